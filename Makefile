@@ -1,0 +1,54 @@
+# weft: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format docs coverage bench bench-peers clean
+VENV := .venv
+BIN := $(VENV)/bin
+export PROMPT := $(value PROMPT)
+
+help:  ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 14
+
+$(VENV)/.plain: pyproject.toml constraints.txt scripts/bootstrap
+	@scripts/bootstrap ""
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt scripts/bootstrap
+	@scripts/bootstrap dev
+	@touch $@ $(VENV)/.plain
+
+$(VENV)/.docs: pyproject.toml constraints.txt scripts/bootstrap
+	@scripts/bootstrap dev,docs
+	@touch $@ $(VENV)/.dev $(VENV)/.plain
+
+demo: $(VENV)/.plain  ## Chat in the terminal; PROMPT="..." answers once
+	@$(BIN)/weft chat $${PROMPT:+-- "$$PROMPT"}
+
+test: $(VENV)/.dev  ## Run all the tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## ruff, pyright strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.dev  ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+coverage: $(VENV)/.dev  ## Branch coverage; the pure layers must be at 100 %
+	@$(BIN)/python -m coverage run -m pytest
+	@$(BIN)/python -m coverage report
+
+docs: $(VENV)/.docs  ## Build the documentation into site/
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+bench: $(VENV)/.dev  ## Measure, print a table, write benchmarks/results.json
+	@$(BIN)/python -m benchmarks
+
+bench-peers: $(VENV)/.dev  ## Install the frameworks that `make bench` compares with, each in its own venv
+	@benchmarks/install-peers
+
+clean:  ## Remove what the commands made
+	rm -rf $(VENV) .venv-* site .hypothesis .pytest_cache .ruff_cache

@@ -1,0 +1,69 @@
+"""Answers: a plan as the writes of HTTP chunks, encoded once, by the simulator's own encoder."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from weft.testing.simulator.envelope import Envelope, estimate
+from weft.testing.simulator.prose import prose
+from weft.testing.simulator.responses_request import echo
+from weft.testing.simulator.responses_wire import stream_responses
+from weft.testing.simulator.turn import Call, Output, Pause, Text, Turn
+from weft.testing.simulator.writes import pace
+
+from benchmarks.plan import STAMP_WIDTH, Plan, parse_plan
+
+TOOL = "note"
+STAMP = "0" * STAMP_WIDTH
+REQUEST_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Write:
+    """One HTTP chunk, sent `delay` seconds after the one before.
+
+    `parts` has more than one element where a stamp is to stand between them.
+    """
+
+    parts: tuple[bytes, ...]
+    delay: float
+
+
+@lru_cache(maxsize=1024)
+def answer(model: str, round: int) -> tuple[Write, ...]:
+    """Returns the writes of the response to `model` after `round` rounds of calls."""
+    plan = parse_plan(model)
+    turn = Turn(_outputs(plan, round))
+    usage = estimate(turn, REQUEST_SIZE, 1 + 2 * round)
+    envelope = Envelope(f"bench{round:06x}", model, 1_700_000_000, usage, echo({"store": False}))
+    pieces = stream_responses(turn, envelope)
+    return tuple(_timed(plan, pace(pieces, plan.every / 1000, plan.batch)))
+
+
+def _outputs(plan: Plan, round: int) -> tuple[Output, ...]:
+    stamp = STAMP if plan.stamped else ""
+    calls = round < plan.rounds
+    outputs: list[Output] = [_call(stamp, round, n) for n in range(plan.calls if calls else 0)]
+    if not calls or plan.tail:
+        size = STAMP_WIDTH if plan.stamped else plan.size
+        text = prose(plan.deltas * size)
+        outputs.append(Text(stamp + text[len(stamp) :], plan.deltas))
+    return tuple(outputs)
+
+
+def _call(stamp: str, round: int, number: int) -> Call:
+    arguments = f'{{"text":"{stamp or f"note {number} of round {round}"}"}}'
+    # In one piece where it is stamped, so that the stamp is not cut.
+    return Call(TOOL, arguments, f"call_{round}_{number}", 1 if stamp else 0)
+
+
+def _timed(plan: Plan, writes: list[object]) -> list[Write]:
+    timed: list[Write] = []
+    delay = 0.0
+    for write in writes:
+        if isinstance(write, Pause):
+            delay = write.seconds
+        elif isinstance(write, bytes):
+            parts = tuple(write.split(STAMP.encode())) if plan.stamped else (write,)
+            timed.append(Write(parts, delay))
+            delay = 0.0
+    return timed

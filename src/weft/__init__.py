@@ -1,0 +1,101 @@
+"""weft: an agent runtime for Python.
+
+The names most programs need; the rest is in the modules, one concept in each.
+"""
+
+from weft.agent import Agent
+from weft.definition import Limits
+from weft.errors import WeftError
+from weft.events import (
+    Event,
+    MessageAdded,
+    RateLimitHit,
+    ReasoningDelta,
+    RefusalDelta,
+    Retrying,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunIncomplete,
+    RunStarted,
+    StepCompleted,
+    StepInterrupted,
+    StepStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallRequested,
+    ToolCallStarted,
+    ToolOutputRecorded,
+    ToolProgress,
+    ToolStarted,
+)
+from weft.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    InputImage,
+    InputText,
+    Item,
+    Message,
+    OutputText,
+    Reasoning,
+)
+from weft.models.base import ModelSettings, NamedTool
+from weft.models.fallback import FallbackModel
+from weft.models.resolve import resolve_model
+from weft.models.retry import RetryPolicy
+from weft.runtime.foreground import Run
+from weft.runtime.result import RunResult
+from weft.tools.context import RunContext
+from weft.tools.function import Tool, tool
+from weft.tools.output import Image
+from weft.usage import Price, Usage
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Agent",
+    "Event",
+    "FallbackModel",
+    "FunctionCall",
+    "FunctionCallOutput",
+    "Image",
+    "InputImage",
+    "InputText",
+    "Item",
+    "Limits",
+    "Message",
+    "MessageAdded",
+    "ModelSettings",
+    "NamedTool",
+    "OutputText",
+    "Price",
+    "RateLimitHit",
+    "Reasoning",
+    "ReasoningDelta",
+    "RefusalDelta",
+    "RetryPolicy",
+    "Retrying",
+    "Run",
+    "RunCancelled",
+    "RunCompleted",
+    "RunContext",
+    "RunFailed",
+    "RunIncomplete",
+    "RunResult",
+    "RunStarted",
+    "StepCompleted",
+    "StepInterrupted",
+    "StepStarted",
+    "TextDelta",
+    "Tool",
+    "ToolArgumentsDelta",
+    "ToolCallRequested",
+    "ToolCallStarted",
+    "ToolOutputRecorded",
+    "ToolProgress",
+    "ToolStarted",
+    "Usage",
+    "WeftError",
+    "resolve_model",
+    "tool",
+]

@@ -1,0 +1,101 @@
+"""A subscriber's queue: it never makes the sender wait, and it never grows without bound."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from weft.events import (
+    Event,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolArgumentsDelta,
+)
+
+
+class _Growth:
+    """Deltas of one item that wait together for a slow subscriber."""
+
+    def __init__(self, first: "TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta"):
+        self.first = first
+        self.pieces = [first.delta]
+
+    def event(self) -> Event:
+        first, delta = self.first, "".join(self.pieces)
+        if isinstance(first, ToolArgumentsDelta):
+            return ToolArgumentsDelta(first.item_id, first.call_id, delta)
+        return type(first)(first.item_id, delta)
+
+
+class Feed(AsyncIterator[Event]):
+    """The events of one subscriber, in order; iterate it once.
+
+    While at most `limit` events wait, each is handed over as it was put. Beyond, deltas of the
+    same item are joined, so that what waits is bounded by the text itself and by the other events,
+    of which nothing may be lost.
+    """
+
+    def __init__(self, limit: int = 1024) -> None:
+        self._limit = limit
+        self._events: deque[Event | _Growth] = deque()
+        self._growing: dict[tuple[type[Event], str], _Growth] = {}
+        self._wakeup: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def put(self, event: Event) -> None:
+        """Adds an event; ignored once the feed is closed."""
+        if self._closed:
+            return
+        if len(self._events) < self._limit:
+            if self._growing:
+                self._growing.clear()
+            self._events.append(event)
+        else:
+            self._join(event)
+        if self._wakeup is not None:
+            self._wake()
+
+    def close(self) -> None:
+        """Ends the feed after what is already in it."""
+        self._closed = True
+        if self._wakeup is not None:
+            self._wake()
+
+    def __aiter__(self) -> "Feed":
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            if self._closed:
+                raise StopAsyncIteration
+            self._wakeup = asyncio.get_running_loop().create_future()
+            try:
+                await self._wakeup
+            finally:
+                self._wakeup = None
+        event = self._events.popleft()
+        if isinstance(event, _Growth):
+            self._growing.clear()
+            return event.event()
+        return event
+
+    def _wake(self) -> None:
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    def _join(self, event: Event) -> None:
+        if not isinstance(event, TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta):
+            # What comes after it must not be joined with what came before.
+            self._growing.clear()
+            self._events.append(event)
+            return
+        key = (type(event), event.item_id)
+        growth = self._growing.get(key)
+        if growth is not None:
+            growth.pieces.append(event.delta)
+            return
+        growth = self._growing[key] = _Growth(event)
+        self._events.append(growth)

@@ -1,0 +1,223 @@
+"""Every error of weft: a stable `code`, a `retryable` flag, a message that says what to do.
+
+WeftError
+├── ConfigurationError            what the program asks for cannot work
+│   ├── UnknownModel              a model string that names no provider
+│   ├── MissingKey                no API key in the environment or the call
+│   ├── InvalidTool               a function that cannot become a tool
+│   └── DuplicateTool             two tools of one name
+├── InvalidInput                  an empty message, text that is not UTF-8
+├── ModelError                    a model provider did not answer as it should
+│   ├── ConnectionFailed          retryable: refused, reset, name not found
+│   ├── ModelTimeout              retryable: connect, first byte or between chunks
+│   ├── RateLimited               retryable: HTTP 429 or its equivalent in a stream
+│   ├── ServerFailed              retryable: HTTP 5xx, overloaded
+│   ├── QuotaExceeded             the account has no budget left
+│   ├── BadRequest                any other HTTP 4xx
+│   ├── StreamIncomplete          retryable: the stream ended without its terminal event
+│   └── StreamInvalid             retryable: not the announced format, or too long
+├── RunError                      a run that could not go on
+│   ├── ToolFailed                a tool declared with on_error="raise" failed
+│   ├── OutputInvalid             the structured output stayed invalid after its corrections
+│   ├── OutputRefused             the model refused to give a structured output
+│   └── RunInterrupted            retryable: the driver of the run ended before the run did
+├── InvalidTransition             an event that cannot follow the thread's state
+└── TestingError                  raised by weft.testing only
+    ├── UnexpectedRequest         a scripted model was asked more often than scripted
+    ├── UnconsumedSteps           a scripted model was asked less often than scripted
+    └── NetworkForbidden          a real provider was called where tests forbid it
+"""
+
+from typing import ClassVar, Literal
+
+
+class WeftError(Exception):
+    """The root of all errors of weft.
+
+    `code` is stable and meant for programs; the message is meant for people; `retryable` says
+    whether the same call may succeed later without a change.
+    """
+
+    code: str = "error"
+    retryable: bool = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigurationError(WeftError):
+    """What the program asks for cannot work; found where it is defined."""
+
+    code = "configuration"
+
+
+class UnknownModel(ConfigurationError):
+    """A model string that names no provider."""
+
+    code = "unknown_model"
+
+
+class MissingKey(ConfigurationError):
+    """No API key was found in the environment or given by the caller."""
+
+    code = "missing_key"
+
+
+class InvalidTool(ConfigurationError):
+    """A function whose signature cannot become a tool."""
+
+    code = "invalid_tool"
+
+
+class DuplicateTool(ConfigurationError):
+    """Two tools of one agent share a name."""
+
+    code = "duplicate_tool"
+
+
+class InvalidInput(WeftError):
+    """Input that no model can be given, such as an empty message."""
+
+    code = "invalid_input"
+
+
+class ModelError(WeftError):
+    """A model provider did not answer as it should.
+
+    `status` is the HTTP status, where there was one. `retry_after` is the provider's own wish in
+    seconds. `provider_code` is the provider's error code, kept as received. `attempts` counts the
+    requests made before the error was raised.
+    """
+
+    code = "model_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        provider_code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.provider_code = provider_code
+        self.retry_after = retry_after
+        self.attempts = 1
+
+
+class ConnectionFailed(ModelError):
+    """The provider could not be reached, or the connection broke."""
+
+    code = "connection_failed"
+    retryable = True
+
+
+class ModelTimeout(ModelError):
+    """The provider was silent for too long: while connecting, before or between chunks."""
+
+    code = "model_timeout"
+    retryable = True
+
+
+class RateLimited(ModelError):
+    """Too many requests; `retry_after` holds the provider's wish, if it gave one."""
+
+    code = "rate_limited"
+    retryable = True
+
+
+class ServerFailed(ModelError):
+    """The provider failed or is overloaded."""
+
+    code = "server_failed"
+    retryable = True
+
+
+class QuotaExceeded(ModelError):
+    """The account has no budget left; waiting does not help."""
+
+    code = "quota_exceeded"
+
+
+class BadRequest(ModelError):
+    """The provider refused the request; the message is the provider's own."""
+
+    code = "bad_request"
+
+
+class StreamIncomplete(ModelError):
+    """The stream ended without its terminal event."""
+
+    code = "stream_incomplete"
+    retryable = True
+
+
+class StreamInvalid(ModelError):
+    """The stream is not of the announced format, or exceeds a limit."""
+
+    code = "stream_invalid"
+    retryable = True
+
+
+class RunError(WeftError):
+    """A run that could not go on."""
+
+    code = "run_error"
+
+
+class ToolFailed(RunError):
+    """A tool declared with `on_error="raise"` failed; every call was answered first."""
+
+    code = "tool_failed"
+
+
+class OutputInvalid(RunError):
+    """The structured output stayed invalid after all corrections."""
+
+    code = "output_invalid"
+
+
+class OutputRefused(RunError):
+    """The model refused to give the structured output it was asked for."""
+
+    code = "output_refused"
+
+
+class RunInterrupted(RunError):
+    """The driver of the run ended before the run did."""
+
+    code = "run_interrupted"
+    retryable = True
+
+
+class InvalidTransition(WeftError):
+    """An event that cannot follow the thread's state: a defect of the caller of `apply`."""
+
+    code = "invalid_transition"
+
+
+class TestingError(WeftError):
+    """Raised by `weft.testing` only."""
+
+    __test__: ClassVar[Literal[False]] = False
+    code = "testing"
+
+
+class UnexpectedRequest(TestingError):
+    """A scripted model was asked more often than scripted."""
+
+    code = "unexpected_request"
+
+
+class UnconsumedSteps(TestingError):
+    """A scripted model was asked less often than scripted."""
+
+    code = "unconsumed_steps"
+
+
+class NetworkForbidden(TestingError):
+    """A real provider was called where the tests forbid it."""
+
+    code = "network_forbidden"

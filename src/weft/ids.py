@@ -1,0 +1,21 @@
+"""Identifiers: a prefix that tells the kind, then 26 characters that sort by time of creation.
+
+The layout is that of a ULID (48 bits of Unix milliseconds, 80 random bits, Crockford base 32):
+https://github.com/ulid/spec
+"""
+
+import os
+import time
+from typing import Literal
+
+Kind = Literal["thread", "run", "msg", "rs", "fc", "fco", "call", "evt"]
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+
+
+def new_id(kind: Kind) -> str:
+    """Returns a fresh identifier such as `run_01jd…`."""
+    value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
+    pairs = [_PAIRS[value >> shift & 1023] for shift in range(120, -10, -10)]
+    return f"{kind}_{''.join(pairs)}"

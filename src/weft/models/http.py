@@ -1,0 +1,262 @@
+"""Models behind an HTTP API: one aiohttp session for each event loop, time-outs, clear errors."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from msgspec import Struct
+
+from weft.errors import (
+    ConfigurationError,
+    ConnectionFailed,
+    MissingKey,
+    ModelError,
+    ModelTimeout,
+    StreamInvalid,
+)
+from weft.models import network
+from weft.models.base import ModelRequest
+from weft.models.failure import http_failure
+from weft.models.per_loop import PerLoop
+from weft.models.wire import Decoder, Wire
+from weft.streaming.demux import StreamEvent
+
+_HTTP_OK = 200
+_ERROR_BODY_LIMIT = 64 * 1024
+_END_OF_BODY_WAIT = 0.05
+
+
+class Timeouts(Struct, frozen=True, kw_only=True):
+    """The longest waits for a provider, in seconds.
+
+    `connect`: until the connection stands. `first_byte`: from sending the request to the first
+    byte of the body. `between_chunks`: for each further piece.
+    """
+
+    connect: float = 10.0
+    first_byte: float = 120.0
+    between_chunks: float = 120.0
+
+
+class HttpModel:
+    """A model behind an HTTP API, spoken by a `Wire`.
+
+    `base_url` is the API's root, without the path of the endpoint. The key is sent to that host
+    only and appears in no error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        wire: Wire,
+        *,
+        base_url: str,
+        api_key: str,
+        timeouts: Timeouts | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        url = urlsplit(base_url)
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise ConfigurationError(
+                f"The base URL {base_url!r} is not of the form http(s)://host/path."
+            )
+        if not api_key.isascii() or not api_key.isprintable():
+            raise MissingKey("The API key contains characters that no key has; check its source.")
+        self._name = name
+        self._wire = wire
+        self._url = base_url.rstrip("/") + wire.path
+        self._host = url.hostname
+        self._api_key = api_key.strip()
+        self._timeouts = timeouts or Timeouts()
+        self._proxy = proxy
+
+    @property
+    def name(self) -> str:
+        """The provider's name of the model."""
+        return self._name
+
+    @property
+    def provider(self) -> str:
+        """The mark of the reasoning items this model writes."""
+        return self._wire.provider
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._name!r}, url={self._url!r})"
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamEvent]:
+        """Sends `request` once and yields the response as it arrives; see `Model.stream`."""
+        network.require_allowed(self._host)
+        body = self._wire.encode(self._name, request)
+        response = await self._send(body, request)
+        try:
+            async for event in self._events(response, self._wire.decoder(request)):
+                yield event
+        finally:
+            # Returns the connection to the pool at the end of the body, closes it before.
+            response.release()
+
+    async def _send(self, body: bytes, request: ModelRequest) -> aiohttp.ClientResponse:
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream",
+            **self._wire.headers(self._api_key),
+            **request.settings.extra_headers,
+        }
+        try:
+            async with asyncio.timeout(self._timeouts.first_byte):
+                response = await (await _SESSIONS.get()).post(
+                    self._url,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    proxy=self._proxy,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect),
+                )
+        except aiohttp.ConnectionTimeoutError as error:
+            raise ModelTimeout(
+                f"No connection to {self._host} within {self._timeouts.connect:g} s; check the "
+                "network or raise Timeouts.connect."
+            ) from error
+        except TimeoutError as error:
+            raise self._silence("first_byte") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._connection_failed(error) from error
+        if response.status != _HTTP_OK:
+            raise await self._http_failure(response)
+        kind = response.content_type
+        if kind not in {"text/event-stream", "application/octet-stream", "text/plain"}:
+            response.close()
+            raise StreamInvalid(
+                f"{self._host} answered with {kind} where an event stream was asked for; check "
+                "that the base URL leads to the API."
+            )
+        return response
+
+    async def _events(
+        self, response: aiohttp.ClientResponse, decoder: Decoder
+    ) -> AsyncGenerator[StreamEvent]:
+        content = response.content
+        with _Watchdog(response, self._timeouts) as watchdog:
+            while not decoder.finished:
+                watchdog.wait()
+                try:
+                    chunk = await content.readany()
+                except (aiohttp.ClientError, OSError) as error:
+                    if watchdog.expired:
+                        raise self._silence(watchdog.phase) from error
+                    # The response may be complete although the connection broke after it.
+                    for event in _end_or_raise(decoder, error):
+                        yield event
+                    return
+                watchdog.received()
+                for event in decoder.feed(chunk) if chunk else decoder.end():
+                    yield event
+        await _reach_end(content)
+
+    async def _http_failure(self, response: aiohttp.ClientResponse) -> ModelError:
+        try:
+            async with asyncio.timeout(self._timeouts.between_chunks):
+                body = await response.content.read(_ERROR_BODY_LIMIT)
+        except (aiohttp.ClientError, OSError):  # TimeoutError is one: the status alone must do
+            body = b""
+        finally:
+            response.close()
+        failure = http_failure(response.status, response.headers, body, time.time())
+        return self._without_key(failure)
+
+    def _without_key(self, failure: ModelError) -> ModelError:
+        if self._api_key and self._api_key in failure.message:
+            failure.message = failure.message.replace(self._api_key, "***")
+            failure.args = (failure.message,)
+        return failure
+
+    def _connection_failed(self, error: Exception) -> ConnectionFailed:
+        return ConnectionFailed(
+            f"No connection to {self._host}: {error}. Check the address and the network."
+        )
+
+    def _silence(self, phase: str) -> ModelTimeout:
+        seconds: float = getattr(self._timeouts, phase)
+        return ModelTimeout(
+            f"{self._host} sent nothing for {seconds:g} s; try again or raise Timeouts.{phase}."
+        )
+
+
+class _Watchdog:
+    """Closes a response whose next chunk is awaited for too long.
+
+    One timer for a whole response, set anew only when it fires: a timer for each chunk would cost
+    more than reading the chunk. It acts only while a chunk is awaited, so a slow consumer of the
+    events never looks like a silent provider.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, timeouts: Timeouts) -> None:
+        self._response = response
+        self._timeouts = timeouts
+        self._loop = asyncio.get_running_loop()
+        self._waiting_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.phase = "first_byte"
+        self.expired = False
+
+    def __enter__(self) -> Self:
+        self._timer = self._loop.call_later(self._limit(), self._check)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def wait(self) -> None:
+        """A chunk is awaited from now on."""
+        self._waiting_since = self._loop.time()
+
+    def received(self) -> None:
+        """The chunk has come."""
+        self._waiting_since = None
+        self.phase = "between_chunks"
+
+    def _limit(self) -> float:
+        return float(getattr(self._timeouts, self.phase))
+
+    def _check(self) -> None:
+        now, since = self._loop.time(), self._waiting_since
+        due = (now if since is None else since) + self._limit()
+        if due <= now:
+            self.expired = True
+            self._response.close()
+        else:
+            self._timer = self._loop.call_at(due, self._check)
+
+
+def _end_or_raise(decoder: Decoder, error: Exception) -> list[StreamEvent]:
+    try:
+        return decoder.end()
+    except ModelError as incomplete:
+        raise incomplete from error
+
+
+async def _reach_end(content: aiohttp.StreamReader) -> None:
+    """Waits a moment for the end of the body, so that the connection can be used again."""
+    if content.at_eof():
+        return
+    try:
+        async with asyncio.timeout(_END_OF_BODY_WAIT):
+            while not content.at_eof():
+                await content.readany()
+    except (aiohttp.ClientError, OSError):  # TimeoutError is one: the connection is closed then
+        return
+
+
+async def _open_session() -> AsyncGenerator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+    async with aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar()
+    ) as session:
+        yield session
+
+
+_SESSIONS = PerLoop(_open_session)

@@ -1,0 +1,103 @@
+"""OpenAI's two APIs as models, and servers compatible with them."""
+
+from collections.abc import Mapping
+
+from weft.errors import MissingKey
+from weft.models.chat_wire import ChatWire
+from weft.models.http import HttpModel, Timeouts
+from weft.models.responses_wire import ResponsesWire
+
+OPENAI_URL = "https://api.openai.com/v1"
+ANTHROPIC_URL = "https://api.anthropic.com/v1"
+OLLAMA_URL = "http://127.0.0.1:11434"
+
+
+class OpenAIResponses(HttpModel):
+    """A model behind the OpenAI Responses API.
+
+    `api_key` may be empty for servers that ask for none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        api_key: str,
+        base_url: str = OPENAI_URL,
+        timeouts: Timeouts | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        wire = ResponsesWire()
+        super().__init__(
+            name, wire, base_url=base_url, api_key=api_key, timeouts=timeouts, proxy=proxy
+        )
+
+
+class OpenAIChat(HttpModel):
+    """A model behind the Chat Completions API, at OpenAI or any compatible server.
+
+    `api_key` may be empty for servers that ask for none. `provider` marks the reasoning items.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        api_key: str,
+        base_url: str = OPENAI_URL,
+        provider: str = "chat",
+        timeouts: Timeouts | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        field = "max_completion_tokens" if base_url == OPENAI_URL else "max_tokens"
+        wire = ChatWire(provider, field)
+        super().__init__(
+            name, wire, base_url=base_url, api_key=api_key, timeouts=timeouts, proxy=proxy
+        )
+
+
+def openai(name: str, url: str, environ: Mapping[str, str]) -> OpenAIResponses:
+    """Returns the model `openai:name[@url]`."""
+    key, base_url = _key_and_url(f"openai:{name}", url, environ)
+    return OpenAIResponses(name, api_key=key, base_url=base_url)
+
+
+def chat(name: str, url: str, environ: Mapping[str, str]) -> OpenAIChat:
+    """Returns the model `chat:name[@url]`."""
+    key, base_url = _key_and_url(f"chat:{name}", url, environ)
+    return OpenAIChat(name, api_key=key, base_url=base_url)
+
+
+def anthropic(name: str, url: str, environ: Mapping[str, str]) -> OpenAIChat:
+    """Returns the model `anthropic:name[@url]`, behind Anthropic's compatible API."""
+    key = _required_key("ANTHROPIC_API_KEY", f"anthropic:{name}", environ)
+    return OpenAIChat(name, api_key=key, base_url=url or ANTHROPIC_URL, provider="anthropic")
+
+
+def ollama(name: str, url: str, environ: Mapping[str, str]) -> OpenAIChat:
+    """Returns the model `ollama:name[@url]` of a local Ollama."""
+    base_url = url or f"{ollama_url(environ)}/v1"
+    return OpenAIChat(name, api_key="", base_url=base_url, provider="ollama")
+
+
+def ollama_url(environ: Mapping[str, str]) -> str:
+    """Returns the root URL of the local Ollama server, from OLLAMA_HOST where it is set."""
+    host = environ.get("OLLAMA_HOST", "").strip() or OLLAMA_URL
+    return (host if "://" in host else f"http://{host}").rstrip("/")
+
+
+def _key_and_url(model: str, url: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    if url:
+        # A server the caller names gets a key meant for it, never the one for OpenAI.
+        return environ.get("WEFT_API_KEY", ""), url
+    base_url = environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    return _required_key("OPENAI_API_KEY", model, environ), base_url
+
+
+def _required_key(variable: str, model: str, environ: Mapping[str, str]) -> str:
+    key = environ.get(variable, "").strip()
+    if not key:
+        raise MissingKey(
+            f'The model {model} needs a key: set {variable}, or use "demo" to try weft without one.'
+        )
+    return key

@@ -1,0 +1,50 @@
+"""What is opened once for each event loop and closed with it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """Opens something when an event loop first needs it, and closes it when that loop shuts down.
+
+    `open` is an async generator function that yields once; what follows the `yield` closes. A
+    suspended async generator is closed by its event loop when that shuts down
+    (`loop.shutdown_asyncgens`, which `asyncio.run` calls), so nobody has to remember to do it.
+    """
+
+    def __init__(self, open: Callable[[], AsyncGenerator[T]]) -> None:
+        self._open = open
+        self._slots: dict[asyncio.AbstractEventLoop, _Slot[T]] = {}
+
+    async def get(self) -> T:
+        """Returns what the running event loop has open, opening it first if need be."""
+        loop = asyncio.get_running_loop()
+        slot = self._slots.get(loop)
+        if slot is None:
+            slot = self._slots[loop] = _Slot()
+        if not slot.values:
+            async with slot.lock:
+                if not slot.values:
+                    slot.holder = self._hold(loop)
+                    slot.values.append(await anext(slot.holder))
+        return slot.values[0]
+
+    async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[T]:
+        source = self._open()
+        try:
+            yield await anext(source)
+        finally:
+            self._slots.pop(loop, None)
+            await source.aclose()
+
+
+class _Slot(Generic[T]):
+    """What one event loop has open: a value or none yet."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.values: list[T] = []
+        self.holder: AsyncGenerator[T] | None = None

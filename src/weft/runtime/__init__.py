@@ -1,0 +1,1 @@
+"""Threads and runs as their users hold them."""

@@ -1,0 +1,152 @@
+"""A run in the foreground: on a thread kept in memory, as long as its holder holds it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Generic, cast
+
+from msgspec.structs import replace
+
+from weft.bus.feed import Feed
+from weft.decision import final_text, refusal_of
+from weft.definition import AgentDefinition, Deps, Out
+from weft.errors import InvalidInput, RunInterrupted
+from weft.events import Event, LiveEvent, MessageAdded, RecordedEvent
+from weft.history import History, require_valid
+from weft.ids import new_id
+from weft.items import InputImage, InputText, Item, Message, user_message
+from weft.loop import RunControl, drive
+from weft.runtime.result import RunResult
+from weft.state import ThreadState, apply
+
+Input = str | Message | Sequence[InputText | InputImage]
+"""What a run starts with: a text, a message, or parts of text and images."""
+
+
+class MemoryThread:
+    """A thread that lives as long as the process: its events in a list, one subscriber at most."""
+
+    def __init__(self, history: Iterable[Item] = (), feed: Feed | None = None) -> None:
+        self.id = new_id("thread")
+        self.state = ThreadState(history=History(history))
+        self._feed = feed
+
+    async def record(self, event: RecordedEvent) -> None:
+        """Numbers `event`, applies it to the state and shows it to the subscriber."""
+        event = replace(event, seq=self.state.seq + 1, at=time.time())
+        self.state = apply(self.state, event)
+        if self._feed is not None:
+            self._feed.put(event)
+
+    def publish(self, event: LiveEvent) -> None:
+        """Shows `event` to the subscriber."""
+        if self._feed is not None:
+            self._feed.put(event)
+
+
+class Run(Generic[Out]):
+    """A run under way: iterate it for its events, await `result()` for what came of it.
+
+    A slow reader never holds the run up: deltas that wait are joined, nothing is lost.
+    """
+
+    def __init__(
+        self,
+        definition: AgentDefinition[Deps, Out],
+        input: Input,
+        *,
+        deps: Deps,
+        history: Sequence[Item] = (),
+        watched: bool = True,
+    ) -> None:
+        require_valid(history)
+        self.id = new_id("run")
+        self._message = _as_message(input)
+        self._definition = cast("AgentDefinition[object, Out]", definition)
+        self._deps = deps
+        self._feed = Feed() if watched else None
+        self._thread = MemoryThread(history, self._feed)
+        self._control = RunControl()
+        self._ended = asyncio.Event()
+        self._error: Exception | None = None
+
+    async def drive(self) -> None:
+        """Works until the run has ended; called once, by the owner of the run."""
+        thread = self._thread
+        try:
+            await thread.record(MessageAdded(run_id=self.id, item=self._message, origin="user"))
+            self._error = await drive(thread, self.id, self._definition, self._deps, self._control)
+        finally:
+            if self._feed is not None:
+                self._feed.close()
+            self._ended.set()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self._events()
+
+    async def _events(self) -> AsyncIterator[Event]:
+        """The events of the run; after the last one, raises the error of a failed run."""
+        if self._feed is None:
+            raise InvalidInput("This run was started without events; use agent.stream().")
+        async for event in self._feed:
+            yield event
+        if self._error is not None:
+            raise self._error
+
+    async def result(self) -> RunResult[Out]:
+        """Waits for the end of the run and returns what came of it.
+
+        Raises the error of a run that failed; a run that was cancelled or stopped by a limit has
+        a result that says so.
+        """
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+        return self._result()
+
+    def cancel(self) -> None:
+        """Ends the run now: tools are cancelled, and every call is answered."""
+        self._control.cancel()
+
+    def finish(self) -> None:
+        """Ends the run after the step it is in."""
+        self._control.finish()
+
+    @property
+    def history(self) -> Sequence[Item]:
+        """The conversation so far, without the step that is open; valid at any time."""
+        return self._thread.state.history
+
+    def _result(self) -> RunResult[Out]:
+        state, definition = self._thread.state, self._definition
+        run = state.run
+        if run is None or run.stop_reason is None:
+            raise RunInterrupted("The run was torn down before it ended; start it again.")
+        text = final_text(state, definition)
+        return RunResult(
+            output=_output(definition, text) if run.status == "completed" else None,
+            text=text,
+            refusal=refusal_of(run.last_step) if run.last_step is not None else "",
+            items=state.history[run.first_item - 1 :],
+            history=state.history,
+            usage=run.usage,
+            status=run.status,
+            stop_reason=run.stop_reason,
+            steps=run.steps,
+        )
+
+
+def _as_message(input: Input) -> Message:
+    if isinstance(input, Message):
+        return input
+    return user_message(input)
+
+
+def _output(definition: AgentDefinition[object, Out], text: str) -> Out | None:
+    if definition.output is None:
+        return cast("Out", text)
+    try:
+        return definition.output.parse(text)
+    except ValueError:
+        # The run was told to finish, or a terminal tool ended it, before there was an output.
+        return None

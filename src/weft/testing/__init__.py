@@ -1,0 +1,39 @@
+"""What users test their agents with.
+
+- `ScriptedModel`: a model that says what the test has written down.
+- `ProviderSimulator`, `SimulatorProcess`: a real HTTP server that speaks the providers' formats,
+  with faults.
+- `VirtualClockLoop`: time that jumps instead of passing.
+- `forbid_network`: no test calls a real model.
+"""
+
+from weft.testing.clock import VirtualClockLoop, run
+from weft.testing.network import forbid_network
+from weft.testing.scripted import ScriptedModel, Unfinished
+from weft.testing.simulator import ProviderSimulator, SimulatorProcess
+from weft.testing.simulator.turn import (
+    Call,
+    Hold,
+    Pause,
+    Reasoning,
+    Refusal,
+    Text,
+    Turn,
+)
+
+__all__ = [
+    "Call",
+    "Hold",
+    "Pause",
+    "ProviderSimulator",
+    "Reasoning",
+    "Refusal",
+    "ScriptedModel",
+    "SimulatorProcess",
+    "Text",
+    "Turn",
+    "Unfinished",
+    "VirtualClockLoop",
+    "forbid_network",
+    "run",
+]

@@ -1,0 +1,56 @@
+"""A simulator of model providers: an honest HTTP server to run agents and clients against.
+
+    async with ProviderSimulator() as simulator:
+        client = AsyncOpenAI(base_url=simulator.base_url, api_key="any")
+        await client.responses.create(model="sim:deltas=200,every=5", input="Hello")
+
+It speaks OpenAI Responses and Chat Completions, streaming and not, and refuses what OpenAI
+refuses, such as a call without its output. What it says comes from a scenario in the model's name
+(`weft.testing.simulator.scenario`), from a script of turns, or from the demo model's brain; how
+it fails, from a fault (`weft.testing.simulator.faults`).
+"""
+
+from weft.testing.simulator.app import RecordedRequest, Respond, SimulatorApp, SimulatorStatistics
+from weft.testing.simulator.brain import think
+from weft.testing.simulator.faults import FAULTS, Fault, InvalidScenario, parse_faults
+from weft.testing.simulator.process import SimulatorNotStarted, SimulatorProcess
+from weft.testing.simulator.rejection import Rejected
+from weft.testing.simulator.request import ProviderRequest, ToolChoice
+from weft.testing.simulator.scenario import Scenario, parse_scenario
+from weft.testing.simulator.server import ProviderSimulator
+from weft.testing.simulator.turn import (
+    Call,
+    Hold,
+    Pause,
+    Reasoning,
+    Refusal,
+    Text,
+    Turn,
+)
+
+__all__ = [
+    "FAULTS",
+    "Call",
+    "Fault",
+    "Hold",
+    "InvalidScenario",
+    "Pause",
+    "ProviderRequest",
+    "ProviderSimulator",
+    "Reasoning",
+    "RecordedRequest",
+    "Refusal",
+    "Rejected",
+    "Respond",
+    "Scenario",
+    "SimulatorApp",
+    "SimulatorNotStarted",
+    "SimulatorProcess",
+    "SimulatorStatistics",
+    "Text",
+    "ToolChoice",
+    "Turn",
+    "parse_faults",
+    "parse_scenario",
+    "think",
+]

@@ -1,0 +1,1 @@
+"""Tools: typed functions the model may call."""

@@ -1,0 +1,82 @@
+"""What a tool may know of the call it serves."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Generic
+
+from typing_extensions import TypeVar
+
+Deps = TypeVar("Deps", default=None)
+
+MAX_PROGRESS = 2000
+
+
+class CallCancelled(Exception):
+    """Raised by `CancellationToken.raise_if_set` in a thread whose call was cancelled."""
+
+
+class CancellationToken:
+    """Tells a tool in a thread that nobody waits for it any more. Safe to use from any thread.
+
+    A thread cannot be stopped from outside: a long tool looks at its token now and then.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the call was cancelled or timed out."""
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """Marks the call as cancelled."""
+        self._event.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Blocks the thread until the call is cancelled, at most `timeout` seconds.
+
+        Returns whether it was: a sleep that ends early.
+        """
+        return self._event.wait(timeout)
+
+    def raise_if_set(self) -> None:
+        """Raises `CallCancelled` if the call was cancelled or timed out."""
+        if self.is_set:
+            raise CallCancelled("Nobody waits for this tool call any more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext(Generic[Deps]):
+    """What a tool may know of the call it serves.
+
+    - `deps`: what the caller gave the run.
+    - `thread_id`, `run_id`, `call_id`, `tool_name`: where the call belongs.
+    - `attempt`: 1 for the first, more for retries.
+    - `cancelled`: for plain functions, which run in threads; async tools get `CancelledError`.
+    """
+
+    deps: Deps
+    thread_id: str
+    run_id: str
+    call_id: str
+    tool_name: str
+    emit: Callable[[str], None]
+    attempt: int = 1
+    cancelled: CancellationToken = field(default_factory=CancellationToken)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of one call; hand it to services that take such a key."""
+        return self.call_id
+
+    def progress(self, message: str) -> None:
+        """Shows subscribers how far the tool is; from any thread, at most 2,000 characters."""
+        self.loop.call_soon_threadsafe(self.emit, message[:MAX_PROGRESS])
+
+    def for_attempt(self, attempt: int) -> "RunContext[Deps]":
+        """Returns the context of another attempt, with a token of its own."""
+        return replace(self, attempt=attempt, cancelled=CancellationToken())

@@ -1,0 +1,169 @@
+"""A tool: a typed function, and how it is to be called."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+
+from weft.errors import InvalidTool
+from weft.schema import ToolSchema
+from weft.tools.signature import Signature
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+
+OnError = Literal["answer", "raise"]
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool(Generic[P, R_co]):
+    """A function the model may call; made by the decorator `tool`.
+
+    - `timeout`: seconds an attempt may take; None is no limit.
+    - `retries`: how often a call that raised or timed out is tried again. Only for functions that
+      may run twice; `RunContext.idempotency_key` stays the same.
+    - `idempotent`: running it twice is as good as once, so it may be run again after a crash.
+    - `serial`: runs alone, after the other calls of its step.
+    - `terminal`: its output ends the run, unless it failed.
+    - `on_error`: `"answer"` gives the model the error as output; `"raise"` also ends the run with
+      `ToolFailed`, once every call of the step is answered.
+    - `max_output_chars`: longer outputs are cut, with a mark that says so.
+    """
+
+    function: Callable[P, R_co]
+    schema: ToolSchema
+    signature: Signature
+    is_async: bool
+    timeout: float | None = None
+    retries: int = 0
+    idempotent: bool = False
+    serial: bool = False
+    terminal: bool = False
+    on_error: OnError = "answer"
+    max_output_chars: int = 100_000
+
+    @property
+    def name(self) -> str:
+        """The name the model calls it by."""
+        return self.schema.name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Calls the function itself."""
+        return self.function(*args, **kwargs)
+
+    def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
+        """Returns the keyword arguments; raises pydantic's `ValidationError`."""
+        return self.signature.validate(arguments)
+
+
+@overload
+def tool(function: Callable[P, R_co], /) -> Tool[P, R_co]: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    idempotent: bool = False,
+    serial: bool = False,
+    terminal: bool = False,
+    on_error: OnError = "answer",
+    max_output_chars: int = 100_000,
+    strict: bool | None = None,
+) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
+def tool(
+    function: Callable[P, R_co] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    idempotent: bool = False,
+    serial: bool = False,
+    terminal: bool = False,
+    on_error: OnError = "answer",
+    max_output_chars: int = 100_000,
+    strict: bool | None = None,
+) -> Tool[P, R_co] | Callable[[Callable[P, R_co]], Tool[P, R_co]]:
+    """Makes a tool of a typed function, as `@tool` or `@tool(timeout=5)`.
+
+    The parameters' types become a JSON Schema, their descriptions come from the docstring
+    (Google, NumPy or reST style) or from `Annotated[..., Field(description=...)]`. `async`
+    functions run as tasks, plain ones in threads. A parameter annotated with `RunContext` takes
+    the context. `name` and `description` default to those of the function; `strict` asks for the
+    provider's strict mode, by default where the schema allows it. The other options are those of
+    `Tool`. Raises `InvalidTool` for what cannot be a tool.
+    """
+
+    def make(function: Callable[P, R_co]) -> Tool[P, R_co]:
+        tool_name = name or _name_of(function)
+        _require_valid(tool_name, function, timeout, retries, max_output_chars)
+        signature = Signature(function, tool_name, strict)
+        return Tool(
+            function=function,
+            schema=ToolSchema(
+                tool_name,
+                signature.description if description is None else description,
+                signature.parameters,
+                signature.strict,
+            ),
+            signature=signature,
+            is_async=_is_async(function),
+            timeout=timeout,
+            retries=retries,
+            idempotent=idempotent,
+            serial=serial,
+            terminal=terminal,
+            on_error=on_error,
+            max_output_chars=max_output_chars,
+        )
+
+    return make if function is None else make(function)
+
+
+def as_tool(function: Tool[..., object] | Callable[..., object]) -> Tool[..., object]:
+    """Returns a tool as it is, and a plain function as a tool with the default options."""
+    if isinstance(function, Tool):
+        return cast("Tool[..., object]", function)
+    return tool(function)
+
+
+def _name_of(function: Callable[..., object]) -> str:
+    if isinstance(function, functools.partial):
+        return _name_of(function.func)
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    if isinstance(function, functools.partial):
+        return _is_async(function.func)
+    call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked, not its presence
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _require_valid(
+    name: str,
+    function: Callable[..., object],
+    timeout: float | None,
+    retries: int,
+    max_output_chars: int,
+) -> None:
+    if not callable(function):
+        raise InvalidTool(f"{function!r} is no function; a tool is made of one.")
+    if not _NAME.fullmatch(name):
+        raise InvalidTool(
+            f"{name!r} is no name for a tool; give it one of letters, digits, _ and -, at most 64, "
+            "with tool(name=…)."
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidTool(f"The tool {name} is a generator; let it return its output as a whole.")
+    if timeout is not None and timeout <= 0:
+        raise InvalidTool(f"The timeout of the tool {name} must be above 0, or None for no limit.")
+    if retries < 0 or max_output_chars < 1:
+        raise InvalidTool(f"The tool {name} has negative retries, or no room for its output.")

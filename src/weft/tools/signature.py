@@ -1,0 +1,168 @@
+"""From a function's signature and docstring to a JSON Schema and a validator of arguments."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
+
+import docstring_parser
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, create_model
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
+from pydantic.fields import FieldInfo
+
+from weft.errors import InvalidTool
+from weft.schema import JsonSchema
+from weft.tools.context import RunContext
+from weft.tools.strict import strict_schema, without_titles
+
+_Parameter = inspect.Parameter
+
+
+class Signature:
+    """What a tool's function takes.
+
+    - `description`: the docstring without its sections.
+    - `parameters`: the JSON Schema of the arguments, in the strict subset if `strict`.
+    - `context_parameter`: the name of the parameter that takes the `RunContext`, if there is one.
+
+    Raises `InvalidTool` for a parameter that no JSON can fill.
+    """
+
+    def __init__(self, function: Callable[..., object], name: str, strict: bool | None) -> None:
+        self._name = name
+        hints = _hints(function, name)
+        docstring = docstring_parser.parse(inspect.getdoc(function) or "")
+        self.description = _description(docstring)
+        self.context_parameter: str | None = None
+        documented = {param.arg_name: param.description for param in docstring.params}
+        fields: dict[str, Any] = {}
+        for parameter in inspect.signature(function).parameters.values():
+            hint = hints.get(parameter.name)
+            if _is_context(hint):
+                self.context_parameter = parameter.name
+            else:
+                fields[parameter.name] = self._field(parameter, hint, documented)
+        self._aliases = {f"field_{index}": key for index, key in enumerate(fields)}
+        self._model = self._create_model(fields)
+        self.takes_nothing = not fields
+        self.parameters, self.strict = self._schema(strict)
+        # In strict mode an optional parameter that the model leaves out arrives as null.
+        self._null_is_absent = {
+            self._aliases[key]
+            for key, field in self._model.model_fields.items()
+            if self.strict and not field.is_required()
+        }
+
+    def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
+        """Returns the keyword arguments; raises pydantic's `ValidationError`.
+
+        Parameters that were not given are left out, so that the function's own defaults hold.
+        """
+        given = {
+            key: value
+            for key, value in arguments.items()
+            if value is not None or key not in self._null_is_absent
+        }
+        validated = self._model.model_validate(given)
+        return {self._aliases[key]: getattr(validated, key) for key in validated.model_fields_set}
+
+    def _field(
+        self, parameter: _Parameter, hint: Any, documented: Mapping[str, str | None]
+    ) -> tuple[Any, FieldInfo]:
+        name = parameter.name
+        if parameter.kind in {_Parameter.VAR_POSITIONAL, _Parameter.VAR_KEYWORD}:
+            raise self._invalid(name, "takes any number of arguments; name each one")
+        if parameter.kind is _Parameter.POSITIONAL_ONLY:
+            raise self._invalid(name, "is positional-only; models pass arguments by name")
+        if hint is None:
+            raise self._invalid(name, "has no type; annotate it")
+        required = parameter.default is _Parameter.empty
+        default = ... if required else parameter.default
+        if isinstance(default, FieldInfo):
+            return hint, default
+        description = documented.get(name)
+        if description is None or _has_description(hint):
+            return hint, Field(default)
+        return hint, Field(default, description=description)
+
+    def _create_model(self, fields: Mapping[str, Any]) -> type[BaseModel]:
+        # Under names of its own, because a parameter may be called like a method of the model.
+        aliased: dict[str, Any] = {
+            key: (Annotated[fields[name][0], fields[name][1]], _aliased(fields[name][1], name))
+            for key, name in self._aliases.items()
+        }
+        config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+        try:
+            return create_model(f"{self._name} arguments", __config__=config, **aliased)
+        except (PydanticSchemaGenerationError, PydanticUserError) as error:
+            raise self._untypable(fields) from error
+
+    def _schema(self, strict: bool | None) -> tuple[JsonSchema, bool]:
+        try:
+            schema = without_titles(self._model.model_json_schema(by_alias=True))
+        except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
+            fields = {
+                self._aliases[key]: (field.annotation, field)
+                for key, field in self._model.model_fields.items()
+            }
+            raise self._untypable(fields) from error
+        if "properties" not in schema:
+            schema = {**schema, "properties": dict[str, object]()}
+        found = None if strict is False else strict_schema(schema)
+        if found is None and strict:
+            raise InvalidTool(
+                f"The tool {self._name} cannot be strict: one of its parameters has no fixed "
+                "fields (a dict, for example). Give it a typed model or leave out strict=True."
+            )
+        return (schema, False) if found is None else (found, True)
+
+    def _untypable(self, fields: Mapping[str, Any]) -> InvalidTool:
+        for name, (hint, _) in fields.items():
+            try:
+                create_model("probe", x=(hint, ...)).model_json_schema()
+            except (PydanticUserError, PydanticInvalidForJsonSchema, TypeError):
+                return self._invalid(
+                    name, f"has the type {_type_name(hint)}, which JSON cannot say"
+                )
+        return InvalidTool(f"The tool {self._name} has a parameter whose type JSON cannot say.")
+
+    def _invalid(self, parameter: str, problem: str) -> InvalidTool:
+        return InvalidTool(f"The parameter {parameter!r} of the tool {self._name} {problem}.")
+
+
+def _aliased(field: FieldInfo, name: str) -> Any:
+    if field.is_required():
+        return Field(alias=name)
+    if field.default_factory is not None:
+        return Field(default_factory=cast("Any", field.default_factory), alias=name)
+    return Field(field.default, alias=name)
+
+
+def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
+    target = function if inspect.isroutine(function) else type(function).__call__
+    try:
+        return get_type_hints(inspect.unwrap(target), include_extras=True)
+    except NameError as error:
+        raise InvalidTool(
+            f"The tool {name} has an annotation that cannot be resolved: {error}. Define the type "
+            "at module level, or import it outside `if TYPE_CHECKING`."
+        ) from error
+
+
+def _description(docstring: docstring_parser.Docstring) -> str:
+    parts = (docstring.short_description, docstring.long_description)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _is_context(hint: Any) -> bool:
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    return hint is RunContext or get_origin(hint) is RunContext
+
+
+def _has_description(hint: Any) -> bool:
+    metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return any(isinstance(entry, FieldInfo) and entry.description for entry in metadata)
+
+
+def _type_name(hint: Any) -> str:
+    return getattr(hint, "__name__", None) or str(hint)

@@ -1,0 +1,48 @@
+"""Tokens that a response, a step or a run has used."""
+
+from msgspec import Struct
+
+
+class Usage(Struct, frozen=True, omit_defaults=True):
+    """Token counts as the provider reports them.
+
+    `cached_input_tokens` are part of `input_tokens`, `reasoning_tokens` part of `output_tokens`.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    requests: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output tokens together."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.requests + other.requests,
+        )
+
+
+class Price(Struct, frozen=True):
+    """What a model costs, in any one currency per million tokens.
+
+    `cached_input` defaults to the price of `input`.
+    """
+
+    input: float
+    output: float
+    cached_input: float | None = None
+
+    def cost(self, usage: Usage) -> float:
+        """Returns the cost of `usage` in the currency of the price."""
+        cached = self.input if self.cached_input is None else self.cached_input
+        fresh = usage.input_tokens - usage.cached_input_tokens
+        total = fresh * self.input + usage.cached_input_tokens * cached
+        return (total + usage.output_tokens * self.output) / 1_000_000

@@ -1,0 +1,228 @@
+import pytest
+
+from weft.errors import StreamInvalid
+from weft.events import (
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+)
+from weft.items import (
+    FunctionCall,
+    Message,
+    OutputText,
+    Reasoning,
+    ReasoningText,
+    Refusal,
+    SummaryText,
+)
+from weft.streaming import demux as demux_module
+from weft.streaming.demux import Demux, ItemFinished, ResponseFinished
+from weft.usage import Usage
+
+
+def test_text_streams_and_finishes_as_one_message() -> None:
+    demux = Demux("p")
+    demux.text(0, "Hel", "m1")
+    demux.text(0, "lo", "m1")
+    demux.finish(0)
+    assert demux.take() == [
+        TextDelta("m1", "Hel"),
+        TextDelta("m1", "lo"),
+        ItemFinished(0, Message("assistant", (OutputText("Hello"),), "m1")),
+    ]
+    assert demux.take() == []
+
+
+def test_refusal_follows_text_in_one_message() -> None:
+    demux = Demux("p")
+    demux.text(0, "a", "m1")
+    demux.refusal(0, "no")
+    demux.finish_all(truncated=False)
+    assert demux.take()[1:] == [
+        RefusalDelta("m1", "no"),
+        ItemFinished(0, Message("assistant", (OutputText("a"), Refusal("no")), "m1")),
+    ]
+
+
+def test_a_final_message_that_goes_on_sends_the_rest() -> None:
+    demux = Demux("p")
+    demux.text(0, "Hel", "m1")
+    demux.finish(0, Message("assistant", (OutputText("Hello"), Refusal("no")), "m1"))
+    assert demux.take() == [
+        TextDelta("m1", "Hel"),
+        TextDelta("m1", "lo"),
+        RefusalDelta("m1", "no"),
+        ItemFinished(0, Message("assistant", (OutputText("Hello"), Refusal("no")), "m1")),
+    ]
+
+
+def test_a_final_message_without_deltas_is_streamed() -> None:
+    demux = Demux("p")
+    demux.finish(0, Message("assistant", (OutputText("Hi"),), "m1"))
+    assert demux.take() == [
+        TextDelta("m1", "Hi"),
+        ItemFinished(0, Message("assistant", (OutputText("Hi"),), "m1")),
+    ]
+
+
+def test_what_was_read_stands_where_the_final_message_differs() -> None:
+    demux = Demux("p")
+    demux.text(0, "Hello ", "m1")
+    demux.finish(0, Message("assistant", (OutputText("Hello"),), "m1"))
+    assert demux.take()[-1] == ItemFinished(0, Message("assistant", (OutputText("Hello "),), "m1"))
+
+
+def test_reasoning_is_assembled_and_marked() -> None:
+    demux = Demux("p")
+    demux.reasoning(0, "a", "r1")
+    demux.reasoning(0, "b")
+    demux.finish(0)
+    assert demux.take() == [
+        ReasoningDelta("r1", "a"),
+        ReasoningDelta("r1", "b"),
+        ItemFinished(0, Reasoning(id="r1", content=(ReasoningText("ab"),), provider="p")),
+    ]
+
+
+def test_final_reasoning_keeps_what_only_its_author_reads() -> None:
+    final = Reasoning(id="r1", summary=(SummaryText("s"),), encrypted_content="x")
+    demux = Demux("p")
+    demux.finish(0, final)
+    delta, finished = demux.take()
+    assert delta == ReasoningDelta("r1", "s")
+    assert finished == ItemFinished(
+        0, Reasoning(id="r1", summary=(SummaryText("s"),), encrypted_content="x", provider="p")
+    )
+    demux.reasoning(1, "s", "r2")
+    demux.finish(1, Reasoning(id="r2"))
+    assert demux.take()[-1] == ItemFinished(1, Reasoning(id="r2", provider="p"))
+    demux.finish(2, Reasoning())
+    (empty,) = demux.take()
+    assert isinstance(empty, ItemFinished)
+    assert isinstance(empty.item, Reasoning)
+    assert empty.item.id.startswith("rs_")
+
+
+def test_calls_grow_side_by_side_and_tell_when_they_are_complete() -> None:
+    demux = Demux("p")
+    demux.call(0, "c1", "look", "f1")
+    demux.call(1, "c2", "look", "f2")
+    assert not demux.arguments(0, '{"a"')
+    assert not demux.arguments(1, '{"b": 1')
+    assert demux.arguments(1, "}")
+    demux.finish(1)
+    assert demux.arguments(0, ": {}}")
+    demux.finish(0)
+    assert demux.take() == [
+        ToolCallStarted("f1", "c1", "look"),
+        ToolCallStarted("f2", "c2", "look"),
+        ToolArgumentsDelta("f1", "c1", '{"a"'),
+        ToolArgumentsDelta("f2", "c2", '{"b": 1'),
+        ToolArgumentsDelta("f2", "c2", "}"),
+        ItemFinished(1, FunctionCall("c2", "look", '{"b": 1}', "f2")),
+        ToolArgumentsDelta("f1", "c1", ": {}}"),
+        ItemFinished(0, FunctionCall("c1", "look", '{"a": {}}', "f1")),
+    ]
+
+
+def test_an_empty_object_is_not_taken_for_complete() -> None:
+    demux = Demux("p")
+    demux.call(0, "c1", "look")
+    assert not demux.arguments(0, "{}")
+
+
+def test_a_final_call_brings_what_deltas_left_out() -> None:
+    demux = Demux("p")
+    demux.finish(0, FunctionCall("c1", "look", '{"a":1}', "f1"))
+    assert demux.take() == [
+        ToolCallStarted("f1", "c1", "look"),
+        ToolArgumentsDelta("f1", "c1", '{"a":1}'),
+        ItemFinished(0, FunctionCall("c1", "look", '{"a":1}', "f1")),
+    ]
+    demux.call(1, "c2", "look", "f2")
+    demux.arguments(1, '{"a":2}')
+    demux.finish(1, FunctionCall("c2", "look", "", "f2"))
+    assert demux.take()[-1] == ItemFinished(1, FunctionCall("c2", "look", '{"a":2}', "f2"))
+
+
+def test_missing_and_repeated_call_ids_are_repaired() -> None:
+    demux = Demux("p", ["old"])
+    for key, call_id in enumerate(["old", "", "c1", "c1"]):
+        demux.call(key, call_id, "look")
+    ids = [event.call_id for event in demux.take() if isinstance(event, ToolCallStarted)]
+    assert ids[2] == "c1"
+    assert len(set(ids)) == 4
+    assert "old" not in ids
+    assert all(ids)
+
+
+def test_the_repaired_id_is_the_one_of_the_finished_call() -> None:
+    demux = Demux("p", ["c1"])
+    demux.call(0, "c1", "look")
+    demux.finish(0, FunctionCall("c1", "look", "{}"))
+    started, _, finished = demux.take()
+    assert isinstance(started, ToolCallStarted)
+    assert isinstance(finished, ItemFinished)
+    assert isinstance(finished.item, FunctionCall)
+    assert finished.item.call_id == started.call_id != "c1"
+
+
+def test_a_truncated_response_drops_its_open_calls_and_keeps_its_text() -> None:
+    demux = Demux("p")
+    demux.text(0, "a", "m1")
+    demux.call(1, "c1", "look")
+    demux.arguments(1, '{"a": 1')
+    demux.finish_all(truncated=True)
+    items = [event.item for event in demux.take() if isinstance(event, ItemFinished)]
+    assert items == [Message("assistant", (OutputText("a"),), "m1")]
+    assert not demux.is_open(1)
+
+
+def test_finishing_twice_is_finishing_once() -> None:
+    demux = Demux("p")
+    demux.text(0, "a")
+    demux.finish(0)
+    demux.take()
+    demux.finish(0)
+    assert demux.take() == []
+
+
+def test_nothing_may_follow_a_finished_call() -> None:
+    demux = Demux("p")
+    demux.call(0, "c1", "look")
+    demux.arguments(0, '{"a":1}')
+    demux.finish(0)
+    assert not demux.arguments(0, " \n")
+    with pytest.raises(StreamInvalid, match="not open"):
+        demux.arguments(0, "}")
+    with pytest.raises(StreamInvalid, match="twice"):
+        demux.call(0, "c2", "look")
+
+
+def test_unknown_item_without_content_finishes_nothing() -> None:
+    demux = Demux("p")
+    demux.finish(5)
+    assert demux.take() == []
+
+
+def test_the_end_tells_usage_and_id() -> None:
+    demux = Demux("p")
+    demux.usage, demux.response_id = Usage(1, 2), "resp"
+    demux.end("length")
+    assert demux.take() == [ResponseFinished("resp", "length", Usage(1, 2))]
+
+
+def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demux_module, "_MAX_CHARS", 10)
+    monkeypatch.setattr(demux_module, "_MAX_ITEMS", 2)
+    demux = Demux("p")
+    demux.text(0, "12345")
+    with pytest.raises(StreamInvalid, match="max_output_tokens"):
+        demux.text(0, "678901")
+    demux = Demux("p")
+    demux.call(0, "", "a")
+    demux.call(1, "", "a")
+    with pytest.raises(StreamInvalid, match="more than 2 items"):
+        demux.call(2, "", "a")

@@ -1,0 +1,79 @@
+import msgspec
+import pytest
+
+from weft.errors import InvalidInput
+from weft.ids import new_id
+from weft.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    InputImage,
+    InputText,
+    Item,
+    Message,
+    OutputText,
+    Reasoning,
+    ReasoningText,
+    Refusal,
+    SummaryText,
+    message,
+    user_message,
+)
+from weft.usage import Price, Usage
+
+
+def test_items_survive_json() -> None:
+    items: list[Item] = [
+        user_message("hi"),
+        Message("assistant", (OutputText("a"), Refusal("no"))),
+        Reasoning(id="r", summary=(SummaryText("s"),), encrypted_content="x", provider="openai"),
+        FunctionCall("c", "look", '{"a": 1}', "i"),
+        FunctionCallOutput("c", (InputText("t"), InputImage("https://x/y.png", "low")), "o"),
+    ]
+    encoded = msgspec.json.encode(items)
+    assert msgspec.json.decode(encoded, type=list[Item]) == items
+
+
+def test_texts_of_items() -> None:
+    both = Message("assistant", (OutputText("a"), Refusal("no"), OutputText("b")))
+    assert (both.text, both.refusal) == ("ab", "no")
+    assert Reasoning(summary=(SummaryText("a"), SummaryText("b"))).text == "a\n\nb"
+    assert Reasoning(content=(ReasoningText("a"),), summary=(SummaryText("b"),)).text == "a"
+    assert FunctionCallOutput("c", "text").text == "text"
+    assert FunctionCallOutput("c", (InputImage("u"), InputText("t"))).text == "t"
+
+
+@pytest.mark.parametrize("empty", ["", "  \n", [], [InputText(" ")]])
+def test_empty_message_is_refused(empty: str | list[InputText]) -> None:
+    with pytest.raises(InvalidInput, match="empty"):
+        user_message(empty)
+
+
+def test_an_image_alone_is_a_message() -> None:
+    assert user_message([InputImage("data:image/png;base64,AA==")]).text == ""
+
+
+def test_lone_surrogates_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="UTF-8 at character 1"):
+        user_message("a\udcff")
+
+
+def test_messages_of_the_assistant_hold_output() -> None:
+    assert message("assistant", "hi").content == (OutputText("hi"),)
+    assert message("developer", "hi").content == (InputText("hi"),)
+
+
+def test_ids_sort_by_time_and_differ() -> None:
+    ids = [new_id("run") for _ in range(1000)]
+    assert len(set(ids)) == len(ids)
+    assert all(len(i) == len("run_") + 26 and i.startswith("run_") for i in ids)
+    assert [i[:12] for i in ids] == sorted(i[:12] for i in ids)
+
+
+def test_usage_adds_and_costs() -> None:
+    usage = Usage(1_000_000, 500_000, 400_000, 10, 1) + Usage(1, 2, 3, 4, 5)
+    assert usage == Usage(1_000_001, 500_002, 400_003, 14, 6)
+    assert usage.total_tokens == 1_500_003
+    assert Price(input=1, output=10).cost(Usage(1_000_000, 500_000, 400_000)) == 6
+    assert Price(input=1, output=10, cached_input=0.5).cost(
+        Usage(1_000_000, 500_000, 400_000)
+    ) == pytest.approx(5.8)

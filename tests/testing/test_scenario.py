@@ -1,0 +1,211 @@
+import contextlib
+import inspect
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weft.testing.simulator import FAULTS, Fault, InvalidScenario, parse_faults, parse_scenario
+from weft.testing.simulator import scenario as grammar
+from weft.testing.simulator.arguments import fill
+from weft.testing.simulator.prose import prose
+from weft.testing.simulator.scenario import Scenario
+from weft.testing.simulator.turn import pieces
+from weft.testing.simulator.writes import pace, spoil_writes
+
+
+def test_defaults():
+    assert parse_scenario("sim") == parse_scenario("sim:") == parse_scenario("") == Scenario()
+
+
+def test_all_keys():
+    text = (
+        "sim:deltas=200,size=5,reasoning=4,refusal=1,calls=3,rounds=2,tool=f,args=9,finish=filter,"
+        "first=50,every=5,batch=2,fault=cut@1200+crlf,times=3"
+    )
+    assert parse_scenario(text) == Scenario(
+        deltas=200,
+        size=5,
+        reasoning=4,
+        refusal=1,
+        calls=3,
+        rounds=2,
+        tool="f",
+        args=9,
+        finish="content_filter",
+        first=0.05,
+        every=0.005,
+        batch=2,
+        faults=(Fault("cut", 1200), Fault("crlf")),
+        times=3,
+    )
+
+
+def test_calls_and_rounds_imply_each_other():
+    assert parse_scenario("calls=3").rounds == 1
+    assert parse_scenario("rounds=3").calls == 1
+
+
+def test_demo_has_a_pace_of_its_own_and_few_keys():
+    assert parse_scenario("demo").every == 0.012
+    assert parse_scenario("demo:every=0").every == 0
+    with pytest.raises(InvalidScenario, match="demo does not take calls"):
+        parse_scenario("demo:calls=1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "deltas",
+        "deltas=",
+        "deltas=-1",
+        "deltas=1.5",
+        "deltas=100001",
+        "deltas=1,deltas=2",
+        "nonsense=1",
+        "size=0",
+        "finish=sometimes",
+        "tool=",
+        "deltas=100000,size=10000",
+        "calls=256,args=999999",
+        "deltas=١",
+        "fault=cut@1" + "+crlf" * 20,
+        "x" * 600,
+    ],
+)
+def test_bad_grammar(text):
+    with pytest.raises(InvalidScenario):
+        parse_scenario(text)
+
+
+def test_faults_have_a_place_and_a_value():
+    assert parse_faults("error-mid@3=rate_limit_exceeded+429") == (
+        Fault("error-mid", 3, "rate_limit_exceeded"),
+        Fault("429"),
+    )
+
+
+def test_every_key_is_documented():
+    documentation = inspect.getdoc(grammar)
+    assert documentation
+    for key in (*grammar.LIMITS, "tool", "finish", "fault"):
+        assert f"    {key}=" in documentation
+    assert all(FAULTS.values())
+
+
+@given(st.text())
+def test_any_text_is_a_scenario_or_the_one_error(text):
+    with contextlib.suppress(InvalidScenario):
+        assert isinstance(parse_scenario(text), Scenario)
+
+
+@given(st.integers(0, 5000))
+def test_prose_has_its_length_and_begins_alike(length):
+    assert len(prose(length)) == length
+    assert prose(6000).startswith(prose(length))
+
+
+@given(st.text(), st.integers(0, 50))
+def test_pieces_make_the_text(text, deltas):
+    assert "".join(pieces(text, deltas)) == text
+
+
+@given(st.binary(max_size=200), st.sampled_from(["split-utf8", "one-byte"]))
+def test_cut_writes_carry_the_same_bytes(data, fault):
+    script = spoil_writes([data], parse_faults(fault))
+    assert b"".join(write for write in script.writes if isinstance(write, bytes)) == data
+
+
+@given(st.text(max_size=100), st.integers(0, 300))
+def test_an_end_cuts_at_its_byte(text, at):
+    data = text.encode()
+    writes = [data[:7], data[7:]]
+    script = spoil_writes(writes, (Fault("end", at),))
+    assert b"".join(w for w in script.writes if isinstance(w, bytes)) == data[:at]
+
+
+def test_no_pieces_no_writes():
+    assert pace([], 0, 0) == []
+
+
+def test_arguments_fit_their_schema():
+    schema = {
+        "type": "object",
+        "properties": {
+            "text": {"type": "string", "minLength": 12},
+            "short": {"type": "string", "maxLength": 2},
+            "when": {"type": "string", "format": "date"},
+            "whole": {"type": "integer", "minimum": 5, "maximum": 5},
+            "real": {"type": "number", "exclusiveMinimum": 3},
+            "below": {"type": "number", "exclusiveMaximum": 0},
+            "flag": {"type": "boolean"},
+            "kind": {"enum": ["a", "b"]},
+            "fixed": {"const": 7},
+            "preset": {"type": "string", "default": "d"},
+            "maybe": {"anyOf": [{"type": "null"}, {"type": "integer"}]},
+            "either": {"type": ["null", "string"]},
+            "nothing": {"type": "null"},
+            "list": {"type": "array", "items": {"type": "integer"}, "minItems": 2},
+            "none": {"type": "array", "maxItems": 0},
+            "point": {"$ref": "#/$defs/Point"},
+            "optional": {"type": "string"},
+        },
+        "$defs": {
+            "Point": {
+                "type": "object",
+                "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
+                "required": ["x"],
+            }
+        },
+    }
+    schema["required"] = [name for name in schema["properties"] if name != "optional"]
+    assert fill(schema) == fill(schema)
+    assert fill(schema) == {
+        "text": "text-1xxxxxx",
+        "short": "sh",
+        "when": "2026-01-01",
+        "whole": 5,
+        "real": 3.5,
+        "below": -0.5,
+        "flag": True,
+        "kind": "a",
+        "fixed": 7,
+        "preset": "d",
+        "maybe": 1,
+        "either": "either-1",
+        "nothing": None,
+        "list": [1, 2],
+        "none": [],
+        "point": {"x": 1},
+    }
+    assert fill(schema, 1)["kind"] == "b"
+
+
+def test_arguments_of_a_schema_that_contains_itself_end():
+    node = {
+        "type": "object",
+        "properties": {"next": {"$ref": "#"}},
+        "required": ["next"],
+    }
+    assert str(fill(node)).count("next") < 20
+    loop = {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}
+    assert fill(loop) == {}
+
+
+@given(
+    st.recursive(
+        st.none() | st.text() | st.integers(),
+        lambda s: (
+            st.lists(s)
+            | st.dictionaries(
+                st.sampled_from(["type", "properties", "required", "items", "enum", "anyOf", "a"]),
+                s,
+            )
+        ),
+    )
+)
+def test_no_schema_breaks_the_arguments(schema):
+    assert isinstance(
+        fill({"type": "object", "properties": {"a": schema}, "required": ["a"]}), dict
+    )
+    assert isinstance(fill(schema if isinstance(schema, dict) else {}), dict)
