@@ -1,16 +1,16 @@
 """Answers: a plan as the writes of HTTP chunks, encoded once, by the simulator's own encoder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from benchmarks.plan import STAMP_WIDTH, Plan, parse_plan
 from weft.testing.simulator.envelope import Envelope, estimate
 from weft.testing.simulator.prose import prose
 from weft.testing.simulator.responses_request import echo
 from weft.testing.simulator.responses_wire import stream_responses
 from weft.testing.simulator.turn import Call, Output, Pause, Text, Turn
 from weft.testing.simulator.writes import pace
-
-from benchmarks.plan import STAMP_WIDTH, Plan, parse_plan
 
 TOOL = "note"
 STAMP = "0" * STAMP_WIDTH
@@ -56,7 +56,7 @@ def _call(stamp: str, round: int, number: int) -> Call:
     return Call(TOOL, arguments, f"call_{round}_{number}", 1 if stamp else 0)
 
 
-def _timed(plan: Plan, writes: list[object]) -> list[Write]:
+def _timed(plan: Plan, writes: Sequence[object]) -> list[Write]:
     timed: list[Write] = []
     delay = 0.0
     for write in writes:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from benchmarks.work import Figures
+
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ("weft", "floor", "openai_sdk")
 PEERS = {
@@ -18,8 +20,6 @@ PEERS = {
 }
 PEER_REPEATS = 2
 TIMEOUT = 300.0
-
-Figures = dict[str, float]
 
 
 class WorkerFailed(Exception):

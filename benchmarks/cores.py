@@ -2,6 +2,7 @@
 
 import os
 import platform
+from pathlib import Path
 
 SERVER = 0
 WORKER = -1
@@ -27,7 +28,7 @@ def machine() -> dict[str, object]:
 
 def _cpu_model() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
             for line in lines:
                 if line.startswith("model name"):
                     return line.partition(":")[2].strip()

@@ -7,16 +7,12 @@ It imports that party and that metric only, so that no party disturbs another.
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from typing import cast
 
 from benchmarks.cores import WORKER, pin
-from benchmarks.party import Connect, Party
-
-Options = Mapping[str, int]
-Figures = dict[str, float]
-Work = Callable[[Party, Options], Awaitable[Figures]]
+from benchmarks.party import Connect
+from benchmarks.work import Figures, Options, Work
 
 
 def main() -> None:

@@ -4,10 +4,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from benchmarks.party import MAX_ROUNDS, QUESTION, FirstDelta, note
 from weft import Agent, Limits, TextDelta
 from weft.models.openai import OpenAIResponses
-
-from benchmarks.party import MAX_ROUNDS, QUESTION, FirstDelta, note
 
 
 class Weft:
@@ -23,7 +22,7 @@ class Weft:
         async with self._reader(model).stream(QUESTION) as run:
             async for event in run:
                 if isinstance(event, TextDelta):
-                    deltas.append(event.delta)
+                    deltas.append(event.delta)  # noqa: PERF401 - as users write it
         return deltas
 
     async def first_delta(self, model: str) -> FirstDelta:

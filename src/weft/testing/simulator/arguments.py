@@ -79,7 +79,8 @@ def properties(schema: JsonSchema) -> dict[str, JsonSchema]:
 def required(schema: JsonSchema) -> list[str]:
     """Returns the names of the properties that must be given and are declared."""
     declared = properties(schema)
-    return [str(name) for name in as_list(schema.get("required")) if name in declared]
+    names = as_list(schema.get("required"))
+    return [name for name in names if isinstance(name, str) and name in declared]
 
 
 def kind_of(schema: JsonSchema) -> str:

@@ -1,0 +1,1 @@
+"""The metrics. `work` measures inside a worker; `rows` runs the workers and judges the figures."""

@@ -1,0 +1,32 @@
+"""Wall time of `import weft` in a fresh process, less that of an interpreter that does nothing."""
+
+import subprocess
+import sys
+import time
+from statistics import median
+
+from benchmarks.bench import Bench
+from benchmarks.row import Row, Target
+
+REPEATS = 11
+LIMIT_MS = 150.0
+PARTIES = {"weft": "import weft", "openai_sdk": "import openai", "bare": "pass"}
+
+
+def rows(bench: Bench) -> list[Row]:
+    """Measures weft and the openai SDK in turn; the first round fills the file cache."""
+    taken: dict[str, list[float]] = {name: [] for name in PARTIES}
+    for _ in range(1 + REPEATS):
+        for name, code in PARTIES.items():
+            taken[name].append(_milliseconds(code))
+    medians = {name: median(times[1:]) for name, times in taken.items()}
+    bare = medians.pop("bare")
+    spent = {name: value - bare for name, value in medians.items()}
+    target = Target("<= 150 ms", spent["weft"], LIMIT_MS)
+    return [Row("import_time", "ms", spent, f"bare interpreter {bare:.0f} ms", (target,))]
+
+
+def _milliseconds(code: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return (time.perf_counter() - start) * 1e3

@@ -1,0 +1,268 @@
+"""Models over real sockets, against the provider simulator and its faults."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from weft.errors import (
+    BadRequest,
+    ConfigurationError,
+    ConnectionFailed,
+    MissingKey,
+    ModelError,
+    ModelTimeout,
+    NetworkForbidden,
+    QuotaExceeded,
+    RateLimited,
+    ServerFailed,
+    StreamIncomplete,
+    StreamInvalid,
+    WeftError,
+)
+from weft.events import TextDelta
+from weft.items import FunctionCall, FunctionCallOutput, Item, Message, Reasoning, user_message
+from weft.models.base import ModelRequest, ModelSettings
+from weft.models.http import HttpModel, Timeouts
+from weft.models.openai import OpenAIChat, OpenAIResponses
+from weft.schema import ToolSchema
+from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from weft.testing import Call, ProviderSimulator, Text, Turn
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-secret-key-0123456789"
+LOOK = ToolSchema(
+    "look",
+    "Looks.",
+    {
+        "type": "object",
+        "properties": {"at": {"type": "string"}},
+        "required": ["at"],
+        "additionalProperties": False,
+    },
+    strict=True,
+)
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[ProviderSimulator]:
+    async with ProviderSimulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture(params=[OpenAIResponses, OpenAIChat])
+def kind(request: pytest.FixtureRequest) -> type[OpenAIResponses] | type[OpenAIChat]:
+    return request.param
+
+
+async def collect(
+    model: HttpModel, *items: Item, tools: tuple[ToolSchema, ...] = ()
+) -> list[StreamEvent]:
+    request = ModelRequest(items=items or [user_message("hi")], tools=tools)
+    return [event async for event in model.stream(request)]
+
+
+def text_of(events: list[StreamEvent]) -> str:
+    return "".join(event.delta for event in events if isinstance(event, TextDelta))
+
+
+Kind = type[OpenAIResponses] | type[OpenAIChat]
+
+
+async def test_a_response_over_http(simulator: ProviderSimulator, kind: Kind) -> None:
+    model = kind("sim:deltas=50,reasoning=3", api_key=KEY, base_url=simulator.base_url)
+    events = await collect(model)
+    items = [event.item for event in events if isinstance(event, ItemFinished)]
+    assert [type(item) for item in items] == [Reasoning, Message]
+    assert isinstance(items[1], Message)
+    assert text_of(events) == items[1].text
+    end = events[-1]
+    assert isinstance(end, ResponseFinished)
+    assert end.usage.requests == 1
+    assert end.usage.output_tokens > 0
+    assert len([e for e in events if isinstance(e, TextDelta)]) == 50
+    assert KEY not in repr(model)
+
+
+async def test_calls_and_their_outputs_go_round(simulator: ProviderSimulator, kind: Kind) -> None:
+    model = kind("sim:calls=3,rounds=1", api_key=KEY, base_url=simulator.base_url)
+    first = await collect(model, tools=(LOOK,))
+    calls = [e.item for e in first if isinstance(e, ItemFinished)]
+    assert [type(call) for call in calls] == [FunctionCall] * 3
+    outputs = [FunctionCallOutput(c.call_id, "ok") for c in calls if isinstance(c, FunctionCall)]
+    second = await collect(model, user_message("hi"), *calls, *outputs, tools=(LOOK,))
+    assert text_of(second)
+
+
+async def test_connections_are_used_again() -> None:
+    body = b'data: {"type":"response.completed","response":{"id":"r"}}\n\n'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+    chunks = b"%x\r\n%s\r\n" % (len(body), body)
+    connections: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        while head_of_request := await reader.readuntil(b"\r\n\r\n"):
+            size = int(head_of_request.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            await reader.readexactly(size)
+            writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+            await asyncio.sleep(0.001)  # the end of the body comes a little later than the event
+            writer.write(b"0\r\n\r\n")
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    model = OpenAIResponses("m", api_key="", base_url=f"http://127.0.0.1:{port}/v1")
+    for _ in range(5):
+        await collect(model)
+    assert len(connections) == 1
+    server.close()
+    connections[0].close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "code"),
+    [
+        ("429", RateLimited, "rate_limit_exceeded"),
+        ("429-after=7", RateLimited, "rate_limit_exceeded"),
+        ("quota", QuotaExceeded, "insufficient_quota"),
+        ("400", BadRequest, None),
+        ("401", BadRequest, "invalid_api_key"),
+        ("404", BadRequest, "model_not_found"),
+        ("500", ServerFailed, None),
+        ("503", ServerFailed, None),
+        ("error-mid", ServerFailed, "server_error"),
+        ("cut@400", StreamIncomplete, None),
+        ("end@400", StreamIncomplete, None),
+        ("no-terminal", StreamIncomplete, None),
+        ("garbage@3", StreamInvalid, None),
+    ],
+)
+async def test_faults(
+    simulator: ProviderSimulator, kind: Kind, fault: str, error: type[ModelError], code: str | None
+) -> None:
+    model = kind(f"sim:deltas=20,fault={fault}", api_key=KEY, base_url=simulator.base_url)
+    with pytest.raises(error) as caught:
+        await collect(model)
+    if code is not None:
+        assert caught.value.provider_code == code
+    if fault == "429-after=7":
+        assert caught.value.retry_after == 7
+    assert KEY not in caught.value.message
+
+
+@pytest.mark.parametrize("fault", ["split-utf8", "one-byte", "crlf", "whole-args", "dup-ids"])
+async def test_oddities_that_change_nothing(
+    simulator: ProviderSimulator, kind: Kind, fault: str
+) -> None:
+    model = kind(
+        f"sim:deltas=20,calls=2,reasoning=2,fault={fault}", api_key=KEY, base_url=simulator.base_url
+    )
+    events = await collect(model, tools=(LOOK,))
+    calls = [
+        event.item
+        for event in events
+        if isinstance(event, ItemFinished) and isinstance(event.item, FunctionCall)
+    ]
+    assert len({call.call_id for call in calls}) == 2
+    assert all(call.arguments.startswith("{") for call in calls)
+
+
+@pytest.mark.parametrize("fault", ["no-ids", "merged-calls", "no-finish"])
+async def test_oddities_of_chat(simulator: ProviderSimulator, fault: str) -> None:
+    model = OpenAIChat(f"sim:calls=2,fault={fault}", api_key="", base_url=simulator.base_url)
+    events = await collect(model, tools=(LOOK,))
+    calls = [event.item for event in events if isinstance(event, ItemFinished)]
+    assert len({call.call_id for call in calls if isinstance(call, FunctionCall)}) == 2
+
+
+async def test_silence_in_the_middle(simulator: ProviderSimulator, kind: Kind) -> None:
+    timeouts = Timeouts(first_byte=5, between_chunks=30)
+    model = kind(
+        "sim:deltas=20,fault=stall@500", api_key="", base_url=simulator.base_url, timeouts=timeouts
+    )
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    with pytest.raises(ModelTimeout, match=r"Timeouts\.between_chunks"):
+        await collect(model)
+    assert 29 <= loop.time() - begin <= 31
+
+
+async def test_silence_at_the_start(simulator: ProviderSimulator, kind: Kind) -> None:
+    timeouts = Timeouts(first_byte=5, between_chunks=30)
+    model = kind(
+        "sim:deltas=2,first=60000", api_key="", base_url=simulator.base_url, timeouts=timeouts
+    )
+    with pytest.raises(ModelTimeout, match=r"Timeouts\.first_byte"):
+        await collect(model)
+
+
+async def test_a_slow_consumer_is_no_silent_provider(
+    simulator: ProviderSimulator, kind: Kind
+) -> None:
+    timeouts = Timeouts(first_byte=5, between_chunks=5)
+    model = kind(
+        "sim:deltas=5,every=1000", api_key="", base_url=simulator.base_url, timeouts=timeouts
+    )
+    request = ModelRequest(items=[user_message("hi")])
+    deltas = 0
+    async for event in model.stream(request):
+        await asyncio.sleep(60)
+        deltas += isinstance(event, TextDelta)
+    assert deltas == 5
+
+
+async def test_an_unreachable_host() -> None:
+    model = OpenAIResponses("m", api_key=KEY, base_url="http://127.0.0.1:9/v1")
+    with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1"):
+        await collect(model)
+
+
+async def test_what_is_no_event_stream(simulator: ProviderSimulator) -> None:
+    other = simulator.base_url.removesuffix("/v1")
+    with pytest.raises(BadRequest):
+        await collect(OpenAIResponses("m", api_key="", base_url=f"{other}/nowhere"))
+
+
+async def test_options_of_compatible_servers(kind: Kind) -> None:
+    async with ProviderSimulator([Turn((Text("ok"),))]) as simulator:
+        model = kind("any", api_key=KEY, base_url=simulator.base_url)
+        settings = ModelSettings(extra_body={"seed": 5}, extra_headers={"X-Team": "blue"})
+        request = ModelRequest(items=[user_message("hi")], settings=settings)
+        async for _ in model.stream(request):
+            pass
+        (received,) = simulator.requests
+        assert received.body["seed"] == 5
+        assert received.headers["x-team"] == "blue"
+
+
+async def test_invalid_calls_arrive_as_they_were_written(kind: Kind) -> None:
+    async with ProviderSimulator([Turn((Call("look", '{"at": '),))]) as simulator:
+        model = kind("any", api_key="", base_url=simulator.base_url)
+        events = await collect(model, tools=(LOOK,))
+    (call,) = [event.item for event in events if isinstance(event, ItemFinished)]
+    assert isinstance(call, FunctionCall)
+    assert call.arguments == '{"at": '
+
+
+async def test_the_network_is_forbidden_in_tests() -> None:
+    for url in ("https://api.openai.com/v1", "http://10.0.0.1/v1"):
+        with pytest.raises(NetworkForbidden):
+            await collect(OpenAIResponses("gpt-5", api_key=KEY, base_url=url))
+
+
+@pytest.mark.parametrize("url", ["", "localhost", "ftp://x/y", "http:///v1"])
+def test_a_base_url_must_be_one(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="base URL"):
+        OpenAIResponses("m", api_key="", base_url=url)
+
+
+@pytest.mark.parametrize("key", ["a\nb", "schlüssel"])
+def test_a_key_must_be_printable(key: str) -> None:
+    with pytest.raises(MissingKey) as caught:
+        OpenAIResponses("m", api_key=key)
+    assert key not in str(caught.value)
+
+
+def test_errors_are_of_one_tree() -> None:
+    assert issubclass(ModelError, WeftError)
