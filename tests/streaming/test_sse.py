@@ -39,8 +39,10 @@ def reference(stream: bytes) -> list[tuple[bytes, bytes]]:
         # the examples of the specification
         (b"data: YHOO\ndata: +2\ndata: 10\n\n", [(b"message", b"YHOO\n+2\n10")]),
         (
-            (b": test stream\n\ndata: first event\nid: 1\n\n"
-            b"data:second event\nid\n\ndata:  third\n\n"),
+            (
+                b": test stream\n\ndata: first event\nid: 1\n\n"
+                b"data:second event\nid\n\ndata:  third\n\n"
+            ),
             [(b"message", b"first event"), (b"message", b"second event"), (b"message", b" third")],
         ),
         (b"data\n\ndata\ndata\n\ndata:", [(b"message", b""), (b"message", b"\n")]),

@@ -1,19 +1,21 @@
 """The type of an agent's structured output: its schema for the model, its validation for us."""
 
 import re
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
+import msgspec
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from weft.errors import ConfigurationError
-from weft.schema import OutputSchema
-from weft.tools.strict import strict_schema, without_titles
+from weft.schema import JsonSchema, OutputSchema
+from weft.tools.strict import strict_schema, without_nulls, without_titles
 from weft.tools.validation import explain_validation
 
 T = TypeVar("T")
 
 _WRAPPER = "value"
+_ANY = TypeAdapter[object](object)
 
 
 class OutputType(Generic[T]):
@@ -29,35 +31,39 @@ class OutputType(Generic[T]):
             self._adapter: TypeAdapter[T] = TypeAdapter(type_)
             schema = without_titles(self._adapter.json_schema(mode="validation"))
         except (PydanticUserError, PydanticInvalidForJsonSchema) as error:
-            raise ConfigurationError(f"The output type {name} cannot be said in JSON.") from error
+            reason = str(error).splitlines()[0]
+            raise ConfigurationError(
+                f"The output type {name} cannot be said in JSON: {reason}"
+            ) from error
         self._wrapped = schema.get("type") != "object"
-        if self._wrapped:
-            defs = schema.get("$defs")
-            inner = {key: value for key, value in schema.items() if key != "$defs"}
-            schema = {
-                "type": "object",
-                "properties": {_WRAPPER: inner},
-                "required": [_WRAPPER],
-                **({"$defs": defs} if defs else {}),
-            }
-        strict = strict_schema(schema)
+        self._plain = _wrapped(schema) if self._wrapped else schema
+        strict = strict_schema(self._plain)
         safe_name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "output"
-        self.schema = OutputSchema(safe_name, strict or schema, strict is not None)
+        self.schema = OutputSchema(safe_name, strict or self._plain, strict is not None)
 
     def parse(self, text: str) -> T:
         """Returns the value of `text`; raises `ValueError` (pydantic's `ValidationError`)."""
-        if not self._wrapped:
-            return self._adapter.validate_json(_unfenced(text))
-        wrapper = TypeAdapter(dict[str, Any]).validate_json(_unfenced(text))
-        if _WRAPPER not in wrapper:
-            raise ValueError(f'the object has no member "{_WRAPPER}"')
-        return self._adapter.validate_python(wrapper[_WRAPPER], strict=False)
+        value = _ANY.validate_json(_unfenced(text))
+        if self.schema.strict:
+            value = without_nulls(value, self._plain)
+        if self._wrapped:
+            if not isinstance(value, dict) or _WRAPPER not in value:
+                raise ValueError(f'it must be a JSON object with the member "{_WRAPPER}"')
+            value = cast("dict[str, object]", value)[_WRAPPER]
+        # As JSON, because there dates and tuples may be written as text and lists.
+        return self._adapter.validate_json(msgspec.json.encode(value))
 
     def explain(self, error: ValueError) -> str:
         """Returns what is wrong, in words a model can act upon."""
         if isinstance(error, ValidationError):
             return explain_validation(error)
         return str(error)
+
+
+def _wrapped(schema: JsonSchema) -> JsonSchema:
+    inner = {key: value for key, value in schema.items() if key != "$defs"}
+    defs = {"$defs": schema["$defs"]} if "$defs" in schema else {}
+    return {"type": "object", "properties": {_WRAPPER: inner}, "required": [_WRAPPER], **defs}
 
 
 def _unfenced(text: str) -> str:

@@ -1,5 +1,6 @@
 """From a function's signature and docstring to a JSON Schema and a validator of arguments."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
@@ -12,7 +13,7 @@ from pydantic.fields import FieldInfo
 from weft.errors import InvalidTool
 from weft.schema import JsonSchema
 from weft.tools.context import RunContext
-from weft.tools.strict import strict_schema, without_titles
+from weft.tools.strict import strict_schema, without_nulls, without_titles
 
 _Parameter = inspect.Parameter
 
@@ -30,7 +31,7 @@ class Signature:
     def __init__(self, function: Callable[..., object], name: str, strict: bool | None) -> None:
         self._name = name
         hints = _hints(function, name)
-        docstring = docstring_parser.parse(inspect.getdoc(function) or "")
+        docstring = docstring_parser.parse(inspect.getdoc(_written(function)) or "")
         self.description = _description(docstring)
         self.context_parameter: str | None = None
         documented = {param.arg_name: param.description for param in docstring.params}
@@ -44,24 +45,15 @@ class Signature:
         self._aliases = {f"field_{index}": key for index, key in enumerate(fields)}
         self._model = self._create_model(fields)
         self.takes_nothing = not fields
-        self.parameters, self.strict = self._schema(strict)
-        # In strict mode an optional parameter that the model leaves out arrives as null.
-        self._null_is_absent = {
-            self._aliases[key]
-            for key, field in self._model.model_fields.items()
-            if self.strict and not field.is_required()
-        }
+        self._plain = self._plain_schema()
+        self.parameters, self.strict = self._held_to(strict)
 
     def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
         """Returns the keyword arguments; raises pydantic's `ValidationError`.
 
         Parameters that were not given are left out, so that the function's own defaults hold.
         """
-        given = {
-            key: value
-            for key, value in arguments.items()
-            if value is not None or key not in self._null_is_absent
-        }
+        given = without_nulls(arguments, self._plain) if self.strict else arguments
         validated = self._model.model_validate(given)
         return {self._aliases[key]: getattr(validated, key) for key in validated.model_fields_set}
 
@@ -96,7 +88,7 @@ class Signature:
         except (PydanticSchemaGenerationError, PydanticUserError) as error:
             raise self._untypable(fields) from error
 
-    def _schema(self, strict: bool | None) -> tuple[JsonSchema, bool]:
+    def _plain_schema(self) -> JsonSchema:
         try:
             schema = without_titles(self._model.model_json_schema(by_alias=True))
         except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
@@ -105,15 +97,16 @@ class Signature:
                 for key, field in self._model.model_fields.items()
             }
             raise self._untypable(fields) from error
-        if "properties" not in schema:
-            schema = {**schema, "properties": dict[str, object]()}
-        found = None if strict is False else strict_schema(schema)
+        return {"properties": dict[str, object](), **schema}
+
+    def _held_to(self, strict: bool | None) -> tuple[JsonSchema, bool]:
+        found = None if strict is False else strict_schema(self._plain)
         if found is None and strict:
             raise InvalidTool(
                 f"The tool {self._name} cannot be strict: one of its parameters has no fixed "
                 "fields (a dict, for example). Give it a typed model or leave out strict=True."
             )
-        return (schema, False) if found is None else (found, True)
+        return (self._plain, False) if found is None else (found, True)
 
     def _untypable(self, fields: Mapping[str, Any]) -> InvalidTool:
         for name, (hint, _) in fields.items():
@@ -138,14 +131,20 @@ def _aliased(field: FieldInfo, name: str) -> Any:
 
 
 def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
-    target = function if inspect.isroutine(function) else type(function).__call__
     try:
-        return get_type_hints(inspect.unwrap(target), include_extras=True)
+        return get_type_hints(_written(function), include_extras=True)
     except NameError as error:
         raise InvalidTool(
             f"The tool {name} has an annotation that cannot be resolved: {error}. Define the type "
             "at module level, or import it outside `if TYPE_CHECKING`."
         ) from error
+
+
+def _written(function: Callable[..., object]) -> Callable[..., object]:
+    """The function as it stands in the source, below partials, wrappers and callable objects."""
+    if isinstance(function, functools.partial):
+        return _written(function.func)
+    return inspect.unwrap(function if inspect.isroutine(function) else type(function).__call__)
 
 
 def _description(docstring: docstring_parser.Docstring) -> str:

@@ -4,7 +4,7 @@ Every object is closed and all its properties are required; what was optional ma
 https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from weft.schema import JsonSchema
@@ -34,6 +34,49 @@ _KEYWORDS = {
 _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
 # They describe and do not constrain, so they may go.
 _DROPPED = {"title", "default", "examples", "discriminator", "minLength", "maxLength"}
+
+
+def without_nulls(value: object, schema: JsonSchema) -> object:
+    """Returns `value` without the nulls that a strict schema puts where something was optional.
+
+    `schema` is the one before `strict_schema`. The default of a property that may be left out
+    holds where the model wrote null.
+    """
+    return _without_nulls(value, schema, cast("JsonSchema", schema.get("$defs", {})))
+
+
+def _without_nulls(value: object, schema: JsonSchema, defs: JsonSchema) -> object:
+    schema = _resolved(schema, defs)
+    if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
+        items = cast("JsonSchema", schema["items"])
+        return [_without_nulls(item, items, defs) for item in cast("list[object]", value)]
+    if not isinstance(value, Mapping) or "properties" not in schema:
+        return cast("object", value)
+    properties = cast("Mapping[str, JsonSchema]", schema["properties"])
+    required = cast("Sequence[str]", schema.get("required", ()))
+    return {
+        key: _without_nulls(item, properties.get(key, {}), defs)
+        for key, item in cast("JsonSchema", value).items()
+        if item is not None or key in required or key not in properties
+    }
+
+
+def _resolved(schema: JsonSchema, defs: JsonSchema) -> JsonSchema:
+    """Follows references, and the one option that is not null."""
+    for _ in range(len(defs) + 2):
+        options = [
+            option
+            for option in cast("Sequence[JsonSchema]", schema.get("anyOf", ()))
+            if option.get("type") != "null"
+        ]
+        if len(options) == 1:
+            schema = options[0]
+        elif "$ref" in schema:
+            name = cast("str", schema["$ref"]).removeprefix("#/$defs/")
+            schema = cast("JsonSchema", defs.get(name, {}))
+        else:
+            break
+    return schema
 
 
 class _NotStrict(Exception):

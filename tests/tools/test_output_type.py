@@ -1,0 +1,76 @@
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from typing_extensions import TypedDict
+
+from weft.errors import ConfigurationError
+from weft.tools.output_type import OutputType
+
+
+class City(BaseModel):
+    name: str
+    people: int | None = None
+    country: str = "Italy"
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Named(TypedDict):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (City, '{"name": "Rome", "people": null, "country": null}', City(name="Rome")),
+        (Point, '{"x": 1}', Point(1)),
+        (Named, '{"name": "a"}', {"name": "a"}),
+        (int, '{"value": 3}', 3),
+        (list[City], '{"value": [{"name": "Rome"}]}', [City(name="Rome")]),
+        (City, '```json\n{"name": "Rome"}\n```', City(name="Rome")),
+        (dict[str, int], '{"a": 1}', {"a": 1}),
+    ],
+)
+def test_parse(kind: Any, text: str, value: object) -> None:
+    output = OutputType(kind)
+    assert output.parse(text) == value
+    assert output.schema.schema["type"] == "object"
+
+
+def test_schemas() -> None:
+    city = OutputType(City).schema
+    assert (city.name, city.strict) == ("City", True)
+    assert city.schema["required"] == ["name", "people", "country"]
+    assert not OutputType(dict[str, int]).schema.strict
+    cities: Any = OutputType(list[City]).schema
+    assert cities.strict
+    assert cities.schema["properties"]["value"]["items"] == {"$ref": "#/$defs/City"}
+    assert "City" in cities.schema["$defs"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        (City, "Rome", "Invalid JSON"),
+        (City, "{}", "name: Field required"),
+        (int, '{"value": "x"}', "valid integer"),
+        (int, '{"other": 1}', 'the member "value"'),
+        (int, "3", 'the member "value"'),
+    ],
+)
+def test_explain(kind: Any, text: str, words: str) -> None:
+    output = OutputType(kind)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are looked at below
+        output.parse(text)
+    assert words in output.explain(caught.value)
+
+
+def test_a_type_json_cannot_say() -> None:
+    with pytest.raises(ConfigurationError, match="cannot be said in JSON"):
+        OutputType(threading.Event)
