@@ -91,9 +91,25 @@ class HttpModel:
         network.require_allowed(self._host)
         body = self._wire.encode(self._name, request)
         response = await self._send(body, request)
+        decoder = self._wire.decoder(request)
+        content = response.content
         try:
-            async for event in self._events(response, self._wire.decoder(request)):
-                yield event
+            with _Watchdog(response, self._timeouts) as watchdog:
+                while not decoder.finished:
+                    watchdog.wait()
+                    try:
+                        chunk = await content.readany()
+                    except (aiohttp.ClientError, OSError) as error:
+                        if watchdog.expired:
+                            raise self._silence(watchdog.phase) from error
+                        # The response may be complete although the connection broke after it.
+                        for event in _end_or_raise(decoder, error):
+                            yield event
+                        return
+                    watchdog.received()
+                    for event in decoder.feed(chunk) if chunk else decoder.end():
+                        yield event
+            await _reach_end(content)
         finally:
             # Returns the connection to the pool at the end of the body, closes it before.
             response.release()
@@ -134,27 +150,6 @@ class HttpModel:
                 "that the base URL leads to the API."
             )
         return response
-
-    async def _events(
-        self, response: aiohttp.ClientResponse, decoder: Decoder
-    ) -> AsyncGenerator[StreamEvent]:
-        content = response.content
-        with _Watchdog(response, self._timeouts) as watchdog:
-            while not decoder.finished:
-                watchdog.wait()
-                try:
-                    chunk = await content.readany()
-                except (aiohttp.ClientError, OSError) as error:
-                    if watchdog.expired:
-                        raise self._silence(watchdog.phase) from error
-                    # The response may be complete although the connection broke after it.
-                    for event in _end_or_raise(decoder, error):
-                        yield event
-                    return
-                watchdog.received()
-                for event in decoder.feed(chunk) if chunk else decoder.end():
-                    yield event
-        await _reach_end(content)
 
     async def _http_failure(self, response: aiohttp.ClientResponse) -> ModelError:
         try:
@@ -251,12 +246,9 @@ async def _reach_end(content: aiohttp.StreamReader) -> None:
         return
 
 
-async def _open_session() -> AsyncGenerator[aiohttp.ClientSession]:
+def _open_session() -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
-    async with aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar()
-    ) as session:
-        yield session
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 _SESSIONS = PerLoop(_open_session)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -10,12 +11,13 @@ T = TypeVar("T")
 class PerLoop(Generic[T]):
     """Opens something when an event loop first needs it, and closes it when that loop shuts down.
 
-    `open` is an async generator function that yields once; what follows the `yield` closes. A
+    `open` returns the context manager to enter; it must not be made of an async generator. A
     suspended async generator is closed by its event loop when that shuts down
-    (`loop.shutdown_asyncgens`, which `asyncio.run` calls), so nobody has to remember to do it.
+    (`loop.shutdown_asyncgens`, which `asyncio.run` calls), so the one in here sees to the closing,
+    and nobody has to remember it.
     """
 
-    def __init__(self, open: Callable[[], AsyncGenerator[T]]) -> None:
+    def __init__(self, open: Callable[[], AbstractAsyncContextManager[T]]) -> None:
         self._open = open
         self._slots: dict[asyncio.AbstractEventLoop, _Slot[T]] = {}
 
@@ -33,12 +35,11 @@ class PerLoop(Generic[T]):
         return slot.values[0]
 
     async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[T]:
-        source = self._open()
         try:
-            yield await anext(source)
+            async with self._open() as value:
+                yield value
         finally:
             self._slots.pop(loop, None)
-            await source.aclose()
 
 
 class _Slot(Generic[T]):

@@ -324,6 +324,7 @@ class ResponsesDecoder:
     def _frames(
         self, frames: Sequence[tuple[bytes, bytes]], *, cut: bool = False
     ) -> list[StreamEvent]:
+        text = self._demux.text
         for name, data in frames:
             if name not in _HANDLED_NAMES or data == b"[DONE]" or self.finished:
                 continue
@@ -336,7 +337,10 @@ class ResponsesDecoder:
                     f"The provider sent an event that is not valid: {error}. Try again; if it "
                     "stays, check that the server speaks the Responses API."
                 ) from error
-            self._event(event)
+            if type(event) is _TextDelta:
+                text(event.output_index, event.delta, event.item_id)
+            else:
+                self._event(event)
         return self._demux.take()
 
     def _event(self, event: _WireEvent) -> None:

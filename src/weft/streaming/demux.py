@@ -65,17 +65,18 @@ class _OpenMessage:
     def __init__(self, index: int, item_id: str) -> None:
         self.index = index
         self.item_id = item_id
-        self.parts: list[tuple[Literal["text", "refusal"], list[str]]] = []
+        self.kind = ""
+        self.pieces: list[str] = []
+        self._parts: list[tuple[str, list[str]]] = []
 
-    def append(self, kind: Literal["text", "refusal"], delta: str) -> None:
-        if not self.parts or self.parts[-1][0] != kind:
-            self.parts.append((kind, []))
-        self.parts[-1][1].append(delta)
+    def begin(self, kind: Literal["text", "refusal"]) -> None:
+        self.kind, self.pieces = kind, []
+        self._parts.append((kind, self.pieces))
 
     def item(self) -> Message:
         content: list[ContentPart] = [
             OutputText("".join(pieces)) if kind == "text" else Refusal("".join(pieces))
-            for kind, pieces in self.parts
+            for kind, pieces in self._parts
         ]
         return Message("assistant", tuple(content), self.item_id)
 
@@ -136,15 +137,23 @@ class Demux:
 
     def text(self, key: Key, delta: str, item_id: str = "") -> None:
         """The text of message `key` grows by `delta`."""
-        message = self._message(key, item_id)
-        message.append("text", delta)
-        self._count(delta)
+        message = self._open.get(key)
+        if type(message) is not _OpenMessage:
+            message = self._open_message(key, item_id)
+        if message.kind != "text":
+            message.begin("text")
+        message.pieces.append(delta)
+        self._chars += len(delta)
+        if self._chars > _MAX_CHARS:
+            raise _too_long()
         self.events.append(TextDelta(message.item_id, delta))
 
     def refusal(self, key: Key, delta: str, item_id: str = "") -> None:
         """The refusal in message `key` grows by `delta`."""
-        message = self._message(key, item_id)
-        message.append("refusal", delta)
+        message = self._open_message(key, item_id)
+        if message.kind != "refusal":
+            message.begin("refusal")
+        message.pieces.append(delta)
         self._count(delta)
         self.events.append(RefusalDelta(message.item_id, delta))
 
@@ -232,7 +241,7 @@ class Demux:
         """Whether item `key` has begun and not ended."""
         return key in self._open
 
-    def _message(self, key: Key, item_id: str) -> _OpenMessage:
+    def _open_message(self, key: Key, item_id: str) -> _OpenMessage:
         entry = self._open.get(key)
         if isinstance(entry, _OpenMessage):
             return entry
@@ -241,7 +250,7 @@ class Demux:
         return message
 
     def _final_message(self, key: Key, final: Message) -> Message:
-        message = self._message(key, final.id)
+        message = self._open_message(key, final.id)
         streamed = message.item()
         for kind, seen, full in (
             ("text", streamed.text, final.text),
@@ -294,6 +303,10 @@ class Demux:
     def _count(self, delta: str) -> None:
         self._chars += len(delta)
         if self._chars > _MAX_CHARS:
-            raise StreamInvalid(
-                f"The response exceeds {_MAX_CHARS} characters; limit it with max_output_tokens."
-            )
+            raise _too_long()
+
+
+def _too_long() -> StreamInvalid:
+    return StreamInvalid(
+        f"The response exceeds {_MAX_CHARS} characters; limit it with max_output_tokens."
+    )

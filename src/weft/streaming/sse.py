@@ -75,40 +75,39 @@ class SseParser:
 
     def _frames(self, lines: list[bytes]) -> list[Frame]:
         frames: list[Frame] = []
-        data = self._data
+        data, event = self._data, self._event
         for line in lines:
             if line.startswith(b"data: "):
                 data.append(line[6:])
             elif line.startswith(b"event: "):
-                self._event = line[7:]
+                event = line[7:]
             elif not line:
                 if data:
-                    frames.append(self._frame())
-                self._event = b""
+                    joined = data[0] if len(data) == 1 else b"\n".join(data)
+                    data.clear()
+                    if len(joined) > self._max:
+                        raise self._too_long()
+                    frames.append(Frame(event or b"message", joined))
+                event = b""
                 self._pending = 0
             elif line[0] != _COLON:
-                self._field(line)
+                event = self._field(line, event)
+        self._event = event
         return frames
 
-    def _frame(self) -> Frame:
-        data = self._data
-        joined = data[0] if len(data) == 1 else b"\n".join(data)
-        data.clear()
-        if len(joined) > self._max:
-            raise self._too_long()
-        return Frame(self._event or b"message", joined)
-
-    def _field(self, line: bytes) -> None:
+    def _field(self, line: bytes, event: bytes) -> bytes:
+        """Takes any other field; returns the name of the event."""
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
         elif name == b"event":
-            self._event = value
+            return value
         elif name == b"id" and b"\0" not in value:
             self.last_event_id = value
         elif name == b"retry" and value.isdigit() and len(value) < 16:
             self.retry = int(value)
+        return event
 
     def _without_bom(self, chunk: bytes) -> bytes:
         chunk = (self._start or b"") + chunk
