@@ -39,7 +39,7 @@ class ErrorBody(Struct, frozen=True):
 class _Envelope(Struct, frozen=True):
     error: ErrorBody | str | None = None
     message: str | None = None
-    detail: msgspec.Raw | None = None
+    detail: msgspec.Raw = msgspec.Raw()
 
 
 def http_failure(status: int, headers: Mapping[str, str], body: bytes, now: float) -> ModelError:
@@ -84,8 +84,8 @@ def _error_in(body: bytes) -> ErrorBody:
         return ErrorBody(message=envelope.error)
     if envelope.error is not None:
         return envelope.error
-    detail = bytes(envelope.detail).decode(errors="replace") if envelope.detail else None
-    return ErrorBody(message=envelope.message or detail)
+    detail = bytes(envelope.detail).decode(errors="replace")
+    return ErrorBody(message=envelope.message or detail or None)
 
 
 def _code(error: ErrorBody) -> str | None:

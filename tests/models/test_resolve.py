@@ -1,0 +1,64 @@
+import pytest
+
+from weft.errors import MissingKey, UnknownModel
+from weft.models.http import HttpModel
+from weft.models.openai import OpenAIChat, OpenAIResponses
+from weft.models.resolve import resolve_model
+from weft.testing import ScriptedModel
+
+KEYS = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "WEFT_API_KEY": "sk-3"}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "url", "provider"),
+    [
+        ("openai:gpt-5", OpenAIResponses, "https://api.openai.com/v1/responses", "openai"),
+        ("chat:gpt-5", OpenAIChat, "https://api.openai.com/v1/chat/completions", "chat"),
+        ("chat:qwen3@http://h:1/v1", OpenAIChat, "http://h:1/v1/chat/completions", "chat"),
+        ("openai:m@http://h:1/v1/", OpenAIResponses, "http://h:1/v1/responses", "openai"),
+        (
+            "anthropic:claude",
+            OpenAIChat,
+            "https://api.anthropic.com/v1/chat/completions",
+            "anthropic",
+        ),
+        ("ollama:qwen3:8b", OpenAIChat, "http://127.0.0.1:11434/v1/chat/completions", "ollama"),
+    ],
+)
+def test_strings(text: str, kind: type[HttpModel], url: str, provider: str) -> None:
+    model = resolve_model(text, KEYS)
+    assert type(model) is kind
+    assert url in repr(model)
+    assert model.provider == provider
+    assert "sk-" not in repr(model)
+
+
+def test_addresses_from_the_environment() -> None:
+    environ = {**KEYS, "OPENAI_BASE_URL": "http://proxy/v1", "OLLAMA_HOST": "box:9"}
+    assert "http://proxy/v1/responses" in repr(resolve_model("openai:m", environ))
+    assert "http://box:9/v1" in repr(resolve_model("ollama:m", environ))
+
+
+def test_a_named_server_gets_no_key_of_openai() -> None:
+    model = resolve_model("openai:m@http://h/v1", {"OPENAI_API_KEY": "sk-1"})
+    assert isinstance(model, OpenAIResponses)
+    assert model._api_key == ""
+    assert resolve_model("chat:m@http://h/v1", KEYS)._api_key == "sk-3"  # type: ignore[attr-defined]
+
+
+def test_a_model_is_returned_as_it_is() -> None:
+    model = ScriptedModel([])
+    assert resolve_model(model) is model
+
+
+@pytest.mark.parametrize("text", ["", "gpt-5", "openai:", "nowhere:x", "demo:x", ":", "openai"])
+def test_unknown_strings(text: str) -> None:
+    with pytest.raises(UnknownModel, match="openai:NAME") as caught:
+        resolve_model(text, KEYS)
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["openai:gpt-5", "chat:m", "anthropic:claude"])
+def test_missing_keys(text: str) -> None:
+    with pytest.raises(MissingKey, match="_API_KEY"):
+        resolve_model(text, {"OPENAI_API_KEY": "  "})
