@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ("weft", "floor", "openai_sdk")
 PEERS = {
     "openai_agents": "openai-agents",
-    "pydantic_ai": "pydantic-ai",
+    "pydanticai": "pydantic-ai",
     "langgraph": "langgraph",
     "agere": "agere",
 }

@@ -29,8 +29,7 @@ async def collect(
     model: ScriptedModel, policy: RetryPolicy, jitter: float = 1.0
 ) -> list[StreamEvent | Retry]:
     return [
-        event
-        async for event in stream_with_retries(model, REQUEST, policy, jitter=lambda: jitter)
+        event async for event in stream_with_retries(model, REQUEST, policy, jitter=lambda: jitter)
     ]
 
 

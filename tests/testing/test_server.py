@@ -76,6 +76,7 @@ async def test_exit_is_prompt_with_open_streams():
         for answer in answers:
             with pytest.raises(aiohttp.ClientPayloadError):
                 await answer.content.read()
+            answer.close()
         with pytest.raises(aiohttp.ClientConnectionError):
             await session.post(urls[0], json=BODY)
 

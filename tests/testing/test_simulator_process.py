@@ -36,6 +36,7 @@ async def test_serves_and_exits_with_an_open_stream():
             os.kill(pid, 0)
         with pytest.raises(aiohttp.ClientPayloadError):
             await stalled.read()
+        stalled.close()
     with pytest.raises(RuntimeError, match="async with"):
         _ = simulator.base_url
 

@@ -169,8 +169,11 @@ class HttpModel:
         return failure
 
     def _connection_failed(self, error: Exception) -> ConnectionFailed:
+        reason: object = error
+        if isinstance(error, aiohttp.ClientConnectorError):
+            reason = error.os_error.strerror or error.os_error
         return ConnectionFailed(
-            f"No connection to {self._host}: {error}. Check the address and the network."
+            f"No connection to {self._host}: {reason}. Check the address and the network."
         )
 
     def _silence(self, phase: str) -> ModelTimeout:

@@ -1,4 +1,7 @@
-"""pydantic-ai: `run_stream` for text, `run` with an event handler, which makes it stream, for tools."""
+"""pydantic-ai: `run_stream` for text, and for tools `run` with an event handler.
+
+Without a handler `run` does not stream.
+"""
 
 import time
 from collections.abc import AsyncIterator

@@ -1,0 +1,116 @@
+"""The agent of `weft chat`: a few real tools, to see how an agent works."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from weft.agent import Agent
+from weft.cli.calculator import evaluate
+from weft.cli.climate import typical_weather
+from weft.cli.folder import Folder
+from weft.definition import AnyTool
+from weft.models.base import Model
+from weft.tools.context import RunContext
+from weft.tools.function import tool
+
+INSTRUCTIONS = (
+    "You are the demo agent of weft, an agent runtime for Python. Be brief and friendly. "
+    "Use the tools whenever they can answer; call several at once where that helps."
+)
+MAX_SECONDS = 30.0
+PROGRESS_EVERY = 25
+
+
+@tool
+async def get_weather(city: str) -> dict[str, str | int]:
+    """Tells the typical weather of a city in this month.
+
+    Args:
+        city: Name of a big city, in English.
+    """
+    return typical_weather(city, datetime.now(UTC).date())
+
+
+@tool
+async def calculate(expression: str) -> str:
+    """Calculates an arithmetic expression such as 17*23 or sqrt(2)/3.
+
+    Args:
+        expression: Numbers, + - * / // % **, brackets, abs, max, min, round, sqrt, pi, e.
+    """
+    return str(evaluate(expression))
+
+
+@tool
+def current_time(timezone: str = "UTC") -> str:
+    """Tells the date and time in a time zone.
+
+    Args:
+        timezone: An IANA name such as Europe/Paris.
+    """
+    if timezone.strip().upper() == "UTC":
+        return f"{datetime.now(UTC):%A, %d %B %Y, %H:%M} UTC"
+    try:
+        zone = ZoneInfo(timezone.strip())
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(
+            f"The time zone {timezone[:100]!r} is not known here; use an IANA name such as "
+            "Europe/Paris (this machine needs the tzdata package for them)."
+        ) from error
+    return f"{datetime.now(zone):%A, %d %B %Y, %H:%M %Z}"
+
+
+def file_tools(root: Path) -> list[AnyTool]:
+    """Returns the tools that look at the files below `root`."""
+    folder = Folder(root)
+
+    @tool
+    def list_files() -> list[str]:
+        """Lists the files of the folder."""
+        return folder.files()
+
+    @tool
+    def read_file(path: str) -> str:
+        """Reads a text file of the folder.
+
+        Args:
+            path: The path of the file, as list_files gives it.
+        """
+        return folder.read(path)
+
+    @tool(timeout=2 * MAX_SECONDS)
+    async def slow_search(
+        context: RunContext[None], query: str, seconds: float = 3.0
+    ) -> dict[str, object]:
+        """Searches the text files of the folder for a word, slowly.
+
+        Args:
+            query: The text to look for.
+            seconds: How long the search shall take at least, up to 30.
+        """
+        files = await asyncio.to_thread(folder.files)
+        pause = min(max(seconds, 0.0), MAX_SECONDS) / max(len(files), 1)
+        found: list[str] = []
+        for number, path in enumerate(files, 1):
+            if number % PROGRESS_EVERY == 0:
+                context.progress(f"{number} of {len(files)} files")
+            if await asyncio.to_thread(_contains, folder, path, query):
+                found.append(path)
+            await asyncio.sleep(pause)
+        return {"query": query, "files_searched": len(files), "found_in": found}
+
+    return [list_files, read_file, slow_search]
+
+
+def _contains(folder: Folder, path: str, query: str) -> bool:
+    try:
+        return query.casefold() in folder.read(path).casefold()
+    except ValueError:  # no text file: nothing to be found in it
+        return False
+
+
+def demo_agent(model: Model | str, root: Path) -> Agent[None, str]:
+    """Returns the demo agent, with file tools for the folder `root`."""
+    tools: list[AnyTool] = [get_weather, calculate, current_time, *file_tools(root)]
+    return Agent(model, name="demo", instructions=INSTRUCTIONS, tools=tools)

@@ -1,0 +1,54 @@
+"""The files of one folder, for tools that may not leave it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+MAX_FILES = 200
+MAX_BYTES = 100_000
+
+
+class Folder:
+    """Text files below `root`; a path that leads out of it, by `..` or by a link, is refused."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def files(self) -> list[str]:
+        """Returns the paths of at most 200 files, hidden ones left out."""
+        found: list[str] = []
+        for path in self._walk():
+            if len(found) == MAX_FILES:
+                return [*found, f"… only the first {MAX_FILES} files are listed"]
+            found.append(path.relative_to(self._root).as_posix())
+        return found
+
+    def read(self, path: str) -> str:
+        """Returns the text of a file, at most 100,000 bytes of it.
+
+        Raises `ValueError` for a path outside the folder, no file, or no UTF-8 text.
+        """
+        root = self._root.resolve()
+        try:
+            target = (root / path).resolve()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path[:200]!r} is no path.") from error
+        if not target.is_relative_to(root):
+            raise ValueError(f"{path[:200]!r} is outside the folder.")
+        if not target.is_file():
+            raise ValueError(f"There is no file {path[:200]!r}.")
+        with target.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        try:
+            text = data[:MAX_BYTES].decode(errors="strict" if len(data) <= MAX_BYTES else "ignore")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path[:200]!r} is not UTF-8 text.") from error
+        return text if len(data) <= MAX_BYTES else f"{text}\n… [cut after {MAX_BYTES} bytes]"
+
+    def _walk(self) -> Iterator[Path]:
+        for folder, folders, names in os.walk(self._root):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                path = Path(folder, name)
+                if not name.startswith(".") and path.is_file() and not path.is_symlink():
+                    yield path

@@ -1,0 +1,75 @@
+import os
+import signal
+
+import pytest
+from prompt_toolkit import PromptSession
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from weft import Agent
+from weft.cli.chat import EXIT_CANCELLED, answer_once, converse
+from weft.cli.transcript import Transcript
+from weft.errors import ServerFailed
+from weft.models.base import ModelRequest
+from weft.models.retry import RetryPolicy
+from weft.testing import Pause, ScriptedModel, Text
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """A terminal lives in real time."""
+    return "asyncio"
+
+
+@pytest.fixture
+def written() -> list[str]:
+    return []
+
+
+async def talk(agent: Agent, keys: str, written: list[str]) -> str:
+    with create_pipe_input() as pipe:
+        pipe.send_text(keys)
+        session: PromptSession[str] = PromptSession(input=pipe, output=DummyOutput())
+        await converse(agent, Transcript(written.append), session)
+    return "".join(written)
+
+
+async def test_a_conversation_keeps_its_history(written: list[str]) -> None:
+    model = ScriptedModel(["Hello.", "Again."])
+    text = await talk(Agent(model), "hi\n\n/help\nagain\n/quit\n", written)
+    assert "Hello.\n" in text
+    assert "Again.\n" in text
+    assert text.count("/help shows this") == 2
+    assert [len(request.items) for request in model.requests] == [1, 3]
+
+
+@pytest.mark.parametrize("key", ["\x03", "\x04"])
+async def test_ctrl_c_and_ctrl_d_leave(key: str, written: list[str]) -> None:
+    await talk(Agent(ScriptedModel([])), key, written)
+
+
+async def test_a_failed_answer_does_not_end_the_conversation(written: list[str]) -> None:
+    model = ScriptedModel([ServerFailed("Out of order."), "Back."])
+    agent = Agent(model, retry=RetryPolicy(max_retries=0))
+    text = await talk(agent, "hi\nagain\n/quit\n", written)
+    assert "Error: Out of order." in text
+    assert "Back." in text
+
+
+def interrupted(request: ModelRequest) -> list[Text | Pause]:
+    os.kill(os.getpid(), signal.SIGINT)
+    return [Pause(30), Text("too late")]
+
+
+async def test_ctrl_c_stops_an_answer_and_keeps_the_conversation(written: list[str]) -> None:
+    text = await talk(Agent(ScriptedModel([interrupted, "Again."])), "hi\nagain\n/quit\n", written)
+    assert "(Cancelled.)" in text
+    assert "too late" not in text
+    assert "Again." in text
+
+
+async def test_an_interrupted_answer_has_its_own_exit_code(written: list[str]) -> None:
+    agent = Agent(ScriptedModel([interrupted]))
+    assert await answer_once(agent, "hi", Transcript(written.append)) == EXIT_CANCELLED

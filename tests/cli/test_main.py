@@ -1,0 +1,121 @@
+"""The command as a person runs it: exit codes, what is printed where, one line for an error."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.real_clock
+
+QUESTION = "What is the weather in Paris and in Beijing, and what is 17*23?"
+
+
+def weft(
+    *arguments: str | bytes, stdin: bytes = b"", cwd: Path | None = None, **environ: str
+) -> subprocess.CompletedProcess[bytes]:
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "WEFT_MODEL"}
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "weft.cli.main", *arguments],
+        input=stdin,
+        capture_output=True,
+        cwd=cwd,
+        env={**clean, "OLLAMA_HOST": "http://127.0.0.1:9", **environ},
+        timeout=50,
+        check=False,
+    )
+
+
+def test_three_tools_at_once_and_a_reply_of_their_outputs() -> None:
+    done = weft("chat", QUESTION)
+    out = done.stdout.decode()
+    assert done.returncode == 0, done.stderr
+    assert "built-in demo model" in done.stderr.decode()
+    for part in ('get_weather(city="Paris")', 'get_weather(city="Beijing")', "17*23", "391"):
+        assert part in out
+    reply = out.rsplit("✓", 1)[1]
+    assert "Paris" in reply
+    assert "Beijing" in reply
+    assert "391" in reply
+    assert "\x1b" not in out
+
+
+def test_the_prompt_may_come_from_standard_input() -> None:
+    done = weft("chat", "--model", "demo", stdin=b"what is 2**10?\n")
+    assert done.returncode == 0
+    assert b"1024" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["chat", ""], "The message is empty"),
+        (["chat", "--model", "nope", "hi"], "names no model"),
+        (["chat", "--model", "openai:gpt-5", "hi"], "needs a key: set OPENAI_API_KEY"),
+        (["chat", "--agent", "nope", "hi"], "module:attribute"),
+        (["chat", "--agent", "nope:x", "hi"], "cannot be imported"),
+        (["chat", "--agent", "json:nope", "hi"], "has no 'nope'"),
+        (["chat", "--agent", "json:loads", "hi"], "not a weft.Agent"),
+        (["chat", "--model", "demo", b"caf\xe9"], "not valid UTF-8"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(arguments: list[str | bytes], words: str) -> None:
+    done = weft(*arguments)
+    lines = done.stderr.decode().splitlines()
+    assert done.returncode == 1
+    assert lines[-1].startswith("Error: ")
+    assert words in lines[-1]
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_input_that_is_not_utf8() -> None:
+    done = weft("chat", "--model", "demo", stdin=b"caf\xe9")
+    assert done.returncode == 1
+    assert b"standard input is not UTF-8 (byte 3)" in done.stderr
+
+
+def test_debug_shows_the_traceback() -> None:
+    done = weft("chat", "--debug", "--model", "nope", "hi")
+    assert done.returncode == 1
+    assert b"Traceback" in done.stderr
+
+
+AGENT = """
+import weft
+from weft.models.openai import OpenAIResponses
+from weft.testing import Text, Unfinished, ScriptedModel
+from weft.errors import ConnectionFailed
+good = weft.Agent(ScriptedModel(["Hello from mine."]))
+bad = weft.Agent(ScriptedModel([ConnectionFailed("No connection to there.")]),
+                 retry=weft.RetryPolicy(max_retries=0))
+limited = weft.Agent(ScriptedModel([["a"]]))
+unreachable = weft.Agent("openai:m@http://127.0.0.1:9/v1", retry=weft.RetryPolicy(max_retries=0))
+"""
+
+
+def test_an_agent_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(AGENT)
+    done = weft("chat", "--agent", "mine:good", "hi", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"Hello from mine.\n")
+    for name, words in (("bad", b"No connection to there."), ("unreachable", b"127.0.0.1")):
+        failed = weft("chat", "--agent", f"mine:{name}", "hi", cwd=tmp_path)
+        assert failed.returncode == 1
+        assert failed.stderr.count(b"\n") == 1
+        assert words in failed.stderr
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+    command = f"{sys.executable} -m weft.cli.main chat --model demo '{QUESTION}' | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=50, check=False)
+    assert b"Traceback" not in done.stderr
+    assert b"BrokenPipe" not in done.stderr
+    assert done.stdout.count(b"\n") == 1
+
+
+def test_the_version() -> None:
+    assert weft("--version").stdout == b"weft, version 0.1.0\n"

@@ -1,0 +1,104 @@
+import pytest
+
+from weft.cli.transcript import Transcript, clean
+from weft.events import (
+    Event,
+    MessageAdded,
+    RateLimitHit,
+    ReasoningDelta,
+    RefusalDelta,
+    Retrying,
+    RunCancelled,
+    RunFailed,
+    RunIncomplete,
+    RunStarted,
+    StepInterrupted,
+    TextDelta,
+    ToolCallRequested,
+    ToolOutputRecorded,
+    ToolProgress,
+)
+from weft.items import FunctionCall, FunctionCallOutput, user_message
+from weft.usage import Usage
+
+R = "run_1"
+CALL = FunctionCall("c", "get_weather", '{"city": "Zürich", "days": 2}')
+
+
+def shown(*events: Event) -> str:
+    written: list[str] = []
+    transcript = Transcript(written.append)
+    for event in events:
+        transcript.show(event)
+    return "".join(written).replace("\x1b[2m", "").replace("\x1b[0m", "")
+
+
+def output(text: str, *, is_error: bool = False) -> ToolOutputRecorded:
+    item = FunctionCallOutput("c", text, "o", is_error)
+    return ToolOutputRecorded(run_id=R, item=item, name="get_weather", seconds=0.0123)
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        ([TextDelta("m", "Hel"), TextDelta("m", "lo")], "Hello"),
+        (
+            [TextDelta("m", "Let me see"), ToolCallRequested(run_id=R, item=CALL)],
+            'Let me see\n● get_weather(city="Zürich", days=2)\n',
+        ),
+        ([output("18 °C\nsunny")], "✓ get_weather (12 ms)  18 °C sunny\n"),
+        ([output("no", is_error=True)], "✗ get_weather (12 ms)  no\n"),
+        ([ReasoningDelta("r", "hm"), TextDelta("m", "Hi")], "hm\nHi"),
+        ([RefusalDelta("m", "No.")], "No."),
+        ([ToolProgress("c", "slow", "half")], "  slow: half\n"),
+        (
+            [RateLimitHit(run_id=R, delay=2, retries_remaining=3, message="m")],
+            "(The provider asks to wait; trying again in 2.0 s, 3 more retries.)\n",
+        ),
+        (
+            [Retrying(run_id=R, code="c", delay=0.5, retries_remaining=0, message="oops")],
+            "(oops; trying again in 0.5 s, 0 more retries.)\n",
+        ),
+        (
+            [TextDelta("m", "Half"), StepInterrupted(run_id=R, step=1, reason="It broke off")],
+            "Half\n(It broke off; discard the unfinished text above.)\n",
+        ),
+        ([StepInterrupted(run_id=R, step=1, reason="It broke off")], ""),
+        (
+            [RunIncomplete(run_id=R, stop_reason="max_steps", usage=Usage())],
+            "(The run stopped before its end: max_steps.)\n",
+        ),
+        ([RunCancelled(run_id=R, usage=Usage())], "(Cancelled.)\n"),
+        (
+            [
+                TextDelta("m", "Hi"),
+                RunFailed(run_id=R, code="c", message="m", retryable=False, usage=Usage()),
+            ],
+            "Hi\n",
+        ),
+        ([RunStarted(run_id=R, agent="a")], ""),
+        ([MessageAdded(run_id=R, item=user_message("hi"), origin="user")], ""),
+    ],
+)
+def test_what_a_person_sees(events: list[Event], text: str) -> None:
+    assert shown(*events) == text
+
+
+@pytest.mark.parametrize("arguments", ["{broken", "[1]", "", "x" * 500])
+def test_odd_arguments_are_shown_in_one_line(arguments: str) -> None:
+    text = shown(ToolCallRequested(run_id=R, item=FunctionCall("c", "f", arguments)))
+    assert text.count("\n") == 1
+    assert len(text) < 110
+
+
+def test_control_characters_never_reach_the_terminal() -> None:
+    evil = "\x1b]0;title\x07\x1b[2J\x9b1mtext\r\n\tok\x7f"
+    assert clean(evil) == "�]0;title��[2J�1mtext�\n\tok�"
+    call = FunctionCall("c", "f\x1b[31m", '{"a": "\\u001b[2J"}')
+    for event in (
+        TextDelta("m", evil),
+        ToolCallRequested(run_id=R, item=call),
+        output(evil),
+        ToolProgress("c", "f", evil),
+    ):
+        assert "\x1b" not in shown(event)
