@@ -18,7 +18,7 @@ PEERS = {
     "langgraph": "langgraph",
     "agere": "agere",
 }
-PEER_REPEATS = 2
+PEER_REPEATS = 1
 TIMEOUT = 300.0
 
 

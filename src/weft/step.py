@@ -6,7 +6,7 @@ call has its output, whatever became of the response or of the tools.
 """
 
 import asyncio
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Generic, assert_never
 
 from weft.decision import request_for
@@ -36,8 +36,8 @@ from weft.items import (
     ProviderItem,
     Reasoning,
 )
-from weft.models.retry import Retry, stream_with_retries
-from weft.streaming.demux import ItemFinished, ResponseFinished
+from weft.models.retry import Backoff, Retry
+from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 from weft.thread import Thread
 from weft.tools.call import PreparedCall, execute, prepare
 from weft.tools.context import RunContext
@@ -86,6 +86,7 @@ class _Step(Generic[Deps, Out]):
         self._slots = asyncio.Semaphore(definition.max_parallel_tools)
         self._waiting: list[FunctionCall] = []
         self._tool_failure: ToolFailed | None = None
+        self._seen = False
 
     async def take(self) -> None:
         model = self._definition.model.name
@@ -115,22 +116,37 @@ class _Step(Generic[Deps, Out]):
         return None
 
     async def _respond(self, tasks: asyncio.TaskGroup) -> None:
+        """Streams the response, repeating the request while nothing of it was seen."""
         definition = self._definition
         request = request_for(self._thread.state, definition, self._deps)
+        backoff = Backoff(definition.retry)
+        while True:
+            self._seen = False
+            try:
+                return await self._stream(definition.model.stream(request), tasks)
+            except ModelError as error:
+                retry = backoff.after(error)
+                if self._seen or retry is None:
+                    raise
+            await self._record(self._retry_event(retry))
+            await asyncio.sleep(retry.delay)
+
+    async def _stream(self, events: AsyncIterator[StreamEvent], tasks: asyncio.TaskGroup) -> None:
         publish = self._thread.publish
-        async with aclosing(
-            stream_with_retries(definition.model, request, definition.retry)
-        ) as events:
+        try:
             async for event in events:
-                match event:
-                    case ItemFinished():
-                        await self._item_finished(event, tasks)
-                    case ResponseFinished():
-                        await self._response_finished(event)
-                    case Retry():
-                        await self._record(self._retry_event(event))
-                    case _:
-                        publish(event)
+                self._seen = True
+                if isinstance(event, ItemFinished):
+                    await self._item_finished(event, tasks)
+                elif isinstance(event, ResponseFinished):
+                    await self._response_finished(event)
+                else:
+                    publish(event)
+        finally:
+            # Nearly all models are async generators, whose connections must not wait for the
+            # garbage collector.
+            if isinstance(events, AsyncGenerator):
+                await events.aclose()
 
     async def _item_finished(self, event: ItemFinished, tasks: asyncio.TaskGroup) -> None:
         item, index, run_id = event.item, event.index, self._run_id

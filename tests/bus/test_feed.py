@@ -50,12 +50,17 @@ async def test_a_waiting_reader_is_woken() -> None:
 
 async def test_a_reader_that_leaves_takes_nothing_with_it() -> None:
     feed = Feed()
-    reader = asyncio.create_task(anext(feed))
+    reader = asyncio.create_task(drain(feed))
     await asyncio.sleep(0)
     reader.cancel()
     await asyncio.wait([reader])
     feed.put(TextDelta("m", "a"))
-    assert await anext(feed) == TextDelta("m", "a")
+    feed.close(ValueError("the run failed"))
+    seen: list[Event] = []
+    with pytest.raises(ValueError, match="the run failed"):
+        async for event in feed:
+            seen.append(event)
+    assert seen == [TextDelta("m", "a")]
 
 
 async def test_a_reader_that_never_comes_costs_one_event_an_item() -> None:
@@ -92,15 +97,16 @@ def test_no_reading_pattern_loses_or_reorders(
 ) -> None:
     async def pattern() -> list[Event]:
         feed, seen, pending = Feed(limit), list[Event](), list(events)
+        reader = aiter(feed)
         for read in reads:
             if read and len(feed):
-                seen.append(await anext(feed))
+                seen.append(await anext(reader))
             elif pending:
                 feed.put(pending.pop(0))
         for event in pending:
             feed.put(event)
         feed.close()
-        return seen + await drain(feed)
+        return seen + [event async for event in reader]
 
     seen = asyncio.run(pattern())
     assert segments(seen) == segments(events)

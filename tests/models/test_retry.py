@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from weft import Agent, TextDelta
 from weft.errors import (
     BadRequest,
     ConfigurationError,
@@ -15,7 +16,7 @@ from weft.errors import (
 from weft.items import user_message
 from weft.models.base import ModelRequest
 from weft.models.fallback import FallbackModel
-from weft.models.retry import Retry, RetryPolicy, stream_with_retries
+from weft.models.retry import Backoff, RetryPolicy
 from weft.streaming.demux import ResponseFinished, StreamEvent
 from weft.testing import ScriptedModel, Text, Unfinished
 from weft.usage import Usage
@@ -25,75 +26,48 @@ pytestmark = pytest.mark.anyio
 REQUEST = ModelRequest(items=[user_message("hi")])
 
 
-async def collect(
-    model: ScriptedModel, policy: RetryPolicy, jitter: float = 1.0
-) -> list[StreamEvent | Retry]:
-    return [
-        event async for event in stream_with_retries(model, REQUEST, policy, jitter=lambda: jitter)
-    ]
+def delays(policy: RetryPolicy, *errors: ModelError, jitter: float = 1.0) -> list[float | None]:
+    backoff = Backoff(policy, jitter=lambda: jitter)
+    retries = [backoff.after(error) for error in errors]
+    return [None if retry is None else retry.delay for retry in retries]
 
 
-async def test_back_off_doubles_up_to_its_bound() -> None:
-    model = ScriptedModel([ServerFailed("x")] * 5 + ["ok"])
+def test_back_off_doubles_up_to_its_bound() -> None:
     policy = RetryPolicy(max_retries=5, first_delay=1, max_delay=5)
-    begin = asyncio.get_running_loop().time()
-    events = await collect(model, policy)
-    retries = [event for event in events if isinstance(event, Retry)]
-    assert [retry.delay for retry in retries] == [1, 2, 4, 5, 5]
-    assert [retry.retries_remaining for retry in retries] == [4, 3, 2, 1, 0]
-    assert asyncio.get_running_loop().time() - begin == 17
-    assert isinstance(events[-1], ResponseFinished)
+    errors = [ServerFailed("x") for _ in range(6)]
+    assert delays(policy, *errors) == [1, 2, 4, 5, 5, None]
+    assert [error.attempts for error in errors] == [1, 2, 3, 4, 5, 6]
 
 
-async def test_jitter_shortens_the_wait() -> None:
-    events = await collect(ScriptedModel([ServerFailed("x"), "ok"]), RetryPolicy(), jitter=0.0)
-    assert isinstance(events[0], Retry)
-    assert events[0].delay == 0
+def test_retries_remaining_count_down() -> None:
+    backoff = Backoff(RetryPolicy(max_retries=2))
+    retries = [backoff.after(ServerFailed("x")) for _ in range(3)]
+    assert [retry and retry.retries_remaining for retry in retries] == [1, 0, None]
 
 
-async def test_retry_after_is_a_lower_bound() -> None:
-    model = ScriptedModel([RateLimited("x", retry_after=20), "ok"])
-    (retry, *_) = await collect(model, RetryPolicy())
-    assert isinstance(retry, Retry)
-    assert 20 <= retry.delay <= 22
+def test_jitter_shortens_the_wait() -> None:
+    assert delays(RetryPolicy(first_delay=4), ServerFailed("x"), jitter=0.25) == [1]
 
 
-async def test_retries_are_bounded_and_the_last_error_says_how_often() -> None:
-    model = ScriptedModel([ServerFailed("x")] * 3)
-    with pytest.raises(ServerFailed) as caught:
-        await collect(model, RetryPolicy(max_retries=2))
-    assert caught.value.attempts == 3
-    model.require_consumed()
+@pytest.mark.parametrize(("jitter", "delay"), [(0.0, 2.0), (1.0, 2.2)])
+def test_retry_after_is_a_lower_bound(jitter: float, delay: float) -> None:
+    error = RateLimited("x", retry_after=2)
+    assert delays(RetryPolicy(first_delay=9), error, jitter=jitter) == [pytest.approx(delay)]
 
 
-async def test_the_budget_is_never_exceeded() -> None:
+def test_the_budget_is_never_exceeded() -> None:
     policy = RetryPolicy(max_retries=9, budget=10, first_delay=4, max_delay=60)
-    model = ScriptedModel([ServerFailed("x")] * 3)
-    begin = asyncio.get_running_loop().time()
-    with pytest.raises(ServerFailed):
-        await collect(model, policy)
-    assert asyncio.get_running_loop().time() - begin == 4
-    with pytest.raises(RateLimited):
-        await collect(ScriptedModel([RateLimited("x", retry_after=11)]), policy)
+    assert delays(policy, ServerFailed("x"), ServerFailed("x")) == [4, None]
+    assert delays(policy, RateLimited("x", retry_after=11)) == [None]
 
 
 @pytest.mark.parametrize("error", [QuotaExceeded("x"), BadRequest("x")])
-async def test_what_waiting_cannot_cure_fails_at_once(error: ModelError) -> None:
-    model = ScriptedModel([error, "never"])
-    with pytest.raises(type(error)):
-        await collect(model, RetryPolicy())
-    assert model.remaining == 1
-
-
-async def test_nothing_visible_is_ever_repeated() -> None:
-    model = ScriptedModel([[Unfinished(Text("a")), StreamIncomplete("cut")], "never"])
-    with pytest.raises(StreamIncomplete):
-        await collect(model, RetryPolicy())
-    assert model.remaining == 1
+def test_what_waiting_cannot_cure_is_not_repeated(error: ModelError) -> None:
+    assert delays(RetryPolicy(), error) == [None]
 
 
 class Minimal:
-    """A model that is an async iterator and no generator."""
+    """A model whose stream is an async iterator and no generator."""
 
     name = provider = "minimal"
 
@@ -114,8 +88,28 @@ class Minimal:
 
 
 async def test_any_async_iterator_will_do() -> None:
-    events = [e async for e in stream_with_retries(Minimal(), REQUEST, RetryPolicy())]
-    assert events == [ResponseFinished("r", "stop", Usage())]
+    result = await Agent(Minimal()).run("hi")
+    assert (result.status, result.text) == ("completed", "")
+
+
+async def test_a_stream_is_closed_when_the_run_is_cancelled() -> None:
+    closed: list[str] = []
+
+    class Watched:
+        name = provider = "watched"
+
+        async def stream(self, request: ModelRequest) -> AsyncIterator[StreamEvent]:
+            try:
+                yield TextDelta("m", "a")
+                await asyncio.sleep(60)
+            finally:
+                closed.append("closed")
+
+    async with Agent(Watched()).stream("hi") as run:
+        async for event in run:
+            if isinstance(event, TextDelta):
+                run.cancel()
+        assert closed == ["closed"]
 
 
 async def test_fallback_takes_the_first_that_answers() -> None:

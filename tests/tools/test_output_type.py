@@ -57,7 +57,7 @@ def test_schemas() -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "words"),
     [
-        (City, "Rome", "Invalid JSON"),
+        (City, "Rome", "JSON is malformed"),
         (City, "{}", "name: Field required"),
         (int, '{"value": "x"}', "valid integer"),
         (int, '{"other": 1}', 'the member "value"'),

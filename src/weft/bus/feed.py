@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from weft.events import (
     Event,
@@ -27,8 +27,8 @@ class _Growth:
         return type(first)(first.item_id, delta)
 
 
-class Feed(AsyncIterator[Event]):
-    """The events of one subscriber, in order; iterate it once.
+class Feed:
+    """The events of one subscriber, in order.
 
     While at most `limit` events wait, each is handed over as it was put. Beyond, deltas of the
     same item are joined, so that what waits is bounded by the text itself and by the other events,
@@ -41,6 +41,7 @@ class Feed(AsyncIterator[Event]):
         self._growing: dict[tuple[type[Event], str], _Growth] = {}
         self._wakeup: asyncio.Future[None] | None = None
         self._closed = False
+        self._error: Exception | None = None
 
     def __len__(self) -> int:
         return len(self._events)
@@ -58,29 +59,31 @@ class Feed(AsyncIterator[Event]):
         if self._wakeup is not None:
             self._wake()
 
-    def close(self) -> None:
-        """Ends the feed after what is already in it."""
+    def close(self, error: Exception | None = None) -> None:
+        """Ends the feed after what is already in it; then `error` is raised, if there is one."""
         self._closed = True
-        if self._wakeup is not None:
-            self._wake()
+        self._error = error
+        self._wake()
 
-    def __aiter__(self) -> "Feed":
-        return self
-
-    async def __anext__(self) -> Event:
-        while not self._events:
+    async def __aiter__(self) -> AsyncGenerator[Event]:
+        events = self._events
+        while True:
+            while events:
+                event = events.popleft()
+                if type(event) is _Growth:
+                    self._growing.clear()
+                    yield event.event()
+                else:
+                    yield event  # type: ignore[misc]
             if self._closed:
-                raise StopAsyncIteration
+                break
             self._wakeup = asyncio.get_running_loop().create_future()
             try:
                 await self._wakeup
             finally:
                 self._wakeup = None
-        event = self._events.popleft()
-        if isinstance(event, _Growth):
-            self._growing.clear()
-            return event.event()
-        return event
+        if self._error is not None:
+            raise self._error
 
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():

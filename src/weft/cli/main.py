@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -59,7 +60,7 @@ async def _chat(prompt: str | None, model: str | None, agent_path: str | None, f
     interactive = prompt is None and sys.stdin.isatty()
     text = "" if interactive else _text(prompt)
     agent = await _agent(model, agent_path, folder)
-    transcript = Transcript(_write)
+    transcript = Transcript(_write, shutil.get_terminal_size((100, 24)).columns)
     if interactive:
         await converse(agent, transcript)
         return 0

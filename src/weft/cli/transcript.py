@@ -34,7 +34,7 @@ from weft.events import (
 )
 from weft.items import FunctionCall
 
-MAX_LINE = 100
+MAX_SHOWN = 2000
 _CONTROLS = {
     code: "\ufffd" for code in [*range(32), *range(127, 160)] if code not in {ord("\n"), ord("\t")}
 }
@@ -43,14 +43,15 @@ Write = Callable[[str], None]
 
 
 class Transcript:
-    """Writes the events of runs to a terminal through `write`.
+    """Writes the events of runs through `write`, to a terminal of `width` columns.
 
     What comes from models and tools is printed without control characters, so that it cannot move
     the cursor or change the terminal.
     """
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, width: int = 100) -> None:
         self._write = write
+        self._width = width
         self._mid_line = False
         self._dim = False
 
@@ -98,7 +99,10 @@ class Transcript:
     def line(self, text: str) -> None:
         """Writes a dim line of its own."""
         self.end_line()
-        self._write(click.style(clean(text), dim=True) + "\n")
+        self._write(click.style(self._fitting(clean(text)), dim=True) + "\n")
+
+    def _fitting(self, text: str) -> str:
+        return text if len(text) < self._width else text[: self._width - 2] + "…"
 
     def end_line(self) -> None:
         """Goes to a new line unless the last one is ended."""
@@ -142,5 +146,4 @@ def _call(call: FunctionCall) -> str:
 
 
 def _one_line(text: str) -> str:
-    joined = " ".join(text.split())
-    return joined if len(joined) <= MAX_LINE else joined[: MAX_LINE - 1] + "…"
+    return " ".join(text[:MAX_SHOWN].split())

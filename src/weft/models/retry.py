@@ -1,21 +1,16 @@
-"""Repeats a request that failed before anything of its response was seen.
+"""When to repeat a request that failed before anything of its response was seen.
 
 Jittered exponential back-off inside a budget of time ("full jitter":
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). A provider's
 `Retry-After` is honoured; if it does not fit the budget, the error is raised at once.
 """
 
-import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
-from typing import cast
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from weft.errors import ConfigurationError, ModelError
-from weft.models.base import Model, ModelRequest
-from weft.streaming.demux import StreamEvent
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
@@ -36,69 +31,41 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
 
 
 class Retry(Struct, frozen=True):
-    """A request failed with `error` and is repeated after `delay` seconds."""
+    """A request failed with `error` and is to be repeated after `delay` seconds."""
 
     error: ModelError
     delay: float
     retries_remaining: int
 
 
-def stream_with_retries(
-    model: Model,
-    request: ModelRequest,
-    policy: RetryPolicy,
-    *,
-    jitter: Callable[[], float] = random.random,
-) -> AsyncGenerator[StreamEvent | Retry]:
-    """Streams the response of `model`, repeating the request while nothing of it was seen.
+class Backoff:
+    """Counts the failures of one request and says how long to wait after each."""
 
-    Yields a `Retry` before each wait. Raises the last `ModelError` when it is not retryable, when
-    something was already seen, or when retries or budget are used up.
-    """
-    return _stream(model, request, policy, jitter)
+    def __init__(self, policy: RetryPolicy, *, jitter: Callable[[], float] = random.random) -> None:
+        self._policy = policy
+        self._jitter = jitter
+        self._failures = 0
+        self._waited = 0.0
 
+    def after(self, error: ModelError) -> Retry | None:
+        """Returns the retry to make after `error`, or None where there is none.
 
-async def _stream(
-    model: Model, request: ModelRequest, policy: RetryPolicy, jitter: Callable[[], float]
-) -> AsyncGenerator[StreamEvent | Retry]:
-    waited = 0.0
-    for attempt in range(policy.max_retries + 1):
-        seen = False
-        try:
-            async with aclosing(_closable(model.stream(request))) as events:
-                async for event in events:
-                    seen = True
-                    yield event
-            return
-        except ModelError as error:
-            error.attempts = attempt + 1
-            delay = _delay(error, attempt, policy, jitter)
-            last = attempt == policy.max_retries
-            if seen or last or not error.retryable or waited + delay > policy.budget:
-                raise
-            waited += delay
-            failure = error
-        yield Retry(failure, delay, policy.max_retries - attempt - 1)
-        await asyncio.sleep(delay)
+        There is none when the error is not retryable, and when retries or budget are used up.
+        """
+        policy = self._policy
+        delay = self._delay(error)
+        self._failures += 1
+        error.attempts = self._failures
+        self._waited += delay
+        remaining = policy.max_retries - self._failures
+        if not error.retryable or remaining < 0 or self._waited > policy.budget:
+            return None
+        return Retry(error, delay, remaining)
 
-
-def _delay(
-    error: ModelError, attempt: int, policy: RetryPolicy, jitter: Callable[[], float]
-) -> float:
-    bound = min(policy.max_delay, policy.first_delay * 2**attempt)
-    if error.retry_after is not None:
-        # A little later than asked, so that many clients do not return in the same instant.
-        return error.retry_after + jitter() * min(bound, 0.1 * error.retry_after)
-    return jitter() * bound
-
-
-def _closable(events: AsyncIterator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
-    # `Model.stream` promises an iterator only; nearly all models are async generators.
-    if hasattr(events, "aclose"):
-        return cast("AsyncGenerator[StreamEvent]", events)
-    return _as_generator(events)
-
-
-async def _as_generator(events: AsyncIterator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
-    async for event in events:
-        yield event
+    def _delay(self, error: ModelError) -> float:
+        policy = self._policy
+        bound = min(policy.max_delay, policy.first_delay * 2**self._failures)
+        if error.retry_after is not None:
+            # A little later than asked, so that many clients do not return in the same instant.
+            return error.retry_after + self._jitter() * min(bound, 0.1 * error.retry_after)
+        return self._jitter() * bound

@@ -78,20 +78,14 @@ class Run(Generic[Out]):
             self._error = await drive(thread, self.id, self._definition, self._deps, self._control)
         finally:
             if self._feed is not None:
-                self._feed.close()
+                self._feed.close(self._error)
             self._ended.set()
 
     def __aiter__(self) -> AsyncIterator[Event]:
-        return self._events()
-
-    async def _events(self) -> AsyncIterator[Event]:
         """The events of the run; after the last one, raises the error of a failed run."""
         if self._feed is None:
             raise InvalidInput("This run was started without events; use agent.stream().")
-        async for event in self._feed:
-            yield event
-        if self._error is not None:
-            raise self._error
+        return aiter(self._feed)
 
     async def result(self) -> RunResult[Out]:
         """Waits for the end of the run and returns what came of it.

@@ -59,12 +59,19 @@ def open_exchange(history: Sequence[Entry]) -> Exchange:
     results = _results(history[start:])
     if not questions and not results:
         questions = _questions(history)[-1:]
+    if results and _is_question(history[-1]):
+        # Asked after outputs that were never reported: the person has moved on.
+        questions, results = _questions(history)[-1:], []
     earlier = [entry.name for entry in history[:start] if isinstance(entry, FunctionCall)]
     return Exchange(tuple(questions), tuple(results), earlier[-1] if earlier else None)
 
 
 def _is_answer(entry: Entry) -> bool:
     return isinstance(entry, Message) and entry.role == "assistant" and bool(entry.content)
+
+
+def _is_question(entry: Entry) -> bool:
+    return isinstance(entry, Message) and entry.role == "user"
 
 
 def _questions(history: Sequence[Entry]) -> list[str]:

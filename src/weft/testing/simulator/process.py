@@ -59,7 +59,13 @@ class SimulatorProcess:
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *self._arguments, stdin=PIPE, stdout=PIPE, limit=MAX_LINE
+            sys.executable,
+            *self._arguments,
+            stdin=PIPE,
+            stdout=PIPE,
+            limit=MAX_LINE,
+            # Ctrl-C in the terminal is meant for the program that started it.
+            start_new_session=True,
         )
         try:
             self._listening = await self._first_line(self._process)
