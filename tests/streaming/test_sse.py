@@ -113,7 +113,7 @@ def test_flush_of_nothing_and_of_half_a_bom() -> None:
 @pytest.mark.parametrize(
     "chunks",
     [
-        [b"data: " + b"x" * 200 + b"\n\n"],
+        [b"data: " + b"x" * 200 + b"\n"],
         [b"data: " + b"x" * 60, b"x" * 60],
         [b"data: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"] * 5,
         [b":" + b"x" * 200],

@@ -3,27 +3,23 @@
 https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
 
-from typing import NamedTuple
-
 from weft.errors import StreamInvalid
 
 _BOM = b"\xef\xbb\xbf"
 _COLON = ord(":")
+_NAME = len(b"event: ")
 
 
-class Frame(NamedTuple):
-    """One event: its name (`b"message"` where it has none) and its data."""
-
-    event: bytes
-    data: bytes
+Frame = tuple[bytes, bytes]
+"""One event: its name (`b"message"` where it has none) and its data."""
 
 
 class SseParser:
     """Parses an event stream from chunks cut anywhere.
 
     `last_event_id` and `retry` (milliseconds) are as the stream set them last. Data stays bytes,
-    for the decoder that reads it next. Raises `StreamInvalid` for a frame of more than
-    `max_frame_bytes`, default 16 MiB.
+    for the decoder that reads it next. Raises `StreamInvalid` when more than `max_frame_bytes`
+    (default 16 MiB) of a frame have come without its end.
     """
 
     def __init__(self, *, max_frame_bytes: int = 16 * 1024 * 1024) -> None:
@@ -33,7 +29,8 @@ class SseParser:
         self._line: list[bytes] = []
         self._data: list[bytes] = []
         self._event = b""
-        self._pending = 0
+        self._line_size = 0
+        self._data_size = 0
         self.last_event_id = b""
         self.retry: int | None = None
 
@@ -43,22 +40,20 @@ class SseParser:
             chunk = self._without_bom(chunk)
         if b"\r" in chunk or self._skip_lf:
             chunk = self._with_lf_only(chunk)
-        if not chunk:
-            return []
-        lines = chunk.split(b"\n")
         if self._line:
-            self._line.append(lines[0])
-            if len(lines) == 1:
-                self._require_room(len(chunk))
+            self._keep(chunk)
+            if b"\n" not in chunk:
                 return []
-            lines[0] = b"".join(self._line)
-            self._line.clear()
-        rest = lines.pop()
-        if rest:
-            self._line.append(rest)
-        frames = self._frames(lines)
-        if self._line or self._data:
-            self._require_room(len(chunk))
+            chunk = self._taken_line()
+        *blocks, rest = chunk.split(b"\n\n")
+        frames: list[Frame] = []
+        if blocks:
+            self._blocks(blocks, frames)
+        *lines, line = rest.split(b"\n")
+        if lines:
+            self._lines(lines, frames)
+        if line:
+            self._keep(line)
         return frames
 
     def flush(self) -> list[Frame]:
@@ -69,31 +64,37 @@ class SseParser:
         if self._start:
             self._line.append(self._start)
         self._start = None
-        line = b"".join(self._line)
-        self._line.clear()
-        return self._frames([line, b""] if line else [b""])
-
-    def _frames(self, lines: list[bytes]) -> list[Frame]:
+        line = self._taken_line()
         frames: list[Frame] = []
+        self._lines([line, b""] if line else [b""], frames)
+        return frames
+
+    def _blocks(self, blocks: list[bytes], frames: list[Frame]) -> None:
+        """Takes whole frames: nearly all are a name and one line of data, or the latter alone."""
+        if self._data or self._event:
+            self._lines([*blocks[0].split(b"\n"), b""], frames)
+            blocks = blocks[1:]
+        for block in blocks:
+            name, data = b"event: message", block
+            if block.startswith(b"event: "):
+                name, _, data = block.partition(b"\n")
+            if data.startswith(b"data: ") and b"\n" not in data and len(name) > _NAME:
+                frames.append((name[_NAME:], data[6:]))
+            else:
+                self._lines([*block.split(b"\n"), b""], frames)
+
+    def _lines(self, lines: list[bytes], frames: list[Frame]) -> None:
         data, event = self._data, self._event
         for line in lines:
-            if line.startswith(b"data: "):
-                data.append(line[6:])
-            elif line.startswith(b"event: "):
-                event = line[7:]
-            elif not line:
+            if not line:
                 if data:
-                    joined = data[0] if len(data) == 1 else b"\n".join(data)
+                    frames.append((event or b"message", b"\n".join(data)))
                     data.clear()
-                    if len(joined) > self._max:
-                        raise self._too_long()
-                    frames.append(Frame(event or b"message", joined))
                 event = b""
-                self._pending = 0
+                self._data_size = 0
             elif line[0] != _COLON:
                 event = self._field(line, event)
         self._event = event
-        return frames
 
     def _field(self, line: bytes, event: bytes) -> bytes:
         """Takes any other field; returns the name of the event."""
@@ -101,6 +102,8 @@ class SseParser:
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
+            self._data_size += len(value)
+            self._require_room()
         elif name == b"event":
             return value
         elif name == b"id" and b"\0" not in value:
@@ -126,13 +129,21 @@ class SseParser:
             self._skip_lf = True
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _require_room(self, size: int) -> None:
-        self._pending += size
-        if self._pending > self._max:
-            raise self._too_long()
+    def _keep(self, piece: bytes) -> None:
+        """Keeps a piece of a line that is not ended."""
+        self._line.append(piece)
+        self._line_size += len(piece)
+        self._require_room()
 
-    def _too_long(self) -> StreamInvalid:
-        return StreamInvalid(
-            f"The provider sent an event of more than {self._max} bytes; check that the base URL "
-            "leads to the API."
-        )
+    def _taken_line(self) -> bytes:
+        line = b"".join(self._line)
+        self._line.clear()
+        self._line_size = 0
+        return line
+
+    def _require_room(self) -> None:
+        if self._line_size + self._data_size > self._max:
+            raise StreamInvalid(
+                f"The provider sent an event of more than {self._max} bytes; check that the base "
+                "URL leads to the API."
+            )
