@@ -3,8 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +16,11 @@ from weft.errors import (
     BadRequest,
     ConfigurationError,
     InvalidInput,
+    ModelError,
     OutputInvalid,
     OutputRefused,
     RateLimited,
+    RunInterrupted,
     ServerFailed,
     StreamIncomplete,
     ToolFailed,
@@ -40,7 +43,17 @@ from weft.events import (
     ToolStarted,
 )
 from weft.history import require_valid
-from weft.items import FunctionCall, FunctionCallOutput, Item, Message
+from weft.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    InputImage,
+    Item,
+    Message,
+    ProviderItem,
+    user_message,
+)
+from weft.models.base import ModelRequest
+from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 from weft.testing import (
     Call,
     Hold,
@@ -391,6 +404,72 @@ async def test_leaving_the_context_cancels_the_run() -> None:
     result = await run.result()
     assert result.status == "cancelled"
     require_valid(result.history)
+
+
+async def test_leaving_before_the_run_began() -> None:
+    async with Agent(ScriptedModel(["never"])).stream("hi") as run:
+        pass
+    with pytest.raises(RunInterrupted):
+        await run.result()
+    assert await events_of(run) == []
+
+
+async def test_a_run_without_events_cannot_be_iterated() -> None:
+    run = Run(Agent(ScriptedModel(["Hi."])), "hi", deps=None, watched=False)
+    with pytest.raises(InvalidInput, match=r"agent\.stream"):
+        aiter(run)
+    await run.drive()
+    await run.stop()
+    assert (await run.result()).output == "Hi."
+
+
+async def test_a_message_as_input() -> None:
+    model = ScriptedModel(["Hi."])
+    await Agent(model).run(user_message([InputImage("https://x/y.png")]))
+    assert model.requests[0].items[0].content == (InputImage("https://x/y.png"),)  # type: ignore[union-attr]
+
+
+async def test_a_finished_run_may_have_no_structured_output() -> None:
+    model = ScriptedModel([[say("slow", seconds=1)]])
+    async with Agent(model, tools=[slow], output=City).stream("hi") as run:
+        run.finish()
+        result = await run.result()
+    assert (result.output, result.stop_reason) == (None, "finish_requested")
+
+
+async def test_items_only_the_provider_understands_stay_in_the_history() -> None:
+    item = ProviderItem("openai", msgspec.Raw(b'{"type": "web_search_call"}'))
+
+    class Searching:
+        name = provider = "openai"
+
+        async def stream(self, request: ModelRequest) -> AsyncIterator[StreamEvent]:
+            yield ItemFinished(0, item)
+            yield ResponseFinished("r", "stop", Usage())
+
+    assert (await Agent(Searching()).run("hi")).items[1] == item
+
+
+async def test_a_model_cannot_write_the_output_of_a_tool() -> None:
+    class Lying:
+        name = provider = "lying"
+
+        async def stream(self, request: ModelRequest) -> AsyncIterator[StreamEvent]:
+            yield ItemFinished(0, FunctionCallOutput("c", "made up"))
+
+    with pytest.raises(ModelError, match="only tools can"):
+        await Agent(Lying()).run("hi")
+
+
+async def test_a_stream_without_its_end_is_not_a_success() -> None:
+    class Silent:
+        name = provider = "silent"
+
+        async def stream(self, request: ModelRequest) -> AsyncIterator[StreamEvent]:
+            yield TextDelta("m", "Half")
+
+    with pytest.raises(StreamIncomplete):
+        await Agent(Silent()).run("hi")
 
 
 async def test_cancelling_the_caller_cancels_the_run() -> None:

@@ -42,15 +42,11 @@ class Agent(AgentDefinition[Deps, Out]):
         Parameters and errors are those of `run`, which come with the events and `result()`.
         """
         run = Run(self, input, deps=deps, history=history)
-        driver = asyncio.create_task(run.drive(), name=f"weft {run.id}")
+        run.start()
         try:
             yield run
         finally:
-            driver.cancel()
-            # Waits also when the owner itself is being cancelled: the run must not outlive it.
-            await asyncio.wait([driver])
-            if not driver.cancelled() and (error := driver.exception()) is not None:
-                raise error
+            await run.stop()
 
     def run_sync(
         self, input: Input, *, deps: Deps = None, history: Sequence[Item] = ()

@@ -11,7 +11,7 @@ from typing import Generic, assert_never
 
 from weft.decision import request_for
 from weft.definition import AgentDefinition, Deps, Out
-from weft.errors import ModelError, RateLimited, ToolFailed
+from weft.errors import ModelError, RateLimited, StreamIncomplete, ToolFailed
 from weft.events import (
     MessageAdded,
     ProviderItemAdded,
@@ -147,6 +147,8 @@ class _Step(Generic[Deps, Out]):
             # garbage collector.
             if isinstance(events, AsyncGenerator):
                 await events.aclose()
+        if self._thread.state.step is None or self._thread.state.step.finish_reason is None:
+            raise StreamIncomplete("The model ended its stream without ResponseFinished.")
 
     async def _item_finished(self, event: ItemFinished, tasks: asyncio.TaskGroup) -> None:
         item, index, run_id = event.item, event.index, self._run_id

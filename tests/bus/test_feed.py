@@ -124,3 +124,17 @@ def segments(events: list[Event]) -> list[object]:
             key = (type(event), event.item_id)  # type: ignore[union-attr]
             texts[key] = texts.get(key, "") + event.delta  # type: ignore[union-attr]
     return found
+
+
+async def test_a_subscriber_that_catches_up_gets_each_delta_again() -> None:
+    feed = Feed(limit=1)
+    feed.put(TextDelta("m", "a"))
+    feed.put(TextDelta("m", "b"))
+    feed.put(TextDelta("m", "c"))
+    reader = aiter(feed)
+    assert await anext(reader) == TextDelta("m", "a")
+    feed.put(TextDelta("m", "d"))
+    assert await anext(reader) == TextDelta("m", "bcd")
+    feed.put(TextDelta("m", "e"))
+    feed.close()
+    assert [event async for event in reader] == [TextDelta("m", "e")]

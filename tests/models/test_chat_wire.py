@@ -173,6 +173,8 @@ def test_every_prefix_before_the_finish_is_incomplete() -> None:
         [b"data: [DONE]"],
         [chunk(finish="stop"), USAGE],
         [chunk(finish="stop"), chunk({"content": "again"}), DONE],
+        [DONE + chunk({"content": "again"})],
+        [b'data: {"choices": [{"finish_reason": "stop"}]}\n\n'],
     ],
 )
 def test_either_terminal_mark_is_enough(ending: list[bytes]) -> None:

@@ -22,6 +22,7 @@ from weft.errors import (
 )
 from weft.events import TextDelta
 from weft.items import FunctionCall, FunctionCallOutput, Item, Message, Reasoning, user_message
+from weft.models import network
 from weft.models.base import ModelRequest, ModelSettings
 from weft.models.http import HttpModel, Timeouts
 from weft.models.openai import OpenAIChat, OpenAIResponses
@@ -266,3 +267,75 @@ def test_a_key_must_be_printable(key: str) -> None:
 
 def test_errors_are_of_one_tree() -> None:
     assert issubclass(ModelError, WeftError)
+
+
+async def answer(raw: bytes, model: type[HttpModel] = OpenAIResponses) -> list[StreamEvent]:
+    """What a model makes of the raw bytes of an HTTP response."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(raw)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        return await collect(model("m", api_key=KEY, base_url=f"http://127.0.0.1:{port}/v1"))
+    finally:
+        server.close()
+
+
+def http(status: str, body: bytes, *, kind: str = "application/json", size: int = 0) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {size or len(body)}"
+    return head.encode() + b"\r\n\r\n" + body
+
+
+async def test_an_answer_that_is_no_stream() -> None:
+    with pytest.raises(StreamInvalid, match="application/json where an event stream"):
+        await answer(http("200 OK", b"{}"))
+
+
+async def test_a_key_in_an_error_is_hidden() -> None:
+    body = b'{"error": {"message": "Incorrect API key provided: %s."}}' % KEY.encode()
+    with pytest.raises(BadRequest) as caught:
+        await answer(http("401 Unauthorized", body))
+    assert caught.value.message == "Incorrect API key provided: ***."
+    assert KEY not in str(caught.value)
+
+
+async def test_an_error_whose_body_breaks_off() -> None:
+    with pytest.raises(ServerFailed, match="HTTP status 500"):
+        await answer(http("500 Oops", b'{"err', size=500))
+
+
+async def test_redirects_are_not_followed() -> None:
+    with pytest.raises(BadRequest, match="307"):
+        await answer(
+            b"HTTP/1.1 307 Go\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n"
+        )
+
+
+async def test_a_connection_that_breaks_after_the_end_has_lost_nothing() -> None:
+    body = b'data: {"choices":[{"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\n'
+    events = await answer(http("200 OK", body, kind="text/event-stream", size=999), OpenAIChat)
+    assert text_of(events) == "hi"
+    assert isinstance(events[-1], ResponseFinished)
+
+
+async def test_a_body_that_never_ends_after_its_terminal_event() -> None:
+    body = b'data: {"type":"response.completed","response":{"id":"r"}}\n\n'
+    events = await answer(http("200 OK", body, kind="text/event-stream", size=999))
+    assert isinstance(events[-1], ResponseFinished)
+
+
+async def test_a_server_that_hangs_up_at_once() -> None:
+    with pytest.raises(ConnectionFailed):
+        await answer(b"")
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1", "127.0.0.9"])
+def test_this_machine_is_allowed(host: str) -> None:
+    network.require_allowed(host)
+    with pytest.raises(NetworkForbidden):
+        network.require_allowed("example.org")

@@ -221,6 +221,8 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     demux.text(0, "12345")
     with pytest.raises(StreamInvalid, match="max_output_tokens"):
         demux.text(0, "678901")
+    with pytest.raises(StreamInvalid, match="max_output_tokens"):
+        demux.reasoning(1, "678901")
     demux = Demux("p")
     demux.call(0, "", "a")
     demux.call(1, "", "a")

@@ -398,3 +398,28 @@ def test_only_objects_are_strict_and_one_of_becomes_any_of() -> None:
         "a": {"anyOf": [{"type": "string"}, {"type": "null"}]},
         "b": {"type": "string", "format": "date"},
     }
+
+
+def test_schemas_that_refer_to_themselves() -> None:
+    class Tree(BaseModel):
+        name: str
+        children: list["Tree"] = []
+        parent: "Tree | None" = None
+
+    @tool
+    def plant(tree: Tree, tags: list[str] = Field(default_factory=list)) -> str:  # noqa: B008
+        """Plants."""
+        return tree.name
+
+    assert plant.schema.strict
+    given = {"tree": {"name": "a", "children": [{"name": "b", "children": None, "parent": None}]}}
+    found: Any = plant.validate({**given, "tags": None})
+    assert found["tree"].children[0].name == "b"
+    assert "tags" not in found
+
+
+def test_a_reference_that_leads_nowhere() -> None:
+    from weft.tools.strict import without_nulls
+
+    schema = {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}
+    assert without_nulls({"a": None}, schema) == {"a": None}

@@ -322,9 +322,9 @@ class ChatDecoder:
         for part in parts:
             if part.text:
                 self._demux.text(_TEXT, part.text)
-            for thought in part.thinking or ():
-                if thought.text:
-                    self._demux.reasoning(_REASONING, thought.text)
+            thought = "".join(piece.text or "" for piece in part.thinking or ())
+            if thought:
+                self._demux.reasoning(_REASONING, thought)
 
     def _tool_call(self, call: _ToolCall) -> None:
         function = call.function or _Function()

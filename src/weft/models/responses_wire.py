@@ -263,9 +263,8 @@ class _Error(Struct, tag="error"):
     error: ErrorBody | None = None
 
 
-_WireEvent = (
-    _TextDelta
-    | _RefusalDelta
+_OtherEvent = (
+    _RefusalDelta
     | _ArgumentsDelta
     | _SummaryDelta
     | _ReasoningDelta
@@ -276,6 +275,7 @@ _WireEvent = (
     | _Failed
     | _Error
 )
+_WireEvent = _TextDelta | _OtherEvent
 
 _HANDLED = {
     "response.output_text.delta",
@@ -337,16 +337,14 @@ class ResponsesDecoder:
                     f"The provider sent an event that is not valid: {error}. Try again; if it "
                     "stays, check that the server speaks the Responses API."
                 ) from error
-            if type(event) is _TextDelta:
+            if isinstance(event, _TextDelta):
                 text(event.output_index, event.delta, event.item_id)
             else:
                 self._event(event)
         return self._demux.take()
 
-    def _event(self, event: _WireEvent) -> None:
+    def _event(self, event: _OtherEvent) -> None:
         match event:
-            case _TextDelta():
-                self._demux.text(event.output_index, event.delta, event.item_id)
             case _ArgumentsDelta():
                 self._demux.arguments(event.output_index, event.delta)
             case _ReasoningDelta():
@@ -428,7 +426,7 @@ def _message(wire: _WireItem) -> Message:
     for part in wire.content or ():
         if part.type == "output_text":
             parts.append(OutputText(part.text))
-        elif part.type == "refusal":
+        if part.type == "refusal":
             parts.append(Refusal(part.refusal))
     return Message("assistant", tuple(parts), wire.id or "")
 

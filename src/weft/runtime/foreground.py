@@ -69,17 +69,36 @@ class Run(Generic[Out]):
         self._control = RunControl()
         self._ended = asyncio.Event()
         self._error: Exception | None = None
+        self._driver: asyncio.Task[None] | None = None
 
     async def drive(self) -> None:
-        """Works until the run has ended; called once, by the owner of the run."""
+        """Works until the run has ended; called once, by its owner, unless `start` does."""
         thread = self._thread
         try:
             await thread.record(MessageAdded(run_id=self.id, item=self._message, origin="user"))
             self._error = await drive(thread, self.id, self._definition, self._deps, self._control)
         finally:
-            if self._feed is not None:
-                self._feed.close(self._error)
-            self._ended.set()
+            self._end()
+
+    def start(self) -> None:
+        """Drives the run in a task, which its owner ends with `stop`."""
+        self._driver = asyncio.create_task(self.drive(), name=f"weft {self.id}")
+
+    async def stop(self) -> None:
+        """Cancels the run if it has not ended, and waits for its end."""
+        driver = self._driver
+        if driver is None:
+            return
+        driver.cancel()
+        await asyncio.wait([driver])
+        self._end()  # a task cancelled before it began never did
+        if not driver.cancelled() and (error := driver.exception()) is not None:
+            raise error
+
+    def _end(self) -> None:
+        if self._feed is not None:
+            self._feed.close(self._error)
+        self._ended.set()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """The events of the run; after the last one, raises the error of a failed run."""
@@ -115,7 +134,7 @@ class Run(Generic[Out]):
         state, definition = self._thread.state, self._definition
         run = state.run
         if run is None or run.stop_reason is None:
-            raise RunInterrupted("The run was torn down before it ended; start it again.")
+            raise RunInterrupted("The run was left before it began; start it again.")
         text = final_text(state, definition)
         return RunResult(
             output=_output(definition, text) if run.status == "completed" else None,
