@@ -1,6 +1,6 @@
 # weft: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs coverage bench bench-peers clean
+.PHONY: help demo test lint format docs coverage bench bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := src/weft/errors.py,src/weft/ids.py,src/weft/items.py,src/weft/usage.py,src/weft/schema.py,src/weft/history.py,src/weft/events.py,src/weft/state.py,src/weft/decision.py,src/weft/streaming/*,src/weft/models/*_wire.py,src/weft/models/failure.py,src/weft/models/retry.py
@@ -51,6 +51,11 @@ bench: $(VENV)/.dev  ## Measure, print a table, write benchmarks/results.json
 
 bench-peers: $(VENV)/.dev  ## Install the frameworks that `make bench` compares with, each in its own venv
 	@benchmarks/install-peers
+
+constraints:  ## Move every dependency to its newest version and pin it
+	@rm -rf $(VENV) && : > constraints.txt && scripts/bootstrap dev,docs
+	@{ echo "# The versions the tests run with. Made by 'make constraints'."; \
+	  $(BIN)/pip list --format=freeze | grep -viE '^(weft|pip|setuptools|wheel)=='; } > constraints.txt
 
 clean:  ## Remove what the commands made
 	rm -rf $(VENV) .venv-* site .hypothesis .pytest_cache .ruff_cache
