@@ -18,6 +18,7 @@ from benchmarks.plan import STAMP_WIDTH, parse_plan
 
 BACKLOG = 4096
 LIMIT = 8 << 20
+MAX_SEND = 64 * 1024
 HEAD = (
     b"HTTP/1.1 200 OK\r\n"
     b"content-type: text/event-stream; charset=utf-8\r\n"
@@ -79,20 +80,33 @@ async def _respond(body: bytes, writer: asyncio.StreamWriter) -> None:
 
 
 async def _play(writes: tuple[Write, ...], writer: asyncio.StreamWriter) -> None:
-    """Sends the writes at their times, each as one chunk; the head goes with the first."""
+    """Sends the writes at their times, each as one chunk; the head goes with the first.
+
+    Chunks without a delay between them go out together, up to 64 KB: otherwise how they reach the
+    client would depend on which of the two processes is faster.
+    """
     stamp = b""
     due = time.monotonic()
-    lead = HEAD
-    for number, write in enumerate(writes, 1):
+    pending = bytearray(HEAD)
+    for write in writes:
         if write.delay:
+            await _send(pending, writer)
             due += write.delay
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         if len(write.parts) > 1 and not stamp:
             stamp = b"%0*d" % (STAMP_WIDTH, time.monotonic_ns())
         data = stamp.join(write.parts)
-        tail = END if number == len(writes) else b""
-        writer.write(b"%b%x\r\n%b\r\n%b" % (lead, len(data), data, tail))
-        lead = b""
+        pending += b"%x\r\n%b\r\n" % (len(data), data)
+        if len(pending) >= MAX_SEND:
+            await _send(pending, writer)
+    pending += END
+    await _send(pending, writer)
+
+
+async def _send(pending: bytearray, writer: asyncio.StreamWriter) -> None:
+    if pending != HEAD:
+        writer.write(bytes(pending))
+        pending.clear()
         await writer.drain()
 
 

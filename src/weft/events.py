@@ -54,13 +54,13 @@ class MessageAdded(DurableEvent, frozen=True, tag="message.added"):
     index: int = 0
 
 
-class RunStarted(DurableEvent, frozen=True, tag="run.started"):
+class RunStarted(DurableEvent, frozen=True, gc=False, tag="run.started"):
     """A run began to work."""
 
     agent: str
 
 
-class StepStarted(DurableEvent, frozen=True, tag="step.started"):
+class StepStarted(DurableEvent, frozen=True, gc=False, tag="step.started"):
     """A request is about to be sent to the model; steps count from 1 in each run."""
 
     step: int
@@ -88,7 +88,7 @@ class ToolCallRequested(DurableEvent, frozen=True, tag="tool.requested"):
     index: int = 0
 
 
-class ToolStarted(DurableEvent, frozen=True, tag="tool.started"):
+class ToolStarted(DurableEvent, frozen=True, gc=False, tag="tool.started"):
     """A tool is about to be called; `attempt` counts from 1."""
 
     call_id: str
@@ -112,20 +112,20 @@ class ResponseCompleted(DurableEvent, frozen=True, tag="response.completed"):
     usage: Usage
 
 
-class StepCompleted(DurableEvent, frozen=True, tag="step.completed"):
+class StepCompleted(DurableEvent, frozen=True, gc=False, tag="step.completed"):
     """The response is complete and every call of it is answered."""
 
     step: int
 
 
-class StepInterrupted(DurableEvent, frozen=True, tag="step.interrupted"):
+class StepInterrupted(DurableEvent, frozen=True, gc=False, tag="step.interrupted"):
     """The response broke off: discard its unfinished text; finished items stand."""
 
     step: int
     reason: str
 
 
-class RateLimitHit(DurableEvent, frozen=True, tag="rate_limited"):
+class RateLimitHit(DurableEvent, frozen=True, gc=False, tag="rate_limited"):
     """The provider asked to wait; the request is repeated after `delay` seconds."""
 
     delay: float
@@ -133,7 +133,7 @@ class RateLimitHit(DurableEvent, frozen=True, tag="rate_limited"):
     message: str
 
 
-class Retrying(DurableEvent, frozen=True, tag="retrying"):
+class Retrying(DurableEvent, frozen=True, gc=False, tag="retrying"):
     """A request failed and is repeated after `delay` seconds; `code` tells the failure."""
 
     code: str
@@ -171,28 +171,28 @@ class RunCancelled(DurableEvent, frozen=True, tag="run.cancelled"):
     usage: Usage
 
 
-class TextDelta(Struct, frozen=True, tag="text.delta"):
+class TextDelta(Struct, frozen=True, gc=False, tag="text.delta"):
     """Growth of the text of the message `item_id`."""
 
     item_id: str
     delta: str
 
 
-class ReasoningDelta(Struct, frozen=True, tag="reasoning.delta"):
+class ReasoningDelta(Struct, frozen=True, gc=False, tag="reasoning.delta"):
     """Growth of the reasoning (or its summary) of the item `item_id`."""
 
     item_id: str
     delta: str
 
 
-class RefusalDelta(Struct, frozen=True, tag="refusal.delta"):
+class RefusalDelta(Struct, frozen=True, gc=False, tag="refusal.delta"):
     """Growth of the refusal of the message `item_id`."""
 
     item_id: str
     delta: str
 
 
-class ToolCallStarted(Struct, frozen=True, tag="tool.call_started"):
+class ToolCallStarted(Struct, frozen=True, gc=False, tag="tool.call_started"):
     """The model began to write a tool call."""
 
     item_id: str
@@ -200,7 +200,7 @@ class ToolCallStarted(Struct, frozen=True, tag="tool.call_started"):
     name: str
 
 
-class ToolArgumentsDelta(Struct, frozen=True, tag="tool.arguments.delta"):
+class ToolArgumentsDelta(Struct, frozen=True, gc=False, tag="tool.arguments.delta"):
     """Growth of the raw JSON arguments of the call `call_id`."""
 
     item_id: str
@@ -208,7 +208,7 @@ class ToolArgumentsDelta(Struct, frozen=True, tag="tool.arguments.delta"):
     delta: str
 
 
-class ToolProgress(Struct, frozen=True, tag="tool.progress"):
+class ToolProgress(Struct, frozen=True, gc=False, tag="tool.progress"):
     """A running tool reported progress."""
 
     call_id: str

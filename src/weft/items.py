@@ -17,26 +17,26 @@ Role = Literal["user", "assistant", "system", "developer"]
 ImageDetail = Literal["low", "high", "auto"]
 
 
-class InputText(Struct, frozen=True, tag="input_text"):
+class InputText(Struct, frozen=True, gc=False, tag="input_text"):
     """Text given to the model."""
 
     text: str
 
 
-class InputImage(Struct, frozen=True, tag="input_image", omit_defaults=True):
+class InputImage(Struct, frozen=True, gc=False, tag="input_image", omit_defaults=True):
     """An image given to the model: an https URL or a `data:` URL."""
 
     image_url: str
     detail: ImageDetail = "auto"
 
 
-class OutputText(Struct, frozen=True, tag="output_text"):
+class OutputText(Struct, frozen=True, gc=False, tag="output_text"):
     """Text written by the model."""
 
     text: str
 
 
-class Refusal(Struct, frozen=True, tag="refusal"):
+class Refusal(Struct, frozen=True, gc=False, tag="refusal"):
     """The model's explanation of why it does not answer."""
 
     refusal: str
@@ -64,13 +64,13 @@ class Message(Struct, frozen=True, tag="message"):
         return "".join(p.refusal for p in self.content if isinstance(p, Refusal))
 
 
-class SummaryText(Struct, frozen=True, tag="summary_text"):
+class SummaryText(Struct, frozen=True, gc=False, tag="summary_text"):
     """A part of the summary of the model's reasoning."""
 
     text: str
 
 
-class ReasoningText(Struct, frozen=True, tag="reasoning_text"):
+class ReasoningText(Struct, frozen=True, gc=False, tag="reasoning_text"):
     """A part of the model's reasoning itself."""
 
     text: str
@@ -94,7 +94,7 @@ class Reasoning(Struct, frozen=True, tag="reasoning", omit_defaults=True):
         return "".join(p.text for p in self.content) or "\n\n".join(p.text for p in self.summary)
 
 
-class FunctionCall(Struct, frozen=True, tag="function_call"):
+class FunctionCall(Struct, frozen=True, gc=False, tag="function_call"):
     """A tool call; `arguments` is the JSON text exactly as the model wrote it."""
 
     call_id: str

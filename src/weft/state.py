@@ -68,8 +68,17 @@ class Step(Struct, frozen=True):
     @property
     def pending(self) -> tuple[FunctionCall, ...]:
         """The calls without an output."""
-        answered = {output.call_id for output in self.outputs}
-        return tuple(call for call in self.calls if call.call_id not in answered)
+        return tuple(call for call in self.calls if not self.is_answered(call.call_id))
+
+    def has_call(self, call_id: str) -> bool:
+        """Whether the response has a finished call of that id."""
+        return any(
+            isinstance(item, FunctionCall) and item.call_id == call_id for _, item in self.items
+        )
+
+    def is_answered(self, call_id: str) -> bool:
+        """Whether the call of that id has its output."""
+        return any(output.call_id == call_id for output in self.outputs)
 
     @property
     def ordered(self) -> list[Item]:
@@ -245,13 +254,13 @@ def _item_finished(
     event: MessageAdded | ReasoningAdded | ProviderItemAdded | ToolCallRequested,
 ) -> ThreadState:
     step, item = _open_step(state, event), event.item
-    if isinstance(item, FunctionCall) and any(c.call_id == item.call_id for c in step.calls):
+    if isinstance(item, FunctionCall) and step.has_call(item.call_id):
         raise InvalidTransition(f"Call {item.call_id} was already requested.")
     return replace(state, step=replace(step, items=(*step.items, (event.index, item))))
 
 
 def _require_pending(step: Step, call_id: str) -> None:
-    if all(call.call_id != call_id for call in step.pending):
+    if not step.has_call(call_id) or step.is_answered(call_id):
         raise InvalidTransition(f"Call {call_id} is not open.")
 
 

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 
-class Usage(Struct, frozen=True, omit_defaults=True):
+class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     """Token counts as the provider reports them.
 
     `cached_input_tokens` are part of `input_tokens`, `reasoning_tokens` part of `output_tokens`.

@@ -35,7 +35,7 @@ class Feed:
     of which nothing may be lost.
     """
 
-    def __init__(self, limit: int = 1024) -> None:
+    def __init__(self, limit: int = 4096) -> None:
         self._limit = limit
         self._events: deque[Event | _Growth] = deque()
         self._growing: dict[tuple[type[Event], str], _Growth] = {}

@@ -158,31 +158,31 @@ def _encode_part(part: ContentPart) -> dict[str, object]:
             assert_never(unreachable)
 
 
-class _TextDelta(Struct, tag="response.output_text.delta"):
+class _TextDelta(Struct, gc=False, tag="response.output_text.delta"):
     delta: str
     output_index: int
     item_id: str = ""
 
 
-class _RefusalDelta(Struct, tag="response.refusal.delta"):
+class _RefusalDelta(Struct, gc=False, tag="response.refusal.delta"):
     delta: str
     output_index: int
     item_id: str = ""
 
 
-class _ArgumentsDelta(Struct, tag="response.function_call_arguments.delta"):
+class _ArgumentsDelta(Struct, gc=False, tag="response.function_call_arguments.delta"):
     delta: str
     output_index: int
 
 
-class _SummaryDelta(Struct, tag="response.reasoning_summary_text.delta"):
+class _SummaryDelta(Struct, gc=False, tag="response.reasoning_summary_text.delta"):
     delta: str
     output_index: int
     item_id: str = ""
     summary_index: int = 0
 
 
-class _ReasoningDelta(Struct, tag="response.reasoning_text.delta"):
+class _ReasoningDelta(Struct, gc=False, tag="response.reasoning_text.delta"):
     delta: str
     output_index: int
     item_id: str = ""

@@ -3,34 +3,43 @@
 https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
 
+import re
+from typing import NamedTuple
+
 from weft.errors import StreamInvalid
 
 _BOM = b"\xef\xbb\xbf"
-_COLON = ord(":")
-_NAME = len(b"event: ")
+_USUAL_BLOCK = re.compile(rb"(?:event: (.+)\n)?data: (.*)").fullmatch
+_MAX_RETRY_DIGITS = 15
 
 
-Frame = tuple[bytes, bytes]
-"""One event: its name (`b"message"` where it has none) and its data."""
+class Frame(NamedTuple):
+    """One event: its name (`b"message"` where it has none) and its data, lines joined by LF."""
+
+    event: bytes
+    data: bytes
+
+
+_new_frame = tuple.__new__
+"""Makes a `Frame` of a tuple that is there already, without a call into Python."""
 
 
 class SseParser:
     """Parses an event stream from chunks cut anywhere.
 
-    `last_event_id` and `retry` (milliseconds) are as the stream set them last. Data stays bytes,
-    for the decoder that reads it next. Raises `StreamInvalid` when more than `max_frame_bytes`
-    (default 16 MiB) of a frame have come without its end.
+    `last_event_id` (`b""` at first) and `retry` (milliseconds; `None` at first, a number of more
+    than 15 digits is ignored) are as the last finished block of lines that named them set them.
+    Names and data stay bytes, for the decoder that reads them next.
+
+    Raises `StreamInvalid` when more than `max_frame_bytes` (default 16 MiB) come without a blank
+    line, a line end counted as one byte; the parser is of no use after that.
     """
 
     def __init__(self, *, max_frame_bytes: int = 16 * 1024 * 1024) -> None:
         self._max = max_frame_bytes
         self._start: bytes | None = b""
         self._skip_lf = False
-        self._line: list[bytes] = []
-        self._data: list[bytes] = []
-        self._event = b""
-        self._line_size = 0
-        self._data_size = 0
+        self._pending = bytearray()
         self.last_event_id = b""
         self.retry: int | None = None
 
@@ -38,79 +47,58 @@ class SseParser:
         """Returns the events that `chunk` completes."""
         if self._start is not None:
             chunk = self._without_bom(chunk)
-        if b"\r" in chunk or self._skip_lf:
+        if self._skip_lf or b"\r" in chunk:
             chunk = self._with_lf_only(chunk)
-        if self._line:
-            self._keep(chunk)
-            if b"\n" not in chunk:
-                return []
-            chunk = self._taken_line()
-        *blocks, rest = chunk.split(b"\n\n")
-        frames: list[Frame] = []
-        if blocks:
-            self._blocks(blocks, frames)
-        *lines, line = rest.split(b"\n")
-        if lines:
-            self._lines(lines, frames)
-        if line:
-            self._keep(line)
-        return frames
+        if self._pending:
+            chunk = self._with_pending(chunk)
+        blocks = chunk.split(b"\n\n")
+        rest = blocks.pop()
+        if len(chunk) > self._max:
+            self._require_room(rest, blocks)
+        if rest:
+            self._pending += rest
+        return self._frames(blocks) if blocks else []
 
     def flush(self) -> list[Frame]:
         """The stream has ended: returns a last event that lacks its blank line.
 
         The specification drops it; but some servers end with `data: [DONE]` and no blank line.
+        A last line without its line end counts as a line.
         """
-        if self._start:
-            self._line.append(self._start)
-        self._start = None
-        line = self._taken_line()
+        block = bytes(self._pending).removesuffix(b"\n")
+        self._pending.clear()
+        self._require_room(b"", [block])
+        return self._frames([block])
+
+    def _frames(self, blocks: list[bytes]) -> list[Frame]:
         frames: list[Frame] = []
-        self._lines([line, b""] if line else [b""], frames)
+        for block in blocks:
+            usual = _USUAL_BLOCK(block)
+            if usual is not None:
+                frames.append(_new_frame(Frame, usual.groups(b"message")))
+            else:
+                self._any_block(block, frames)
         return frames
 
-    def _blocks(self, blocks: list[bytes], frames: list[Frame]) -> None:
-        """Takes whole frames: nearly all are a name and one line of data, or the latter alone."""
-        if self._data or self._event:
-            self._lines([*blocks[0].split(b"\n"), b""], frames)
-            blocks = blocks[1:]
-        for block in blocks:
-            name, data = b"event: message", block
-            if block.startswith(b"event: "):
-                name, _, data = block.partition(b"\n")
-            if data.startswith(b"data: ") and b"\n" not in data and len(name) > _NAME:
-                frames.append((name[_NAME:], data[6:]))
+    def _any_block(self, block: bytes, frames: list[Frame]) -> None:
+        event, data = b"", list[bytes]()
+        for line in block.split(b"\n"):
+            name, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if name == b"data":
+                data.append(value)
+            elif name == b"event":
+                event = value
             else:
-                self._lines([*block.split(b"\n"), b""], frames)
+                self._setting(name, value)
+        if data:
+            frames.append(Frame(event or b"message", b"\n".join(data)))
 
-    def _lines(self, lines: list[bytes], frames: list[Frame]) -> None:
-        data, event = self._data, self._event
-        for line in lines:
-            if not line:
-                if data:
-                    frames.append((event or b"message", b"\n".join(data)))
-                    data.clear()
-                event = b""
-                self._data_size = 0
-            elif line[0] != _COLON:
-                event = self._field(line, event)
-        self._event = event
-
-    def _field(self, line: bytes, event: bytes) -> bytes:
-        """Takes any other field; returns the name of the event."""
-        name, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if name == b"data":
-            self._data.append(value)
-            self._data_size += len(value)
-            self._require_room()
-        elif name == b"event":
-            return value
-        elif name == b"id" and b"\0" not in value:
+    def _setting(self, name: bytes, value: bytes) -> None:
+        if name == b"id" and b"\0" not in value:
             self.last_event_id = value
-        elif name == b"retry" and value.isdigit() and len(value) < 16:
+        elif name == b"retry" and value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
             self.retry = int(value)
-        return event
 
     def _without_bom(self, chunk: bytes) -> bytes:
         chunk = (self._start or b"") + chunk
@@ -129,20 +117,22 @@ class SseParser:
             self._skip_lf = True
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _keep(self, piece: bytes) -> None:
-        """Keeps a piece of a line that is not ended."""
-        self._line.append(piece)
-        self._line_size += len(piece)
-        self._require_room()
+    def _with_pending(self, chunk: bytes) -> bytes:
+        """Returns all from the last blank line on if `chunk` ends a block, else keeps `chunk`."""
+        pending = self._pending
+        ends = b"\n\n" in chunk or (chunk.startswith(b"\n") and pending.endswith(b"\n"))
+        pending += chunk
+        if not ends:
+            self._require_room(pending, [])
+            return b""
+        chunk = bytes(pending)
+        pending.clear()
+        return chunk
 
-    def _taken_line(self) -> bytes:
-        line = b"".join(self._line)
-        self._line.clear()
-        self._line_size = 0
-        return line
-
-    def _require_room(self) -> None:
-        if self._line_size + self._data_size > self._max:
+    def _require_room(self, pending: bytes | bytearray, blocks: list[bytes]) -> None:
+        # A line end that ends `pending` may turn out to belong to the blank line after it.
+        size = max(len(pending) - 1, *map(len, blocks)) if blocks else len(pending) - 1
+        if size > self._max:
             raise StreamInvalid(
                 f"The provider sent an event of more than {self._max} bytes; check that the base "
                 "URL leads to the API."
