@@ -1,5 +1,6 @@
 """Every error of weft: a stable `code`, a `retryable` flag, a message that says what to do.
 
+```text
 WeftError
 ├── ConfigurationError            what the program asks for cannot work
 │   ├── UnknownModel              a model string that names no provider
@@ -26,6 +27,7 @@ WeftError
     ├── UnexpectedRequest         a scripted model was asked more often than scripted
     ├── UnconsumedSteps           a scripted model was asked less often than scripted
     └── NetworkForbidden          a real provider was called where tests forbid it
+```
 """
 
 from typing import ClassVar, Literal

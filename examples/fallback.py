@@ -1,0 +1,22 @@
+"""A second model that answers when the first cannot be reached.
+
+python examples/fallback.py
+"""
+
+import asyncio
+import os
+
+import weft
+from weft.models.openai import OpenAIChat
+
+
+async def main() -> None:
+    """Asks a server that is not there, and the model behind it."""
+    absent = OpenAIChat("big", api_key="", base_url="http://127.0.0.1:9/v1")
+    present = weft.resolve_model(os.environ.get("WEFT_MODEL", "demo"))
+    agent = weft.Agent(weft.FallbackModel(absent, present))
+    print((await agent.run("Hello!")).output)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

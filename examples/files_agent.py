@@ -1,0 +1,46 @@
+"""Plain functions as tools, in threads, with dependencies of the run.
+
+python examples/files_agent.py
+"""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import weft
+
+
+@dataclass
+class Shelf:
+    """The folder the tools may look at."""
+
+    root: Path
+
+
+@weft.tool
+def list_files(context: weft.RunContext[Shelf]) -> list[str]:
+    """Lists the files of the folder."""
+    return sorted(path.name for path in context.deps.root.iterdir() if path.is_file())
+
+
+@weft.tool
+def count_words(context: weft.RunContext[Shelf], file: str) -> int:
+    """Counts the words of a file.
+
+    Args:
+        file: The name of the file.
+    """
+    return len((context.deps.root / Path(file).name).read_text().split())
+
+
+async def main(root: Path = Path(__file__).parent) -> None:
+    """Asks for the files of a folder."""
+    model = os.environ.get("WEFT_MODEL", "demo")
+    agent = weft.Agent[Shelf, str](model, tools=[list_files, count_words])
+    result = await agent.run("List the files, please.", deps=Shelf(root))
+    print(result.output)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

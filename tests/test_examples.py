@@ -1,0 +1,54 @@
+"""Every example runs, with the demo model in a process of its own."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+
+pytestmark = pytest.mark.real_clock
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PRINTED = {
+    "weather.py": ["[get_weather", "Paris", "18 °C and sunny", "24 °C and clear"],
+    "files_agent.py": ["weather.py"],
+    "steering.py": ["The first run: cancelled", "The second run: completed"],
+    "fallback.py": ["demo"],
+}
+
+
+def test_no_example_is_left_out() -> None:
+    names = {path.name for path in EXAMPLES.glob("*.py")}
+    assert names == {*PRINTED, "sse_server.py"}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_an_example(name: str) -> None:
+    environ = {key: value for key, value in os.environ.items() if key != "WEFT_MODEL"}
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name],
+        capture_output=True,
+        env={**environ, "PYTHONIOENCODING": "utf-8", "PYTHONWARNINGS": "error"},
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    for words in PRINTED[name]:
+        assert words in done.stdout.decode()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_server(anyio_backend: str) -> None:
+    app = runpy.run_path(str(EXAMPLES / "sse_server.py"))["app"]
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/ask", params={"q": "Hello!"})
+        refused = await client.get("/ask", params={"q": " "})
+    frames = answer.text.strip().split("\n\n")
+    assert all(frame.startswith('data: {"type":"') for frame in frames)
+    assert '"run.completed"' in frames[-1]
+    assert refused.status_code == 400
