@@ -1,12 +1,13 @@
 import asyncio
 import contextvars
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from weft import Image, RunContext, tool
 from weft.items import FunctionCall, InputImage, InputText
@@ -351,3 +352,53 @@ async def test_blocking_tools_overlap(anyio_backend: str) -> None:
     outcomes = await asyncio.gather(*(Calls().make(wait) for _ in range(8)))
     assert {outcome.output.text for outcome in outcomes} == {"met"}
     assert time.monotonic() - begin < 5
+
+
+class Touchy(BaseModel):
+    x: int
+
+    @field_validator("x")
+    @classmethod
+    def _check(cls, value: int) -> int:
+        raise KeyError("touchy")
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+async def test_validators_that_raise_anything() -> None:
+    @tool
+    async def take(value: Touchy) -> str:
+        """Takes."""
+        return ""
+
+    outcome = await Calls().make(take, '{"value": {"x": 1}}')
+    text = "The arguments of take cannot be validated: KeyError: 'touchy'"
+    assert (outcome.output.text, outcome.output.is_error) == (text, True)
+
+
+async def test_an_exception_without_a_message_to_show() -> None:
+    assert await output(raising(Mute())) == "bad failed: Mute: (its message cannot be shown)"
+
+
+async def test_a_thread_that_raises_a_cancellation() -> None:
+    assert "cancelled itself" in await output(raising_in_thread(asyncio.CancelledError()))
+
+
+async def test_problems_are_bounded_as_a_whole() -> None:
+    keys = ", ".join(f'"{letter * 1000}": 1' for letter in "abcdefghijkl")
+    assert len(await output(now, f"{{{keys}}}")) < 2200
+
+
+@pytest.mark.parametrize(("level", "traced"), [(logging.WARNING, False), (logging.DEBUG, True)])
+async def test_the_traceback_is_logged_for_those_who_debug(
+    caplog: pytest.LogCaptureFixture, level: int, traced: bool
+) -> None:
+    caplog.set_level(level, "weft.tools")
+    await Calls().make(raising(ValueError("no")))
+    records = [record for record in caplog.records if record.name == "weft.tools"]
+    assert [record.levelno for record in records] == [logging.WARNING]
+    assert records[0].getMessage() == "bad failed: ValueError: no"
+    assert bool(records[0].exc_info) is traced

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from typing_extensions import TypedDict
 
 from weft.errors import ConfigurationError
@@ -74,3 +74,31 @@ def test_explain(kind: Any, text: str, words: str) -> None:
 def test_a_type_json_cannot_say() -> None:
     with pytest.raises(ConfigurationError, match="cannot be said in JSON"):
         OutputType(threading.Event)
+
+
+class Touchy(BaseModel):
+    x: int
+
+    @field_validator("x")
+    @classmethod
+    def _check(cls, value: int) -> int:
+        raise KeyError("touchy")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        (Touchy, '{"x": 1}', "KeyError: 'touchy'"),
+        (list[int], "[" * 100_000, "RecursionError"),
+    ],
+)
+def test_whatever_goes_wrong_is_a_value_error(kind: Any, text: str, words: str) -> None:
+    output = OutputType(kind)
+    with pytest.raises(ValueError, match=words) as caught:
+        output.parse(text)
+    assert len(output.explain(caught.value)) < 2100
+
+
+def test_large_integers_keep_their_digits() -> None:
+    digits = "1234567890" * 3
+    assert OutputType(int).parse(f'{{"value": {digits}}}') == int(digits)

@@ -1,5 +1,8 @@
+import gc
 import threading
-from concurrent.futures import wait
+import weakref
+from concurrent.futures import Future, wait
+from typing import Any
 
 import pytest
 
@@ -34,7 +37,8 @@ def test_beyond_the_bound_jobs_wait_their_turn() -> None:
     assert not any(job.done() for job in queued)
     assert executor._threads == 2
     gate.set()
-    wait([*blocked, *queued], 10)
+    jobs: list[Future[Any]] = [*blocked, *queued]
+    wait(jobs, 10)
     assert [job.result() for job in queued] == [7] * 5
     again = [executor.submit(int, "8") for _ in range(5)]
     assert [job.result(10) for job in again] == [8] * 5
@@ -48,7 +52,8 @@ def test_a_cancelled_job_is_not_run() -> None:
     third = executor.submit(ran.append, 3)
     assert second.cancel()
     gate.set()
-    wait([first, third], 10)
+    jobs: list[Future[Any]] = [first, third]
+    wait(jobs, 10)
     assert ran == [3]
 
 
@@ -70,3 +75,55 @@ def test_threads_do_not_hold_up_exit() -> None:
     assert workers
     assert all(thread.daemon for thread in workers)
     gate.set()
+
+
+def test_a_thread_that_the_system_does_not_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, ran = ToolThreads(), list[int]()
+
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="can't start"):
+        patch.setattr(threading, "Thread", NoThread)
+        executor.submit(ran.append, 1)
+    executor.submit(ran.append, 2).result(10)
+    assert ran == [2]
+    assert executor._threads == 1
+
+
+def test_an_idle_thread_keeps_nothing_alive() -> None:
+    class Big:
+        def work(self) -> None: ...
+
+    executor, big = ToolThreads(), Big()
+    reference = weakref.ref(big)
+    executor.submit(big.work).result(10)
+    del big
+    while not executor._free:  # the thread is free a moment after its result
+        pass
+    gc.collect()
+    assert reference() is None
+
+
+def test_the_bound_is_positive() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        ToolThreads(0)
+
+
+def test_a_thread_that_is_promised_a_job_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+
+    class Watched(ToolThreads):
+        def _leave(self) -> bool:
+            left = super()._leave()
+            asked.set()
+            return left
+
+    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.001)
+    executor, future = Watched(), Future[object]()
+    assert executor._take_place()
+    executor._start()
+    assert asked.wait(10)
+    executor._jobs.put((future, lambda: 7))
+    assert future.result(10) == 7

@@ -1,36 +1,39 @@
 """A JSON object that is still being written: the growth of chosen string fields, and its end.
 
 A structural scanner of RFC 8259: it follows strings, brackets and escapes, and leaves the grammar
-of numbers and literals to whoever parses the finished text. Each character is looked at once, so a
-delta costs the same however much came before.
+of numbers and literals, and control characters in strings, to whoever parses the finished text.
+Each character is looked at a bounded number of times, and only an unfinished escape is kept for
+the next delta: a delta costs the same however much came before.
 """
 
+import json
 import re
-from collections.abc import Collection
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from weft.errors import StreamInvalid
 
-_Mode = Literal["start", "key?", "key", "colon", "value", "field", "string", "nested", "scalar",
-                "comma", "end"]  # fmt: skip
+_ESCAPE = r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
+_STRING = rf'"[^"\\]*+(?:{_ESCAPE}[^"\\]*+)*+"'
+_HIGH = r"\\u[dD][89abAB][0-9a-fA-F]{2}"
+_BEGUN_ESCAPE = r"(?:\\(?:u[0-9a-fA-F]{0,3})?)?"
 
-_SPACE = re.compile(r"[ \t\n\r]*")
-_STRING_SPECIAL = re.compile(r'["\\]')
-_NESTED_SPECIAL = re.compile(r'["{}\[\]]')
-_SCALAR_END = re.compile(r"[,}\s]")
-_HEX = re.compile(r"[0-9a-fA-F]{4}")
-_ESCAPES = {
-    '"': '"',
-    "\\": "\\",
-    "/": "/",
-    "b": "\b",
-    "f": "\f",
-    "n": "\n",
-    "r": "\r",
-    "t": "\t",
-}
+_SPACE = re.compile(r"[ \t\n\r]*+")
+_KEY_AND_COLON = re.compile(rf"({_STRING})[ \t\n\r]*+:[ \t\n\r]*+")
+_SCALAR = re.compile(r"[-+.0-9A-Za-z]*+")
+# Up to a bracket, or to the quote of a string that does not end here.
+_UP_TO_BRACKET = re.compile(rf'[^"{{}}\[\]]*+(?:{_STRING}[^"{{}}\[\]]*+)*+(["{{}}\[\]]?)')
+# What is certain of a string, and its quote or an escape that the next delta has to finish; a high
+# surrogate is not certain before the escape after it has come whole.
+_TEXT = re.compile(
+    rf'([^"\\]*+(?:(?!{_HIGH}{_BEGUN_ESCAPE}\Z){_ESCAPE}[^"\\]*+)*+)'
+    rf'(?:(")|((?:{_HIGH})?{_BEGUN_ESCAPE})\Z|)'
+)
+_CLOSED, _OPEN = 2, 3
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 _CLOSING = {"{": "}", "[": "]"}
-_UNICODE_LENGTH = 6
+_decode_json = json.JSONDecoder(strict=False).raw_decode
 _REPLACEMENT = "\ufffd"
 
 
@@ -42,15 +45,26 @@ class FieldDelta(NamedTuple):
     done: bool
 
 
+_new_delta = tuple[str, str, bool].__new__
+"""Makes a `FieldDelta` of a tuple, without a call into Python."""
+
+
 class JsonFieldScanner:
     """Scans one JSON object from deltas cut anywhere.
 
     `fields` are the names of top-level string fields whose growth is wanted; of a name that comes
-    twice, the first. A value that is no string yields nothing. A lone surrogate becomes U+FFFD.
+    twice, only the first counts, for what was streamed cannot be taken back. A value that is no
+    string yields nothing. A lone surrogate becomes U+FFFD, as soon as no other half can follow.
 
-    Text that is no JSON object sets `invalid`, after which nothing is yielded: whoever parses the
-    whole text says what is wrong with it. Raises `StreamInvalid` beyond `max_chars` (8 Mi) or
-    `max_depth` (128).
+    - `started`: the object has opened.
+    - `complete`: it has closed; true from its closing brace on, never before.
+    - `empty`: it has closed and had no members.
+    - `trailing`: more than whitespace came after it.
+    - `invalid`: the text is no JSON object, and nothing is yielded any more; whoever parses the
+      whole text says what is wrong with it.
+
+    Raises `StreamInvalid` beyond `max_chars` (default 8 Mi characters) or `max_depth` (default
+    128 brackets, the object's own included); the scanner is of no use after that.
     """
 
     def __init__(
@@ -63,21 +77,19 @@ class JsonFieldScanner:
         self._wanted = set(fields)
         self._max_chars = max_chars
         self._max_depth = max_depth
-        self._mode: _Mode = "start"
-        self._after_string: _Mode = "comma"
-        self._after_comma = False
+        self._chars = 0
+        self._step: _Step = JsonFieldScanner._before_object
         self._closers: list[str] = []
         self._key: list[str] = []
-        self._field = ""
-        self._escape = ""
-        self._high = 0
-        self._chars = 0
-        self._pieces: list[str] = []
+        self._field: str | None = None
+        self._in_text = False
+        self._held = ""
         self._deltas: list[FieldDelta] = []
+        self.started = False
         self.complete = False
         self.empty = False
-        self.invalid = False
         self.trailing = False
+        self.invalid = False
 
     def feed(self, delta: str) -> list[FieldDelta]:
         """Returns the growth of the chosen fields that `delta` brings."""
@@ -86,222 +98,185 @@ class JsonFieldScanner:
             raise StreamInvalid(
                 f"The JSON exceeds {self._max_chars} characters; ask the model for less."
             )
-        if self.invalid:
-            return []
-        scan = self._SCAN
-        at, end = 0, len(delta)
-        while at < end and not self.invalid:
-            at = scan[self._mode](self, delta, at)
-        if self._mode == "field" and self._pieces:
-            self._emit(done=False)
-        if not self._deltas:
-            return []
+        if self._in_text and '"' not in delta and "\\" not in delta:
+            if self._field is None or not delta:
+                return []
+            return [_new_delta(FieldDelta, (self._field, delta, False))]
+        return self._scanned(self._held + delta)
+
+    def _scanned(self, text: str) -> list[FieldDelta]:
+        self._held = ""
+        at, end = 0, len(text)
+        while at < end:
+            at = self._step(self, text, at)
+        self._in_text = self._step is JsonFieldScanner._text and not self._held
         deltas, self._deltas = self._deltas, []
         return deltas
 
-    def _emit(self, *, done: bool) -> None:
-        self._deltas.append(FieldDelta(self._field, "".join(self._pieces), done))
-        self._pieces.clear()
+    # Each step takes `text` from `at` on and returns how far it came; `at` is within `text`.
 
-    def _fail(self, end: int) -> int:
-        self.invalid = True
-        return end
+    def _before_object(self, text: str, at: int) -> int:
+        if text[at] != "{":
+            return self._space(text, at)
+        self.started = True
+        self._step = JsonFieldScanner._before_first_key
+        return at + 1
 
-    def _start(self, delta: str, at: int) -> int:
-        at = _skip_space(delta, at)
-        if at == len(delta):
-            return at
-        if delta[at] != "{":
-            return self._fail(at)
-        self._mode = "key?"
+    def _before_first_key(self, text: str, at: int) -> int:
+        if text[at] != "}":
+            return self._before_key(text, at)
         self.empty = True
-        return at + 1
+        return self._close(at)
 
-    def _key_or_end(self, delta: str, at: int) -> int:
-        at = _skip_space(delta, at)
-        if at == len(delta):
-            return at
-        if delta[at] == "}" and not self._after_comma:
-            return self._close(at)
-        if delta[at] != '"':
-            return self._fail(at)
-        self.empty = False
-        self._mode = "key"
-        return at + 1
+    def _before_key(self, text: str, at: int) -> int:
+        if text[at] != '"':
+            return self._space(text, at)
+        found = _KEY_AND_COLON.match(text, at)
+        if found is None:
+            self._step = JsonFieldScanner._in_key
+            return at + 1
+        self._choose(found[1][1:-1])
+        self._step = JsonFieldScanner._before_value
+        return found.end()
 
-    def _close(self, at: int) -> int:
-        self._mode = "end"
-        self.complete = True
-        return at + 1
-
-    def _in_key(self, delta: str, at: int) -> int:
-        at, closed = self._decode(delta, at, self._key)
-        if closed:
-            self._mode = "colon"
-        return at
-
-    def _colon(self, delta: str, at: int) -> int:
-        at = _skip_space(delta, at)
-        if at == len(delta):
-            return at
-        if delta[at] != ":":
-            return self._fail(at)
-        self._mode = "value"
-        return at + 1
-
-    def _value(self, delta: str, at: int) -> int:
-        at = _skip_space(delta, at)
-        if at == len(delta):
-            return at
-        key = "".join(self._key)
+    def _in_key(self, text: str, at: int) -> int:
+        found = _TEXT.match(text, at)
+        assert found is not None
+        self._key.append(found[1])
+        if found.lastindex != _CLOSED:
+            return self._hold(found)
+        self._choose("".join(self._key))
         self._key.clear()
-        wanted = key in self._wanted
-        self._wanted.discard(key)
-        first = delta[at]
+        self._step = JsonFieldScanner._before_colon
+        return found.end()
+
+    def _choose(self, key: str) -> None:
+        """Finds out whether the value after `key`, which is not decoded, is wanted."""
+        self._field = None
+        if self._wanted and (name := _decoded(key)) in self._wanted:
+            self._wanted.remove(name)
+            self._field = name
+
+    def _before_colon(self, text: str, at: int) -> int:
+        if text[at] != ":":
+            return self._space(text, at)
+        self._step = JsonFieldScanner._before_value
+        return at + 1
+
+    def _before_value(self, text: str, at: int) -> int:
+        first = text[at]
         if first == '"':
-            self._mode, self._after_string = ("field" if wanted else "string"), "comma"
-            self._field = key
+            self._step = JsonFieldScanner._text
             return at + 1
         if first in _CLOSING:
             self._open(first)
             return at + 1
-        if first in ",}]:":
-            return self._fail(at)
-        self._mode = "scalar"
-        return at
+        end = _end(_SCALAR, text, at)
+        if end == at:
+            return self._space(text, at)
+        self._step = JsonFieldScanner._scalar
+        return end
+
+    def _scalar(self, text: str, at: int) -> int:
+        end = _end(_SCALAR, text, at)
+        if end < len(text):
+            self._step = JsonFieldScanner._after_value
+        return end
+
+    def _text(self, text: str, at: int) -> int:
+        found = _TEXT.match(text, at)
+        assert found is not None
+        closed = found.lastindex == _CLOSED
+        if self._field is not None and (found[1] or closed):
+            growth = (self._field, _decoded(found[1]), closed)
+            self._deltas.append(_new_delta(FieldDelta, growth))
+        if not closed:
+            return self._hold(found)
+        self._step = JsonFieldScanner._nested if self._closers else JsonFieldScanner._after_value
+        return found.end()
+
+    def _hold(self, found: re.Match[str]) -> int:
+        """Keeps an unfinished escape for the next delta."""
+        if found.lastindex == _OPEN:
+            self._held = found[_OPEN]
+        else:
+            self._fail()
+        return found.end()
 
     def _open(self, bracket: str) -> None:
+        self._field = None
         self._closers.append(_CLOSING[bracket])
         if len(self._closers) >= self._max_depth:
-            raise StreamInvalid(f"The JSON is nested deeper than {self._max_depth}.")
-        self._mode = "nested"
+            raise StreamInvalid(
+                f"The JSON is nested deeper than {self._max_depth}; ask the model for a flatter "
+                "object."
+            )
+        self._step = JsonFieldScanner._nested
 
-    def _in_field(self, delta: str, at: int) -> int:
-        at, closed = self._decode(delta, at, self._pieces)
-        if closed:
-            self._emit(done=True)
-            self._mode = "comma"
-        return at
-
-    def _in_string(self, delta: str, at: int) -> int:
-        if self._escape:
-            self._escape = ""
-            return at + 1
-        found = _STRING_SPECIAL.search(delta, at)
-        if found is None:
-            return len(delta)
-        if found[0] == "\\":
-            self._escape = "\\"
-        else:
-            self._mode = self._after_string
-        return found.end()
-
-    def _in_nested(self, delta: str, at: int) -> int:
-        found = _NESTED_SPECIAL.search(delta, at)
-        if found is None:
-            return len(delta)
-        mark = found[0]
+    def _nested(self, text: str, at: int) -> int:
+        found = _UP_TO_BRACKET.match(text, at)
+        assert found is not None
+        mark = found[1]
         if mark == '"':
-            self._mode, self._after_string = "string", "nested"
+            self._step = JsonFieldScanner._text
         elif mark in _CLOSING:
             self._open(mark)
-        elif mark != self._closers.pop():
-            return self._fail(at)
-        elif not self._closers:
-            self._mode = "comma"
+        elif mark:
+            self._close_nested(mark)
         return found.end()
 
-    def _in_scalar(self, delta: str, at: int) -> int:
-        found = _SCALAR_END.search(delta, at)
-        if found is None:
-            return len(delta)
-        self._mode = "comma"
-        return found.start()
+    def _close_nested(self, bracket: str) -> None:
+        if bracket != self._closers.pop():
+            self._fail()
+        elif not self._closers:
+            self._step = JsonFieldScanner._after_value
 
-    def _comma(self, delta: str, at: int) -> int:
-        at = _skip_space(delta, at)
-        if at == len(delta):
-            return at
-        if delta[at] == "}":
+    def _after_value(self, text: str, at: int) -> int:
+        mark = text[at]
+        if mark == "}":
             return self._close(at)
-        if delta[at] != ",":
-            return self._fail(at)
-        self._after_comma = True
-        self._mode = "key?"
+        if mark != ",":
+            return self._space(text, at)
+        self._step = JsonFieldScanner._before_key
         return at + 1
 
-    def _end(self, delta: str, at: int) -> int:
-        at = _skip_space(delta, at)
-        if at < len(delta):
+    def _close(self, at: int) -> int:
+        self.complete = True
+        self._step = JsonFieldScanner._after_object
+        return at + 1
+
+    def _after_object(self, text: str, at: int) -> int:
+        if _end(_SPACE, text, at) < len(text):
             self.trailing = True
-        return len(delta)
+        return len(text)
 
-    def _decode(self, delta: str, at: int, pieces: list[str]) -> tuple[int, bool]:
-        """Decodes a string up to its end or an escape; returns where, and whether it ended."""
-        if self._escape:
-            return self._continue_escape(delta, at, pieces), False
-        found = _STRING_SPECIAL.search(delta, at)
-        stop = len(delta) if found is None else found.start()
-        if stop > at:
-            self._settle_surrogate(pieces)
-            pieces.append(delta[at:stop])
-        if found is None:
-            return stop, False
-        if found[0] == "\\":
-            self._escape = "\\"
-            return found.end(), False
-        self._settle_surrogate(pieces)
-        return found.end(), True
+    def _space(self, text: str, at: int) -> int:
+        """Passes over whitespace; anything else has no place here."""
+        end = _end(_SPACE, text, at)
+        if end == at:
+            self._fail()
+        return end
 
-    def _continue_escape(self, delta: str, at: int, pieces: list[str]) -> int:
-        if len(self._escape) == 1 and delta[at] != "u":
-            plain = _ESCAPES.get(delta[at])
-            if plain is None:
-                return self._fail(at)
-            self._escape = ""
-            self._settle_surrogate(pieces)
-            pieces.append(plain)
-            return at + 1
-        taken = delta[at : at + _UNICODE_LENGTH - len(self._escape)]
-        self._escape += taken
-        if len(self._escape) == _UNICODE_LENGTH:
-            if not _HEX.fullmatch(self._escape, 2):
-                return self._fail(at)
-            self._code_unit(int(self._escape[2:], 16), pieces)
-            self._escape = ""
-        return at + len(taken)
+    def _fail(self) -> None:
+        self.invalid = True
+        self._step = JsonFieldScanner._ignore
 
-    def _code_unit(self, unit: int, pieces: list[str]) -> None:
-        if self._high and 0xDC00 <= unit < 0xE000:
-            pieces.append(chr(0x10000 + ((self._high - 0xD800) << 10) + (unit - 0xDC00)))
-            self._high = 0
-            return
-        self._settle_surrogate(pieces)
-        if 0xD800 <= unit < 0xDC00:
-            self._high = unit
-        else:
-            pieces.append(_REPLACEMENT if 0xDC00 <= unit < 0xE000 else chr(unit))
-
-    def _settle_surrogate(self, pieces: list[str]) -> None:
-        if self._high:
-            self._high = 0
-            pieces.append(_REPLACEMENT)
-
-    _SCAN: ClassVar = {
-        "start": _start,
-        "key?": _key_or_end,
-        "key": _in_key,
-        "colon": _colon,
-        "value": _value,
-        "field": _in_field,
-        "string": _in_string,
-        "nested": _in_nested,
-        "scalar": _in_scalar,
-        "comma": _comma,
-        "end": _end,
-    }
+    def _ignore(self, text: str, at: int) -> int:
+        return len(text)
 
 
-def _skip_space(delta: str, at: int) -> int:
-    found = _SPACE.match(delta, at)
+_Step = Callable[[JsonFieldScanner, str, int], int]
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Where a match of `pattern` at `at` ends; these patterns match the empty text too."""
+    found = pattern.match(text, at)
     return at if found is None else found.end()
+
+
+def _decoded(text: str) -> str:
+    """The value of a JSON string without its quotes."""
+    if "\\" not in text:
+        return text
+    value: str = _decode_json(f'"{text}"')[0]
+    return _SURROGATE.sub(_REPLACEMENT, value) if "\\u" in text else value

@@ -20,16 +20,16 @@ class Frame(NamedTuple):
     data: bytes
 
 
-_new_frame = tuple.__new__
+_new_frame = tuple[bytes, bytes].__new__
 """Makes a `Frame` of a tuple that is there already, without a call into Python."""
 
 
 class SseParser:
     """Parses an event stream from chunks cut anywhere.
 
-    `last_event_id` (`b""` at first) and `retry` (milliseconds; `None` at first, a number of more
-    than 15 digits is ignored) are as the last finished block of lines that named them set them.
-    Names and data stay bytes, for the decoder that reads them next.
+    `last_event_id` (at first `b""`) and `retry` (milliseconds, at first `None`; more than 15 digits
+    are ignored) take the values of a block of lines when its blank line has come. Names and data
+    stay bytes, for the decoder that reads them next.
 
     Raises `StreamInvalid` when more than `max_frame_bytes` (default 16 MiB) come without a blank
     line, a line end counted as one byte; the parser is of no use after that.
@@ -130,9 +130,8 @@ class SseParser:
         return chunk
 
     def _require_room(self, pending: bytes | bytearray, blocks: list[bytes]) -> None:
-        # A line end that ends `pending` may turn out to belong to the blank line after it.
-        size = max(len(pending) - 1, *map(len, blocks)) if blocks else len(pending) - 1
-        if size > self._max:
+        # The last byte of `pending` may be the line end that the blank line follows.
+        if max([len(pending) - 1, *map(len, blocks)]) > self._max:
             raise StreamInvalid(
                 f"The provider sent an event of more than {self._max} bytes; check that the base "
                 "URL leads to the API."

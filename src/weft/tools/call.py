@@ -16,10 +16,11 @@ import msgspec
 from pydantic import ValidationError
 
 from weft.ids import new_id
-from weft.items import FunctionCall, FunctionCallOutput
+from weft.items import FunctionCall, FunctionCallOutput, OutputPart
 from weft.tools.context import RunContext
+from weft.tools.failure import explain_failure
 from weft.tools.function import Tool
-from weft.tools.output import to_output, truncated
+from weft.tools.output import to_output
 from weft.tools.threads import ToolThreads
 from weft.tools.toolset import Toolset
 from weft.tools.validation import explain_validation
@@ -28,7 +29,6 @@ Deps = TypeVar("Deps")
 
 _LOGGER = logging.getLogger("weft.tools")
 _MAX_ARGUMENTS = 8 * 1024 * 1024
-_MAX_ERROR = 2000
 _THREADS = ToolThreads()
 
 
@@ -76,6 +76,9 @@ def prepare(tools: Toolset, call: FunctionCall) -> PreparedCall | RefusedCall:
         )
     except ValueError as error:
         return RefusedCall(call, f"The arguments of {tool.name} are not valid: {error}.")
+    except Exception as error:  # noqa: BLE001 - a validator of the user's may raise anything
+        problem = explain_failure(error)
+        return RefusedCall(call, f"The arguments of {tool.name} cannot be validated: {problem}")
     return PreparedCall(call, tool, arguments)
 
 
@@ -108,7 +111,7 @@ async def execute(
             if attempt > tool.retries:
                 return _failed(call, str(failure), failure.__cause__, loop.time() - start)
         except TypeError as error:  # only `to_output` raises it; a retry would not help
-            text = f"{tool.name} failed: {error}"
+            text = f"{tool.name} failed: {error}."
             return _failed(call, text, error, loop.time() - start)
 
 
@@ -147,7 +150,6 @@ async def _attempt(prepared: PreparedCall, context: RunContext[Deps]) -> object:
             raise _AttemptFailed(text) from error
         raise _failure(tool, error) from error
     except (Exception, SystemExit) as error:
-        _LOGGER.warning("The tool %s failed", tool.name, exc_info=error)
         raise _failure(tool, error) from error
 
 
@@ -169,8 +171,11 @@ def _is_cancelled() -> bool:
 
 
 def _failure(tool: Tool[..., object], error: BaseException) -> _AttemptFailed:
-    text = f"{tool.name} failed: {type(error).__name__}: {error}"
-    return _AttemptFailed(truncated(text, _MAX_ERROR))
+    text = f"{tool.name} failed: {explain_failure(error)}"
+    # The traceback holds values of the user's data: only for those who ask for it.
+    shown = error if _LOGGER.isEnabledFor(logging.DEBUG) else None
+    _LOGGER.warning("%s", text, exc_info=shown)
+    return _AttemptFailed(text)
 
 
 def _failed(
@@ -180,5 +185,7 @@ def _failed(
     return ToolOutcome(_output(call, text, is_error=True), error, seconds)
 
 
-def _output(call: FunctionCall, output: object, *, is_error: bool) -> FunctionCallOutput:
-    return FunctionCallOutput(call.call_id, output, new_id("fco"), is_error)  # type: ignore[arg-type]
+def _output(
+    call: FunctionCall, output: str | tuple[OutputPart, ...], *, is_error: bool
+) -> FunctionCallOutput:
+    return FunctionCallOutput(call.call_id, output, new_id("fco"), is_error)

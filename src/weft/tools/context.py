@@ -74,8 +74,25 @@ class RunContext(Generic[Deps]):
         return self.call_id
 
     def progress(self, message: str) -> None:
-        """Shows subscribers how far the tool is; from any thread, at most 2,000 characters."""
-        self.loop.call_soon_threadsafe(self.emit, message[:MAX_PROGRESS])
+        """Shows subscribers how far the tool is; from any thread, at most 2,000 characters.
+
+        Does nothing once the call was cancelled or timed out: it has its output already.
+        """
+        text = message[:MAX_PROGRESS].encode("utf-8", "replace").decode("utf-8")
+        if self._is_on_loop():
+            self._report(text)  # at once, so that it comes before the output of the tool
+        elif not self.cancelled.is_set:
+            self.loop.call_soon_threadsafe(self._report, text)
+
+    def _is_on_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:  # a thread without a loop
+            return False
+
+    def _report(self, text: str) -> None:
+        if not self.cancelled.is_set:
+            self.emit(text)
 
     def for_attempt(self, attempt: int) -> "RunContext[Deps]":
         """Returns the context of another attempt, with a token of its own."""

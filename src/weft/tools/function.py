@@ -5,7 +5,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, overload
 
 from weft.errors import InvalidTool
 from weft.schema import ToolSchema
@@ -103,7 +103,8 @@ def tool(
 
     def make(function: Callable[P, R_co]) -> Tool[P, R_co]:
         tool_name = name or _name_of(function)
-        _require_valid(tool_name, function, timeout, retries, max_output_chars)
+        _require_function(tool_name, function)
+        _require_options(tool_name, timeout, retries, on_error, max_output_chars)
         signature = Signature(function, tool_name, strict)
         return Tool(
             function=function,
@@ -147,13 +148,22 @@ def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
-def _require_valid(
-    name: str,
-    function: Callable[..., object],
-    timeout: float | None,
-    retries: int,
-    max_output_chars: int,
-) -> None:
+def _is_generator(function: Callable[..., Any]) -> bool:
+    if isinstance(function, functools.partial):
+        return _is_generator(function.func)
+    call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked, not its presence
+    return any(
+        inspect.isgeneratorfunction(candidate) or inspect.isasyncgenfunction(candidate)
+        for candidate in (function, call)
+    )
+
+
+def _require_function(name: str, function: object) -> None:
+    if isinstance(function, Tool):
+        raise InvalidTool(
+            f"{cast('Tool[..., object]', function).name!r} is a tool already; to change its "
+            "options, give tool(…) its function."
+        )
     if not callable(function):
         raise InvalidTool(f"{function!r} is no function; a tool is made of one.")
     if not _NAME.fullmatch(name):
@@ -161,9 +171,18 @@ def _require_valid(
             f"{name!r} is no name for a tool; give it one of letters, digits, _ and -, at most 64, "
             "with tool(name=…)."
         )
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if _is_generator(function):
         raise InvalidTool(f"The tool {name} is a generator; let it return its output as a whole.")
-    if timeout is not None and timeout <= 0:
+
+
+def _require_options(
+    name: str, timeout: float | None, retries: int, on_error: str, max_output_chars: int
+) -> None:
+    if timeout is not None and not timeout > 0:  # so that NaN is refused as well
         raise InvalidTool(f"The timeout of the tool {name} must be above 0, or None for no limit.")
-    if retries < 0 or max_output_chars < 1:
-        raise InvalidTool(f"The tool {name} has negative retries, or no room for its output.")
+    if retries < 0:
+        raise InvalidTool(f"The retries of the tool {name} cannot be negative; 0 is none.")
+    if max_output_chars < 1:
+        raise InvalidTool(f"The tool {name} needs max_output_chars of at least 1.")
+    if on_error not in get_args(OnError):
+        raise InvalidTool(f"The tool {name} has on_error={on_error!r}; use 'answer' or 'raise'.")

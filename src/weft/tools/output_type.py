@@ -4,12 +4,15 @@ import re
 from typing import Generic, TypeVar, cast
 
 import msgspec
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic import TypeAdapter, ValidationError
 
 from weft.errors import ConfigurationError
 from weft.schema import JsonSchema, OutputSchema
-from weft.tools.strict import strict_schema, without_nulls, without_titles
+from weft.tools.failure import MAX_FAILURE, explain_failure
+from weft.tools.nulls import without_nulls
+from weft.tools.output import truncated
+from weft.tools.pydantic_schema import QuietJsonSchema, without_titles
+from weft.tools.strict import strict_schema
 from weft.tools.validation import explain_validation
 
 T = TypeVar("T")
@@ -28,9 +31,9 @@ class OutputType(Generic[T]):
         name = getattr(type_, "__name__", str(type_))
         try:
             self._adapter: TypeAdapter[T] = TypeAdapter(type_)
-            schema = without_titles(self._adapter.json_schema(mode="validation"))
-        except (PydanticUserError, PydanticInvalidForJsonSchema) as error:
-            reason = str(error).splitlines()[0]
+            schema = without_titles(self._adapter.json_schema(schema_generator=QuietJsonSchema))
+        except Exception as error:  # pydantic raises many kinds, and so does code of the user's
+            reason = explain_failure(error).splitlines()[0]
             raise ConfigurationError(
                 f"The output type {name} cannot be said in JSON: {reason}"
             ) from error
@@ -42,7 +45,14 @@ class OutputType(Generic[T]):
 
     def parse(self, text: str) -> T:
         """Returns the value of `text`; raises `ValueError` (pydantic's `ValidationError`)."""
-        value: object = msgspec.json.decode(_unfenced(text))
+        try:
+            return self._parse(msgspec.json.decode(_unfenced(text)))
+        except ValueError:
+            raise
+        except Exception as error:  # a validator of the user's, or JSON nested too deeply
+            raise ValueError(explain_failure(error)) from error
+
+    def _parse(self, value: object) -> T:
         if self.schema.strict:
             value = without_nulls(value, self._plain)
         if self._wrapped:
@@ -56,7 +66,7 @@ class OutputType(Generic[T]):
         """Returns what is wrong, in words a model can act upon."""
         if isinstance(error, ValidationError):
             return explain_validation(error)
-        return str(error)
+        return truncated(str(error), MAX_FAILURE)
 
 
 def _wrapped(schema: JsonSchema) -> JsonSchema:

@@ -3,17 +3,19 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeGuard, cast, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, create_model
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
 from weft.errors import InvalidTool
 from weft.schema import JsonSchema
 from weft.tools.context import RunContext
-from weft.tools.strict import strict_schema, without_nulls, without_titles
+from weft.tools.nulls import without_nulls
+from weft.tools.pydantic_schema import QuietJsonSchema, without_titles
+from weft.tools.strict import strict_schema
 
 _Parameter = inspect.Parameter
 
@@ -36,12 +38,16 @@ class Signature:
         self.context_parameter: str | None = None
         documented = {param.arg_name: param.description for param in docstring.params}
         fields: dict[str, Any] = {}
-        for parameter in inspect.signature(function).parameters.values():
+        self._own_defaults = set[str]()
+        for parameter in _open_parameters(function):
+            self._require_nameable(parameter)
             hint = hints.get(parameter.name)
             if _is_context(hint):
-                self.context_parameter = parameter.name
-            else:
-                fields[parameter.name] = self._field(parameter, hint, documented)
+                self._take_context(parameter.name)
+                continue
+            fields[parameter.name] = self._field(parameter, hint, documented)
+            if not (parameter.default is _Parameter.empty or _is_field(parameter.default)):
+                self._own_defaults.add(parameter.name)
         self._aliases = {f"field_{index}": key for index, key in enumerate(fields)}
         self._model = self._create_model(fields)
         self.takes_nothing = not fields
@@ -51,30 +57,45 @@ class Signature:
     def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
         """Returns the keyword arguments; raises pydantic's `ValidationError`.
 
-        Parameters that were not given are left out, so that the function's own defaults hold.
+        Parameters that were not given are left out where the function has a default of its own.
         """
         given = without_nulls(arguments, self._plain) if self.strict else arguments
-        validated = self._model.model_validate(given)
-        return {self._aliases[key]: getattr(validated, key) for key in validated.model_fields_set}
+        # As JSON, because there dates and tuples may be written as text and lists, also for models
+        # that are strict about Python types.
+        validated = self._model.model_validate_json(msgspec.json.encode(given))
+        return {
+            name: getattr(validated, key)
+            for key, name in self._aliases.items()
+            if key in validated.model_fields_set or name not in self._own_defaults
+        }
+
+    def _require_nameable(self, parameter: _Parameter) -> None:
+        if parameter.kind in {_Parameter.VAR_POSITIONAL, _Parameter.VAR_KEYWORD}:
+            raise self._invalid(parameter.name, "takes any number of arguments; name each one")
+        if parameter.kind is _Parameter.POSITIONAL_ONLY:
+            raise self._invalid(parameter.name, "is positional-only; models pass arguments by name")
+
+    def _take_context(self, parameter: str) -> None:
+        if self.context_parameter is not None:
+            raise self._invalid(parameter, "is a second RunContext; one is enough")
+        self.context_parameter = parameter
 
     def _field(
         self, parameter: _Parameter, hint: Any, documented: Mapping[str, str | None]
     ) -> tuple[Any, FieldInfo]:
         name = parameter.name
-        if parameter.kind in {_Parameter.VAR_POSITIONAL, _Parameter.VAR_KEYWORD}:
-            raise self._invalid(name, "takes any number of arguments; name each one")
-        if parameter.kind is _Parameter.POSITIONAL_ONLY:
-            raise self._invalid(name, "is positional-only; models pass arguments by name")
+        if hint is None and name in {"self", "cls"}:
+            raise self._invalid(name, "belongs to a method; use a bound one, as in tool(shop.buy)")
         if hint is None:
             raise self._invalid(name, "has no type; annotate it")
-        required = parameter.default is _Parameter.empty
-        default = ... if required else parameter.default
-        if isinstance(default, FieldInfo):
-            return hint, default
+        if not hasattr(hint, "__module__"):  # `Annotated` would fail on such a value below
+            raise self._invalid(name, f"has {hint!r:.100} for a type; annotate it with a type")
+        default = ... if parameter.default is _Parameter.empty else parameter.default
+        field: FieldInfo = default if _is_field(default) else Field(default)
         description = documented.get(name)
-        if description is None or _has_description(hint):
-            return hint, Field(default)
-        return hint, Field(default, description=description)
+        if description is None or field.description or _has_description(hint):
+            return hint, field
+        return Annotated[hint, Field(description=description)], field
 
     def _create_model(self, fields: Mapping[str, Any]) -> type[BaseModel]:
         # Under names of its own, because a parameter may be called like a method of the model.
@@ -85,13 +106,13 @@ class Signature:
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
         try:
             return create_model(f"{self._name} arguments", __config__=config, **aliased)
-        except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        except Exception as error:  # pydantic raises many kinds, and so does code of the user's
             raise self._untypable(fields) from error
 
     def _plain_schema(self) -> JsonSchema:
         try:
-            schema = without_titles(self._model.model_json_schema(by_alias=True))
-        except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
+            schema = without_titles(self._model.model_json_schema(schema_generator=QuietJsonSchema))
+        except Exception as error:  # as in `_create_model`
             fields = {
                 self._aliases[key]: (field.annotation, field)
                 for key, field in self._model.model_fields.items()
@@ -109,12 +130,15 @@ class Signature:
         return (self._plain, False) if found is None else (found, True)
 
     def _untypable(self, fields: Mapping[str, Any]) -> InvalidTool:
-        for name, (hint, _) in fields.items():
+        for name, (hint, field) in fields.items():
             try:
-                create_model("probe", x=(hint, ...)).model_json_schema()
-            except (PydanticUserError, PydanticInvalidForJsonSchema, TypeError):
+                probe: Any = Annotated[hint, field]
+                create_model("probe", x=(probe, ...)).model_json_schema()
+            except Exception:  # noqa: BLE001 - as in `_create_model`
                 return self._invalid(
-                    name, f"has the type {_type_name(hint)}, which JSON cannot say"
+                    name,
+                    f"has the type {_type_name(hint)}, which JSON cannot say; use str, int, a "
+                    "list, a pydantic model, …",
                 )
         return InvalidTool(f"The tool {self._name} has a parameter whose type JSON cannot say.")
 
@@ -133,11 +157,25 @@ def _aliased(field: FieldInfo, name: str) -> Any:
 def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
     try:
         return get_type_hints(_written(function), include_extras=True)
-    except NameError as error:
+    except Exception as error:  # an annotation is code of the user's and may raise anything
+        problem = " ".join(str(error).split())
         raise InvalidTool(
-            f"The tool {name} has an annotation that cannot be resolved: {error}. Define the type "
-            "at module level, or import it outside `if TYPE_CHECKING`."
+            f"The tool {name} has an annotation that cannot be resolved: {problem}. Define the "
+            "type at module level, or import it outside `if TYPE_CHECKING`."
         ) from error
+
+
+def _open_parameters(function: Callable[..., object]) -> list[_Parameter]:
+    """The parameters that a caller is to fill; what a partial has bound by name is not one."""
+    bound = _bound_names(function)
+    parameters = inspect.signature(function).parameters
+    return [parameter for name, parameter in parameters.items() if name not in bound]
+
+
+def _bound_names(function: Callable[..., object]) -> frozenset[str]:
+    if isinstance(function, functools.partial):
+        return _bound_names(function.func) | function.keywords.keys()
+    return frozenset()
 
 
 def _written(function: Callable[..., object]) -> Callable[..., object]:
@@ -158,10 +196,16 @@ def _is_context(hint: Any) -> bool:
     return hint is RunContext or get_origin(hint) is RunContext
 
 
+def _is_field(default: object) -> TypeGuard[FieldInfo]:
+    return isinstance(default, FieldInfo)
+
+
 def _has_description(hint: Any) -> bool:
     metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     return any(isinstance(entry, FieldInfo) and entry.description for entry in metadata)
 
 
 def _type_name(hint: Any) -> str:
+    if get_origin(hint) is Annotated:
+        return f"{_type_name(get_args(hint)[0])} with constraints"
     return getattr(hint, "__name__", None) or str(hint)

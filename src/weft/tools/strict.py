@@ -4,6 +4,7 @@ Every object is closed and all its properties are required; what was optional ma
 https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -32,51 +33,10 @@ _KEYWORDS = {
     "type",
 }
 _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
-# They describe and do not constrain, so they may go.
+# They describe, or constrain what pydantic checks anyway, so they may go.
 _DROPPED = {"title", "default", "examples", "discriminator", "minLength", "maxLength"}
-
-
-def without_nulls(value: object, schema: JsonSchema) -> object:
-    """Returns `value` without the nulls that a strict schema puts where something was optional.
-
-    `schema` is the one before `strict_schema`. The default of a property that may be left out
-    holds where the model wrote null.
-    """
-    return _without_nulls(value, schema, cast("JsonSchema", schema.get("$defs", {})))
-
-
-def _without_nulls(value: object, schema: JsonSchema, defs: JsonSchema) -> object:
-    schema = _resolved(schema, defs)
-    if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
-        items = cast("JsonSchema", schema["items"])
-        return [_without_nulls(item, items, defs) for item in cast("list[object]", value)]
-    if not isinstance(value, Mapping) or "properties" not in schema:
-        return cast("object", value)
-    properties = cast("Mapping[str, JsonSchema]", schema["properties"])
-    required = cast("Sequence[str]", schema.get("required", ()))
-    return {
-        key: _without_nulls(item, properties.get(key, {}), defs)
-        for key, item in cast("JsonSchema", value).items()
-        if item is not None or key in required or key not in properties
-    }
-
-
-def _resolved(schema: JsonSchema, defs: JsonSchema) -> JsonSchema:
-    """Follows references, and the one option that is not null."""
-    for _ in range(len(defs) + 2):
-        options = [
-            option
-            for option in cast("Sequence[JsonSchema]", schema.get("anyOf", ()))
-            if option.get("type") != "null"
-        ]
-        if len(options) == 1:
-            schema = options[0]
-        elif "$ref" in schema:
-            name = cast("str", schema["$ref"]).removeprefix("#/$defs/")
-            schema = cast("JsonSchema", defs.get(name, {}))
-        else:
-            break
-    return schema
+# OpenAI refuses a schema with such a pattern; pydantic checks it anyway.
+_LOOKAROUND = re.compile(r"\(\?<?[=!]")
 
 
 class _NotStrict(Exception):
@@ -85,86 +45,99 @@ class _NotStrict(Exception):
 
 def strict_schema(schema: JsonSchema) -> JsonSchema | None:
     """Returns `schema` in the strict subset, or None where that is impossible."""
+    if schema.get("type") != "object":
+        return None
     try:
-        return _object(_strict(schema))
+        return _Conversion(cast("JsonSchema", schema.get("$defs", {}))).strict(schema)
     except _NotStrict:
         return None
 
 
-def without_titles(schema: JsonSchema) -> JsonSchema:
-    """Returns `schema` without the titles that pydantic makes up."""
-    return cast("JsonSchema", _untitled(schema, is_schema=True))
+class _Conversion:
+    """The conversion of one schema, which knows the definitions that references name."""
 
+    def __init__(self, defs: JsonSchema) -> None:
+        self._defs = defs
+        self._inlined: list[str] = []
 
-def _untitled(value: object, *, is_schema: bool) -> object:
-    if isinstance(value, Mapping):
-        mapping = cast("Mapping[str, object]", value)
+    def strict(self, schema: object) -> dict[str, object]:
+        given = _strict_keywords(schema)
+        if "$ref" in given and len(given) > 1:
+            return self._inline(given)
+        if not given.keys() & {"type", "anyOf", "$ref", "enum", "const"}:
+            raise _NotStrict
+        found: dict[str, object] = dict(given)
+        if given.get("type") == "object":
+            found |= self._closed(given)
+        if "items" in given:
+            found["items"] = self.strict(given["items"])
+        if "anyOf" in given:
+            found["anyOf"] = [self.strict(o) for o in cast("list[object]", given["anyOf"])]
+        if "$defs" in given:
+            found["$defs"] = self._each(cast("JsonSchema", given["$defs"]))
+        return found
+
+    def _inline(self, given: dict[str, object]) -> dict[str, object]:
+        """Puts the definition in place of a `$ref`, beside which OpenAI allows no description.
+
+        The openai SDK does the same. A description inside its own definition has to go instead,
+        as there is no end to inlining that.
+        """
+        if given.keys() != {"$ref", "description"}:
+            raise _NotStrict
+        reference = cast("str", given["$ref"])
+        if reference in self._inlined:
+            return {"$ref": reference}
+        definition = cast("JsonSchema", self._defs.get(reference.removeprefix("#/$defs/"), {}))
+        self._inlined.append(reference)
+        found = self.strict({**definition, "description": given["description"]})
+        self._inlined.pop()
+        return found
+
+    def _closed(self, schema: dict[str, object]) -> dict[str, object]:
+        if schema.get("additionalProperties", False) is not False:
+            raise _NotStrict
+        if "properties" not in schema and "additionalProperties" not in schema:
+            raise _NotStrict  # a free-form object
+        properties = cast("JsonSchema", schema.get("properties", {}))
+        required = cast("Sequence[str]", schema.get("required", ()))
         return {
-            key: _untitled(item, is_schema=not (is_schema and key in {"properties", "$defs"}))
-            for key, item in mapping.items()
-            if not (is_schema and key == "title" and isinstance(item, str))
+            "properties": self._each(
+                {
+                    name: field if name in required else _nullable(field)
+                    for name, field in properties.items()
+                }
+            ),
+            "required": list(properties),
+            "additionalProperties": False,
         }
-    if isinstance(value, list):
-        return [_untitled(item, is_schema=True) for item in cast("list[object]", value)]
-    return value
+
+    def _each(self, schemas: JsonSchema) -> dict[str, dict[str, object]]:
+        return {name: self.strict(schema) for name, schema in schemas.items()}
 
 
-def _object(schema: dict[str, object]) -> dict[str, object]:
-    if schema.get("type") != "object":
-        raise _NotStrict
-    return schema
-
-
-def _strict(schema: object) -> dict[str, object]:
-    if not isinstance(schema, Mapping) or not schema:
-        raise _NotStrict  # `true` or `{}`: anything goes
+def _strict_keywords(schema: object) -> dict[str, object]:
+    """Returns the part of `schema` that counts; raises `_NotStrict` for what cannot be said."""
+    if not isinstance(schema, Mapping):
+        raise _NotStrict  # `true`: anything goes
     given = {k: v for k, v in cast("JsonSchema", schema).items() if k not in _DROPPED}
     if "oneOf" in given and "anyOf" not in given:
         given["anyOf"] = given.pop("oneOf")
+    if _LOOKAROUND.search(str(given.get("pattern", ""))):
+        del given["pattern"]
     if not _KEYWORDS.issuperset(given) or given.get("format", "uuid") not in _FORMATS:
         raise _NotStrict
-    if not given.keys() & {"type", "anyOf", "$ref", "enum", "const"}:
+    if isinstance(given.get("type"), list):
+        raise _NotStrict  # its objects could not be closed; pydantic itself writes `anyOf`
+    return given
+
+
+def _nullable(schema: object) -> dict[str, object]:
+    if not isinstance(schema, Mapping):
         raise _NotStrict
-    found: dict[str, object] = dict(given)
-    if given.get("type") == "object":
-        found |= _closed(given)
-    if "items" in given:
-        found["items"] = _strict(given["items"])
-    if "anyOf" in given:
-        found["anyOf"] = [_strict(option) for option in cast("list[object]", given["anyOf"])]
-    if "$defs" in given:
-        found["$defs"] = _each(given["$defs"])
-    return found
-
-
-def _closed(schema: dict[str, object]) -> dict[str, object]:
-    if schema.get("additionalProperties", False) is not False:
-        raise _NotStrict
-    if "properties" not in schema and schema.get("additionalProperties") is not False:
-        raise _NotStrict  # a free-form object
-    properties = _each(schema.get("properties", {}))
-    required = set(cast("list[str]", schema.get("required", [])))
-    for name, field in properties.items():
-        if name not in required:
-            properties[name] = _nullable(field)
-    return {
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _each(schemas: object) -> dict[str, dict[str, object]]:
-    return {name: _strict(schema) for name, schema in cast("JsonSchema", schemas).items()}
-
-
-def _nullable(field: dict[str, object]) -> dict[str, object]:
-    options = cast("list[object]", field.get("anyOf", [field]))
-    if {"type": "null"} in options:
-        return field
+    field = cast("JsonSchema", schema)
+    options = cast("list[JsonSchema]", field.get("anyOf", field.get("oneOf", [field])))
     description = {"description": field["description"]} if "description" in field else {}
-    bare = [
-        {k: v for k, v in cast("JsonSchema", option).items() if k != "description"}
-        for option in options
-    ]
-    return {"anyOf": [*bare, {"type": "null"}], **description}
+    bare = [{k: v for k, v in option.items() if k != "description"} for option in options]
+    null = [] if {"type": "null"} in bare else [{"type": "null"}]
+    return {"anyOf": [*bare, *null], **description}

@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,6 +26,8 @@ class ToolThreads(Executor):
     """
 
     def __init__(self, max_threads: int = 128) -> None:
+        if max_threads < 1:
+            raise ValueError("max_threads must be at least 1.")
         self._max_threads = max_threads
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -34,22 +36,35 @@ class ToolThreads(Executor):
         self._backlog = 0
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """Runs `fn` in a thread."""
+        """Runs `fn` in a thread; raises `RuntimeError` when the system gives no more threads."""
         future: Future[T] = Future()
-        self._jobs.put((future, lambda: fn(*args, **kwargs)))  # type: ignore[arg-type]
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                return future
-            if self._threads == self._max_threads:
-                self._backlog += 1
-                return future
-            self._threads += 1
-        threading.Thread(target=self._work, name="weft tool", daemon=True).start()
+        if self._take_place():
+            self._start()
+        self._jobs.put((cast("Future[object]", future), lambda: fn(*args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Does nothing: idle threads end by themselves."""
+
+    def _take_place(self) -> bool:
+        """Promises the next job to a free thread or to the backlog; else tells to start one."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return False
+            if self._threads == self._max_threads:
+                self._backlog += 1
+                return False
+            self._threads += 1
+            return True
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._work, name="weft tool", daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._threads -= 1
+            raise
 
     def _work(self) -> None:
         while True:
@@ -60,6 +75,7 @@ class ToolThreads(Executor):
                     return
                 continue
             _run(future, job)
+            del future, job  # an idle thread must not keep alive what it worked on
             with self._lock:
                 if self._backlog:
                     self._backlog -= 1

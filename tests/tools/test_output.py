@@ -1,0 +1,137 @@
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, model_serializer
+
+from weft import Image
+from weft.items import InputImage, InputText
+from weft.tools.failure import explain_failure
+from weft.tools.output import to_output
+
+LARGE = 1_000_000
+
+
+class City(BaseModel):
+    name: str
+
+
+class Broken(BaseModel):
+    @model_serializer
+    def _fail(self) -> str:
+        raise KeyError("boom")
+
+
+class Record(msgspec.Struct):
+    cities: list[City]
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Vague:
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2**70, str(2**70)),
+        (math.nan, "null"),
+        (Record([City(name="Rome")]), '{"cities":[{"name":"Rome"}]}'),
+        ({"p": Point(1)}, '{"p":{"x":1}}'),
+        ([Decimal("1.50"), UUID(int=1)], '["1.50","00000000-0000-0000-0000-000000000001"]'),
+        (datetime(2026, 1, 2, tzinfo=UTC), '"2026-01-02T00:00:00Z"'),
+        ({"file\udcff": ["a\udcff", Point(2)]}, '{"file?":["a?",{"x":2}]}'),
+    ],
+)
+def test_values(value: object, text: str) -> None:
+    assert to_output(value, LARGE) == text
+
+
+@pytest.mark.parametrize("value", [Broken(), object(), Vague(), {(1, 2): 3}, {"a\udcff": math.inf}])
+def test_what_json_cannot_say_names_its_type(value: object) -> None:
+    with pytest.raises(TypeError, match=f"type {type(value).__name__} that JSON cannot say"):
+        to_output(value, LARGE)
+
+
+def test_values_that_contain_themselves() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(TypeError, match="type list"):
+        to_output(endless, LARGE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"data": b"", "media_type": "text/plain"}, "no media type of an image"),
+        ({"url": "file:///etc/passwd"}, "starts with https"),
+        ({"data": b"", "url": "https://x"}, "either"),
+    ],
+)
+def test_images_that_no_provider_takes(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Image(**arguments)
+
+
+def test_text_beside_images_shares_one_bound() -> None:
+    image = Image(url="https://x/\udcff")
+    found = to_output(["abc", "", image, "def", *["ghi"] * 1000], 5)
+    assert found == (
+        InputText("abc"),
+        InputImage("https://x/?"),
+        InputText("de"),
+        InputText("… [3001 more characters were cut]"),
+    )
+
+
+TEXT = st.text(st.characters(codec=None, exclude_categories=()))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    max_leaves=10,
+)
+PARTS = st.lists(TEXT | st.builds(Image, st.binary(max_size=8)), max_size=8)
+
+
+@given(JSON | PARTS, st.integers(1, 40))
+def test_outputs_are_bounded_and_encodable(value: object, max_chars: int) -> None:
+    try:
+        found = to_output(value, max_chars)
+    except TypeError:
+        return
+    parts = (InputText(found),) if isinstance(found, str) else found
+    texts = [part.text for part in parts if isinstance(part, InputText)]
+    assert sum(map(len, texts)) < max_chars + 60
+    msgspec.json.encode(found)
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("no"), "ValueError: no"),
+        (ValueError(), "ValueError"),
+        (ValueError("\ud800"), "ValueError: ?"),
+        (Mute(), "Mute: (its message cannot be shown)"),
+    ],
+)
+def test_failures_are_explained(error: Exception, text: str) -> None:
+    assert explain_failure(error) == text
+    assert len(explain_failure(ValueError("x" * LARGE))) < 2100
