@@ -38,10 +38,12 @@ def test_text_streams_and_finishes_as_one_message() -> None:
 def test_refusal_follows_text_in_one_message() -> None:
     demux = Demux("p")
     demux.text(0, "a", "m1")
-    demux.refusal(0, "no")
+    demux.refusal(0, "n")
+    demux.refusal(0, "o")
     demux.finish_all(truncated=False)
     assert demux.take()[1:] == [
-        RefusalDelta("m1", "no"),
+        RefusalDelta("m1", "n"),
+        RefusalDelta("m1", "o"),
         ItemFinished(0, Message("assistant", (OutputText("a"), Refusal("no")), "m1")),
     ]
 
