@@ -377,7 +377,7 @@ async def test_a_thread_gets_a_token() -> None:
         return "too late"
 
     async with Agent(ScriptedModel([[say("patient")]]), tools=[patient]).stream("hi") as run:
-        await asyncio.get_running_loop().run_in_executor(None, started.wait)
+        await asyncio.get_running_loop().run_in_executor(None, started.wait, 10)
         run.cancel()
         result = await run.result()
     assert await asyncio.get_running_loop().run_in_executor(None, stopped.wait, 10)

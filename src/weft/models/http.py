@@ -27,6 +27,7 @@ from weft.streaming.demux import StreamEvent
 _HTTP_OK = 200
 _ERROR_BODY_LIMIT = 64 * 1024
 _END_OF_BODY_WAIT = 0.05
+_MAX_READ = 64 * 1024
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
@@ -98,7 +99,7 @@ class HttpModel:
                 while not decoder.finished:
                     watchdog.wait()
                     try:
-                        chunk = await content.readany()
+                        chunk = await content.read(_MAX_READ)
                     except (aiohttp.ClientError, OSError) as error:
                         if watchdog.expired:
                             raise self._silence(watchdog.phase) from error
@@ -109,6 +110,9 @@ class HttpModel:
                     watchdog.received()
                     for event in decoder.feed(chunk) if chunk else decoder.end():
                         yield event
+                    if len(chunk) == _MAX_READ:
+                        # More is there already: tools and readers come first.
+                        await asyncio.sleep(0)
             await _reach_end(content)
         finally:
             # Returns the connection to the pool at the end of the body, closes it before.

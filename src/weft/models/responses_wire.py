@@ -263,8 +263,9 @@ class _Error(Struct, tag="error"):
     error: ErrorBody | None = None
 
 
-_OtherEvent = (
-    _RefusalDelta
+_WireEvent = (
+    _TextDelta
+    | _RefusalDelta
     | _ArgumentsDelta
     | _SummaryDelta
     | _ReasoningDelta
@@ -275,7 +276,6 @@ _OtherEvent = (
     | _Failed
     | _Error
 )
-_WireEvent = _TextDelta | _OtherEvent
 
 _HANDLED = {
     "response.output_text.delta",
@@ -292,6 +292,8 @@ _HANDLED = {
 }
 _HANDLED_NAMES = {name.encode() for name in _HANDLED} | {b"message"}
 
+_TEXT_DELTA = b"response.output_text.delta"
+_decode_text = msgspec.json.Decoder(_TextDelta).decode
 _decode_event = msgspec.json.Decoder(_WireEvent).decode
 _decode_head = msgspec.json.Decoder(_ItemHead).decode
 _decode_item = msgspec.json.Decoder(_WireItem).decode
@@ -326,10 +328,14 @@ class ResponsesDecoder:
     ) -> list[StreamEvent]:
         text = self._demux.text
         for name, data in frames:
-            if name not in _HANDLED_NAMES or data == b"[DONE]" or self.finished:
-                continue
+            if self.finished:
+                break
             try:
-                event = _decode_event(data)
+                if name == _TEXT_DELTA:  # nearly all frames are; the tag need not be read again
+                    delta = _decode_text(data)
+                    text(delta.output_index, delta.delta, delta.item_id)
+                elif name in _HANDLED_NAMES and data != b"[DONE]":
+                    self._event(_decode_event(data))
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 if cut or not _is_for_us(data, error):
                     continue
@@ -337,14 +343,12 @@ class ResponsesDecoder:
                     f"The provider sent an event that is not valid: {error}. Try again; if it "
                     "stays, check that the server speaks the Responses API."
                 ) from error
-            if isinstance(event, _TextDelta):
-                text(event.output_index, event.delta, event.item_id)
-            else:
-                self._event(event)
         return self._demux.take()
 
-    def _event(self, event: _OtherEvent) -> None:
+    def _event(self, event: _WireEvent) -> None:
         match event:
+            case _TextDelta():
+                self._demux.text(event.output_index, event.delta, event.item_id)
             case _ArgumentsDelta():
                 self._demux.arguments(event.output_index, event.delta)
             case _ReasoningDelta():
