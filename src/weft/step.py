@@ -136,12 +136,12 @@ class _Step(Generic[Deps, Out]):
         try:
             async for event in events:
                 self._seen = True
-                if isinstance(event, ItemFinished):
-                    await self._item_finished(event, tasks)
-                elif isinstance(event, ResponseFinished):
-                    await self._response_finished(event)
-                else:
+                if not isinstance(event, (ItemFinished, ResponseFinished)):
                     publish(event)
+                elif isinstance(event, ItemFinished):
+                    await self._item_finished(event, tasks)
+                else:
+                    await self._response_finished(event)
         finally:
             # Nearly all models are async generators, whose connections must not wait for the
             # garbage collector.

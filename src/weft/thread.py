@@ -21,6 +21,6 @@ class Thread(Protocol):
         """Numbers and keeps `event`, applies it to the state, then shows it to subscribers."""
         ...
 
-    def publish(self, event: LiveEvent) -> None:
+    def publish(self, event: LiveEvent, /) -> None:
         """Shows `event` to subscribers; never waits for them."""
         ...

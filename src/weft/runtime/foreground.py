@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Generic, cast
 
 from msgspec.structs import replace
@@ -30,6 +30,8 @@ class MemoryThread:
         self.id = new_id("thread")
         self.state = ThreadState(history=History(history))
         self._feed = feed
+        # The feed's own method, for a call less on the way of each delta.
+        self.publish: Callable[[LiveEvent], None] = _drop if feed is None else feed.put
 
     async def record(self, event: RecordedEvent) -> None:
         """Numbers `event`, applies it to the state and shows it to the subscriber."""
@@ -38,10 +40,9 @@ class MemoryThread:
         if self._feed is not None:
             self._feed.put(event)
 
-    def publish(self, event: LiveEvent) -> None:
-        """Shows `event` to the subscriber."""
-        if self._feed is not None:
-            self._feed.put(event)
+
+def _drop(event: LiveEvent) -> None:
+    """Nobody watches: live events are for those who do."""
 
 
 class Run(Generic[Out]):
