@@ -45,7 +45,9 @@ def chat(
     built-in demo model.
     """
     try:
-        code = asyncio.run(_chat(prompt, model, agent_path, folder))
+        text = _text(prompt)
+        agent = None if agent_path is None else load_agent(agent_path)
+        code = asyncio.run(_chat(text, agent, model, folder))
     except WeftError as error:
         if debug:
             raise
@@ -56,30 +58,23 @@ def chat(
     sys.exit(code)
 
 
-async def _chat(prompt: str | None, model: str | None, agent_path: str | None, folder: Path) -> int:
-    interactive = prompt is None and sys.stdin.isatty()
-    text = "" if interactive else _text(prompt)
-    agent = await _agent(model, agent_path, folder)
+async def _chat(text: str | None, agent: AnyAgent | None, model: str | None, folder: Path) -> int:
+    """Answers `text`, or converses where there is none; returns the exit code."""
+    if agent is None:
+        choice = await choose_model(model, os.environ)
+        agent = demo_agent(choice.model, folder)
+        note = click.style(clean(choice.note), dim=True)
+        click.echo(note, err=True, color=_color(sys.stderr.isatty()))
     transcript = Transcript(_write, shutil.get_terminal_size((100, 24)).columns)
-    if interactive:
-        await converse(agent, transcript)
-        return 0
-    return await answer_once(agent, text, transcript)
+    if text is not None:
+        return await answer_once(agent, text, transcript)
+    await converse(agent, transcript)
+    return 0
 
 
-async def _agent(model: str | None, agent_path: str | None, folder: Path) -> AnyAgent:
-    if agent_path is not None:
-        return load_agent(agent_path)
-    choice = await choose_model(model, os.environ)
-    agent = demo_agent(choice.model, folder)
-    click.echo(
-        click.style(clean(choice.note), dim=True), err=True, color=_color(sys.stderr.isatty())
-    )
-    return agent
-
-
-def _text(prompt: str | None) -> str:
-    if prompt is not None:
+def _text(prompt: str | None) -> str | None:
+    """What is to be answered; None where a person is there to be asked."""
+    if prompt is not None or sys.stdin.isatty():
         return prompt
     data = sys.stdin.buffer.read(MAX_STDIN_BYTES)
     try:
