@@ -127,8 +127,8 @@ def test_two_cuts_anywhere() -> None:
 def test_frames_have_names() -> None:
     stream = b"event: a\ndata: 1\n\ndata: 2\n\nevent:b\ndata:3\n\n"
     frames = parse(stream)
-    assert [(frame.event, frame.data) for frame in frames] == reference(stream)[0]
-    assert all(type(frame) is Frame for frame in frames)
+    assert frames == reference(stream)[0]
+    assert [name for name, _ in frames] == [b"a", b"message", b"b"]
 
 
 def test_id_and_retry_persist() -> None:

@@ -4,24 +4,17 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-
 """
 
 import re
-from typing import NamedTuple
 
 from weft.errors import StreamInvalid
 
 _BOM = b"\xef\xbb\xbf"
+_NAMED_FRAMES = re.compile(rb"^event: (.+)\ndata: (.*)\n\n", re.MULTILINE).findall
 _USUAL_BLOCK = re.compile(rb"(?:event: (.+)\n)?data: (.*)").fullmatch
 _MAX_RETRY_DIGITS = 15
 
 
-class Frame(NamedTuple):
-    """One event: its name (`b"message"` where it has none) and its data, lines joined by LF."""
-
-    event: bytes
-    data: bytes
-
-
-_new_frame = tuple[bytes, bytes].__new__
-"""Makes a `Frame` of a tuple that is there already, without a call into Python."""
+Frame = tuple[bytes, bytes]
+"""One event: its name (`b"message"` where it has none) and its data, lines joined by LF."""
 
 
 class SseParser:
@@ -51,6 +44,13 @@ class SseParser:
             chunk = self._with_lf_only(chunk)
         if self._pending:
             chunk = self._with_pending(chunk)
+        end = chunk.rfind(b"\n\n") + 2
+        if end > 1 and len(chunk) <= self._max:
+            # Nearly always there are frames of two lines only; the number of lines proves it.
+            frames: list[Frame] = _NAMED_FRAMES(chunk, 0, end)
+            if len(frames) * 3 == chunk.count(b"\n", 0, end):
+                self._pending += chunk[end:]
+                return frames
         blocks = chunk.split(b"\n\n")
         rest = blocks.pop()
         if len(chunk) > self._max:
@@ -75,7 +75,7 @@ class SseParser:
         for block in blocks:
             usual = _USUAL_BLOCK(block)
             if usual is not None:
-                frames.append(_new_frame(Frame, usual.groups(b"message")))
+                frames.append((usual[1] or b"message", usual[2]))
             else:
                 self._any_block(block, frames)
         return frames
@@ -92,7 +92,7 @@ class SseParser:
             else:
                 self._setting(name, value)
         if data:
-            frames.append(Frame(event or b"message", b"\n".join(data)))
+            frames.append((event or b"message", b"\n".join(data)))
 
     def _setting(self, name: bytes, value: bytes) -> None:
         if name == b"id" and b"\0" not in value:
