@@ -58,6 +58,20 @@ async def test_a_failed_answer_does_not_end_the_conversation(written: list[str])
     assert "Back." in text
 
 
+async def test_an_error_of_the_agents_own_code_does_not_end_the_conversation(
+    written: list[str],
+) -> None:
+    def instructions(deps: None) -> str:
+        if len(written) < 5:
+            raise KeyError("no deps")
+        return ""
+
+    agent = Agent(ScriptedModel(["Back."]), instructions=instructions)
+    text = await talk(agent, "hi\n/help\n/help\n/help\nagain\n/quit\n", written)
+    assert "Error: KeyError: 'no deps'" in text
+    assert "Back." in text
+
+
 def interrupted(request: ModelRequest) -> list[Text | Pause]:
     os.kill(os.getpid(), signal.SIGINT)
     return [Pause(30), Text("too late")]

@@ -42,6 +42,8 @@ def test_arithmetic_is_that_of_python(expression: str) -> None:
         ("2^10", 1024),
         ("6 × 7 ÷ 2", 21),
         ("sqrt(2)", math.sqrt(2)),
+        ("round(2.345, 2)", round(2.345, 2)),
+        ("round(1234, -2)", 1200),
         ("max(1, min(5, 3)) + abs(-2) + round(pi)", 8),
         (" 1.5e3 ", 1500),
     ],
@@ -68,6 +70,10 @@ def test_arithmetic(expression: str, value: float) -> None:
         "(-1)**0.5",
         "max()",
         "round(1, ndigits=2)",
+        "round(1, -20000000)",
+        "round(1, 'a')",
+        "round(1, 2, 3)",
+        "(10**999)**1000",
         "1" * 300,
         "[1, 2]",
         "(" * 150,
@@ -149,6 +155,15 @@ async def test_the_search_is_slow_and_finds(folder: Path) -> None:
     model = ScriptedModel([Call("slow_search", '{"query": "BETA", "seconds": 2}'), "Done."])
     result = await demo_agent(model, folder).run("search")
     assert '"found_in":["sub/b.txt"]' in result.items[2].text  # type: ignore[union-attr]
+
+
+@pytest.mark.anyio
+async def test_the_search_of_a_long_folder_counts_files_only(tmp_path: Path) -> None:
+    for number in range(250):
+        (tmp_path / f"{number:03}.txt").touch()
+    model = ScriptedModel([Call("slow_search", '{"query": "x", "seconds": 0}'), "Done."])
+    result = await demo_agent(model, tmp_path).run("search")
+    assert '"files_searched":200' in result.items[2].text  # type: ignore[union-attr]
 
 
 def test_the_demo_agent_has_strict_tools_only(folder: Path) -> None:

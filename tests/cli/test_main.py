@@ -85,6 +85,34 @@ def test_debug_shows_the_traceback() -> None:
     assert b"Traceback" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("raise ValueError('boom')", b"cannot be imported: ValueError: boom"),
+        ("def (:", b"cannot be imported: SyntaxError"),
+        ("raise SystemExit(3)", b"cannot be imported: SystemExit: 3"),
+    ],
+)
+def test_a_module_that_fails_on_import(tmp_path: Path, source: str, words: bytes) -> None:
+    (tmp_path / "broken.py").write_text(source)
+    done = weft("chat", "--agent", "broken:agent", "hi", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+    assert words in done.stderr
+
+
+def test_a_model_beside_an_agent_is_refused() -> None:
+    done = weft("chat", "--model", "demo", "--agent", "json:loads", "hi")
+    assert done.returncode == 1
+    assert b"Give --model or --agent" in done.stderr
+
+
+def test_standard_input_has_a_bound() -> None:
+    done = weft("chat", "--model", "demo", stdin=("a" + "é" * 5_000_000).encode())
+    assert done.returncode == 1
+    assert b"more than 10,000,000 bytes" in done.stderr
+
+
 AGENT = """
 import weft
 from weft.models.openai import OpenAIResponses
@@ -94,6 +122,9 @@ good = weft.Agent(ScriptedModel(["Hello from mine."]))
 bad = weft.Agent(ScriptedModel([ConnectionFailed("No connection to there.")]),
                  retry=weft.RetryPolicy(max_retries=0))
 limited = weft.Agent(ScriptedModel([["a"]]))
+def broken(deps):
+    raise KeyError("no deps")
+raising = weft.Agent(ScriptedModel(["a"]), instructions=broken)
 unreachable = weft.Agent("openai:m@http://127.0.0.1:9/v1", retry=weft.RetryPolicy(max_retries=0))
 """
 
@@ -102,7 +133,11 @@ def test_an_agent_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(AGENT)
     done = weft("chat", "--agent", "mine:good", "hi", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, b"Hello from mine.\n")
-    for name, words in (("bad", b"No connection to there."), ("unreachable", b"127.0.0.1")):
+    for name, words in (
+        ("bad", b"No connection to there."),
+        ("unreachable", b"127.0.0.1"),
+        ("raising", b"KeyError: 'no deps'"),
+    ):
         failed = weft("chat", "--agent", f"mine:{name}", "hi", cwd=tmp_path)
         assert failed.returncode == 1
         assert failed.stderr.count(b"\n") == 1

@@ -11,6 +11,14 @@ MAX_DIGITS = 1000
 
 Number = int | float
 
+
+def _rounded(number: Number, *digits: Any) -> Number:
+    # Python computes 10 to the power of the digits, however many.
+    if any(abs(wanted) > MAX_DIGITS for wanted in digits):
+        raise ValueError(f"round() knows at most {MAX_DIGITS} digits.")
+    return round(number, *digits)
+
+
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
@@ -28,7 +36,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": abs,
     "max": max,
     "min": min,
-    "round": round,
+    "round": _rounded,
     "sqrt": math.sqrt,
 }
 _CONSTANTS: dict[str, Number] = {"pi": math.pi, "e": math.e}
@@ -79,7 +87,15 @@ def _value(node: ast.expr) -> Number:
 def _binary(op: ast.operator, left: Number, right: Number) -> Number:
     if isinstance(op, ast.Pow) and abs(right) > MAX_EXPONENT:
         raise ValueError(f"The exponent is beyond {MAX_EXPONENT}.")
+    if isinstance(op, ast.Pow) and isinstance(left, int) and isinstance(right, int):
+        # Refused before it is computed: a million digits take their time.
+        _require_small_power(left, right)
     return _bounded(_real(_BINARY[type(op)](left, right)))
+
+
+def _require_small_power(base: int, exponent: int) -> None:
+    if abs(base) > 1 and (abs(base).bit_length() - 1) * exponent > MAX_DIGITS * math.log2(10):
+        raise ValueError(f"The number has more than {MAX_DIGITS} digits.")
 
 
 def _bounded(number: Number) -> Number:

@@ -11,8 +11,9 @@ from typing import Any, cast
 from prompt_toolkit import PromptSession
 
 from weft.agent import Agent
+from weft.cli.failure import in_one_line
 from weft.cli.transcript import Transcript
-from weft.errors import ConfigurationError, InvalidInput, WeftError
+from weft.errors import ConfigurationError
 from weft.items import Item
 from weft.runtime.foreground import Run
 
@@ -41,14 +42,14 @@ async def converse(
     """Asks and answers until the person leaves."""
     session = session or PromptSession[str]()
     history: Sequence[Item] = ()
-    transcript.line(HELP)
+    transcript.notice(HELP)
     while True:
         with suppress(KeyboardInterrupt, EOFError):
             text = (await session.prompt_async("> ")).strip()
             if text == "/quit":
                 return
             if text == "/help":
-                transcript.line(HELP)
+                transcript.notice(HELP)
             elif text:
                 history = await _turn(agent, text, history, transcript)
             continue
@@ -65,12 +66,18 @@ async def _turn(
                 try:
                     async for event in run:
                         transcript.show(event)
-                except WeftError as error:
-                    transcript.line(f"Error: {error.message}")
+                except Exception as error:  # noqa: BLE001 - an agent's own code raises anything
+                    _tell(error, transcript)
             return run.history
-    except InvalidInput as error:
-        transcript.line(f"Error: {error.message}")
+    except Exception as error:  # noqa: BLE001 - as above
+        _tell(error, transcript)
         return history
+
+
+def _tell(error: Exception, transcript: Transcript) -> None:
+    if isinstance(error, BrokenPipeError):
+        raise error  # nobody reads any more
+    transcript.notice(f"Error: {in_one_line(error)}")
 
 
 @contextmanager
@@ -102,11 +109,14 @@ def load_agent(path: str) -> AnyAgent:
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        found = getattr(import_module(module_name), attribute)
-    except ImportError as error:
+        module = import_module(module_name)
+    except (Exception, SystemExit) as error:
+        # A module runs when it is imported, and may raise anything.
         raise ConfigurationError(
-            f"The module {module_name!r} cannot be imported: {error}"
+            f"The module {module_name!r} cannot be imported: {in_one_line(error)}"
         ) from error
+    try:
+        found = getattr(module, attribute)
     except AttributeError as error:
         raise ConfigurationError(f"The module {module_name!r} has no {attribute!r}.") from error
     if not isinstance(found, Agent):

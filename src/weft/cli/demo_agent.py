@@ -89,11 +89,12 @@ def file_tools(root: Path) -> list[AnyTool]:
             query: The text to look for.
             seconds: How long the search shall take at least, up to 30.
         """
-        files = await asyncio.to_thread(folder.files)
+        files = await asyncio.to_thread(folder.searchable)
         pause = min(max(seconds, 0.0), MAX_SECONDS) / max(len(files), 1)
+        every = max(1, min(PROGRESS_EVERY, len(files) // 4))
         found: list[str] = []
         for number, path in enumerate(files, 1):
-            if number % PROGRESS_EVERY == 0:
+            if number % every == 0:
                 context.progress(f"{number} of {len(files)} files")
             if await asyncio.to_thread(_contains, folder, path, query):
                 found.append(path)
@@ -106,7 +107,7 @@ def file_tools(root: Path) -> list[AnyTool]:
 def _contains(folder: Folder, path: str, query: str) -> bool:
     try:
         return query.casefold() in folder.read(path).casefold()
-    except ValueError:  # no text file: nothing to be found in it
+    except (OSError, ValueError):  # no text file: nothing to be found in it
         return False
 
 

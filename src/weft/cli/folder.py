@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 MAX_FILES = 200
@@ -16,12 +17,14 @@ class Folder:
 
     def files(self) -> list[str]:
         """Returns the paths of at most 200 files, hidden ones left out."""
-        found: list[str] = []
-        for path in self._walk():
-            if len(found) == MAX_FILES:
-                return [*found, f"… only the first {MAX_FILES} files are listed"]
-            found.append(path.relative_to(self._root).as_posix())
+        found = self._paths(MAX_FILES + 1)
+        if len(found) > MAX_FILES:
+            found[MAX_FILES:] = [f"… only the first {MAX_FILES} files are listed"]
         return found
+
+    def searchable(self) -> list[str]:
+        """Returns the paths that `files` lists, and nothing else."""
+        return self._paths(MAX_FILES)
 
     def read(self, path: str) -> str:
         """Returns the text of a file, at most 100,000 bytes of it.
@@ -44,6 +47,10 @@ class Folder:
         except UnicodeDecodeError as error:
             raise ValueError(f"{path[:200]!r} is not UTF-8 text.") from error
         return text if len(data) <= MAX_BYTES else f"{text}\n… [cut after {MAX_BYTES} bytes]"
+
+    def _paths(self, count: int) -> list[str]:
+        first = islice(self._walk(), count)
+        return [path.relative_to(self._root).as_posix() for path in first]
 
     def _walk(self) -> Iterator[Path]:
         for folder, folders, names in os.walk(self._root):

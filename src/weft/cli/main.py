@@ -11,9 +11,11 @@ import click
 import weft
 from weft.cli.chat import AnyAgent, answer_once, converse, load_agent
 from weft.cli.demo_agent import demo_agent
+from weft.cli.failure import in_one_line
 from weft.cli.model_choice import choose_model
-from weft.cli.transcript import Transcript, clean
-from weft.errors import InvalidInput, WeftError
+from weft.cli.plain_text import clean
+from weft.cli.transcript import Transcript
+from weft.errors import ConfigurationError, InvalidInput
 
 MAX_STDIN_BYTES = 10_000_000
 
@@ -45,13 +47,17 @@ def chat(
     built-in demo model.
     """
     try:
+        if model is not None and agent_path is not None:
+            raise ConfigurationError("Give --model or --agent: an agent has its own model.")
         text = _text(prompt)
         agent = None if agent_path is None else load_agent(agent_path)
         code = asyncio.run(_chat(text, agent, model, folder))
-    except WeftError as error:
+    except BrokenPipeError:
+        raise
+    except Exception as error:
         if debug:
             raise
-        click.echo(f"Error: {clean(error.message)}", err=True)
+        click.echo(f"Error: {in_one_line(error)}", err=True)
         code = 1
     except KeyboardInterrupt:
         code = 130
@@ -76,7 +82,9 @@ def _text(prompt: str | None) -> str | None:
     """What is to be answered; None where a person is there to be asked."""
     if prompt is not None or sys.stdin.isatty():
         return prompt
-    data = sys.stdin.buffer.read(MAX_STDIN_BYTES)
+    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if len(data) > MAX_STDIN_BYTES:
+        raise InvalidInput(f"Standard input has more than {MAX_STDIN_BYTES:,} bytes.")
     try:
         return data.decode()
     except UnicodeDecodeError as error:

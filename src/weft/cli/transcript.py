@@ -1,11 +1,12 @@
 """A run as a person reads it in a terminal: text as it comes, a line for each thing done."""
 
-import json
 from collections.abc import Callable
 from typing import assert_never
 
 import click
 
+from weft.cli.open_calls import OpenCalls, as_written
+from weft.cli.plain_text import clean, one_line
 from weft.events import (
     Event,
     MessageAdded,
@@ -32,12 +33,6 @@ from weft.events import (
     ToolProgress,
     ToolStarted,
 )
-from weft.items import FunctionCall
-
-MAX_SHOWN = 2000
-_CONTROLS = {
-    code: "\ufffd" for code in [*range(32), *range(127, 160)] if code not in {ord("\n"), ord("\t")}
-}
 
 Write = Callable[[str], None]
 
@@ -54,6 +49,7 @@ class Transcript:
         self._width = width
         self._mid_line = False
         self._dim = False
+        self._calls = OpenCalls()
 
     def show(self, event: Event) -> None:
         """Shows one event."""
@@ -63,22 +59,22 @@ class Transcript:
             case ReasoningDelta():
                 self._text(event.delta, dim=True)
             case ToolCallRequested():
-                self.line(f"● {_call(event.item)}")
+                self._calls.begin(event.item)
+                self.line(f"● {as_written(event.item)}")
             case ToolOutputRecorded():
-                mark = "✗" if event.item.is_error else "✓"
-                took = f"{event.seconds * 1000:.0f} ms"
-                self.line(f"{mark} {event.name} ({took})  {_one_line(event.item.text)}")
+                self._output(event)
             case ToolProgress():
-                self.line(f"  {event.name}: {_one_line(event.message)}")
+                label = self._calls.label(event.call_id, event.name)
+                self.line(f"  {label}: {one_line(event.message)}")
             case RateLimitHit() | Retrying():
                 self._retry(event)
             case StepInterrupted():
                 if self._mid_line:
-                    self.line(f"({event.reason}; discard the unfinished text above.)")
+                    self.notice(f"({event.reason}; discard the unfinished text above.)")
             case RunIncomplete():
-                self.line(f"(The run stopped before its end: {event.stop_reason}.)")
+                self.notice(f"(The run stopped before its end: {event.stop_reason}.)")
             case RunCancelled():
-                self.line("(Cancelled.)")
+                self.notice("(Cancelled.)")
             case MessageAdded() | RunCompleted() | RunFailed():
                 self.end_line()
             case (
@@ -97,9 +93,13 @@ class Transcript:
                 assert_never(unreachable)
 
     def line(self, text: str) -> None:
-        """Writes a dim line of its own."""
+        """Writes a dim line of its own, cut where the terminal ends."""
+        self.notice(self._fitting(text))
+
+    def notice(self, text: str) -> None:
+        """Writes a dim text of its own, whole."""
         self.end_line()
-        self._write(click.style(self._fitting(clean(text)), dim=True) + "\n")
+        self._write(click.style(clean(text), dim=True) + "\n")
 
     def _fitting(self, text: str) -> str:
         return text if len(text) < self._width else text[: self._width - 2] + "…"
@@ -118,32 +118,18 @@ class Transcript:
         self._write(click.style(text, dim=True) if dim else text)
         self._mid_line = not text.endswith("\n")
 
+    def _output(self, event: ToolOutputRecorded) -> None:
+        call_id = event.item.call_id
+        mark = "✗" if event.item.is_error else "✓"
+        # A call that was cut off has no time of its own.
+        took = f" ({event.seconds * 1000:.0f} ms)" if event.seconds else ""
+        label = self._calls.label(call_id, event.name)
+        self.line(f"{mark} {label}{took}  {one_line(event.item.text)}")
+        self._calls.end(call_id)
+
     def _retry(self, event: RateLimitHit | Retrying) -> None:
         what = "The provider asks to wait" if isinstance(event, RateLimitHit) else event.message
         self.line(
-            f"({_one_line(what)}; trying again in {event.delay:.1f} s, "
-            f"{event.retries_remaining} more retries.)"
+            f"(Trying again in {event.delay:.1f} s, {event.retries_remaining} more retries: "
+            f"{one_line(what)})"
         )
-
-
-def clean(text: str) -> str:
-    """Returns `text` without control characters but line feed and tab."""
-    return text.translate(_CONTROLS)
-
-
-def _call(call: FunctionCall) -> str:
-    try:
-        arguments = json.loads(call.arguments or "{}")
-    except ValueError:
-        return _one_line(f"{call.name}({call.arguments})")
-    if not isinstance(arguments, dict):
-        return _one_line(f"{call.name}({call.arguments})")
-    listed = ", ".join(
-        f"{name}={json.dumps(value, ensure_ascii=False)}"
-        for name, value in arguments.items()  # type: ignore[reportUnknownVariableType]
-    )
-    return _one_line(f"{call.name}({listed})")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text[:MAX_SHOWN].split())

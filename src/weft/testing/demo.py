@@ -8,6 +8,8 @@ from weft.models.per_loop import PerLoop
 from weft.streaming.demux import StreamEvent
 from weft.testing.simulator import SimulatorProcess
 
+# Slow enough to be seen streaming, quick enough for a greeting of a hundred deltas in a second.
+_SCENARIO = "demo:every=8"
 _PROCESSES = PerLoop(SimulatorProcess)
 
 
@@ -25,7 +27,7 @@ class DemoModel:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamEvent]:
         """Streams the answer to `request`; see `Model.stream`."""
         process = await _PROCESSES.get()
-        model = OpenAIResponses(self.name, api_key="", base_url=process.base_url)
+        model = OpenAIResponses(_SCENARIO, api_key="", base_url=process.base_url)
         async for event in model.stream(request):
             yield event
 
