@@ -320,3 +320,11 @@ def test_no_message_breaks_it(text, forced):
     assert outputs
     for _, arguments in calls_of(outputs):
         assert isinstance(arguments, dict)
+
+
+def test_a_new_question_leaves_unreported_outputs_behind():
+    cancelled = answered("What is 6*7?", ("calculate", {"expression": "6*7"}, "cancelled"))
+    assert "cancelled" not in text_of(ask([*cancelled, user("Hello!")]))
+    assert calls_of(ask([*cancelled, user("What is 2*3?")])) == [
+        ("calculate", {"expression": "2*3"})
+    ]

@@ -55,13 +55,13 @@ def think(request: ProviderRequest) -> tuple[Output, ...]:
 def open_exchange(history: Sequence[Entry]) -> Exchange:
     """Returns what is not answered yet; where all is, the last question once more."""
     start = max((i + 1 for i, entry in enumerate(history) if _is_answer(entry)), default=0)
+    asked = max((i for i, entry in enumerate(history) if _is_question(entry)), default=0)
+    if any(isinstance(entry, FunctionCallOutput) for entry in history[start:asked]):
+        start = asked  # the person moved on before those outputs were reported
     questions = _questions(history[start:])
     results = _results(history[start:])
     if not questions and not results:
         questions = _questions(history)[-1:]
-    if results and _is_question(history[-1]):
-        # Asked after outputs that were never reported: the person has moved on.
-        questions, results = _questions(history)[-1:], []
     earlier = [entry.name for entry in history[:start] if isinstance(entry, FunctionCall)]
     return Exchange(tuple(questions), tuple(results), earlier[-1] if earlier else None)
 
