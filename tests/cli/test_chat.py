@@ -47,7 +47,8 @@ async def test_a_conversation_keeps_its_history(written: list[str]) -> None:
 
 @pytest.mark.parametrize("key", ["\x03", "\x04"])
 async def test_ctrl_c_and_ctrl_d_leave(key: str, written: list[str]) -> None:
-    await talk(Agent(ScriptedModel([])), key, written)
+    text = await talk(Agent(ScriptedModel([])), key, written)
+    assert "Error" not in text
 
 
 async def test_a_failed_answer_does_not_end_the_conversation(written: list[str]) -> None:

@@ -174,6 +174,7 @@ def test_every_prefix_before_the_finish_is_incomplete() -> None:
         [chunk(finish="stop"), USAGE],
         [chunk(finish="stop"), chunk({"content": "again"}), DONE],
         [DONE + chunk({"content": "again"})],
+        [DONE, chunk({"content": "again"})],
         [b'data: {"choices": [{"finish_reason": "stop"}]}\n\n'],
     ],
 )
