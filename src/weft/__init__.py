@@ -45,6 +45,9 @@ from weft.models.resolve import resolve_model
 from weft.models.retry import RetryPolicy
 from weft.runtime.foreground import Run
 from weft.runtime.result import RunResult
+from weft.runtime.runtime import Runtime, open
+from weft.runtime.thread import Thread
+from weft.runtime.thread_run import ThreadRun
 from weft.tools.context import RunContext
 from weft.tools.function import Tool, tool
 from weft.tools.output import Image
@@ -83,10 +86,13 @@ __all__ = [
     "RunIncomplete",
     "RunResult",
     "RunStarted",
+    "Runtime",
     "StepCompleted",
     "StepInterrupted",
     "StepStarted",
     "TextDelta",
+    "Thread",
+    "ThreadRun",
     "Tool",
     "ToolArgumentsDelta",
     "ToolCallRequested",
@@ -96,6 +102,7 @@ __all__ = [
     "ToolStarted",
     "Usage",
     "WeftError",
+    "open",
     "resolve_model",
     "tool",
 ]

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from weft.definition import AgentDefinition, Deps, Out
 from weft.errors import ConfigurationError
-from weft.items import Item
-from weft.runtime.foreground import Input, Run
+from weft.items import Input, Item
+from weft.runtime.foreground import Run
 from weft.runtime.result import RunResult
 
 

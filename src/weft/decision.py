@@ -9,7 +9,8 @@ from weft.errors import OutputInvalid, OutputRefused
 from weft.events import RunCompleted, RunIncomplete, StopReason
 from weft.items import FunctionCallOutput, Message, message
 from weft.models.base import ModelRequest, NamedTool
-from weft.state import Run, Step, ThreadState
+from weft.open_step import Step
+from weft.state import Run, ThreadState
 
 _INCOMPLETE: frozenset[StopReason] = frozenset(
     {
@@ -23,9 +24,7 @@ _INCOMPLETE: frozenset[StopReason] = frozenset(
 )
 
 
-def stop_reason(
-    state: ThreadState, definition: AgentDefinition[Deps, Out], *, finish_requested: bool = False
-) -> StopReason | None:
+def stop_reason(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> StopReason | None:
     """Returns why the run in progress ends before its next step, or None if it goes on."""
     run = _run_of(state)
     step = run.last_step
@@ -33,9 +32,21 @@ def stop_reason(
         reason = _end_of_step(step, definition)
         if reason is not None:
             return reason
-    if finish_requested and run.steps:
+    if run.finishing and run.steps:
         return "finish_requested"
     return _limit_reached(run, definition.limits)
+
+
+def can_go_on(state: ThreadState) -> bool:
+    """Whether a thread has something to do that needs nothing from outside."""
+    run, step = state.active_run, state.step
+    if run is None:
+        return bool(state.queue)
+    if run.status != "requires_action" or step is None or step.ready:
+        return True
+    # A message that steers skips what waits for approval; what is done elsewhere goes on.
+    approvals = (step.awaits_of(call.call_id) == "approval" for call in step.awaited)
+    return bool(state.steering) and any(approvals)
 
 
 def _end_of_step(step: Step, definition: AgentDefinition[Deps, Out]) -> StopReason | None:
@@ -49,12 +60,13 @@ def _end_of_step(step: Step, definition: AgentDefinition[Deps, Out]) -> StopReas
         case _ as unreachable:
             assert_never(unreachable)
     if not step.calls:
-        return "end_turn"
+        # A response that the end of a process cut off is not the model's last word.
+        return None if step.finish_reason is None else "end_turn"
     return "terminal_tool" if terminal_output(step, definition) else None
 
 
 def _limit_reached(run: Run, limits: Limits) -> StopReason | None:
-    if run.steps >= limits.max_steps:
+    if run.steps - run.interrupted >= limits.max_steps:
         return "max_steps"
     if limits.max_tokens is not None and run.usage.total_tokens >= limits.max_tokens:
         return "max_tokens"
@@ -139,7 +151,8 @@ def request_for(
     settings = definition.settings
     choice = settings.tool_choice
     # A choice that forces a call would force one in every step, and the run would never end.
-    if _run_of(state).steps > 1 and (choice == "required" or isinstance(choice, NamedTool)):
+    run = _run_of(state)
+    if run.steps - run.interrupted > 1 and (choice == "required" or isinstance(choice, NamedTool)):
         settings = replace(settings, tool_choice=None)
     if not definition.tools.schemas:
         settings = replace(settings, tool_choice=None, parallel_tool_calls=None)

@@ -1,9 +1,13 @@
 """What an agent is: its model, instructions, tools, output and limits; data without behaviour."""
 
+import hashlib
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Generic
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from typing_extensions import TypeVar
 
 from weft.errors import ConfigurationError
@@ -58,6 +62,8 @@ class AgentDefinition(Generic[Deps, Out]):
       invalid one is sent back for correction at most `max_corrections` times.
     - `settings`: how the model shall answer; a forced tool choice applies to the first step only.
     - `early_tools`: start a tool as soon as its own arguments are complete.
+    - `action_timeout`: seconds a run waits for outputs and approvals from outside before it
+      expires; None is for ever.
     - `max_parallel_tools`: how many tools of one step run at the same time.
 
     Raises `ConfigurationError` for what cannot work.
@@ -75,11 +81,14 @@ class AgentDefinition(Generic[Deps, Out]):
         limits: Limits | None = None,
         retry: RetryPolicy | None = None,
         early_tools: bool = True,
+        action_timeout: float | None = None,
         max_parallel_tools: int = 16,
         max_corrections: int = 2,
     ) -> None:
         if max_parallel_tools < 1:
             raise ConfigurationError("max_parallel_tools must be at least 1.")
+        if action_timeout is not None and not action_timeout > 0:
+            raise ConfigurationError("action_timeout must be above 0, or None to wait for ever.")
         if max_corrections < 0:
             raise ConfigurationError("max_corrections cannot be negative.")
         self.model = resolve_model(model)
@@ -91,9 +100,41 @@ class AgentDefinition(Generic[Deps, Out]):
         self.limits = limits or Limits()
         self.retry = retry or RetryPolicy()
         self.early_tools = early_tools
+        self.action_timeout = action_timeout
         self.max_parallel_tools = max_parallel_tools
         self.max_corrections = max_corrections
         self._require_known_choice()
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hexadecimal digits that tell this definition from others.
+
+        A function counts by its name, so a change inside a tool does not show.
+        """
+        instructions = self.instructions
+        described = {
+            "model": self.model.name,
+            "name": self.name,
+            "instructions": instructions if isinstance(instructions, str) else _name(instructions),
+            "tools": [_described(tool) for tool in self.tools],
+            "output": self.output.schema if self.output is not None else None,
+            # Headers may hold secrets, and change nothing of what the agent does.
+            "settings": replace(self.settings, extra_headers={}),
+            "limits": self.limits,
+            "early_tools": self.early_tools,
+            "action_timeout": self.action_timeout,
+        }
+        encoded = msgspec.json.encode(described, enc_hook=_name, order="deterministic")
+        return hashlib.sha256(encoded).hexdigest()[:16]
+
+    def require_local_tools(self) -> None:
+        """Raises `ConfigurationError` for a tool that must be answered or approved from outside."""
+        for tool in self.tools:
+            if not tool.is_local:
+                raise ConfigurationError(
+                    f"The tool {tool.name} is answered or approved from outside, which needs a "
+                    "thread: weft.open(agents=[agent]), then thread.send(…)."
+                )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model.name!r}, name={self.name!r})"
@@ -107,3 +148,22 @@ class AgentDefinition(Generic[Deps, Out]):
             )
         if choice == "required" and not self.tools.names:
             raise ConfigurationError('tool_choice="required" needs at least one tool.')
+
+
+def _described(tool: Tool[..., object]) -> tuple[object, ...]:
+    approval = tool.needs_approval
+    return (
+        tool.schema,
+        tool.timeout,
+        tool.retries,
+        tool.idempotent,
+        tool.external,
+        approval if isinstance(approval, bool) else _name(approval),
+        tool.serial,
+        tool.terminal,
+        tool.on_error,
+    )
+
+
+def _name(value: object) -> str:
+    return getattr(value, "__qualname__", type(value).__qualname__)

@@ -22,6 +22,22 @@ WeftError
 │   ├── OutputInvalid             the structured output stayed invalid after its corrections
 │   ├── OutputRefused             the model refused to give a structured output
 │   └── RunInterrupted            retryable: the driver of the run ended before the run did
+├── ThreadError                   what was asked of a thread cannot be done
+│   ├── ThreadNotFound            no thread of that id, or it was deleted
+│   ├── RunNotFound               no run of that id on the thread
+│   ├── RunInProgress             a run is active, and on_busy="reject" was asked for
+│   ├── RunNotInProgress          no run waits for what was submitted
+│   ├── UnknownToolCall           the run has no call of that id
+│   ├── Conflict                  the call was already answered with something else
+│   └── UnknownAgent              the runtime was opened without the agent of the thread
+├── JournalError                  the journal could not keep or give what was asked
+│   ├── JournalFull               retryable: no space left on the disk
+│   ├── JournalLocked             retryable: another process drives, or holds, the database
+│   ├── JournalReadOnly           the database cannot be written to
+│   ├── JournalCorrupt            the file is no database of weft, or is damaged
+│   ├── JournalTooNew             the database was made by a newer weft
+│   ├── JournalClosed             the runtime was shut down
+│   └── StaleWriter               another driver has taken the thread over
 ├── InvalidTransition             an event that cannot follow the thread's state
 └── TestingError                  raised by weft.testing only
     ├── UnexpectedRequest         a scripted model was asked more often than scripted
@@ -30,6 +46,7 @@ WeftError
 ```
 """
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 
@@ -194,6 +211,112 @@ class RunInterrupted(RunError):
     retryable = True
 
 
+class ThreadError(WeftError):
+    """What was asked of a thread cannot be done."""
+
+    code = "thread_error"
+
+
+class ThreadNotFound(ThreadError):
+    """There is no thread of that id, or it was deleted."""
+
+    code = "thread_not_found"
+
+
+class RunNotFound(ThreadError):
+    """The thread has no run of that id."""
+
+    code = "run_not_found"
+
+
+class RunInProgress(ThreadError):
+    """A run is active, and the caller would not wait; `run_id` names it."""
+
+    code = "run_in_progress"
+
+    def __init__(self, message: str, *, run_id: str = "") -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class RunNotInProgress(ThreadError):
+    """No run waits for what was submitted."""
+
+    code = "run_not_in_progress"
+
+
+class UnknownToolCall(ThreadError):
+    """The run in progress has no call of that id that could be answered."""
+
+    code = "unknown_tool_call"
+
+
+class Conflict(ThreadError):
+    """The call was already answered, with something else."""
+
+    code = "conflict"
+
+
+class UnknownAgent(ThreadError):
+    """The runtime was opened without the agent that the thread needs."""
+
+    code = "unknown_agent"
+
+
+class JournalError(WeftError):
+    """The journal could not keep, or give, what was asked; nothing of it became visible."""
+
+    code = "journal_error"
+    retryable = True
+
+
+class JournalFull(JournalError):
+    """No space is left on the disk."""
+
+    code = "journal_full"
+
+
+class JournalLocked(JournalError):
+    """Another process drives the database, or holds it for too long."""
+
+    code = "journal_locked"
+
+
+class JournalReadOnly(JournalError):
+    """The database cannot be written to."""
+
+    code = "journal_read_only"
+    retryable = False
+
+
+class JournalCorrupt(JournalError):
+    """The file is no database of weft, or is damaged."""
+
+    code = "journal_corrupt"
+    retryable = False
+
+
+class JournalTooNew(JournalError):
+    """The database was made by a newer version of weft."""
+
+    code = "journal_too_new"
+    retryable = False
+
+
+class JournalClosed(JournalError):
+    """The runtime was shut down."""
+
+    code = "journal_closed"
+    retryable = False
+
+
+class StaleWriter(JournalError):
+    """Another driver has taken the thread over."""
+
+    code = "stale_writer"
+    retryable = False
+
+
 class InvalidTransition(WeftError):
     """An event that cannot follow the thread's state: a defect of the caller of `apply`."""
 
@@ -223,3 +346,18 @@ class NetworkForbidden(TestingError):
     """A real provider was called where the tests forbid it."""
 
     code = "network_forbidden"
+
+
+def error_of(code: str, message: str, *, retryable: bool) -> WeftError:
+    """Returns the error that a failed run was recorded with, of its own class where it has one."""
+    kinds = [kind for root in (ModelError, RunError) for kind in _kinds(root)]
+    kind = next((kind for kind in kinds if kind.code == code), RunError)
+    error = kind(message)
+    error.code, error.retryable = code, retryable
+    return error
+
+
+def _kinds(kind: type[WeftError]) -> Iterator[type[WeftError]]:
+    yield kind
+    for narrower in kind.__subclasses__():
+        yield from _kinds(narrower)

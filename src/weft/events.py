@@ -5,8 +5,9 @@ before anyone sees them; the state of a thread is their fold (`weft.state`). *Li
 deltas in between; they stream past and are not recorded one by one.
 """
 
-from typing import Literal
+from typing import Literal, cast
 
+import msgspec
 from msgspec import Struct
 
 from weft.items import FunctionCall, FunctionCallOutput, Message, ProviderItem, Reasoning
@@ -24,6 +25,7 @@ StopReason = Literal[
     "content_filter",
     "cancelled",
     "failed",
+    "expired",
 ]
 """Why a run ended.
 
@@ -33,6 +35,9 @@ StopReason = Literal[
 
 FinishReason = Literal["stop", "length", "content_filter"]
 """Why the provider ended a response."""
+
+Awaited = Literal["output", "approval"]
+"""What a tool call waits for from outside: its output, or the permission to run it."""
 
 Origin = Literal["user", "model", "runtime"]
 """Who added a message: the caller, the model, or weft itself (a correction of invalid output)."""
@@ -54,10 +59,45 @@ class MessageAdded(DurableEvent, frozen=True, tag="message.added"):
     index: int = 0
 
 
-class RunStarted(DurableEvent, frozen=True, gc=False, tag="run.started"):
-    """A run began to work."""
+class RunQueued(DurableEvent, frozen=True, omit_defaults=True, tag="run.queued"):
+    """A run waits for the one before it; `item` is the message it will start with.
+
+    `key` is the sender's idempotency key. `urgent` puts it before those that wait already.
+    """
+
+    item: Message
+    agent: str
+    key: str = ""
+    urgent: bool = False
+
+
+class RunStarted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="run.started"):
+    """A run began to work, with the agent `agent` as `agent_hash` tells its definition.
+
+    `key` is the sender's idempotency key.
+    """
 
     agent: str
+    agent_hash: str = ""
+    key: str = ""
+
+
+class MessageQueued(DurableEvent, frozen=True, omit_defaults=True, tag="message.queued"):
+    """A message for the run in progress, which enters the history at the next safe point.
+
+    `key` is the sender's idempotency key.
+    """
+
+    item: Message
+    key: str = ""
+
+
+class RunFinishing(DurableEvent, frozen=True, gc=False, tag="run.finishing"):
+    """The run was asked to end after the step it is in."""
+
+
+class RunCancelling(DurableEvent, frozen=True, gc=False, tag="run.cancelling"):
+    """The run was asked to end now."""
 
 
 class StepStarted(DurableEvent, frozen=True, gc=False, tag="step.started"):
@@ -81,11 +121,40 @@ class ProviderItemAdded(DurableEvent, frozen=True, tag="provider_item.added"):
     index: int = 0
 
 
-class ToolCallRequested(DurableEvent, frozen=True, tag="tool.requested"):
-    """The model finished a tool call; its arguments are complete."""
+class ToolCallRequested(DurableEvent, frozen=True, omit_defaults=True, tag="tool.requested"):
+    """The model finished a tool call; its arguments are complete.
+
+    `awaits` tells what the call needs from outside, if anything.
+    """
 
     item: FunctionCall
     index: int = 0
+    awaits: Awaited | None = None
+
+    @property
+    def arguments(self) -> dict[str, object] | None:
+        """The arguments, decoded; None where the model did not write a JSON object."""
+        try:
+            decoded = msgspec.json.decode(self.item.arguments or "{}")
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return None  # what the model wrote is kept as it is
+        return cast("dict[str, object]", decoded) if isinstance(decoded, dict) else None
+
+
+class RunRequiresAction(DurableEvent, frozen=True, tag="run.requires_action"):
+    """The run waits for the outputs or approvals of `call_ids`, which come from outside.
+
+    It expires at `expires_at` (Unix seconds), or never.
+    """
+
+    call_ids: tuple[str, ...]
+    expires_at: float | None = None
+
+
+class ToolApproved(DurableEvent, frozen=True, gc=False, tag="tool.approved"):
+    """A call that needed approval may run."""
+
+    call_id: str
 
 
 class ToolStarted(DurableEvent, frozen=True, gc=False, tag="tool.started"):
@@ -142,6 +211,20 @@ class Retrying(DurableEvent, frozen=True, gc=False, tag="retrying"):
     message: str
 
 
+class RetriesExhausted(DurableEvent, frozen=True, gc=False, tag="retries_exhausted"):
+    """A request failed for the last time that the retry policy allows; the run fails."""
+
+    code: str
+    attempts: int
+    message: str
+
+
+class QuotaHit(DurableEvent, frozen=True, gc=False, tag="quota_exceeded"):
+    """The account at the provider has no budget left; the run fails."""
+
+    message: str
+
+
 class RunCompleted(DurableEvent, frozen=True, tag="run.completed"):
     """The run reached its end."""
 
@@ -167,6 +250,12 @@ class RunFailed(DurableEvent, frozen=True, tag="run.failed"):
 
 class RunCancelled(DurableEvent, frozen=True, tag="run.cancelled"):
     """The run was cancelled."""
+
+    usage: Usage
+
+
+class RunExpired(DurableEvent, frozen=True, tag="run.expired"):
+    """The run waited too long for an output or an approval."""
 
     usage: Usage
 
@@ -218,14 +307,20 @@ class ToolProgress(Struct, frozen=True, gc=False, tag="tool.progress"):
 
 Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta
 LiveEvent = Delta | ToolCallStarted | ToolProgress
-TerminalEvent = RunCompleted | RunIncomplete | RunFailed | RunCancelled
+TerminalEvent = RunCompleted | RunIncomplete | RunFailed | RunCancelled | RunExpired
 RecordedEvent = (
     MessageAdded
+    | RunQueued
     | RunStarted
+    | MessageQueued
+    | RunFinishing
+    | RunCancelling
     | StepStarted
     | ReasoningAdded
     | ProviderItemAdded
     | ToolCallRequested
+    | RunRequiresAction
+    | ToolApproved
     | ToolStarted
     | ToolOutputRecorded
     | ResponseCompleted
@@ -233,9 +328,12 @@ RecordedEvent = (
     | StepInterrupted
     | RateLimitHit
     | Retrying
+    | RetriesExhausted
+    | QuotaHit
     | RunCompleted
     | RunIncomplete
     | RunFailed
     | RunCancelled
+    | RunExpired
 )
 Event = RecordedEvent | LiveEvent

@@ -132,12 +132,21 @@ class ProviderItem(Struct, frozen=True, tag="provider_item"):
 Item = Message | Reasoning | FunctionCall | FunctionCallOutput | ProviderItem
 
 
+Input = str | Message | Iterable[OutputPart]
+"""What a run starts with: a text, a message, or parts of text and images."""
+
+
 def user_message(content: str | Iterable[OutputPart]) -> Message:
     """Makes a user message of text, or of parts of text and images.
 
     Raises `InvalidInput` when it is empty or not encodable as UTF-8.
     """
     return message("user", content)
+
+
+def as_message(input: Input) -> Message:
+    """Returns a message as it is, and text or parts as a user message; raises as `user_message`."""
+    return input if isinstance(input, Message) else user_message(input)
 
 
 def message(role: Role, content: str | Iterable[OutputPart]) -> Message:

@@ -2,12 +2,15 @@
 
 `apply(state, event)` is the only way a state comes about. A run goes
 
-    in_progress ──► completed | incomplete | failed | cancelled
+    queued ──► in_progress ◄──► requires_action
+                    │  └───────────────┐│
+                    ▼                  ▼▼
+       completed | incomplete | failed | cancelled | expired
 
-and, while it is in progress, through steps: a step opens with `step.started`, collects the items
-of one response and the outputs of its calls, and closes with `step.completed` or
-`step.interrupted`. Only a closed step enters the history, so nothing can ever stand between a call
-and its output.
+(by way of `cancelling` to `cancelled`) and, while it is active, through steps: a step opens with
+`step.started`, collects the items of one response and the outputs of its calls, and closes with
+`step.completed` or `step.interrupted`. Only a closed step enters the history, so nothing can ever
+stand between a call and its output.
 """
 
 from typing import Literal, assert_never
@@ -18,112 +21,112 @@ from msgspec.structs import replace
 
 from weft.errors import InvalidTransition
 from weft.events import (
-    FinishReason,
     MessageAdded,
+    MessageQueued,
     ProviderItemAdded,
+    QuotaHit,
     RateLimitHit,
     ReasoningAdded,
     RecordedEvent,
     ResponseCompleted,
+    RetriesExhausted,
     Retrying,
     RunCancelled,
+    RunCancelling,
     RunCompleted,
+    RunExpired,
     RunFailed,
+    RunFinishing,
     RunIncomplete,
+    RunQueued,
+    RunRequiresAction,
     RunStarted,
     StepCompleted,
     StepInterrupted,
     StepStarted,
     StopReason,
     TerminalEvent,
+    ToolApproved,
     ToolCallRequested,
     ToolOutputRecorded,
     ToolStarted,
 )
 from weft.history import History
-from weft.items import FunctionCall, FunctionCallOutput, Item, Reasoning
+from weft.items import FunctionCall, Message
+from weft.open_step import Step
 from weft.usage import Usage
 
-RunStatus = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
+RunStatus = Literal[
+    "queued",
+    "in_progress",
+    "requires_action",
+    "cancelling",
+    "completed",
+    "incomplete",
+    "failed",
+    "cancelled",
+    "expired",
+]
+ACTIVE: frozenset[RunStatus] = frozenset({"in_progress", "requires_action", "cancelling"})
 
 
-class Step(Struct, frozen=True):
-    """One response of the model and the calls it asked for.
-
-    `items` pairs each item with its place in the response, because items may finish out of order.
-    `finish_reason` is None until the response is complete.
-    """
-
-    number: int
-    items: tuple[tuple[int, Item], ...] = ()
-    outputs: tuple[FunctionCallOutput, ...] = ()
-    started: tuple[str, ...] = ()
-    finish_reason: FinishReason | None = None
-
-    @property
-    def calls(self) -> tuple[FunctionCall, ...]:
-        """The finished calls, in the order of the response."""
-        return tuple(item for item in self.ordered if isinstance(item, FunctionCall))
-
-    @property
-    def pending(self) -> tuple[FunctionCall, ...]:
-        """The calls without an output."""
-        return tuple(call for call in self.calls if not self.is_answered(call.call_id))
-
-    def has_call(self, call_id: str) -> bool:
-        """Whether the response has a finished call of that id."""
-        return any(
-            isinstance(item, FunctionCall) and item.call_id == call_id for _, item in self.items
-        )
-
-    def is_answered(self, call_id: str) -> bool:
-        """Whether the call of that id has its output."""
-        return any(output.call_id == call_id for output in self.outputs)
-
-    @property
-    def ordered(self) -> list[Item]:
-        """The items of the response in its own order."""
-        return [item for _, item in sorted(self.items, key=_place)]
-
-    def settled(self) -> list[Item]:
-        """The items of the response, then the outputs of its calls in call order.
-
-        Reasoning at the end of a response that broke off led to nothing and is left out, because
-        a provider refuses reasoning that is not followed by what it led to.
-        """
-        items = self.ordered
-        while items and isinstance(items[-1], Reasoning):
-            items.pop()
-        outputs = {output.call_id: output for output in self.outputs}
-        return [*items, *(outputs[call.call_id] for call in self.calls)]
-
-
-class Run(Struct, frozen=True):
+class Run(Struct, frozen=True, omit_defaults=True):
     """One activation of an agent on a thread.
 
-    `last_step` is the step closed last, or None once a message was added after it.
-    `corrections` counts the messages weft itself added. `first_item` is the length of the history
-    when the run started.
+    `agent_hash` tells the definition it works by. `last_step` is the step closed last, or None
+    once a message was added after it. `corrections` counts the messages weft itself added,
+    `interrupted` the steps that were cut off. `first_item` is the length of the history when the
+    run started. `finishing` is set once it was asked to end after its step. `expires_at` (Unix
+    seconds) is when a run that requires action ends.
     """
 
     id: str
     agent: str
+    agent_hash: str = ""
     status: RunStatus = "in_progress"
     stop_reason: StopReason | None = None
     steps: int = 0
+    interrupted: int = 0
     usage: Usage = Usage()
     last_step: Step | None = None
     corrections: int = 0
     first_item: int = 0
+    finishing: bool = False
+    expires_at: float | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the run has not ended."""
+        return self.status in ACTIVE
+
+
+class QueuedRun(Struct, frozen=True, omit_defaults=True):
+    """A run that waits for the one before it, and the message it starts with."""
+
+    id: str
+    item: Message
+    agent: str
+    key: str = ""
 
 
 class ThreadState(Struct, frozen=True):
-    """All that is known of a thread: what was said, the run, and the step that is open."""
+    """All that is known of a thread.
+
+    What was said, the run and its open step, the runs that wait (`queue`), and the messages that
+    wait for the next safe point of the run in progress (`steering`).
+    """
 
     seq: int = 0
     history: History = msgspec.field(default_factory=History)
     run: Run | None = None
     step: Step | None = None
+    queue: tuple[QueuedRun, ...] = ()
+    steering: tuple[Message, ...] = ()
+
+    @property
+    def active_run(self) -> Run | None:
+        """The run that has not ended, if there is one."""
+        return self.run if self.run is not None and self.run.is_active else None
 
 
 def apply(state: ThreadState, event: RecordedEvent) -> ThreadState:
@@ -140,28 +143,26 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
     match event:
         case MessageAdded():
             return _message_added(state, event)
-        case RunStarted():
-            return _run_started(state, event)
-        case StepStarted():
-            return _step_started(state, event)
         case ReasoningAdded() | ProviderItemAdded() | ToolCallRequested():
             return _item_finished(state, event)
-        case ToolStarted():
-            step = _open_step(state, event)
-            _require_pending(step, event.call_id)
-            return replace(state, step=replace(step, started=(*step.started, event.call_id)))
-        case ToolOutputRecorded():
-            step = _open_step(state, event)
-            _require_pending(step, event.item.call_id)
-            return replace(state, step=replace(step, outputs=(*step.outputs, event.item)))
+        case ToolStarted() | ToolApproved() | ToolOutputRecorded():
+            return _call_changed(state, event)
+        case StepStarted():
+            return _step_started(state, event)
         case ResponseCompleted():
             return _response_completed(state, event)
         case StepCompleted() | StepInterrupted():
             return _step_closed(state, event)
-        case RateLimitHit() | Retrying():
+        case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit():
             _open_step(state, event)
             return state
-        case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled():
+        case RunQueued():
+            return _run_queued(state, event)
+        case RunStarted():
+            return _run_started(state, event)
+        case MessageQueued() | RunFinishing() | RunCancelling() | RunRequiresAction():
+            return _run_changed(state, event)
+        case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
             return _run_ended(state, event)
         case _ as unreachable:
             assert_never(unreachable)
@@ -172,18 +173,32 @@ def _message_added(state: ThreadState, event: MessageAdded) -> ThreadState:
         return _item_finished(state, event)
     if state.step is not None:
         raise InvalidTransition("A message cannot enter the history while a step is open.")
-    run = state.run
-    if run is not None and run.status == "in_progress":
-        corrections = run.corrections + (event.origin == "runtime")
-        run = replace(run, last_step=None, corrections=corrections)
-    return replace(state, run=run, history=state.history.extended((event.item,)))
+    run = state.active_run
+    if run is None:
+        return replace(state, history=state.history.extended((event.item,)))
+    corrections = run.corrections + (event.origin == "runtime")
+    return replace(
+        state,
+        run=replace(run, last_step=None, corrections=corrections),
+        history=state.history.extended((event.item,)),
+        steering=tuple(item for item in state.steering if item.id != event.item.id),
+    )
+
+
+def _run_queued(state: ThreadState, event: RunQueued) -> ThreadState:
+    known = {run.id for run in state.queue}
+    if event.run_id in known or (state.run is not None and state.run.id == event.run_id):
+        raise InvalidTransition(f"Run {event.run_id} is already known.")
+    run = QueuedRun(event.run_id, event.item, event.agent, event.key)
+    return replace(state, queue=(run, *state.queue) if event.urgent else (*state.queue, run))
 
 
 def _run_started(state: ThreadState, event: RunStarted) -> ThreadState:
-    if state.run is not None and state.run.status == "in_progress":
-        raise InvalidTransition(f"Run {state.run.id} is still in progress.")
-    run = Run(id=event.run_id, agent=event.agent, first_item=len(state.history))
-    return replace(state, run=run)
+    if state.active_run is not None:
+        raise InvalidTransition(f"Run {state.active_run.id} is still in progress.")
+    run = Run(event.run_id, event.agent, event.agent_hash, first_item=len(state.history))
+    queue = tuple(queued for queued in state.queue if queued.id != event.run_id)
+    return replace(state, run=run, queue=queue)
 
 
 def _step_started(state: ThreadState, event: StepStarted) -> ThreadState:
@@ -191,6 +206,53 @@ def _step_started(state: ThreadState, event: StepStarted) -> ThreadState:
     if state.step is not None or event.step != run.steps + 1:
         raise InvalidTransition(f"Step {event.step} cannot start now.")
     return replace(state, run=replace(run, steps=event.step), step=Step(event.step))
+
+
+def _call_changed(
+    state: ThreadState, event: ToolStarted | ToolApproved | ToolOutputRecorded
+) -> ThreadState:
+    step = _open_step(state, event)
+    match event:
+        case ToolStarted():
+            _require_pending(step, event.call_id)
+            if step.awaits_of(event.call_id) is not None:
+                raise InvalidTransition(f"Call {event.call_id} waits for someone outside.")
+            return replace(state, step=replace(step, started=(*step.started, event.call_id)))
+        case ToolApproved():
+            _require_pending(step, event.call_id)
+            if step.awaits_of(event.call_id) != "approval":
+                raise InvalidTransition(f"Call {event.call_id} waits for no approval.")
+            step = replace(step, approved=(*step.approved, event.call_id))
+        case ToolOutputRecorded():
+            _require_pending(step, event.item.call_id)
+            step = replace(step, outputs=(*step.outputs, event.item))
+        case _ as unreachable:
+            assert_never(unreachable)
+    run = state.run
+    # The run goes on as soon as nothing of its step is awaited any more.
+    if run is not None and run.status == "requires_action" and not step.awaited:
+        run = replace(run, status="in_progress", expires_at=None)
+    return replace(state, run=run, step=step)
+
+
+def _run_changed(
+    state: ThreadState, event: MessageQueued | RunFinishing | RunCancelling | RunRequiresAction
+) -> ThreadState:
+    run = _active_run(state, event)
+    match event:
+        case MessageQueued():
+            return replace(state, steering=(*state.steering, event.item))
+        case RunFinishing():
+            return replace(state, run=replace(run, finishing=True))
+        case RunCancelling():
+            return replace(state, run=replace(run, status="cancelling"))
+        case RunRequiresAction():
+            if not _open_step(state, event).awaited or run.status == "cancelling":
+                raise InvalidTransition(f"Run {run.id} has no call to wait for.")
+            run = replace(run, status="requires_action", expires_at=event.expires_at)
+            return replace(state, run=run)
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _response_completed(state: ThreadState, event: ResponseCompleted) -> ThreadState:
@@ -210,18 +272,24 @@ def _step_closed(state: ThreadState, event: StepCompleted | StepInterrupted) -> 
         raise InvalidTransition(f"Call {step.pending[0].call_id} has no output yet.")
     if isinstance(event, StepCompleted) and step.finish_reason is None:
         raise InvalidTransition(f"The response of step {step.number} is not complete.")
+    cut_off = isinstance(event, StepInterrupted) and step.finish_reason is None
     return replace(
         state,
-        run=replace(run, last_step=step),
+        run=replace(run, last_step=step, interrupted=run.interrupted + cut_off),
         step=None,
         history=state.history.extended(step.settled()),
     )
 
 
 def _run_ended(state: ThreadState, event: TerminalEvent) -> ThreadState:
+    if isinstance(event, RunCancelled) and any(run.id == event.run_id for run in state.queue):
+        # A run that never started leaves nothing behind.
+        return replace(state, queue=tuple(run for run in state.queue if run.id != event.run_id))
     run = _active_run(state, event)
     if state.step is not None:
         raise InvalidTransition(f"Step {state.step.number} is still open.")
+    if state.steering:
+        raise InvalidTransition("A message still waits to enter the history.")
     match event:
         case RunCompleted():
             ended = replace(run, status="completed", stop_reason=event.stop_reason)
@@ -231,15 +299,18 @@ def _run_ended(state: ThreadState, event: TerminalEvent) -> ThreadState:
             ended = replace(run, status="failed", stop_reason="failed")
         case RunCancelled():
             ended = replace(run, status="cancelled", stop_reason="cancelled")
+        case RunExpired():
+            ended = replace(run, status="expired", stop_reason="expired")
         case _ as unreachable:
             assert_never(unreachable)
     return replace(state, run=ended)
 
 
 def _active_run(state: ThreadState, event: RecordedEvent) -> Run:
-    if state.run is None or state.run.id != event.run_id or state.run.status != "in_progress":
+    run = state.active_run
+    if run is None or run.id != event.run_id:
         raise InvalidTransition(f"Run {event.run_id} is not in progress.")
-    return state.run
+    return run
 
 
 def _open_step(state: ThreadState, event: RecordedEvent) -> Step:
@@ -254,15 +325,14 @@ def _item_finished(
     event: MessageAdded | ReasoningAdded | ProviderItemAdded | ToolCallRequested,
 ) -> ThreadState:
     step, item = _open_step(state, event), event.item
-    if isinstance(item, FunctionCall) and step.has_call(item.call_id):
+    if isinstance(item, FunctionCall) and step.call(item.call_id) is not None:
         raise InvalidTransition(f"Call {item.call_id} was already requested.")
-    return replace(state, step=replace(step, items=(*step.items, (event.index, item))))
+    step = replace(step, items=(*step.items, (event.index, item)))
+    if isinstance(event, ToolCallRequested) and event.awaits is not None:
+        step = replace(step, awaits=(*step.awaits, (event.item.call_id, event.awaits)))
+    return replace(state, step=step)
 
 
 def _require_pending(step: Step, call_id: str) -> None:
-    if not step.has_call(call_id) or step.is_answered(call_id):
+    if step.call(call_id) is None or step.is_answered(call_id):
         raise InvalidTransition(f"Call {call_id} is not open.")
-
-
-def _place(entry: tuple[int, Item]) -> int:
-    return entry[0]

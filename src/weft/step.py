@@ -2,24 +2,30 @@
 
 Text is published as it arrives. Each finished item is recorded; each finished call starts its
 tool at once, while the response goes on. The step is over when the response is complete and every
-call has its output, whatever became of the response or of the tools.
+call has its output, whatever became of the response or of the tools. A step that an earlier
+process left open is worked off in the same way, but for its response.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Generic, assert_never
 
+from weft.control import RunControl
 from weft.decision import request_for
 from weft.definition import AgentDefinition, Deps, Out
-from weft.errors import ModelError, RateLimited, StreamIncomplete, ToolFailed
+from weft.errors import ModelError, QuotaExceeded, RateLimited, StreamIncomplete, ToolFailed
 from weft.events import (
     MessageAdded,
     ProviderItemAdded,
+    QuotaHit,
     RateLimitHit,
     ReasoningAdded,
     RecordedEvent,
     ResponseCompleted,
+    RetriesExhausted,
     Retrying,
+    RunRequiresAction,
     StepCompleted,
     StepInterrupted,
     StepStarted,
@@ -37,33 +43,37 @@ from weft.items import (
     Reasoning,
 )
 from weft.models.retry import Backoff, Retry
+from weft.open_step import Step
 from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
-from weft.thread import Thread
-from weft.tools.call import PreparedCall, execute, prepare
+from weft.tools.call import PreparedCall, awaits_of, execute, prepare
 from weft.tools.context import RunContext
+from weft.writer import ThreadWriter
 
 
 async def take_step(
-    thread: Thread, run_id: str, definition: AgentDefinition[Deps, Out], deps: Deps
+    thread: ThreadWriter,
+    definition: AgentDefinition[Deps, Out],
+    deps: Deps,
+    control: RunControl,
 ) -> None:
-    """Takes the next step of the run.
+    """Takes the next step of the active run, or goes on with the one that is open.
 
-    Raises what the model raised, or `ToolFailed` for a tool declared with `on_error="raise"`; in
-    both cases every call is answered and the step is closed.
+    The step stays open when all that is left to do must come from outside. Raises what the model
+    raised, or `ToolFailed` for a tool declared with `on_error="raise"`; in both cases every call
+    is answered and the step is closed.
     """
-    step = _Step(thread, run_id, definition, deps)
-    await step.take()
+    await _Step(thread, definition, deps, control).take()
 
 
-async def close_step(thread: Thread, run_id: str, reason: str) -> None:
+def close_step(thread: ThreadWriter, reason: str) -> None:
     """Closes the open step, if there is one, answering its open calls with `reason`."""
-    step = thread.state.step
-    if step is None:
+    step, run = thread.state.step, thread.state.run
+    if step is None or run is None:
         return
     for call in step.pending:
         fate = "its outcome is unknown" if call.call_id in step.started else "it did not run"
-        await thread.record(_answer(run_id, call, f"{reason}: {fate}."))
-    await thread.record(StepInterrupted(run_id=run_id, step=step.number, reason=reason))
+        thread.record(_answer(run.id, call, f"{reason}: {fate}."))
+    thread.record(StepInterrupted(run_id=run.id, step=step.number, reason=reason))
 
 
 def _answer(run_id: str, call: FunctionCall, text: str) -> ToolOutputRecorded:
@@ -75,45 +85,119 @@ class _Step(Generic[Deps, Out]):
     """The work of one step; it owns the tasks of its tools."""
 
     def __init__(
-        self, thread: Thread, run_id: str, definition: AgentDefinition[Deps, Out], deps: Deps
+        self,
+        thread: ThreadWriter,
+        definition: AgentDefinition[Deps, Out],
+        deps: Deps,
+        control: RunControl,
     ) -> None:
         assert thread.state.run is not None
         self._thread = thread
-        self._run_id = run_id
+        self._run_id = thread.state.run.id
         self._definition = definition
         self._deps = deps
-        self._number = thread.state.run.steps + 1
+        self._control = control
         self._slots = asyncio.Semaphore(definition.max_parallel_tools)
-        self._waiting: list[FunctionCall] = []
+        self._begun: set[str] = set()
+        self._running = 0
         self._tool_failure: ToolFailed | None = None
         self._seen = False
 
     async def take(self) -> None:
-        model = self._definition.model.name
-        await self._record(StepStarted(run_id=self._run_id, step=self._number, model=model))
         failure = await self._respond_and_call()
         if failure is not None:
-            await close_step(self._thread, self._run_id, "The response broke off")
+            close_step(self._thread, "The response broke off")
             raise failure
-        await self._record(StepCompleted(run_id=self._run_id, step=self._number))
+        step = self._open
+        if step.pending:
+            return
+        self._record(
+            StepInterrupted(run_id=self._run_id, step=step.number, reason="The process ended")
+            if step.finish_reason is None
+            else StepCompleted(run_id=self._run_id, step=step.number)
+        )
         if self._tool_failure is not None:
             raise self._tool_failure
 
     async def _respond_and_call(self) -> Exception | None:
         """Streams the response and runs its calls; returns what broke the response."""
         async with asyncio.TaskGroup() as tasks:
-            try:
-                await self._respond(tasks)
-            except Exception as error:  # noqa: BLE001
-                # Raised when the calls under way are answered: their effects are real.
-                return error
-            serial = [call for call in self._waiting if self._is_serial(call)]
-            for call in self._waiting:
-                if call not in serial:
-                    tasks.create_task(self._call(call))
-        for call in serial:
-            await self._call(call)
+            if self._thread.state.step is not None:
+                self._answer_interrupted()
+            else:
+                self._start()
+                try:
+                    await self._respond(tasks)
+                except Exception as error:  # noqa: BLE001
+                    # Raised when the calls under way are answered: their effects are real.
+                    return error
+            self._require_action()
+            await self._work_off(tasks)
         return None
+
+    def _start(self) -> None:
+        assert self._thread.state.run is not None
+        number, model = self._thread.state.run.steps + 1, self._definition.model.name
+        self._record(StepStarted(run_id=self._run_id, step=number, model=model))
+
+    def _answer_interrupted(self) -> None:
+        """Answers the calls that a process ran when it ended, unless they may run again."""
+        step = self._open
+        for call in step.pending:
+            tool = self._definition.tools.get(call.name)
+            if call.call_id in step.started and not (tool is not None and tool.idempotent):
+                text = "Interrupted: the process ended while the tool ran, its outcome is unknown."
+                self._record(_answer(self._run_id, call, text))
+
+    def _require_action(self) -> None:
+        """Says which calls wait for someone outside."""
+        run, awaited = self._thread.state.run, self._open.awaited
+        if not awaited or run is None or run.status != "in_progress":
+            return
+        patience = self._definition.action_timeout
+        self._record(
+            RunRequiresAction(
+                run_id=self._run_id,
+                call_ids=tuple(call.call_id for call in awaited),
+                expires_at=None if patience is None else time.time() + patience,
+            )
+        )
+
+    async def _work_off(self, tasks: asyncio.TaskGroup) -> None:
+        """Makes the calls, until none runs and none can be begun.
+
+        What comes from outside meanwhile, an approval or a message that steers, counts at once.
+        """
+        while True:
+            if self._thread.state.steering:
+                self._skip_calls()
+            waiting = [call for call in self._open.ready if call.call_id not in self._begun]
+            for call in waiting:
+                if not self._is_serial(call):
+                    self._begin(call, tasks)
+            if not self._running:
+                if not waiting:
+                    return
+                self._begin(waiting[0], tasks)
+            await self._control.change()
+
+    def _skip_calls(self) -> None:
+        """Answers the calls that did not start: the user has said something new."""
+        step = self._open
+        for call in step.pending:
+            if call.call_id not in step.started and step.awaits_of(call.call_id) != "output":
+                self._record(_answer(self._run_id, call, "Skipped: the user sent a new message."))
+
+    def _begin(self, call: FunctionCall, tasks: asyncio.TaskGroup) -> None:
+        self._begun.add(call.call_id)
+        self._running += 1
+        tasks.create_task(self._call(call))
+
+    @property
+    def _open(self) -> Step:
+        step = self._thread.state.step
+        assert step is not None
+        return step
 
     async def _respond(self, tasks: asyncio.TaskGroup) -> None:
         """Streams the response, repeating the request while nothing of it was seen."""
@@ -127,8 +211,9 @@ class _Step(Generic[Deps, Out]):
             except ModelError as error:
                 retry = backoff.after(error)
                 if self._seen or retry is None:
+                    self._record_last(error)
                     raise
-            await self._record(self._retry_event(retry))
+            self._record(self._retry_event(retry))
             await asyncio.sleep(retry.delay)
 
     async def _stream(self, events: AsyncIterator[StreamEvent], tasks: asyncio.TaskGroup) -> None:
@@ -139,41 +224,40 @@ class _Step(Generic[Deps, Out]):
                 if not isinstance(event, (ItemFinished, ResponseFinished)):
                     publish(event)
                 elif isinstance(event, ItemFinished):
-                    await self._item_finished(event, tasks)
+                    self._item_finished(event, tasks)
                 else:
-                    await self._response_finished(event)
+                    self._response_finished(event)
         finally:
             # Nearly all models are async generators, whose connections must not wait for the
             # garbage collector.
             if isinstance(events, AsyncGenerator):
                 await events.aclose()
-        if self._thread.state.step is None or self._thread.state.step.finish_reason is None:
+        if self._open.finish_reason is None:
             raise StreamIncomplete("The model ended its stream without ResponseFinished.")
 
-    async def _item_finished(self, event: ItemFinished, tasks: asyncio.TaskGroup) -> None:
+    def _item_finished(self, event: ItemFinished, tasks: asyncio.TaskGroup) -> None:
         item, index, run_id = event.item, event.index, self._run_id
         match item:
             case Message():
-                await self._record(
-                    MessageAdded(run_id=run_id, item=item, origin="model", index=index)
-                )
+                self._record(MessageAdded(run_id=run_id, item=item, origin="model", index=index))
             case Reasoning():
-                await self._record(ReasoningAdded(run_id=run_id, item=item, index=index))
+                self._record(ReasoningAdded(run_id=run_id, item=item, index=index))
             case ProviderItem():
-                await self._record(ProviderItemAdded(run_id=run_id, item=item, index=index))
+                self._record(ProviderItemAdded(run_id=run_id, item=item, index=index))
             case FunctionCall():
-                await self._record(ToolCallRequested(run_id=run_id, item=item, index=index))
-                if self._definition.early_tools and not self._is_serial(item):
-                    tasks.create_task(self._call(item))
-                else:
-                    self._waiting.append(item)
+                awaits = awaits_of(self._definition.tools, item)
+                self._record(
+                    ToolCallRequested(run_id=run_id, item=item, index=index, awaits=awaits)
+                )
+                if self._definition.early_tools and awaits is None and not self._is_serial(item):
+                    self._begin(item, tasks)
             case FunctionCallOutput():
                 raise ModelError("The model wrote the output of a tool, which only tools can do.")
             case _ as unreachable:
                 assert_never(unreachable)
 
-    async def _response_finished(self, event: ResponseFinished) -> None:
-        await self._record(
+    def _response_finished(self, event: ResponseFinished) -> None:
+        self._record(
             ResponseCompleted(
                 run_id=self._run_id,
                 response_id=event.response_id,
@@ -183,24 +267,33 @@ class _Step(Generic[Deps, Out]):
         )
 
     async def _call(self, call: FunctionCall) -> None:
+        try:
+            async with self._slots:
+                if not self._open.is_answered(call.call_id):  # skipped while it waited for a slot
+                    await self._execute(call)
+        finally:
+            self._running -= 1
+            self._control.notify()
+
+    async def _execute(self, call: FunctionCall) -> None:
         prepared = prepare(self._definition.tools, call)
-        async with self._slots:
-            outcome = await execute(
-                prepared,
-                self._context(call),
-                on_attempt=lambda attempt: self._record(
-                    ToolStarted(
-                        run_id=self._run_id, call_id=call.call_id, name=call.name, attempt=attempt
-                    )
-                ),
-            )
+        outcome = await execute(
+            prepared, self._context(call), on_attempt=lambda attempt: self._attempt(call, attempt)
+        )
         if isinstance(prepared, PreparedCall) and prepared.tool.on_error == "raise":
             self._keep_failure(call, outcome.error)
-        await self._record(
+        self._record(
             ToolOutputRecorded(
                 run_id=self._run_id, item=outcome.output, name=call.name, seconds=outcome.seconds
             )
         )
+
+    async def _attempt(self, call: FunctionCall, attempt: int) -> None:
+        """Makes it known, beyond a crash, that the tool may have run from now on."""
+        self._record(
+            ToolStarted(run_id=self._run_id, call_id=call.call_id, name=call.name, attempt=attempt)
+        )
+        await self._thread.durable()
 
     def _keep_failure(self, call: FunctionCall, error: Exception | None) -> None:
         if error is not None and self._tool_failure is None:
@@ -243,5 +336,19 @@ class _Step(Generic[Deps, Out]):
             message=error.message,
         )
 
-    async def _record(self, event: RecordedEvent) -> None:
-        await self._thread.record(event)
+    def _record_last(self, error: ModelError) -> None:
+        """Records why no other request is made, where that has a name of its own."""
+        if isinstance(error, QuotaExceeded):
+            self._record(QuotaHit(run_id=self._run_id, message=error.message))
+        elif error.retryable and error.attempts > 1:
+            self._record(
+                RetriesExhausted(
+                    run_id=self._run_id,
+                    code=error.code,
+                    attempts=error.attempts,
+                    message=error.message,
+                )
+            )
+
+    def _record(self, event: RecordedEvent) -> None:
+        self._thread.record(event)

@@ -10,22 +10,31 @@ from weft.cli.plain_text import clean, one_line
 from weft.events import (
     Event,
     MessageAdded,
+    MessageQueued,
     ProviderItemAdded,
+    QuotaHit,
     RateLimitHit,
     ReasoningAdded,
     ReasoningDelta,
     RefusalDelta,
     ResponseCompleted,
+    RetriesExhausted,
     Retrying,
     RunCancelled,
+    RunCancelling,
     RunCompleted,
+    RunExpired,
     RunFailed,
+    RunFinishing,
     RunIncomplete,
+    RunQueued,
+    RunRequiresAction,
     RunStarted,
     StepCompleted,
     StepInterrupted,
     StepStarted,
     TextDelta,
+    ToolApproved,
     ToolArgumentsDelta,
     ToolCallRequested,
     ToolCallStarted,
@@ -75,6 +84,8 @@ class Transcript:
                 self.notice(f"(The run stopped before its end: {event.stop_reason}.)")
             case RunCancelled():
                 self.notice("(Cancelled.)")
+            case RunExpired():
+                self.notice("(The run expired: the answer it waited for took too long.)")
             case MessageAdded() | RunCompleted() | RunFailed():
                 self.end_line()
             case (
@@ -85,6 +96,14 @@ class Transcript:
                 | ToolCallStarted()
                 | ToolArgumentsDelta()
                 | ToolStarted()
+                | RunQueued()
+                | RunFinishing()
+                | RunCancelling()
+                | RunRequiresAction()
+                | MessageQueued()
+                | ToolApproved()
+                | RetriesExhausted()
+                | QuotaHit()
                 | ResponseCompleted()
                 | StepCompleted()
             ):

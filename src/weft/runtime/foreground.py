@@ -8,23 +8,28 @@ from typing import Generic, cast
 from msgspec.structs import replace
 
 from weft.bus.feed import Feed
-from weft.decision import final_text, refusal_of
+from weft.control import RunControl
 from weft.definition import AgentDefinition, Deps, Out
 from weft.errors import InvalidInput, RunInterrupted
-from weft.events import Event, LiveEvent, MessageAdded, RecordedEvent
+from weft.events import (
+    Event,
+    LiveEvent,
+    MessageAdded,
+    RecordedEvent,
+    RunCancelling,
+    RunFinishing,
+    RunStarted,
+)
 from weft.history import History, require_valid
 from weft.ids import new_id
-from weft.items import InputImage, InputText, Item, Message, user_message
-from weft.loop import RunControl, drive
-from weft.runtime.result import RunResult
+from weft.items import Input, Item, as_message
+from weft.loop import cancel, drive
+from weft.runtime.result import RunResult, result_of
 from weft.state import ThreadState, apply
-
-Input = str | Message | Sequence[InputText | InputImage]
-"""What a run starts with: a text, a message, or parts of text and images."""
 
 
 class MemoryThread:
-    """A thread that lives as long as the process: its events in a list, one subscriber at most."""
+    """A thread that lives as long as the process: its fold, and one subscriber at most."""
 
     def __init__(self, history: Iterable[Item] = (), feed: Feed | None = None) -> None:
         self.id = new_id("thread")
@@ -33,12 +38,15 @@ class MemoryThread:
         # The feed's own method, for a call less on the way of each delta.
         self.publish: Callable[[LiveEvent], None] = _drop if feed is None else feed.put
 
-    async def record(self, event: RecordedEvent) -> None:
+    def record(self, event: RecordedEvent) -> None:
         """Numbers `event`, applies it to the state and shows it to the subscriber."""
         event = replace(event, seq=self.state.seq + 1, at=time.time())
         self.state = apply(self.state, event)
         if self._feed is not None:
             self._feed.put(event)
+
+    async def durable(self) -> None:
+        """Returns at once: the state in memory is all there is."""
 
 
 def _drop(event: LiveEvent) -> None:
@@ -61,8 +69,9 @@ class Run(Generic[Out]):
         watched: bool = True,
     ) -> None:
         require_valid(history)
+        definition.require_local_tools()
         self.id = new_id("run")
-        self._message = _as_message(input)
+        self._message = as_message(input)
         self._definition = cast("AgentDefinition[object, Out]", definition)
         self._deps = deps
         self._feed = Feed() if watched else None
@@ -74,16 +83,26 @@ class Run(Generic[Out]):
 
     async def drive(self) -> None:
         """Works until the run has ended; called once, by its owner, unless `start` does."""
-        thread = self._thread
+        self._begin()
         try:
-            await thread.record(MessageAdded(run_id=self.id, item=self._message, origin="user"))
-            self._error = await drive(thread, self.id, self._definition, self._deps, self._control)
+            self._error = await drive(self._thread, self._definition, self._deps, self._control)
+        except asyncio.CancelledError:
+            # Nobody can drive the run on: with its holder it ends.
+            cancel(self._thread)
+            raise
         finally:
             self._end()
 
     def start(self) -> None:
         """Drives the run in a task, which its owner ends with `stop`."""
+        self._begin()
         self._driver = asyncio.create_task(self.drive(), name=f"weft {self.id}")
+
+    def _begin(self) -> None:
+        thread, definition = self._thread, self._definition
+        if thread.state.run is None:
+            thread.record(MessageAdded(run_id=self.id, item=self._message, origin="user"))
+            thread.record(RunStarted(run_id=self.id, agent=definition.name))
 
     async def stop(self) -> None:
         """Cancels the run if it has not ended, and waits for its end."""
@@ -92,7 +111,9 @@ class Run(Generic[Out]):
             return
         driver.cancel()
         await asyncio.wait([driver])
-        self._end()  # a task cancelled before it began never did
+        if self._thread.state.active_run is not None:  # the task was cancelled before it began
+            cancel(self._thread)
+        self._end()
         if not driver.cancelled() and (error := driver.exception()) is not None:
             raise error
 
@@ -120,11 +141,16 @@ class Run(Generic[Out]):
 
     def cancel(self) -> None:
         """Ends the run now: tools are cancelled, and every call is answered."""
-        self._control.cancel()
+        run = self._thread.state.active_run
+        if run is not None and run.status != "cancelling":
+            self._thread.record(RunCancelling(run_id=self.id))
+            self._control.cancel()
 
     def finish(self) -> None:
         """Ends the run after the step it is in."""
-        self._control.finish()
+        run = self._thread.state.active_run
+        if run is not None and not run.finishing:
+            self._thread.record(RunFinishing(run_id=self.id))
 
     @property
     def history(self) -> Sequence[Item]:
@@ -132,35 +158,7 @@ class Run(Generic[Out]):
         return self._thread.state.history
 
     def _result(self) -> RunResult[Out]:
-        state, definition = self._thread.state, self._definition
-        run = state.run
-        if run is None or run.stop_reason is None:
+        state, run = self._thread.state, self._thread.state.run
+        if run is None or run.is_active:
             raise RunInterrupted("The run was left before it began; start it again.")
-        text = final_text(state, definition)
-        return RunResult(
-            output=_output(definition, text) if run.status == "completed" else None,
-            text=text,
-            refusal=refusal_of(run.last_step) if run.last_step is not None else "",
-            items=state.history[run.first_item - 1 :],
-            history=state.history,
-            usage=run.usage,
-            status=run.status,
-            stop_reason=run.stop_reason,
-            steps=run.steps,
-        )
-
-
-def _as_message(input: Input) -> Message:
-    if isinstance(input, Message):
-        return input
-    return user_message(input)
-
-
-def _output(definition: AgentDefinition[object, Out], text: str) -> Out | None:
-    if definition.output is None:
-        return cast("Out", text)
-    try:
-        return definition.output.parse(text)
-    except ValueError:
-        # The run was told to finish, or a terminal tool ended it, before there was an output.
-        return None
+        return result_of(state, run, self._definition)

@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 import msgspec
 from pydantic import ValidationError
 
+from weft.events import Awaited
 from weft.ids import new_id
 from weft.items import FunctionCall, FunctionCallOutput, OutputPart
 from weft.tools.context import RunContext
@@ -80,6 +81,29 @@ def prepare(tools: Toolset, call: FunctionCall) -> PreparedCall | RefusedCall:
         problem = explain_failure(error)
         return RefusedCall(call, f"The arguments of {tool.name} cannot be validated: {problem}")
     return PreparedCall(call, tool, arguments)
+
+
+def awaits_of(tools: Toolset, call: FunctionCall) -> Awaited | None:
+    """Returns what the call needs from outside; a call that cannot be made needs nothing.
+
+    Where it cannot be told whether a call needs approval, it does.
+    """
+    tool = tools.get(call.name)
+    if tool is None or tool.is_local:
+        return None
+    prepared = prepare(tools, call)
+    if isinstance(prepared, RefusedCall):
+        return None
+    if tool.external:
+        return "output"
+    if tool.needs_approval is True or not callable(tool.needs_approval):
+        return "approval"
+    try:
+        needed = tool.needs_approval(prepared.arguments)
+    except Exception as error:  # noqa: BLE001 - a function of the user's may raise anything
+        _LOGGER.warning("needs_approval of %s failed: %s", tool.name, explain_failure(error))
+        return "approval"
+    return "approval" if needed else None
 
 
 async def execute(

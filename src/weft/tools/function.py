@@ -15,6 +15,7 @@ P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
 OnError = Literal["answer", "raise"]
+NeedsApproval = bool | Callable[[Mapping[str, object]], bool]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -27,6 +28,10 @@ class Tool(Generic[P, R_co]):
     - `retries`: how often a call that raised or timed out is tried again. Only for functions that
       may run twice; `RunContext.idempotency_key` stays the same.
     - `idempotent`: running it twice is as good as once, so it may be run again after a crash.
+    - `external`: the function is never called; its output is submitted from outside, to the
+      thread.
+    - `needs_approval`: True, or a function of the call's arguments that says whether a person must
+      approve the call before it runs.
     - `serial`: runs alone, after the other calls of its step.
     - `terminal`: its output ends the run, unless it failed.
     - `on_error`: `"answer"` gives the model the error as output; `"raise"` also ends the run with
@@ -41,6 +46,8 @@ class Tool(Generic[P, R_co]):
     timeout: float | None = None
     retries: int = 0
     idempotent: bool = False
+    external: bool = False
+    needs_approval: NeedsApproval = False
     serial: bool = False
     terminal: bool = False
     on_error: OnError = "answer"
@@ -54,6 +61,11 @@ class Tool(Generic[P, R_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Calls the function itself."""
         return self.function(*args, **kwargs)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether every call of it runs here, without anyone's approval."""
+        return not self.external and self.needs_approval is False
 
     def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
         """Returns the keyword arguments; raises pydantic's `ValidationError`."""
@@ -70,6 +82,8 @@ def tool(
     timeout: float | None = None,
     retries: int = 0,
     idempotent: bool = False,
+    external: bool = False,
+    needs_approval: NeedsApproval = False,
     serial: bool = False,
     terminal: bool = False,
     on_error: OnError = "answer",
@@ -85,6 +99,8 @@ def tool(
     timeout: float | None = None,
     retries: int = 0,
     idempotent: bool = False,
+    external: bool = False,
+    needs_approval: NeedsApproval = False,
     serial: bool = False,
     terminal: bool = False,
     on_error: OnError = "answer",
@@ -105,6 +121,11 @@ def tool(
         tool_name = name or _name_of(function)
         _require_function(tool_name, function)
         _require_options(tool_name, timeout, retries, on_error, max_output_chars)
+        if external and needs_approval:
+            raise InvalidTool(
+                f"The tool {tool_name} is external, so that whoever answers it decides; leave "
+                "needs_approval out."
+            )
         signature = Signature(function, tool_name, strict)
         return Tool(
             function=function,
@@ -119,6 +140,8 @@ def tool(
             timeout=timeout,
             retries=retries,
             idempotent=idempotent,
+            external=external,
+            needs_approval=needs_approval,
             serial=serial,
             terminal=terminal,
             on_error=on_error,

@@ -1,6 +1,6 @@
 """The tools of one agent, by name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from weft.errors import DuplicateTool
 from weft.schema import ToolSchema
@@ -25,6 +25,9 @@ class Toolset:
     def names(self) -> tuple[str, ...]:
         """The names, in order."""
         return tuple(self._tools)
+
+    def __iter__(self) -> Iterator[Tool[..., object]]:
+        return iter(self._tools.values())
 
     def get(self, name: str) -> Tool[..., object] | None:
         """Returns the tool of that name, or None."""

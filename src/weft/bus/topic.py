@@ -1,0 +1,127 @@
+"""What happens on one thread, handed to all who watch it."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from weft.envelope import Envelope
+from weft.events import (
+    Delta,
+    LiveEvent,
+    ReasoningDelta,
+    RecordedEvent,
+    RefusalDelta,
+    RunStarted,
+    StepCompleted,
+    StepInterrupted,
+    StepStarted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+    ToolProgress,
+)
+
+Key = tuple[type[Delta], str]
+
+
+class Subscriber(Protocol):
+    """Who is told of every event."""
+
+    def put(self, envelope: Envelope, /) -> None:
+        """Takes an event; never waits."""
+        ...
+
+    def close(self, error: Exception | None, /) -> None:
+        """Takes note that nothing more comes, and why."""
+        ...
+
+
+class Topic:
+    """The events of one thread while it is being driven, and its subscribers.
+
+    It numbers live events within the durable event they follow, and keeps the deltas of the items
+    in flight, so that who joins in the middle of an item gets all of it. `on_unwatched` is called
+    when the last subscriber left.
+    """
+
+    def __init__(self, seq: int = 0, on_unwatched: Callable[[], None] | None = None) -> None:
+        self.seq = seq
+        self._on_unwatched = on_unwatched
+        self._n = 0
+        self._in_flight: dict[Key, list[Envelope]] = {}
+        self._opened: dict[str, Envelope] = {}
+        self._subscribers: dict[Subscriber, None] = {}
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anyone subscribes."""
+        return bool(self._subscribers)
+
+    def attach(self, subscriber: Subscriber) -> None:
+        """Adds a subscriber, which gets the events from now on."""
+        self._subscribers[subscriber] = None
+
+    def detach(self, subscriber: Subscriber) -> None:
+        """Removes a subscriber; does nothing where there is none."""
+        was_there = self._subscribers.pop(subscriber, subscriber) is None
+        if was_there and not self._subscribers and self._on_unwatched is not None:
+            self._on_unwatched()
+
+    def close(self, error: Exception | None = None) -> None:
+        """Tells all subscribers that nothing more comes."""
+        for subscriber in list(self._subscribers):
+            subscriber.close(error)
+        self._subscribers.clear()
+
+    def publish(self, envelope: Envelope) -> None:
+        """Hands a durable event on."""
+        event = envelope.event
+        self.seq, self._n = envelope.seq, 0
+        if self._in_flight or self._opened:
+            self._landed(event)
+        for subscriber in self._subscribers:
+            subscriber.put(envelope)
+
+    def publish_live(self, event: LiveEvent) -> None:
+        """Hands a live event on."""
+        self._n += 1
+        envelope = Envelope(event, self.seq, self._n, self._n)
+        if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta):
+            key = (type(event), event.item_id)
+            pieces = self._in_flight.get(key)
+            if pieces is None:
+                self._in_flight[key] = [envelope]
+            else:
+                pieces.append(envelope)
+        elif isinstance(event, ToolCallStarted):
+            self._opened[event.item_id] = envelope
+        else:
+            _: ToolProgress = event  # of the moment: who was not there missed it
+        for subscriber in self._subscribers:
+            subscriber.put(envelope)
+
+    def in_flight(self) -> list[Envelope]:
+        """Returns the live events of the unfinished items, in order."""
+        pieces = list(self._opened.values())
+        for deltas in self._in_flight.values():
+            pieces += deltas
+        return sorted(pieces, key=lambda piece: (piece.seq, piece.n))
+
+    def _landed(self, event: object) -> None:
+        """Forgets the deltas of what is durable now, or was cut off."""
+        if isinstance(event, StepCompleted | StepInterrupted | StepStarted | RunStarted):
+            self._in_flight.clear()
+            self._opened.clear()
+            return
+        item_id = getattr(getattr(event, "item", None), "id", "")
+        if item_id:
+            self._opened.pop(item_id, None)
+            for kind in (TextDelta, ReasoningDelta, RefusalDelta, ToolArgumentsDelta):
+                self._in_flight.pop((kind, item_id), None)
+
+
+class EventSource(Protocol):
+    """Where a subscriber reads the durable events that it did not get from the topic."""
+
+    async def __call__(self, after: int, until: int, /) -> list[RecordedEvent]:
+        """Returns the first events with `after < seq <= until`, at least one if there is one."""
+        ...

@@ -1,0 +1,32 @@
+"""What the holder of a run tells the loop that drives it."""
+
+import asyncio
+
+
+class RunControl:
+    """The ways into a run that is being driven: end it now, or look at its state again.
+
+    What was asked is recorded on the thread by who asks; this only makes the loop notice.
+    """
+
+    def __init__(self) -> None:
+        self._scope: asyncio.Timeout | None = None
+        self._changed = asyncio.Event()
+
+    def cancel(self) -> None:
+        """Interrupts what the run is doing."""
+        if self._scope is not None and not self._scope.expired():
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    def attach(self, scope: asyncio.Timeout | None) -> None:
+        """The run works inside `scope` from now on, or no longer."""
+        self._scope = scope
+
+    def notify(self) -> None:
+        """Something came that the step in progress may be waiting for."""
+        self._changed.set()
+
+    async def change(self) -> None:
+        """Waits for the next `notify`, or returns at once for one that nobody waited for yet."""
+        await self._changed.wait()
+        self._changed.clear()

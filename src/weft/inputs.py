@@ -1,0 +1,65 @@
+"""Inputs: what anyone may say to a thread, from the process that drives it or from another.
+
+An input that waits for its driver is kept in the thread's inbox; the driver turns it into events.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from weft.items import Message, OutputPart
+
+OnBusy = Literal["queue", "steer", "reject", "cancel"]
+"""What becomes of a message while a run is active.
+
+`queue`: its run waits its turn. `steer`: it enters the active run at the next safe point, and
+calls that did not start yet are skipped. `reject`: `RunInProgress` is raised. `cancel`: the active
+run is cancelled, and the message's run is the next.
+"""
+
+
+class SendInput(Struct, frozen=True, tag="send"):
+    """A message, and the id of the run it starts; `key` is the sender's idempotency key."""
+
+    run_id: str
+    item: Message
+    on_busy: OnBusy = "queue"
+    agent: str = ""
+    key: str = ""
+
+
+class OutputInput(Struct, frozen=True, tag="output"):
+    """The output of an external call."""
+
+    call_id: str
+    output: str | tuple[OutputPart, ...]
+    is_error: bool = False
+
+
+class ApprovalInput(Struct, frozen=True, tag="approve"):
+    """The permission to run a call."""
+
+    call_id: str
+
+
+class DenialInput(Struct, frozen=True, tag="deny"):
+    """The refusal to run a call; the model reads the reason."""
+
+    call_id: str
+    reason: str = ""
+
+
+class CancelInput(Struct, frozen=True, tag="cancel"):
+    """The wish that a run ends now."""
+
+    run_id: str
+
+
+class FinishInput(Struct, frozen=True, tag="finish"):
+    """The wish that a run ends after its step."""
+
+    run_id: str
+
+
+AnswerInput = OutputInput | ApprovalInput | DenialInput
+ThreadInput = SendInput | OutputInput | ApprovalInput | DenialInput | CancelInput | FinishInput

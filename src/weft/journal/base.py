@@ -1,0 +1,172 @@
+"""The port to journals: what a journal keeps, and the protocol that each adapter fulfils."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from weft.envelope import Envelope
+from weft.events import RecordedEvent
+from weft.inputs import ThreadInput
+from weft.journal.projection import Projection, RunRecord
+from weft.state import RunStatus, ThreadState
+
+
+class ThreadInfo(Struct, frozen=True, kw_only=True):
+    """A thread as lists show it.
+
+    `status` is that of its newest run, `queued` while one waits, None before the first. `title` is
+    the beginning of the first message. Times are Unix seconds. `forked_from` names the thread it
+    was copied from.
+    """
+
+    id: str
+    agent: str
+    owner: str = ""
+    metadata: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
+    title: str = ""
+    status: RunStatus | None = None
+    created_at: float
+    updated_at: float
+    forked_from: str = ""
+
+
+class Claim(Struct, frozen=True):
+    """The right to append to a thread: its number in the journal, and the epoch of its driver."""
+
+    number: int
+    epoch: int
+
+
+class Batch(Struct, frozen=True, eq=False):
+    """Events that one driver appends together, and what they change in the tables for queries.
+
+    `consumed` holds the numbers of the inbox's inputs that became these events.
+    """
+
+    claim: Claim
+    entries: Sequence[Envelope]
+    consumed: Sequence[int] = ()
+    projection: Projection | None = None
+
+
+class Fork(Struct, frozen=True, eq=False):
+    """The thread `info`: the first `at` events of `source`, then `entries`.
+
+    `projection` is what all of them say to queries.
+    """
+
+    source: str
+    at: int
+    info: ThreadInfo
+    entries: Sequence[Envelope]
+    projection: Projection
+
+
+class Waiting(Struct, frozen=True):
+    """An input in an inbox, and its number there."""
+
+    number: int
+    input: ThreadInput
+
+
+class Unfinished(Struct, frozen=True):
+    """A thread that needs its driver; its run expires at `expires_at` (Unix seconds), or never."""
+
+    thread_id: str
+    status: RunStatus
+    expires_at: float | None = None
+
+
+class Journal(Protocol):
+    """Keeps threads. Every method but `append` returns when what it does is durable.
+
+    All raise `JournalError` or one of its kinds; then nothing of what was asked became visible.
+    """
+
+    async def open(self) -> None:
+        """Makes the journal ready; raises `JournalLocked` when another process drives it."""
+        ...
+
+    async def close(self) -> None:
+        """Ends after what was begun; a second call does nothing."""
+        ...
+
+    async def create(self, info: ThreadInfo) -> None:
+        """Adds a thread without events."""
+        ...
+
+    async def info(self, thread_id: str) -> ThreadInfo:
+        """Returns what lists show of a thread; raises `ThreadNotFound`."""
+        ...
+
+    async def threads(self, *, limit: int, after: str, owner: str | None) -> list[ThreadInfo]:
+        """Returns threads, those changed last first; `after` is the id of the last one known."""
+        ...
+
+    async def claim(self, thread_id: str) -> Claim:
+        """Takes a thread over; from now on older claims are refused. Raises `ThreadNotFound`."""
+        ...
+
+    def append(self, batch: Batch) -> "asyncio.Future[None]":
+        """Appends at once or not at all; the future is done when the events are durable.
+
+        It raises `StaleWriter` when the thread was claimed again or deleted.
+        """
+        ...
+
+    def release(self, claim: Claim) -> None:
+        """Forgets what is kept in memory of a claimed thread; it stays claimed."""
+        ...
+
+    async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
+        """Returns the fold of the events, up to and with number `at`; raises `ThreadNotFound`."""
+        ...
+
+    async def read(
+        self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500
+    ) -> list[RecordedEvent]:
+        """Returns at most `limit` events with `after < seq <= until`, in order."""
+        ...
+
+    async def snapshot(self, claim: Claim, state: ThreadState) -> None:
+        """Keeps the fold of the events so far, so that `load` starts from there."""
+        ...
+
+    async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
+        """Returns what is known of a run."""
+        ...
+
+    async def run_of_key(self, thread_id: str, key: str) -> str | None:
+        """Returns the id of the run that a message with this key started or steered."""
+        ...
+
+    async def runs(self, thread_id: str) -> list[RunRecord]:
+        """Returns the runs of a thread, the oldest first."""
+        ...
+
+    async def submit(self, thread_id: str, input: ThreadInput) -> None:
+        """Puts an input into the inbox of a thread; raises `ThreadNotFound`."""
+        ...
+
+    async def inbox(self, thread_id: str) -> list[Waiting]:
+        """Returns the inputs that wait, in order."""
+        ...
+
+    async def waiting_threads(self) -> list[str]:
+        """Returns the threads whose inbox is not empty."""
+        ...
+
+    async def unfinished(self) -> list[Unfinished]:
+        """Returns the threads whose newest run has not ended, or has not begun."""
+        ...
+
+    async def fork(self, fork: Fork) -> None:
+        """Adds a thread with a copy of the first events of another, whole or not at all."""
+        ...
+
+    async def delete(self, thread_id: str) -> None:
+        """Removes a thread and everything about it; raises `ThreadNotFound`."""
+        ...

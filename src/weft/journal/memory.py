@@ -1,0 +1,202 @@
+"""A journal that lives as long as the process, for tests and for programs that keep nothing."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace as changed
+
+from weft.envelope import recorded
+from weft.errors import JournalClosed, StaleWriter, ThreadNotFound
+from weft.events import RecordedEvent
+from weft.inputs import ThreadInput
+from weft.journal.base import Batch, Claim, Fork, ThreadInfo, Unfinished, Waiting
+from weft.journal.projection import Projection, RunRecord, merged
+from weft.state import ACTIVE, RunStatus, ThreadState, apply
+
+
+@dataclass
+class _Kept:
+    """All that is kept of a thread."""
+
+    number: int
+    info: ThreadInfo
+    epoch: int = 0
+    events: list[RecordedEvent] = field(default_factory=list[RecordedEvent])
+    status: RunStatus | None = None
+    expires_at: float | None = None
+    runs: dict[str, RunRecord] = field(default_factory=dict[str, RunRecord])
+    keys: dict[str, str] = field(default_factory=dict[str, str])
+    inbox: dict[int, ThreadInput] = field(default_factory=dict[int, ThreadInput])
+    changed: int = 0
+    snapshot: ThreadState = field(default_factory=ThreadState)
+
+
+class MemoryJournal:
+    """Fulfils `Journal` without a disk; what it keeps outlives `close`, not the process."""
+
+    def __init__(self) -> None:
+        self._threads: dict[str, _Kept] = {}
+        self._by_number: dict[int, _Kept] = {}
+        self._count = 0
+        self._closed = False
+
+    async def open(self) -> None:
+        """Makes the journal ready, also again after `close`."""
+        self._closed = False
+
+    async def close(self) -> None:
+        """Refuses everything from now on, until it is opened again."""
+        self._closed = True
+
+    async def create(self, info: ThreadInfo) -> None:
+        """Adds a thread without events."""
+        self._require_open()
+        self._add(info)
+
+    async def info(self, thread_id: str) -> ThreadInfo:
+        """Returns what lists show of a thread."""
+        return self._info(self._kept(thread_id))
+
+    async def threads(self, *, limit: int, after: str, owner: str | None) -> list[ThreadInfo]:
+        """Returns threads, those changed last first."""
+        self._require_open()
+        kept = sorted(self._threads.values(), key=lambda kept: kept.changed, reverse=True)
+        if after:
+            last = self._kept(after).changed
+            kept = [one for one in kept if one.changed < last]
+        return [self._info(one) for one in kept if owner in {None, one.info.owner}][:limit]
+
+    async def claim(self, thread_id: str) -> Claim:
+        """Takes a thread over."""
+        kept = self._kept(thread_id)
+        kept.epoch += 1
+        return Claim(kept.number, kept.epoch)
+
+    def append(self, batch: Batch) -> asyncio.Future[None]:
+        """Appends at once or not at all."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._append(batch)
+        except (JournalClosed, StaleWriter) as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+        return done
+
+    def _append(self, batch: Batch) -> None:
+        self._require_open()
+        kept = self._by_number.get(batch.claim.number)
+        if kept is None or kept.epoch != batch.claim.epoch:
+            raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
+        kept.events.extend(recorded(batch.entries))
+        for number in batch.consumed:
+            kept.inbox.pop(number, None)
+        if batch.projection is not None:
+            self._project(kept, batch.projection)
+
+    def _project(self, kept: _Kept, projection: Projection) -> None:
+        kept.status, kept.expires_at = projection.status, projection.expires_at
+        kept.info = changed(
+            kept.info,
+            updated_at=projection.updated_at,
+            title=kept.info.title or projection.title,
+        )
+        kept.changed = self._next()
+        for run in projection.runs:
+            kept.runs[run.id] = merged(kept.runs.get(run.id, run), run)
+        for key, run_id in projection.keys:
+            kept.keys.setdefault(key, run_id)
+
+    def release(self, claim: Claim) -> None:
+        """Keeps everything: memory is where the journal is."""
+
+    async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
+        """Returns the fold of the events, up to and with number `at`."""
+        kept = self._kept(thread_id)
+        state = kept.snapshot if at is None or at >= kept.snapshot.seq else ThreadState()
+        for event in kept.events[state.seq : at]:
+            state = apply(state, event)
+        return state
+
+    async def read(
+        self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500
+    ) -> list[RecordedEvent]:
+        """Returns events with `after < seq <= until`."""
+        events = self._kept(thread_id).events
+        last = len(events) if until is None else until
+        return events[after : min(last, after + limit)]
+
+    async def snapshot(self, claim: Claim, state: ThreadState) -> None:
+        """Keeps the fold of the events so far."""
+        self._require_open()
+        self._by_number[claim.number].snapshot = state
+
+    async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
+        """Returns what is known of a run."""
+        return self._kept(thread_id).runs.get(run_id)
+
+    async def run_of_key(self, thread_id: str, key: str) -> str | None:
+        """Returns the id of the run that a message with this key started or steered."""
+        return self._kept(thread_id).keys.get(key)
+
+    async def runs(self, thread_id: str) -> list[RunRecord]:
+        """Returns the runs of a thread."""
+        return sorted(self._kept(thread_id).runs.values(), key=lambda run: run.id)
+
+    async def submit(self, thread_id: str, input: ThreadInput) -> None:
+        """Puts an input into the inbox of a thread."""
+        self._kept(thread_id).inbox[self._next()] = input
+
+    async def inbox(self, thread_id: str) -> list[Waiting]:
+        """Returns the inputs that wait."""
+        return [Waiting(number, input) for number, input in self._kept(thread_id).inbox.items()]
+
+    async def waiting_threads(self) -> list[str]:
+        """Returns the threads whose inbox is not empty."""
+        self._require_open()
+        return [id for id, kept in self._threads.items() if kept.inbox]
+
+    async def unfinished(self) -> list[Unfinished]:
+        """Returns the threads whose newest run has not ended, or has not begun."""
+        self._require_open()
+        return [
+            Unfinished(id, kept.status, kept.expires_at)
+            for id, kept in self._threads.items()
+            if kept.status in ACTIVE or kept.status == "queued"
+        ]
+
+    async def fork(self, fork: Fork) -> None:
+        """Adds a thread with a copy of the first events of another."""
+        events = self._kept(fork.source).events[: fork.at]
+        kept = self._add(fork.info)
+        kept.events = [*events, *recorded(fork.entries)]
+        self._project(kept, fork.projection)
+
+    async def delete(self, thread_id: str) -> None:
+        """Removes a thread and everything about it."""
+        kept = self._kept(thread_id)
+        del self._threads[thread_id]
+        del self._by_number[kept.number]
+
+    def _add(self, info: ThreadInfo) -> _Kept:
+        kept = _Kept(self._next(), info)
+        kept.changed = kept.number
+        self._threads[info.id] = self._by_number[kept.number] = kept
+        return kept
+
+    def _next(self) -> int:
+        self._count += 1
+        return self._count
+
+    def _info(self, kept: _Kept) -> ThreadInfo:
+        return changed(kept.info, status=kept.status)
+
+    def _kept(self, thread_id: str) -> _Kept:
+        self._require_open()
+        if thread_id not in self._threads:
+            raise ThreadNotFound(f"There is no thread {thread_id[:100]!r}.")
+        return self._threads[thread_id]
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise JournalClosed("The journal is closed; open the runtime again.")

@@ -1,0 +1,58 @@
+"""Snapshots: the fold of a thread, kept so that loading it costs what its tail costs.
+
+A snapshot has two parts: the head, which is all of the state but the history, and the items that
+entered the history since the snapshot before. So no item is written twice.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from weft.history import History
+from weft.items import Item, Message
+from weft.open_step import Step
+from weft.state import QueuedRun, Run, ThreadState
+
+
+class _Head(Struct, frozen=True, omit_defaults=True):
+    seq: int
+    items: int
+    run: Run | None = None
+    step: Step | None = None
+    queue: tuple[QueuedRun, ...] = ()
+    steering: tuple[Message, ...] = ()
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+_CHUNKS = msgspec.json.Decoder(list[list[Item]])
+_ENCODER = msgspec.json.Encoder()
+
+
+def encode_head(state: ThreadState) -> bytes:
+    """Returns the state as JSON, with the length of its history in place of the history."""
+    return _ENCODER.encode(
+        _Head(state.seq, len(state.history), state.run, state.step, state.queue, state.steering)
+    )
+
+
+def encode_items(items: Sequence[Item]) -> bytes:
+    """Returns items as a JSON array."""
+    return _ENCODER.encode(items)
+
+
+def decode_snapshot(head: bytes, chunks: bytes) -> ThreadState:
+    """Returns the state of a head and the chunks of its history, a JSON array of arrays.
+
+    Items beyond the length that the head tells are left out: they belong to a later snapshot.
+    Raises `msgspec.ValidationError` for anything else.
+    """
+    decoded = _HEAD.decode(head)
+    items = [item for chunk in _CHUNKS.decode(chunks) for item in chunk][: decoded.items]
+    if len(items) < decoded.items:
+        raise msgspec.ValidationError(
+            f"the snapshot of event {decoded.seq} lacks {decoded.items - len(items)} items"
+        )
+    return ThreadState(
+        decoded.seq, History(items), decoded.run, decoded.step, decoded.queue, decoded.steering
+    )

@@ -1,0 +1,372 @@
+"""The journal in a SQLite database: one thread that writes in groups, readers beside it.
+
+Events of a thread stand together in the file and are never rewritten. Reads fetch a page as one
+JSON array, because each row fetched on its own would give the interpreter lock away and back.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from weft.envelope import decode_events
+from weft.errors import JournalClosed, JournalCorrupt, JournalError, ThreadNotFound
+from weft.events import RecordedEvent
+from weft.inputs import ThreadInput
+from weft.journal import sqlite_writes as writes
+from weft.journal.base import Batch, Claim, Fork, ThreadInfo, Unfinished, Waiting
+from weft.journal.group_commit import GroupCommit
+from weft.journal.projection import RunRecord
+from weft.journal.snapshot import decode_snapshot
+from weft.journal.sqlite_file import (
+    SEQ_BITS,
+    DriverLock,
+    Durability,
+    connect,
+    make_file,
+    migrate,
+    require_tables,
+    typed_errors,
+)
+from weft.state import RunStatus, ThreadState, apply
+
+T = TypeVar("T")
+
+READERS = 2
+LOAD_PAGE = 1000
+
+_METADATA = msgspec.json.Decoder(dict[str, object])
+_INPUT = msgspec.json.Decoder(ThreadInput)
+
+_INFO = """
+    SELECT t.id, t.agent, t.owner, t.metadata, a.title, a.status, t.created_at, a.updated_at,
+           t.forked_from
+    FROM thread t JOIN activity a ON a.n = t.n
+"""
+_PAGE = """
+    SELECT '[' || coalesce(group_concat(body, ','), '') || ']' FROM (
+        SELECT CAST(body AS TEXT) AS body FROM event
+        WHERE position > ? AND position <= ? ORDER BY position LIMIT ?)
+"""
+_RUN = "SELECT id, agent, agent_hash, status, first_seq, last_seq FROM run"
+
+
+class SqliteJournal:
+    """Fulfils `Journal` with the database file `path`.
+
+    `durability` says what a durable event survives. Only one process at a time may have the
+    journal open with `drive`; without, it can read, create threads and submit inputs.
+    """
+
+    def __init__(
+        self, path: Path, *, durability: Durability = "process", drive: bool = True
+    ) -> None:
+        self._path = path
+        self._durability: Durability = durability
+        self._drive = drive
+        self._lock = DriverLock(path)
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._readers: ThreadPoolExecutor | None = None
+        self._transactions: writes.Transactions | None = None
+        self._writer: GroupCommit[Batch | writes.Change] | None = None
+        self._seen_version = -1
+
+    async def open(self) -> None:
+        """Opens or makes the database; raises the kinds of `JournalError`."""
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="weft-reader")
+        try:
+            connection = await self._read(lambda _: self._open(), connected=False)
+        except BaseException:
+            await self.close()
+            raise
+        self._transactions = writes.Transactions(connection, self._path)
+        self._writer = GroupCommit(self._transactions.commit)
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._drive and not self._path.exists():
+            raise JournalError(f"There is no database {self._path.name}.")
+        if self._drive:
+            make_file(self._path)
+            self._lock.acquire()
+        connection = self._keep(connect(self._path, self._durability))
+        if self._drive:
+            migrate(connection, self._path.name)
+        else:
+            require_tables(connection, self._path.name)
+        return connection
+
+    async def close(self) -> None:
+        """Waits for what was begun, then closes the database; a second call does nothing."""
+        writer, readers = self._writer, self._readers
+        if writer is not None:
+            await writer.close()
+        if readers is not None:
+            self._readers = None
+            await asyncio.get_running_loop().run_in_executor(readers, self._close_all)
+            readers.shutdown(wait=False)
+
+    def _close_all(self) -> None:
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+        self._lock.release()
+
+    def _keep(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        self._connections.append(connection)
+        return connection
+
+    # Writes
+
+    async def create(self, info: ThreadInfo) -> None:
+        """Adds a thread without events."""
+        await self._write(writes.create(info))
+
+    async def claim(self, thread_id: str) -> Claim:
+        """Takes a thread over."""
+        return writes.require_claim(await self._write(writes.claim(thread_id)))
+
+    def append(self, batch: Batch) -> "asyncio.Future[None]":
+        """Appends at once or not at all, with all that other threads append meanwhile."""
+        return cast("asyncio.Future[None]", self._write(batch))
+
+    def release(self, claim: Claim) -> None:
+        """Forgets what it keeps in memory of a claimed thread."""
+        if self._transactions is not None:
+            self._transactions.forget(claim.number)
+
+    async def snapshot(self, claim: Claim, state: ThreadState) -> None:
+        """Keeps the fold of the events so far."""
+        await self._write(writes.snapshot(claim, state))
+
+    async def submit(self, thread_id: str, input: ThreadInput) -> None:
+        """Puts an input into the inbox of a thread."""
+        await self._write(writes.submit(thread_id, input))
+
+    async def fork(self, fork: Fork) -> None:
+        """Adds a thread with a copy of the first events of another."""
+        await self._write(writes.fork(fork))
+
+    async def delete(self, thread_id: str) -> None:
+        """Removes a thread and everything about it."""
+        number = await self._write(writes.delete(thread_id))
+        if self._transactions is not None and isinstance(number, int):
+            self._transactions.forget(number)
+
+    def _write(self, write: Batch | writes.Change) -> asyncio.Future[object]:
+        if self._writer is None:
+            raise JournalClosed("The journal is not open.")
+        return self._writer.put(write)
+
+    # Reads
+
+    async def info(self, thread_id: str) -> ThreadInfo:
+        """Returns what lists show of a thread."""
+
+        def read(connection: sqlite3.Connection) -> ThreadInfo:
+            row = connection.execute(f"{_INFO} WHERE t.id = ?", (thread_id,)).fetchone()
+            if row is None:
+                raise ThreadNotFound(f"There is no thread {thread_id[:100]!r}.")
+            return _info(row)
+
+        return await self._read(read)
+
+    async def threads(self, *, limit: int, after: str, owner: str | None) -> list[ThreadInfo]:
+        """Returns threads, those changed last first."""
+
+        def read(connection: sqlite3.Connection) -> list[ThreadInfo]:
+            where, values = "true", list[object]()
+            if owner is not None:
+                where += " AND t.owner = ?"
+                values.append(owner)
+            if after:
+                number = writes.number_of(connection, after)
+                last = "SELECT updated_at, n FROM activity WHERE n = ?"
+                where += f" AND (a.updated_at, a.n) < ({last})"
+                values.append(number)
+            rows = connection.execute(
+                f"{_INFO} WHERE {where} ORDER BY a.updated_at DESC, a.n DESC LIMIT ?",
+                (*values, limit),
+            )
+            return [_info(row) for row in rows.fetchall()]
+
+        return await self._read(read)
+
+    async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
+        """Returns the fold of the events: the newest snapshot that fits, and what came after."""
+
+        def read(connection: sqlite3.Connection) -> ThreadState:
+            number = writes.number_of(connection, thread_id)
+            state = _snapshot(connection, number, at)
+            last = at if at is not None else (1 << SEQ_BITS) - 1
+            while events := _events(connection, number, state.seq, last, LOAD_PAGE):
+                for event in events:
+                    state = apply(state, event)
+            return state
+
+        return await self._read(read)
+
+    async def read(
+        self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500
+    ) -> list[RecordedEvent]:
+        """Returns events with `after < seq <= until`."""
+        last = until if until is not None else (1 << SEQ_BITS) - 1
+
+        def read(connection: sqlite3.Connection) -> list[RecordedEvent]:
+            number = writes.number_of(connection, thread_id)
+            return _events(connection, number, after, last, limit)
+
+        return await self._read(read)
+
+    async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
+        """Returns what is known of a run."""
+        runs = await self._read(lambda c: _runs(c, thread_id, "AND id = ?", run_id))
+        return runs[0] if runs else None
+
+    async def run_of_key(self, thread_id: str, key: str) -> str | None:
+        """Returns the id of the run that a message with this key started or steered."""
+
+        def read(connection: sqlite3.Connection) -> str | None:
+            number = writes.number_of(connection, thread_id)
+            row = connection.execute(
+                "SELECT run_id FROM sent WHERE n = ? AND key = ?", (number, key)
+            ).fetchone()
+            return row[0] if row is not None else None
+
+        return await self._read(read)
+
+    async def runs(self, thread_id: str) -> list[RunRecord]:
+        """Returns the runs of a thread."""
+        return await self._read(lambda c: _runs(c, thread_id, "ORDER BY id"))
+
+    async def inbox(self, thread_id: str) -> list[Waiting]:
+        """Returns the inputs that wait."""
+
+        def read(connection: sqlite3.Connection) -> list[Waiting]:
+            number = writes.number_of(connection, thread_id)
+            rows = connection.execute(
+                "SELECT number, body FROM inbox WHERE n = ? ORDER BY number", (number,)
+            )
+            return [Waiting(number, _INPUT.decode(body)) for number, body in rows.fetchall()]
+
+        return await self._read(read)
+
+    async def waiting_threads(self) -> list[str]:
+        """Returns the threads whose inbox is not empty; cheap while no other process wrote."""
+
+        def read(connection: sqlite3.Connection) -> list[str]:
+            rows = connection.execute(
+                "SELECT id FROM thread WHERE n IN (SELECT DISTINCT n FROM inbox)"
+            )
+            return [id for (id,) in rows.fetchall()]
+
+        return await self._read(read)
+
+    async def unfinished(self) -> list[Unfinished]:
+        """Returns the threads whose newest run has not ended, or has not begun."""
+
+        def read(connection: sqlite3.Connection) -> list[Unfinished]:
+            rows = connection.execute(
+                "SELECT t.id, a.status, a.expires_at FROM activity a JOIN thread t ON t.n = a.n"
+                " WHERE a.status IN ('queued', 'in_progress', 'requires_action', 'cancelling')"
+                " ORDER BY a.n"
+            )
+            return [_unfinished(*row) for row in rows.fetchall()]
+
+        return await self._read(read)
+
+    async def _read(self, read: Callable[[sqlite3.Connection], T], *, connected: bool = True) -> T:
+        if self._readers is None:
+            raise JournalClosed("The journal is not open.")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._work, read, connected)
+
+    def _work(self, read: Callable[[Any], T], connected: bool) -> T:
+        with typed_errors(self._path):
+            try:
+                return read(self._reader() if connected else None)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise JournalCorrupt(
+                    f"{self._path.name} holds what weft cannot read: {error}."
+                ) from error
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._keep(connect(self._path, self._durability, reading=True))
+            self._local.connection = connection
+        return connection
+
+
+def _events(
+    connection: sqlite3.Connection, number: int, after: int, until: int, limit: int
+) -> list[RecordedEvent]:
+    start = number << SEQ_BITS
+    while True:
+        try:
+            (page,) = connection.execute(_PAGE, (start | after, start | until, limit)).fetchone()
+            return decode_events(page)
+        except sqlite3.DataError:
+            if limit == 1:
+                raise
+            limit //= 2  # the page is longer than SQLite lets a text be
+
+
+def _snapshot(connection: sqlite3.Connection, number: int, at: int | None) -> ThreadState:
+    last = at if at is not None else 1 << SEQ_BITS
+    row = connection.execute(
+        "SELECT head FROM snapshot WHERE n = ? AND seq <= ? ORDER BY seq DESC LIMIT 1",
+        (number, last),
+    ).fetchone()
+    if row is None:
+        return ThreadState()
+    (chunks,) = connection.execute(
+        "SELECT '[' || coalesce(group_concat(items, ','), '') || ']' FROM ("
+        "SELECT CAST(items AS TEXT) AS items FROM history WHERE n = ? ORDER BY first)",
+        (number,),
+    ).fetchone()
+    return decode_snapshot(row[0], chunks)
+
+
+def _runs(
+    connection: sqlite3.Connection, thread_id: str, condition: str, *values: str
+) -> list[RunRecord]:
+    number = writes.number_of(connection, thread_id)
+    rows: Sequence[tuple[Any, ...]] = connection.execute(
+        f"{_RUN} WHERE n = ? {condition}", (number, *values)
+    ).fetchall()
+    return [
+        RunRecord(
+            id=id,
+            agent=agent,
+            agent_hash=agent_hash,
+            status=status,
+            first_seq=first,
+            last_seq=last,
+        )
+        for id, agent, agent_hash, status, first, last in rows
+    ]
+
+
+def _unfinished(thread_id: str, status: RunStatus, expires_at: float | None) -> Unfinished:
+    return Unfinished(thread_id, status, expires_at)
+
+
+def _info(row: tuple[Any, ...]) -> ThreadInfo:
+    id, agent, owner, metadata, title, status, created_at, updated_at, forked_from = row
+    return ThreadInfo(
+        id=id,
+        agent=agent,
+        owner=owner,
+        metadata=_METADATA.decode(metadata),
+        title=title,
+        status=status,
+        created_at=created_at,
+        updated_at=updated_at,
+        forked_from=forked_from,
+    )

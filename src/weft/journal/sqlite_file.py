@@ -1,0 +1,159 @@
+"""The database file of the SQLite journal: opening it, its errors, its migrations, its one driver.
+
+Sources: https://sqlite.org/pragma.html, https://sqlite.org/wal.html, https://sqlite.org/rescode.html
+"""
+
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from weft.errors import (
+    JournalCorrupt,
+    JournalError,
+    JournalFull,
+    JournalLocked,
+    JournalReadOnly,
+    JournalTooNew,
+)
+
+Durability = Literal["process", "power"]
+"""What a durable event survives: the end of the process, also by `kill -9`, or of the power."""
+
+APPLICATION_ID = 0x77656674  # "weft", so that another program's database is told apart
+BUSY_SECONDS = 5.0
+# Beyond any seq that a thread reaches, so that positions of threads never meet.
+SEQ_BITS = 32
+
+
+@contextmanager
+def typed_errors(path: Path) -> Generator[None]:
+    """Turns the errors of sqlite3 into those of weft."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _typed(error, path.name) from error
+
+
+def _typed(error: sqlite3.Error, name: str) -> JournalError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    match code:
+        case sqlite3.SQLITE_FULL:
+            return JournalFull(f"The disk of {name} is full; make room and try again.")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return JournalLocked(f"Another program holds {name} for too long; try again.")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return JournalReadOnly(f"{name} or its folder is read-only; allow writing to it.")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return JournalCorrupt(f"{name} is damaged, or no database; restore it from a backup.")
+        case sqlite3.SQLITE_CANTOPEN:
+            return JournalError(f"{name} cannot be opened; does its folder exist?")
+        case _:
+            return JournalError(f"{name} failed: {error}.")
+
+
+def connect(path: Path, durability: Durability, *, reading: bool = False) -> sqlite3.Connection:
+    """Opens the database file; with `reading`, a connection that changes nothing."""
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        if reading:
+            connection.execute("PRAGMA query_only = on")
+            return connection
+        # Without a write-ahead log, readers would hold the writer up.
+        connection.execute("PRAGMA journal_mode = wal")
+        connection.execute(f"PRAGMA synchronous = {'full' if durability == 'power' else 'normal'}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def make_file(path: Path) -> None:
+    """Makes the database file, readable by its owner only: it holds conversations."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except PermissionError as error:
+        if not path.exists():
+            raise JournalReadOnly(f"{path.name} cannot be made: {error.strerror}.") from error
+    except OSError as error:
+        raise JournalError(f"{path.name} cannot be opened: {error.strerror}.") from error
+
+
+def migrate(connection: sqlite3.Connection, name: str) -> None:
+    """Brings the tables to this version; each migration happens whole or not at all."""
+    scripts = _migrations()
+    version = _version(connection, name, len(scripts))
+    for number, script in enumerate(scripts[version:], version + 1):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; "
+            f"PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
+        )
+
+
+def require_tables(connection: sqlite3.Connection, name: str) -> None:
+    """Raises `JournalError` unless the tables are those of this version."""
+    scripts = _migrations()
+    if _version(connection, name, len(scripts)) < len(scripts):
+        raise JournalError(f"{name} was made by an older weft; open it for driving once.")
+
+
+def _version(connection: sqlite3.Connection, name: str, newest: int) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION_ID and tables:
+        raise JournalCorrupt(f"{name} is the database of another program; use another file.")
+    if version > newest:
+        raise JournalTooNew(
+            f"{name} has version {version}, this weft knows {newest}; install a newer weft."
+        )
+    return version
+
+
+def _migrations() -> list[str]:
+    folder = files("weft.journal") / "migrations"
+    scripts = sorted(
+        (entry for entry in folder.iterdir() if entry.name.endswith(".sql")),
+        key=lambda entry: entry.name,
+    )
+    return [script.read_text(encoding="utf-8") for script in scripts]
+
+
+class DriverLock:
+    """Held by the one process that drives a database; the system frees it when the process ends.
+
+    It is an exclusive transaction on a database of its own, whose locking works on every system
+    that SQLite runs on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def acquire(self) -> None:
+        """Raises `JournalLocked` when another process, or another runtime in this one, has it."""
+        lock = self._path.with_name(f"{self._path.name}-driver")
+        make_file(lock)
+        connection = sqlite3.connect(lock, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            raise JournalLocked(
+                f"{self._path.name} is driven by another process; end it, or open the database "
+                "with drive=False to read, watch and send."
+            ) from error
+        self._connection = connection
+
+    def release(self) -> None:
+        """Lets others drive; a second call does nothing."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,404 @@
+"""A thread in this process: it takes inputs, and drives the runs they start.
+
+Inputs change the state in the turn of the event loop in which they come, so there is no moment at
+which two of them, or an input and the loop, could disagree.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import assert_never
+
+from weft.answers import approval_of, denial_of, output_of
+from weft.bus.topic import Topic
+from weft.control import RunControl
+from weft.decision import can_go_on
+from weft.definition import AgentDefinition
+from weft.errors import JournalError, RunInProgress, RunInterrupted, RunNotFound, WeftError
+from weft.events import (
+    MessageAdded,
+    MessageQueued,
+    RecordedEvent,
+    RunCancelled,
+    RunCancelling,
+    RunFinishing,
+    RunQueued,
+    RunStarted,
+    TerminalEvent,
+)
+from weft.inputs import (
+    AnswerInput,
+    ApprovalInput,
+    CancelInput,
+    DenialInput,
+    FinishInput,
+    OutputInput,
+    SendInput,
+    ThreadInput,
+)
+from weft.items import Message
+from weft.journal.base import Claim, Journal, ThreadInfo
+from weft.loop import drive, expire, fail
+from weft.runtime.ending import Ended
+from weft.runtime.journaled import JournaledThread
+from weft.state import Run, ThreadState
+from weft.usage import Usage
+
+_LOGGER = logging.getLogger("weft.runtime")
+
+SNAPSHOT_EVERY = 500
+"""Events after which a fold is kept, so that loading a thread reads few more than these."""
+
+AnyAgent = AgentDefinition[object, object]
+
+
+class ThreadActor:
+    """The one writer of a thread.
+
+    `agents` finds an agent's definition by name, `deps` what its tools get, `wake` has the engine
+    call `drive`, `on_unwatched` is called when the last subscriber left.
+    """
+
+    def __init__(
+        self,
+        info: ThreadInfo,
+        state: ThreadState,
+        claim: Claim,
+        journal: Journal,
+        *,
+        agents: Callable[[str], AnyAgent],
+        deps: Callable[[ThreadInfo], object],
+        wake: Callable[[], None],
+        on_unwatched: Callable[[], None],
+    ) -> None:
+        self.info = info
+        self._journal = journal
+        self._agents = agents
+        self._deps = deps
+        self._wake = wake
+        self._thread = JournaledThread(
+            info.id,
+            state,
+            claim,
+            journal,
+            on_kept=self._on_kept,
+            on_failed=self._on_failed,
+            on_unwatched=on_unwatched,
+        )
+        self._control = RunControl()
+        self._definition: AnyAgent | None = None
+        self._sending: dict[str, asyncio.Future[str]] = {}
+        self._errors: dict[str, Exception] = {}
+        self._waiters: dict[str, list[asyncio.Future[Ended]]] = {}
+        self._snapshot_seq = state.seq
+        self._taken: set[int] = set()
+        self._inbox_changed = False
+
+    @property
+    def state(self) -> ThreadState:
+        """The fold of all events recorded so far."""
+        return self._thread.state
+
+    @property
+    def topic(self) -> Topic:
+        """Where subscribers hear of the thread."""
+        return self._thread.topic
+
+    @property
+    def claim(self) -> Claim:
+        """The right to append."""
+        return self._thread.claim
+
+    @property
+    def failure(self) -> JournalError | None:
+        """What the journal failed with; the thread is to be loaded again then."""
+        return self._thread.failure
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody would miss the actor."""
+        return (
+            self._thread.is_settled
+            and not self._waiters
+            and not self._sending
+            and not self.topic.is_watched
+        )
+
+    async def settle(self) -> None:
+        """Waits until all that was recorded is kept; raises `JournalError`."""
+        await self._thread.durable()
+
+    # Inputs
+
+    async def send(self, input: SendInput) -> str:
+        """Takes a message; returns the id of its run once it cannot be lost any more.
+
+        Raises `RunInProgress` and `UnknownAgent`.
+        """
+        if not input.key:
+            run_id = self._accept_message(input)
+            await self._thread.durable()
+            return run_id
+        known = self._sending.get(input.key)
+        if known is not None:
+            return await asyncio.shield(known)
+        sent = self._sending[input.key] = asyncio.get_running_loop().create_future()
+        try:
+            run_id = await self._send_once(input)
+            sent.set_result(run_id)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                sent.set_exception(error)
+                sent.exception()  # it is raised here, whether or not somebody else waits
+            else:
+                sent.cancel()
+            raise
+        finally:
+            del self._sending[input.key]
+        return run_id
+
+    async def _send_once(self, input: SendInput) -> str:
+        run_id = await self._journal.run_of_key(self.info.id, input.key)
+        if run_id is None:
+            run_id = self._accept_message(input)
+            await self._thread.durable()
+        return run_id
+
+    async def answer(self, input: AnswerInput) -> None:
+        """Takes the answer to a call; raises `ThreadError`."""
+        self._accept_answer(input)
+        await self._thread.durable()
+
+    async def cancel(self, run_id: str) -> None:
+        """Ends a run, or takes it out of the queue; does nothing for one that has ended."""
+        self._accept_cancel(run_id)
+        await self._thread.durable()
+
+    async def finish(self, run_id: str) -> None:
+        """Ends a run after its step; does nothing for one that has ended."""
+        self._accept_finish(run_id)
+        await self._thread.durable()
+
+    def expire(self) -> None:
+        """Ends the run that waits for an answer, if it still does."""
+        run = self.state.active_run
+        if run is not None and run.status == "requires_action" and not can_go_on(self.state):
+            expire(self._thread)
+            self._wake()  # for the runs that wait
+
+    def _accept_message(self, input: SendInput, *, must_keep: bool = False) -> str:
+        state, run = self.state, self.state.active_run
+        agent = input.agent or self.info.agent
+        if run is None and not state.queue:
+            self._start(input.run_id, input.item, agent, input.key)
+        elif input.on_busy == "steer" and run is not None and run.status != "cancelling":
+            self._record(MessageQueued(run_id=run.id, item=input.item, key=input.key))
+            self._control.notify()
+            self._wake()
+            return run.id
+        elif input.on_busy == "reject" and not must_keep:
+            busy = run.id if run is not None else state.queue[0].id
+            raise RunInProgress(f"The run {busy} is in progress; try again later.", run_id=busy)
+        else:
+            urgent = input.on_busy == "cancel"
+            if urgent and run is not None:
+                self._cancel_active(run)
+            self._queue(input, agent, urgent=urgent)
+        self._wake()
+        return input.run_id
+
+    def _queue(self, input: SendInput, agent: str, *, urgent: bool = False) -> None:
+        self._record(
+            RunQueued(
+                run_id=input.run_id, item=input.item, agent=agent, key=input.key, urgent=urgent
+            )
+        )
+
+    def _start(self, run_id: str, item: Message, agent: str, key: str) -> None:
+        definition = self._agents(agent)
+        self._record(MessageAdded(run_id=run_id, item=item, origin="user"))
+        self._record(RunStarted(run_id=run_id, agent=agent, agent_hash=definition.hash, key=key))
+        self._definition = definition
+
+    def _accept_answer(self, input: AnswerInput) -> None:
+        match input:
+            case OutputInput():
+                event = output_of(self.state, input.call_id, input.output, is_error=input.is_error)
+            case ApprovalInput():
+                event = approval_of(self.state, input.call_id)
+            case DenialInput():
+                event = denial_of(self.state, input.call_id, input.reason)
+            case _ as unreachable:
+                assert_never(unreachable)
+        if event is not None:
+            self._record(event)
+            self._control.notify()
+            self._wake()
+
+    def _accept_cancel(self, run_id: str) -> None:
+        run = self.state.active_run
+        if run is not None and run.id == run_id:
+            self._cancel_active(run)
+        elif any(queued.id == run_id for queued in self.state.queue):
+            self._record(RunCancelled(run_id=run_id, usage=Usage()))
+
+    def _cancel_active(self, run: Run) -> None:
+        if run.status != "cancelling":
+            self._record(RunCancelling(run_id=run.id))
+            self._control.cancel()
+            self._wake()
+
+    def _accept_finish(self, run_id: str) -> None:
+        run = self.state.active_run
+        if run is not None and run.id == run_id and not run.finishing:
+            self._record(RunFinishing(run_id=run_id))
+
+    # The inbox: inputs of other processes
+
+    def inbox_changed(self) -> None:
+        """Takes note that inputs of other processes wait."""
+        self._inbox_changed = True
+        self._wake()
+
+    async def _take_inbox(self) -> None:
+        self._inbox_changed = False
+        waiting = await self._journal.inbox(self.info.id)
+        self._taken &= {entry.number for entry in waiting}
+        for entry in waiting:
+            if entry.number in self._taken:
+                continue
+            self._taken.add(entry.number)
+            try:
+                await self._accept_waiting(entry.input)
+            except JournalError:
+                raise
+            except WeftError as error:  # who sent it is gone, and it changes nothing
+                _LOGGER.warning("An input to %s has no effect: %s", self.info.id, error.message)
+            self._thread.consume(entry.number)
+
+    async def _accept_waiting(self, input: ThreadInput) -> None:
+        match input:
+            case SendInput():
+                await self._accept_waiting_message(input)
+            case OutputInput() | ApprovalInput() | DenialInput():
+                self._accept_answer(input)
+            case CancelInput():
+                self._accept_cancel(input.run_id)
+            case FinishInput():
+                self._accept_finish(input.run_id)
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    async def _accept_waiting_message(self, input: SendInput) -> None:
+        """Takes a message that was acknowledged already, so that it must not be refused."""
+        if input.key and await self._journal.run_of_key(self.info.id, input.key) is not None:
+            return
+        try:
+            self._accept_message(input, must_keep=True)
+        except JournalError:
+            raise
+        except WeftError as error:  # its agent is not known here; it may be later
+            _LOGGER.warning("A message to %s waits: %s", self.info.id, error.message)
+            self._queue(input, input.agent or self.info.agent)
+
+    # Driving
+
+    async def drive(self) -> None:
+        """Works off the inbox, the active run and the queue; returns when nothing is left to do.
+
+        Raises `UnknownAgent` and `JournalError`; the run can then be driven on later.
+        """
+        while True:
+            if self._inbox_changed:
+                await self._take_inbox()
+            state = self.state
+            if not can_go_on(state):
+                return
+            run = state.active_run
+            if run is None:
+                queued = state.queue[0]
+                self._start(queued.id, queued.item, queued.agent, queued.key)
+                continue
+            definition = self._definition = self._definition or self._agents(run.agent)
+            await self._drive_on(run, definition)
+            await self._keep_snapshot()
+
+    async def _drive_on(self, run: Run, definition: AnyAgent) -> None:
+        thread = self._thread
+        try:
+            deps = self._deps(self.info)
+        except Exception as error:  # noqa: BLE001 - a function of the user's may raise anything
+            failure: Exception | None = fail(thread, error)
+        else:
+            failure = await drive(thread, definition, deps, self._control)
+        if failure is not None:
+            self._errors[run.id] = failure
+        if self.state.active_run is None:
+            self._definition = None
+        await thread.durable()
+
+    async def _keep_snapshot(self) -> None:
+        if self.state.seq - self._snapshot_seq >= SNAPSHOT_EVERY:
+            self._snapshot_seq = self.state.seq
+            await self._journal.snapshot(self.claim, self.state)
+
+    # Endings
+
+    def is_open(self, run_id: str) -> bool:
+        """Whether the run has not ended, or its end is not kept yet."""
+        state = self.state
+        return (
+            (state.active_run is not None and state.active_run.id == run_id)
+            or any(queued.id == run_id for queued in state.queue)
+            or run_id in self._thread.final
+        )
+
+    async def ended(self, run_id: str) -> Ended:
+        """Waits for the end of a run that `is_open`.
+
+        Raises `RunInterrupted` when this process stops driving it, `JournalError` when it fails.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if not self.is_open(run_id):
+            raise RunNotFound(f"The run {run_id[:100]!r} is not open.")
+        waiter: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        waiters = self._waiters.setdefault(run_id, [])
+        waiters.append(waiter)
+        try:
+            return await waiter
+        finally:
+            waiters.remove(waiter)
+            if not waiters:
+                self._waiters.pop(run_id, None)
+
+    def _on_kept(self, event: RecordedEvent) -> None:
+        if not isinstance(event, TerminalEvent):
+            return
+        state = self._thread.final.pop(event.run_id)
+        ended = Ended(event, state, self._errors.pop(event.run_id, None))
+        for waiter in self._waiters.get(event.run_id, ()):
+            if not waiter.done():
+                waiter.set_result(ended)
+
+    def _on_failed(self) -> None:
+        self._control.cancel()
+        self.close()
+
+    def close(self, error: WeftError | None = None) -> None:
+        """Ends the actor for all who wait for it or watch it."""
+        reason = self.failure or error
+        self.topic.close(reason)
+        for waiters in list(self._waiters.values()):
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(reason or _interrupted(self.info.id))
+
+    def _record(self, event: RecordedEvent) -> None:
+        self._thread.record(event)
+
+
+def _interrupted(thread_id: str) -> RunInterrupted:
+    return RunInterrupted(
+        f"The runtime was shut down; the run goes on when {thread_id} is driven again."
+    )

@@ -1,0 +1,243 @@
+"""The process that drives the threads of a journal: their actors, and what wakes them."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from weft.bus.topic import Topic
+from weft.decision import can_go_on
+from weft.engine.embedded import EmbeddedEngine
+from weft.errors import InvalidInput, JournalError, ThreadNotFound, WeftError
+from weft.inputs import AnswerInput, SendInput
+from weft.journal.base import Journal, ThreadInfo
+from weft.runtime.actor import AnyAgent, ThreadActor
+from weft.runtime.ending import Ended, read_ending
+from weft.runtime.fork import fork_of
+from weft.state import ThreadState
+
+_LOGGER = logging.getLogger("weft.runtime")
+
+POLL_SECONDS = 0.1
+"""How often the inboxes are looked at, for what other processes put there."""
+
+
+class Driver:
+    """Fulfils `ThreadAccess` with one actor for each thread that is in use.
+
+    A thread that nobody needed for `idle_seconds` leaves the memory, until somebody does.
+    `shared` tells that other processes may put inputs into the journal.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        agents: Callable[[str], AnyAgent],
+        deps: Callable[[ThreadInfo], object],
+        idle_seconds: float,
+        shared: bool,
+    ) -> None:
+        self._journal = journal
+        self._agents = agents
+        self._deps = deps
+        self._idle_seconds = idle_seconds
+        self._shared = shared
+        self._engine = EmbeddedEngine(self._drive)
+        self._actors: dict[str, ThreadActor] = {}
+        self._loading: dict[str, asyncio.Task[ThreadActor]] = {}
+        self._evictions: dict[str, asyncio.TimerHandle] = {}
+        self._expiries: dict[str, asyncio.TimerHandle] = {}
+        self._due: set[str] = set()
+        self._poller: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Drives on whatever was not finished."""
+        await self._engine.start()
+        for unfinished in await self._journal.unfinished():
+            if unfinished.status != "requires_action":
+                self._engine.wake(unfinished.thread_id)
+            else:
+                self._expire_at(unfinished.thread_id, unfinished.expires_at)
+        if self._shared:
+            self._poller = asyncio.create_task(self._poll(), name="weft inbox poller")
+
+    async def stop(self) -> None:
+        """Interrupts all runs, to be driven on later, and waits until what was said is kept."""
+        for timer in [*self._evictions.values(), *self._expiries.values()]:
+            timer.cancel()
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.wait([self._poller])
+        if self._loading:
+            await asyncio.wait(list(self._loading.values()))
+        await self._engine.stop()
+        for actor in list(self._actors.values()):
+            try:
+                await actor.settle()
+            except JournalError as error:
+                _LOGGER.warning("%s could not be kept: %s", actor.info.id, error.message)
+            actor.close()
+        self._actors.clear()
+
+    # What handles ask for
+
+    async def connect(self, thread_id: str) -> None:
+        """Loads the thread; however many connect at once, it is loaded once."""
+        await self._reach(thread_id)
+
+    async def send(self, thread_id: str, input: SendInput) -> str:
+        """Hands a message to the actor."""
+        return await (await self._reach(thread_id)).send(input)
+
+    async def answer(self, thread_id: str, input: AnswerInput) -> None:
+        """Hands the answer to a call to the actor."""
+        await (await self._reach(thread_id)).answer(input)
+
+    async def cancel(self, thread_id: str, run_id: str) -> None:
+        """Has a run end now."""
+        await (await self._reach(thread_id)).cancel(run_id)
+
+    async def finish(self, thread_id: str, run_id: str) -> None:
+        """Has a run end after its step."""
+        await (await self._reach(thread_id)).finish(run_id)
+
+    async def topic(self, thread_id: str) -> Topic:
+        """Returns the topic of the actor."""
+        return (await self._reach(thread_id)).topic
+
+    async def state(self, thread_id: str) -> ThreadState:
+        """Returns the state once all of it is kept."""
+        actor = await self._reach(thread_id)
+        state = actor.state
+        await actor.settle()
+        return state
+
+    async def ended(self, thread_id: str, run_id: str) -> Ended:
+        """Waits for the end of a run."""
+        actor = await self._reach(thread_id)
+        if not actor.is_open(run_id):
+            ending = await read_ending(self._journal, thread_id, run_id)
+            if ending is not None:
+                return ending
+            actor = await self._reach(thread_id)
+        return await actor.ended(run_id)
+
+    async def fork(self, thread_id: str, at: int | None) -> str:
+        """Copies a thread; returns the id of the copy."""
+        state = await self.state(thread_id)
+        if at is not None:
+            if not 0 <= at <= state.seq:
+                raise InvalidInput(f"The thread has the events 1 to {state.seq}, not {at}.")
+            state = await self._journal.load(thread_id, at=at)
+        info = await self._journal.info(thread_id)
+        fork = fork_of(state, info, await self._journal.runs(thread_id))
+        await self._journal.fork(fork)
+        return fork.info.id
+
+    async def delete(self, thread_id: str) -> None:
+        """Interrupts the thread, and removes it."""
+        await self._journal.info(thread_id)
+        await self._engine.interrupt(thread_id)
+        await self._journal.delete(thread_id)
+        self._drop(thread_id, ThreadNotFound(f"The thread {thread_id} was deleted."))
+
+    # Actors
+
+    async def _reach(self, thread_id: str) -> ThreadActor:
+        """Returns the actor for somebody; what it left undone, it goes on with."""
+        known = self._actors.get(thread_id)
+        actor = await self._actor(thread_id)
+        if actor is not known and can_go_on(actor.state):
+            self._engine.wake(thread_id)
+        return actor
+
+    async def _actor(self, thread_id: str) -> ThreadActor:
+        actor = self._actors.get(thread_id)
+        if actor is not None and actor.failure is None:
+            return actor
+        loading = self._loading.get(thread_id)
+        if loading is None:
+            loading = asyncio.create_task(self._load(thread_id), name=f"weft load {thread_id}")
+            self._loading[thread_id] = loading
+            loading.add_done_callback(lambda _: self._loading.pop(thread_id, None))
+        return await asyncio.shield(loading)
+
+    async def _load(self, thread_id: str) -> ThreadActor:
+        info = await self._journal.info(thread_id)
+        claim = await self._journal.claim(thread_id)
+        actor = ThreadActor(
+            info,
+            await self._journal.load(thread_id),
+            claim,
+            self._journal,
+            agents=self._agents,
+            deps=self._deps,
+            wake=lambda: self._engine.wake(thread_id),
+            on_unwatched=lambda: self._evict_later(thread_id),
+        )
+        self._actors[thread_id] = actor
+        self._evict_later(thread_id)
+        return actor
+
+    def _evict_later(self, thread_id: str) -> None:
+        if thread_id not in self._actors:
+            return
+        timer = self._evictions.pop(thread_id, None)
+        if timer is not None:
+            timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._evictions[thread_id] = loop.call_later(self._idle_seconds, self._evict, thread_id)
+
+    def _evict(self, thread_id: str) -> None:
+        """Drops the actor unless somebody needs it; who does comes back here when done."""
+        self._evictions.pop(thread_id, None)
+        actor = self._actors.get(thread_id)
+        if actor is not None and actor.is_idle and not self._engine.is_driving(thread_id):
+            self._drop(thread_id)
+
+    def _drop(self, thread_id: str, error: WeftError | None = None) -> None:
+        timer = self._evictions.pop(thread_id, None)
+        if timer is not None:
+            timer.cancel()
+        actor = self._actors.pop(thread_id, None)
+        if actor is not None:
+            actor.close(error)
+            self._journal.release(actor.claim)
+
+    # Driving
+
+    async def _drive(self, thread_id: str) -> None:
+        actor = await self._actor(thread_id)
+        if thread_id in self._due:
+            self._due.discard(thread_id)
+            actor.expire()
+        try:
+            await actor.drive()
+        finally:
+            self._evict_later(thread_id)
+        run = actor.state.active_run
+        self._expire_at(thread_id, run.expires_at if run is not None else None)
+
+    def _expire_at(self, thread_id: str, at: float | None) -> None:
+        timer = self._expiries.pop(thread_id, None)
+        if timer is not None:
+            timer.cancel()
+        if at is not None:
+            loop, delay = asyncio.get_running_loop(), max(0.0, at - time.time())
+            self._expiries[thread_id] = loop.call_later(delay, self._expire, thread_id)
+
+    def _expire(self, thread_id: str) -> None:
+        del self._expiries[thread_id]
+        self._due.add(thread_id)
+        self._engine.wake(thread_id)
+
+    async def _poll(self) -> None:
+        """Looks at the inboxes again and again; a failure of the journal is met by who uses it."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                for thread_id in await self._journal.waiting_threads():
+                    (await self._reach(thread_id)).inbox_changed()
+            except WeftError as error:
+                _LOGGER.warning("The inboxes could not be read: %s", error.message)

@@ -1,0 +1,65 @@
+"""A copy of a thread up to some event, closed so that it can go on in another way."""
+
+import time
+
+from msgspec.structs import replace
+
+from weft.envelope import Envelope, recorded
+from weft.events import LiveEvent, RecordedEvent, RunCancelled
+from weft.ids import new_id
+from weft.journal.base import Fork, ThreadInfo
+from weft.journal.projection import Projection, RunRecord, merged, project, status_of
+from weft.loop import cancel
+from weft.state import ThreadState, apply
+from weft.usage import Usage
+
+
+class _Addition:
+    """Fulfils `ThreadWriter` by collecting what is to be appended to the copy."""
+
+    def __init__(self, thread_id: str, state: ThreadState) -> None:
+        self.id = thread_id
+        self.state = state
+        self.entries: list[Envelope] = []
+
+    def record(self, event: RecordedEvent) -> None:
+        """Numbers `event` and applies it."""
+        event = replace(event, seq=self.state.seq + 1, at=time.time())
+        self.state = apply(self.state, event)
+        self.entries.append(Envelope(event, event.seq))
+
+    async def durable(self) -> None:
+        """Returns at once: all is appended together."""
+
+    def publish(self, event: LiveEvent, /) -> None:
+        """Nobody watches a thread that is not there yet."""
+
+
+def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> Fork:
+    """Returns the fork of a thread right after the event that led to `state`.
+
+    A run that was under way is cancelled in the fork, and the runs that waited are dropped.
+    """
+    now = time.time()
+    info = replace(
+        original,
+        id=new_id("thread"),
+        created_at=now,
+        updated_at=now,
+        status=None,
+        forked_from=original.id,
+    )
+    addition = _Addition(info.id, state)
+    if state.active_run is not None:
+        cancel(addition)
+    for queued in addition.state.queue:
+        addition.record(RunCancelled(run_id=queued.id, usage=Usage()))
+    copied = {run.id: run for run in runs if 0 < run.first_seq <= state.seq}
+    if addition.entries:
+        added = project(recorded(addition.entries), None, addition.state)
+        for run in added.runs if added is not None else ():
+            copied[run.id] = merged(replace(copied.get(run.id, run), last_seq=0), run)
+    projection = Projection(
+        status_of(addition.state), now, info.title, None, tuple(copied.values())
+    )
+    return Fork(original.id, state.seq, info, addition.entries, projection)

@@ -1,0 +1,135 @@
+"""A process beside the one that drives: it reads and watches, and leaves inputs in the inbox."""
+
+import asyncio
+import logging
+
+from weft.answers import approval_of, denial_of, output_of
+from weft.bus.topic import Topic
+from weft.envelope import Envelope
+from weft.errors import JournalLocked, RunInProgress, WeftError
+from weft.inputs import (
+    AnswerInput,
+    ApprovalInput,
+    CancelInput,
+    DenialInput,
+    FinishInput,
+    OutputInput,
+    SendInput,
+)
+from weft.journal.base import Journal
+from weft.runtime.ending import Ended, read_ending
+from weft.state import ThreadState
+
+_LOGGER = logging.getLogger("weft.runtime")
+
+POLL_SECONDS = 0.05
+"""How often the journal is looked at, for what the driving process appended."""
+
+
+class Onlooker:
+    """Fulfils `ThreadAccess` without driving anything."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._topics: dict[str, Topic] = {}
+        self._poller: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Starts to look for new events."""
+        self._poller = asyncio.create_task(self._poll(), name="weft journal poller")
+
+    async def stop(self) -> None:
+        """Ends all subscriptions."""
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.wait([self._poller])
+        for topic in self._topics.values():
+            topic.close()
+        self._topics.clear()
+
+    async def connect(self, thread_id: str) -> None:
+        """Makes sure that the thread exists."""
+        await self._journal.info(thread_id)
+
+    async def send(self, thread_id: str, input: SendInput) -> str:
+        """Leaves a message in the inbox; the driving process decides by what is true then."""
+        if input.key:
+            known = await self._journal.run_of_key(thread_id, input.key)
+            if known is not None:
+                return known
+        run = (await self._journal.load(thread_id)).active_run
+        if run is not None and input.on_busy == "reject":
+            raise RunInProgress(f"The run {run.id} is in progress; try again later.", run_id=run.id)
+        await self._journal.submit(thread_id, input)
+        return run.id if run is not None and input.on_busy == "steer" else input.run_id
+
+    async def answer(self, thread_id: str, input: AnswerInput) -> None:
+        """Leaves an answer in the inbox, if it can be given."""
+        state = await self._journal.load(thread_id)
+        match input:
+            case OutputInput():
+                event = output_of(state, input.call_id, input.output, is_error=input.is_error)
+            case ApprovalInput():
+                event = approval_of(state, input.call_id)
+            case DenialInput():
+                event = denial_of(state, input.call_id, input.reason)
+        if event is not None:
+            await self._journal.submit(thread_id, input)
+
+    async def cancel(self, thread_id: str, run_id: str) -> None:
+        """Leaves the wish in the inbox."""
+        await self._journal.submit(thread_id, CancelInput(run_id))
+
+    async def finish(self, thread_id: str, run_id: str) -> None:
+        """Leaves the wish in the inbox."""
+        await self._journal.submit(thread_id, FinishInput(run_id))
+
+    async def topic(self, thread_id: str) -> Topic:
+        """Returns a topic that is fed from the journal, while it is watched."""
+        if thread_id not in self._topics:
+            seq = (await self._journal.load(thread_id)).seq
+            self._topics.setdefault(thread_id, Topic(seq))
+        return self._topics[thread_id]
+
+    async def state(self, thread_id: str) -> ThreadState:
+        """Returns the fold of the events so far."""
+        return await self._journal.load(thread_id)
+
+    async def ended(self, thread_id: str, run_id: str) -> Ended:
+        """Waits for the end of a run, which may still be in the inbox."""
+        while True:
+            run = await self._journal.run(thread_id, run_id)
+            if run is not None and run.last_seq:
+                ending = await read_ending(self._journal, thread_id, run_id)
+                assert ending is not None
+                return ending
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def fork(self, thread_id: str, at: int | None) -> str:
+        """Refuses: only the driving process makes events."""
+        raise _not_here("fork")
+
+    async def delete(self, thread_id: str) -> None:
+        """Refuses: the driving process may be at work on the thread."""
+        raise _not_here("delete")
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            for thread_id, topic in list(self._topics.items()):
+                if not topic.is_watched:
+                    del self._topics[thread_id]
+                    continue
+                try:
+                    events = await self._journal.read(thread_id, after=topic.seq)
+                except WeftError as error:
+                    _LOGGER.warning("%s could not be read: %s", thread_id, error.message)
+                    topic.close(error)
+                    del self._topics[thread_id]
+                    continue
+                for event in events:
+                    topic.publish(Envelope(event, event.seq))
+
+
+def _not_here(what: str) -> JournalLocked:
+    return JournalLocked(f"Only the process that drives the database can {what} a thread.")

@@ -1,0 +1,216 @@
+"""The runtime: threads that are kept, driven and watched."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from weft.definition import AgentDefinition, Deps, Out
+from weft.errors import ConfigurationError, InvalidInput, JournalClosed, UnknownAgent
+from weft.ids import new_id
+from weft.journal.base import Journal, ThreadInfo
+from weft.journal.memory import MemoryJournal
+from weft.journal.sqlite import SqliteJournal
+from weft.journal.sqlite_file import Durability
+from weft.runtime.access import ThreadAccess
+from weft.runtime.actor import AnyAgent
+from weft.runtime.driver import Driver
+from weft.runtime.onlooker import Onlooker
+from weft.runtime.thread import Thread
+
+AnyDefinition = AgentDefinition[Deps, Out]
+IDLE_SECONDS = 30.0
+
+
+class Runtime:
+    """Threads on a journal: makes them, finds them, drives them. Made by `open`.
+
+    Use it as an async context manager, or call `start` and `shutdown`.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        agents: Iterable[AgentDefinition[Deps, Out]] = (),
+        deps: Callable[[ThreadInfo], object] | None = None,
+        drive: bool = True,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self.journal = journal
+        self._agents: dict[str, AnyAgent] = {}
+        for agent in agents:
+            if agent.name in self._agents:
+                raise ConfigurationError(f"Two agents are called {agent.name!r}; rename one.")
+            self.register(agent)
+        self._threads: ThreadAccess = Onlooker(journal)
+        if drive:
+            self._threads = Driver(
+                journal,
+                agents=self.agent,
+                deps=deps or _no_deps,
+                idle_seconds=idle_seconds,
+                shared=isinstance(journal, SqliteJournal),
+            )
+        self._open = False
+
+    async def __aenter__(self) -> "Runtime":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shutdown()
+
+    async def start(self) -> None:
+        """Opens the journal, and drives on whatever was not finished.
+
+        Raises the kinds of `JournalError`.
+        """
+        await self.journal.open()
+        self._open = True
+        try:
+            await self._threads.start()
+        except BaseException:
+            await self.shutdown()
+            raise
+
+    async def shutdown(self) -> None:
+        """Stops driving, waits until what was said is kept, and closes the journal.
+
+        Runs that did not end go on when the database is opened again. A second call does nothing.
+        """
+        if self._open:
+            self._open = False
+            await self._threads.stop()
+            await self.journal.close()
+
+    def register(self, agent: AgentDefinition[Deps, Out]) -> None:
+        """Makes an agent known; one of the same name is replaced from the next run on."""
+        self._agents[agent.name] = cast("AnyAgent", agent)
+
+    def agent(self, name: str) -> AnyAgent:
+        """Returns the agent of that name; raises `UnknownAgent`."""
+        if name not in self._agents:
+            known = ", ".join(self._agents) or "none"
+            raise UnknownAgent(
+                f"There is no agent {name[:100]!r} here; this runtime was opened with: {known}."
+            )
+        return self._agents[name]
+
+    async def create_thread(
+        self,
+        agent: AgentDefinition[Deps, Out] | str,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        owner: str = "",
+    ) -> Thread:
+        """Makes a thread on which `agent` answers, unless a message names another.
+
+        `metadata` is any JSON object. `owner` is a user or tenant of yours. Raises `UnknownAgent`
+        for a name that is not known, `InvalidInput` for metadata that JSON cannot say.
+        """
+        threads = self._opened()
+        if isinstance(agent, str):
+            name = self.agent(agent).name
+        else:
+            name = agent.name
+            self.register(agent)
+        now = time.time()
+        info = ThreadInfo(
+            id=new_id("thread"),
+            agent=name,
+            owner=owner,
+            metadata=_checked(metadata or {}),
+            created_at=now,
+            updated_at=now,
+        )
+        await self.journal.create(info)
+        return Thread(info.id, threads, self.journal, self.agent)
+
+    async def connect(self, thread_id: str) -> Thread:
+        """Returns a thread that exists; raises `ThreadNotFound`.
+
+        If it is not in memory, it is loaded; however many connect at once, it is loaded once.
+        """
+        threads = self._opened()
+        await threads.connect(thread_id)
+        return Thread(thread_id, threads, self.journal, self.agent)
+
+    async def threads(
+        self, *, limit: int = 50, after: str = "", owner: str | None = None
+    ) -> list[ThreadInfo]:
+        """Returns threads, those used last first; for the next page, `after` is the last id.
+
+        `owner` leaves out those of others. Raises `InvalidInput` for a limit below 1, and
+        `ThreadNotFound` for an unknown `after`.
+        """
+        self._opened()
+        if limit < 1:
+            raise InvalidInput("The limit must be at least 1.")
+        return await self.journal.threads(limit=limit, after=after, owner=owner)
+
+    def _opened(self) -> ThreadAccess:
+        if not self._open:
+            raise JournalClosed("The runtime is not open; use `async with weft.open(…)`.")
+        return self._threads
+
+
+def open(
+    url: str | None = None,
+    *,
+    agents: Iterable[AgentDefinition[Deps, Out]] = (),
+    deps: Callable[[ThreadInfo], object] | None = None,
+    durability: Durability = "process",
+    drive: bool = True,
+    idle_seconds: float = IDLE_SECONDS,
+) -> Runtime:
+    """Returns the runtime on a database; use it as an async context manager.
+
+        async with weft.open("sqlite:///weft.db", agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+
+    - `url`: `sqlite:///` and a path (four slashes make it absolute); None keeps threads in memory.
+    - `agents`: who may work on the threads. Runs that did not end are driven on with them.
+    - `deps`: a function of the thread that gives what tools get as `RunContext.deps`.
+    - `durability`: `"process"` survives the end of the process, also by `kill -9`; `"power"` also
+      that of the power, for the price of a sync for each group of events.
+    - `drive`: False only reads, watches and sends, while another process drives the threads.
+    - `idle_seconds`: after how long a thread that nobody needs leaves the memory.
+
+    Raises `ConfigurationError` for a URL it does not know; entering raises `JournalError`.
+    """
+    return Runtime(
+        _journal(url, durability, drive=drive),
+        agents=agents,
+        deps=deps,
+        drive=drive,
+        idle_seconds=idle_seconds,
+    )
+
+
+def _journal(url: str | None, durability: Durability, *, drive: bool) -> Journal:
+    if durability not in {"process", "power"}:
+        raise ConfigurationError(f"durability={durability!r} is not known; use process or power.")
+    if url is None:
+        if not drive:
+            raise ConfigurationError("Threads in memory are driven by the process they are in.")
+        return MemoryJournal()
+    scheme, _, path = url.partition(":///")
+    if scheme != "sqlite" or not path or path.startswith(":memory:"):
+        raise ConfigurationError(
+            f"{url[:200]!r} is no database of weft; use sqlite:///weft.db, or nothing for memory."
+        )
+    return SqliteJournal(Path(path), durability=durability, drive=drive)
+
+
+def _checked(metadata: Mapping[str, object]) -> Mapping[str, object]:
+    try:
+        return msgspec.json.decode(msgspec.json.encode(metadata), type=dict[str, object])
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"The metadata is no JSON object: {error}.") from error
+
+
+def _no_deps(_: ThreadInfo) -> None:
+    """Agents without dependencies get None."""
