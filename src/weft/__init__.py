@@ -57,7 +57,7 @@ from weft.models.retry import RetryPolicy
 from weft.runtime.foreground import Run
 from weft.runtime.result import RunResult
 from weft.runtime.runtime import Runtime, open
-from weft.runtime.thread import Thread
+from weft.runtime.thread import PendingCall, Thread
 from weft.runtime.thread_run import ThreadRun
 from weft.tools.context import RunContext
 from weft.tools.function import Tool, tool
@@ -83,6 +83,7 @@ __all__ = [
     "ModelSettings",
     "NamedTool",
     "OutputText",
+    "PendingCall",
     "Price",
     "QuotaHit",
     "RateLimitHit",

@@ -6,13 +6,15 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from weft import Agent
-from weft.cli.chat import EXIT_CANCELLED, answer_once, converse
+import weft
+from weft import Agent, tool
+from weft.cli.chat import EXIT_CANCELLED, EXIT_WAITING, answer_once, converse
 from weft.cli.transcript import Transcript
 from weft.errors import ServerFailed
+from weft.items import FunctionCallOutput
 from weft.models.base import ModelRequest
 from weft.models.retry import RetryPolicy
-from weft.testing import Pause, ScriptedModel, Text
+from weft.testing import Call, Pause, ScriptedModel, Text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -32,7 +34,9 @@ async def talk(agent: Agent, keys: str, written: list[str]) -> str:
     with create_pipe_input() as pipe:
         pipe.send_text(keys)
         session: PromptSession[str] = PromptSession(input=pipe, output=DummyOutput())
-        await converse(agent, Transcript(written.append), session)
+        async with weft.open(agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+            await converse(thread, agent, Transcript(written.append), session)
     return "".join(written)
 
 
@@ -85,6 +89,72 @@ async def test_ctrl_c_stops_an_answer_and_keeps_the_conversation(written: list[s
     assert "Again." in text
 
 
+async def once(agent: Agent, written: list[str]) -> int:
+    async with weft.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        return await answer_once(thread, agent, "hi", Transcript(written.append))
+
+
 async def test_an_interrupted_answer_has_its_own_exit_code(written: list[str]) -> None:
-    agent = Agent(ScriptedModel([interrupted]))
-    assert await answer_once(agent, "hi", Transcript(written.append)) == EXIT_CANCELLED
+    assert await once(Agent(ScriptedModel([interrupted])), written) == EXIT_CANCELLED
+
+
+@tool(needs_approval=True)
+async def remove(name: str) -> str:
+    """Needs a person."""
+    return f"removed {name}"
+
+
+@tool(external=True)
+async def look(where: str) -> str:
+    """Is answered by a person."""
+    raise AssertionError(where)
+
+
+CALLS = [Call("remove", '{"name":"x"}'), Call("look", '{"where":"out"}')]
+
+
+async def test_nobody_to_ask_leaves_the_run_waiting(written: list[str]) -> None:
+    agent = Agent(ScriptedModel([CALLS]), tools=[remove, look])
+    assert await once(agent, written) == EXIT_WAITING
+    assert "weft chat --thread thread_" in "".join(written)
+
+
+@pytest.mark.parametrize(
+    ("answer", "output"),
+    [
+        ("y", "removed x"),
+        ("n", "The call was denied."),
+        ("", "The call was denied."),
+        ("not today", "The call was denied: not today"),
+    ],
+)
+async def test_a_person_is_asked(answer: str, output: str, written: list[str]) -> None:
+    model = ScriptedModel([CALLS, "Done."])
+    agent = Agent(model, tools=[remove, look])
+    text = await talk(agent, f"hi\n{answer}\nrain\n/quit\n", written)
+    assert '? remove(name="x")' in text
+    outputs = [i.text for i in model.requests[1].items if isinstance(i, FunctionCallOutput)]
+    assert outputs == [output, "rain"]
+    assert text.rstrip().endswith("Done.")
+
+
+async def test_ctrl_c_at_a_question_cancels_the_run(written: list[str]) -> None:
+    agent = Agent(ScriptedModel([CALLS, "Again."]), tools=[remove, look])
+    text = await talk(agent, "hi\n\x03again\n/quit\n", written)
+    assert "(Cancelled.)" in text
+    assert "Again." in text
+
+
+async def test_a_run_that_was_left_is_shown_and_goes_on(written: list[str]) -> None:
+    agent = Agent(ScriptedModel([CALLS, "Done."]), tools=[remove, look])
+    async with weft.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        assert await answer_once(thread, agent, "hi", Transcript(written.append)) == EXIT_WAITING
+        written.clear()
+        with create_pipe_input() as pipe:
+            pipe.send_text("y\nrain\n/quit\n")
+            session: PromptSession[str] = PromptSession(input=pipe, output=DummyOutput())
+            await converse(thread, agent, Transcript(written.append), session)
+    assert '● remove(name="x")' in "".join(written)
+    assert "Done." in "".join(written)

@@ -12,6 +12,11 @@ pytestmark = pytest.mark.real_clock
 QUESTION = "What is the weather in Paris and in Beijing, and what is 17*23?"
 
 
+@pytest.fixture(autouse=True)
+def a_database_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEFT_DATABASE", str(tmp_path / "folder" / "weft.db"))
+
+
 def weft(
     *arguments: str | bytes, stdin: bytes = b"", cwd: Path | None = None, **environ: str
 ) -> subprocess.CompletedProcess[bytes]:
@@ -150,6 +155,57 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     assert b"Traceback" not in done.stderr
     assert b"BrokenPipe" not in done.stderr
     assert done.stdout.count(b"\n") == 1
+
+
+def test_conversations_are_kept_listed_and_shown() -> None:
+    assert weft("chat", "--model", "demo", "what is 17*23?").returncode == 0
+    assert weft("chat", "--model", "demo", "--last", "what is 2**10?").returncode == 0
+    assert weft("chat", "--model", "demo", "what is 1+1?").returncode == 0
+    assert weft("chat", "--model", "demo", "--memory", "what is 5+5?").returncode == 0
+    listed = weft("threads").stdout.decode().splitlines()
+    assert [line.split("completed")[1].strip() for line in listed] == [
+        "what is 1+1?",
+        "what is 17*23?",
+    ]
+    thread_id = listed[1].split()[0]
+    assert weft("chat", "--model", "demo", "--thread", thread_id, "what is 3*3?").returncode == 0
+    shown = weft("show", thread_id).stdout.decode()
+    assert [line for line in shown.splitlines() if line.startswith(">")] == [
+        "> what is 17*23?",
+        "> what is 2**10?",
+        "> what is 3*3?",
+    ]
+    assert "391" in shown
+    assert "1024" in shown
+    assert weft("show", "--last").stdout.decode() == shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["threads"], "There are no conversations yet"),
+        (["show", "--last"], "There are no conversations yet"),
+        (["watch"], "Give the ID of a conversation"),
+        (["show", "x", "--last"], "Give the ID of a conversation"),
+        (["chat", "--last", "--memory", "hi"], "only one of"),
+        (["chat", "--model", "demo", "--thread", "thread_none", "hi"], "no thread 'thread_none'"),
+        (["chat", "--model", "demo", "--last", "hi"], "There are no conversations yet"),
+        (["chat", "--model", "demo", "--database", "/dev/null/x.db", "hi"], "cannot be made"),
+    ],
+)
+def test_bad_names_get_one_clear_line(arguments: list[str], words: str) -> None:
+    done = weft(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1].startswith("Error: ")
+    assert words in done.stderr.decode().splitlines()[-1]
+
+
+def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    other.write_text("not a database at all, but long enough to be looked at as one")
+    done = weft("chat", "--model", "demo", "--database", str(other), "hi")
+    assert done.returncode == 1
+    assert b"Error: other.db is damaged, or no database" in done.stderr
 
 
 def test_the_version() -> None:

@@ -385,7 +385,7 @@ async def test_external_calls_and_approvals_come_in_any_order(open_runtime: Open
         thread = await runtime.create_thread(agent)
         run = await thread.send("go")
         await until(thread, ToolOutputRecorded, 2)
-        assert [call.call_id for call in await thread.pending_calls()] == [
+        assert [pending.call.call_id for pending in await thread.pending_calls()] == [
             "c1",
             "c2",
             "c4",

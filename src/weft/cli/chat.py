@@ -1,48 +1,60 @@
-"""`weft chat`: a conversation with an agent in the terminal."""
+"""`weft chat`: a conversation with an agent in the terminal, on a thread that is kept."""
 
 import asyncio
 import signal
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, assert_never, cast
 
 from prompt_toolkit import PromptSession
 
 from weft.agent import Agent
 from weft.cli.failure import in_one_line
+from weft.cli.open_calls import as_written
 from weft.cli.transcript import Transcript
-from weft.errors import ConfigurationError
-from weft.items import Item
-from weft.runtime.foreground import Run
+from weft.errors import ConfigurationError, ThreadError
+from weft.events import RunRequiresAction
+from weft.runtime.thread import PendingCall, Thread
+from weft.runtime.thread_run import ThreadRun
 
 HELP = "/help shows this, /quit leaves. Ctrl-C stops an answer, Ctrl-D leaves."
 EXIT_CANCELLED = 130
+EXIT_WAITING = 3
 
 AnyAgent = Agent[Any, Any]
+Ask = Callable[[str], Awaitable[str]]
 
 
-async def answer_once(agent: AnyAgent, prompt: str, transcript: Transcript) -> int:
+async def answer_once(
+    thread: Thread, agent: AnyAgent, prompt: str, transcript: Transcript, ask: Ask | None = None
+) -> int:
     """Answers one prompt; returns the exit code: 0, or 130 when it was interrupted.
 
-    Raises the error of a run that failed.
+    Without anyone to `ask`, a run that needs an approval is left waiting: the code is 3. Raises
+    the error of a run that failed.
     """
-    async with agent.stream(prompt) as run:
-        with _interrupt_cancels(run):
-            async for event in run:
-                transcript.show(event)
-        result = await run.result()
+    run = await thread.send(prompt, agent=agent.name)
+    if not await _follow(thread, run, transcript, ask):
+        transcript.notice(f"(The run waits for you; go on with: weft chat --thread {thread.id})")
+        return EXIT_WAITING
+    result = await run.result()
     return EXIT_CANCELLED if result.status == "cancelled" else 0
 
 
 async def converse(
-    agent: AnyAgent, transcript: Transcript, session: PromptSession[str] | None = None
+    thread: Thread,
+    agent: AnyAgent,
+    transcript: Transcript,
+    session: PromptSession[str] | None = None,
 ) -> None:
-    """Asks and answers until the person leaves."""
+    """Asks and answers until the person leaves; first goes on with a run that is not finished."""
     session = session or PromptSession[str]()
-    history: Sequence[Item] = ()
     transcript.notice(HELP)
+    unfinished = await thread.active_run()
+    if unfinished is not None:
+        await _turn(thread, unfinished, transcript, session)
     while True:
         with suppress(KeyboardInterrupt, EOFError):
             text = (await session.prompt_async("> ")).strip()
@@ -51,27 +63,77 @@ async def converse(
             if text == "/help":
                 transcript.notice(HELP)
             elif text:
-                history = await _turn(agent, text, history, transcript)
+                await _say(thread, agent, text, transcript, session)
             continue
         return  # Ctrl-C or Ctrl-D at the prompt
 
 
-async def _turn(
-    agent: AnyAgent, text: str, history: Sequence[Item], transcript: Transcript
-) -> Sequence[Item]:
-    """Answers one line; returns the conversation, which goes on after a failure too."""
+async def _say(
+    thread: Thread,
+    agent: AnyAgent,
+    text: str,
+    transcript: Transcript,
+    session: PromptSession[str],
+) -> None:
     try:
-        async with agent.stream(text, history=history) as run:
-            with _interrupt_cancels(run):
-                try:
-                    async for event in run:
-                        transcript.show(event)
-                except Exception as error:  # noqa: BLE001 - an agent's own code raises anything
-                    _tell(error, transcript)
-            return run.history
+        run = await thread.send(text, agent=agent.name)
+    except Exception as error:  # noqa: BLE001 - an agent's own code raises anything
+        _tell(error, transcript)
+    else:
+        await _turn(thread, run, transcript, session)
+
+
+async def _turn(
+    thread: Thread, run: ThreadRun, transcript: Transcript, session: PromptSession[str]
+) -> None:
+    """Shows a run to its end; the conversation goes on after a failure too."""
+    try:
+        await _follow(thread, run, transcript, session.prompt_async)
+        await run.result()
     except Exception as error:  # noqa: BLE001 - as above
         _tell(error, transcript)
-        return history
+
+
+async def _follow(thread: Thread, run: ThreadRun, transcript: Transcript, ask: Ask | None) -> bool:
+    """Shows a run; returns False where it waits for a person and nobody can be asked."""
+    async with _interrupt_cancels(run) as rearm:
+        async for event in run:
+            transcript.show(event)
+            if isinstance(event, RunRequiresAction):
+                if ask is None:
+                    return False
+                await _answer_calls(thread, run, transcript, ask)
+                rearm()  # the prompt has taken Ctrl-C for itself
+    return True
+
+
+async def _answer_calls(thread: Thread, run: ThreadRun, transcript: Transcript, ask: Ask) -> None:
+    """Asks the person about each call that waits."""
+    for pending in await thread.pending_calls():
+        transcript.line(f"? {as_written(pending.call)}")
+        try:
+            await _answer_call(thread, pending, ask)
+        except (KeyboardInterrupt, EOFError):
+            await run.cancel()
+            return
+        except ThreadError:
+            pass  # somebody else has answered it meanwhile
+
+
+async def _answer_call(thread: Thread, pending: PendingCall, ask: Ask) -> None:
+    call_id = pending.call.call_id
+    match pending.awaits:
+        case "output":
+            await thread.submit_tool_output(call_id, await ask("Its output: "))
+        case "approval":
+            answer = (await ask("Allow it? [y/N, or a reason against] ")).strip()
+            if answer.casefold() in {"y", "yes"}:
+                await thread.approve(call_id)
+            else:
+                reason = "" if answer.casefold() in {"n", "no"} else answer
+                await thread.deny(call_id, reason)
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _tell(error: Exception, transcript: Transcript) -> None:
@@ -80,22 +142,31 @@ def _tell(error: Exception, transcript: Transcript) -> None:
     transcript.notice(f"Error: {in_one_line(error)}")
 
 
-@contextmanager
-def _interrupt_cancels(run: Run[Any]) -> Generator[None]:
-    """While it is open, Ctrl-C cancels the run instead of ending the program."""
+@asynccontextmanager
+async def _interrupt_cancels(run: ThreadRun) -> AsyncGenerator[Callable[[], None]]:
+    """While it is open, Ctrl-C cancels the run instead of ending the program.
+
+    Yields a function that takes Ctrl-C again, after somebody else had it.
+    """
     loop = asyncio.get_running_loop()
     before = signal.getsignal(signal.SIGINT)
-    try:
-        loop.add_signal_handler(signal.SIGINT, run.cancel)
-    except (NotImplementedError, RuntimeError, ValueError):
-        # No signals on this platform or in this thread: Ctrl-C ends the program as usual.
-        yield
-        return
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
-        signal.signal(signal.SIGINT, before)
+    async with asyncio.TaskGroup() as tasks:
+
+        def cancel() -> None:
+            tasks.create_task(run.cancel())
+
+        def arm() -> None:
+            # Where there are no signals, Ctrl-C ends the program as usual.
+            with suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.add_signal_handler(signal.SIGINT, cancel)
+
+        arm()
+        try:
+            yield arm
+        finally:
+            with suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.remove_signal_handler(signal.SIGINT)
+                signal.signal(signal.SIGINT, before)
 
 
 def load_agent(path: str) -> AnyAgent:

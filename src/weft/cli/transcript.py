@@ -33,6 +33,7 @@ from weft.events import (
     StepCompleted,
     StepInterrupted,
     StepStarted,
+    TerminalEvent,
     TextDelta,
     ToolApproved,
     ToolArgumentsDelta,
@@ -53,20 +54,25 @@ class Transcript:
     the cursor or change the terminal.
     """
 
-    def __init__(self, write: Write, width: int = 100) -> None:
+    def __init__(self, write: Write, width: int = 100, *, echo: bool = False) -> None:
         self._write = write
         self._width = width
+        self._echo = echo
         self._mid_line = False
         self._dim = False
+        self._streamed: set[str] = set()
         self._calls = OpenCalls()
 
     def show(self, event: Event) -> None:
         """Shows one event."""
         match event:
             case TextDelta() | RefusalDelta():
+                self._streamed.add(event.item_id)
                 self._text(event.delta, dim=False)
             case ReasoningDelta():
                 self._text(event.delta, dim=True)
+            case MessageAdded():
+                self._message(event)
             case ToolCallRequested():
                 self._calls.begin(event.item)
                 self.line(f"● {as_written(event.item)}")
@@ -80,34 +86,56 @@ class Transcript:
             case StepInterrupted():
                 if self._mid_line:
                     self.notice(f"({event.reason}; discard the unfinished text above.)")
-            case RunIncomplete():
-                self.notice(f"(The run stopped before its end: {event.stop_reason}.)")
-            case RunCancelled():
-                self.notice("(Cancelled.)")
-            case RunExpired():
-                self.notice("(The run expired: the answer it waited for took too long.)")
-            case MessageAdded() | RunCompleted() | RunFailed():
-                self.end_line()
+            case RunCompleted() | RunFailed() | RunIncomplete() | RunCancelled() | RunExpired():
+                self._ended(event)
             case (
                 RunStarted()
-                | StepStarted()
-                | ReasoningAdded()
-                | ProviderItemAdded()
-                | ToolCallStarted()
-                | ToolArgumentsDelta()
-                | ToolStarted()
                 | RunQueued()
                 | RunFinishing()
                 | RunCancelling()
                 | RunRequiresAction()
                 | MessageQueued()
+                | StepStarted()
+                | ReasoningAdded()
+                | ProviderItemAdded()
+                | ToolCallStarted()
+                | ToolArgumentsDelta()
                 | ToolApproved()
+                | ToolStarted()
                 | RetriesExhausted()
                 | QuotaHit()
                 | ResponseCompleted()
                 | StepCompleted()
             ):
                 pass
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    def _message(self, event: MessageAdded) -> None:
+        """A message as a whole, unless its text was shown as it came, or typed here."""
+        if event.origin != "model":
+            self.end_line()
+            if self._echo:
+                self._write(click.style(f"> {clean(event.item.text)}", bold=True) + "\n")
+        elif event.item.id not in self._streamed:
+            self._text(event.item.text or event.item.refusal, dim=False)
+        self._streamed.discard(event.item.id)
+        self.end_line()
+
+    def _ended(self, event: TerminalEvent) -> None:
+        match event:
+            case RunIncomplete():
+                self.notice(f"(The run stopped before its end: {event.stop_reason}.)")
+            case RunCancelled():
+                self.notice("(Cancelled.)")
+            case RunExpired():
+                self.notice("(The run expired: the answer it waited for took too long.)")
+            case RunFailed():
+                if self._echo:  # who runs it is told by the error itself
+                    self.notice(f"(Failed: {one_line(event.message)})")
+                self.end_line()
+            case RunCompleted():
+                self.end_line()
             case _ as unreachable:
                 assert_never(unreachable)
 

@@ -1,11 +1,12 @@
 """A thread as its users hold it."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from weft.bus.position import Position
 from weft.bus.subscription import Subscription
 from weft.errors import RunNotFound
-from weft.events import RecordedEvent
+from weft.events import Awaited, RecordedEvent
 from weft.ids import new_id
 from weft.inputs import ApprovalInput, DenialInput, OnBusy, OutputInput, SendInput
 from weft.items import FunctionCall, Input, Item, as_message
@@ -17,6 +18,13 @@ from weft.runtime.thread_run import ThreadRun
 from weft.tools.output import to_output
 
 MAX_OUTPUT_CHARS = 100_000
+
+
+class PendingCall(NamedTuple):
+    """A call that waits for someone outside, and what it waits for."""
+
+    call: FunctionCall
+    awaits: Awaited
 
 
 class Thread:
@@ -120,10 +128,16 @@ class Thread:
         run = (await self._threads.state(self.id)).active_run
         return self._run(run.id) if run is not None else None
 
-    async def pending_calls(self) -> Sequence[FunctionCall]:
+    async def pending_calls(self) -> Sequence[PendingCall]:
         """Returns the calls that wait for an output or an approval from outside."""
         step = (await self._threads.state(self.id)).step
-        return step.awaited if step is not None else ()
+        if step is None:
+            return ()
+        return [
+            PendingCall(call, awaits)
+            for call in step.awaited
+            if (awaits := step.awaits_of(call.call_id)) is not None
+        ]
 
     async def fork(self, at: int | None = None) -> "Thread":
         """Copies the thread up to and with event number `at`; None copies all of it.

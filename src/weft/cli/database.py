@@ -1,0 +1,72 @@
+"""Where the command keeps its conversations."""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from weft.agent import Agent
+from weft.errors import JournalError
+from weft.runtime.runtime import Runtime
+from weft.runtime.runtime import open as open_runtime
+from weft.runtime.thread import Thread
+
+database_option = click.option(
+    "--database",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file that keeps the conversations. Default: WEFT_DATABASE, or weft.db of the user.",
+)
+last_option = click.option("--last", is_flag=True, help="The conversation used last.")
+
+
+def database_path(option: Path | None, environ: Mapping[str, str]) -> Path:
+    """Returns the file named by the option, else by the environment, else the user's own."""
+    if option is not None:
+        return option
+    if named := environ.get("WEFT_DATABASE", "").strip():
+        return Path(named)
+    return _data_folder(environ) / "weft" / "weft.db"
+
+
+def _data_folder(environ: Mapping[str, str]) -> Path:
+    """The folder for a user's data: https://specifications.freedesktop.org/basedir-spec/latest/."""
+    if sys.platform == "win32":
+        return Path(environ.get("LOCALAPPDATA") or Path.home())
+    if named := environ.get("XDG_DATA_HOME", "").strip():
+        return Path(named)
+    return Path.home() / ".local" / "share"
+
+
+def open_for_chat(path: Path | None, agents: Iterable[Agent[Any, Any]]) -> Runtime:
+    """Returns the runtime that drives the conversations of `path`, whose folder it makes.
+
+    Without a path, it keeps nothing.
+    """
+    if path is None:
+        return open_runtime(agents=agents)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise JournalError(f"The folder {path.parent} cannot be made: {error.strerror}.") from error
+    return open_runtime(f"sqlite:///{path}", agents=agents)
+
+
+def open_for_reading(option: Path | None) -> Runtime:
+    """Returns the runtime that reads and watches the conversations of the user."""
+    path = database_path(option, os.environ)
+    if not path.exists():
+        raise JournalError(f"There are no conversations yet in {path}; start one with weft chat.")
+    return open_runtime(f"sqlite:///{path}", drive=False)
+
+
+async def find_thread(runtime: Runtime, thread_id: str | None) -> Thread:
+    """Returns the thread of that id, or the one used last; raises `ThreadNotFound`."""
+    if thread_id is not None:
+        return await runtime.connect(thread_id)
+    threads = await runtime.threads(limit=1)
+    if not threads:
+        raise JournalError("There are no conversations yet; start one with weft chat.")
+    return await runtime.connect(threads[0].id)
