@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from itertools import groupby
 from typing import cast
 
@@ -109,6 +109,15 @@ class Subscription(AsyncIterator[Event]):
 
     async def __anext__(self) -> Event:
         return (await self.next()).event
+
+    async def envelopes(self) -> AsyncGenerator[Envelope]:
+        """The same events with their positions and their JSON."""
+        while True:
+            try:
+                envelope = await self.next()
+            except StopAsyncIteration:
+                return
+            yield envelope
 
     async def next(self) -> Envelope:
         """Returns the next event with its position and its JSON.

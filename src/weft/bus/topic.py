@@ -81,9 +81,9 @@ class Topic:
         for subscriber in self._subscribers:
             subscriber.put(envelope)
 
-    def publish_live(self, event: LiveEvent) -> None:
-        """Hands a live event on."""
-        self._n += 1
+    def publish_live(self, event: LiveEvent, n: int = 0) -> None:
+        """Hands a live event on, as the n-th after the durable one; by default as the next."""
+        self._n = max(n, self._n + 1)
         envelope = Envelope(event, self.seq, self._n, self._n)
         if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta):
             key = (type(event), event.item_id)

@@ -66,7 +66,7 @@ class SqliteJournal:
     def __init__(
         self, path: Path, *, durability: Durability = "process", drive: bool = True
     ) -> None:
-        self._path = path
+        self.path = path
         self._durability: Durability = durability
         self._drive = drive
         self._lock = DriverLock(path)
@@ -85,20 +85,20 @@ class SqliteJournal:
         except BaseException:
             await self.close()
             raise
-        self._transactions = writes.Transactions(connection, self._path)
+        self._transactions = writes.Transactions(connection, self.path)
         self._writer = GroupCommit(self._transactions.commit)
 
     def _open(self) -> sqlite3.Connection:
-        if not self._drive and not self._path.exists():
-            raise JournalError(f"There is no database {self._path.name}.")
+        if not self._drive and not self.path.exists():
+            raise JournalError(f"There is no database {self.path.name}.")
         if self._drive:
-            make_file(self._path)
+            make_file(self.path)
             self._lock.acquire()
-        connection = self._keep(connect(self._path, self._durability))
+        connection = self._keep(connect(self.path, self._durability))
         if self._drive:
-            migrate(connection, self._path.name)
+            migrate(connection, self.path.name)
         else:
-            require_tables(connection, self._path.name)
+            require_tables(connection, self.path.name)
         return connection
 
     async def close(self) -> None:
@@ -287,18 +287,18 @@ class SqliteJournal:
         return await loop.run_in_executor(self._readers, self._work, read, connected)
 
     def _work(self, read: Callable[[Any], T], connected: bool) -> T:
-        with typed_errors(self._path):
+        with typed_errors(self.path):
             try:
                 return read(self._reader() if connected else None)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise JournalCorrupt(
-                    f"{self._path.name} holds what weft cannot read: {error}."
+                    f"{self.path.name} holds what weft cannot read: {error}."
                 ) from error
 
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._keep(connect(self._path, self._durability, reading=True))
+            connection = self._keep(connect(self.path, self._durability, reading=True))
             self._local.connection = connection
         return connection
 

@@ -4,7 +4,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from weft.bus.position import Position
+from weft.bus.subscription import Subscription
 from weft.bus.topic import Topic
 from weft.decision import can_go_on
 from weft.engine.embedded import EmbeddedEngine
@@ -14,6 +17,7 @@ from weft.journal.base import Journal, ThreadInfo
 from weft.runtime.actor import AnyAgent, ThreadActor
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.fork import fork_of
+from weft.runtime.live import LiveServer, socket_path
 from weft.state import ThreadState
 
 _LOGGER = logging.getLogger("weft.runtime")
@@ -26,7 +30,8 @@ class Driver:
     """Fulfils `ThreadAccess` with one actor for each thread that is in use.
 
     A thread that nobody needed for `idle_seconds` leaves the memory, until somebody does.
-    `shared` tells that other processes may put inputs into the journal.
+    `database` is the file that other processes read, and put inputs into; None where there are
+    none.
     """
 
     def __init__(
@@ -36,13 +41,15 @@ class Driver:
         agents: Callable[[str], AnyAgent],
         deps: Callable[[ThreadInfo], object],
         idle_seconds: float,
-        shared: bool,
+        database: Path | None,
     ) -> None:
         self._journal = journal
         self._agents = agents
         self._deps = deps
         self._idle_seconds = idle_seconds
-        self._shared = shared
+        self._database = database
+        socket = socket_path(database) if database is not None else None
+        self._live = LiveServer(socket, self._subscribe) if socket is not None else None
         self._engine = EmbeddedEngine(self._drive)
         self._actors: dict[str, ThreadActor] = {}
         self._loading: dict[str, asyncio.Task[ThreadActor]] = {}
@@ -59,13 +66,17 @@ class Driver:
                 self._engine.wake(unfinished.thread_id)
             else:
                 self._expire_at(unfinished.thread_id, unfinished.expires_at)
-        if self._shared:
+        if self._database is not None:
             self._poller = asyncio.create_task(self._poll(), name="weft inbox poller")
+        if self._live is not None:
+            await self._live.start()
 
     async def stop(self) -> None:
         """Interrupts all runs, to be driven on later, and waits until what was said is kept."""
         for timer in [*self._evictions.values(), *self._expiries.values()]:
             timer.cancel()
+        if self._live is not None:
+            await self._live.stop()
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.wait([self._poller])
@@ -142,6 +153,13 @@ class Driver:
         await self._journal.delete(thread_id)
         self._drop(thread_id, ThreadNotFound(f"The thread {thread_id} was deleted."))
 
+    def _subscribe(self, thread_id: str, after: Position) -> Subscription:
+        return Subscription(
+            lambda: self.topic(thread_id),
+            lambda after, until: self._journal.read(thread_id, after=after, until=until),
+            after,
+        )
+
     # Actors
 
     async def _reach(self, thread_id: str) -> ThreadActor:
@@ -160,8 +178,13 @@ class Driver:
         if loading is None:
             loading = asyncio.create_task(self._load(thread_id), name=f"weft load {thread_id}")
             self._loading[thread_id] = loading
-            loading.add_done_callback(lambda _: self._loading.pop(thread_id, None))
+            loading.add_done_callback(lambda task: self._loaded(thread_id, task))
         return await asyncio.shield(loading)
+
+    def _loaded(self, thread_id: str, loading: asyncio.Task[ThreadActor]) -> None:
+        self._loading.pop(thread_id, None)
+        if not loading.cancelled():
+            loading.exception()  # raised where somebody waits, if anybody still does
 
     async def _load(self, thread_id: str) -> ThreadActor:
         info = await self._journal.info(thread_id)

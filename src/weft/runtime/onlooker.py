@@ -2,11 +2,16 @@
 
 import asyncio
 import logging
+from contextlib import aclosing
+from pathlib import Path
+
+import msgspec
 
 from weft.answers import approval_of, denial_of, output_of
 from weft.bus.topic import Topic
 from weft.envelope import Envelope
 from weft.errors import JournalLocked, RunInProgress, WeftError
+from weft.events import DurableEvent
 from weft.inputs import (
     AnswerInput,
     ApprovalInput,
@@ -18,6 +23,7 @@ from weft.inputs import (
 )
 from weft.journal.base import Journal
 from weft.runtime.ending import Ended, read_ending
+from weft.runtime.live import follow, socket_path
 from weft.state import ThreadState
 
 _LOGGER = logging.getLogger("weft.runtime")
@@ -25,12 +31,17 @@ _LOGGER = logging.getLogger("weft.runtime")
 POLL_SECONDS = 0.05
 """How often the journal is looked at, for what the driving process appended."""
 
+RETRY_SECONDS = 0.5
+"""How long after live events ended, or there were none, the socket is tried again."""
+
 
 class Onlooker:
     """Fulfils `ThreadAccess` without driving anything."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, database: Path | None) -> None:
         self._journal = journal
+        self._socket = socket_path(database) if database is not None else None
+        self._live: dict[str, asyncio.Task[None]] = {}
         self._topics: dict[str, Topic] = {}
         self._poller: asyncio.Task[None] | None = None
 
@@ -40,9 +51,11 @@ class Onlooker:
 
     async def stop(self) -> None:
         """Ends all subscriptions."""
-        if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.wait([self._poller])
+        tasks = [*self._live.values(), *([] if self._poller is None else [self._poller])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         for topic in self._topics.values():
             topic.close()
         self._topics.clear()
@@ -118,17 +131,46 @@ class Onlooker:
             await asyncio.sleep(POLL_SECONDS)
             for thread_id, topic in list(self._topics.items()):
                 if not topic.is_watched:
-                    del self._topics[thread_id]
-                    continue
-                try:
-                    events = await self._journal.read(thread_id, after=topic.seq)
-                except WeftError as error:
-                    _LOGGER.warning("%s could not be read: %s", thread_id, error.message)
-                    topic.close(error)
-                    del self._topics[thread_id]
-                    continue
-                for event in events:
-                    topic.publish(Envelope(event, event.seq))
+                    self._forget(thread_id)
+                elif thread_id not in self._live:
+                    await self._catch_up(thread_id, topic)
+
+    async def _catch_up(self, thread_id: str, topic: Topic) -> None:
+        """Reads what is new, and goes over to the live events where somebody drives."""
+        try:
+            events = await self._journal.read(thread_id, after=topic.seq)
+        except WeftError as error:
+            _LOGGER.warning("%s could not be read: %s", thread_id, error.message)
+            topic.close(error)
+            self._forget(thread_id)
+            return
+        for event in events:
+            topic.publish(Envelope(event, event.seq))
+        if self._socket is not None and not events:
+            self._live[thread_id] = asyncio.create_task(
+                self._follow(self._socket, thread_id, topic), name=f"weft follow {thread_id}"
+            )
+
+    async def _follow(self, socket: Path, thread_id: str, topic: Topic) -> None:
+        """Hands live events on until the driving process ends; without one, at once."""
+        try:
+            async with aclosing(follow(socket, thread_id, topic.seq)) as envelopes:
+                async for envelope in envelopes:
+                    if not isinstance(envelope.event, DurableEvent):
+                        topic.publish_live(envelope.event, envelope.n)
+                    elif envelope.seq > topic.seq:
+                        topic.publish(envelope)
+        except (OSError, ValueError, msgspec.DecodeError) as error:
+            # Nobody listens, or not as this version does: the journal has what is durable.
+            _LOGGER.debug("No live events of %s: %s", thread_id, error)
+        await asyncio.sleep(RETRY_SECONDS)
+        self._live.pop(thread_id, None)
+
+    def _forget(self, thread_id: str) -> None:
+        del self._topics[thread_id]
+        task = self._live.pop(thread_id, None)
+        if task is not None:
+            task.cancel()
 
 
 def _not_here(what: str) -> JournalLocked:

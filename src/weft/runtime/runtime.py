@@ -45,15 +45,18 @@ class Runtime:
             if agent.name in self._agents:
                 raise ConfigurationError(f"Two agents are called {agent.name!r}; rename one.")
             self.register(agent)
-        self._threads: ThreadAccess = Onlooker(journal)
+        self._threads: ThreadAccess
+        database = journal.path if isinstance(journal, SqliteJournal) else None
         if drive:
             self._threads = Driver(
                 journal,
                 agents=self.agent,
                 deps=deps or _no_deps,
                 idle_seconds=idle_seconds,
-                shared=isinstance(journal, SqliteJournal),
+                database=database,
             )
+        else:
+            self._threads = Onlooker(journal, database)
         self._open = False
 
     async def __aenter__(self) -> "Runtime":
