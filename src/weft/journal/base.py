@@ -94,8 +94,8 @@ class Journal(Protocol):
         """Ends after what was begun; a second call does nothing."""
         ...
 
-    async def create(self, info: ThreadInfo) -> None:
-        """Adds a thread without events."""
+    async def create(self, info: ThreadInfo) -> Claim:
+        """Adds a thread without events, and claims it."""
         ...
 
     async def info(self, thread_id: str) -> ThreadInfo:

@@ -40,8 +40,9 @@ class GroupCommit(Generic[W]):
         if not self._busy:
             self._busy = True
             self._idle.clear()
-            # Whatever else this turn of the loop writes belongs to the same group.
-            loop.call_soon(self._send)
+            # Whatever this turn of the loop writes, and the next, belongs to the same group:
+            # handing a group over costs more than writing it.
+            loop.call_soon(loop.call_soon, self._send)
         return done
 
     async def close(self) -> None:

@@ -48,10 +48,12 @@ class MemoryJournal:
         """Refuses everything from now on, until it is opened again."""
         self._closed = True
 
-    async def create(self, info: ThreadInfo) -> None:
-        """Adds a thread without events."""
+    async def create(self, info: ThreadInfo) -> Claim:
+        """Adds a thread without events, and claims it."""
         self._require_open()
-        self._add(info)
+        kept = self._add(info)
+        kept.epoch = 1
+        return Claim(kept.number, 1)
 
     async def info(self, thread_id: str) -> ThreadInfo:
         """Returns what lists show of a thread."""

@@ -123,9 +123,9 @@ class SqliteJournal:
 
     # Writes
 
-    async def create(self, info: ThreadInfo) -> None:
-        """Adds a thread without events."""
-        await self._write(writes.create(info))
+    async def create(self, info: ThreadInfo) -> Claim:
+        """Adds a thread without events, and claims it."""
+        return writes.require_claim(await self._write(writes.create(info)))
 
     async def claim(self, thread_id: str) -> Claim:
         """Takes a thread over."""

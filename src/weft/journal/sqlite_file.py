@@ -25,6 +25,7 @@ Durability = Literal["process", "power"]
 
 APPLICATION_ID = 0x77656674  # "weft", so that another program's database is told apart
 BUSY_SECONDS = 5.0
+CHECKPOINT_PAGES = 4000
 # Beyond any seq that a thread reaches, so that positions of threads never meet.
 SEQ_BITS = 32
 
@@ -66,6 +67,8 @@ def connect(path: Path, durability: Durability, *, reading: bool = False) -> sql
             return connection
         # Without a write-ahead log, readers would hold the writer up.
         connection.execute("PRAGMA journal_mode = wal")
+        # Pages that change often are copied to the database less often.
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA synchronous = {'full' if durability == 'power' else 'normal'}")
     except BaseException:
         connection.close()

@@ -183,14 +183,14 @@ def number_of(connection: sqlite3.Connection, thread_id: str) -> int:
 
 
 def create(info: ThreadInfo) -> Change:
-    """Adds a thread without events."""
-    return lambda connection: _create(connection, info)
+    """Adds a thread without events, and claims it."""
+    return lambda connection: Claim(_create(connection, info), 1)
 
 
 def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
     cursor = connection.execute(
-        "INSERT INTO thread (id, agent, owner, metadata, created_at, forked_from)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO thread (id, agent, owner, metadata, created_at, forked_from, epoch)"
+        " VALUES (?, ?, ?, ?, ?, ?, 1)",
         (
             info.id,
             info.agent,

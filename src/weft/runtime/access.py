@@ -4,6 +4,7 @@ from typing import Protocol
 
 from weft.bus.topic import Topic
 from weft.inputs import AnswerInput, SendInput
+from weft.journal.base import ThreadInfo
 from weft.runtime.ending import Ended
 from weft.state import ThreadState
 
@@ -17,6 +18,10 @@ class ThreadAccess(Protocol):
 
     async def stop(self) -> None:
         """Ends what was started; all who wait or watch are told."""
+        ...
+
+    async def create(self, info: ThreadInfo) -> None:
+        """Adds a thread."""
         ...
 
     async def connect(self, thread_id: str) -> None:

@@ -90,6 +90,7 @@ class ThreadActor:
         self._sending: dict[str, asyncio.Future[str]] = {}
         self._errors: dict[str, Exception] = {}
         self._waiters: dict[str, list[asyncio.Future[Ended]]] = {}
+        self._last: Ended | None = None
         self._snapshot_seq = state.seq
         self._taken: set[int] = set()
         self._inbox_changed = False
@@ -344,23 +345,26 @@ class ThreadActor:
 
     # Endings
 
-    def is_open(self, run_id: str) -> bool:
-        """Whether the run has not ended, or its end is not kept yet."""
+    def knows(self, run_id: str) -> bool:
+        """Whether the run has not ended, or was the last to end."""
         state = self.state
         return (
-            (state.active_run is not None and state.active_run.id == run_id)
+            (self._last is not None and self._last.event.run_id == run_id)
+            or (state.active_run is not None and state.active_run.id == run_id)
             or any(queued.id == run_id for queued in state.queue)
             or run_id in self._thread.final
         )
 
     async def ended(self, run_id: str) -> Ended:
-        """Waits for the end of a run that `is_open`.
+        """Waits for the end of a run that it `knows`.
 
         Raises `RunInterrupted` when this process stops driving it, `JournalError` when it fails.
         """
         if self.failure is not None:
             raise self.failure
-        if not self.is_open(run_id):
+        if self._last is not None and self._last.event.run_id == run_id:
+            return self._last
+        if not self.knows(run_id):
             raise RunNotFound(f"The run {run_id[:100]!r} is not open.")
         waiter: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         waiters = self._waiters.setdefault(run_id, [])
@@ -376,7 +380,7 @@ class ThreadActor:
         if not isinstance(event, TerminalEvent):
             return
         state = self._thread.final.pop(event.run_id)
-        ended = Ended(event, state, self._errors.pop(event.run_id, None))
+        ended = self._last = Ended(event, state, self._errors.pop(event.run_id, None))
         for waiter in self._waiters.get(event.run_id, ()):
             if not waiter.done():
                 waiter.set_result(ended)

@@ -13,7 +13,7 @@ from weft.decision import can_go_on
 from weft.engine.embedded import EmbeddedEngine
 from weft.errors import InvalidInput, JournalError, ThreadNotFound, WeftError
 from weft.inputs import AnswerInput, SendInput
-from weft.journal.base import Journal, ThreadInfo
+from weft.journal.base import Claim, Journal, ThreadInfo
 from weft.runtime.actor import AnyAgent, ThreadActor
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.fork import fork_of
@@ -93,6 +93,10 @@ class Driver:
 
     # What handles ask for
 
+    async def create(self, info: ThreadInfo) -> None:
+        """Adds a thread; there is nothing to load."""
+        self._host(info, ThreadState(), await self._journal.create(info))
+
     async def connect(self, thread_id: str) -> None:
         """Loads the thread; however many connect at once, it is loaded once."""
         await self._reach(thread_id)
@@ -127,7 +131,7 @@ class Driver:
     async def ended(self, thread_id: str, run_id: str) -> Ended:
         """Waits for the end of a run."""
         actor = await self._reach(thread_id)
-        if not actor.is_open(run_id):
+        if not actor.knows(run_id):
             ending = await read_ending(self._journal, thread_id, run_id)
             if ending is not None:
                 return ending
@@ -189,18 +193,20 @@ class Driver:
     async def _load(self, thread_id: str) -> ThreadActor:
         info = await self._journal.info(thread_id)
         claim = await self._journal.claim(thread_id)
-        actor = ThreadActor(
+        return self._host(info, await self._journal.load(thread_id), claim)
+
+    def _host(self, info: ThreadInfo, state: ThreadState, claim: Claim) -> ThreadActor:
+        actor = self._actors[info.id] = ThreadActor(
             info,
-            await self._journal.load(thread_id),
+            state,
             claim,
             self._journal,
             agents=self._agents,
             deps=self._deps,
-            wake=lambda: self._engine.wake(thread_id),
-            on_unwatched=lambda: self._evict_later(thread_id),
+            wake=lambda: self._engine.wake(info.id),
+            on_unwatched=lambda: self._evict_later(info.id),
         )
-        self._actors[thread_id] = actor
-        self._evict_later(thread_id)
+        self._evict_later(info.id)
         return actor
 
     def _evict_later(self, thread_id: str) -> None:

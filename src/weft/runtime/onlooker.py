@@ -21,7 +21,7 @@ from weft.inputs import (
     OutputInput,
     SendInput,
 )
-from weft.journal.base import Journal
+from weft.journal.base import Journal, ThreadInfo
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.live import follow, socket_path
 from weft.state import ThreadState
@@ -59,6 +59,10 @@ class Onlooker:
         for topic in self._topics.values():
             topic.close()
         self._topics.clear()
+
+    async def create(self, info: ThreadInfo) -> None:
+        """Adds a thread, which the driving process takes over once it has something to do."""
+        await self._journal.create(info)
 
     async def connect(self, thread_id: str) -> None:
         """Makes sure that the thread exists."""

@@ -129,7 +129,7 @@ class Runtime:
             created_at=now,
             updated_at=now,
         )
-        await self.journal.create(info)
+        await threads.create(info)
         return Thread(info.id, threads, self.journal, self.agent)
 
     async def connect(self, thread_id: str) -> Thread:
