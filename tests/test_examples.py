@@ -17,6 +17,8 @@ PRINTED = {
     "files_agent.py": ["weather.py"],
     "steering.py": ["The first run: cancelled", "The second run: completed"],
     "fallback.py": ["demo"],
+    "kept_thread.py": ["Left: in_progress", "Back: completed"],
+    "approval.py": ["approval of send_mail is asked for", "completed ['sent to"],
 }
 
 

@@ -1,0 +1,53 @@
+"""A call that waits for a person, who is asked by another process.
+
+python examples/approval.py
+"""
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+import weft
+
+
+@weft.tool(needs_approval=True)
+async def send_mail(to: str) -> str:
+    """Sends a mail.
+
+    Args:
+        to: The address.
+    """
+    return f"sent to {to}"
+
+
+async def person(url: str, thread_id: str) -> None:
+    """Watches the thread from outside, and approves what it asks for."""
+    async with weft.open(url, drive=False) as runtime:
+        thread = await runtime.connect(thread_id)
+        async for event in thread.subscribe():
+            if isinstance(event, weft.RunRequiresAction):
+                for call, awaits in await thread.pending_calls():
+                    print(f"{awaits} of {call.name} is asked for: yes")
+                    await thread.approve(call.call_id)
+            elif isinstance(event, weft.RunCompleted):
+                return
+
+
+async def main() -> None:
+    """Drives a thread, while the person looks on."""
+    model = os.environ.get("WEFT_MODEL", "demo")
+    agent = weft.Agent(model, name="assistant", tools=[send_mail])
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{Path(folder, 'weft.db')}"
+        async with weft.open(url, agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+            run = await thread.send("Send mail to ada@example.com.")
+            await person(url, thread.id)
+            result = await run.result()
+            outputs = [i.text for i in result.items if isinstance(i, weft.FunctionCallOutput)]
+            print(result.status, outputs)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

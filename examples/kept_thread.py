@@ -1,0 +1,46 @@
+"""A conversation that outlives its process: the same thread, from a second runtime.
+
+python examples/kept_thread.py
+"""
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+import weft
+
+
+@weft.tool(idempotent=True)
+async def look_up(context: weft.RunContext, word: str) -> str:
+    """Looks a word up.
+
+    Args:
+        word: The word.
+    """
+    await asyncio.sleep(1)
+    return f"{word}: known ({context.idempotency_key[:5]})"
+
+
+async def main() -> None:
+    """Leaves while a tool runs; the next runtime drives the run on."""
+    model = os.environ.get("WEFT_MODEL", "demo")
+    agent = weft.Agent(model, name="assistant", tools=[look_up])
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{Path(folder, 'weft.db')}"
+        async with weft.open(url, agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+            run = await thread.send("Look up the word loom.", key="loom")
+            async for event in run:
+                if isinstance(event, weft.ToolStarted):
+                    break
+            print("Left:", (await thread.info()).status)
+        async with weft.open(url, agents=[agent]) as runtime:
+            thread = await runtime.connect(thread.id)
+            run = await thread.send("Look up the word loom.", key="loom")
+            result = await run.result()
+            print("Back:", result.status, "after", len(await thread.events()), "events")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
