@@ -1,6 +1,6 @@
 # weft: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs coverage bench bench-peers constraints clean
+.PHONY: help demo test lint format docs coverage chaos bench bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := src/weft/errors.py,src/weft/ids.py,src/weft/items.py,src/weft/usage.py,src/weft/schema.py,src/weft/history.py,src/weft/events.py,src/weft/state.py,src/weft/decision.py,src/weft/streaming/*,src/weft/models/*_wire.py,src/weft/models/failure.py,src/weft/models/retry.py
@@ -45,6 +45,10 @@ coverage: $(VENV)/.dev  ## Branch coverage; the pure layers must be at 100 %
 docs: $(VENV)/.docs  ## Build the documentation into site/
 	@$(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
+
+N := 50
+chaos: $(VENV)/.dev  ## Kill a runtime N times (50) and look for losses; SEED=... repeats one
+	@$(BIN)/python -m chaos $(N) $${SEED:+--seed $$SEED}
 
 bench: $(VENV)/.dev  ## Measure, print a table, write benchmarks/results.json
 	@$(BIN)/python -m benchmarks

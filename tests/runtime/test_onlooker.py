@@ -220,7 +220,7 @@ async def test_the_socket_belongs_to_its_owner(url: str, tmp_path: Path) -> None
 
 async def test_a_watcher_that_says_nonsense_is_sent_away(url: str, tmp_path: Path) -> None:
     async with weft.open(url):
-        for said in (b"nonsense\n", b'{"thread_id":"thread_none","after":0}\n', b""):
+        for said in (b"nonsense\n", b'{"thread_id":"thread_none","seq":0}\n', b""):
             reader, writer = await asyncio.open_unix_connection(tmp_path / "weft.db-live")
             writer.write(said)
             writer.write_eof()

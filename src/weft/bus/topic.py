@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from weft.bus.position import Position
 from weft.envelope import Envelope
 from weft.events import (
     Delta,
@@ -50,6 +51,11 @@ class Topic:
         self._in_flight: dict[Key, list[Envelope]] = {}
         self._opened: dict[str, Envelope] = {}
         self._subscribers: dict[Subscriber, None] = {}
+
+    @property
+    def position(self) -> Position:
+        """Where it stands: after the live events that it has handed on, if there were any."""
+        return Position(self.seq, self._n or None)
 
     @property
     def is_watched(self) -> bool:

@@ -29,10 +29,11 @@ MAX_LINE = 64 * 1024 * 1024
 
 
 class Watch(Struct, frozen=True):
-    """What a watcher asks for: the events of a thread after number `after`."""
+    """What a watcher asks for: the events of a thread after the position `seq.n`."""
 
     thread_id: str
-    after: int
+    seq: int
+    n: int | None = None
 
 
 class Line(Struct, frozen=True):
@@ -102,7 +103,9 @@ class LiveServer:
 
     async def _send(self, watch: Watch, writer: asyncio.StreamWriter) -> None:
         try:
-            async with self._subscribe(watch.thread_id, Position(watch.after)) as subscription:
+            async with self._subscribe(
+                watch.thread_id, Position(watch.seq, watch.n)
+            ) as subscription:
                 async for envelope in subscription.envelopes():
                     line = Line(envelope.seq, envelope.n, msgspec.Raw(envelope.json))
                     writer.write(_ENCODER.encode(line) + b"\n")
@@ -124,14 +127,14 @@ def _bind(path: Path) -> socket.socket:
     return listening
 
 
-async def follow(path: Path, thread_id: str, after: int) -> AsyncGenerator[Envelope]:
+async def follow(path: Path, thread_id: str, after: Position) -> AsyncGenerator[Envelope]:
     """Yields the events of a thread that another process drives; ends when that one does.
 
     Raises `OSError` where no process listens.
     """
     reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE)
     try:
-        writer.write(_ENCODER.encode(Watch(thread_id, after)) + b"\n")
+        writer.write(_ENCODER.encode(Watch(thread_id, after.seq, after.n)) + b"\n")
         while line := await reader.readline():
             decoded = _LINE.decode(line)
             yield Envelope(_EVENT.decode(decoded.event), decoded.seq, decoded.n)

@@ -158,7 +158,7 @@ class Onlooker:
     async def _follow(self, socket: Path, thread_id: str, topic: Topic) -> None:
         """Hands live events on until the driving process ends; without one, at once."""
         try:
-            async with aclosing(follow(socket, thread_id, topic.seq)) as envelopes:
+            async with aclosing(follow(socket, thread_id, topic.position)) as envelopes:
                 async for envelope in envelopes:
                     if not isinstance(envelope.event, DurableEvent):
                         topic.publish_live(envelope.event, envelope.n)

@@ -1,0 +1,33 @@
+"""Journals of every kind; SQLite lives in real time, in threads of its own."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from weft.journal.base import Journal
+from weft.journal.memory import MemoryJournal
+from weft.journal.sqlite import SqliteJournal
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "weft.db"
+
+
+@pytest.fixture(params=["memory", "process", "power"])
+async def journal(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Journal]:
+    made: Journal
+    made = (
+        MemoryJournal()
+        if request.param == "memory"
+        else SqliteJournal(path, durability=request.param)
+    )
+    await made.open()
+    yield made
+    await made.close()

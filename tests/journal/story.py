@@ -1,0 +1,67 @@
+"""Short stories of threads, as the events a driver would append."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from weft.envelope import Envelope, recorded
+from weft.events import (
+    MessageAdded,
+    RecordedEvent,
+    ResponseCompleted,
+    RunCompleted,
+    RunStarted,
+    StepCompleted,
+    StepStarted,
+)
+from weft.items import Message, OutputText, user_message
+from weft.journal.base import Batch, Claim, Journal, ThreadInfo
+from weft.journal.projection import project, status_of
+from weft.state import ThreadState, apply
+from weft.usage import Usage
+
+
+def thread(id: str = "thread_1", **fields: object) -> ThreadInfo:
+    values = {"agent": "a", "created_at": 1.0, "updated_at": 1.0, **fields}
+    return ThreadInfo(id=id, **values)  # type: ignore[arg-type]
+
+
+def conversation(run_id: str = "run_1", text: str = "hi", key: str = "") -> list[RecordedEvent]:
+    """A run of one step, from the message to the terminal event."""
+    usage = Usage(3, 2, requests=1)
+    said = Message("assistant", (OutputText(f"answer to {text}"),), f"msg_{run_id}")
+    return [
+        MessageAdded(run_id=run_id, item=user_message(text), origin="user"),
+        RunStarted(run_id=run_id, agent="a", agent_hash="h", key=key),
+        StepStarted(run_id=run_id, step=1, model="m"),
+        MessageAdded(run_id=run_id, item=said, origin="model"),
+        ResponseCompleted(run_id=run_id, response_id="r", finish_reason="stop", usage=usage),
+        StepCompleted(run_id=run_id, step=1),
+        RunCompleted(run_id=run_id, stop_reason="end_turn", usage=usage),
+    ]
+
+
+class Driver:
+    """Appends to a thread the way a driver does, and keeps the fold."""
+
+    def __init__(self, journal: Journal, claim: Claim, state: ThreadState | None = None) -> None:
+        self.journal = journal
+        self.claim = claim
+        self.state = state or ThreadState()
+
+    async def append(
+        self, events: Sequence[RecordedEvent], consumed: Sequence[int] = ()
+    ) -> list[RecordedEvent]:
+        before, state, entries = status_of(self.state), self.state, []
+        for event in events:
+            event = replace(event, seq=state.seq + 1, at=float(state.seq + 2))
+            state = apply(state, event)
+            entries.append(Envelope(event, event.seq))
+        projection = project(recorded(entries), before, state) if entries else None
+        await self.journal.append(Batch(self.claim, entries, consumed, projection))
+        self.state = state
+        return recorded(entries)
+
+
+async def make(journal: Journal, id: str = "thread_1", **fields: object) -> Driver:
+    return Driver(journal, await journal.create(thread(id, **fields)))

@@ -1,0 +1,298 @@
+"""What every journal does; each test runs against each of them."""
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+from tests.journal.story import Driver, conversation, make, thread
+
+from weft.envelope import Envelope
+from weft.errors import JournalClosed, StaleWriter, ThreadNotFound
+from weft.events import RecordedEvent, RunQueued, RunStarted
+from weft.inputs import ApprovalInput, CancelInput, SendInput
+from weft.items import user_message
+from weft.journal.base import Batch, Fork, Journal
+from weft.journal.projection import Projection, RunRecord
+from weft.state import ThreadState, apply
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
+
+
+async def test_what_was_appended_can_be_read(journal: Journal) -> None:
+    driver = await make(journal)
+    events = await driver.append(conversation())
+    assert await journal.read("thread_1", after=0) == events
+    assert await journal.read("thread_1", after=2, limit=2) == events[2:4]
+    assert await journal.read("thread_1", after=2, until=5) == events[2:5]
+    assert await journal.read("thread_1", after=7) == []
+    assert await journal.load("thread_1") == driver.state
+    assert await journal.load("thread_1", at=4) == fold(events[:4])
+    assert await journal.load("thread_1", at=0) == ThreadState()
+
+
+def fold(events: list[RecordedEvent]) -> ThreadState:
+    state = ThreadState()
+    for event in events:
+        state = apply(state, event)
+    return state
+
+
+async def test_an_older_claim_is_refused_and_leaves_nothing(journal: Journal) -> None:
+    driver = await make(journal)
+    events = await driver.append(conversation()[:2])
+    newer = Driver(journal, await journal.claim("thread_1"), driver.state)
+    assert newer.claim.number == driver.claim.number
+    assert newer.claim.epoch > driver.claim.epoch
+    with pytest.raises(StaleWriter):
+        await driver.append(conversation()[2:])
+    assert await journal.read("thread_1", after=0) == events
+    journal.release(newer.claim)
+    with pytest.raises(StaleWriter):
+        await driver.append(conversation()[2:])
+    await newer.append(conversation()[2:])
+    assert len(await journal.read("thread_1", after=0)) == 7
+
+
+async def test_a_refused_append_does_not_touch_others(journal: Journal) -> None:
+    old, other = await make(journal), await make(journal, "thread_2")
+    await journal.claim("thread_1")
+    results = await asyncio.gather(
+        old.append(conversation()), other.append(conversation()), return_exceptions=True
+    )
+    assert isinstance(results[0], StaleWriter)
+    assert await journal.read("thread_1", after=0) == []
+    assert len(await journal.read("thread_2", after=0)) == 7
+
+
+async def test_an_append_to_a_deleted_thread_is_refused(journal: Journal) -> None:
+    driver = await make(journal)
+    await journal.delete("thread_1")
+    with pytest.raises(StaleWriter):
+        await driver.append(conversation())
+
+
+async def test_appends_of_one_turn_keep_their_order(journal: Journal) -> None:
+    drivers = [await make(journal, f"thread_{n}") for n in range(20)]
+
+    async def talk(driver: Driver) -> None:
+        for n in range(20):
+            await driver.append(conversation(f"run_{n}", f"question {n}"))
+
+    await asyncio.gather(*(talk(driver) for driver in drivers))
+    for number, driver in enumerate(drivers):
+        assert await journal.load(f"thread_{number}") == driver.state
+        runs = await journal.runs(f"thread_{number}")
+        assert len(runs) == 20
+
+
+async def test_a_consumed_input_leaves_the_inbox_with_its_events(journal: Journal) -> None:
+    driver = await make(journal)
+    inputs = [SendInput("run_1", user_message("hi")), CancelInput("run_1"), ApprovalInput("c")]
+    for one in inputs:
+        await journal.submit("thread_1", one)
+    waiting = await journal.inbox("thread_1")
+    assert [entry.input for entry in waiting] == inputs
+    assert await journal.waiting_threads() == ["thread_1"]
+    await driver.append(conversation(), [waiting[0].number, waiting[2].number])
+    assert [entry.input for entry in await journal.inbox("thread_1")] == [inputs[1]]
+    await driver.append([], [waiting[1].number])
+    assert await journal.inbox("thread_1") == []
+    assert await journal.waiting_threads() == []
+
+
+async def test_a_refused_append_consumes_nothing(journal: Journal) -> None:
+    driver = await make(journal)
+    await journal.submit("thread_1", CancelInput("run_1"))
+    await journal.claim("thread_1")
+    (waiting,) = await journal.inbox("thread_1")
+    with pytest.raises(StaleWriter):
+        await driver.append(conversation(), [waiting.number])
+    assert await journal.inbox("thread_1") == [waiting]
+
+
+async def test_runs_keys_titles_and_statuses(journal: Journal) -> None:
+    driver = await make(journal, owner="ann", metadata={"x": [1, None]}, forked_from="thread_0")
+    info = await journal.info("thread_1")
+    assert info == thread(owner="ann", metadata={"x": [1, None]}, forked_from="thread_0")
+    await driver.append(conversation(text="first\nquestion " * 10, key="k")[:3])
+    info = await journal.info("thread_1")
+    assert (info.status, info.title[:16], len(info.title)) == (
+        "in_progress",
+        "first question f",
+        80,
+    )
+    queued = RunQueued(run_id="run_2", item=user_message("two"), agent="b", key="k2")
+    await driver.append([queued])
+    assert await journal.runs("thread_1") == [
+        RunRecord(id="run_1", agent="a", agent_hash="h", status="in_progress", first_seq=2),
+        RunRecord(id="run_2", agent="b"),
+    ]
+    await driver.append(conversation(text="x" * 10)[3:])
+    assert (await journal.info("thread_1")).status == "queued"
+    await driver.append(conversation("run_2", "two", "k2"))
+    assert await journal.run("thread_1", "run_1") == RunRecord(
+        id="run_1", agent="a", agent_hash="h", status="completed", first_seq=2, last_seq=8
+    )
+    assert await journal.run("thread_1", "run_2") == RunRecord(
+        id="run_2", agent="a", agent_hash="h", status="completed", first_seq=10, last_seq=15
+    )
+    assert await journal.run("thread_1", "run_3") is None
+    assert await journal.run_of_key("thread_1", "k") == "run_1"
+    assert await journal.run_of_key("thread_1", "k2") == "run_2"
+    assert await journal.run_of_key("thread_1", "") is None
+    assert await journal.run_of_key("thread_1", "k3") is None
+    after = await journal.info("thread_1")
+    assert (after.status, after.title, after.updated_at) == ("completed", info.title, 16.0)
+
+
+async def test_a_key_belongs_to_its_thread(journal: Journal) -> None:
+    one, _ = await make(journal), await make(journal, "thread_2")
+    await one.append(conversation(key="k"))
+    assert await journal.run_of_key("thread_2", "k") is None
+
+
+async def test_the_unfinished_are_found(journal: Journal) -> None:
+    drivers = [await make(journal, f"thread_{n}") for n in range(3)]
+    await drivers[0].append(conversation())
+    await drivers[1].append(conversation()[:3])
+    found = await journal.unfinished()
+    assert [(one.thread_id, one.status, one.expires_at) for one in found] == [
+        ("thread_1", "in_progress", None)
+    ]
+
+
+async def test_threads_come_in_pages_the_newest_first(journal: Journal) -> None:
+    for n in range(5):
+        await make(journal, f"thread_{n}", owner="ann" if n % 2 else "bob", updated_at=float(n))
+    listed = await journal.threads(limit=10, after="", owner=None)
+    assert [info.id for info in listed] == [f"thread_{n}" for n in (4, 3, 2, 1, 0)]
+    page = await journal.threads(limit=2, after="thread_3", owner=None)
+    assert [info.id for info in page] == ["thread_2", "thread_1"]
+    mine = await journal.threads(limit=10, after="", owner="ann")
+    assert [info.id for info in mine] == ["thread_3", "thread_1"]
+    assert await journal.threads(limit=10, after="", owner="") == []
+    assert await journal.threads(limit=10, after="thread_0", owner=None) == []
+    with pytest.raises(ThreadNotFound):
+        await journal.threads(limit=10, after="thread_9", owner=None)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 7])
+async def test_a_load_with_snapshots_is_the_fold(journal: Journal, every: int) -> None:
+    driver = await make(journal)
+    events = [e for n in range(6) for e in conversation(f"run_{n}", f"question {n}")]
+    for n, event in enumerate(events):
+        await driver.append([event])
+        if n % every == 0:
+            await journal.snapshot(driver.claim, driver.state)
+    await journal.snapshot(driver.claim, driver.state)
+    await journal.snapshot(driver.claim, driver.state)
+    stored = await journal.read("thread_1", after=0)
+    assert await journal.load("thread_1") == driver.state
+    for at in range(len(events) + 1):
+        assert await journal.load("thread_1", at=at) == fold(stored[:at])
+
+
+@pytest.mark.parametrize("at", [0, 3, 7, 10, 14])
+async def test_a_fork_is_a_copy_with_its_own_end(journal: Journal, at: int) -> None:
+    driver = await make(journal)
+    for n in range(2):
+        await driver.append(conversation(f"run_{n}", f"question {n}", key=f"k{n}"))
+        await journal.snapshot(driver.claim, driver.state)
+    stored = await journal.read("thread_1", after=0)
+    state = fold(stored[:at])
+    run = RunRecord(id="run_0", agent="a", status="completed", first_seq=2, last_seq=7)
+    added = [RunQueued(seq=at + 1, at=1.0, run_id="run_9", item=user_message("x"), agent="a")]
+    entries = [Envelope(event, event.seq) for event in added]
+    await journal.fork(
+        Fork(
+            "thread_1",
+            at,
+            thread("thread_2", forked_from="thread_1"),
+            entries,
+            Projection("queued", 5.0, "title", None, (run,)),
+        )
+    )
+    assert await journal.read("thread_2", after=0) == [*stored[:at], *added]
+    assert await journal.load("thread_2") == apply(state, added[0])
+    assert await journal.runs("thread_2") == [run]
+    assert await journal.run_of_key("thread_2", "k0") is None
+    info = await journal.info("thread_2")
+    assert (info.status, info.title, info.forked_from) == ("queued", "title", "thread_1")
+    assert await journal.read("thread_1", after=0) == stored
+    await journal.delete("thread_1")
+    assert await journal.load("thread_2") == apply(state, added[0])
+
+
+async def test_a_deleted_thread_leaves_nothing(journal: Journal) -> None:
+    driver, other = await make(journal), await make(journal, "thread_2")
+    for one in (driver, other):
+        await one.append(conversation(key="k"))
+        await journal.snapshot(one.claim, one.state)
+    await journal.submit("thread_1", CancelInput("run_1"))
+    await journal.delete("thread_1")
+    assert [info.id for info in await journal.threads(limit=9, after="", owner=None)] == [
+        "thread_2"
+    ]
+    assert await journal.waiting_threads() == []
+    assert await journal.load("thread_2") == other.state
+    again = await make(journal)
+    assert await journal.load("thread_1") == ThreadState()
+    assert await journal.run_of_key("thread_1", "k") is None
+    await again.append(conversation())
+
+
+async def test_a_thread_that_is_not_there(journal: Journal) -> None:
+    nothing = Projection(None, 1.0, "", None, ())
+    for asked in (
+        journal.info("thread_9"),
+        journal.claim("thread_9"),
+        journal.load("thread_9"),
+        journal.read("thread_9", after=0),
+        journal.run("thread_9", "run_1"),
+        journal.run_of_key("thread_9", "k"),
+        journal.runs("thread_9"),
+        journal.submit("thread_9", CancelInput("run_1")),
+        journal.inbox("thread_9"),
+        journal.delete("thread_9"),
+        journal.fork(Fork("thread_9", 0, thread("thread_8"), (), nothing)),
+    ):
+        with pytest.raises(ThreadNotFound):
+            await asked
+    with pytest.raises(ThreadNotFound):
+        await journal.info("thread_8")
+
+
+async def test_closing_twice_and_use_after_closing(journal: Journal) -> None:
+    driver = await make(journal)
+    await driver.append(conversation())
+    await journal.close()
+    await journal.close()
+    with pytest.raises(JournalClosed):
+        await driver.append([RunStarted(run_id="run_2", agent="a")])
+    with pytest.raises(JournalClosed):
+        await journal.info("thread_1")
+    with pytest.raises(JournalClosed):
+        await journal.claim("thread_1")
+
+
+async def test_what_waits_when_it_is_closed_is_kept(journal: Journal) -> None:
+    driver = await make(journal)
+    appending = asyncio.create_task(driver.append(conversation()))
+    await asyncio.sleep(0)
+    await journal.close()
+    await appending
+    await journal.open()
+    assert len(await journal.read("thread_1", after=0)) == 7
+
+
+async def test_a_waiter_that_gives_up_does_not_stop_the_append(journal: Journal) -> None:
+    driver = await make(journal)
+    entries = [Envelope(e, e.seq) for e in numbered()]
+    future = journal.append(Batch(driver.claim, entries))
+    future.cancel()
+    await make(journal, "thread_2")
+    assert len(await journal.read("thread_1", after=0)) == 7
+
+
+def numbered() -> list[RecordedEvent]:
+    return [replace(event, seq=n) for n, event in enumerate(conversation(), 1)]

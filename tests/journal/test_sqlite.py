@@ -1,0 +1,390 @@
+"""What only the SQLite journal can get wrong: files, locks, disks, versions."""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.journal.story import Driver, conversation, make, thread
+
+from weft.envelope import Envelope
+from weft.errors import (
+    JournalClosed,
+    JournalCorrupt,
+    JournalError,
+    JournalFull,
+    JournalLocked,
+    JournalReadOnly,
+    JournalTooNew,
+)
+from weft.events import MessageAdded
+from weft.inputs import CancelInput
+from weft.items import user_message
+from weft.journal import sqlite_file
+from weft.journal.base import Batch
+from weft.journal.sqlite import SqliteJournal
+from weft.journal.sqlite_writes import _MOST_ROWS, _size
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
+
+
+@contextlib.asynccontextmanager
+async def opened(path: Path, *, drive: bool = True) -> AsyncIterator[SqliteJournal]:
+    journal = SqliteJournal(path, drive=drive)
+    await journal.open()
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+@contextlib.contextmanager
+def raw(path: Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+async def test_what_was_kept_is_there_in_another_process(path: Path) -> None:
+    async with opened(path) as journal:
+        driver = await make(journal)
+        events = await driver.append(conversation())
+        await journal.snapshot(driver.claim, driver.state)
+    async with opened(path) as journal:
+        assert await journal.read("thread_1", after=0) == events
+        assert await journal.load("thread_1") == driver.state
+
+
+async def test_every_size_of_a_group_is_written(path: Path) -> None:
+    async with opened(path) as journal:
+        driver = await make(journal)
+        message = MessageAdded(run_id="r", item=user_message("hi"), origin="user")
+        seq = 0
+        for count in (1, 2, 31, 32, 33, 63, 64, 65, 255, 256, 257, 700):
+            entries = [Envelope(message, seq + n + 1) for n in range(count)]
+            await journal.append(Batch(driver.claim, entries))
+            seq += count
+        assert len(await journal.read("thread_1", after=0, limit=10_000)) == seq
+
+
+def test_statements_have_few_sizes() -> None:
+    assert len({_size(rows) for rows in range(1, 5000)}) <= 36
+    assert max(_size(rows) for rows in range(1, 5000)) == _MOST_ROWS
+
+
+async def test_a_write_that_fails_reaches_only_its_caller(path: Path) -> None:
+    async with opened(path) as journal:
+        one, two = await make(journal), await make(journal, "thread_2")
+        results = await asyncio.gather(
+            one.append(conversation()),
+            journal.create(thread("thread_1")),
+            two.append(conversation()),
+            return_exceptions=True,
+        )
+        assert [isinstance(result, JournalError) for result in results] == [False, True, False]
+        for id in ("thread_1", "thread_2"):
+            assert len(await journal.read(id, after=0)) == 7
+
+
+async def test_only_one_drives(path: Path) -> None:
+    async with opened(path) as journal:
+        with pytest.raises(JournalLocked, match="drive=False"):
+            async with opened(path):
+                raise AssertionError
+        await make(journal)
+        async with opened(path, drive=False) as reading:
+            assert (await reading.info("thread_1")).agent == "a"
+    async with opened(path):
+        pass
+
+
+async def test_another_process_that_drives_is_refused_until_it_is_killed(path: Path) -> None:
+    code = f"""
+import asyncio
+from pathlib import Path
+from weft.journal.sqlite import SqliteJournal
+async def main():
+    await SqliteJournal(Path({str(path)!r})).open()
+    print("open", flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"open\n"
+        with pytest.raises(JournalLocked):
+            async with opened(path):
+                raise AssertionError
+    finally:
+        process.kill()
+        await process.wait()
+    async with opened(path):
+        pass
+
+
+async def test_beside_the_driver_one_reads_and_submits(path: Path) -> None:
+    async with opened(path) as driving, opened(path, drive=False) as beside:
+        driver = await make(driving)
+        await driver.append(conversation())
+        assert await beside.load("thread_1") == driver.state
+        await beside.submit("thread_1", CancelInput("run_1"))
+        assert await driving.waiting_threads() == ["thread_1"]
+
+
+async def test_a_database_of_a_newer_weft_is_refused(path: Path) -> None:
+    async with opened(path):
+        pass
+    with raw(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    for drive in (True, False):
+        with pytest.raises(JournalTooNew, match="newer weft"):
+            async with opened(path, drive=drive):
+                raise AssertionError
+
+
+async def test_a_database_of_another_program_is_refused(path: Path) -> None:
+    with raw(path) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(JournalCorrupt, match="another program"):
+        async with opened(path):
+            raise AssertionError
+    with raw(path) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
+async def test_an_older_database_must_be_driven_once(path: Path) -> None:
+    with raw(path) as connection:
+        connection.execute(f"PRAGMA application_id = {sqlite_file.APPLICATION_ID}")
+    with pytest.raises(JournalError, match="older weft"):
+        async with opened(path, drive=False):
+            raise AssertionError
+    async with opened(path):
+        pass
+    async with opened(path, drive=False):
+        pass
+
+
+def test_a_migration_happens_whole_or_not_at_all(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "_migrations", lambda: ["CREATE TABLE a (x);"])
+    connection = sqlite_file.connect(path, "process")
+    sqlite_file.migrate(connection, "weft.db")
+    broken = ["CREATE TABLE a (x);", "CREATE TABLE b (x); CREATE TABLE a (x);"]
+    monkeypatch.setattr(sqlite_file, "_migrations", lambda: broken)
+    with pytest.raises(sqlite3.OperationalError, match="already exists"):
+        sqlite_file.migrate(connection, "weft.db")
+    connection.close()
+    with raw(path) as again:
+        assert again.execute("SELECT name FROM sqlite_master").fetchall() == [("a",)]
+        assert again.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+async def test_no_database_to_read(path: Path) -> None:
+    with pytest.raises(JournalError, match="no database"):
+        async with opened(path, drive=False):
+            raise AssertionError
+    assert not path.exists()
+
+
+async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match=r"weft\.db cannot be opened: No such file"):
+        async with opened(tmp_path / "none" / "weft.db"):
+            raise AssertionError
+
+
+async def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="Is a directory"):
+        async with opened(tmp_path):
+            raise AssertionError
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+async def test_a_file_that_is_read_only(path: Path) -> None:
+    async with opened(path):
+        pass
+    path.chmod(0o400)
+    with pytest.raises(JournalReadOnly):
+        async with opened(path):
+            raise AssertionError
+
+
+async def test_a_connection_that_may_not_write(path: Path) -> None:
+    async with opened(path) as journal:
+        driver = await make(journal)
+        journal._connections[0].execute("PRAGMA query_only = on")
+        with pytest.raises(JournalReadOnly, match="read-only"):
+            await driver.append(conversation())
+        assert await journal.read("thread_1", after=0) == []
+        journal._connections[0].execute("PRAGMA query_only = off")
+        await driver.append(conversation())
+
+
+@pytest.mark.parametrize(
+    "content", [b"no database " * 100, b"SQLite format 3\x00" + b"\xff" * 4096]
+)
+async def test_a_file_that_is_no_database(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(JournalCorrupt, match="backup"):
+        async with opened(path):
+            raise AssertionError
+
+
+async def test_a_damaged_page_costs_only_what_is_on_it(path: Path) -> None:
+    async with opened(path) as journal:
+        big = await make(journal, "thread_1")
+        events = [e for n in range(40) for e in conversation(f"run_{n}", "x" * 2000)]
+        await big.append(events)
+        small = await make(journal, "thread_2")
+        await small.append(conversation())
+    with raw(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = (
+            connection.execute(
+                "SELECT pageno FROM dbstat WHERE name = 'event' AND pagetype = 'leaf' LIMIT 1"
+            ).fetchone()
+            if _has_dbstat(connection)
+            else (None,)
+        )
+    if page is None:
+        pytest.skip("this SQLite cannot tell its pages")
+    content = bytearray(path.read_bytes())
+    start = (page - 1) * 4096
+    content[start : start + 4096] = b"\xff" * 4096
+    path.write_bytes(content)
+    async with opened(path) as journal:
+        with pytest.raises(JournalCorrupt):
+            await journal.load("thread_1")
+        assert len(await journal.read("thread_2", after=0)) == 7
+        await Driver(journal, await journal.claim("thread_2"), small.state).append(
+            conversation("run_2")
+        )
+
+
+def _has_dbstat(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("SELECT 1 FROM dbstat LIMIT 1")
+    except sqlite3.OperationalError:
+        return False
+    return True
+
+
+async def test_an_event_that_weft_cannot_read(path: Path) -> None:
+    async with opened(path) as journal:
+        driver = await make(journal)
+        await driver.append(conversation())
+    with raw(path) as connection:
+        connection.execute('UPDATE event SET body = \'{"type":"what"}\' WHERE position & 255 = 3')
+    async with opened(path) as journal:
+        with pytest.raises(JournalCorrupt, match="cannot read"):
+            await journal.load("thread_1")
+        assert len(await journal.read("thread_1", after=0, limit=2)) == 2
+
+
+async def test_a_full_disk_is_told_and_survived(path: Path) -> None:
+    async with opened(path) as journal:
+        driver = await make(journal)
+        before = await driver.append(conversation())
+        connection = journal._connections[0]
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+        with pytest.raises(JournalFull, match="make room"):
+            await driver.append(conversation("run_2", "x" * 100_000))
+        assert await journal.read("thread_1", after=0) == before
+        assert [run.id for run in await journal.runs("thread_1")] == ["run_1"]
+        assert (await journal.info("thread_1")).status == "completed"
+        connection.execute("PRAGMA max_page_count = 1000000")
+        await driver.append(conversation("run_2", "x" * 100_000))
+
+
+async def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """The limit on file sizes stands for the disk: writing beyond it fails in the system."""
+    code = f"""
+import asyncio, resource, signal
+from pathlib import Path
+from tests.journal.story import conversation, make
+from weft.errors import JournalError
+from weft.journal.sqlite import SqliteJournal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+async def main():
+    journal = SqliteJournal(Path({str(tmp_path / "weft.db")!r}))
+    await journal.open()
+    driver = await make(journal)
+    kept = 0
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+    try:
+        for n in range(1000):
+            await driver.append(conversation(f"run_{{n}}", "x" * 5000))
+            kept += 7
+    except JournalError as error:
+        print(type(error).__name__, kept, len(await journal.read("thread_1", after=0, limit=9999)))
+asyncio.run(main())
+"""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        cwd=Path(__file__).parent.parent.parent,
+        timeout=50,
+        check=False,
+    )
+    name, kept, read = done.stdout.decode().split() or (done.stderr.decode(), 0, 0)
+    assert name in {"JournalFull", "JournalError"}
+    assert int(kept) == int(read) > 0
+
+
+async def test_a_database_that_another_program_holds(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.05)
+    async with opened(path) as journal:
+        driver = await make(journal)
+        with raw(path) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(JournalLocked, match="try again"):
+                await driver.append(conversation())
+            assert await journal.read("thread_1", after=0) == []
+            other.execute("ROLLBACK")
+        await driver.append(conversation())
+
+
+async def test_a_page_of_huge_events_is_read_in_pieces(path: Path) -> None:
+    async with opened(path) as journal:
+        driver = await make(journal)
+        events = await driver.append(
+            [e for n in range(4) for e in conversation(f"run_{n}", "x" * 300_000)]
+        )
+        for connection in [await journal._read(lambda c: c) for _ in range(8)]:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 700_000)
+        found, after = [], 0
+        while page := await journal.read("thread_1", after=after):
+            assert len(page) < len(events)
+            found += page
+            after = page[-1].seq
+        assert found == events
+
+
+async def test_conversations_are_their_owners_alone(path: Path) -> None:
+    async with opened(path) as journal:
+        await make(journal)
+        files = {p.name: p.stat().st_mode & 0o777 for p in path.parent.iterdir()}
+    assert set(files.values()) == {0o600}, files
+
+
+async def test_a_journal_that_was_never_opened(path: Path) -> None:
+    journal = SqliteJournal(path)
+    with pytest.raises(JournalClosed):
+        await journal.claim("thread_1")
+    with pytest.raises(JournalClosed):
+        await journal.info("thread_1")
+    await journal.close()

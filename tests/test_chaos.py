@@ -1,0 +1,25 @@
+"""A short campaign of kills; `make chaos` runs longer ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.real_clock
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_nothing_is_lost_or_doubled_when_the_process_is_killed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos", "6", "--seed", "7"],
+        capture_output=True,
+        cwd=ROOT,
+        timeout=55,
+        check=False,
+    )
+    printed = done.stdout.decode()
+    assert done.returncode == 0, printed + done.stderr.decode()
+    assert "losses             0" in printed
+    assert "duplicates         0" in printed
