@@ -1,7 +1,7 @@
 """What happens on one thread, handed to all who watch it."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from weft.bus.position import Position
 from weft.envelope import Envelope
@@ -36,6 +36,12 @@ class Subscriber(Protocol):
         ...
 
 
+class _End(NamedTuple):
+    """That a topic was closed, and why."""
+
+    error: Exception | None
+
+
 class Topic:
     """The events of one thread while it is being driven, and its subscribers.
 
@@ -51,6 +57,7 @@ class Topic:
         self._in_flight: dict[Key, list[Envelope]] = {}
         self._opened: dict[str, Envelope] = {}
         self._subscribers: dict[Subscriber, None] = {}
+        self._end: _End | None = None
 
     @property
     def position(self) -> Position:
@@ -63,8 +70,11 @@ class Topic:
         return bool(self._subscribers)
 
     def attach(self, subscriber: Subscriber) -> None:
-        """Adds a subscriber, which gets the events from now on."""
-        self._subscribers[subscriber] = None
+        """Adds a subscriber, which gets the events from now on, or learns that none come."""
+        if self._end is not None:
+            subscriber.close(self._end.error)
+        else:
+            self._subscribers[subscriber] = None
 
     def detach(self, subscriber: Subscriber) -> None:
         """Removes a subscriber; does nothing where there is none."""
@@ -73,7 +83,8 @@ class Topic:
             self._on_unwatched()
 
     def close(self, error: Exception | None = None) -> None:
-        """Tells all subscribers that nothing more comes."""
+        """Tells all subscribers, present and future, that nothing more comes."""
+        self._end = self._end or _End(error)
         for subscriber in list(self._subscribers):
             subscriber.close(error)
         self._subscribers.clear()

@@ -1,0 +1,360 @@
+"""Topics and subscriptions over random streams: what any pattern of watching gets to see."""
+
+import asyncio
+import gc
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weft.bus.position import Position
+from weft.bus.subscription import Subscription, joined
+from weft.bus.topic import Topic
+from weft.envelope import Envelope
+from weft.errors import InvalidInput, JournalFull
+from weft.events import (
+    DurableEvent,
+    Event,
+    LiveEvent,
+    MessageAdded,
+    ReasoningAdded,
+    ReasoningDelta,
+    RecordedEvent,
+    RunFinishing,
+    StepInterrupted,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallRequested,
+    ToolCallStarted,
+    ToolProgress,
+)
+from weft.items import FunctionCall, Message, OutputText, Reasoning
+from weft.testing import run
+
+ITEMS = ["a", "b", "c"]
+Act = tuple[str, str]
+
+
+class Stage:
+    """A topic, the journal behind it, and a way to play a stream of events on them."""
+
+    def __init__(self) -> None:
+        self.topic = Topic()
+        self.journal: list[RecordedEvent] = []
+        self.live: list[LiveEvent] = []
+        self.texts: dict[str, str] = {}
+        self.final: dict[str, str] = {}
+        self.finished = 0
+
+    async def open(self) -> Topic:
+        return self.topic
+
+    async def read(self, after: int, until: int) -> list[RecordedEvent]:
+        await asyncio.sleep(0)  # other things happen meanwhile
+        return self.journal[after : min(until, after + 3)]
+
+    def watch(self, after: Position | None = None, limit: int = 1024) -> Subscription:
+        return Subscription(self.open, self.read, after or Position(0), limit=limit)
+
+    def durable(self, event: RecordedEvent) -> None:
+        self.journal.append(event)
+        self.topic.publish(Envelope(event, event.seq))
+
+    def next_seq(self) -> int:
+        return len(self.journal) + 1
+
+    def play(self, act: Act) -> None:
+        what, item = act
+        name = f"{item}{self.finished}"
+        if what == "delta":
+            piece = f"<{name}:{len(self.live)}>"
+            self.texts[name] = self.texts.get(name, "") + piece
+            event = TextDelta(name, piece)
+            self.live.append(event)
+            self.topic.publish_live(event)
+        elif what == "finish":
+            text = self.texts.pop(name, "")
+            self.final[name] = text
+            message = Message("assistant", (OutputText(text),), name)
+            self.durable(
+                MessageAdded(seq=self.next_seq(), run_id="r", item=message, origin="model")
+            )
+            self.finished += 1
+        elif what == "progress":
+            self.topic.publish_live(ToolProgress("call", "tool", "half"))
+        elif what == "interrupt":
+            self.texts.clear()
+            self.durable(StepInterrupted(seq=self.next_seq(), run_id="r", step=1, reason="x"))
+        else:
+            self.durable(RunFinishing(seq=self.next_seq(), run_id="r"))
+
+
+class Reader:
+    """What one subscriber has seen, over any number of subscriptions."""
+
+    def __init__(self) -> None:
+        self.durable: list[RecordedEvent] = []
+        self.growing: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, TextDelta):
+            self.growing[event.item_id] = self.growing.get(event.item_id, "") + event.delta
+        elif isinstance(event, DurableEvent):
+            self.durable.append(event)  # type: ignore[arg-type]
+            if isinstance(event, StepInterrupted):
+                self.growing.clear()
+            if isinstance(event, MessageAdded):
+                seen = self.growing.pop(event.item.id, "")
+                assert event.item.text.startswith(seen)
+                self.texts[event.item.id] = event.item.text
+
+
+ACTS = st.tuples(
+    st.sampled_from(["delta"] * 8 + ["finish"] * 2 + ["other", "progress", "interrupt"]),
+    st.sampled_from(ITEMS),
+)
+LOOKS = st.one_of(st.integers(1, 5), st.just(0), st.just(-1))
+
+
+@given(st.lists(st.tuples(ACTS, LOOKS), max_size=80), st.sampled_from([4, 16, 1024]))
+def test_any_pattern_of_reading_and_coming_back_sees_everything_once(
+    script: Sequence[tuple[Act, int]], limit: int
+) -> None:
+    """After each act the subscriber reads some events, none, or goes away and comes back."""
+
+    async def main() -> None:
+        stage, reader = Stage(), Reader()
+        subscription = stage.watch(limit=limit)
+        for act, look in script:
+            stage.play(act)
+            if look < 0:
+                position = Position.parse(subscription.position)
+                first = not reader.durable and not reader.growing
+                await subscription.aclose()
+                subscription = stage.watch(Position(0) if first else position, limit)
+            for _ in range(max(look, 0)):
+                try:
+                    async with asyncio.timeout(1):
+                        reader.see(await anext(subscription))
+                except TimeoutError:
+                    break
+        stage.topic.close()
+        async for event in subscription:
+            reader.see(event)
+        assert reader.durable == stage.journal
+        assert reader.texts == stage.final
+        assert reader.growing == stage.texts
+
+    run(main())
+
+
+@given(st.lists(ACTS, max_size=60), st.integers(0, 60))
+def test_who_reads_elsewhere_first_gets_the_items_in_flight(
+    acts: Sequence[Act], joined_at: int
+) -> None:
+    async def main() -> None:
+        stage, reader = Stage(), Reader()
+        for act in acts[:joined_at]:
+            stage.play(act)
+        known = len(stage.journal)
+        subscription = stage.watch(Position(known))
+        missing = asyncio.create_task(drain(subscription, reader))
+        await asyncio.sleep(1)
+        assert reader.growing == stage.texts
+        for act in acts[joined_at:]:
+            stage.play(act)
+        stage.topic.close()
+        await missing
+        assert reader.durable == stage.journal[known:]
+        assert reader.growing == stage.texts
+
+    run(main())
+
+
+async def drain(subscription: Subscription, reader: Reader) -> None:
+    async for event in subscription:
+        reader.see(event)
+
+
+@given(st.lists(ACTS, max_size=40))
+def test_all_subscribers_get_the_same_envelopes(acts: Sequence[Act]) -> None:
+    async def main() -> None:
+        stage = Stage()
+        subscriptions = [stage.watch(), stage.watch()]
+        tasks = [asyncio.create_task(collect(subscription)) for subscription in subscriptions]
+        await asyncio.sleep(1)
+        for act in acts:
+            stage.play(act)
+        stage.topic.close()
+        one, two = await asyncio.gather(*tasks)
+        assert all(a is b for a, b in zip(one, two, strict=True))
+        positions = [(envelope.seq, envelope.n) for envelope in one]
+        assert positions == sorted(set(positions))
+
+    run(main())
+
+
+async def collect(subscription: Subscription) -> list[Envelope]:
+    return [envelope async for envelope in subscription.envelopes()]
+
+
+def test_a_slow_subscriber_costs_a_bounded_queue() -> None:
+    async def main() -> None:
+        stage = Stage()
+        subscription = stage.watch(limit=8)
+        stage.play(("other", "a"))
+        await anext(subscription)
+        for n in range(1000):
+            stage.play(("delta", ITEMS[n % 2]))
+        assert len(subscription._queue.envelopes) <= 8
+        stage.topic.close()
+        reader = Reader()
+        await drain(subscription, reader)
+        assert reader.growing == stage.texts
+
+    run(main())
+
+
+def test_adjacent_deltas_of_one_item_are_joined_before_anything_is_dropped() -> None:
+    async def main() -> None:
+        stage = Stage()
+        subscription = stage.watch(limit=8)
+        stage.play(("other", "a"))
+        await anext(subscription)
+        for _ in range(100):
+            stage.play(("delta", "a"))
+        assert not subscription._queue.lagging
+        envelopes = [await subscription.next()]
+        assert isinstance(envelopes[0].event, TextDelta)
+        assert envelopes[0].n > 1
+        assert envelopes[0].first == 1
+
+    run(main())
+
+
+def test_joining_keeps_what_cannot_be_joined_apart() -> None:
+    events: list[Event] = [
+        TextDelta("a", "1"),
+        TextDelta("a", "2"),
+        ReasoningDelta("a", "3"),
+        ToolProgress("c", "t", "x"),
+        ToolProgress("c", "t", "x"),
+        ToolArgumentsDelta("f", "c", "4"),
+        ToolArgumentsDelta("f", "c", "5"),
+        TextDelta("b", "6"),
+        TextDelta("a", "7"),
+    ]
+    result = joined(Envelope(event, 1, n, n) for n, event in enumerate(events, 1))
+    assert [envelope.event for envelope in result] == [
+        TextDelta("a", "12"),
+        ReasoningDelta("a", "3"),
+        ToolProgress("c", "t", "x"),
+        ToolProgress("c", "t", "x"),
+        ToolArgumentsDelta("f", "c", "45"),
+        TextDelta("b", "6"),
+        TextDelta("a", "7"),
+    ]
+    assert [envelope.position for envelope in result] == [
+        "1.2",
+        "1.3",
+        "1.4",
+        "1.5",
+        "1.7",
+        "1.8",
+        "1.9",
+    ]
+
+
+def test_items_of_every_kind_land() -> None:
+    stage = Stage()
+    topic = stage.topic
+    topic.publish_live(ReasoningDelta("rs", "hm"))
+    topic.publish_live(ToolCallStarted("fc", "c", "look"))
+    topic.publish_live(ToolArgumentsDelta("fc", "c", "{"))
+    assert [type(e.event) for e in topic.in_flight()] == [
+        ReasoningDelta,
+        ToolCallStarted,
+        ToolArgumentsDelta,
+    ]
+    assert topic.position == Position(0, 3)
+    stage.durable(ReasoningAdded(seq=1, run_id="r", item=Reasoning(id="rs")))
+    assert len(topic.in_flight()) == 2
+    call = FunctionCall("c", "look", "{}", "fc")
+    stage.durable(ToolCallRequested(seq=2, run_id="r", item=call))
+    assert topic.in_flight() == []
+    assert topic.position == Position(2)
+
+
+def test_several_items_in_flight_for_who_read_elsewhere_count_together() -> None:
+    async def main() -> None:
+        stage = Stage()
+        for act in (("delta", "a"), ("delta", "b"), ("other", ""), ("delta", "a"), ("delta", "b")):
+            stage.play(act)
+        subscription = stage.watch(Position(1))
+        first = await subscription.next()
+        assert subscription.position == "1"
+        second = await subscription.next()
+        assert subscription.position == "1.2"
+        assert [first.event.delta, second.event.delta] == list(stage.texts.values())  # type: ignore[union-attr]
+
+    run(main())
+
+
+def test_the_end_and_the_error_come_after_what_was_published() -> None:
+    async def main() -> None:
+        stage = Stage()
+        subscription = stage.watch()
+        stage.play(("other", "a"))
+        await anext(subscription)
+        stage.play(("other", "a"))
+        stage.topic.close(JournalFull("full"))
+        assert isinstance(await anext(subscription), RunFinishing)
+        with pytest.raises(JournalFull):
+            await anext(subscription)
+        stage.topic.close()
+
+    run(main())
+
+
+def test_leaving_detaches() -> None:
+    left: list[int] = []
+
+    async def main() -> None:
+        stage = Stage()
+        stage.topic = Topic(0, lambda: left.append(1))
+        stage.play(("other", "a"))
+        async with stage.watch() as subscription:
+            await anext(subscription)
+            assert stage.topic.is_watched
+        assert not stage.topic.is_watched
+        await subscription.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(subscription)
+        async for _ in stage.watch():
+            break
+        gc.collect()
+        assert not stage.topic.is_watched
+        assert len(left) == 2
+        unused = stage.watch()
+        await unused.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(unused)
+
+    run(main())
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.x", "-1", "1.2.3", "٣", "9" * 16, "1 "])
+def test_what_is_no_position(text: str) -> None:
+    with pytest.raises(InvalidInput, match="position"):
+        Position.parse(text)
+
+
+def test_positions() -> None:
+    assert Position.parse("17.4") == (17, 4)
+    assert Position.parse("17") == (17, 0)
+    assert Position.parse(17) == (17, None)
+    assert Position.parse(Position(3)) == (3, None)
+    with pytest.raises(InvalidInput, match="negative"):
+        Position.parse(-1)
