@@ -1,71 +1,60 @@
 """The fold: allowed and forbidden transitions, and validity over random sequences of events."""
 
-from collections.abc import Sequence
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.fold import (
+    ASKED,
+    CALL,
+    CALL_2,
+    CORRECTION,
+    DONE,
+    OUTPUT,
+    OUTPUT_2,
+    RESPONSE,
+    RUNNING,
+    STARTED,
+    STEP,
+    STEP_BROKEN,
+    STEP_DONE,
+    TEXT,
+    THOUGHT,
+    R,
+    begun,
+    fold,
+)
 
 from weft.errors import InvalidTransition
 from weft.events import (
     DurableEvent,
     MessageAdded,
+    MessageQueued,
     ProviderItemAdded,
+    QuotaHit,
     RateLimitHit,
-    ReasoningAdded,
     RecordedEvent,
-    ResponseCompleted,
+    RetriesExhausted,
     Retrying,
     RunCancelled,
-    RunCompleted,
+    RunCancelling,
+    RunExpired,
     RunFailed,
+    RunFinishing,
     RunIncomplete,
+    RunQueued,
+    RunRequiresAction,
     RunStarted,
-    StepCompleted,
-    StepInterrupted,
-    StepStarted,
+    ToolApproved,
     ToolCallRequested,
-    ToolOutputRecorded,
-    ToolStarted,
 )
 from weft.history import require_valid
 from weft.items import (
     FunctionCall,
-    FunctionCallOutput,
-    Message,
-    OutputText,
-    Reasoning,
     user_message,
 )
 from weft.state import ThreadState, apply
 from weft.usage import Usage
-
-R = "run_1"
-ASKED = MessageAdded(run_id=R, item=user_message("hi"), origin="user")
-STARTED = RunStarted(run_id=R, agent="a")
-STEP = StepStarted(run_id=R, step=1, model="m")
-TEXT = MessageAdded(run_id=R, item=Message("assistant", (OutputText("t"),)), origin="model")
-CALL = ToolCallRequested(run_id=R, item=FunctionCall("c1", "look", "{}"), index=1)
-CALL_2 = ToolCallRequested(run_id=R, item=FunctionCall("c2", "look", "{}"), index=2)
-RUNNING = ToolStarted(run_id=R, call_id="c1", name="look", attempt=1)
-OUTPUT = ToolOutputRecorded(run_id=R, item=FunctionCallOutput("c1", "one"), name="look")
-OUTPUT_2 = ToolOutputRecorded(run_id=R, item=FunctionCallOutput("c2", "two"), name="look")
-THOUGHT = ReasoningAdded(run_id=R, item=Reasoning(id="r"))
-RESPONSE = ResponseCompleted(
-    run_id=R, response_id="x", finish_reason="stop", usage=Usage(3, 2, requests=1)
-)
-STEP_DONE = StepCompleted(run_id=R, step=1)
-STEP_BROKEN = StepInterrupted(run_id=R, step=1, reason="cut")
-DONE = RunCompleted(run_id=R, stop_reason="end_turn", usage=Usage())
-CORRECTION = MessageAdded(run_id=R, item=user_message("again"), origin="runtime")
-
-
-def fold(events: Sequence[DurableEvent], state: ThreadState | None = None) -> ThreadState:
-    state = state or ThreadState()
-    for event in events:
-        state = apply(state, replace(event, seq=state.seq + 1))  # type: ignore[arg-type]
-    return state
 
 
 def test_a_whole_run() -> None:
@@ -230,3 +219,125 @@ def test_items_of_a_provider_are_kept() -> None:
     item = ProviderItem("openai", msgspec.Raw(b"{}"))
     state = fold([STARTED, STEP, ProviderItemAdded(run_id=R, item=item), RESPONSE, STEP_DONE])
     assert list(state.history) == [item]
+
+
+MORE = user_message("more")
+QUEUED = RunQueued(run_id="run_2", item=MORE, agent="b", key="k")
+STEERED = MessageQueued(run_id=R, item=MORE)
+STEERING = MessageAdded(run_id=R, item=MORE, origin="user")
+WAITING_CALL = replace(CALL, awaits="approval")
+OUTSIDE_CALL = replace(CALL_2, awaits="output")
+WAITS = RunRequiresAction(run_id=R, call_ids=("c1", "c2"), expires_at=9.0)
+APPROVED = ToolApproved(run_id=R, call_id="c1")
+CANCELLED = RunCancelled(run_id=R, usage=Usage())
+
+
+def test_runs_wait_in_a_queue() -> None:
+    state = fold([*begun(), QUEUED])
+    urgent = RunQueued(run_id="run_3", item=MORE, agent="b", urgent=True)
+    state = fold([urgent], state)
+    assert [run.id for run in state.queue] == ["run_3", "run_2"]
+    assert state.queue[1].key == "k"
+    state = fold([DONE, replace(ASKED, run_id="run_3")], state)
+    state = fold([RunStarted(run_id="run_3", agent="b", agent_hash="h")], state)
+    assert [run.id for run in state.queue] == ["run_2"]
+    assert state.active_run is not None
+    assert state.active_run.agent_hash == "h"
+    dropped = fold([RunCancelled(run_id="run_2", usage=Usage())], state)
+    assert (dropped.queue, dropped.run) == ((), state.run)
+
+
+@pytest.mark.parametrize("run_id", [R, "run_2"])
+def test_a_run_is_queued_once(run_id: str) -> None:
+    with pytest.raises(InvalidTransition, match="already known"):
+        fold([*begun(), QUEUED, replace(QUEUED, run_id=run_id)])
+
+
+def test_a_message_that_steers_enters_at_a_safe_point() -> None:
+    state = fold([*begun(), STEP, STEERED, TEXT])
+    assert state.steering == (MORE,)
+    with pytest.raises(InvalidTransition, match="while a step is open"):
+        fold([STEERING], state)
+    state = fold([RESPONSE, STEP_DONE], state)
+    with pytest.raises(InvalidTransition, match="still waits"):
+        fold([DONE], state)
+    state = fold([STEERING], state)
+    assert state.steering == ()
+    assert state.history[-1] == MORE
+    assert state.run is not None
+    assert state.run.last_step is None
+    with pytest.raises(InvalidTransition):
+        fold([DONE, STEERED], state)
+
+
+def test_a_run_waits_for_what_comes_from_outside() -> None:
+    state = fold([*begun(), STEP, WAITING_CALL, OUTSIDE_CALL, RESPONSE, WAITS])
+    assert state.run is not None
+    assert (state.run.status, state.run.expires_at) == ("requires_action", 9.0)
+    assert state.step is not None
+    assert [call.call_id for call in state.step.awaited] == ["c1", "c2"]
+    assert state.step.ready == ()
+    with pytest.raises(InvalidTransition, match="waits for someone outside"):
+        fold([RUNNING], state)
+    state = fold([APPROVED], state)
+    assert state.run is not None
+    assert state.run.status == "requires_action"
+    state = fold([RUNNING, OUTPUT_2], state)
+    assert state.run is not None
+    assert (state.run.status, state.run.expires_at) == ("in_progress", None)
+    state = fold([OUTPUT, STEP_DONE], state)
+    assert list(state.history)[-2:] == [OUTPUT.item, OUTPUT_2.item]
+
+
+def test_what_is_not_awaited_is_not_approved() -> None:
+    for call in (CALL, replace(CALL, awaits="output")):
+        with pytest.raises(InvalidTransition, match="waits for no approval"):
+            fold([*begun(), STEP, call, APPROVED])
+    with pytest.raises(InvalidTransition, match="not open"):
+        fold([*begun(), STEP, APPROVED])
+    with pytest.raises(InvalidTransition, match="no call to wait for"):
+        fold([*begun(), STEP, CALL, RESPONSE, WAITS])
+
+
+def test_a_run_that_is_being_cancelled_waits_for_nothing() -> None:
+    state = fold([*begun(), STEP, WAITING_CALL, RESPONSE, RunCancelling(run_id=R)])
+    assert state.active_run is not None
+    assert state.active_run.status == "cancelling"
+    with pytest.raises(InvalidTransition, match="no call to wait for"):
+        fold([WAITS], state)
+    state = fold([OUTPUT, STEP_BROKEN, CANCELLED], state)
+    assert (state.run and state.run.status, state.active_run) == ("cancelled", None)
+
+
+def test_a_run_can_expire_and_be_asked_to_finish() -> None:
+    state = fold([*begun(), RunFinishing(run_id=R)])
+    assert state.run is not None
+    assert state.run.finishing
+    state = fold([RunExpired(run_id=R, usage=Usage())], state)
+    assert state.run is not None
+    assert (state.run.status, state.run.stop_reason) == ("expired", "expired")
+    for event in (RunFinishing(run_id=R), RunCancelling(run_id=R), QUEUED):
+        if event is not QUEUED:
+            with pytest.raises(InvalidTransition):
+                fold([event], state)
+    assert fold([QUEUED], state).queue
+
+
+def test_a_step_that_was_cut_off_is_counted() -> None:
+    state = fold([*begun(), STEP, STEP_BROKEN])
+    assert state.run is not None
+    assert (state.run.steps, state.run.interrupted) == (1, 1)
+    state = fold([*begun(), STEP, CALL, RESPONSE, OUTPUT, STEP_BROKEN])
+    assert state.run is not None
+    assert state.run.interrupted == 0
+
+
+def test_retries_and_quotas_need_an_open_step() -> None:
+    events = [
+        RetriesExhausted(run_id=R, code="c", attempts=3, message="m"),
+        QuotaHit(run_id=R, message="m"),
+    ]
+    fold([*begun(), STEP, *events])
+    for event in events:
+        with pytest.raises(InvalidTransition):
+            fold([*begun(), event])

@@ -34,7 +34,12 @@ class Envelope(Struct, gc=False, eq=False):
 
     @property
     def position(self) -> str:
-        """The position as text, such as `17` or `17.4`; the id of a server-sent event."""
+        """The position as text, such as `17` or `17.4`: the id of a server-sent event.
+
+        Empty for one of several that count together, with the last of them.
+        """
+        if self.n < 0:
+            return ""
         return f"{self.seq}.{self.n}" if self.n else str(self.seq)
 
 

@@ -175,9 +175,9 @@ class Subscription(AsyncIterator[Event]):
         self._read_to, self._until = after.seq, max(topic.seq, after.seq)
         pieces = topic.in_flight()
         if after.n is None:
-            known = [piece for piece in pieces if piece.seq <= after.seq]
-            self._missed.extend(_together(known, after.seq))
-            self._flight = deque(pieces[len(known) :])
+            earlier = [piece for piece in pieces if piece.seq < after.seq]
+            self._missed.extend(_together(earlier, after.seq))
+            self._flight = deque(pieces[len(earlier) :])
         else:
             self._flight = deque(p for p in pieces if (p.seq, p.n) > (after.seq, after.n))
         if self._read_to == self._until:
@@ -209,11 +209,14 @@ def joined(envelopes: Iterable[Envelope]) -> list[Envelope]:
 
 
 def _together(envelopes: list[Envelope], seq: int) -> list[Envelope]:
-    """Returns the deltas of each item as one; only after the last has all of it been seen."""
+    """Returns the deltas of each item as one, as if they had come right after event `seq`.
+
+    Only the last has a position, because only after it has all of them been seen.
+    """
     groups = joined(sorted(envelopes, key=_item))
     result = [Envelope(group.event, seq, -1) for group in groups]
     if result:
-        result[-1].n = max((e.n for e in envelopes if e.seq == seq), default=0)
+        result[-1].n = 0
     return result
 
 

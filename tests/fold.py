@@ -1,0 +1,61 @@
+"""Events of a run, ready to be folded in tests."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from weft.events import (
+    DurableEvent,
+    MessageAdded,
+    ReasoningAdded,
+    ResponseCompleted,
+    RunCompleted,
+    RunStarted,
+    StepCompleted,
+    StepInterrupted,
+    StepStarted,
+    ToolCallRequested,
+    ToolOutputRecorded,
+    ToolStarted,
+)
+from weft.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    Message,
+    OutputText,
+    Reasoning,
+    user_message,
+)
+from weft.state import ThreadState, apply
+from weft.usage import Usage
+
+R = "run_1"
+ASKED = MessageAdded(run_id=R, item=user_message("hi"), origin="user")
+STARTED = RunStarted(run_id=R, agent="a")
+STEP = StepStarted(run_id=R, step=1, model="m")
+TEXT = MessageAdded(run_id=R, item=Message("assistant", (OutputText("t"),)), origin="model")
+CALL = ToolCallRequested(run_id=R, item=FunctionCall("c1", "look", "{}"), index=1)
+CALL_2 = ToolCallRequested(run_id=R, item=FunctionCall("c2", "look", "{}"), index=2)
+RUNNING = ToolStarted(run_id=R, call_id="c1", name="look", attempt=1)
+OUTPUT = ToolOutputRecorded(run_id=R, item=FunctionCallOutput("c1", "one"), name="look")
+OUTPUT_2 = ToolOutputRecorded(run_id=R, item=FunctionCallOutput("c2", "two"), name="look")
+THOUGHT = ReasoningAdded(run_id=R, item=Reasoning(id="r"))
+RESPONSE = ResponseCompleted(
+    run_id=R, response_id="x", finish_reason="stop", usage=Usage(3, 2, requests=1)
+)
+STEP_DONE = StepCompleted(run_id=R, step=1)
+STEP_BROKEN = StepInterrupted(run_id=R, step=1, reason="cut")
+DONE = RunCompleted(run_id=R, stop_reason="end_turn", usage=Usage())
+CORRECTION = MessageAdded(run_id=R, item=user_message("again"), origin="runtime")
+
+
+def fold(events: Sequence[DurableEvent], state: ThreadState | None = None) -> ThreadState:
+    state = state or ThreadState()
+    for event in events:
+        state = apply(state, replace(event, seq=state.seq + 1))  # type: ignore[arg-type]
+    return state
+
+
+def begun() -> list[DurableEvent]:
+    """A run that has begun."""
+    return [ASKED, STARTED]
