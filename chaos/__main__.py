@@ -21,13 +21,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     options = parser.parse_args()
     started = time.monotonic()
+    verdict: Verdict | None = None
     print(f"seed {options.seed}, {options.kills} kills", flush=True)
     with tempfile.TemporaryDirectory(prefix="weft-chaos-") as folder:
         try:
             verdict = asyncio.run(campaign(options.kills, options.seed, Path(folder)))
-        except WorkerFailed as error:
-            print(error)
-            return 1
+        except* WorkerFailed as group:
+            print(*group.exceptions, sep="\n")
+    if verdict is None:
+        return 1
     _print(verdict, time.monotonic() - started)
     return 0 if verdict.is_clean else 1
 

@@ -63,7 +63,7 @@ class Onlooker:
                     if thread_id not in self.watched:
                         self.watched[thread_id] = Watched()
                         tasks.create_task(self.watched[thread_id].watch(thread))
-                    if self._random.random() < 0.1 and not self.is_quiet:
+                    if self._random.random() < 0.02 and not self.is_quiet:
                         await self._say(thread)
                 await asyncio.sleep(0.1)
 

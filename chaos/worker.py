@@ -44,6 +44,8 @@ class Talk:
                 await self._send(key, cast("OnBusy", wish))
         runs: list[ThreadRun] = []
         while more:
+            while len((await self._thread.state()).queue) >= MOST_WAITING:
+                await asyncio.sleep(0.05)  # the lives before have left enough to do
             key = f"m-{os.urandom(8).hex()}"
             on_busy: OnBusy = self._random.choice(["queue", "queue", "steer", "cancel"])
             self._evidence.add("intents", self._thread.id, key, on_busy)

@@ -1,10 +1,8 @@
 """`weft chat`: a conversation with an agent in the terminal, on a thread that is kept."""
 
-import asyncio
-import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, assert_never, cast
 
@@ -12,6 +10,7 @@ from prompt_toolkit import PromptSession
 
 from weft.agent import Agent
 from weft.cli.failure import in_one_line
+from weft.cli.interrupt import InterruptCancels
 from weft.cli.open_calls import as_written
 from weft.cli.transcript import Transcript
 from weft.errors import ConfigurationError, ThreadError
@@ -35,8 +34,10 @@ async def answer_once(
     Without anyone to `ask`, a run that needs an approval is left waiting: the code is 3. Raises
     the error of a run that failed.
     """
-    run = await thread.send(prompt, agent=agent.name)
-    if not await _follow(thread, run, transcript, ask):
+    async with InterruptCancels() as interrupt:
+        run = await thread.send(prompt, agent=agent.name)
+        answered = await _follow(thread, run, interrupt, transcript, ask)
+    if not answered:
         transcript.notice(f"(The run waits for you; go on with: weft chat --thread {thread.id})")
         return EXIT_WAITING
     result = await run.result()
@@ -54,7 +55,7 @@ async def converse(
     transcript.notice(HELP)
     unfinished = await thread.active_run()
     if unfinished is not None:
-        await _turn(thread, unfinished, transcript, session)
+        await _turn(thread, _already(unfinished), transcript, session)
     while True:
         with suppress(KeyboardInterrupt, EOFError):
             text = (await session.prompt_async("> ")).strip()
@@ -63,47 +64,48 @@ async def converse(
             if text == "/help":
                 transcript.notice(HELP)
             elif text:
-                await _say(thread, agent, text, transcript, session)
+                sending = thread.send(text, agent=agent.name)
+                await _turn(thread, sending, transcript, session)
             continue
         return  # Ctrl-C or Ctrl-D at the prompt
 
 
-async def _say(
-    thread: Thread,
-    agent: AnyAgent,
-    text: str,
-    transcript: Transcript,
-    session: PromptSession[str],
-) -> None:
-    try:
-        run = await thread.send(text, agent=agent.name)
-    except Exception as error:  # noqa: BLE001 - an agent's own code raises anything
-        _tell(error, transcript)
-    else:
-        await _turn(thread, run, transcript, session)
+async def _already(run: ThreadRun) -> ThreadRun:
+    return run
 
 
 async def _turn(
-    thread: Thread, run: ThreadRun, transcript: Transcript, session: PromptSession[str]
+    thread: Thread,
+    sending: Awaitable[ThreadRun],
+    transcript: Transcript,
+    session: PromptSession[str],
 ) -> None:
-    """Shows a run to its end; the conversation goes on after a failure too."""
+    """Shows a run from its sending to its end; the conversation goes on after a failure too."""
     try:
-        await _follow(thread, run, transcript, session.prompt_async)
+        async with InterruptCancels() as interrupt:
+            run = await sending
+            await _follow(thread, run, interrupt, transcript, session.prompt_async)
         await run.result()
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:  # noqa: BLE001 - an agent's own code raises anything
         _tell(error, transcript)
 
 
-async def _follow(thread: Thread, run: ThreadRun, transcript: Transcript, ask: Ask | None) -> bool:
+async def _follow(
+    thread: Thread,
+    run: ThreadRun,
+    interrupt: InterruptCancels,
+    transcript: Transcript,
+    ask: Ask | None,
+) -> bool:
     """Shows a run; returns False where it waits for a person and nobody can be asked."""
-    async with _interrupt_cancels(run) as rearm:
-        async for event in run:
-            transcript.show(event)
-            if isinstance(event, RunRequiresAction):
-                if ask is None:
-                    return False
-                await _answer_calls(thread, run, transcript, ask)
-                rearm()  # the prompt has taken Ctrl-C for itself
+    interrupt.watch(run)
+    async for event in run:
+        transcript.show(event)
+        if isinstance(event, RunRequiresAction):
+            if ask is None:
+                return False
+            await _answer_calls(thread, run, transcript, ask)
+            interrupt.arm()  # the prompt has taken Ctrl-C for itself
     return True
 
 
@@ -140,33 +142,6 @@ def _tell(error: Exception, transcript: Transcript) -> None:
     if isinstance(error, BrokenPipeError):
         raise error  # nobody reads any more
     transcript.notice(f"Error: {in_one_line(error)}")
-
-
-@asynccontextmanager
-async def _interrupt_cancels(run: ThreadRun) -> AsyncGenerator[Callable[[], None]]:
-    """While it is open, Ctrl-C cancels the run instead of ending the program.
-
-    Yields a function that takes Ctrl-C again, after somebody else had it.
-    """
-    loop = asyncio.get_running_loop()
-    before = signal.getsignal(signal.SIGINT)
-    async with asyncio.TaskGroup() as tasks:
-
-        def cancel() -> None:
-            tasks.create_task(run.cancel())
-
-        def arm() -> None:
-            # Where there are no signals, Ctrl-C ends the program as usual.
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(signal.SIGINT, cancel)
-
-        arm()
-        try:
-            yield arm
-        finally:
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.remove_signal_handler(signal.SIGINT)
-                signal.signal(signal.SIGINT, before)
 
 
 def load_agent(path: str) -> AnyAgent:

@@ -15,6 +15,7 @@ from weft.journal.projection import RunRecord
 from weft.runtime.access import ThreadAccess
 from weft.runtime.actor import AnyAgent
 from weft.runtime.thread_run import ThreadRun
+from weft.state import ThreadState
 from weft.tools.output import to_output
 
 MAX_OUTPUT_CHARS = 100_000
@@ -104,6 +105,10 @@ class Thread:
     async def info(self) -> ThreadInfo:
         """Returns what lists show of the thread."""
         return await self._journal.info(self.id)
+
+    async def state(self) -> ThreadState:
+        """Returns the fold of the events so far: run, open step, queue and history."""
+        return await self._threads.state(self.id)
 
     async def history(self) -> Sequence[Item]:
         """Returns the conversation so far, without the step that is open."""
