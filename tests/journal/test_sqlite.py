@@ -388,3 +388,14 @@ async def test_a_journal_that_was_never_opened(path: Path) -> None:
     with pytest.raises(JournalClosed):
         await journal.info("thread_1")
     await journal.close()
+
+
+async def test_a_snapshot_that_lacks_items_is_told(path: Path) -> None:
+    async with opened(path) as journal:
+        driver = await make(journal)
+        await driver.append(conversation())
+        await journal.snapshot(driver.claim, driver.state)
+        with raw(path) as connection:
+            connection.execute("DELETE FROM history")
+        with pytest.raises(JournalCorrupt, match="lacks 2 items"):
+            await journal.load("thread_1")
