@@ -171,3 +171,12 @@ def test_the_demo_agent_has_strict_tools_only(folder: Path) -> None:
     assert len(agent.tools.names) == 6
     assert all(schema.strict and schema.description for schema in agent.tools.schemas)
     assert all(isinstance(tool, Tool) for tool in file_tools(folder))
+
+
+def test_the_database_of_the_conversation_is_left_alone(tmp_path: Path) -> None:
+    for name in ("weft.db", "weft.db-wal", "weft.db-driver", "notes.txt"):
+        (tmp_path / name).write_text("text")
+    folder = Folder(tmp_path, tmp_path / "weft.db")
+    assert folder.files() == ["notes.txt"]
+    with pytest.raises(ValueError, match="no file"):
+        folder.read("weft.db-driver")

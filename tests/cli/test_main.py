@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from weft.journal.driver_lock import DriverLock
+
 pytestmark = pytest.mark.real_clock
 
 QUESTION = "What is the weather in Paris and in Beijing, and what is 17*23?"
@@ -210,3 +212,17 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
 
 def test_the_version() -> None:
     assert weft("--version").stdout == b"weft, version 0.1.0\n"
+
+
+def test_a_second_chat_is_refused_while_one_drives(tmp_path: Path) -> None:
+    database = tmp_path / "folder" / "weft.db"
+    assert weft("chat", "--model", "demo", "what is 1+1?").returncode == 0
+    lock = DriverLock(database)
+    lock.acquire()
+    try:
+        done = weft("chat", "--model", "demo", "what is 1+1?")
+        assert done.returncode == 1
+        assert b"Another chat is open on" in done.stderr
+        assert weft("show", "--last").returncode == 0
+    finally:
+        lock.release()

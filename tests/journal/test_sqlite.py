@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import sqlite3
 import subprocess
@@ -25,7 +26,7 @@ from weft.errors import (
 from weft.events import MessageAdded
 from weft.inputs import CancelInput
 from weft.items import user_message
-from weft.journal import sqlite_file
+from weft.journal import driver_lock, sqlite_file
 from weft.journal.base import Batch
 from weft.journal.sqlite import SqliteJournal
 from weft.journal.sqlite_writes import _MOST_ROWS, _size
@@ -130,6 +131,33 @@ asyncio.run(main())
         await process.wait()
     async with opened(path):
         pass
+
+
+async def test_opening_and_closing_the_lock_does_not_free_it(path: Path) -> None:
+    """As a tool does that reads all files of a folder."""
+    async with opened(path):
+        for file in path.parent.iterdir():
+            file.read_bytes()
+        code = f"""
+import asyncio
+from pathlib import Path
+from weft.journal.sqlite import SqliteJournal
+asyncio.run(SqliteJournal(Path({str(path)!r})).open())
+"""
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", code], capture_output=True, check=False
+        )
+        assert b"JournalLocked" in done.stderr
+
+
+async def test_a_disk_that_knows_no_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(driver_lock, "_take", refuse)
+    with pytest.raises(JournalError, match="on a disk of this machine"):
+        async with opened(path):
+            raise AssertionError
 
 
 async def test_beside_the_driver_one_reads_and_submits(path: Path) -> None:

@@ -226,3 +226,21 @@ async def test_a_watcher_that_says_nonsense_is_sent_away(url: str, tmp_path: Pat
             writer.write_eof()
             assert await reader.read() == b""
             writer.close()
+
+
+async def test_a_watcher_does_not_hold_the_shutdown_up(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = Agent(ScriptedModel(["One."]))
+    async with weft.open(url, agents=[agent]) as driving:
+        thread = await driving.create_thread(agent)
+        await (await thread.send("hi")).result()
+        async with weft.open(url, drive=False) as watching:
+            mine = await watching.connect(thread.id)
+            subscription = mine.subscribe()
+            for _ in range(7):
+                await anext(subscription)
+            await asyncio.sleep(0.2)
+            async with asyncio.timeout(5):
+                await driving.shutdown()
+            assert not caplog.records

@@ -27,12 +27,23 @@ def _line(info: ThreadInfo) -> str:
     return f"{info.id}  {used:%Y-%m-%d %H:%M}  {status:15}  {clean(info.title)}".rstrip()
 
 
-async def show_thread(thread: Thread, transcript: Transcript) -> None:
-    """Shows what has happened on a thread so far."""
-    after = 0
-    while events := await thread.events(after=after, limit=PAGE):
+async def show_thread(thread: Thread, transcript: Transcript, last: int | None = None) -> None:
+    """Shows what has happened on a thread so far, or the last so many events of it.
+
+    A run that has not ended is left out where only the last are shown: it is about to be followed.
+    """
+    state = await thread.state()
+    after, until = 0, state.seq
+    if last is not None:
+        active = state.active_run
+        if active is not None:
+            runs = {run.id: run for run in await thread.runs()}
+            until = max(runs[active.id].first_seq - 2, 0)
+        after = max(0, until - last)
+    while after < until and (events := await thread.events(after=after, limit=PAGE)):
         for event in events:
-            transcript.show(event)
+            if event.seq <= until:
+                transcript.show(event)
         after = events[-1].seq
 
 

@@ -2,14 +2,15 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from weft.agent import Agent
-from weft.errors import JournalError
+from weft.errors import JournalError, JournalLocked
 from weft.runtime.runtime import Runtime
 from weft.runtime.runtime import open as open_runtime
 from weft.runtime.thread import Thread
@@ -40,18 +41,28 @@ def _data_folder(environ: Mapping[str, str]) -> Path:
     return Path.home() / ".local" / "share"
 
 
-def open_for_chat(path: Path | None, agents: Iterable[Agent[Any, Any]]) -> Runtime:
-    """Returns the runtime that drives the conversations of `path`, whose folder it makes.
-
-    Without a path, it keeps nothing.
-    """
-    if path is None:
-        return open_runtime(agents=agents)
+@asynccontextmanager
+async def open_for_chat(
+    path: Path | None, agents: Iterable[Agent[Any, Any]]
+) -> AsyncGenerator[Runtime]:
+    """Drives the conversations of `path`, whose folder it makes; without a path, keeps nothing."""
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise JournalError(f"{path.parent} cannot be made: {error.strerror}.") from error
+    runtime = open_runtime(None if path is None else f"sqlite:///{path}", agents=agents)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise JournalError(f"The folder {path.parent} cannot be made: {error.strerror}.") from error
-    return open_runtime(f"sqlite:///{path}", agents=agents)
+        await runtime.start()
+    except JournalLocked as error:
+        raise JournalLocked(
+            f"Another chat is open on {path}; follow it with weft watch, or give this one "
+            "--database FILE or --memory."
+        ) from error
+    try:
+        yield runtime
+    finally:
+        await runtime.shutdown()
 
 
 def open_for_reading(option: Path | None) -> Runtime:

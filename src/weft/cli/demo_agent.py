@@ -61,9 +61,9 @@ def current_time(timezone: str = "UTC") -> str:
     return f"{datetime.now(zone):%A, %d %B %Y, %H:%M %Z}"
 
 
-def file_tools(root: Path) -> list[AnyTool]:
-    """Returns the tools that look at the files below `root`."""
-    folder = Folder(root)
+def file_tools(root: Path, database: Path | None = None) -> list[AnyTool]:
+    """Returns the tools that look at the files below `root`, but for those of `database`."""
+    folder = Folder(root, database)
 
     @tool
     def list_files() -> list[str]:
@@ -111,7 +111,7 @@ def _contains(folder: Folder, path: str, query: str) -> bool:
         return False
 
 
-def demo_agent(model: Model | str, root: Path) -> Agent[None, str]:
-    """Returns the demo agent, with file tools for the folder `root`."""
-    tools: list[AnyTool] = [get_weather, calculate, current_time, *file_tools(root)]
+def demo_agent(model: Model | str, root: Path, database: Path | None = None) -> Agent[None, str]:
+    """Returns the demo agent, with file tools for the folder `root` without its own `database`."""
+    tools: list[AnyTool] = [get_weather, calculate, current_time, *file_tools(root, database)]
     return Agent(model, name="demo", instructions=INSTRUCTIONS, tools=tools)

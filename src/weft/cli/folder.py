@@ -10,10 +10,15 @@ MAX_BYTES = 100_000
 
 
 class Folder:
-    """Text files below `root`; a path that leads out of it, by `..` or by a link, is refused."""
+    """Text files below `root`; a path that leads out of it, by `..` or by a link, is refused.
 
-    def __init__(self, root: Path) -> None:
+    The files of `database` are left out: a program that opens and closes a database that is in use
+    takes its locks away (https://sqlite.org/howtocorrupt.html, section 2.2).
+    """
+
+    def __init__(self, root: Path, database: Path | None = None) -> None:
         self._root = root
+        self._database = database.resolve() if database is not None else None
 
     def files(self) -> list[str]:
         """Returns the paths of at most 200 files, hidden ones left out."""
@@ -38,7 +43,7 @@ class Folder:
             raise ValueError(f"{path[:200]!r} is no path.") from error
         if not target.is_relative_to(root):
             raise ValueError(f"{path[:200]!r} is outside the folder.")
-        if not target.is_file():
+        if not target.is_file() or self._is_database(target):
             raise ValueError(f"There is no file {path[:200]!r}.")
         with target.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -57,5 +62,15 @@ class Folder:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 path = Path(folder, name)
-                if not name.startswith(".") and path.is_file() and not path.is_symlink():
+                if name.startswith(".") or not path.is_file() or path.is_symlink():
+                    continue
+                if not self._is_database(path.resolve()):
                     yield path
+
+    def _is_database(self, path: Path) -> bool:
+        database = self._database
+        return (
+            database is not None
+            and path.parent == database.parent
+            and path.name.startswith(database.name)
+        )

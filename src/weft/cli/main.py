@@ -31,6 +31,8 @@ from weft.errors import ConfigurationError, InvalidInput
 from weft.items import user_message
 
 MAX_STDIN_BYTES = 10_000_000
+SHOWN_AGAIN = 200
+"""How many events of a conversation are shown to who goes on with it."""
 
 
 @click.group()
@@ -100,7 +102,7 @@ async def _chat(
     """Answers `text`, or converses where there is none; returns the exit code."""
     if agent is None:
         choice = await choose_model(model, os.environ)
-        agent = demo_agent(choice.model, folder)
+        agent = demo_agent(choice.model, folder, conversation.database)
         note = click.style(clean(choice.note), dim=True)
         click.echo(note, err=True, color=_color(sys.stderr.isatty()))
     transcript = Transcript(_write, _width())
@@ -111,6 +113,7 @@ async def _chat(
             thread = await runtime.create_thread(agent)
         if text is not None:
             return await answer_once(thread, agent, text, transcript, _ask())
+        await show_thread(thread, Transcript(_write, _width(), echo=True), SHOWN_AGAIN)
         await converse(thread, agent, transcript)
         if conversation.database is not None and await thread.history():
             transcript.notice(f"Go on with: weft chat --thread {thread.id}")

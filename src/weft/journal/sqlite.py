@@ -20,12 +20,12 @@ from weft.events import RecordedEvent
 from weft.inputs import ThreadInput
 from weft.journal import sqlite_writes as writes
 from weft.journal.base import Batch, Claim, Fork, ThreadInfo, Unfinished, Waiting
+from weft.journal.driver_lock import DriverLock
 from weft.journal.group_commit import GroupCommit
 from weft.journal.projection import RunRecord
 from weft.journal.snapshot import decode_snapshot
 from weft.journal.sqlite_file import (
     SEQ_BITS,
-    DriverLock,
     Durability,
     connect,
     make_file,

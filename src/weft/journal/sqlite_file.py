@@ -1,4 +1,4 @@
-"""The database file of the SQLite journal: opening it, its errors, its migrations, its one driver.
+"""The database file of the SQLite journal: opening it, its errors, its migrations.
 
 Sources: https://sqlite.org/pragma.html, https://sqlite.org/wal.html, https://sqlite.org/rescode.html
 """
@@ -125,38 +125,3 @@ def _migrations() -> list[str]:
         key=lambda entry: entry.name,
     )
     return [script.read_text(encoding="utf-8") for script in scripts]
-
-
-class DriverLock:
-    """Held by the one process that drives a database; the system frees it when the process ends.
-
-    It is an exclusive transaction on a database of its own, whose locking works on every system
-    that SQLite runs on.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection: sqlite3.Connection | None = None
-
-    def acquire(self) -> None:
-        """Raises `JournalLocked` when another process, or another runtime in this one, has it."""
-        lock = self._path.with_name(f"{self._path.name}-driver")
-        make_file(lock)
-        connection = sqlite3.connect(lock, timeout=0, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            connection.close()
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-            raise JournalLocked(
-                f"{self._path.name} is driven by another process; end it, or open the database "
-                "with drive=False to read, watch and send."
-            ) from error
-        self._connection = connection
-
-    def release(self) -> None:
-        """Lets others drive; a second call does nothing."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None

@@ -64,7 +64,7 @@ class LiveServer:
         self._path = path
         self._subscribe = subscribe
         self._server: asyncio.Server | None = None
-        self._watchers: set[asyncio.Task[None]] = set()
+        self._watchers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def start(self) -> None:
         """Opens the socket; without one, watchers see no deltas, and nothing else is missing."""
@@ -79,16 +79,16 @@ class LiveServer:
         if self._server is None:
             return
         self._server.close()
-        for watcher in self._watchers:
-            watcher.cancel()
+        for writer in self._watchers.values():
+            writer.transport.abort()  # which ends the reading, and with it the task
         if self._watchers:
-            await asyncio.wait(self._watchers)
+            await asyncio.wait(list(self._watchers))
         await asyncio.to_thread(self._path.unlink, missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._watchers.add(task)
+        self._watchers[task] = writer
         try:
             watch = _WATCH.decode(await reader.readline())
             async with asyncio.TaskGroup() as tasks:
@@ -98,7 +98,7 @@ class LiveServer:
         except* (OSError, msgspec.DecodeError, WeftError) as group:
             _LOGGER.debug("A watcher has left: %s", group.exceptions[0])
         finally:
-            self._watchers.discard(task)
+            self._watchers.pop(task, None)
             writer.close()
 
     async def _send(self, watch: Watch, writer: asyncio.StreamWriter) -> None:
