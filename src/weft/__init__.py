@@ -56,7 +56,8 @@ from weft.models.resolve import resolve_model
 from weft.models.retry import RetryPolicy
 from weft.runtime.foreground import Run
 from weft.runtime.result import RunResult
-from weft.runtime.runtime import Runtime, open
+from weft.runtime.runtime import Runtime
+from weft.runtime.runtime import open as open
 from weft.runtime.thread import PendingCall, Thread
 from weft.runtime.thread_run import ThreadRun
 from weft.tools.context import RunContext
@@ -125,7 +126,6 @@ __all__ = [
     "ToolStarted",
     "Usage",
     "WeftError",
-    "open",
     "resolve_model",
     "tool",
 ]
