@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -80,11 +81,20 @@ class Unfinished(Struct, frozen=True):
     expires_at: float | None = None
 
 
+Durability = Literal["process", "power"]
+"""What a durable event survives: the end of the process, also by `kill -9`, or of the power."""
+
+
 class Journal(Protocol):
     """Keeps threads. Every method but `append` returns when what it does is durable.
 
     All raise `JournalError` or one of its kinds; then nothing of what was asked became visible.
     """
+
+    @property
+    def database(self) -> Path | None:
+        """The file that other processes of this machine can open as well, if there is one."""
+        ...
 
     async def open(self) -> None:
         """Makes the journal ready; raises `JournalLocked` when another process drives it."""

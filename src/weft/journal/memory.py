@@ -40,6 +40,11 @@ class MemoryJournal:
         self._count = 0
         self._closed = False
 
+    @property
+    def database(self) -> None:
+        """There is none: nobody else can look into this memory."""
+        return None
+
     async def open(self) -> None:
         """Makes the journal ready, also again after `close`."""
         self._closed = False

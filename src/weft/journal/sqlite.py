@@ -19,14 +19,13 @@ from weft.errors import JournalClosed, JournalCorrupt, JournalError, ThreadNotFo
 from weft.events import RecordedEvent
 from weft.inputs import ThreadInput
 from weft.journal import sqlite_writes as writes
-from weft.journal.base import Batch, Claim, Fork, ThreadInfo, Unfinished, Waiting
+from weft.journal.base import Batch, Claim, Durability, Fork, ThreadInfo, Unfinished, Waiting
 from weft.journal.driver_lock import DriverLock
 from weft.journal.group_commit import GroupCommit
 from weft.journal.projection import RunRecord
 from weft.journal.snapshot import decode_snapshot
 from weft.journal.sqlite_file import (
     SEQ_BITS,
-    Durability,
     connect,
     make_file,
     migrate,
@@ -66,7 +65,7 @@ class SqliteJournal:
     def __init__(
         self, path: Path, *, durability: Durability = "process", drive: bool = True
     ) -> None:
-        self.path = path
+        self._path = path
         self._durability: Durability = durability
         self._drive = drive
         self._lock = DriverLock(path)
@@ -77,6 +76,11 @@ class SqliteJournal:
         self._writer: GroupCommit[Batch | writes.Change] | None = None
         self._seen_version = -1
 
+    @property
+    def database(self) -> Path:
+        """The database file."""
+        return self._path
+
     async def open(self) -> None:
         """Opens or makes the database; raises the kinds of `JournalError`."""
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="weft-reader")
@@ -85,20 +89,20 @@ class SqliteJournal:
         except BaseException:
             await self.close()
             raise
-        self._transactions = writes.Transactions(connection, self.path)
+        self._transactions = writes.Transactions(connection, self._path)
         self._writer = GroupCommit(self._transactions.commit)
 
     def _open(self) -> sqlite3.Connection:
-        if not self._drive and not self.path.exists():
-            raise JournalError(f"There is no database {self.path.name}.")
+        if not self._drive and not self._path.exists():
+            raise JournalError(f"There is no database {self._path.name}.")
         if self._drive:
-            make_file(self.path)
+            make_file(self._path)
             self._lock.acquire()
-        connection = self._keep(connect(self.path, self._durability))
+        connection = self._keep(connect(self._path, self._durability))
         if self._drive:
-            migrate(connection, self.path.name)
+            migrate(connection, self._path.name)
         else:
-            require_tables(connection, self.path.name)
+            require_tables(connection, self._path.name)
         return connection
 
     async def close(self) -> None:
@@ -287,18 +291,18 @@ class SqliteJournal:
         return await loop.run_in_executor(self._readers, self._work, read, connected)
 
     def _work(self, read: Callable[[Any], T], connected: bool) -> T:
-        with typed_errors(self.path):
+        with typed_errors(self._path):
             try:
                 return read(self._reader() if connected else None)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise JournalCorrupt(
-                    f"{self.path.name} holds what weft cannot read: {error}."
+                    f"{self._path.name} holds what weft cannot read: {error}."
                 ) from error
 
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._keep(connect(self.path, self._durability, reading=True))
+            connection = self._keep(connect(self._path, self._durability, reading=True))
             self._local.connection = connection
         return connection
 

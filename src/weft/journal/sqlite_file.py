@@ -7,9 +7,7 @@ import os
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
-from typing import Literal
 
 from weft.errors import (
     JournalCorrupt,
@@ -19,9 +17,7 @@ from weft.errors import (
     JournalReadOnly,
     JournalTooNew,
 )
-
-Durability = Literal["process", "power"]
-"""What a durable event survives: the end of the process, also by `kill -9`, or of the power."""
+from weft.journal.base import Durability
 
 APPLICATION_ID = 0x77656674  # "weft", so that another program's database is told apart
 BUSY_SECONDS = 5.0
@@ -119,9 +115,5 @@ def _version(connection: sqlite3.Connection, name: str, newest: int) -> int:
 
 
 def _migrations() -> list[str]:
-    folder = files("weft.journal") / "migrations"
-    scripts = sorted(
-        (entry for entry in folder.iterdir() if entry.name.endswith(".sql")),
-        key=lambda entry: entry.name,
-    )
+    scripts = sorted(Path(__file__).with_name("migrations").glob("*.sql"))
     return [script.read_text(encoding="utf-8") for script in scripts]

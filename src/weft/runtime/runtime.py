@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import cast
 
@@ -10,10 +11,8 @@ import msgspec
 from weft.definition import AgentDefinition, Deps, Out
 from weft.errors import ConfigurationError, InvalidInput, JournalClosed, UnknownAgent
 from weft.ids import new_id
-from weft.journal.base import Journal, ThreadInfo
+from weft.journal.base import Durability, Journal, ThreadInfo
 from weft.journal.memory import MemoryJournal
-from weft.journal.sqlite import SqliteJournal
-from weft.journal.sqlite_file import Durability
 from weft.runtime.access import ThreadAccess
 from weft.runtime.actor import AnyAgent
 from weft.runtime.driver import Driver
@@ -46,17 +45,16 @@ class Runtime:
                 raise ConfigurationError(f"Two agents are called {agent.name!r}; rename one.")
             self.register(agent)
         self._threads: ThreadAccess
-        database = journal.path if isinstance(journal, SqliteJournal) else None
         if drive:
             self._threads = Driver(
                 journal,
                 agents=self.agent,
                 deps=deps or _no_deps,
                 idle_seconds=idle_seconds,
-                database=database,
+                database=journal.database,
             )
         else:
-            self._threads = Onlooker(journal, database)
+            self._threads = Onlooker(journal, journal.database)
         self._open = False
 
     async def __aenter__(self) -> "Runtime":
@@ -205,7 +203,9 @@ def _journal(url: str | None, durability: Durability, *, drive: bool) -> Journal
         raise ConfigurationError(
             f"{url[:200]!r} is no database of weft; use sqlite:///weft.db, or nothing for memory."
         )
-    return SqliteJournal(Path(path), durability=durability, drive=drive)
+    # Imported when it is first named, as models are: a program in memory loads no database.
+    sqlite = import_module("weft.journal.sqlite")
+    return sqlite.SqliteJournal(Path(path), durability=durability, drive=drive)
 
 
 def _checked(metadata: Mapping[str, object]) -> Mapping[str, object]:
