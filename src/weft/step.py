@@ -99,6 +99,8 @@ class _Step(Generic[Deps, Out]):
         self._control = control
         self._slots = asyncio.Semaphore(definition.max_parallel_tools)
         self._begun: set[str] = set()
+        # Unknown where the step goes on with what an earlier process left.
+        self._requested = 0 if thread.state.step is None else -1
         self._running = 0
         self._tool_failure: ToolFailed | None = None
         self._seen = False
@@ -168,6 +170,8 @@ class _Step(Generic[Deps, Out]):
 
         What comes from outside meanwhile, an approval or a message that steers, counts at once.
         """
+        if self._requested == len(self._begun):
+            return  # the usual case: all there is to do is to wait for those that run
         while True:
             if self._thread.state.steering:
                 self._skip_calls()
@@ -186,7 +190,10 @@ class _Step(Generic[Deps, Out]):
         step = self._open
         for call in step.pending:
             if call.call_id not in step.started and step.awaits_of(call.call_id) != "output":
-                self._record(_answer(self._run_id, call, "Skipped: the user sent a new message."))
+                self._skip(call)
+
+    def _skip(self, call: FunctionCall) -> None:
+        self._record(_answer(self._run_id, call, "Skipped: the user sent a new message."))
 
     def _begin(self, call: FunctionCall, tasks: asyncio.TaskGroup) -> None:
         self._begun.add(call.call_id)
@@ -245,6 +252,7 @@ class _Step(Generic[Deps, Out]):
             case ProviderItem():
                 self._record(ProviderItemAdded(run_id=run_id, item=item, index=index))
             case FunctionCall():
+                self._requested += 1
                 awaits = awaits_of(self._definition.tools, item)
                 self._record(
                     ToolCallRequested(run_id=run_id, item=item, index=index, awaits=awaits)
@@ -269,7 +277,12 @@ class _Step(Generic[Deps, Out]):
     async def _call(self, call: FunctionCall) -> None:
         try:
             async with self._slots:
-                if not self._open.is_answered(call.call_id):  # skipped while it waited for a slot
+                step = self._open
+                if step.is_answered(call.call_id):
+                    return  # skipped while it waited for a slot
+                if self._thread.state.steering and step.finish_reason is not None:
+                    self._skip(call)
+                else:
                     await self._execute(call)
         finally:
             self._running -= 1
