@@ -41,6 +41,11 @@ def conversation(run_id: str = "run_1", text: str = "hi", key: str = "") -> list
     ]
 
 
+def numbered(events: Sequence[RecordedEvent], after: int = 0) -> list[RecordedEvent]:
+    """The events as those that follow event `after`."""
+    return [replace(event, seq=n) for n, event in enumerate(events, after + 1)]
+
+
 class Driver:
     """Appends to a thread the way a driver does, and keeps the fold."""
 

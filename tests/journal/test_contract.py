@@ -3,8 +3,7 @@
 import asyncio
 
 import pytest
-from msgspec.structs import replace
-from tests.journal.story import Driver, conversation, make, thread
+from tests.journal.story import Driver, conversation, make, numbered, thread
 
 from weft.envelope import Envelope
 from weft.errors import JournalClosed, StaleWriter, ThreadNotFound
@@ -287,12 +286,8 @@ async def test_what_waits_when_it_is_closed_is_kept(journal: Journal) -> None:
 
 async def test_a_waiter_that_gives_up_does_not_stop_the_append(journal: Journal) -> None:
     driver = await make(journal)
-    entries = [Envelope(e, e.seq) for e in numbered()]
+    entries = [Envelope(e, e.seq) for e in numbered(conversation())]
     future = journal.append(Batch(driver.claim, entries))
     future.cancel()
     await make(journal, "thread_2")
     assert len(await journal.read("thread_1", after=0)) == 7
-
-
-def numbered() -> list[RecordedEvent]:
-    return [replace(event, seq=n) for n, event in enumerate(conversation(), 1)]

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.journal.story import Driver, conversation, make, thread
+from tests.journal.story import Driver, conversation, make, numbered, thread
 
 from weft.envelope import Envelope
 from weft.errors import (
@@ -22,6 +22,7 @@ from weft.errors import (
     JournalLocked,
     JournalReadOnly,
     JournalTooNew,
+    StaleWriter,
 )
 from weft.events import MessageAdded
 from weft.inputs import CancelInput
@@ -255,7 +256,7 @@ async def test_a_connection_that_may_not_write(path: Path) -> None:
             await driver.append(conversation())
         assert await journal.read("thread_1", after=0) == []
         journal._connections[0].execute("PRAGMA query_only = off")
-        await driver.append(conversation())
+        await (await again(journal, driver)).append(conversation())
 
 
 @pytest.mark.parametrize(
@@ -323,16 +324,68 @@ async def test_a_full_disk_is_told_and_survived(path: Path) -> None:
     async with opened(path) as journal:
         driver = await make(journal)
         before = await driver.append(conversation())
-        connection = journal._connections[0]
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
-        with pytest.raises(JournalFull, match="make room"):
+        with no_room(journal), pytest.raises(JournalFull, match="make room"):
             await driver.append(conversation("run_2", "x" * 100_000))
         assert await journal.read("thread_1", after=0) == before
         assert [run.id for run in await journal.runs("thread_1")] == ["run_1"]
         assert (await journal.info("thread_1")).status == "completed"
-        connection.execute("PRAGMA max_page_count = 1000000")
+        driver = await again(journal, driver)
         await driver.append(conversation("run_2", "x" * 100_000))
+        assert await journal.load("thread_1") == driver.state
+
+
+async def test_what_was_appended_behind_a_failed_append_is_refused_with_it(path: Path) -> None:
+    """Otherwise the thread would have a gap, and an input could be consumed for nothing."""
+    async with opened(path) as journal:
+        driver, other = await make(journal), await make(journal, "thread_2")
+        kept = await driver.append(conversation())
+        await journal.submit("thread_1", CancelInput("run_1"))
+        (waiting,) = await journal.inbox("thread_1")
+        with no_room(journal):
+            events = numbered(conversation("run_2", "x" * 100_000), after=7)
+            futures = [
+                journal.append(Batch(driver.claim, entries, consumed))
+                for entries, consumed in (
+                    ([Envelope(e, e.seq) for e in events[:3]], ()),
+                    ([Envelope(e, e.seq) for e in events[3:4]], ()),
+                    ([], (waiting.number,)),
+                )
+            ]
+            await other.append(conversation())
+            outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [JournalFull, StaleWriter, StaleWriter]
+        with pytest.raises(StaleWriter, match="claim the thread again"):
+            await driver.append(conversation("run_3"))
+        assert await journal.read("thread_1", after=0) == kept
+        assert await journal.inbox("thread_1") == [waiting]
+        await (await again(journal, driver)).append(conversation("run_2"), [waiting.number])
+        assert len(await journal.read("thread_1", after=0)) == 14
+
+
+async def test_a_stale_append_does_not_end_the_newer_claim(path: Path) -> None:
+    async with opened(path) as journal:
+        old = await make(journal)
+        new = await again(journal, old)
+        with pytest.raises(StaleWriter):
+            await old.append(conversation())
+        await new.append(conversation())
+
+
+async def again(journal: SqliteJournal, driver: Driver) -> Driver:
+    """A driver that takes over what the other has kept."""
+    return Driver(journal, await journal.claim("thread_1"), driver.state)
+
+
+@contextlib.contextmanager
+def no_room(journal: SqliteJournal) -> Iterator[None]:
+    """The database can grow by two pages and no more."""
+    connection = journal._connections[0]
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA max_page_count = 1000000")
 
 
 async def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
@@ -383,7 +436,7 @@ async def test_a_database_that_another_program_holds(
                 await driver.append(conversation())
             assert await journal.read("thread_1", after=0) == []
             other.execute("ROLLBACK")
-        await driver.append(conversation())
+        await (await again(journal, driver)).append(conversation())
 
 
 async def test_a_page_of_huge_events_is_read_in_pieces(path: Path) -> None:

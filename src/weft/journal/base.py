@@ -123,7 +123,8 @@ class Journal(Protocol):
     def append(self, batch: Batch) -> "asyncio.Future[None]":
         """Appends at once or not at all; the future is done when the events are durable.
 
-        It raises `StaleWriter` when the thread was claimed again or deleted.
+        It raises `StaleWriter` when the thread was claimed again or deleted, or when an earlier
+        append of the same claim failed: what follows from a lost event is lost with it.
         """
         ...
 

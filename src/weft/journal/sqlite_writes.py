@@ -31,17 +31,20 @@ class Transactions:
         self._connection = connection
         self._path = path
         self._epochs: dict[int, int] = {}
+        self._failed: dict[int, int] = {}
 
     def commit(self, writes: Sequence[Batch | Change]) -> Sequence[object]:
         """Returns what came of each write, errors included.
 
-        All succeed in one transaction; if one fails, each gets its own.
+        All succeed in one transaction; if one fails, each gets its own. An append that failed ends
+        its claim: appends behind it would leave a gap, or follow from what did not happen.
         """
         try:
             with typed_errors(self._path):
                 return self._transaction(writes)
         except Exception as error:  # noqa: BLE001 - it is raised where the write is awaited
             if len(writes) == 1:
+                self._note_failure(writes[0], error)
                 return [error]
         return [outcome for write in writes for outcome in self.commit([write])]
 
@@ -62,7 +65,13 @@ class Transactions:
                 connection.execute("ROLLBACK")
             raise
         self._epochs.update(claimed)
+        for number in claimed:
+            self._failed.pop(number, None)
         return [results.get(id(write)) for write in writes]
+
+    def _note_failure(self, write: Batch | Change, error: Exception) -> None:
+        if isinstance(write, Batch) and not isinstance(error, StaleWriter):
+            self._failed[write.claim.number] = write.claim.epoch
 
     def _change(self, change: Change, claimed: dict[int, int]) -> object:
         result = change(self._connection)
@@ -88,6 +97,8 @@ class Transactions:
             epoch = self._epoch_of(claim.number)
         if epoch != claim.epoch:
             raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
+        if self._failed.get(claim.number) == epoch:
+            raise StaleWriter("An append before this one failed; claim the thread again.")
 
     def _epoch_of(self, number: int) -> int:
         row = self._connection.execute("SELECT epoch FROM thread WHERE n = ?", (number,)).fetchone()
