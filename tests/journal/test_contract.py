@@ -70,6 +70,34 @@ async def test_an_append_to_a_deleted_thread_is_refused(journal: Journal) -> Non
         await driver.append(conversation())
 
 
+async def test_an_append_right_behind_the_deletion_is_refused(journal: Journal) -> None:
+    driver = await make(journal)
+    outcomes = await asyncio.gather(
+        journal.delete("thread_1"), driver.append(conversation()), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [type(None), StaleWriter]
+    assert await journal.unfinished() == []
+
+
+async def test_what_is_asked_in_one_turn_happens_in_its_order(journal: Journal) -> None:
+    driver = await make(journal)
+    batch = Batch(driver.claim, [Envelope(e, e.seq) for e in numbered(conversation())])
+    nothing = Projection(None, 1.0, "", None, ())
+    outcomes = await asyncio.gather(
+        journal.append(batch),
+        journal.fork(Fork("thread_1", 7, thread("thread_2"), (), nothing)),
+        journal.claim("thread_1"),
+        driver.append(conversation()),
+        journal.delete("thread_1"),
+        return_exceptions=True,
+    )
+    assert isinstance(outcomes[3], StaleWriter)
+    assert outcomes[4] is None
+    assert len(await journal.read("thread_2", after=0)) == 7
+    with pytest.raises(ThreadNotFound):
+        await journal.info("thread_1")
+
+
 async def test_appends_of_one_turn_keep_their_order(journal: Journal) -> None:
     drivers = [await make(journal, f"thread_{n}") for n in range(20)]
 

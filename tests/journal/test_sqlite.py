@@ -95,6 +95,20 @@ async def test_a_write_that_fails_reaches_only_its_caller(path: Path) -> None:
             assert len(await journal.read(id, after=0)) == 7
 
 
+async def test_a_thread_deleted_right_behind_its_append_leaves_no_row(path: Path) -> None:
+    async with opened(path) as journal:
+        driver = await make(journal)
+        await asyncio.gather(driver.append(conversation()), journal.delete("thread_1"))
+    with raw(path) as connection:
+        tables = [row[0] for row in connection.execute(_TABLES)]
+        assert len(tables) > 5
+        for table in tables:
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+
+
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+
+
 async def test_only_one_drives(path: Path) -> None:
     async with opened(path) as journal:
         with pytest.raises(JournalLocked, match="drive=False"):

@@ -158,9 +158,7 @@ class SqliteJournal:
 
     async def delete(self, thread_id: str) -> None:
         """Removes a thread and everything about it."""
-        number = await self._write(writes.delete(thread_id))
-        if self._transactions is not None and isinstance(number, int):
-            self._transactions.forget(number)
+        await self._write(writes.delete(thread_id))
 
     def _write(self, write: Batch | writes.Change) -> asyncio.Future[object]:
         if self._writer is None:

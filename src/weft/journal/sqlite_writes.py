@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from weft.errors import JournalError, StaleWriter, ThreadNotFound
 from weft.inputs import ThreadInput
@@ -18,10 +19,26 @@ from weft.journal.snapshot import encode_head, encode_items
 from weft.journal.sqlite_file import SEQ_BITS, typed_errors
 from weft.state import ThreadState
 
-Change = Callable[[sqlite3.Connection], object]
-"""A write that is no append: a function of the connection, run inside a transaction."""
+
+class Change(Struct, frozen=True, eq=False):
+    """A write that is no append: a function of the connection, run inside a transaction.
+
+    An `ordered` one finds what was appended before it, and not what was appended after it. The
+    others may come before all appends of their group, which then need fewer statements.
+    """
+
+    run: Callable[[sqlite3.Connection], object]
+    ordered: bool = True
+
+
+class _Deleted(Struct, frozen=True):
+    """The outcome of a deletion."""
+
+    number: int
+
 
 _MOST_ROWS = 256
+_NO_EPOCH = 0
 
 
 class Transactions:
@@ -57,16 +74,28 @@ class Transactions:
         claimed: dict[int, int] = {}
         connection.execute("BEGIN IMMEDIATE")
         try:
-            results = {id(w): self._change(w, claimed) for w in writes if not isinstance(w, Batch)}
-            self._append(batches, claimed)
+            results: dict[int, object] = {}
+            waiting: list[Batch] = []
+            for write in writes:
+                if isinstance(write, Batch):
+                    waiting.append(write)
+                    continue
+                if write.ordered:
+                    self._append(waiting, claimed)
+                    waiting = []
+                results[id(write)] = self._change(write, claimed)
+            self._append(waiting, claimed)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        self._epochs.update(claimed)
-        for number in claimed:
+        for number, epoch in claimed.items():
             self._failed.pop(number, None)
+            if epoch == _NO_EPOCH:
+                self._epochs.pop(number, None)
+            else:
+                self._epochs[number] = epoch
         return [results.get(id(write)) for write in writes]
 
     def _note_failure(self, write: Batch | Change, error: Exception) -> None:
@@ -74,9 +103,11 @@ class Transactions:
             self._failed[write.claim.number] = write.claim.epoch
 
     def _change(self, change: Change, claimed: dict[int, int]) -> object:
-        result = change(self._connection)
+        result = change.run(self._connection)
         if isinstance(result, Claim):
             claimed[result.number] = result.epoch
+        elif isinstance(result, _Deleted):
+            claimed[result.number] = _NO_EPOCH
         return result
 
     def _append(self, batches: Sequence[Batch], claimed: dict[int, int]) -> None:
@@ -92,17 +123,13 @@ class Transactions:
             self._connection.execute(f"DELETE FROM inbox WHERE number IN ({marks})", consumed)  # noqa: S608
 
     def _require_newest(self, claim: Claim, claimed: dict[int, int]) -> None:
-        epoch = claimed.get(claim.number) or self._epochs.get(claim.number)
+        epoch = claimed.get(claim.number, self._epochs.get(claim.number))
         if epoch is None:
-            epoch = self._epoch_of(claim.number)
+            epoch = _epoch_of(self._connection, claim.number)
         if epoch != claim.epoch:
             raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
         if self._failed.get(claim.number) == epoch:
             raise StaleWriter("An append before this one failed; claim the thread again.")
-
-    def _epoch_of(self, number: int) -> int:
-        row = self._connection.execute("SELECT epoch FROM thread WHERE n = ?", (number,)).fetchone()
-        return row[0] if row is not None else 0
 
     def forget(self, number: int) -> None:
         """Drops what is known of a thread, so that an idle one costs nothing."""
@@ -185,6 +212,11 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
     _insert(connection, "INSERT OR IGNORE INTO sent VALUES ", keys, 3)
 
 
+def _epoch_of(connection: sqlite3.Connection, number: int) -> int:
+    row = connection.execute("SELECT epoch FROM thread WHERE n = ?", (number,)).fetchone()
+    return row[0] if row is not None else _NO_EPOCH
+
+
 def number_of(connection: sqlite3.Connection, thread_id: str) -> int:
     """Returns the number of a thread; raises `ThreadNotFound`."""
     row = connection.execute("SELECT n FROM thread WHERE id = ?", (thread_id,)).fetchone()
@@ -195,7 +227,7 @@ def number_of(connection: sqlite3.Connection, thread_id: str) -> int:
 
 def create(info: ThreadInfo) -> Change:
     """Adds a thread without events, and claims it."""
-    return lambda connection: Claim(_create(connection, info), 1)
+    return Change(lambda connection: Claim(_create(connection, info), 1), ordered=False)
 
 
 def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
@@ -230,7 +262,7 @@ def claim(thread_id: str) -> Change:
             raise ThreadNotFound(f"There is no thread {thread_id[:100]!r}.")
         return Claim(*row)
 
-    return change
+    return Change(change)
 
 
 def submit(thread_id: str, input: ThreadInput) -> Change:
@@ -241,7 +273,7 @@ def submit(thread_id: str, input: ThreadInput) -> Change:
         number = number_of(connection, thread_id)
         connection.execute("INSERT INTO inbox (n, body) VALUES (?, ?)", (number, body))
 
-    return change
+    return Change(change, ordered=False)
 
 
 def snapshot(claim: Claim, state: ThreadState) -> Change:
@@ -264,7 +296,7 @@ def snapshot(claim: Claim, state: ThreadState) -> Change:
                 "INSERT INTO history VALUES (?, ?, ?)", (number, kept, encode_items(items))
             )
 
-    return change
+    return Change(change)
 
 
 def fork(fork: Fork) -> Change:
@@ -292,13 +324,13 @@ def fork(fork: Fork) -> Change:
         _insert_events(connection, [batch])
         _project(connection, [batch])
 
-    return change
+    return Change(change)
 
 
 def delete(thread_id: str) -> Change:
-    """Removes a thread and everything about it; returns its number."""
+    """Removes a thread and everything about it."""
 
-    def change(connection: sqlite3.Connection) -> int:
+    def change(connection: sqlite3.Connection) -> _Deleted:
         number = number_of(connection, thread_id)
         connection.execute(
             "DELETE FROM event WHERE position > ? AND position < ?",
@@ -306,9 +338,9 @@ def delete(thread_id: str) -> Change:
         )
         for table in ("activity", "run", "sent", "inbox", "snapshot", "history", "thread"):
             connection.execute(f"DELETE FROM {table} WHERE n = ?", (number,))  # noqa: S608
-        return number
+        return _Deleted(number)
 
-    return change
+    return Change(change)
 
 
 def require_claim(result: object) -> Claim:
