@@ -1,13 +1,17 @@
 """What every journal does; each test runs against each of them."""
 
 import asyncio
+import itertools
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.journal.story import Driver, conversation, make, numbered, thread
 
 from weft.envelope import Envelope
-from weft.errors import JournalClosed, StaleWriter, ThreadNotFound
+from weft.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
 from weft.events import RecordedEvent, RunQueued, RunStarted
+from weft.ids import new_id
 from weft.inputs import ApprovalInput, CancelInput, SendInput
 from weft.items import user_message
 from weft.journal.base import Batch, Fork, Journal
@@ -217,6 +221,69 @@ async def test_a_load_with_snapshots_is_the_fold(journal: Journal, every: int) -
     assert await journal.load("thread_1") == driver.state
     for at in range(len(events) + 1):
         assert await journal.load("thread_1", at=at) == fold(stored[:at])
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(1, 5)),
+        st.tuples(st.just("snapshot"), st.integers(0, 12)),
+        st.tuples(st.just("claim"), st.just(0)),
+    ),
+    max_size=20,
+)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
+@given(steps=STEPS)
+async def test_whatever_was_snapshot_a_load_is_the_fold(
+    journal: Journal, steps: list[tuple[str, int]]
+) -> None:
+    """Snapshots of the newest state and of older ones, in any pattern, over any claims."""
+    id = new_id("thread")
+    driver = await make(journal, id)
+    told = iter([e for n in range(20) for e in conversation(f"run_{n}", f"question {n}")])
+    states, stored = [driver.state], list[RecordedEvent]()
+    for what, count in steps:
+        if what == "append":
+            for event in itertools.islice(told, count):
+                stored += await driver.append([event])
+                states.append(driver.state)
+        elif what == "snapshot":
+            await journal.snapshot(driver.claim, states[max(0, len(states) - 1 - count)])
+        else:
+            driver = Driver(journal, await journal.claim(id), driver.state)
+    assert await journal.load(id) == states[-1]
+    for at, state in enumerate(states):
+        assert await journal.load(id, at=at) == state
+    assert fold(stored) == states[-1]
+
+
+async def test_a_snapshot_of_who_lost_the_thread_is_refused(journal: Journal) -> None:
+    old, other = await make(journal), await make(journal, "thread_2")
+    await old.append(conversation())
+    ahead = fold(numbered(conversation()))
+    await journal.claim("thread_1")
+    await journal.delete("thread_2")
+    for claim in (old.claim, other.claim):
+        with pytest.raises(StaleWriter):
+            await journal.snapshot(claim, ahead)
+    await make(journal, "thread_2")
+    assert await journal.load("thread_2") == ThreadState()
+
+
+async def test_a_snapshot_of_what_is_not_kept_is_refused(journal: Journal) -> None:
+    driver = await make(journal)
+    await driver.append(conversation()[:3])
+    await journal.snapshot(driver.claim, driver.state)
+    with pytest.raises(JournalError, match="not kept"):
+        await journal.snapshot(driver.claim, fold(numbered(conversation())))
+    assert await journal.load("thread_1") == driver.state
+    await driver.append(conversation()[3:])
+    assert await journal.load("thread_1") == driver.state
 
 
 @pytest.mark.parametrize("at", [0, 3, 7, 10, 14])

@@ -143,7 +143,11 @@ class Journal(Protocol):
         ...
 
     async def snapshot(self, claim: Claim, state: ThreadState) -> None:
-        """Keeps the fold of the events so far, so that `load` starts from there."""
+        """Keeps the fold of the events so far, so that `load` starts from there.
+
+        Raises `StaleWriter` as `append` does, and `JournalError` when `state` is ahead of what is
+        kept.
+        """
         ...
 
     async def run(self, thread_id: str, run_id: str) -> RunRecord | None:

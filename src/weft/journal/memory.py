@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace as changed
 
 from weft.envelope import recorded
-from weft.errors import JournalClosed, StaleWriter, ThreadNotFound
+from weft.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
 from weft.events import RecordedEvent
 from weft.inputs import ThreadInput
 from weft.journal.base import Batch, Claim, Fork, ThreadInfo, Unfinished, Waiting
@@ -92,9 +92,7 @@ class MemoryJournal:
 
     def _append(self, batch: Batch) -> None:
         self._require_open()
-        kept = self._by_number.get(batch.claim.number)
-        if kept is None or kept.epoch != batch.claim.epoch:
-            raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
+        kept = self._claimed(batch.claim)
         kept.events.extend(recorded(batch.entries))
         for number in batch.consumed:
             kept.inbox.pop(number, None)
@@ -136,7 +134,10 @@ class MemoryJournal:
     async def snapshot(self, claim: Claim, state: ThreadState) -> None:
         """Keeps the fold of the events so far."""
         self._require_open()
-        self._by_number[claim.number].snapshot = state
+        kept = self._claimed(claim)
+        if state.seq > len(kept.events):
+            raise JournalError(f"Event {state.seq} is not kept; keep it before the snapshot.")
+        kept.snapshot = state
 
     async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
         """Returns what is known of a run."""
@@ -184,6 +185,12 @@ class MemoryJournal:
         kept = self._kept(thread_id)
         del self._threads[thread_id]
         del self._by_number[kept.number]
+
+    def _claimed(self, claim: Claim) -> _Kept:
+        kept = self._by_number.get(claim.number)
+        if kept is None or kept.epoch != claim.epoch:
+            raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
+        return kept
 
     def _add(self, info: ThreadInfo) -> _Kept:
         kept = _Kept(self._next(), info)

@@ -281,6 +281,9 @@ def snapshot(claim: Claim, state: ThreadState) -> Change:
 
     def change(connection: sqlite3.Connection) -> None:
         number = claim.number
+        if _epoch_of(connection, number) != claim.epoch:
+            raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
+        _require_kept(connection, number, state.seq)
         row = connection.execute(
             "SELECT head ->> '$.items' FROM snapshot WHERE n = ? ORDER BY seq DESC LIMIT 1",
             (number,),
@@ -297,6 +300,16 @@ def snapshot(claim: Claim, state: ThreadState) -> Change:
             )
 
     return Change(change)
+
+
+def _require_kept(connection: sqlite3.Connection, number: int, seq: int) -> None:
+    """Raises `JournalError` unless event `seq` is kept: a later fold tells what did not happen."""
+    if seq == 0:
+        return
+    position = number << SEQ_BITS | seq
+    row = connection.execute("SELECT 1 FROM event WHERE position = ?", (position,)).fetchone()
+    if row is None:
+        raise JournalError(f"Event {seq} is not kept; keep it before the snapshot.")
 
 
 def fork(fork: Fork) -> Change:

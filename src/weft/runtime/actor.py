@@ -340,8 +340,10 @@ class ThreadActor:
 
     async def _keep_snapshot(self) -> None:
         if self.state.seq - self._snapshot_seq >= SNAPSHOT_EVERY:
-            self._snapshot_seq = self.state.seq
-            await self._journal.snapshot(self.claim, self.state)
+            state = self.state
+            self._snapshot_seq = state.seq
+            await self._thread.durable()  # a snapshot of what is then lost would be of a fiction
+            await self._journal.snapshot(self.claim, state)
 
     # Endings
 
