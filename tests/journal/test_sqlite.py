@@ -165,6 +165,45 @@ asyncio.run(SqliteJournal(Path({str(path)!r})).open())
         assert b"JournalLocked" in done.stderr
 
 
+async def test_being_refused_beside_the_driver_does_not_cost_it_its_log(path: Path) -> None:
+    """Whoever closes the database last removes the log, and must not take itself for the last."""
+    async with opened(path) as journal:
+        driver = await make(journal)
+        events = await driver.append(conversation())
+        with pytest.raises(JournalLocked):
+            async with opened(path):
+                raise AssertionError
+        code = f"""
+import asyncio
+from pathlib import Path
+from weft.journal.sqlite import SqliteJournal
+async def main():
+    journal = SqliteJournal(Path({str(path)!r}), drive=False)
+    await journal.open()
+    print(len(await journal.read("thread_1", after=0)))
+    await journal.close()
+asyncio.run(main())
+"""
+        for _ in range(2):
+            assert await python(code) == f"{len(events)}\n"
+            assert path.with_name("weft.db-wal").exists()
+            events += await driver.append(conversation(f"run_{len(events)}"))
+
+
+async def python(code: str) -> str:
+    """What a program prints in a process of its own, on either stream."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        code,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=Path(__file__).parent.parent.parent,
+    )
+    output, _ = await process.communicate()
+    return output.decode()
+
+
 async def test_a_disk_that_knows_no_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(file: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -198,11 +237,13 @@ async def test_a_database_of_a_newer_weft_is_refused(path: Path) -> None:
 async def test_a_database_of_another_program_is_refused(path: Path) -> None:
     with raw(path) as connection:
         connection.execute("CREATE TABLE theirs (x)")
-    with pytest.raises(JournalCorrupt, match="another program"):
-        async with opened(path):
-            raise AssertionError
-    with raw(path) as connection:
-        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+    before = path.read_bytes()
+    for drive in (True, False):
+        with pytest.raises(JournalCorrupt, match="another program"):
+            async with opened(path, drive=drive):
+                raise AssertionError
+        assert path.read_bytes() == before
+        assert [file.name for file in path.parent.iterdir()] == ["weft.db"]
 
 
 async def test_an_older_database_must_be_driven_once(path: Path) -> None:
@@ -221,7 +262,7 @@ def test_a_migration_happens_whole_or_not_at_all(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "_migrations", lambda: ["CREATE TABLE a (x);"])
-    connection = sqlite_file.connect(path, "process")
+    connection = sqlite_file.connect(path)
     sqlite_file.migrate(connection, "weft.db")
     broken = ["CREATE TABLE a (x);", "CREATE TABLE b (x); CREATE TABLE a (x);"]
     monkeypatch.setattr(sqlite_file, "_migrations", lambda: broken)
@@ -241,25 +282,87 @@ async def test_no_database_to_read(path: Path) -> None:
 
 
 async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match=r"weft\.db cannot be opened: No such file"):
+    with pytest.raises(JournalError, match=r"weft\.db cannot be made; make its folder first"):
         async with opened(tmp_path / "none" / "weft.db"):
             raise AssertionError
 
 
 async def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match="Is a directory"):
+    with pytest.raises(JournalError, match="is a folder"):
         async with opened(tmp_path):
             raise AssertionError
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-async def test_a_file_that_is_read_only(path: Path) -> None:
-    async with opened(path):
-        pass
-    path.chmod(0o400)
-    with pytest.raises(JournalReadOnly):
-        async with opened(path):
-            raise AssertionError
+READ_ONLY = """
+import asyncio, os, tempfile
+from pathlib import Path
+from tests.journal.story import conversation, make, thread
+from weft.errors import JournalError
+from weft.journal.sqlite import SqliteJournal
+
+async def attempt(what, path, drive):
+    journal = SqliteJournal(path, drive=drive)
+    try:
+        await journal.open()
+        print(what, drive, "read", len(await journal.read("thread_1", after=0)))
+        await journal.create(thread("thread_2"))
+        print(what, drive, "created")
+    except JournalError as error:
+        print(what, drive, type(error).__name__, "allow writing to it" in error.message)
+    await journal.close()
+
+async def main():
+    for what in ("file", "folder", "new"):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            path = folder / "weft.db"
+            if what != "new":
+                journal = SqliteJournal(path)
+                await journal.open()
+                await (await make(journal)).append(conversation())
+                await journal.close()
+            for file in folder.iterdir():
+                file.chmod(0o444 if what == "file" else 0o666)
+            folder.chmod(0o777 if what == "file" else 0o555)
+            if root:
+                os.seteuid(65534)  # root may write anywhere
+            await attempt(what, path, True)
+            if what != "new":
+                await attempt(what, path, False)
+            if root:
+                os.seteuid(0)
+            folder.chmod(0o777)
+
+root = os.geteuid() == 0
+asyncio.run(main())
+"""
+
+
+async def test_what_is_read_only_is_told_and_read_where_that_can_be() -> None:
+    """SQLite cannot read a database with a log where it cannot make the files beside it."""
+    assert (await python(READ_ONLY)).splitlines() == [
+        "file True JournalReadOnly True",
+        "file False read 7",
+        "file False JournalReadOnly True",
+        "folder True JournalReadOnly True",
+        "folder False JournalReadOnly True",
+        "new True JournalReadOnly True",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, JournalFull),
+        (errno.EDQUOT, JournalFull),
+        (errno.EROFS, JournalReadOnly),
+        (errno.EMFILE, JournalError),
+    ],
+)
+def test_what_the_system_says_of_files_has_a_kind(number: int, kind: type[JournalError]) -> None:
+    error = sqlite_file.file_error(OSError(number, os.strerror(number)), "weft.db")
+    assert type(error) is kind
+    assert "weft.db" in error.message
 
 
 async def test_a_connection_that_may_not_write(path: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from weft.errors import JournalError, JournalLocked
-from weft.journal.sqlite_file import make_file
+from weft.journal.sqlite_file import file_error
 
 if sys.platform == "win32":
     import msvcrt
@@ -36,8 +36,10 @@ class DriverLock:
     def acquire(self) -> None:
         """Raises `JournalLocked` when another process, or another runtime in this one, has it."""
         lock = self._path.with_name(f"{self._path.name}-driver")
-        make_file(lock)
-        file = os.open(lock, os.O_RDWR)
+        try:
+            file = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise file_error(error, lock.name) from error
         try:
             _take(file)
         except (BlockingIOError, PermissionError) as error:

@@ -29,6 +29,8 @@ from weft.journal.sqlite_file import (
     connect,
     make_file,
     migrate,
+    prepare,
+    require_ours,
     require_tables,
     typed_errors,
 )
@@ -95,14 +97,19 @@ class SqliteJournal:
     def _open(self) -> sqlite3.Connection:
         if not self._drive and not self._path.exists():
             raise JournalError(f"There is no database {self._path.name}.")
+        name = self._path.name
         if self._drive:
             make_file(self._path)
-            self._lock.acquire()
-        connection = self._keep(connect(self._path, self._durability))
+        connection = self._keep(connect(self._path))
+        # Before anything is written, also beside it: the file may belong to another program.
+        require_ours(connection, name)
         if self._drive:
-            migrate(connection, self._path.name)
+            self._lock.acquire()
+            prepare(connection, self._durability)
+            migrate(connection, name)
         else:
-            require_tables(connection, self._path.name)
+            require_tables(connection, name)
+            prepare(connection, self._durability)
         return connection
 
     async def close(self) -> None:
@@ -300,7 +307,8 @@ class SqliteJournal:
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._keep(connect(self._path, self._durability, reading=True))
+            connection = self._keep(connect(self._path))
+            connection.execute("PRAGMA query_only = on")
             self._local.connection = connection
         return connection
 

@@ -3,6 +3,7 @@
 Sources: https://sqlite.org/pragma.html, https://sqlite.org/wal.html, https://sqlite.org/rescode.html
 """
 
+import errno
 import os
 import sqlite3
 from collections.abc import Generator
@@ -52,35 +53,54 @@ def _typed(error: sqlite3.Error, name: str) -> JournalError:
             return JournalError(f"{name} failed: {error}.")
 
 
-def connect(path: Path, durability: Durability, *, reading: bool = False) -> sqlite3.Connection:
-    """Opens the database file; with `reading`, a connection that changes nothing."""
-    connection = sqlite3.connect(
+def connect(path: Path) -> sqlite3.Connection:
+    """Opens the database file and changes nothing, so that it can be looked at first."""
+    return sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
-    try:
-        if reading:
-            connection.execute("PRAGMA query_only = on")
-            return connection
-        # Without a write-ahead log, readers would hold the writer up.
-        connection.execute("PRAGMA journal_mode = wal")
-        # Pages that change often are copied to the database less often.
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA synchronous = {'full' if durability == 'power' else 'normal'}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+
+
+def prepare(connection: sqlite3.Connection, durability: Durability) -> None:
+    """Makes a connection ready to write to a database of weft."""
+    # Without a write-ahead log, readers would hold the writer up.
+    connection.execute("PRAGMA journal_mode = wal")
+    # Pages that change often are copied to the database less often.
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA synchronous = {'full' if durability == 'power' else 'normal'}")
 
 
 def make_file(path: Path) -> None:
-    """Makes the database file, readable by its owner only: it holds conversations."""
+    """Makes the database file where there is none, readable by its owner only.
+
+    One that is there is not opened: closing it would free the locks that SQLite holds on it for
+    this process, and another process would then remove the log that is being written.
+    See https://sqlite.org/howtocorrupt.html, section 2.2.
+    """
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    except PermissionError as error:
-        if not path.exists():
-            raise JournalReadOnly(f"{path.name} cannot be made: {error.strerror}.") from error
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError as error:
+        if path.is_dir():
+            raise JournalError(f"{path.name} is a folder; name a file in it.") from error
     except OSError as error:
-        raise JournalError(f"{path.name} cannot be opened: {error.strerror}.") from error
+        raise file_error(error, path.name) from error
+
+
+def file_error(error: OSError, name: str) -> JournalError:
+    """Returns what to raise where the system refuses a file."""
+    match error.errno:
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return JournalReadOnly(f"{name} cannot be written; allow writing to it and its folder.")
+        case errno.ENOSPC | errno.EDQUOT:
+            return JournalFull(f"The disk of {name} is full; make room and try again.")
+        case errno.ENOENT | errno.ENOTDIR:
+            return JournalError(f"{name} cannot be made; make its folder first.")
+        case _:
+            return JournalError(f"{name} cannot be opened: {error.strerror}.")
+
+
+def require_ours(connection: sqlite3.Connection, name: str) -> None:
+    """Raises `JournalCorrupt` or `JournalTooNew` unless this weft can write to the database."""
+    _version(connection, name, len(_migrations()))
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:
