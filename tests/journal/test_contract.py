@@ -40,6 +40,45 @@ def fold(events: list[RecordedEvent]) -> ThreadState:
     return state
 
 
+async def test_beyond_a_thread_nothing_is_read(journal: Journal) -> None:
+    """The events of other threads least of all."""
+    drivers = [await make(journal, f"thread_{n}") for n in range(4)]
+    for driver in drivers:
+        await driver.append(conversation())
+    for id in ("thread_0", "thread_1", "thread_3"):
+        assert len(await journal.read(id, after=-1)) == 7
+        for beyond in (8, 1 << 32, 1 << 33, 1 << 70):
+            assert len(await journal.read(id, after=0, until=beyond)) == 7
+            assert await journal.read(id, after=beyond) == []
+            assert await journal.read(id, after=beyond, until=beyond) == []
+        assert await journal.load(id, at=1 << 33) == await journal.load(id)
+
+
+async def test_many_inputs_are_consumed_at_once(journal: Journal) -> None:
+    driver = await make(journal)
+    await asyncio.gather(
+        *(journal.submit("thread_1", CancelInput(f"run_{n}")) for n in range(2000))
+    )
+    numbers = [waiting.number for waiting in await journal.inbox("thread_1")]
+    assert numbers == sorted(set(numbers))
+    await driver.append(conversation(), [*numbers[:-1], *range(10**6, 10**6 + 40_000)])
+    (left,) = await journal.inbox("thread_1")
+    assert left.number == numbers[-1]
+
+
+async def test_what_was_asked_before_closing_is_answered(journal: Journal) -> None:
+    driver = await make(journal)
+    await driver.append([e for n in range(60) for e in conversation(f"run_{n}")])
+    loads = [asyncio.create_task(journal.load("thread_1")) for _ in range(8)]
+    given_up = asyncio.create_task(journal.load("thread_1"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.gather(journal.close(), journal.close())
+    assert all(state == driver.state for state in await asyncio.gather(*loads))
+    await journal.open()
+    assert await journal.load("thread_1") == driver.state
+
+
 async def test_an_older_claim_is_refused_and_leaves_nothing(journal: Journal) -> None:
     driver = await make(journal)
     events = await driver.append(conversation()[:2])

@@ -70,7 +70,9 @@ async def test_every_size_of_a_group_is_written(path: Path) -> None:
         message = MessageAdded(run_id="r", item=user_message("hi"), origin="user")
         seq = 0
         for count in (1, 2, 31, 32, 33, 63, 64, 65, 255, 256, 257, 700):
-            entries = [Envelope(message, seq + n + 1) for n in range(count)]
+            entries = [
+                Envelope(event, event.seq) for event in numbered([message] * count, after=seq)
+            ]
             await journal.append(Batch(driver.claim, entries))
             seq += count
         assert len(await journal.read("thread_1", after=0, limit=10_000)) == seq
@@ -435,6 +437,92 @@ async def test_an_event_that_weft_cannot_read(path: Path) -> None:
         with pytest.raises(JournalCorrupt, match="cannot read"):
             await journal.load("thread_1")
         assert len(await journal.read("thread_1", after=0, limit=2)) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM event WHERE position & 255 = 3",
+        "UPDATE event SET body = '' WHERE position & 255 = 3",
+        "UPDATE event SET body = x'ff00ff' WHERE position & 255 = 3",
+        "UPDATE event SET body = '{}' WHERE position & 255 = 3",
+        "UPDATE event SET body = '}' WHERE position & 255 = 3",
+        "UPDATE event SET body = 7 WHERE position & 255 = 3",
+        "UPDATE event SET body = replace(body, '\"seq\":3', '\"seq\":9') WHERE position & 255 = 3",
+    ],
+)
+async def test_damaged_events_are_told_as_such(path: Path, damage: str) -> None:
+    async with opened(path) as journal:
+        driver, other = await make(journal), await make(journal, "thread_2")
+        await driver.append(conversation())
+        with raw(path) as connection:
+            connection.execute(damage)
+        await other.append(conversation())
+        with pytest.raises(JournalCorrupt) as caught:
+            await journal.load("thread_1")
+        with pytest.raises(JournalCorrupt):
+            await journal.read("thread_1", after=0)
+        assert "hi" not in caught.value.message.split()  # no word of the conversation
+        assert len(await journal.read("thread_1", after=0, until=2)) == 2
+        assert await journal.load("thread_1", at=2) is not None
+        assert await journal.load("thread_2") == other.state
+        assert [info.id for info in await journal.threads(limit=9, after="", owner=None)] == [
+            "thread_2",
+            "thread_1",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("snapshot", "head"), ("history", "items"), ("thread", "metadata")]
+)
+@pytest.mark.parametrize("value", ["'{broken'", "x'ff'"])
+async def test_other_damaged_rows_are_told_as_such(
+    path: Path, table: str, column: str, value: str
+) -> None:
+    async with opened(path) as journal:
+        driver = await make(journal)
+        await driver.append(conversation())
+        await journal.snapshot(driver.claim, driver.state)
+        with raw(path) as connection:
+            connection.execute(f"UPDATE {table} SET {column} = {value}")
+        with pytest.raises(JournalCorrupt, match="cannot read"):
+            if table == "thread":
+                await journal.info("thread_1")
+            else:
+                await journal.load("thread_1")
+        assert len(await journal.read("thread_1", after=0)) == 7
+
+
+@pytest.mark.parametrize("part", [0.5, 0.9])
+async def test_a_truncated_file_is_told_as_damaged(path: Path, part: float) -> None:
+    async with opened(path) as journal:
+        driver = await make(journal)
+        await driver.append([e for n in range(40) for e in conversation(f"run_{n}", "x" * 2000)])
+    with path.open("r+b") as file:
+        file.truncate(int(path.stat().st_size * part))
+    with pytest.raises(JournalCorrupt, match="backup"):
+        async with opened(path) as journal:
+            await journal.load("thread_1")
+
+
+async def test_a_process_that_dies_in_a_migration_leaves_nothing_of_it(path: Path) -> None:
+    async with opened(path) as journal:
+        await (await make(journal)).append(conversation())
+    code = f"""
+import os
+from pathlib import Path
+from weft.journal import sqlite_file
+connection = sqlite_file.connect(Path({str(path)!r}))
+connection.create_function("die", 0, lambda: os._exit(9))
+first = sqlite_file._migrations()
+sqlite_file._migrations = lambda: [*first, "CREATE TABLE b (x); DROP TABLE run; SELECT die();"]
+sqlite_file.migrate(connection, "weft.db")
+print("not reached")
+"""
+    assert await python(code) == ""
+    async with opened(path) as journal:
+        assert len(await journal.runs("thread_1")) == 1
+        assert len(await journal.read("thread_1", after=0)) == 7
 
 
 async def test_a_full_disk_is_told_and_survived(path: Path) -> None:

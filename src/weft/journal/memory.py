@@ -128,6 +128,7 @@ class MemoryJournal:
     ) -> list[RecordedEvent]:
         """Returns events with `after < seq <= until`."""
         events = self._kept(thread_id).events
+        after = max(after, 0)
         last = len(events) if until is None else until
         return events[after : min(last, after + limit)]
 

@@ -15,7 +15,13 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from weft.envelope import decode_events
-from weft.errors import JournalClosed, JournalCorrupt, JournalError, ThreadNotFound
+from weft.errors import (
+    InvalidTransition,
+    JournalClosed,
+    JournalCorrupt,
+    JournalError,
+    ThreadNotFound,
+)
 from weft.events import RecordedEvent
 from weft.inputs import ThreadInput
 from weft.journal import sqlite_writes as writes
@@ -38,6 +44,7 @@ from weft.state import RunStatus, ThreadState, apply
 
 T = TypeVar("T")
 
+LAST_SEQ = (1 << SEQ_BITS) - 1
 READERS = 2
 LOAD_PAGE = 1000
 
@@ -50,7 +57,7 @@ _INFO = """
     FROM thread t JOIN activity a ON a.n = t.n
 """
 _PAGE = """
-    SELECT '[' || coalesce(group_concat(body, ','), '') || ']' FROM (
+    SELECT CAST('[' || coalesce(group_concat(body, ','), '') || ']' AS BLOB) FROM (
         SELECT CAST(body AS TEXT) AS body FROM event
         WHERE position > ? AND position <= ? ORDER BY position LIMIT ?)
 """
@@ -119,10 +126,10 @@ class SqliteJournal:
             await writer.close()
         if readers is not None:
             self._readers = None
-            await asyncio.get_running_loop().run_in_executor(readers, self._close_all)
-            readers.shutdown(wait=False)
+            await asyncio.to_thread(self._close_all, readers)
 
-    def _close_all(self) -> None:
+    def _close_all(self, readers: ThreadPoolExecutor) -> None:
+        readers.shutdown(wait=True)  # SQLite must not lose a connection in the middle of a read
         for connection in self._connections:
             connection.close()
         self._connections.clear()
@@ -212,19 +219,20 @@ class SqliteJournal:
         def read(connection: sqlite3.Connection) -> ThreadState:
             number = writes.number_of(connection, thread_id)
             state = _snapshot(connection, number, at)
-            last = at if at is not None else (1 << SEQ_BITS) - 1
+            last = at if at is not None else LAST_SEQ
             while events := _events(connection, number, state.seq, last, LOAD_PAGE):
                 for event in events:
                     state = apply(state, event)
             return state
 
-        return await self._read(read)
+        # In one transaction, so that a deletion cannot come between two pages.
+        return await self._read(lambda connection: _at_once(connection, read))
 
     async def read(
         self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500
     ) -> list[RecordedEvent]:
         """Returns events with `after < seq <= until`."""
-        last = until if until is not None else (1 << SEQ_BITS) - 1
+        last = until if until is not None else LAST_SEQ
 
         def read(connection: sqlite3.Connection) -> list[RecordedEvent]:
             number = writes.number_of(connection, thread_id)
@@ -299,7 +307,7 @@ class SqliteJournal:
         with typed_errors(self._path):
             try:
                 return read(self._reader() if connected else None)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, InvalidTransition) as error:
                 raise JournalCorrupt(
                     f"{self._path.name} holds what weft cannot read: {error}."
                 ) from error
@@ -313,22 +321,47 @@ class SqliteJournal:
         return connection
 
 
+def _at_once(connection: sqlite3.Connection, read: Callable[[sqlite3.Connection], T]) -> T:
+    """Reads in one transaction."""
+    connection.execute("BEGIN")
+    try:
+        return read(connection)
+    finally:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+
+
 def _events(
     connection: sqlite3.Connection, number: int, after: int, until: int, limit: int
 ) -> list[RecordedEvent]:
+    # Beyond these, positions are those of other threads.
+    after, until = max(after, 0), min(until, LAST_SEQ)
+    if after >= until:
+        return []
     start = number << SEQ_BITS
     while True:
         try:
             (page,) = connection.execute(_PAGE, (start | after, start | until, limit)).fetchone()
-            return decode_events(page)
+            events = decode_events(page)
         except sqlite3.DataError:
             if limit == 1:
                 raise
             limit //= 2  # the page is longer than SQLite lets a text be
+        else:
+            _require_whole(events, after)
+            return events
+
+
+def _require_whole(events: Sequence[RecordedEvent], after: int) -> None:
+    """Raises `JournalCorrupt` unless the events are those right after event `after`."""
+    if [event.seq for event in events] != list(range(after + 1, after + len(events) + 1)):
+        raise JournalCorrupt(
+            f"Events of a thread are missing after event {after}; restore a backup."
+        )
 
 
 def _snapshot(connection: sqlite3.Connection, number: int, at: int | None) -> ThreadState:
-    last = at if at is not None else 1 << SEQ_BITS
+    last = at if at is not None else LAST_SEQ
     row = connection.execute(
         "SELECT head FROM snapshot WHERE n = ? AND seq <= ? ORDER BY seq DESC LIMIT 1",
         (number, last),
@@ -336,7 +369,7 @@ def _snapshot(connection: sqlite3.Connection, number: int, at: int | None) -> Th
     if row is None:
         return ThreadState()
     (chunks,) = connection.execute(
-        "SELECT '[' || coalesce(group_concat(items, ','), '') || ']' FROM ("
+        "SELECT CAST('[' || coalesce(group_concat(items, ','), '') || ']' AS BLOB) FROM ("
         "SELECT CAST(items AS TEXT) AS items FROM history WHERE n = ? ORDER BY first)",
         (number,),
     ).fetchone()
