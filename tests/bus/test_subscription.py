@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -12,7 +13,7 @@ from weft.bus.position import Position
 from weft.bus.subscription import Subscription, joined
 from weft.bus.topic import Topic
 from weft.envelope import Envelope
-from weft.errors import InvalidInput, JournalFull
+from weft.errors import InvalidInput, JournalCorrupt, JournalFull, JournalLocked
 from weft.events import (
     DurableEvent,
     Event,
@@ -305,6 +306,154 @@ def test_several_items_in_flight_for_who_read_elsewhere_count_together() -> None
     run(main())
 
 
+@given(
+    st.lists(ACTS, max_size=60),
+    st.integers(0, 60),
+    st.lists(st.integers(0, 6), max_size=12),
+    st.sampled_from([4, 1024]),
+)
+def test_who_reads_elsewhere_first_can_leave_and_come_back(
+    acts: Sequence[Act], joined_at: int, looks: Sequence[int], limit: int
+) -> None:
+    """Joins with the number of a durable event, and comes back with positions as text."""
+
+    async def main() -> None:
+        stage, reader = Stage(), Reader()
+        for act in acts[:joined_at]:
+            stage.play(act)
+        known = len(stage.journal)
+        subscription = stage.watch(Position.parse(known), limit)
+        later = iter(acts[joined_at:])
+        for look in looks:
+            for _ in range(look):
+                try:
+                    async with asyncio.timeout(1):
+                        envelope = await subscription.next()
+                        while envelope.n < 0:  # the rest of those that count together
+                            reader.see(envelope.event)
+                            envelope = await subscription.next()
+                        reader.see(envelope.event)
+                except TimeoutError:
+                    break
+            await subscription.aclose()
+            for act in itertools.islice(later, 3):
+                stage.play(act)
+            subscription = stage.watch(Position.parse(subscription.position), limit)
+        for act in later:
+            stage.play(act)
+        stage.topic.close()
+        await drain(subscription, reader)
+        assert reader.durable == stage.journal[known:]
+        assert reader.growing == stage.texts
+
+    run(main())
+
+
+def test_a_position_before_the_first_event_knows_nothing_of_items_in_flight() -> None:
+    async def main() -> None:
+        stage = Stage()
+        for act in (("delta", "a"), ("other", ""), ("other", "")):
+            stage.play(act)
+        assert stage.watch(Position(0)).position == "0"
+        left = stage.watch(Position(2))
+        assert left.position == "2."
+        back = stage.watch(Position.parse(left.position))
+        assert await anext(back) == TextDelta("a0", "<a0:0>")
+        assert back.position == "2"
+
+    run(main())
+
+
+def test_leaving_ends_the_wait_of_who_reads() -> None:
+    async def main() -> None:
+        stage, opening = Stage(), asyncio.Event()
+
+        async def open_slowly() -> Topic:
+            await opening.wait()
+            return stage.topic
+
+        stage.play(("other", "a"))
+        slow = Subscription(open_slowly, stage.read, Position(0))
+        reading = stage.watch()
+        waiting = stage.watch(Position(1))
+        tasks = [asyncio.create_task(collect(one)) for one in (slow, reading, waiting)]
+        await asyncio.sleep(0)  # the second is in the middle of a read
+        for one in (slow, reading, waiting):
+            await one.aclose()
+        opening.set()
+        stage.play(("other", "a"))
+        assert await asyncio.gather(*tasks) == [[], [], []]
+        assert not stage.topic.is_watched
+
+    run(main())
+
+
+class Leaver:
+    """Makes others leave in the middle of an event, as the garbage collector can."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.others: list[Leaver] = []
+        self.seen = 0
+
+    def put(self, envelope: Envelope, /) -> None:
+        self.seen += 1
+        for other in self.others:
+            self.topic.detach(other)
+
+    def close(self, error: Exception | None, /) -> None:
+        raise AssertionError
+
+
+def test_who_leaves_in_the_middle_of_an_event_disturbs_nobody() -> None:
+    stage = Stage()
+    one, two, three = Leaver(stage.topic), Leaver(stage.topic), Leaver(stage.topic)
+    one.others = [two]
+    for subscriber in (one, two, three):
+        stage.topic.attach(subscriber)
+    stage.play(("delta", "a"))
+    stage.play(("other", "a"))
+    assert (one.seen, three.seen) == (2, 2)
+    for subscriber in (one, three):
+        stage.topic.detach(subscriber)
+
+
+def test_a_journal_that_lacks_what_was_published_is_told() -> None:
+    async def main() -> None:
+        stage = Stage()
+        for _ in range(5):
+            stage.play(("other", "a"))
+        del stage.journal[3:]
+        subscription = stage.watch()
+        assert [(await subscription.next()).seq for _ in range(3)] == [1, 2, 3]
+        with pytest.raises(JournalCorrupt, match="no event after 3"):
+            await anext(subscription)
+
+    run(main())
+
+
+def test_a_read_that_fails_can_be_repeated() -> None:
+    async def main() -> None:
+        stage, failures = Stage(), [JournalLocked("held")]
+
+        async def read(after: int, until: int) -> list[RecordedEvent]:
+            if failures:
+                raise failures.pop()
+            return await stage.read(after, until)
+
+        for act in (("delta", "a"), ("other", ""), ("finish", "a"), ("delta", "b")):
+            stage.play(act)
+        stage.topic.close()
+        reader, subscription = Reader(), Subscription(stage.open, read, Position(0))
+        with pytest.raises(JournalLocked):
+            await anext(subscription)
+        await drain(subscription, reader)
+        assert reader.durable == stage.journal
+        assert reader.growing == stage.texts
+
+    run(main())
+
+
 def test_the_end_and_the_error_come_after_what_was_published() -> None:
     async def main() -> None:
         stage = Stage()
@@ -358,6 +507,9 @@ def test_positions() -> None:
     assert Position.parse("17.4") == (17, 4)
     assert Position.parse("17") == (17, 0)
     assert Position.parse(17) == (17, None)
+    assert Position.parse("17.") == (17, None)
+    for position in (Position(17, 4), Position(17, 0), Position(17), Position(0, 3)):
+        assert Position.parse(position.text) == position
     assert Position.parse(Position(3)) == (3, None)
     with pytest.raises(InvalidInput, match="negative"):
         Position.parse(-1)

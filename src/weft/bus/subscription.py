@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from weft.bus.position import Position
 from weft.bus.topic import EventSource, Topic
 from weft.envelope import Envelope
+from weft.errors import JournalCorrupt
 from weft.events import (
     Delta,
     Event,
@@ -94,15 +95,15 @@ class Subscription(AsyncIterator[Event]):
         self._read = read
         self._after = after
         self._queue = _Queue(limit)
+        self._left = False
         self._missed: deque[Envelope] = deque()
         self._flight: deque[Envelope] = deque()
         self._read_to = self._until = after.seq
 
     @property
     def position(self) -> str:
-        """The position of the event that came last."""
-        seq, n = self._after
-        return f"{seq}.{n}" if n else str(seq)
+        """The position of the event that came last, or where it began."""
+        return self._after.text
 
     def __aiter__(self) -> "Subscription":
         return self
@@ -126,9 +127,13 @@ class Subscription(AsyncIterator[Event]):
         """
         topic, queue = self._topic, self._queue
         if topic is None and not queue.closed:
-            topic = self._topic = await self._open()
-            topic.attach(queue)
+            topic = await self._open()
+            if not self._left:
+                self._topic = topic
+                topic.attach(queue)
         while True:
+            if self._left:
+                raise StopAsyncIteration
             if self._missed:
                 return self._take(self._missed.popleft())
             if self._read_to < self._until:
@@ -145,7 +150,8 @@ class Subscription(AsyncIterator[Event]):
                 await queue.wait()
 
     async def aclose(self) -> None:
-        """Ends the subscription; a second call does nothing."""
+        """Ends the subscription, also for who waits for its next event; may be called again."""
+        self._left = True
         self._detach()
         self._queue.close(None)
 
@@ -188,7 +194,12 @@ class Subscription(AsyncIterator[Event]):
         """Reads the next durable events, and puts the pieces in flight where they belong."""
         page: list[Envelope] = []
         flight = self._flight
-        for event in await self._read(self._read_to, self._until):
+        events = await self._read(self._read_to, self._until)
+        if not events:
+            raise JournalCorrupt(
+                f"The thread has no event after {self._read_to}, and should have {self._until}."
+            )
+        for event in events:
             while flight and flight[0].seq < event.seq:
                 page.append(flight.popleft())
             page.append(Envelope(event, event.seq))

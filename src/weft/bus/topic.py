@@ -95,7 +95,8 @@ class Topic:
         self.seq, self._n = envelope.seq, 0
         if self._in_flight or self._opened:
             self._landed(event)
-        for subscriber in self._subscribers:
+        # A copy, because one that nobody holds any more may detach itself at any moment.
+        for subscriber in tuple(self._subscribers):
             subscriber.put(envelope)
 
     def publish_live(self, event: LiveEvent, n: int = 0) -> None:
@@ -113,7 +114,7 @@ class Topic:
             self._opened[event.item_id] = envelope
         else:
             _: ToolProgress = event  # of the moment: who was not there missed it
-        for subscriber in self._subscribers:
+        for subscriber in tuple(self._subscribers):
             subscriber.put(envelope)
 
     def in_flight(self) -> list[Envelope]:
