@@ -155,6 +155,24 @@ async def test_appends_of_one_turn_keep_their_order(journal: Journal) -> None:
         assert len(runs) == 20
 
 
+async def test_a_message_waits_once_however_often_it_is_submitted(journal: Journal) -> None:
+    driver = await make(journal)
+    first = SendInput("run_1", user_message("one"), key="k")
+    for input in (first, SendInput("run_2", user_message("one"), key="k")):
+        await journal.submit("thread_1", input)
+    await journal.submit("thread_1", SendInput("run_3", user_message("no key")))
+    await journal.submit("thread_1", SendInput("run_4", user_message("no key")))
+    inputs = [waiting.input for waiting in await journal.inbox("thread_1")]
+    assert [i.run_id for i in inputs if isinstance(i, SendInput)] == ["run_1", "run_3", "run_4"]
+    assert await journal.run_of_key("thread_1", "k") == "run_1"
+    assert await journal.run_of_key("thread_1", "k", inbox=False) is None
+    assert await journal.run_of_key("thread_1", "") is None
+    await driver.append(conversation(key="l"))
+    await journal.submit("thread_1", SendInput("run_5", user_message("hi"), key="l"))
+    assert await journal.run_of_key("thread_1", "l", inbox=False) == "run_1"
+    assert len(await journal.inbox("thread_1")) == 3
+
+
 async def test_a_consumed_input_leaves_the_inbox_with_its_events(journal: Journal) -> None:
     driver = await make(journal)
     inputs = [SendInput("run_1", user_message("hi")), CancelInput("run_1"), ApprovalInput("c")]

@@ -162,6 +162,71 @@ async def test_a_message_left_while_nobody_drives_is_answered_later(url: str) ->
         assert await endings == ["cancelled", "completed"]
 
 
+async def test_a_message_is_there_once_however_often_and_wherefrom_it_is_sent(url: str) -> None:
+    agent = Agent(ScriptedModel(["One.", "Two.", "Three."]))
+    async with weft.open(url, agents=[agent]) as driving:
+        thread = await driving.create_thread(agent)
+    async with weft.open(url, drive=False) as outside:
+        mine = await outside.connect(thread.id)
+        ids = {(await mine.send("one", key="k")).id for _ in range(3)}
+    async with weft.open(url, agents=[agent]) as driving, weft.open(url, drive=False) as outside:
+        thread, mine = await driving.connect(thread.id), await outside.connect(thread.id)
+        runs = await asyncio.gather(thread.send("one", key="k"), mine.send("one", key="k"))
+        ids |= {run.id for run in runs}
+        runs = await asyncio.gather(
+            *(side.send("two", key="l") for side in (mine, thread, mine, thread))
+        )
+        assert len({run.id for run in runs}) == 1
+        await runs[1].result()
+        (known,) = ids
+        assert {run.id for run in await thread.runs()} == {known, runs[0].id}
+        said = [i.text for i in await thread.history() if isinstance(i, Message)]
+        assert said == ["one", "One.", "two", "Two."]
+
+
+async def test_a_message_that_came_too_late_to_steer_has_a_run_of_its_own(url: str) -> None:
+    call = Call("ask_client", json.dumps({"question": "one"}), "c1")
+    agent = Agent(ScriptedModel([[call], "Two."]), tools=[ask_client])
+    async with weft.open(url, agents=[agent]) as driving:
+        thread = await driving.create_thread(agent)
+        run = await thread.send("one")
+        async for event in run:
+            if isinstance(event, weft.RunRequiresAction):
+                break
+    async with weft.open(url, drive=False) as outside:
+        mine = await outside.connect(thread.id)
+        await (await mine.run(run.id)).cancel()
+        for _ in range(2):
+            assert (await mine.send("late", on_busy="steer", key="k")).id == run.id
+    async with weft.open(url, agents=[agent]) as driving:
+        thread = await driving.connect(thread.id)
+        await asyncio.wait_for(said_by(thread, "Two."), 5)
+        first, second = await thread.runs()
+        assert (first.id, first.status, second.status) == (run.id, "cancelled", "completed")
+        said = [i.text for i in await thread.history() if isinstance(i, Message)]
+        assert said == ["one", "late", "Two."]
+
+
+async def test_what_was_to_steer_nothing_has_the_run_that_was_promised(url: str) -> None:
+    agent = Agent(ScriptedModel(["One.", "Two."]))
+    async with weft.open(url, agents=[agent]) as driving:
+        thread = await driving.create_thread(agent)
+    async with weft.open(url, drive=False) as outside:
+        mine = await outside.connect(thread.id)
+        promised = [(await mine.send(text, on_busy="steer")).id for text in ("one", "two")]
+    async with weft.open(url, agents=[agent]) as driving:
+        thread = await driving.connect(thread.id)
+        await asyncio.wait_for(said_by(thread, "Two."), 5)
+        assert [record.id for record in await thread.runs()] == promised
+
+
+async def said_by(thread: weft.Thread, text: str) -> None:
+    """Waits until the agent has said something."""
+    async for event in thread.subscribe():
+        if isinstance(event, MessageAdded) and event.item.text == text:
+            return
+
+
 async def two_of(outside: weft.Runtime, thread: weft.Thread, run_id: str) -> str:
     ended = await outside._threads.ended(thread.id, run_id)  # type: ignore[reportPrivateUsage]
     assert ended.event.run_id == run_id

@@ -154,8 +154,11 @@ class Journal(Protocol):
         """Returns what is known of a run."""
         ...
 
-    async def run_of_key(self, thread_id: str, key: str) -> str | None:
-        """Returns the id of the run that a message with this key started or steered."""
+    async def run_of_key(self, thread_id: str, key: str, *, inbox: bool = True) -> str | None:
+        """Returns the id of the run that a message with this key started or steered.
+
+        Of a message that waits in the `inbox` it is the run that was promised to its sender.
+        """
         ...
 
     async def runs(self, thread_id: str) -> list[RunRecord]:
@@ -163,7 +166,10 @@ class Journal(Protocol):
         ...
 
     async def submit(self, thread_id: str, input: ThreadInput) -> None:
-        """Puts an input into the inbox of a thread; raises `ThreadNotFound`."""
+        """Puts an input into the inbox of a thread; raises `ThreadNotFound`.
+
+        A message whose key has a run (see `run_of_key`) was sent before: it changes nothing.
+        """
         ...
 
     async def inbox(self, thread_id: str) -> list[Waiting]:

@@ -8,7 +8,7 @@ from msgspec.structs import replace as changed
 from weft.envelope import recorded
 from weft.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
 from weft.events import RecordedEvent
-from weft.inputs import ThreadInput
+from weft.inputs import SendInput, ThreadInput
 from weft.journal.base import Batch, Claim, Fork, ThreadInfo, Unfinished, Waiting
 from weft.journal.projection import Projection, RunRecord, merged
 from weft.state import ACTIVE, RunStatus, ThreadState, apply
@@ -144,17 +144,28 @@ class MemoryJournal:
         """Returns what is known of a run."""
         return self._kept(thread_id).runs.get(run_id)
 
-    async def run_of_key(self, thread_id: str, key: str) -> str | None:
-        """Returns the id of the run that a message with this key started or steered."""
-        return self._kept(thread_id).keys.get(key)
+    async def run_of_key(self, thread_id: str, key: str, *, inbox: bool = True) -> str | None:
+        """Returns the id of the run of the message with this key, taken or waiting."""
+        kept = self._kept(thread_id)
+        if not inbox:
+            return kept.keys.get(key)
+        waiting = (
+            input.run_id
+            for input in kept.inbox.values()
+            if isinstance(input, SendInput) and key and input.key == key
+        )
+        return kept.keys.get(key) or next(waiting, None)
 
     async def runs(self, thread_id: str) -> list[RunRecord]:
         """Returns the runs of a thread."""
         return sorted(self._kept(thread_id).runs.values(), key=lambda run: run.id)
 
     async def submit(self, thread_id: str, input: ThreadInput) -> None:
-        """Puts an input into the inbox of a thread."""
-        self._kept(thread_id).inbox[self._next()] = input
+        """Puts an input into the inbox of a thread, unless it is a message sent before."""
+        kept = self._kept(thread_id)
+        if isinstance(input, SendInput) and await self.run_of_key(thread_id, input.key):
+            return
+        kept.inbox[self._next()] = input
 
     async def inbox(self, thread_id: str) -> list[Waiting]:
         """Returns the inputs that wait."""

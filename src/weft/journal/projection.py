@@ -17,6 +17,7 @@ from weft.events import (
     RunFailed,
     RunIncomplete,
     RunQueued,
+    RunRequiresAction,
     RunStarted,
 )
 from weft.state import RunStatus, ThreadState
@@ -60,6 +61,7 @@ def project(
     runs: dict[str, RunRecord] = {}
     title = ""
     keys: dict[str, str] = {}
+    waits = False
     for event in events:
         if isinstance(event, RunQueued | RunStarted | MessageQueued) and event.key:
             keys[event.key] = event.run_id
@@ -76,11 +78,13 @@ def project(
                 )
             case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
                 runs[event.run_id] = _ended(runs.get(event.run_id), event, _END[type(event)])
+            case RunRequiresAction():
+                waits = True  # perhaps no longer until the same moment
             case MessageAdded(origin="user"):
                 title = title or _title(event.item.text)
             case _:
                 pass  # says nothing that a list shows
-    if not runs and not keys and not title and status == before:
+    if not (runs or keys or title or waits) and status == before:
         return None
     expires_at = state.active_run.expires_at if state.active_run is not None else None
     return Projection(

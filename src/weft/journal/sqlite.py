@@ -245,15 +245,12 @@ class SqliteJournal:
         runs = await self._read(lambda c: _runs(c, thread_id, "AND id = ?", run_id))
         return runs[0] if runs else None
 
-    async def run_of_key(self, thread_id: str, key: str) -> str | None:
-        """Returns the id of the run that a message with this key started or steered."""
+    async def run_of_key(self, thread_id: str, key: str, *, inbox: bool = True) -> str | None:
+        """Returns the id of the run of the message with this key, taken or waiting."""
 
         def read(connection: sqlite3.Connection) -> str | None:
             number = writes.number_of(connection, thread_id)
-            row = connection.execute(
-                "SELECT run_id FROM sent WHERE n = ? AND key = ?", (number, key)
-            ).fetchone()
-            return row[0] if row is not None else None
+            return writes.run_of_key(connection, number, key, inbox=inbox) if key else None
 
         return await self._read(read)
 

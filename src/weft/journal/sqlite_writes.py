@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from weft.errors import JournalError, StaleWriter, ThreadNotFound
-from weft.inputs import ThreadInput
+from weft.inputs import SendInput, ThreadInput
 from weft.journal.base import Batch, Claim, Fork, ThreadInfo
 from weft.journal.snapshot import encode_head, encode_items
 from weft.journal.sqlite_file import SEQ_BITS, typed_errors
@@ -268,12 +268,31 @@ def claim(thread_id: str) -> Change:
     return Change(change)
 
 
+def run_of_key(
+    connection: sqlite3.Connection, number: int, key: str, *, inbox: bool = True
+) -> str | None:
+    """Returns the run of the message with this key, be it taken or in the inbox."""
+    row = connection.execute(
+        "SELECT run_id FROM sent WHERE n = ? AND key = ?", (number, key)
+    ).fetchone()
+    if row is None and inbox:
+        row = connection.execute(
+            "SELECT CAST(body AS TEXT) ->> '$.run_id' FROM inbox"
+            " WHERE n = ? AND CAST(body AS TEXT) ->> '$.key' = ? ORDER BY number LIMIT 1",
+            (number, key),
+        ).fetchone()
+    return row[0] if row is not None else None
+
+
 def submit(thread_id: str, input: ThreadInput) -> Change:
-    """Puts an input into the inbox of a thread."""
+    """Puts an input into the inbox of a thread, unless it is a message that was sent before."""
     body = msgspec.json.encode(input)
+    key = input.key if isinstance(input, SendInput) else ""
 
     def change(connection: sqlite3.Connection) -> None:
         number = number_of(connection, thread_id)
+        if key and run_of_key(connection, number, key) is not None:
+            return
         connection.execute("INSERT INTO inbox (n, body) VALUES (?, ?)", (number, body))
 
     return Change(change, ordered=False)

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from weft.answers import approval_of, denial_of, output_of
 from weft.bus.topic import Topic
 from weft.control import RunControl
@@ -26,6 +28,7 @@ from weft.events import (
     RunStarted,
     TerminalEvent,
 )
+from weft.ids import new_id
 from weft.inputs import (
     AnswerInput,
     ApprovalInput,
@@ -94,6 +97,7 @@ class ThreadActor:
         self._snapshot_seq = state.seq
         self._taken: set[int] = set()
         self._inbox_changed = False
+        self._inbox = asyncio.Lock()  # its inputs are taken in their order, by one at a time
 
     @property
     def state(self) -> ThreadState:
@@ -142,7 +146,7 @@ class ThreadActor:
             return run_id
         known = self._sending.get(input.key)
         if known is not None:
-            return await asyncio.shield(known)
+            return await self._begun(input.key, await asyncio.shield(known))
         sent = self._sending[input.key] = asyncio.get_running_loop().create_future()
         try:
             run_id = await self._send_once(input)
@@ -156,7 +160,7 @@ class ThreadActor:
             raise
         finally:
             del self._sending[input.key]
-        return run_id
+        return await self._begun(input.key, run_id)
 
     async def _send_once(self, input: SendInput) -> str:
         run_id = await self._journal.run_of_key(self.info.id, input.key)
@@ -164,6 +168,14 @@ class ThreadActor:
             run_id = self._accept_message(input)
             await self._thread.durable()
         return run_id
+
+    async def _begun(self, key: str, run_id: str) -> str:
+        """Returns the run of a message once the thread has it, and not only the inbox."""
+        if self.knows(run_id) or await self._journal.run(self.info.id, run_id) is not None:
+            return run_id
+        await self._take_inbox()
+        await self._thread.durable()
+        return await self._journal.run_of_key(self.info.id, key) or run_id
 
     async def answer(self, input: AnswerInput) -> None:
         """Takes the answer to a call; raises `ThreadError`."""
@@ -262,19 +274,24 @@ class ThreadActor:
         self._wake()
 
     async def _take_inbox(self) -> None:
+        async with self._inbox:
+            await self._take_waiting()
+
+    async def _take_waiting(self) -> None:
         self._inbox_changed = False
         waiting = await self._journal.inbox(self.info.id)
         self._taken &= {entry.number for entry in waiting}
         for entry in waiting:
             if entry.number in self._taken:
                 continue
-            self._taken.add(entry.number)
             try:
                 await self._accept_waiting(entry.input)
             except JournalError:
                 raise
             except WeftError as error:  # who sent it is gone, and it changes nothing
                 _LOGGER.warning("An input to %s has no effect: %s", self.info.id, error.message)
+            # Only now: whoever takes it may be interrupted before.
+            self._taken.add(entry.number)
             self._thread.consume(entry.number)
 
     async def _accept_waiting(self, input: ThreadInput) -> None:
@@ -292,8 +309,13 @@ class ThreadActor:
 
     async def _accept_waiting_message(self, input: SendInput) -> None:
         """Takes a message that was acknowledged already, so that it must not be refused."""
-        if input.key and await self._journal.run_of_key(self.info.id, input.key) is not None:
+        if input.key and await self._was_sent(input):
             return
+        run = self.state.active_run
+        steered = run is not None and run.id == input.run_id and run.status != "cancelling"
+        if input.on_busy == "steer" and not steered:
+            # The run it was to steer has ended, and what it starts needs an id of its own.
+            input = replace(input, run_id=new_id("run"))
         try:
             self._accept_message(input, must_keep=True)
         except JournalError:
@@ -301,6 +323,12 @@ class ThreadActor:
         except WeftError as error:  # its agent is not known here; it may be later
             _LOGGER.warning("A message to %s waits: %s", self.info.id, error.message)
             self._queue(input, input.agent or self.info.agent)
+
+    async def _was_sent(self, input: SendInput) -> bool:
+        """Whether a message of the same key came before; what is being sent here is waited for."""
+        while (sending := self._sending.get(input.key)) is not None:
+            await asyncio.wait([sending])
+        return await self._journal.run_of_key(self.info.id, input.key, inbox=False) is not None
 
     # Driving
 

@@ -55,6 +55,8 @@ def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> 
     for queued in addition.state.queue:
         addition.record(RunCancelled(run_id=queued.id, usage=Usage()))
     copied = {run.id: run for run in runs if 0 < run.first_seq <= state.seq}
+    for queued in state.queue:
+        copied[queued.id] = RunRecord(id=queued.id, agent=queued.agent)
     if addition.entries:
         added = project(recorded(addition.entries), None, addition.state)
         for run in added.runs if added is not None else ():

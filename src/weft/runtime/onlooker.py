@@ -6,6 +6,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from weft.answers import approval_of, denial_of, output_of
 from weft.bus.topic import Topic
@@ -77,8 +78,14 @@ class Onlooker:
         run = (await self._journal.load(thread_id)).active_run
         if run is not None and input.on_busy == "reject":
             raise RunInProgress(f"The run {run.id} is in progress; try again later.", run_id=run.id)
+        if input.on_busy == "steer":
+            # The driver decides by what is true then, but keeps the promise of this run.
+            steered = run.id if run is not None else input.run_id
+            input = replace(input, run_id=steered, on_busy="steer" if run is not None else "queue")
         await self._journal.submit(thread_id, input)
-        return run.id if run is not None and input.on_busy == "steer" else input.run_id
+        if input.key:  # the same message may have been sent from elsewhere meanwhile
+            return await self._journal.run_of_key(thread_id, input.key) or input.run_id
+        return input.run_id
 
     async def answer(self, thread_id: str, input: AnswerInput) -> None:
         """Leaves an answer in the inbox, if it can be given."""
