@@ -4,38 +4,46 @@ import asyncio
 
 import weft
 from chaos.evidence import Evidence
+from chaos.records import Ran
 from weft.models.openai import OpenAIResponses
 
-SCENARIO = "sim:deltas=12,calls=5,rounds=2,every=3"
+SCENARIO = "sim:reasoning=3,deltas=12,calls=5,rounds=2,every=3"
+
+IDEMPOTENT = "repeatable"
+NEEDS_APPROVAL = "approved"
+EXTERNAL = "outside"
 
 
 def chaos_agent(base_url: str, evidence: Evidence) -> weft.Agent:
     """Returns the agent, whose model is the simulator at `base_url`."""
 
+    def ran(context: weft.RunContext) -> None:
+        evidence.add(Ran(context.call_id, context.tool_name, context.idempotency_key))
+
     @weft.tool
     async def effect(context: weft.RunContext, text: str) -> str:
         """Does something that must not be done twice."""
-        evidence.add("effects", context.call_id)
+        ran(context)
         await asyncio.sleep(0.01)
         return f"done {len(text)}"
 
     @weft.tool(idempotent=True)
     async def repeatable(context: weft.RunContext, text: str) -> str:
         """Does something that may be done again, with the same key."""
-        evidence.add("repeats", context.call_id, context.idempotency_key)
+        ran(context)
         await asyncio.sleep(0.01)
         return f"done {len(text)}"
 
     @weft.tool
     def threaded(context: weft.RunContext, text: str) -> str:
         """Does something in a thread that must not be done twice."""
-        evidence.add("effects", context.call_id)
+        ran(context)
         return f"done {len(text)}"
 
     @weft.tool(needs_approval=True)
     async def approved(context: weft.RunContext, text: str) -> str:
         """Does something a person must allow."""
-        evidence.add("effects", context.call_id)
+        ran(context)
         return f"done {len(text)}"
 
     @weft.tool(external=True)

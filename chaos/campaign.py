@@ -1,20 +1,31 @@
-"""The kills: workers that are started, killed and started again, and one that may finish."""
+"""The kills: workers that are started, killed and started again, and one that may finish.
+
+A campaign has rounds, each with a database of its own, so that it may go on for long: what a life
+costs grows with what the lives before it have left.
+"""
 
 import asyncio
 import random
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import Counter
 from pathlib import Path
+from signal import SIGKILL
 
 from chaos.evidence import Evidence
 from chaos.onlooker import Onlooker
 from chaos.points import POINTS
+from chaos.records import PointReached
 from chaos.verdict import Verdict, verdict_of
 from weft.testing import SimulatorProcess
 
-STARTED = 20.0
-KILLED = 6.0
+KILLS_A_ROUND = 40
+NAMED = 0.75
+STARTED = 30.0
+REACHED = 4.0
 SETTLED = 180.0
+READ = 1.5
+ERRORS = "worker.err"
 
 
 class WorkerFailed(Exception):
@@ -22,93 +33,120 @@ class WorkerFailed(Exception):
 
 
 async def campaign(kills: int, seed: int, folder: Path) -> Verdict:
-    """Kills workers on the database in `folder`, lets the last one finish, and judges.
+    """Kills workers in rounds, each in a folder within `folder`, and judges every round.
 
     Raises `WorkerFailed`.
     """
     chance = random.Random(seed)
-    evidence = Evidence(folder)
-    async with SimulatorProcess() as simulator, asyncio.TaskGroup() as tasks:
-        await _kill_one(folder, simulator.base_url, chance, "")
-        onlooker = Onlooker(folder / "weft.db", evidence, seed)
-        looking = tasks.create_task(onlooker.look_on())
-        for number in range(1, kills):
-            named = chance.random() < 0.7
-            await _kill_one(
-                folder,
-                simulator.base_url,
-                chance,
-                list(POINTS)[number % len(POINTS)] if named else "",
-            )
-        onlooker.is_quiet = True
-        await _settle(folder, simulator.base_url, seed)
-        await asyncio.sleep(1.0)  # the onlooker reads the last events
-        looking.cancel()
-    return await asyncio.to_thread(verdict_of, folder, kills, onlooker.watched)
+    total = Verdict()
+    names: list[str] = []
+    async with SimulatorProcess() as simulator:
+        while total.kills < kills:
+            number = total.rounds + 1
+            here = folder / str(number)
+            await asyncio.to_thread(here.mkdir)
+            kills_now = min(KILLS_A_ROUND, kills - total.kills)
+            points: list[str] = []
+            for _ in range(kills_now):
+                names = names or chance.sample(list(POINTS), len(POINTS))
+                points.append(names.pop() if chance.random() < NAMED else "")
+            lives = Round(here, simulator.base_url, random.Random(f"{seed} {number}"))
+            total.add(await lives.judged(points))
+    return total
 
 
-async def _kill_one(folder: Path, url: str, chance: random.Random, point: str) -> None:
-    """Starts a worker and has it killed: by itself at a point, or from here at any moment."""
-    n = chance.choice([1, 2, 3, 5, 8, 13, 21])
-    worker = await _start(folder, url, chance.randrange(2**32), "talk", point, n)
-    try:
-        if chance.random() < 0.85:
-            await _ready(worker)
-        delay = KILLED if point else chance.random() * 0.8
+class Round:
+    """The lives and deaths on one database."""
+
+    def __init__(self, folder: Path, url: str, chance: random.Random) -> None:
+        self._folder = folder
+        self._url = url
+        self._chance = chance
+        self._evidence = Evidence(folder)
+        self._onlooker = Onlooker(folder / "weft.db", self._evidence, f"{chance.random()}")
+        self._kills = 0
+
+    async def judged(self, points: list[str]) -> Verdict:
+        """Kills a worker for each of `points`, "" being any instant, and lets one finish."""
+        looking: asyncio.Task[None] | None = None
+        async with asyncio.TaskGroup() as tasks:
+            for point in points:
+                ready = await self._kill_one(point)
+                if ready and looking is None:
+                    looking = tasks.create_task(self._onlooker.look_on())
+            self._onlooker.is_quiet = True
+            await self._settle()
+            if looking is not None:
+                await asyncio.sleep(READ)  # the onlooker reads the last events
+                looking.cancel()
+        self._evidence.close()
+        verdict = await asyncio.to_thread(verdict_of, self._folder)
+        verdict.kills = self._kills
+        verdict.points = Counter(reached.name for reached in self._evidence.read(PointReached))
+        verdict.judge_log((self._folder / ERRORS).read_text(errors="replace"))
+        return verdict
+
+    async def _kill_one(self, point: str) -> bool:
+        """Has a worker killed: by itself at a point, or from here at any moment.
+
+        Returns whether it had opened the database before.
+        """
+        n = self._chance.randint(1, POINTS[point].often) if point else 0
+        worker = await self._start("talk", point, n)
+        ready = False
         try:
+            if self._chance.random() < 0.85:
+                ready = await self._ready(worker)
+            delay = REACHED if point else self._chance.random() * 0.8
             await asyncio.wait_for(worker.wait(), delay)
         except TimeoutError:
             pass  # the point was not reached, or none was named
-        else:
-            await _require_killed(worker)
-    finally:
+        finally:
+            await self._end(worker)
+        if worker.returncode != -SIGKILL:
+            raise WorkerFailed(f"A worker ended with {worker.returncode}:\n{self._errors()}")
+        self._kills += 1
+        return ready
+
+    async def _settle(self) -> None:
+        worker = await self._start("settle", "", 0)
+        try:
+            code = await asyncio.wait_for(worker.wait(), SETTLED)
+        except TimeoutError:
+            raise WorkerFailed(f"Threads did not come to rest:\n{self._errors()}") from None
+        finally:
+            await self._end(worker)
+        if code:
+            raise WorkerFailed(f"The last worker failed:\n{self._errors()}")
+
+    async def _start(self, mode: str, point: str, n: int) -> Process:
+        seed = str(self._chance.getrandbits(32))
+        arguments = (str(self._folder), self._url, seed, mode, point, str(n))
+        with (self._folder / ERRORS).open("ab") as errors:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "chaos.worker",
+                *arguments,
+                stdin=PIPE,  # it ends when this process does
+                stdout=PIPE if mode == "talk" else DEVNULL,
+                stderr=errors,
+                cwd=Path(__file__).parent.parent,
+            )
+
+    async def _ready(self, worker: Process) -> bool:
+        """Waits until the worker has opened the database, or was killed before."""
+        assert worker.stdout is not None
+        try:
+            return bool(await asyncio.wait_for(worker.stdout.readline(), STARTED))
+        except TimeoutError:
+            raise WorkerFailed(f"A worker did not start:\n{self._errors()}") from None
+
+    async def _end(self, worker: Process) -> None:
         if worker.returncode is None:
             worker.kill()
             await worker.wait()
+        self._onlooker.life += 1
 
-
-async def _settle(folder: Path, url: str, seed: int) -> None:
-    worker = await _start(folder, url, seed, "settle", "", 0)
-    try:
-        code = await asyncio.wait_for(worker.wait(), SETTLED)
-    except TimeoutError:
-        raise WorkerFailed("The threads did not come to rest.") from None
-    finally:
-        if worker.returncode is None:
-            worker.kill()
-            await worker.wait()
-    if code:
-        raise WorkerFailed(f"The last worker failed:\n{await _errors(worker)}")
-
-
-async def _start(folder: Path, url: str, seed: int, mode: str, point: str, n: int) -> Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "chaos.worker",
-        str(folder),
-        url,
-        str(seed),
-        mode,
-        point,
-        str(n),
-        stdout=PIPE,
-        stderr=PIPE,
-        cwd=Path(__file__).parent.parent,
-    )
-
-
-async def _ready(worker: Process) -> None:
-    """Waits until the worker has opened the database, or was killed before."""
-    assert worker.stdout is not None
-    await asyncio.wait_for(worker.stdout.readline(), STARTED)
-
-
-async def _require_killed(worker: Process) -> None:
-    if worker.returncode is not None and worker.returncode >= 0:
-        raise WorkerFailed(f"A worker ended with {worker.returncode}:\n{await _errors(worker)}")
-
-
-async def _errors(worker: Process) -> str:
-    assert worker.stderr is not None
-    return (await worker.stderr.read()).decode(errors="replace")[-4000:]
+    def _errors(self) -> str:
+        return (self._folder / ERRORS).read_text(errors="replace")[-4000:]

@@ -3,33 +3,51 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
 import msgspec
 
-Kind = Literal["threads", "intents", "acks", "effects", "repeats", "seen"]
+from chaos.records import Record
+
+R = TypeVar("R", bound=Record)
 
 
 class Evidence:
-    """Append-only logs of JSON lines in a folder; a line survives the process that wrote it."""
+    """Append-only logs of JSON lines in a folder, one for each kind of record.
+
+    A line survives the process that wrote it. A kill in the middle of writing may leave the
+    beginning of a line: then it was not said.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: dict[Kind, int] = {}
+        self._files: dict[type[Record], int] = {}
 
-    def add(self, kind: Kind, *values: object) -> None:
-        """Writes one line with one system call, so that a kill cannot leave half of it."""
+    def add(self, record: Record) -> None:
+        """Writes one line with one system call."""
+        kind = type(record)
         if kind not in self._files:
             flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY
             self._files[kind] = os.open(self._path(kind), flags, 0o600)
-        os.write(self._files[kind], msgspec.json.encode(values) + b"\n")
+        # The line break in front keeps this line apart from one that was cut off.
+        os.write(self._files[kind], b"\n" + msgspec.json.encode(record) + b"\n")
 
-    def read(self, kind: Kind) -> Iterator[list[str]]:
-        """Yields the lines of a log, each a list of texts."""
+    def read(self, kind: type[R]) -> Iterator[R]:
+        """Yields the records of a kind, in the order in which they were written."""
         path = self._path(kind)
-        if path.exists():
-            for line in path.read_bytes().splitlines():
-                yield msgspec.json.decode(line, type=list[str])
+        for line in path.read_bytes().splitlines() if path.exists() else ():
+            try:
+                record = msgspec.json.decode(line, type=kind) if line else None
+            except msgspec.DecodeError:
+                continue  # the writer was killed within the line
+            if record is not None:
+                yield record
 
-    def _path(self, kind: Kind) -> Path:
-        return self.folder / f"{kind}.log"
+    def close(self) -> None:
+        """Closes the files; what is added afterwards opens them again."""
+        for file in self._files.values():
+            os.close(file)
+        self._files.clear()
+
+    def _path(self, kind: type[Record]) -> Path:
+        return self.folder / f"{kind.__name__}.log"

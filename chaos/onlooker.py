@@ -1,76 +1,89 @@
-"""Whoever watches from outside over all the kills, and sends a message now and then."""
+"""A client in another process, which lives on while the driving one is killed.
+
+It watches all threads over all the kills, and now and then sends, answers and cancels.
+"""
 
 import asyncio
-import os
 import random
+import time
 from pathlib import Path
 
 import weft
 from chaos.evidence import Evidence
-from weft.errors import JournalError
-from weft.events import DurableEvent, MessageAdded, StepInterrupted, TextDelta
-
-
-class Watched:
-    """What one subscriber saw of a thread: durable events as JSON, and the text of its items."""
-
-    def __init__(self) -> None:
-        self.durable: list[bytes] = []
-        self.seqs: list[int] = []
-        self.growing: dict[str, str] = {}
-        self.torn: list[str] = []
-
-    async def watch(self, thread: weft.Thread) -> None:
-        """Watches until it is cancelled."""
-        async for envelope in thread.subscribe().envelopes():
-            event = envelope.event
-            if isinstance(event, TextDelta):
-                self.growing[event.item_id] = self.growing.get(event.item_id, "") + event.delta
-            elif isinstance(event, DurableEvent):
-                self.durable.append(envelope.json)
-                self.seqs.append(envelope.seq)
-                self._landed(event)
-
-    def _landed(self, event: DurableEvent) -> None:
-        if isinstance(event, StepInterrupted):
-            self.growing.clear()  # as the event says
-        elif isinstance(event, MessageAdded) and event.origin == "model":
-            seen = self.growing.pop(event.item.id, event.item.text)
-            # Who watches through kills may have got the beginning only, never anything else.
-            if not event.item.text.startswith(seen):
-                self.torn.append(f"{seen!r} is not {event.item.text!r}")
+from chaos.records import (
+    Acknowledged,
+    AnswerAcknowledged,
+    CancelAcknowledged,
+    CancelIntent,
+    Intent,
+    ThreadMade,
+)
+from chaos.talk import AGAIN, MOST_WAITING, answered
+from chaos.watcher import Watcher
+from weft.errors import JournalError, ThreadError
+from weft.inputs import OnBusy
 
 
 class Onlooker:
-    """Watches all threads of a database, and says something on them now and then."""
+    """Looks on with `drive=False`; `life` is to be counted up when a driving process ends."""
 
-    def __init__(self, database: Path, evidence: Evidence, seed: int) -> None:
-        self.watched: dict[str, Watched] = {}
+    def __init__(self, database: Path, evidence: Evidence, seed: str) -> None:
+        self.life = 0
         self.is_quiet = False
         self._database = database
         self._evidence = evidence
-        self._random = random.Random(seed)
+        self._chance = random.Random(seed)
 
     async def look_on(self) -> None:
         """Looks on until it is cancelled."""
+        watched: set[str] = set()
         async with (
             weft.open(f"sqlite:///{self._database}", drive=False) as runtime,
             asyncio.TaskGroup() as tasks,
         ):
             while True:
-                for (thread_id,) in list(self._evidence.read("threads")):
-                    thread = await runtime.connect(thread_id)
-                    if thread_id not in self.watched:
-                        self.watched[thread_id] = Watched()
-                        tasks.create_task(self.watched[thread_id].watch(thread))
-                    if self._random.random() < 0.02 and not self.is_quiet:
-                        await self._say(thread)
+                for made in list(self._evidence.read(ThreadMade)):
+                    thread = await runtime.connect(made.thread_id)
+                    if thread.id not in watched:
+                        watched.add(thread.id)
+                        tasks.create_task(self._watcher(thread).watch())
+                    if not self.is_quiet and self._chance.random() < 0.1:
+                        await self._act(thread)
                 await asyncio.sleep(0.1)
 
-    async def _say(self, thread: weft.Thread) -> None:
-        key = f"o-{os.urandom(8).hex()}"
+    def _watcher(self, thread: weft.Thread) -> Watcher:
+        return Watcher("outside", thread, self._evidence, self._chance, life=lambda: self.life)
+
+    async def _act(self, thread: weft.Thread) -> None:
+        """Says something or answers a call, unless the database is held too long."""
         try:
-            run = await thread.send(key, key=key)
+            if self._chance.random() < 0.3:
+                await self._say(thread)
+            else:
+                await self._answer(thread)
         except JournalError:
             return  # it was not acknowledged
-        self._evidence.add("acks", thread.id, key, run.id)
+
+    async def _say(self, thread: weft.Thread) -> None:
+        if len((await thread.state()).queue) >= MOST_WAITING:
+            return
+        on_busy: OnBusy = self._chance.choice(["queue", "queue", "cancel"])
+        key = f"o-{self._chance.getrandbits(64):x}"
+        self._evidence.add(Intent(thread.id, key, on_busy, "outside"))
+        run = await thread.send(key, on_busy=on_busy, key=key)
+        self._evidence.add(Acknowledged(thread.id, key, run.id))
+        if self._chance.random() < AGAIN:  # as if the acknowledgement had been lost
+            run = await thread.send(key, on_busy=on_busy, key=key)
+            self._evidence.add(Acknowledged(thread.id, key, run.id))
+        if self._chance.random() < 0.1:
+            self._evidence.add(CancelIntent(thread.id, run.id))
+            await run.cancel()
+            self._evidence.add(CancelAcknowledged(thread.id, run.id, time.time(), "outside"))
+
+    async def _answer(self, thread: weft.Thread) -> None:
+        for call, awaits in await thread.pending_calls():
+            try:
+                answer = await answered(thread, call.call_id, awaits, self._chance)
+            except ThreadError:
+                continue  # somebody else was quicker, or the run has ended
+            self._evidence.add(AnswerAcknowledged(thread.id, call.call_id, answer, "outside"))

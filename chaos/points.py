@@ -1,89 +1,127 @@
-"""Named commit points: the places where a kill is most likely to lose or double something."""
+"""Named commit points: the places where a kill is most likely to lose or double something.
+
+The seams of the runtime are wrapped from outside, in the process that is to be killed; nothing of
+this is in the runtime itself.
+"""
 
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import weft.journal.sqlite
+import weft.journal.sqlite_writes
+import weft.runtime.live
 import weft.step
+import weft.tools.call
 from weft.bus.topic import Topic
-from weft.events import ToolOutputRecorded
+from weft.events import TerminalEvent, ToolOutputRecorded
+from weft.journal.sqlite import SqliteJournal
 from weft.journal.sqlite_writes import Transactions
 from weft.runtime.actor import ThreadActor
+from weft.runtime.driver import Driver
 from weft.runtime.journaled import JournaledThread
 
 Wrapped = Callable[..., Any]
+Reached = Callable[[], None]
 
 
-def _kill() -> None:
+class Point(NamedTuple):
+    """A function and the place before, in or after it; reached at least `often` times a life."""
+
+    owner: object
+    attribute: str
+    wrap: Callable[[Wrapped, Reached], Wrapped]
+    often: int = 3
+
+
+def kill_self() -> None:
+    """Ends this process as `kill -9` does."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Countdown:
-    """Kills this process when the point was reached for the n-th time."""
-
-    def __init__(self, n: int) -> None:
-        self._left = n
-
-    def reached(self) -> None:
-        """Counts; the last one does not return."""
-        self._left -= 1
-        if self._left <= 0:
-            _kill()
-
-
-def _before(original: Wrapped, countdown: Countdown) -> Wrapped:
+def _before(original: Wrapped, reached: Reached) -> Wrapped:
     def wrapper(*args: Any, **options: Any) -> Any:
-        countdown.reached()
+        reached()
         return original(*args, **options)
 
     return wrapper
 
 
-def _after(original: Wrapped, countdown: Countdown) -> Wrapped:
+def _after(original: Wrapped, reached: Reached) -> Wrapped:
     def wrapper(*args: Any, **options: Any) -> Any:
         result = original(*args, **options)
-        countdown.reached()
+        reached()
         return result
 
     return wrapper
 
 
-def _after_await(original: Wrapped, countdown: Countdown) -> Wrapped:
+def _after_await(original: Wrapped, reached: Reached) -> Wrapped:
     async def wrapper(*args: Any, **options: Any) -> Any:
         result = await original(*args, **options)
-        countdown.reached()
+        reached()
         return result
 
     return wrapper
 
 
-def _on_output(original: Wrapped, countdown: Countdown) -> Wrapped:
-    def wrapper(self: JournaledThread, event: Any) -> None:
-        original(self, event)
-        if isinstance(event, ToolOutputRecorded):
-            countdown.reached()
+def _with(kind: Any) -> Callable[[Wrapped, Reached], Wrapped]:
+    """After a method that was given an event of this kind."""
 
-    return wrapper
+    def wrap(original: Wrapped, reached: Reached) -> Wrapped:
+        def wrapper(self: object, event: object) -> None:
+            original(self, event)
+            if isinstance(event, kind):
+                reached()
+
+        return wrapper
+
+    return wrap
 
 
-POINTS: dict[str, tuple[type, str, Callable[[Wrapped, Countdown], Wrapped]]] = {
-    "before the transaction": (Transactions, "commit", _before),
-    "in the transaction": (Transactions, "_append", _after),
-    "after the transaction": (Transactions, "commit", _after),
-    "before publishing": (Topic, "publish", _before),
-    "after publishing": (Topic, "publish", _after),
-    "message taken": (ThreadActor, "_accept_message", _after),
-    "answer taken": (ThreadActor, "_accept_answer", _after),
-    "cancel taken": (ThreadActor, "_accept_cancel", _after),
-    "inbox taken": (ThreadActor, "_take_inbox", _after_await),
-    "tool started": (weft.step._Step, "_attempt", _after_await),
-    "tool output recorded": (JournaledThread, "record", _on_output),
-    "snapshot kept": (ThreadActor, "_keep_snapshot", _after_await),
+POINTS: dict[str, Point] = {
+    "before the tables are made": Point(weft.journal.sqlite, "migrate", _before, 1),
+    "after the tables are made": Point(weft.journal.sqlite, "migrate", _after, 1),
+    "live socket open": Point(weft.runtime.live.LiveServer, "start", _after_await, 1),
+    "thread made": Point(Driver, "create", _after_await, 1),
+    "thread claimed": Point(SqliteJournal, "claim", _after_await, 5),
+    "before the transaction": Point(Transactions, "commit", _before, 40),
+    "events written, not their rows": Point(
+        weft.journal.sqlite_writes, "_insert_events", _after, 40
+    ),
+    "in the transaction": Point(Transactions, "_append", _after, 40),
+    "after the transaction": Point(Transactions, "commit", _after, 40),
+    "before publishing": Point(Topic, "publish", _before, 40),
+    "after publishing": Point(Topic, "publish", _after, 40),
+    "message taken": Point(ThreadActor, "_accept_message", _after, 8),
+    "message durable, not acknowledged": Point(Driver, "send", _after_await, 8),
+    "answer taken": Point(ThreadActor, "_accept_answer", _after, 5),
+    "answer durable, not acknowledged": Point(Driver, "answer", _after_await, 5),
+    "cancel taken": Point(ThreadActor, "_accept_cancel", _after, 1),
+    "inbox taken": Point(ThreadActor, "_take_inbox", _after_await),
+    "tool started": Point(weft.step._Step, "_attempt", _after_await, 21),
+    "tool done, no output yet": Point(weft.tools.call, "_attempt", _after_await, 21),
+    "tool output recorded": Point(JournaledThread, "record", _with(ToolOutputRecorded), 21),
+    "run ended, not durable": Point(JournaledThread, "record", _with(TerminalEvent), 3),
+    "run ended, durable": Point(ThreadActor, "_on_kept", _with(TerminalEvent), 3),
+    "in a snapshot": Point(weft.journal.sqlite_writes, "encode_items", _after),
+    "snapshot kept": Point(SqliteJournal, "snapshot", _after_await),
 }
 
 
-def arm(name: str, n: int) -> None:
+def arm(name: str, n: int, on_reached: Reached) -> None:
     """Has this process killed when it reaches the point for the n-th time."""
-    owner, attribute, wrap = POINTS[name]
-    setattr(owner, attribute, wrap(getattr(owner, attribute), Countdown(n)))
+    left = n
+
+    def reached() -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            on_reached()
+            kill_self()
+
+    point = POINTS[name]
+    setattr(
+        point.owner, point.attribute, point.wrap(getattr(point.owner, point.attribute), reached)
+    )

@@ -341,3 +341,66 @@ def test_retries_and_quotas_need_an_open_step() -> None:
     for event in events:
         with pytest.raises(InvalidTransition):
             fold([*begun(), event])
+
+
+EXPIRED = RunExpired(run_id=R, usage=Usage())
+CANCELLING = RunCancelling(run_id=R)
+ANY_OF_ALL: list[DurableEvent] = [
+    *ANY,
+    replace(RUNNING, call_id="c2"),
+    WAITING_CALL,
+    OUTSIDE_CALL,
+    WAITS,
+    replace(WAITS, expires_at=None),
+    replace(WAITS, expires_at=20.0),
+    APPROVED,
+    STEERED,
+    replace(STEERED, key="k3"),
+    STEERING,
+    CANCELLING,
+    CANCELLED,
+    EXPIRED,
+    RunFinishing(run_id=R),
+    RunFailed(run_id=R, code="c", message="m", retryable=False, usage=Usage()),
+    QUEUED,
+    RunQueued(run_id="run_3", item=MORE, agent="c", urgent=True),
+    RunCancelled(run_id="run_2", usage=Usage()),
+    RunStarted(run_id="run_2", agent="b", agent_hash="h", key="k"),
+    RunStarted(run_id="run_3", agent="c"),
+    replace(DONE, run_id="run_2"),
+    replace(STEP, run_id="run_2"),
+    replace(STEP_BROKEN, run_id="run_2"),
+]
+
+
+@given(st.lists(st.sampled_from(ANY_OF_ALL), max_size=80))
+def test_whatever_is_accepted_keeps_the_thread_whole(events: list[DurableEvent]) -> None:
+    state = fold([ASKED, STARTED, STEP])
+    calls_closed, ended = set[str](), dict[str, str]()
+    for event in events:
+        if isinstance(event, ToolCallRequested) and event.item.call_id in calls_closed:
+            continue  # the demux never repeats a call id within a thread
+        before = state
+        try:
+            state = fold([event], state)
+        except InvalidTransition:
+            assert state is before
+            continue
+        calls_closed |= {i.call_id for i in state.history if isinstance(i, FunctionCall)}
+        require_valid(state.history)
+        assert list(state.history)[: len(before.history)] == list(before.history)
+        run, step = state.run, state.step
+        assert run is not None
+        assert run.id not in ended or run.status == ended[run.id]
+        if not run.is_active:
+            ended[run.id] = run.status
+            assert step is None
+            assert state.steering == ()
+        if run.status == "requires_action":
+            assert step is not None
+            assert step.awaited
+        else:
+            assert run.expires_at is None or not run.is_active or run.status == "cancelling"
+        waiting = [queued.id for queued in state.queue]
+        assert len(set(waiting)) == len(waiting)
+        assert run.id not in waiting
