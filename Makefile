@@ -3,7 +3,7 @@
 .PHONY: help demo test lint format docs coverage bench bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
-PURE := src/weft/errors.py,src/weft/ids.py,src/weft/items.py,src/weft/usage.py,src/weft/schema.py,src/weft/history.py,src/weft/events.py,src/weft/state.py,src/weft/decision.py,src/weft/streaming/*,src/weft/models/*_wire.py,src/weft/models/failure.py,src/weft/models/retry.py
+PURE := src/weft/errors.py,src/weft/ids.py,src/weft/items.py,src/weft/usage.py,src/weft/schema.py,src/weft/history.py,src/weft/events.py,src/weft/state.py,src/weft/decision.py,src/weft/streaming/*,src/weft/models/*_wire.py,src/weft/models/anthropic_*.py,src/weft/models/failure.py,src/weft/models/retry.py
 export PROMPT := $(value PROMPT)
 
 help:  ## List the commands

@@ -44,12 +44,12 @@ def _end_of_step(step: Step, definition: AgentDefinition[Deps, Out]) -> StopReas
             return "max_output_tokens"
         case "content_filter":
             return "content_filter"
-        case "stop" | None:
+        case "stop" | "pause" | None:
             pass
         case _ as unreachable:
             assert_never(unreachable)
     if not step.calls:
-        return "end_turn"
+        return None if step.finish_reason == "pause" else "end_turn"
     return "terminal_tool" if terminal_output(step, definition) else None
 
 

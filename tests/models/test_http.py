@@ -23,6 +23,7 @@ from weft.errors import (
 from weft.events import TextDelta
 from weft.items import FunctionCall, FunctionCallOutput, Item, Message, Reasoning, user_message
 from weft.models import network
+from weft.models.anthropic import AnthropicMessages
 from weft.models.base import ModelRequest, ModelSettings
 from weft.models.http import HttpModel, Timeouts
 from weft.models.openai import OpenAIChat, OpenAIResponses
@@ -52,8 +53,11 @@ async def simulator() -> AsyncIterator[ProviderSimulator]:
         yield simulator
 
 
-@pytest.fixture(params=[OpenAIResponses, OpenAIChat])
-def kind(request: pytest.FixtureRequest) -> type[OpenAIResponses] | type[OpenAIChat]:
+Kind = type[OpenAIResponses] | type[OpenAIChat] | type[AnthropicMessages]
+
+
+@pytest.fixture(params=[OpenAIResponses, OpenAIChat, AnthropicMessages])
+def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 
 
@@ -66,9 +70,6 @@ async def collect(
 
 def text_of(events: list[StreamEvent]) -> str:
     return "".join(event.delta for event in events if isinstance(event, TextDelta))
-
-
-Kind = type[OpenAIResponses] | type[OpenAIChat]
 
 
 async def test_a_response_over_http(simulator: ProviderSimulator, kind: Kind) -> None:
@@ -121,6 +122,16 @@ async def test_connections_are_used_again() -> None:
     connections[0].close()
 
 
+# What Anthropic calls the errors that OpenAI gives these codes.
+ANTHROPIC_CODES = {
+    "rate_limit_exceeded": "rate_limit_error",
+    "insufficient_quota": "billing_error",
+    "invalid_api_key": "authentication_error",
+    "model_not_found": "not_found_error",
+    "server_error": "api_error",
+}
+
+
 @pytest.mark.parametrize(
     ("fault", "error", "code"),
     [
@@ -132,6 +143,8 @@ async def test_connections_are_used_again() -> None:
         ("404", BadRequest, "model_not_found"),
         ("500", ServerFailed, None),
         ("503", ServerFailed, None),
+        ("529", ServerFailed, None),
+        ("413", BadRequest, None),
         ("error-mid", ServerFailed, "server_error"),
         ("cut@400", StreamIncomplete, None),
         ("end@400", StreamIncomplete, None),
@@ -146,7 +159,8 @@ async def test_faults(
     with pytest.raises(error) as caught:
         await collect(model)
     if code is not None:
-        assert caught.value.provider_code == code
+        expected = ANTHROPIC_CODES[code] if kind is AnthropicMessages else code
+        assert caught.value.provider_code == expected
     if fault == "429-after=7":
         assert caught.value.retry_after == 7
     assert KEY not in caught.value.message
