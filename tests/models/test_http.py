@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from weft.errors import (
@@ -249,6 +250,52 @@ async def test_options_of_compatible_servers(kind: Kind) -> None:
         (received,) = simulator.requests
         assert received.body["seed"] == 5
         assert received.headers["x-team"] == "blue"
+
+
+async def test_how_anthropic_is_addressed() -> None:
+    async with ProviderSimulator([Turn((Text("ok"),))] * 2) as simulator:
+        for url in (simulator.base_url, simulator.base_url.removesuffix("/v1") + "/"):
+            await collect(AnthropicMessages("any", api_key=KEY, base_url=url))
+        first, second = simulator.requests
+    assert first.path == second.path == "/v1/messages"
+    assert first.headers["x-api-key"] == "***"
+    assert first.headers["anthropic-version"] == "2023-06-01"
+    assert "authorization" not in first.headers
+
+
+async def test_thinking_goes_back_as_it_came() -> None:
+    # The simulator refuses a signature that it did not write.
+    async with ProviderSimulator() as simulator:
+        model = AnthropicMessages(
+            "sim:calls=2,reasoning=3", api_key=KEY, base_url=simulator.base_url
+        )
+        first = await collect(model, tools=(LOOK,))
+        items = [event.item for event in first if isinstance(event, ItemFinished)]
+        calls = [item for item in items if isinstance(item, FunctionCall)]
+        outputs = [FunctionCallOutput(call.call_id, "ok", is_error=True) for call in calls]
+        second = await collect(model, user_message("hi"), *items, *outputs, tools=(LOOK,))
+        sent = simulator.requests[1].body["messages"]
+    assert text_of(second)
+    assert isinstance(sent, list)
+    assert [block["type"] for block in sent[1]["content"]] == ["thinking", "tool_use", "tool_use"]
+
+
+async def test_a_conversation_goes_on_with_another_provider() -> None:
+    kinds = (AnthropicMessages, OpenAIResponses, OpenAIChat, AnthropicMessages)
+    history: list[Item] = []
+    async with ProviderSimulator() as simulator:
+        for kind in kinds:
+            model = kind("sim:calls=2,reasoning=2", api_key=KEY, base_url=simulator.base_url)
+            history.append(user_message("hi"))
+            events = await collect(model, *history, tools=(LOOK,))
+            items = [event.item for event in events if isinstance(event, ItemFinished)]
+            calls = [item for item in items if isinstance(item, FunctionCall)]
+            history += [*items, *(FunctionCallOutput(call.call_id, "ok") for call in calls)]
+        assert simulator.statistics().rejected == 0
+        _, responses, chat, messages = [request.body for request in simulator.requests]
+    assert b"thinking" not in msgspec.json.encode([responses["input"], chat["messages"]])
+    assert msgspec.json.encode(messages["messages"]).count(b'"type":"thinking"') == 1
+    assert len(history) == 4 * 6
 
 
 async def test_invalid_calls_arrive_as_they_were_written(kind: Kind) -> None:

@@ -21,6 +21,7 @@ from weft.streaming.demux import Demux, StreamEvent
 from weft.streaming.sse import SseParser
 from weft.usage import Usage
 
+# The version after it, 2026-10-21, refuses a temperature, which models up to 4.6 take.
 API_VERSION = "2023-06-01"
 
 
