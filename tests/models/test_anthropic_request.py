@@ -303,6 +303,7 @@ def test_system_messages_at_the_beginning_are_the_system_prompt() -> None:
     body = sent(instructions="Zero.", items=items)
     assert body["system"] == [said("Zero."), said("One."), said("Two.")]
     assert body["messages"] == [{"role": "user", "content": [said("hi")]}]
+    assert sent(items=items[:2])["messages"] == []
 
 
 def test_a_history_that_begins_with_the_assistant() -> None:

@@ -26,8 +26,8 @@ class AnthropicMessages(HttpModel):
       not buffered; turn it off for servers that do not know it.
 
     `ModelSettings.reasoning_effort` turns thinking on: with an effort, or in models up to 4.5 with
-    a budget of tokens. "minimal" counts as "low"; a step that is forced to call a tool does not
-    think, because the API refuses that.
+    a budget of tokens. As an effort, "minimal" counts as "low". A step that is forced to call a
+    tool does not think, because the API refuses that.
 
     https://platform.claude.com/docs/en/api/messages
     """
