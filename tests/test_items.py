@@ -73,6 +73,12 @@ def test_usage_adds_and_costs() -> None:
     usage = Usage(1_000_000, 500_000, 400_000, 10, 1) + Usage(1, 2, 3, 4, 5)
     assert usage == Usage(1_000_001, 500_002, 400_003, 14, 6)
     assert usage.total_tokens == 1_500_003
+    written = Usage(cache_write_tokens=2) + Usage(cache_write_tokens=3)
+    assert written == Usage(cache_write_tokens=5)
+    cached = Usage(1_000_000, 0, 400_000, cache_write_tokens=200_000)
+    assert Price(input=1, output=10).cost(cached) == 1
+    price = Price(input=1, output=10, cached_input=0.5, cache_write=1.25)
+    assert price.cost(cached) == pytest.approx(0.85)
     assert Price(input=1, output=10).cost(Usage(1_000_000, 500_000, 400_000)) == 6
     assert Price(input=1, output=10, cached_input=0.5).cost(
         Usage(1_000_000, 500_000, 400_000)

@@ -48,6 +48,7 @@ from weft.items import (
     InputImage,
     Item,
     Message,
+    OutputText,
     ProviderItem,
     user_message,
 )
@@ -446,6 +447,26 @@ async def test_items_only_the_provider_understands_stay_in_the_history() -> None
             yield ResponseFinished("r", "stop", Usage())
 
     assert (await Agent(Searching()).run("hi")).items[1] == item
+
+
+async def test_a_paused_response_is_asked_to_go_on() -> None:
+    requests: list[ModelRequest] = []
+
+    class Pausing:
+        name = provider = "pausing"
+
+        async def stream(self, request: ModelRequest) -> AsyncIterator[StreamEvent]:
+            requests.append(request)
+            paused = len(requests) < 3
+            yield ItemFinished(0, Message("assistant", (OutputText(f"{len(requests)} "),)))
+            yield ResponseFinished("r", "pause" if paused else "stop", Usage())
+
+    result = await Agent(Pausing()).run("hi")
+    assert (result.steps, result.stop_reason, result.output) == (3, "end_turn", "3 ")
+    assert [len(request.items) for request in requests] == [1, 2, 3]
+    requests.clear()
+    limited = await Agent(Pausing(), limits=Limits(max_steps=2)).run("hi")
+    assert limited.stop_reason == "max_steps"
 
 
 async def test_a_model_cannot_write_the_output_of_a_tool() -> None:

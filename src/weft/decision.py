@@ -55,13 +55,14 @@ def _end_of_step(step: Step, definition: AgentDefinition[Deps, Out]) -> StopReas
             return "max_output_tokens"
         case "content_filter":
             return "content_filter"
-        case "stop" | None:
+        case "stop" | "pause" | None:
             pass
         case _ as unreachable:
             assert_never(unreachable)
     if not step.calls:
-        # A response that the end of a process cut off is not the model's last word.
-        return None if step.finish_reason is None else "end_turn"
+        # A response that the end of a process cut off, or that the provider paused, is not the
+        # model's last word.
+        return None if step.finish_reason in {None, "pause"} else "end_turn"
     return "terminal_tool" if terminal_output(step, definition) else None
 
 

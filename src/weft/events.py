@@ -33,8 +33,11 @@ StopReason = Literal[
 `content_filter` are the provider's reasons for a response that it did not write to its end.
 """
 
-FinishReason = Literal["stop", "length", "content_filter"]
-"""Why the provider ended a response."""
+FinishReason = Literal["stop", "length", "content_filter", "pause"]
+"""Why the provider ended a response.
+
+After `pause` it is asked again, with the response so far at the end of the history, and goes on.
+"""
 
 Awaited = Literal["output", "approval"]
 """What a tool call waits for from outside: its output, or the permission to run it."""

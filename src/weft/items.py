@@ -106,7 +106,7 @@ class FunctionCall(Struct, frozen=True, gc=False, tag="function_call"):
 class FunctionCallOutput(Struct, frozen=True, tag="function_call_output", omit_defaults=True):
     """The output of a tool call: text, or parts where it holds images.
 
-    `is_error` tells that the text describes a failure; providers see it as ordinary output.
+    `is_error` tells that the text describes a failure; APIs without such a mark see plain output.
     """
 
     call_id: str

@@ -6,7 +6,9 @@ from msgspec import Struct
 class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     """Token counts as the provider reports them.
 
-    `cached_input_tokens` are part of `input_tokens`, `reasoning_tokens` part of `output_tokens`.
+    `cached_input_tokens` (read from the provider's prompt cache) and `cache_write_tokens` (written
+    to it, where the provider says so) are part of `input_tokens`, `reasoning_tokens` part of
+    `output_tokens`.
     """
 
     input_tokens: int = 0
@@ -14,6 +16,7 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
     requests: int = 0
+    cache_write_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -27,22 +30,27 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
             self.cached_input_tokens + other.cached_input_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
             self.requests + other.requests,
+            self.cache_write_tokens + other.cache_write_tokens,
         )
 
 
 class Price(Struct, frozen=True):
     """What a model costs, in any one currency per million tokens.
 
-    `cached_input` defaults to the price of `input`.
+    `cached_input` and `cache_write` (input that is read from the prompt cache, or written to it)
+    default to the price of `input`.
     """
 
     input: float
     output: float
     cached_input: float | None = None
+    cache_write: float | None = None
 
     def cost(self, usage: Usage) -> float:
         """Returns the cost of `usage` in the currency of the price."""
         cached = self.input if self.cached_input is None else self.cached_input
-        fresh = usage.input_tokens - usage.cached_input_tokens
+        write = self.input if self.cache_write is None else self.cache_write
+        fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
         total = fresh * self.input + usage.cached_input_tokens * cached
+        total += usage.cache_write_tokens * write
         return (total + usage.output_tokens * self.output) / 1_000_000

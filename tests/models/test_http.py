@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from weft.errors import (
@@ -23,6 +24,7 @@ from weft.errors import (
 from weft.events import TextDelta
 from weft.items import FunctionCall, FunctionCallOutput, Item, Message, Reasoning, user_message
 from weft.models import network
+from weft.models.anthropic import AnthropicMessages
 from weft.models.base import ModelRequest, ModelSettings
 from weft.models.http import HttpModel, Timeouts
 from weft.models.openai import OpenAIChat, OpenAIResponses
@@ -52,8 +54,11 @@ async def simulator() -> AsyncIterator[ProviderSimulator]:
         yield simulator
 
 
-@pytest.fixture(params=[OpenAIResponses, OpenAIChat])
-def kind(request: pytest.FixtureRequest) -> type[OpenAIResponses] | type[OpenAIChat]:
+Kind = type[OpenAIResponses] | type[OpenAIChat] | type[AnthropicMessages]
+
+
+@pytest.fixture(params=[OpenAIResponses, OpenAIChat, AnthropicMessages])
+def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 
 
@@ -66,9 +71,6 @@ async def collect(
 
 def text_of(events: list[StreamEvent]) -> str:
     return "".join(event.delta for event in events if isinstance(event, TextDelta))
-
-
-Kind = type[OpenAIResponses] | type[OpenAIChat]
 
 
 async def test_a_response_over_http(simulator: ProviderSimulator, kind: Kind) -> None:
@@ -121,6 +123,16 @@ async def test_connections_are_used_again() -> None:
     connections[0].close()
 
 
+# What Anthropic calls the errors that OpenAI gives these codes.
+ANTHROPIC_CODES = {
+    "rate_limit_exceeded": "rate_limit_error",
+    "insufficient_quota": "billing_error",
+    "invalid_api_key": "authentication_error",
+    "model_not_found": "not_found_error",
+    "server_error": "api_error",
+}
+
+
 @pytest.mark.parametrize(
     ("fault", "error", "code"),
     [
@@ -132,6 +144,8 @@ async def test_connections_are_used_again() -> None:
         ("404", BadRequest, "model_not_found"),
         ("500", ServerFailed, None),
         ("503", ServerFailed, None),
+        ("529", ServerFailed, None),
+        ("413", BadRequest, None),
         ("error-mid", ServerFailed, "server_error"),
         ("cut@400", StreamIncomplete, None),
         ("end@400", StreamIncomplete, None),
@@ -146,7 +160,8 @@ async def test_faults(
     with pytest.raises(error) as caught:
         await collect(model)
     if code is not None:
-        assert caught.value.provider_code == code
+        expected = ANTHROPIC_CODES[code] if kind is AnthropicMessages else code
+        assert caught.value.provider_code == expected
     if fault == "429-after=7":
         assert caught.value.retry_after == 7
     assert KEY not in caught.value.message
@@ -235,6 +250,52 @@ async def test_options_of_compatible_servers(kind: Kind) -> None:
         (received,) = simulator.requests
         assert received.body["seed"] == 5
         assert received.headers["x-team"] == "blue"
+
+
+async def test_how_anthropic_is_addressed() -> None:
+    async with ProviderSimulator([Turn((Text("ok"),))] * 2) as simulator:
+        for url in (simulator.base_url, simulator.base_url.removesuffix("/v1") + "/"):
+            await collect(AnthropicMessages("any", api_key=KEY, base_url=url))
+        first, second = simulator.requests
+    assert first.path == second.path == "/v1/messages"
+    assert first.headers["x-api-key"] == "***"
+    assert first.headers["anthropic-version"] == "2023-06-01"
+    assert "authorization" not in first.headers
+
+
+async def test_thinking_goes_back_as_it_came() -> None:
+    # The simulator refuses a signature that it did not write.
+    async with ProviderSimulator() as simulator:
+        model = AnthropicMessages(
+            "sim:calls=2,reasoning=3", api_key=KEY, base_url=simulator.base_url
+        )
+        first = await collect(model, tools=(LOOK,))
+        items = [event.item for event in first if isinstance(event, ItemFinished)]
+        calls = [item for item in items if isinstance(item, FunctionCall)]
+        outputs = [FunctionCallOutput(call.call_id, "ok", is_error=True) for call in calls]
+        second = await collect(model, user_message("hi"), *items, *outputs, tools=(LOOK,))
+        sent = simulator.requests[1].body["messages"]
+    assert text_of(second)
+    assert isinstance(sent, list)
+    assert [block["type"] for block in sent[1]["content"]] == ["thinking", "tool_use", "tool_use"]
+
+
+async def test_a_conversation_goes_on_with_another_provider() -> None:
+    kinds = (AnthropicMessages, OpenAIResponses, OpenAIChat, AnthropicMessages)
+    history: list[Item] = []
+    async with ProviderSimulator() as simulator:
+        for kind in kinds:
+            model = kind("sim:calls=2,reasoning=2", api_key=KEY, base_url=simulator.base_url)
+            history.append(user_message("hi"))
+            events = await collect(model, *history, tools=(LOOK,))
+            items = [event.item for event in events if isinstance(event, ItemFinished)]
+            calls = [item for item in items if isinstance(item, FunctionCall)]
+            history += [*items, *(FunctionCallOutput(call.call_id, "ok") for call in calls)]
+        assert simulator.statistics().rejected == 0
+        _, responses, chat, messages = [request.body for request in simulator.requests]
+    assert b"thinking" not in msgspec.json.encode([responses["input"], chat["messages"]])
+    assert msgspec.json.encode(messages["messages"]).count(b'"type":"thinking"') == 1
+    assert len(history) == 4 * 6
 
 
 async def test_invalid_calls_arrive_as_they_were_written(kind: Kind) -> None:

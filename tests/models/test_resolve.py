@@ -1,6 +1,7 @@
 import pytest
 
 from weft.errors import MissingKey, UnknownModel
+from weft.models.anthropic import AnthropicMessages
 from weft.models.http import HttpModel
 from weft.models.openai import OpenAIChat, OpenAIResponses
 from weft.models.resolve import resolve_model
@@ -18,9 +19,15 @@ KEYS = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "WEFT_API_KEY": "
         ("openai:m@http://h:1/v1/", OpenAIResponses, "http://h:1/v1/responses", "openai"),
         (
             "anthropic:claude",
-            OpenAIChat,
-            "https://api.anthropic.com/v1/chat/completions",
+            AnthropicMessages,
+            "https://api.anthropic.com/v1/messages",
             "anthropic",
+        ),
+        (
+            "anthropic:m@http://h:1/v1/",
+            AnthropicMessages,
+            "http://h:1/v1/messages",
+            "anthropic:h",
         ),
         ("ollama:qwen3:8b", OpenAIChat, "http://127.0.0.1:11434/v1/chat/completions", "ollama"),
     ],
@@ -34,16 +41,27 @@ def test_strings(text: str, kind: type[HttpModel], url: str, provider: str) -> N
 
 
 def test_addresses_from_the_environment() -> None:
-    environ = {**KEYS, "OPENAI_BASE_URL": "http://proxy/v1", "OLLAMA_HOST": "box:9"}
+    environ = {
+        **KEYS,
+        "OPENAI_BASE_URL": "http://proxy/v1",
+        "ANTHROPIC_BASE_URL": "http://proxy/claude",
+        "OLLAMA_HOST": "box:9",
+    }
+    claude = resolve_model("anthropic:m", environ)
+    assert "http://proxy/claude/v1/messages" in repr(claude)
+    assert claude._api_key == "sk-2"  # type: ignore[attr-defined]
     assert "http://proxy/v1/responses" in repr(resolve_model("openai:m", environ))
     assert "http://box:9/v1" in repr(resolve_model("ollama:m", environ))
 
 
-def test_a_named_server_gets_no_key_of_openai() -> None:
-    model = resolve_model("openai:m@http://h/v1", {"OPENAI_API_KEY": "sk-1"})
-    assert isinstance(model, OpenAIResponses)
+@pytest.mark.parametrize("provider", ["openai", "chat", "anthropic"])
+def test_a_named_server_gets_no_key_of_the_provider(provider: str) -> None:
+    keys = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2"}
+    model = resolve_model(f"{provider}:m@http://h/v1", keys)
+    assert isinstance(model, HttpModel)
     assert model._api_key == ""
-    assert resolve_model("chat:m@http://h/v1", KEYS)._api_key == "sk-3"  # type: ignore[attr-defined]
+    other = resolve_model(f"{provider}:m@http://h/v1", KEYS)
+    assert other._api_key == "sk-3"  # type: ignore[attr-defined]
 
 
 def test_a_model_is_returned_as_it_is() -> None:

@@ -100,6 +100,12 @@ def test_final_reasoning_keeps_what_only_its_author_reads() -> None:
     demux.reasoning(1, "s", "r2")
     demux.finish(1, Reasoning(id="r2"))
     assert demux.take()[-1] == ItemFinished(1, Reasoning(id="r2", provider="p"))
+    demux.reasoning(3, "t")
+    demux.finish(3, Reasoning(encrypted_content="y"))
+    begun, ended = demux.take()
+    assert isinstance(begun, ReasoningDelta)
+    assert isinstance(ended, ItemFinished)
+    assert begun.item_id == ended.item.id  # type: ignore[union-attr]
     demux.finish(2, Reasoning())
     (empty,) = demux.take()
     assert isinstance(empty, ItemFinished)

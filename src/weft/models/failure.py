@@ -9,7 +9,12 @@ from msgspec import Struct
 
 from weft.errors import BadRequest, ModelError, QuotaExceeded, RateLimited, ServerFailed
 
-_QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"}
+_QUOTA_CODES = {
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "insufficient_balance",
+    "billing_error",
+}
 _RATE_CODES = {"rate_limit_exceeded", "rate_limit_error", "rate_limited", "too_many_requests"}
 _SERVER_CODES = {
     "server_error",
@@ -20,6 +25,7 @@ _SERVER_CODES = {
     "api_error",
     "service_unavailable",
     "timeout",
+    "timeout_error",
 }
 _PAYMENT_REQUIRED = 402
 _REQUEST_TIMEOUT = 408
@@ -29,7 +35,7 @@ _MESSAGE_LIMIT = 1000
 
 
 class ErrorBody(Struct, frozen=True):
-    """The error object of OpenAI-compatible APIs; every field may be missing."""
+    """The error object of the OpenAI-compatible APIs and of Anthropic; any field may be missing."""
 
     message: str | None = None
     code: str | int | None = None

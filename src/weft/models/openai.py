@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-from weft.errors import MissingKey
 from weft.models.chat_wire import ChatWire
+from weft.models.endpoint import endpoint
 from weft.models.http import HttpModel, Timeouts
 from weft.models.responses_wire import ResponsesWire
 
 OPENAI_URL = "https://api.openai.com/v1"
-ANTHROPIC_URL = "https://api.anthropic.com/v1"
 OLLAMA_URL = "http://127.0.0.1:11434"
 
 
@@ -58,20 +57,14 @@ class OpenAIChat(HttpModel):
 
 def openai(name: str, url: str, environ: Mapping[str, str]) -> OpenAIResponses:
     """Returns the model `openai:name[@url]`."""
-    key, base_url = _key_and_url(f"openai:{name}", url, environ)
+    base_url, key = endpoint(f"openai:{name}", url, environ, prefix="OPENAI", default=OPENAI_URL)
     return OpenAIResponses(name, api_key=key, base_url=base_url)
 
 
 def chat(name: str, url: str, environ: Mapping[str, str]) -> OpenAIChat:
     """Returns the model `chat:name[@url]`."""
-    key, base_url = _key_and_url(f"chat:{name}", url, environ)
+    base_url, key = endpoint(f"chat:{name}", url, environ, prefix="OPENAI", default=OPENAI_URL)
     return OpenAIChat(name, api_key=key, base_url=base_url)
-
-
-def anthropic(name: str, url: str, environ: Mapping[str, str]) -> OpenAIChat:
-    """Returns the model `anthropic:name[@url]`, behind Anthropic's compatible API."""
-    key = _required_key("ANTHROPIC_API_KEY", f"anthropic:{name}", environ)
-    return OpenAIChat(name, api_key=key, base_url=url or ANTHROPIC_URL, provider="anthropic")
 
 
 def ollama(name: str, url: str, environ: Mapping[str, str]) -> OpenAIChat:
@@ -84,20 +77,3 @@ def ollama_url(environ: Mapping[str, str]) -> str:
     """Returns the root URL of the local Ollama server, from OLLAMA_HOST where it is set."""
     host = environ.get("OLLAMA_HOST", "").strip() or OLLAMA_URL
     return (host if "://" in host else f"http://{host}").rstrip("/")
-
-
-def _key_and_url(model: str, url: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    if url:
-        # A server the caller names gets a key meant for it, never the one for OpenAI.
-        return environ.get("WEFT_API_KEY", ""), url
-    base_url = environ.get("OPENAI_BASE_URL") or OPENAI_URL
-    return _required_key("OPENAI_API_KEY", model, environ), base_url
-
-
-def _required_key(variable: str, model: str, environ: Mapping[str, str]) -> str:
-    key = environ.get(variable, "").strip()
-    if not key:
-        raise MissingKey(
-            f'The model {model} needs a key: set {variable}, or use "demo" to try weft without one.'
-        )
-    return key

@@ -2,8 +2,7 @@
 
     openai:NAME         OpenAI Responses          key: OPENAI_API_KEY, URL: OPENAI_BASE_URL
     chat:NAME           Chat Completions          key: OPENAI_API_KEY, URL: OPENAI_BASE_URL
-    anthropic:NAME      Anthropic's compatible    key: ANTHROPIC_API_KEY
-                        Chat Completions
+    anthropic:NAME      Anthropic Messages        key: ANTHROPIC_API_KEY, URL: ANTHROPIC_BASE_URL
     ollama:NAME         a local Ollama            URL: OLLAMA_HOST
     demo                the built-in demo model, in a process of its own
 
@@ -25,7 +24,7 @@ Factory = Callable[[str, str, Mapping[str, str]], Model]
 _FACTORIES = {
     "openai": "weft.models.openai:openai",
     "chat": "weft.models.openai:chat",
-    "anthropic": "weft.models.openai:anthropic",
+    "anthropic": "weft.models.anthropic:anthropic",
     "ollama": "weft.models.openai:ollama",
     "demo": "weft.testing.demo:demo",
 }

@@ -277,8 +277,10 @@ class Demux:
         seen = "".join(entry.pieces) if isinstance(entry, _OpenReasoning) else ""
         if not seen and final.text:
             self.reasoning(key, final.text, final.id)
+            entry = self._open[key]
+        item_id = entry.item_id if isinstance(entry, _OpenReasoning) else new_id("rs")
         return Reasoning(
-            id=final.id or new_id("rs"),
+            id=final.id or item_id,
             summary=final.summary,
             content=final.content,
             encrypted_content=final.encrypted_content,

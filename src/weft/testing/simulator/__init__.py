@@ -4,10 +4,10 @@
         client = AsyncOpenAI(base_url=simulator.base_url, api_key="any")
         await client.responses.create(model="sim:deltas=200,every=5", input="Hello")
 
-It speaks OpenAI Responses and Chat Completions, streaming and not, and refuses what OpenAI
-refuses, such as a call without its output. What it says comes from a scenario in the model's name
-(`weft.testing.simulator.scenario`), from a script of turns, or from the demo model's brain; how
-it fails, from a fault (`weft.testing.simulator.faults`).
+It speaks OpenAI Responses, Chat Completions and Anthropic Messages, streaming and not, and refuses
+what they refuse, such as a call without its output. What it says comes from a scenario in the
+model's name (`weft.testing.simulator.scenario`), from a script of turns, or from the demo model's
+brain; how it fails, from a fault (`weft.testing.simulator.faults`).
 """
 
 from weft.testing.simulator.app import RecordedRequest, Respond, SimulatorApp, SimulatorStatistics

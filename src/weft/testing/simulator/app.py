@@ -4,7 +4,7 @@ import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import assert_never, cast
 
 import msgspec
 from msgspec import Struct
@@ -20,7 +20,14 @@ from weft.testing.simulator.chat_wire import chat_failure, complete_chat, stream
 from weft.testing.simulator.delivery import Answer, deliver
 from weft.testing.simulator.envelope import Envelope, estimate
 from weft.testing.simulator.faults import Fault, InvalidScenario, check_faults
-from weft.testing.simulator.frames import spoil_frames
+from weft.testing.simulator.frames import FailureFrame, Piece, spoil_frames
+from weft.testing.simulator.messages_error import messages_body, messages_status
+from weft.testing.simulator.messages_request import decode_messages
+from weft.testing.simulator.messages_wire import (
+    complete_messages,
+    messages_failure,
+    stream_messages,
+)
 from weft.testing.simulator.playback import play
 from weft.testing.simulator.rejection import Rejected, rejection
 from weft.testing.simulator.request import ProviderRequest, WireFormat
@@ -42,6 +49,21 @@ SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "cookie"})
 STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 JSON = {"content-type": "application/json"}
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
+REQUEST_ID: Mapping[WireFormat, str] = {
+    "responses": "x-request-id",
+    "chat": "x-request-id",
+    "messages": "request-id",
+}
+DECODE: Mapping[WireFormat, Callable[[Mapping[str, object], int], ProviderRequest]] = {
+    "responses": decode_responses,
+    "chat": decode_chat,
+    "messages": decode_messages,
+}
+COMPLETE: Mapping[WireFormat, Callable[[Turn, Envelope], bytes]] = {
+    "responses": complete_responses,
+    "chat": complete_chat,
+    "messages": complete_messages,
+}
 
 
 class RecordedRequest(Struct, frozen=True):
@@ -97,6 +119,7 @@ class SimulatorApp:
         return [
             Route("/v1/responses", self._endpoint("responses"), methods=["POST"]),
             Route("/v1/chat/completions", self._endpoint("chat"), methods=["POST"]),
+            Route("/v1/messages", self._endpoint("messages"), methods=["POST"]),
             Route("/v1/models", _models),
         ]
 
@@ -113,8 +136,8 @@ class SimulatorApp:
             answer = self._answer(wire, _recorded(scope, raw), identity, len(raw))
         except (Rejected, InvalidScenario) as error:
             self._rejected += 1
-            answer = _refusal(error)
-        headers = {"x-request-id": f"req_{identity}", **answer.headers}
+            answer = _refusal(error, wire, f"req_{identity}")
+        headers = {REQUEST_ID[wire]: f"req_{identity}", **answer.headers}
         self._open += 1
         try:
             await deliver(msgspec.structs.replace(answer, headers=headers), receive, send)
@@ -125,8 +148,7 @@ class SimulatorApp:
         self, wire: WireFormat, recorded: RecordedRequest, identity: str, size: int
     ) -> Answer:
         self.requests.append(recorded)
-        decode = decode_responses if wire == "responses" else decode_chat
-        request = decode(recorded.body, size)
+        request = DECODE[wire](recorded.body, size)
         turn = addressed(self._turn(request, recorded.headers.get(HEADER)), identity)
         if rejected := rejection(turn.faults):
             raise rejected
@@ -209,27 +231,38 @@ def _envelope(request: ProviderRequest, turn: Turn, identity: str) -> Envelope:
 def _encode(request: ProviderRequest, turn: Turn, envelope: Envelope) -> Answer:
     if not request.stream:
         return _whole(request, turn, envelope)
-    if request.format == "responses":
-        pieces, failure = stream_responses(turn, envelope), responses_failure(envelope)
-    else:
-        pieces, failure = stream_chat(turn, envelope), chat_failure()
+    pieces, failure = _streamed(request.format, turn, envelope)
     writes = pace(spoil_frames(pieces, turn.faults, failure), turn.every, turn.batch)
     return Answer(200, STREAM, spoil_writes(writes, turn.faults), turn.first)
 
 
+def _streamed(wire: WireFormat, turn: Turn, envelope: Envelope) -> tuple[list[Piece], FailureFrame]:
+    match wire:
+        case "responses":
+            return stream_responses(turn, envelope), responses_failure(envelope)
+        case "chat":
+            return stream_chat(turn, envelope), chat_failure()
+        case "messages":
+            return stream_messages(turn, envelope), messages_failure()
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
 def _whole(request: ProviderRequest, turn: Turn, envelope: Envelope) -> Answer:
     """Takes as long as the stream would, and suffers the faults that concern bytes."""
-    complete = complete_responses if request.format == "responses" else complete_chat
     if any(fault.name in ("error-mid", "failed") for fault in turn.faults):
         raise Rejected(500, "The server had an error.", kind="server_error")
     silences: list[Write] = [output for output in turn.outputs if isinstance(output, Pause | Hold)]
-    script = spoil_writes([*silences, complete(turn, envelope)], turn.faults)
+    script = spoil_writes([*silences, COMPLETE[request.format](turn, envelope)], turn.faults)
     return Answer(200, JSON, script, turn.first + turn.every * envelope.usage.output_tokens)
 
 
-def _refusal(error: Rejected | InvalidScenario) -> Answer:
+def _refusal(error: Rejected | InvalidScenario, wire: WireFormat, request_id: str) -> Answer:
     if isinstance(error, InvalidScenario):
         error = Rejected(400, str(error), code="invalid_scenario", param="model")
+    if wire == "messages":
+        body = messages_body(error, request_id)
+        return Answer(messages_status(error), {**JSON, **error.headers}, Script((body,)))
     return Answer(error.status, {**JSON, **error.headers}, Script((error.body(),)))
 
 

@@ -1,4 +1,4 @@
-"""What a client asked for, in one vocabulary for both wire formats."""
+"""What a client asked for, in one vocabulary for all wire formats."""
 
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeVar
@@ -11,7 +11,7 @@ from weft.schema import OutputSchema, ToolSchema
 from weft.testing.simulator.rejection import Rejected
 
 T = TypeVar("T")
-WireFormat = Literal["responses", "chat"]
+WireFormat = Literal["responses", "chat", "messages"]
 Entry = Message | FunctionCall | FunctionCallOutput
 
 
@@ -73,6 +73,20 @@ def check_pairs(history: Iterable[Entry], *, adjacent: bool) -> None:
         elif adjacent:
             _require_none(unanswered)
     _require_none(unanswered)
+
+
+def count_rounds(history: Iterable[Entry]) -> int:
+    """Counts the groups of tool outputs since the last user message."""
+    rounds = 0
+    inside = False
+    for entry in history:
+        is_output = isinstance(entry, FunctionCallOutput)
+        if isinstance(entry, Message) and entry.role == "user":
+            rounds = 0
+        elif is_output and not inside:
+            rounds += 1
+        inside = is_output
+    return rounds
 
 
 def _require_call(call_id: str, seen: set[str]) -> None:

@@ -3,7 +3,7 @@
 https://platform.openai.com/docs/api-reference/responses/create
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -21,7 +21,14 @@ from weft.items import (
 )
 from weft.schema import OutputSchema, ToolSchema
 from weft.testing.simulator.rejection import Rejected
-from weft.testing.simulator.request import Entry, ProviderRequest, ToolChoice, check_pairs, decode
+from weft.testing.simulator.request import (
+    Entry,
+    ProviderRequest,
+    ToolChoice,
+    check_pairs,
+    count_rounds,
+    decode,
+)
 
 Object = dict[str, object]
 
@@ -98,7 +105,7 @@ def decode_responses(body: Mapping[str, object], size: int) -> ProviderRequest:
         tool_choice=_choice(wire.tool_choice),
         output_schema=_schema(wire.text),
         include_usage=True,
-        rounds=_rounds(history),
+        rounds=count_rounds(history),
         body=body,
         size=size,
     )
@@ -176,19 +183,6 @@ def _schema(text: _Text | None) -> OutputSchema | None:
         return None
     form = text.format
     return OutputSchema(form.name, form.schema, bool(form.strict))
-
-
-def _rounds(history: Iterable[Entry]) -> int:
-    rounds = 0
-    inside = False
-    for entry in history:
-        is_output = isinstance(entry, FunctionCallOutput)
-        if isinstance(entry, Message) and entry.role == "user":
-            rounds = 0
-        elif is_output and not inside:
-            rounds += 1
-        inside = is_output
-    return rounds
 
 
 def echo(body: Mapping[str, object]) -> dict[str, object]:

@@ -31,7 +31,7 @@ _SILENT.propagate = False
 
 
 class ProviderSimulator:
-    """An HTTP server on a free loopback port that speaks OpenAI Responses and Chat Completions.
+    """An HTTP server on a free loopback port that speaks the formats of OpenAI and of Anthropic.
 
     `script` is a sequence of turns, one for each request in order of arrival, or a function that
     is given each request and returns its turn. A script answers every model name; without one, the
@@ -57,7 +57,10 @@ class ProviderSimulator:
 
     @property
     def base_url(self) -> str:
-        """What clients take as their base URL, with the `/v1`. Known once the server runs."""
+        """What clients take as their base URL, with the `/v1`. Known once the server runs.
+
+        The anthropic SDK takes it without the `/v1`.
+        """
         if self._port is None:
             raise RuntimeError("The simulator does not run; enter it with `async with` first.")
         return f"http://{LOOPBACK}:{self._port}/v1"
