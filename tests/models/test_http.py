@@ -28,6 +28,7 @@ from weft.models.anthropic import AnthropicMessages
 from weft.models.base import ModelRequest, ModelSettings
 from weft.models.http import HttpModel, Timeouts
 from weft.models.openai import OpenAIChat, OpenAIResponses
+from weft.models.resolve import resolve_model
 from weft.schema import ToolSchema
 from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 from weft.testing import Call, ProviderSimulator, Text, Turn
@@ -400,3 +401,30 @@ def test_this_machine_is_allowed(host: str) -> None:
     network.require_allowed(host)
     with pytest.raises(NetworkForbidden):
         network.require_allowed("example.org")
+
+
+async def test_an_error_in_pieces_is_read_whole() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for piece in (http("400 No", b'{"error": "read ', size=26), b"me whole", b'"}'):
+            await asyncio.sleep(0.01)
+            writer.write(piece)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(BadRequest, match=r"^read me whole$"):
+        await collect(OpenAIResponses("m", api_key=KEY, base_url=f"http://127.0.0.1:{port}"))
+    server.close()
+
+
+def test_a_password_in_a_url_is_not_shown() -> None:
+    model = OpenAIResponses("m", api_key="", base_url="https://me:pass@host/v1?key=abc")
+    assert "url='https://***@host/v1'" in repr(model)
+    for url in ("ftp://me:pass@host", "me:pass@host/v1"):
+        with pytest.raises(ConfigurationError) as caught:
+            OpenAIResponses("m", api_key="", base_url=url)
+        assert "pass" not in caught.value.message
+    with pytest.raises(WeftError) as caught:
+        resolve_model("other:m@https://me:pass@host/v1")
+    assert caught.value.message.startswith("'other:m@https://***@host/v1' names no model")

@@ -1,4 +1,4 @@
-"""Models behind an HTTP API: one aiohttp session for each event loop, time-outs, clear errors."""
+"""Models behind an HTTP API: time-outs and clear errors around a wire and a transport."""
 
 import asyncio
 import time
@@ -17,10 +17,11 @@ from weft.errors import (
     ModelTimeout,
     StreamInvalid,
 )
-from weft.models import network
+from weft.models import transport
 from weft.models.base import ModelRequest
+from weft.models.endpoint import without_secrets
 from weft.models.failure import http_failure
-from weft.models.per_loop import PerLoop
+from weft.models.transport import HttpRequest, HttpResponse, ResponseBody
 from weft.models.wire import Decoder, Wire
 from weft.streaming.demux import StreamEvent
 
@@ -62,7 +63,7 @@ class HttpModel:
         url = urlsplit(base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:
             raise ConfigurationError(
-                f"The base URL {base_url!r} is not of the form http(s)://host/path."
+                f"The base URL {without_secrets(base_url)!r} is not of the form http(s)://host/path."
             )
         if not api_key.isascii() or not api_key.isprintable():
             raise MissingKey("The API key contains characters that no key has; check its source.")
@@ -85,11 +86,10 @@ class HttpModel:
         return self._wire.provider
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._name!r}, url={self._url!r})"
+        return f"{type(self).__name__}({self._name!r}, url={without_secrets(self._url)!r})"
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamEvent]:
         """Sends `request` once and yields the response as it arrives; see `Model.stream`."""
-        network.require_allowed(self._host)
         body = self._wire.encode(self._name, request)
         response = await self._send(body, request)
         decoder = self._wire.decoder(request)
@@ -101,7 +101,7 @@ class HttpModel:
                     try:
                         chunk = await content.read(_MAX_READ)
                     except (aiohttp.ClientError, OSError) as error:
-                        if watchdog.expired:
+                        if watchdog.expired or isinstance(error, TimeoutError):
                             raise self._silence(watchdog.phase) from error
                         # The response may be complete although the connection broke after it.
                         for event in _end_or_raise(decoder, error):
@@ -118,23 +118,24 @@ class HttpModel:
             # Returns the connection to the pool at the end of the body, closes it before.
             response.release()
 
-    async def _send(self, body: bytes, request: ModelRequest) -> aiohttp.ClientResponse:
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "text/event-stream",
-            **self._wire.headers(self._api_key),
-            **request.settings.extra_headers,
-        }
+    async def _send(self, body: bytes, request: ModelRequest) -> HttpResponse:
+        call = HttpRequest(
+            model=self._name,
+            path=self._wire.path,
+            url=self._url,
+            headers={
+                "Content-Type": "application/json",
+                "Accept": "text/event-stream",
+                **self._wire.headers(self._api_key),
+                **request.settings.extra_headers,
+            },
+            body=body,
+            proxy=self._proxy,
+            connect=self._timeouts.connect,
+        )
         try:
             async with asyncio.timeout(self._timeouts.first_byte):
-                response = await (await _SESSIONS.get()).post(
-                    self._url,
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    proxy=self._proxy,
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect),
-                )
+                response = await transport.current()(call)
         except aiohttp.ConnectionTimeoutError as error:
             raise ModelTimeout(
                 f"No connection to {self._host} within {self._timeouts.connect:g} s; check the "
@@ -155,15 +156,17 @@ class HttpModel:
             )
         return response
 
-    async def _http_failure(self, response: aiohttp.ClientResponse) -> ModelError:
+    async def _http_failure(self, response: HttpResponse) -> ModelError:
+        body = bytearray()
         try:
             async with asyncio.timeout(self._timeouts.between_chunks):
-                body = await response.content.read(_ERROR_BODY_LIMIT)
-        except (aiohttp.ClientError, OSError):  # TimeoutError is one: the status alone must do
-            body = b""
+                while len(body) < _ERROR_BODY_LIMIT and not response.content.at_eof():
+                    body += await response.content.read(_ERROR_BODY_LIMIT - len(body))
+        except (aiohttp.ClientError, OSError):  # TimeoutError is one: what has come must do
+            pass
         finally:
             response.close()
-        failure = http_failure(response.status, response.headers, body, time.time())
+        failure = http_failure(response.status, response.headers, bytes(body), time.time())
         return self._without_key(failure)
 
     def _without_key(self, failure: ModelError) -> ModelError:
@@ -195,7 +198,7 @@ class _Watchdog:
     events never looks like a silent provider.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, timeouts: Timeouts) -> None:
+    def __init__(self, response: HttpResponse, timeouts: Timeouts) -> None:
         self._response = response
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
@@ -241,7 +244,7 @@ def _end_or_raise(decoder: Decoder, error: Exception) -> list[StreamEvent]:
         raise incomplete from error
 
 
-async def _reach_end(content: aiohttp.StreamReader) -> None:
+async def _reach_end(content: ResponseBody) -> None:
     """Waits a moment for the end of the body, so that the connection can be used again."""
     if content.at_eof():
         return
@@ -251,11 +254,3 @@ async def _reach_end(content: aiohttp.StreamReader) -> None:
                 await content.readany()
     except (aiohttp.ClientError, OSError):  # TimeoutError is one: the connection is closed then
         return
-
-
-def _open_session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-
-_SESSIONS = PerLoop(_open_session)
