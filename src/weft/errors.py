@@ -40,8 +40,9 @@ WeftError
 │   └── StaleWriter               another driver has taken the thread over
 ├── InvalidTransition             an event that cannot follow the thread's state
 └── TestingError                  raised by weft.testing only
-    ├── UnexpectedRequest         a scripted model was asked more often than scripted
-    ├── UnconsumedSteps           a scripted model was asked less often than scripted
+    ├── UnexpectedRequest         asked what the script or the recording does not have
+    ├── UnconsumedSteps           asked less often than scripted or recorded
+    ├── RecordingInvalid          a recording that is missing, damaged or of another version
     └── NetworkForbidden          a real provider was called where tests forbid it
 ```
 """
@@ -331,15 +332,21 @@ class TestingError(WeftError):
 
 
 class UnexpectedRequest(TestingError):
-    """A scripted model was asked more often than scripted."""
+    """A model was asked more often than scripted, or what the recording does not have."""
 
     code = "unexpected_request"
 
 
 class UnconsumedSteps(TestingError):
-    """A scripted model was asked less often than scripted."""
+    """A model was asked less often than scripted or recorded."""
 
     code = "unconsumed_steps"
+
+
+class RecordingInvalid(TestingError):
+    """A recording is missing, damaged or of another version, or could not be made."""
+
+    code = "recording_invalid"
 
 
 class NetworkForbidden(TestingError):

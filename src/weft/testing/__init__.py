@@ -3,12 +3,14 @@
 - `ScriptedModel`: a model that says what the test has written down.
 - `ProviderSimulator`, `SimulatorProcess`: a real HTTP server that speaks the providers' formats,
   with faults.
+- `record`, `replay`: what a real provider sent, kept in a file and served again.
 - `VirtualClockLoop`: time that jumps instead of passing.
 - `forbid_network`: no test calls a real model.
 """
 
 from weft.testing.clock import VirtualClockLoop, run
 from weft.testing.network import forbid_network
+from weft.testing.recording import Replay, record, replay
 from weft.testing.scripted import ScriptedModel, Unfinished
 from weft.testing.simulator import ProviderSimulator, SimulatorProcess
 from weft.testing.simulator.turn import (
@@ -28,6 +30,7 @@ __all__ = [
     "ProviderSimulator",
     "Reasoning",
     "Refusal",
+    "Replay",
     "ScriptedModel",
     "SimulatorProcess",
     "Text",
@@ -35,5 +38,7 @@ __all__ = [
     "Unfinished",
     "VirtualClockLoop",
     "forbid_network",
+    "record",
+    "replay",
     "run",
 ]
