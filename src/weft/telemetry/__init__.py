@@ -1,0 +1,1 @@
+"""What operators see of runs: spans and metrics, made of the events of threads."""
