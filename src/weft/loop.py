@@ -18,6 +18,7 @@ from weft.events import (
     RunFailed,
     TerminalEvent,
 )
+from weft.logging import InRun
 from weft.state import Run
 from weft.step import close_step, take_step
 from weft.writer import ThreadWriter
@@ -41,7 +42,8 @@ async def drive(
         async with scope:
             control.attach(scope)
             try:
-                await _steps(thread, definition, deps, control)
+                with InRun(thread.id, _run_of(thread).id):
+                    await _steps(thread, definition, deps, control)
             finally:
                 control.attach(None)
     except Exception as error:  # noqa: BLE001 - whatever fails, the run must end and say so

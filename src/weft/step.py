@@ -42,6 +42,7 @@ from weft.items import (
     ProviderItem,
     Reasoning,
 )
+from weft.logging import enter_call
 from weft.models.retry import Backoff, Retry
 from weft.open_step import Step
 from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
@@ -289,6 +290,7 @@ class _Step(Generic[Deps, Out]):
             self._control.notify()
 
     async def _execute(self, call: FunctionCall) -> None:
+        enter_call(call.call_id)
         prepared = prepare(self._definition.tools, call)
         outcome = await execute(
             prepared, self._context(call), on_attempt=lambda attempt: self._attempt(call, attempt)

@@ -1,12 +1,12 @@
 """The engine inside this process: an asyncio task for each thread that has something to do."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from weft.errors import WeftError
+from weft.logging import logger_of
 
-_LOGGER = logging.getLogger("weft.engine")
+_LOGGER = logger_of("weft.engine")
 
 
 class EmbeddedEngine:

@@ -31,6 +31,10 @@ class HttpRequest(Struct, frozen=True, kw_only=True):
     proxy: str | None = None
     connect: float | None = None
 
+    def __repr__(self) -> str:
+        # Headers hold the key, and what is printed lands in logs and reports.
+        return f"HttpRequest(model={self.model!r}, path={self.path!r})"
+
 
 class ResponseBody(Protocol):
     """The body of a response as it arrives.

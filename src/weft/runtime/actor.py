@@ -5,7 +5,6 @@ which two of them, or an input and the loop, could disagree.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import assert_never
 
@@ -41,13 +40,14 @@ from weft.inputs import (
 )
 from weft.items import Message
 from weft.journal.base import Claim, Journal, ThreadInfo
+from weft.logging import logger_of
 from weft.loop import drive, expire, fail
 from weft.runtime.ending import Ended
 from weft.runtime.journaled import JournaledThread
 from weft.state import Run, ThreadState
 from weft.usage import Usage
 
-_LOGGER = logging.getLogger("weft.runtime")
+_LOGGER = logger_of("weft.runtime")
 
 SNAPSHOT_EVERY = 500
 """Events after which a fold is kept, so that loading a thread reads few more than these."""

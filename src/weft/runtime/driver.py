@@ -1,7 +1,6 @@
 """The process that drives the threads of a journal: their actors, and what wakes them."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,14 @@ from weft.engine.embedded import EmbeddedEngine
 from weft.errors import InvalidInput, JournalError, ThreadNotFound, WeftError
 from weft.inputs import AnswerInput, SendInput
 from weft.journal.base import Claim, Journal, ThreadInfo
+from weft.logging import logger_of
 from weft.runtime.actor import AnyAgent, ThreadActor
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.fork import fork_of
 from weft.runtime.live import LiveServer, socket_path
 from weft.state import ThreadState
 
-_LOGGER = logging.getLogger("weft.runtime")
+_LOGGER = logger_of("weft.runtime")
 
 POLL_SECONDS = 0.1
 """How often the inboxes are looked at, for what other processes put there."""

@@ -6,7 +6,6 @@ socket, a watcher sees the same events, but no deltas.
 """
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -19,8 +18,9 @@ from weft.bus.subscription import Subscription
 from weft.envelope import Envelope
 from weft.errors import WeftError
 from weft.events import Event
+from weft.logging import logger_of
 
-_LOGGER = logging.getLogger("weft.runtime")
+_LOGGER = logger_of("weft.runtime")
 
 MAX_PATH = 100
 """Bytes of a socket's path that every system takes."""

@@ -1,7 +1,6 @@
 """A process beside the one that drives: it reads and watches, and leaves inputs in the inbox."""
 
 import asyncio
-import logging
 from contextlib import aclosing
 from pathlib import Path
 
@@ -23,11 +22,12 @@ from weft.inputs import (
     SendInput,
 )
 from weft.journal.base import Journal, ThreadInfo
+from weft.logging import logger_of
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.live import follow, socket_path
 from weft.state import ThreadState
 
-_LOGGER = logging.getLogger("weft.runtime")
+_LOGGER = logger_of("weft.runtime")
 
 POLL_SECONDS = 0.05
 """How often the journal is looked at, for what the driving process appended."""

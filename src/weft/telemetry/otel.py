@@ -8,7 +8,6 @@ Spans and metrics go to the providers that the program has set up with the OpenT
 without one, nothing happens and costs little.
 """
 
-import logging
 import threading
 import time
 from collections import OrderedDict
@@ -27,11 +26,12 @@ except ImportError as error:
     ) from error
 
 from weft.events import Event
+from weft.logging import logger_of
 from weft.telemetry.run_spans import Options
 from weft.telemetry.signal import Measured, Metric, Signal, SpanBegan, SpanEnded
 from weft.telemetry.thread_spans import ThreadSpans
 
-_LOGGER = logging.getLogger("weft.telemetry")
+_LOGGER = logger_of("weft.telemetry")
 
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = tuple(4.0**n for n in range(14))

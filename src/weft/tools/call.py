@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from weft.events import Awaited
 from weft.ids import new_id
 from weft.items import FunctionCall, FunctionCallOutput, OutputPart
+from weft.logging import logger_of
 from weft.tools.context import RunContext
 from weft.tools.failure import explain_failure
 from weft.tools.function import Tool
@@ -28,7 +29,7 @@ from weft.tools.validation import explain_validation
 
 Deps = TypeVar("Deps")
 
-_LOGGER = logging.getLogger("weft.tools")
+_LOGGER = logger_of("weft.tools")
 _MAX_ARGUMENTS = 8 * 1024 * 1024
 _THREADS = ToolThreads()
 
