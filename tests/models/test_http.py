@@ -421,9 +421,13 @@ async def test_an_error_in_pieces_is_read_whole() -> None:
 def test_a_password_in_a_url_is_not_shown() -> None:
     model = OpenAIResponses("m", api_key="", base_url="https://me:pass@host/v1?key=abc")
     assert "url='https://***@host/v1'" in repr(model)
-    for url in ("ftp://me:pass@host", "me:pass@host/v1"):
+    for url, key in (
+        ("ftp://me:pass@host", ""),
+        ("me:pass@host/v1", ""),
+        ("http://me:pass@host", KEY),
+    ):
         with pytest.raises(ConfigurationError) as caught:
-            OpenAIResponses("m", api_key="", base_url=url)
+            OpenAIResponses("m", api_key=key, base_url=url)
         assert "pass" not in caught.value.message
     with pytest.raises(WeftError) as caught:
         resolve_model("other:m@https://me:pass@host/v1")

@@ -13,7 +13,7 @@ from weft.ids import new_id
 from weft.testing.recording.cuts import pieces
 from weft.testing.recording.exchange import Exchange
 from weft.testing.recording.file import decode_recording, encode_recording
-from weft.testing.recording.masking import holds_secret, masked_chunks, masked_text, secrets_of
+from weft.testing.recording.masking import holds_secret, masked_chunks
 from weft.testing.recording.matching import canonical, differences
 
 json = st.recursive(
@@ -106,22 +106,7 @@ def test_a_key_is_overwritten_across_pieces(
     assert b"".join(masked).startswith(before)
 
 
-def test_which_headers_are_secret() -> None:
-    headers = {
-        "Authorization": "Bearer abcdefgh12345",
-        "x-api-key": "zyxwvuts98765",
-        "Api-Key": "short",
-        "X-Title": "An application",
-        "Cookie": "session=0123456789",
-    }
-    assert set(secrets_of(headers)) == {
-        "Bearer abcdefgh12345",
-        "abcdefgh12345",
-        "zyxwvuts98765",
-        "session=0123456789",
-    }
-    assert masked_text("zyxwvuts98765, I said", ["zyxwvuts98765"]) == "***, I said"
-    assert masked_text("at http://me:pw@host/p", []) == "at http://***@host/p"
+def test_a_key_in_a_request() -> None:
     assert holds_secret(b'{"text": "say zyxwvuts98765!"}', ["zyxwvuts98765"])
     assert not holds_secret(b'{"text": "say"}', ["zyxwvuts98765"])
 

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from weft.items import Item
 from weft.schema import OutputSchema, ToolSchema
@@ -37,6 +38,11 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     reasoning_effort: ReasoningEffort | None = None
     extra_body: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
     extra_headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+
+    def __repr__(self) -> str:
+        # Headers may hold keys, and what is printed lands in logs and reports.
+        shown = replace(self, extra_headers=dict.fromkeys(self.extra_headers, "***"))
+        return Struct.__repr__(shown)
 
 
 class ModelRequest(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,5 @@
 """Where a named model is reached and with which key, from its string and the environment."""
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -32,8 +31,3 @@ def endpoint(
             f'The model {model} needs a key: set {variable}, or use "demo" to try weft without one.'
         )
     return Endpoint(environ.get(f"{prefix}_BASE_URL") or default, key)
-
-
-def without_secrets(url: str) -> str:
-    """Returns `url` as it may be shown: without user, password and query."""
-    return re.sub(r"[^/\s]*@", "***@", url.partition("?")[0])

@@ -19,8 +19,8 @@ from weft.errors import (
 )
 from weft.models import transport
 from weft.models.base import ModelRequest
-from weft.models.endpoint import without_secrets
 from weft.models.failure import http_failure
+from weft.models.secrets import MASK, masked, masked_url, secrets_of
 from weft.models.transport import HttpRequest, HttpResponse, ResponseBody
 from weft.models.wire import Decoder, Wire
 from weft.streaming.demux import StreamEvent
@@ -63,10 +63,19 @@ class HttpModel:
         url = urlsplit(base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:
             raise ConfigurationError(
-                f"The base URL {without_secrets(base_url)!r} is not of the form http(s)://host/path."
+                f"The base URL {masked_url(base_url)!r} is not of the form http(s)://host/path."
+            )
+        if proxy is not None and urlsplit(proxy).scheme not in {"http", "https"}:
+            raise ConfigurationError(
+                f"The proxy {masked_url(proxy)!r} is not of the form http(s)://host:port."
             )
         if not api_key.isascii() or not api_key.isprintable():
             raise MissingKey("The API key contains characters that no key has; check its source.")
+        if url.username is not None and "Authorization" in wire.headers(api_key):
+            raise ConfigurationError(
+                f"The base URL {masked_url(base_url)!r} names a user, and there is an API key as "
+                "well; a request can carry one of them."
+            )
         self._name = name
         self._wire = wire
         self._url = base_url.rstrip("/") + wire.path
@@ -86,12 +95,12 @@ class HttpModel:
         return self._wire.provider
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._name!r}, url={without_secrets(self._url)!r})"
+        return f"{type(self).__name__}({self._name!r}, url={masked_url(self._url)!r})"
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamEvent]:
         """Sends `request` once and yields the response as it arrives; see `Model.stream`."""
-        body = self._wire.encode(self._name, request)
-        response = await self._send(body, request)
+        call = self._call(request)
+        response = await self._send(call)
         decoder = self._wire.decoder(request)
         content = response.content
         try:
@@ -114,12 +123,15 @@ class HttpModel:
                         # More is there already: tools and readers come first.
                         await asyncio.sleep(0)
             await _reach_end(content)
+        except ModelError as error:
+            _hide_secrets(error, call)
+            raise
         finally:
             # Returns the connection to the pool at the end of the body, closes it before.
             response.release()
 
-    async def _send(self, body: bytes, request: ModelRequest) -> HttpResponse:
-        call = HttpRequest(
+    def _call(self, request: ModelRequest) -> HttpRequest:
+        return HttpRequest(
             model=self._name,
             path=self._wire.path,
             url=self._url,
@@ -129,24 +141,30 @@ class HttpModel:
                 **self._wire.headers(self._api_key),
                 **request.settings.extra_headers,
             },
-            body=body,
+            body=self._wire.encode(self._name, request),
             proxy=self._proxy,
             connect=self._timeouts.connect,
         )
+
+    async def _send(self, call: HttpRequest) -> HttpResponse:
         try:
             async with asyncio.timeout(self._timeouts.first_byte):
                 response = await transport.current()(call)
-        except aiohttp.ConnectionTimeoutError as error:
-            raise ModelTimeout(
-                f"No connection to {self._host} within {self._timeouts.connect:g} s; check the "
-                "network or raise Timeouts.connect."
-            ) from error
-        except TimeoutError as error:
-            raise self._silence("first_byte") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise self._connection_failed(error) from error
+            failure, cause = self._unreachable(error), _harmless_cause(error)
+        else:
+            await self._require_stream(response, call)
+            return response
+        # Out here, the error that was caught does not hang on to the one that is raised.
+        _hide_secrets(failure, call)
+        raise failure from cause
+
+    async def _require_stream(self, response: HttpResponse, call: HttpRequest) -> None:
+        """Raises what the response stands for unless it is an event stream."""
         if response.status != _HTTP_OK:
-            raise await self._http_failure(response)
+            failure = await self._http_failure(response, call)
+            _hide_secrets(failure, call)
+            raise failure
         kind = response.content_type
         if kind not in {"text/event-stream", "application/octet-stream", "text/plain"}:
             response.close()
@@ -154,9 +172,8 @@ class HttpModel:
                 f"{self._host} answered with {kind} where an event stream was asked for; check "
                 "that the base URL leads to the API."
             )
-        return response
 
-    async def _http_failure(self, response: HttpResponse) -> ModelError:
+    async def _http_failure(self, response: HttpResponse, call: HttpRequest) -> ModelError:
         body = bytearray()
         try:
             async with asyncio.timeout(self._timeouts.between_chunks):
@@ -166,16 +183,19 @@ class HttpModel:
             pass
         finally:
             response.close()
-        failure = http_failure(response.status, response.headers, bytes(body), time.time())
-        return self._without_key(failure)
+        # Before the message is shortened, which could leave a part of a key.
+        for secret in secrets_of(call.headers):
+            body = body.replace(secret.encode(), MASK.encode())
+        return http_failure(response.status, response.headers, bytes(body), time.time())
 
-    def _without_key(self, failure: ModelError) -> ModelError:
-        if self._api_key and self._api_key in failure.message:
-            failure.message = failure.message.replace(self._api_key, "***")
-            failure.args = (failure.message,)
-        return failure
-
-    def _connection_failed(self, error: Exception) -> ConnectionFailed:
+    def _unreachable(self, error: Exception) -> ModelError:
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return ModelTimeout(
+                f"No connection to {self._host} within {self._timeouts.connect:g} s; check the "
+                "network or raise Timeouts.connect."
+            )
+        if isinstance(error, TimeoutError):
+            return self._silence("first_byte")
         reason: object = error
         if isinstance(error, aiohttp.ClientConnectorError):
             reason = error.os_error.strerror or error.os_error
@@ -235,6 +255,25 @@ class _Watchdog:
             self._response.close()
         else:
             self._timer = self._loop.call_at(due, self._check)
+
+
+def _hide_secrets(error: ModelError, call: HttpRequest) -> None:
+    """Overwrites the keys of `call` in `error`, where the provider has repeated them."""
+    secrets = secrets_of(call.headers)
+    error.message = masked(error.message, secrets)
+    error.args = (error.message,)
+    if error.provider_code is not None:
+        error.provider_code = masked(error.provider_code, secrets)
+
+
+def _harmless_cause(error: Exception) -> Exception | None:
+    """Returns what may stand behind an error that is shown.
+
+    aiohttp's own errors hold the headers of the request, or the proxy with its password.
+    """
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error
+    return None if isinstance(error, aiohttp.ClientError) else error
 
 
 def _end_or_raise(decoder: Decoder, error: Exception) -> list[StreamEvent]:

@@ -16,7 +16,7 @@ from typing import cast
 
 from weft.errors import UnknownModel
 from weft.models.base import Model
-from weft.models.endpoint import without_secrets
+from weft.models.secrets import masked_url
 
 Factory = Callable[[str, str, Mapping[str, str]], Model]
 """Makes a model of its name, its URL (or "") and the environment."""
@@ -42,7 +42,7 @@ def resolve_model(model: Model | str, environ: Mapping[str, str] = os.environ) -
     provider, _, rest = model.strip().partition(":")
     name, _, url = rest.partition("@")
     if provider not in _FACTORIES or bool(name) == (provider == "demo"):
-        shown = model if not url else f"{provider}:{name}@{without_secrets(url)}"
+        shown = model if not url else f"{provider}:{name}@{masked_url(url)}"
         raise UnknownModel(f"{shown!r} names no model; write {_KNOWN}.")
     module, _, function = _FACTORIES[provider].partition(":")
     factory = cast("Factory", getattr(import_module(module), function))

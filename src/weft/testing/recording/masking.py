@@ -1,33 +1,8 @@
-"""Keeps keys out of recordings: finds them and overwrites them; pure."""
+"""Keeps keys out of the bytes of a recording; pure."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
-
-MASK = "***"
-
-_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|passw|credential", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"//[^/\s@]*@")
-# Shorter ones are placeholders such as "none" or "ollama", which stand in ordinary text too.
-_SHORTEST = 8
-
-
-def secrets_of(headers: Mapping[str, str]) -> list[str]:
-    """Returns the keys in the headers of a request, the longest first."""
-    found: set[str] = set()
-    for name, value in headers.items():
-        if _SECRET_HEADER.search(name):
-            # "Bearer KEY": the key itself counts, whatever stands before it.
-            found |= {value.strip(), value.strip().rpartition(" ")[2]}
-    return sorted((secret for secret in found if len(secret) >= _SHORTEST), key=len, reverse=True)
-
-
-def masked_text(text: str, secrets: Sequence[str]) -> str:
-    """Returns `text` without secrets, and without users and passwords in URLs."""
-    for secret in secrets:
-        text = text.replace(secret, MASK)
-    return _CREDENTIALS.sub(f"//{MASK}@", text)
 
 
 def holds_secret(body: bytes, secrets: Sequence[str]) -> bool:

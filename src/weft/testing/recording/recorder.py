@@ -12,10 +12,11 @@ import msgspec
 
 from weft.errors import RecordingInvalid
 from weft.models import transport
+from weft.models.secrets import masked, secrets_of
 from weft.models.transport import HttpRequest, HttpResponse, ResponseBody
 from weft.testing.recording.exchange import End, Exchange
 from weft.testing.recording.file import encode_recording
-from weft.testing.recording.masking import holds_secret, masked_chunks, masked_text, secrets_of
+from weft.testing.recording.masking import holds_secret, masked_chunks
 from weft.testing.recording.switch import installed
 
 _KEPT_HEADERS = ("content-type", "retry-after", "retry-after-ms")
@@ -122,10 +123,10 @@ class _Listener:
             model=self._request.model,
             body=decoded(self._request.body),
             status=self._status,
-            headers={name: masked_text(text, secrets) for name, text in self._headers.items()},
+            headers={name: masked(text, secrets) for name, text in self._headers.items()},
             chunks=masked_chunks(self._chunks, secrets),
             end=self.end,
-            reason=masked_text(self.reason, secrets),
+            reason=masked(self.reason, secrets),
         )
 
     def unreachable(self, error: Exception) -> None:

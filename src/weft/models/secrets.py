@@ -1,0 +1,33 @@
+"""What must not be shown: keys in the headers of a request, passwords in URLs; pure."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+MASK = "***"
+
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|passw|credential", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"//[^/\s@]*@")
+# Shorter ones are placeholders such as "none" or "ollama", which stand in ordinary text too.
+_SHORTEST = 8
+
+
+def secrets_of(headers: Mapping[str, str]) -> list[str]:
+    """Returns the keys in the headers of a request, the longest first."""
+    found: set[str] = set()
+    for name, value in headers.items():
+        if _SECRET_HEADER.search(name):
+            # "Bearer KEY": the key itself counts, whatever stands before it.
+            found |= {value.strip(), value.strip().rpartition(" ")[2]}
+    return sorted((secret for secret in found if len(secret) >= _SHORTEST), key=len, reverse=True)
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """Returns `text` without `secrets`, and without users and passwords in URLs."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return _CREDENTIALS.sub(f"//{MASK}@", text)
+
+
+def masked_url(url: str) -> str:
+    """Returns `url` as it may be shown: without user, password and query."""
+    return re.sub(r"^([^/:@\s]+://)?[^/\s]*@", rf"\1{MASK}@", url.partition("?")[0])

@@ -1,0 +1,249 @@
+"""No key, password or token is ever shown: looked for wherever something is shown or kept."""
+
+import asyncio
+import base64
+import logging
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import weft
+from weft.errors import ConfigurationError, WeftError
+from weft.models.anthropic import AnthropicMessages
+from weft.models.http import HttpModel, Timeouts
+from weft.models.openai import OpenAIChat, OpenAIResponses
+from weft.testing import Call, ProviderSimulator, Text, Turn, record
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-key-0123456789abcdef"
+TOKEN = "token-in-a-header-98765"
+PASSWORD = "pass-of-the-proxy-4711"
+SECRETS = (KEY, TOKEN, PASSWORD)
+Kind = Callable[..., HttpModel]
+KINDS = [OpenAIResponses, OpenAIChat, AnthropicMessages]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """All that is logged, by anybody, at any level, as text and as it came."""
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record) + repr(vars(record)))
+
+    root, handler = logging.getLogger(), Keep()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield lines
+    root.removeHandler(handler)
+    root.setLevel(before)
+
+
+def require_clean(*shown: object) -> None:
+    spelled = [
+        *SECRETS,
+        base64.b64encode(f"me:{PASSWORD}".encode()).decode(),
+        KEY[: len(KEY) // 2],
+    ]
+    for thing in shown:
+        text = thing.decode("latin-1") if isinstance(thing, bytes) else str(thing) + repr(thing)
+        for secret in spelled:
+            assert secret not in text
+
+
+def shown_of(error: BaseException | None) -> Iterator[object]:
+    """The error and all that hangs on to it."""
+    if error is None:
+        return
+    yield error
+    yield error.args
+    yield vars(error)
+    yield "".join(traceback.format_exception(error))
+    for other in (error.__cause__, error.__context__):
+        if other is not error:
+            yield from shown_of(other)
+
+
+async def failing(model: HttpModel, path: Path) -> None:
+    """Lets a run with `model` fail in the foreground and on a thread, and looks everywhere."""
+    settings = weft.ModelSettings(extra_headers={"X-Api-Token": f"Bearer {TOKEN}"})
+    agent = weft.Agent(model, settings=settings, retry=weft.RetryPolicy(max_retries=1))
+    require_clean(model, agent, settings, agent.hash)
+    events: list[weft.Event] = []
+    with pytest.raises(WeftError) as caught:
+        async with agent.stream("Hi!") as run:
+            async for event in run:
+                events.append(event)
+    require_clean(run, *events, *shown_of(caught.value))
+    async with weft.open(f"sqlite:///{path}/weft.db", agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        with pytest.raises(WeftError) as caught:
+            await (await thread.send("Hi!")).result()
+        require_clean(runtime, thread, await thread.state(), *shown_of(caught.value))
+    for file in path.iterdir():
+        if file.is_file():
+            require_clean(file.read_bytes())
+
+
+@asynccontextmanager
+async def answering(raw: bytes) -> AsyncIterator[str]:
+    """A server that answers everything with `raw`, and the address it is at."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(raw)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+def http(status: str, body: bytes, kind: str = "application/json") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+ECHO = msgspec.json.encode(
+    {"error": {"message": f"Bad key {KEY}, token {TOKEN}", "code": f"no_{TOKEN}", "type": "x"}}
+)
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "429 Slow down", "500 Oops"])
+async def test_a_provider_that_repeats_the_key(
+    kind: Kind, tmp_path: Path, logged: list[str], status: str
+) -> None:
+    async with answering(http(status, ECHO)) as host:
+        await failing(kind("m", api_key=KEY, base_url=f"http://{host}/v1"), tmp_path)
+    require_clean(*logged)
+
+
+async def test_a_key_that_the_length_limit_would_cut(
+    kind: Kind, tmp_path: Path, logged: list[str]
+) -> None:
+    body = msgspec.json.encode({"error": {"message": "x" * 985 + KEY}})
+    async with answering(http("400 No", body)) as host:
+        await failing(kind("m", api_key=KEY, base_url=f"http://{host}/v1"), tmp_path)
+    require_clean(*logged)
+
+
+async def test_a_stream_that_repeats_the_key(kind: Kind, tmp_path: Path, logged: list[str]) -> None:
+    body = (
+        b"event: error\ndata: "
+        + msgspec.json.encode({"type": "error", "message": KEY, **msgspec.json.decode(ECHO)})
+        + b"\n\n"
+    )
+    async with answering(http("200 OK", body, "text/event-stream")) as host:
+        await failing(kind("m", api_key=KEY, base_url=f"http://{host}/v1"), tmp_path)
+    require_clean(*logged)
+
+
+@pytest.mark.parametrize("garbage", [b"\x00\xff", b"HTTP/1.1 200", http("200 OK", b"{}")])
+async def test_a_server_that_makes_no_sense(
+    kind: Kind, tmp_path: Path, logged: list[str], garbage: bytes
+) -> None:
+    async with answering(garbage) as host:
+        model = kind(
+            "m", api_key=KEY, base_url=f"http://{host}/v1", timeouts=Timeouts(first_byte=5)
+        )
+        await failing(model, tmp_path)
+    require_clean(*logged)
+
+
+@pytest.mark.parametrize("answer", [b"", http("407 Who?", b"no"), http("502 Bad", b"no")])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_with_a_password(
+    kind: Kind, tmp_path: Path, logged: list[str], scheme: str, answer: bytes
+) -> None:
+    async with answering(answer) as host:
+        model = kind(
+            "m",
+            api_key=KEY,
+            base_url=f"{scheme}://127.0.0.1:9/v1",
+            proxy=f"http://me:{PASSWORD}@{host}",
+        )
+        await failing(model, tmp_path)
+    require_clean(*logged)
+
+
+async def test_nobody_there(kind: Kind, tmp_path: Path, logged: list[str]) -> None:
+    url = "http://127.0.0.1:9/v1"
+    await failing(kind("m", api_key=KEY, base_url=url), tmp_path)
+    proxy = f"http://me:{PASSWORD}@127.0.0.1:9"
+    await failing(kind("m", api_key=KEY, base_url=url, proxy=proxy), tmp_path)
+    require_clean(*logged)
+
+
+async def test_a_password_in_the_base_url(kind: Kind, tmp_path: Path, logged: list[str]) -> None:
+    async with answering(http("401 No", b"{}")) as host:
+        url = f"http://me:{PASSWORD}@{host}/v1"
+        await failing(kind("m", api_key="", base_url=url), tmp_path)
+    require_clean(*logged)
+
+
+def test_what_is_refused_at_once(kind: Kind) -> None:
+    for arguments in (
+        {"base_url": f"me:{PASSWORD}@host/v1"},
+        {"base_url": f"ftp://me:{PASSWORD}@host/v1"},
+        {"proxy": f"me:{PASSWORD}@host:1"},
+        {"proxy": f"socks5://me:{PASSWORD}@host:1"},
+        {"api_key": f"{KEY}\n{KEY}"},
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            kind("m", **{"api_key": KEY, **arguments})
+        require_clean(*shown_of(caught.value))
+    for string in (f"chat:m@ftp://me:{PASSWORD}@host", f"nope:m@http://me:{PASSWORD}@host"):
+        with pytest.raises(ConfigurationError) as caught:
+            weft.Agent(string)
+        require_clean(*shown_of(caught.value))
+
+
+async def test_recordings(kind: Kind, tmp_path: Path, logged: list[str]) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    for raw in (http("401 No", ECHO), http("200 OK", ECHO, "text/event-stream"), b""):
+        async with answering(raw) as host:
+            with record(tmp_path / "r.jsonl"):
+                proxy = f"http://me:{PASSWORD}@{host}"
+                model = kind("m", api_key=KEY, base_url=f"http://{host}/v1", proxy=proxy)
+                await failing(model, folder)
+        require_clean((tmp_path / "r.jsonl").read_bytes())
+    require_clean(*logged)
+
+
+@weft.tool
+async def look() -> str:
+    """Looks."""
+    raise ValueError("nothing there")
+
+
+async def test_a_run_that_goes_well(kind: Kind, tmp_path: Path, logged: list[str]) -> None:
+    script = [Turn((Call("look"),)), Turn((Text("Hello."),))]
+    async with ProviderSimulator(script * 2) as simulator:
+        model = kind("m", api_key=KEY, base_url=simulator.base_url)
+        settings = weft.ModelSettings(extra_headers={"X-Api-Token": TOKEN})
+        agent = weft.Agent(model, settings=settings, tools=[look])
+        async with agent.stream("Hi!") as run:
+            events = [event async for event in run]
+        async with weft.open(f"sqlite:///{tmp_path}/weft.db", agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+            result = await (await thread.send("Hi!")).result()
+        require_clean(*events, result, *logged)
+    assert any("nothing there" in line for line in logged)
+    for file in tmp_path.iterdir():
+        require_clean(file.read_bytes())
