@@ -200,6 +200,8 @@ def test_what_is_refused_at_once(kind: Kind) -> None:
     for arguments in (
         {"base_url": f"me:{PASSWORD}@host/v1"},
         {"base_url": f"ftp://me:{PASSWORD}@host/v1"},
+        {"base_url": f"http://me:{PASSWORD}@ho\u2100st/v1"},
+        {"base_url": f"http://me:{PASSWORD}@[host/v1"},
         {"proxy": f"me:{PASSWORD}@host:1"},
         {"proxy": f"socks5://me:{PASSWORD}@host:1"},
         {"api_key": f"{KEY}\n{KEY}"},

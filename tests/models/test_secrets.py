@@ -30,6 +30,7 @@ def test_what_is_masked() -> None:
         ("https://host/v1", "https://host/v1"),
         ("https://me:pw@host/v1?key=abc", "https://***@host/v1"),
         ("https://me:p@w@host", "https://***@host"),
+        ("https://me:p/w?p@host", "https://***@host"),
         ("socks5+x://me:pw@host:1", "socks5+x://***@host:1"),
         ("me:pw@host/v1", "***@host/v1"),
         ("", ""),

@@ -458,3 +458,9 @@ def test_a_response_of_an_unknown_step_is_no_request() -> None:
     assert story.tree() == ["invoke_agent a 1-3"]
     started = RunStarted(run_id="r2", agent="b", agent_hash="0123")
     assert Story().tell(started).began[0].attributes["gen_ai.agent.version"] == "0123"
+
+
+def test_a_model_without_a_name() -> None:
+    story = Story().tell(STARTED, replace(STEP, model=""), RESPONSE)
+    assert story.tree()[2] == "step 1 > chat 2-3"
+    assert "gen_ai.request.model" not in story.attributes("chat")

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -13,6 +14,7 @@ from weft.errors import (
     BadRequest,
     ConnectionFailed,
     ModelTimeout,
+    NetworkForbidden,
     RateLimited,
     RecordingInvalid,
     StreamIncomplete,
@@ -420,3 +422,84 @@ async def test_a_cut_in_the_middle_of_seen_text(
                     async for _ in run:
                         pass
     assert decode_recording(file.read_bytes(), "f")[0].end == "broken"
+
+
+async def test_an_error_before_any_request(file: Path) -> None:
+    with pytest.raises(ZeroDivisionError), record(file):
+        _ = 1 / 0
+    assert not file.exists()
+
+
+async def test_a_run_that_was_cancelled_before_the_response(
+    simulator: ProviderSimulator, kind: Kind, file: Path
+) -> None:
+    async def ask(url: str) -> None:
+        async with asyncio.timeout(5):
+            await agent_of(kind, url, "sim:first=60000").run("Hi!")
+
+    with pytest.raises(TimeoutError), record(file):
+        await ask(simulator.base_url)
+    (exchange,) = decode_recording(file.read_bytes(), "f")
+    assert (exchange.status, exchange.end) == (None, "silent")
+
+
+async def test_a_connection_that_takes_too_long(
+    kind: Kind, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(request: transport.HttpRequest) -> transport.HttpResponse:
+        raise aiohttp.ConnectionTimeoutError
+
+    monkeypatch.setattr(transport, "post", slow)
+    monkeypatch.setattr(transport, "_transport", slow)
+    agent = weft.Agent(
+        kind("m", api_key=KEY, base_url=NOWHERE), retry=weft.RetryPolicy(max_retries=0)
+    )
+    for switch in (record, replay):
+        with pytest.raises(ModelTimeout, match=r"Timeouts\.connect"), switch(file):
+            await agent.run("Hi!")
+
+
+async def test_a_server_that_hangs_up(kind: Kind, file: Path) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    agent = weft.Agent(kind("m", api_key="", base_url=url), retry=weft.RetryPolicy(max_retries=0))
+    messages: list[str] = []
+    for switch in (record, replay):
+        with pytest.raises(ConnectionFailed) as caught, switch(file):
+            await agent.run("Hi!")
+        messages.append(caught.value.message)
+    server.close()
+    assert messages[0] == messages[1]
+
+
+async def test_the_error_of_a_provider_that_falls_silent(kind: Kind, file: Path) -> None:
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 400 No\r\nContent-Length: 99\r\n\r\n{")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(stall, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    for switch in (record, replay):
+        with pytest.raises(BadRequest, match="HTTP status 400"), switch(file):
+            await agent_of(kind, url, "m").run("Hi!")
+    server.close()
+    assert decode_recording(file.read_bytes(), "f")[0].end == "silent"
+
+
+def test_a_request_shows_no_headers() -> None:
+    request = transport.HttpRequest(
+        model="m", path="/p", url="http://h/p", headers={"Authorization": KEY}, body=b"{}"
+    )
+    assert repr(request) == "HttpRequest(model='m', path='/p')"
+
+
+async def test_a_request_that_tests_forbid(kind: Kind, file: Path) -> None:
+    with pytest.raises(NetworkForbidden), record(file):
+        await agent_of(kind, "https://example.org/v1", "m").run("Hi!")
+    assert not file.exists()

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 from msgspec import Struct
@@ -60,12 +60,12 @@ class HttpModel:
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
     ) -> None:
-        url = urlsplit(base_url)
-        if url.scheme not in {"http", "https"} or not url.hostname:
+        url = _parsed(base_url)
+        if url is None:
             raise ConfigurationError(
                 f"The base URL {masked_url(base_url)!r} is not of the form http(s)://host/path."
             )
-        if proxy is not None and urlsplit(proxy).scheme not in {"http", "https"}:
+        if proxy is not None and _parsed(proxy) is None:
             raise ConfigurationError(
                 f"The proxy {masked_url(proxy)!r} is not of the form http(s)://host:port."
             )
@@ -79,7 +79,7 @@ class HttpModel:
         self._name = name
         self._wire = wire
         self._url = base_url.rstrip("/") + wire.path
-        self._host = url.hostname
+        self._host = url.hostname or ""
         self._api_key = api_key.strip()
         self._timeouts = timeouts or Timeouts()
         self._proxy = proxy
@@ -255,6 +255,15 @@ class _Watchdog:
             self._response.close()
         else:
             self._timer = self._loop.call_at(due, self._check)
+
+
+def _parsed(url: str) -> SplitResult | None:
+    """Returns the parts of an absolute HTTP URL, None for anything else."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may hold a password
+        return None
+    return parts if parts.scheme in {"http", "https"} and parts.hostname else None
 
 
 def _hide_secrets(error: ModelError, call: HttpRequest) -> None:

@@ -30,4 +30,5 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 
 def masked_url(url: str) -> str:
     """Returns `url` as it may be shown: without user, password and query."""
-    return re.sub(r"^([^/:@\s]+://)?[^/\s]*@", rf"\1{MASK}@", url.partition("?")[0])
+    # All before the last "@": a password may hold any character.
+    return re.sub(r"^([^/:@\s]+://)?.*@", rf"\1{MASK}@", url, flags=re.DOTALL).partition("?")[0]

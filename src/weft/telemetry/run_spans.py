@@ -187,9 +187,8 @@ class RunSpans:
 
     def end(self, at: float) -> None:
         """Ends what is open: nobody will tell of this run any more."""
-        if not self.ended:
-            self._end_step(at, INTERRUPTED)
-            self._end_run(at, "unknown", {}, INTERRUPTED)
+        self._end_step(at, INTERRUPTED)
+        self._end_run(at, "unknown", {}, INTERRUPTED)
 
     # The run
 
@@ -201,7 +200,7 @@ class RunSpans:
                 error = event.code
             case RunCompleted() | RunIncomplete():
                 attributes["weft.stop_reason"] = event.stop_reason
-            case RunCancelled() | RunExpired():
+            case _:
                 pass
         if self._said:
             attributes["gen_ai.output.messages"] = self._said
@@ -447,7 +446,7 @@ def _code_of(event: RateLimitHit | Retrying | RetriesExhausted | QuotaHit) -> st
             return "rate_limited"
         case QuotaHit():
             return "quota_exceeded"
-        case Retrying() | RetriesExhausted():
+        case _:
             return event.code
 
 

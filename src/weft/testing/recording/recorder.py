@@ -85,6 +85,9 @@ class _Recorder:
         except asyncio.CancelledError:
             listener.end = "silent"  # by a time-out, or by who cancelled the run
             raise
+        except Exception:
+            self.open.remove(listener)  # it was never sent, as where tests forbid the network
+            raise
         return listener.listen(response)
 
     def exchanges(self) -> list[Exchange]:
