@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -503,3 +505,14 @@ async def test_a_request_that_tests_forbid(kind: Kind, file: Path) -> None:
     with pytest.raises(NetworkForbidden), record(file):
         await agent_of(kind, "https://example.org/v1", "m").run("Hi!")
     assert not file.exists()
+
+
+def test_who_records_nothing_imports_no_http_client() -> None:
+    program = """
+import sys, weft.testing
+assert "aiohttp" not in sys.modules
+from weft.testing import Replay, record, replay
+assert "aiohttp" in sys.modules
+assert not hasattr(weft.testing, "nothing")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=50)

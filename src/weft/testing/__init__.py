@@ -8,9 +8,11 @@
 - `forbid_network`: no test calls a real model.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from weft.testing.clock import VirtualClockLoop, run
 from weft.testing.network import forbid_network
-from weft.testing.recording import Replay, record, replay
 from weft.testing.scripted import ScriptedModel, Unfinished
 from weft.testing.simulator import ProviderSimulator, SimulatorProcess
 from weft.testing.simulator.turn import (
@@ -22,6 +24,9 @@ from weft.testing.simulator.turn import (
     Text,
     Turn,
 )
+
+if TYPE_CHECKING:
+    from weft.testing.recording import Replay, record, replay
 
 __all__ = [
     "Call",
@@ -42,3 +47,12 @@ __all__ = [
     "replay",
     "run",
 ]
+
+_RECORDING = {"Replay", "record", "replay"}
+
+
+def __getattr__(name: str) -> object:
+    # Imported when first named: an HTTP client takes longer to import than all of weft.
+    if name in _RECORDING:
+        return getattr(import_module("weft.testing.recording"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
