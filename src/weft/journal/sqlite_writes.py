@@ -307,10 +307,16 @@ def snapshot(claim: Claim, state: ThreadState) -> Change:
             raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
         _require_kept(connection, number, state.seq)
         row = connection.execute(
-            "SELECT head ->> '$.items' FROM snapshot WHERE n = ? ORDER BY seq DESC LIMIT 1",
+            "SELECT head ->> '$.items', coalesce(head ->> '$.edited', 0) FROM snapshot"
+            " WHERE n = ? ORDER BY seq DESC LIMIT 1",
             (number,),
         ).fetchone()
-        kept = row[0] if row is not None else 0
+        kept, edited = row if row is not None else (0, state.edited)
+        if edited != state.edited:
+            # Their items are no beginning of this history.
+            connection.execute("DELETE FROM snapshot WHERE n = ?", (number,))
+            connection.execute("DELETE FROM history WHERE n = ?", (number,))
+            kept = 0
         connection.execute(
             "INSERT OR IGNORE INTO snapshot VALUES (?, ?, ?)",
             (number, state.seq, encode_head(state)),

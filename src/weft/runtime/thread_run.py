@@ -14,9 +14,10 @@ from weft.events import (
     TerminalEvent,
 )
 from weft.journal.base import Journal
+from weft.result import RunResult
 from weft.runtime.access import ThreadAccess
 from weft.runtime.actor import AnyAgent
-from weft.runtime.result import RunResult, never_began, result_of
+from weft.runtime.result import never_began, result_of
 
 
 class ThreadRun:
