@@ -143,9 +143,13 @@ class AgentDefinition(Generic[Deps, Out]):
     @property
     def others(self) -> "Sequence[AgentDefinition[Any, Any]]":
         """The agents that it hands over to, and those that its tools are."""
-        workers: list[Any] = [tool.worker for tool in self.tools if tool.worker is not None]
-        agents = [one for one in workers if isinstance(one, AgentDefinition)]
-        return [*self.handoffs.values(), *cast("list[AgentDefinition[Any, Any]]", agents)]
+        workers = (cast("object", tool.worker) for tool in self.tools)
+        agents = [
+            cast("AgentDefinition[Any, Any]", one)
+            for one in workers
+            if isinstance(one, AgentDefinition)
+        ]
+        return [*self.handoffs.values(), *agents]
 
     @property
     def price(self) -> Price | None:
@@ -161,6 +165,11 @@ class AgentDefinition(Generic[Deps, Out]):
         return cast("Out", text) if self.output is None else self.output.parse(text)
 
     @property
+    def listens(self) -> bool:
+        """Whether one of the agents that may work on a run has hooks `on_event`."""
+        return any(agent.hooks.at("on_event") for agent in self.reachable.values())
+
+    @property
     def is_restricted(self) -> bool:
         """Whether rules or limits may forbid a call."""
         return self._has_rules or bool(self.handoffs)
@@ -173,6 +182,7 @@ class AgentDefinition(Generic[Deps, Out]):
     def within(self, limits: Limits) -> "AgentDefinition[Deps, Out]":
         """Returns the same agent within narrower limits."""
         narrowed = copy(self)
+        narrowed.__dict__["hash"] = self.hash  # it is the same agent
         narrowed.limits = self.limits.within(limits)
         narrowed._has_rules = self._has_rules or narrowed.limits.max_tool_calls is not None
         return narrowed

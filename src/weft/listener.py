@@ -18,7 +18,8 @@ _LOGGER = logging.getLogger("weft.hooks")
 class EventListener(Generic[Deps]):
     """Calls hooks for the events that are put into it, while it is started.
 
-    The loop waits for it before each step, so what waits in it is bounded by one step.
+    The loop waits for it before each step, so what waits in it is bounded by one step. `deps` is
+    what hooks get as that.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class EventListener(Generic[Deps]):
         self._agents = definition.reachable
         self._definition: AgentDefinition[Any, Any] = definition
         self._thread = thread
-        self._deps = deps
+        self.deps = deps
         self._control = control
         self._events: deque[Event] = deque()
         self._wakeup = asyncio.Event()
@@ -85,7 +86,7 @@ class EventListener(Generic[Deps]):
         agent, control = self._definition, self._control
         try:
             for hook in agent.hooks.at("on_event"):
-                context = HookContext(self._thread, agent.name, self._deps, control.delegation)
+                context = HookContext(self._thread, agent.name, self.deps, control.delegation)
                 await hook(context, event)
         except HookFailed as error:
             self._failure = error

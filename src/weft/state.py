@@ -192,8 +192,10 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             _open_step(state, event)
             return state
         case ToolDelegated():
-            _require_pending(_open_step(state, event), event.call_id)
-            return state
+            step = _open_step(state, event)
+            _require_pending(step, event.call_id)
+            threads = (*step.delegated, event.thread_id)
+            return replace(state, step=replace(step, delegated=threads))
         case UsageAdded():
             run = _active_run(state, event)
             usage, cost = run.usage + event.usage, run.cost + event.cost

@@ -234,9 +234,11 @@ def create(info: ThreadInfo) -> Change:
 
 
 def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
+    work = info.work
     cursor = connection.execute(
-        "INSERT INTO thread (id, agent, owner, metadata, created_at, forked_from, epoch)"
-        " VALUES (?, ?, ?, ?, ?, ?, 1)",
+        "INSERT INTO thread"
+        " (id, agent, owner, metadata, created_at, forked_from, parent, work, epoch)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)",
         (
             info.id,
             info.agent,
@@ -244,6 +246,8 @@ def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
             msgspec.json.encode(info.metadata),
             info.created_at,
             info.forked_from,
+            work.thread_id if work is not None else "",
+            msgspec.json.encode(work) if work is not None else None,
         ),
     )
     number = cursor.lastrowid

@@ -135,7 +135,7 @@ class Run(Generic[Out]):
     def _begin(self) -> None:
         thread, definition = self._thread, self._definition
         if thread.state.run is None:
-            if any(agent.hooks.at("on_event") for agent in definition.reachable.values()):
+            if definition.listens:
                 self._listener = EventListener(definition, thread, self._deps, self._control)
                 thread.listen(self._listener.put)
             thread.record(MessageAdded(run_id=self.id, item=self._message, origin="user"))
