@@ -84,6 +84,11 @@ def refusal_of_call(
             return "The conversation was handed over too often; answer yourself."
         if any(_hands_off(definition, other.name) for other in calls[:place]):
             return "The conversation is handed over already."
+    if definition.ends_run(call.name):
+        missing = [name for name in missing_tools(rules, run) if name != call.name]
+        if missing:
+            names = " and ".join(missing)
+            return f"Call {names} before {call.name}; {call.name} was not called."
     return broken_rule(rules, run, call, calls[:place])
 
 

@@ -1,7 +1,7 @@
 """What is sent to the Messages API; the types of Anthropic's own SDK must accept all of it."""
 
-import re
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 

@@ -77,7 +77,7 @@ class ThreadActor:
         agents: Callable[[str], AnyAgent],
         deps: Callable[[ThreadInfo], object],
         delegation: Callable[[ThreadInfo, ThreadWriter], Delegation],
-        abandon: Callable[[str], Awaitable[None]],
+        abandon: Callable[[str], Awaitable[object]],
         wake: Callable[[], None],
         on_unwatched: Callable[[], None],
     ) -> None:

@@ -17,8 +17,8 @@ from weft.journal.base import Journal, ThreadInfo, Work
 from weft.result import RunResult
 from weft.runtime.access import ThreadAccess
 from weft.runtime.delegated import AgentShown, delegated, record_spent, started
-from weft.runtime.ending import Ended
 from weft.runtime.thread_run import result_of_ended
+from weft.state import ThreadState
 from weft.writer import ThreadWriter
 
 AnyAgent = AgentDefinition[object, object]
@@ -29,6 +29,10 @@ class DrivingThreads(ThreadAccess, Protocol):
     """The threads that this process drives."""
 
     is_stopping: bool
+
+    async def abandon(self, thread_id: str) -> ThreadState:
+        """Cancels what an agent does for a run that needs it no more; returns what is then."""
+        ...
 
 
 class ThreadDelegation:
@@ -65,18 +69,21 @@ class ThreadDelegation:
         await self._require_thread(id, agent, call_id)
         if call_id:
             thread.record(started(thread.state, call_id, agent.name, id))
-        run_id = await threads.send(
-            id, SendInput(new_id("run"), as_message(input), agent=agent.name, key=key)
-        )
-        topic = await threads.topic(id)
         shown = _Shown(AgentShown(thread, agent.name, call_id, id))
+        topic = await threads.topic(id)
         topic.attach(shown)
+        message = SendInput(new_id("run"), as_message(input), agent=agent.name, key=key)
         try:
-            ended = await self._ended(id, run_id)
+            run_id = await threads.send(id, message)
+            ended = await threads.ended(id, run_id)
+        except asyncio.CancelledError:
+            if not threads.is_stopping:  # else both go on in the next process
+                self._count(await threads.abandon(id))
+            raise
         finally:
             topic.detach(shown)
-        result = result_of_ended(ended, run_id, self._agents)
-        return cast("RunResult[Out]", result)
+        self._count(ended.state)
+        return cast("RunResult[Out]", result_of_ended(ended, run_id, self._agents))
 
     async def _require_thread(self, id: str, agent: Worker[Any], call_id: str) -> None:
         """Makes the thread of the agent, unless an earlier process did."""
@@ -102,21 +109,9 @@ class ThreadDelegation:
             )
         )
 
-    async def _ended(self, id: str, run_id: str) -> Ended:
-        """Waits for the end; who waits no longer has the agent stop, and counts what it used."""
-        try:
-            ended = await self._threads.ended(id, run_id)
-        except asyncio.CancelledError:
-            if not self._threads.is_stopping:  # else both go on in the next process
-                await self._threads.cancel(id, run_id)
-                self._count(await self._threads.ended(id, run_id))
-            raise
-        self._count(ended)
-        return ended
-
-    def _count(self, ended: Ended) -> None:
-        if ended.state.run is not None:
-            record_spent(self._thread, ended.state.run.spent)
+    def _count(self, state: ThreadState) -> None:
+        if state.run is not None:
+            record_spent(self._thread, state.run.spent)
 
 
 class _Shown:

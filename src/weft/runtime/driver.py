@@ -166,6 +166,15 @@ class Driver:
         await self._journal.delete(thread_id)
         self._drop(thread_id, ThreadNotFound(f"The thread {thread_id} was deleted."))
 
+    async def abandon(self, thread_id: str) -> ThreadState:
+        """Cancels what an agent does for a run that needs it no more; returns what is then."""
+        actor = await self._reach(thread_id)
+        run = actor.state.active_run
+        if run is not None:
+            await actor.cancel(run.id)
+            await self.ended(thread_id, run.id)
+        return actor.state
+
     def _subscribe(self, thread_id: str, after: Position) -> Subscription:
         return Subscription(
             lambda: self.topic(thread_id),
@@ -213,7 +222,7 @@ class Driver:
             agents=self._agents,
             deps=self._deps,
             delegation=self._delegation,
-            abandon=self._abandon,
+            abandon=self.abandon,
             wake=lambda: self._engine.wake(info.id),
             on_unwatched=lambda: self._evict_later(info.id),
         )
@@ -224,12 +233,6 @@ class Driver:
         return ThreadDelegation(
             info, thread, self, self._journal, agents=self._agents, register=self._register
         )
-
-    async def _abandon(self, thread_id: str) -> None:
-        """Cancels what an agent does for a run that has ended."""
-        actor = await self._reach(thread_id)
-        if actor.state.active_run is not None:
-            await actor.cancel(actor.state.active_run.id)
 
     def _evict_later(self, thread_id: str) -> None:
         if thread_id not in self._actors:
