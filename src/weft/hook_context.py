@@ -1,6 +1,6 @@
 """What hooks may know of a run, and change in it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -67,15 +67,17 @@ class HookContext(Generic[Deps]):
         return run.spent if run is not None else Spent()
 
 
-@dataclass(frozen=True)
 class Completion:
-    """A response of the model that is complete, and the outputs of its calls.
+    """A response of the model that is complete, and the outputs of its calls."""
 
-    `stop_reason` is why the run ends now, or None if it goes on.
-    """
+    def __init__(self, step: Step, stop_reason: Callable[[], StopReason | None]) -> None:
+        self.step = step
+        self._stop_reason = stop_reason
 
-    step: Step
-    stop_reason: StopReason | None
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the run ends now, or None if it goes on."""
+        return self._stop_reason()
 
     @property
     def number(self) -> int:

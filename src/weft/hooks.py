@@ -80,23 +80,33 @@ class Hook(Generic[F]):
         """The name of the function."""
         return getattr(self.function, "__qualname__", type(self.function).__qualname__)
 
-    async def __call__(self, *arguments: object, undo: Callable[[], None] | None = None) -> object:
-        """Calls the function.
+    def __call__(self, *arguments: object, undo: Callable[[], None] | None = None) -> object:
+        """Calls the function; what is returned is None, or for `answer` to be awaited with.
 
-        Raises `HookFailed`; if the hook is isolated, it is logged instead, and `undo` called.
+        Two calls, because most hooks are plain functions that return nothing, and a coroutine for
+        each costs as much as they do. Raises `HookFailed`; if the hook is isolated, it is logged
+        instead, and `undo` called.
         """
         try:
             if self.blocking:
-                return await asyncio.to_thread(self.function, *arguments)
-            value = self.function(*arguments)
+                return asyncio.to_thread(self.function, *arguments)
+            return self.function(*arguments)
+        except Exception as error:  # noqa: BLE001 - a function of the user's may raise anything
+            return self._failed(error, undo)
+
+    async def answer(self, value: object, undo: Callable[[], None] | None = None) -> object:
+        """Returns the hook's answer from what calling it returned; raises as that does."""
+        try:
             return await cast("Awaitable[object]", value) if inspect.isawaitable(value) else value
-        except Exception as error:
-            if not self.isolated:
-                raise HookFailed(f"The hook {self.name} failed: {_told(error)}") from error
-            _LOGGER.warning("The hook %s failed, and is isolated: %s", self.name, _told(error))
-            if undo is not None:
-                undo()
-            return None
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(error, undo)
+
+    def _failed(self, error: Exception, undo: Callable[[], None] | None) -> None:
+        if not self.isolated:
+            raise HookFailed(f"The hook {self.name} failed: {_told(error)}") from error
+        _LOGGER.warning("The hook %s failed, and is isolated: %s", self.name, _told(error))
+        if undo is not None:
+            undo()
 
 
 def hook(function: F, *, isolated: bool = False, blocking: bool = False) -> Hook[F]:

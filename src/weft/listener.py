@@ -87,6 +87,8 @@ class EventListener(Generic[Deps]):
         try:
             for hook in agent.hooks.at("on_event"):
                 context = HookContext(self._thread, agent.name, self.deps, control.delegation)
-                await hook(context, event)
+                answer = hook(context, event)
+                if answer is not None:
+                    await hook.answer(answer)
         except HookFailed as error:
             self._failure = error

@@ -75,7 +75,9 @@ async def run_ended(
     for hook in worker.hooks.at("on_run_end"):
         context = HookContext(thread, worker.name, deps, control.delegation)
         try:
-            await hook(context, RunEnd(run, failure))
+            answer = hook(context, RunEnd(run, failure))
+            if answer is not None:
+                await hook.answer(answer)
         except HookFailed as error:
             _LOGGER.warning("%s", error.message)
 

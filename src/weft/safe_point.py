@@ -3,10 +3,14 @@
 Here, and nowhere else, a program may change what the model reads.
 """
 
+from functools import partial
+
 from weft.control import RunControl
 from weft.decision import stop
 from weft.definition import AgentDefinition, Deps, Out
+from weft.events import StopReason
 from weft.hook_context import Completion, CompletionContext
+from weft.state import ThreadState
 from weft.writer import ThreadWriter
 
 
@@ -29,11 +33,18 @@ async def after_completion(
     if step.finish_reason is None:
         return  # the response was cut off by the end of a process, and is asked for again
     await thread.durable()
-    stopped = stop(state, definition) if not state.steering else None
-    completion = Completion(step, stopped.reason if stopped is not None else None)
+    completion = Completion(step, partial(_stop_reason, state, definition))
     context = CompletionContext(thread, definition.name, deps, control.delegation)
     for hook in hooks:
-        known = len(context.changes)
-        await hook(context, completion, undo=lambda known=known: context.undo(known))
+        undo = partial(context.undo, len(context.changes)) if hook.isolated else None
+        answer = hook(context, completion, undo=undo)
+        if answer is not None:
+            await hook.answer(answer, undo)
     for change in context.changes:
         thread.record(change)
+
+
+def _stop_reason(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> StopReason | None:
+    """Why the run ends after the step, unless a message that waits lets it go on."""
+    stopped = stop(state, definition) if not state.steering else None
+    return stopped.reason if stopped is not None else None

@@ -232,8 +232,13 @@ class _Step(Generic[Deps, Out]):
         definition = self._definition
         request = request_for(self._thread.state, definition, self._deps)
         for hook in definition.hooks.at("before_model"):
-            changed = await hook(self._hook_context(), request)
-            request = changed if isinstance(changed, ModelRequest) else request
+            answer = hook(self._hook_context(), request)
+            if answer is not None:
+                answer = await hook.answer(answer)
+            if isinstance(answer, ModelRequest):
+                request = answer
+            elif answer is not None:
+                raise HookFailed(f"The hook {hook.name} returned no ModelRequest, nor None.")
         backoff = Backoff(definition.retry)
         while True:
             self._seen = False

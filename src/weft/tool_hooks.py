@@ -32,7 +32,9 @@ class ToolHooks(Generic[Deps]):
         for hook in self._before:
             if not isinstance(prepared, PreparedCall):
                 break  # there is nothing left to decide
-            answer = await hook(self._context(), _seen(prepared))
+            answer = hook(self._context(), _seen(prepared))
+            if answer is not None:
+                answer = await hook.answer(answer)
             match answer:
                 case Veto():
                     output = _output(hook, answer.output, prepared)
@@ -56,7 +58,9 @@ class ToolHooks(Generic[Deps]):
         if not self._after or isinstance(prepared, RefusedCall):
             return output
         for hook in self._after:
-            answer = await hook(self._context(), _seen(prepared), output)
+            answer = hook(self._context(), _seen(prepared), output)
+            if answer is not None:
+                answer = await hook.answer(answer)
             if answer is not None:
                 output = replace(output, output=_output(hook, answer, prepared))
         return output
