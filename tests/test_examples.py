@@ -18,6 +18,8 @@ PRINTED = {
     "steering.py": ["The first run: cancelled", "The second run: completed"],
     "fallback.py": ["demo"],
     "kept_thread.py": ["Left: in_progress", "Back: completed"],
+    "adviser.py": ["Advice: The word is misspelt", "I found it: 1 hit: minutes of 4 May."],
+    "handover.py": ["clerk goes on", "accountant: 17.50", "clerk ended it after 4 requests"],
     "approval.py": ["approval of send_mail is asked for", "completed ['sent to"],
 }
 
