@@ -291,3 +291,52 @@ def test_without_opentelemetry_the_extra_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(ConfigurationError, match=r"pip install 'weft\[otel\]'"):
         importlib.import_module("weft.telemetry.otel")
+
+
+async def test_as_a_hook_of_agents_that_work_together(backend: Backend) -> None:
+    telemetry = backend.telemetry()
+    hooks = weft.Hooks(on_event=telemetry.on_event)
+    for both in (False, True):
+        helper = weft.Agent(
+            ScriptedModel(["42"]), name="helper", hooks=hooks if both else weft.Hooks()
+        )
+        script = [Call("helper", '{"message": "6 * 7?"}'), "It is 42."]
+        agent = weft.Agent(
+            ScriptedModel(script), name="asker", tools=[helper.as_tool()], hooks=hooks
+        )
+        with backend.tracers.get_tracer("app").start_as_current_span("request"):
+            result = await agent.run("What is 6 * 7?")
+        assert result.text == "It is 42."
+        found = parents(backend.spans)
+        assert found["invoke_agent helper"] == "execute_tool helper"
+        assert found["execute_tool helper"] == "step 1"
+        assert found["invoke_agent asker"] == "request"
+        names = [span.name for span in backend.exporter.get_finished_spans()]
+        assert sorted(names) == sorted(
+            [
+                *["chat scripted"] * 3,
+                *["step 1"] * 2,
+                "step 2",
+                "execute_tool helper",
+                "invoke_agent helper",
+                "invoke_agent asker",
+                "request",
+            ]
+        )
+        backend.exporter.clear()
+
+
+async def test_as_a_hook_on_a_kept_thread(backend: Backend, tmp_path: Path) -> None:
+    telemetry = backend.telemetry()
+    helper = weft.Agent(ScriptedModel(["42"]), name="helper")
+    agent = weft.Agent(
+        ScriptedModel([Call("helper", '{"message": "6 * 7?"}'), "It is 42."]),
+        tools=[helper.as_tool()],
+        hooks=weft.Hooks(on_event=telemetry.on_event),
+    )
+    async with weft.open(f"sqlite:///{tmp_path}/weft.db", agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("6 * 7?")).result()
+    assert parents(backend.spans)["invoke_agent helper"] == "execute_tool helper"
+    assert backend.spans["invoke_agent agent"].attributes["gen_ai.conversation.id"] == thread.id
+    assert telemetry._spans == {}

@@ -1,8 +1,7 @@
 """Tells OpenTelemetry of runs; needs the extra `weft[otel]`.
 
     telemetry = Telemetry()
-    …
-    telemetry.observe(thread_id, event)     # each event of each thread, in order
+    agent = Agent(…, hooks=Hooks(on_event=telemetry.on_event))
 
 Spans and metrics go to the providers that the program has set up with the OpenTelemetry SDK;
 without one, nothing happens and costs little.
@@ -12,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from weft.errors import ConfigurationError
 
@@ -44,6 +44,12 @@ _DESCRIPTIONS: Mapping[Metric, str] = {
     "gen_ai.invoke_agent.duration": "Duration of a run.",
     "gen_ai.execute_tool.duration": "Duration of a tool call.",
 }
+
+
+class Place(Protocol):
+    """What hooks are told of where they are, as far as telemetry needs it."""
+
+    thread_id: str
 
 
 class Telemetry:
@@ -97,8 +103,8 @@ class Telemetry:
     def observe(self, thread_id: str, event: Event) -> None:
         """Takes the next event of a thread, durable or live.
 
-        To be called with the events of a thread in their order, from any thread of the process.
-        Never raises: a failure is logged, once.
+        To be called with the events of a thread in their order, from any thread of the process; an
+        event that came before counts once. Never raises: a failure is logged, once.
         """
         try:
             with self._lock:
@@ -106,6 +112,10 @@ class Telemetry:
                     self._tell(signal)
         except Exception as error:  # noqa: BLE001 - who is watched must not suffer from it
             self._warn(error)
+
+    def on_event(self, context: Place, event: Event) -> None:
+        """Takes the next event of a run; the hook `on_event` of an agent. See `observe`."""
+        self.observe(context.thread_id, event)
 
     def close(self) -> None:
         """Ends the spans of the runs that have not ended; for the end of the process."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from weft.events import (
+    HandedOff,
     MessageAdded,
     ProviderItemAdded,
     QuotaHit,
@@ -105,6 +106,7 @@ class RunSpans:
         at: float,
         *,
         agent: str = "",
+        parent: int | None = None,
         resumed: bool = False,
         attributes: Attributes,
         options: Options,
@@ -131,7 +133,7 @@ class RunSpans:
         self._run = self._begin(
             f"invoke_agent {agent}".rstrip(),
             at,
-            parent=None,
+            parent=parent,
             attributes={
                 "gen_ai.operation.name": "invoke_agent",
                 **({"gen_ai.agent.name": agent} if agent else {}),
@@ -153,6 +155,11 @@ class RunSpans:
         chat = self._answering(now)
         if chat is not None and chat.first is None:
             chat.first = max(0.0, now - chat.began)
+
+    def span_of(self, call_id: str) -> int:
+        """Returns the span below which an agent works for a call, or for the run itself."""
+        call = self._calls.get(call_id)
+        return self._run.id if call is None or call.span is None else call.span.id
 
     def observe(self, event: RecordedEvent, at: float) -> None:
         """Takes the next event of the run, which happened at `at` (Unix seconds)."""
@@ -176,6 +183,8 @@ class RunSpans:
             case StepInterrupted():
                 # The event that ends the run says why, and comes after this one.
                 self._interrupted_at = at
+            case HandedOff():
+                self.agent = event.agent
             case RunRequiresAction():
                 self._awaited.update(event.call_ids)
             case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
@@ -241,7 +250,10 @@ class RunSpans:
         self._end_step(at, INTERRUPTED)
         self._model = event.model
         name = f"step {event.step}"
-        self._step = self._begin(name, at, self._run, {"weft.step": event.step})
+        attributes: dict[str, Value] = {"weft.step": event.step}
+        if self.agent:
+            attributes["gen_ai.agent.name"] = self.agent
+        self._step = self._begin(name, at, self._run.id, attributes)
         self._begin_chat(at)
 
     def _end_step(self, at: float, cut: str = INTERRUPTED) -> None:
@@ -270,7 +282,7 @@ class RunSpans:
         attributes["gen_ai.conversation.id"] = self.thread_id
         attributes["gen_ai.request.stream"] = True
         name = f"chat {self._model}".rstrip()
-        span = self._begin(name, at, self._step or self._run, attributes, is_request=True)
+        span = self._begin(name, at, (self._step or self._run).id, attributes, is_request=True)
         self._chat = _Chat(span.id, span.began)
         return self._chat
 
@@ -310,6 +322,8 @@ class RunSpans:
             return  # it was cut off, or begun by another process
         attributes = _usage(event.usage)
         attributes["gen_ai.response.finish_reasons"] = [event.finish_reason]
+        if event.cost:
+            attributes["weft.cost"] = event.cost
         if event.response_id:
             attributes["gen_ai.response.id"] = event.response_id
         if self._options.content:
@@ -352,9 +366,11 @@ class RunSpans:
         call.attempts = event.attempt
         self._awaited.discard(event.call_id)
         if call.span is None:
-            call.span = self._begin_tool(event.call_id, event.name, call, at)
+            call.span = self._begin_tool(event.call_id, event.name, call, at, event.arguments)
 
-    def _begin_tool(self, call_id: str, name: str, call: _Call, at: float) -> _Open:
+    def _begin_tool(
+        self, call_id: str, name: str, call: _Call, at: float, changed: str = ""
+    ) -> _Open:
         attributes: dict[str, Value] = {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": name,
@@ -363,8 +379,9 @@ class RunSpans:
             "gen_ai.conversation.id": self.thread_id,
         }
         if self._options.content and call.item is not None:
-            attributes["gen_ai.tool.call.arguments"] = call.item.arguments
-        return self._begin(f"execute_tool {name}", at, self._step or self._run, attributes)
+            attributes["gen_ai.tool.call.arguments"] = changed or call.item.arguments
+        parent = self._step or self._run
+        return self._begin(f"execute_tool {name}", at, parent.id, attributes)
 
     def _tool_ended(self, event: ToolOutputRecorded, at: float) -> None:
         item = event.item
@@ -405,7 +422,7 @@ class RunSpans:
         self,
         name: str,
         at: float,
-        parent: _Open | None,
+        parent: int | None,
         attributes: Attributes,
         *,
         is_request: bool = False,
@@ -416,7 +433,7 @@ class RunSpans:
         self._emit(
             SpanBegan(
                 id=span.id,
-                parent=None if parent is None else parent.id,
+                parent=parent,
                 name=name,
                 at=at,
                 attributes=attributes,

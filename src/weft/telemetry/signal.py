@@ -21,8 +21,8 @@ Metric = Literal[
 class SpanBegan(Struct, frozen=True, kw_only=True):
     """A span began at `at` (Unix seconds), below the span `parent`.
 
-    `run_id` is set on the span of a run, which is below whatever its surroundings say; `resumed`
-    on that of a run that was begun before.
+    `run_id` is set on the span of a run, which without a parent is below whatever its surroundings
+    say; `resumed` on that of a run that was begun before.
     """
 
     id: int

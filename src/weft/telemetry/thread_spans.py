@@ -5,6 +5,7 @@ from collections import OrderedDict
 from typing import TypeVar
 
 from weft.events import (
+    AgentEvent,
     DurableEvent,
     Event,
     MessageAdded,
@@ -14,6 +15,7 @@ from weft.events import (
     StepStarted,
     ToolApproved,
     ToolCallRequested,
+    ToolDelegated,
     ToolOutputRecorded,
     ToolProgress,
     ToolStarted,
@@ -40,6 +42,9 @@ _GOES_ON = (
 class ThreadSpans:
     """Folds the events of any number of threads into signals.
 
+    Events are in the order of their thread; one that came already does not count again. The run of
+    an agent that works for another stands below the tool that has it work.
+
     A thread has one run at a time. A run is forgotten when it ends, but for its agent's name also
     when it waits for someone outside; beyond `max_runs` the one that was silent for the longest
     time is ended and forgotten.
@@ -50,6 +55,8 @@ class ThreadSpans:
         self._max_runs = max_runs
         self._runs: OrderedDict[str, RunSpans] = OrderedDict()
         self._asked: OrderedDict[str, tuple[str, list[Message]]] = OrderedDict()
+        self._last_seq: OrderedDict[str, int] = OrderedDict()
+        self._work_for: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._suspended: OrderedDict[str, str] = OrderedDict()
         self._ids = itertools.count(1)
         self._signals: list[Signal] = []
@@ -61,12 +68,22 @@ class ThreadSpans:
 
     def observe(self, thread_id: str, event: Event, now: float) -> list[Signal]:
         """Returns the signals of the next event of a thread; `now` is the time in Unix seconds."""
+        if isinstance(event, AgentEvent):
+            self._keep(self._work_for, event.thread_id, (thread_id, event.call_id))
+            return self.observe(event.thread_id, event.event, now)
         if not isinstance(event, DurableEvent):
             run = self._runs.get(thread_id)
             if run is None or not run.awaits_first or isinstance(event, ToolProgress):
                 return []
             run.delta_seen(now)
             return self._taken()
+        if event.seq:
+            # The events of an agent that works for another come on both threads.
+            if event.seq <= self._last_seq.get(event.run_id, 0):
+                return []
+            self._keep(self._last_seq, event.run_id, event.seq)
+        if isinstance(event, ToolDelegated):
+            self._keep(self._work_for, event.thread_id, (thread_id, event.call_id))
         at = event.at or now
         run = self._run_of(thread_id, event, at)
         if run is not None:
@@ -83,6 +100,7 @@ class ThreadSpans:
             run.end(now)
         self._runs.clear()
         self._asked.clear()
+        self._work_for.clear()
         return self._taken()
 
     def _run_of(self, thread_id: str, event: DurableEvent, at: float) -> RunSpans | None:
@@ -116,6 +134,7 @@ class ThreadSpans:
             run_id,
             at,
             agent=agent,
+            parent=self._parent_of(thread_id),
             resumed="weft.resumed" in attributes,
             attributes=attributes,
             options=self._options,
@@ -123,6 +142,12 @@ class ThreadSpans:
             emit=self._signals.append,
         )
         return run
+
+    def _parent_of(self, thread_id: str) -> int | None:
+        """Returns the span that the thread works for, if that is open."""
+        above, call_id = self._work_for.get(thread_id, ("", ""))
+        run = self._runs.get(above)
+        return None if run is None else run.span_of(call_id)
 
     def _keep_input(self, thread_id: str, event: MessageAdded) -> None:
         """Keeps what a run will start with, which stands before its start."""
@@ -138,6 +163,7 @@ class ThreadSpans:
 
     def _keep(self, kept: OrderedDict[str, T], key: str, value: T) -> None:
         kept[key] = value
+        kept.move_to_end(key)
         if len(kept) > self._max_runs:
             kept.popitem(last=False)
 
