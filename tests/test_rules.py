@@ -247,6 +247,23 @@ def test_what_is_left_of_limits() -> None:
     assert NO_LIMITS.reached(Spent(Usage(10**9, 10**9), 1e9, 10**9, 10**9, 1e9)) is None
 
 
+def test_every_limit_is_held_against_what_it_limits() -> None:
+    spent = Spent(Usage(60, 40), 1.5, 3, 5, 20.0)
+    for name, reached, beyond in [
+        ("max_steps", 3, 4),
+        ("max_tokens", 100, 101),
+        ("max_input_tokens", 60, 61),
+        ("max_output_tokens", 40, 41),
+        ("max_cost", 1.5, 1.6),
+        ("max_seconds", 20.0, 20.1),
+        ("max_tool_calls", 4, 5),
+    ]:
+        options: dict[str, Any] = {"max_steps": None, name: reached}
+        assert Limits(**options).reached(spent) == name
+        options[name] = beyond
+        assert Limits(**options).reached(spent) is None
+
+
 def test_prices_are_known_by_name_and_version() -> None:
     assert price_of("gpt-5") == PRICES["gpt-5"]
     assert price_of("gpt-5-2025-08-07") == PRICES["gpt-5"]

@@ -44,8 +44,14 @@ class ToolRules:
             raise ConfigurationError(
                 f"ToolRules.first is {self.first!r}, which may only come after another tool."
             )
-        for name in self.after:
-            self._require_reachable(name, ())
+        for name, names in self.after.items():
+            if not _names(names):
+                raise ConfigurationError(f"ToolRules.after of {name!r} names no tool.")
+            circle = self._circle(name, ())
+            if circle is not None:
+                raise ConfigurationError(
+                    f"ToolRules.after goes in a circle: {' after '.join(circle)}."
+                )
 
     @property
     def names(self) -> frozenset[str]:
@@ -54,24 +60,12 @@ class ToolRules:
         named = {*self.after, *earlier, *self.required, *self.max_calls, *self.terminal}
         return frozenset(named | ({self.first} if self.first is not None else set[str]()))
 
-    def _require_reachable(self, name: str, path: tuple[str, ...]) -> None:
+    def _circle(self, name: str, path: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The circle in which every way to a tool ends; None where one way leads to it."""
         if name in path:
-            circle = " after ".join((*path[path.index(name) :], name))
-            raise ConfigurationError(f"ToolRules.after goes in a circle: {circle}.")
-        if name not in self.after:
-            return
-        names = _names(self.after[name])
-        if not names:
-            raise ConfigurationError(f"ToolRules.after of {name!r} names no tool.")
-        # One that can be reached is enough; the circle is told when there is none.
-        for last, one in enumerate(names, 1):
-            try:
-                self._require_reachable(one, (*path, name))
-            except ConfigurationError:
-                if last == len(names):
-                    raise
-            else:
-                return
+            return (*path[path.index(name) :], name)
+        circles = [self._circle(one, (*path, name)) for one in _names(self.after.get(name, ()))]
+        return None if None in circles or not circles else circles[0]
 
 
 def broken_rule(
