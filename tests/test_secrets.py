@@ -137,8 +137,10 @@ async def test_a_key_that_the_length_limit_would_cut(
     kind: Kind, tmp_path: Path, logged: list[str]
 ) -> None:
     body = msgspec.json.encode({"error": {"message": "x" * 985 + KEY}})
-    async with answering(http("400 No", body)) as host:
-        await failing(kind("m", api_key=KEY, base_url=f"http://{host}/v1"), tmp_path)
+    frame = b"event: error\ndata: " + body.replace(b"{", b'{"type":"error",', 1) + b"\n\n"
+    for raw in (http("400 No", body), http("200 OK", frame, "text/event-stream")):
+        async with answering(raw) as host:
+            await failing(kind("m", api_key=KEY, base_url=f"http://{host}/v1"), tmp_path)
     require_clean(*logged)
 
 

@@ -21,6 +21,8 @@ def test_which_headers_are_secret() -> None:
 
 def test_what_is_masked() -> None:
     assert masked("zyxwvuts98765, I said", ["zyxwvuts98765"]) == "***, I said"
+    assert masked("say zyxwvuts9 …", ["zyxwvuts98765"]) == "say *** …"
+    assert masked("say zyxwvut …", ["zyxwvuts98765"]) == "say zyxwvut …"
     assert masked("at http://me:pw@host/p and //x@y", []) == "at http://***@host/p and //***@y"
 
 

@@ -20,7 +20,7 @@ from weft.errors import (
 from weft.models import transport
 from weft.models.base import ModelRequest
 from weft.models.failure import http_failure
-from weft.models.secrets import MASK, masked, masked_url, secrets_of
+from weft.models.secrets import masked, masked_url, secrets_of
 from weft.models.transport import HttpRequest, HttpResponse, ResponseBody
 from weft.models.wire import Decoder, Wire
 from weft.streaming.demux import StreamEvent
@@ -162,7 +162,7 @@ class HttpModel:
     async def _require_stream(self, response: HttpResponse, call: HttpRequest) -> None:
         """Raises what the response stands for unless it is an event stream."""
         if response.status != _HTTP_OK:
-            failure = await self._http_failure(response, call)
+            failure = await self._http_failure(response)
             _hide_secrets(failure, call)
             raise failure
         kind = response.content_type
@@ -173,7 +173,7 @@ class HttpModel:
                 "that the base URL leads to the API."
             )
 
-    async def _http_failure(self, response: HttpResponse, call: HttpRequest) -> ModelError:
+    async def _http_failure(self, response: HttpResponse) -> ModelError:
         body = bytearray()
         try:
             async with asyncio.timeout(self._timeouts.between_chunks):
@@ -183,9 +183,6 @@ class HttpModel:
             pass
         finally:
             response.close()
-        # Before the message is shortened, which could leave a part of a key.
-        for secret in secrets_of(call.headers):
-            body = body.replace(secret.encode(), MASK.encode())
         return http_failure(response.status, response.headers, bytes(body), time.time())
 
     def _unreachable(self, error: Exception) -> ModelError:

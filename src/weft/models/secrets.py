@@ -24,8 +24,17 @@ def secrets_of(headers: Mapping[str, str]) -> list[str]:
 def masked(text: str, secrets: Iterable[str]) -> str:
     """Returns `text` without `secrets`, and without users and passwords in URLs."""
     for secret in secrets:
-        text = text.replace(secret, MASK)
+        text = _without_head(text.replace(secret, MASK), secret)
     return _CREDENTIALS.sub(f"//{MASK}@", text)
+
+
+def _without_head(text: str, secret: str) -> str:
+    """Returns `text` without the beginning of `secret` that is left where it was cut short."""
+    whole = text.rstrip(" …")
+    for length in range(len(secret) - 1, _SHORTEST - 1, -1):
+        if whole.endswith(secret[:length]):
+            return whole[:-length] + MASK + text[len(whole) :]
+    return text
 
 
 def masked_url(url: str) -> str:
