@@ -8,6 +8,7 @@ from weft.definition import Limits
 from weft.errors import WeftError
 from weft.events import (
     Event,
+    FieldDelta,
     MessageAdded,
     MessageQueued,
     QuotaHit,
@@ -37,6 +38,7 @@ from weft.events import (
     ToolOutputRecorded,
     ToolProgress,
     ToolStarted,
+    ToUserDelta,
 )
 from weft.items import (
     FunctionCall,
@@ -71,6 +73,7 @@ __all__ = [
     "Agent",
     "Event",
     "FallbackModel",
+    "FieldDelta",
     "FunctionCall",
     "FunctionCallOutput",
     "Image",
@@ -116,6 +119,7 @@ __all__ = [
     "Thread",
     "ThreadInfo",
     "ThreadRun",
+    "ToUserDelta",
     "Tool",
     "ToolApproved",
     "ToolArgumentsDelta",

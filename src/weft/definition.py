@@ -16,6 +16,7 @@ from weft.models.resolve import resolve_model
 from weft.models.retry import RetryPolicy
 from weft.tools.function import Tool
 from weft.tools.output_type import OutputType
+from weft.tools.streamed import require_streamable
 from weft.tools.toolset import Toolset
 from weft.usage import Price
 
@@ -65,6 +66,9 @@ class AgentDefinition(Generic[Deps, Out]):
     - `action_timeout`: seconds a run waits for outputs and approvals from outside before it
       expires; None is for ever.
     - `max_parallel_tools`: how many tools of one step run at the same time.
+    - `to_user`: let the model say to the user, in each call, what it is about to do, in a parameter
+      "to_user" or of the given name (see `Tool`).
+    - `stream_fields`: the string fields of the structured output whose growth is shown.
 
     Raises `ConfigurationError` for what cannot work.
     """
@@ -84,6 +88,8 @@ class AgentDefinition(Generic[Deps, Out]):
         action_timeout: float | None = None,
         max_parallel_tools: int = 16,
         max_corrections: int = 2,
+        to_user: bool | str = False,
+        stream_fields: Iterable[str] = (),
     ) -> None:
         if max_parallel_tools < 1:
             raise ConfigurationError("max_parallel_tools must be at least 1.")
@@ -94,8 +100,9 @@ class AgentDefinition(Generic[Deps, Out]):
         self.model = resolve_model(model)
         self.name = name
         self.instructions = instructions
-        self.tools = Toolset(tools)
+        self.tools = Toolset(tools, to_user=to_user)
         self.output = None if output is None or output is str else OutputType(output)
+        self.stream_fields = _streamed_of(self.output, stream_fields)
         self.settings = settings or ModelSettings()
         self.limits = limits or Limits()
         self.retry = retry or RetryPolicy()
@@ -118,6 +125,7 @@ class AgentDefinition(Generic[Deps, Out]):
             "instructions": instructions if isinstance(instructions, str) else _name(instructions),
             "tools": [_described(tool) for tool in self.tools],
             "output": self.output.schema if self.output is not None else None,
+            "stream_fields": self.stream_fields,
             # Headers may hold secrets, and change nothing of what the agent does.
             "settings": replace(self.settings, extra_headers={}),
             "limits": self.limits,
@@ -162,7 +170,21 @@ def _described(tool: Tool[..., object]) -> tuple[object, ...]:
         tool.serial,
         tool.terminal,
         tool.on_error,
+        tool.to_user,
+        tool.stream_fields,
     )
+
+
+def _streamed_of(output: OutputType[Out] | None, fields: Iterable[str]) -> tuple[str, ...]:
+    if output is not None:
+        owner = f"the output {output.schema.name}"
+        return require_streamable(fields, output.schema.schema, owner, ConfigurationError)
+    if tuple(fields):
+        raise ConfigurationError(
+            "An agent's stream_fields are fields of its structured output: give it output=…; for "
+            "the arguments of a tool, @tool(stream_fields=[…])."
+        )
+    return ()
 
 
 def _name(value: object) -> str:

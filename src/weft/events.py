@@ -128,12 +128,20 @@ class ProviderItemAdded(DurableEvent, frozen=True, tag="provider_item.added"):
 class ToolCallRequested(DurableEvent, frozen=True, omit_defaults=True, tag="tool.requested"):
     """The model finished a tool call; its arguments are complete.
 
-    `awaits` tells what the call needs from outside, if anything.
+    `awaits` tells what the call needs from outside, if anything. `to_user` names the argument in
+    which the model speaks to the user, if there is one.
     """
 
     item: FunctionCall
     index: int = 0
     awaits: Awaited | None = None
+    to_user: str = ""
+
+    @property
+    def said(self) -> str:
+        """What the model said to the user with this call."""
+        said = (self.arguments or {}).get(self.to_user) if self.to_user else None
+        return said if isinstance(said, str) else ""
 
     @property
     def arguments(self) -> dict[str, object] | None:
