@@ -56,6 +56,7 @@ from weft.models.base import ModelSettings, NamedTool
 from weft.models.fallback import FallbackModel
 from weft.models.resolve import resolve_model
 from weft.models.retry import RetryPolicy
+from weft.models.typed_stream import typed_stream
 from weft.runtime.foreground import Run
 from weft.runtime.result import RunResult
 from weft.runtime.runtime import Runtime
@@ -132,4 +133,5 @@ __all__ = [
     "WeftError",
     "resolve_model",
     "tool",
+    "typed_stream",
 ]

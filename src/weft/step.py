@@ -250,7 +250,7 @@ class _Step(Generic[Deps, Out]):
     def _streamed_fields(self) -> StreamedFields | None:
         """Returns what streams the fields of one response; None where none is streamed."""
         tools, output = self._definition.tools.streamed, self._definition.stream_fields
-        return StreamedFields(tools, output) if tools or output else None
+        return StreamedFields(tools.get, output) if tools or output else None
 
     def _item_finished(self, event: ItemFinished, tasks: asyncio.TaskGroup) -> None:
         item, index, run_id = event.item, event.index, self._run_id

@@ -44,7 +44,7 @@ def body(turn: Turn, encode: Encode) -> bytes:
 
 def decoded(wire: Wire, data: bytes, cuts: Sequence[int]) -> list[StreamEvent]:
     """All that a response yields, with the growth of its fields right behind each event."""
-    decoder, fields = wire.decoder(REQUEST), StreamedFields(TOOLS, ["title"])
+    decoder, fields = wire.decoder(REQUEST), StreamedFields(TOOLS.get, ["title"])
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     events: list[StreamEvent] = []
     for start, end in itertools.pairwise(edges):

@@ -37,7 +37,7 @@ def grown(
     events: Sequence[LiveEvent], fields: StreamedFields | None = None
 ) -> dict[tuple[str, str, str], str]:
     """The texts of all fields, by item, call and field; what is said to the user is field ""."""
-    fields = fields or StreamedFields(TOOLS)
+    fields = fields or StreamedFields(TOOLS.get)
     texts: dict[tuple[str, str, str], str] = defaultdict(str)
     for event in events:
         for growth in fields.feed(event):
@@ -120,7 +120,7 @@ def test_each_call_yields_the_strings_of_its_finished_arguments(
 
 
 def test_growth_comes_at_once() -> None:
-    fields = StreamedFields(TOOLS)
+    fields = StreamedFields(TOOLS.get)
     fields.feed(started("write"))
     assert fields.feed(ToolArgumentsDelta("fc", "call_fc", '{"say":"Let')) == [
         ToUserDelta("fc", "call_fc", "Let")
@@ -173,13 +173,13 @@ def test_beyond_the_limits_of_the_scanner_nothing_more_comes_of_that_call() -> N
 def test_fields_of_the_structured_output(text: str, title: str) -> None:
     for cut in range(len(text) + 1):
         events = [TextDelta("m", text[:cut]), TextDelta("m", text[cut:])]
-        texts = grown(events, StreamedFields(TOOLS, ["title"]))
+        texts = grown(events, StreamedFields(TOOLS.get, ["title"]))
         assert texts == ({("m", "", "title"): title} if title else {})
 
 
 def test_messages_are_told_apart() -> None:
     events = [TextDelta("m", '{"title":"A'), TextDelta("n", '{"title":"B'), TextDelta("m", 'a"}')]
-    assert grown(events, StreamedFields({}, ["title"])) == {
+    assert grown(events, StreamedFields({}.get, ["title"])) == {
         ("m", "", "title"): "Aa",
         ("n", "", "title"): "B",
     }

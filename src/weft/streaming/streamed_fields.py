@@ -5,7 +5,7 @@ structured output: each becomes events of its own, decoded, beside the raw delta
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from weft.errors import StreamInvalid
@@ -83,16 +83,18 @@ class _Output:
 class StreamedFields:
     """Turns the raw deltas of one response into those of its streamed fields.
 
-    `tools` are the streamed parameters by the name of the tool; `output` are the streamed fields
-    of the structured output. A value that is no string yields nothing; where the JSON is broken,
-    or beyond the limits of the scanner, nothing more of that item is yielded, and nothing raised:
-    whoever reads the finished item says what is wrong with it.
+    `parameters_of` tells the streamed parameters of a tool by its name, None where there are none;
+    `output` are the streamed fields of the structured output. A value that is no string yields
+    nothing; where the JSON is broken, or beyond the limits of the scanner, nothing more of that
+    item is yielded, and nothing raised: whoever reads the finished item says what is wrong with it.
     """
 
     def __init__(
-        self, tools: Mapping[str, StreamedParameters], output: Collection[str] = ()
+        self,
+        parameters_of: Callable[[str], StreamedParameters | None],
+        output: Collection[str] = (),
     ) -> None:
-        self._tools = tools
+        self._parameters_of = parameters_of
         self._output = output
         self._items: dict[str, _Call | _Output | None] = {}
 
@@ -106,8 +108,10 @@ class StreamedFields:
             if event.item_id not in self._items:
                 self._items[event.item_id] = _Output(self._output)
             return self._grown(event)
-        if isinstance(event, ToolCallStarted) and event.name in self._tools:
-            self._items[event.item_id] = _Call(event.call_id, self._tools[event.name])
+        if isinstance(event, ToolCallStarted):
+            streamed = self._parameters_of(event.name)
+            if streamed is not None:
+                self._items[event.item_id] = _Call(event.call_id, streamed)
         return _NOTHING
 
     def _grown(self, event: TextDelta | ToolArgumentsDelta) -> Sequence[LiveEvent]:
