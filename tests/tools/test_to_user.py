@@ -16,6 +16,7 @@ from weft.schema import ToolSchema
 from weft.testing import ScriptedModel
 from weft.tools.call import PreparedCall, RefusedCall, awaits_of, prepare
 from weft.tools.function import Tool, with_to_user
+from weft.tools.streamed import require_streamable
 from weft.tools.strict import strict_schema
 from weft.tools.to_user import spoken
 from weft.tools.toolset import Toolset
@@ -188,6 +189,14 @@ def test_what_cannot_be_streamed(fields: Any, problem: str) -> None:
         tool(stream_fields=["options"])(free)
     with pytest.raises(InvalidTool, match="'x', which the tool now does not have; it has: none"):
         tool(stream_fields=["x"])(now)
+
+
+def test_a_schema_that_says_nothing_of_a_string() -> None:
+    schema = {"properties": {"a": True, "b": {"$ref": "#/x"}, "c": {"type": ["null", "string"]}}}
+    assert require_streamable(["c"], schema, "it", InvalidTool) == ("c",)
+    for name in ("a", "b"):
+        with pytest.raises(InvalidTool, match="is no string"):
+            require_streamable([name], schema, "it", InvalidTool)
 
 
 def test_fields_of_the_structured_output() -> None:
