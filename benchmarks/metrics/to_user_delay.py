@@ -1,4 +1,4 @@
-"""The delay of what a call says to the user: from its bytes in the decoder to a thread's subscriber.
+"""The delay of what a call says to the user, from its bytes in the decoder to the subscriber.
 
 The call has other arguments before it, which come in deltas of 400 characters, one each
 millisecond. Beside it, without a target, stands the delay from the server's write, with what the
