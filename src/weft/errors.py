@@ -6,6 +6,7 @@ WeftError
 │   ├── UnknownModel              a model string that names no provider
 │   ├── MissingKey                no API key in the environment or the call
 │   ├── InvalidTool               a function that cannot become a tool
+│   ├── InvalidHook               a function that cannot be a hook
 │   └── DuplicateTool             two tools of one name
 ├── InvalidInput                  an empty message, text that is not UTF-8
 ├── ModelError                    a model provider did not answer as it should
@@ -21,6 +22,10 @@ WeftError
 │   ├── ToolFailed                a tool declared with on_error="raise" failed
 │   ├── OutputInvalid             the structured output stayed invalid after its corrections
 │   ├── OutputRefused             the model refused to give a structured output
+│   ├── HookFailed                a hook raised
+│   ├── RuleBroken                the model did not call a tool that it must call before its answer
+│   ├── AgentsTooDeep             agents called agents deeper than the limit
+│   ├── BudgetUsedUp              the run has nothing left for another agent to work with
 │   └── RunInterrupted            retryable: the driver of the run ended before the run did
 ├── ThreadError                   what was asked of a thread cannot be done
 │   ├── ThreadNotFound            no thread of that id, or it was deleted
@@ -93,6 +98,12 @@ class DuplicateTool(ConfigurationError):
     """Two tools of one agent share a name."""
 
     code = "duplicate_tool"
+
+
+class InvalidHook(ConfigurationError):
+    """A function cannot be a hook; the message names it and what is wrong."""
+
+    code = "invalid_hook"
 
 
 class InvalidInput(WeftError):
@@ -202,6 +213,30 @@ class OutputRefused(RunError):
     """The model refused to give the structured output it was asked for."""
 
     code = "output_refused"
+
+
+class HookFailed(RunError):
+    """A hook raised; its cause is what it raised."""
+
+    code = "hook_failed"
+
+
+class RuleBroken(RunError):
+    """The model gave its answer again and again without a tool that it must call before."""
+
+    code = "rule_broken"
+
+
+class AgentsTooDeep(RunError):
+    """Agents called agents deeper than `Limits.max_depth`."""
+
+    code = "agents_too_deep"
+
+
+class BudgetUsedUp(RunError):
+    """The run has nothing left for another agent to work with."""
+
+    code = "budget_used_up"
 
 
 class RunInterrupted(RunError):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from weft import Agent, Runtime, tool
+from weft import Agent, ChangedArguments, HookContext, Hooks, Runtime, ToolCall, tool
 from weft.events import (
     Delta,
     DeltaKey,
@@ -26,7 +26,7 @@ from weft.events import (
     ToUserDelta,
     delta_key,
 )
-from weft.items import FunctionCall
+from weft.items import FunctionCall, FunctionCallOutput
 from weft.journal.memory import MemoryJournal
 from weft.models.base import ModelRequest
 from weft.streaming.demux import Demux, StreamEvent
@@ -158,6 +158,43 @@ async def test_an_external_tool_speaks_too(open_runtime: Open) -> None:
                 break
         await thread.submit_tool_output("c1", "me")
         assert (await run.result()).status == "completed"
+
+
+async def test_hooks_see_and_change_the_arguments_without_it() -> None:
+    seen: list[dict[str, object]] = []
+
+    async def before_tool(context: HookContext, call: ToolCall) -> ChangedArguments:
+        seen.append(dict(call.arguments))
+        return ChangedArguments({"city": "Rome"})
+
+    call = Call("look", json.dumps({"to_user": SAID, "city": "Paris"}), "c1")
+    agent = Agent(
+        ScriptedModel([call, "."]), tools=[look], hooks=[Hooks(before_tool=[before_tool])]
+    )
+    result = await agent.run("hi")
+    assert seen == [{"city": "Paris"}]
+    outputs = [item.text for item in result.items if isinstance(item, FunctionCallOutput)]
+    assert outputs == ["rain in Rome"]
+
+
+async def test_an_agent_speaks_when_it_calls_another_and_when_it_hands_over() -> None:
+    worker = Agent(ScriptedModel(["A fact."]), name="worker", description="Knows.")
+    clerk = Agent(ScriptedModel(["Bye."]), name="clerk", description="Ends it.")
+    calls = [
+        Call("worker", json.dumps({"to_user": "Let me ask…", "input": "What?"})),
+        Call("transfer_to_clerk", json.dumps({"to_user": "Over to the clerk…"})),
+    ]
+    agent = Agent(
+        ScriptedModel(calls),
+        name="front",
+        tools=[worker.as_tool()],
+        handoffs=[clerk],
+        to_user=True,
+    )
+    async with agent.stream("hi") as run:
+        events = [event async for event in run]
+        assert (await run.result()).text == "Bye."
+    assert said_by(events) == "Let me ask…Over to the clerk…"
 
 
 class Interleaved:

@@ -5,11 +5,14 @@ from typing import assert_never
 
 import click
 
-from weft.cli.open_calls import OpenCalls
+from weft.cli.open_calls import OpenCalls, as_written
 from weft.cli.plain_text import clean, one_line
 from weft.events import (
+    AgentEvent,
     Event,
     FieldDelta,
+    HandedOff,
+    HistoryReplaced,
     MessageAdded,
     MessageQueued,
     ProviderItemAdded,
@@ -24,6 +27,7 @@ from weft.events import (
     RunCancelled,
     RunCancelling,
     RunCompleted,
+    RunContinued,
     RunExpired,
     RunFailed,
     RunFinishing,
@@ -40,10 +44,12 @@ from weft.events import (
     ToolArgumentsDelta,
     ToolCallRequested,
     ToolCallStarted,
+    ToolDelegated,
     ToolOutputRecorded,
     ToolProgress,
     ToolStarted,
     ToUserDelta,
+    UsageAdded,
 )
 from weft.items import FunctionCall
 
@@ -78,9 +84,7 @@ class Transcript:
             case ReasoningDelta():
                 self._text(event.delta, event.item_id, dim=True)
             case ToUserDelta():
-                if self._speaking in {"", event.item_id}:
-                    self._speaking = event.item_id
-                    self._text(event.delta, event.item_id)
+                self._said(event)
             case MessageAdded():
                 self._message(event)
             case ToolCallRequested():
@@ -92,10 +96,12 @@ class Transcript:
                 self.line(f"  {label}: {one_line(event.message)}")
             case RateLimitHit() | Retrying():
                 self._retry(event)
+            case HandedOff():
+                self.line(f"({event.agent} goes on.)")
+            case AgentEvent():
+                self._agent(event)
             case StepInterrupted():
-                self._speaking = ""
-                if self._mid_line:
-                    self.notice(f"({event.reason}; discard the unfinished text above.)")
+                self._interrupted(event)
             case RunCompleted() | RunFailed() | RunIncomplete() | RunCancelled() | RunExpired():
                 self._ended(event)
             case (
@@ -113,10 +119,14 @@ class Transcript:
                 | FieldDelta()
                 | ToolApproved()
                 | ToolStarted()
+                | ToolDelegated()
                 | RetriesExhausted()
                 | QuotaHit()
                 | ResponseCompleted()
+                | UsageAdded()
                 | StepCompleted()
+                | HistoryReplaced()
+                | RunContinued()
             ):
                 pass
             case _ as unreachable:
@@ -132,6 +142,16 @@ class Transcript:
             self._text(event.item.text or event.item.refusal, event.item.id)
         self._streamed.discard(event.item.id)
         self.end_line()
+
+    def _said(self, event: ToUserDelta) -> None:
+        if self._speaking in {"", event.item_id}:
+            self._speaking = event.item_id
+            self._text(event.delta, event.item_id)
+
+    def _interrupted(self, event: StepInterrupted) -> None:
+        self._speaking = ""
+        if self._mid_line:
+            self.notice(f"({event.reason}; discard the unfinished text above.)")
 
     def _requested(self, event: ToolCallRequested) -> None:
         """A call as a whole, after what it says to the user, unless that was shown as it came."""
@@ -161,6 +181,17 @@ class Transcript:
                 self.end_line()
             case _ as unreachable:
                 assert_never(unreachable)
+
+    def _agent(self, event: AgentEvent) -> None:
+        """What another agent does for a call: its calls, and what it says in the end."""
+        match event.event:
+            case ToolCallRequested():
+                written = as_written(event.event.item, event.event.to_user)
+                self.line(f"  {event.agent} ● {written}")
+            case MessageAdded() if event.event.origin == "model":
+                self.line(f"  {event.agent}: {one_line(event.event.item.text)}")
+            case _:
+                pass  # the output of the call tells the rest
 
     def line(self, text: str) -> None:
         """Writes a dim line of its own, cut where the terminal ends."""

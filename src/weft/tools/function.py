@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, overload
 
+from weft.delegation import Worker
 from weft.errors import InvalidTool
 from weft.schema import ToolSchema
 from weft.tools.signature import Signature
@@ -42,6 +43,8 @@ class Tool(Generic[P, R_co]):
     - `to_user`: the name of a parameter that is added for the model, in which it says to the user
       what it is about to do; shown while it is written, and not given to the function. "" is none.
     - `stream_fields`: the string parameters whose growth is shown while the model writes them.
+    - `handoff`: the name of the agent to which it hands the run over.
+    - `worker`: the agent that does the work, where the tool is one.
     """
 
     function: Callable[P, R_co]
@@ -59,6 +62,8 @@ class Tool(Generic[P, R_co]):
     max_output_chars: int = 100_000
     to_user: str = ""
     stream_fields: tuple[str, ...] = ()
+    handoff: str = ""
+    worker: Worker[object] | None = None
 
     @property
     def name(self) -> str:
