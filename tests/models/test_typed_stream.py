@@ -219,6 +219,13 @@ async def test_what_is_no_chunk_and_no_format() -> None:
         await anext(typed_stream([], "x"))  # type: ignore[arg-type]
 
 
+async def test_options_that_cannot_work() -> None:
+    with pytest.raises(ConfigurationError, match="at least 1 chunk"):
+        await anext(typed_stream([], "chat", limit=0))
+    with pytest.raises(ConfigurationError, match=r"list of names: fields=\['title'\]"):
+        await anext(typed_stream([], "chat", fields="title"))
+
+
 @pytest.mark.parametrize("leave", ["close", "cancel"])
 async def test_the_iterator_is_closed_when_the_reader_leaves(leave: str) -> None:
     closed = threading.Event()

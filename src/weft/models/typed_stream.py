@@ -55,10 +55,11 @@ async def typed_stream(
 
     Raises what the iterator raises, `StreamIncomplete` where it ends before the response is
     complete, `StreamInvalid` for chunks of another kind, the provider's error where the stream
-    reports one, and `ConfigurationError` for an unknown format.
+    reports one, and `ConfigurationError` for an unknown format or a limit below 1.
     """
-    decoder = _decoder(format)
-    streamed = _streamed(to_user, tuple(fields))
+    decoder, streamed = _decoder(format), _streamed(to_user, fields)
+    if limit < 1:
+        raise ConfigurationError("The limit of a typed stream must be at least 1 chunk.")
     source, encoder = ThreadIterator(chunks, limit), SdkChunks()
     begun, failure = False, None
     try:
@@ -93,7 +94,10 @@ def _decoder(format: str) -> Decoder:
     return wire.decoder(ModelRequest(items=()))
 
 
-def _streamed(to_user: bool | str, fields: tuple[str, ...]) -> StreamedFields | None:
+def _streamed(to_user: bool | str, fields: Iterable[str]) -> StreamedFields | None:
+    if isinstance(fields, str):
+        raise ConfigurationError(f"fields is a list of names: fields=[{fields!r}].")
+    fields = tuple(fields)
     parameter = "to_user" if to_user is True else to_user or ""
     if not parameter and not fields:
         return None
