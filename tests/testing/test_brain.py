@@ -235,6 +235,7 @@ def test_small_talk_is_honest():
     assert "not a language model" in hello
     assert "`get_weather(city)`" in hello
     assert "`current_time(timezone?)`" in hello
+    assert text_of(ask("Hello!", SPEAKING)) == hello
     assert "no tools" in text_of(ask("Who are you?", tools=[]))
     assert "“Explain love.”" in text_of(ask("Explain love."))
     assert "welcome" in text_of(ask("thanks"))
