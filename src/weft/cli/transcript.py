@@ -96,6 +96,9 @@ class Transcript:
                 self.line(f"  {label}: {one_line(event.message)}")
             case RateLimitHit() | Retrying():
                 self._retry(event)
+            case ToolDelegated():
+                if self._echo:  # whoever reads it later may want to read that thread too
+                    self.line(f"  {event.agent} works on {event.thread_id}")
             case HandedOff():
                 self.line(f"({event.agent} goes on.)")
             case AgentEvent():
@@ -119,7 +122,6 @@ class Transcript:
                 | FieldDelta()
                 | ToolApproved()
                 | ToolStarted()
-                | ToolDelegated()
                 | RetriesExhausted()
                 | QuotaHit()
                 | ResponseCompleted()
