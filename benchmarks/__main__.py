@@ -22,6 +22,7 @@ METRICS = (
     "tool_round_trip",
     "blocking_tools",
     "early_tool_start",
+    "to_user_delay",
     "concurrent_runs",
     "journaled_run",
     "durable_events",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from benchmarks.plan import STAMP_WIDTH, Plan, parse_plan
+from benchmarks.plan import ARGUMENT_SIZE, STAMP_WIDTH, Plan, parse_plan
 from weft.testing.simulator.envelope import Envelope, estimate
 from weft.testing.simulator.prose import prose
 from weft.testing.simulator.responses_request import echo
@@ -42,7 +42,9 @@ def answer(model: str, round: int) -> tuple[Write, ...]:
 def _outputs(plan: Plan, round: int) -> tuple[Output, ...]:
     stamp = STAMP if plan.stamped else ""
     calls = round < plan.rounds
-    outputs: list[Output] = [_call(stamp, round, n) for n in range(plan.calls if calls else 0)]
+    make = _speaking_call if plan.before else _call
+    count = plan.calls if calls else 0
+    outputs: list[Output] = [make(stamp, round, n, plan.before) for n in range(count)]
     if not calls or plan.tail:
         size = STAMP_WIDTH if plan.stamped else plan.size
         text = prose(plan.deltas * size)
@@ -50,7 +52,17 @@ def _outputs(plan: Plan, round: int) -> tuple[Output, ...]:
     return tuple(outputs)
 
 
-def _call(stamp: str, round: int, number: int) -> Call:
+def _speaking_call(stamp: str, round: int, number: int, before: int) -> Call:
+    """A call that speaks to the user, in a delta that begins with the stamp, and goes on."""
+    opening, turn, end = '{"text":"', '","to_user":"', '"}'
+    size = ARGUMENT_SIZE
+    length = -(-before // size) * size - len(opening) - len(turn)
+    said = (stamp + " Let me note that.").ljust(2 * size - len(end), ".")
+    arguments = f"{opening}{prose(length)}{turn}{said}{end}"
+    return Call(TOOL, arguments, f"call_{round}_{number}", len(arguments) // size)
+
+
+def _call(stamp: str, round: int, number: int, before: int) -> Call:
     arguments = f'{{"text":"{stamp or f"note {number} of round {round}"}"}}'
     # In one piece where it is stamped, so that the stamp is not cut.
     return Call(TOOL, arguments, f"call_{round}_{number}", 1 if stamp else 0)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 PREFIX = "bench:"
 STAMP_WIDTH = 20
+ARGUMENT_SIZE = 400
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,9 @@ class Plan:
     characters. `first` ms before the first byte, `every` ms between writes of `batch` deltas (0:
     all deltas in as few writes as fit, or one a write where `every` is set). `stamped` puts the
     server's monotonic clock into the first delta of the text and into the arguments of each call.
-    `tail` lets the text follow the calls in the same response.
+    `tail` lets the text follow the calls in the same response. `before` lets each call say
+    something to the user, after so many characters of other arguments; then the stamp stands at
+    its start, and the arguments come in deltas of `ARGUMENT_SIZE` characters.
     """
 
     deltas: int = 4
@@ -30,6 +33,7 @@ class Plan:
     batch: int = 0
     stamped: int = 0
     tail: int = 0
+    before: int = 0
 
     @property
     def model(self) -> str:

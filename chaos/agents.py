@@ -52,4 +52,5 @@ def chaos_agent(base_url: str, evidence: Evidence) -> weft.Agent:
         raise AssertionError("an external tool is never called")
 
     model = OpenAIResponses(SCENARIO, api_key="none", base_url=base_url)
-    return weft.Agent(model, name="chaos", tools=[effect, repeatable, threaded, approved, outside])
+    tools = [effect, repeatable, threaded, approved, outside]
+    return weft.Agent(model, name="chaos", tools=tools, to_user=True)

@@ -14,18 +14,24 @@ from weft.envelope import Envelope
 from weft.errors import JournalError
 from weft.events import (
     Delta,
+    DeltaKey,
     DurableEvent,
     MessageAdded,
     ReasoningAdded,
+    ReasoningDelta,
     StepInterrupted,
+    TextDelta,
+    ToolArgumentsDelta,
     ToolCallRequested,
+    ToUserDelta,
+    delta_key,
 )
 
 LEAVING = 0.01
 
 
 class _Growing(NamedTuple):
-    """The text of an item so far, and since when: the life of the process, the visit last seen."""
+    """A text of an item so far, and since when: the life of the process, the visit last seen."""
 
     text: str
     life: int
@@ -51,7 +57,7 @@ class Watcher:
         self._chance = chance
         self._position = str(after) if after else "0"
         self._life = life
-        self._growing: dict[str, _Growing] = {}
+        self._growing: dict[DeltaKey, _Growing] = {}
         self._visit = 0
 
     async def watch(self) -> None:
@@ -76,8 +82,9 @@ class Watcher:
     def _see(self, envelope: Envelope) -> None:
         event = envelope.event
         if isinstance(event, Delta):
-            text, life, _ = self._growing.get(event.item_id, ("", self._life(), 0))
-            self._growing[event.item_id] = _Growing(text + event.delta, life, self._visit)
+            key = delta_key(event)
+            text, life, _ = self._growing.get(key, ("", self._life(), 0))
+            self._growing[key] = _Growing(text + event.delta, life, self._visit)
         elif isinstance(event, DurableEvent):
             self._evidence.add(
                 Seen(self._name, self._thread.id, envelope.seq, envelope.json.decode())
@@ -88,20 +95,22 @@ class Watcher:
         match event:
             case StepInterrupted():
                 self._growing.clear()  # as the event says
-                return
             case MessageAdded():
-                item_id, final = event.item.id, event.item.text
+                self._text_landed((TextDelta, event.item.id, ""), event.item.text)
             case ReasoningAdded():
-                item_id, final = event.item.id, event.item.text
+                self._text_landed((ReasoningDelta, event.item.id, ""), event.item.text)
             case ToolCallRequested():
-                item_id, final = event.item.id, event.item.arguments
+                self._text_landed((ToolArgumentsDelta, event.item.id, ""), event.item.arguments)
+                self._text_landed((ToUserDelta, event.item.id, ""), event.said)
             case _:
-                return
-        seen = self._growing.pop(item_id, None)
+                pass
+
+    def _text_landed(self, key: DeltaKey, final: str) -> None:
+        seen = self._growing.pop(key, None)
         if seen is None:
             return  # it came when the item was finished: whole, and without deltas
         # An item that was finished while nobody was here comes as its durable event alone.
         unbroken = seen.life == self._life() and seen.visit == self._visit
         self._evidence.add(
-            TextSeen(self._name, self._thread.id, item_id, seen.text, final, unbroken)
+            TextSeen(self._name, self._thread.id, key[1], seen.text, final, unbroken)
         )

@@ -18,6 +18,11 @@ PRINTED = {
     "steering.py": ["The first run: cancelled", "The second run: completed"],
     "fallback.py": ["demo"],
     "kept_thread.py": ["Left: in_progress", "Back: completed"],
+    "speak_while_acting.py": [
+        "Let me look up the weather in Paris…",
+        "[get_weather starts]",
+        "24 °C and clear",
+    ],
     "adviser.py": ["Advice: The word is misspelt", "I found it: 1 hit: minutes of 4 May."],
     "handover.py": ["clerk goes on", "accountant: 17.50", "clerk ended it after 4 requests"],
     "approval.py": ["approval of send_mail is asked for", "completed ['sent to"],

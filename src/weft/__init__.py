@@ -8,6 +8,7 @@ from weft.errors import WeftError
 from weft.events import (
     AgentEvent,
     Event,
+    FieldDelta,
     HandedOff,
     HistoryReplaced,
     MessageAdded,
@@ -41,6 +42,7 @@ from weft.events import (
     ToolOutputRecorded,
     ToolProgress,
     ToolStarted,
+    ToUserDelta,
     UsageAdded,
 )
 from weft.hook_context import Completion, CompletionContext, HookContext, RunEnd
@@ -62,6 +64,7 @@ from weft.models.base import ModelSettings, NamedTool
 from weft.models.fallback import FallbackModel
 from weft.models.resolve import resolve_model
 from weft.models.retry import RetryPolicy
+from weft.models.typed_stream import typed_stream
 from weft.result import RunResult
 from weft.rules import ToolRules
 from weft.runtime.foreground import Run
@@ -84,6 +87,7 @@ __all__ = [
     "CompletionContext",
     "Event",
     "FallbackModel",
+    "FieldDelta",
     "FunctionCall",
     "FunctionCallOutput",
     "HandedOff",
@@ -135,6 +139,7 @@ __all__ = [
     "Thread",
     "ThreadInfo",
     "ThreadRun",
+    "ToUserDelta",
     "Tool",
     "ToolApproved",
     "ToolArgumentsDelta",
@@ -153,4 +158,5 @@ __all__ = [
     "hook",
     "resolve_model",
     "tool",
+    "typed_stream",
 ]

@@ -21,6 +21,7 @@ from weft.rules import ToolRules
 from weft.tools.function import Tool
 from weft.tools.handoff import handoff_tool
 from weft.tools.output_type import OutputType
+from weft.tools.streamed import require_streamable
 from weft.tools.toolset import Toolset
 from weft.usage import Price, Usage
 
@@ -48,6 +49,9 @@ class AgentDefinition(Generic[Deps, Out]):
     - `action_timeout`: seconds a run waits for outputs and approvals from outside before it
       expires; None is for ever.
     - `max_parallel_tools`: how many tools of one step run at the same time.
+    - `to_user`: let the model say to the user, in each call, what it is about to do, in a parameter
+      "to_user" or of the given name (see `Tool`).
+    - `stream_fields`: the string fields of the structured output whose growth is shown.
 
     Raises `ConfigurationError` for what cannot work.
     """
@@ -72,6 +76,8 @@ class AgentDefinition(Generic[Deps, Out]):
         action_timeout: float | None = None,
         max_parallel_tools: int = 16,
         max_corrections: int = 2,
+        to_user: bool | str = False,
+        stream_fields: Iterable[str] = (),
     ) -> None:
         if max_parallel_tools < 1:
             raise ConfigurationError("max_parallel_tools must be at least 1.")
@@ -84,9 +90,11 @@ class AgentDefinition(Generic[Deps, Out]):
         self.description = description
         self.instructions = instructions
         self._own_tools = tuple(tools)
-        self.tools = Toolset(self._own_tools)
+        self._to_user = to_user
+        self.tools = Toolset(self._own_tools, to_user=to_user)
         self.handoffs: dict[str, AgentDefinition[Any, Any]] = {}
         self.output = None if output is None or output is str else OutputType(output)
+        self.stream_fields = _streamed_of(self.output, stream_fields)
         self.settings = settings or ModelSettings()
         self.limits = limits or Limits()
         self.thread_limits = thread_limits or NO_LIMITS
@@ -123,7 +131,7 @@ class AgentDefinition(Generic[Deps, Out]):
             raise ConfigurationError(f"{self.name} hands over to {agent.name!r} already.")
         tools = [handoff_tool(one.name, one.description) for one in self.handoffs.values()]
         tools.append(handoff_tool(agent.name, agent.description))
-        self.tools = Toolset((*self._own_tools, *tools))
+        self.tools = Toolset((*self._own_tools, *tools), to_user=self._to_user)
         self.handoffs[agent.name] = agent
         self._require_names()
 
@@ -200,6 +208,7 @@ class AgentDefinition(Generic[Deps, Out]):
             "instructions": instructions if isinstance(instructions, str) else _name(instructions),
             "tools": [_described(tool) for tool in self.tools],
             "output": self.output.schema if self.output is not None else None,
+            "stream_fields": self.stream_fields,
             # Headers may hold secrets, and change nothing of what the agent does.
             "settings": replace(self.settings, extra_headers={}),
             "limits": self.limits,
@@ -272,7 +281,21 @@ def _described(tool: Tool[..., object]) -> tuple[object, ...]:
         tool.serial,
         tool.terminal,
         tool.on_error,
+        tool.to_user,
+        tool.stream_fields,
     )
+
+
+def _streamed_of(output: OutputType[Out] | None, fields: Iterable[str]) -> tuple[str, ...]:
+    if output is not None:
+        owner = f"the output {output.schema.name}"
+        return require_streamable(fields, output.schema.schema, owner, ConfigurationError)
+    if tuple(fields):
+        raise ConfigurationError(
+            "An agent's stream_fields are fields of its structured output: give it output=…; for "
+            "the arguments of a tool, @tool(stream_fields=[…])."
+        )
+    return ()
 
 
 def _name(value: object) -> str:

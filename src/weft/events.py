@@ -9,6 +9,7 @@ from typing import Literal, cast
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from weft.items import FunctionCall, FunctionCallOutput, Item, Message, ProviderItem, Reasoning
 from weft.usage import Usage
@@ -133,12 +134,20 @@ class ProviderItemAdded(DurableEvent, frozen=True, tag="provider_item.added"):
 class ToolCallRequested(DurableEvent, frozen=True, omit_defaults=True, tag="tool.requested"):
     """The model finished a tool call; its arguments are complete.
 
-    `awaits` tells what the call needs from outside, if anything.
+    `awaits` tells what the call needs from outside, if anything. `to_user` names the argument in
+    which the model speaks to the user, if there is one.
     """
 
     item: FunctionCall
     index: int = 0
     awaits: Awaited | None = None
+    to_user: str = ""
+
+    @property
+    def said(self) -> str:
+        """What the model said to the user with this call."""
+        said = (self.arguments or {}).get(self.to_user) if self.to_user else None
+        return said if isinstance(said, str) else ""
 
     @property
     def arguments(self) -> dict[str, object] | None:
@@ -355,6 +364,26 @@ class ToolArgumentsDelta(Struct, frozen=True, gc=False, tag="tool.arguments.delt
     delta: str
 
 
+class ToUserDelta(Struct, frozen=True, gc=False, tag="to_user.delta"):
+    """Growth of what the call `call_id` says to the user, decoded, while the model writes it."""
+
+    item_id: str
+    call_id: str
+    delta: str
+
+
+class FieldDelta(Struct, frozen=True, gc=False, tag="field.delta"):
+    """Growth of the string `field`, decoded, of the arguments of the call `call_id`.
+
+    Without a `call_id` it is a field of the structured output, whose message is `item_id`.
+    """
+
+    item_id: str
+    call_id: str
+    field: str
+    delta: str
+
+
 class ToolProgress(Struct, frozen=True, gc=False, tag="tool.progress"):
     """A running tool reported progress."""
 
@@ -375,7 +404,12 @@ class AgentEvent(Struct, frozen=True, tag="agent.event"):
     event: "Event"
 
 
-Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta
+Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta | ToUserDelta | FieldDelta
+"""Growth of something that is being written; deltas of one `delta_key` make up one text."""
+
+DeltaKey = tuple[type[Delta], str, str]
+"""Which text a delta belongs to: the kind of the delta, the item, and the field."""
+
 LiveEvent = Delta | ToolCallStarted | ToolProgress | AgentEvent
 TerminalEvent = RunCompleted | RunIncomplete | RunFailed | RunCancelled | RunExpired
 RecordedEvent = (
@@ -412,3 +446,15 @@ RecordedEvent = (
     | RunExpired
 )
 Event = RecordedEvent | LiveEvent
+
+
+def delta_key(delta: Delta) -> DeltaKey:
+    """Returns which text `delta` belongs to: only deltas of one text may be joined."""
+    if type(delta) is FieldDelta:
+        return FieldDelta, delta.item_id, delta.field
+    return type(delta), delta.item_id, ""
+
+
+def with_delta(delta: Delta, text: str) -> Delta:
+    """Returns `delta` with `text` in place of its own: several of one text, joined."""
+    return replace(delta, delta=text)

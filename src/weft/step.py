@@ -56,6 +56,7 @@ from weft.models.base import ModelRequest
 from weft.models.retry import Backoff, Retry
 from weft.open_step import Step
 from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from weft.streaming.streamed_fields import StreamedFields
 from weft.tool_hooks import ToolHooks
 from weft.tools.call import PreparedCall, awaits_of, execute, prepare
 from weft.tools.context import RunContext
@@ -255,11 +256,15 @@ class _Step(Generic[Deps, Out]):
 
     async def _stream(self, events: AsyncIterator[StreamEvent], tasks: asyncio.TaskGroup) -> None:
         publish = self._thread.publish
+        fields = self._streamed_fields()
         try:
             async for event in events:
                 self._seen = True
                 if not isinstance(event, (ItemFinished, ResponseFinished)):
                     publish(event)
+                    if fields is not None:
+                        for growth in fields.feed(event):
+                            publish(growth)
                 elif isinstance(event, ItemFinished):
                     self._item_finished(event, tasks)
                 else:
@@ -271,6 +276,11 @@ class _Step(Generic[Deps, Out]):
                 await events.aclose()
         if self._open.finish_reason is None:
             raise StreamIncomplete("The model ended its stream without ResponseFinished.")
+
+    def _streamed_fields(self) -> StreamedFields | None:
+        """Returns what streams the fields of one response; None where none is streamed."""
+        tools, output = self._definition.tools.streamed, self._definition.stream_fields
+        return StreamedFields(tools.get, output) if tools or output else None
 
     def _item_finished(self, event: ItemFinished, tasks: asyncio.TaskGroup) -> None:
         item, index, run_id = event.item, event.index, self._run_id
@@ -284,10 +294,14 @@ class _Step(Generic[Deps, Out]):
             case FunctionCall():
                 self._requested += 1
                 awaits = awaits_of(self._definition.tools, item)
+                tool = self._definition.tools.get(item.name)
+                to_user = tool.to_user if tool is not None else ""
                 if awaits is not None and self._refusal(item) is not None:
                     awaits = None  # it is answered without anyone
                 self._record(
-                    ToolCallRequested(run_id=run_id, item=item, index=index, awaits=awaits)
+                    ToolCallRequested(
+                        run_id=run_id, item=item, index=index, awaits=awaits, to_user=to_user
+                    )
                 )
                 if self._definition.early_tools and awaits is None and not self._is_serial(item):
                     self._begin(item, tasks)

@@ -7,12 +7,15 @@ from hypothesis import strategies as st
 from weft.bus.feed import Feed
 from weft.events import (
     Event,
+    FieldDelta,
     ReasoningDelta,
     RefusalDelta,
     RunStarted,
     TextDelta,
     ToolArgumentsDelta,
     ToolProgress,
+    ToUserDelta,
+    delta_key,
 )
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +86,14 @@ DELTAS = st.one_of(
     st.builds(ReasoningDelta, st.sampled_from("ab"), st.text(max_size=3)),
     st.builds(RefusalDelta, st.sampled_from("ab"), st.text(max_size=3)),
     st.builds(ToolArgumentsDelta, st.sampled_from("ab"), st.just("c"), st.text(max_size=3)),
+    st.builds(ToUserDelta, st.sampled_from("ab"), st.just("c"), st.text(max_size=3)),
+    st.builds(
+        FieldDelta,
+        st.sampled_from("ab"),
+        st.just("c"),
+        st.sampled_from(["f", "g"]),
+        st.text(max_size=3),
+    ),
 )
 OTHERS = st.builds(ToolProgress, st.just("c"), st.just("n"), st.text(max_size=3))
 
@@ -121,7 +132,7 @@ def segments(events: list[Event]) -> list[object]:
         else:
             texts = found[-1]
             assert isinstance(texts, dict)
-            key = (type(event), event.item_id)  # type: ignore[union-attr]
+            key = delta_key(event)  # type: ignore[arg-type]
             texts[key] = texts.get(key, "") + event.delta  # type: ignore[union-attr]
     return found
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from weft.bus.position import Position
 from weft.bus.subscription import Subscription, joined
@@ -15,8 +16,11 @@ from weft.bus.topic import Topic
 from weft.envelope import Envelope
 from weft.errors import InvalidInput, JournalCorrupt, JournalFull, JournalLocked
 from weft.events import (
+    Delta,
+    DeltaKey,
     DurableEvent,
     Event,
+    FieldDelta,
     LiveEvent,
     MessageAdded,
     ReasoningAdded,
@@ -29,11 +33,21 @@ from weft.events import (
     ToolCallRequested,
     ToolCallStarted,
     ToolProgress,
+    ToUserDelta,
+    delta_key,
+    with_delta,
 )
 from weft.items import FunctionCall, Message, OutputText, Reasoning
 from weft.testing import run
 
 ITEMS = ["a", "b", "c"]
+DELTAS: dict[str, Delta] = {
+    "delta": TextDelta("", ""),
+    "arguments": ToolArgumentsDelta("", "call", ""),
+    "said": ToUserDelta("", "call", ""),
+    "title": FieldDelta("", "call", "title", ""),
+    "body": FieldDelta("", "call", "body", ""),
+}
 Act = tuple[str, str]
 
 
@@ -44,8 +58,8 @@ class Stage:
         self.topic = Topic()
         self.journal: list[RecordedEvent] = []
         self.live: list[LiveEvent] = []
-        self.texts: dict[str, str] = {}
-        self.final: dict[str, str] = {}
+        self.texts: dict[DeltaKey, str] = {}
+        self.final: dict[DeltaKey, str] = {}
         self.finished = 0
 
     async def open(self) -> Topic:
@@ -68,15 +82,15 @@ class Stage:
     def play(self, act: Act) -> None:
         what, item = act
         name = f"{item}{self.finished}"
-        if what == "delta":
-            piece = f"<{name}:{len(self.live)}>"
-            self.texts[name] = self.texts.get(name, "") + piece
-            event = TextDelta(name, piece)
+        if what in DELTAS:
+            event = replace(with_delta(DELTAS[what], f"<{name}:{len(self.live)}>"), item_id=name)
+            key = delta_key(event)
+            self.texts[key] = self.texts.get(key, "") + event.delta
             self.live.append(event)
             self.topic.publish_live(event)
         elif what == "finish":
-            text = self.texts.pop(name, "")
-            self.final[name] = text
+            self.final |= landed(self.texts, name)
+            text = self.final.setdefault((TextDelta, name, ""), "")
             message = Message("assistant", (OutputText(text),), name)
             self.durable(
                 MessageAdded(seq=self.next_seq(), run_id="r", item=message, origin="model")
@@ -91,29 +105,42 @@ class Stage:
             self.durable(RunFinishing(seq=self.next_seq(), run_id="r"))
 
 
+def landed(texts: dict[DeltaKey, str], item_id: str) -> dict[DeltaKey, str]:
+    """Takes the texts of an item out of `texts`."""
+    return {key: texts.pop(key) for key in list(texts) if key[1] == item_id}
+
+
 class Reader:
     """What one subscriber has seen, over any number of subscriptions."""
 
     def __init__(self) -> None:
         self.durable: list[RecordedEvent] = []
-        self.growing: dict[str, str] = {}
+        self.growing: dict[DeltaKey, str] = {}
+        self.landed: dict[DeltaKey, str] = {}
         self.texts: dict[str, str] = {}
 
     def see(self, event: Event) -> None:
-        if isinstance(event, TextDelta):
-            self.growing[event.item_id] = self.growing.get(event.item_id, "") + event.delta
+        if isinstance(event, Delta):
+            key = delta_key(event)
+            self.growing[key] = self.growing.get(key, "") + event.delta
         elif isinstance(event, DurableEvent):
-            self.durable.append(event)  # type: ignore[arg-type]
+            self.durable.append(event)
             if isinstance(event, StepInterrupted):
                 self.growing.clear()
             if isinstance(event, MessageAdded):
-                seen = self.growing.pop(event.item.id, "")
-                assert event.item.text.startswith(seen)
+                self.landed |= landed(self.growing, event.item.id)
                 self.texts[event.item.id] = event.item.text
+
+    def require_exact(self, stage: Stage) -> None:
+        """What it saw grow is how that began, and what is in flight is there to its last piece."""
+        assert all(stage.final[key].startswith(seen) for key, seen in self.landed.items())
+        assert self.growing == stage.texts
 
 
 ACTS = st.tuples(
-    st.sampled_from(["delta"] * 8 + ["finish"] * 2 + ["other", "progress", "interrupt"]),
+    st.sampled_from(
+        ["delta"] * 6 + ["finish"] * 2 + ["other", "progress", "interrupt", *DELTAS, "said"]
+    ),
     st.sampled_from(ITEMS),
 )
 LOOKS = st.one_of(st.integers(1, 5), st.just(0), st.just(-1))
@@ -145,8 +172,10 @@ def test_any_pattern_of_reading_and_coming_back_sees_everything_once(
         async for event in subscription:
             reader.see(event)
         assert reader.durable == stage.journal
-        assert reader.texts == stage.final
-        assert reader.growing == stage.texts
+        assert reader.texts == {
+            name: text for (kind, name, _), text in stage.final.items() if kind is TextDelta
+        }
+        reader.require_exact(stage)
 
     run(main())
 
@@ -163,13 +192,13 @@ def test_who_reads_elsewhere_first_gets_the_items_in_flight(
         subscription = stage.watch(Position(known))
         missing = asyncio.create_task(drain(subscription, reader))
         await asyncio.sleep(1)
-        assert reader.growing == stage.texts
+        reader.require_exact(stage)
         for act in acts[joined_at:]:
             stage.play(act)
         stage.topic.close()
         await missing
         assert reader.durable == stage.journal[known:]
-        assert reader.growing == stage.texts
+        reader.require_exact(stage)
 
     run(main())
 
@@ -213,7 +242,7 @@ def test_a_slow_subscriber_costs_a_bounded_queue() -> None:
         stage.topic.close()
         reader = Reader()
         await drain(subscription, reader)
-        assert reader.growing == stage.texts
+        reader.require_exact(stage)
 
     run(main())
 
@@ -244,6 +273,11 @@ def test_joining_keeps_what_cannot_be_joined_apart() -> None:
         ToolProgress("c", "t", "x"),
         ToolArgumentsDelta("f", "c", "4"),
         ToolArgumentsDelta("f", "c", "5"),
+        ToUserDelta("f", "c", "x"),
+        ToUserDelta("f", "c", "y"),
+        FieldDelta("f", "c", "title", "x"),
+        FieldDelta("f", "c", "body", "x"),
+        FieldDelta("f", "c", "body", "y"),
         TextDelta("b", "6"),
         TextDelta("a", "7"),
     ]
@@ -254,6 +288,9 @@ def test_joining_keeps_what_cannot_be_joined_apart() -> None:
         ToolProgress("c", "t", "x"),
         ToolProgress("c", "t", "x"),
         ToolArgumentsDelta("f", "c", "45"),
+        ToUserDelta("f", "c", "xy"),
+        FieldDelta("f", "c", "title", "x"),
+        FieldDelta("f", "c", "body", "xy"),
         TextDelta("b", "6"),
         TextDelta("a", "7"),
     ]
@@ -263,8 +300,11 @@ def test_joining_keeps_what_cannot_be_joined_apart() -> None:
         "1.4",
         "1.5",
         "1.7",
-        "1.8",
         "1.9",
+        "1.10",
+        "1.12",
+        "1.13",
+        "1.14",
     ]
 
 
@@ -274,14 +314,20 @@ def test_items_of_every_kind_land() -> None:
     topic.publish_live(ReasoningDelta("rs", "hm"))
     topic.publish_live(ToolCallStarted("fc", "c", "look"))
     topic.publish_live(ToolArgumentsDelta("fc", "c", "{"))
+    topic.publish_live(ToUserDelta("fc", "c", "Let me"))
+    topic.publish_live(FieldDelta("fc", "c", "title", "A"))
+    topic.publish_live(FieldDelta("fc", "c", "body", "B"))
     assert [type(e.event) for e in topic.in_flight()] == [
         ReasoningDelta,
         ToolCallStarted,
         ToolArgumentsDelta,
+        ToUserDelta,
+        FieldDelta,
+        FieldDelta,
     ]
-    assert topic.position == Position(0, 3)
+    assert topic.position == Position(0, 6)
     stage.durable(ReasoningAdded(seq=1, run_id="r", item=Reasoning(id="rs")))
-    assert len(topic.in_flight()) == 2
+    assert len(topic.in_flight()) == 5
     call = FunctionCall("c", "look", "{}", "fc")
     stage.durable(ToolCallRequested(seq=2, run_id="r", item=call))
     assert topic.in_flight() == []
@@ -344,7 +390,7 @@ def test_who_reads_elsewhere_first_can_leave_and_come_back(
         stage.topic.close()
         await drain(subscription, reader)
         assert reader.durable == stage.journal[known:]
-        assert reader.growing == stage.texts
+        reader.require_exact(stage)
 
     run(main())
 
@@ -449,7 +495,7 @@ def test_a_read_that_fails_can_be_repeated() -> None:
             await anext(subscription)
         await drain(subscription, reader)
         assert reader.durable == stage.journal
-        assert reader.growing == stage.texts
+        reader.require_exact(stage)
 
     run(main())
 

@@ -45,6 +45,7 @@ def test_three_tools_at_once_and_a_reply_of_their_outputs() -> None:
     assert "built-in demo model" in done.stderr.decode()
     for part in ('get_weather(city="Paris")', 'get_weather(city="Beijing")', "17*23", "391"):
         assert part in out
+    assert out.index("Let me look up the weather in Paris…\n") < out.index('● get_weather(city="Pa')
     reply = out.rsplit("✓", 1)[1]
     assert "Paris" in reply
     assert "Beijing" in reply

@@ -4,6 +4,7 @@ from weft.cli.plain_text import clean
 from weft.cli.transcript import Transcript
 from weft.events import (
     Event,
+    FieldDelta,
     MessageAdded,
     RateLimitHit,
     ReasoningDelta,
@@ -18,6 +19,7 @@ from weft.events import (
     ToolCallRequested,
     ToolOutputRecorded,
     ToolProgress,
+    ToUserDelta,
 )
 from weft.items import FunctionCall, FunctionCallOutput, user_message
 from weft.usage import Usage
@@ -114,6 +116,68 @@ def test_overlapping_calls_of_one_tool_are_told_apart() -> None:
     ]
 
 
+def said(item_id: str, text: str, city: str) -> ToolCallRequested:
+    arguments = f'{{"say": "{text}", "city": "{city}"}}'
+    item = FunctionCall(f"c{item_id}", "get_weather", arguments, item_id)
+    return ToolCallRequested(run_id=R, item=item, to_user="say")
+
+
+def test_what_a_call_says_is_a_line_of_text_before_it() -> None:
+    assert shown(
+        ToUserDelta("1", "c1", "Let me "),
+        FieldDelta("1", "c1", "title", "not shown"),
+        ToUserDelta("1", "c1", "look…"),
+        said("1", "Let me look…", "Paris"),
+        output("rain", call_id="c1"),
+    ).splitlines() == [
+        "Let me look…",
+        '● get_weather(city="Paris")',
+        "✓ get_weather (12 ms)  rain",
+    ]
+
+
+def test_who_was_not_there_reads_it_with_the_call() -> None:
+    assert shown(said("1", "Let me look…", "Paris"), said("2", "", "Oslo")).splitlines() == [
+        "Let me look…",
+        '● get_weather(city="Paris")',
+        '● get_weather(city="Oslo")',
+    ]
+
+
+def test_calls_that_speak_at_the_same_time_are_read_one_after_the_other() -> None:
+    assert shown(
+        TextDelta("m", "Well."),
+        ToUserDelta("1", "c1", "Let me "),
+        ToUserDelta("2", "c2", "And "),
+        ToUserDelta("1", "c1", "look…"),
+        ToUserDelta("2", "c2", "there…"),
+        said("2", "And there…", "Oslo"),
+        said("1", "Let me look…", "Paris"),
+        ToUserDelta("3", "c3", "Once more…"),
+        StepInterrupted(run_id=R, step=1, reason="It broke off"),
+        ToUserDelta("4", "c4", "Again…"),
+        output("rain", call_id="c2"),
+    ).splitlines() == [
+        "Well.",
+        "Let me look…",
+        "And there…",
+        '● get_weather(city="Oslo")',
+        '● get_weather(city="Paris")',
+        "Once more…",
+        "(It broke off; discard the unfinished text above.)",
+        "Again…",
+        '✓ get_weather(city="Oslo") (12 ms)  rain',
+    ]
+
+
+def test_a_call_is_named_as_it_was_shown() -> None:
+    transcript = Transcript(lambda _: None)
+    event = said("1", "Let me look…", "Paris")
+    assert transcript.written(event.item).startswith('get_weather(say="Let me look…"')
+    transcript.show(event)
+    assert transcript.written(event.item) == 'get_weather(city="Paris")'
+
+
 def test_the_delay_of_a_retry_is_seen_in_a_narrow_terminal() -> None:
     written: list[str] = []
     transcript = Transcript(written.append, width=60)
@@ -140,5 +204,7 @@ def test_control_characters_never_reach_the_terminal() -> None:
         ToolCallRequested(run_id=R, item=odd),
         output(evil),
         ToolProgress("c", "f", evil),
+        ToUserDelta("f", "c", evil),
+        said("f", "\\u001b[2J", "Paris"),
     ):
         assert "\x1b" not in shown(event)

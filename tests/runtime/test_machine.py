@@ -24,6 +24,8 @@ from weft.errors import (
     UnknownToolCall,
 )
 from weft.events import (
+    Delta,
+    DeltaKey,
     DurableEvent,
     MessageAdded,
     RecordedEvent,
@@ -32,7 +34,12 @@ from weft.events import (
     RunQueued,
     RunStarted,
     TextDelta,
+    ToolArgumentsDelta,
+    ToolCallRequested,
+    ToolCallStarted,
     ToolOutputRecorded,
+    ToUserDelta,
+    delta_key,
 )
 from weft.history import require_valid
 from weft.inputs import OnBusy
@@ -92,10 +99,23 @@ class RandomModel:
                 await self._pause()
                 call_id = f"call_{next(self._ids)}"
                 name = self._random.choice(NAMES)
-                yield ItemFinished(index, FunctionCall(call_id, name, "{}", f"fc_{call_id}"))
+                item_id, arguments = f"fc_{call_id}", ""
+                yield ToolCallStarted(item_id, call_id, name)
+                for piece in self._arguments():
+                    await self._pause()
+                    arguments += piece
+                    yield ToolArgumentsDelta(item_id, call_id, piece)
+                yield ItemFinished(index, FunctionCall(call_id, name, arguments, item_id))
                 index += 1
         await self._pause()
         yield ResponseFinished("r", "stop", Usage(1, 1, requests=1))
+
+    def _arguments(self) -> list[str]:
+        """What a call says to the user, with an escape that is cut in two; or nothing at all."""
+        if self._random.random() < 0.3:
+            return ["{}"]
+        words = [f"{self._random.random():.3f} " for _ in range(self._random.randint(1, 4))]
+        return ['{"to_user":"', *words, "\\u00", 'e9"', "}"]
 
     async def _pause(self) -> None:
         if self._random.random() < 0.5:
@@ -109,7 +129,7 @@ class Watcher:
         self.every = every
         self.position: int | str = 0
         self.durable: list[RecordedEvent] = []
-        self.texts: dict[str, str] = {}
+        self.texts: dict[DeltaKey, str] = {}
 
     async def watch(self, thread: Thread) -> None:
         subscription = thread.subscribe(self.position)
@@ -124,13 +144,20 @@ class Watcher:
             pass  # the process was killed; the next one is watched from here
 
     def _see(self, event: object) -> None:
-        if isinstance(event, TextDelta):
-            self.texts[event.item_id] = self.texts.get(event.item_id, "") + event.delta
+        if isinstance(event, Delta):
+            key = delta_key(event)
+            self.texts[key] = self.texts.get(key, "") + event.delta
         elif isinstance(event, DurableEvent):
             self.durable.append(event)  # type: ignore[arg-type]
             if isinstance(event, MessageAdded) and event.origin == "model":
-                seen = self.texts.get(event.item.id, "")
-                assert event.item.text == seen or event.item.text.startswith(seen)
+                assert event.item.text.startswith(self._seen(TextDelta, event.item.id))
+            elif isinstance(event, ToolCallRequested):
+                item = event.item
+                assert item.arguments.startswith(self._seen(ToolArgumentsDelta, item.id))
+                assert event.said.startswith(self._seen(ToUserDelta, item.id))
+
+    def _seen(self, kind: type[Delta], item_id: str) -> str:
+        return self.texts.get((kind, item_id, ""), "")
 
 
 class Conversation(RuleBasedStateMachine):
@@ -189,7 +216,10 @@ class Conversation(RuleBasedStateMachine):
             raise AssertionError
 
         return Agent(
-            RandomModel(seed), name="a", tools=[effect, alone, harmless, remove, ask_client]
+            RandomModel(seed),
+            name="a",
+            tools=[effect, alone, harmless, remove, ask_client],
+            to_user=True,
         )
 
     async def _open(self) -> None:

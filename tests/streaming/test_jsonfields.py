@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weft.errors import StreamInvalid
-from weft.streaming.jsonfields import FieldDelta, JsonFieldScanner
+from weft.streaming.jsonfields import FieldGrowth, JsonFieldScanner
 
 
 def scan(*deltas: str, fields: tuple[str, ...] = ("f",)) -> tuple[dict[str, str], JsonFieldScanner]:
@@ -171,7 +171,7 @@ def test_what_a_parser_takes_is_complete_and_no_prefix_of_it_is(text: str) -> No
 
 def test_nothing_is_yielded_after_a_defect() -> None:
     scanner = JsonFieldScanner(["f", "g"])
-    assert scanner.feed('{"f":"good\\x bad"') == [FieldDelta("f", "good", False)]
+    assert scanner.feed('{"f":"good\\x bad"') == [FieldGrowth("f", "good", False)]
     assert scanner.invalid
     assert scanner.feed('"g":"x"}') == []
     assert not scanner.complete
@@ -213,7 +213,7 @@ def test_an_empty_delta_is_no_growth() -> None:
     assert scanner.feed("") == []
     assert scanner.feed('{"f":"') == []
     assert scanner.feed("") == []
-    assert scanner.feed('"') == [FieldDelta("f", "", True)]
+    assert scanner.feed('"') == [FieldGrowth("f", "", True)]
 
 
 def test_the_limit_of_characters() -> None:

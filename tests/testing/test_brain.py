@@ -43,6 +43,18 @@ TOOLS = [
 ]
 
 
+SPEAKING = [
+    tool(
+        made["name"],
+        made["description"],
+        ("to_user", *made["parameters"]["required"]),
+        to_user=STRING,
+        **made["parameters"]["properties"],
+    )
+    for made in TOOLS
+]
+
+
 def user(text: str) -> dict:
     return {"role": "user", "content": text}
 
@@ -223,6 +235,7 @@ def test_small_talk_is_honest():
     assert "not a language model" in hello
     assert "`get_weather(city)`" in hello
     assert "`current_time(timezone?)`" in hello
+    assert text_of(ask("Hello!", SPEAKING)) == hello
     assert "no tools" in text_of(ask("Who are you?", tools=[]))
     assert "“Explain love.”" in text_of(ask("Explain love."))
     assert "welcome" in text_of(ask("thanks"))
@@ -328,3 +341,44 @@ def test_a_new_question_leaves_unreported_outputs_behind():
     assert calls_of(ask([*cancelled, user("What is 2*3?")])) == [
         ("calculate", {"expression": "2*3"})
     ]
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("What is the weather in Paris?", "Let me look up the weather in Paris…"),
+        ("What is 17*23?", "Let me work out 17*23…"),
+        ("What time is it?", "Let me look at the clock…"),
+        ("List the files", "Let me see which files there are…"),
+        ("Read README.md", "Let me read README.md…"),
+        ("Search for weft", "Let me search for weft…"),
+    ],
+)
+def test_it_says_what_it_is_about_to_do(question: str, said: str) -> None:
+    [(name, arguments)] = calls_of(ask(question, SPEAKING))
+    assert next(iter(arguments.items())) == ("to_user", said)
+    [(plain, expected)] = calls_of(ask(question))
+    assert (name, {k: v for k, v in arguments.items() if k != "to_user"}) == (plain, expected)
+
+
+def test_what_was_said_is_no_part_of_the_answer() -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "get_weather"}
+    output = {"type": "function_call_output", "call_id": "c", "output": "18 degrees"}
+    question = user("What is the weather in Paris?")
+    plain, speaking = '{"city":"Paris"}', '{"to_user":"Let me…","city":"Paris"}'
+    answers = {
+        text_of(ask([question, {**call, "arguments": written}, output], tools))
+        for written, tools in ((plain, TOOLS), (plain, SPEAKING), (speaking, SPEAKING))
+    }
+    assert len(answers) == 1
+    assert "Let me" not in answers.pop()
+
+
+def test_a_parameter_is_known_to_speak_by_its_description_too() -> None:
+    say = {**STRING, "description": "one short sentence to the user"}
+    tools = [tool("roll", "Rolls dice.", ("say",), say=say)]
+    assert calls_of(ask("roll", tools)) == [("roll", {"say": "Let me look that up…"})]
+    long = "x" * 61
+    tools = [tool("search", "", ("say", "query"), say=say, query=STRING)]
+    [(_, arguments)] = calls_of(ask(f"search for '{long}'", tools))
+    assert arguments == {"say": "Let me search for that…", "query": long}

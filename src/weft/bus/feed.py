@@ -4,41 +4,32 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 
-from weft.events import (
-    Event,
-    ReasoningDelta,
-    RefusalDelta,
-    TextDelta,
-    ToolArgumentsDelta,
-)
+from weft.events import Delta, DeltaKey, Event, delta_key, with_delta
 
 
 class _Growth:
-    """Deltas of one item that wait together for a slow subscriber."""
+    """Deltas of one text that wait together for a slow subscriber."""
 
-    def __init__(self, first: "TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta"):
+    def __init__(self, first: Delta):
         self.first = first
         self.pieces = [first.delta]
 
     def event(self) -> Event:
-        first, delta = self.first, "".join(self.pieces)
-        if isinstance(first, ToolArgumentsDelta):
-            return ToolArgumentsDelta(first.item_id, first.call_id, delta)
-        return type(first)(first.item_id, delta)
+        return with_delta(self.first, "".join(self.pieces))
 
 
 class Feed:
     """The events of one subscriber, in order.
 
     While at most `limit` events wait, each is handed over as it was put. Beyond, deltas of the
-    same item are joined, so that what waits is bounded by the text itself and by the other events,
+    same text are joined, so that what waits is bounded by the text itself and by the other events,
     of which nothing may be lost.
     """
 
     def __init__(self, limit: int = 4096) -> None:
         self._limit = limit
         self._events: deque[Event | _Growth] = deque()
-        self._growing: dict[tuple[type[Event], str], _Growth] = {}
+        self._growing: dict[DeltaKey, _Growth] = {}
         self._wakeup: asyncio.Future[None] | None = None
         self._closed = False
         self._error: Exception | None = None
@@ -90,12 +81,12 @@ class Feed:
             self._wakeup.set_result(None)
 
     def _join(self, event: Event) -> None:
-        if not isinstance(event, TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta):
+        if not isinstance(event, Delta):
             # What comes after it must not be joined with what came before.
             self._growing.clear()
             self._events.append(event)
             return
-        key = (type(event), event.item_id)
+        key = delta_key(event)
         growth = self._growing.get(key)
         if growth is not None:
             growth.pieces.append(event.delta)

@@ -6,20 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from itertools import groupby
 from typing import cast
 
-from msgspec.structs import replace
-
 from weft.bus.position import Position
 from weft.bus.topic import EventSource, Topic
 from weft.envelope import Envelope
 from weft.errors import JournalCorrupt
-from weft.events import (
-    Delta,
-    Event,
-    ReasoningDelta,
-    RefusalDelta,
-    TextDelta,
-    ToolArgumentsDelta,
-)
+from weft.events import Delta, Event, delta_key, with_delta
 
 LIMIT = 1024
 
@@ -27,7 +18,7 @@ LIMIT = 1024
 class _Queue:
     """What waits for one subscriber; beyond `limit` it is dropped, to be read again.
 
-    First adjacent deltas of one item are joined. If that is not enough, the queue is emptied and
+    First adjacent deltas of one text are joined. If that is not enough, the queue is emptied and
     `lagging` is set: the durable part is in the journal, the rest with the topic.
     """
 
@@ -211,21 +202,22 @@ class Subscription(AsyncIterator[Event]):
 
 
 def joined(envelopes: Iterable[Envelope]) -> list[Envelope]:
-    """Returns the events with adjacent deltas of one item joined."""
+    """Returns the events with adjacent deltas of one text joined."""
     result: list[Envelope] = []
     for _, group in groupby(envelopes, key=_kind):
-        same = list(group)
-        result.append(same[0] if len(same) == 1 else _join(same))
+        result.append(_join(list(group)))
     return result
 
 
 def _together(envelopes: list[Envelope], seq: int) -> list[Envelope]:
-    """Returns the deltas of each item as one, as if they had come right after event `seq`.
+    """Returns the deltas of each text as one, as if they had come right after event `seq`.
 
     Only the last has a position, because only after it has all of them been seen.
     """
-    groups = joined(sorted(envelopes, key=_item))
-    result = [Envelope(group.event, seq, -1) for group in groups]
+    texts: dict[object, list[Envelope]] = {}
+    for envelope in envelopes:
+        texts.setdefault(_kind(envelope), []).append(envelope)
+    result = [Envelope(_join(text).event, seq, -1) for text in texts.values()]
     if result:
         result[-1].n = 0
     return result
@@ -234,17 +226,13 @@ def _together(envelopes: list[Envelope], seq: int) -> list[Envelope]:
 def _kind(envelope: Envelope) -> object:
     """What adjacent events must have in common to be joined; an identity for those that cannot."""
     event = envelope.event
-    if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta):
-        return (type(event), event.item_id)
-    return id(envelope)
-
-
-def _item(envelope: Envelope) -> str:
-    return getattr(envelope.event, "item_id", "")
+    return delta_key(event) if isinstance(event, Delta) else id(envelope)
 
 
 def _join(same: list[Envelope]) -> Envelope:
     first, last = same[0], same[-1]
-    event = cast("Delta", first.event)
+    if len(same) == 1:
+        return first
     text = "".join(cast("Delta", envelope.event).delta for envelope in same)
-    return Envelope(replace(event, delta=text), last.seq, last.n, first.first)
+    event = with_delta(cast("Delta", first.event), text)
+    return Envelope(event, last.seq, last.n, first.first)

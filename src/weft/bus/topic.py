@@ -8,21 +8,17 @@ from weft.envelope import Envelope
 from weft.events import (
     AgentEvent,
     Delta,
+    DeltaKey,
     LiveEvent,
-    ReasoningDelta,
     RecordedEvent,
-    RefusalDelta,
     RunStarted,
     StepCompleted,
     StepInterrupted,
     StepStarted,
-    TextDelta,
-    ToolArgumentsDelta,
     ToolCallStarted,
     ToolProgress,
+    delta_key,
 )
-
-Key = tuple[type[Delta], str]
 
 
 class Subscriber(Protocol):
@@ -55,7 +51,7 @@ class Topic:
         self.seq = seq
         self._on_unwatched = on_unwatched
         self._n = 0
-        self._in_flight: dict[Key, list[Envelope]] = {}
+        self._in_flight: dict[DeltaKey, list[Envelope]] = {}
         self._opened: dict[str, Envelope] = {}
         self._subscribers: dict[Subscriber, None] = {}
         self._end: _End | None = None
@@ -104,8 +100,8 @@ class Topic:
         """Hands a live event on, as the n-th after the durable one; by default as the next."""
         self._n = max(n, self._n + 1)
         envelope = Envelope(event, self.seq, self._n, self._n)
-        if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta):
-            key = (type(event), event.item_id)
+        if isinstance(event, Delta):
+            key = delta_key(event)
             pieces = self._in_flight.get(key)
             if pieces is None:
                 self._in_flight[key] = [envelope]
@@ -134,8 +130,8 @@ class Topic:
         item_id = getattr(getattr(event, "item", None), "id", "")
         if item_id:
             self._opened.pop(item_id, None)
-            for kind in (TextDelta, ReasoningDelta, RefusalDelta, ToolArgumentsDelta):
-                self._in_flight.pop((kind, item_id), None)
+            for key in [key for key in self._in_flight if key[1] == item_id]:
+                del self._in_flight[key]
 
 
 class EventSource(Protocol):

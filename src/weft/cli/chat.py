@@ -11,7 +11,6 @@ from prompt_toolkit import PromptSession
 from weft.agent import Agent
 from weft.cli.failure import in_one_line
 from weft.cli.interrupt import InterruptCancels
-from weft.cli.open_calls import as_written
 from weft.cli.transcript import Transcript
 from weft.errors import ConfigurationError, ThreadError
 from weft.events import RunRequiresAction
@@ -112,7 +111,7 @@ async def _follow(
 async def _answer_calls(thread: Thread, run: ThreadRun, transcript: Transcript, ask: Ask) -> None:
     """Asks the person about each call that waits."""
     for pending in await thread.pending_calls():
-        transcript.line(f"? {as_written(pending.call)}")
+        transcript.line(f"? {transcript.written(pending.call)}")
         try:
             await _answer_call(thread, pending, ask)
         except (KeyboardInterrupt, EOFError):

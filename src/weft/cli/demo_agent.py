@@ -114,4 +114,4 @@ def _contains(folder: Folder, path: str, query: str) -> bool:
 def demo_agent(model: Model | str, root: Path, database: Path | None = None) -> Agent[None, str]:
     """Returns the demo agent, with file tools for the folder `root` without its own `database`."""
     tools: list[AnyTool] = [get_weather, calculate, current_time, *file_tools(root, database)]
-    return Agent(model, name="demo", instructions=INSTRUCTIONS, tools=tools)
+    return Agent(model, name="demo", instructions=INSTRUCTIONS, tools=tools, to_user=True)

@@ -10,6 +10,7 @@ from weft.cli.plain_text import clean, one_line
 from weft.events import (
     AgentEvent,
     Event,
+    FieldDelta,
     HandedOff,
     HistoryReplaced,
     MessageAdded,
@@ -47,8 +48,10 @@ from weft.events import (
     ToolOutputRecorded,
     ToolProgress,
     ToolStarted,
+    ToUserDelta,
     UsageAdded,
 )
+from weft.items import FunctionCall
 
 Write = Callable[[str], None]
 
@@ -57,7 +60,9 @@ class Transcript:
     """Writes the events of runs through `write`, to a terminal of `width` columns.
 
     What comes from models and tools is printed without control characters, so that it cannot move
-    the cursor or change the terminal.
+    the cursor or change the terminal. What a call says to the user is a line of text before the
+    call; where several calls are written at the same time, the line belongs to the first, and the
+    others are read when they are complete.
     """
 
     def __init__(self, write: Write, width: int = 100, *, echo: bool = False) -> None:
@@ -65,7 +70,8 @@ class Transcript:
         self._width = width
         self._echo = echo
         self._mid_line = False
-        self._dim = False
+        self._voice = ""
+        self._speaking = ""
         self._streamed: set[str] = set()
         self._calls = OpenCalls()
 
@@ -74,14 +80,15 @@ class Transcript:
         match event:
             case TextDelta() | RefusalDelta():
                 self._streamed.add(event.item_id)
-                self._text(event.delta, dim=False)
+                self._text(event.delta, event.item_id)
             case ReasoningDelta():
-                self._text(event.delta, dim=True)
+                self._text(event.delta, event.item_id, dim=True)
+            case ToUserDelta():
+                self._said(event)
             case MessageAdded():
                 self._message(event)
             case ToolCallRequested():
-                self._calls.begin(event.item)
-                self.line(f"● {as_written(event.item)}")
+                self._requested(event)
             case ToolOutputRecorded():
                 self._output(event)
             case ToolProgress():
@@ -97,8 +104,7 @@ class Transcript:
             case AgentEvent():
                 self._agent(event)
             case StepInterrupted():
-                if self._mid_line:
-                    self.notice(f"({event.reason}; discard the unfinished text above.)")
+                self._interrupted(event)
             case RunCompleted() | RunFailed() | RunIncomplete() | RunCancelled() | RunExpired():
                 self._ended(event)
             case (
@@ -113,6 +119,7 @@ class Transcript:
                 | ProviderItemAdded()
                 | ToolCallStarted()
                 | ToolArgumentsDelta()
+                | FieldDelta()
                 | ToolApproved()
                 | ToolStarted()
                 | RetriesExhausted()
@@ -134,9 +141,31 @@ class Transcript:
             if self._echo:
                 self._write(click.style(f"> {clean(event.item.text)}", bold=True) + "\n")
         elif event.item.id not in self._streamed:
-            self._text(event.item.text or event.item.refusal, dim=False)
+            self._text(event.item.text or event.item.refusal, event.item.id)
         self._streamed.discard(event.item.id)
         self.end_line()
+
+    def _said(self, event: ToUserDelta) -> None:
+        if self._speaking in {"", event.item_id}:
+            self._speaking = event.item_id
+            self._text(event.delta, event.item_id)
+
+    def _interrupted(self, event: StepInterrupted) -> None:
+        self._speaking = ""
+        if self._mid_line:
+            self.notice(f"({event.reason}; discard the unfinished text above.)")
+
+    def _requested(self, event: ToolCallRequested) -> None:
+        """A call as a whole, after what it says to the user, unless that was shown as it came."""
+        if self._speaking == event.item.id:
+            self._speaking = ""
+        elif event.said:
+            self._text(event.said, event.item.id)
+        self.line(f"● {self._calls.begin(event.item, event.to_user)}")
+
+    def written(self, call: FunctionCall) -> str:
+        """Returns a call as it was shown when it was requested."""
+        return self._calls.written(call)
 
     def _ended(self, event: TerminalEvent) -> None:
         match event:
@@ -159,7 +188,8 @@ class Transcript:
         """What another agent does for a call: its calls, and what it says in the end."""
         match event.event:
             case ToolCallRequested():
-                self.line(f"  {event.agent} ● {as_written(event.event.item)}")
+                written = as_written(event.event.item, event.event.to_user)
+                self.line(f"  {event.agent} ● {written}")
             case MessageAdded() if event.event.origin == "model":
                 self.line(f"  {event.agent}: {one_line(event.event.item.text)}")
             case _:
@@ -183,10 +213,11 @@ class Transcript:
             self._write("\n")
             self._mid_line = False
 
-    def _text(self, text: str, *, dim: bool) -> None:
-        if dim != self._dim:
+    def _text(self, text: str, voice: str, *, dim: bool = False) -> None:
+        """Goes on with the text of `voice`; another one begins on a line of its own."""
+        if voice != self._voice:
             self.end_line()
-            self._dim = dim
+            self._voice = voice
         text = clean(text)
         self._write(click.style(text, dim=True) if dim else text)
         self._mid_line = not text.endswith("\n")

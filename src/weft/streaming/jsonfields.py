@@ -37,7 +37,7 @@ _decode_json = json.JSONDecoder(strict=False).raw_decode
 _REPLACEMENT = "\ufffd"
 
 
-class FieldDelta(NamedTuple):
+class FieldGrowth(NamedTuple):
     """Growth of a chosen field, decoded; `done` with the field's last one."""
 
     field: str
@@ -46,7 +46,7 @@ class FieldDelta(NamedTuple):
 
 
 _new_delta = tuple[str, str, bool].__new__
-"""Makes a `FieldDelta` of a tuple, without a call into Python."""
+"""Makes a `FieldGrowth` of a tuple, without a call into Python."""
 
 
 class JsonFieldScanner:
@@ -84,14 +84,14 @@ class JsonFieldScanner:
         self._field: str | None = None
         self._in_text = False
         self._held = ""
-        self._deltas: list[FieldDelta] = []
+        self._deltas: list[FieldGrowth] = []
         self.started = False
         self.complete = False
         self.empty = False
         self.trailing = False
         self.invalid = False
 
-    def feed(self, delta: str) -> list[FieldDelta]:
+    def feed(self, delta: str) -> list[FieldGrowth]:
         """Returns the growth of the chosen fields that `delta` brings."""
         self._chars += len(delta)
         if self._chars > self._max_chars:
@@ -101,10 +101,10 @@ class JsonFieldScanner:
         if self._in_text and '"' not in delta and "\\" not in delta:
             if self._field is None or not delta:
                 return []
-            return [_new_delta(FieldDelta, (self._field, delta, False))]
+            return [_new_delta(FieldGrowth, (self._field, delta, False))]
         return self._scanned(self._held + delta)
 
-    def _scanned(self, text: str) -> list[FieldDelta]:
+    def _scanned(self, text: str) -> list[FieldGrowth]:
         self._held = ""
         at, end = 0, len(text)
         while at < end:
@@ -189,7 +189,7 @@ class JsonFieldScanner:
         closed = found.lastindex == _CLOSED
         if self._field is not None and (found[1] or closed):
             growth = (self._field, _decoded(found[1]), closed)
-            self._deltas.append(_new_delta(FieldDelta, growth))
+            self._deltas.append(_new_delta(FieldGrowth, growth))
         if not closed:
             return self._hold(found)
         self._step = JsonFieldScanner._nested if self._closers else JsonFieldScanner._after_value

@@ -3,14 +3,16 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, overload
 
 from weft.delegation import Worker
 from weft.errors import InvalidTool
 from weft.schema import ToolSchema
 from weft.tools.signature import Signature
+from weft.tools.streamed import require_streamable
+from weft.tools.to_user import TO_USER, spoken, without
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -38,6 +40,9 @@ class Tool(Generic[P, R_co]):
     - `on_error`: `"answer"` gives the model the error as output; `"raise"` also ends the run with
       `ToolFailed`, once every call of the step is answered.
     - `max_output_chars`: longer outputs are cut, with a mark that says so.
+    - `to_user`: the name of a parameter that is added for the model, in which it says to the user
+      what it is about to do; shown while it is written, and not given to the function. "" is none.
+    - `stream_fields`: the string parameters whose growth is shown while the model writes them.
     - `handoff`: the name of the agent to which it hands the run over.
     - `worker`: the agent that does the work, where the tool is one.
     """
@@ -55,6 +60,8 @@ class Tool(Generic[P, R_co]):
     terminal: bool = False
     on_error: OnError = "answer"
     max_output_chars: int = 100_000
+    to_user: str = ""
+    stream_fields: tuple[str, ...] = ()
     handoff: str = ""
     worker: Worker[object] | None = None
 
@@ -73,8 +80,11 @@ class Tool(Generic[P, R_co]):
         return not self.external and self.needs_approval is False
 
     def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
-        """Returns the keyword arguments; raises pydantic's `ValidationError`."""
-        return self.signature.validate(arguments)
+        """Returns the keyword arguments; raises pydantic's `ValidationError`.
+
+        What is said to the user is taken out, whatever the model wrote there.
+        """
+        return self.signature.validate(without(arguments, self.to_user))
 
 
 @overload
@@ -94,6 +104,8 @@ def tool(
     on_error: OnError = "answer",
     max_output_chars: int = 100_000,
     strict: bool | None = None,
+    to_user: bool | str = False,
+    stream_fields: Iterable[str] = (),
 ) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
 def tool(
     function: Callable[P, R_co] | None = None,
@@ -111,6 +123,8 @@ def tool(
     on_error: OnError = "answer",
     max_output_chars: int = 100_000,
     strict: bool | None = None,
+    to_user: bool | str = False,
+    stream_fields: Iterable[str] = (),
 ) -> Tool[P, R_co] | Callable[[Callable[P, R_co]], Tool[P, R_co]]:
     """Makes a tool of a typed function, as `@tool` or `@tool(timeout=5)`.
 
@@ -118,7 +132,8 @@ def tool(
     (Google, NumPy or reST style) or from `Annotated[..., Field(description=...)]`. `async`
     functions run as tasks, plain ones in threads. A parameter annotated with `RunContext` takes
     the context. `name` and `description` default to those of the function; `strict` asks for the
-    provider's strict mode, by default where the schema allows it. The other options are those of
+    provider's strict mode, by default where the schema allows it. `to_user=True` calls the
+    parameter it adds "to_user"; a text gives it another name. The other options are those of
     `Tool`. Raises `InvalidTool` for what cannot be a tool.
     """
 
@@ -132,7 +147,7 @@ def tool(
                 "needs_approval out."
             )
         signature = Signature(function, tool_name, strict)
-        return Tool(
+        made = Tool(
             function=function,
             schema=ToolSchema(
                 tool_name,
@@ -151,7 +166,11 @@ def tool(
             terminal=terminal,
             on_error=on_error,
             max_output_chars=max_output_chars,
+            stream_fields=require_streamable(
+                stream_fields, signature.parameters, f"the tool {tool_name}", InvalidTool
+            ),
         )
+        return with_to_user(made, to_user)
 
     return make if function is None else make(function)
 
@@ -161,6 +180,18 @@ def as_tool(function: Tool[..., object] | Callable[..., object]) -> Tool[..., ob
     if isinstance(function, Tool):
         return cast("Tool[..., object]", function)
     return tool(function)
+
+
+def with_to_user(tool: Tool[P, R_co], to_user: bool | str = True) -> Tool[P, R_co]:
+    """Returns a copy of `tool` that says to the user what it is about to do.
+
+    `to_user` is the name of the parameter, True the usual one; a tool that has one keeps it, and
+    False leaves the tool as it is. Raises `InvalidTool` where the name is taken or no identifier.
+    """
+    parameter = TO_USER if to_user is True else to_user
+    if parameter is False or tool.to_user:
+        return tool
+    return replace(tool, schema=spoken(tool.schema, parameter), to_user=parameter)
 
 
 def _name_of(function: Callable[..., object]) -> str:

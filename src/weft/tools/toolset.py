@@ -1,25 +1,40 @@
 """The tools of one agent, by name."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from weft.errors import DuplicateTool
 from weft.schema import ToolSchema
-from weft.tools.function import Tool, as_tool
+from weft.streaming.streamed_fields import StreamedParameters
+from weft.tools.function import Tool, as_tool, with_to_user
 
 
 class Toolset:
-    """Tools by name, in the order given. Raises `DuplicateTool` for two of one name."""
+    """Tools by name, in the order given. Raises `DuplicateTool` for two of one name.
 
-    def __init__(self, tools: Iterable[Tool[..., object] | Callable[..., object]] = ()) -> None:
+    `to_user` is given to those that have none of their own. `streamed` tells, by name, of which
+    tools parameters are streamed.
+    """
+
+    def __init__(
+        self,
+        tools: Iterable[Tool[..., object] | Callable[..., object]] = (),
+        *,
+        to_user: bool | str = False,
+    ) -> None:
         self._tools: dict[str, Tool[..., object]] = {}
         for entry in tools:
-            tool = as_tool(entry)
+            tool = with_to_user(as_tool(entry), to_user)
             if tool.name in self._tools:
                 raise DuplicateTool(
                     f"Two tools are called {tool.name!r}; rename one with tool(name=…)."
                 )
             self._tools[tool.name] = tool
         self.schemas: tuple[ToolSchema, ...] = tuple(t.schema for t in self._tools.values())
+        self.streamed: Mapping[str, StreamedParameters] = {
+            tool.name: StreamedParameters(tool.to_user, tool.stream_fields)
+            for tool in self
+            if tool.to_user or tool.stream_fields
+        }
 
     @property
     def names(self) -> tuple[str, ...]:

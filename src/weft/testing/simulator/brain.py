@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from weft.items import FunctionCall, FunctionCallOutput, Message
 from weft.schema import JsonSchema, ToolSchema
+from weft.testing.simulator.announcement import announcement, speaking_parameter
 from weft.testing.simulator.answers import Result, arguments_of, compose, decoded
 from weft.testing.simulator.arguments import example, kind_of, properties, required, resolve
 from weft.testing.simulator.extraction import extractor
@@ -41,7 +42,7 @@ class Exchange(Struct, frozen=True):
 
 def think(request: ProviderRequest) -> tuple[Output, ...]:
     """Returns what the demo model says: calls not made yet, or the answer."""
-    exchange = open_exchange(request.history)
+    exchange = _without_announcements(open_exchange(request.history), request.tools)
     wishes = [
         wish
         for question in exchange.questions
@@ -64,6 +65,18 @@ def open_exchange(history: Sequence[Entry]) -> Exchange:
         questions = _questions(history)[-1:]
     earlier = [entry.name for entry in history[:start] if isinstance(entry, FunctionCall)]
     return Exchange(tuple(questions), tuple(results), earlier[-1] if earlier else None)
+
+
+def _without_announcements(exchange: Exchange, tools: Sequence[ToolSchema]) -> Exchange:
+    """Returns the exchange without what its calls said to the user, which tells nothing new."""
+    spoken = {tool.name: name for tool in tools if (name := speaking_parameter(tool)) is not None}
+    results: list[Result] = []
+    for call, output in exchange.results:
+        arguments = dict(arguments_of(call))
+        if arguments.pop(spoken.get(call.name, ""), None) is not None:
+            call = msgspec.structs.replace(call, arguments=_written(arguments))
+        results.append((call, output))
+    return msgspec.structs.replace(exchange, results=tuple(results))
 
 
 def _is_answer(entry: Entry) -> bool:
@@ -121,7 +134,14 @@ def _forced(request: ProviderRequest, exchange: Exchange) -> list[Call]:
 
 
 def _call(tool: ToolSchema, arguments: Mapping[str, object]) -> Call:
-    return Call(tool.name, msgspec.json.encode(arguments).decode())
+    speaking = speaking_parameter(tool)
+    if speaking is not None:
+        arguments = {speaking: announcement(tool, arguments), **arguments}
+    return Call(tool.name, _written(arguments))
+
+
+def _written(arguments: Mapping[str, object]) -> str:
+    return msgspec.json.encode(arguments).decode()
 
 
 def _say(request: ProviderRequest, exchange: Exchange, open_wishes: Sequence[Intent]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from weft.schema import JsonSchema, ToolSchema
+from weft.testing.simulator.announcement import speaking_parameter
 from weft.testing.simulator.arguments import as_list, kind_of, properties, required, resolve
 from weft.testing.simulator.extraction import (
     bare_place,
@@ -113,11 +114,15 @@ def fill_from(
 ) -> tuple[dict[str, object], tuple[str, ...]]:
     """Fills a tool's parameters from `clause`, required ones also from `context`.
 
-    Returns the arguments and the names of the required parameters that neither tells.
+    Returns the arguments and the names of the required parameters that neither tells, but for the
+    one that speaks to the user, of which the clause knows nothing.
     """
-    needed = required(tool.parameters)
+    speaking = speaking_parameter(tool)
+    needed = [name for name in required(tool.parameters) if name != speaking]
     arguments: dict[str, object] = {}
     for name, schema in properties(tool.parameters).items():
+        if name == speaking:
+            continue
         found, value = _value(name, schema, tool.parameters, clause, needed=name in needed)
         if not found and name in needed and context:
             found, value = _value(name, schema, tool.parameters, context, needed=True)

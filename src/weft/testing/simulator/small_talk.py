@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from weft.items import Message
 from weft.schema import ToolSchema
+from weft.testing.simulator.announcement import speaking_parameter
 from weft.testing.simulator.arguments import properties, required
 from weft.testing.simulator.intents import Intent
 from weft.testing.simulator.request import Entry
@@ -62,8 +63,9 @@ def abilities(tools: Sequence[ToolSchema]) -> str:
 
 
 def _signature(tool: ToolSchema) -> str:
-    needed = required(tool.parameters)
-    names = [n if n in needed else f"{n}?" for n in properties(tool.parameters)]
+    needed, speaking = required(tool.parameters), speaking_parameter(tool)
+    declared = [name for name in properties(tool.parameters) if name != speaking]
+    names = [name if name in needed else f"{name}?" for name in declared]
     return f"`{tool.name}({', '.join(names)})`"
 
 

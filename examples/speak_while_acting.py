@@ -1,0 +1,41 @@
+"""An agent that says what it is about to do, while it still writes the call.
+
+python examples/speak_while_acting.py
+"""
+
+import asyncio
+import os
+
+import weft
+
+FORECAST = {"Paris": "18 °C and sunny", "Rome": "24 °C and clear"}
+
+
+@weft.tool
+async def get_weather(city: str) -> str:
+    """Tells the weather in a city.
+
+    Args:
+        city: Name of the city.
+    """
+    return FORECAST.get(city, "unknown")
+
+
+async def main() -> None:
+    """Asks about two cities; prints what is said before each tool starts, then the answer."""
+    model = os.environ.get("WEFT_MODEL", "demo")
+    agent = weft.Agent(model, instructions="Be brief.", tools=[get_weather], to_user=True)
+    async with agent.stream("What is the weather in Paris and in Rome?") as run:
+        async for event in run:
+            match event:
+                case weft.ToUserDelta(delta=text) | weft.TextDelta(delta=text):
+                    print(text, end="", flush=True)
+                case weft.ToolStarted(name=name):
+                    print(f"\n[{name} starts]")
+                case _:
+                    pass
+    print()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
