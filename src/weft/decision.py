@@ -11,6 +11,7 @@ from weft.items import FunctionCallOutput, Message, message
 from weft.models.base import ModelRequest, NamedTool
 from weft.open_step import Step
 from weft.state import Run, ThreadState
+from weft.tools.toolset import Toolset
 
 _INCOMPLETE: frozenset[StopReason] = frozenset(
     {
@@ -145,9 +146,9 @@ def correction(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> Me
 
 
 def request_for(
-    state: ThreadState, definition: AgentDefinition[Deps, Out], deps: Deps
+    state: ThreadState, definition: AgentDefinition[Deps, Out], deps: Deps, tools: Toolset
 ) -> ModelRequest:
-    """Returns the request of the next step."""
+    """Returns the request of the next step, in which the model may call `tools`."""
     instructions = definition.instructions
     settings = definition.settings
     choice = settings.tool_choice
@@ -155,12 +156,14 @@ def request_for(
     run = _run_of(state)
     if run.steps - run.interrupted > 1 and (choice == "required" or isinstance(choice, NamedTool)):
         settings = replace(settings, tool_choice=None)
-    if not definition.tools.schemas:
+    if isinstance(choice, NamedTool) and tools.get(choice.name) is None:
+        settings = replace(settings, tool_choice=None)  # its source does not have it now
+    if not tools.schemas:
         settings = replace(settings, tool_choice=None, parallel_tool_calls=None)
     return ModelRequest(
         items=state.history,
         instructions=instructions if isinstance(instructions, str) else instructions(deps),
-        tools=definition.tools.schemas,
+        tools=tools.schemas,
         output=definition.output.schema if definition.output is not None else None,
         settings=settings,
     )

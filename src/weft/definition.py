@@ -16,6 +16,7 @@ from weft.models.resolve import resolve_model
 from weft.models.retry import RetryPolicy
 from weft.tools.function import Tool
 from weft.tools.output_type import OutputType
+from weft.tools.source import ToolSource, ToolSources
 from weft.tools.toolset import Toolset
 from weft.usage import Price
 
@@ -57,7 +58,8 @@ class AgentDefinition(Generic[Deps, Out]):
 
     - `model`: a model, or a string such as `"openai:gpt-5"` (`weft.models.resolve`).
     - `instructions`: a text, or a function of the run's `deps` that returns one before each step.
-    - `tools`: tools or plain functions, which become tools with the default options.
+    - `tools`: tools; plain functions, which become tools with the default options; sources of
+      tools such as `weft.mcp.MCPTools`, which are asked for theirs before each step.
     - `output`: the type of the result; anything but `str` asks the model for JSON of that type. An
       invalid one is sent back for correction at most `max_corrections` times.
     - `settings`: how the model shall answer; a forced tool choice applies to the first step only.
@@ -75,7 +77,7 @@ class AgentDefinition(Generic[Deps, Out]):
         *,
         name: str = "agent",
         instructions: str | Callable[[Deps], str] = "",
-        tools: Iterable[AnyTool] = (),
+        tools: Iterable[AnyTool | ToolSource] = (),
         output: type[Out] | None = None,
         settings: ModelSettings | None = None,
         limits: Limits | None = None,
@@ -94,7 +96,11 @@ class AgentDefinition(Generic[Deps, Out]):
         self.model = resolve_model(model)
         self.name = name
         self.instructions = instructions
-        self.tools = Toolset(tools)
+        given = tuple(tools)
+        self.tools = Toolset(tool for tool in given if not isinstance(tool, ToolSource))
+        self.sources = ToolSources(
+            self.tools, [source for source in given if isinstance(source, ToolSource)]
+        )
         self.output = None if output is None or output is str else OutputType(output)
         self.settings = settings or ModelSettings()
         self.limits = limits or Limits()
@@ -109,10 +115,11 @@ class AgentDefinition(Generic[Deps, Out]):
     def hash(self) -> str:
         """16 hexadecimal digits that tell this definition from others.
 
-        A function counts by its name, so a change inside a tool does not show.
+        A function counts by its name, and so does a source of tools: a change inside a tool, or
+        of the tools that a source has, does not show.
         """
         instructions = self.instructions
-        described = {
+        described: dict[str, object] = {
             "model": self.model.name,
             "name": self.name,
             "instructions": instructions if isinstance(instructions, str) else _name(instructions),
@@ -124,6 +131,8 @@ class AgentDefinition(Generic[Deps, Out]):
             "early_tools": self.early_tools,
             "action_timeout": self.action_timeout,
         }
+        if self.sources:
+            described["sources"] = [(source.name, source.is_local) for source in self.sources]
         encoded = msgspec.json.encode(described, enc_hook=_name, order="deterministic")
         return hashlib.sha256(encoded).hexdigest()[:16]
 
@@ -135,11 +144,19 @@ class AgentDefinition(Generic[Deps, Out]):
                     f"The tool {tool.name} is answered or approved from outside, which needs a "
                     "thread: weft.open(agents=[agent]), then thread.send(…)."
                 )
+        for source in self.sources:
+            if not source.is_local:
+                raise ConfigurationError(
+                    f"Tools of {source.name} are answered or approved from outside, which needs "
+                    "a thread: weft.open(agents=[agent]), then thread.send(…)."
+                )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model.name!r}, name={self.name!r})"
 
     def _require_known_choice(self) -> None:
+        if self.sources:
+            return  # what their tools are called is not known yet
         choice = self.settings.tool_choice
         if isinstance(choice, NamedTool) and choice.name not in self.tools.names:
             known = ", ".join(self.tools.names) or "none"

@@ -95,6 +95,7 @@ class _Step(Generic[Deps, Out]):
         self._thread = thread
         self._run_id = thread.state.run.id
         self._definition = definition
+        self._tools = definition.tools
         self._deps = deps
         self._control = control
         self._slots = asyncio.Semaphore(definition.max_parallel_tools)
@@ -106,6 +107,8 @@ class _Step(Generic[Deps, Out]):
         self._seen = False
 
     async def take(self) -> None:
+        if self._definition.sources:
+            self._tools = await self._definition.sources.toolset()
         failure = await self._respond_and_call()
         if failure is not None:
             close_step(self._thread, "The response broke off")
@@ -146,7 +149,7 @@ class _Step(Generic[Deps, Out]):
         """Answers the calls that a process ran when it ended, unless they may run again."""
         step = self._open
         for call in step.pending:
-            tool = self._definition.tools.get(call.name)
+            tool = self._tools.get(call.name)
             if call.call_id in step.started and not (tool is not None and tool.idempotent):
                 text = "Interrupted: the process ended while the tool ran, its outcome is unknown."
                 self._record(_answer(self._run_id, call, text))
@@ -209,7 +212,7 @@ class _Step(Generic[Deps, Out]):
     async def _respond(self, tasks: asyncio.TaskGroup) -> None:
         """Streams the response, repeating the request while nothing of it was seen."""
         definition = self._definition
-        request = request_for(self._thread.state, definition, self._deps)
+        request = request_for(self._thread.state, definition, self._deps, self._tools)
         backoff = Backoff(definition.retry)
         while True:
             self._seen = False
@@ -253,7 +256,7 @@ class _Step(Generic[Deps, Out]):
                 self._record(ProviderItemAdded(run_id=run_id, item=item, index=index))
             case FunctionCall():
                 self._requested += 1
-                awaits = awaits_of(self._definition.tools, item)
+                awaits = awaits_of(self._tools, item)
                 self._record(
                     ToolCallRequested(run_id=run_id, item=item, index=index, awaits=awaits)
                 )
@@ -289,7 +292,7 @@ class _Step(Generic[Deps, Out]):
             self._control.notify()
 
     async def _execute(self, call: FunctionCall) -> None:
-        prepared = prepare(self._definition.tools, call)
+        prepared = prepare(self._tools, call)
         outcome = await execute(
             prepared, self._context(call), on_attempt=lambda attempt: self._attempt(call, attempt)
         )
@@ -329,7 +332,7 @@ class _Step(Generic[Deps, Out]):
         )
 
     def _is_serial(self, call: FunctionCall) -> bool:
-        tool = self._definition.tools.get(call.name)
+        tool = self._tools.get(call.name)
         return tool is not None and tool.serial
 
     def _retry_event(self, retry: Retry) -> RateLimitHit | Retrying:

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, ov
 
 from weft.errors import InvalidTool
 from weft.schema import ToolSchema
+from weft.tools.parameters import Parameters
 from weft.tools.signature import Signature
 
 P = ParamSpec("P")
@@ -41,7 +42,7 @@ class Tool(Generic[P, R_co]):
 
     function: Callable[P, R_co]
     schema: ToolSchema
-    signature: Signature
+    signature: Parameters
     is_async: bool
     timeout: float | None = None
     retries: int = 0
@@ -68,7 +69,7 @@ class Tool(Generic[P, R_co]):
         return not self.external and self.needs_approval is False
 
     def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
-        """Returns the keyword arguments; raises pydantic's `ValidationError`."""
+        """Returns the keyword arguments; raises `ValueError`, mostly pydantic's kind of it."""
         return self.signature.validate(arguments)
 
 

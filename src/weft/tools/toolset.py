@@ -8,9 +8,18 @@ from weft.tools.function import Tool, as_tool
 
 
 class Toolset:
-    """Tools by name, in the order given. Raises `DuplicateTool` for two of one name."""
+    """Tools by name, in the order given. Raises `DuplicateTool` for two of one name.
 
-    def __init__(self, tools: Iterable[Tool[..., object] | Callable[..., object]] = ()) -> None:
+    `missing` says why tools that should be here are not.
+    """
+
+    def __init__(
+        self,
+        tools: Iterable[Tool[..., object] | Callable[..., object]] = (),
+        *,
+        missing: Iterable[str] = (),
+    ) -> None:
+        self.missing = tuple(missing)
         self._tools: dict[str, Tool[..., object]] = {}
         for entry in tools:
             tool = as_tool(entry)

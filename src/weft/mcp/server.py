@@ -1,0 +1,185 @@
+"""A server as one event loop sees it: connected when it is needed, and again after it ended."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+from mcp import Client, MCPError
+from mcp.shared.dispatcher import ProgressFnT
+from mcp.types import CONNECTION_CLOSED, INVALID_REQUEST, CallToolResult, Tool
+from pydantic import ValidationError
+
+from weft.errors import RemoteToolFailed, ToolSourceFailed
+from weft.mcp.connection import Connection, Dialling
+from weft.mcp.restart import RestartPause, RestartPolicy
+
+T = TypeVar("T")
+
+_LOGGER = logging.getLogger("weft.mcp")
+_MAX_PAGES = 100
+_END_SECONDS = 1.0
+# What `mcp` makes of HTTP status 404 for a session the server knew before.
+_SESSION_GONE = "Session terminated"
+
+
+class Server:
+    """Keeps at most one connection, and the list of tools until the server says it changed."""
+
+    def __init__(self, dialling: Dialling, policy: RestartPolicy) -> None:
+        self._dialling = dialling
+        self._pause = RestartPause(policy)
+        self._connection: Connection | None = None
+        self._leaving: set[Connection] = set()
+        self._failure = ""
+        self._listed: Sequence[Tool] | None = None
+        self._changed = True
+        self._listing = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for connection in tuple(self._leaving):
+            await connection.aclose()
+
+    async def tools(self) -> Sequence[Tool]:
+        """Returns the tools of the server: the same object as long as nothing has changed.
+
+        While the server is away these are the tools it had: a call of them brings it back, or says
+        what is wrong. Raises `ToolSourceFailed` where there are none that could be known.
+        """
+        if self._is_current() and self._listed is not None:
+            return self._listed
+        async with self._listing:
+            if self._is_current() and self._listed is not None:
+                return self._listed
+            try:
+                self._listed = await self._list()
+            except ToolSourceFailed as error:
+                if self._listed is None:
+                    raise
+                _LOGGER.warning("%s Its tools are taken to be the same as before.", error)
+        return self._listed
+
+    async def call(
+        self, name: str, arguments: Mapping[str, object], progress: ProgressFnT
+    ) -> CallToolResult:
+        """Calls a tool; cancelling the caller cancels the request.
+
+        Waits until a server that ended may be started again. Raises `ToolSourceFailed` when it
+        cannot be reached or ends meanwhile, `RemoteToolFailed` for what it answers instead of a
+        result.
+        """
+        while True:
+            connection = await self._connected()
+            client = await connection.client()
+            try:
+                with connection.use():
+                    return await client.call_tool(name, dict(arguments), progress_callback=progress)
+            except MCPError as error:
+                if _is_session_gone(error):
+                    # The call did not run; behind HTTP it is only now that one hears of the end.
+                    connection.retire()
+                    continue
+                raise await self._failed(error, connection) from error
+            except (RuntimeError, ValidationError) as error:  # an invalid result
+                text = self._dialling.address.without_secrets(str(error))
+                raise RemoteToolFailed(f"it ran, but its result is not valid: {text}") from error
+
+    async def connect(self) -> None:
+        """Waits until the server is connected; raises `ToolSourceFailed`."""
+        await (await self._connected()).client()
+
+    async def _list(self) -> Sequence[Tool]:
+        connection = self._connection
+        if connection is None or not connection.usable:
+            if self._pause.remaining(self._now()):
+                raise ToolSourceFailed(self._failure)  # a step does not wait for it
+            connection = self._connect()
+        client = await connection.client()
+        self._changed = False
+        try:
+            with connection.use():
+                async with asyncio.timeout(self._dialling.start_timeout):
+                    return await _all_tools(client)
+        except (MCPError, ValidationError, TimeoutError) as error:
+            self._changed = True
+            if isinstance(error, MCPError) and _is_session_gone(error):
+                connection.retire()
+                return await self._list()
+            text = self._dialling.address.without_secrets(str(error)) or "no answer in time"
+            raise ToolSourceFailed(
+                f"The MCP server {self._dialling.name} does not list its tools: {text}."
+            ) from error
+        except BaseException:
+            self._changed = True
+            raise
+
+    async def _connected(self) -> Connection:
+        while self._connection is None or not self._connection.usable:
+            wait = self._pause.remaining(self._now())
+            if not wait:
+                return self._connect()
+            await asyncio.sleep(wait)
+        return self._connection
+
+    def _connect(self) -> Connection:
+        self._changed = True
+        connection = Connection(self._dialling, on_change=self._note_change, on_end=self._note_end)
+        self._connection = connection
+        self._leaving.add(connection)
+        return connection
+
+    def _note_change(self) -> None:
+        self._changed = True
+
+    def _note_end(self, connection: Connection) -> None:
+        self._leaving.discard(connection)
+        name = self._dialling.name
+        self._failure = f"The MCP server {name} is not available: {connection.reason}."
+        if connection is self._connection:
+            self._pause.ended(self._now(), connection.seconds)
+            _LOGGER.info("The connection to the MCP server %s ended: %s", name, connection.reason)
+
+    async def _failed(self, error: MCPError, connection: Connection) -> Exception:
+        if error.code != CONNECTION_CLOSED:
+            return RemoteToolFailed(self._dialling.address.without_secrets(error.message))
+        connection.retire()
+        await connection.ended(_END_SECONDS)
+        return ToolSourceFailed(
+            f"The connection to the MCP server {self._dialling.name} ended during the call "
+            f"({connection.reason}); whether the call took effect is unknown."
+        )
+
+    def _is_current(self) -> bool:
+        connection = self._connection
+        return not self._changed and connection is not None and connection.usable
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def _all_tools(client: Client) -> Sequence[Tool]:
+    if client.server_capabilities.tools is None:
+        return ()
+    found: list[Tool] = []
+    cursor: str | None = None
+    for _ in range(_MAX_PAGES):
+        page = await client.list_tools(cursor=cursor)
+        found += page.tools
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return tuple(found)
+
+
+def _is_session_gone(error: MCPError) -> bool:
+    return error.code == INVALID_REQUEST and error.message == _SESSION_GONE

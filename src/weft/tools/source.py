@@ -1,0 +1,97 @@
+"""Tools that are not known before a run, and how they join those that are."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from weft.errors import WeftError
+from weft.tools.failure import explain_failure
+from weft.tools.function import Tool
+from weft.tools.toolset import Toolset
+
+_LOGGER = logging.getLogger("weft.tools")
+
+
+@runtime_checkable
+class ToolSource(Protocol):
+    """Tools that are not known before a run: they are asked for before each step."""
+
+    @property
+    def name(self) -> str:
+        """What the source is called in messages, and in the hash of an agent; holds no secret."""
+        ...
+
+    @property
+    def is_local(self) -> bool:
+        """Whether every call of its tools runs here, without anyone's approval."""
+        ...
+
+    async def tools(self) -> Sequence[Tool[..., object]]:
+        """Returns the tools as they are now: the same object as before if nothing has changed.
+
+        Comes before every step, so it should cost nothing where nothing has changed. What it
+        raises is logged, and told to a model that calls a tool which nobody has.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Lets go of what the source holds for the running event loop; a second call is fine."""
+        ...
+
+
+class ToolSources:
+    """The sources of one agent.
+
+    Of several tools of one name the first counts: those of the agent itself come before those of
+    its sources, so that no source can put itself in the place of a tool that is known.
+    """
+
+    def __init__(self, known: Toolset, sources: Sequence[ToolSource]) -> None:
+        self._known = known
+        self._sources = tuple(sources)
+        self._joined: tuple[tuple[Sequence[Tool[..., object]] | str, ...], Toolset] = ((), known)
+
+    def __iter__(self) -> Iterator[ToolSource]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    async def toolset(self) -> Toolset:
+        """Returns all tools as they are now; a source that fails has none."""
+        answers = await asyncio.gather(*(_ask(source) for source in self._sources))
+        given, joined = self._joined
+        # Nearly always nothing has changed since the step before.
+        if len(given) != len(answers) or any(
+            new is not old and new != old for new, old in zip(answers, given, strict=True)
+        ):
+            joined = self._join(answers)
+            self._joined = (tuple(answers), joined)
+        return joined
+
+    def _join(self, answers: Sequence[Sequence[Tool[..., object]] | str]) -> Toolset:
+        tools = {tool.name: tool for tool in self._known}
+        failures: list[str] = []
+        for source, answer in zip(self._sources, answers, strict=True):
+            if isinstance(answer, str):
+                _LOGGER.warning("The tools of %s are missing: %s", source.name, answer)
+                failures.append(answer)
+                continue
+            for tool in answer:
+                if tools.setdefault(tool.name, tool) is not tool:
+                    _LOGGER.warning(
+                        "The tool %s of %s is left out: another one has that name; give the "
+                        "source a prefix.",
+                        tool.name,
+                        source.name,
+                    )
+        return Toolset(tools.values(), missing=failures)
+
+
+async def _ask(source: ToolSource) -> Sequence[Tool[..., object]] | str:
+    """Returns the tools of a source, or why it has none."""
+    try:
+        return await source.tools()
+    except Exception as error:  # noqa: BLE001 - one source that fails must not end the run
+        return error.message if isinstance(error, WeftError) else explain_failure(error)
