@@ -1,4 +1,4 @@
-"""A real MCP server for the tests: `server.py` on standard input and output, `server.py PORT` on HTTP.
+"""A real MCP server for the tests, on standard input and output; `server.py PORT` on HTTP.
 
 With `LEGACY` in the environment it speaks the protocol as it was before 2026-07-28.
 """
@@ -7,17 +7,33 @@ import asyncio
 import base64
 import os
 import sys
-from typing import Annotated
 
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, Image, MCPServer
-from mcp.types import CallToolResult, TextContent
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.runner import serve_loop
+from mcp.server.stdio import stdio_server
+from mcp.types import METHOD_NOT_FOUND
 from pydantic import BaseModel
+
+from mcp import MCPError
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
 cancelled: list[str] = []
-server = MCPServer("test", instructions="For tests.")
+server = MCPServer("test", instructions="For tests.", log_level="ERROR")
+
+
+async def refuse_discovery(ctx: ServerRequestContext, call_next: CallNext) -> HandlerResult:
+    """Answers as a server that does not know `server/discover` yet."""
+    if ctx.method == "server/discover":
+        raise MCPError(METHOD_NOT_FOUND, "Method not found")
+    return await call_next(ctx)
+
+
+if "LEGACY" in os.environ:
+    server.middleware.append(refuse_discovery)
 
 
 class Place(BaseModel):
@@ -54,13 +70,13 @@ def words(count: int) -> str:
 @server.tool()
 def fail() -> str:
     """Fails."""
-    raise ValueError("the disk is full")
+    raise ToolError("the disk is full")
 
 
 @server.tool()
 def secret() -> str:
     """Says a secret."""
-    raise ValueError(f"cannot log in with {os.environ.get('TOKEN')}")
+    raise ToolError(f"cannot log in with {os.environ.get('TOKEN')}")
 
 
 @server.tool(name="odd.name/1")
@@ -78,20 +94,24 @@ async def steps(ctx: Context) -> str:
 
 
 @server.tool()
-async def wait() -> str:
+async def wait(mark: str) -> str:
     """Waits for a minute."""
     try:
         await asyncio.sleep(60)
     except asyncio.CancelledError:
-        cancelled.append("wait")
+        cancelled.append(mark)
         raise
     return "waited"
 
 
 @server.tool()
-def were_cancelled() -> int:
-    """Counts the calls that were cancelled."""
-    return len(cancelled)
+async def was_cancelled(mark: str) -> bool:
+    """Says whether a call of `wait` was cancelled, or is within a second."""
+    for _ in range(100):
+        if mark in cancelled:
+            return True
+        await asyncio.sleep(0.01)
+    return False
 
 
 @server.tool()
@@ -107,22 +127,31 @@ def die() -> str:
 
 
 @server.tool()
-async def grow(ctx: Context) -> str:
+async def grow(name: str, ctx: Context) -> str:
     """Gets another tool."""
 
     def grown() -> str:
         """Is new."""
-        return "grown"
+        return f"I am {name}"
 
-    server.add_tool(grown)
+    server.add_tool(grown, name=name)
     await ctx.notify_tools_changed()
-    await ctx.session.send_tool_list_changed()
+    if "LEGACY" in os.environ:
+        await ctx.session.send_tool_list_changed()
     return "grown"
+
+
+async def run_legacy() -> None:
+    """Serves the old protocol only; `server.run` lets the first request choose."""
+    lowlevel = server._lowlevel_server
+    options = lowlevel.create_initialization_options()
+    async with stdio_server() as (read, write):
+        await serve_loop(lowlevel, read, write, lifespan_state={}, init_options=options)
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        server.run("streamable-http", port=int(sys.argv[1]), log_level="ERROR")
+        server.run("streamable-http", port=int(sys.argv[1]))
     else:
         print("ready", file=sys.stderr)
-        server.run("stdio")
+        asyncio.run(run_legacy()) if "LEGACY" in os.environ else server.run("stdio")

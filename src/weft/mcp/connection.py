@@ -111,7 +111,7 @@ class Connection:
         """The server closed its end."""
         self.usable = False
         if not self._leaving.is_set():
-            self.reason = self._explained("it ended")
+            self.reason = "it ended"
             self._leaving.set()
 
     async def _own(self) -> None:

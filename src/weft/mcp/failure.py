@@ -14,10 +14,10 @@ def explain_end(error: BaseException) -> str:
     """Returns why a connection could not be opened, or broke, as the end of a sentence."""
     cause = _innermost(error)
     match cause:
-        case FileNotFoundError():
-            return "its command was not found; check its spelling, and PATH"
+        case FileNotFoundError() | NotADirectoryError():  # the command, or the folder
+            return f"{cause.filename} was not found; check its spelling, and PATH"
         case PermissionError():
-            return "its command may not be executed; check its permissions"
+            return f"{cause.filename} may not be executed; check its permissions"
         case httpx2.ConnectTimeout():
             return "no connection was possible in time; check the address and the network"
         case httpx2.ConnectError():

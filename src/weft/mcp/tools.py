@@ -75,6 +75,7 @@ class MCPTools:
         restart: RestartPolicy | None = None,
     ) -> None:
         address = parse_address(server, env=env or {}, headers=headers or {}, folder=folder)
+        self._address = address
         self._name = name or address.name
         _require_options(prefix, allow, timeout, start_timeout, max_output_chars)
         self._prefix = prefix
@@ -172,7 +173,7 @@ class MCPTools:
             server = await self._servers.get()
             result = await server.call(name, arguments, report)
             if result.is_error:
-                raise RemoteToolFailed(error_text(result))
+                raise RemoteToolFailed(self._address.without_secrets(error_text(result)))
             return output_of(result)
 
         return call
