@@ -19,7 +19,7 @@ def tool_names(names: Iterable[str], prefix: str) -> dict[str, str]:
     characters become `_`. A name that is too long, or would be given twice, ends in a digest of the
     original: the same one whenever and in whatever order the server lists its tools.
     """
-    wanted = {name: _NOT_ALLOWED.sub("_", prefix + name) for name in dict.fromkeys(names)}
+    wanted = {name: _NOT_ALLOWED.sub("_", prefix + name) or "_" for name in dict.fromkeys(names)}
     times = Counter(wanted.values())
     return {
         name: found

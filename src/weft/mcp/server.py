@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import jsonschema  # noqa: F401 - see below
-from mcp import Client, MCPError
 from mcp.shared.dispatcher import ProgressFnT
 from mcp.types import CONNECTION_CLOSED, INVALID_REQUEST, CallToolResult, Tool
 from pydantic import ValidationError
 
+from mcp import Client, MCPError
 from weft.errors import RemoteToolFailed, ToolSourceFailed
 from weft.mcp.connection import Connection, Dialling
 from weft.mcp.restart import RestartPause, RestartPolicy
