@@ -18,6 +18,12 @@ PRINTED = {
     "steering.py": ["The first run: cancelled", "The second run: completed"],
     "fallback.py": ["demo"],
     "kept_thread.py": ["Left: in_progress", "Back: completed"],
+    "mcp_tools.py": [
+        "(1/2)",
+        "approval of order_article is asked for",
+        "15 pieces",
+        "on their way",
+    ],
     "approval.py": ["approval of send_mail is asked for", "completed ['sent to"],
 }
 
