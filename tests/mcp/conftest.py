@@ -35,6 +35,6 @@ def url(urls: dict[str, str]) -> str:
 async def tools(request: pytest.FixtureRequest, urls: dict[str, str]) -> AsyncGenerator[MCPTools]:
     """The tools of a server of each kind, shared by the tests."""
     kind: str = request.param
-    env = {"LEGACY": "1"} if kind == "stdio-legacy" else {}
+    env = {"LEGACY": "1"} if kind == "stdio-legacy" else {"TOKEN": "my-own-token"}
     async with MCPTools(urls[kind]) if kind in urls else MCPTools(COMMAND, env=env) as tools:
         yield tools

@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 from tests.mcp.running import COMMAND, await_end, free_port, http_servers
@@ -192,70 +194,97 @@ async def test_approval_needs_a_thread(url: str) -> None:
         await agent.run("go")
 
 
-async def test_a_server_that_ends_in_a_call_is_started_again() -> None:
-    script = ScriptedModel([calling("die"), calling("pid"), "done"])
-    result = await Agent(script, tools=[MCPTools(COMMAND, name="mine", restart=AT_ONCE)]).run("go")
-    die, pid = outputs(result)["die"], outputs(result)["pid"]
-    assert die.is_error
-    assert "The connection to the MCP server mine ended during the call" in die.text
-    assert "whether the call took effect is unknown" in die.text
-    assert int(pid.text) > 0
+async def test_a_server_that_ended_is_started_again() -> None:
+    tools = MCPTools(COMMAND, name="mine", restart=AT_ONCE)
 
-
-async def test_a_server_that_was_killed_is_started_again() -> None:
-    async with MCPTools(COMMAND, restart=AT_ONCE) as tools:
-
-        async def pid() -> int:
-            script = ScriptedModel([calling("pid"), "done"])
-            return int(outputs(await Agent(script, tools=[tools]).run("go"))["pid"].text)
-
-        first = await pid()
-        os.kill(first, signal.SIGKILL)
-        await asyncio.to_thread(await_end, first)
-        await asyncio.sleep(0.1)  # until it is noticed
-        second = await pid()
-        assert second != first
-        assert await pid() == second
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-async def test_a_server_behind_http_that_was_started_again(legacy: bool) -> None:
-    port = free_port()
-    kinds = [port] if legacy else []
-    script = ScriptedModel([calling("pid"), "done"] * 3)
-    agent = Agent(script, tools=[MCPTools(f"http://127.0.0.1:{port}/mcp", restart=AT_ONCE)])
-    with http_servers(port, legacy=kinds):
-        first = outputs(await agent.run("go"))["pid"]
-    away = outputs(await agent.run("go"))["pid"]
-    with http_servers(port, legacy=kinds):
-        second = outputs(await agent.run("go"))["pid"]
-    assert not first.is_error
-    assert away.is_error
-    assert not second.is_error
-    assert first.text != second.text
-
-
-async def test_a_server_behind_http_that_ends_in_a_call() -> None:
-    port = free_port()
-    script = ScriptedModel([calling("die"), calling("pid"), "done"])
-    with http_servers(port):
-        result = await Agent(
-            script, tools=[MCPTools(f"http://127.0.0.1:{port}/mcp", restart=AT_ONCE)]
-        ).run("go")
-    assert "ended during the call" in outputs(result)["die"].text
-    assert "not available" in outputs(result)["pid"].text
-
-
-async def test_many_share_one_connection() -> None:
-    tools = MCPTools(COMMAND)
-
-    async def pid() -> str:
+    async def pid() -> int:
         script = ScriptedModel([calling("pid"), "done"])
-        return outputs(await Agent(script, tools=[tools]).run("go"))["pid"].text
+        return int(outputs(await Agent(script, tools=[tools]).run("go"))["pid"].text)
 
     impatient = asyncio.create_task(tools.tools())
     await asyncio.sleep(0.01)
     impatient.cancel()  # of what the others wait for
-    assert len(set(await asyncio.gather(*(pid() for _ in range(10))))) == 1
+    (first,) = set(await asyncio.gather(*(pid() for _ in range(10))))
+    os.kill(first, signal.SIGKILL)  # between two calls
+    await asyncio.to_thread(await_end, first)
+    await asyncio.sleep(0.1)  # until it is noticed
+    script = ScriptedModel([calling("pid"), calling("die"), calling("pid"), "done"])
+    result = await Agent(script, tools=[tools]).run("go")
+    second, died, third = (i for i in result.items if isinstance(i, FunctionCallOutput))
+    assert len({first, int(second.text), int(third.text)}) == 3
+    assert died.is_error
+    assert "The connection to the MCP server mine ended during the call (it ended)" in died.text
+    assert "whether the call took effect is unknown" in died.text
     await tools.aclose()
     await tools.aclose()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+async def test_a_server_behind_http_that_ended_and_is_back(legacy: bool) -> None:
+    port = free_port()
+    kinds = [port] if legacy else []
+    script = ScriptedModel(
+        [calling("pid"), calling("die"), calling("pid"), "done", calling("pid"), "done"]
+    )
+    agent = Agent(script, tools=[MCPTools(f"http://127.0.0.1:{port}/mcp", restart=AT_ONCE)])
+    with http_servers(port, legacy=kinds):
+        result = await agent.run("go")
+    first, died, away = (i for i in result.items if isinstance(i, FunctionCallOutput))
+    assert "ended during the call" in died.text
+    assert "not available" in away.text
+    with http_servers(port, legacy=kinds):
+        second = outputs(await agent.run("go"))["pid"]
+    assert not second.is_error
+    assert first.text != second.text
+
+
+async def test_a_session_that_the_server_forgot() -> None:
+    port = free_port()
+    script = ScriptedModel([calling("pid"), "done"] * 2)
+    agent = Agent(script, tools=[MCPTools(f"http://127.0.0.1:{port}/mcp", restart=AT_ONCE)])
+    with http_servers(port, legacy=[port]):
+        first = outputs(await agent.run("go"))["pid"]
+    with http_servers(port, legacy=[port]):
+        second = outputs(await agent.run("go"))["pid"]
+    assert not second.is_error
+    assert first.text != second.text
+
+
+async def test_a_run_can_be_cancelled_while_a_server_starts() -> None:
+    code = "import sys; sys.stdin.read()"
+    tools = MCPTools([sys.executable, "-c", code])
+    async with Agent(ScriptedModel([]), tools=[tools]).stream("go") as run:
+        await asyncio.sleep(0.1)
+        run.cancel()
+        assert (await run.result()).status == "cancelled"
+    await tools.aclose()
+
+
+async def test_an_approved_call_is_made_after_a_restart(url: str, tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path / 'weft.db'}"
+    calls = [calling("add", {"a": 1, "b": 2}), "done"]
+
+    def agent() -> Agent[None, str]:
+        return Agent(ScriptedModel(calls), tools=[MCPTools(url, needs_approval=True)])
+
+    async with weft.open(database, agents=[agent()]) as runtime:
+        thread = await runtime.create_thread("agent")
+        run = await thread.send("go")
+        async for event in run:
+            if isinstance(event, weft.RunRequiresAction):
+                break
+    calls = calls[1:]
+    async with weft.open(database, agents=[agent()]) as runtime:
+        thread = await runtime.connect(thread.id)
+        ((call, _),) = await thread.pending_calls()
+        await thread.approve(call.call_id)
+        result = await (await thread.run(run.id)).result()
+    assert outputs(result)["add"].text == "3"
+
+
+@pytest.mark.parametrize("tools", ["stdio"], indirect=True)
+async def test_a_secret_is_in_no_output(tools: MCPTools) -> None:
+    script = ScriptedModel([calling("secret"), "done"])
+    result = await Agent(script, tools=[tools]).run("go")
+    assert outputs(result)["secret"].text.endswith("cannot log in with ***")
+    assert "my-own-token" not in repr(tools)

@@ -40,9 +40,9 @@ class Connection:
     """A connection in a task of its own, because `mcp` must be entered and left by the same one.
 
     Requests are made by the tasks of the callers. `on_change` is called when the server has other
-    tools than before, `on_end` when the connection has ended, for whatever `reason`, after so
-    many `seconds`. It is `usable` from the start, as it can be waited for, until it broke or was
-    retired.
+    tools than before, `on_end` when the connection has ended after so many `seconds`, for whatever
+    `reason`; `failed` unless it was closed from here. It is `usable` from the start, as it can be
+    waited for, until it broke or was retired.
     """
 
     def __init__(
@@ -62,9 +62,20 @@ class Connection:
         self._scope = anyio.CancelScope()
         self._requests = 0
         self.usable = True
+        self.failed = False
         self.reason = "the connection was closed"
         self.seconds = 0.0
         self._owner = asyncio.create_task(self._own(), name=f"weft mcp {dialling.name}")
+
+    @property
+    def stands(self) -> bool:
+        """Whether requests can be made without waiting."""
+        return self._client is not None and self.usable
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether the server behind HTTP does not know the session any more: it ran nothing."""
+        return self._notes.session_gone
 
     async def client(self) -> Client:
         """Waits until the connection stands; raises `ToolSourceFailed` if it cannot be opened."""
@@ -111,7 +122,7 @@ class Connection:
         """The server closed its end."""
         self.usable = False
         if not self._leaving.is_set():
-            self.reason = "it ended"
+            self._fail("it ended")
             self._leaving.set()
 
     async def _own(self) -> None:
@@ -122,14 +133,18 @@ class Connection:
                 await self._live()
             if self._scope.cancelled_caught and not self._leaving.is_set():
                 seconds = self._dialling.start_timeout
-                self.reason = self._explained(f"it did not answer within {seconds:g} s")
+                self._fail(self._explained(f"it did not answer within {seconds:g} s"))
         except Exception as error:  # noqa: BLE001 - whatever ends it, the callers must hear of it
-            self.reason = self._explained(explain_end(error))
+            self._fail(self._explained(explain_end(error)))
         finally:
             self.usable = False
             self.seconds = loop.time() - start
             self._opened.set()
             self._on_end(self)
+
+    def _fail(self, reason: str) -> None:
+        self.failed = True
+        self.reason = reason
 
     def _explained(self, reason: str) -> str:
         beside = str(self._notes)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
-import jsonschema  # noqa: F401 - see below
+# `mcp` imports it in the middle of the first call, which would hold up the event loop.
+import jsonschema  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mcp.shared.dispatcher import ProgressFnT
-from mcp.types import CONNECTION_CLOSED, INVALID_REQUEST, CallToolResult, Tool
+from mcp.types import CONNECTION_CLOSED, CallToolResult, Tool
 from pydantic import ValidationError
 
 from mcp import Client, MCPError
@@ -21,8 +22,6 @@ T = TypeVar("T")
 _LOGGER = logging.getLogger("weft.mcp")
 _MAX_PAGES = 100
 _END_SECONDS = 1.0
-# What `mcp` makes of HTTP status 404 for a session the server knew before.
-_SESSION_GONE = "Session terminated"
 
 
 class Server:
@@ -63,10 +62,9 @@ class Server:
                 return self._listed
             try:
                 self._listed = await self._list()
-            except ToolSourceFailed as error:
+            except ToolSourceFailed:
                 if self._listed is None:
                     raise
-                _LOGGER.warning("%s Its tools are taken to be the same as before.", error)
         return self._listed
 
     async def call(
@@ -78,21 +76,22 @@ class Server:
         cannot be reached or ends meanwhile, `RemoteToolFailed` for what it answers instead of a
         result.
         """
-        while True:
-            connection = await self._connected()
-            client = await connection.client()
+        connection = await self._connected()
+        try:
             try:
-                with connection.use():
-                    return await client.call_tool(name, dict(arguments), progress_callback=progress)
+                return await _call(connection, name, arguments, progress)
             except MCPError as error:
-                if _is_session_gone(error):
-                    # The call did not run; behind HTTP it is only now that one hears of the end.
-                    connection.retire()
-                    continue
-                raise await self._failed(error, connection) from error
-            except (RuntimeError, ValidationError) as error:  # an invalid result
-                text = self._dialling.address.without_secrets(str(error))
-                raise RemoteToolFailed(f"it ran, but its result is not valid: {text}") from error
+                if not connection.is_forgotten or error.code == CONNECTION_CLOSED:
+                    raise
+            # The call did not run: behind HTTP it is only now that one hears of the end.
+            connection.retire()
+            connection = await self._connected()
+            return await _call(connection, name, arguments, progress)
+        except MCPError as error:
+            raise await self._failed(error, connection) from error
+        except (RuntimeError, ValidationError) as error:
+            text = self._dialling.address.without_secrets(str(error))
+            raise RemoteToolFailed(f"its answer is not valid: {text}") from error
 
     async def connect(self) -> None:
         """Waits until the server is connected; raises `ToolSourceFailed`."""
@@ -102,26 +101,29 @@ class Server:
         connection = self._connection
         if connection is None or not connection.usable:
             if self._pause.remaining(self._now()):
-                raise ToolSourceFailed(self._failure)  # a step does not wait for it
+                raise ToolSourceFailed(self._failure)
             connection = self._connect()
+        if self._failure and not connection.stands:
+            # Only the first time does a step wait; then it comes back while the run goes on.
+            raise ToolSourceFailed(self._failure)
         client = await connection.client()
         self._changed = False
         try:
             with connection.use():
                 async with asyncio.timeout(self._dialling.start_timeout):
-                    return await _all_tools(client)
-        except (MCPError, ValidationError, TimeoutError) as error:
-            self._changed = True
-            if isinstance(error, MCPError) and _is_session_gone(error):
-                connection.retire()
-                return await self._list()
-            text = self._dialling.address.without_secrets(str(error)) or "no answer in time"
-            raise ToolSourceFailed(
-                f"The MCP server {self._dialling.name} does not list its tools: {text}."
-            ) from error
-        except BaseException:
+                    listed = await _all_tools(client)
+        except asyncio.CancelledError:
             self._changed = True
             raise
+        except (MCPError, ValidationError, TimeoutError) as error:
+            self._changed = True
+            if isinstance(error, TimeoutError) or connection.is_forgotten:
+                connection.retire()
+            text = self._dialling.address.without_secrets(str(error)) or "no answer in time"
+            self._failure = f"The MCP server {self._dialling.name} does not list its tools: {text}."
+            raise ToolSourceFailed(self._failure) from error
+        self._failure = ""
+        return listed
 
     async def _connected(self) -> Connection:
         while self._connection is None or not self._connection.usable:
@@ -143,11 +145,12 @@ class Server:
 
     def _note_end(self, connection: Connection) -> None:
         self._leaving.discard(connection)
+        if not connection.failed:
+            return
         name = self._dialling.name
         self._failure = f"The MCP server {name} is not available: {connection.reason}."
-        if connection is self._connection:
-            self._pause.ended(self._now(), connection.seconds)
-            _LOGGER.info("The connection to the MCP server %s ended: %s", name, connection.reason)
+        self._pause.ended(self._now(), connection.seconds)
+        _LOGGER.warning("The connection to the MCP server %s ended: %s.", name, connection.reason)
 
     async def _failed(self, error: MCPError, connection: Connection) -> Exception:
         if error.code != CONNECTION_CLOSED:
@@ -168,6 +171,14 @@ class Server:
         return asyncio.get_running_loop().time()
 
 
+async def _call(
+    connection: Connection, name: str, arguments: Mapping[str, object], progress: ProgressFnT
+) -> CallToolResult:
+    client = await connection.client()
+    with connection.use():
+        return await client.call_tool(name, dict(arguments), progress_callback=progress)
+
+
 async def _all_tools(client: Client) -> Sequence[Tool]:
     if client.server_capabilities.tools is None:
         return ()
@@ -180,7 +191,3 @@ async def _all_tools(client: Client) -> Sequence[Tool]:
         if cursor is None:
             break
     return tuple(found)
-
-
-def _is_session_gone(error: MCPError) -> bool:
-    return error.code == INVALID_REQUEST and error.message == _SESSION_GONE

@@ -11,13 +11,14 @@ import anyio.to_thread
 import httpx2
 from mcp.client._transport import ReadStream, TransportStreams
 from mcp.client.stdio import stdio_client
-from mcp.client.streamable_http import streamable_http_client
+from mcp.client.streamable_http import MCP_SESSION_ID, streamable_http_client
 from mcp.shared.message import SessionMessage
 
 from mcp import StdioServerParameters
 from weft.mcp.address import CommandAddress, UrlAddress
 from weft.mcp.error_output import ErrorOutput
 
+_NOT_FOUND = 404
 _CONNECT_SECONDS = 30.0
 _MIN_READ_SECONDS = 300.0
 _MAX_MESSAGE = 64 * 1024 * 1024
@@ -28,6 +29,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.status: int | None = None
+        self.session_gone = False
         self.errors: ErrorOutput | None = None
 
     def __str__(self) -> str:
@@ -69,7 +71,13 @@ async def over_http(
     """Opens streamable HTTP; a request that finds no server ends it with the error."""
 
     async def note(response: httpx2.Response) -> None:
+        if response.request.method != "POST":
+            return  # beside the messages
         notes.status = response.status_code if response.is_error else None
+        if notes.status == _NOT_FOUND and MCP_SESSION_ID in response.request.headers:
+            # https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
+            # "Session Management": the client must begin a new session then.
+            notes.session_gone = True
 
     def client() -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
