@@ -94,8 +94,9 @@ async def steps(ctx: Context) -> str:
 
 
 @server.tool()
-async def wait(mark: str) -> str:
+async def wait(mark: str, ctx: Context) -> str:
     """Waits for a minute."""
+    await ctx.report_progress(0)
     try:
         await asyncio.sleep(60)
     except asyncio.CancelledError:

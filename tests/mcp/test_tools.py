@@ -14,7 +14,7 @@ from tests.mcp.running import COMMAND, await_end, free_port, http_servers
 import weft
 from weft import Agent, RunResult, tool
 from weft.errors import ConfigurationError
-from weft.events import ToolProgress, ToolStarted
+from weft.events import ToolProgress
 from weft.items import FunctionCallOutput, InputImage
 from weft.mcp import MCPTools
 from weft.mcp.restart import RestartPolicy
@@ -85,7 +85,8 @@ async def test_a_list_that_changes(tools: MCPTools) -> None:
     @tool(name="local")
     async def until_it_is_told() -> str:
         """Leaves time for the notification, which may come after the output."""
-        await asyncio.sleep(0.1)
+        while new not in [made.name for made in await tools.tools()]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         return ""
 
     before = await tools.tools()
@@ -101,8 +102,7 @@ async def test_cancellation_reaches_the_server(tools: MCPTools) -> None:
     model = ScriptedModel([calling("wait", {"mark": mark})])
     async with Agent(model, tools=[tools]).stream("go") as run:
         async for event in run:
-            if isinstance(event, ToolStarted):
-                await asyncio.sleep(0.05)
+            if isinstance(event, ToolProgress):
                 run.cancel()
         assert (await run.result()).status == "cancelled"
     script = ScriptedModel([calling("was_cancelled", {"mark": mark}), "done"])
@@ -207,7 +207,8 @@ async def test_a_server_that_ended_is_started_again() -> None:
     (first,) = set(await asyncio.gather(*(pid() for _ in range(10))))
     os.kill(first, signal.SIGKILL)  # between two calls
     await asyncio.to_thread(await_end, first)
-    await asyncio.sleep(0.1)  # until it is noticed
+    while "weft mcp mine" in {task.get_name() for task in asyncio.all_tasks()}:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
     script = ScriptedModel([calling("pid"), calling("die"), calling("pid"), "done"])
     result = await Agent(script, tools=[tools]).run("go")
     second, died, third = (i for i in result.items if isinstance(i, FunctionCallOutput))
