@@ -3,11 +3,10 @@
 import asyncio
 import math
 from collections.abc import Callable, Generator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from importlib.metadata import version
 
 import anyio
-from anyio.abc import TaskStatus
 from mcp.client import IncomingMessage
 from mcp.client._transport import TransportStreams
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
@@ -60,6 +59,7 @@ class Connection:
         self._opened = asyncio.Event()
         self._leaving = anyio.Event()
         self._scope = anyio.CancelScope()
+        self._begun = False
         self._requests = 0
         self.usable = True
         self.failed = False
@@ -115,7 +115,14 @@ class Connection:
 
     def _leave(self) -> None:
         self._leaving.set()
-        if not self._opened.is_set():
+        if self._begun and not self._opened.is_set():
+            self._scope.cancel()
+
+    def _begin(self) -> None:
+        """From now on opening can be broken off: half a child process would be left over before."""
+        self._begun = True
+        self._scope.deadline = anyio.current_time() + self._dialling.start_timeout
+        if self._leaving.is_set():
             self._scope.cancel()
 
     def _broke(self) -> None:
@@ -152,9 +159,12 @@ class Connection:
         return truncated(self._dialling.address.without_secrets(text), _MAX_REASON)
 
     async def _live(self) -> None:
-        self._scope.deadline = anyio.current_time() + self._dialling.start_timeout
+        if self._leaving.is_set():
+            return
         async with self._new_client() as client, anyio.create_task_group() as tasks:
-            await tasks.start(self._listen, client)
+            listening = anyio.Event()
+            tasks.start_soon(self._listen, client, listening)
+            await listening.wait()
             self._scope.deadline = math.inf
             self._client = client
             self._opened.set()
@@ -176,35 +186,31 @@ class Connection:
     def _transport(self) -> AbstractAsyncContextManager[TransportStreams]:
         dialling = self._dialling
         if isinstance(dialling.address, CommandAddress):
-            return over_stdio(dialling.address, dialling.name, self._notes, self._broke)
-        return over_http(dialling.address, self._notes, dialling.longest_call)
+            return over_stdio(
+                dialling.address, dialling.name, self._notes, self._begin, self._broke
+            )
+        return over_http(dialling.address, self._notes, self._begin, dialling.longest_call)
 
     async def _message(self, message: IncomingMessage) -> None:
         if isinstance(message, ToolListChangedNotification):
             self._on_change()
 
-    async def _listen(
-        self, client: Client, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def _listen(self, client: Client, ready: anyio.Event) -> None:
         """Asks to be told of changes, as servers since 2026-07-28 want it; others do it unasked.
 
         What is told arrives as a message, so all there is to do here is to keep the stream open.
+        `ready` is set when it is open, or known that there will be none.
         """
-        started = False
-        while True:
-            try:
-                async with client.listen(tools_list_changed=True) as changes:
-                    if started:
-                        self._on_change()  # one may have been missed
-                    else:
-                        task_status.started()
-                    started = True
-                    async for _ in changes:
-                        pass
-            except (ListenNotSupportedError, MCPError):
-                break  # it does not tell of changes
-            except SubscriptionLost:
-                pass
-            await anyio.sleep(_LISTEN_AGAIN_SECONDS)
-        if not started:
-            task_status.started()
+        try:
+            while True:
+                with suppress(SubscriptionLost):
+                    async with client.listen(tools_list_changed=True) as changes:
+                        if ready.is_set():
+                            self._on_change()  # one may have been missed
+                        ready.set()
+                        async for _ in changes:
+                            pass
+                ready.set()
+                await anyio.sleep(_LISTEN_AGAIN_SECONDS)
+        except (ListenNotSupportedError, MCPError):
+            ready.set()  # it does not tell of changes

@@ -40,12 +40,17 @@ class Notes:
 
 @asynccontextmanager
 async def over_stdio(
-    address: CommandAddress, name: str, notes: Notes, on_end: Callable[[], None]
+    address: CommandAddress,
+    name: str,
+    notes: Notes,
+    on_begin: Callable[[], None],
+    on_end: Callable[[], None],
 ) -> AsyncGenerator[TransportStreams]:
     """Starts the program; leaving the context closes its input and, if need be, kills it.
 
-    `on_end` is called when it closes its output, which is how it is noticed that it died. The
-    child inherits no environment but the few variables that `mcp` lets through, and `env`.
+    `on_begin` is called when it runs, `on_end` when it closes its output, which is how it is
+    noticed that it died. The child inherits no environment but the few variables that `mcp` lets
+    through, and `env`.
     """
     parameters = StdioServerParameters(
         command=address.program,
@@ -55,18 +60,20 @@ async def over_stdio(
     )
     if sys.platform == "win32":  # where a pipe cannot be read by the event loop
         async with stdio_client(parameters) as (read, write):
+            on_begin()
             yield _Watched(read, on_end), write
         return
     async with ErrorOutput(name, address.without_secrets) as errors:
         notes.errors = errors
         async with stdio_client(parameters, errlog=errors.child_end) as (read, write):
             errors.inherited()
+            on_begin()
             yield _Watched(read, on_end), write
 
 
 @asynccontextmanager
 async def over_http(
-    address: UrlAddress, notes: Notes, longest_call: float | None
+    address: UrlAddress, notes: Notes, on_begin: Callable[[], None], longest_call: float | None
 ) -> AsyncGenerator[TransportStreams]:
     """Opens streamable HTTP; a request that finds no server ends it with the error."""
 
@@ -88,6 +95,7 @@ async def over_http(
             event_hooks={"response": [note]},
         )
 
+    on_begin()
     # In a thread, because it reads the certificates of the system.
     http = await anyio.to_thread.run_sync(client)
     async with (
