@@ -205,6 +205,8 @@ class Connection:
             while True:
                 with suppress(SubscriptionLost):
                     async with client.listen(tools_list_changed=True) as changes:
+                        if not changes.honored.tools_list_changed:
+                            return ready.set()  # its tools never change
                         if ready.is_set():
                             self._on_change()  # one may have been missed
                         ready.set()
