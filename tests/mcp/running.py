@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+ODD = [sys.executable, str(Path(__file__).with_name("odd_server.py")), "none"]
 COMMAND = [sys.executable, str(Path(__file__).with_name("server.py"))]
 
 

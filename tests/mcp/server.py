@@ -8,6 +8,7 @@ import base64
 import os
 import sys
 
+from mcp import MCPError
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -15,8 +16,6 @@ from mcp.server.runner import serve_loop
 from mcp.server.stdio import stdio_server
 from mcp.types import METHOD_NOT_FOUND
 from pydantic import BaseModel
-
-from mcp import MCPError
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.mcp.running import COMMAND, await_end, free_port
+from tests.mcp.running import COMMAND, ODD, await_end, free_port
 
 from weft import Agent
 from weft.errors import ToolSourceFailed
@@ -118,7 +118,7 @@ print(result.items[2].text)
 
 def test_nothing_is_left_when_a_program_ends_without_closing() -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", LEFT_OPEN, *COMMAND],
+        [sys.executable, "-W", "error", "-X", "dev", "-c", LEFT_OPEN, *ODD],
         capture_output=True,
         timeout=20,
         check=False,
@@ -138,7 +138,7 @@ print(len(loop.run_until_complete(MCPTools(sys.argv[1:]).tools())))
 
 def test_a_loop_that_is_never_shut_down_does_not_hang_the_exit() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LOOP_NOT_SHUT_DOWN, *COMMAND],
+        [sys.executable, "-c", LOOP_NOT_SHUT_DOWN, *ODD],
         capture_output=True,
         timeout=10,
         check=False,

@@ -3,10 +3,10 @@
 import asyncio
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.mcp.running import ODD
 
 from weft import Agent
 from weft.errors import ToolSourceFailed
@@ -21,7 +21,7 @@ NO_RESTART = RestartPolicy(first_delay=3600.0, max_delay=3600.0)
 
 
 def odd(oddity: str, **options: Any) -> MCPTools:
-    command = [sys.executable, str(Path(__file__).with_name("odd_server.py")), oddity]
+    command = [*ODD[:-1], oddity]
     return MCPTools(command, name="odd", **options)
 
 

@@ -7,13 +7,13 @@ from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from importlib.metadata import version
 
 import anyio
+from mcp import Client, MCPError
 from mcp.client import IncomingMessage
 from mcp.client._transport import TransportStreams
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.types import Implementation, ToolListChangedNotification
 from msgspec import Struct
 
-from mcp import Client, MCPError
 from weft.errors import ToolSourceFailed
 from weft.mcp.address import Address, CommandAddress
 from weft.mcp.failure import explain_end

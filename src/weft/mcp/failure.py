@@ -4,9 +4,9 @@ import asyncio
 from typing import cast
 
 import httpx2
+from mcp import MCPError
 from mcp.types import CONNECTION_CLOSED
 
-from mcp import MCPError
 from weft.tools.failure import explain_failure
 
 

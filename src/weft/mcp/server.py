@@ -8,11 +8,11 @@ from typing import Self, TypeVar
 
 # `mcp` imports it in the middle of the first call, which would hold up the event loop.
 import jsonschema  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from mcp import Client, MCPError
 from mcp.shared.dispatcher import ProgressFnT
 from mcp.types import CONNECTION_CLOSED, CallToolResult, Tool
 from pydantic import ValidationError
 
-from mcp import Client, MCPError
 from weft.errors import RemoteToolFailed, ToolSourceFailed
 from weft.mcp.connection import Connection, Dialling
 from weft.mcp.restart import RestartPause, RestartPolicy
@@ -31,7 +31,8 @@ class Server:
         self._dialling = dialling
         self._pause = RestartPause(policy)
         self._connection: Connection | None = None
-        self._leaving: set[Connection] = set()
+        self._connections: set[Connection] = set()
+        self._closed = False
         self._failure = ""
         self._listed: Sequence[Tool] | None = None
         self._changed = True
@@ -46,7 +47,8 @@ class Server:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for connection in tuple(self._leaving):
+        self._closed = True
+        for connection in tuple(self._connections):
             await connection.aclose()
 
     async def tools(self) -> Sequence[Tool]:
@@ -112,9 +114,6 @@ class Server:
             with connection.use():
                 async with asyncio.timeout(self._dialling.start_timeout):
                     listed = await _all_tools(client)
-        except asyncio.CancelledError:
-            self._changed = True
-            raise
         except (MCPError, ValidationError, TimeoutError) as error:
             self._changed = True
             if isinstance(error, TimeoutError) or connection.is_forgotten:
@@ -122,6 +121,9 @@ class Server:
             text = self._dialling.address.without_secrets(str(error)) or "no answer in time"
             self._failure = f"The MCP server {self._dialling.name} does not list its tools: {text}."
             raise ToolSourceFailed(self._failure) from error
+        except BaseException:  # a cancellation above all: the next who asks begins anew
+            self._changed = True
+            raise
         self._failure = ""
         return listed
 
@@ -134,17 +136,19 @@ class Server:
         return self._connection
 
     def _connect(self) -> Connection:
+        if self._closed:
+            raise ToolSourceFailed(f"The MCP server {self._dialling.name} was closed meanwhile.")
         self._changed = True
         connection = Connection(self._dialling, on_change=self._note_change, on_end=self._note_end)
         self._connection = connection
-        self._leaving.add(connection)
+        self._connections.add(connection)
         return connection
 
     def _note_change(self) -> None:
         self._changed = True
 
     def _note_end(self, connection: Connection) -> None:
-        self._leaving.discard(connection)
+        self._connections.discard(connection)
         if not connection.failed:
             return
         name = self._dialling.name
@@ -157,9 +161,10 @@ class Server:
             return RemoteToolFailed(self._dialling.address.without_secrets(error.message))
         connection.retire()
         await connection.ended(_END_SECONDS)
+        reason = connection.reason if connection.failed else error.message
         return ToolSourceFailed(
             f"The connection to the MCP server {self._dialling.name} ended during the call "
-            f"({connection.reason}); whether the call took effect is unknown."
+            f"({reason}); whether the call took effect is unknown."
         )
 
     def _is_current(self) -> bool:

@@ -9,12 +9,12 @@ from typing import Self
 import anyio
 import anyio.to_thread
 import httpx2
+from mcp import StdioServerParameters
 from mcp.client._transport import ReadStream, TransportStreams
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import MCP_SESSION_ID, streamable_http_client
 from mcp.shared.message import SessionMessage
 
-from mcp import StdioServerParameters
 from weft.mcp.address import CommandAddress, UrlAddress
 from weft.mcp.error_output import ErrorOutput
 
