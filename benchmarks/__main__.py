@@ -27,6 +27,7 @@ METRICS = (
     "durable_events",
     "many_threads",
     "long_conversation",
+    "hooks",
     "memory_growth",
     "import_time",
     "distributions",

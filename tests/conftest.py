@@ -1,11 +1,20 @@
-"""What every test has: a virtual clock, no network, and an alarm for blocking calls."""
+"""What every test has: a virtual clock, no network, an alarm for blocking calls, and journals."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster
+from pydantic import TypeAdapter
 
+import weft
+from weft import Runtime
+from weft.journal.memory import MemoryJournal
+from weft.journal.sqlite import SqliteJournal
 from weft.testing import VirtualClockLoop, forbid_network
+
+# pydantic looks for its plugins once, at the first model, which may be on an event loop.
+TypeAdapter(int)
 
 
 @pytest.fixture
@@ -24,8 +33,23 @@ def no_network() -> Iterator[None]:
 def no_blocking_calls() -> Iterator[None]:
     """A blocking call of weft's own code on the event loop raises."""
     alarm = BlockBuster(scanned_modules=["weft"], excluded_modules=["weft.testing"])
+    # Coverage measures code of weft's on the loop, and keeps what it finds under a lock of its own.
+    alarm.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", {"lock_data"})
     alarm.activate()
     try:
         yield
     finally:
         alarm.deactivate()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def open_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Runtime]:
+    """Opens a runtime on each kind of journal; opened again, it finds what was there before."""
+    memory = MemoryJournal()
+
+    def open_one(*agents: weft.Agent, **options: object) -> Runtime:
+        sqlite = SqliteJournal(tmp_path / "weft.db")
+        journal = memory if request.param == "memory" else sqlite
+        return Runtime(journal, agents=agents, **options)  # type: ignore[arg-type]
+
+    return open_one

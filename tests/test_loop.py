@@ -714,7 +714,9 @@ def test_run_sync() -> None:
     [
         lambda: Limits(max_steps=0),
         lambda: Limits(max_seconds=0),
-        lambda: Limits(max_cost=1),
+        lambda: Agent(ScriptedModel([]), limits=Limits(max_cost=1)),
+        lambda: Limits(max_tool_calls=0),
+        lambda: Limits(max_cost=float("nan")),
         lambda: RetryPolicy(max_retries=-1),
         lambda: Agent(ScriptedModel([]), max_parallel_tools=0),
         lambda: Agent(ScriptedModel([]), max_corrections=-1),

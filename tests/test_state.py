@@ -28,6 +28,8 @@ from tests.fold import (
 from weft.errors import InvalidTransition
 from weft.events import (
     DurableEvent,
+    HandedOff,
+    HistoryReplaced,
     MessageAdded,
     MessageQueued,
     ProviderItemAdded,
@@ -38,6 +40,7 @@ from weft.events import (
     Retrying,
     RunCancelled,
     RunCancelling,
+    RunContinued,
     RunExpired,
     RunFailed,
     RunFinishing,
@@ -45,8 +48,11 @@ from weft.events import (
     RunQueued,
     RunRequiresAction,
     RunStarted,
+    StepCompleted,
     ToolApproved,
     ToolCallRequested,
+    ToolDelegated,
+    UsageAdded,
 )
 from weft.history import require_valid
 from weft.items import (
@@ -370,6 +376,12 @@ ANY_OF_ALL: list[DurableEvent] = [
     replace(DONE, run_id="run_2"),
     replace(STEP, run_id="run_2"),
     replace(STEP_BROKEN, run_id="run_2"),
+    HistoryReplaced(run_id=R, items=(MORE,)),
+    RunContinued(run_id=R),
+    HandedOff(run_id=R, agent="b"),
+    MessageAdded(run_id=R, item=MORE, origin="hook"),
+    ToolDelegated(run_id=R, call_id="c1", agent="b", thread_id="thread_9"),
+    UsageAdded(run_id=R, usage=Usage(1, 1), cost=0.5),
 ]
 
 
@@ -388,7 +400,8 @@ def test_whatever_is_accepted_keeps_the_thread_whole(events: list[DurableEvent])
             continue
         calls_closed |= {i.call_id for i in state.history if isinstance(i, FunctionCall)}
         require_valid(state.history)
-        assert list(state.history)[: len(before.history)] == list(before.history)
+        if not isinstance(event, HistoryReplaced):
+            assert list(state.history)[: len(before.history)] == list(before.history)
         run, step = state.run, state.step
         assert run is not None
         assert run.id not in ended or run.status == ended[run.id]
@@ -404,3 +417,35 @@ def test_whatever_is_accepted_keeps_the_thread_whole(events: list[DurableEvent])
         waiting = [queued.id for queued in state.queue]
         assert len(set(waiting)) == len(waiting)
         assert run.id not in waiting
+
+
+def test_between_steps_a_hook_may_change_the_history() -> None:
+    closed = [*begun(), STEP, RESPONSE, StepCompleted(run_id=R, step=1)]
+    items = (user_message("in short"),)
+    edited = fold([*closed, HistoryReplaced(run_id=R, items=items)])
+    assert tuple(edited.history) == items
+    assert edited.edited == edited.seq
+    assert edited.run is not None
+    assert edited.run.hooked == 1
+    with pytest.raises(InvalidTransition, match="no output"):
+        broken = (FunctionCall("c9", "f", "{}"),)
+        fold([*closed, HistoryReplaced(run_id=R, items=broken)])
+    for event in (
+        HistoryReplaced(run_id=R, items=items),
+        RunContinued(run_id=R),
+        HandedOff(run_id=R, agent="b"),
+    ):
+        with pytest.raises(InvalidTransition, match="still open"):
+            fold([*begun(), STEP, event])
+
+
+def test_a_hand_over_and_a_continuation_let_the_run_go_on() -> None:
+    closed = [*begun(), STEP, RESPONSE, StepCompleted(run_id=R, step=1, seconds=2.5)]
+    assert fold(closed).run is not None
+    handed = fold([*closed, HandedOff(run_id=R, agent="b", agent_hash="h")]).run
+    assert handed is not None
+    assert (handed.agent, handed.agent_hash, handed.handoffs) == ("b", "h", 1)
+    assert (handed.last_step, handed.seconds) == (None, 2.5)
+    continued = fold([*closed, RunContinued(run_id=R)]).run
+    assert continued is not None
+    assert (continued.last_step, continued.hooked) == (None, 1)

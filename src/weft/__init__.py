@@ -4,10 +4,12 @@ The names most programs need; the rest is in the modules, one concept in each.
 """
 
 from weft.agent import Agent
-from weft.definition import Limits
 from weft.errors import WeftError
 from weft.events import (
+    AgentEvent,
     Event,
+    HandedOff,
+    HistoryReplaced,
     MessageAdded,
     MessageQueued,
     QuotaHit,
@@ -19,6 +21,7 @@ from weft.events import (
     RunCancelled,
     RunCancelling,
     RunCompleted,
+    RunContinued,
     RunExpired,
     RunFailed,
     RunFinishing,
@@ -34,10 +37,14 @@ from weft.events import (
     ToolArgumentsDelta,
     ToolCallRequested,
     ToolCallStarted,
+    ToolDelegated,
     ToolOutputRecorded,
     ToolProgress,
     ToolStarted,
+    UsageAdded,
 )
+from weft.hook_context import Completion, CompletionContext, HookContext, RunEnd
+from weft.hooks import ChangedArguments, Hooks, ToolCall, Veto, hook
 from weft.items import (
     FunctionCall,
     FunctionCallOutput,
@@ -50,12 +57,14 @@ from weft.items import (
 )
 from weft.journal.base import ThreadInfo
 from weft.journal.projection import RunRecord
+from weft.limits import Limits
 from weft.models.base import ModelSettings, NamedTool
 from weft.models.fallback import FallbackModel
 from weft.models.resolve import resolve_model
 from weft.models.retry import RetryPolicy
+from weft.result import RunResult
+from weft.rules import ToolRules
 from weft.runtime.foreground import Run
-from weft.runtime.result import RunResult
 from weft.runtime.runtime import Runtime
 from weft.runtime.runtime import open as open
 from weft.runtime.thread import PendingCall, Thread
@@ -69,10 +78,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Agent",
+    "AgentEvent",
+    "ChangedArguments",
+    "Completion",
+    "CompletionContext",
     "Event",
     "FallbackModel",
     "FunctionCall",
     "FunctionCallOutput",
+    "HandedOff",
+    "HistoryReplaced",
+    "HookContext",
+    "Hooks",
     "Image",
     "InputImage",
     "InputText",
@@ -99,6 +116,8 @@ __all__ = [
     "RunCancelling",
     "RunCompleted",
     "RunContext",
+    "RunContinued",
+    "RunEnd",
     "RunExpired",
     "RunFailed",
     "RunFinishing",
@@ -119,13 +138,19 @@ __all__ = [
     "Tool",
     "ToolApproved",
     "ToolArgumentsDelta",
+    "ToolCall",
     "ToolCallRequested",
     "ToolCallStarted",
+    "ToolDelegated",
     "ToolOutputRecorded",
     "ToolProgress",
+    "ToolRules",
     "ToolStarted",
     "Usage",
+    "UsageAdded",
+    "Veto",
     "WeftError",
+    "hook",
     "resolve_model",
     "tool",
 ]

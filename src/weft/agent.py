@@ -1,14 +1,18 @@
 """An agent: its definition, and the ways to run it."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from weft.definition import AgentDefinition, Deps, Out
-from weft.errors import ConfigurationError
+from weft.errors import ConfigurationError, ToolFailed
 from weft.items import Input, Item
+from weft.result import RunResult
 from weft.runtime.foreground import Run
-from weft.runtime.result import RunResult
+from weft.tools.context import RunContext
+from weft.tools.function import Tool, tool
 
 
 class Agent(AgentDefinition[Deps, Out]):
@@ -60,3 +64,39 @@ class Agent(AgentDefinition[Deps, Out]):
         except RuntimeError:
             return asyncio.run(self.run(input, deps=deps, history=history))
         raise ConfigurationError("run_sync() cannot be called from async code; await run().")
+
+    def as_tool(
+        self,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        timeout: float | None = None,
+        needs_approval: bool = False,
+    ) -> Tool[..., object]:
+        """Returns a tool that has this agent work on a message, and whose output is its output.
+
+        It works on a thread of its own, linked to the call: its events are shown as `AgentEvent`,
+        what it uses counts for the run, and it is cancelled with it. `name` and `description`
+        default to those of the agent; `timeout` is in seconds. Raises `InvalidTool`.
+        """
+
+        async def work(context: RunContext[object], message: str) -> object:
+            """Asks the agent.
+
+            Args:
+                message: What it is to do, and all it needs to know: it knows nothing else.
+            """
+            result = await context.run_agent(self, message)
+            if result.status != "completed":
+                why = f"{self.name} stopped before its end ({result.stop_reason})"
+                raise ToolFailed(f"{why}: {result.text}" if result.text else f"{why}.")
+            return result.output
+
+        made = tool(
+            name=name or re.sub(r"[^a-zA-Z0-9_-]", "_", self.name)[:64],
+            description=description or self.description or f"Asks the agent {self.name}.",
+            timeout=timeout,
+            idempotent=True,
+            needs_approval=needs_approval,
+        )(work)
+        return replace(made, worker=self)

@@ -1,15 +1,19 @@
-"""What the holder of a run tells the loop that drives it."""
+"""What the holder of a run tells the loop that drives it, and lends it."""
 
 import asyncio
+
+from weft.delegation import Delegation
 
 
 class RunControl:
     """The ways into a run that is being driven: end it now, or look at its state again.
 
     What was asked is recorded on the thread by who asks; this only makes the loop notice.
+    `delegation` is how other agents are had to work for the run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, delegation: Delegation | None = None) -> None:
+        self.delegation = delegation
         self._scope: asyncio.Timeout | None = None
         self._changed = asyncio.Event()
 

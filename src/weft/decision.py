@@ -1,41 +1,42 @@
 """What the loop does next: pure functions of the thread's state and the agent's definition."""
 
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from msgspec.structs import replace
 
-from weft.definition import AgentDefinition, Deps, Limits, Out
-from weft.errors import OutputInvalid, OutputRefused
-from weft.events import RunCompleted, RunIncomplete, StopReason
-from weft.items import FunctionCallOutput, Message, message
+from weft.definition import AgentDefinition, Deps, Out
+from weft.errors import OutputInvalid, OutputRefused, RuleBroken
+from weft.events import HandedOff, LimitScope, RunCompleted, RunIncomplete, StopReason
+from weft.items import FunctionCall, FunctionCallOutput, Message, message
 from weft.models.base import ModelRequest, NamedTool
 from weft.open_step import Step
+from weft.rules import broken_rule, missing_tools
 from weft.state import Run, ThreadState
 from weft.tools.toolset import Toolset
 
-_INCOMPLETE: frozenset[StopReason] = frozenset(
-    {
-        "max_steps",
-        "max_tokens",
-        "max_cost",
-        "max_seconds",
-        "max_output_tokens",
-        "content_filter",
-    }
-)
+
+class Stop(NamedTuple):
+    """Why a run ends; `scope` says of what a limit was."""
+
+    reason: StopReason
+    scope: LimitScope = "run"
 
 
-def stop_reason(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> StopReason | None:
+def stop(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> Stop | None:
     """Returns why the run in progress ends before its next step, or None if it goes on."""
     run = _run_of(state)
     step = run.last_step
     if step is not None:
-        reason = _end_of_step(step, definition)
-        if reason is not None:
-            return reason
+        ended = _end_of_step(step, definition)
+        if ended is not None:
+            return ended
     if run.finishing and run.steps:
-        return "finish_requested"
-    return _limit_reached(run, definition.limits)
+        return Stop("finish_requested")
+    reason = definition.limits.reached(run.spent)
+    if reason is not None:
+        return Stop(reason)
+    reason = definition.thread_limits.reached(state.ended + run.spent)
+    return Stop(reason, "thread") if reason is not None else None
 
 
 def can_go_on(state: ThreadState) -> bool:
@@ -50,12 +51,12 @@ def can_go_on(state: ThreadState) -> bool:
     return bool(state.steering) and any(approvals)
 
 
-def _end_of_step(step: Step, definition: AgentDefinition[Deps, Out]) -> StopReason | None:
+def _end_of_step(step: Step, definition: AgentDefinition[Deps, Out]) -> Stop | None:
     match step.finish_reason:
         case "length":
-            return "max_output_tokens"
+            return Stop("max_output_tokens", "response")
         case "content_filter":
-            return "content_filter"
+            return Stop("content_filter", "response")
         case "stop" | "pause" | None:
             pass
         case _ as unreachable:
@@ -63,21 +64,51 @@ def _end_of_step(step: Step, definition: AgentDefinition[Deps, Out]) -> StopReas
     if not step.calls:
         # A response that the end of a process cut off, or that the provider paused, is not the
         # model's last word.
-        return None if step.finish_reason in {None, "pause"} else "end_turn"
-    return "terminal_tool" if terminal_output(step, definition) else None
+        return None if step.finish_reason in {None, "pause"} else Stop("end_turn")
+    return Stop("terminal_tool") if terminal_output(step, definition) else None
 
 
-def _limit_reached(run: Run, limits: Limits) -> StopReason | None:
-    if run.steps - run.interrupted >= limits.max_steps:
-        return "max_steps"
-    if limits.max_tokens is not None and run.usage.total_tokens >= limits.max_tokens:
-        return "max_tokens"
-    if (
-        limits.max_cost is not None
-        and limits.price is not None
-        and limits.price.cost(run.usage) >= limits.max_cost
-    ):
-        return "max_cost"
+def refusal_of_call(
+    state: ThreadState, definition: AgentDefinition[Deps, Out], call: FunctionCall
+) -> str | None:
+    """Returns why a call of the open step is not made, if a rule or a limit forbids it."""
+    run, step = _run_of(state), state.step
+    rules, limits = definition.rules, definition.limits
+    calls = step.calls if step is not None else ()
+    place = next((n for n, one in enumerate(calls) if one.call_id == call.call_id), len(calls))
+    most = limits.max_tool_calls
+    if most is not None and run.calls + place >= most:
+        return f"The run may make {most} tool calls; {call.name} was not called."
+    known = definition.tools.get(call.name)
+    if known is not None and known.handoff:
+        if limits.max_handoffs is not None and run.handoffs >= limits.max_handoffs:
+            return "The conversation was handed over too often; answer yourself."
+        if any(_hands_off(definition, other.name) for other in calls[:place]):
+            return "The conversation is handed over already."
+    if definition.ends_run(call.name):
+        missing = [name for name in missing_tools(rules, run) if name != call.name]
+        if missing:
+            names = " and ".join(missing)
+            return f"Call {names} before {call.name}; {call.name} was not called."
+    return broken_rule(rules, run, call, calls[:place])
+
+
+def _hands_off(definition: AgentDefinition[Deps, Out], tool: str) -> bool:
+    known = definition.tools.get(tool)
+    return known is not None and bool(known.handoff)
+
+
+def handoff(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> HandedOff | None:
+    """Returns the event by which the step just closed hands the run over, if it does."""
+    run = _run_of(state)
+    step = run.last_step
+    if step is None or not definition.handoffs:
+        return None
+    for call in step.calls:
+        known, output = definition.tools.get(call.name), step.output(call.call_id)
+        if known is not None and known.handoff and output is not None and not output.is_error:
+            agent = definition.handoffs[known.handoff]
+            return HandedOff(run_id=run.id, agent=agent.name, agent_hash=agent.hash)
     return None
 
 
@@ -87,17 +118,17 @@ def terminal_output(
     """Returns the first output of a terminal tool that did not fail."""
     outputs = {output.call_id: output for output in step.outputs}
     for call in step.calls:
-        tool = definition.tools.get(call.name)
-        if tool is not None and tool.terminal and not outputs[call.call_id].is_error:
+        if definition.ends_run(call.name) and not outputs[call.call_id].is_error:
             return outputs[call.call_id]
     return None
 
 
-def end_of_run(state: ThreadState, reason: StopReason) -> RunCompleted | RunIncomplete:
-    """Returns the terminal event of a run that ends for `reason`."""
-    run = _run_of(state)
-    kind = RunIncomplete if reason in _INCOMPLETE else RunCompleted
-    return kind(run_id=run.id, stop_reason=reason, usage=run.usage)
+def end_of_run(state: ThreadState, stop: Stop) -> RunCompleted | RunIncomplete:
+    """Returns the terminal event of a run that stops."""
+    run, reason = _run_of(state), stop.reason
+    if reason.startswith("max_") or reason == "content_filter":
+        return RunIncomplete(run_id=run.id, stop_reason=reason, usage=run.usage, scope=stop.scope)
+    return RunCompleted(run_id=run.id, stop_reason=reason, usage=run.usage)
 
 
 def final_text(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> str:
@@ -120,11 +151,18 @@ def refusal_of(step: Step) -> str:
 
 
 def correction(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> Message | None:
-    """Returns the message that asks the model to correct its structured output, if it must be.
+    """Returns the message that asks the model for another answer, if its last must not stand.
 
-    Raises `OutputRefused` when the model refused, and `OutputInvalid` after too many corrections.
+    It must not while a required tool was not called, or when it is no valid structured output.
+    Raises `OutputRefused` when the model refused, and `OutputInvalid` or `RuleBroken` after too
+    many corrections.
     """
     run, output = _run_of(state), definition.output
+    if missing := missing_tools(definition.rules, run):
+        names = " and ".join(missing)
+        if run.corrections >= definition.max_corrections:
+            raise RuleBroken(f"The model answered without calling {names} first.")
+        return message("user", f"Before you answer, call {names}.")
     if output is None or run.last_step is None:
         return None
     if refusal := refusal_of(run.last_step):
@@ -153,9 +191,12 @@ def request_for(
     settings = definition.settings
     choice = settings.tool_choice
     # A choice that forces a call would force one in every step, and the run would never end.
-    run = _run_of(state)
+    run, first = _run_of(state), definition.rules.first
     if run.steps - run.interrupted > 1 and (choice == "required" or isinstance(choice, NamedTool)):
         settings = replace(settings, tool_choice=None)
+    if first is not None and not run.count_of(first).made:
+        settings = replace(settings, tool_choice=NamedTool(first))
+    choice = settings.tool_choice
     if isinstance(choice, NamedTool) and tools.get(choice.name) is None:
         settings = replace(settings, tool_choice=None)  # its source does not have it now
     if not tools.schemas:

@@ -1,24 +1,29 @@
 """What an agent is: its model, instructions, tools, output and limits; data without behaviour."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
-from typing import Generic
+from typing import Any, Generic, cast
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 from typing_extensions import TypeVar
 
 from weft.errors import ConfigurationError
+from weft.hooks import POINTS, Hooks
+from weft.limits import NO_LIMITS, Limits
 from weft.models.base import Model, ModelSettings, NamedTool
+from weft.models.prices import price_of
 from weft.models.resolve import resolve_model
 from weft.models.retry import RetryPolicy
+from weft.rules import ToolRules
 from weft.tools.function import Tool
+from weft.tools.handoff import handoff_tool
 from weft.tools.output_type import OutputType
 from weft.tools.source import ToolSource, ToolSources
 from weft.tools.toolset import Toolset
-from weft.usage import Price
+from weft.usage import Price, Usage
 
 Deps = TypeVar("Deps", default=None)
 Out = TypeVar("Out", default=str)
@@ -26,43 +31,21 @@ Out = TypeVar("Out", default=str)
 AnyTool = Tool[..., object] | Callable[..., object]
 
 
-class Limits(Struct, frozen=True, kw_only=True):
-    """Where a run ends although the model would go on; None is no limit.
-
-    `max_steps` counts responses. `max_tokens` (input and output of all steps) and `max_cost` (in
-    the currency of `price`, which it needs) are looked at after each step; `max_seconds` ends a
-    run at once.
-    """
-
-    max_steps: int = 32
-    max_tokens: int | None = None
-    max_cost: float | None = None
-    max_seconds: float | None = None
-    price: Price | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_steps < 1:
-            raise ConfigurationError("Limits.max_steps must be at least 1.")
-        for name in ("max_tokens", "max_cost", "max_seconds"):
-            value: float | None = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigurationError(f"Limits.{name} must be above 0, or None for no limit.")
-        if self.max_cost is not None and self.price is None:
-            raise ConfigurationError(
-                "Limits.max_cost needs a price: Limits(max_cost=…, price=Price(input=…, output=…))."
-            )
-
-
 class AgentDefinition(Generic[Deps, Out]):
     """An agent as the loop sees it.
 
     - `model`: a model, or a string such as `"openai:gpt-5"` (`weft.models.resolve`).
+    - `description`: what it is good for, which agents that may call it or hand over to it read.
     - `instructions`: a text, or a function of the run's `deps` that returns one before each step.
     - `tools`: tools; plain functions, which become tools with the default options; sources of
       tools such as `weft.mcp.MCPTools`, which are asked for theirs before each step.
     - `output`: the type of the result; anything but `str` asks the model for JSON of that type. An
       invalid one is sent back for correction at most `max_corrections` times.
     - `settings`: how the model shall answer; a forced tool choice applies to the first step only.
+    - `rules`: for the order and number of tool calls; see `ToolRules`.
+    - `hooks`: functions that step into its runs; see `Hooks`.
+    - `handoffs`: agents to which it may hand a run over; see also `add_handoff`.
+    - `limits` of each run, `thread_limits` of all runs of a thread together.
     - `early_tools`: start a tool as soon as its own arguments are complete.
     - `action_timeout`: seconds a run waits for outputs and approvals from outside before it
       expires; None is for ever.
@@ -76,11 +59,16 @@ class AgentDefinition(Generic[Deps, Out]):
         model: Model | str,
         *,
         name: str = "agent",
+        description: str = "",
         instructions: str | Callable[[Deps], str] = "",
         tools: Iterable[AnyTool | ToolSource] = (),
         output: type[Out] | None = None,
         settings: ModelSettings | None = None,
         limits: Limits | None = None,
+        thread_limits: Limits | None = None,
+        rules: ToolRules | None = None,
+        hooks: Hooks[Deps] | Sequence[Hooks[Deps]] = (),
+        handoffs: "Iterable[AgentDefinition[Any, Any]]" = (),
         retry: RetryPolicy | None = None,
         early_tools: bool = True,
         action_timeout: float | None = None,
@@ -95,21 +83,113 @@ class AgentDefinition(Generic[Deps, Out]):
             raise ConfigurationError("max_corrections cannot be negative.")
         self.model = resolve_model(model)
         self.name = name
+        self.description = description
         self.instructions = instructions
         given = tuple(tools)
-        self.tools = Toolset(tool for tool in given if not isinstance(tool, ToolSource))
-        self.sources = ToolSources(
-            self.tools, [source for source in given if isinstance(source, ToolSource)]
-        )
+        self._own_tools = tuple(tool for tool in given if not isinstance(tool, ToolSource))
+        self.tools = Toolset(self._own_tools)
+        self.sources = ToolSources(one for one in given if isinstance(one, ToolSource))
+        self.handoffs: dict[str, AgentDefinition[Any, Any]] = {}
         self.output = None if output is None or output is str else OutputType(output)
         self.settings = settings or ModelSettings()
         self.limits = limits or Limits()
+        self.thread_limits = thread_limits or NO_LIMITS
+        self.rules = rules or ToolRules()
+        self._has_rules = self.rules != ToolRules() or self.limits.max_tool_calls is not None
+        self.hooks: Hooks[Deps] = hooks if isinstance(hooks, Hooks) else sum(hooks, Hooks[Deps]())
         self.retry = retry or RetryPolicy()
         self.early_tools = early_tools
         self.action_timeout = action_timeout
         self.max_parallel_tools = max_parallel_tools
         self.max_corrections = max_corrections
-        self._require_known_choice()
+        for agent in handoffs:
+            self.add_handoff(agent)
+        self._require_known_tools()
+        self._require_price()
+        self._require_names()
+
+    def add_handoff(self, agent: "AgentDefinition[Any, Any]") -> None:
+        """Lets this agent hand a run over to another, with a tool `transfer_to_…`.
+
+        For agents that hand over to each other, of which one is made first. Raises
+        `ConfigurationError` for a circle without `Limits.max_handoffs`, and for two agents or
+        tools of one name.
+        """
+        other = agent.reachable.get(self.name)
+        if other is self and (
+            self.limits.max_handoffs is None or agent.limits.max_handoffs is None
+        ):
+            raise ConfigurationError(
+                f"{self.name} and {agent.name} hand over to each other; give both a "
+                "Limits.max_handoffs, so that it ends."
+            )
+        if agent.name in self.handoffs:
+            raise ConfigurationError(f"{self.name} hands over to {agent.name!r} already.")
+        tools = [handoff_tool(one.name, one.description) for one in self.handoffs.values()]
+        tools.append(handoff_tool(agent.name, agent.description))
+        self.tools = Toolset((*self._own_tools, *tools))
+        self.handoffs[agent.name] = agent
+        self._require_names()
+
+    @property
+    def reachable(self) -> "Mapping[str, AgentDefinition[Any, Any]]":
+        """The agents that may come to work on its runs or for them, by name; itself included."""
+        found: dict[str, AgentDefinition[Any, Any]] = {}
+        left: list[AgentDefinition[Any, Any]] = [self]
+        while left:
+            agent = left.pop()
+            if agent.name in found:
+                continue
+            found[agent.name] = agent
+            left += agent.others
+        return found
+
+    @property
+    def others(self) -> "Sequence[AgentDefinition[Any, Any]]":
+        """The agents that it hands over to, and those that its tools are."""
+        workers = (cast("object", tool.worker) for tool in self.tools)
+        agents = [
+            cast("AgentDefinition[Any, Any]", one)
+            for one in workers
+            if isinstance(one, AgentDefinition)
+        ]
+        return [*self.handoffs.values(), *agents]
+
+    @property
+    def price(self) -> Price | None:
+        """What its model costs, as far as that is known."""
+        return self.limits.price or self.thread_limits.price or price_of(self.model.name)
+
+    def cost_of(self, usage: Usage) -> float:
+        """Returns what tokens cost with its model; 0 where its price is not known."""
+        return self.price.cost(usage) if self.price is not None else 0.0
+
+    def parse(self, text: str) -> Out:
+        """Returns the output that a text is; raises `ValueError`."""
+        return cast("Out", text) if self.output is None else self.output.parse(text)
+
+    @property
+    def listens(self) -> bool:
+        """Whether one of the agents that may work on a run has hooks `on_event`."""
+        return any(agent.hooks.at("on_event") for agent in self.reachable.values())
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether rules or limits may forbid a call."""
+        return self._has_rules or bool(self.handoffs)
+
+    def ends_run(self, tool: str) -> bool:
+        """Whether the output of a tool ends the run."""
+        known = self.tools.get(tool)
+        return (known is not None and known.terminal) or tool in self.rules.terminal
+
+    def within(self, limits: Limits) -> "AgentDefinition[Deps, Out]":
+        """Returns the same agent within narrower limits."""
+        narrowed = copy(self)
+        narrowed.__dict__["hash"] = self.hash  # it is the same agent
+        narrowed.limits = self.limits.within(limits)
+        narrowed._has_rules = self._has_rules or narrowed.limits.max_tool_calls is not None
+        return narrowed
 
     @cached_property
     def hash(self) -> str:
@@ -128,6 +208,9 @@ class AgentDefinition(Generic[Deps, Out]):
             # Headers may hold secrets, and change nothing of what the agent does.
             "settings": replace(self.settings, extra_headers={}),
             "limits": self.limits,
+            "thread_limits": self.thread_limits,
+            "rules": self.rules,
+            "hooks": {point: [hook.name for hook in self.hooks.at(point)] for point in POINTS},
             "early_tools": self.early_tools,
             "action_timeout": self.action_timeout,
         }
@@ -154,9 +237,34 @@ class AgentDefinition(Generic[Deps, Out]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model.name!r}, name={self.name!r})"
 
-    def _require_known_choice(self) -> None:
+    def _require_names(self) -> None:
+        """Raises `ConfigurationError` where an agent could be taken for another."""
+        known = self.reachable
+        for agent in known.values():
+            for other in agent.others:
+                if known[other.name] is not other:
+                    raise ConfigurationError(
+                        f"Two agents are called {other.name!r}; give one another name=…."
+                    )
+
+    def _require_price(self) -> None:
+        limited = self.limits.max_cost or self.thread_limits.max_cost
+        if limited is not None and self.price is None:
+            raise ConfigurationError(
+                f"The price of {self.model.name!r} is not known, and max_cost needs it: "
+                "Limits(max_cost=…, price=Price(input=…, output=…))."
+            )
+
+    def _require_known_tools(self) -> None:
         if self.sources:
             return  # what their tools are called is not known yet
+        for name in sorted(self.rules.names):
+            if name not in self.tools.names:
+                known = ", ".join(self.tools.names) or "none"
+                raise ConfigurationError(
+                    f"A rule names the tool {name!r}, which this agent does not have; it has: "
+                    f"{known}."
+                )
         choice = self.settings.tool_choice
         if isinstance(choice, NamedTool) and choice.name not in self.tools.names:
             known = ", ".join(self.tools.names) or "none"

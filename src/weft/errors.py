@@ -6,6 +6,7 @@ WeftError
 │   ├── UnknownModel              a model string that names no provider
 │   ├── MissingKey                no API key in the environment or the call
 │   ├── InvalidTool               a function that cannot become a tool
+│   ├── InvalidHook               a function that cannot be a hook
 │   ├── DuplicateTool             two tools of one name
 │   └── MissingExtra              an optional dependency of weft is not installed
 ├── InvalidInput                  an empty message, text that is not UTF-8
@@ -22,6 +23,10 @@ WeftError
 │   ├── ToolFailed                a tool declared with on_error="raise" failed
 │   ├── OutputInvalid             the structured output stayed invalid after its corrections
 │   ├── OutputRefused             the model refused to give a structured output
+│   ├── HookFailed                a hook raised
+│   ├── RuleBroken                the model did not call a tool that it must call before its answer
+│   ├── AgentsTooDeep             agents called agents deeper than the limit
+│   ├── BudgetUsedUp              the run has nothing left for another agent to work with
 │   └── RunInterrupted            retryable: the driver of the run ended before the run did
 ├── ToolSourceError               what serves tools from elsewhere did not do as it should
 │   ├── ToolSourceFailed          retryable: it could not be started, or reached, or it ended
@@ -103,6 +108,12 @@ class MissingExtra(ConfigurationError, ImportError):
     """An optional dependency of weft is not installed; the message names the extra to install."""
 
     code = "missing_extra"
+
+
+class InvalidHook(ConfigurationError):
+    """A function cannot be a hook; the message names it and what is wrong."""
+
+    code = "invalid_hook"
 
 
 class InvalidInput(WeftError):
@@ -212,6 +223,30 @@ class OutputRefused(RunError):
     """The model refused to give the structured output it was asked for."""
 
     code = "output_refused"
+
+
+class HookFailed(RunError):
+    """A hook raised; its cause is what it raised."""
+
+    code = "hook_failed"
+
+
+class RuleBroken(RunError):
+    """The model gave its answer again and again without a tool that it must call before."""
+
+    code = "rule_broken"
+
+
+class AgentsTooDeep(RunError):
+    """Agents called agents deeper than `Limits.max_depth`."""
+
+    code = "agents_too_deep"
+
+
+class BudgetUsedUp(RunError):
+    """The run has nothing left for another agent to work with."""
+
+    code = "budget_used_up"
 
 
 class RunInterrupted(RunError):

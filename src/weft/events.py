@@ -10,7 +10,7 @@ from typing import Literal, cast
 import msgspec
 from msgspec import Struct
 
-from weft.items import FunctionCall, FunctionCallOutput, Message, ProviderItem, Reasoning
+from weft.items import FunctionCall, FunctionCallOutput, Item, Message, ProviderItem, Reasoning
 from weft.usage import Usage
 
 StopReason = Literal[
@@ -19,9 +19,11 @@ StopReason = Literal[
     "finish_requested",
     "max_steps",
     "max_tokens",
+    "max_input_tokens",
+    "max_output_tokens",
     "max_cost",
     "max_seconds",
-    "max_output_tokens",
+    "max_tool_calls",
     "content_filter",
     "cancelled",
     "failed",
@@ -29,9 +31,12 @@ StopReason = Literal[
 ]
 """Why a run ended.
 
-`max_tokens`, `max_cost` and `max_seconds` are limits of the run; `max_output_tokens` and
-`content_filter` are the provider's reasons for a response that it did not write to its end.
+Those that begin with `max_` are limits; `content_filter` is the provider's reason for a response
+that it did not write to its end.
 """
+
+LimitScope = Literal["response", "run", "thread"]
+"""What a limit was for: one response of the provider, the run, or all runs of the thread."""
 
 FinishReason = Literal["stop", "length", "content_filter", "pause"]
 """Why the provider ended a response.
@@ -42,8 +47,9 @@ After `pause` it is asked again, with the response so far at the end of the hist
 Awaited = Literal["output", "approval"]
 """What a tool call waits for from outside: its output, or the permission to run it."""
 
-Origin = Literal["user", "model", "runtime"]
-"""Who added a message: the caller, the model, or weft itself (a correction of invalid output)."""
+Origin = Literal["user", "model", "runtime", "hook"]
+"""Who added a message: the caller, the model, weft itself (a correction of invalid output, a tool
+that must still be called), or a hook."""
 
 
 class DurableEvent(Struct, frozen=True, kw_only=True):
@@ -144,14 +150,15 @@ class ToolCallRequested(DurableEvent, frozen=True, omit_defaults=True, tag="tool
         return cast("dict[str, object]", decoded) if isinstance(decoded, dict) else None
 
 
-class RunRequiresAction(DurableEvent, frozen=True, tag="run.requires_action"):
+class RunRequiresAction(DurableEvent, frozen=True, omit_defaults=True, tag="run.requires_action"):
     """The run waits for the outputs or approvals of `call_ids`, which come from outside.
 
-    It expires at `expires_at` (Unix seconds), or never.
+    It expires at `expires_at` (Unix seconds), or never. `seconds` is the time its step took so far.
     """
 
     call_ids: tuple[str, ...]
     expires_at: float | None = None
+    seconds: float = 0.0
 
 
 class ToolApproved(DurableEvent, frozen=True, gc=False, tag="tool.approved"):
@@ -160,12 +167,24 @@ class ToolApproved(DurableEvent, frozen=True, gc=False, tag="tool.approved"):
     call_id: str
 
 
-class ToolStarted(DurableEvent, frozen=True, gc=False, tag="tool.started"):
-    """A tool is about to be called; `attempt` counts from 1."""
+class ToolStarted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="tool.started"):
+    """A tool is about to be called; `attempt` counts from 1.
+
+    `arguments` is the JSON of what it is called with where a hook changed what the model wrote.
+    """
 
     call_id: str
     name: str
     attempt: int
+    arguments: str = ""
+
+
+class ToolDelegated(DurableEvent, frozen=True, gc=False, tag="tool.delegated"):
+    """The agent `agent` works on a call, on the thread `thread_id` of its own."""
+
+    call_id: str
+    agent: str
+    thread_id: str
 
 
 class ToolOutputRecorded(DurableEvent, frozen=True, tag="tool.output"):
@@ -176,25 +195,60 @@ class ToolOutputRecorded(DurableEvent, frozen=True, tag="tool.output"):
     seconds: float = 0.0
 
 
-class ResponseCompleted(DurableEvent, frozen=True, tag="response.completed"):
-    """The response of the model is complete; its calls may still be running."""
+class ResponseCompleted(DurableEvent, frozen=True, omit_defaults=True, tag="response.completed"):
+    """The response of the model is complete; its calls may still be running.
+
+    `cost` is what it cost, as far as the model's price is known.
+    """
 
     response_id: str
     finish_reason: FinishReason
     usage: Usage
+    cost: float = 0.0
 
 
-class StepCompleted(DurableEvent, frozen=True, gc=False, tag="step.completed"):
-    """The response is complete and every call of it is answered."""
+class UsageAdded(DurableEvent, frozen=True, omit_defaults=True, tag="usage.added"):
+    """Other agents that worked for the run, in a tool or a hook, used tokens."""
+
+    usage: Usage
+    cost: float = 0.0
+
+
+class StepCompleted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="step.completed"):
+    """The response is complete and every call of it is answered.
+
+    `seconds` is the time it took, without the time it waited for someone outside.
+    """
 
     step: int
+    seconds: float = 0.0
 
 
-class StepInterrupted(DurableEvent, frozen=True, gc=False, tag="step.interrupted"):
+class StepInterrupted(
+    DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="step.interrupted"
+):
     """The response broke off: discard its unfinished text; finished items stand."""
 
     step: int
     reason: str
+    seconds: float = 0.0
+
+
+class HistoryReplaced(DurableEvent, frozen=True, tag="history.replaced"):
+    """A hook replaced the history by `items`; what it was before stays in the events before."""
+
+    items: tuple[Item, ...]
+
+
+class RunContinued(DurableEvent, frozen=True, gc=False, tag="run.continued"):
+    """A hook lets the run go on although the model had said its last word."""
+
+
+class HandedOff(DurableEvent, frozen=True, gc=False, tag="run.handed_off"):
+    """Another agent, `agent`, goes on with the run, as `agent_hash` tells its definition."""
+
+    agent: str
+    agent_hash: str = ""
 
 
 class RateLimitHit(DurableEvent, frozen=True, gc=False, tag="rate_limited"):
@@ -236,10 +290,11 @@ class RunCompleted(DurableEvent, frozen=True, tag="run.completed"):
 
 
 class RunIncomplete(DurableEvent, frozen=True, tag="run.incomplete"):
-    """The run was stopped by a limit; `stop_reason` names it."""
+    """The run was stopped by a limit; `stop_reason` names it, `scope` says of what."""
 
     stop_reason: StopReason
     usage: Usage
+    scope: LimitScope = "run"
 
 
 class RunFailed(DurableEvent, frozen=True, tag="run.failed"):
@@ -308,8 +363,20 @@ class ToolProgress(Struct, frozen=True, gc=False, tag="tool.progress"):
     message: str
 
 
+class AgentEvent(Struct, frozen=True, tag="agent.event"):
+    """What happened on the thread `thread_id`, on which `agent` works for the call `call_id`.
+
+    `call_id` is empty where it works for a hook.
+    """
+
+    call_id: str
+    agent: str
+    thread_id: str
+    event: "Event"
+
+
 Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta
-LiveEvent = Delta | ToolCallStarted | ToolProgress
+LiveEvent = Delta | ToolCallStarted | ToolProgress | AgentEvent
 TerminalEvent = RunCompleted | RunIncomplete | RunFailed | RunCancelled | RunExpired
 RecordedEvent = (
     MessageAdded
@@ -325,10 +392,15 @@ RecordedEvent = (
     | RunRequiresAction
     | ToolApproved
     | ToolStarted
+    | ToolDelegated
     | ToolOutputRecorded
     | ResponseCompleted
+    | UsageAdded
     | StepCompleted
     | StepInterrupted
+    | HistoryReplaced
+    | RunContinued
+    | HandedOff
     | RateLimitHit
     | Retrying
     | RetriesExhausted

@@ -6,11 +6,13 @@ thread, so going on with a run after a restart is the same as going on with it a
 """
 
 import asyncio
+import logging
+from typing import cast
 
 from weft.control import RunControl
-from weft.decision import correction, end_of_run, stop_reason
+from weft.decision import Stop, correction, end_of_run, handoff, stop
 from weft.definition import AgentDefinition, Deps, Out
-from weft.errors import WeftError
+from weft.errors import HookFailed, WeftError
 from weft.events import (
     MessageAdded,
     RunCancelled,
@@ -18,9 +20,15 @@ from weft.events import (
     RunFailed,
     TerminalEvent,
 )
+from weft.hook_context import HookContext, RunEnd
+from weft.listener import EventListener
+from weft.safe_point import after_completion
 from weft.state import Run
 from weft.step import close_step, take_step
 from weft.writer import ThreadWriter
+
+_LAST_WORD = Stop("end_turn")
+_LOGGER = logging.getLogger("weft.hooks")
 
 
 async def drive(
@@ -28,20 +36,67 @@ async def drive(
     definition: AgentDefinition[Deps, Out],
     deps: Deps,
     control: RunControl,
+    listener: EventListener[Deps] | None = None,
 ) -> Exception | None:
     """Drives the active run of a thread on; returns the error it failed with.
 
-    Returns when the run has ended, or when its open step waits for outputs or approvals from
-    outside: then it is to be called again once something came. Whatever ends the run, every call
-    is answered and the terminal event is the last. A cancellation of the driving task ends only
-    the driving: the run can be driven on.
+    `definition` is the agent that works on it now. Returns when the run has ended, or when its open
+    step waits for outputs or approvals from outside: then it is to be called again once something
+    came. Whatever ends the run, every call is answered and the terminal event is the last. A
+    cancellation of the driving task ends only the driving: the run can be driven on.
     """
-    scope = asyncio.timeout(definition.limits.max_seconds)
+    if listener is None:
+        failure = await _drive(thread, definition, deps, control, None)
+    else:
+        listener.start()
+        try:
+            failure = await _drive(thread, definition, deps, control, listener)
+            await thread.durable()
+        finally:
+            await listener.stop()
+        if thread.state.active_run is None:
+            listener.log_failure()
+    await run_ended(thread, definition, deps, control, failure)
+    return failure
+
+
+async def run_ended(
+    thread: ThreadWriter,
+    definition: AgentDefinition[Deps, Out],
+    deps: Deps,
+    control: RunControl,
+    failure: Exception | None = None,
+) -> None:
+    """Calls the hooks `on_run_end` if the run has ended; what they raise is logged."""
+    run = thread.state.run
+    if run is None or run.is_active:
+        return
+    worker = _worker(definition, run)
+    for hook in worker.hooks.at("on_run_end"):
+        context = HookContext(thread, worker.name, deps, control.delegation)
+        try:
+            answer = hook(context, RunEnd(run, failure))
+            if answer is not None:
+                await hook.answer(answer)
+        except HookFailed as error:
+            _LOGGER.warning("%s", error.message)
+
+
+async def _drive(
+    thread: ThreadWriter,
+    definition: AgentDefinition[Deps, Out],
+    deps: Deps,
+    control: RunControl,
+    listener: EventListener[Deps] | None,
+) -> Exception | None:
+    limit = definition.limits.max_seconds
+    used = _run_of(thread).seconds
+    scope = asyncio.timeout(None if limit is None else max(0.0, limit - used))
     try:
         async with scope:
             control.attach(scope)
             try:
-                await _steps(thread, definition, deps, control)
+                await _steps(thread, definition, deps, control, listener)
             finally:
                 control.attach(None)
     except Exception as error:  # noqa: BLE001 - whatever fails, the run must end and say so
@@ -59,23 +114,48 @@ async def _steps(
     definition: AgentDefinition[Deps, Out],
     deps: Deps,
     control: RunControl,
+    listener: EventListener[Deps] | None,
 ) -> None:
     """Takes step after step until there is a reason to stop."""
+    agent = definition
     while True:
         if _run_of(thread).status == "cancelling":
             return cancel(thread)
         if thread.state.step is None:
+            await after_completion(thread, agent, deps, control)
+            if listener is not None:
+                await listener.caught_up()
+            agent = _hand_over(thread, agent)
             add_steering(thread)
-            reason = stop_reason(thread.state, definition)
-            if reason == "end_turn" and (message := correction(thread.state, definition)):
+            stopped = stop(thread.state, agent)
+            if stopped == _LAST_WORD and (message := correction(thread.state, agent)):
                 run_id = _run_of(thread).id
                 thread.record(MessageAdded(run_id=run_id, item=message, origin="runtime"))
                 continue
-            if reason is not None:
-                return thread.record(end_of_run(thread.state, reason))
-        await take_step(thread, definition, deps, control)
+            if stopped is not None:
+                return thread.record(end_of_run(thread.state, stopped))
+        await take_step(thread, agent, deps, control)
         if thread.state.step is not None:
             return None  # it waits for someone outside
+
+
+def _hand_over(
+    thread: ThreadWriter, agent: AgentDefinition[Deps, Out]
+) -> AgentDefinition[Deps, Out]:
+    """Returns the agent that takes the next step."""
+    handed = handoff(thread.state, agent)
+    if handed is None:
+        return agent
+    thread.record(handed)
+    return cast("AgentDefinition[Deps, Out]", agent.handoffs[handed.agent])
+
+
+def _worker(definition: AgentDefinition[Deps, Out], run: Run) -> AgentDefinition[Deps, Out]:
+    """The agent that worked on the run last; `definition` is that which did when it was begun."""
+    return cast(
+        "AgentDefinition[Deps, Out]",
+        definition if run.agent == definition.name else definition.reachable[run.agent],
+    )
 
 
 def add_steering(thread: ThreadWriter) -> None:
@@ -110,7 +190,7 @@ def fail(thread: ThreadWriter, error: Exception) -> Exception:
 
 
 def _out_of_time(thread: ThreadWriter) -> TerminalEvent:
-    return end_of_run(thread.state, "max_seconds")
+    return end_of_run(thread.state, Stop("max_seconds"))
 
 
 def _end(thread: ThreadWriter, reason: str, event: TerminalEvent) -> None:

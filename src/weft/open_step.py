@@ -11,7 +11,8 @@ class Step(Struct, frozen=True, omit_defaults=True):
 
     `items` pairs each item with its place in the response, because items may finish out of order.
     `started` and `approved` hold the ids of calls, `awaits` what calls need from outside.
-    `finish_reason` is None until the response is complete.
+    `delegated` holds the ids of the threads on which agents work for it. `finish_reason` is None
+    until the response is complete.
     """
 
     number: int
@@ -20,6 +21,7 @@ class Step(Struct, frozen=True, omit_defaults=True):
     started: tuple[str, ...] = ()
     awaits: tuple[tuple[str, Awaited], ...] = ()
     approved: tuple[str, ...] = ()
+    delegated: tuple[str, ...] = ()
     finish_reason: FinishReason | None = None
 
     @property

@@ -19,8 +19,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from weft.errors import InvalidTransition
+from weft.errors import InvalidInput, InvalidTransition
 from weft.events import (
+    HandedOff,
+    HistoryReplaced,
     MessageAdded,
     MessageQueued,
     ProviderItemAdded,
@@ -34,6 +36,7 @@ from weft.events import (
     RunCancelled,
     RunCancelling,
     RunCompleted,
+    RunContinued,
     RunExpired,
     RunFailed,
     RunFinishing,
@@ -48,13 +51,15 @@ from weft.events import (
     TerminalEvent,
     ToolApproved,
     ToolCallRequested,
+    ToolDelegated,
     ToolOutputRecorded,
     ToolStarted,
+    UsageAdded,
 )
-from weft.history import History
+from weft.history import History, require_valid
 from weft.items import FunctionCall, Message
 from weft.open_step import Step
-from weft.usage import Usage
+from weft.usage import Spent, Usage
 
 RunStatus = Literal[
     "queued",
@@ -70,14 +75,25 @@ RunStatus = Literal[
 ACTIVE: frozenset[RunStatus] = frozenset({"in_progress", "requires_action", "cancelling"})
 
 
+class ToolCount(Struct, frozen=True, gc=False):
+    """How often a run called the tool `name`: calls that were made, and those that succeeded."""
+
+    name: str
+    made: int
+    succeeded: int
+
+
 class Run(Struct, frozen=True, omit_defaults=True):
     """One activation of an agent on a thread.
 
-    `agent_hash` tells the definition it works by. `last_step` is the step closed last, or None
-    once a message was added after it. `corrections` counts the messages weft itself added,
-    `interrupted` the steps that were cut off. `first_item` is the length of the history when the
-    run started. `finishing` is set once it was asked to end after its step. `expires_at` (Unix
-    seconds) is when a run that requires action ends.
+    `agent` is who works on it now, `agent_hash` tells its definition, `handoffs` how often the
+    agent changed. `last_step` is the step closed last, or None once a message was added after it.
+    `hooked` is the number of the step after which hooks changed something last. `corrections`
+    counts the messages weft itself added, `interrupted` the steps that were cut off. `usage`,
+    `cost`, `calls` (asked for by the model) and `seconds` are used up so far, `tools` counts the
+    calls of closed steps. `first_item` is the length of the history when the run started.
+    `finishing` is set once it was asked to end after its step. `expires_at` (Unix seconds) is when
+    a run that requires action ends.
     """
 
     id: str
@@ -88,7 +104,13 @@ class Run(Struct, frozen=True, omit_defaults=True):
     steps: int = 0
     interrupted: int = 0
     usage: Usage = Usage()
+    cost: float = 0.0
+    calls: int = 0
+    seconds: float = 0.0
+    tools: tuple[ToolCount, ...] = ()
+    handoffs: int = 0
     last_step: Step | None = None
+    hooked: int = 0
     corrections: int = 0
     first_item: int = 0
     finishing: bool = False
@@ -98,6 +120,16 @@ class Run(Struct, frozen=True, omit_defaults=True):
     def is_active(self) -> bool:
         """Whether the run has not ended."""
         return self.status in ACTIVE
+
+    @property
+    def spent(self) -> Spent:
+        """What the run has used up, the open step's calls left out."""
+        steps = self.steps - self.interrupted
+        return Spent(self.usage, self.cost, steps, self.calls, self.seconds)
+
+    def count_of(self, tool: str) -> ToolCount:
+        """How often the run called a tool, the open step left out."""
+        return next((one for one in self.tools if one.name == tool), ToolCount(tool, 0, 0))
 
 
 class QueuedRun(Struct, frozen=True, omit_defaults=True):
@@ -113,7 +145,8 @@ class ThreadState(Struct, frozen=True):
     """All that is known of a thread.
 
     What was said, the run and its open step, the runs that wait (`queue`), and the messages that
-    wait for the next safe point of the run in progress (`steering`).
+    wait for the next safe point of the run in progress (`steering`). `ended` is what the runs that
+    have ended used up, `edited` the number of the event that replaced the history last.
     """
 
     seq: int = 0
@@ -122,6 +155,8 @@ class ThreadState(Struct, frozen=True):
     step: Step | None = None
     queue: tuple[QueuedRun, ...] = ()
     steering: tuple[Message, ...] = ()
+    ended: Spent = Spent()
+    edited: int = 0
 
     @property
     def active_run(self) -> Run | None:
@@ -156,6 +191,17 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
         case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit():
             _open_step(state, event)
             return state
+        case ToolDelegated():
+            step = _open_step(state, event)
+            _require_pending(step, event.call_id)
+            threads = (*step.delegated, event.thread_id)
+            return replace(state, step=replace(step, delegated=threads))
+        case UsageAdded():
+            run = _active_run(state, event)
+            usage, cost = run.usage + event.usage, run.cost + event.cost
+            return replace(state, run=replace(run, usage=usage, cost=cost))
+        case HistoryReplaced() | RunContinued() | HandedOff():
+            return _safe_point_used(state, event)
         case RunQueued():
             return _run_queued(state, event)
         case RunStarted():
@@ -176,6 +222,10 @@ def _message_added(state: ThreadState, event: MessageAdded) -> ThreadState:
     run = state.active_run
     if run is None:
         return replace(state, history=state.history.extended((event.item,)))
+    if event.origin == "hook":
+        # What a hook adds does not undo the model's last word; see `RunContinued`.
+        run = replace(run, hooked=run.steps)
+        return replace(state, run=run, history=state.history.extended((event.item,)))
     corrections = run.corrections + (event.origin == "runtime")
     return replace(
         state,
@@ -183,6 +233,37 @@ def _message_added(state: ThreadState, event: MessageAdded) -> ThreadState:
         history=state.history.extended((event.item,)),
         steering=tuple(item for item in state.steering if item.id != event.item.id),
     )
+
+
+def _safe_point_used(
+    state: ThreadState, event: HistoryReplaced | RunContinued | HandedOff
+) -> ThreadState:
+    """Between two steps a hook may change the history, and an agent hand over to another."""
+    run = _active_run(state, event)
+    if state.step is not None:
+        raise InvalidTransition(f"Step {state.step.number} is still open.")
+    match event:
+        case HistoryReplaced():
+            try:
+                require_valid(event.items)
+            except InvalidInput as error:
+                raise InvalidTransition(error.message) from error
+            first = min(run.first_item, len(event.items))
+            run = replace(run, hooked=run.steps, first_item=first)
+            return replace(state, run=run, history=History(event.items), edited=event.seq)
+        case RunContinued():
+            run = replace(run, hooked=run.steps, last_step=None)
+        case HandedOff():
+            run = replace(
+                run,
+                agent=event.agent,
+                agent_hash=event.agent_hash,
+                handoffs=run.handoffs + 1,
+                last_step=None,
+            )
+        case _ as unreachable:
+            assert_never(unreachable)
+    return replace(state, run=run)
 
 
 def _run_queued(state: ThreadState, event: RunQueued) -> ThreadState:
@@ -249,7 +330,12 @@ def _run_changed(
         case RunRequiresAction():
             if not _open_step(state, event).awaited or run.status == "cancelling":
                 raise InvalidTransition(f"Run {run.id} has no call to wait for.")
-            run = replace(run, status="requires_action", expires_at=event.expires_at)
+            run = replace(
+                run,
+                status="requires_action",
+                expires_at=event.expires_at,
+                seconds=run.seconds + event.seconds,
+            )
             return replace(state, run=run)
         case _ as unreachable:
             assert_never(unreachable)
@@ -261,7 +347,7 @@ def _response_completed(state: ThreadState, event: ResponseCompleted) -> ThreadS
         raise InvalidTransition(f"The response of step {step.number} is already complete.")
     return replace(
         state,
-        run=replace(run, usage=run.usage + event.usage),
+        run=replace(run, usage=run.usage + event.usage, cost=run.cost + event.cost),
         step=replace(step, finish_reason=event.finish_reason),
     )
 
@@ -273,12 +359,33 @@ def _step_closed(state: ThreadState, event: StepCompleted | StepInterrupted) -> 
     if isinstance(event, StepCompleted) and step.finish_reason is None:
         raise InvalidTransition(f"The response of step {step.number} is not complete.")
     cut_off = isinstance(event, StepInterrupted) and step.finish_reason is None
+    calls = step.calls
+    run = replace(
+        run,
+        last_step=step,
+        interrupted=run.interrupted + cut_off,
+        calls=run.calls + len(calls),
+        seconds=run.seconds + event.seconds,
+        tools=_counted(run.tools, step) if calls else run.tools,
+    )
     return replace(
         state,
-        run=replace(run, last_step=step, interrupted=run.interrupted + cut_off),
+        run=run,
         step=None,
         history=state.history.extended(step.settled()),
     )
+
+
+def _counted(counts: tuple[ToolCount, ...], step: Step) -> tuple[ToolCount, ...]:
+    """Adds the calls of a step that were made: what was refused is none of them."""
+    tools = {count.name: count for count in counts}
+    for call in step.calls:
+        output = step.output(call.call_id)
+        succeeded = output is not None and not output.is_error
+        if succeeded or call.call_id in step.started:
+            old = tools.get(call.name, ToolCount(call.name, 0, 0))
+            tools[call.name] = ToolCount(call.name, old.made + 1, old.succeeded + succeeded)
+    return tuple(tools.values())
 
 
 def _run_ended(state: ThreadState, event: TerminalEvent) -> ThreadState:
@@ -303,7 +410,7 @@ def _run_ended(state: ThreadState, event: TerminalEvent) -> ThreadState:
             ended = replace(run, status="expired", stop_reason="expired")
         case _ as unreachable:
             assert_never(unreachable)
-    return replace(state, run=ended)
+    return replace(state, run=ended, ended=state.ended + ended.spent)
 
 
 def _active_run(state: ThreadState, event: RecordedEvent) -> Run:

@@ -12,9 +12,17 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Generic, assert_never
 
 from weft.control import RunControl
-from weft.decision import request_for
+from weft.decision import refusal_of_call, request_for
 from weft.definition import AgentDefinition, Deps, Out
-from weft.errors import ModelError, QuotaExceeded, RateLimited, StreamIncomplete, ToolFailed
+from weft.errors import (
+    HookFailed,
+    ModelError,
+    QuotaExceeded,
+    RateLimited,
+    RunError,
+    StreamIncomplete,
+    ToolFailed,
+)
 from weft.events import (
     MessageAdded,
     ProviderItemAdded,
@@ -34,6 +42,7 @@ from weft.events import (
     ToolProgress,
     ToolStarted,
 )
+from weft.hook_context import HookContext
 from weft.ids import new_id
 from weft.items import (
     FunctionCall,
@@ -42,9 +51,11 @@ from weft.items import (
     ProviderItem,
     Reasoning,
 )
+from weft.models.base import ModelRequest
 from weft.models.retry import Backoff, Retry
 from weft.open_step import Step
 from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from weft.tool_hooks import ToolHooks
 from weft.tools.call import PreparedCall, awaits_of, execute, prepare
 from weft.tools.context import RunContext
 from weft.writer import ThreadWriter
@@ -59,8 +70,8 @@ async def take_step(
     """Takes the next step of the active run, or goes on with the one that is open.
 
     The step stays open when all that is left to do must come from outside. Raises what the model
-    raised, or `ToolFailed` for a tool declared with `on_error="raise"`; in both cases every call
-    is answered and the step is closed.
+    raised, `ToolFailed` for a tool declared with `on_error="raise"`, and `HookFailed`; in all cases
+    every call is answered and the step is closed.
     """
     await _Step(thread, definition, deps, control).take()
 
@@ -103,12 +114,13 @@ class _Step(Generic[Deps, Out]):
         # Unknown where the step goes on with what an earlier process left.
         self._requested = 0 if thread.state.step is None else -1
         self._running = 0
-        self._tool_failure: ToolFailed | None = None
+        self._failure: RunError | None = None
         self._seen = False
+        self._began = asyncio.get_running_loop().time()
 
     async def take(self) -> None:
         if self._definition.sources:
-            self._tools = await self._definition.sources.toolset()
+            self._tools = await self._definition.sources.joined_to(self._tools)
         failure = await self._respond_and_call()
         if failure is not None:
             close_step(self._thread, "The response broke off")
@@ -117,12 +129,17 @@ class _Step(Generic[Deps, Out]):
         if step.pending:
             return
         self._record(
-            StepInterrupted(run_id=self._run_id, step=step.number, reason="The process ended")
+            StepInterrupted(
+                run_id=self._run_id,
+                step=step.number,
+                reason="The process ended",
+                seconds=self._seconds(),
+            )
             if step.finish_reason is None
-            else StepCompleted(run_id=self._run_id, step=step.number)
+            else StepCompleted(run_id=self._run_id, step=step.number, seconds=self._seconds())
         )
-        if self._tool_failure is not None:
-            raise self._tool_failure
+        if self._failure is not None:
+            raise self._failure
 
     async def _respond_and_call(self) -> Exception | None:
         """Streams the response and runs its calls; returns what broke the response."""
@@ -139,6 +156,9 @@ class _Step(Generic[Deps, Out]):
             self._require_action()
             await self._work_off(tasks)
         return None
+
+    def _seconds(self) -> float:
+        return asyncio.get_running_loop().time() - self._began
 
     def _start(self) -> None:
         assert self._thread.state.run is not None
@@ -165,6 +185,7 @@ class _Step(Generic[Deps, Out]):
                 run_id=self._run_id,
                 call_ids=tuple(call.call_id for call in awaited),
                 expires_at=None if patience is None else time.time() + patience,
+                seconds=self._seconds(),
             )
         )
 
@@ -213,6 +234,14 @@ class _Step(Generic[Deps, Out]):
         """Streams the response, repeating the request while nothing of it was seen."""
         definition = self._definition
         request = request_for(self._thread.state, definition, self._deps, self._tools)
+        for hook in definition.hooks.at("before_model"):
+            answer = hook(self._hook_context(), request)
+            if answer is not None:
+                answer = await hook.answer(answer)
+            if isinstance(answer, ModelRequest):
+                request = answer
+            elif answer is not None:
+                raise HookFailed(f"The hook {hook.name} returned no ModelRequest, nor None.")
         backoff = Backoff(definition.retry)
         while True:
             self._seen = False
@@ -257,6 +286,8 @@ class _Step(Generic[Deps, Out]):
             case FunctionCall():
                 self._requested += 1
                 awaits = awaits_of(self._tools, item)
+                if awaits is not None and self._refusal(item) is not None:
+                    awaits = None  # it is answered without anyone
                 self._record(
                     ToolCallRequested(run_id=run_id, item=item, index=index, awaits=awaits)
                 )
@@ -274,6 +305,7 @@ class _Step(Generic[Deps, Out]):
                 response_id=event.response_id,
                 finish_reason=event.finish_reason,
                 usage=event.usage,
+                cost=self._definition.cost_of(event.usage),
             )
         )
 
@@ -292,29 +324,63 @@ class _Step(Generic[Deps, Out]):
             self._control.notify()
 
     async def _execute(self, call: FunctionCall) -> None:
+        refusal = self._refusal(call)
+        if refusal is not None:
+            self._record(_answer(self._run_id, call, refusal))
+            return
         prepared = prepare(self._tools, call)
+        hooks = ToolHooks(self._definition.hooks, self._hook_context)
+        try:
+            prepared, arguments = await hooks.before(self._tools, prepared)
+        except HookFailed as error:
+            self._failure = self._failure or error
+            self._record(_answer(self._run_id, call, "It did not run, because a hook failed."))
+            return
         outcome = await execute(
-            prepared, self._context(call), on_attempt=lambda attempt: self._attempt(call, attempt)
+            prepared,
+            self._context(call),
+            on_attempt=lambda attempt: self._attempt(call, attempt, arguments),
         )
         if isinstance(prepared, PreparedCall) and prepared.tool.on_error == "raise":
             self._keep_failure(call, outcome.error)
+        try:
+            output = await hooks.after(prepared, outcome.output)
+        except HookFailed as error:
+            self._failure = self._failure or error
+            output = outcome.output
         self._record(
             ToolOutputRecorded(
-                run_id=self._run_id, item=outcome.output, name=call.name, seconds=outcome.seconds
+                run_id=self._run_id, item=output, name=call.name, seconds=outcome.seconds
             )
         )
 
-    async def _attempt(self, call: FunctionCall, attempt: int) -> None:
+    def _refusal(self, call: FunctionCall) -> str | None:
+        """Why a rule or a limit forbids a call; the usual agent has none."""
+        if not self._definition.is_restricted:
+            return None
+        return refusal_of_call(self._thread.state, self._definition, call)
+
+    async def _attempt(self, call: FunctionCall, attempt: int, arguments: str) -> None:
         """Makes it known, beyond a crash, that the tool may have run from now on."""
         self._record(
-            ToolStarted(run_id=self._run_id, call_id=call.call_id, name=call.name, attempt=attempt)
+            ToolStarted(
+                run_id=self._run_id,
+                call_id=call.call_id,
+                name=call.name,
+                attempt=attempt,
+                arguments=arguments,
+            )
         )
         await self._thread.durable()
 
     def _keep_failure(self, call: FunctionCall, error: Exception | None) -> None:
-        if error is not None and self._tool_failure is None:
-            self._tool_failure = ToolFailed(f"The tool {call.name} failed: {error}")
-            self._tool_failure.__cause__ = error
+        if error is not None and self._failure is None:
+            self._failure = ToolFailed(f"The tool {call.name} failed: {error}")
+            self._failure.__cause__ = error
+
+    def _hook_context(self) -> HookContext[Deps]:
+        control = self._control
+        return HookContext(self._thread, self._definition.name, self._deps, control.delegation)
 
     def _context(self, call: FunctionCall) -> RunContext[Deps]:
         thread = self._thread
@@ -329,6 +395,7 @@ class _Step(Generic[Deps, Out]):
             call_id=call.call_id,
             tool_name=call.name,
             emit=report,
+            delegation=self._control.delegation,
         )
 
     def _is_serial(self, call: FunctionCall) -> bool:

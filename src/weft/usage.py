@@ -34,6 +34,29 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
         )
 
 
+class Spent(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a run or a thread has used up: what limits are held against.
+
+    `cost` is in the currency of the prices, `seconds` without the time of waiting for someone
+    outside, `tool_calls` what the model asked for, whether it was done or refused.
+    """
+
+    usage: Usage = Usage()
+    cost: float = 0.0
+    steps: int = 0
+    tool_calls: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(
+            self.usage + other.usage,
+            self.cost + other.cost,
+            self.steps + other.steps,
+            self.tool_calls + other.tool_calls,
+            self.seconds + other.seconds,
+        )
+
+
 class Price(Struct, frozen=True):
     """What a model costs, in any one currency per million tokens.
 

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from weft import Agent, ModelSettings, NamedTool, Tool, tool
+from weft import Agent, ModelSettings, NamedTool, Tool, ToolRules, tool
 from weft.errors import ConfigurationError, ToolSourceFailed
+from weft.hook_context import HookContext
+from weft.hooks import ChangedArguments, Hooks, ToolCall
 from weft.items import FunctionCallOutput
 from weft.schema import ToolSchema
 from weft.testing import Call, ScriptedModel
@@ -44,19 +46,21 @@ class Listed:
 
 async def test_joined() -> None:
     one, two = Listed("one", [named("a")]), Listed("two", [named("b"), named("c")])
-    sources = ToolSources(Toolset([named("x")]), [one, two])
+    sources = ToolSources([one, two])
     assert list(sources) == [one, two]
-    first = await sources.toolset()
+    known = Toolset([named("x")])
+    first = await sources.joined_to(known)
     assert first.names == ("x", "a", "b", "c")
-    assert await sources.toolset() is first
+    assert await sources.joined_to(known) is first
     one.given = []
-    assert (await sources.toolset()).names == ("x", "b", "c")
+    assert (await sources.joined_to(known)).names == ("x", "b", "c")
+    assert (await sources.joined_to(Toolset())).names == ("b", "c")
 
 
 async def test_the_first_of_one_name_counts(caplog: pytest.LogCaptureFixture) -> None:
     mine = named("a")
-    sources = ToolSources(Toolset([mine]), [Listed("one", [named("a"), named("b")])])
-    tools = await sources.toolset()
+    sources = ToolSources([Listed("one", [named("a"), named("b")])])
+    tools = await sources.joined_to(Toolset([mine]))
     assert tools.names == ("a", "b")
     assert tools.get("a") is mine
     assert "The tool a of one is left out" in caplog.text
@@ -64,14 +68,15 @@ async def test_the_first_of_one_name_counts(caplog: pytest.LogCaptureFixture) ->
 
 async def test_a_source_that_fails_has_no_tools(caplog: pytest.LogCaptureFixture) -> None:
     down = Listed("one", ToolSourceFailed("The server is down."))
-    sources = ToolSources(Toolset(), [down, Listed("two", [named("b")])])
-    tools = await sources.toolset()
-    assert await sources.toolset() is tools
+    sources = ToolSources([down, Listed("two", [named("b")])])
+    known = Toolset()
+    tools = await sources.joined_to(known)
+    assert await sources.joined_to(known) is tools
     assert tools.names == ("b",)
     assert tools.missing == ("The server is down.",)
     assert caplog.text.count("The tools of one are missing: The server is down.") == 1
     down.given = ValueError("oh")
-    assert (await sources.toolset()).missing == ("ValueError: oh",)
+    assert (await sources.joined_to(known)).missing == ("ValueError: oh",)
 
 
 async def test_an_agent_asks_before_each_step() -> None:
@@ -131,3 +136,34 @@ async def test_given_parameters() -> None:
     right, wrong = (i for i in result.items if isinstance(i, FunctionCallOutput))
     assert right.text == '{"a":[1],"b":null}'
     assert wrong.is_error
+
+
+async def test_rules_and_hooks_hold_for_tools_of_a_source() -> None:
+    async def far(**arguments: object) -> object:
+        del arguments[CONTEXT]
+        return arguments
+
+    given = GivenParameters({"type": "object", "properties": {"a": {}}})
+    schema = ToolSchema("far", "", given.parameters, strict=False)
+    source = Listed(
+        "one", [Tool(function=far, schema=schema, signature=given, is_async=True), named("b")]
+    )
+    seen: list[object] = []
+
+    def double(_: HookContext[None], call: ToolCall) -> ChangedArguments:
+        seen.append(call.arguments)
+        return ChangedArguments({"a": 2})
+
+    model = ScriptedModel([[Call("b", "{}"), Call("far", '{"a": 1}')]])
+    agent = Agent(
+        model,
+        tools=[source],
+        rules=ToolRules(first="far", terminal=["far"]),
+        hooks=Hooks(before_tool=double),
+    )
+    result = await agent.run("go")
+    assert model.requests[0].settings.tool_choice == NamedTool("far")
+    assert seen == [{"a": 1}]
+    outputs = [i.text for i in result.items if isinstance(i, FunctionCallOutput)]
+    assert outputs == ["Call far first; b was not called.", '{"a":2}']
+    assert result.stop_reason == "terminal_tool"

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from weft.bus.position import Position
 from weft.envelope import Envelope
 from weft.events import (
+    AgentEvent,
     Delta,
     LiveEvent,
     ReasoningDelta,
@@ -113,7 +114,7 @@ class Topic:
         elif isinstance(event, ToolCallStarted):
             self._opened[event.item_id] = envelope
         else:
-            _: ToolProgress = event  # of the moment: who was not there missed it
+            _: ToolProgress | AgentEvent = event  # of the moment: who was not there missed it
         for subscriber in tuple(self._subscribers):
             subscriber.put(envelope)
 

@@ -8,7 +8,10 @@ import click
 from weft.cli.open_calls import OpenCalls, as_written
 from weft.cli.plain_text import clean, one_line
 from weft.events import (
+    AgentEvent,
     Event,
+    HandedOff,
+    HistoryReplaced,
     MessageAdded,
     MessageQueued,
     ProviderItemAdded,
@@ -23,6 +26,7 @@ from weft.events import (
     RunCancelled,
     RunCancelling,
     RunCompleted,
+    RunContinued,
     RunExpired,
     RunFailed,
     RunFinishing,
@@ -39,9 +43,11 @@ from weft.events import (
     ToolArgumentsDelta,
     ToolCallRequested,
     ToolCallStarted,
+    ToolDelegated,
     ToolOutputRecorded,
     ToolProgress,
     ToolStarted,
+    UsageAdded,
 )
 
 Write = Callable[[str], None]
@@ -83,6 +89,10 @@ class Transcript:
                 self.line(f"  {label}: {one_line(event.message)}")
             case RateLimitHit() | Retrying():
                 self._retry(event)
+            case HandedOff():
+                self.line(f"({event.agent} goes on.)")
+            case AgentEvent():
+                self._agent(event)
             case StepInterrupted():
                 if self._mid_line:
                     self.notice(f"({event.reason}; discard the unfinished text above.)")
@@ -102,10 +112,14 @@ class Transcript:
                 | ToolArgumentsDelta()
                 | ToolApproved()
                 | ToolStarted()
+                | ToolDelegated()
                 | RetriesExhausted()
                 | QuotaHit()
                 | ResponseCompleted()
+                | UsageAdded()
                 | StepCompleted()
+                | HistoryReplaced()
+                | RunContinued()
             ):
                 pass
             case _ as unreachable:
@@ -138,6 +152,16 @@ class Transcript:
                 self.end_line()
             case _ as unreachable:
                 assert_never(unreachable)
+
+    def _agent(self, event: AgentEvent) -> None:
+        """What another agent does for a call: its calls, and what it says in the end."""
+        match event.event:
+            case ToolCallRequested():
+                self.line(f"  {event.agent} ● {as_written(event.event.item)}")
+            case MessageAdded() if event.event.origin == "model":
+                self.line(f"  {event.agent}: {one_line(event.event.item.text)}")
+            case _:
+                pass  # the output of the call tells the rest
 
     def line(self, text: str) -> None:
         """Writes a dim line of its own, cut where the terminal ends."""

@@ -12,7 +12,21 @@ from weft.envelope import Envelope
 from weft.events import RecordedEvent
 from weft.inputs import ThreadInput
 from weft.journal.projection import Projection, RunRecord
+from weft.limits import Limits
 from weft.state import RunStatus, ThreadState
+
+
+class Work(Struct, frozen=True, omit_defaults=True):
+    """For whom the agent of a thread works: a run, and the call of it, if it is not a hook.
+
+    `depth` counts from 1; `limits` is what was left to the run.
+    """
+
+    thread_id: str
+    run_id: str
+    call_id: str
+    depth: int
+    limits: Limits
 
 
 class ThreadInfo(Struct, frozen=True, kw_only=True):
@@ -20,7 +34,7 @@ class ThreadInfo(Struct, frozen=True, kw_only=True):
 
     `status` is that of its newest run, `queued` while one waits, None before the first. `title` is
     the beginning of the first message. Times are Unix seconds. `forked_from` names the thread it
-    was copied from.
+    was copied from, `work` the run for which its agent works.
     """
 
     id: str
@@ -32,6 +46,7 @@ class ThreadInfo(Struct, frozen=True, kw_only=True):
     created_at: float
     updated_at: float
     forked_from: str = ""
+    work: Work | None = None
 
 
 class Claim(Struct, frozen=True):
@@ -112,8 +127,13 @@ class Journal(Protocol):
         """Returns what lists show of a thread; raises `ThreadNotFound`."""
         ...
 
-    async def threads(self, *, limit: int, after: str, owner: str | None) -> list[ThreadInfo]:
-        """Returns threads, those changed last first; `after` is the id of the last one known."""
+    async def threads(
+        self, *, limit: int, after: str, owner: str | None, parent: str = ""
+    ) -> list[ThreadInfo]:
+        """Returns threads, those changed last first; `after` is the id of the last one known.
+
+        With `parent`, those on which agents work for that thread, which are left out otherwise.
+        """
         ...
 
     async def claim(self, thread_id: str) -> Claim:

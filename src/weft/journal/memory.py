@@ -64,14 +64,20 @@ class MemoryJournal:
         """Returns what lists show of a thread."""
         return self._info(self._kept(thread_id))
 
-    async def threads(self, *, limit: int, after: str, owner: str | None) -> list[ThreadInfo]:
+    async def threads(
+        self, *, limit: int, after: str, owner: str | None, parent: str = ""
+    ) -> list[ThreadInfo]:
         """Returns threads, those changed last first."""
         self._require_open()
         kept = sorted(self._threads.values(), key=lambda kept: kept.changed, reverse=True)
         if after:
             last = self._kept(after).changed
             kept = [one for one in kept if one.changed < last]
-        return [self._info(one) for one in kept if owner in {None, one.info.owner}][:limit]
+        return [
+            self._info(one)
+            for one in kept
+            if owner in {None, one.info.owner} and parent == _parent(one.info)
+        ][: limit if limit >= 0 else None]
 
     async def claim(self, thread_id: str) -> Claim:
         """Takes a thread over."""
@@ -226,3 +232,7 @@ class MemoryJournal:
     def _require_open(self) -> None:
         if self._closed:
             raise JournalClosed("The journal is closed; open the runtime again.")
+
+
+def _parent(info: ThreadInfo) -> str:
+    return info.work.thread_id if info.work is not None else ""

@@ -1,7 +1,8 @@
 """Snapshots: the fold of a thread, kept so that loading it costs what its tail costs.
 
 A snapshot has two parts: the head, which is all of the state but the history, and the items that
-entered the history since the snapshot before. So no item is written twice.
+entered the history since the snapshot before. So no item is written twice, unless the history was
+replaced: then the snapshots before are dropped, for loads of an earlier event fold from the start.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from weft.history import History
 from weft.items import Item, Message
 from weft.open_step import Step
 from weft.state import QueuedRun, Run, ThreadState
+from weft.usage import Spent
 
 
 class _Head(Struct, frozen=True, omit_defaults=True):
@@ -22,6 +24,8 @@ class _Head(Struct, frozen=True, omit_defaults=True):
     step: Step | None = None
     queue: tuple[QueuedRun, ...] = ()
     steering: tuple[Message, ...] = ()
+    ended: Spent = Spent()
+    edited: int = 0
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -32,7 +36,16 @@ _ENCODER = msgspec.json.Encoder()
 def encode_head(state: ThreadState) -> bytes:
     """Returns the state as JSON, with the length of its history in place of the history."""
     return _ENCODER.encode(
-        _Head(state.seq, len(state.history), state.run, state.step, state.queue, state.steering)
+        _Head(
+            state.seq,
+            len(state.history),
+            state.run,
+            state.step,
+            state.queue,
+            state.steering,
+            state.ended,
+            state.edited,
+        )
     )
 
 
@@ -54,5 +67,12 @@ def decode_snapshot(head: bytes, chunks: bytes) -> ThreadState:
             f"the snapshot of event {decoded.seq} lacks {decoded.items - len(items)} items"
         )
     return ThreadState(
-        decoded.seq, History(items), decoded.run, decoded.step, decoded.queue, decoded.steering
+        decoded.seq,
+        History(items),
+        decoded.run,
+        decoded.step,
+        decoded.queue,
+        decoded.steering,
+        decoded.ended,
+        decoded.edited,
     )

@@ -25,7 +25,7 @@ from weft.errors import (
 from weft.events import RecordedEvent
 from weft.inputs import ThreadInput
 from weft.journal import sqlite_writes as writes
-from weft.journal.base import Batch, Claim, Durability, Fork, ThreadInfo, Unfinished, Waiting
+from weft.journal.base import Batch, Claim, Durability, Fork, ThreadInfo, Unfinished, Waiting, Work
 from weft.journal.driver_lock import DriverLock
 from weft.journal.group_commit import GroupCommit
 from weft.journal.projection import RunRecord
@@ -49,11 +49,12 @@ READERS = 2
 LOAD_PAGE = 1000
 
 _METADATA = msgspec.json.Decoder(dict[str, object])
+_WORK = msgspec.json.Decoder(Work)
 _INPUT = msgspec.json.Decoder(ThreadInput)
 
 _INFO = """
     SELECT t.id, t.agent, t.owner, t.metadata, a.title, a.status, t.created_at, a.updated_at,
-           t.forked_from
+           t.forked_from, t.work
     FROM thread t JOIN activity a ON a.n = t.n
 """
 _PAGE = """
@@ -192,11 +193,13 @@ class SqliteJournal:
 
         return await self._read(read)
 
-    async def threads(self, *, limit: int, after: str, owner: str | None) -> list[ThreadInfo]:
+    async def threads(
+        self, *, limit: int, after: str, owner: str | None, parent: str = ""
+    ) -> list[ThreadInfo]:
         """Returns threads, those changed last first."""
 
         def read(connection: sqlite3.Connection) -> list[ThreadInfo]:
-            where, values = "true", list[object]()
+            where, values = "t.parent = ?", list[object]([parent])
             if owner is not None:
                 where += " AND t.owner = ?"
                 values.append(owner)
@@ -398,7 +401,7 @@ def _unfinished(thread_id: str, status: RunStatus, expires_at: float | None) -> 
 
 
 def _info(row: tuple[Any, ...]) -> ThreadInfo:
-    id, agent, owner, metadata, title, status, created_at, updated_at, forked_from = row
+    id, agent, owner, metadata, title, status, created_at, updated_at, forked_from, work = row
     return ThreadInfo(
         id=id,
         agent=agent,
@@ -409,4 +412,5 @@ def _info(row: tuple[Any, ...]) -> ThreadInfo:
         created_at=created_at,
         updated_at=updated_at,
         forked_from=forked_from,
+        work=_WORK.decode(work) if work is not None else None,
     )

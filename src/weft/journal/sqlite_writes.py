@@ -234,9 +234,11 @@ def create(info: ThreadInfo) -> Change:
 
 
 def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
+    work = info.work
     cursor = connection.execute(
-        "INSERT INTO thread (id, agent, owner, metadata, created_at, forked_from, epoch)"
-        " VALUES (?, ?, ?, ?, ?, ?, 1)",
+        "INSERT INTO thread"
+        " (id, agent, owner, metadata, created_at, forked_from, parent, work, epoch)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)",
         (
             info.id,
             info.agent,
@@ -244,6 +246,8 @@ def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
             msgspec.json.encode(info.metadata),
             info.created_at,
             info.forked_from,
+            work.thread_id if work is not None else "",
+            msgspec.json.encode(work) if work is not None else None,
         ),
     )
     number = cursor.lastrowid
@@ -307,10 +311,16 @@ def snapshot(claim: Claim, state: ThreadState) -> Change:
             raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
         _require_kept(connection, number, state.seq)
         row = connection.execute(
-            "SELECT head ->> '$.items' FROM snapshot WHERE n = ? ORDER BY seq DESC LIMIT 1",
+            "SELECT head ->> '$.items', coalesce(head ->> '$.edited', 0) FROM snapshot"
+            " WHERE n = ? ORDER BY seq DESC LIMIT 1",
             (number,),
         ).fetchone()
-        kept = row[0] if row is not None else 0
+        kept, edited = row if row is not None else (0, state.edited)
+        if edited != state.edited:
+            # Their items are no beginning of this history.
+            connection.execute("DELETE FROM snapshot WHERE n = ?", (number,))
+            connection.execute("DELETE FROM history WHERE n = ?", (number,))
+            kept = 0
         connection.execute(
             "INSERT OR IGNORE INTO snapshot VALUES (?, ?, ?)",
             (number, state.seq, encode_head(state)),

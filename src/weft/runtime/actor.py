@@ -6,7 +6,7 @@ which two of them, or an input and the loop, could disagree.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -16,8 +16,10 @@ from weft.bus.topic import Topic
 from weft.control import RunControl
 from weft.decision import can_go_on
 from weft.definition import AgentDefinition
+from weft.delegation import Delegation
 from weft.errors import JournalError, RunInProgress, RunInterrupted, RunNotFound, WeftError
 from weft.events import (
+    LiveEvent,
     MessageAdded,
     MessageQueued,
     RecordedEvent,
@@ -41,11 +43,13 @@ from weft.inputs import (
 )
 from weft.items import Message
 from weft.journal.base import Claim, Journal, ThreadInfo
+from weft.listener import EventListener
 from weft.loop import drive, expire, fail
 from weft.runtime.ending import Ended
 from weft.runtime.journaled import JournaledThread
 from weft.state import Run, ThreadState
 from weft.usage import Usage
+from weft.writer import ThreadWriter
 
 _LOGGER = logging.getLogger("weft.runtime")
 
@@ -58,8 +62,9 @@ AnyAgent = AgentDefinition[object, object]
 class ThreadActor:
     """The one writer of a thread.
 
-    `agents` finds an agent's definition by name, `deps` what its tools get, `wake` has the engine
-    call `drive`, `on_unwatched` is called when the last subscriber left.
+    `agents` finds an agent's definition by name, `deps` what its tools get, `delegation` how other
+    agents work for it, `abandon` has the agent on a thread stop, `wake` has the engine call
+    `drive`, `on_unwatched` is called when the last subscriber left.
     """
 
     def __init__(
@@ -71,13 +76,16 @@ class ThreadActor:
         *,
         agents: Callable[[str], AnyAgent],
         deps: Callable[[ThreadInfo], object],
+        delegation: Callable[[ThreadInfo, ThreadWriter], Delegation],
+        abandon: Callable[[str], Awaitable[object]],
         wake: Callable[[], None],
         on_unwatched: Callable[[], None],
     ) -> None:
         self.info = info
         self._journal = journal
-        self._agents = agents
+        self._find_agent = agents
         self._deps = deps
+        self._abandon = abandon
         self._wake = wake
         self._thread = JournaledThread(
             info.id,
@@ -85,10 +93,12 @@ class ThreadActor:
             claim,
             journal,
             on_kept=self._on_kept,
+            on_live=self._on_live,
             on_failed=self._on_failed,
             on_unwatched=on_unwatched,
         )
-        self._control = RunControl()
+        self._control = RunControl(delegation(info, self._thread))
+        self._listener: EventListener[object] | None = None
         self._definition: AnyAgent | None = None
         self._sending: dict[str, asyncio.Future[str]] = {}
         self._errors: dict[str, Exception] = {}
@@ -227,8 +237,14 @@ class ThreadActor:
             )
         )
 
+    def _agents(self, name: str) -> AnyAgent:
+        """Finds an agent; one that works for another run, within what was left to that."""
+        agent, work = self._find_agent(name), self.info.work
+        return agent if work is None else agent.within(work.limits)
+
     def _start(self, run_id: str, item: Message, agent: str, key: str) -> None:
         definition = self._agents(agent)
+        self._hear(definition)
         self._record(MessageAdded(run_id=run_id, item=item, origin="user"))
         self._record(RunStarted(run_id=run_id, agent=agent, agent_hash=definition.hash, key=key))
         self._definition = definition
@@ -348,23 +364,35 @@ class ThreadActor:
                 queued = state.queue[0]
                 self._start(queued.id, queued.item, queued.agent, queued.key)
                 continue
-            definition = self._definition = self._definition or self._agents(run.agent)
+            definition = self._definition
+            if definition is None or definition.name != run.agent:
+                definition = self._definition = self._agents(run.agent)
             await self._drive_on(run, definition)
             await self._keep_snapshot()
 
     async def _drive_on(self, run: Run, definition: AnyAgent) -> None:
-        thread = self._thread
+        thread, left = self._thread, self.state.step
         try:
             deps = self._deps(self.info)
         except Exception as error:  # noqa: BLE001 - a function of the user's may raise anything
             failure: Exception | None = fail(thread, error)
         else:
-            failure = await drive(thread, definition, deps, self._control)
+            self._hear(definition)
+            if self._listener is not None:
+                self._listener.deps = deps
+            failure = await drive(thread, definition, deps, self._control, self._listener)
         if failure is not None:
             self._errors[run.id] = failure
         if self.state.active_run is None:
-            self._definition = None
+            self._definition = self._listener = None
+            for thread_id in left.delegated if left is not None else ():
+                await self._abandon(thread_id)  # an earlier process had it begin to work
         await thread.durable()
+
+    def _hear(self, definition: AnyAgent) -> None:
+        """Has the hooks `on_event` told of what comes, if there are any."""
+        if self._listener is None and definition.listens:
+            self._listener = EventListener(definition, self._thread, None, self._control)
 
     async def _keep_snapshot(self) -> None:
         if self.state.seq - self._snapshot_seq >= SNAPSHOT_EVERY:
@@ -406,7 +434,13 @@ class ThreadActor:
             if not waiters:
                 self._waiters.pop(run_id, None)
 
+    def _on_live(self, event: LiveEvent) -> None:
+        if self._listener is not None:
+            self._listener.put(event)
+
     def _on_kept(self, event: RecordedEvent) -> None:
+        if self._listener is not None:
+            self._listener.put(event)
         if not isinstance(event, TerminalEvent):
             return
         state = self._thread.final.pop(event.run_id)

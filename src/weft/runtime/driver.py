@@ -10,15 +10,18 @@ from weft.bus.position import Position
 from weft.bus.subscription import Subscription
 from weft.bus.topic import Topic
 from weft.decision import can_go_on
+from weft.delegation import Delegation
 from weft.engine.embedded import EmbeddedEngine
 from weft.errors import InvalidInput, JournalError, ThreadNotFound, WeftError
 from weft.inputs import AnswerInput, SendInput
 from weft.journal.base import Claim, Journal, ThreadInfo
 from weft.runtime.actor import AnyAgent, ThreadActor
+from weft.runtime.delegation import ThreadDelegation
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.fork import fork_of
 from weft.runtime.live import LiveServer, socket_path
 from weft.state import ThreadState
+from weft.writer import ThreadWriter
 
 _LOGGER = logging.getLogger("weft.runtime")
 
@@ -40,12 +43,15 @@ class Driver:
         *,
         agents: Callable[[str], AnyAgent],
         deps: Callable[[ThreadInfo], object],
+        register: Callable[[AnyAgent], None],
         idle_seconds: float,
         database: Path | None,
     ) -> None:
         self._journal = journal
         self._agents = agents
         self._deps = deps
+        self._register = register
+        self.is_stopping = False
         self._idle_seconds = idle_seconds
         self._database = database
         socket = socket_path(database) if database is not None else None
@@ -73,6 +79,7 @@ class Driver:
 
     async def stop(self) -> None:
         """Interrupts all runs, to be driven on later, and waits until what was said is kept."""
+        self.is_stopping = True
         for timer in [*self._evictions.values(), *self._expiries.values()]:
             timer.cancel()
         if self._live is not None:
@@ -154,8 +161,19 @@ class Driver:
         """Interrupts the thread, and removes it."""
         await self._journal.info(thread_id)
         await self._engine.interrupt(thread_id)
+        for work in await self._journal.threads(limit=-1, after="", owner=None, parent=thread_id):
+            await self.delete(work.id)
         await self._journal.delete(thread_id)
         self._drop(thread_id, ThreadNotFound(f"The thread {thread_id} was deleted."))
+
+    async def abandon(self, thread_id: str) -> ThreadState:
+        """Cancels what an agent does for a run that needs it no more; returns what is then."""
+        actor = await self._reach(thread_id)
+        run = actor.state.active_run
+        if run is not None:
+            await actor.cancel(run.id)
+            await self.ended(thread_id, run.id)
+        return actor.state
 
     def _subscribe(self, thread_id: str, after: Position) -> Subscription:
         return Subscription(
@@ -203,11 +221,18 @@ class Driver:
             self._journal,
             agents=self._agents,
             deps=self._deps,
+            delegation=self._delegation,
+            abandon=self.abandon,
             wake=lambda: self._engine.wake(info.id),
             on_unwatched=lambda: self._evict_later(info.id),
         )
         self._evict_later(info.id)
         return actor
+
+    def _delegation(self, info: ThreadInfo, thread: ThreadWriter) -> Delegation:
+        return ThreadDelegation(
+            info, thread, self, self._journal, agents=self._agents, register=self._register
+        )
 
     def _evict_later(self, thread_id: str) -> None:
         if thread_id not in self._actors:

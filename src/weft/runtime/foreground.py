@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Generic, cast
+from typing import Any, Generic, TypeVar, cast
 
 from msgspec.structs import replace
 
 from weft.bus.feed import Feed
 from weft.control import RunControl
 from weft.definition import AgentDefinition, Deps, Out
+from weft.delegation import Worker
 from weft.errors import InvalidInput, RunInterrupted
 from weft.events import (
     Event,
@@ -23,27 +24,53 @@ from weft.events import (
 from weft.history import History, require_valid
 from weft.ids import new_id
 from weft.items import Input, Item, as_message
-from weft.loop import cancel, drive
-from weft.runtime.result import RunResult, result_of
+from weft.listener import EventListener
+from weft.loop import cancel, drive, run_ended
+from weft.result import RunResult
+from weft.runtime.delegated import AgentShown, delegated, record_spent, started
+from weft.runtime.result import result_of
 from weft.state import ThreadState, apply
+from weft.usage import Spent
+
+T = TypeVar("T")
+
+
+Put = Callable[[Event], None]
+"""How a subscriber takes an event."""
 
 
 class MemoryThread:
-    """A thread that lives as long as the process: its fold, and one subscriber at most."""
+    """A thread that lives as long as the process: its fold, and its subscriber `put`, if any."""
 
-    def __init__(self, history: Iterable[Item] = (), feed: Feed | None = None) -> None:
+    def __init__(self, history: Iterable[Item] = (), put: Put | None = None) -> None:
         self.id = new_id("thread")
         self.state = ThreadState(history=History(history))
-        self._feed = feed
-        # The feed's own method, for a call less on the way of each delta.
-        self.publish: Callable[[LiveEvent], None] = _drop if feed is None else feed.put
+        self._put = put
+        # The subscriber's own method, for a call less on the way of each delta.
+        self.publish: Callable[[LiveEvent], None] = put or _drop
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anyone is shown what happens."""
+        return self._put is not None
+
+    def listen(self, put: Put) -> None:
+        """Shows everything from now on to `put` as well."""
+        first = self._put
+
+        def both(event: Event) -> None:
+            if first is not None:
+                first(event)
+            put(event)
+
+        self._put = self.publish = both
 
     def record(self, event: RecordedEvent) -> None:
         """Numbers `event`, applies it to the state and shows it to the subscriber."""
         event = replace(event, seq=self.state.seq + 1, at=time.time())
         self.state = apply(self.state, event)
-        if self._feed is not None:
-            self._feed.put(event)
+        if self._put is not None:
+            self._put(event)
 
     async def durable(self) -> None:
         """Returns at once: the state in memory is all there is."""
@@ -67,16 +94,20 @@ class Run(Generic[Out]):
         deps: Deps,
         history: Sequence[Item] = (),
         watched: bool = True,
+        put: Put | None = None,
+        depth: int = 0,
     ) -> None:
         require_valid(history)
-        definition.require_local_tools()
+        for agent in definition.reachable.values():
+            agent.require_local_tools()
         self.id = new_id("run")
         self._message = as_message(input)
         self._definition = cast("AgentDefinition[object, Out]", definition)
         self._deps = deps
         self._feed = Feed() if watched else None
-        self._thread = MemoryThread(history, self._feed)
-        self._control = RunControl()
+        self._thread = MemoryThread(history, put if self._feed is None else self._feed.put)
+        self._control = RunControl(_Delegation(self._thread, self._definition, deps, depth))
+        self._listener: EventListener[object] | None = None
         self._ended = asyncio.Event()
         self._error: Exception | None = None
         self._driver: asyncio.Task[None] | None = None
@@ -84,11 +115,14 @@ class Run(Generic[Out]):
     async def drive(self) -> None:
         """Works until the run has ended; called once, by its owner, unless `start` does."""
         self._begin()
+        thread, definition = self._thread, self._definition
         try:
-            self._error = await drive(self._thread, self._definition, self._deps, self._control)
+            self._error = await drive(thread, definition, self._deps, self._control, self._listener)
         except asyncio.CancelledError:
             # Nobody can drive the run on: with its holder it ends.
-            cancel(self._thread)
+            if thread.state.active_run is not None:
+                cancel(thread)
+                await run_ended(thread, definition, self._deps, self._control)
             raise
         finally:
             self._end()
@@ -101,6 +135,9 @@ class Run(Generic[Out]):
     def _begin(self) -> None:
         thread, definition = self._thread, self._definition
         if thread.state.run is None:
+            if definition.listens:
+                self._listener = EventListener(definition, thread, self._deps, self._control)
+                thread.listen(self._listener.put)
             thread.record(MessageAdded(run_id=self.id, item=self._message, origin="user"))
             thread.record(RunStarted(run_id=self.id, agent=definition.name))
 
@@ -161,4 +198,56 @@ class Run(Generic[Out]):
         state, run = self._thread.state, self._thread.state.run
         if run is None or run.is_active:
             raise RunInterrupted("The run was left before it began; start it again.")
-        return result_of(state, run, self._definition)
+        agent = self._definition.reachable[run.agent]
+        return result_of(state, run, cast("AgentDefinition[object, Out]", agent))
+
+    @property
+    def thread_id(self) -> str:
+        """The id of the thread in memory."""
+        return self._thread.id
+
+    @property
+    def spent(self) -> Spent:
+        """What the run has used up so far."""
+        run = self._thread.state.run
+        return run.spent if run is not None else Spent()
+
+
+class _Delegation:
+    """Fulfils `Delegation` with runs in the foreground, within the run of the thread."""
+
+    def __init__(
+        self,
+        thread: MemoryThread,
+        definition: AgentDefinition[object, Any],
+        deps: object,
+        depth: int,
+    ) -> None:
+        self._thread = thread
+        self._definition = definition
+        self._deps = deps
+        self._depth = depth
+
+    async def run(
+        self, agent: Worker[T], input: Input, *, key: str, call_id: str = ""
+    ) -> RunResult[T]:
+        """Runs the agent; nobody can go on with it after a crash, so `key` says nothing."""
+        thread = self._thread
+        definition = delegated(thread.state, self._definition, agent, self._depth)
+        shown = AgentShown(thread, agent.name, call_id)
+        run = Run(
+            definition,
+            input,
+            deps=self._deps,
+            watched=False,
+            put=shown.put if thread.is_watched else None,
+            depth=self._depth + 1,
+        )
+        shown.thread_id = run.thread_id
+        if call_id:
+            thread.record(started(thread.state, call_id, agent.name, run.thread_id))
+        try:
+            await run.drive()
+        finally:
+            record_spent(thread, run.spent)
+        return await run.result()

@@ -48,6 +48,7 @@ def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> 
         updated_at=now,
         status=None,
         forked_from=original.id,
+        work=None,
     )
     addition = _Addition(info.id, state)
     if state.active_run is not None:

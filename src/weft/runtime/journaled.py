@@ -24,9 +24,9 @@ class JournaledThread:
     """Fulfils `ThreadWriter` with a journal and a topic.
 
     What is recorded in one turn of the event loop is appended together. `on_kept` is called with
-    each event that is durable, after it was published; `on_failed` when the journal failed;
-    `on_unwatched` when the last subscriber left. `final` holds the states right after the terminal
-    events of runs, until they are taken out.
+    each event that is durable, after it was published, and `on_live` with each live one;
+    `on_failed` when the journal failed; `on_unwatched` when the last subscriber left. `final` holds
+    the states right after the terminal events of runs, until they are taken out.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class JournaledThread:
         journal: Journal,
         *,
         on_kept: Callable[[RecordedEvent], None],
+        on_live: Callable[[LiveEvent], None],
         on_failed: Callable[[], None],
         on_unwatched: Callable[[], None],
     ) -> None:
@@ -48,6 +49,7 @@ class JournaledThread:
         self.final: dict[str, ThreadState] = {}
         self._journal = journal
         self._on_kept = on_kept
+        self._on_live = on_live
         self._on_failed = on_failed
         self._status: RunStatus | None = status_of(state)
         self._unsent: list[Envelope] = []
@@ -96,6 +98,7 @@ class JournaledThread:
             self._outbox.append(event)
         else:
             self.topic.publish_live(event)
+            self._on_live(event)
 
     def fail(self, error: JournalError) -> None:
         """Ends the thread in this process: what was not kept did not happen."""
@@ -148,6 +151,7 @@ class JournaledThread:
             first = outbox[0]
             if not isinstance(first, Envelope):
                 topic.publish_live(first)
+                self._on_live(first)
             elif first.seq <= kept:
                 topic.publish(first)
                 self._on_kept(first.event)  # type: ignore[arg-type]

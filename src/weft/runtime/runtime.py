@@ -41,7 +41,7 @@ class Runtime:
         self.journal = journal
         self._agents: dict[str, AnyAgent] = {}
         for agent in agents:
-            if agent.name in self._agents:
+            if self._agents.get(agent.name, agent) is not agent:
                 raise ConfigurationError(f"Two agents are called {agent.name!r}; rename one.")
             self.register(agent)
         self._threads: ThreadAccess
@@ -50,6 +50,7 @@ class Runtime:
                 journal,
                 agents=self.agent,
                 deps=deps or _no_deps,
+                register=self.register,
                 idle_seconds=idle_seconds,
                 database=journal.database,
             )
@@ -88,8 +89,12 @@ class Runtime:
             await self.journal.close()
 
     def register(self, agent: AgentDefinition[Deps, Out]) -> None:
-        """Makes an agent known; one of the same name is replaced from the next run on."""
-        self._agents[agent.name] = cast("AnyAgent", agent)
+        """Makes an agent known, and those it may hand over to or have work for it.
+
+        One of the same name is replaced from the next run on.
+        """
+        for name, one in agent.reachable.items():
+            self._agents[name] = cast("AnyAgent", one)
 
     def agent(self, name: str) -> AnyAgent:
         """Returns the agent of that name; raises `UnknownAgent`."""
@@ -140,17 +145,18 @@ class Runtime:
         return Thread(thread_id, threads, self.journal, self.agent)
 
     async def threads(
-        self, *, limit: int = 50, after: str = "", owner: str | None = None
+        self, *, limit: int = 50, after: str = "", owner: str | None = None, parent: str = ""
     ) -> list[ThreadInfo]:
         """Returns threads, those used last first; for the next page, `after` is the last id.
 
-        `owner` leaves out those of others. Raises `InvalidInput` for a limit below 1, and
+        `owner` leaves out those of others. With `parent`, those on which agents work for that
+        thread, which are left out otherwise. Raises `InvalidInput` for a limit below 1, and
         `ThreadNotFound` for an unknown `after`.
         """
         self._opened()
         if limit < 1:
             raise InvalidInput("The limit must be at least 1.")
-        return await self.journal.threads(limit=limit, after=after, owner=owner)
+        return await self.journal.threads(limit=limit, after=after, owner=owner, parent=parent)
 
     def _opened(self) -> ThreadAccess:
         if not self._open:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from weft.bus.position import Position
 from weft.bus.subscription import Subscription
+from weft.definition import AgentDefinition
 from weft.errors import error_of
 from weft.events import (
     DurableEvent,
@@ -14,9 +15,12 @@ from weft.events import (
     TerminalEvent,
 )
 from weft.journal.base import Journal
+from weft.result import RunResult
 from weft.runtime.access import ThreadAccess
-from weft.runtime.actor import AnyAgent
-from weft.runtime.result import RunResult, never_began, result_of
+from weft.runtime.ending import Ended
+from weft.runtime.result import never_began, result_of
+
+AnyAgent = AgentDefinition[object, object]
 
 
 class ThreadRun:
@@ -51,14 +55,7 @@ class ThreadRun:
         expired, or stopped by a limit has a result that says so.
         """
         ended = await self._threads.ended(self.thread_id, self.id)
-        if ended.error is not None:
-            raise ended.error
-        event, run = ended.event, ended.state.run
-        if isinstance(event, RunFailed):
-            raise error_of(event.code, event.message, retryable=event.retryable)
-        if run is None or run.id != self.id:
-            return never_began(ended.state)
-        return result_of(ended.state, run, self._agents(run.agent))
+        return result_of_ended(ended, self.id, self._agents)
 
     async def cancel(self) -> None:
         """Ends the run now, or takes it out of the queue; every open call is answered.
@@ -95,3 +92,17 @@ class ThreadRun:
                 yield event
                 if isinstance(event, TerminalEvent):
                     return
+
+
+def result_of_ended(
+    ended: Ended, run_id: str, agents: Callable[[str], AnyAgent]
+) -> RunResult[object]:
+    """Returns what came of a run that has ended; raises the error of one that failed."""
+    if ended.error is not None:
+        raise ended.error
+    event, run = ended.event, ended.state.run
+    if isinstance(event, RunFailed):
+        raise error_of(event.code, event.message, retryable=event.retryable)
+    if run is None or run.id != run_id:
+        return never_began(ended.state)
+    return result_of(ended.state, run, agents(run.agent))

@@ -51,6 +51,19 @@ class RefusedCall:
 
 
 @dataclass(frozen=True)
+class AnsweredCall:
+    """A call that has its output without being made."""
+
+    call: FunctionCall
+    arguments: Mapping[str, object]
+    output: str | tuple[OutputPart, ...]
+    is_error: bool
+
+
+Prepared = PreparedCall | RefusedCall | AnsweredCall
+
+
+@dataclass(frozen=True)
 class ToolOutcome:
     """What came of a call: its output, the exception behind a failure, and the time it took."""
 
@@ -108,7 +121,7 @@ def awaits_of(tools: Toolset, call: FunctionCall) -> Awaited | None:
 
 
 async def execute(
-    prepared: PreparedCall | RefusedCall,
+    prepared: Prepared,
     context: RunContext[Deps],
     *,
     on_attempt: Callable[[int], Awaitable[None]],
@@ -121,6 +134,8 @@ async def execute(
     """
     if isinstance(prepared, RefusedCall):
         return ToolOutcome(_output(prepared.call, prepared.problem, is_error=True))
+    if isinstance(prepared, AnsweredCall):
+        return ToolOutcome(_output(prepared.call, prepared.output, is_error=prepared.is_error))
     call, tool = prepared.call, prepared.tool
     loop = asyncio.get_running_loop()
     start = loop.time()

@@ -1,14 +1,21 @@
 """What a tool may know of the call it serves."""
 
 import asyncio
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Generic
 
 from typing_extensions import TypeVar
 
+from weft.delegation import Delegation, Worker
+from weft.errors import ConfigurationError
+from weft.items import Input
+from weft.result import RunResult
+
 Deps = TypeVar("Deps", default=None)
+Out = TypeVar("Out")
 
 MAX_PROGRESS = 2000
 
@@ -67,11 +74,26 @@ class RunContext(Generic[Deps]):
     attempt: int = 1
     cancelled: CancellationToken = field(default_factory=CancellationToken)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    delegation: Delegation | None = field(default=None, repr=False)
+    _delegated: "Iterator[int]" = field(default_factory=itertools.count, repr=False)
 
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt of one call; hand it to services that take such a key."""
         return self.call_id
+
+    async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
+        """Has another agent work for this call, on a thread of its own; returns what came of it.
+
+        Its events are shown under the run, what it uses counts for the run, and it is cancelled
+        with the call. After a crash an `idempotent` tool that asks for the same agents in the same
+        order finds their work where it was. Raises the error of a run that failed, `AgentsTooDeep`
+        and `BudgetUsedUp`.
+        """
+        if self.delegation is None:
+            raise ConfigurationError("Agents cannot be run here.")
+        key = f"{self.call_id}/{next(self._delegated)}"
+        return await self.delegation.run(agent, input, key=key, call_id=self.call_id)
 
     def progress(self, message: str) -> None:
         """Shows subscribers how far the tool is; from any thread, at most 2,000 characters.
@@ -96,4 +118,6 @@ class RunContext(Generic[Deps]):
 
     def for_attempt(self, attempt: int) -> "RunContext[Deps]":
         """Returns the context of another attempt, with a token of its own."""
-        return replace(self, attempt=attempt, cancelled=CancellationToken())
+        return replace(
+            self, attempt=attempt, cancelled=CancellationToken(), _delegated=itertools.count()
+        )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, overload
 
+from weft.delegation import Worker
 from weft.errors import InvalidTool
 from weft.schema import ToolSchema
 from weft.tools.parameters import Parameters
@@ -38,6 +39,8 @@ class Tool(Generic[P, R_co]):
     - `on_error`: `"answer"` gives the model the error as output; `"raise"` also ends the run with
       `ToolFailed`, once every call of the step is answered.
     - `max_output_chars`: longer outputs are cut, with a mark that says so.
+    - `handoff`: the name of the agent to which it hands the run over.
+    - `worker`: the agent that does the work, where the tool is one.
     """
 
     function: Callable[P, R_co]
@@ -53,6 +56,8 @@ class Tool(Generic[P, R_co]):
     terminal: bool = False
     on_error: OnError = "answer"
     max_output_chars: int = 100_000
+    handoff: str = ""
+    worker: Worker[object] | None = None
 
     @property
     def name(self) -> str:

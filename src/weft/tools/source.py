@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from weft.errors import WeftError
@@ -11,6 +11,9 @@ from weft.tools.function import Tool
 from weft.tools.toolset import Toolset
 
 _LOGGER = logging.getLogger("weft.tools")
+
+# The tools of a source, or why it has none.
+_Answer = Sequence[Tool[..., object]] | str
 
 
 @runtime_checkable
@@ -47,10 +50,9 @@ class ToolSources:
     its sources, so that no source can put itself in the place of a tool that is known.
     """
 
-    def __init__(self, known: Toolset, sources: Sequence[ToolSource]) -> None:
-        self._known = known
+    def __init__(self, sources: Iterable[ToolSource]) -> None:
         self._sources = tuple(sources)
-        self._joined: tuple[tuple[Sequence[Tool[..., object]] | str, ...], Toolset] = ((), known)
+        self._last: tuple[Toolset, Sequence[_Answer], Toolset] | None = None
 
     def __iter__(self) -> Iterator[ToolSource]:
         return iter(self._sources)
@@ -58,20 +60,16 @@ class ToolSources:
     def __len__(self) -> int:
         return len(self._sources)
 
-    async def toolset(self) -> Toolset:
-        """Returns all tools as they are now; a source that fails has none."""
+    async def joined_to(self, known: Toolset) -> Toolset:
+        """Returns `known` and all tools of the sources as they are now; one that fails has none."""
         answers = await asyncio.gather(*(_ask(source) for source in self._sources))
-        given, joined = self._joined
         # Nearly always nothing has changed since the step before.
-        if len(given) != len(answers) or any(
-            new is not old and new != old for new, old in zip(answers, given, strict=True)
-        ):
-            joined = self._join(answers)
-            self._joined = (tuple(answers), joined)
-        return joined
+        if self._last is None or self._last[0] is not known or not _same(self._last[1], answers):
+            self._last = (known, answers, self._join(known, answers))
+        return self._last[2]
 
-    def _join(self, answers: Sequence[Sequence[Tool[..., object]] | str]) -> Toolset:
-        tools = {tool.name: tool for tool in self._known}
+    def _join(self, known: Toolset, answers: Sequence[_Answer]) -> Toolset:
+        tools = {tool.name: tool for tool in known}
         failures: list[str] = []
         for source, answer in zip(self._sources, answers, strict=True):
             if isinstance(answer, str):
@@ -89,7 +87,11 @@ class ToolSources:
         return Toolset(tools.values(), missing=failures)
 
 
-async def _ask(source: ToolSource) -> Sequence[Tool[..., object]] | str:
+def _same(before: Sequence[_Answer], now: Sequence[_Answer]) -> bool:
+    return all(new is old or new == old for old, new in zip(before, now, strict=True))
+
+
+async def _ask(source: ToolSource) -> _Answer:
     """Returns the tools of a source, or why it has none."""
     try:
         return await source.tools()

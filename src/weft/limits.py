@@ -1,0 +1,106 @@
+"""Limits: where a run ends although the model would go on."""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from weft.errors import ConfigurationError
+from weft.events import StopReason
+from weft.usage import Price, Spent
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Where a run, or all runs of a thread together, end; None is no limit.
+
+    - `max_steps` counts responses.
+    - `max_tokens` (input and output), `max_input_tokens`, `max_output_tokens` and `max_cost` are of
+      all steps together, with what other agents used that worked for the run. They are looked at
+      after each step.
+    - `max_seconds` of work, without the time of waiting for someone outside. It ends a run at once;
+      a thread, after a step.
+    - `max_tool_calls`: calls beyond it are refused, and the run ends after the step with them.
+    - `max_handoffs`: how often a run may change its agent; a call beyond it is refused.
+    - `max_depth`: how deep agents may call agents: 1 is an agent called by the first one.
+    - `price` of the model, for `max_cost`; by default that of `weft.models.prices`.
+    """
+
+    max_steps: int | None = 32
+    max_tokens: int | None = None
+    max_input_tokens: int | None = None
+    max_output_tokens: int | None = None
+    max_cost: float | None = None
+    max_seconds: float | None = None
+    max_tool_calls: int | None = None
+    max_handoffs: int | None = 8
+    max_depth: int = 4
+    price: Price | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if name == "price" or value is None:
+                continue
+            least = 0 if name in {"max_handoffs", "max_depth"} else 1
+            if name in {"max_cost", "max_seconds"}:
+                if not value > 0:  # so that NaN is refused as well
+                    raise ConfigurationError(
+                        f"Limits.{name} must be above 0, or None for no limit."
+                    )
+            elif value < least:
+                raise ConfigurationError(f"Limits.{name} must be at least {least}.")
+
+    def reached(self, spent: Spent) -> StopReason | None:
+        """Returns the first limit that what was used up has reached."""
+        usage = spent.usage
+        if self.max_steps is not None and spent.steps >= self.max_steps:
+            return "max_steps"
+        if self.max_tokens is not None and usage.total_tokens >= self.max_tokens:
+            return "max_tokens"
+        if self.max_input_tokens is not None and usage.input_tokens >= self.max_input_tokens:
+            return "max_input_tokens"
+        if self.max_output_tokens is not None and usage.output_tokens >= self.max_output_tokens:
+            return "max_output_tokens"
+        if self.max_cost is not None and spent.cost >= self.max_cost:
+            return "max_cost"
+        if self.max_seconds is not None and spent.seconds >= self.max_seconds:
+            return "max_seconds"
+        if self.max_tool_calls is not None and spent.tool_calls > self.max_tool_calls:
+            return "max_tool_calls"
+        return None
+
+    def left(self, spent: Spent) -> "Limits":
+        """Returns what is left for another agent that works for the run.
+
+        Steps are not passed on: each agent has its own. What is used up is left as the least that
+        there is: whoever asks looks at `reached` first.
+        """
+        usage = spent.usage
+        return Limits(
+            max_steps=None,
+            max_tokens=_left(self.max_tokens, usage.total_tokens),
+            max_input_tokens=_left(self.max_input_tokens, usage.input_tokens),
+            max_output_tokens=_left(self.max_output_tokens, usage.output_tokens),
+            max_cost=None if self.max_cost is None else max(1e-9, self.max_cost - spent.cost),
+            max_tool_calls=_left(self.max_tool_calls, spent.tool_calls),
+            max_handoffs=None,
+            max_depth=self.max_depth,
+        )
+
+    def within(self, other: "Limits") -> "Limits":
+        """Returns the narrower of both, limit by limit; the price stays."""
+        narrowed = {
+            name: min(_or(getattr(self, name), theirs), theirs)
+            for name in self.__struct_fields__
+            if name != "price" and (theirs := getattr(other, name)) is not None
+        }
+        return replace(self, **narrowed)
+
+
+NO_LIMITS = Limits(max_steps=None, max_handoffs=None)
+
+
+def _left(limit: int | None, used: int) -> int | None:
+    return None if limit is None else max(1, limit - used)
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

@@ -1,0 +1,67 @@
+"""What holds for an agent that works for the run of another, wherever it runs."""
+
+from typing import Any, TypeVar, cast
+
+from weft.definition import AgentDefinition
+from weft.delegation import Worker
+from weft.errors import AgentsTooDeep, BudgetUsedUp, ConfigurationError
+from weft.events import AgentEvent, Event, ToolDelegated, UsageAdded
+from weft.state import ThreadState
+from weft.usage import Spent
+from weft.writer import ThreadWriter
+
+Out = TypeVar("Out")
+
+
+def delegated(
+    state: ThreadState,
+    definition: AgentDefinition[object, Any],
+    agent: Worker[Out],
+    depth: int,
+) -> AgentDefinition[object, Out]:
+    """Returns the agent within what is left to the run in progress; it works at `depth` + 1.
+
+    Raises `AgentsTooDeep` and `BudgetUsedUp`.
+    """
+    if not isinstance(agent, AgentDefinition):
+        raise ConfigurationError(f"{agent!r:.100} is no agent.")
+    assert state.run is not None
+    current = definition.reachable.get(state.run.agent, definition)
+    limits, spent = current.limits, state.run.spent
+    if depth >= limits.max_depth:
+        raise AgentsTooDeep(
+            f"{agent.name} would work {depth + 1} deep, and {limits.max_depth} is allowed; do it "
+            "without another agent, or raise Limits.max_depth."
+        )
+    reached = limits.reached(spent)
+    if reached is not None and reached != "max_steps":
+        raise BudgetUsedUp(f"The run has nothing left for another agent: {reached}.")
+    worker = cast("AgentDefinition[object, Out]", agent)
+    return worker.within(limits.left(spent))
+
+
+def started(state: ThreadState, call_id: str, agent: str, thread_id: str) -> ToolDelegated:
+    """Returns the event that tells on which thread an agent works for a call."""
+    assert state.run is not None
+    return ToolDelegated(run_id=state.run.id, call_id=call_id, agent=agent, thread_id=thread_id)
+
+
+def record_spent(thread: ThreadWriter, spent: Spent) -> None:
+    """Counts what an agent used for the run, unless that has ended meanwhile."""
+    run = thread.state.active_run
+    if run is not None and (spent.usage.requests or spent.usage.total_tokens):
+        thread.record(UsageAdded(run_id=run.id, usage=spent.usage, cost=spent.cost))
+
+
+class AgentShown:
+    """Shows what an agent does to the subscribers of the thread that it works for."""
+
+    def __init__(self, thread: ThreadWriter, agent: str, call_id: str, thread_id: str = "") -> None:
+        self.thread_id = thread_id
+        self._thread = thread
+        self._agent = agent
+        self._call_id = call_id
+
+    def put(self, event: Event) -> None:
+        """Takes an event of the agent."""
+        self._thread.publish(AgentEvent(self._call_id, self._agent, self.thread_id, event))

@@ -1,0 +1,133 @@
+"""Agents that work for the run of a thread, each on a thread of its own in the same journal."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast
+
+from weft.definition import AgentDefinition
+from weft.delegation import Worker
+from weft.envelope import Envelope
+from weft.errors import ThreadNotFound
+from weft.ids import new_id
+from weft.inputs import SendInput
+from weft.items import Input, as_message
+from weft.journal.base import Journal, ThreadInfo, Work
+from weft.result import RunResult
+from weft.runtime.access import ThreadAccess
+from weft.runtime.delegated import AgentShown, delegated, record_spent, started
+from weft.runtime.thread_run import result_of_ended
+from weft.state import ThreadState
+from weft.writer import ThreadWriter
+
+AnyAgent = AgentDefinition[object, object]
+Out = TypeVar("Out")
+
+
+class DrivingThreads(ThreadAccess, Protocol):
+    """The threads that this process drives."""
+
+    is_stopping: bool
+
+    async def abandon(self, thread_id: str) -> ThreadState:
+        """Cancels what an agent does for a run that needs it no more; returns what is then."""
+        ...
+
+
+class ThreadDelegation:
+    """Fulfils `Delegation` for the thread `info`.
+
+    The thread of the agent is named after the work, so that after a crash the same work is found
+    where it was: the agent goes on by itself, and whoever asks again waits for it.
+    """
+
+    def __init__(
+        self,
+        info: ThreadInfo,
+        thread: ThreadWriter,
+        threads: DrivingThreads,
+        journal: Journal,
+        *,
+        agents: Callable[[str], AnyAgent],
+        register: Callable[[AnyAgent], None],
+    ) -> None:
+        self._info = info
+        self._thread = thread
+        self._threads = threads
+        self._journal = journal
+        self._agents = agents
+        self._register = register
+
+    async def run(
+        self, agent: Worker[Out], input: Input, *, key: str, call_id: str = ""
+    ) -> RunResult[Out]:
+        """Runs the agent, or waits for it where it works already."""
+        thread, threads = self._thread, self._threads
+        id = _id_of(self._info.id, key)
+        self._register(cast("AnyAgent", agent))
+        await self._require_thread(id, agent, call_id)
+        if call_id:
+            thread.record(started(thread.state, call_id, agent.name, id))
+        shown = _Shown(AgentShown(thread, agent.name, call_id, id))
+        topic = await threads.topic(id)
+        topic.attach(shown)
+        message = SendInput(new_id("run"), as_message(input), agent=agent.name, key=key)
+        try:
+            run_id = await threads.send(id, message)
+            ended = await threads.ended(id, run_id)
+        except asyncio.CancelledError:
+            if not threads.is_stopping:  # else both go on in the next process
+                self._count(await threads.abandon(id))
+            raise
+        finally:
+            topic.detach(shown)
+        self._count(ended.state)
+        return cast("RunResult[Out]", result_of_ended(ended, run_id, self._agents))
+
+    async def _require_thread(self, id: str, agent: Worker[Any], call_id: str) -> None:
+        """Makes the thread of the agent, unless an earlier process did."""
+        state, info = self._thread.state, self._info
+        assert state.run is not None
+        depth = info.work.depth if info.work is not None else 0
+        try:
+            await self._journal.info(id)
+        except ThreadNotFound:
+            worker = delegated(state, self._agents(state.run.agent), agent, depth)
+        else:
+            return
+        now = time.time()
+        await self._threads.create(
+            ThreadInfo(
+                id=id,
+                agent=agent.name,
+                owner=info.owner,
+                metadata=info.metadata,
+                created_at=now,
+                updated_at=now,
+                work=Work(info.id, state.run.id, call_id, depth + 1, worker.limits),
+            )
+        )
+
+    def _count(self, state: ThreadState) -> None:
+        if state.run is not None:
+            record_spent(self._thread, state.run.spent)
+
+
+class _Shown:
+    """Fulfils `Subscriber`."""
+
+    def __init__(self, shown: AgentShown) -> None:
+        self._shown = shown
+
+    def put(self, envelope: Envelope, /) -> None:
+        """Shows an event of the agent."""
+        self._shown.put(envelope.event)
+
+    def close(self, error: Exception | None, /) -> None:
+        """Nothing more is to be shown."""
+
+
+def _id_of(thread_id: str, key: str) -> str:
+    digest = hashlib.sha256(f"{thread_id}/{key}".encode()).hexdigest()
+    return f"thread_{digest[:26]}"
