@@ -4,7 +4,7 @@ https://modelcontextprotocol.io/specification/2025-11-25/server/tools#tool-resul
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import assert_never, cast
 
 import msgspec
 from mcp.types import (
@@ -80,6 +80,8 @@ def _shown(block: ContentBlock) -> str | Image:
             if isinstance(resource, BlobResourceContents):
                 return _image(resource.blob, resource.mime_type or "application/octet-stream")
             return resource.text
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _image(data: str, media_type: str) -> str | Image:
