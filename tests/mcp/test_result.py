@@ -59,11 +59,13 @@ def test_images_become_parts() -> None:
 def test_what_no_model_reads_is_named() -> None:
     assert output(
         AudioContent(type="audio", data="AAAA", mime_type="audio/wav"),
-        ImageContent(type="image", data="AAAA", mime_type="model/stl"),
+        ImageContent(type="image", data="AAAA", mime_type="image/svg+xml"),
+        ImageContent(type="image", data="no base64!", mime_type="image/png"),
         ResourceLink(type="resource_link", name="log", uri="file:///log", description="The log."),
         ResourceLink(type="resource_link", name="bare", uri="file:///bare"),
     ) == (
-        "[audio, audio/wav, cannot be shown]\n[model/stl, cannot be shown]\n"
+        "[audio, audio/wav, cannot be shown]\n[image/svg+xml, cannot be shown]\n"
+        "[image/png, cannot be shown]\n"
         "[log](file:///log) The log.\n[bare](file:///bare)"
     )
 

@@ -3,6 +3,8 @@
 https://modelcontextprotocol.io/specification/2025-11-25/server/tools#tool-result
 """
 
+import base64
+import contextlib
 from collections.abc import Sequence
 from typing import assert_never, cast
 
@@ -19,6 +21,11 @@ from mcp.types import (
 )
 
 from weft.tools.output import Image
+
+# What all providers read:
+# https://platform.openai.com/docs/guides/images-vision
+# https://docs.claude.com/en/docs/build-with-claude/vision
+_IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
 def output_of(result: CallToolResult) -> object:
@@ -85,7 +92,8 @@ def _shown(block: ContentBlock) -> str | Image:
 
 
 def _image(data: str, media_type: str) -> str | Image:
-    """Returns an image, or a note where it is none."""
-    if not media_type.startswith("image/"):
-        return f"[{media_type}, cannot be shown]"
-    return Image(url=f"data:{media_type};base64,{data}")
+    """Returns an image, or a note where a provider would refuse it together with the run."""
+    if media_type in _IMAGES:
+        with contextlib.suppress(ValueError):
+            return Image(base64.b64decode(data, validate=True), media_type)
+    return f"[{media_type}, cannot be shown]"
