@@ -23,6 +23,12 @@ PRINTED = {
         "[get_weather starts]",
         "24 °C and clear",
     ],
+    "mcp_tools.py": [
+        "(1/2)",
+        "approval of order_article is asked for",
+        "15 pieces",
+        "on their way",
+    ],
     "adviser.py": ["Advice: The word is misspelt", "I found it: 1 hit: minutes of 4 May."],
     "handover.py": ["clerk goes on", "accountant: 17.50", "clerk ended it after 4 requests"],
     "approval.py": ["approval of send_mail is asked for", "completed ['sent to"],

@@ -12,6 +12,7 @@ from weft.models.base import ModelRequest, NamedTool
 from weft.open_step import Step
 from weft.rules import broken_rule, missing_tools
 from weft.state import Run, ThreadState
+from weft.tools.toolset import Toolset
 
 
 class Stop(NamedTuple):
@@ -183,9 +184,9 @@ def correction(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> Me
 
 
 def request_for(
-    state: ThreadState, definition: AgentDefinition[Deps, Out], deps: Deps
+    state: ThreadState, definition: AgentDefinition[Deps, Out], deps: Deps, tools: Toolset
 ) -> ModelRequest:
-    """Returns the request of the next step."""
+    """Returns the request of the next step, in which the model may call `tools`."""
     instructions = definition.instructions
     settings = definition.settings
     choice = settings.tool_choice
@@ -195,12 +196,15 @@ def request_for(
         settings = replace(settings, tool_choice=None)
     if first is not None and not run.count_of(first).made:
         settings = replace(settings, tool_choice=NamedTool(first))
-    if not definition.tools.schemas:
+    choice = settings.tool_choice
+    if isinstance(choice, NamedTool) and tools.get(choice.name) is None:
+        settings = replace(settings, tool_choice=None)  # its source does not have it now
+    if not tools.schemas:
         settings = replace(settings, tool_choice=None, parallel_tool_calls=None)
     return ModelRequest(
         items=state.history,
         instructions=instructions if isinstance(instructions, str) else instructions(deps),
-        tools=definition.tools.schemas,
+        tools=tools.schemas,
         output=definition.output.schema if definition.output is not None else None,
         settings=settings,
     )

@@ -21,6 +21,7 @@ from weft.rules import ToolRules
 from weft.tools.function import Tool
 from weft.tools.handoff import handoff_tool
 from weft.tools.output_type import OutputType
+from weft.tools.source import ToolSource, ToolSources
 from weft.tools.streamed import require_streamable
 from weft.tools.toolset import Toolset
 from weft.usage import Price, Usage
@@ -37,7 +38,8 @@ class AgentDefinition(Generic[Deps, Out]):
     - `model`: a model, or a string such as `"openai:gpt-5"` (`weft.models.resolve`).
     - `description`: what it is good for, which agents that may call it or hand over to it read.
     - `instructions`: a text, or a function of the run's `deps` that returns one before each step.
-    - `tools`: tools or plain functions, which become tools with the default options.
+    - `tools`: tools; plain functions, which become tools with the default options; sources of
+      tools such as `weft.mcp.MCPTools`, which are asked for theirs before each step.
     - `output`: the type of the result; anything but `str` asks the model for JSON of that type. An
       invalid one is sent back for correction at most `max_corrections` times.
     - `settings`: how the model shall answer; a forced tool choice applies to the first step only.
@@ -63,7 +65,7 @@ class AgentDefinition(Generic[Deps, Out]):
         name: str = "agent",
         description: str = "",
         instructions: str | Callable[[Deps], str] = "",
-        tools: Iterable[AnyTool] = (),
+        tools: Iterable[AnyTool | ToolSource] = (),
         output: type[Out] | None = None,
         settings: ModelSettings | None = None,
         limits: Limits | None = None,
@@ -89,9 +91,12 @@ class AgentDefinition(Generic[Deps, Out]):
         self.name = name
         self.description = description
         self.instructions = instructions
-        self._own_tools = tuple(tools)
+        given = tuple(tools)
+        self._own_tools = tuple(tool for tool in given if not isinstance(tool, ToolSource))
         self._to_user = to_user
         self.tools = Toolset(self._own_tools, to_user=to_user)
+        sources = (one for one in given if isinstance(one, ToolSource))
+        self.sources = ToolSources(sources, to_user=to_user)
         self.handoffs: dict[str, AgentDefinition[Any, Any]] = {}
         self.output = None if output is None or output is str else OutputType(output)
         self.stream_fields = _streamed_of(self.output, stream_fields)
@@ -199,10 +204,11 @@ class AgentDefinition(Generic[Deps, Out]):
     def hash(self) -> str:
         """16 hexadecimal digits that tell this definition from others.
 
-        A function counts by its name, so a change inside a tool does not show.
+        A function counts by its name, and so does a source of tools: a change inside a tool, or
+        of the tools that a source has, does not show.
         """
         instructions = self.instructions
-        described = {
+        described: dict[str, object] = {
             "model": self.model.name,
             "name": self.name,
             "instructions": instructions if isinstance(instructions, str) else _name(instructions),
@@ -218,6 +224,8 @@ class AgentDefinition(Generic[Deps, Out]):
             "early_tools": self.early_tools,
             "action_timeout": self.action_timeout,
         }
+        if self.sources:
+            described["sources"] = [(source.name, source.is_local) for source in self.sources]
         encoded = msgspec.json.encode(described, enc_hook=_name, order="deterministic")
         return hashlib.sha256(encoded).hexdigest()[:16]
 
@@ -228,6 +236,12 @@ class AgentDefinition(Generic[Deps, Out]):
                 raise ConfigurationError(
                     f"The tool {tool.name} is answered or approved from outside, which needs a "
                     "thread: weft.open(agents=[agent]), then thread.send(…)."
+                )
+        for source in self.sources:
+            if not source.is_local:
+                raise ConfigurationError(
+                    f"Tools of {source.name} are answered or approved from outside, which needs "
+                    "a thread: weft.open(agents=[agent]), then thread.send(…)."
                 )
 
     def __repr__(self) -> str:
@@ -252,6 +266,8 @@ class AgentDefinition(Generic[Deps, Out]):
             )
 
     def _require_known_tools(self) -> None:
+        if self.sources:
+            return  # what their tools are called is not known yet
         for name in sorted(self.rules.names):
             if name not in self.tools.names:
                 known = ", ".join(self.tools.names) or "none"

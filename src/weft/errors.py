@@ -7,7 +7,8 @@ WeftError
 │   ├── MissingKey                no API key in the environment or the call
 │   ├── InvalidTool               a function that cannot become a tool
 │   ├── InvalidHook               a function that cannot be a hook
-│   └── DuplicateTool             two tools of one name
+│   ├── DuplicateTool             two tools of one name
+│   └── MissingExtra              an optional dependency of weft is not installed
 ├── InvalidInput                  an empty message, text that is not UTF-8
 ├── ModelError                    a model provider did not answer as it should
 │   ├── ConnectionFailed          retryable: refused, reset, name not found
@@ -27,6 +28,9 @@ WeftError
 │   ├── AgentsTooDeep             agents called agents deeper than the limit
 │   ├── BudgetUsedUp              the run has nothing left for another agent to work with
 │   └── RunInterrupted            retryable: the driver of the run ended before the run did
+├── ToolSourceError               what serves tools from elsewhere did not do as it should
+│   ├── ToolSourceFailed          retryable: it could not be started, or reached, or it ended
+│   └── RemoteToolFailed          it answered a call with an error
 ├── ThreadError                   what was asked of a thread cannot be done
 │   ├── ThreadNotFound            no thread of that id, or it was deleted
 │   ├── RunNotFound               no run of that id on the thread
@@ -99,6 +103,12 @@ class DuplicateTool(ConfigurationError):
     """Two tools of one agent share a name."""
 
     code = "duplicate_tool"
+
+
+class MissingExtra(ConfigurationError, ImportError):
+    """An optional dependency of weft is not installed; the message names the extra to install."""
+
+    code = "missing_extra"
 
 
 class InvalidHook(ConfigurationError):
@@ -245,6 +255,25 @@ class RunInterrupted(RunError):
 
     code = "run_interrupted"
     retryable = True
+
+
+class ToolSourceError(WeftError):
+    """What serves tools from elsewhere did not do as it should."""
+
+    code = "tool_source_error"
+
+
+class ToolSourceFailed(ToolSourceError):
+    """A source of tools could not be started or reached, or it ended."""
+
+    code = "tool_source_failed"
+    retryable = True
+
+
+class RemoteToolFailed(ToolSourceError):
+    """A source of tools answered a call with an error; the message is its own."""
+
+    code = "remote_tool_failed"
 
 
 class ThreadError(WeftError):

@@ -108,6 +108,7 @@ class _Step(Generic[Deps, Out]):
         self._thread = thread
         self._run_id = thread.state.run.id
         self._definition = definition
+        self._tools = definition.tools
         self._deps = deps
         self._control = control
         self._slots = asyncio.Semaphore(definition.max_parallel_tools)
@@ -120,6 +121,8 @@ class _Step(Generic[Deps, Out]):
         self._began = asyncio.get_running_loop().time()
 
     async def take(self) -> None:
+        if self._definition.sources:
+            self._tools = await self._definition.sources.joined_to(self._tools)
         failure = await self._respond_and_call()
         if failure is not None:
             close_step(self._thread, "The response broke off")
@@ -168,7 +171,7 @@ class _Step(Generic[Deps, Out]):
         """Answers the calls that a process ran when it ended, unless they may run again."""
         step = self._open
         for call in step.pending:
-            tool = self._definition.tools.get(call.name)
+            tool = self._tools.get(call.name)
             if call.call_id in step.started and not (tool is not None and tool.idempotent):
                 text = "Interrupted: the process ended while the tool ran, its outcome is unknown."
                 self._record(_answer(self._run_id, call, text))
@@ -232,7 +235,7 @@ class _Step(Generic[Deps, Out]):
     async def _respond(self, tasks: asyncio.TaskGroup) -> None:
         """Streams the response, repeating the request while nothing of it was seen."""
         definition = self._definition
-        request = request_for(self._thread.state, definition, self._deps)
+        request = request_for(self._thread.state, definition, self._deps, self._tools)
         for hook in definition.hooks.at("before_model"):
             answer = hook(self._hook_context(), request)
             if answer is not None:
@@ -279,7 +282,7 @@ class _Step(Generic[Deps, Out]):
 
     def _streamed_fields(self) -> StreamedFields | None:
         """Returns what streams the fields of one response; None where none is streamed."""
-        tools, output = self._definition.tools.streamed, self._definition.stream_fields
+        tools, output = self._tools.streamed, self._definition.stream_fields
         return StreamedFields(tools.get, output) if tools or output else None
 
     def _item_finished(self, event: ItemFinished, tasks: asyncio.TaskGroup) -> None:
@@ -293,8 +296,8 @@ class _Step(Generic[Deps, Out]):
                 self._record(ProviderItemAdded(run_id=run_id, item=item, index=index))
             case FunctionCall():
                 self._requested += 1
-                awaits = awaits_of(self._definition.tools, item)
-                tool = self._definition.tools.get(item.name)
+                awaits = awaits_of(self._tools, item)
+                tool = self._tools.get(item.name)
                 to_user = tool.to_user if tool is not None else ""
                 if awaits is not None and self._refusal(item) is not None:
                     awaits = None  # it is answered without anyone
@@ -341,10 +344,10 @@ class _Step(Generic[Deps, Out]):
         if refusal is not None:
             self._record(_answer(self._run_id, call, refusal))
             return
-        prepared = prepare(self._definition.tools, call)
+        prepared = prepare(self._tools, call)
         hooks = ToolHooks(self._definition.hooks, self._hook_context)
         try:
-            prepared, arguments = await hooks.before(self._definition.tools, prepared)
+            prepared, arguments = await hooks.before(self._tools, prepared)
         except HookFailed as error:
             self._failure = self._failure or error
             self._record(_answer(self._run_id, call, "It did not run, because a hook failed."))
@@ -412,7 +415,7 @@ class _Step(Generic[Deps, Out]):
         )
 
     def _is_serial(self, call: FunctionCall) -> bool:
-        tool = self._definition.tools.get(call.name)
+        tool = self._tools.get(call.name)
         return tool is not None and tool.serial
 
     def _retry_event(self, retry: Retry) -> RateLimitHit | Retrying:

@@ -96,13 +96,8 @@ class Transcript:
                 self.line(f"  {label}: {one_line(event.message)}")
             case RateLimitHit() | Retrying():
                 self._retry(event)
-            case ToolDelegated():
-                if self._echo:  # whoever reads it later may want to read that thread too
-                    self.line(f"  {event.agent} works on {event.thread_id}")
-            case HandedOff():
-                self.line(f"({event.agent} goes on.)")
-            case AgentEvent():
-                self._agent(event)
+            case ToolDelegated() | HandedOff() | AgentEvent():
+                self._other_agent(event)
             case StepInterrupted():
                 self._interrupted(event)
             case RunCompleted() | RunFailed() | RunIncomplete() | RunCancelled() | RunExpired():
@@ -184,16 +179,23 @@ class Transcript:
             case _ as unreachable:
                 assert_never(unreachable)
 
-    def _agent(self, event: AgentEvent) -> None:
-        """What another agent does for a call: its calls, and what it says in the end."""
-        match event.event:
-            case ToolCallRequested():
-                written = as_written(event.event.item, event.event.to_user)
+    def _other_agent(self, event: ToolDelegated | HandedOff | AgentEvent) -> None:
+        """That another agent works, and of what it does: its calls, and what it says."""
+        match event:
+            case HandedOff():
+                self.line(f"({event.agent} goes on.)")
+            case ToolDelegated():
+                if self._echo:  # whoever reads it later may want to read that thread too
+                    self.line(f"  {event.agent} works on {event.thread_id}")
+            case AgentEvent(event=ToolCallRequested() as requested):
+                written = as_written(requested.item, requested.to_user)
                 self.line(f"  {event.agent} ● {written}")
-            case MessageAdded() if event.event.origin == "model":
-                self.line(f"  {event.agent}: {one_line(event.event.item.text)}")
-            case _:
+            case AgentEvent(event=MessageAdded(origin="model") as said):
+                self.line(f"  {event.agent}: {one_line(said.item.text)}")
+            case AgentEvent():
                 pass  # the output of the call tells the rest
+            case _ as unreachable:
+                assert_never(unreachable)
 
     def line(self, text: str) -> None:
         """Writes a dim line of its own, cut where the terminal ends."""

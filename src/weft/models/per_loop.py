@@ -34,6 +34,14 @@ class PerLoop(Generic[T]):
                     slot.values.append(await anext(slot.holder))
         return slot.values[0]
 
+    async def aclose(self) -> None:
+        """Closes what the running event loop has open; the next `get` opens it again."""
+        slot = self._slots.get(asyncio.get_running_loop())
+        if slot is not None:
+            async with slot.lock:
+                if slot.holder is not None:
+                    await slot.holder.aclose()
+
     async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[T]:
         try:
             async with self._open() as value:

@@ -82,7 +82,8 @@ def prepare(tools: Toolset, call: FunctionCall) -> PreparedCall | RefusedCall:
     tool = tools.get(call.name)
     if tool is None:
         known = ", ".join(tools.names) or "there are none"
-        return RefusedCall(call, f"There is no tool {call.name[:100]!r}. Tools: {known}.")
+        problem = f"There is no tool {call.name[:100]!r}. Tools: {known}."
+        return RefusedCall(call, " ".join([problem, *tools.missing]))
     try:
         arguments = tool.validate(_decode(tool, call.arguments))
     except ValidationError as error:

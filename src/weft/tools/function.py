@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, ov
 from weft.delegation import Worker
 from weft.errors import InvalidTool
 from weft.schema import ToolSchema
+from weft.tools.parameters import Parameters
 from weft.tools.signature import Signature
 from weft.tools.streamed import require_streamable
 from weft.tools.to_user import TO_USER, spoken, without
@@ -49,7 +50,7 @@ class Tool(Generic[P, R_co]):
 
     function: Callable[P, R_co]
     schema: ToolSchema
-    signature: Signature
+    signature: Parameters
     is_async: bool
     timeout: float | None = None
     retries: int = 0
@@ -80,7 +81,7 @@ class Tool(Generic[P, R_co]):
         return not self.external and self.needs_approval is False
 
     def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
-        """Returns the keyword arguments; raises pydantic's `ValidationError`.
+        """Returns the keyword arguments; raises `ValueError`, mostly pydantic's kind.
 
         What is said to the user is taken out, whatever the model wrote there.
         """

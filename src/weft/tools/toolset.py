@@ -13,6 +13,7 @@ class Toolset:
 
     `to_user` is given to those that have none of their own. `streamed` tells, by name, of which
     tools parameters are streamed.
+    `missing` says why tools that should be here are not.
     """
 
     def __init__(
@@ -20,7 +21,9 @@ class Toolset:
         tools: Iterable[Tool[..., object] | Callable[..., object]] = (),
         *,
         to_user: bool | str = False,
+        missing: Iterable[str] = (),
     ) -> None:
+        self.missing = tuple(missing)
         self._tools: dict[str, Tool[..., object]] = {}
         for entry in tools:
             tool = with_to_user(as_tool(entry), to_user)

@@ -1,0 +1,72 @@
+"""The tools of an MCP server, which this program starts and asks a person about.
+
+python examples/mcp_tools.py          (needs: pip install 'weft[mcp]')
+"""
+
+import asyncio
+import os
+import sys
+
+from mcp.server.mcpserver import Context, MCPServer
+
+import weft
+from weft.mcp import MCPTools
+
+server = MCPServer("warehouse", log_level="WARNING")
+
+
+@server.tool()
+async def count_stock(article: str, context: Context) -> str:
+    """Counts how many pieces of an article are in stock.
+
+    Args:
+        article: Name of the article.
+    """
+    await context.report_progress(1, 2, "looking at the shelves")
+    return f"{len(article) * 3} pieces"
+
+
+@server.tool()
+def order_article(article: str) -> str:
+    """Orders an article.
+
+    Args:
+        article: Name of the article.
+    """
+    return f"{article} are on their way"
+
+
+def must_be_approved(name: str, _: object) -> bool:
+    """Whether a person is asked before a tool of the server is called."""
+    return name == "order_article"
+
+
+async def main() -> None:
+    """Asks for both tools, and approves the one that costs money."""
+    model = os.environ.get("WEFT_MODEL", "demo")
+    command = [sys.executable, __file__, "serve"]
+    async with MCPTools(command, name="warehouse", needs_approval=must_be_approved) as warehouse:
+        agent = weft.Agent(model, name="clerk", tools=[warehouse])
+        async with weft.open(agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+            run = await thread.send("Count the stock of 'lamps', and order the article 'lamps'.")
+            async for event in run:
+                match event:
+                    case weft.ToolProgress(name=name, message=message):
+                        print(f"{name}: {message}")
+                    case weft.RunRequiresAction():
+                        for call, awaits in await thread.pending_calls():
+                            print(f"{awaits} of {call.name} is asked for: yes")
+                            await thread.approve(call.call_id)
+                    case weft.ToolOutputRecorded(name=name, item=output):
+                        print(f"{name}: {output.text}")
+                    case _:
+                        pass
+            print((await run.result()).text)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["serve"]:
+        server.run("stdio")
+    else:
+        asyncio.run(main())

@@ -1,0 +1,84 @@
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from weft.errors import ConfigurationError
+from weft.mcp.address import Address, CommandAddress, UrlAddress, parse_address
+
+
+def parse(
+    server: str | Sequence[str],
+    env: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    folder: str | None = None,
+) -> Address:
+    return parse_address(server, env=env or {}, headers=headers or {}, folder=folder)
+
+
+def test_a_command() -> None:
+    found = parse("/usr/bin/python server.py 'a b'", env={"A": "1"}, folder="/tmp")
+    words = ("server.py", "a b")
+    assert found == CommandAddress("/usr/bin/python", words, {"A": "1"}, Path("/tmp"))
+    assert found.name == "python"
+    assert parse(["python", "server.py", "a b"]) == CommandAddress("python", words, {}, None)
+
+
+def test_a_command_may_have_a_url_for_an_argument() -> None:
+    assert parse("server postgres://db") == CommandAddress("server", ("postgres://db",), {}, None)
+
+
+def test_a_url() -> None:
+    found = parse(" https://user:pass@example.com:8080/mcp?key=1 ", headers={"X-Key": "1"})
+    url = "https://user:pass@example.com:8080/mcp?key=1"
+    assert found == UrlAddress(url, {"X-Key": "1"})
+    assert found.name == "example.com:8080"
+
+
+def test_secrets_are_not_shown() -> None:
+    for address in (
+        parse("server --token sesame", env={"KEY": "sesame"}),
+        parse("https://host/sesame?key=sesame", headers={"Authorization": "Bearer sesame"}),
+    ):
+        assert "sesame" not in repr(address)
+        assert address.without_secrets("open sesame") == "open ***"
+    assert address.without_secrets("no https://host/sesame?key=sesame") == "no ***"
+    assert parse("server", env={"A": "1"}).without_secrets("1 of 11") == "1 of 11"
+
+
+@pytest.mark.parametrize("server", ["", "  ", [], [""], '""'])
+def test_an_empty_command(server: str | list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="is empty"):
+        parse(server)
+
+
+@pytest.mark.parametrize(
+    ("server", "options", "problem"),
+    [
+        ("ws://host/mcp", {}, "cannot be reached by ws://…; give a URL with https://"),
+        ("FILE:///tmp/x", {}, "cannot be reached by file://"),
+        ("https://", {}, "not of the form https://host/path"),
+        ("https:///mcp", {}, "not of the form"),
+        ("https://host:port/mcp", {}, "not of the form"),
+        ("https://ho st/mcp", {}, "not of the form"),
+        ("https://[half/mcp", {}, "not of the form"),
+        ("server 'half", {}, "cannot be split into words"),
+        (["server", 7], {}, "must be texts"),
+        (["server", "a\0b"], {}, "must be texts without NUL"),
+        ("server", {"headers": {"A": "b"}}, "a command takes env="),
+        ("https://host", {"env": {"A": "b"}}, "takes headers="),
+        ("https://host", {"folder": "/tmp"}, "takes headers="),
+        ("server", {"env": {"A=B": "secret"}}, "'A=B' cannot be set"),
+        ("server", {"env": {"": "secret"}}, "'' cannot be set"),
+        ("server", {"env": {"A": "secret\0"}}, "'A' cannot be set"),
+        ("server", {"env": {"A": None}}, "env of an MCP server maps texts to texts"),
+        ("https://host", {"headers": {"A B": "secret"}}, "'A B' of an MCP server has characters"),
+        ("https://host", {"headers": {"A": "secret\r\nB: c"}}, "'A' of an MCP server has"),
+        ("https://host", {"headers": {"A": 1}}, "headers of an MCP server maps texts to texts"),
+    ],
+)
+def test_what_is_refused(server: str, options: dict[str, dict[str, str]], problem: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(server, **options)  # type: ignore[arg-type]
+    assert problem in str(caught.value)
+    assert "secret" not in str(caught.value)

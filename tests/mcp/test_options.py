@@ -1,0 +1,62 @@
+"""What `MCPTools` refuses at once, and what an agent makes of it before it runs."""
+
+from typing import Any
+
+import pytest
+
+from weft import Agent, ModelSettings, NamedTool
+from weft.errors import ConfigurationError
+from weft.mcp import MCPTools
+from weft.testing import ScriptedModel
+
+
+async def later(arguments: object) -> bool:
+    raise AssertionError(arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"prefix": "a b"}, "The prefix 'a b' is of no use"),
+        ({"prefix": "x" * 33}, "at most 32 letters"),
+        ({"allow": "read"}, "allow is a list of names"),
+        ({"timeout": 0}, "must be above 0"),
+        ({"timeout": float("nan")}, "must be above 0"),
+        ({"start_timeout": -1}, "must be above 0"),
+        ({"max_output_chars": 0}, "at least 1"),
+        ({"needs_approval": "yes"}, "a bool, or a plain function"),
+        ({"needs_approval": later}, "a plain function"),
+        ({"needs_approval": lambda: True}, "takes the arguments"),
+    ],
+)
+def test_what_is_refused(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        MCPTools("server", **options)
+
+
+def test_names() -> None:
+    assert MCPTools("/bin/server --token x").name == "server"
+    assert MCPTools("https://host/secret").name == "host"
+    assert repr(MCPTools("server --token x", name="files", prefix="f_")) == (
+        "MCPTools('files', prefix='f_')"
+    )
+
+
+def agent(*tools: MCPTools) -> Agent[None, str]:
+    return Agent(ScriptedModel(["done"]), tools=tools)
+
+
+def test_the_hash_tells_sources_apart() -> None:
+    hashes = {
+        agent().hash,
+        agent(MCPTools("one")).hash,
+        agent(MCPTools("two")).hash,
+        agent(MCPTools("two", needs_approval=True)).hash,
+    }
+    assert len(hashes) == 4
+    assert agent(MCPTools("one")).hash == agent(MCPTools("one")).hash
+
+
+def test_a_choice_of_a_tool_that_is_not_known_yet() -> None:
+    settings = ModelSettings(tool_choice=NamedTool("read"))
+    Agent("demo", settings=settings, tools=[MCPTools("one")])

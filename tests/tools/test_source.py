@@ -1,0 +1,169 @@
+"""Sources of tools beside the tools of an agent."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from weft import Agent, ModelSettings, NamedTool, Tool, ToolRules, tool
+from weft.errors import ConfigurationError, ToolSourceFailed
+from weft.hook_context import HookContext
+from weft.hooks import ChangedArguments, Hooks, ToolCall
+from weft.items import FunctionCallOutput
+from weft.schema import ToolSchema
+from weft.testing import Call, ScriptedModel
+from weft.tools.parameters import CONTEXT, GivenParameters
+from weft.tools.source import ToolSource, ToolSources
+from weft.tools.toolset import Toolset
+
+pytestmark = pytest.mark.anyio
+
+
+def named(name: str) -> Tool[..., object]:
+    @tool(name=name)
+    async def say() -> str:
+        """Says what it is called."""
+        return name
+
+    return say
+
+
+class Listed:
+    """A source with the tools it was given, or the exception."""
+
+    is_local = True
+
+    def __init__(self, name: str, given: Sequence[Tool[..., object]] | Exception) -> None:
+        self.name = name
+        self.given = given
+
+    async def tools(self) -> Sequence[Tool[..., object]]:
+        if isinstance(self.given, Exception):
+            raise self.given
+        return self.given
+
+    async def aclose(self) -> None: ...
+
+
+async def test_joined() -> None:
+    one, two = Listed("one", [named("a")]), Listed("two", [named("b"), named("c")])
+    sources = ToolSources([one, two])
+    assert list(sources) == [one, two]
+    known = Toolset([named("x")])
+    first = await sources.joined_to(known)
+    assert first.names == ("x", "a", "b", "c")
+    assert await sources.joined_to(known) is first
+    one.given = []
+    assert (await sources.joined_to(known)).names == ("x", "b", "c")
+    assert (await sources.joined_to(Toolset())).names == ("b", "c")
+
+
+async def test_the_first_of_one_name_counts(caplog: pytest.LogCaptureFixture) -> None:
+    mine = named("a")
+    sources = ToolSources([Listed("one", [named("a"), named("b")])])
+    tools = await sources.joined_to(Toolset([mine]))
+    assert tools.names == ("a", "b")
+    assert tools.get("a") is mine
+    assert "The tool a of one is left out" in caplog.text
+
+
+async def test_a_source_that_fails_has_no_tools(caplog: pytest.LogCaptureFixture) -> None:
+    down = Listed("one", ToolSourceFailed("The server is down."))
+    sources = ToolSources([down, Listed("two", [named("b")])])
+    known = Toolset()
+    tools = await sources.joined_to(known)
+    assert await sources.joined_to(known) is tools
+    assert tools.names == ("b",)
+    assert tools.missing == ("The server is down.",)
+    assert caplog.text.count("The tools of one are missing: The server is down.") == 1
+    down.given = ValueError("oh")
+    assert (await sources.joined_to(known)).missing == ("ValueError: oh",)
+
+
+async def test_an_agent_asks_before_each_step() -> None:
+    source = Listed("one", [])
+    model = ScriptedModel([Call("a", "{}"), Call("a", "{}"), "done"])
+
+    @tool(name="grow")
+    async def a() -> str:
+        """Is replaced."""
+        return ""
+
+    class Growing(Listed):
+        async def tools(self) -> Sequence[Tool[..., object]]:
+            self.given = [named("a")] if len(model.requests) else []
+            return await super().tools()
+
+    source = Growing("one", [])
+    assert isinstance(source, ToolSource)
+    result = await Agent(model, tools=[a, source]).run("go")
+    missing, found = (i for i in result.items if isinstance(i, FunctionCallOutput))
+    assert missing.text == "There is no tool 'a'. Tools: grow."
+    assert found.text == "a"
+
+
+async def test_a_choice_that_nobody_has_is_left_out() -> None:
+    settings = ModelSettings(tool_choice=NamedTool("b"))
+    model = ScriptedModel(["done"])
+    await Agent(model, tools=[Listed("one", [named("a")])], settings=settings).run("go")
+    assert model.requests[0].settings.tool_choice is None
+
+
+async def test_a_source_that_is_not_local_needs_a_thread() -> None:
+    source = Listed("one", [])
+    source.is_local = False
+    with pytest.raises(ConfigurationError, match="Tools of one are answered or approved"):
+        await Agent(ScriptedModel(["done"]), tools=[source]).run("go")
+
+
+async def test_given_parameters() -> None:
+    async def call(**arguments: object) -> object:
+        assert arguments.pop(CONTEXT)
+        return arguments
+
+    schema = {"$schema": "x", "properties": {"a": {}}, "anyOf": []}
+    given = GivenParameters(schema)
+    assert given.parameters == {"type": "object", "properties": {"a": {}}, "anyOf": []}
+    assert not given.takes_nothing
+    assert GivenParameters({"type": "object"}).takes_nothing
+    far = Tool(
+        function=call,
+        schema=ToolSchema("far", "", given.parameters, strict=False),
+        signature=given,
+        is_async=True,
+    )
+    model = ScriptedModel([Call("far", '{"a": [1], "b": null}'), Call("far", "[1]"), "done"])
+    result = await Agent(model, tools=[Listed("one", [far])]).run("go")
+    right, wrong = (i for i in result.items if isinstance(i, FunctionCallOutput))
+    assert right.text == '{"a":[1],"b":null}'
+    assert wrong.is_error
+
+
+async def test_rules_and_hooks_hold_for_tools_of_a_source() -> None:
+    async def far(**arguments: object) -> object:
+        del arguments[CONTEXT]
+        return arguments
+
+    given = GivenParameters({"type": "object", "properties": {"a": {}}})
+    schema = ToolSchema("far", "", given.parameters, strict=False)
+    source = Listed(
+        "one", [Tool(function=far, schema=schema, signature=given, is_async=True), named("b")]
+    )
+    seen: list[object] = []
+
+    def double(_: HookContext[None], call: ToolCall) -> ChangedArguments:
+        seen.append(call.arguments)
+        return ChangedArguments({"a": 2})
+
+    model = ScriptedModel([[Call("b", "{}"), Call("far", '{"a": 1}')]])
+    agent = Agent(
+        model,
+        tools=[source],
+        rules=ToolRules(first="far", terminal=["far"]),
+        hooks=Hooks(before_tool=double),
+    )
+    result = await agent.run("go")
+    assert model.requests[0].settings.tool_choice == NamedTool("far")
+    assert seen == [{"a": 1}]
+    outputs = [i.text for i in result.items if isinstance(i, FunctionCallOutput)]
+    assert outputs == ["Call far first; b was not called.", '{"a":2}']
+    assert result.stop_reason == "terminal_tool"
