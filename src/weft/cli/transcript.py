@@ -97,8 +97,7 @@ class Transcript:
             case RateLimitHit() | Retrying():
                 self._retry(event)
             case ToolDelegated():
-                if self._echo:  # whoever reads it later may want to read that thread too
-                    self.line(f"  {event.agent} works on {event.thread_id}")
+                self._delegated(event)
             case HandedOff():
                 self.line(f"({event.agent} goes on.)")
             case AgentEvent():
@@ -166,6 +165,10 @@ class Transcript:
     def written(self, call: FunctionCall) -> str:
         """Returns a call as it was shown when it was requested."""
         return self._calls.written(call)
+
+    def _delegated(self, event: ToolDelegated) -> None:
+        if self._echo:  # whoever reads it later may want to read that thread too
+            self.line(f"  {event.agent} works on {event.thread_id}")
 
     def _ended(self, event: TerminalEvent) -> None:
         match event:
