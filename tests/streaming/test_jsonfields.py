@@ -1,3 +1,4 @@
+import gc
 import itertools
 import json
 import pickle
@@ -252,11 +253,13 @@ def calls(scanner: JsonFieldScanner, delta: str) -> int:
         nonlocal count
         count += event in ("call", "c_call")
 
+    gc.disable()  # a collection calls functions of its own
     sys.setprofile(on_event)
     try:
         scanner.feed(delta)
     finally:
         sys.setprofile(None)
+        gc.enable()
     return count
 
 
