@@ -1,8 +1,10 @@
+import re
+
 import msgspec
 import pytest
 
 from weft.errors import InvalidInput
-from weft.ids import new_id
+from weft.ids import id_of, new_id
 from weft.items import (
     FunctionCall,
     FunctionCallOutput,
@@ -83,3 +85,11 @@ def test_usage_adds_and_costs() -> None:
     assert Price(input=1, output=10, cached_input=0.5).cost(
         Usage(1_000_000, 500_000, 400_000)
     ) == pytest.approx(5.8)
+
+
+def test_who_names_the_same_gets_the_same_identifier() -> None:
+    one = id_of("run", "thread_1", "key")
+    assert one == id_of("run", "thread_1", "key")
+    assert len({one, id_of("run", "thread_1k", "ey"), id_of("run", "key", "thread_1")}) == 3
+    assert re.fullmatch(r"run_[0-7][0-9a-hjkmnp-tv-z]{25}", one)
+    assert re.fullmatch(r"run_[0-7][0-9a-hjkmnp-tv-z]{25}", new_id("run"))

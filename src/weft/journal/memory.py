@@ -10,7 +10,7 @@ from weft.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
 from weft.events import RecordedEvent
 from weft.inputs import SendInput, ThreadInput
 from weft.journal.base import Batch, Claim, Fork, ThreadInfo, Unfinished, Waiting
-from weft.journal.projection import Projection, RunRecord, merged
+from weft.journal.projection import Projection, RunRecord, merged, order
 from weft.state import ACTIVE, RunStatus, ThreadState, apply
 
 
@@ -164,7 +164,7 @@ class MemoryJournal:
 
     async def runs(self, thread_id: str) -> list[RunRecord]:
         """Returns the runs of a thread."""
-        return sorted(self._kept(thread_id).runs.values(), key=lambda run: run.id)
+        return sorted(self._kept(thread_id).runs.values(), key=order)
 
     async def submit(self, thread_id: str, input: ThreadInput) -> None:
         """Puts an input into the inbox of a thread, unless it is a message sent before."""

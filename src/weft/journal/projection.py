@@ -134,6 +134,11 @@ def merged(old: RunRecord, new: RunRecord) -> RunRecord:
     )
 
 
+def order(run: RunRecord) -> tuple[int, str]:
+    """Where a run stands among those of its thread: by its beginning; those that wait come last."""
+    return (run.first_seq or run.last_seq or 1 << 62, run.id)
+
+
 def _title(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= MAX_TITLE else f"{line[: MAX_TITLE - 1]}…"

@@ -28,7 +28,7 @@ from weft.journal import sqlite_writes as writes
 from weft.journal.base import Batch, Claim, Durability, Fork, ThreadInfo, Unfinished, Waiting, Work
 from weft.journal.driver_lock import DriverLock
 from weft.journal.group_commit import GroupCommit
-from weft.journal.projection import RunRecord
+from weft.journal.projection import RunRecord, order
 from weft.journal.snapshot import decode_snapshot
 from weft.journal.sqlite_file import (
     SEQ_BITS,
@@ -259,7 +259,8 @@ class SqliteJournal:
 
     async def runs(self, thread_id: str) -> list[RunRecord]:
         """Returns the runs of a thread."""
-        return await self._read(lambda c: _runs(c, thread_id, "ORDER BY id"))
+        runs = await self._read(lambda c: _runs(c, thread_id, ""))
+        return sorted(runs, key=order)
 
     async def inbox(self, thread_id: str) -> list[Waiting]:
         """Returns the inputs that wait."""

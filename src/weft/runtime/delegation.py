@@ -1,7 +1,6 @@
 """Agents that work for the run of a thread, each on a thread of its own in the same journal."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
@@ -10,7 +9,7 @@ from weft.definition import AgentDefinition
 from weft.delegation import Worker
 from weft.envelope import Envelope
 from weft.errors import ThreadNotFound
-from weft.ids import new_id
+from weft.ids import id_of, new_id
 from weft.inputs import SendInput
 from weft.items import Input, as_message
 from weft.journal.base import Journal, ThreadInfo, Work
@@ -64,7 +63,7 @@ class ThreadDelegation:
     ) -> RunResult[Out]:
         """Runs the agent, or waits for it where it works already."""
         thread, threads = self._thread, self._threads
-        id = _id_of(self._info.id, key)
+        id = id_of("thread", self._info.id, key)
         self._register(cast("AnyAgent", agent))
         await self._require_thread(id, agent, call_id)
         if call_id:
@@ -126,8 +125,3 @@ class _Shown:
 
     def close(self, error: Exception | None, /) -> None:
         """Nothing more is to be shown."""
-
-
-def _id_of(thread_id: str, key: str) -> str:
-    digest = hashlib.sha256(f"{thread_id}/{key}".encode()).hexdigest()
-    return f"thread_{digest[:26]}"

@@ -7,7 +7,7 @@ from weft.bus.position import Position
 from weft.bus.subscription import Subscription
 from weft.errors import RunNotFound
 from weft.events import Awaited, RecordedEvent
-from weft.ids import new_id
+from weft.ids import id_of, new_id
 from weft.inputs import ApprovalInput, DenialInput, OnBusy, OutputInput, SendInput
 from weft.items import FunctionCall, Input, Item, as_message
 from weft.journal.base import Journal, ThreadInfo
@@ -68,7 +68,9 @@ class Thread:
         Raises `InvalidInput` for an empty message, `RunInProgress` with `on_busy="reject"`, and
         `UnknownAgent`.
         """
-        input = SendInput(new_id("run"), as_message(message), on_busy, agent, key)
+        # Whoever sends the same message again promises the same run, wherever the first got to.
+        run_id = id_of("run", self.id, key) if key else new_id("run")
+        input = SendInput(run_id, as_message(message), on_busy, agent, key)
         return self._run(await self._threads.send(self.id, input))
 
     def subscribe(self, after: int | str | Position = 0) -> Subscription:
