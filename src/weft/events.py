@@ -448,6 +448,13 @@ RecordedEvent = (
 Event = RecordedEvent | LiveEvent
 
 
+def delta_in(event: Event) -> Delta | None:
+    """Returns the delta that an event is, or brings from the thread of another agent."""
+    while isinstance(event, AgentEvent):
+        event = event.event
+    return event if isinstance(event, Delta) else None
+
+
 def delta_key(delta: Delta) -> DeltaKey:
     """Returns which text `delta` belongs to: only deltas of one text may be joined."""
     if type(delta) is FieldDelta:
@@ -455,6 +462,16 @@ def delta_key(delta: Delta) -> DeltaKey:
     return type(delta), delta.item_id, ""
 
 
-def with_delta(delta: Delta, text: str) -> Delta:
-    """Returns `delta` with `text` in place of its own: several of one text, joined."""
-    return replace(delta, delta=text)
+def text_key(event: Event) -> object:
+    """Returns which text an event is growth of, here or on another agent's thread; None of none."""
+    if isinstance(event, AgentEvent):
+        key = text_key(event.event)
+        return None if key is None else (event.thread_id, key)
+    return delta_key(event) if isinstance(event, Delta) else None
+
+
+def with_delta(event: Event, text: str) -> Event:
+    """Returns an event with `text` in place of its delta: several of one text, joined."""
+    if isinstance(event, AgentEvent):
+        return replace(event, event=with_delta(event.event, text))
+    return replace(event, delta=text)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from weft.bus.feed import Feed
 from weft.events import (
+    AgentEvent,
     Event,
     FieldDelta,
     ReasoningDelta,
@@ -149,3 +150,26 @@ async def test_a_subscriber_that_catches_up_gets_each_delta_again() -> None:
     feed.put(TextDelta("m", "e"))
     feed.close()
     assert [event async for event in reader] == [TextDelta("m", "e")]
+
+
+async def test_what_another_agent_writes_is_joined_by_its_thread() -> None:
+    def of(agent: str, event: Event) -> Event:
+        return AgentEvent("c1", agent, f"thread_{agent}", event)
+
+    feed = Feed(limit=1)
+    feed.put(TextDelta("m", "first"))
+    for letter in "xyz":
+        feed.put(TextDelta("m", letter))
+        feed.put(of("a", TextDelta("m", letter.upper())))
+        feed.put(of("b", of("a", TextDelta("m", letter * 2))))
+    feed.put(of("a", ToolProgress("c9", "f", "half")))
+    feed.put(of("a", TextDelta("m", "!")))
+    feed.close()
+    assert await drain(feed) == [
+        TextDelta("m", "first"),
+        TextDelta("m", "xyz"),
+        of("a", TextDelta("m", "XYZ")),
+        of("b", of("a", TextDelta("m", "xxyyzz"))),
+        of("a", ToolProgress("c9", "f", "half")),
+        of("a", TextDelta("m", "!")),
+    ]

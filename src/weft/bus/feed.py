@@ -4,15 +4,15 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 
-from weft.events import Delta, DeltaKey, Event, delta_key, with_delta
+from weft.events import Event, delta_in, text_key, with_delta
 
 
 class _Growth:
     """Deltas of one text that wait together for a slow subscriber."""
 
-    def __init__(self, first: Delta):
+    def __init__(self, first: Event):
         self.first = first
-        self.pieces = [first.delta]
+        self.pieces: list[str] = []
 
     def event(self) -> Event:
         return with_delta(self.first, "".join(self.pieces))
@@ -29,7 +29,7 @@ class Feed:
     def __init__(self, limit: int = 4096) -> None:
         self._limit = limit
         self._events: deque[Event | _Growth] = deque()
-        self._growing: dict[DeltaKey, _Growth] = {}
+        self._growing: dict[object, _Growth] = {}
         self._wakeup: asyncio.Future[None] | None = None
         self._closed = False
         self._error: Exception | None = None
@@ -81,15 +81,14 @@ class Feed:
             self._wakeup.set_result(None)
 
     def _join(self, event: Event) -> None:
-        if not isinstance(event, Delta):
+        delta, key = delta_in(event), text_key(event)
+        if delta is None:
             # What comes after it must not be joined with what came before.
             self._growing.clear()
             self._events.append(event)
             return
-        key = delta_key(event)
         growth = self._growing.get(key)
-        if growth is not None:
-            growth.pieces.append(event.delta)
-            return
-        growth = self._growing[key] = _Growth(event)
-        self._events.append(growth)
+        if growth is None:
+            growth = self._growing[key] = _Growth(event)
+            self._events.append(growth)
+        growth.pieces.append(delta.delta)

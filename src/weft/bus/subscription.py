@@ -10,7 +10,7 @@ from weft.bus.position import Position
 from weft.bus.topic import EventSource, Topic
 from weft.envelope import Envelope
 from weft.errors import JournalCorrupt
-from weft.events import Delta, Event, delta_key, with_delta
+from weft.events import Delta, Event, delta_in, text_key, with_delta
 
 LIMIT = 1024
 
@@ -225,14 +225,14 @@ def _together(envelopes: list[Envelope], seq: int) -> list[Envelope]:
 
 def _kind(envelope: Envelope) -> object:
     """What adjacent events must have in common to be joined; an identity for those that cannot."""
-    event = envelope.event
-    return delta_key(event) if isinstance(event, Delta) else id(envelope)
+    key = text_key(envelope.event)
+    return id(envelope) if key is None else key
 
 
 def _join(same: list[Envelope]) -> Envelope:
     first, last = same[0], same[-1]
     if len(same) == 1:
         return first
-    text = "".join(cast("Delta", envelope.event).delta for envelope in same)
-    event = with_delta(cast("Delta", first.event), text)
+    deltas = [cast("Delta", delta_in(envelope.event)) for envelope in same]
+    event = with_delta(first.event, "".join(delta.delta for delta in deltas))
     return Envelope(event, last.seq, last.n, first.first)
