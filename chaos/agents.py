@@ -7,11 +7,13 @@ from chaos.evidence import Evidence
 from chaos.records import Ran
 from weft.models.openai import OpenAIResponses
 
-SCENARIO = "sim:reasoning=3,deltas=12,calls=5,rounds=2,every=3"
+SCENARIO = "sim:reasoning=3,deltas=12,calls=6,rounds=2,every=3"
+WORKER_SCENARIO = "sim:deltas=6,calls=2,rounds=1,every=3"
 
 IDEMPOTENT = "repeatable"
 NEEDS_APPROVAL = "approved"
 EXTERNAL = "outside"
+WORKER = "worker"
 
 
 def chaos_agent(base_url: str, evidence: Evidence) -> weft.Agent:
@@ -51,6 +53,24 @@ def chaos_agent(base_url: str, evidence: Evidence) -> weft.Agent:
         """Is answered by the client."""
         raise AssertionError("an external tool is never called")
 
+    worker = weft.Agent(
+        OpenAIResponses(WORKER_SCENARIO, api_key="none", base_url=base_url),
+        name=WORKER,
+        tools=[effect, repeatable],
+    )
     model = OpenAIResponses(SCENARIO, api_key="none", base_url=base_url)
-    tools = [effect, repeatable, threaded, approved, outside]
-    return weft.Agent(model, name="chaos", tools=tools, to_user=True)
+    tools = [effect, repeatable, threaded, approved, outside, worker.as_tool()]
+    hooks = weft.Hooks(after_completion=_note)
+    return weft.Agent(model, name="chaos", tools=tools, to_user=True, hooks=hooks)
+
+
+async def _note(context: weft.CompletionContext, completion: weft.Completion) -> None:
+    """Leaves a note behind each response, and takes its time before and after."""
+    await asyncio.sleep(0.005)
+    context.inject(note_of(context.run_id, completion.number), role="developer")
+    await asyncio.sleep(0.005)
+
+
+def note_of(run_id: str, step: int) -> str:
+    """What the hook says behind a step."""
+    return f"note {run_id} {step}"

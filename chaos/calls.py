@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from chaos.agents import EXTERNAL, IDEMPOTENT, NEEDS_APPROVAL
+from chaos.agents import EXTERNAL, IDEMPOTENT, NEEDS_APPROVAL, WORKER
 from chaos.evidence import Evidence
 from chaos.findings import Findings
 from chaos.records import AnswerAcknowledged, Ran
@@ -59,6 +59,30 @@ def judge_ran(findings: Findings, threads: Sequence[StoredThread], evidence: Evi
             findings.wrong.append(f"{one.call_id} ran with the key {one.idempotency_key}")
 
 
+def judge_workers(findings: Findings, threads: Sequence[StoredThread]) -> None:
+    """An agent worked for a call on one thread, and completed its work if the call has its output.
+
+    Where the call was given up, the agent does not work on.
+    """
+    at_work = {thread.works_for: thread for thread in threads if thread.works_for}
+    asked = Counter(thread.works_for for thread in threads if thread.works_for)
+    findings.counts["threads of workers"] += asked.total()
+    for call_id, times in asked.items():
+        if times > 1:
+            findings.duplicates.append(f"{call_id} was worked on on {times} threads")
+    for thread in threads:
+        for event in thread.events:
+            if not isinstance(event, ToolOutputRecorded) or event.name != WORKER:
+                continue
+            worker = at_work.get(event.item.call_id)
+            status = worker.status if worker is not None else None
+            call = f"{thread.id}: {WORKER} {event.item.call_id}"
+            if not event.item.is_error and status != "completed":
+                findings.losses.append(f"{call} has an output, and its agent is {status}")
+            elif worker is not None and status not in {"completed", "cancelled"}:
+                findings.wrong.append(f"{call} has an output, and its agent is {status}")
+
+
 def _judge_output(
     findings: Findings,
     thread_id: str,
@@ -75,7 +99,7 @@ def _judge_output(
         findings.duplicates.append(f"{call} has {len(outputs)} outputs")
     item = outputs[0].item
     text = item.text
-    if name == EXTERNAL:
+    if name in {EXTERNAL, WORKER}:
         return
     if not item.is_error and not ran[call_id]:
         findings.losses.append(f"{call} has an output, but did not run")

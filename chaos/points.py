@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import weft.journal.sqlite
 import weft.journal.sqlite_writes
 import weft.runtime.live
+import weft.safe_point
 import weft.step
 import weft.tools.call
 from weft.bus.topic import Topic
@@ -19,6 +20,7 @@ from weft.events import TerminalEvent, ToolOutputRecorded
 from weft.journal.sqlite import SqliteJournal
 from weft.journal.sqlite_writes import Transactions
 from weft.runtime.actor import ThreadActor
+from weft.runtime.delegation import ThreadDelegation
 from weft.runtime.driver import Driver
 from weft.runtime.journaled import JournaledThread
 
@@ -105,6 +107,9 @@ POINTS: dict[str, Point] = {
     "tool output recorded": Point(JournaledThread, "record", _with(ToolOutputRecorded), 21),
     "run ended, not durable": Point(JournaledThread, "record", _with(TerminalEvent), 3),
     "run ended, durable": Point(ThreadActor, "_on_kept", _with(TerminalEvent), 3),
+    "hook done, nothing recorded": Point(weft.safe_point, "_record", _before, 3),
+    "agent asked to work": Point(ThreadDelegation, "_require_thread", _after_await, 2),
+    "agent done, not counted": Point(ThreadDelegation, "_count", _before, 2),
     "in a snapshot": Point(weft.journal.sqlite_writes, "encode_items", _after),
     "snapshot kept": Point(SqliteJournal, "snapshot", _after_await),
 }

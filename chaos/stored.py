@@ -15,7 +15,8 @@ from weft.journal.sqlite_file import SEQ_BITS
 class StoredThread:
     """A thread: its events as they are stored, and the rows that answer queries about it.
 
-    `runs` holds status, first and last event of each run, `keys` the run of each key.
+    `runs` holds status, first and last event of each run, `keys` the run of each key. `works_for`
+    is the call for which its agent works, if that is why the thread is there.
     """
 
     id: str
@@ -25,6 +26,7 @@ class StoredThread:
     runs: dict[str, tuple[str, int, int]]
     keys: dict[str, str]
     waiting: int
+    works_for: str
 
 
 def stored_threads(database: Path) -> Iterator[StoredThread]:
@@ -53,6 +55,9 @@ def _thread(connection: sqlite3.Connection, number: int, thread_id: str) -> Stor
     (status,) = rows("SELECT status FROM activity WHERE n = :n")[0]
     runs = rows("SELECT id, status, first_seq, last_seq FROM run WHERE n = :n")
     keys = rows("SELECT key, run_id FROM sent WHERE n = :n")
+    ((works_for,),) = rows(
+        "SELECT coalesce(CAST(work AS TEXT) ->> '$.call_id', '') FROM thread WHERE n = :n"
+    )
     ((waiting,),) = rows("SELECT count(*) FROM inbox WHERE n = :n")
     return StoredThread(
         thread_id,
@@ -62,4 +67,5 @@ def _thread(connection: sqlite3.Connection, number: int, thread_id: str) -> Stor
         {str(id): (str(now), int(str(first)), int(str(last))) for id, now, first, last in runs},
         {str(key): str(run_id) for key, run_id in keys},
         int(str(waiting)),
+        str(works_for),
     )

@@ -4,10 +4,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos.calls import judge_calls, judge_ran
+from chaos.calls import judge_calls, judge_ran, judge_workers
 from chaos.evidence import Evidence
 from chaos.findings import Findings
 from chaos.messages import judge_messages
+from chaos.notes import judge_notes
 from chaos.records import ThreadMade
 from chaos.seen import judge_seen
 from chaos.states import judge_state
@@ -54,8 +55,10 @@ def verdict_of(folder: Path) -> Verdict:
         judge_state(verdict, thread, database)
         judge_calls(verdict, thread, evidence)
         judge_messages(verdict, thread, evidence)
+        judge_notes(verdict, thread)
         judge_seen(verdict, thread, evidence)
     judge_ran(verdict, threads, evidence)
+    judge_workers(verdict, threads)
     known = {thread.id for thread in threads}
     for made in evidence.read(ThreadMade):
         if made.thread_id not in known:

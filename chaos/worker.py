@@ -85,7 +85,10 @@ async def _at_rest(runtime: weft.Runtime) -> bool:
     """Whether nothing is left to do, and nothing that onlookers said is left in an inbox."""
     if await runtime.journal.waiting_threads():
         return False
-    return not any(info.status in AT_WORK for info in await runtime.threads())
+    infos = await runtime.threads()
+    for thread in list(infos):
+        infos += await runtime.threads(parent=thread.id)
+    return not any(info.status in AT_WORK for info in infos)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from functools import partial
 from weft.control import RunControl
 from weft.decision import stop
 from weft.definition import AgentDefinition, Deps, Out
-from weft.events import StopReason
+from weft.events import RecordedEvent, StopReason
 from weft.hook_context import Completion, CompletionContext
 from weft.state import ThreadState
 from weft.writer import ThreadWriter
@@ -40,7 +40,12 @@ async def after_completion(
         answer = hook(context, completion, undo=undo)
         if answer is not None:
             await hook.answer(answer, undo)
-    for change in context.changes:
+    _record(thread, context.changes)
+
+
+def _record(thread: ThreadWriter, changes: list[RecordedEvent]) -> None:
+    """Records what hooks changed, in one turn."""
+    for change in changes:
         thread.record(change)
 
 
