@@ -8,6 +8,7 @@ from weft.definition import AgentDefinition, Deps, Out
 from weft.errors import OutputInvalid, OutputRefused, RuleBroken
 from weft.events import HandedOff, LimitScope, RunCompleted, RunIncomplete, StopReason
 from weft.items import FunctionCall, FunctionCallOutput, Message, message
+from weft.limits import NO_LIMITS
 from weft.models.base import ModelRequest, NamedTool
 from weft.open_step import Step
 from weft.rules import broken_rule, missing_tools
@@ -35,7 +36,8 @@ def stop(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> Stop | N
     reason = definition.limits.reached(run.spent)
     if reason is not None:
         return Stop(reason)
-    reason = definition.thread_limits.reached(state.ended + run.spent)
+    if definition.thread_limits is not NO_LIMITS:
+        reason = definition.thread_limits.reached(state.ended + run.spent)
     return Stop(reason, "thread") if reason is not None else None
 
 

@@ -1,7 +1,7 @@
 """What an agent is: its model, instructions, tools, output and limits; data without behaviour."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any, Generic, cast
@@ -98,11 +98,15 @@ class AgentDefinition(Generic[Deps, Out]):
         sources = (one for one in given if isinstance(one, ToolSource))
         self.sources = ToolSources(sources, to_user=to_user)
         self.handoffs: dict[str, AgentDefinition[Any, Any]] = {}
+        self.others: tuple[AgentDefinition[Any, Any], ...] = tuple(_workers(self.tools))
         self.output = None if output is None or output is str else OutputType(output)
         self.stream_fields = _streamed_of(self.output, stream_fields)
         self.settings = settings or ModelSettings()
         self.limits = limits or Limits()
         self.thread_limits = thread_limits or NO_LIMITS
+        self.price: Price | None = (
+            self.limits.price or self.thread_limits.price or price_of(self.model.name)
+        )
         self.rules = rules or ToolRules()
         self._has_rules = self.rules != ToolRules() or self.limits.max_tool_calls is not None
         self.hooks: Hooks[Deps] = hooks if isinstance(hooks, Hooks) else sum(hooks, Hooks[Deps]())
@@ -138,11 +142,14 @@ class AgentDefinition(Generic[Deps, Out]):
         tools.append(handoff_tool(agent.name, agent.description))
         self.tools = Toolset((*self._own_tools, *tools), to_user=self._to_user)
         self.handoffs[agent.name] = agent
+        self.others = (*self.others, agent)
         self._require_names()
 
     @property
     def reachable(self) -> "Mapping[str, AgentDefinition[Any, Any]]":
         """The agents that may come to work on its runs or for them, by name; itself included."""
+        if not self.others:
+            return {self.name: self}
         found: dict[str, AgentDefinition[Any, Any]] = {}
         left: list[AgentDefinition[Any, Any]] = [self]
         while left:
@@ -153,25 +160,10 @@ class AgentDefinition(Generic[Deps, Out]):
             left += agent.others
         return found
 
-    @property
-    def others(self) -> "Sequence[AgentDefinition[Any, Any]]":
-        """The agents that it hands over to, and those that its tools are."""
-        workers = (cast("object", tool.worker) for tool in self.tools)
-        agents = [
-            cast("AgentDefinition[Any, Any]", one)
-            for one in workers
-            if isinstance(one, AgentDefinition)
-        ]
-        return [*self.handoffs.values(), *agents]
-
-    @property
-    def price(self) -> Price | None:
-        """What its model costs, as far as that is known."""
-        return self.limits.price or self.thread_limits.price or price_of(self.model.name)
-
     def cost_of(self, usage: Usage) -> float:
         """Returns what tokens cost with its model; 0 where its price is not known."""
-        return self.price.cost(usage) if self.price is not None else 0.0
+        price = self.price
+        return price.cost(usage) if price is not None else 0.0
 
     def parse(self, text: str) -> Out:
         """Returns the output that a text is; raises `ValueError`."""
@@ -283,6 +275,14 @@ class AgentDefinition(Generic[Deps, Out]):
             )
         if choice == "required" and not self.tools.names:
             raise ConfigurationError('tool_choice="required" needs at least one tool.')
+
+
+def _workers(tools: Toolset) -> Iterator[AgentDefinition[Any, Any]]:
+    """The agents that tools are."""
+    for tool in tools:
+        worker: object = tool.worker
+        if isinstance(worker, AgentDefinition):
+            yield cast("AgentDefinition[Any, Any]", worker)
 
 
 def _described(tool: Tool[..., object]) -> tuple[object, ...]:

@@ -27,7 +27,10 @@ class Step(Struct, frozen=True, omit_defaults=True):
     @property
     def calls(self) -> tuple[FunctionCall, ...]:
         """The finished calls, in the order of the response."""
-        return tuple(item for item in self.ordered if isinstance(item, FunctionCall))
+        items = self.items
+        if len(items) > 1:
+            items = sorted(items, key=_place)
+        return tuple([item for _, item in items if isinstance(item, FunctionCall)])
 
     @property
     def pending(self) -> tuple[FunctionCall, ...]:

@@ -188,9 +188,14 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             return _response_completed(state, event)
         case StepCompleted() | StepInterrupted():
             return _step_closed(state, event)
-        case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit():
-            _open_step(state, event)
-            return state
+        case RunStarted():
+            return _run_started(state, event)
+        case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
+            return _run_ended(state, event)
+        case RunQueued():
+            return _run_queued(state, event)
+        case MessageQueued() | RunFinishing() | RunCancelling() | RunRequiresAction():
+            return _run_changed(state, event)
         case ToolDelegated():
             step = _open_step(state, event)
             _require_pending(step, event.call_id)
@@ -202,14 +207,9 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             return replace(state, run=replace(run, usage=usage, cost=cost))
         case HistoryReplaced() | RunContinued() | HandedOff():
             return _safe_point_used(state, event)
-        case RunQueued():
-            return _run_queued(state, event)
-        case RunStarted():
-            return _run_started(state, event)
-        case MessageQueued() | RunFinishing() | RunCancelling() | RunRequiresAction():
-            return _run_changed(state, event)
-        case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
-            return _run_ended(state, event)
+        case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit():
+            _open_step(state, event)
+            return state
         case _ as unreachable:
             assert_never(unreachable)
 

@@ -118,6 +118,8 @@ class RunContext(Generic[Deps]):
 
     def for_attempt(self, attempt: int) -> "RunContext[Deps]":
         """Returns the context of another attempt, with a token of its own."""
+        if attempt == self.attempt:
+            return self  # the first, for which it was made
         return replace(
             self, attempt=attempt, cancelled=CancellationToken(), _delegated=itertools.count()
         )
