@@ -533,3 +533,12 @@ def test_arguments_that_a_hook_changed_and_what_a_response_cost() -> None:
     assert story.attributes("execute_tool look")["gen_ai.tool.call.arguments"] == '{"at": 2}'
     story.tell(replace(RESPONSE, cost=0.5))
     assert story.attributes("chat m")["weft.cost"] == 0.5
+
+
+def test_a_tool_that_never_ended_ends_with_its_step() -> None:
+    story = Story().tell(STARTED, STEP, CALL, RUNNING, STEP_BROKEN, FAILED)
+    (tool,) = [span for span in story.began if span.name.startswith("execute_tool")]
+    end = story.ended(tool)
+    assert end is not None
+    assert end.at == 5
+    assert end.error

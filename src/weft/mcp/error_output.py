@@ -1,13 +1,14 @@
 """What a server writes to its standard error: goes to the log, its last line into errors."""
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TextIO
 
-_LOGGER = logging.getLogger("weft.mcp")
+from weft.logging import logger_of
+
+_LOGGER = logger_of("weft.mcp")
 _MAX_LINE = 2000
 
 

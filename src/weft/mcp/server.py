@@ -1,7 +1,6 @@
 """A server as one event loop sees it: connected when it is needed, and again after it ended."""
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
@@ -14,12 +13,13 @@ from mcp.types import CONNECTION_CLOSED, CallToolResult, Tool
 from pydantic import ValidationError
 
 from weft.errors import RemoteToolFailed, ToolSourceFailed
+from weft.logging import logger_of
 from weft.mcp.connection import Connection, Dialling
 from weft.mcp.restart import RestartPause, RestartPolicy
 
 T = TypeVar("T")
 
-_LOGGER = logging.getLogger("weft.mcp")
+_LOGGER = logger_of("weft.mcp")
 _MAX_PAGES = 100
 _END_SECONDS = 1.0
 

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import Self, cast
 from mcp.types import Tool as ServerTool
 
 from weft.errors import ConfigurationError, RemoteToolFailed
+from weft.logging import logger_of
 from weft.mcp.address import parse_address
 from weft.mcp.connection import Dialling
 from weft.mcp.names import PREFIX, tool_names
@@ -23,7 +23,7 @@ from weft.tools.context import RunContext
 from weft.tools.function import NeedsApproval, Tool
 from weft.tools.parameters import CONTEXT, GivenParameters
 
-_LOGGER = logging.getLogger("weft.mcp")
+_LOGGER = logger_of("weft.mcp")
 
 ApprovalRule = NeedsApproval | Callable[[str, Mapping[str, object]], bool]
 

@@ -1,16 +1,16 @@
 """Tools that are not known before a run, and how they join those that are."""
 
 import asyncio
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from weft.errors import InvalidTool, WeftError
+from weft.logging import logger_of
 from weft.tools.failure import explain_failure
 from weft.tools.function import Tool, with_to_user
 from weft.tools.toolset import Toolset
 
-_LOGGER = logging.getLogger("weft.tools")
+_LOGGER = logger_of("weft.tools")
 
 # The tools of a source, or why it has none.
 _Answer = Sequence[Tool[..., object]] | str
