@@ -9,7 +9,13 @@ from chaos.findings import Findings
 from chaos.records import AnswerAcknowledged, Ran
 from chaos.stored import StoredThread
 from weft.answers import DENIED
-from weft.events import ToolApproved, ToolCallRequested, ToolOutputRecorded, ToolStarted
+from weft.events import (
+    ToolApproved,
+    ToolCallRequested,
+    ToolOutputRecorded,
+    ToolStarted,
+    UsageAdded,
+)
 
 NOT_RUN = ("it did not run.", "Skipped: ", DENIED)
 """How outputs begin or end that say that the tool did not run."""
@@ -71,6 +77,10 @@ def judge_workers(findings: Findings, threads: Sequence[StoredThread]) -> None:
         if times > 1:
             findings.duplicates.append(f"{call_id} was worked on on {times} threads")
     for thread in threads:
+        counted = Counter(e.thread_id for e in thread.events if isinstance(e, UsageAdded))
+        for worker_id, times in counted.items():
+            if times > 1:
+                findings.duplicates.append(f"{thread.id}: {worker_id} is counted {times} times")
         for event in thread.events:
             if not isinstance(event, ToolOutputRecorded) or event.name != WORKER:
                 continue

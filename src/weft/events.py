@@ -217,10 +217,11 @@ class ResponseCompleted(DurableEvent, frozen=True, omit_defaults=True, tag="resp
 
 
 class UsageAdded(DurableEvent, frozen=True, omit_defaults=True, tag="usage.added"):
-    """Other agents that worked for the run, in a tool or a hook, used tokens."""
+    """What an agent used that worked for the run on the thread `thread_id`, in a tool or a hook."""
 
     usage: Usage
     cost: float = 0.0
+    thread_id: str = ""
 
 
 class StepCompleted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="step.completed"):

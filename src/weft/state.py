@@ -91,9 +91,10 @@ class Run(Struct, frozen=True, omit_defaults=True):
     `hooked` is the number of the step after which hooks changed something last. `corrections`
     counts the messages weft itself added, `interrupted` the steps that were cut off. `usage`,
     `cost`, `calls` (asked for by the model) and `seconds` are used up so far, `tools` counts the
-    calls of closed steps. `first_item` is the length of the history when the run started.
-    `finishing` is set once it was asked to end after its step. `expires_at` (Unix seconds) is when
-    a run that requires action ends.
+    calls of closed steps, `counted` holds the threads of other agents whose use is in it.
+    `first_item` is the length of the history when the run started. `finishing` is set once it was
+    asked to end after its step. `expires_at` (Unix seconds) is when a run that requires action
+    ends.
     """
 
     id: str
@@ -111,6 +112,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     handoffs: int = 0
     last_step: Step | None = None
     hooked: int = 0
+    counted: tuple[str, ...] = ()
     corrections: int = 0
     first_item: int = 0
     finishing: bool = False
@@ -203,8 +205,15 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             return replace(state, step=replace(step, delegated=threads))
         case UsageAdded():
             run = _active_run(state, event)
-            usage, cost = run.usage + event.usage, run.cost + event.cost
-            return replace(state, run=replace(run, usage=usage, cost=cost))
+            return replace(
+                state,
+                run=replace(
+                    run,
+                    usage=run.usage + event.usage,
+                    cost=run.cost + event.cost,
+                    counted=(*run.counted, event.thread_id),
+                ),
+            )
         case HistoryReplaced() | RunContinued() | HandedOff():
             return _safe_point_used(state, event)
         case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit():

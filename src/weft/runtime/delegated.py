@@ -46,11 +46,15 @@ def started(state: ThreadState, call_id: str, agent: str, thread_id: str) -> Too
     return ToolDelegated(run_id=state.run.id, call_id=call_id, agent=agent, thread_id=thread_id)
 
 
-def record_spent(thread: ThreadWriter, spent: Spent) -> None:
-    """Counts what an agent used for the run, unless that has ended meanwhile."""
+def record_spent(thread: ThreadWriter, spent: Spent, worker: str) -> None:
+    """Counts what the agent on the thread `worker` used for the run, once.
+
+    Nothing is counted for a run that has ended meanwhile.
+    """
     run = thread.state.active_run
-    if run is not None and (spent.usage.requests or spent.usage.total_tokens):
-        thread.record(UsageAdded(run_id=run.id, usage=spent.usage, cost=spent.cost))
+    if run is None or worker in run.counted or spent == Spent():
+        return
+    thread.record(UsageAdded(run_id=run.id, usage=spent.usage, cost=spent.cost, thread_id=worker))
 
 
 class AgentShown:

@@ -77,11 +77,11 @@ class ThreadDelegation:
             ended = await threads.ended(id, run_id)
         except asyncio.CancelledError:
             if not threads.is_stopping:  # else both go on in the next process
-                self._count(await threads.abandon(id))
+                self._count(id, await threads.abandon(id))
             raise
         finally:
             topic.detach(shown)
-        self._count(ended.state)
+        self._count(id, ended.state)
         return cast("RunResult[Out]", result_of_ended(ended, run_id, self._agents))
 
     async def _require_thread(self, id: str, agent: Worker[Any], call_id: str) -> None:
@@ -108,9 +108,9 @@ class ThreadDelegation:
             )
         )
 
-    def _count(self, state: ThreadState) -> None:
+    def _count(self, id: str, state: ThreadState) -> None:
         if state.run is not None:
-            record_spent(self._thread, state.run.spent)
+            record_spent(self._thread, state.run.spent, id)
 
 
 class _Shown:

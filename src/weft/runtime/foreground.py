@@ -249,5 +249,5 @@ class _Delegation:
         try:
             await run.drive()
         finally:
-            record_spent(thread, run.spent)
+            record_spent(thread, run.spent, run.thread_id)
         return await run.result()
