@@ -281,6 +281,12 @@ async def test_costs_are_counted_and_priced_by_the_table_unless_told_otherwise()
     agent = Agent(model, limits=Limits(price=Price(2.0, 20.0)))
     assert (await agent.run("hi")).cost == pytest.approx(4.0)
     Agent(ScriptedModel([], name="gpt-5"), limits=Limits(max_cost=1))
+    table = {"mine": Price(1.0, 1.0), "gpt-5": Price(9.0, 9.0)}
+    priced = [
+        Agent(ScriptedModel([], name=name), limits=Limits(max_cost=1, prices=table)).price
+        for name in ("mine-2026-01-31", "gpt-5", "gpt-4o")
+    ]
+    assert priced == [Price(1.0, 1.0), Price(9.0, 9.0), PRICES["gpt-4o"]]
 
 
 def test_a_choice_in_the_settings_stands_beside_rules() -> None:

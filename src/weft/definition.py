@@ -14,7 +14,7 @@ from weft.errors import ConfigurationError
 from weft.hooks import POINTS, Hooks
 from weft.limits import NO_LIMITS, Limits
 from weft.models.base import Model, ModelSettings, NamedTool
-from weft.models.prices import price_of
+from weft.models.prices import PRICES, price_of
 from weft.models.resolve import resolve_model
 from weft.models.retry import RetryPolicy
 from weft.rules import ToolRules
@@ -104,9 +104,7 @@ class AgentDefinition(Generic[Deps, Out]):
         self.settings = settings or ModelSettings()
         self.limits = limits or Limits()
         self.thread_limits = thread_limits or NO_LIMITS
-        self.price: Price | None = (
-            self.limits.price or self.thread_limits.price or price_of(self.model.name)
-        )
+        self.price = _price_of(self.model.name, self.limits, self.thread_limits)
         self.rules = rules or ToolRules()
         self._has_rules = self.rules != ToolRules() or self.limits.max_tool_calls is not None
         self.hooks: Hooks[Deps] = hooks if isinstance(hooks, Hooks) else sum(hooks, Hooks[Deps]())
@@ -275,6 +273,13 @@ class AgentDefinition(Generic[Deps, Out]):
             )
         if choice == "required" and not self.tools.names:
             raise ConfigurationError('tool_choice="required" needs at least one tool.')
+
+
+def _price_of(model: str, *limits: Limits) -> Price | None:
+    given = next((one.price for one in limits if one.price is not None), None)
+    tables = [one.prices for one in limits if one.prices is not None]
+    known = (price_of(model, table) for table in (*tables, PRICES))
+    return given or next((price for price in known if price is not None), None)
 
 
 def _workers(tools: Toolset) -> Iterator[AgentDefinition[Any, Any]]:

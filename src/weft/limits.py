@@ -1,5 +1,7 @@
 """Limits: where a run ends although the model would go on."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -20,7 +22,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     - `max_tool_calls`: calls beyond it are refused, and the run ends after the step with them.
     - `max_handoffs`: how often a run may change its agent; a call beyond it is refused.
     - `max_depth`: how deep agents may call agents: 1 is an agent called by the first one.
-    - `price` of the model, for `max_cost`; by default that of `weft.models.prices`.
+    - `price` of the model, for `max_cost`; else `prices`, by the names of models, which are looked
+      into before those of `weft.models.prices`.
     """
 
     max_steps: int | None = 32
@@ -33,11 +36,12 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_handoffs: int | None = 8
     max_depth: int = 4
     price: Price | None = None
+    prices: Mapping[str, Price] | None = None
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if name == "price" or value is None:
+            if name in {"price", "prices"} or value is None:
                 continue
             least = 0 if name in {"max_handoffs", "max_depth"} else 1
             if name in {"max_cost", "max_seconds"}:
@@ -90,7 +94,7 @@ class Limits(Struct, frozen=True, kw_only=True):
         narrowed = {
             name: min(_or(getattr(self, name), theirs), theirs)
             for name in self.__struct_fields__
-            if name != "price" and (theirs := getattr(other, name)) is not None
+            if name not in {"price", "prices"} and (theirs := getattr(other, name)) is not None
         }
         return replace(self, **narrowed)
 

@@ -33,15 +33,15 @@ PRICES: Mapping[str, Price] = MappingProxyType(
 """Prices by the name of the model, without the date of its version."""
 
 
-def price_of(model: str) -> Price | None:
-    """Returns the list price of a model, also of a dated version of it (`gpt-5-2025-08-07`)."""
-    price = PRICES.get(model)
+def price_of(model: str, prices: Mapping[str, Price] = PRICES) -> Price | None:
+    """Returns the price of a model, also of a dated version of it (`gpt-5-2025-08-07`)."""
+    price = prices.get(model)
     if price is not None:
         return price
     name, _, version = model.rpartition("-")
     if version.isdigit() and len(version) == 8:  # as in claude-sonnet-4-5-20250929
-        return PRICES.get(name)
+        return prices.get(name)
     parts = model.rsplit("-", 3)  # as in gpt-5-2025-08-07
     if len(parts) == 4 and [len(part) for part in parts[1:]] == [4, 2, 2]:
-        return PRICES.get(parts[0]) if "".join(parts[1:]).isdigit() else None
+        return prices.get(parts[0]) if "".join(parts[1:]).isdigit() else None
     return None
