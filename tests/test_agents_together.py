@@ -423,3 +423,119 @@ async def test_reasoning_of_another_provider_is_left_out() -> None:
     providers = [item.provider for item in result.history if isinstance(item, Reasoning)]
     assert providers == ["openai", "anthropic"]
     assert result.text == "Hi."
+
+
+# What a review found
+
+
+async def test_a_hand_over_brings_the_limits_of_the_other_agent() -> None:
+    slow = [[Text("x"), Pause(20)]]
+    clerk = Agent(ScriptedModel(slow), name="clerk", limits=Limits(max_seconds=5))
+    desk = Agent(ScriptedModel([[transfer("clerk")]]), name="desk", handoffs=[clerk])
+    assert (await desk.run("hi")).stop_reason == "max_seconds"
+    clerk = Agent(ScriptedModel(slow), name="clerk")
+    desk = Agent(
+        ScriptedModel([[transfer("clerk")]]),
+        name="desk",
+        handoffs=[clerk],
+        limits=Limits(max_seconds=5),
+    )
+    assert (await desk.run("hi")).status == "completed"
+
+
+async def test_a_worker_that_hands_over_keeps_to_the_budget() -> None:
+    @tool
+    async def look() -> str:
+        return "nothing"
+
+    looking = [[Call("look", "{}", f"l{n}")] for n in range(6)]
+    second = Agent(ScriptedModel([*looking, "Done."]), name="second", tools=[look])
+    first = Agent(ScriptedModel([[transfer("second")]]), name="first", handoffs=[second])
+    big = boss(
+        [ask("first")], "So be it.", tools=[first.as_tool()], limits=Limits(max_tool_calls=3)
+    )
+    result = await big.run("hi")
+    assert "max_tool_calls" in outputs(result.history)["c1"]
+    assert (result.status, result.stop_reason) == ("incomplete", "max_tool_calls")
+
+
+async def test_a_hook_that_goes_on_keeps_the_hand_over() -> None:
+    clerk = Agent(ScriptedModel(["Clerk."]), name="clerk")
+    hooks = Hooks(after_completion=lambda context, completion: context.continue_with("on"))
+    desk = Agent(ScriptedModel([[transfer("clerk")]]), name="desk", handoffs=[clerk], hooks=hooks)
+    assert (await desk.run("hi")).text == "Clerk."
+
+
+async def test_a_terminal_tool_counts_more_than_a_hand_over() -> None:
+    @tool(terminal=True)
+    async def submit() -> str:
+        return "submitted"
+
+    clerk = Agent(ScriptedModel([]), name="clerk")
+    desk = Agent(
+        ScriptedModel([[Call("submit", "{}", "s1"), transfer("clerk")]]),
+        name="desk",
+        tools=[submit],
+        handoffs=[clerk],
+    )
+    result = await desk.run("hi")
+    assert (result.text, result.stop_reason, result.agent) == ("submitted", "terminal_tool", "desk")
+
+
+async def test_a_worker_takes_the_place_of_no_agent() -> None:
+    @tool
+    async def study(context: RunContext[None]) -> str:
+        """Studies."""
+        other = Agent(ScriptedModel(["Sub."]), name="top")
+        return (await context.run_agent(other, "x")).text
+
+    top = Agent(
+        ScriptedModel([[Call("study", "{}", "c1")], "One.", "Two."]), name="top", tools=[study]
+    )
+    async with weft.open(agents=[top]) as runtime:
+        thread = await runtime.create_thread(top)
+        result = await (await thread.send("hi")).result()
+        assert "give it another name" in outputs(result.history)["c1"]
+        assert (await (await thread.send("hi")).result()).text == "Two."
+
+
+async def test_a_retry_begins_the_work_anew(
+    open_runtime: Callable[..., weft.Runtime],
+) -> None:
+    small = worker(BadRequest("no"), "Worked.")
+
+    @tool(retries=1)
+    async def study(context: RunContext[None]) -> str:
+        """Studies."""
+        return (await context.run_agent(small, "x")).text
+
+    top = boss([Call("study", "{}", "c1")], "Done.", tools=[study])
+    async with open_runtime(top) as runtime:
+        thread = await runtime.create_thread(top)
+        result = await (await thread.send("hi")).result()
+        assert outputs(result.history) == {"c1": "Worked."}
+
+
+async def test_a_worker_that_nobody_knows_any_more_does_not_hold_the_thread_up() -> None:
+    from weft.journal.memory import MemoryJournal
+
+    @tool
+    async def study(context: RunContext[None]) -> str:
+        """Studies."""
+        return (await context.run_agent(worker([Text("x"), Pause(99_999)]), "x")).text
+
+    top = boss([Call("study", "{}", "c1")], "One.", "Two.", tools=[study])
+    journal = MemoryJournal()
+    async with weft.Runtime(journal, agents=[top]) as runtime:
+        thread = await runtime.create_thread(top)
+        run = await thread.send("hi")
+        async for event in run:
+            if isinstance(event, AgentEvent) and isinstance(event.event, TextDelta):
+                break
+    async with weft.Runtime(journal, agents=[top]) as runtime:
+        thread = await runtime.connect(thread.id)
+        assert (await (await thread.run(run.id)).result()).text == "One."
+        async with asyncio.timeout(5):
+            assert (await (await thread.send("next")).result()).text == "Two."
+        (info,) = await runtime.threads(parent=thread.id)
+        assert info.status == "cancelled"

@@ -582,3 +582,98 @@ async def test_a_replaced_history_survives_snapshots_and_forks(tmp_path: Any) ->
             assert said(await early.history()) == ["one", "One.", "two", "Two."]
     finally:
         actor.SNAPSHOT_EVERY = before
+
+
+# What comes while hooks are at work
+
+
+@tool(needs_approval=True)
+async def approved(text: str) -> str:
+    """Needs a person."""
+    return f"did {text}"
+
+
+async def test_a_call_whose_hook_is_at_work_is_not_skipped() -> None:
+    async def slow(context: HookContext, call: ToolCall) -> None:
+        await asyncio.sleep(5)
+
+    model = ScriptedModel([Call("approved", '{"text":"x"}', "c1"), "Done."])
+    agent = Agent(model, tools=[approved], hooks=Hooks(before_tool=slow))
+    async with weft.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("hi")
+        async for event in run:
+            if isinstance(event, weft.RunRequiresAction):
+                await thread.approve("c1")
+                await asyncio.sleep(1)
+                await thread.send("by the way", on_busy="steer")
+        result = await run.result()
+        outputs = [i.text for i in result.history if isinstance(i, FunctionCallOutput)]
+        assert (result.status, outputs) == ("completed", ["did x"])
+
+
+async def test_a_message_that_comes_while_the_end_is_told_starts_after_it() -> None:
+    told: list[tuple[str, str]] = []
+
+    async def ended(context: HookContext, end: RunEnd) -> None:
+        await asyncio.sleep(5)
+        told.append((context.run_id, end.run.status))
+
+    async def hear(context: HookContext, event: Event) -> None:
+        if isinstance(event, TerminalEvent):
+            raise ValueError("too late")
+
+    agent = Agent(ScriptedModel(["One.", "Two."]), hooks=Hooks(on_run_end=ended, on_event=hear))
+    async with weft.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        first = await thread.send("one")
+        assert (await first.result()).text == "One."
+        second = await thread.send("two")
+        assert (await second.result()).text == "Two."
+        await asyncio.sleep(10)
+        assert told == [(first.id, "completed"), (second.id, "completed")]
+
+
+async def test_hooks_are_told_of_a_run_that_expired() -> None:
+    told: list[str] = []
+    hooks = Hooks(on_run_end=lambda context, end: told.append(end.run.status))
+    model = ScriptedModel([Call("ask", '{"question":"q"}', "c1")])
+    agent = Agent(model, tools=[ask], hooks=hooks, action_timeout=10)
+    async with weft.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        assert (await (await thread.send("hi")).result()).status == "expired"
+        await asyncio.sleep(1)
+    assert told == ["expired"]
+
+
+@pytest.mark.parametrize("point", ["before_tool", "after_tool", "after_completion", "before_model"])
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_hook_that_meets_a_cancellation_fails(point: str, kept: bool) -> None:
+    async def broken_off(*_: object) -> None:
+        task = asyncio.create_task(asyncio.sleep(9))
+        task.cancel()
+        await task
+
+    agent = Agent(
+        ScriptedModel([[CALL], "Done."]), tools=[echo], hooks=Hooks(**{point: broken_off})
+    )
+    with pytest.raises(HookFailed, match="broken_off"):
+        if kept:
+            async with weft.open(agents=[agent]) as runtime:
+                thread = await runtime.create_thread(agent)
+                await (await thread.send("hi")).result()
+        else:
+            await agent.run("hi")
+
+
+async def test_event_hooks_hear_the_end_of_a_run_that_is_left() -> None:
+    heard: list[Event] = []
+    agent = Agent(
+        ScriptedModel([[Text("x"), Pause(99)]]),
+        hooks=Hooks(on_event=lambda context, event: heard.append(event)),
+    )
+    async with agent.stream("hi") as run:
+        async for event in run:
+            if isinstance(event, TextDelta):
+                break
+    assert isinstance(heard[-1], weft.RunCancelled)

@@ -231,7 +231,7 @@ async def test_the_time_of_a_run_is_what_it_worked() -> None:
         assert (result.status, result.stop_reason) == ("incomplete", "max_seconds")
         state = await thread.state()
         assert state.run is not None
-        assert state.run.seconds == pytest.approx(40, abs=1)
+        assert state.run.seconds == pytest.approx(60, abs=1)
 
 
 def test_what_is_left_of_limits() -> None:
@@ -241,7 +241,7 @@ def test_what_is_left_of_limits() -> None:
     left = limits.left(Spent(Usage(30, 20), 0.25, 2, 9, 5.0))
     assert (left.max_steps, left.max_tokens, left.max_cost) == (None, 50, 0.75)
     assert (left.max_tool_calls, left.max_seconds, left.price) == (1, None, None)
-    within = Limits(max_tokens=20, price=Price(3.0, 3.0)).within(left)
+    within = Limits(max_steps=32, max_tokens=20, price=Price(3.0, 3.0)).within(left)
     assert (within.max_tokens, within.max_cost, within.max_steps) == (20, 0.75, 32)
     assert within.price == Price(3.0, 3.0)
     assert NO_LIMITS.reached(Spent(Usage(10**9, 10**9), 1e9, 10**9, 10**9, 1e9)) is None
@@ -292,3 +292,28 @@ async def test_costs_are_counted_and_priced_by_the_table_unless_told_otherwise()
 def test_a_choice_in_the_settings_stands_beside_rules() -> None:
     settings = ModelSettings(tool_choice=NamedTool("read"))
     Agent("demo", tools=[read, search], settings=settings, rules=ToolRules(required=["search"]))
+
+
+async def test_a_thread_without_a_limit_of_steps_goes_on() -> None:
+    agent = Agent(ScriptedModel(["Hi."] * 40), thread_limits=Limits(max_tokens=10**9))
+    async with weft.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        for _ in range(40):
+            assert (await (await thread.send("hi")).result()).status == "completed"
+    assert Agent("demo").limits.max_steps == 32
+    assert Agent("demo", limits=Limits(max_tokens=5)).limits.max_steps == 32
+    assert Agent("demo", limits=Limits(max_steps=None)).limits.max_steps is None
+
+
+async def test_the_time_of_a_step_that_is_cut_off_counts_for_the_thread() -> None:
+    slow = [[Text("x"), Pause(99)]] * 3
+    agent = Agent(
+        ScriptedModel(slow), limits=Limits(max_seconds=20), thread_limits=Limits(max_seconds=35)
+    )
+    async with weft.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        for _ in range(2):
+            result = await (await thread.send("hi")).result()
+            assert (result.stop_reason, result.steps) == ("max_seconds", 1)
+        result = await (await thread.send("hi")).result()
+        assert (result.stop_reason, result.steps) == ("max_seconds", 0)

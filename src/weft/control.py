@@ -9,11 +9,13 @@ class RunControl:
     """The ways into a run that is being driven: end it now, or look at its state again.
 
     What was asked is recorded on the thread by who asks; this only makes the loop notice.
-    `delegation` is how other agents are had to work for the run.
+    `delegation` is how other agents are had to work for the run, `step_began` when the loop began
+    with the step it is in, on its clock.
     """
 
     def __init__(self, delegation: Delegation | None = None) -> None:
         self.delegation = delegation
+        self.step_began: float | None = None
         self._scope: asyncio.Timeout | None = None
         self._changed = asyncio.Event()
 
@@ -21,6 +23,20 @@ class RunControl:
         """Interrupts what the run is doing."""
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time())
+
+    def step_seconds(self) -> float:
+        """Returns the time of the step that the loop is in, which is cut off."""
+        began, self.step_began = self.step_began, None
+        return 0.0 if began is None else asyncio.get_running_loop().time() - began
+
+    def limit(self, seconds: float | None) -> None:
+        """Lets the run work so long from now on; None is for ever."""
+        if self._scope is None or self._scope.expired():
+            return
+        when = self._scope.when()
+        now = asyncio.get_running_loop().time()
+        if when is None or when > now:  # else it is about to be interrupted
+            self._scope.reschedule(None if seconds is None else now + seconds)
 
     def attach(self, scope: asyncio.Timeout | None) -> None:
         """The run works inside `scope` from now on, or no longer."""

@@ -85,7 +85,7 @@ def refusal_of_call(
     if known is not None and known.handoff:
         if limits.max_handoffs is not None and run.handoffs >= limits.max_handoffs:
             return "The conversation was handed over too often; answer yourself."
-        if any(_hands_off(definition, other.name) for other in calls[:place]):
+        if step is not None and any(_hands_off(definition, step, one) for one in calls[:place]):
             return "The conversation is handed over already."
     if definition.ends_run(call.name):
         missing = [name for name in missing_tools(rules, run) if name != call.name]
@@ -95,16 +95,17 @@ def refusal_of_call(
     return broken_rule(rules, run, call, calls[:place])
 
 
-def _hands_off(definition: AgentDefinition[Deps, Out], tool: str) -> bool:
-    known = definition.tools.get(tool)
-    return known is not None and bool(known.handoff)
+def _hands_off(definition: AgentDefinition[Deps, Out], step: Step, call: FunctionCall) -> bool:
+    """Whether a call hands the run over, or is about to: it did not fail."""
+    known, output = definition.tools.get(call.name), step.output(call.call_id)
+    return known is not None and bool(known.handoff) and not (output and output.is_error)
 
 
 def handoff(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> HandedOff | None:
     """Returns the event by which the step just closed hands the run over, if it does."""
     run = _run_of(state)
     step = run.last_step
-    if step is None or not definition.handoffs:
+    if step is None or not definition.handoffs or terminal_output(step, definition):
         return None
     for call in step.calls:
         known, output = definition.tools.get(call.name), step.output(call.call_id)

@@ -29,6 +29,9 @@ from weft.usage import Price, Usage
 Deps = TypeVar("Deps", default=None)
 Out = TypeVar("Out", default=str)
 
+MAX_STEPS = 32
+"""Responses in a run where its limits do not say how many."""
+
 AnyTool = Tool[..., object] | Callable[..., object]
 
 
@@ -102,9 +105,10 @@ class AgentDefinition(Generic[Deps, Out]):
         self.output = None if output is None or output is str else OutputType(output)
         self.stream_fields = _streamed_of(self.output, stream_fields)
         self.settings = settings or ModelSettings()
-        self.limits = limits or Limits()
-        self.thread_limits = thread_limits or NO_LIMITS
+        self.limits = (limits or Limits()).or_steps(MAX_STEPS)
+        self.thread_limits = NO_LIMITS if thread_limits is None else thread_limits.or_steps(None)
         self.price = _price_of(self.model.name, self.limits, self.thread_limits)
+        self.given: Limits | None = None
         self.rules = rules or ToolRules()
         self._has_rules = self.rules != ToolRules() or self.limits.max_tool_calls is not None
         self.hooks: Hooks[Deps] = hooks if isinstance(hooks, Hooks) else sum(hooks, Hooks[Deps]())
@@ -173,6 +177,11 @@ class AgentDefinition(Generic[Deps, Out]):
         return any(agent.hooks.at("on_event") for agent in self.reachable.values())
 
     @property
+    def attends_ends(self) -> bool:
+        """Whether hooks are called when a run has ended."""
+        return self.listens or any(a.hooks.at("on_run_end") for a in self.reachable.values())
+
+    @property
     def is_restricted(self) -> bool:
         """Whether rules or limits may forbid a call."""
         return self._has_rules or bool(self.handoffs)
@@ -185,6 +194,7 @@ class AgentDefinition(Generic[Deps, Out]):
     def within(self, limits: Limits) -> "AgentDefinition[Deps, Out]":
         """Returns the same agent within narrower limits."""
         narrowed = copy(self)
+        narrowed.given = limits if self.given is None else limits.within(self.given)
         narrowed.__dict__["hash"] = self.hash  # it is the same agent
         narrowed.limits = self.limits.within(limits)
         narrowed._has_rules = self._has_rules or narrowed.limits.max_tool_calls is not None

@@ -221,6 +221,7 @@ class UsageAdded(DurableEvent, frozen=True, omit_defaults=True, tag="usage.added
 
     usage: Usage
     cost: float = 0.0
+    calls: int = 0
     thread_id: str = ""
 
 

@@ -91,17 +91,20 @@ class Hook(Generic[F]):
             if self.blocking:
                 return asyncio.to_thread(self.function, *arguments)
             return self.function(*arguments)
-        except Exception as error:  # noqa: BLE001 - a function of the user's may raise anything
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - code of the user's
             return self._failed(error, undo)
 
     async def answer(self, value: object, undo: Callable[[], None] | None = None) -> object:
         """Returns the hook's answer from what calling it returned; raises as that does."""
         try:
             return await cast("Awaitable[object]", value) if inspect.isawaitable(value) else value
-        except Exception as error:  # noqa: BLE001 - as above
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
             return self._failed(error, undo)
 
-    def _failed(self, error: Exception, undo: Callable[[], None] | None) -> None:
+    def _failed(self, error: BaseException, undo: Callable[[], None] | None) -> None:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise error  # the run is cancelled; else the hook met the cancellation of another
         if not self.isolated:
             raise HookFailed(f"The hook {self.name} failed: {_told(error)}") from error
         _LOGGER.warning("The hook %s failed, and is isolated: %s", self.name, _told(error))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from weft.errors import ConfigurationError
@@ -13,7 +13,7 @@ from weft.usage import Price, Spent
 class Limits(Struct, frozen=True, kw_only=True):
     """Where a run, or all runs of a thread together, end; None is no limit.
 
-    - `max_steps` counts responses.
+    - `max_steps` counts responses; for a run it is 32 where nothing else is said.
     - `max_tokens` (input and output), `max_input_tokens`, `max_output_tokens` and `max_cost` are of
       all steps together, with what other agents used that worked for the run. They are looked at
       after each step.
@@ -26,7 +26,7 @@ class Limits(Struct, frozen=True, kw_only=True):
       into before those of `weft.models.prices`.
     """
 
-    max_steps: int | None = 32
+    max_steps: int | UnsetType | None = UNSET
     max_tokens: int | None = None
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
@@ -41,7 +41,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if name in {"price", "prices"} or value is None:
+            if name in {"price", "prices"} or value is None or value is UNSET:
                 continue
             least = 0 if name in {"max_handoffs", "max_depth"} else 1
             if name in {"max_cost", "max_seconds"}:
@@ -52,10 +52,14 @@ class Limits(Struct, frozen=True, kw_only=True):
             elif value < least:
                 raise ConfigurationError(f"Limits.{name} must be at least {least}.")
 
+    def or_steps(self, steps: int | None) -> "Limits":
+        """Returns these limits, with `steps` as `max_steps` where nothing was said."""
+        return replace(self, max_steps=steps) if self.max_steps is UNSET else self
+
     def reached(self, spent: Spent) -> StopReason | None:
         """Returns the first limit that what was used up has reached."""
         usage = spent.usage
-        if self.max_steps is not None and spent.steps >= self.max_steps:
+        if isinstance(self.max_steps, int) and spent.steps >= self.max_steps:
             return "max_steps"
         if self.max_tokens is not None and usage.total_tokens >= self.max_tokens:
             return "max_tokens"
@@ -94,7 +98,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         narrowed = {
             name: min(_or(getattr(self, name), theirs), theirs)
             for name in self.__struct_fields__
-            if name not in {"price", "prices"} and (theirs := getattr(other, name)) is not None
+            if name not in {"price", "prices"}
+            and (theirs := getattr(other, name)) not in {None, UNSET}
         }
         return replace(self, **narrowed)
 
@@ -106,5 +111,5 @@ def _left(limit: int | None, used: int) -> int | None:
     return None if limit is None else max(1, limit - used)
 
 
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
+def _or(value: float | UnsetType | None, default: float) -> float:
+    return default if value is None or value is UNSET else value

@@ -13,6 +13,7 @@ from weft.decision import Stop, correction, end_of_run, handoff, stop
 from weft.definition import AgentDefinition, Deps, Out
 from weft.errors import HookFailed, WeftError
 from weft.events import (
+    HandedOff,
     MessageAdded,
     RunCancelled,
     RunExpired,
@@ -90,9 +91,7 @@ async def _drive(
     control: RunControl,
     listener: EventListener[Deps] | None,
 ) -> Exception | None:
-    limit = definition.limits.max_seconds
-    used = _run_of(thread).seconds
-    scope = asyncio.timeout(None if limit is None else max(0.0, limit - used))
+    scope = asyncio.timeout(_time_left(thread, definition))
     try:
         async with scope:
             control.attach(scope)
@@ -101,12 +100,13 @@ async def _drive(
             finally:
                 control.attach(None)
     except Exception as error:  # noqa: BLE001 - whatever fails, the run must end and say so
+        seconds = control.step_seconds()
         if not scope.expired():
-            return fail(thread, error)
+            return fail(thread, error, seconds)
         if _run_of(thread).status == "cancelling":
-            cancel(thread)
+            cancel(thread, seconds)
         else:
-            _end(thread, "The time of the run is used up", _out_of_time(thread))
+            _end(thread, "The time of the run is used up", _out_of_time(thread), seconds)
     return None
 
 
@@ -123,10 +123,13 @@ async def _steps(
         if _run_of(thread).status == "cancelling":
             return cancel(thread)
         if thread.state.step is None:
+            handed = handoff(thread.state, agent)  # before a hook lets the run go on
             await after_completion(thread, agent, deps, control)
             if listener is not None:
                 await listener.caught_up()
-            agent = _hand_over(thread, agent)
+            if handed is not None:
+                agent = _hand_over(thread, agent, handed)
+                control.limit(_time_left(thread, agent))
             add_steering(thread)
             stopped = stop(thread.state, agent)
             if stopped == _LAST_WORD and (message := correction(thread.state, agent)):
@@ -141,14 +144,17 @@ async def _steps(
 
 
 def _hand_over(
-    thread: ThreadWriter, agent: AgentDefinition[Deps, Out]
+    thread: ThreadWriter, agent: AgentDefinition[Deps, Out], handed: HandedOff
 ) -> AgentDefinition[Deps, Out]:
-    """Returns the agent that takes the next step."""
-    handed = handoff(thread.state, agent)
-    if handed is None:
-        return agent
+    """Returns the agent that takes the next step, within what was left to the one before."""
     thread.record(handed)
-    return cast("AgentDefinition[Deps, Out]", agent.handoffs[handed.agent])
+    other = cast("AgentDefinition[Deps, Out]", agent.handoffs[handed.agent])
+    return other if agent.given is None else other.within(agent.given)
+
+
+def _time_left(thread: ThreadWriter, agent: AgentDefinition[Deps, Out]) -> float | None:
+    limit = agent.limits.max_seconds
+    return None if limit is None else max(0.0, limit - _run_of(thread).seconds)
 
 
 def _worker(definition: AgentDefinition[Deps, Out], run: Run) -> AgentDefinition[Deps, Out]:
@@ -165,10 +171,13 @@ def add_steering(thread: ThreadWriter) -> None:
         thread.record(MessageAdded(run_id=_run_of(thread).id, item=item, origin="user"))
 
 
-def cancel(thread: ThreadWriter) -> None:
-    """Ends the active run as cancelled, every open call answered."""
+def cancel(thread: ThreadWriter, seconds: float = 0.0) -> None:
+    """Ends the active run as cancelled, every open call answered.
+
+    `seconds` is the time that the open step took so far.
+    """
     run = _run_of(thread)
-    _end(thread, "The run was cancelled", RunCancelled(run_id=run.id, usage=run.usage))
+    _end(thread, "The run was cancelled", RunCancelled(run_id=run.id, usage=run.usage), seconds)
 
 
 def expire(thread: ThreadWriter) -> None:
@@ -177,8 +186,8 @@ def expire(thread: ThreadWriter) -> None:
     _end(thread, "The answer took too long", RunExpired(run_id=run.id, usage=run.usage))
 
 
-def fail(thread: ThreadWriter, error: Exception) -> Exception:
-    """Ends the active run as failed with `error`, which it returns."""
+def fail(thread: ThreadWriter, error: Exception, seconds: float = 0.0) -> Exception:
+    """Ends the active run as failed with `error`, which it returns; see `cancel`."""
     code, retryable, message = "internal_error", False, f"{type(error).__name__}: {error}"
     if isinstance(error, WeftError):
         code, retryable, message = error.code, error.retryable, error.message
@@ -186,7 +195,7 @@ def fail(thread: ThreadWriter, error: Exception) -> Exception:
     event = RunFailed(
         run_id=run.id, code=code, message=message, retryable=retryable, usage=run.usage
     )
-    _end(thread, "The run failed", event)
+    _end(thread, "The run failed", event, seconds)
     return error
 
 
@@ -194,8 +203,8 @@ def _out_of_time(thread: ThreadWriter) -> TerminalEvent:
     return end_of_run(thread.state, Stop("max_seconds"))
 
 
-def _end(thread: ThreadWriter, reason: str, event: TerminalEvent) -> None:
-    close_step(thread, reason)
+def _end(thread: ThreadWriter, reason: str, event: TerminalEvent, seconds: float = 0.0) -> None:
+    close_step(thread, reason, seconds)
     add_steering(thread)
     thread.record(event)
 

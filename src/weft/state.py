@@ -211,6 +211,7 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
                     run,
                     usage=run.usage + event.usage,
                     cost=run.cost + event.cost,
+                    calls=run.calls + event.calls,
                     counted=(*run.counted, event.thread_id),
                 ),
             )

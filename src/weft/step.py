@@ -78,15 +78,18 @@ async def take_step(
     await _Step(thread, definition, deps, control).take()
 
 
-def close_step(thread: ThreadWriter, reason: str) -> None:
-    """Closes the open step, if there is one, answering its open calls with `reason`."""
+def close_step(thread: ThreadWriter, reason: str, seconds: float = 0.0) -> None:
+    """Closes the open step, if there is one, answering its open calls with `reason`.
+
+    `seconds` is the time it took so far.
+    """
     step, run = thread.state.step, thread.state.run
     if step is None or run is None:
         return
     for call in step.pending:
         fate = "its outcome is unknown" if call.call_id in step.started else "it did not run"
         thread.record(_answer(run.id, call, f"{reason}: {fate}."))
-    thread.record(StepInterrupted(run_id=run.id, step=step.number, reason=reason))
+    thread.record(StepInterrupted(run_id=run.id, step=step.number, reason=reason, seconds=seconds))
 
 
 def _answer(run_id: str, call: FunctionCall, text: str) -> ToolOutputRecorded:
@@ -113,19 +116,21 @@ class _Step(Generic[Deps, Out]):
         self._control = control
         self._slots = asyncio.Semaphore(definition.max_parallel_tools)
         self._begun: set[str] = set()
+        self._at_work: set[str] = set()
         # Unknown where the step goes on with what an earlier process left.
         self._requested = 0 if thread.state.step is None else -1
         self._running = 0
         self._failure: RunError | None = None
         self._seen = False
-        self._began = asyncio.get_running_loop().time()
+        self._began = control.step_began = asyncio.get_running_loop().time()
 
     async def take(self) -> None:
         if self._definition.sources:
             self._tools = await self._definition.sources.joined_to(self._tools)
         failure = await self._respond_and_call()
+        self._control.step_began = None
         if failure is not None:
-            close_step(self._thread, "The response broke off")
+            close_step(self._thread, "The response broke off", self._seconds())
             raise failure
         step = self._open
         if step.pending:
@@ -215,7 +220,10 @@ class _Step(Generic[Deps, Out]):
         """Answers the calls that did not start: the user has said something new."""
         step = self._open
         for call in step.pending:
-            if call.call_id not in step.started and step.awaits_of(call.call_id) != "output":
+            id = call.call_id
+            # One that is at work may still be in its hooks, and answers for itself.
+            begun = id in step.started or id in self._at_work
+            if not begun and step.awaits_of(id) != "output":
                 self._skip(call)
 
     def _skip(self, call: FunctionCall) -> None:
@@ -340,6 +348,7 @@ class _Step(Generic[Deps, Out]):
 
     async def _execute(self, call: FunctionCall) -> None:
         enter_call(call.call_id)
+        self._at_work.add(call.call_id)
         refusal = self._refusal(call)
         if refusal is not None:
             self._record(_answer(self._run_id, call, refusal))

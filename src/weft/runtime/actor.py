@@ -16,7 +16,14 @@ from weft.control import RunControl
 from weft.decision import can_go_on
 from weft.definition import AgentDefinition
 from weft.delegation import Delegation
-from weft.errors import JournalError, RunInProgress, RunInterrupted, RunNotFound, WeftError
+from weft.errors import (
+    JournalError,
+    RunInProgress,
+    RunInterrupted,
+    RunNotFound,
+    UnknownAgent,
+    WeftError,
+)
 from weft.events import (
     LiveEvent,
     MessageAdded,
@@ -44,7 +51,7 @@ from weft.items import Message
 from weft.journal.base import Claim, Journal, ThreadInfo
 from weft.listener import EventListener
 from weft.logging import logger_of
-from weft.loop import drive, expire, fail
+from weft.loop import cancel, drive, expire, fail, run_ended
 from weft.runtime.ending import Ended
 from weft.runtime.journaled import JournaledThread
 from weft.state import Run, ThreadState
@@ -99,6 +106,8 @@ class ThreadActor:
         )
         self._control = RunControl(delegation(info, self._thread))
         self._listener: EventListener[object] | None = None
+        self._is_ending = False
+        self._is_due = False
         self._definition: AnyAgent | None = None
         self._sending: dict[str, asyncio.Future[str]] = {}
         self._errors: dict[str, Exception] = {}
@@ -206,14 +215,17 @@ class ThreadActor:
         """Ends the run that waits for an answer, if it still does."""
         run = self.state.active_run
         if run is not None and run.status == "requires_action" and not can_go_on(self.state):
-            expire(self._thread)
-            self._wake()  # for the runs that wait
+            self._is_due = True
+            self._wake()
 
     def _accept_message(self, input: SendInput, *, must_keep: bool = False) -> str:
         state, run = self.state, self.state.active_run
         agent = input.agent or self.info.agent
         if run is None and not state.queue:
-            self._start(input.run_id, input.item, agent, input.key)
+            if self._is_ending:
+                self._queue(input, agent)
+            else:
+                self._start(input.run_id, input.item, agent, input.key)
         elif input.on_busy == "steer" and run is not None and run.status != "cancelling":
             self._record(MessageQueued(run_id=run.id, item=input.item, key=input.key))
             self._control.notify()
@@ -357,18 +369,39 @@ class ThreadActor:
             if self._inbox_changed:
                 await self._take_inbox()
             state = self.state
+            run = state.active_run
+            if self._is_due and run is not None:
+                await self._expire_now(run)
+                continue
             if not can_go_on(state):
                 return
-            run = state.active_run
             if run is None:
                 queued = state.queue[0]
                 self._start(queued.id, queued.item, queued.agent, queued.key)
                 continue
             definition = self._definition
             if definition is None or definition.name != run.agent:
-                definition = self._definition = self._agents(run.agent)
+                try:
+                    definition = self._definition = self._agents(run.agent)
+                except UnknownAgent:
+                    if run.status != "cancelling":
+                        raise
+                    cancel(self._thread)  # to end it, nobody needs to know how it works
+                    continue
             await self._drive_on(run, definition)
             await self._keep_snapshot()
+
+    async def _expire_now(self, run: Run) -> None:
+        self._is_due = False
+        if run.status != "requires_action" or can_go_on(self.state):
+            return  # the answer was quicker
+        expire(self._thread)
+        try:
+            definition, deps = self._agents(run.agent), self._deps(self.info)
+        except Exception as error:  # noqa: BLE001 - nobody is here to be told of the end
+            _LOGGER.warning("No hook is told that %s expired: %s", run.id, error)
+        else:
+            await run_ended(self._thread, definition, deps, self._control)
 
     async def _drive_on(self, run: Run, definition: AnyAgent) -> None:
         thread, left = self._thread, self.state.step
@@ -380,8 +413,13 @@ class ThreadActor:
             self._hear(definition)
             if self._listener is not None:
                 self._listener.deps = deps
-            failure = await drive(thread, definition, deps, self._control, self._listener)
-        if failure is not None:
+            # A message that comes while hooks are told of the end starts its run after them.
+            self._is_ending = definition.attends_ends
+            try:
+                failure = await drive(thread, definition, deps, self._control, self._listener)
+            finally:
+                self._is_ending = False
+        if failure is not None and (self._last is None or self._last.event.run_id != run.id):
             self._errors[run.id] = failure
         if self.state.active_run is None:
             self._definition = self._listener = None

@@ -54,7 +54,15 @@ def record_spent(thread: ThreadWriter, spent: Spent, worker: str) -> None:
     run = thread.state.active_run
     if run is None or worker in run.counted or spent == Spent():
         return
-    thread.record(UsageAdded(run_id=run.id, usage=spent.usage, cost=spent.cost, thread_id=worker))
+    thread.record(
+        UsageAdded(
+            run_id=run.id,
+            usage=spent.usage,
+            cost=spent.cost,
+            calls=spent.tool_calls,
+            thread_id=worker,
+        )
+    )
 
 
 class AgentShown:

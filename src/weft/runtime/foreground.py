@@ -122,6 +122,9 @@ class Run(Generic[Out]):
             # Nobody can drive the run on: with its holder it ends.
             if thread.state.active_run is not None:
                 cancel(thread)
+                if self._listener is not None:
+                    self._listener.start()  # for what came with the end
+                    await self._listener.stop()
                 await run_ended(thread, definition, self._deps, self._control)
             raise
         finally:

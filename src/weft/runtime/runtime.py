@@ -40,6 +40,7 @@ class Runtime:
     ) -> None:
         self.journal = journal
         self._agents: dict[str, AnyAgent] = {}
+        self._lent: set[str] = set()
         for agent in agents:
             if self._agents.get(agent.name, agent) is not agent:
                 raise ConfigurationError(f"Two agents are called {agent.name!r}; rename one.")
@@ -50,7 +51,7 @@ class Runtime:
                 journal,
                 agents=self.agent,
                 deps=deps or _no_deps,
-                register=self.register,
+                register=self._lend,
                 idle_seconds=idle_seconds,
                 database=journal.database,
             )
@@ -94,6 +95,20 @@ class Runtime:
         One of the same name is replaced from the next run on.
         """
         for name, one in agent.reachable.items():
+            self._agents[name] = cast("AnyAgent", one)
+
+    def _lend(self, agent: AnyAgent) -> None:
+        """Makes an agent known that a tool or a hook has work; it takes nobody's place."""
+        for name, one in agent.reachable.items():
+            known = self._agents.get(name)
+            if known is not None and known is not one and name not in self._lent:
+                raise ConfigurationError(
+                    f"The agent that is to work is called {name!r} like one of this runtime; give "
+                    "it another name=…."
+                )
+        for name, one in agent.reachable.items():
+            if name not in self._agents:
+                self._lent.add(name)
             self._agents[name] = cast("AnyAgent", one)
 
     def agent(self, name: str) -> AnyAgent:

@@ -87,12 +87,12 @@ class RunContext(Generic[Deps]):
 
         Its events are shown under the run, what it uses counts for the run, and it is cancelled
         with the call. After a crash an `idempotent` tool that asks for the same agents in the same
-        order finds their work where it was. Raises the error of a run that failed, `AgentsTooDeep`
-        and `BudgetUsedUp`.
+        order finds their work where it was; a retry begins anew. Raises the error of a run that
+        failed, `AgentsTooDeep` and `BudgetUsedUp`.
         """
         if self.delegation is None:
             raise ConfigurationError("Agents cannot be run here.")
-        key = f"{self.call_id}/{next(self._delegated)}"
+        key = f"{self.call_id}/{self.attempt}/{next(self._delegated)}"
         return await self.delegation.run(agent, input, key=key, call_id=self.call_id)
 
     def progress(self, message: str) -> None:
