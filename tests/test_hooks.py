@@ -636,13 +636,19 @@ async def test_a_message_that_comes_while_the_end_is_told_starts_after_it() -> N
 
 async def test_hooks_are_told_of_a_run_that_expired() -> None:
     told: list[str] = []
-    hooks = Hooks(on_run_end=lambda context, end: told.append(end.run.status))
+    heard: list[Event] = []
+    hooks = Hooks(
+        on_run_end=lambda context, end: told.append(end.run.status),
+        on_event=lambda context, event: heard.append(event),
+    )
     model = ScriptedModel([Call("ask", '{"question":"q"}', "c1")])
     agent = Agent(model, tools=[ask], hooks=hooks, action_timeout=10)
     async with weft.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         assert (await (await thread.send("hi")).result()).status == "expired"
         await asyncio.sleep(1)
+        durable = [event for event in heard if isinstance(event, weft.events.DurableEvent)]
+        assert durable == await thread.events()
     assert told == ["expired"]
 
 

@@ -317,3 +317,35 @@ async def test_the_time_of_a_step_that_is_cut_off_counts_for_the_thread() -> Non
             assert (result.stop_reason, result.steps) == ("max_seconds", 1)
         result = await (await thread.send("hi")).result()
         assert (result.stop_reason, result.steps) == ("max_seconds", 0)
+
+
+async def test_no_time_counts_twice_or_while_waiting() -> None:
+    import asyncio
+
+    @tool(external=True)
+    async def ask() -> str:
+        """Is answered outside."""
+        raise AssertionError
+
+    @tool
+    async def slow() -> str:
+        """Takes its time."""
+        await asyncio.sleep(20)
+        return "done"
+
+    calls = [Pause(40), Call("ask", "{}", "c1"), Call("slow", "{}", "c2")]
+    agent = Agent(ScriptedModel([calls, "Done."]), tools=[ask, slow])
+    for patience in (10, 3600):  # the answer comes while the other tool runs, or long after
+        agent.model = ScriptedModel([calls, "Done."])
+        async with weft.open(agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+            run = await thread.send("hi")
+            async for event in run:
+                if isinstance(event, weft.RunRequiresAction):
+                    break
+            await asyncio.sleep(patience)
+            await thread.submit_tool_output("c1", "x")
+            await run.result()
+            state = await thread.state()
+            assert state.ended.seconds <= 61
+            assert state.ended.seconds >= 40

@@ -58,7 +58,7 @@ KINDS = {
     ),
     "on_event": Hooks(on_event=nothing),
 }
-WITHOUT_TARGET = {"all_of_a_step", "on_event"}
+WITHOUT_TARGET = {"on_event"}
 
 
 def rows(bench: Bench) -> list[Row]:

@@ -9,13 +9,12 @@ class RunControl:
     """The ways into a run that is being driven: end it now, or look at its state again.
 
     What was asked is recorded on the thread by who asks; this only makes the loop notice.
-    `delegation` is how other agents are had to work for the run, `step_began` when the loop began
-    with the step it is in, on its clock.
+    `delegation` is how other agents are had to work for the run.
     """
 
     def __init__(self, delegation: Delegation | None = None) -> None:
         self.delegation = delegation
-        self.step_began: float | None = None
+        self._lap = 0.0
         self._scope: asyncio.Timeout | None = None
         self._changed = asyncio.Event()
 
@@ -24,10 +23,10 @@ class RunControl:
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time())
 
-    def step_seconds(self) -> float:
-        """Returns the time of the step that the loop is in, which is cut off."""
-        began, self.step_began = self.step_began, None
-        return 0.0 if began is None else asyncio.get_running_loop().time() - began
+    def lap(self) -> float:
+        """Returns the seconds since it was called last: no work is counted twice."""
+        began, self._lap = self._lap, asyncio.get_running_loop().time()
+        return self._lap - began
 
     def limit(self, seconds: float | None) -> None:
         """Lets the run work so long from now on; None is for ever."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
+from msgspec import Struct
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from weft.errors import HookFailed, InvalidHook
@@ -47,8 +48,7 @@ class ChangedArguments:
     arguments: Mapping[str, object]
 
 
-@dataclass(frozen=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True):
     """A call as hooks of tools see it: `arguments` are those the tool is called with."""
 
     call_id: str

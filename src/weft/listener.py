@@ -71,12 +71,15 @@ class EventListener(Generic[Deps]):
             _LOGGER.warning("%s", self._failure.message)
 
     async def _listen(self) -> None:
-        while True:
-            while self._events:
-                await self._call(self._events.popleft())
-            self._idle.set()
-            self._wakeup.clear()
-            await self._wakeup.wait()
+        try:
+            while True:
+                while self._events:
+                    await self._call(self._events.popleft())
+                self._idle.set()
+                self._wakeup.clear()
+                await self._wakeup.wait()
+        finally:
+            self._idle.set()  # nobody must wait for a task that has ended
 
     async def _call(self, event: Event) -> None:
         if self._failure is not None:

@@ -100,7 +100,7 @@ async def _drive(
             finally:
                 control.attach(None)
     except Exception as error:  # noqa: BLE001 - whatever fails, the run must end and say so
-        seconds = control.step_seconds()
+        seconds = control.lap()
         if not scope.expired():
             return fail(thread, error, seconds)
         if _run_of(thread).status == "cancelling":

@@ -122,15 +122,15 @@ class _Step(Generic[Deps, Out]):
         self._running = 0
         self._failure: RunError | None = None
         self._seen = False
-        self._began = control.step_began = asyncio.get_running_loop().time()
+        self._context_of_hooks: HookContext[Deps] | None = None
+        control.lap()  # what came before is no time of the step
 
     async def take(self) -> None:
         if self._definition.sources:
             self._tools = await self._definition.sources.joined_to(self._tools)
         failure = await self._respond_and_call()
-        self._control.step_began = None
         if failure is not None:
-            close_step(self._thread, "The response broke off", self._seconds())
+            close_step(self._thread, "The response broke off", self._control.lap())
             raise failure
         step = self._open
         if step.pending:
@@ -140,10 +140,10 @@ class _Step(Generic[Deps, Out]):
                 run_id=self._run_id,
                 step=step.number,
                 reason="The process ended",
-                seconds=self._seconds(),
+                seconds=self._control.lap(),
             )
             if step.finish_reason is None
-            else StepCompleted(run_id=self._run_id, step=step.number, seconds=self._seconds())
+            else StepCompleted(run_id=self._run_id, step=step.number, seconds=self._control.lap())
         )
         if self._failure is not None:
             raise self._failure
@@ -163,9 +163,6 @@ class _Step(Generic[Deps, Out]):
             self._require_action()
             await self._work_off(tasks)
         return None
-
-    def _seconds(self) -> float:
-        return asyncio.get_running_loop().time() - self._began
 
     def _start(self) -> None:
         assert self._thread.state.run is not None
@@ -192,7 +189,7 @@ class _Step(Generic[Deps, Out]):
                 run_id=self._run_id,
                 call_ids=tuple(call.call_id for call in awaited),
                 expires_at=None if patience is None else time.time() + patience,
-                seconds=self._seconds(),
+                seconds=self._control.lap(),
             )
         )
 
@@ -404,8 +401,11 @@ class _Step(Generic[Deps, Out]):
             self._failure.__cause__ = error
 
     def _hook_context(self) -> HookContext[Deps]:
-        control = self._control
-        return HookContext(self._thread, self._definition.name, self._deps, control.delegation)
+        if self._context_of_hooks is None:
+            self._context_of_hooks = HookContext(
+                self._thread, self._definition.name, self._deps, self._control.delegation
+            )
+        return self._context_of_hooks
 
     def _context(self, call: FunctionCall) -> RunContext[Deps]:
         thread = self._thread

@@ -59,4 +59,5 @@ def test_the_hash_tells_sources_apart() -> None:
 
 def test_a_choice_of_a_tool_that_is_not_known_yet() -> None:
     settings = ModelSettings(tool_choice=NamedTool("read"))
-    Agent("demo", settings=settings, tools=[MCPTools("one")])
+    made = Agent("demo", settings=settings, tools=[MCPTools("one")])
+    assert (made.settings.tool_choice, made.tools.names) == (NamedTool("read"), ())

@@ -107,7 +107,7 @@ class ThreadActor:
         self._control = RunControl(delegation(info, self._thread))
         self._listener: EventListener[object] | None = None
         self._is_ending = False
-        self._is_due = False
+        self._due = ""
         self._definition: AnyAgent | None = None
         self._sending: dict[str, asyncio.Future[str]] = {}
         self._errors: dict[str, Exception] = {}
@@ -215,7 +215,7 @@ class ThreadActor:
         """Ends the run that waits for an answer, if it still does."""
         run = self.state.active_run
         if run is not None and run.status == "requires_action" and not can_go_on(self.state):
-            self._is_due = True
+            self._due = run.id
             self._wake()
 
     def _accept_message(self, input: SendInput, *, must_keep: bool = False) -> str:
@@ -370,7 +370,7 @@ class ThreadActor:
                 await self._take_inbox()
             state = self.state
             run = state.active_run
-            if self._is_due and run is not None:
+            if run is not None and run.id == self._due:
                 await self._expire_now(run)
                 continue
             if not can_go_on(state):
@@ -392,16 +392,36 @@ class ThreadActor:
             await self._keep_snapshot()
 
     async def _expire_now(self, run: Run) -> None:
-        self._is_due = False
+        """Ends a run that waited too long; its hooks are told, if its agent is known."""
+        self._due = ""
         if run.status != "requires_action" or can_go_on(self.state):
             return  # the answer was quicker
-        expire(self._thread)
         try:
             definition, deps = self._agents(run.agent), self._deps(self.info)
-        except Exception as error:  # noqa: BLE001 - nobody is here to be told of the end
+        except Exception as error:  # noqa: BLE001 - the run ends all the same
             _LOGGER.warning("No hook is told that %s expired: %s", run.id, error)
+            expire(self._thread)
         else:
-            await run_ended(self._thread, definition, deps, self._control)
+            self._hear(definition)
+            self._is_ending = definition.attends_ends
+            try:
+                expire(self._thread)
+                await self._tell_of_end(definition, deps)
+            finally:
+                self._is_ending = False
+        self._definition = self._listener = None
+
+    async def _tell_of_end(self, definition: AnyAgent, deps: object) -> None:
+        thread, listener = self._thread, self._listener
+        if listener is not None:
+            listener.deps = deps
+            listener.start()
+            try:
+                await thread.durable()
+            finally:
+                await listener.stop()
+            listener.log_failure()
+        await run_ended(thread, definition, deps, self._control)
 
     async def _drive_on(self, run: Run, definition: AnyAgent) -> None:
         thread, left = self._thread, self.state.step

@@ -8,11 +8,12 @@ from typing import Any, Protocol, TypeVar, cast
 from weft.definition import AgentDefinition
 from weft.delegation import Worker
 from weft.envelope import Envelope
-from weft.errors import ThreadNotFound
+from weft.errors import ThreadNotFound, WeftError
 from weft.ids import id_of, new_id
 from weft.inputs import SendInput
 from weft.items import Input, as_message
 from weft.journal.base import Journal, ThreadInfo, Work
+from weft.logging import logger_of
 from weft.result import RunResult
 from weft.runtime.access import ThreadAccess
 from weft.runtime.delegated import AgentShown, delegated, record_spent, started
@@ -22,6 +23,8 @@ from weft.writer import ThreadWriter
 
 AnyAgent = AgentDefinition[object, object]
 Out = TypeVar("Out")
+
+_LOGGER = logger_of("weft.runtime")
 
 
 class DrivingThreads(ThreadAccess, Protocol):
@@ -77,7 +80,7 @@ class ThreadDelegation:
             ended = await threads.ended(id, run_id)
         except asyncio.CancelledError:
             if not threads.is_stopping:  # else both go on in the next process
-                self._count(id, await threads.abandon(id))
+                await self._abandon(id)
             raise
         finally:
             topic.detach(shown)
@@ -107,6 +110,12 @@ class ThreadDelegation:
                 work=Work(info.id, state.run.id, call_id, depth + 1, worker.limits),
             )
         )
+
+    async def _abandon(self, id: str) -> None:
+        try:
+            self._count(id, await self._threads.abandon(id))
+        except WeftError as error:  # who cancelled the call is to hear of that alone
+            _LOGGER.warning("The agent on %s could not be stopped: %s", id, error.message)
 
     def _count(self, id: str, state: ThreadState) -> None:
         if state.run is not None:
