@@ -10,15 +10,15 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from weft.errors import StreamIncomplete, StreamInvalid
+from weft.errors import StreamInvalid
 from weft.events import FinishReason
-from weft.items import FunctionCall, Item, ProviderItem, Reasoning, ReasoningText
+from weft.items import Item, ProviderItem, Reasoning, ReasoningText
 from weft.models.anthropic_request import AnthropicOptions, encode_request
 from weft.models.base import ModelRequest
 from weft.models.failure import ErrorBody, stream_failure
+from weft.models.sse_decoder import SseDecoder
 from weft.models.wire import Decoder
-from weft.streaming.demux import Demux, StreamEvent
-from weft.streaming.sse import SseParser
+from weft.streaming.demux import StreamEvent
 from weft.usage import Usage
 
 # The version after it, 2026-10-21, refuses a temperature, which models up to 4.6 take.
@@ -217,34 +217,17 @@ class _HostedBlock:
         return msgspec.Raw(msgspec.json.encode(fields))
 
 
-class AnthropicDecoder:
+class AnthropicDecoder(SseDecoder):
     """Decodes one streamed response of the Messages API."""
 
     def __init__(self, provider: str, history: Sequence[Item] = ()) -> None:
-        used = {item.call_id for item in history if isinstance(item, FunctionCall)}
-        self._provider = provider
-        self._sse = SseParser()
-        self._demux = Demux(provider, used)
+        super().__init__(provider, history)
         self._thoughts: dict[int, _Thought] = {}
         self._hosted: dict[int, _HostedBlock] = {}
         self._calls: dict[int, bool] = {}
         self._uncertain: list[int] = []
         self._usage = _Usage()
         self._finish: FinishReason = "stop"
-        self.finished = False
-
-    def feed(self, chunk: bytes) -> list[StreamEvent]:
-        """Returns the events that `chunk` completes."""
-        return self._frames(self._sse.feed(chunk))
-
-    def end(self) -> list[StreamEvent]:
-        """Takes the rest of the body; raises `StreamIncomplete` without `message_stop`."""
-        events = self._frames(self._sse.flush(), cut=True)
-        if not self.finished:
-            raise StreamIncomplete(
-                "The provider's stream ended before the response was complete; try again."
-            )
-        return events
 
     def _frames(
         self, frames: Sequence[tuple[bytes, bytes]], *, cut: bool = False

@@ -13,7 +13,7 @@ from typing import assert_never
 import msgspec
 from msgspec import Struct
 
-from weft.errors import StreamIncomplete, StreamInvalid
+from weft.errors import StreamInvalid
 from weft.events import FinishReason
 from weft.items import (
     FunctionCall,
@@ -29,9 +29,9 @@ from weft.items import (
 )
 from weft.models.base import ModelRequest, NamedTool
 from weft.models.failure import ErrorBody, stream_failure
+from weft.models.sse_decoder import SseDecoder
 from weft.models.wire import Decoder
-from weft.streaming.demux import Demux, StreamEvent
-from weft.streaming.sse import SseParser
+from weft.streaming.demux import StreamEvent
 from weft.usage import Usage
 
 _TEXT = "text"
@@ -235,36 +235,21 @@ class _Chunk(Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
-class ChatDecoder:
+class ChatDecoder(SseDecoder):
     """Decodes one streamed response of the Chat Completions API."""
 
     def __init__(self, provider: str, history: Sequence[Item] = ()) -> None:
-        used = {item.call_id for item in history if isinstance(item, FunctionCall)}
-        self._sse = SseParser()
-        self._demux = Demux(provider, used)
+        super().__init__(provider, history)
         self._calls: list[str | None] = []
         self._places: dict[int, int] = {}
         self._finish: FinishReason | None = None
-        self.finished = False
 
-    def feed(self, chunk: bytes) -> list[StreamEvent]:
-        """Returns the events that `chunk` completes."""
-        return self._frames(self._sse.feed(chunk))
-
-    def end(self) -> list[StreamEvent]:
-        """Takes the rest of the body; raises `StreamIncomplete` without a terminal event.
-
-        Either a `finish_reason` or `[DONE]` is one: some servers leave out the one or the other.
-        """
-        events = self._frames(self._sse.flush(), cut=True)
-        if not self.finished and self._finish is not None:
-            self._end(self._finish)
-            events += self._demux.take()
-        if not self.finished:
-            raise StreamIncomplete(
-                "The provider's stream ended before the response was complete; try again."
-            )
-        return events
+    def _last(self) -> Sequence[StreamEvent]:
+        # A `finish_reason` without `[DONE]` is an end too: some servers leave that out.
+        if self.finished or self._finish is None:
+            return ()
+        self._end(self._finish)
+        return self._demux.take()
 
     def _frames(
         self, frames: Sequence[tuple[bytes, bytes]], *, cut: bool = False

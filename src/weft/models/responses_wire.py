@@ -10,7 +10,7 @@ from typing import assert_never
 import msgspec
 from msgspec import Struct
 
-from weft.errors import StreamIncomplete, StreamInvalid
+from weft.errors import StreamInvalid
 from weft.events import FinishReason
 from weft.items import (
     ContentPart,
@@ -29,9 +29,9 @@ from weft.items import (
 )
 from weft.models.base import ModelRequest, NamedTool
 from weft.models.failure import ErrorBody, stream_failure
+from weft.models.sse_decoder import SseDecoder
 from weft.models.wire import Decoder
-from weft.streaming.demux import Demux, StreamEvent
-from weft.streaming.sse import SseParser
+from weft.streaming.demux import StreamEvent
 from weft.usage import Usage
 
 _REASONING_MODELS = re.compile(r"(o\d|gpt-[5-9]|codex)")
@@ -299,29 +299,12 @@ _decode_head = msgspec.json.Decoder(_ItemHead).decode
 _decode_item = msgspec.json.Decoder(_WireItem).decode
 
 
-class ResponsesDecoder:
+class ResponsesDecoder(SseDecoder):
     """Decodes one streamed response of the Responses API."""
 
     def __init__(self, provider: str, history: Sequence[Item] = ()) -> None:
-        used = {item.call_id for item in history if isinstance(item, FunctionCall)}
-        self._provider = provider
-        self._sse = SseParser()
-        self._demux = Demux(provider, used)
+        super().__init__(provider, history)
         self._summaries: dict[int, int] = {}
-        self.finished = False
-
-    def feed(self, chunk: bytes) -> list[StreamEvent]:
-        """Returns the events that `chunk` completes."""
-        return self._frames(self._sse.feed(chunk))
-
-    def end(self) -> list[StreamEvent]:
-        """Takes the rest of the body; raises `StreamIncomplete` without a terminal event."""
-        events = self._frames(self._sse.flush(), cut=True)
-        if not self.finished:
-            raise StreamIncomplete(
-                "The provider's stream ended before the response was complete; try again."
-            )
-        return events
 
     def _frames(
         self, frames: Sequence[tuple[bytes, bytes]], *, cut: bool = False
