@@ -47,6 +47,13 @@ WeftError
 │   ├── JournalTooNew             the database was made by a newer weft
 │   ├── JournalClosed             the runtime was shut down
 │   └── StaleWriter               another driver has taken the thread over
+├── JobError                      what was asked of a tree of jobs cannot be done
+│   ├── NodeClosed                the node has settled, or is being cancelled
+│   ├── NodeReused                a job or handler was submitted twice
+│   ├── NodeCancelled             the node that was awaited was cancelled
+│   ├── NodeDeadlock              a node waits for itself or for one it belongs to
+│   ├── CommanderRunning          run() of a commander that is running
+│   └── CommanderNotRunning       something was submitted to a commander that is not running
 ├── InvalidTransition             an event that cannot follow the thread's state
 └── TestingError                  raised by weft.testing only
     ├── UnexpectedRequest         asked what the script or the recording does not have
@@ -380,6 +387,48 @@ class StaleWriter(JournalError):
 
     code = "stale_writer"
     retryable = False
+
+
+class JobError(WeftError):
+    """What was asked of a tree of jobs cannot be done."""
+
+    code = "job_error"
+
+
+class NodeClosed(JobError):
+    """The node takes no more children: it has settled, or it is being cancelled."""
+
+    code = "node_closed"
+
+
+class NodeReused(JobError):
+    """A job or a handler was submitted twice; each is one node of one tree."""
+
+    code = "node_reused"
+
+
+class NodeCancelled(JobError):
+    """The node that was awaited was cancelled, so it has no result."""
+
+    code = "node_cancelled"
+
+
+class NodeDeadlock(JobError):
+    """A node waits for itself, or for one that cannot settle before it."""
+
+    code = "node_deadlock"
+
+
+class CommanderRunning(JobError):
+    """A commander runs one tree at a time."""
+
+    code = "commander_running"
+
+
+class CommanderNotRunning(JobError):
+    """Only a commander that is running takes jobs."""
+
+    code = "commander_not_running"
 
 
 class InvalidTransition(WeftError):

@@ -1,0 +1,71 @@
+"""Callbacks: what is called when something happens to a node."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+CallbackEvent = Literal["start", "error", "cancelled", "settled", "tree_end"]
+"""When a callback is called.
+
+- `"start"`: before the body of the node.
+- `"error"`: the node has failed.
+- `"cancelled"`: the node was cancelled.
+- `"settled"`: always, after the two before: the state is final, and so is that of every descendant.
+- `"tree_end"`: the whole tree has settled, and the run is about to end.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A function, sync or async, and what it is called with.
+
+    With `inject_node`, the node comes first: `function(node, *args, **kwargs)`.
+    """
+
+    function: Callable[..., object]
+    args: tuple[object, ...] = ()
+    kwargs: Mapping[str, object] = field(default_factory=dict[str, object])
+    inject_node: bool = False
+
+    def call(self, node: object) -> object:
+        """Calls the function; an async one returns what is to be awaited."""
+        if self.inject_node:
+            return self.function(node, *self.args, **self.kwargs)
+        return self.function(*self.args, **self.kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """The callbacks of a node, for each event in the order in which they are called.
+
+    `a | b` is the callbacks of both, those of `a` first.
+    """
+
+    start: tuple[Callback, ...] = ()
+    error: tuple[Callback, ...] = ()
+    cancelled: tuple[Callback, ...] = ()
+    settled: tuple[Callback, ...] = ()
+    tree_end: tuple[Callback, ...] = ()
+
+    def __or__(self, other: "Callbacks") -> "Callbacks":
+        return Callbacks(
+            self.start + other.start,
+            self.error + other.error,
+            self.cancelled + other.cancelled,
+            self.settled + other.settled,
+            self.tree_end + other.tree_end,
+        )
+
+    def on(self, event: CallbackEvent, callback: Callback) -> "Callbacks":
+        """Returns these callbacks and one more."""
+        match event:
+            case "start":
+                return replace(self, start=(*self.start, callback))
+            case "error":
+                return replace(self, error=(*self.error, callback))
+            case "cancelled":
+                return replace(self, cancelled=(*self.cancelled, callback))
+            case "settled":
+                return replace(self, settled=(*self.settled, callback))
+            case "tree_end":
+                return replace(self, tree_end=(*self.tree_end, callback))
