@@ -3,17 +3,22 @@
 import asyncio
 
 from weft.delegation import Delegation
+from weft.errors import JobFailed
+from weft.jobs.run_jobs import RunJobs
 
 
 class RunControl:
     """The ways into a run that is being driven: end it now, or look at its state again.
 
     What was asked is recorded on the thread by who asks; this only makes the loop notice.
-    `delegation` is how other agents are had to work for the run.
+    `delegation` is how other agents are had to work for the run, `jobs` are its jobs, and `failure`
+    is why it must fail.
     """
 
     def __init__(self, delegation: Delegation | None = None) -> None:
         self.delegation = delegation
+        self.jobs: RunJobs | None = None
+        self.failure: JobFailed | None = None
         self._lap = 0.0
         self._scope: asyncio.Timeout | None = None
         self._changed = asyncio.Event()
@@ -22,6 +27,12 @@ class RunControl:
         """Interrupts what the run is doing."""
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time())
+
+    def interrupt(self, failure: JobFailed) -> None:
+        """Has the run fail, now or when it is driven on."""
+        self.failure = self.failure or failure
+        self.cancel()
+        self.notify()
 
     def lap(self) -> float:
         """Returns the seconds since it was called last: no work is counted twice."""

@@ -24,6 +24,7 @@ WeftError
 │   ├── OutputInvalid             the structured output stayed invalid after its corrections
 │   ├── OutputRefused             the model refused to give a structured output
 │   ├── HookFailed                a hook raised
+│   ├── JobFailed                 a job of the run failed, and nobody waited for it
 │   ├── RuleBroken                the model did not call a tool that it must call before its answer
 │   ├── AgentsTooDeep             agents called agents deeper than the limit
 │   ├── BudgetUsedUp              the run has nothing left for another agent to work with
@@ -52,6 +53,7 @@ WeftError
 │   ├── NodeReused                a job or handler was submitted twice
 │   ├── NodeCancelled             the node that was awaited was cancelled
 │   ├── NodeDeadlock              a node waits for itself or for one it belongs to
+│   ├── JobNotRestartable         a stored job cannot be made again from what is known of it
 │   ├── CommanderRunning          run() of a commander that is running
 │   └── CommanderNotRunning       something was submitted to a commander that is not running
 ├── InvalidTransition             an event that cannot follow the thread's state
@@ -239,6 +241,12 @@ class HookFailed(RunError):
     code = "hook_failed"
 
 
+class JobFailed(RunError):
+    """A job of the run failed, and nobody waited for it; its cause is what it raised."""
+
+    code = "job_failed"
+
+
 class RuleBroken(RunError):
     """The model gave its answer again and again without a tool that it must call before."""
 
@@ -417,6 +425,12 @@ class NodeDeadlock(JobError):
     """A node waits for itself, or for one that cannot settle before it."""
 
     code = "node_deadlock"
+
+
+class JobNotRestartable(JobError):
+    """A stored job cannot be made again: its class is not known here, or has changed."""
+
+    code = "job_not_restartable"
 
 
 class CommanderRunning(JobError):

@@ -403,7 +403,11 @@ class _Step(Generic[Deps, Out]):
     def _hook_context(self) -> HookContext[Deps]:
         if self._context_of_hooks is None:
             self._context_of_hooks = HookContext(
-                self._thread, self._definition.name, self._deps, self._control.delegation
+                self._thread,
+                self._definition.name,
+                self._deps,
+                self._control.delegation,
+                self._control.jobs,
             )
         return self._context_of_hooks
 
@@ -421,6 +425,7 @@ class _Step(Generic[Deps, Out]):
             tool_name=call.name,
             emit=report,
             delegation=self._control.delegation,
+            run_jobs=self._control.jobs,
         )
 
     def _is_serial(self, call: FunctionCall) -> bool:

@@ -1,13 +1,16 @@
 """Conversations that are kept: listed, printed, followed."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from weft.cli.plain_text import clean
 from weft.cli.transcript import Transcript
+from weft.errors import ThreadNotFound
 from weft.journal.base import ThreadInfo
 from weft.runtime.runtime import Runtime
 from weft.runtime.thread import Thread
+from weft.thread_tree import ThreadTree
 
 PAGE = 500
 
@@ -52,3 +55,24 @@ async def watch_thread(thread: Thread, transcript: Transcript) -> None:
     async with thread.subscribe() as events:
         async for event in events:
             transcript.show(event)
+
+
+async def show_tree(runtime: Runtime, thread: Thread, write: Callable[[str], None]) -> None:
+    """Writes the runs, jobs and agents of a thread as a tree, a line for each."""
+    tree = ThreadTree()
+    rest = [(thread, tree)]
+    while rest:
+        known, told = rest.pop()
+        after = 0
+        while events := await known.events(after=after, limit=PAGE):
+            for event in events:
+                told.apply(event)
+            after = events[-1].seq
+        for agent in told.agents():
+            assert agent.tree is not None
+            with suppress(ThreadNotFound):  # it was deleted, or never kept
+                rest.append((await runtime.connect(agent.id), agent.tree))
+    for line in tree.lines():
+        write(f"{clean(line)}\n")
+    if not tree.roots:
+        write("Nothing has run on this thread yet.\n")

@@ -8,15 +8,15 @@ from types import TracebackType
 from typing import Any, Generic, Self, overload
 
 from typing_extensions import TypeVar, TypeVarTuple
+from weft.jobs.thread_future import NodeFuture
 
-from weft.errors import CommanderNotRunning, CommanderRunning, ConfigurationError, NodeCancelled
+from weft.errors import CommanderNotRunning, CommanderRunning, ConfigurationError
 from weft.jobs.block_alarm import BlockAlarm
 from weft.jobs.change import Listener
 from weft.jobs.failure import OnFailure
 from weft.jobs.node import Node
 from weft.jobs.root import Root
 from weft.jobs.start_queue import StartQueue
-from weft.jobs.thread_future import NodeFuture
 from weft.jobs.tree import Tree
 
 R = TypeVar("R", default=None)

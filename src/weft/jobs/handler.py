@@ -105,9 +105,7 @@ class _HandlerDefinition:
     def __call__(self, *args: object, **kwargs: object) -> Handler[Any]:
         function, bound = self._function, self._bound
         name = cast("str", getattr(function, "__qualname__", "handler")).rpartition("<locals>.")[2]
-        return Handler(
-            lambda node: function(*bound, node, *args, **kwargs), name, self._on_failure
-        )
+        return Handler(lambda node: function(*bound, node, *args, **kwargs), name, self._on_failure)
 
     def __get__(self, instance: object, owner: type[Any] | None = None) -> "_HandlerDefinition":
         if instance is None:

@@ -213,6 +213,11 @@ class Node(Generic[T_co]):
             node = node._parent
         return node
 
+    @property
+    def context(self) -> object:
+        """What the node may know of whom its tree belongs to; None where it belongs to nobody."""
+        return self._in_tree().context_of(self)
+
     def drawing(self, max_nodes: int = 1000) -> str:
         """Returns the tree from this node down, a line for each of at most `max_nodes` nodes."""
         return draw(self, max_nodes)
@@ -280,7 +285,11 @@ class Node(Generic[T_co]):
         starts = self._in_tree().starts
         if starts.is_full:
             await self._wait_for_room()
-        return self.call(_node_of(work, args), parent=parent)
+        node = self.call(_node_of(work, args), parent=parent)
+        kept = self._in_tree().kept
+        if kept is not None:
+            await kept()
+        return node
 
     def call(self, handler: "Node[T]", *, parent: "Node[object] | None" = None) -> "Node[T]":
         """Places a handler under this node, or under `parent`, and returns its node.
@@ -345,6 +354,8 @@ class Node(Generic[T_co]):
                 f"{self!r} takes no more children. Place {child.name} under another node "
                 "with parent=…, such as the root."
             )
+        if tree.admit is not None:
+            tree.admit(self, child)
         child._tree = tree
         child._parent = self
         child._depth = self._depth + 1

@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from weft.jobs.block_alarm import BlockAlarm
@@ -21,6 +21,10 @@ class Tree:
 
     `exit` is called with the result of the run and whether to wait for what is under way.
     `endings` are the callbacks for the end of the tree, each with its node.
+
+    A tree that belongs to somebody has an `admit`, which is called with a parent and the child that
+    is about to be placed below it, and refuses it by raising; a `kept`, which each submission waits
+    for; and a `context_of`, which returns what a node may know of whom it belongs to.
     """
 
     def __init__(
@@ -29,6 +33,9 @@ class Tree:
         starts: StartQueue,
         exit: Callable[[object, bool], None],
         alarm: BlockAlarm | None,
+        admit: "Callable[[Node[object], Node[object]], None] | None" = None,
+        kept: Callable[[], Awaitable[None]] | None = None,
+        context_of: "Callable[[Node[object]], object]" = lambda node: None,
     ) -> None:
         self.loop = loop
         self.context = contextvars.copy_context()
@@ -38,4 +45,7 @@ class Tree:
         self.exit = exit
         self.is_exiting = False
         self.alarm = alarm
+        self.admit = admit
+        self.kept = kept
+        self.context_of = context_of
         self.new_id = itertools.count(1).__next__

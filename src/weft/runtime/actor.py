@@ -36,11 +36,12 @@ from weft.events import (
     RunStarted,
     TerminalEvent,
 )
-from weft.ids import new_id
+from weft.ids import id_of, new_id
 from weft.inputs import (
     AnswerInput,
     ApprovalInput,
     CancelInput,
+    CancelJobInput,
     DenialInput,
     FinishInput,
     OutputInput,
@@ -48,12 +49,14 @@ from weft.inputs import (
     ThreadInput,
 )
 from weft.items import Message
+from weft.jobs.failure import OnFailure
 from weft.journal.base import Claim, Journal, ThreadInfo
 from weft.listener import EventListener
 from weft.logging import logger_of
-from weft.loop import cancel, drive, expire, fail, run_ended
+from weft.loop import cancel, drive, expire, fail, run_ended, tell_announcements
 from weft.runtime.ending import Ended
 from weft.runtime.journaled import JournaledThread
+from weft.runtime.thread_jobs import ThreadJobs
 from weft.state import Run, ThreadState
 from weft.usage import Usage
 from weft.writer import ThreadWriter
@@ -104,7 +107,18 @@ class ThreadActor:
             on_failed=self._on_failed,
             on_unwatched=on_unwatched,
         )
-        self._control = RunControl(delegation(info, self._thread))
+        lent = delegation(info, self._thread)
+        self._control = RunControl(lent)
+        self.jobs = self._control.jobs = ThreadJobs(
+            self._thread,
+            self._control,
+            delegation=lent,
+            deps=lambda: deps(info),
+            policy=self._job_policy,
+            wake=wake,
+            journal=True,
+        )
+        self._must_recover = bool(state.jobs)
         self._listener: EventListener[object] | None = None
         self._is_ending = False
         self._due = ""
@@ -146,6 +160,7 @@ class ThreadActor:
             and not self._waiters
             and not self._sending
             and not self.topic.is_watched
+            and not self.jobs.is_busy
         )
 
     async def settle(self) -> None:
@@ -211,6 +226,11 @@ class ThreadActor:
         self._accept_finish(run_id)
         await self._thread.durable()
 
+    async def cancel_job(self, job_id: str) -> None:
+        """Ends a job and all that it started; does nothing for one that has settled."""
+        await self._recover()
+        self.jobs.cancel(job_id)
+
     def expire(self) -> None:
         """Ends the run that waits for an answer, if it still does."""
         run = self.state.active_run
@@ -254,10 +274,13 @@ class ThreadActor:
         agent, work = self._find_agent(name), self.info.work
         return agent if work is None else agent.within(work.limits)
 
-    def _start(self, run_id: str, item: Message, agent: str, key: str) -> None:
+    def _start(self, run_id: str, item: Message | None, agent: str, key: str) -> None:
+        """Starts a run with what background jobs have told meanwhile, and with a message if any."""
         definition = self._agents(agent)
         self._hear(definition)
-        self._record(MessageAdded(run_id=run_id, item=item, origin="user"))
+        tell_announcements(self._thread, run_id)
+        if item is not None:
+            self._record(MessageAdded(run_id=run_id, item=item, origin="user"))
         self._record(RunStarted(run_id=run_id, agent=agent, agent_hash=definition.hash, key=key))
         self._definition = definition
 
@@ -332,6 +355,8 @@ class ThreadActor:
                 self._accept_cancel(input.run_id)
             case FinishInput():
                 self._accept_finish(input.run_id)
+            case CancelJobInput():
+                await self.cancel_job(input.job_id)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -365,6 +390,7 @@ class ThreadActor:
 
         Raises `UnknownAgent` and `JournalError`; the run can then be driven on later.
         """
+        await self._recover()
         while True:
             if self._inbox_changed:
                 await self._take_inbox()
@@ -373,11 +399,10 @@ class ThreadActor:
             if run is not None and run.id == self._due:
                 await self._expire_now(run)
                 continue
-            if not can_go_on(state):
+            if not can_go_on(state) and self._control.failure is None:
                 return
             if run is None:
-                queued = state.queue[0]
-                self._start(queued.id, queued.item, queued.agent, queued.key)
+                self._start_next()
                 continue
             definition = self._definition
             if definition is None or definition.name != run.agent:
@@ -386,16 +411,43 @@ class ThreadActor:
                 except UnknownAgent:
                     if run.status != "cancelling":
                         raise
+                    await self.jobs.stop()
                     cancel(self._thread)  # to end it, nobody needs to know how it works
                     continue
             await self._drive_on(run, definition)
             await self._keep_snapshot()
+
+    def _start_next(self) -> None:
+        """Starts the run that waits first, or else one that answers what background jobs tell."""
+        if self.state.queue:
+            queued = self.state.queue[0]
+            self._start(queued.id, queued.item, queued.agent, queued.key)
+            return
+        told = next(told for told in self.state.announced if told.wakes)
+        # Named after the message, so that it is the same run after a crash.
+        run_id = id_of("run", self.info.id, told.item.id)
+        self._start(run_id, None, told.agent or self.info.agent, "")
+
+    async def _recover(self) -> None:
+        """Takes care of the jobs that an earlier process left."""
+        if self._must_recover:
+            self._must_recover = False
+            for thread_id in self.jobs.recover():
+                await self._abandon(thread_id)
+
+    def _job_policy(self) -> OnFailure:
+        run, definition = self.state.run, self._definition
+        assert run is not None
+        if definition is None:
+            definition = self._agents(run.agent)
+        return definition.reachable.get(run.agent, definition).on_job_failure
 
     async def _expire_now(self, run: Run) -> None:
         """Ends a run that waited too long; its hooks are told, if its agent is known."""
         self._due = ""
         if run.status != "requires_action" or can_go_on(self.state):
             return  # the answer was quicker
+        await self.jobs.stop()
         try:
             definition, deps = self._agents(run.agent), self._deps(self.info)
         except Exception as error:  # noqa: BLE001 - the run ends all the same
@@ -428,6 +480,7 @@ class ThreadActor:
         try:
             deps = self._deps(self.info)
         except Exception as error:  # noqa: BLE001 - a function of the user's may raise anything
+            await self.jobs.stop()
             failure: Exception | None = fail(thread, error)
         else:
             self._hear(definition)
@@ -509,6 +562,7 @@ class ThreadActor:
 
     def _on_failed(self) -> None:
         self._control.cancel()
+        self.jobs.abandon()
         self.close()
 
     def close(self, error: WeftError | None = None) -> None:

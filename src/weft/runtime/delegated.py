@@ -5,7 +5,7 @@ from typing import Any, TypeVar, cast
 from weft.definition import AgentDefinition
 from weft.delegation import Worker
 from weft.errors import AgentsTooDeep, BudgetUsedUp, ConfigurationError
-from weft.events import AgentEvent, Event, ToolDelegated, UsageAdded
+from weft.events import AgentEvent, Event, JobDelegated, ToolDelegated, UsageAdded
 from weft.state import ThreadState
 from weft.usage import Spent
 from weft.writer import ThreadWriter
@@ -40,9 +40,13 @@ def delegated(
     return worker.within(limits.left(spent))
 
 
-def started(state: ThreadState, call_id: str, agent: str, thread_id: str) -> ToolDelegated:
-    """Returns the event that tells on which thread an agent works for a call."""
+def started(
+    state: ThreadState, agent: str, thread_id: str, *, call_id: str, job_id: str
+) -> ToolDelegated | JobDelegated:
+    """Returns the event that tells on which thread an agent works for a call, or for a job."""
     assert state.run is not None
+    if job_id:
+        return JobDelegated(run_id=state.run.id, job_id=job_id, agent=agent, thread_id=thread_id)
     return ToolDelegated(run_id=state.run.id, call_id=call_id, agent=agent, thread_id=thread_id)
 
 

@@ -62,15 +62,15 @@ class ThreadDelegation:
         self._register = register
 
     async def run(
-        self, agent: Worker[Out], input: Input, *, key: str, call_id: str = ""
+        self, agent: Worker[Out], input: Input, *, key: str, call_id: str = "", job_id: str = ""
     ) -> RunResult[Out]:
         """Runs the agent, or waits for it where it works already."""
         thread, threads = self._thread, self._threads
         id = id_of("thread", self._info.id, key)
         self._register(cast("AnyAgent", agent))
         await self._require_thread(id, agent, call_id)
-        if call_id:
-            thread.record(started(thread.state, call_id, agent.name, id))
+        if call_id or job_id:
+            thread.record(started(thread.state, agent.name, id, call_id=call_id, job_id=job_id))
         shown = _Shown(AgentShown(thread, agent.name, call_id, id))
         topic = await threads.topic(id)
         topic.attach(shown)

@@ -68,10 +68,10 @@ class Driver:
         """Drives on whatever was not finished."""
         await self._engine.start()
         for unfinished in await self._journal.unfinished():
-            if unfinished.status != "requires_action":
-                self._engine.wake(unfinished.thread_id)
-            else:
+            if unfinished.status == "requires_action":
                 self._expire_at(unfinished.thread_id, unfinished.expires_at)
+            if unfinished.status != "requires_action" or unfinished.jobs:
+                self._engine.wake(unfinished.thread_id)
         if self._database is not None:
             self._poller = asyncio.create_task(self._poll(), name="weft inbox poller")
         if self._live is not None:
@@ -96,6 +96,7 @@ class Driver:
             except JournalError as error:
                 _LOGGER.warning("%s could not be kept: %s", actor.info.id, error.message)
             actor.close()
+            await actor.jobs.close()
         self._actors.clear()
 
     # What handles ask for
@@ -123,6 +124,10 @@ class Driver:
     async def finish(self, thread_id: str, run_id: str) -> None:
         """Has a run end after its step."""
         await (await self._reach(thread_id)).finish(run_id)
+
+    async def cancel_job(self, thread_id: str, job_id: str) -> None:
+        """Has a job end now."""
+        await (await self._reach(thread_id)).cancel_job(job_id)
 
     async def topic(self, thread_id: str) -> Topic:
         """Returns the topic of the actor."""
@@ -163,6 +168,9 @@ class Driver:
         await self._engine.interrupt(thread_id)
         for work in await self._journal.threads(limit=-1, after="", owner=None, parent=thread_id):
             await self.delete(work.id)
+        actor = self._actors.get(thread_id)
+        if actor is not None:
+            await actor.jobs.close()
         await self._journal.delete(thread_id)
         self._drop(thread_id, ThreadNotFound(f"The thread {thread_id} was deleted."))
 
@@ -188,7 +196,7 @@ class Driver:
         """Returns the actor for somebody; what it left undone, it goes on with."""
         known = self._actors.get(thread_id)
         actor = await self._actor(thread_id)
-        if actor is not known and can_go_on(actor.state):
+        if actor is not known and (can_go_on(actor.state) or actor.state.jobs):
             self._engine.wake(thread_id)
         return actor
 
@@ -209,6 +217,9 @@ class Driver:
             loading.exception()  # raised where somebody waits, if anybody still does
 
     async def _load(self, thread_id: str) -> ThreadActor:
+        failed = self._actors.get(thread_id)
+        if failed is not None:
+            await failed.jobs.close()  # what may be started again must not run twice at once
         info = await self._journal.info(thread_id)
         claim = await self._journal.claim(thread_id)
         return self._host(info, await self._journal.load(thread_id), claim)

@@ -16,6 +16,7 @@ from weft.inputs import (
     AnswerInput,
     ApprovalInput,
     CancelInput,
+    CancelJobInput,
     DenialInput,
     FinishInput,
     OutputInput,
@@ -107,6 +108,10 @@ class Onlooker:
     async def finish(self, thread_id: str, run_id: str) -> None:
         """Leaves the wish in the inbox."""
         await self._journal.submit(thread_id, FinishInput(run_id))
+
+    async def cancel_job(self, thread_id: str, job_id: str) -> None:
+        """Leaves the wish in the inbox."""
+        await self._journal.submit(thread_id, CancelJobInput(job_id))
 
     async def topic(self, thread_id: str) -> Topic:
         """Returns a topic that is fed from the journal, while it is watched."""

@@ -17,6 +17,8 @@ from msgspec import Struct
 
 from weft.events import (
     HandedOff,
+    JobSettled,
+    JobStarted,
     MessageAdded,
     ProviderItemAdded,
     QuotaHit,
@@ -128,6 +130,7 @@ class RunSpans:
         self._interrupted_at: float | None = None
         self._calls: dict[str, _Call] = {}
         self._awaited: set[str] = set()
+        self._jobs: dict[str, _Open] = {}
         self._items: list[Item] = []
         self._said = ""
         self._run = self._begin(
@@ -156,9 +159,11 @@ class RunSpans:
         if chat is not None and chat.first is None:
             chat.first = max(0.0, now - chat.began)
 
-    def span_of(self, call_id: str) -> int:
-        """Returns the span below which an agent works for a call, or for the run itself."""
-        call = self._calls.get(call_id)
+    def span_of(self, id: str) -> int:
+        """Returns the span below which an agent works: of a call, of a job, or of the run."""
+        if id in self._jobs:
+            return self._jobs[id].id
+        call = self._calls.get(id)
         return self._run.id if call is None or call.span is None else call.span.id
 
     def observe(self, event: RecordedEvent, at: float) -> None:
@@ -183,6 +188,8 @@ class RunSpans:
             case StepInterrupted():
                 # The event that ends the run says why, and comes after this one.
                 self._interrupted_at = at
+            case JobStarted() | JobSettled():
+                self._job_changed(event, at)
             case HandedOff():
                 self.agent = event.agent
             case RunRequiresAction():
@@ -197,6 +204,7 @@ class RunSpans:
     def end(self, at: float) -> None:
         """Ends what is open: nobody will tell of this run any more."""
         self._end_step(at, INTERRUPTED)
+        self._end_jobs(at)
         self._end_run(at, "unknown", {}, INTERRUPTED)
 
     # The run
@@ -220,6 +228,7 @@ class RunSpans:
         """Ends the spans of a run that waits for someone outside, for a month perhaps."""
         self.suspended = True
         self._end_step(at)
+        self._end_jobs(at)
         self._end_run(at, "requires_action", {})
 
     def _end_run(
@@ -415,6 +424,34 @@ class RunSpans:
         if error:
             measured["error.type"] = error
         self._emit(Measured("gen_ai.execute_tool.duration", at - span.began, measured))
+
+    # Jobs
+
+    def _job_changed(self, event: JobStarted | JobSettled, at: float) -> None:
+        """Begins or ends the span of a job of the run; those of the thread outlive it."""
+        match event:
+            case JobStarted(background=False):
+                if event.job_id not in self._jobs:
+                    parent = self._jobs.get(event.parent, self._run)
+                    attributes: dict[str, Value] = {
+                        "gen_ai.conversation.id": self.thread_id,
+                        "weft.job.id": event.job_id,
+                    }
+                    span = self._begin(f"job {event.name}", at, parent.id, attributes)
+                    self._jobs[event.job_id] = span
+            case JobSettled():
+                span = self._jobs.pop(event.job_id, None)
+                if span is not None:
+                    outcome: dict[str, Value] = {"weft.job.outcome": event.outcome}
+                    error = event.code or ("" if event.outcome == "completed" else event.outcome)
+                    self._end(span, at, outcome, error)
+            case JobStarted():
+                pass  # what belongs to the thread outlives the run
+
+    def _end_jobs(self, at: float) -> None:
+        for span in reversed(self._jobs.values()):
+            self._end(span, at, None, INTERRUPTED)
+        self._jobs.clear()
 
     # Spans
 

@@ -8,6 +8,7 @@ from weft.events import (
     AgentEvent,
     DurableEvent,
     Event,
+    JobDelegated,
     MessageAdded,
     ResponseCompleted,
     RunStarted,
@@ -69,7 +70,8 @@ class ThreadSpans:
     def observe(self, thread_id: str, event: Event, now: float) -> list[Signal]:
         """Returns the signals of the next event of a thread; `now` is the time in Unix seconds."""
         if isinstance(event, AgentEvent):
-            self._keep(self._work_for, event.thread_id, (thread_id, event.call_id))
+            if event.call_id or event.thread_id not in self._work_for:
+                self._keep(self._work_for, event.thread_id, (thread_id, event.call_id))
             return self.observe(event.thread_id, event.event, now)
         if not isinstance(event, DurableEvent):
             run = self._runs.get(thread_id)
@@ -84,6 +86,8 @@ class ThreadSpans:
             self._keep(self._last_seq, event.run_id, event.seq)
         if isinstance(event, ToolDelegated):
             self._keep(self._work_for, event.thread_id, (thread_id, event.call_id))
+        elif isinstance(event, JobDelegated):
+            self._keep(self._work_for, event.thread_id, (thread_id, event.job_id))
         at = event.at or now
         run = self._run_of(thread_id, event, at)
         if run is not None:

@@ -1,0 +1,404 @@
+"""The jobs of a thread: its tree in this process, and what the thread is told of it."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from msgspec.structs import replace
+
+from weft.control import RunControl
+from weft.delegation import Delegation
+from weft.errors import ConfigurationError, JobFailed, JobNotRestartable, NodeClosed, WeftError
+from weft.events import JobOutcome, JobSettled, JobStarted
+from weft.ids import new_id
+from weft.items import user_message
+from weft.jobs.change import Change, NodeSettled, NodeStarted, NodeSubmitted
+from weft.jobs.context import JobContext
+from weft.jobs.failure import Failure, OnFailure
+from weft.jobs.job import Job
+from weft.jobs.node import Node, current_node
+from weft.jobs.root import Root
+from weft.jobs.scope import Scope
+from weft.jobs.start_queue import StartQueue
+from weft.jobs.stored import restored, stored
+from weft.jobs.tree import Tree
+from weft.state import OpenJob
+from weft.tools.output import to_output, truncated
+from weft.writer import ThreadWriter
+
+MAX_OUTPUT_CHARS = 10_000
+"""Characters of the result of a job that its thread keeps, and that a message tells."""
+
+MAX_PENDING = 1024
+"""How many jobs of a thread may wait for their start before a submission has to wait."""
+
+MAX_MESSAGE_CHARS = 2_000
+MAX_NAME_CHARS = 200
+
+
+class _ThreadRoot(Root):
+    """The root of a thread's tree; what fails below it is told by the event of its end."""
+
+    def _child_failed(self, failure: Failure) -> None:
+        failure.take()
+
+
+class _RunScope(Scope):
+    """A run, as a node of its thread's tree."""
+
+    def __init__(
+        self,
+        run_id: str,
+        name: str,
+        on_interrupt: Callable[[], object],
+        *,
+        on_failure: OnFailure,
+        listener: Callable[[Change], None],
+    ) -> None:
+        super().__init__(name, on_interrupt, on_failure=on_failure, listener=listener)
+        self.run_id = run_id
+        self.open_children = 0
+
+    def _child_failed(self, failure: Failure) -> None:
+        if self._policy == "collect":
+            failure.take()
+        else:
+            super()._child_failed(failure)
+
+
+@dataclass(slots=True)
+class _Placed:
+    """A job in the tree: how its thread knows it."""
+
+    job_id: str
+    run_id: str
+    background: bool
+    attempt: int
+    began: float = 0.0
+    context: JobContext[object] | None = None
+
+
+class ThreadJobs:
+    """Fulfils `RunJobs` for one thread; the tree is made when the first job is submitted.
+
+    `control` is told what becomes of the run in progress, and `wake` is called for what wakes the
+    agent when no run is. `deps` is what jobs get, `policy` what the failure of a job does to its
+    run. Without `journal`, nothing outlives a run.
+    """
+
+    def __init__(
+        self,
+        thread: ThreadWriter,
+        control: RunControl,
+        *,
+        delegation: Delegation,
+        deps: Callable[[], object],
+        policy: Callable[[], OnFailure],
+        wake: Callable[[], object] = lambda: None,
+        journal: bool,
+    ) -> None:
+        self._thread = thread
+        self._control = control
+        self._delegation = delegation
+        self._deps = deps
+        self._policy = policy
+        self._wake = wake
+        self._has_journal = journal
+        self._root: _ThreadRoot | None = None
+        self._scope: _RunScope | None = None
+        self._stopped = ""
+        self._is_closing = False
+        self._placed: dict[int, _Placed] = {}
+
+    # The port of the loop
+
+    @property
+    def node(self) -> Node[None]:
+        """The run's node, opened when it is first asked for."""
+        run = self._thread.state.active_run
+        if run is None or run.id == self._stopped or self._is_closing:
+            raise NodeClosed("The run has ended, or is about to: it takes no more jobs.")
+        if self._scope is None:
+            self._scope = _RunScope(
+                run.id,
+                run.agent,
+                self._interrupted,
+                on_failure=self._policy(),
+                listener=self._heard,
+            )
+            self._tree_root().call(self._scope)
+        return self._scope
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a job of the run has not settled."""
+        return self._scope is not None and self._scope.open_children > 0
+
+    async def stop(self) -> None:
+        """Cancels what is open of the run, and waits for its end."""
+        run, scope = self._thread.state.active_run, self._scope
+        self._stopped = run.id if run is not None else ""
+        if scope is not None:
+            scope.close()
+            if scope.open_children:
+                scope.cancel()
+            await scope.settling()
+            self._scope = None
+
+    # What the holder of the thread does
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any job of the thread is under way here."""
+        return bool(self._placed)
+
+    def recover(self) -> Sequence[str]:
+        """Takes care of the jobs that an earlier process left; called once, before any other.
+
+        Those that may be started again are; they start what they need below them anew. The others
+        settle as interrupted. Returns the threads of the agents that worked for these.
+        """
+        jobs = self._thread.state.jobs
+        restarts: dict[str, Job[Any]] = {}
+        why: dict[str, str] = {}
+        for job in jobs.values():
+            if job.kind and not any(above in restarts for above in _ancestors(jobs, job)):
+                try:
+                    restarts[job.id] = restored(job.kind, job.arguments)
+                except JobNotRestartable as error:
+                    why[job.id] = f" {error.message}"
+        for job_id in restarts:
+            self._thread.record(_restart_of(jobs[job_id]))
+        left: list[str] = []
+        for job in reversed(list(jobs.values())):
+            if job.id not in restarts:
+                self._thread.record(_interruption_of(job, why.get(job.id, "")))
+                left += job.delegated
+        for job_id, node in restarts.items():
+            job = self._thread.state.jobs[job_id]
+            self._placed[id(node)] = _Placed(job_id, job.run_id, job.background, job.attempt)
+            (self._tree_root() if job.background else self.node).call(node)
+        return left
+
+    def cancel(self, job_id: str) -> None:
+        """Cancels a job and all below it; does nothing for one that has settled."""
+        below: list[Node[object]] = [] if self._root is None else [self._root]
+        while below:
+            node = below.pop()
+            placed = self._placed.get(id(node))
+            if placed is not None and placed.job_id == job_id:
+                node.cancel()
+                return
+            below += node.children
+
+    def abandon(self) -> None:
+        """Cancels all there is, without telling the thread: it goes on as after a crash."""
+        self._is_closing = True
+        if self._root is not None and not self._root.is_settled:
+            if self._scope is not None:
+                self._scope.close()
+                self._scope = None
+            self._root.close()
+            self._root.cancel()
+
+    async def close(self) -> None:
+        """Abandons all there is, and waits for its end."""
+        self.abandon()
+        if self._root is not None:
+            await self._root.settling()
+
+    # The tree
+
+    def _tree_root(self) -> _ThreadRoot:
+        if self._root is None:
+            # Not in the context of whatever tool was the first to submit a job.
+            self._root = contextvars.Context().run(self._new_root)
+        return self._root
+
+    def _new_root(self) -> _ThreadRoot:
+        loop = asyncio.get_running_loop()
+        tree = Tree(
+            loop,
+            StartQueue(loop, limit=None, max_pending=MAX_PENDING),
+            _refuse_exit,
+            None,
+            admit=self._admit,
+            kept=self._thread.durable if self._has_journal else None,
+            context_of=self._context_of,
+        )
+        return _ThreadRoot(tree, lambda: None, on_failure="collect", listener=self._heard)
+
+    def _context_of(self, node: Node[object]) -> JobContext[object] | None:
+        placed = self._placed.get(id(node))
+        if placed is None:
+            return None
+        if placed.context is None:
+            placed.context = JobContext(
+                deps=self._deps(),
+                thread_id=self._thread.id,
+                run_id=placed.run_id,
+                job_id=placed.job_id,
+                attempt=placed.attempt,
+                background=placed.background,
+                delegation=None if placed.background else self._delegation,
+            )
+        return placed.context
+
+    def _interrupted(self) -> None:
+        """The run's node was stopped before the run has ended."""
+        scope = self._scope
+        error = scope.exception if scope is not None else None
+        if error is not None:
+            failure = JobFailed(f"A job of the run failed: {_told(error)}")
+            failure.__cause__ = error
+            self._control.interrupt(failure)
+
+    # What the thread is told
+
+    def _admit(self, parent: Node[object], node: Node[object]) -> None:
+        """Records that a job is placed; what cannot be recorded is not placed."""
+        if isinstance(node, Scope) or id(node) in self._placed:
+            return
+        if self._is_closing:
+            raise NodeClosed("The thread is given up by this process: it takes no more jobs.")
+        above, scope, run = self._placed.get(id(parent)), self._scope, self._thread.state.run
+        assert run is not None
+        run_id, background = run.id, False
+        if above is not None:
+            run_id, background = above.run_id, above.background
+        elif parent is not scope:
+            if not self._has_journal:
+                raise ConfigurationError(
+                    "A background job needs a thread that outlives its run: use a Runtime."
+                )
+            current = current_node()
+            placed = self._placed.get(id(current))
+            run_id, background = (placed.run_id if placed is not None else run.id), True
+        job = node if isinstance(node, Job) else None
+        kind, arguments = stored(job) if job is not None and job.restartable else ("", "")
+        job_id = new_id("job")
+        self._thread.record(
+            JobStarted(
+                run_id=run_id,
+                job_id=job_id,
+                name=node.name[:MAX_NAME_CHARS],
+                parent=above.job_id if above is not None else "",
+                background=background,
+                agent=run.agent if background else "",
+                announces=job.announces if job is not None else "wake",
+                kind=kind,
+                arguments=arguments,
+            )
+        )
+        self._placed[id(node)] = _Placed(job_id, run_id, background, 1)
+
+    def _heard(self, change: Change) -> None:
+        node, scope = change.node, self._scope
+        if isinstance(node, Scope):
+            return
+        match change:
+            case NodeSubmitted():
+                if scope is not None and node.parent is scope:
+                    scope.open_children += 1
+                if self._has_journal:
+                    node.on("start", self._thread.durable)
+                self._placed[id(node)].began = asyncio.get_running_loop().time()
+            case NodeStarted():
+                self._placed[id(node)].began = asyncio.get_running_loop().time()
+            case NodeSettled():
+                if scope is not None and node.parent is scope:
+                    scope.open_children -= 1
+                    self._control.notify()
+                placed = self._placed.pop(id(node))
+                if not self._is_closing:
+                    self._settled(node, placed)
+
+    def _settled(self, node: Node[object], placed: _Placed) -> None:
+        job = self._thread.state.jobs[placed.job_id]
+        settled = announced(_ending_of(node, placed), job)
+        self._thread.record(settled)
+        if settled.announcement is not None and settled.wakes:
+            self._control.notify()
+            self._wake()
+
+
+def announced(settled: JobSettled, job: OpenJob) -> JobSettled:
+    """Returns the event with the message that a background job tells its end with."""
+    if not job.background or job.parent or job.announces == "never":
+        return settled
+    told = settled.output if settled.outcome == "completed" else settled.message
+    text = f"[The background job {job.name} has {settled.outcome}.] {told}".rstrip()
+    # Who cancelled it knows, and wants no answer.
+    wakes = job.announces == "wake" and settled.outcome != "cancelled"
+    return replace(settled, announcement=user_message(text), wakes=wakes)
+
+
+def _ending_of(node: Node[object], placed: _Placed) -> JobSettled:
+    outcome, error = node.state, node.exception
+    assert outcome in {"completed", "failed", "cancelled"}
+    return JobSettled(
+        run_id=placed.run_id,
+        job_id=placed.job_id,
+        outcome=cast("JobOutcome", outcome),
+        output=_shown(node.result),
+        code="" if error is None else error.code if isinstance(error, WeftError) else "job_failed",
+        message="" if error is None else _told(error),
+        problems=tuple(_told(problem) for problem in node.callback_errors),
+        seconds=asyncio.get_running_loop().time() - placed.began,
+    )
+
+
+def _restart_of(job: OpenJob) -> JobStarted:
+    return JobStarted(
+        run_id=job.run_id,
+        job_id=job.id,
+        name=job.name,
+        background=job.background,
+        agent=job.agent,
+        announces=job.announces,
+        kind=job.kind,
+        arguments=job.arguments,
+        attempt=job.attempt + 1,
+    )
+
+
+def _interruption_of(job: OpenJob, why: str) -> JobSettled:
+    settled = JobSettled(
+        run_id=job.run_id,
+        job_id=job.id,
+        outcome="failed",
+        code="interrupted",
+        message=f"The process ended while the job ran.{why}",
+    )
+    return announced(settled, job)
+
+
+def _ancestors(jobs: Mapping[str, OpenJob], job: OpenJob) -> Iterator[str]:
+    while job.parent:
+        job = jobs[job.parent]
+        yield job.id
+
+
+def _shown(result: object) -> str:
+    """The beginning of a result as text; nothing for none."""
+    if result is None:
+        return ""
+    try:
+        output = to_output(result, MAX_OUTPUT_CHARS)
+    except TypeError:  # a value for the program alone
+        return ""
+    return output if isinstance(output, str) else ""
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, WeftError):
+        return error.message
+    return truncated(f"{type(error).__name__}: {error}", MAX_MESSAGE_CHARS)
+
+
+def _refuse_exit(result: object, wait: bool) -> None:
+    raise ConfigurationError(
+        "A job under a thread cannot end it: cancel the run, or let its own node end."
+    )
