@@ -85,7 +85,10 @@ class ThreadTree:
             case JobStarted():
                 self._job_started(event)
             case JobSettled():
+                node = self._open.get(event.job_id)
                 self._end(event.job_id, event.outcome, event.at, event.output or event.message)
+                if node is not None:
+                    node.seconds = event.seconds
             case ToolDelegated():
                 self._agent_began(event, event.call_id)
             case JobDelegated():

@@ -1,7 +1,7 @@
 """A job: a node that carries its own data and says in `task` what it does."""
 
 from collections.abc import Coroutine
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from weft.jobs.node import Node
 
@@ -27,11 +27,20 @@ class Job(Node[T_co]):
     """
 
     restartable: ClassVar[bool] = False
+    announces: ClassVar[Literal["wake", "quiet", "never"]] = "wake"
 
-    def __init_subclass__(cls, *, restartable: bool | None = None, **options: Any) -> None:
+    def __init_subclass__(
+        cls,
+        *,
+        restartable: bool | None = None,
+        announces: Literal["wake", "quiet", "never"] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init_subclass__(**options)
         if restartable is not None:
             cls.restartable = restartable
+        if announces is not None:
+            cls.announces = announces
 
     async def task(self) -> "T_co | Node[T_co]":
         """Does the work of the job."""

@@ -1,7 +1,7 @@
 """Jobs as a journal keeps them, so that they can be started again after a crash."""
 
 import dataclasses
-import typing
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -78,7 +78,10 @@ def _subclasses(cls: type[AnyJob]) -> Iterator[type[AnyJob]]:
 
 
 def _fields_of(cls: type[AnyJob], values: Mapping[str, object]) -> dict[str, object]:
-    hints = typing.get_type_hints(cls)
+    hints: dict[str, object] = {}
+    for base in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(base):
+            hints |= inspect.get_annotations(base, eval_str=True)
     names = {field.name for field in dataclasses.fields(cast("Any", cls)) if field.init}
     return {
         name: msgspec.convert(value, hints[name]) for name, value in values.items() if name in names

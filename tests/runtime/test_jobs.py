@@ -1,0 +1,546 @@
+"""Jobs under a thread: they end before their run does, outlive it, and come back after a crash."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from weft import (
+    Agent,
+    Completion,
+    CompletionContext,
+    Hooks,
+    Limits,
+    RunContext,
+    Runtime,
+    Thread,
+    tool,
+)
+from weft.errors import ConfigurationError, JobFailed, NodeClosed
+from weft.events import (
+    JobSettled,
+    JobStarted,
+    MessageAdded,
+    RecordedEvent,
+    RunStarted,
+    TerminalEvent,
+    ToolOutputRecorded,
+)
+from weft.items import FunctionCallOutput, Message
+from weft.journal.base import ThreadInfo
+from weft.jobs.context import job_context
+from weft.jobs.job import Job
+from weft.testing import Call, Pause, ScriptedModel, Text
+
+pytestmark = pytest.mark.anyio
+
+Open = Callable[..., Runtime]
+
+
+@dataclass
+class Deps:
+    """What the jobs of a test did, in their order."""
+
+    log: list[str] = field(default_factory=list[str])
+
+
+@dataclass
+class Nap(Job[str]):
+    """Takes its time; says what it does."""
+
+    name: str
+    seconds: float = 1.0
+    error: str = ""
+
+    async def task(self) -> str:
+        log = _log(self)
+        log.append(f"{self.name} began")
+        try:
+            await asyncio.sleep(self.seconds)
+        except asyncio.CancelledError:
+            await asyncio.sleep(1)
+            log.append(f"{self.name} cleaned up")
+            raise
+        if self.error:
+            raise ValueError(self.error)
+        log.append(f"{self.name} done")
+        return f"{self.name} rested"
+
+
+@dataclass
+class Night(Job[str]):
+    """Has others take their time."""
+
+    naps: int
+
+    async def task(self) -> str:
+        naps = [await self.submit(Nap(f"nap {n}", n + 1.0)) for n in range(self.naps)]
+        return ", ".join([await nap for nap in naps])
+
+
+@dataclass
+class Index(Job[str], restartable=True):
+    """May be started again after a crash, with what it has below it."""
+
+    path: str
+    seconds: float = 10.0
+    below: bool = False
+
+    async def task(self) -> str:
+        context = job_context(self)
+        log = _log(self)
+        log.append(f"{self.path} attempt {context.attempt}")
+        if self.below:
+            await self.submit(Index(f"{self.path}/below", self.seconds))
+        await asyncio.sleep(self.seconds)
+        return f"{self.path} indexed"
+
+
+@dataclass
+class QuietIndex(Index, restartable=True, announces="quiet"):
+    """Tells of its end without asking for an answer."""
+
+
+@dataclass
+class SilentNap(Nap, announces="never"):
+    """Tells nothing of its end."""
+
+
+def _log(job: Job[Any]) -> list[str]:
+    deps = job_context(job).deps
+    assert isinstance(deps, Deps)
+    return deps.log
+
+
+def fresh(info: ThreadInfo) -> Deps:
+    """What a test does not look at."""
+    return Deps()
+
+
+def starter(*jobs: Callable[[], Job[Any]], background: bool = False, wait: bool = False) -> Any:
+    """A tool that starts jobs."""
+
+    @tool
+    async def start(ctx: RunContext[Any]) -> str:
+        """Starts the jobs."""
+        parent = ctx.jobs.root if background else None
+        nodes = [await ctx.jobs.submit(job(), parent=parent) for job in jobs]
+        return ", ".join([await node for node in nodes]) if wait else "started"
+
+    return start
+
+
+def agent(script: Sequence[Any], *jobs: Callable[[], Job[Any]], **options: Any) -> Agent[Any, str]:
+    chosen = {name: options.pop(name) for name in ("background", "wait") if name in options}
+    return Agent(ScriptedModel(list(script)), tools=[starter(*jobs, **chosen)], **options)
+
+
+START = [Call("start", "{}", "c1")]
+
+
+def jobs_of(events: Sequence[RecordedEvent]) -> list[str]:
+    """What became of the jobs, and where runs began and ended, in their order."""
+    names: dict[str, str] = {}
+    told: list[str] = []
+    for event in events:
+        if isinstance(event, JobStarted):
+            names[event.job_id] = event.name
+            told.append(
+                f"+{event.name}" if event.attempt == 1 else f"+{event.name}*{event.attempt}"
+            )
+        elif isinstance(event, JobSettled):
+            told.append(f"{event.outcome} {names[event.job_id]}")
+        elif isinstance(event, RunStarted):
+            told.append("run")
+        elif isinstance(event, TerminalEvent):
+            told.append(type(event).__name__)
+    return told
+
+
+def texts(thread_history: Sequence[Any]) -> list[str]:
+    return [item.text for item in thread_history if isinstance(item, Message)]
+
+
+async def first(thread: Thread, kind: type, count: int = 1) -> Any:
+    async for event in thread.subscribe():
+        if isinstance(event, kind):
+            count -= 1
+            if not count:
+                return event
+    raise AssertionError
+
+
+# Under a run
+
+
+async def test_a_run_ends_when_its_jobs_have(open_runtime: Open) -> None:
+    deps = Deps()
+    helper = agent([START, "Done."], lambda: Nap("a", 5), lambda: Nap("b", 3))
+    async with open_runtime(helper, deps=lambda info: deps) as runtime:
+        thread = await runtime.create_thread(helper)
+        result = await (await thread.send("go")).result()
+        assert (result.text, result.status) == ("Done.", "completed")
+        assert jobs_of(await thread.events()) == [
+            "run", "+a", "+b", "completed b", "completed a", "RunCompleted",
+        ]  # fmt: skip
+        assert await thread.jobs() == ()
+        settled = [event for event in await thread.events() if isinstance(event, JobSettled)]
+        assert [(event.output, round(event.seconds)) for event in settled] == [
+            ("b rested", 3), ("a rested", 5),
+        ]  # fmt: skip
+    assert deps.log == ["a began", "b began", "b done", "a done"]
+
+
+async def test_the_tree_of_jobs_is_told(open_runtime: Open) -> None:
+    helper = agent([START, "Done."], lambda: Night(2), wait=True)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        await (await thread.send("go")).result()
+        events = await thread.events()
+        assert jobs_of(events) == [
+            "run", "+Night", "+nap 0", "+nap 1",
+            "completed nap 0", "completed nap 1", "completed Night", "RunCompleted",
+        ]  # fmt: skip
+        started = {e.name: e for e in events if isinstance(e, JobStarted)}
+        assert started["nap 0"].parent == started["Night"].job_id
+        assert started["Night"].parent == ""
+        (output,) = [e for e in events if isinstance(e, ToolOutputRecorded)]
+        assert output.item.text == "nap 0 rested, nap 1 rested"
+
+
+async def test_a_job_that_fails_fails_the_run(open_runtime: Open) -> None:
+    deps = Deps()
+    helper = agent(
+        [START, [Pause(60), Text("Never.")]], lambda: Nap("a", 2, "broken"), lambda: Nap("b", 9)
+    )
+    async with open_runtime(helper, deps=lambda info: deps) as runtime:
+        thread = await runtime.create_thread(helper)
+        with pytest.raises(JobFailed, match="ValueError: broken") as raised:
+            await (await thread.send("go")).result()
+        assert isinstance(raised.value.__cause__, ValueError)
+        assert jobs_of(await thread.events()) == [
+            "run", "+a", "+b", "failed a", "cancelled b", "RunFailed",
+        ]  # fmt: skip
+        assert "b cleaned up" in deps.log
+        # and the thread is whole
+        assert (await (await thread.send("and now?")).result()).text == "Still here."
+
+
+async def test_failures_may_be_collected(open_runtime: Open) -> None:
+    helper = agent(
+        [START, "Done."], lambda: Nap("a", 2, "broken"), lambda: Nap("b", 9),
+        on_job_failure="collect",
+    )  # fmt: skip
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        assert (await (await thread.send("go")).result()).text == "Done."
+        assert jobs_of(await thread.events()) == [
+            "run", "+a", "+b", "failed a", "completed b", "RunCompleted",
+        ]  # fmt: skip
+        (failed,) = [e for e in await thread.events() if isinstance(e, JobSettled) and e.code]
+        assert (failed.code, failed.message) == ("job_failed", "ValueError: broken")
+
+
+async def test_a_failure_that_is_awaited_is_the_awaiters(open_runtime: Open) -> None:
+    helper = agent([START, "I see."], lambda: Nap("a", 2, "broken"), wait=True)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        result = await (await thread.send("go")).result()
+        assert result.text == "I see."
+        (output,) = [item for item in result.items if isinstance(item, FunctionCallOutput)]
+        assert output.is_error
+        assert "broken" in output.text
+
+
+async def test_cancelling_a_run_cancels_its_jobs_and_waits(open_runtime: Open) -> None:
+    deps = Deps()
+    helper = agent([START, "Done."], lambda: Night(3))
+    async with open_runtime(helper, deps=lambda info: deps) as runtime:
+        thread = await runtime.create_thread(helper)
+        run = await thread.send("go")
+        await first(thread, JobStarted, 4)
+        await asyncio.sleep(0.5)
+        await run.cancel()
+        assert (await run.result()).status == "cancelled"
+        told = jobs_of(await thread.events())
+        assert told[-5:] == [
+            "cancelled nap 0", "cancelled nap 1", "cancelled nap 2", "cancelled Night",
+            "RunCancelled",
+        ]  # fmt: skip
+        assert [line for line in deps.log if "cleaned" in line] == [
+            f"nap {n} cleaned up" for n in range(3)
+        ]
+
+
+async def test_time_runs_out_for_jobs_too(open_runtime: Open) -> None:
+    helper = agent([START, "Done."], lambda: Nap("a", 100), limits=Limits(max_seconds=10))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        result = await (await thread.send("go")).result()
+        assert (result.status, result.stop_reason) == ("incomplete", "max_seconds")
+        assert jobs_of(await thread.events())[-2:] == ["cancelled a", "RunIncomplete"]
+
+
+async def test_a_message_that_steers_is_answered_before_the_jobs_end(open_runtime: Open) -> None:
+    helper = agent([START, "One.", "Two."], lambda: Nap("a", 60))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        run = await thread.send("go")
+        await asyncio.sleep(10)
+        assert texts(await thread.history()) == ["go", "One."]
+        await thread.send("more", on_busy="steer")
+        await asyncio.sleep(10)
+        assert texts(await thread.history()) == ["go", "One.", "more", "Two."]
+        assert (await thread.active_run()) is not None
+        assert (await run.result()).text == "Two."
+        assert jobs_of(await thread.events())[-2:] == ["completed a", "RunCompleted"]
+
+
+async def test_jobs_go_on_while_a_run_waits_for_someone(open_runtime: Open) -> None:
+    @tool(external=True)
+    async def ask_person(question: str) -> str:
+        """Asks."""
+        raise NotImplementedError
+
+    for error, expected in (("", "RunCompleted"), ("broken", "RunFailed")):
+        model = ScriptedModel([[*START, Call("ask_person", '{"question": "?"}', "c2")], "Done."])
+        nap = lambda error=error: Nap("a", 5, error)  # noqa: E731
+        helper = Agent(model, tools=[starter(nap), ask_person])
+        async with open_runtime(helper, deps=fresh, idle_seconds=1) as runtime:
+            thread = await runtime.create_thread(helper)
+            await thread.send("go")
+            await asyncio.sleep(30)
+            if not error:
+                await thread.submit_tool_output("c2", "yes")
+            ended = await first(thread, TerminalEvent)
+            assert type(ended).__name__ == expected
+            assert jobs_of(await thread.events())[:3] == [
+                "run",
+                "+a",
+                f"{'failed' if error else 'completed'} a",
+            ]
+
+
+async def test_a_run_that_expires_takes_its_jobs_along(open_runtime: Open) -> None:
+    @tool(external=True)
+    async def ask_person(question: str) -> str:
+        """Asks."""
+        raise NotImplementedError
+
+    model = ScriptedModel([[*START, Call("ask_person", '{"question": "?"}', "c2")]])
+    helper = Agent(model, tools=[starter(lambda: Nap("a", 500)), ask_person], action_timeout=20)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        run = await thread.send("go")
+        assert (await run.result()).status == "expired"
+        assert jobs_of(await thread.events())[-2:] == ["cancelled a", "RunExpired"]
+
+
+async def test_a_hook_may_start_jobs(open_runtime: Open) -> None:
+    kept: list[CompletionContext[Any]] = []
+
+    async def reflect(ctx: CompletionContext[Any], done: Completion) -> None:
+        kept.append(ctx)
+        await ctx.jobs.submit(Nap("reflection", 5))
+
+    helper = Agent(ScriptedModel(["Done."]), hooks=Hooks(after_completion=reflect))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        assert (await (await thread.send("go")).result()).text == "Done."
+        assert jobs_of(await thread.events()) == [
+            "run", "+reflection", "completed reflection", "RunCompleted",
+        ]  # fmt: skip
+        with pytest.raises(NodeClosed):
+            _ = kept[0].jobs
+
+
+async def test_a_plain_function_and_a_coroutine_function(open_runtime: Open) -> None:
+    async def double(number: int) -> int:
+        await asyncio.sleep(1)
+        return 2 * number
+
+    @tool
+    def plain(ctx: RunContext[Any]) -> str:
+        """Has no event loop."""
+        return str(ctx.jobs)
+
+    @tool
+    async def coroutine(ctx: RunContext[Any]) -> int:
+        """Submits a coroutine function."""
+        with pytest.raises(ConfigurationError, match="no thread|under no"):
+            job_context(Nap("a"))
+        return await (await ctx.jobs.submit(double, 21))
+
+    model = ScriptedModel([[Call("plain", "{}", "c1"), Call("coroutine", "{}", "c2")], "Done."])
+    helper = Agent(model, tools=[plain, coroutine])
+    async with open_runtime(helper) as runtime:
+        thread = await runtime.create_thread(helper)
+        result = await (await thread.send("go")).result()
+        outputs = {i.call_id: i.text for i in result.items if isinstance(i, FunctionCallOutput)}
+        assert "make the tool async" in outputs["c1"]
+        assert outputs["c2"] == "42"
+
+
+# In the background
+
+
+async def test_a_background_job_outlives_its_run_and_wakes_the_agent(open_runtime: Open) -> None:
+    helper = agent([START, "Later.", "It is there."], lambda: Nap("a", 60), background=True)
+    async with open_runtime(helper, deps=fresh, idle_seconds=1) as runtime:
+        thread = await runtime.create_thread(helper)
+        result = await (await thread.send("go")).result()
+        assert result.text == "Later."
+        (job,) = await thread.jobs()
+        assert (job.name, job.background, job.run_id) == ("a", True, (await thread.runs())[0].id)
+        await asyncio.sleep(100)
+        assert jobs_of(await thread.events()) == [
+            "run", "+a", "RunCompleted", "completed a", "run", "RunCompleted",
+        ]  # fmt: skip
+        told = [
+            e for e in await thread.events() if isinstance(e, MessageAdded) and e.origin == "job"
+        ]
+        assert [event.item.text for event in told] == [
+            "[The background job a has completed.] a rested"
+        ]
+        assert texts(await thread.history())[-1] == "It is there."
+
+
+async def test_what_a_background_job_tells_enters_a_run_in_progress(open_runtime: Open) -> None:
+    script = [START, [Pause(60), Text("Later.")], "It is there."]
+    helper = agent(script, lambda: Nap("a", 10), background=True)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        result = await (await thread.send("go")).result()
+        assert result.text == "It is there."
+        assert jobs_of(await thread.events()) == ["run", "+a", "completed a", "RunCompleted"]
+        assert texts(await thread.history()) == [
+            "go", "Later.", "[The background job a has completed.] a rested", "It is there.",
+        ]  # fmt: skip
+
+
+async def test_a_run_at_its_limit_leaves_what_is_told_to_the_next(open_runtime: Open) -> None:
+    script = [START, [Pause(60), *START], "It is there."]
+    helper = agent(script, lambda: Nap("a", 10), background=True, limits=Limits(max_steps=2))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        assert (await (await thread.send("go")).result()).stop_reason == "max_steps"
+        await asyncio.sleep(5)
+        assert jobs_of(await thread.events())[:6] == [
+            "run", "+a", "completed a", "+a", "RunIncomplete", "run",
+        ]  # fmt: skip
+        assert texts(await thread.history())[-1] == "It is there."
+
+
+async def test_a_quiet_one_waits_for_the_next_run_and_a_silent_one_says_nothing(
+    open_runtime: Open,
+) -> None:
+    helper = agent(
+        [START, "Later.", "I know."],
+        lambda: QuietIndex("x", 10), lambda: SilentNap("b", 10), lambda: Nap("c", 10, "broken"),
+        background=True,
+    )  # fmt: skip
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        await (await thread.send("go")).result()
+        (wakes,) = [job for job in await thread.jobs() if job.name == "c"]
+        await thread.cancel_job(wakes.id)
+        await asyncio.sleep(100)
+        assert jobs_of(await thread.events())[-4:] == [
+            "RunCompleted", "cancelled c", "completed QuietIndex", "completed b",
+        ]  # fmt: skip
+        assert (await (await thread.send("and?")).result()).text == "I know."
+        assert texts(await thread.history())[2:] == [
+            "[The background job c has cancelled.]",
+            "[The background job QuietIndex has completed.] x indexed",
+            "and?",
+            "I know.",
+        ]
+
+
+async def test_a_background_job_that_fails_tells_so(open_runtime: Open) -> None:
+    helper = agent([START, "Later.", "Oh."], lambda: Nap("a", 10, "broken"), background=True)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        await (await thread.send("go")).result()
+        await asyncio.sleep(100)
+        assert texts(await thread.history())[2:] == [
+            "[The background job a has failed.] ValueError: broken", "Oh.",
+        ]  # fmt: skip
+
+
+async def test_a_job_may_place_another_under_the_thread(open_runtime: Open) -> None:
+    @dataclass
+    class Planner(Job[None]):
+        async def task(self) -> None:
+            await self.submit(SilentNap("later", 30), parent=self.root)
+            await self.submit(SilentNap("below", 2))
+
+    helper = agent([START, "Done."], Planner)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        run = await thread.send("go")
+        await run.result()
+        await asyncio.sleep(60)
+        assert jobs_of(await thread.events()) == [
+            "run", "+Planner", "+later", "+below", "completed below", "completed Planner",
+            "RunCompleted", "completed later",
+        ]  # fmt: skip
+        assert {e.run_id for e in await thread.events() if isinstance(e, JobStarted)} == {run.id}
+
+
+async def test_deleting_a_thread_ends_its_jobs(open_runtime: Open) -> None:
+    deps = Deps()
+    helper = agent([START, "Done."], lambda: Nap("a", 60), background=True)
+    async with open_runtime(helper, deps=lambda info: deps) as runtime:
+        thread = await runtime.create_thread(helper)
+        await (await thread.send("go")).result()
+        await thread.delete()
+        assert deps.log == ["a began", "a cleaned up"]
+
+
+# After a crash
+
+
+async def test_restartable_jobs_are_started_again(open_runtime: Open) -> None:
+    deps = Deps()
+
+    def one(*script: Any) -> Agent[Any, str]:
+        tools = [starter(lambda: Index("run", 10, below=True), lambda: Nap("nap", 10))]
+        late = starter(lambda: Index("back", 60), lambda: Nap("slow", 60), background=True)
+        tools.append(replace(late, name="start_background"))
+        return Agent(ScriptedModel(list(script)), tools=tools)
+
+    calls = [*START, Call("start_background", "{}", "c2")]
+    async with open_runtime(one(calls, "Done."), deps=lambda info: deps) as runtime:
+        thread = await runtime.create_thread("agent")
+        await thread.send("go")
+        await first(thread, JobStarted, 5)
+        await asyncio.sleep(5)
+    assert len((await _state(open_runtime, one(), thread.id)).jobs) == 5
+    async with open_runtime(one("Whole.", "Indexed.", "Oh."), deps=lambda info: deps) as runtime:
+        thread = await runtime.connect(thread.id)
+        await asyncio.sleep(300)
+        told = jobs_of(await thread.events())
+        runs = await thread.runs()
+        assert [run.status for run in runs] == ["completed"] * len(runs)
+    assert sorted(told[1:6]) == ["+Index", "+Index", "+Index", "+nap", "+slow"]
+    assert told.count("+Index*2") == 2
+    assert told.count("completed Index") == 3
+    assert told.count("failed Index") == 1  # what the other had started below it
+    assert told.count("failed nap") == 1
+    assert told.count("failed slow") == 1
+    assert [line for line in deps.log if "attempt" in line].count("run attempt 2") == 1
+    assert [line for line in deps.log if "attempt" in line].count("back attempt 2") == 1
+    assert [line for line in deps.log if "attempt" in line].count("run/below attempt 1") == 2
+
+
+async def _state(open_runtime: Open, helper: Agent[Any, str], thread_id: str) -> Any:
+    runtime = open_runtime(helper, deps=fresh)
+    journal = runtime.journal
+    await journal.open()
+    try:
+        return await journal.load(thread_id)
+    finally:
+        await journal.close()
