@@ -3,23 +3,25 @@
 import asyncio
 import contextvars
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from weft.errors import NodeClosed
 from weft.jobs.block_alarm import BlockAlarm
 from weft.jobs.failure import FailureLog
 from weft.jobs.start_queue import StartQueue
 
 if TYPE_CHECKING:
     from weft.jobs.callbacks import Callback
-    from weft.jobs.node import Node
+    from weft.jobs.lifecycle import Lifecycle
 
 
 class Tree:
     """The event loop, the context of what the tree itself calls, the start queue, the
     failures nobody has seen, and the end.
 
-    `exit` is called with the result of the run and whether to wait for what is under way.
+    `exit` is called with the result of the run and whether to wait for what is under way. `kept`
+    is awaited by each submission before it returns: for who keeps a record of what is submitted.
     `endings` are the callbacks for the end of the tree, each with its node.
     """
 
@@ -28,14 +30,29 @@ class Tree:
         loop: asyncio.AbstractEventLoop,
         starts: StartQueue,
         exit: Callable[[object, bool], None],
-        alarm: BlockAlarm | None,
+        alarm: BlockAlarm | None = None,
+        kept: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.loop = loop
         self.context = contextvars.copy_context()
         self.starts = starts
         self.failures = FailureLog()
-        self.endings: list[tuple[Node[object], Callback]] = []
+        self.endings: list[tuple[Lifecycle[object], Callback]] = []
         self.exit = exit
         self.is_exiting = False
         self.alarm = alarm
+        self.kept = kept
         self.new_id = itertools.count(1).__next__
+
+    def ends_by(self, error: BaseException) -> bool:
+        """Whether `error` only says that the run takes no new work: a loop of rounds ends so."""
+        return self.is_exiting and isinstance(error, NodeClosed)
+
+    def raise_if_fatal(self, error: BaseException) -> None:
+        """Lets the event loop stop by `error`, as it does by that of a task: such as Ctrl-C."""
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self.loop.call_soon(_raise, error)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
