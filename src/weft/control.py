@@ -11,14 +11,13 @@ class RunControl:
     """The ways into a run that is being driven: end it now, or look at its state again.
 
     What was asked is recorded on the thread by who asks; this only makes the loop notice.
-    `delegation` is how other agents are had to work for the run, `jobs` are its jobs, and `failure`
-    is why it must fail.
+    `delegation` is how other agents are had to work for the run, and `jobs` are its jobs.
     """
 
     def __init__(self, delegation: Delegation | None = None) -> None:
         self.delegation = delegation
         self.jobs: RunJobs | None = None
-        self.failure: JobFailed | None = None
+        self._failure: tuple[str, JobFailed] | None = None
         self._lap = 0.0
         self._scope: asyncio.Timeout | None = None
         self._changed = asyncio.Event()
@@ -28,11 +27,17 @@ class RunControl:
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time())
 
-    def interrupt(self, failure: JobFailed) -> None:
+    def interrupt(self, run_id: str, failure: JobFailed) -> None:
         """Has the run fail, now or when it is driven on."""
-        self.failure = self.failure or failure
+        self._failure = (run_id, failure)
         self.cancel()
         self.notify()
+
+    def failure_of(self, run_id: str) -> JobFailed | None:
+        """Returns why the run must fail, if it must."""
+        if self._failure is None or self._failure[0] != run_id:
+            return None
+        return self._failure[1]
 
     def lap(self) -> float:
         """Returns the seconds since it was called last: no work is counted twice."""

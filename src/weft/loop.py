@@ -106,8 +106,8 @@ async def _drive(
             return fail(thread, error, seconds)
         if _run_of(thread).status == "cancelling":
             cancel(thread, seconds)
-        elif control.failure is not None:
-            return fail(thread, control.failure, seconds)
+        elif (failure := control.failure_of(_run_of(thread).id)) is not None:
+            return fail(thread, failure, seconds)
         else:
             _end(thread, "The time of the run is used up", _out_of_time(thread), seconds)
     return None
@@ -126,8 +126,8 @@ async def _steps(
         if _run_of(thread).status == "cancelling":
             await stop_jobs(control)
             return cancel(thread)
-        if control.failure is not None:
-            raise control.failure
+        if (failure := control.failure_of(_run_of(thread).id)) is not None:
+            raise failure
         if thread.state.step is None:
             handed = handoff(thread.state, agent)  # before a hook lets the run go on
             await after_completion(thread, agent, deps, control)

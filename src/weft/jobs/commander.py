@@ -5,18 +5,19 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Generic, Self, overload
+from typing import Any, Generic, Literal, Self, overload
 
 from typing_extensions import TypeVar, TypeVarTuple
-from weft.jobs.thread_future import NodeFuture
 
 from weft.errors import CommanderNotRunning, CommanderRunning, ConfigurationError
 from weft.jobs.block_alarm import BlockAlarm
 from weft.jobs.change import Listener
 from weft.jobs.failure import OnFailure
-from weft.jobs.node import Node
+from weft.jobs.host import Host
+from weft.jobs.node import Node, as_node
 from weft.jobs.root import Root
 from weft.jobs.start_queue import StartQueue
+from weft.jobs.thread_future import NodeFuture
 from weft.jobs.tree import Tree
 
 R = TypeVar("R", default=None)
@@ -69,48 +70,42 @@ class Commander(Generic[R]):
         self._debug = debug
         self._blocked_after = blocked_after
         self._root: Root | None = None
-        self._host: asyncio.Task[object] | None = None
-        self._cancels_before = 0
+        self._host: Host | None = None
         self._exited: asyncio.Event | None = None
         self._result: R | None = None
         self._has_result = False
-        # Held for the whole of a run; what threads hand over is guarded by the other.
+        # Held for the whole of a run; the other guards what follows, for a moment each time.
         self._running = threading.Lock()
         self._door = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
-        self._is_open = False
-        self._incoming = 0
+        self._loop: asyncio.AbstractEventLoop | None = None  # while other threads may submit
+        self._incoming = 0  # what they have submitted and the tree does not have yet
 
     # A tree inside a running event loop
 
     @property
     def root(self) -> Node[object]:
         """The root of the tree that runs, or ran last. Raises `CommanderNotRunning` before."""
-        if self._root is None:
-            raise CommanderNotRunning("The commander has not run yet; enter it or call run().")
-        return self._root
+        return self._the_root()
 
     async def __aenter__(self) -> Self:
         if not self._running.acquire(blocking=False):
             raise CommanderRunning("The commander is running; make another for another tree.")
-        host = asyncio.current_task()
-        assert host is not None
         loop = asyncio.get_running_loop()
         debug = loop.get_debug() if self._debug is None else self._debug
-        tree = Tree(
-            loop,
-            StartQueue(loop, limit=self._limit, max_pending=self._max_pending),
-            self._exit,
-            BlockAlarm(self._blocked_after) if debug else None,
+        starts = StartQueue(loop, limit=self._limit, max_pending=self._max_pending)
+        alarm = BlockAlarm(self._blocked_after) if debug else None
+        self._host = Host()
+        self._root = Root(
+            Tree(loop, starts, self._exit, alarm),
+            self._host.interrupt,
+            on_failure=self._on_failure,
+            listener=self._listener,
+            may_settle=self._shut_door,
         )
-        self._root = Root(tree, self._on_failure, self._listener, host, self._may_settle)
-        self._host, self._cancels_before = host, host.cancelling()
         self._exited = asyncio.Event()
         self._result, self._has_result = None, False
         with self._door:
-            self._loop, self._thread = loop, threading.get_ident()
-            self._is_open = True
+            self._loop = loop
         return self
 
     async def __aexit__(
@@ -119,17 +114,17 @@ class Commander(Generic[R]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        root = self._root
-        assert root is not None
+        root, host = self._the_root(), self._host
+        assert host is not None
+        root.close()
         if error is not None:
             root.cancel()
         try:
-            cancelled = await self._settle(root)
+            ends_with = await host.wait(root, error)
         finally:
-            with self._door:
-                self._is_open = False
             self._running.release()
-        return self._conclude(root, cancelled or error)
+        _raise_all(root.take_unseen(), ends_with, error)
+        return ends_with is None
 
     @overload
     async def submit(self, work: Node[T], /) -> Node[T]: ...
@@ -149,15 +144,16 @@ class Commander(Generic[R]):
         """Ends the run, which returns `result`; to be called from inside.
 
         The root takes no new children. With `wait`, everything under way goes on to its end, and
-        may submit children of its own; without, it is cancelled. Callbacks are called either way.
-        The result of the first call stands; a later one may still cancel.
+        may submit children of its own; without, it is cancelled, the block of an `async with` as
+        well. Callbacks are called either way. The result of the first call stands; a later one may
+        still cancel. Raises `CommanderNotRunning` once the tree has settled.
         """
-        self.root.exit(result, wait=wait)
+        self._exit(result, wait)
 
     async def exited(self) -> None:
         """Waits until `exit` was called: the body of a commander that serves until told to stop."""
         if self._exited is None:
-            raise CommanderNotRunning("The commander is not running; enter it first.")
+            raise CommanderNotRunning("The commander has not run yet; enter it or call run().")
         await self._exited.wait()
 
     # A tree with an event loop of its own
@@ -173,7 +169,7 @@ class Commander(Generic[R]):
         auto_exit: bool = True,
     ) -> T | R: ...
     @overload
-    def run(self, work: None = None, /, *, auto_exit: bool = False) -> R: ...
+    def run(self, work: None = None, /, *, auto_exit: Literal[False]) -> R: ...
     def run(self, work: Any = None, /, *args: Any, auto_exit: bool = True) -> Any:
         """Runs a job with an event loop of its own; returns when the whole tree has settled.
 
@@ -183,47 +179,157 @@ class Commander(Generic[R]):
         `CommanderRunning` while the commander runs, and `ConfigurationError` in async code.
         """
         _refuse_async("run")
-        return asyncio.run(self._run(work, args, auto_exit))
+        node = None if work is None else as_node(work, args)
+        return asyncio.run(self._run(node, auto_exit))
 
+    @overload
+    def run_auto(self, work: Node[object], /) -> bool: ...
+    @overload
+    def run_auto(
+        self, work: Callable[[*Ts], Coroutine[Any, Any, object]], /, *args: *Ts
+    ) -> bool: ...
     def run_auto(self, work: Any, /, *args: Any) -> bool:
         """Runs a job, or hands it to the tree that runs already; from any thread.
 
         Returns True once the run it started has ended, and False at once if it handed the job
-        over. Raises what `run` raises.
+        over: the job is then a child of that tree's root like any other. Raises what `run` raises.
         """
+        node = as_node(work, args)
         while True:
             try:
-                self.submit_threadsafe(work, *args)
+                self._hand_over(node, None, None)
             except CommanderNotRunning:
                 _refuse_async("run_auto")
             else:
                 return False
             try:
-                self.run(work, *args)
+                self.run(node)
             except CommanderRunning:
+                if node.id:
+                    raise  # it has run: something in it asked too much of a commander
                 # Another thread was quicker, or an earlier run is about to end: its turn first.
                 with self._running:
                     continue
             return True
 
+    @overload
+    def submit_threadsafe(
+        self, work: Node[T], /, *, parent: Node[object] | None = None
+    ) -> Future[T]: ...
+    @overload
     def submit_threadsafe(
         self,
-        work: Any,
+        work: Callable[[*Ts], Coroutine[Any, Any, T]],
         /,
-        *args: Any,
+        *args: *Ts,
         parent: Node[object] | None = None,
+    ) -> Future[T]: ...
+    def submit_threadsafe(
+        self, work: Any, /, *args: Any, parent: Node[object] | None = None
     ) -> Future[Any]:
         """Submits a job from any thread, under the root or `parent`; returns a future.
 
         The future has the job's result, its exception, or `NodeCancelled`; to cancel the future is
-        to cancel the job. Raises `CommanderNotRunning` where no tree runs; any other refusal is
+        to cancel the job. A failure belongs to the future: the tree goes on, so look at it. Raises
+        `CommanderNotRunning` where no tree runs, or where it was told to exit; any other refusal is
         the exception of the future.
         """
         with self._door:
-            if not self._is_open or self._loop is None:
-                raise CommanderNotRunning("The commander is not running; start it first.")
-            self._incoming += 1
-            loop = self._loop
+            loop = self._open_loop()
             future: NodeFuture[Any] = NodeFuture(loop)
-            loop.call_soon_threadsafe(self._let_in, future, work, args, parent)
+        self._hand_over(as_node(work, args), parent, future)
         return future
+
+    async def _run(self, node: Node[T] | None, auto_exit: bool) -> T | R | None:
+        async with self:
+            if node is not None:
+                await self.submit(node)
+            if not auto_exit:
+                await self.exited()
+        return self._result if self._has_result or node is None else node.outcome()
+
+    # The end
+
+    def _the_root(self) -> Root:
+        if self._root is None:
+            raise CommanderNotRunning("The commander has not run yet; enter it or call run().")
+        return self._root
+
+    def _exit(self, result: Any, wait: bool) -> None:
+        root = self._the_root()
+        if root.is_settled:
+            raise CommanderNotRunning("The run has ended already.")
+        if not self._has_result:
+            self._result, self._has_result = result, True
+        with self._door:
+            self._loop = None
+        root.take_no_more()
+        if self._exited is not None:
+            self._exited.set()
+        if not wait:
+            root.cancel()
+
+    # What other threads submit
+
+    def _open_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise CommanderNotRunning("The commander is not running; start it first.")
+        return self._loop
+
+    def _hand_over(
+        self, node: Node[Any], parent: Node[object] | None, future: NodeFuture[Any] | None
+    ) -> None:
+        with self._door:
+            loop = self._open_loop()
+            self._incoming += 1
+            loop.call_soon_threadsafe(self._let_in, node, parent, future)
+
+    def _let_in(
+        self, node: Node[Any], parent: Node[object] | None, future: NodeFuture[Any] | None
+    ) -> None:
+        """Places what was handed over: in the thread of the event loop."""
+        root = self._the_root()
+        try:
+            if future is None or not future.cancelled():
+                root.let_in(node, parent)
+                if future is not None:
+                    future.follow(node)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to who submitted
+            if future is not None:
+                future.set_exception(error)
+        with self._door:
+            self._incoming -= 1
+        root.look_again()
+
+    def _shut_door(self) -> bool:
+        """Whether the tree may settle: not before it has all that other threads submitted."""
+        with self._door:
+            if self._incoming:
+                return False
+            self._loop = None
+            return True
+
+
+def _refuse_async(name: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ConfigurationError(
+        f"{name}() has an event loop of its own and cannot be called in async code; "
+        "use `async with Commander()` there."
+    )
+
+
+def _raise_all(
+    unseen: list[BaseException], ends_with: BaseException | None, error: BaseException | None
+) -> None:
+    """Raises all there is to raise, but for `error` alone, which goes on by itself."""
+    is_cancelled = isinstance(ends_with, asyncio.CancelledError)
+    if ends_with is not None and not (unseen and is_cancelled):
+        unseen = [ends_with, *(other for other in unseen if other is not ends_with)]
+    if not unseen or (len(unseen) == 1 and unseen[0] is error):
+        return
+    if len(unseen) == 1:
+        raise unseen[0]
+    raise BaseExceptionGroup(f"{len(unseen)} failures of jobs that nobody has seen", unseen)

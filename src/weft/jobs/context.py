@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -59,4 +59,4 @@ def job_context(node: "Node[object]") -> JobContext[object]:
     context = node.context
     if not isinstance(context, JobContext):
         raise ConfigurationError(f"{node!r} runs under no thread; a tool starts it with ctx.jobs.")
-    return context
+    return cast("JobContext[object]", context)

@@ -1,7 +1,8 @@
 """Failures: where they go, and which of them nobody has seen."""
 
-from collections.abc import Sequence
 from typing import Literal
+
+from weft.errors import JobError
 
 OnFailure = Literal["fail_fast", "collect"]
 """What the failure of a child that nobody awaits does to its parent.
@@ -16,27 +17,36 @@ MAX_KEPT = 100
 class Failure:
     """An exception a node ended with; `seen` once somebody was given it."""
 
-    __slots__ = ("exception", "seen")
+    __slots__ = ("_left_out_of", "exception", "seen")
 
     def __init__(self, exception: BaseException) -> None:
         self.exception = exception
         self.seen = False
+        self._left_out_of: FailureLog | None = None
 
     def take(self) -> BaseException:
         """Returns the exception, which is seen from now on."""
-        self.seen = True
+        if not self.seen:
+            self.seen = True
+            if self._left_out_of is not None:
+                self._left_out_of.left_out -= 1
         return self.exception
+
+    def leave_out_of(self, log: "FailureLog") -> None:
+        """Is only counted by `log`, until it is seen."""
+        self._left_out_of = log
+        log.left_out += 1
 
 
 class FailureLog:
     """The failures of a tree that nobody has seen yet.
 
-    It keeps the first 100 of them and counts the others, so that a tree may fail for ever.
+    It keeps 100 of them and counts the others in `left_out`, so that a tree may fail for ever.
     """
 
     def __init__(self) -> None:
         self._kept: list[Failure] = []
-        self._left_out = 0
+        self.left_out = 0
 
     def add(self, failure: Failure) -> None:
         """Keeps a failure until it is seen."""
@@ -47,18 +57,15 @@ class FailureLog:
         if len(self._kept) < MAX_KEPT:
             self._kept.append(failure)
         else:
-            self._left_out += 1
+            failure.leave_out_of(self)
 
-    def take_unseen(self) -> BaseException | None:
-        """Returns what nobody has seen: the exception, a group of several, or None."""
-        failures = [failure for failure in self._kept if not failure.seen]
-        exceptions = list({id(f.exception): f.take() for f in failures}.values())
-        if len(exceptions) + self._left_out < 2:
-            return exceptions[0] if exceptions else None
-        return _group(exceptions, self._left_out)
-
-
-def _group(exceptions: Sequence[BaseException], left_out: int) -> BaseException:
-    more = f"; the first {len(exceptions)} are here" if left_out else ""
-    text = f"{len(exceptions) + left_out} failures of jobs that nobody has seen{more}"
-    return BaseExceptionGroup(text, exceptions)
+    def take_unseen(self) -> list[BaseException]:
+        """Returns what nobody has seen, each once; the last tells of those that were not kept."""
+        unseen = [failure for failure in self._kept if not failure.seen]
+        self._kept = []
+        exceptions = list({id(failure.exception): failure.take() for failure in unseen}.values())
+        if self.left_out:
+            exceptions.append(
+                JobError(f"{self.left_out} more failures that nobody has seen were not kept.")
+            )
+        return exceptions

@@ -2,10 +2,10 @@
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from weft.jobs.failure import OnFailure
-from weft.jobs.node import Node
+from weft.jobs.node import Node, function_name
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -104,8 +104,11 @@ class _HandlerDefinition:
 
     def __call__(self, *args: object, **kwargs: object) -> Handler[Any]:
         function, bound = self._function, self._bound
-        name = cast("str", getattr(function, "__qualname__", "handler")).rpartition("<locals>.")[2]
-        return Handler(lambda node: function(*bound, node, *args, **kwargs), name, self._on_failure)
+        return Handler(
+            lambda node: function(*bound, node, *args, **kwargs),
+            function_name(function),
+            self._on_failure,
+        )
 
     def __get__(self, instance: object, owner: type[Any] | None = None) -> "_HandlerDefinition":
         if instance is None:

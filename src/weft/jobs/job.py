@@ -1,8 +1,9 @@
 """A job: a node that carries its own data and says in `task` what it does."""
 
 from collections.abc import Coroutine
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from weft.events import Announces
 from weft.jobs.node import Node
 
 T_co = TypeVar("T_co", covariant=True)
@@ -22,21 +23,31 @@ class Job(Node[T_co]):
     returns is the job's result; a handler or a job it returns runs as its child, and the result of
     that is the result. Each job is one node: make a new one for each submission.
 
-    A class declared `restartable=True` promises that it may be started again with the arguments it
-    had, after the process has died under it: see `weft.jobs.stored`.
+    Class keywords, as in `class Greet(Job[str], restartable=True)`; subclasses inherit them:
+
+    - `restartable`: promises that the job may be started again with the arguments it had, after the
+      process has died under it (default False).
+    - `announces`: how a job placed under a thread's root tells its end to the thread: with a
+      message that wakes the agent (`"wake"`, the default), with one that the next run reads
+      (`"quiet"`), or not at all (`"never"`).
     """
 
     restartable: ClassVar[bool] = False
-    announces: ClassVar[Literal["wake", "quiet", "never"]] = "wake"
+    announces: ClassVar[Announces] = "wake"
 
     def __init_subclass__(
         cls,
         *,
         restartable: bool | None = None,
-        announces: Literal["wake", "quiet", "never"] | None = None,
+        announces: Announces | None = None,
         **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
+        # A dataclass would compare jobs by their data and make them unhashable, but two jobs of the
+        # same data are two nodes; and `asyncio.gather` wants them hashable.
+        if "__eq__" not in cls.__dict__:
+            cls.__eq__ = object.__eq__
+            cls.__hash__ = object.__hash__
         if restartable is not None:
             cls.restartable = restartable
         if announces is not None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from weft.errors import NodeClosed
 from weft.jobs.change import Listener
 from weft.jobs.failure import OnFailure
+from weft.jobs.lifecycle import Lifecycle
 from weft.jobs.node import Node
 from weft.jobs.scope import Scope
 from weft.jobs.tree import Tree
@@ -28,13 +29,29 @@ class Root(Scope):
         super().__init__("root", on_interrupt, on_failure=on_failure, listener=listener)
         self._tree = tree
         self._state = "active"
+        self._take_context()
         self._may_settle = may_settle
+
+    def take_no_more(self) -> None:
+        """The run is ending: from now on nothing is placed here."""
+        self._in_tree().is_exiting = True
+
+    def let_in(self, node: Node[object], parent: Node[object] | None) -> None:
+        """Places a node here, or under `parent`, that was submitted before the run was ending."""
+        if parent is None:
+            super()._adopt(node, self._in_tree())
+        else:
+            self.call(node, parent=parent)
+
+    def take_unseen(self) -> list[BaseException]:
+        """Returns the failures of the tree that nobody has seen; from now on they are."""
+        return self._in_tree().failures.take_unseen()
 
     def look_again(self) -> None:
         """Settles, if nothing is open; for when `may_settle` may have changed its mind."""
         self._settle_up()
 
-    def _adopt(self, child: Node[object], tree: Tree) -> None:
+    def _adopt(self, child: Lifecycle[object], tree: Tree) -> None:
         if tree.is_exiting:
             raise NodeClosed(f"The run is ending: it takes no new work such as {child.name}.")
         super()._adopt(child, tree)

@@ -5,17 +5,19 @@ from collections.abc import Callable
 from weft.jobs.change import Listener
 from weft.jobs.failure import OnFailure
 from weft.jobs.node import Node
+from weft.jobs.tree import Tree
 
 
 class Scope(Node[None]):
     """A node that is active until it is closed: whoever opened it is its body.
 
-    It keeps no child that has settled, so that rounds may go on under it for ever. `on_interrupt`
-    is called where the scope is cancelled or fails while it is open: its holder is to stop what it
-    does, and to close it.
+    It is active as soon as it is placed in a tree, and takes no place of the limit. It keeps no
+    child that has settled, so that rounds may go on under it for ever. `on_interrupt` is called
+    where the scope is cancelled or fails while it is open: its holder is to stop what it does, and
+    to close it. `on_failure` is as that of a node.
     """
 
-    __slots__ = ("_on_interrupt",)
+    __slots__ = ("_is_open", "_on_interrupt")
 
     keeps_children = False
 
@@ -31,16 +33,24 @@ class Scope(Node[None]):
         self._on_interrupt = on_interrupt
         self._policy = on_failure
         self._listener = listener
+        self._is_open = True
 
     def close(self) -> None:
-        """Ends the body: the node settles when its children have."""
-        self._body_ended()
+        """Ends the body: the node settles when its children have. Again, it does nothing."""
+        if self._is_open:
+            self._is_open = False
+            if self._task is None:  # else the body ends after its start callbacks
+                self._run_body()
+
+    def _enter(self, tree: Tree) -> None:
+        self._begin()
 
     def _run_body(self) -> None:
-        """Its body runs elsewhere."""
+        """Its body runs elsewhere: it is only seen to end."""
+        if not self._is_open and self._state == "active":
+            self._body_ended()
 
     def _interrupt(self) -> None:
-        if self._state == "active":
+        super()._interrupt()
+        if self._is_open:
             self._on_interrupt()
-        else:
-            super()._interrupt()

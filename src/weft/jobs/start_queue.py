@@ -1,13 +1,14 @@
 """The start queue: nodes start in the order of their submission, as many at a time as allowed.
 
 A node holds a place while its body runs. While the body waits for another node of the tree, or for
-room in the queue, it gives its place away: otherwise a parent that waits for its children could
+room in the queue, others may run in its place: otherwise a parent that waits for its children could
 keep them from starting.
 """
 
 import asyncio
+import contextvars
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 BATCH = 256
 
@@ -24,21 +25,14 @@ class StartQueue:
         self, loop: asyncio.AbstractEventLoop, *, limit: int | None, max_pending: int
     ) -> None:
         self._loop = loop
+        self._context = contextvars.copy_context()
         self._limit = limit
         self._max_pending = max_pending
         self._pending: deque[Callable[[], bool]] = deque()
-        self._resuming: deque[asyncio.Future[None]] = deque()
+        self._returning: deque[asyncio.Future[None]] = deque()
         self._submitting: deque[asyncio.Future[None]] = deque()
         self._taken = 0
         self._is_due = False
-
-    def __len__(self) -> int:
-        return len(self._pending)
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether places are counted at all."""
-        return self._limit is not None
 
     @property
     def is_full(self) -> bool:
@@ -46,9 +40,16 @@ class StartQueue:
         return len(self._pending) >= self._max_pending
 
     def put(self, start: Callable[[], bool]) -> None:
-        """Queues a start; `start` returns whether it took the place it was given."""
+        """Queues a start; `start` returns False if nothing was left to start."""
         self._pending.append(start)
         self._make_due()
+
+    def place(self) -> "Place | None":
+        """Returns the place of a body that is being started; None where they are not counted."""
+        if self._limit is None:
+            return None
+        self._taken += 1
+        return Place(self)
 
     async def room(self) -> None:
         """Waits until fewer than `max_pending` nodes wait for their start."""
@@ -57,31 +58,33 @@ class StartQueue:
             try:
                 await future
             except asyncio.CancelledError:
-                if not future.cancelled():
-                    self._make_due()  # the room it was given goes to another
+                self._make_due()  # the room it may have been given goes to another
                 raise
 
     def give_back(self) -> None:
-        """Frees the place of a body that has ended or waits."""
+        """Frees a place."""
         self._taken -= 1
-        if self._pending or self._resuming:
-            self._make_due()
+        self._make_due()
 
-    async def regain(self) -> None:
-        """Waits for a place, before all that has not started."""
-        if self._has_place and not self._resuming:
+    async def regain(self, *, at_once: bool) -> None:
+        """Takes a place again, before all that has not started.
+
+        It waits for a free one, unless `at_once`; a cancellation ends the waiting, and the place
+        is taken as well.
+        """
+        if not at_once and (self._returning or not self._has_free):
+            future = self._wait_in(self._returning)
+            try:
+                await future
+            except asyncio.CancelledError:
+                if future.cancelled():
+                    self._taken += 1
+                raise
+        else:
             self._taken += 1
-            return
-        future = self._wait_in(self._resuming)
-        try:
-            await future
-        except asyncio.CancelledError:
-            if not future.cancelled():
-                self.give_back()
-            raise
 
     @property
-    def _has_place(self) -> bool:
+    def _has_free(self) -> bool:
         return self._limit is None or self._taken < self._limit
 
     def _wait_in(self, queue: deque[asyncio.Future[None]]) -> asyncio.Future[None]:
@@ -90,25 +93,67 @@ class StartQueue:
         return future
 
     def _make_due(self) -> None:
-        if not self._is_due:
+        if not self._is_due and (self._pending or self._returning or self._submitting):
             self._is_due = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._turn, context=self._context)
 
     def _turn(self) -> None:
         self._is_due = False
-        places = BATCH if self._limit is None else min(BATCH, self._limit - self._taken)
-        resumed = _wake(self._resuming, places)
-        self._taken += resumed
-        places -= resumed
+        if self._limit is not None:
+            self._taken += _wake(self._returning, self._limit - self._taken)
         pending = self._pending
-        while pending and places:
-            if pending.popleft()():
-                places -= 1
-                self._taken += 1
-        if self._submitting:
-            _wake(self._submitting, self._max_pending - len(pending))
-        if pending and self._has_place:
+        started = 0
+        while pending and started < BATCH and self._has_free:
+            started += pending.popleft()()
+        _wake(self._submitting, self._max_pending - len(pending))
+        if pending and self._has_free:
             self._make_due()
+
+
+class Place:
+    """The place of one body; others may run in it while the body waits.
+
+    A body may wait for several at once, in tasks of its own: it needs its place again when the last
+    of them goes on.
+    """
+
+    __slots__ = ("_is_over", "_queue", "_waits")
+
+    def __init__(self, queue: StartQueue) -> None:
+        self._queue = queue
+        self._waits = 0
+        self._is_over = False
+
+    def end(self) -> None:
+        """Frees it for good: the body has ended."""
+        self._is_over = True
+        if not self._waits:
+            self._queue.give_back()
+
+    async def lend(self, awaited: Awaitable[object]) -> None:
+        """Waits for `awaited`, and then for the place.
+
+        A body that is interrupted goes on at once, to clean up or after a time-out.
+        """
+        if not self._waits and not self._is_over:
+            self._queue.give_back()
+        self._waits += 1
+        try:
+            await awaited
+        except BaseException:
+            await self._come_back(at_once=True)
+            raise
+        await self._come_back(at_once=False)
+
+    async def _come_back(self, *, at_once: bool) -> None:
+        is_last = self._waits == 1 and not self._is_over
+        try:
+            if is_last:
+                await self._queue.regain(at_once=at_once)
+        finally:
+            self._waits -= 1
+            if is_last and (self._waits or self._is_over):
+                self._queue.give_back()  # meanwhile it began to wait again, or ended
 
 
 def _wake(queue: deque[asyncio.Future[None]], number: int) -> int:

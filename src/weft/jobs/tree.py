@@ -6,12 +6,14 @@ import itertools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from weft.errors import NodeClosed
 from weft.jobs.block_alarm import BlockAlarm
 from weft.jobs.failure import FailureLog
 from weft.jobs.start_queue import StartQueue
 
 if TYPE_CHECKING:
     from weft.jobs.callbacks import Callback
+    from weft.jobs.lifecycle import Lifecycle
     from weft.jobs.node import Node
 
 
@@ -22,9 +24,10 @@ class Tree:
     `exit` is called with the result of the run and whether to wait for what is under way.
     `endings` are the callbacks for the end of the tree, each with its node.
 
-    A tree that belongs to somebody has an `admit`, which is called with a parent and the child that
-    is about to be placed below it, and refuses it by raising; a `kept`, which each submission waits
-    for; and a `context_of`, which returns what a node may know of whom it belongs to.
+    A tree that belongs to somebody who keeps a record of it has an `admit`, which is called with a
+    parent and the child that is about to be placed below it, and refuses it by raising; a `kept`,
+    which is awaited by each submission before it returns; and a `context_of`, which returns what a
+    node may know of whom it belongs to.
     """
 
     def __init__(
@@ -32,7 +35,8 @@ class Tree:
         loop: asyncio.AbstractEventLoop,
         starts: StartQueue,
         exit: Callable[[object, bool], None],
-        alarm: BlockAlarm | None,
+        alarm: BlockAlarm | None = None,
+        *,
         admit: "Callable[[Node[object], Node[object]], None] | None" = None,
         kept: Callable[[], Awaitable[None]] | None = None,
         context_of: "Callable[[Node[object]], object]" = lambda node: None,
@@ -41,7 +45,7 @@ class Tree:
         self.context = contextvars.copy_context()
         self.starts = starts
         self.failures = FailureLog()
-        self.endings: list[tuple[Node[object], Callback]] = []
+        self.endings: list[tuple[Lifecycle[object], Callback]] = []
         self.exit = exit
         self.is_exiting = False
         self.alarm = alarm
@@ -49,3 +53,16 @@ class Tree:
         self.kept = kept
         self.context_of = context_of
         self.new_id = itertools.count(1).__next__
+
+    def ends_by(self, error: BaseException) -> bool:
+        """Whether `error` only says that the run takes no new work: a loop of rounds ends so."""
+        return self.is_exiting and isinstance(error, NodeClosed)
+
+    def raise_if_fatal(self, error: BaseException) -> None:
+        """Lets the event loop stop by `error`, as it does by that of a task: such as Ctrl-C."""
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self.loop.call_soon(_raise, error)
+
+
+def _raise(error: BaseException) -> None:
+    raise error

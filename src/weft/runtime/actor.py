@@ -399,7 +399,8 @@ class ThreadActor:
             if run is not None and run.id == self._due:
                 await self._expire_now(run)
                 continue
-            if not can_go_on(state) and self._control.failure is None:
+            must_fail = run is not None and self._control.failure_of(run.id) is not None
+            if not can_go_on(state) and not must_fail:
                 return
             if run is None:
                 self._start_next()

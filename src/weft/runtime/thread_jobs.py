@@ -61,6 +61,12 @@ class _RunScope(Scope):
         self.run_id = run_id
         self.open_children = 0
 
+    def stop(self) -> None:
+        """Cancels what is below, unless that was done: its clean-up is not to be disturbed."""
+        self.close()
+        if not self._is_stopped and not self._is_settled:
+            self.cancel()
+
     def _child_failed(self, failure: Failure) -> None:
         if self._policy == "collect":
             failure.take()
@@ -141,9 +147,7 @@ class ThreadJobs:
         run, scope = self._thread.state.active_run, self._scope
         self._stopped = run.id if run is not None else ""
         if scope is not None:
-            scope.close()
-            if scope.open_children:
-                scope.cancel()
+            scope.stop()
             await scope.settling()
             self._scope = None
 
@@ -195,13 +199,16 @@ class ThreadJobs:
 
     def abandon(self) -> None:
         """Cancels all there is, without telling the thread: it goes on as after a crash."""
+        if self._is_closing:
+            return  # their clean-up is not to be disturbed
         self._is_closing = True
-        if self._root is not None and not self._root.is_settled:
+        if self._root is not None:
             if self._scope is not None:
-                self._scope.close()
+                self._scope.stop()
                 self._scope = None
             self._root.close()
-            self._root.cancel()
+            if not self._root.is_settled:
+                self._root.cancel()
 
     async def close(self) -> None:
         """Abandons all there is, and waits for its end."""
@@ -250,10 +257,11 @@ class ThreadJobs:
         """The run's node was stopped before the run has ended."""
         scope = self._scope
         error = scope.exception if scope is not None else None
-        if error is not None:
+        if scope is not None and error is not None:
             failure = JobFailed(f"A job of the run failed: {_told(error)}")
             failure.__cause__ = error
-            self._control.interrupt(failure)
+            self._control.interrupt(scope.run_id, failure)
+            self._wake()
 
     # What the thread is told
 
