@@ -34,7 +34,7 @@ def no_exit(result: object, wait: bool) -> None:
 def root_of_its_own(cls: type[Root] = Root, **options: Any) -> Root:
     loop = asyncio.get_running_loop()
     starts = StartQueue(loop, limit=None, max_pending=1024)
-    tree = Tree(loop, starts, no_exit, None, options.pop("kept", None))
+    tree = Tree(loop, starts, no_exit, None, kept=options.pop("kept", None))
     return cls(tree, lambda: None, on_failure="collect", **options)
 
 

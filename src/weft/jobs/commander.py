@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, Self, overload
 from typing_extensions import TypeVar, TypeVarTuple
 
 from weft.errors import CommanderNotRunning, CommanderRunning, ConfigurationError
-from weft.jobs.block_alarm import BlockAlarm
+from weft.jobs.block_alarm import BLOCKED_AFTER, BlockAlarm
 from weft.jobs.change import Listener
 from weft.jobs.failure import OnFailure
 from weft.jobs.host import Host
@@ -23,8 +23,6 @@ from weft.jobs.tree import FATAL, Tree
 R = TypeVar("R", default=None)
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-BLOCKED_AFTER = 0.1
 
 
 class Commander(Generic[R]):
