@@ -261,7 +261,7 @@ class ThreadJobs:
                 job_id=placed.job_id,
                 attempt=placed.attempt,
                 background=placed.background,
-                delegation=None if placed.background else self._delegation,
+                delegation=self._delegation,
             )
         return placed.context
 
@@ -285,9 +285,10 @@ class ThreadJobs:
             raise NodeClosed("The thread is given up by this process: it takes no more jobs.")
         above, scope, run = self._placed.get(id(parent)), self._scope, self._thread.state.run
         assert run is not None
-        run_id, background = run.id, False
+        run_id, background, agent = run.id, False, run.agent
         if above is not None:
             run_id, background = above.run_id, above.background
+            agent = self._thread.state.jobs[above.job_id].agent
         elif parent is not scope:
             if not self._has_journal:
                 raise ConfigurationError(
@@ -306,7 +307,7 @@ class ThreadJobs:
                 name=node.name[:MAX_NAME_CHARS],
                 parent=above.job_id if above is not None else "",
                 background=background,
-                agent=run.agent if background else "",
+                agent=agent if background else "",
                 announces=job.announces if job is not None else "wake",
                 kind=kind,
                 arguments=arguments,
