@@ -1,8 +1,6 @@
 """What a job may know of the thread under which it runs."""
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
 from typing_extensions import TypeVar as TypeVarWithDefault
@@ -17,7 +15,6 @@ Deps = TypeVarWithDefault("Deps", default=None)
 Out = TypeVar("Out")
 
 
-@dataclass(frozen=True, kw_only=True)
 class JobContext(Generic[Deps]):
     """What a job may know of the thread under which it runs.
 
@@ -26,14 +23,25 @@ class JobContext(Generic[Deps]):
     - `background`: whether it belongs to the thread, and may outlive the run.
     """
 
-    deps: Deps
-    thread_id: str
-    run_id: str
-    job_id: str
-    delegation: Delegation = field(repr=False)
-    attempt: int = 1
-    background: bool = False
-    _delegated: "Iterator[int]" = field(default_factory=itertools.count, repr=False)
+    def __init__(
+        self,
+        deps: Deps,
+        delegation: Delegation,
+        *,
+        thread_id: str,
+        run_id: str,
+        job_id: str,
+        attempt: int = 1,
+        background: bool = False,
+    ) -> None:
+        self.deps = deps
+        self.thread_id = thread_id
+        self.run_id = run_id
+        self.job_id = job_id
+        self.attempt = attempt
+        self.background = background
+        self._delegation = delegation
+        self._delegated = itertools.count()
 
     async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
         """Has an agent work for this job, on a thread of its own; returns what came of it.
@@ -45,7 +53,7 @@ class JobContext(Generic[Deps]):
         and `BudgetUsedUp`.
         """
         key = f"{self.job_id}/{next(self._delegated)}"
-        return await self.delegation.run(agent, input, key=key, job_id=self.job_id)
+        return await self._delegation.run(agent, input, key=key, job_id=self.job_id)
 
 
 def job_context(node: "Node[object]") -> JobContext[object]:

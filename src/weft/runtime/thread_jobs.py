@@ -3,9 +3,9 @@
 import asyncio
 import contextvars
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from weft.control import RunControl
@@ -76,8 +76,7 @@ class _RunScope(Scope):
             super()._child_failed(failure)
 
 
-@dataclass(slots=True)
-class _Placed:
+class _Placed(Struct):
     """A job in the tree: how its thread knows it."""
 
     job_id: str
@@ -255,13 +254,13 @@ class ThreadJobs:
             return None
         if placed.context is None:
             placed.context = JobContext(
-                deps=self._deps(),
+                self._deps(),
+                self._delegation,
                 thread_id=self._thread.id,
                 run_id=placed.run_id,
                 job_id=placed.job_id,
                 attempt=placed.attempt,
                 background=placed.background,
-                delegation=self._delegation,
             )
         return placed.context
 
