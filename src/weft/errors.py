@@ -52,6 +52,8 @@ WeftError
 │   ├── NodeReused                a job or handler was submitted twice
 │   ├── NodeCancelled             the node that was awaited was cancelled
 │   ├── NodeDeadlock              a node waits for itself or for one it belongs to
+│   ├── TooManySteps              a graph took more steps than its max_steps
+│   ├── UnknownStep               a condition chose a step that its edge does not list
 │   ├── CommanderRunning          run() of a commander that is running
 │   └── CommanderNotRunning       something was submitted to a commander that is not running
 ├── InvalidTransition             an event that cannot follow the thread's state
@@ -417,6 +419,18 @@ class NodeDeadlock(JobError):
     """A node waits for itself, or for one that cannot settle before it."""
 
     code = "node_deadlock"
+
+
+class TooManySteps(JobError):
+    """A graph took more steps than its `max_steps`."""
+
+    code = "too_many_steps"
+
+
+class UnknownStep(JobError):
+    """The condition of an edge chose a step that the edge does not list."""
+
+    code = "unknown_step"
 
 
 class CommanderRunning(JobError):

@@ -14,6 +14,7 @@ from weft.jobs.callbacks import Callback, CallbackEvent, Callbacks
 from weft.jobs.change import Change, Listener, NodeSettled, NodeStarted, NodeSubmitted
 from weft.jobs.commander import Commander
 from weft.jobs.failure import OnFailure
+from weft.jobs.graph import END, ConditionalEdge, Graph
 from weft.jobs.handler import Handler, HandlerFunction, HandlerMethod, handler
 from weft.jobs.job import Announces, Job
 from weft.jobs.lifecycle import NodeState
@@ -24,12 +25,15 @@ from weft.jobs.start_queue import StartQueue
 from weft.jobs.tree import Tree
 
 __all__ = [
+    "END",
     "Announces",
     "Callback",
     "CallbackEvent",
     "Callbacks",
     "Change",
     "Commander",
+    "ConditionalEdge",
+    "Graph",
     "Handler",
     "HandlerFunction",
     "HandlerMethod",
