@@ -18,7 +18,7 @@ from weft.jobs.node import Node, as_node
 from weft.jobs.root import Root
 from weft.jobs.start_queue import StartQueue
 from weft.jobs.thread_future import NodeFuture
-from weft.jobs.tree import Tree
+from weft.jobs.tree import FATAL, Tree
 
 R = TypeVar("R", default=None)
 T = TypeVar("T")
@@ -241,11 +241,15 @@ class Commander(Generic[R]):
         return future
 
     async def _run(self, node: Node[T] | None, auto_exit: bool) -> T | R | None:
-        async with self:
-            if node is not None:
-                await self.submit(node)
-            if not auto_exit:
-                await self.exited()
+        try:
+            async with self:
+                if node is not None:
+                    await self.submit(node)
+                if not auto_exit:
+                    await self.exited()
+        except FATAL:
+            # It has stopped the event loop, which raises it; again, it would disturb the clean-up.
+            return None
         return self._result if self._has_result or node is None else node.outcome()
 
     # The end
@@ -328,6 +332,8 @@ def _raise_all(
     is_cancelled = isinstance(ends_with, asyncio.CancelledError)
     if ends_with is not None and not (unseen and is_cancelled):
         unseen = [ends_with, *(other for other in unseen if other is not ends_with)]
+    fatal = [one for one in unseen if isinstance(one, FATAL)]
+    unseen = fatal[:1] or unseen
     if not unseen or (len(unseen) == 1 and unseen[0] is error):
         return
     if len(unseen) == 1:

@@ -264,13 +264,13 @@ class Lifecycle(Generic[T_co]):
         self._delegate = node
 
     def _body_ended(self) -> None:
+        place, self._place = self._place, None
         self._task = None
-        if self._place is not None:
-            self._place.end()
-            self._place = None
         self._state = "waiting"
         self._open -= 1
         self._settle_up()
+        if place is not None:  # after those who waited for this node were woken: they come first
+            place.end()
 
     # How it ends
 
