@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.errors import ConfigurationError, NodeReused, TooManySteps, UnknownStep
+from weft.errors import ConfigurationError, NodeCancelled, NodeReused, TooManySteps, UnknownStep
 from weft.jobs import END, Commander, ConditionalEdge, Graph, Handler, Job, Node, handler
 from weft.testing import run
 
@@ -278,6 +278,16 @@ async def test_a_cancel_reaches_the_step_that_runs() -> None:
         await asyncio.sleep(1)
         await node.cancel()
         assert (node.state, ended) == ("cancelled", ["rest"])
+
+
+async def test_a_step_that_is_cancelled_alone_fails_the_graph() -> None:
+    async with Commander(on_failure="collect") as commander:
+        node = commander.call(one_step(asyncio.sleep)(3600))
+        await asyncio.sleep(1)
+        await node.children[0].cancel()
+        await node.settling()
+        assert node.state == "failed"
+        assert isinstance(node.exception, NodeCancelled)
 
 
 async def test_a_step_that_makes_no_node() -> None:

@@ -118,8 +118,9 @@ class Graph(Generic[V_contra, R_co]):
         """Returns a node that goes from the first step, with `value`, to the end.
 
         The steps are its children; it keeps none that has settled, so that it may loop for ever.
-        It fails with what a step of it failed with, with `TooManySteps` beyond `max_steps`, and
-        with `UnknownStep` where a condition chose what its edge does not list.
+        It fails with what a step of it failed with, with `NodeCancelled` where a step alone was
+        cancelled, with `TooManySteps` beyond `max_steps`, and with `UnknownStep` where a condition
+        chose what its edge does not list.
         """
         return _Walk(lambda node: self._walk(node, value), self._name, self._on_failure)
 
