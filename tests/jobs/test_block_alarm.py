@@ -50,10 +50,11 @@ async def test_a_body_that_blocks_is_named(clock: Clock, caplog: pytest.LogCaptu
 
     async with Commander(debug=True) as commander:
         assert await (await commander.submit(Blocks())) == "done"
-    assert warnings(caplog) == [
+    (warning,) = warnings(caplog)
+    assert warning == (
         "Blocks blocked the event loop for 0.250 s; nothing else could run. "
         "Call what blocks with `await blocking(function, ...)`."
-    ]
+    )
     assert caplog.records[0].levelno == logging.WARNING
 
 

@@ -66,8 +66,7 @@ async def test_a_cancelled_call_is_left_and_runs_on() -> None:
     start = time.monotonic()
     async with Commander() as commander:
         node = await commander.submit(blocking, work)
-        while not begun.is_set():
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(begun.wait, 10)
         await node.cancel()
         with pytest.raises(NodeCancelled):
             await node

@@ -114,7 +114,7 @@ async def test_a_body_may_return_what_goes_on_for_it() -> None:
         assert await (await commander.submit(Second())) == 42
 
         class Context(Job[None]):
-            async def task(self) -> None | Node[None]:
+            async def task(self) -> Node[None] | None:
                 VARIABLE.set("of the body")
                 return look()
 
@@ -134,7 +134,7 @@ async def test_a_returned_node_that_fails_or_is_cancelled() -> None:
         def __init__(self, policy: Any) -> None:
             self._policy = policy
 
-        async def task(self) -> None | Node[None]:
+        async def task(self) -> Node[None] | None:
             return Boom()
 
     class Boom(Job[None]):
@@ -142,7 +142,7 @@ async def test_a_returned_node_that_fails_or_is_cancelled() -> None:
             await boom()
 
     class Cancelled(Job[None]):
-        async def task(self) -> None | Node[None]:
+        async def task(self) -> Node[None] | None:
             self.child = Sleeper()
             return self.child
 
@@ -171,11 +171,11 @@ async def test_a_returned_node_has_to_be_new() -> None:
         def __init__(self, other: Node[None]) -> None:
             self.other = other
 
-        async def task(self) -> None | Node[None]:
+        async def task(self) -> Node[None] | None:
             return self.other
 
     class Itself(Job[None]):
-        async def task(self) -> None | Node[None]:
+        async def task(self) -> Node[None] | None:
             return self
 
     async with Commander() as commander:
@@ -194,7 +194,7 @@ async def test_a_returned_node_of_a_cancelled_one_never_starts() -> None:
             started.append("late")
 
     class Stubborn(Job[None]):
-        async def task(self) -> None | Node[None]:
+        async def task(self) -> Node[None] | None:
             try:
                 await asyncio.sleep(100)
             except asyncio.CancelledError:

@@ -230,9 +230,9 @@ class Commander(Generic[R]):
         """Submits a job from any thread, under the root or `parent`; returns a future.
 
         The future has the job's result, its exception, or `NodeCancelled`; to cancel the future is
-        to cancel the job. A failure belongs to the future: the tree goes on, so look at it. Raises
-        `CommanderNotRunning` where no tree runs, or where it was told to exit; any other refusal is
-        the exception of the future.
+        to cancel the job. A failure stops nothing else; it is raised at the end of the run if
+        nobody has asked the future for it by then. Raises `CommanderNotRunning` where no tree runs,
+        or where it was told to exit; any other refusal is the exception of the future.
         """
         with self._door:
             loop = self._open_loop()
@@ -332,8 +332,9 @@ def _raise_all(
     is_cancelled = isinstance(ends_with, asyncio.CancelledError)
     if ends_with is not None and not (unseen and is_cancelled):
         unseen = [ends_with, *(other for other in unseen if other is not ends_with)]
-    fatal = [one for one in unseen if isinstance(one, FATAL)]
-    unseen = fatal[:1] or unseen
+    fatal = next((one for one in unseen if isinstance(one, FATAL)), None)
+    if fatal is not None:
+        unseen = [fatal]
     if not unseen or (len(unseen) == 1 and unseen[0] is error):
         return
     if len(unseen) == 1:
