@@ -3,21 +3,30 @@
 Each node has up to ten children and does nothing else. weft's jobs are kept by their parents; the
 same tree of tasks in `asyncio.TaskGroup`s is the floor, and agere's jobs a peer. Memory is the
 growth of what `tracemalloc` counts, per node, once the tree has settled and is still held, and at
-its peak. A round is a job whose settled callback submits the next one.
+its peak. *unkept*: the jobs keep none that has settled, as agere's. *handlers*: agere's jobs run
+one after the other, and only its handlers at once. A round is a job whose settled callback submits
+the next one.
 """
 
 import gc
+import sys
 import time
 import tracemalloc
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from statistics import median
 from typing import Any, cast
 
-from benchmarks.bench import Bench, WorkerFailed, figures_of
+from benchmarks.bench import Bench, figures_of
 from benchmarks.party import Party
 from benchmarks.row import Row, Target, ratio
 from benchmarks.work import Figures, Options
 
 NODES = 100_000
 FEW = 1_000
+SIZES = (FEW, NODES)
+PARTIES = {"weft": "weft_jobs", "floor": "task_group", "agere": "agere_jobs"}
+OTHER = {"unkept": "grow_unkept", "handlers": "grow"}
 ROUNDS = 100_000
 BRANCHES = 10
 REPEATS = 3
@@ -42,18 +51,23 @@ async def work(party: Party, options: Options) -> Figures:
         return await _rounds(runner, options["rounds"])
     if options.get("memory"):
         return await _memory(runner, options["memory"])
-    return {
-        "few": await _cpu(runner, FEW, NODES // FEW),
-        "many": await _cpu(runner, NODES, 1),
-    }
+    figures: Figures = {}
+    for kind in ("grow", "grow_handlers", "grow_unkept"):
+        if grow := getattr(runner, kind, None):
+            figures[f"{kind}.{FEW}"] = await _cpu(grow, FEW, NODES // FEW)
+            figures[f"{kind}.{NODES}"] = await _cpu(grow, NODES, 1)
+    gc.disable()
+    for size in (FEW, NODES):
+        figures[f"uncollected.{size}"] = await _cpu(runner.grow, size, NODES // size)
+    return figures
 
 
-async def _cpu(runner: Any, size: int, times: int) -> float:
+async def _cpu(grow: Callable[[int], Awaitable[None]], size: int, times: int) -> float:
     """Returns µs per node; a tree is let go before the next."""
     gc.collect()
     start = time.process_time()
     for _ in range(times):
-        await runner.grow(size)
+        await grow(size)
     return (time.process_time() - start) / (size * times) * 1e6
 
 
@@ -84,38 +98,59 @@ async def _rounds(runner: Any, number: int) -> Figures:
 
 
 def rows(bench: Bench) -> list[Row]:
-    """Measures weft and the floor in turn, and agere where it is installed."""
-    parties = ("weft_jobs", "task_group")
-    taken = bench.interleave("job_tree", parties, REPEATS, peers=False)
-    weft, floor = taken["weft_jobs"], taken["task_group"]
-    figures = {"weft": weft, "floor": floor}
-    if "agere" in bench.peers:
-        try:
-            figures["agere"] = bench.run("agere_jobs", "job_tree", bench.peers["agere"])
-        except WorkerFailed as error:
-            print(error)
-    memory = bench.interleave("job_tree", ("weft_jobs",), 1, peers=False, memory=NODES)
-    rounds = bench.interleave("job_tree", ("weft_jobs",), 1, peers=False, rounds=ROUNDS)
+    """Measures weft, the floor and agere, where it is installed, in turn."""
+    taken: dict[str, list[Figures]] = {"weft": [], "floor": [], "agere": []}
+    for _ in range(REPEATS):
+        for name, party in PARTIES.items():
+            python = bench.peers.get("agere") if name == "agere" else Path(sys.executable)
+            if python is not None:
+                taken[name].append(bench.run(party, "job_tree", python))
+    figures = {name: _medians(runs) for name, runs in taken.items() if runs}
+    memory = bench.run("weft_jobs", "job_tree", Path(sys.executable), memory=NODES)
+    rounds = bench.run("weft_jobs", "job_tree", Path(sys.executable), rounds=ROUNDS)
     return [
-        *(_cpu_row(size, figures_of(figures, size), weft) for size in ("few", "many")),
-        *_memory_rows(memory["weft_jobs"]),
-        *_round_rows(rounds["weft_jobs"]),
+        *(_cpu_row(size, figures) for size in (FEW, NODES)),
+        *(_other_row(kind, size, figures) for kind in ("unkept", "handlers") for size in SIZES),
+        _linear_row(figures),
+        *_memory_rows(memory),
+        *_round_rows(rounds),
     ]
 
 
-def _cpu_row(size: str, figures: Figures, weft: Figures) -> Row:
-    count = {"few": FEW, "many": NODES}[size]
+def _medians(runs: list[Figures]) -> Figures:
+    return {name: median(run[name] for run in runs) for name in runs[0]}
+
+
+def _cpu_row(size: int, taken: Mapping[str, Figures]) -> Row:
+    figures = figures_of(taken, f"grow.{size}")
     targets = (
         Target(f"<= {LIMIT_US:g} µs", figures["weft"], LIMIT_US),
         Target(f"<= {FLOOR:g} x TaskGroup", figures["weft"] / figures["floor"], FLOOR),
     )
     if "agere" in figures:
         targets += (Target("< agere", figures["weft"], figures["agere"]),)
-    if size == "many":
-        growth = weft["many"] / weft["few"]
-        targets += (Target(f"<= {LINEAR:g} x that of {FEW:,}", growth, LINEAR),)
     said = ratio(figures, "floor", "agere")
-    return Row(f"job_tree.cpu.{count}", "µs/node", figures, said, targets)
+    return Row(f"job_tree.cpu.{size}", "µs/node", figures, said, targets)
+
+
+def _other_row(kind: str, size: int, taken: Mapping[str, Figures]) -> Row:
+    """Beside jobs that are not kept: agere keeps none. Beside handlers: agere's jobs take turns."""
+    figures = {"weft": taken["weft"][f"{OTHER[kind]}.{size}"]}
+    if "agere" in taken:
+        figures["agere"] = taken["agere"][
+            f"{'grow' if kind == 'unkept' else 'grow_handlers'}.{size}"
+        ]
+    return Row(f"job_tree.{kind}.{size}", "µs/node", figures, ratio(figures, "agere"))
+
+
+def _linear_row(taken: Mapping[str, Figures]) -> Row:
+    """Without the garbage collector, whose walks over all that is kept are not linear."""
+    growth = {
+        name: figures[f"uncollected.{NODES}"] / figures[f"uncollected.{FEW}"]
+        for name, figures in taken.items()
+    }
+    target = Target(f"<= {LINEAR:g}", growth["weft"], LINEAR)
+    return Row(f"job_tree.growth.{NODES}", f"x {FEW:,}", growth, "", (target,))
 
 
 def _memory_rows(memory: Figures) -> list[Row]:

@@ -19,6 +19,16 @@ class Grows(Job[None]):
             await self.submit(Grows(part))
 
 
+class GrowsUnkept(Grows):
+    """Keeps no child that has settled."""
+
+    keeps_children = False
+
+    async def task(self) -> None:
+        for part in parts(self.size):
+            await self.submit(GrowsUnkept(part))
+
+
 class Round(Job[None]):
     """One of many rounds; the callback of its end submits the next under the root."""
 
@@ -44,6 +54,11 @@ class WeftJobs:
         """Runs a tree of `size` jobs, and keeps it."""
         async with Commander() as commander:
             self.tree = await commander.submit(Grows(size))
+
+    async def grow_unkept(self, size: int) -> None:
+        """Runs a tree of `size` jobs that keep none below them that have settled."""
+        async with Commander() as commander:
+            await commander.submit(GrowsUnkept(size))
 
     async def rounds(self, number: int) -> None:
         """Runs so many rounds, one after the other."""
