@@ -431,18 +431,16 @@ class RunSpans:
 
     def _job_changed(self, event: JobStarted | JobSettled, at: float) -> None:
         """Begins or ends the span of a job of the run; those of the thread outlive it."""
-        match event:
-            case JobStarted(background=False):
-                if event.job_id not in self._jobs:  # else it is started again
-                    self._jobs[event.job_id] = self._begin_job(event, at)
-            case JobStarted():
-                pass  # what belongs to the thread outlives the run
-            case JobSettled():
-                span = self._jobs.pop(event.job_id, None)
-                if span is not None:
-                    outcome: dict[str, Value] = {"weft.job.outcome": event.outcome}
-                    error = event.code or ("" if event.outcome == "completed" else event.outcome)
-                    self._end(span, at, outcome, error)
+        if isinstance(event, JobStarted):
+            is_again = event.job_id in self._jobs  # after a crash
+            if not event.background and not is_again:
+                self._jobs[event.job_id] = self._begin_job(event, at)
+            return
+        span = self._jobs.pop(event.job_id, None)
+        if span is not None:
+            outcome: dict[str, Value] = {"weft.job.outcome": event.outcome}
+            error = event.code or ("" if event.outcome == "completed" else event.outcome)
+            self._end(span, at, outcome, error)
 
     def _begin_job(self, event: JobStarted, at: float) -> _Open:
         attributes: dict[str, Value] = {

@@ -121,7 +121,9 @@ class ThreadSpans:
             return run
         if isinstance(event, MessageAdded):
             self._keep_input(thread_id, event)
-        elif isinstance(event, _GOES_ON) or (isinstance(event, JobStarted) and not event.background):
+        elif isinstance(event, _GOES_ON) or (
+            isinstance(event, JobStarted) and not event.background
+        ):
             agent = self._suspended.pop(event.run_id, "")
             return self._begin(thread_id, event.run_id, at, agent, {"weft.resumed": True})
         return None
