@@ -136,6 +136,7 @@ class ThreadTree:
             node.status = "in_progress"
             self._run = node
             self._awaited.clear()
+            self._calls.clear()
 
     def _run_changed(
         self, event: HandedOff | RunRequiresAction | RunCancelling | ToolApproved

@@ -44,6 +44,7 @@ class Fine(Job[str]):
     on_failure: ClassVar[OnFailure | None] = "collect"
 
     name: str
+    number: int
     identity: int = 0
     results: list[str] = field(default_factory=list[str])
     later: "LaterData | None" = None
@@ -67,14 +68,26 @@ async def run(job: Job[Any]) -> Any:
 @pytest.mark.anyio
 async def test_a_job_with_data_of_its_own() -> None:
     job = Fine("fine", 3)
-    assert repr(job) == "Fine(name='fine', identity=3, results=[], later=None)"
+    assert repr(job) == "Fine(name='fine', number=3, identity=0, results=[], later=None)"
     assert await run(job) == "fine"
     assert (job.id, job.state, job.result) == (1, "completed", "fine")
 
 
+def test_a_name_that_is_a_field_has_no_default_but_its_own() -> None:
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'name'"):
+        Fine(number=3)  # type: ignore[call-arg]
+
+    @dataclass
+    class Called(Job[None]):
+        name: str = "somebody"
+
+    assert (Called().name, Called("me").name) == ("somebody", "me")
+    assert Job[None]().name == "Job"
+
+
 def test_two_jobs_of_the_same_data_are_two() -> None:
-    assert Fine("a") != Fine("a")
-    assert len({Fine("a"), Fine("a")}) == 2
+    assert Fine("a", 1) != Fine("a", 1)
+    assert len({Fine("a", 1), Fine("a", 1)}) == 2
 
 
 def test_a_class_may_say_what_is_equal() -> None:

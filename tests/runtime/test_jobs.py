@@ -464,7 +464,7 @@ async def test_a_quiet_one_waits_for_the_next_run_and_a_silent_one_says_nothing(
         ]  # fmt: skip
         assert (await (await thread.send("and?")).result()).text == "I know."
         assert texts(await thread.history())[2:] == [
-            "[The background job c has cancelled.]",
+            "[The background job c was cancelled.]",
             "[The background job QuietIndex has completed.] x indexed",
             "and?",
             "I know.",
@@ -758,6 +758,15 @@ async def test_a_fork_takes_no_jobs_along(open_runtime: Open) -> None:
         assert len(await thread.jobs()) == 2
         assert jobs_of(await fork.events())[-2:] == ["cancelled nap 0", "cancelled Night"]
         assert (await (await fork.send("hi")).result()).text == "Forked."
+
+
+async def test_a_name_that_cannot_be_written_is_told_all_the_same(open_runtime: Open) -> None:
+    helper = agent([START, "Done."], lambda: Nap("caf\udce9"), lambda: Nap("x" * 1000))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        assert (await (await thread.send("go")).result()).text == "Done."
+        started = [event for event in await thread.events() if isinstance(event, JobStarted)]
+        assert [event.name for event in started] == ["caf?", "x" * 200]
 
 
 async def test_a_job_cannot_end_the_thread(open_runtime: Open) -> None:

@@ -291,7 +291,7 @@ class ThreadJobs:
             JobStarted(
                 run_id=run_id,
                 job_id=job_id,
-                name=node.name[:MAX_NAME_CHARS],
+                name=truncated(node.name[:MAX_NAME_CHARS], MAX_NAME_CHARS),
                 parent=above.job_id if above is not None else "",
                 background=background,
                 agent=run.agent if background else "",
@@ -337,7 +337,8 @@ def announced(settled: JobSettled, job: OpenJob) -> JobSettled:
     if not job.background or job.parent or job.announces == "never":
         return settled
     told = settled.output if settled.outcome == "completed" else settled.message
-    text = f"[The background job {job.name} has {settled.outcome}.] {told}".rstrip()
+    verb = "was" if settled.outcome == "cancelled" else "has"
+    text = f"[The background job {job.name} {verb} {settled.outcome}.] {told}".rstrip()
     # Who cancelled it knows, and wants no answer.
     wakes = job.announces == "wake" and settled.outcome != "cancelled"
     return replace(settled, announcement=user_message(text), wakes=wakes)
