@@ -10,6 +10,7 @@ from tests.fold import (
     BACK,
     BACK_BELOW,
     BACK_BELOW_DONE,
+    BACK_DELEGATED,
     BACK_DONE,
     CALL,
     CALL_2,
@@ -302,6 +303,16 @@ def test_the_agents_of_a_job_are_below_it_and_end_with_it() -> None:
         ("thread_8", "completed"),
         ("thread_10", "cancelled"),
     ]
+
+
+def test_the_agent_of_a_background_job_outlives_the_run() -> None:
+    tree = told(STARTED, BACK, BACK_DELEGATED, DONE, replace(STARTED, run_id="run_2"))
+    told(*of_agent(STARTED, call_id="", thread="thread_7"), tree=tree)
+    (agent,) = tree.agents()
+    assert [[node.id for node in root.children] for root in tree.roots] == [[], ["thread_7"], []]
+    assert (agent.run_id, agent.status, agent.seconds) == (R, "in_progress", None)
+    told(BACK_DONE, tree=tree, since=70)
+    assert agent.status == "completed"
 
 
 def test_a_job_that_is_started_again_finds_its_agent() -> None:

@@ -86,7 +86,7 @@ async def test_an_agent_whose_thread_is_gone() -> None:
         (delegated,) = [e for e in await thread.events() if isinstance(e, JobDelegated)]
         await (await runtime.connect(delegated.thread_id)).delete()
         assert without_ids(await drawn(runtime, thread))[1:] == [
-            "└─ job small  completed  0.0 s",
+            "└─ job small  completed  0.0 s  Done.",
             "   └─ agent small  completed  0.0 s",
         ]
 

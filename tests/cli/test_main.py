@@ -251,7 +251,7 @@ def test_a_conversation_as_a_tree(tmp_path: Path) -> None:
         "├─ job Crawl  completed  crawled",
         f"│  └─ job {odd}  completed  {odd} read",
         "├─ job bad  failed  ValueError: broken\ufffd",
-        "├─ job small  completed",
+        "├─ job small  completed  Done.",
         "│  └─ agent small  completed",
         "│     └─ run small  completed",
         "└─ agent adviser  completed",

@@ -670,3 +670,14 @@ def test_the_agent_of_a_job_is_below_the_job() -> None:
         "invoke_agent b > step 1 5-8",
         "step 1 > chat m 5-7",
     ]
+
+
+def test_the_agent_of_a_background_job_is_below_no_run() -> None:
+    """The run in progress, if there is one, may be another than that which started the job."""
+    worker = replace(STARTED, agent="b", run_id="run_9")
+    delegated = JobDelegated(run_id=R, job_id="job_3", agent="b", thread_id="thread_8")
+    story = Story().tell(STARTED, BACK, delegated, AgentEvent("", "b", "thread_8", worker), DONE)
+    other = replace(delegated, thread_id="thread_9")
+    story.tell(replace(STARTED, run_id="run_2"), other)
+    story.tell(AgentEvent("", "b", "thread_9", replace(worker, run_id="run_10")))
+    assert [span.parent for span in story.began] == [None] * 4

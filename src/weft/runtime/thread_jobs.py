@@ -3,9 +3,9 @@
 import asyncio
 import contextvars
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from weft.control import RunControl
@@ -14,6 +14,7 @@ from weft.errors import ConfigurationError, JobFailed, JobNotRestartable, NodeCl
 from weft.events import JobOutcome, JobSettled, JobStarted
 from weft.ids import new_id
 from weft.items import user_message
+from weft.jobs.block_alarm import BLOCKED_AFTER, BlockAlarm
 from weft.jobs.change import Change, NodeSettled, NodeStarted, NodeSubmitted
 from weft.jobs.context import JobContext
 from weft.jobs.failure import Failure, OnFailure
@@ -24,6 +25,7 @@ from weft.jobs.scope import Scope
 from weft.jobs.start_queue import StartQueue
 from weft.jobs.stored import restored, stored
 from weft.jobs.tree import Tree
+from weft.result import RunResult
 from weft.state import OpenJob
 from weft.tools.output import to_output, truncated
 from weft.writer import ThreadWriter
@@ -74,8 +76,7 @@ class _RunScope(Scope):
             super()._child_failed(failure)
 
 
-@dataclass(slots=True)
-class _Placed:
+class _Placed(Struct):
     """A job in the tree: how its thread knows it."""
 
     job_id: str
@@ -162,9 +163,12 @@ class ThreadJobs:
         """Takes care of the jobs that an earlier process left; called once, before any other.
 
         Those that may be started again are; they start what they need below them anew. The others
-        settle as interrupted. Returns the threads of the agents that worked for these.
+        settle as interrupted. Returns the threads of the agents that worked for these. Raises
+        `UnknownAgent` before anything is done.
         """
         jobs = self._thread.state.jobs
+        if any(not job.background for job in jobs.values()):
+            _ = self.node  # raises here, if its agent is not known, and not halfway
         restarts: dict[str, Job[Any]] = {}
         why: dict[str, str] = {}
         for job in jobs.values():
@@ -196,6 +200,13 @@ class ThreadJobs:
                 node.cancel()
                 return
             below += node.children
+
+    async def cancel_background(self) -> None:
+        """Cancels the background jobs, and waits for their end."""
+        if self._root is not None:
+            for node in self._root.children:
+                if not isinstance(node, Scope):
+                    await node.cancel()
 
     def abandon(self) -> None:
         """Cancels all there is, without telling the thread: it goes on as after a crash."""
@@ -230,7 +241,7 @@ class ThreadJobs:
             loop,
             StartQueue(loop, limit=None, max_pending=MAX_PENDING),
             _refuse_exit,
-            None,
+            BlockAlarm(BLOCKED_AFTER) if loop.get_debug() else None,
             admit=self._admit,
             kept=self._thread.durable if self._has_journal else None,
             context_of=self._context_of,
@@ -243,13 +254,13 @@ class ThreadJobs:
             return None
         if placed.context is None:
             placed.context = JobContext(
-                deps=self._deps(),
+                self._deps(),
+                self._delegation,
                 thread_id=self._thread.id,
                 run_id=placed.run_id,
                 job_id=placed.job_id,
                 attempt=placed.attempt,
                 background=placed.background,
-                delegation=None if placed.background else self._delegation,
             )
         return placed.context
 
@@ -273,9 +284,10 @@ class ThreadJobs:
             raise NodeClosed("The thread is given up by this process: it takes no more jobs.")
         above, scope, run = self._placed.get(id(parent)), self._scope, self._thread.state.run
         assert run is not None
-        run_id, background = run.id, False
+        run_id, background, agent = run.id, False, run.agent
         if above is not None:
             run_id, background = above.run_id, above.background
+            agent = self._thread.state.jobs[above.job_id].agent
         elif parent is not scope:
             if not self._has_journal:
                 raise ConfigurationError(
@@ -294,7 +306,7 @@ class ThreadJobs:
                 name=truncated(node.name[:MAX_NAME_CHARS], MAX_NAME_CHARS),
                 parent=above.job_id if above is not None else "",
                 background=background,
-                agent=run.agent if background else "",
+                agent=agent if background else "",
                 announces=job.announces if job is not None else "wake",
                 kind=kind,
                 arguments=arguments,
@@ -327,9 +339,17 @@ class ThreadJobs:
         job = self._thread.state.jobs[placed.job_id]
         settled = announced(_ending_of(node, placed), job)
         self._thread.record(settled)
-        if settled.announcement is not None and settled.wakes:
+        if settled.wakes:
             self._control.notify()
-            self._wake()
+        if settled.wakes or not self._placed:
+            self._wake()  # for what was told, or to be idle
+
+
+_ENDED: dict[JobOutcome, str] = {
+    "completed": "has completed",
+    "failed": "has failed",
+    "cancelled": "was cancelled",
+}
 
 
 def announced(settled: JobSettled, job: OpenJob) -> JobSettled:
@@ -337,8 +357,7 @@ def announced(settled: JobSettled, job: OpenJob) -> JobSettled:
     if not job.background or job.parent or job.announces == "never":
         return settled
     told = settled.output if settled.outcome == "completed" else settled.message
-    verb = "was" if settled.outcome == "cancelled" else "has"
-    text = f"[The background job {job.name} {verb} {settled.outcome}.] {told}".rstrip()
+    text = f"[The background job {job.name} {_ENDED[settled.outcome]}.] {told}".rstrip()
     # Who cancelled it knows, and wants no answer.
     wakes = job.announces == "wake" and settled.outcome != "cancelled"
     return replace(settled, announcement=user_message(text), wakes=wakes)
@@ -392,6 +411,8 @@ def _ancestors(jobs: Mapping[str, OpenJob], job: OpenJob) -> Iterator[str]:
 
 def _shown(result: object) -> str:
     """The beginning of a result as text; nothing for none."""
+    if isinstance(result, RunResult):
+        result = cast("RunResult[object]", result).text
     if result is None:
         return ""
     try:

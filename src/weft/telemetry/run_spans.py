@@ -160,6 +160,10 @@ class RunSpans:
         if chat is not None and chat.first is None:
             chat.first = max(0.0, now - chat.began)
 
+    def has_job(self, job_id: str) -> bool:
+        """Whether a job has a span that is open."""
+        return job_id in self._jobs
+
     def span_of(self, id: str) -> int:
         """Returns the span below which an agent works: of a call, of a job, or of the run."""
         if id in self._jobs:

@@ -88,7 +88,11 @@ class ThreadSpans:
         if isinstance(event, ToolDelegated):
             self._keep(self._work_for, event.thread_id, (thread_id, event.call_id))
         elif isinstance(event, JobDelegated):
-            self._keep(self._work_for, event.thread_id, (thread_id, event.job_id))
+            above = self._runs.get(thread_id)
+            # What works for a background job is below no run, for it may outlive each.
+            is_traced = above is not None and above.has_job(event.job_id)
+            work = (thread_id, event.job_id) if is_traced else ("", "")
+            self._keep(self._work_for, event.thread_id, work)
         at = event.at or now
         run = self._run_of(thread_id, event, at)
         if run is not None:
