@@ -597,9 +597,9 @@ def test_how_a_job_ended(settled: JobSettled, error: str) -> None:
 
 
 def test_background_jobs_are_not_traced() -> None:
-    story = Story().tell(STARTED, BACK, BACK_BELOW, DONE)
-    story.tell(BACK_BELOW_DONE, replace(BACK, job_id="job_9", parent="job_3"), BACK_DONE)
-    assert story.tree() == ["invoke_agent a 1-4"]
+    story = Story().tell(STARTED, BACK, BACK_BELOW, BACK_BELOW_DONE, DONE)
+    story.tell(replace(BACK, job_id="job_9", parent="job_3"), BACK_DONE)
+    assert story.tree() == ["invoke_agent a 1-5"]
     story.tell(replace(BACK, attempt=2), BACK_DONE)
     assert story.fold.open_runs == 0
 
