@@ -61,7 +61,7 @@ def job_context(node: "Node[object]") -> JobContext[object]:
 
     Raises `ConfigurationError` for a node that runs under no thread.
     """
-    context = node.context
+    context = node.tree_context()
     if not isinstance(context, JobContext):
         # Not its repr: that of a dataclass shows all its data.
         raise ConfigurationError(

@@ -108,9 +108,8 @@ class Node(Lifecycle[T_co]):
             node = parent
         return node
 
-    @property
-    def context(self) -> object:
-        """What the node may know of whom its tree belongs to; None where it belongs to nobody."""
+    def tree_context(self) -> object:
+        """Returns what the node may know of whom its tree belongs to; None where it belongs to nobody."""
         return self._in_tree().context_of(self)
 
     def drawing(self, max_nodes: int = 1000) -> str:
@@ -176,8 +175,8 @@ class Node(Lifecycle[T_co]):
         tree = self._in_tree()
         node = as_node(work, args)
         if tree.starts.is_full:
-            await self._wait_for_room()
-        self.call(node, parent=parent)
+            await self._without_place(tree.starts.room())
+        (parent or self)._adopt(node, tree)
         if tree.kept is not None:
             await tree.kept()
         return node
