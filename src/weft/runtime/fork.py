@@ -9,7 +9,7 @@ from weft.events import JobSettled, LiveEvent, RecordedEvent, RunCancelled
 from weft.ids import new_id
 from weft.journal.base import Fork, ThreadInfo
 from weft.journal.projection import Projection, RunRecord, jobs_of, merged, project, status_of
-from weft.loop import cancel
+from weft.loop import cancel, tell_announcements
 from weft.state import ThreadState, apply
 from weft.usage import Usage
 
@@ -56,6 +56,7 @@ def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> 
         addition.record(JobSettled(run_id=job.run_id, job_id=job.id, outcome="cancelled"))
     if state.active_run is not None:
         cancel(addition)
+    tell_announcements(addition, "")  # in the copy, they wake nobody
     for queued in addition.state.queue:
         addition.record(RunCancelled(run_id=queued.id, usage=Usage()))
     copied = {run.id: run for run in runs if 0 < run.first_seq <= state.seq}
