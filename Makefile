@@ -3,11 +3,7 @@
 .PHONY: help demo test lint format docs coverage chaos bench bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
-<<<<<<< HEAD
 PURE := src/weft/errors.py,src/weft/ids.py,src/weft/items.py,src/weft/usage.py,src/weft/limits.py,src/weft/rules.py,src/weft/schema.py,src/weft/history.py,src/weft/events.py,src/weft/envelope.py,src/weft/inputs.py,src/weft/open_step.py,src/weft/state.py,src/weft/decision.py,src/weft/answers.py,src/weft/streaming/*,src/weft/models/*_wire.py,src/weft/models/anthropic_*.py,src/weft/models/sse_decoder.py,src/weft/models/failure.py,src/weft/models/retry.py,src/weft/models/secrets.py,src/weft/telemetry/content.py,src/weft/models/sdk_chunks.py,src/weft/mcp/address.py,src/weft/mcp/names.py,src/weft/mcp/restart.py,src/weft/mcp/result.py,src/weft/telemetry/signal.py,src/weft/telemetry/*_spans.py,src/weft/bus/position.py,src/weft/bus/topic.py,src/weft/bus/subscription.py,src/weft/journal/projection.py,src/weft/journal/snapshot.py,src/weft/runtime/fork.py,src/weft/jobs/callbacks.py,src/weft/jobs/change.py,src/weft/jobs/drawing.py,src/weft/jobs/failure.py,src/weft/thread_tree.py,src/weft/jobs/stored.py
-=======
-PURE := src/weft/errors.py,src/weft/ids.py,src/weft/items.py,src/weft/usage.py,src/weft/limits.py,src/weft/rules.py,src/weft/schema.py,src/weft/history.py,src/weft/events.py,src/weft/envelope.py,src/weft/inputs.py,src/weft/open_step.py,src/weft/state.py,src/weft/decision.py,src/weft/answers.py,src/weft/streaming/*,src/weft/models/*_wire.py,src/weft/models/anthropic_*.py,src/weft/models/sse_decoder.py,src/weft/models/failure.py,src/weft/models/retry.py,src/weft/models/secrets.py,src/weft/telemetry/content.py,src/weft/models/sdk_chunks.py,src/weft/mcp/address.py,src/weft/mcp/names.py,src/weft/mcp/restart.py,src/weft/mcp/result.py,src/weft/telemetry/signal.py,src/weft/telemetry/*_spans.py,src/weft/bus/position.py,src/weft/bus/topic.py,src/weft/bus/subscription.py,src/weft/journal/projection.py,src/weft/journal/snapshot.py,src/weft/runtime/fork.py,src/weft/jobs/callbacks.py,src/weft/jobs/change.py,src/weft/jobs/drawing.py,src/weft/jobs/failure.py,src/weft/jobs/stored.py,src/weft/thread_tree.py
->>>>>>> job-tests
 export PROMPT := $(value PROMPT)
 
 help:  ## List the commands
