@@ -5,11 +5,11 @@ import time
 from msgspec.structs import replace
 
 from weft.envelope import Envelope, recorded
-from weft.events import JobSettled, LiveEvent, RecordedEvent, RunCancelled
+from weft.events import JobSettled, LiveEvent, MessageAdded, RecordedEvent, RunCancelled
 from weft.ids import new_id
 from weft.journal.base import Fork, ThreadInfo
 from weft.journal.projection import Projection, RunRecord, jobs_of, merged, project, status_of
-from weft.loop import cancel, tell_announcements
+from weft.loop import cancel
 from weft.state import ThreadState, apply
 from weft.usage import Usage
 
@@ -39,7 +39,7 @@ def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> 
     """Returns the fork of a thread right after the event that led to `state`.
 
     A run and the jobs that were under way are cancelled in the fork, and the runs that waited are
-    dropped.
+    dropped. What background jobs had to tell is told.
     """
     now = time.time()
     info = replace(
@@ -56,7 +56,8 @@ def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> 
         addition.record(JobSettled(run_id=job.run_id, job_id=job.id, outcome="cancelled"))
     if state.active_run is not None:
         cancel(addition)
-    tell_announcements(addition, "")  # in the copy, they wake nobody
+    for told in addition.state.announced:  # in the copy, it wakes nobody
+        addition.record(MessageAdded(run_id=told.run_id, item=told.item, origin="job"))
     for queued in addition.state.queue:
         addition.record(RunCancelled(run_id=queued.id, usage=Usage()))
     copied = {run.id: run for run in runs if 0 < run.first_seq <= state.seq}
