@@ -53,7 +53,7 @@ def judge_ran(findings: Findings, threads: Sequence[StoredThread], evidence: Evi
     ran = Counter((one.call_id, one.tool) for one in evidence.read(Ran))
     for (call_id, tool), times in ran.items():
         call = f"{where.get(call_id, 'no thread')}: {tool} {call_id}"
-        if times > 1 and tool != IDEMPOTENT:
+        if times > 1 and tool not in IDEMPOTENT:
             findings.duplicates.append(f"{call} ran {times} times")
         if times > started[call_id]:
             findings.wrong.append(f"{call} ran {times} times and started {started[call_id]} times")

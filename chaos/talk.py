@@ -14,6 +14,7 @@ from chaos.records import (
     CancelAcknowledged,
     CancelIntent,
     Intent,
+    JobCancelled,
 )
 from weft.errors import Conflict, RunNotInProgress, UnknownToolCall
 from weft.inputs import OnBusy
@@ -50,6 +51,8 @@ class Talk:
             runs.append(await self._send(intent))
             if self._chance.random() < 0.1:
                 await self._cancel(self._chance.choice(runs))
+            if self._chance.random() < 0.1:
+                await self._cancel_job()
             if len(runs) > MOST_WAITING:
                 await runs.pop(0).result()
             await asyncio.sleep(self._chance.random() * 0.1)
@@ -63,6 +66,13 @@ class Talk:
         self._evidence.add(CancelIntent(self._thread.id, run.id))
         await run.cancel()
         self._evidence.add(CancelAcknowledged(self._thread.id, run.id, time.time(), "inside"))
+
+    async def _cancel_job(self) -> None:
+        """Cancels a job that is open, whichever that is."""
+        if jobs := await self._thread.jobs():
+            job = self._chance.choice(jobs)
+            self._evidence.add(JobCancelled(self._thread.id, job.id))
+            await self._thread.cancel_job(job.id)
 
     async def answer(self) -> None:
         """Answers what waits for somebody outside, until it is cancelled."""

@@ -1,0 +1,176 @@
+"""Whether every job settled once, as its kind and its bodies say, and its agents have ended."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+
+from chaos.evidence import Evidence
+from chaos.findings import Findings
+from chaos.records import JobBegan, JobCancelled, JobDone, JobSubmitted
+from chaos.stored import StoredThread
+from chaos.tasks import PLANNED
+from weft.events import JobDelegated, JobSettled, JobStarted, RunCancelling, TerminalEvent
+
+
+class Grown:
+    """The jobs of a thread as its events tell of them; `begun` is the last start of each."""
+
+    def __init__(self) -> None:
+        self.begun: dict[str, JobStarted] = {}
+        self.ended: dict[str, JobSettled] = {}
+        self.open: set[str] = set()
+
+    def above(self, job_id: str) -> Iterator[JobStarted]:
+        """Yields the jobs to which one belongs now, the nearest first."""
+        while job_id := self.begun[job_id].parent:
+            yield self.begun[job_id]
+
+
+def judge_jobs(findings: Findings, thread: StoredThread, evidence: Evidence) -> None:
+    """Each job settles once, after those below it, and before its run ends; so say its bodies."""
+    cancelled = {
+        *(event.run_id for event in thread.events if isinstance(event, RunCancelling)),
+        *(one.job_id for one in evidence.read(JobCancelled)),
+    }
+    jobs = Grown()
+    for event in thread.events:
+        if isinstance(event, JobStarted):
+            _judge_start(findings, thread, jobs, event)
+        elif isinstance(event, JobSettled):
+            _judge_end(findings, thread, jobs, event, cancelled)
+        elif isinstance(event, TerminalEvent):
+            for job_id in jobs.open:
+                job = jobs.begun[job_id]
+                if job.run_id == event.run_id and not job.background:
+                    findings.wrong.append(f"{thread.id}: {event.run_id} ended before {job_id}")
+    for job_id in jobs.open:
+        findings.losses.append(f"{thread.id}: {job_id} never settled")
+    _judge_bodies(findings, thread, jobs, evidence)
+
+
+def judge_submitted(
+    findings: Findings, threads: Sequence[StoredThread], evidence: Evidence
+) -> None:
+    """A job whose submission was acknowledged, or that began, is in the journal, and once."""
+    events = chain.from_iterable(thread.events for thread in threads)
+    started = [event for event in events if isinstance(event, JobStarted)]
+    known = Counter(event.name for event in started if event.attempt == 1)
+    attempts = {(event.job_id, event.attempt) for event in started}
+    for name, times in known.items():
+        if times > 1:
+            findings.duplicates.append(f"the job {name} is there {times} times")
+    for one in evidence.read(JobSubmitted):
+        findings.counts["jobs acknowledged"] += 1
+        if not known[one.name]:
+            findings.losses.append(f"the job {one.name} was acknowledged and is gone")
+    for one in evidence.read(JobBegan):
+        if (one.job_id, one.attempt) not in attempts:
+            findings.losses.append(f"{one.job_id} began attempt {one.attempt}, which is not told")
+
+
+def judge_agents(findings: Findings, threads: Sequence[StoredThread]) -> None:
+    """The agents of a job have ended, and before it did unless it was interrupted."""
+    by_id = {thread.id: thread for thread in threads}
+    for thread in threads:
+        ended = {event.job_id: event for event in thread.events if isinstance(event, JobSettled)}
+        asked = {e.thread_id: e.job_id for e in thread.events if isinstance(e, JobDelegated)}
+        findings.counts["agents of jobs"] += len(asked)
+        for thread_id, job_id in asked.items():
+            settled, worker = ended.get(job_id), by_id.get(thread_id)
+            if settled is None or worker is None:
+                findings.losses.append(f"{thread.id}: {job_id} or its agent {thread_id} is gone")
+                continue
+            where = f"{thread.id}: the agent {thread_id} of {job_id}, {settled.outcome}"
+            expected = {"completed"} if settled.outcome == "completed" else _ENDED
+            if worker.status not in expected:
+                findings.wrong.append(f"{where}, is {worker.status}")
+            elif settled.code != "interrupted" and worker.events[-1].at > settled.at:
+                findings.wrong.append(f"{where}, went on after it")
+
+
+_ENDED = {"completed", "cancelled", None}
+"""How the thread of an agent ends; it has no run where the process ended before it was asked."""
+
+
+def _judge_start(findings: Findings, thread: StoredThread, jobs: Grown, event: JobStarted) -> None:
+    job = f"{thread.id}: {event.job_id}"
+    before = jobs.begun.get(event.job_id)
+    findings.counts["jobs"] += event.attempt == 1
+    findings.counts["jobs started again"] += event.attempt > 1
+    if event.attempt != (1 if before is None else before.attempt + 1):
+        findings.wrong.append(f"{job} was started with attempt {event.attempt}")
+    if event.attempt > 1 and not event.kind:
+        findings.duplicates.append(f"{job} is not restartable, and was started again")
+    if event.job_id in jobs.ended:
+        findings.duplicates.append(f"{job} was started after it had settled")
+    jobs.begun[event.job_id] = event
+    jobs.open.add(event.job_id)
+
+
+def _judge_end(
+    findings: Findings,
+    thread: StoredThread,
+    jobs: Grown,
+    event: JobSettled,
+    cancelled: set[str],
+) -> None:
+    job = f"{thread.id}: {event.job_id}"
+    if event.job_id not in jobs.open:
+        findings.duplicates.append(f"{job} settled without being open")
+        return
+    for below in jobs.open:
+        if jobs.begun[below].parent == event.job_id:
+            findings.wrong.append(f"{job} settled before {below}, which is below it")
+    jobs.open.remove(event.job_id)
+    jobs.ended[event.job_id] = event
+    findings.counts[f"jobs {event.outcome if event.code != 'interrupted' else 'interrupted'}"] += 1
+    started = jobs.begun[event.job_id]
+    above = list(jobs.above(event.job_id))
+    match event.outcome:
+        case "completed":
+            pass
+        case "cancelled":
+            wished = {started.job_id, *(one.job_id for one in above)}
+            if not started.background:
+                wished.add(started.run_id)
+            if not wished & cancelled:
+                findings.wrong.append(f"{job} was cancelled, and nobody wished it")
+        case "failed":
+            if event.code != "interrupted":
+                if PLANNED not in event.message:
+                    findings.wrong.append(f"{job} failed: {event.message}")
+            elif started.kind and not any(one.kind for one in above):
+                findings.losses.append(f"{job} is restartable, and was not started again")
+
+
+def _judge_bodies(
+    findings: Findings, thread: StoredThread, jobs: Grown, evidence: Evidence
+) -> None:
+    """Each attempt ran once at most and within its time, and to its end where it completed."""
+    began = defaultdict[str, list[JobBegan]](list)
+    for one in evidence.read(JobBegan):
+        if one.job_id in jobs.begun:
+            began[one.job_id].append(one)
+    done: Mapping[tuple[str, int], JobDone] = {
+        (one.job_id, one.attempt): one for one in evidence.read(JobDone)
+    }
+    for job_id, bodies in began.items():
+        job, started, settled = f"{thread.id}: {job_id}", jobs.begun[job_id], jobs.ended.get(job_id)
+        for attempt, times in Counter(body.attempt for body in bodies).items():
+            if times > 1:
+                findings.duplicates.append(f"{job} ran {times} times as attempt {attempt}")
+        if len(bodies) > 1 and not all(body.restartable for body in bodies):
+            findings.duplicates.append(f"{job} must run once, and ran {len(bodies)} times")
+        if any(body.restartable != bool(started.kind) for body in bodies):
+            findings.wrong.append(f"{job} is stored as {started.kind!r}")
+        if settled is None:
+            continue
+        last = done.get((job_id, started.attempt))
+        if settled.outcome == "completed" and last is None:
+            findings.losses.append(f"{job} has completed, and its body has not")
+        at = max([body.at for body in bodies] + ([last.at] if last is not None else []))
+        if at > settled.at:
+            findings.wrong.append(f"{job} went on after it had settled")
+    for job_id, settled in jobs.ended.items():
+        if settled.output.startswith("done ") and not began[job_id]:
+            findings.losses.append(f"{thread.id}: {job_id} has a result, and never began")
