@@ -1,14 +1,13 @@
 """Whether every job settled once, as its kind and its bodies say, and its agents have ended."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from chaos.evidence import Evidence
 from chaos.findings import Findings
 from chaos.records import JobBegan, JobCancelled, JobDone, JobSubmitted
 from chaos.stored import StoredThread
-from chaos.tasks import PLANNED
+from chaos.tasks import DONE, PLANNED
 from weft.events import JobDelegated, JobSettled, JobStarted, RunCancelling, TerminalEvent
 
 
@@ -27,7 +26,7 @@ class Grown:
 
 
 def judge_jobs(findings: Findings, thread: StoredThread, evidence: Evidence) -> None:
-    """Each job settles once, after those below it, and before its run ends; so say its bodies."""
+    """Each job settles once, after those below it and before its run, as its kind allows."""
     cancelled = {
         *(event.run_id for event in thread.events if isinstance(event, RunCancelling)),
         *(one.job_id for one in evidence.read(JobCancelled)),
@@ -45,17 +44,46 @@ def judge_jobs(findings: Findings, thread: StoredThread, evidence: Evidence) -> 
                     findings.wrong.append(f"{thread.id}: {event.run_id} ended before {job_id}")
     for job_id in jobs.open:
         findings.losses.append(f"{thread.id}: {job_id} never settled")
-    _judge_bodies(findings, thread, jobs, evidence)
+
+
+def judge_bodies(findings: Findings, threads: Sequence[StoredThread], evidence: Evidence) -> None:
+    """Each attempt of a job that is told ran once at most, and to its end where it completed."""
+    events = [event for thread in threads for event in thread.events]
+    started = {(e.job_id, e.attempt): e for e in events if isinstance(e, JobStarted)}
+    settled = {event.job_id: event for event in events if isinstance(event, JobSettled)}
+    done = {(one.job_id, one.attempt): one for one in evidence.read(JobDone)}
+    times = Counter((one.job_id, one.attempt) for one in evidence.read(JobBegan))
+    for one in evidence.read(JobBegan):
+        event, end = started.get((one.job_id, one.attempt)), settled.get(one.job_id)
+        job = f"{one.job_id}, attempt {one.attempt},"
+        if event is None:
+            findings.losses.append(f"{job} ran, and no event tells of it")
+        elif one.restartable != bool(event.kind):
+            findings.wrong.append(f"{job} is stored as {event.kind!r}")
+        if one.attempt > 1 and not one.restartable:
+            findings.duplicates.append(f"{job} ran, and it must run once")
+        if times[one.job_id, one.attempt] > 1:
+            findings.duplicates.append(f"{job} ran {times[one.job_id, one.attempt]} times")
+        last = done.get((one.job_id, one.attempt))
+        if end is not None and end.at < max(one.at, last.at if last is not None else 0.0):
+            findings.wrong.append(f"{job} went on after it had settled")
+    last_attempt = dict(started)
+    for job_id, event in settled.items():
+        # What other kinds of jobs do, such as agents, leaves its traces elsewhere.
+        if event.output.startswith(DONE) and (job_id, last_attempt[job_id]) not in done:
+            findings.losses.append(f"{job_id} has completed, and its body has not")
 
 
 def judge_submitted(
     findings: Findings, threads: Sequence[StoredThread], evidence: Evidence
 ) -> None:
-    """A job whose submission was acknowledged, or that began, is in the journal, and once."""
-    events = chain.from_iterable(thread.events for thread in threads)
-    started = [event for event in events if isinstance(event, JobStarted)]
-    known = Counter(event.name for event in started if event.attempt == 1)
-    attempts = {(event.job_id, event.attempt) for event in started}
+    """A job whose submission was acknowledged is in the journal, and none is there twice."""
+    known = Counter(
+        event.name
+        for thread in threads
+        for event in thread.events
+        if isinstance(event, JobStarted) and event.attempt == 1
+    )
     for name, times in known.items():
         if times > 1:
             findings.duplicates.append(f"the job {name} is there {times} times")
@@ -63,9 +91,6 @@ def judge_submitted(
         findings.counts["jobs acknowledged"] += 1
         if not known[one.name]:
             findings.losses.append(f"the job {one.name} was acknowledged and is gone")
-    for one in evidence.read(JobBegan):
-        if (one.job_id, one.attempt) not in attempts:
-            findings.losses.append(f"{one.job_id} began attempt {one.attempt}, which is not told")
 
 
 def judge_agents(findings: Findings, threads: Sequence[StoredThread]) -> None:
@@ -141,36 +166,3 @@ def _judge_end(
                     findings.wrong.append(f"{job} failed: {event.message}")
             elif started.kind and not any(one.kind for one in above):
                 findings.losses.append(f"{job} is restartable, and was not started again")
-
-
-def _judge_bodies(
-    findings: Findings, thread: StoredThread, jobs: Grown, evidence: Evidence
-) -> None:
-    """Each attempt ran once at most and within its time, and to its end where it completed."""
-    began = defaultdict[str, list[JobBegan]](list)
-    for one in evidence.read(JobBegan):
-        if one.job_id in jobs.begun:
-            began[one.job_id].append(one)
-    done: Mapping[tuple[str, int], JobDone] = {
-        (one.job_id, one.attempt): one for one in evidence.read(JobDone)
-    }
-    for job_id, bodies in began.items():
-        job, started, settled = f"{thread.id}: {job_id}", jobs.begun[job_id], jobs.ended.get(job_id)
-        for attempt, times in Counter(body.attempt for body in bodies).items():
-            if times > 1:
-                findings.duplicates.append(f"{job} ran {times} times as attempt {attempt}")
-        if len(bodies) > 1 and not all(body.restartable for body in bodies):
-            findings.duplicates.append(f"{job} must run once, and ran {len(bodies)} times")
-        if any(body.restartable != bool(started.kind) for body in bodies):
-            findings.wrong.append(f"{job} is stored as {started.kind!r}")
-        if settled is None:
-            continue
-        last = done.get((job_id, started.attempt))
-        if settled.outcome == "completed" and last is None:
-            findings.losses.append(f"{job} has completed, and its body has not")
-        at = max([body.at for body in bodies] + ([last.at] if last is not None else []))
-        if at > settled.at:
-            findings.wrong.append(f"{job} went on after it had settled")
-    for job_id, settled in jobs.ended.items():
-        if settled.output.startswith("done ") and not began[job_id]:
-            findings.losses.append(f"{thread.id}: {job_id} has a result, and never began")

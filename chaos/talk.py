@@ -22,6 +22,7 @@ from weft.inputs import OnBusy
 MOST_WAITING = 3
 KINDS: Sequence[OnBusy] = ("queue", "queue", "queue", "steer", "cancel")
 AGAIN = 0.3
+PAUSE = 0.4
 
 
 class Talk:
@@ -55,6 +56,9 @@ class Talk:
                 await self._cancel_job()
             if len(runs) > MOST_WAITING:
                 await runs.pop(0).result()
+            if self._chance.random() < 0.2:
+                await runs[-1].result()
+                await asyncio.sleep(PAUSE)  # a job that announces its end finds no run in progress
             await asyncio.sleep(self._chance.random() * 0.1)
 
     async def _send(self, intent: Intent) -> weft.ThreadRun:

@@ -16,8 +16,11 @@ from weft.jobs.job import Job
 from weft.jobs.node import Node
 
 SHORT, LONG = 0.03, 0.2
-WAKING = 0.25
+WAKING = 0.6
 """How likely a call is to start a job that wakes the agent; the run that it starts calls again."""
+
+DONE = "done "
+"""How the result of a job begins."""
 
 PLANNED = "as planned"
 """What the jobs fail with that are to fail."""
@@ -74,7 +77,7 @@ class Once(Job[str]):
             await node
         await self.work()
         evidence.add(JobDone(context.job_id, context.attempt, time.time()))
-        return f"done {self.mark}"
+        return f"{DONE}{self.mark}"
 
     async def work(self) -> None:
         """What this kind does beside."""

@@ -8,7 +8,7 @@ from chaos.announcements import judge_announcements
 from chaos.calls import judge_calls, judge_ran, judge_workers
 from chaos.evidence import Evidence
 from chaos.findings import Findings
-from chaos.jobs import judge_agents, judge_jobs, judge_submitted
+from chaos.jobs import judge_agents, judge_bodies, judge_jobs, judge_submitted
 from chaos.messages import judge_messages
 from chaos.notes import judge_notes
 from chaos.records import ThreadMade
@@ -60,10 +60,12 @@ def verdict_of(folder: Path) -> Verdict:
         judge_notes(verdict, thread)
         judge_jobs(verdict, thread, evidence)
         judge_announcements(verdict, thread)
-        judge_seen(verdict, thread, evidence)
+        if not thread.parent:  # nobody but its parent looks on where an agent works
+            judge_seen(verdict, thread, evidence)
     judge_ran(verdict, threads, evidence)
     judge_workers(verdict, threads)
     judge_submitted(verdict, threads, evidence)
+    judge_bodies(verdict, threads, evidence)
     judge_agents(verdict, threads)
     known = {thread.id for thread in threads}
     for made in evidence.read(ThreadMade):
