@@ -67,10 +67,10 @@ def judge_bodies(findings: Findings, threads: Sequence[StoredThread], evidence: 
         last = done.get((one.job_id, one.attempt))
         if end is not None and end.at < max(one.at, last.at if last is not None else 0.0):
             findings.wrong.append(f"{job} went on after it had settled")
-    last_attempt = dict(started)
+    attempts = {event.job_id: event.attempt for event in started.values()}
     for job_id, event in settled.items():
         # What other kinds of jobs do, such as agents, leaves its traces elsewhere.
-        if event.output.startswith(DONE) and (job_id, last_attempt[job_id]) not in done:
+        if event.output.startswith(DONE) and (job_id, attempts[job_id]) not in done:
             findings.losses.append(f"{job_id} has completed, and its body has not")
 
 
