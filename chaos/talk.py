@@ -22,7 +22,7 @@ from weft.inputs import OnBusy
 MOST_WAITING = 3
 KINDS: Sequence[OnBusy] = ("queue", "queue", "queue", "steer", "cancel")
 AGAIN = 0.3
-PAUSE = 0.4
+PAUSE = 0.8
 
 
 class Talk:

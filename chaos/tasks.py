@@ -15,7 +15,7 @@ from weft.jobs.context import job_context
 from weft.jobs.job import Job
 from weft.jobs.node import Node
 
-SHORT, LONG = 0.03, 0.2
+SHORT, LONG = 0.03, 0.8
 WAKING = 0.6
 """How likely a call is to start a job that wakes the agent; the run that it starts calls again."""
 
