@@ -31,6 +31,13 @@ PRINTED = {
     ],
     "adviser.py": ["Advice: The word is misspelt", "I found it: 1 hit: minutes of 4 May."],
     "handover.py": ["clerk goes on", "accountant: 17.50", "clerk ended it after 4 requests"],
+    "background_job.py": [
+        "The export runs.",
+        "[the process ends]",
+        "attempt 2]",
+        "It is there: 12 files, the last one is 2025-12.csv.",
+        "background job Export  completed  attempt 2",
+    ],
     "approval.py": ["approval of send_mail is asked for", "completed ['sent to"],
 }
 

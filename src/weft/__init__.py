@@ -75,6 +75,7 @@ from weft.runtime.runtime import Runtime
 from weft.runtime.runtime import open as open
 from weft.runtime.thread import PendingCall, Thread
 from weft.runtime.thread_run import ThreadRun
+from weft.thread_tree import ThreadTree
 from weft.tools.context import RunContext
 from weft.tools.function import Tool, tool
 from weft.tools.output import Image
@@ -145,6 +146,7 @@ __all__ = [
     "Thread",
     "ThreadInfo",
     "ThreadRun",
+    "ThreadTree",
     "ToUserDelta",
     "Tool",
     "ToolApproved",

@@ -519,6 +519,9 @@ def _start_job(
         _active_run(state, event)
     if event.attempt != (1 if before is None else before.attempt + 1):
         raise InvalidTransition(f"Job {event.job_id} cannot have attempt {event.attempt} now.")
+    # What it started may still be below it, and belongs to the run or the thread as it does.
+    if before is not None and (event.parent or event.background != before.background):
+        raise InvalidTransition(f"Job {event.job_id} cannot start again in another place.")
     parent = jobs.get(event.parent)
     if event.parent and (parent is None or parent.background != event.background):
         raise InvalidTransition(f"The job {event.parent}, to which one belongs, is not open.")

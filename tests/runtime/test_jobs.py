@@ -464,7 +464,7 @@ async def test_a_quiet_one_waits_for_the_next_run_and_a_silent_one_says_nothing(
         ]  # fmt: skip
         assert (await (await thread.send("and?")).result()).text == "I know."
         assert texts(await thread.history())[2:] == [
-            "[The background job c has cancelled.]",
+            "[The background job c was cancelled.]",
             "[The background job QuietIndex has completed.] x indexed",
             "and?",
             "I know.",

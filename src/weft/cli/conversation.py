@@ -30,10 +30,11 @@ def _line(info: ThreadInfo) -> str:
     return f"{info.id}  {used:%Y-%m-%d %H:%M}  {status:15}  {clean(info.title)}".rstrip()
 
 
-async def show_thread(thread: Thread, transcript: Transcript, last: int | None = None) -> None:
+async def show_thread(thread: Thread, transcript: Transcript, last: int | None = None) -> int:
     """Shows what has happened on a thread so far, or the last so many events of it.
 
     A run that has not ended is left out where only the last are shown: it is about to be followed.
+    Returns the number of the last event that was to be shown.
     """
     state = await thread.state()
     after, until = 0, state.seq
@@ -48,6 +49,7 @@ async def show_thread(thread: Thread, transcript: Transcript, last: int | None =
             if event.seq <= until:
                 transcript.show(event)
         after = events[-1].seq
+    return until
 
 
 async def watch_thread(thread: Thread, transcript: Transcript) -> None:

@@ -113,8 +113,9 @@ async def _chat(
             thread = await runtime.create_thread(agent)
         if text is not None:
             return await answer_once(thread, agent, text, transcript, _ask())
-        await show_thread(thread, Transcript(_write, _width(), echo=True), SHOWN_AGAIN)
-        await converse(thread, agent, transcript)
+        echo = Transcript(_write, _width(), echo=True)
+        shown = await show_thread(thread, echo, SHOWN_AGAIN)
+        await converse(thread, agent, transcript, shown)
         if conversation.database is not None and await thread.history():
             transcript.notice(f"Go on with: weft chat --thread {thread.id}")
     return 0

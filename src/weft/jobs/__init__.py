@@ -9,10 +9,12 @@ Usable alone, inside a running event loop or with one of its own:
     print(Commander().run(Greet()))
 """
 
+from weft.jobs.agent_job import AgentJob
 from weft.jobs.blocking import blocking
 from weft.jobs.callbacks import Callback, CallbackEvent, Callbacks
 from weft.jobs.change import Change, Listener, NodeSettled, NodeStarted, NodeSubmitted
 from weft.jobs.commander import Commander
+from weft.jobs.context import JobContext, job_context
 from weft.jobs.failure import OnFailure
 from weft.jobs.handler import Handler, HandlerFunction, HandlerMethod, handler
 from weft.jobs.job import Announces, Job
@@ -24,6 +26,7 @@ from weft.jobs.start_queue import StartQueue
 from weft.jobs.tree import Tree
 
 __all__ = [
+    "AgentJob",
     "Announces",
     "Callback",
     "CallbackEvent",
@@ -34,6 +37,7 @@ __all__ = [
     "HandlerFunction",
     "HandlerMethod",
     "Job",
+    "JobContext",
     "Listener",
     "Node",
     "NodeSettled",
@@ -48,4 +52,5 @@ __all__ = [
     "blocking",
     "current_node",
     "handler",
+    "job_context",
 ]

@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+BLOCKED_AFTER = 0.1
+"""Seconds for which a job may keep the event loop, unless another bound was chosen."""
+
 _LOGGER = logging.getLogger("weft.jobs")
 
 

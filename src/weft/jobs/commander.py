@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, Self, overload
 from typing_extensions import TypeVar, TypeVarTuple
 
 from weft.errors import CommanderNotRunning, CommanderRunning, ConfigurationError
-from weft.jobs.block_alarm import BlockAlarm
+from weft.jobs.block_alarm import BLOCKED_AFTER, BlockAlarm
 from weft.jobs.change import Listener
 from weft.jobs.failure import OnFailure
 from weft.jobs.host import Host
@@ -18,13 +18,11 @@ from weft.jobs.node import Node, as_node
 from weft.jobs.root import Root
 from weft.jobs.start_queue import StartQueue
 from weft.jobs.thread_future import NodeFuture
-from weft.jobs.tree import Tree
+from weft.jobs.tree import FATAL, Tree
 
 R = TypeVar("R", default=None)
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-BLOCKED_AFTER = 0.1
 
 
 class Commander(Generic[R]):
@@ -230,9 +228,9 @@ class Commander(Generic[R]):
         """Submits a job from any thread, under the root or `parent`; returns a future.
 
         The future has the job's result, its exception, or `NodeCancelled`; to cancel the future is
-        to cancel the job. A failure belongs to the future: the tree goes on, so look at it. Raises
-        `CommanderNotRunning` where no tree runs, or where it was told to exit; any other refusal is
-        the exception of the future.
+        to cancel the job. A failure stops nothing else; it is raised at the end of the run if
+        nobody has asked the future for it by then. Raises `CommanderNotRunning` where no tree runs,
+        or where it was told to exit; any other refusal is the exception of the future.
         """
         with self._door:
             loop = self._open_loop()
@@ -241,11 +239,15 @@ class Commander(Generic[R]):
         return future
 
     async def _run(self, node: Node[T] | None, auto_exit: bool) -> T | R | None:
-        async with self:
-            if node is not None:
-                await self.submit(node)
-            if not auto_exit:
-                await self.exited()
+        try:
+            async with self:
+                if node is not None:
+                    await self.submit(node)
+                if not auto_exit:
+                    await self.exited()
+        except FATAL:
+            # It has stopped the event loop, which raises it; again, it would disturb the clean-up.
+            return None
         return self._result if self._has_result or node is None else node.outcome()
 
     # The end
@@ -328,6 +330,9 @@ def _raise_all(
     is_cancelled = isinstance(ends_with, asyncio.CancelledError)
     if ends_with is not None and not (unseen and is_cancelled):
         unseen = [ends_with, *(other for other in unseen if other is not ends_with)]
+    fatal = next((one for one in unseen if isinstance(one, FATAL)), None)
+    if fatal is not None:
+        unseen = [fatal]
     if not unseen or (len(unseen) == 1 and unseen[0] is error):
         return
     if len(unseen) == 1:

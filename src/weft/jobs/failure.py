@@ -27,9 +27,9 @@ class Failure:
     def take(self) -> BaseException:
         """Returns the exception, which is seen from now on."""
         if not self.seen:
-            self.seen = True
-            if self._left_out_of is not None:
-                self._left_out_of.left_out -= 1
+            log, self._left_out_of, self.seen = self._left_out_of, None, True
+            if log is not None:
+                log.left_out -= 1
         return self.exception
 
     def leave_out_of(self, log: "FailureLog") -> None:

@@ -24,6 +24,7 @@ from weft.jobs.tree import Tree
 if TYPE_CHECKING:
     from weft.jobs.node import Node  # every lifecycle is one; a change shows it as such
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 NodeState = Literal["pending", "active", "waiting", "completed", "failed", "cancelled"]
@@ -114,7 +115,7 @@ class Lifecycle(Generic[T_co]):
     _due: "deque[tuple[Lifecycle[object], Callback]] | None"
     # Who waits for the end, and who takes the outcome as well: a failure is then theirs.
     _waiters: "dict[asyncio.Future[None], None] | None"
-    _takers: "dict[asyncio.Future[None], None] | None"
+    _takers: "dict[asyncio.Future[Failure | None], None] | None"
     _context: contextvars.Context | None  # of its body and its callbacks
     _listener: Listener | None
     _name: str | None
@@ -266,13 +267,13 @@ class Lifecycle(Generic[T_co]):
         self._delegate = node
 
     def _body_ended(self) -> None:
+        place, self._place = self._place, None
         self._task = None
-        if self._place is not None:
-            self._place.end()
-            self._place = None
         self._state = "waiting"
         self._open -= 1
         self._settle_up()
+        if place is not None:  # after those who waited for this node were woken: they come first
+            place.end()
 
     # How it ends
 
@@ -323,8 +324,8 @@ class Lifecycle(Generic[T_co]):
         self._due = None
         if self._listener is not None:
             self._tell(NodeSettled)
-        _wake(self._waiters)
-        is_taken = _wake(self._takers)
+        _wake(self._waiters, None)
+        is_taken = _wake(self._takers, self._failure)
         self._waiters = self._takers = None
         parent = self._parent
         if self._failure is not None:
@@ -478,14 +479,14 @@ class Lifecycle(Generic[T_co]):
             self._takers = {}
         await self._wait_in(self._takers)
 
-    async def _wait_in(self, waiting: "dict[asyncio.Future[None], None]") -> None:
+    async def _wait_in(self, waiting: "dict[asyncio.Future[T], None]") -> None:
         """Waits until this node has settled, among others who do."""
         waiter = _CURRENT.get(None)
         if waiter is not None and waiter._is_inside(self):
             raise NodeDeadlock(
                 f"{waiter._label()} waits for {self._label()}, which settles only after it."
             )
-        future: asyncio.Future[None] = self._in_tree().loop.create_future()
+        future: asyncio.Future[T] = self._in_tree().loop.create_future()
         waiting[future] = None
         try:
             await self._without_place(future)
@@ -519,9 +520,9 @@ def current() -> "Lifecycle[object] | None":
     return _CURRENT.get(None)
 
 
-def _wake(waiting: "dict[asyncio.Future[None], None] | None") -> bool:
+def _wake(waiting: "dict[asyncio.Future[T], None] | None", value: T) -> bool:
     """Wakes those who wait; returns whether there was one."""
     woken = [future for future in waiting or () if not future.done()]
     for future in woken:
-        future.set_result(None)
+        future.set_result(value)
     return bool(woken)

@@ -9,6 +9,7 @@ from weft.errors import ConfigurationError, NodeCancelled
 from weft.jobs.callbacks import Callback, CallbackEvent, Callbacks
 from weft.jobs.change import Listener
 from weft.jobs.drawing import draw
+from weft.jobs.failure import Failure
 from weft.jobs.lifecycle import Lifecycle, NodeState, current
 
 T = TypeVar("T")
@@ -204,14 +205,15 @@ class Node(Lifecycle[T_co]):
         """Returns what can be awaited until the node has settled; that raises nothing of its."""
         return Settling(lambda: self._until_settled(is_cancelled=False))
 
-    def taking(self) -> "asyncio.Future[None]":
-        """Returns a future that is done once the node has settled.
+    def taking(self) -> "asyncio.Future[Failure | None]":
+        """Returns a future of the node's failure, if it has one, which is done when it has settled.
 
-        Having it counts as awaiting the node: a failure does not go to the parent.
+        Having it counts as awaiting the node: a failure does not go to the parent. Who has it says
+        when it is seen, with `Failure.take`.
         """
-        future: asyncio.Future[None] = self._in_tree().loop.create_future()
+        future: asyncio.Future[Failure | None] = self._in_tree().loop.create_future()
         if self._is_settled:
-            future.set_result(None)
+            future.set_result(self._failure)
         else:
             self._takers = self._takers or {}
             self._takers[future] = None

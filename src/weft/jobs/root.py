@@ -29,6 +29,7 @@ class Root(Scope):
         super().__init__("root", on_interrupt, on_failure=on_failure, listener=listener)
         self._tree = tree
         self._state = "active"
+        self._has_begun = True
         self._take_context()
         self._may_settle = may_settle
 

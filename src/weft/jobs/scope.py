@@ -17,7 +17,7 @@ class Scope(Node[None]):
     to close it. `on_failure` is as that of a node.
     """
 
-    __slots__ = ("_is_open", "_on_interrupt")
+    __slots__ = ("_has_begun", "_is_open", "_on_interrupt")
 
     keeps_children = False
 
@@ -34,20 +34,22 @@ class Scope(Node[None]):
         self._policy = on_failure
         self._listener = listener
         self._is_open = True
+        self._has_begun = False  # its start callbacks have ended
 
     def close(self) -> None:
         """Ends the body: the node settles when its children have. Again, it does nothing."""
         if self._is_open:
             self._is_open = False
-            if self._task is None:  # else the body ends after its start callbacks
-                self._run_body()
+            if self._has_begun:
+                self._body_ended()
 
     def _enter(self, tree: Tree) -> None:
         self._begin()
 
     def _run_body(self) -> None:
         """Its body runs elsewhere: it is only seen to end."""
-        if not self._is_open and self._state == "active":
+        self._has_begun = True
+        if not self._is_open:
             self._body_ended()
 
     def _interrupt(self) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from weft.jobs.lifecycle import Lifecycle
     from weft.jobs.node import Node
 
+FATAL = (KeyboardInterrupt, SystemExit)
+
 
 class Tree:
     """The event loop, the context of what the tree itself calls, the start queue, the
@@ -60,7 +62,7 @@ class Tree:
 
     def raise_if_fatal(self, error: BaseException) -> None:
         """Lets the event loop stop by `error`, as it does by that of a task: such as Ctrl-C."""
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        if isinstance(error, FATAL):
             self.loop.call_soon(_raise, error)
 
 

@@ -65,7 +65,7 @@ def project(
     runs: dict[str, RunRecord] = {}
     title = ""
     keys: dict[str, str] = {}
-    waits = False
+    waits = jobs = False
     for event in events:
         if isinstance(event, RunQueued | RunStarted | MessageQueued) and event.key:
             keys[event.key] = event.run_id
@@ -84,13 +84,13 @@ def project(
                 runs[event.run_id] = _ended(runs.get(event.run_id), event, _END[type(event)])
             case RunRequiresAction():
                 waits = True  # perhaps no longer until the same moment
-            case JobStarted() | JobSettled():
-                waits = True
+            case JobStarted() | JobSettled() | MessageAdded(origin="job"):
+                jobs = True
             case MessageAdded(origin="user"):
                 title = title or _title(event.item.text)
             case _:
                 pass  # says nothing that a list shows
-    if not (runs or keys or title or waits) and status == before:
+    if not (runs or keys or title or waits or jobs) and status == before:
         return None
     expires_at = state.active_run.expires_at if state.active_run is not None else None
     return Projection(

@@ -432,14 +432,17 @@ class ThreadActor:
     async def _recover(self) -> None:
         """Takes care of the jobs that an earlier process left."""
         if self._must_recover:
+            left = self.jobs.recover()
             self._must_recover = False
-            for thread_id in self.jobs.recover():
+            for thread_id in left:
                 await self._abandon(thread_id)
 
     def _job_policy(self) -> OnFailure:
         run, definition = self.state.run, self._definition
         assert run is not None
         if definition is None:
+            if run.status == "cancelling":
+                return "fail_fast"  # to end it, nobody needs to know how it works
             definition = self._agents(run.agent)
         return definition.reachable.get(run.agent, definition).on_job_failure
 

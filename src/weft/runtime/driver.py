@@ -181,6 +181,7 @@ class Driver:
         if run is not None:
             await actor.cancel(run.id)
             await self.ended(thread_id, run.id)
+        await actor.jobs.cancel_background()
         return actor.state
 
     def _subscribe(self, thread_id: str, after: Position) -> Subscription:

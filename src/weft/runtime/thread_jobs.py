@@ -14,6 +14,7 @@ from weft.errors import ConfigurationError, JobFailed, JobNotRestartable, NodeCl
 from weft.events import JobOutcome, JobSettled, JobStarted
 from weft.ids import new_id
 from weft.items import user_message
+from weft.jobs.block_alarm import BLOCKED_AFTER, BlockAlarm
 from weft.jobs.change import Change, NodeSettled, NodeStarted, NodeSubmitted
 from weft.jobs.context import JobContext
 from weft.jobs.failure import Failure, OnFailure
@@ -24,6 +25,7 @@ from weft.jobs.scope import Scope
 from weft.jobs.start_queue import StartQueue
 from weft.jobs.stored import restored, stored
 from weft.jobs.tree import Tree
+from weft.result import RunResult
 from weft.state import OpenJob
 from weft.tools.output import to_output, truncated
 from weft.writer import ThreadWriter
@@ -162,9 +164,12 @@ class ThreadJobs:
         """Takes care of the jobs that an earlier process left; called once, before any other.
 
         Those that may be started again are; they start what they need below them anew. The others
-        settle as interrupted. Returns the threads of the agents that worked for these.
+        settle as interrupted. Returns the threads of the agents that worked for these. Raises
+        `UnknownAgent` before anything is done.
         """
         jobs = self._thread.state.jobs
+        if any(not job.background for job in jobs.values()):
+            _ = self.node  # raises here, if its agent is not known, and not halfway
         restarts: dict[str, Job[Any]] = {}
         why: dict[str, str] = {}
         for job in jobs.values():
@@ -196,6 +201,13 @@ class ThreadJobs:
                 node.cancel()
                 return
             below += node.children
+
+    async def cancel_background(self) -> None:
+        """Cancels the background jobs, and waits for their end."""
+        if self._root is not None:
+            for node in self._root.children:
+                if not isinstance(node, Scope):
+                    await node.cancel()
 
     def abandon(self) -> None:
         """Cancels all there is, without telling the thread: it goes on as after a crash."""
@@ -230,7 +242,7 @@ class ThreadJobs:
             loop,
             StartQueue(loop, limit=None, max_pending=MAX_PENDING),
             _refuse_exit,
-            None,
+            BlockAlarm(BLOCKED_AFTER) if loop.get_debug() else None,
             admit=self._admit,
             kept=self._thread.durable if self._has_journal else None,
             context_of=self._context_of,
@@ -327,9 +339,17 @@ class ThreadJobs:
         job = self._thread.state.jobs[placed.job_id]
         settled = announced(_ending_of(node, placed), job)
         self._thread.record(settled)
-        if settled.announcement is not None and settled.wakes:
+        if settled.wakes:
             self._control.notify()
-            self._wake()
+        if settled.wakes or not self._placed:
+            self._wake()  # for what was told, or to be idle
+
+
+_ENDED: dict[JobOutcome, str] = {
+    "completed": "has completed",
+    "failed": "has failed",
+    "cancelled": "was cancelled",
+}
 
 
 def announced(settled: JobSettled, job: OpenJob) -> JobSettled:
@@ -337,7 +357,7 @@ def announced(settled: JobSettled, job: OpenJob) -> JobSettled:
     if not job.background or job.parent or job.announces == "never":
         return settled
     told = settled.output if settled.outcome == "completed" else settled.message
-    text = f"[The background job {job.name} has {settled.outcome}.] {told}".rstrip()
+    text = f"[The background job {job.name} {_ENDED[settled.outcome]}.] {told}".rstrip()
     # Who cancelled it knows, and wants no answer.
     wakes = job.announces == "wake" and settled.outcome != "cancelled"
     return replace(settled, announcement=user_message(text), wakes=wakes)
@@ -391,6 +411,8 @@ def _ancestors(jobs: Mapping[str, OpenJob], job: OpenJob) -> Iterator[str]:
 
 def _shown(result: object) -> str:
     """The beginning of a result as text; nothing for none."""
+    if isinstance(result, RunResult):
+        result = cast("RunResult[object]", result).text
     if result is None:
         return ""
     try:
