@@ -55,7 +55,8 @@ def _judge_announcement(
         findings.wrong.append(f"{job} announces {announces}, and announced {message}")
     if settled.wakes != (announces == "wake" and settled.outcome != "cancelled"):
         findings.wrong.append(f"{job} announces {announces}, and wakes: {settled.wakes}")
-    if message is not None and f"{started.name} has {settled.outcome}." not in message.text:
+    verb = "was" if settled.outcome == "cancelled" else "has"
+    if message is not None and f"{started.name} {verb} {settled.outcome}." not in message.text:
         findings.wrong.append(f"{job} is {settled.outcome}, and announced: {message.text}")
 
 

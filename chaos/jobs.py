@@ -8,7 +8,12 @@ from chaos.findings import Findings
 from chaos.records import JobBegan, JobCancelled, JobDone, JobSubmitted
 from chaos.stored import StoredThread
 from chaos.tasks import DONE, PLANNED
+from weft.errors import NodeCancelled
 from weft.events import JobDelegated, JobSettled, JobStarted, RunCancelling, TerminalEvent
+
+
+INTERRUPTED = "interrupted"
+"""The code of a job that the end of the process has ended."""
 
 
 class Grown:
@@ -109,7 +114,7 @@ def judge_agents(findings: Findings, threads: Sequence[StoredThread]) -> None:
             expected = {"completed"} if settled.outcome == "completed" else _ENDED
             if worker.status not in expected:
                 findings.wrong.append(f"{where}, is {worker.status}")
-            elif settled.code != "interrupted" and worker.events[-1].at > settled.at:
+            elif settled.code != INTERRUPTED and worker.events[-1].at > settled.at:
                 findings.wrong.append(f"{where}, went on after it")
 
 
@@ -148,21 +153,23 @@ def _judge_end(
             findings.wrong.append(f"{job} settled before {below}, which is below it")
     jobs.open.remove(event.job_id)
     jobs.ended[event.job_id] = event
-    findings.counts[f"jobs {event.outcome if event.code != 'interrupted' else 'interrupted'}"] += 1
-    started = jobs.begun[event.job_id]
-    above = list(jobs.above(event.job_id))
-    match event.outcome:
-        case "completed":
-            pass
-        case "cancelled":
-            wished = {started.job_id, *(one.job_id for one in above)}
-            if not started.background:
-                wished.add(started.run_id)
-            if not wished & cancelled:
-                findings.wrong.append(f"{job} was cancelled, and nobody wished it")
-        case "failed":
-            if event.code != "interrupted":
-                if PLANNED not in event.message:
-                    findings.wrong.append(f"{job} failed: {event.message}")
-            elif started.kind and not any(one.kind for one in above):
-                findings.losses.append(f"{job} is restartable, and was not started again")
+    findings.counts[f"jobs {event.code if event.code == INTERRUPTED else event.outcome}"] += 1
+    started, above = jobs.begun[event.job_id], list(jobs.above(event.job_id))
+    if event.outcome == "cancelled":
+        wished = {started.job_id, *(one.job_id for one in above)}
+        if not started.background:
+            wished.add(started.run_id)
+        if not wished & cancelled:
+            findings.wrong.append(f"{job} was cancelled, and nobody wished it")
+    elif event.code == INTERRUPTED:
+        if started.kind and not any(one.kind for one in above):
+            findings.losses.append(f"{job} is restartable, and was not started again")
+    elif event.outcome == "failed" and not _is_expected(jobs, event):
+        findings.wrong.append(f"{job} failed: {event.message}")
+
+
+def _is_expected(jobs: Grown, failed: JobSettled) -> bool:
+    """Whether a job was to fail, or waited for one that was cancelled."""
+    ends = [end for id, end in jobs.ended.items() if jobs.begun[id].parent == failed.job_id]
+    awaited = any(end.outcome == "cancelled" or end.code == failed.code for end in ends)
+    return PLANNED in failed.message or (failed.code == NodeCancelled.code and awaited)
