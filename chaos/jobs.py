@@ -11,7 +11,6 @@ from chaos.tasks import DONE, PLANNED
 from weft.errors import NodeCancelled
 from weft.events import JobDelegated, JobSettled, JobStarted, RunCancelling, TerminalEvent
 
-
 INTERRUPTED = "interrupted"
 """The code of a job that the end of the process has ended."""
 
