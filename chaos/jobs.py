@@ -98,7 +98,7 @@ def judge_submitted(
 
 
 def judge_agents(findings: Findings, threads: Sequence[StoredThread]) -> None:
-    """The agents of a job have ended, and before it did unless it was interrupted."""
+    """The agents of a job have ended before it settled."""
     by_id = {thread.id: thread for thread in threads}
     for thread in threads:
         ended = {event.job_id: event for event in thread.events if isinstance(event, JobSettled)}
@@ -113,7 +113,7 @@ def judge_agents(findings: Findings, threads: Sequence[StoredThread]) -> None:
             expected = {"completed"} if settled.outcome == "completed" else _ENDED
             if worker.status not in expected:
                 findings.wrong.append(f"{where}, is {worker.status}")
-            elif settled.code != INTERRUPTED and worker.events[-1].at > settled.at:
+            elif worker.events and worker.events[-1].at > settled.at:
                 findings.wrong.append(f"{where}, went on after it")
 
 

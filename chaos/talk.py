@@ -53,7 +53,7 @@ class Talk:
             if self._chance.random() < 0.1:
                 await self._cancel(self._chance.choice(runs))
             if self._chance.random() < 0.1:
-                await self._cancel_job()
+                await cancel_job(self._thread, self._evidence, self._chance)
             if len(runs) > MOST_WAITING:
                 await runs.pop(0).result()
             if self._chance.random() < 0.2:
@@ -70,13 +70,6 @@ class Talk:
         self._evidence.add(CancelIntent(self._thread.id, run.id))
         await run.cancel()
         self._evidence.add(CancelAcknowledged(self._thread.id, run.id, time.time(), "inside"))
-
-    async def _cancel_job(self) -> None:
-        """Cancels a job that is open, whichever that is."""
-        if jobs := await self._thread.jobs():
-            job = self._chance.choice(jobs)
-            self._evidence.add(JobCancelled(self._thread.id, job.id))
-            await self._thread.cancel_job(job.id)
 
     async def answer(self) -> None:
         """Answers what waits for somebody outside, until it is cancelled."""
@@ -102,3 +95,11 @@ async def answered(thread: weft.Thread, call_id: str, awaits: str, chance: rando
         return "approve"
     await thread.deny(call_id, "no")
     return "deny"
+
+
+async def cancel_job(thread: weft.Thread, evidence: Evidence, chance: random.Random) -> None:
+    """Cancels one of the jobs that are open, if there are any."""
+    if jobs := await thread.jobs():
+        job = chance.choice(jobs)
+        evidence.add(JobCancelled(thread.id, job.id))
+        await thread.cancel_job(job.id)
