@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from chaos.calls import ENDED
 from chaos.evidence import Evidence
 from chaos.findings import Findings
 from chaos.records import JobBegan, JobCancelled, JobDone, JobSubmitted
@@ -110,15 +111,11 @@ def judge_agents(findings: Findings, threads: Sequence[StoredThread]) -> None:
                 findings.losses.append(f"{thread.id}: {job_id} or its agent {thread_id} is gone")
                 continue
             where = f"{thread.id}: the agent {thread_id} of {job_id}, {settled.outcome}"
-            expected = {"completed"} if settled.outcome == "completed" else _ENDED
+            expected = {"completed"} if settled.outcome == "completed" else ENDED
             if worker.status not in expected:
                 findings.wrong.append(f"{where}, is {worker.status}")
             elif worker.events and worker.events[-1].at > settled.at:
                 findings.wrong.append(f"{where}, went on after it")
-
-
-_ENDED = {"completed", "cancelled", None}
-"""How the thread of an agent ends; it has no run where the process ended before it was asked."""
 
 
 def _judge_start(findings: Findings, thread: StoredThread, jobs: Grown, event: JobStarted) -> None:
