@@ -169,7 +169,7 @@ def jobs_of_thread(chance: random.Random) -> list[Job[Any]]:
     kind = chance.choice([SilentOnce, SilentAgain, QuietAgain])
     jobs: list[Job[Any]] = [kind(new_id("job"), chance.choice(CHAINS), False, LONG)]
     if chance.random() < WAKING:
-        kind = chance.choice([Once, Again, Failing])
+        kind = chance.choice([Once, Again, Failing, Asking])
         jobs.append(kind(new_id("job"), chance.choice(CHAINS), False, LONG))
     return jobs
 

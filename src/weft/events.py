@@ -227,12 +227,16 @@ class ResponseCompleted(DurableEvent, frozen=True, omit_defaults=True, tag="resp
 
 
 class UsageAdded(DurableEvent, frozen=True, omit_defaults=True, tag="usage.added"):
-    """What an agent used that worked for the run on the thread `thread_id`, in a tool or a hook."""
+    """What an agent used that worked for the run on the thread `thread_id`.
+
+    What one used that worked for the background job `job_id` counts for the thread alone.
+    """
 
     usage: Usage
     cost: float = 0.0
     calls: int = 0
     thread_id: str = ""
+    job_id: str = ""
 
 
 class StepCompleted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="step.completed"):

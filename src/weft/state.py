@@ -152,7 +152,7 @@ class QueuedRun(Struct, frozen=True, omit_defaults=True):
 class OpenJob(Struct, frozen=True, omit_defaults=True):
     """A job that has not settled, as `JobStarted` told of it; `children` of it are open.
 
-    `delegated` are the threads of the agents that work for it.
+    `delegated` are the threads of the agents that work for it, `counted` those whose usage was.
     """
 
     id: str
@@ -167,6 +167,7 @@ class OpenJob(Struct, frozen=True, omit_defaults=True):
     attempt: int = 1
     children: int = 0
     delegated: tuple[str, ...] = ()
+    counted: tuple[str, ...] = ()
 
 
 class Announcement(Struct, frozen=True):
@@ -244,17 +245,7 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
         case MessageQueued() | RunFinishing() | RunCancelling() | RunRequiresAction():
             return _run_changed(state, event)
         case UsageAdded():
-            run = _active_run(state, event)
-            return replace(
-                state,
-                run=replace(
-                    run,
-                    usage=run.usage + event.usage,
-                    cost=run.cost + event.cost,
-                    calls=run.calls + event.calls,
-                    counted=(*run.counted, event.thread_id),
-                ),
-            )
+            return _usage_added(state, event)
         case HistoryReplaced() | RunContinued() | HandedOff():
             return _safe_point_used(state, event)
         case JobStarted() | JobDelegated() | JobSettled():
@@ -512,6 +503,25 @@ def _job_changed(state: ThreadState, event: JobStarted | JobDelegated | JobSettl
             assert_never(unreachable)
 
 
+def _usage_added(state: ThreadState, event: UsageAdded) -> ThreadState:
+    job = state.jobs.get(event.job_id)
+    if event.job_id:
+        if job is None or not job.background:
+            raise InvalidTransition(f"The background job {event.job_id} is not open.")
+        spent = Spent(event.usage, event.cost, tool_calls=event.calls)
+        job = replace(job, counted=(*job.counted, event.thread_id))
+        return replace(state, jobs={**state.jobs, job.id: job}, ended=state.ended + spent)
+    run = _active_run(state, event)
+    run = replace(
+        run,
+        usage=run.usage + event.usage,
+        cost=run.cost + event.cost,
+        calls=run.calls + event.calls,
+        counted=(*run.counted, event.thread_id),
+    )
+    return replace(state, run=run)
+
+
 def _start_job(
     state: ThreadState, jobs: dict[str, OpenJob], before: OpenJob | None, event: JobStarted
 ) -> None:
@@ -527,6 +537,8 @@ def _start_job(
         raise InvalidTransition(f"The job {event.parent}, to which one belongs, is not open.")
     if before is not None:
         _leave_parent(jobs, before)
+        jobs[before.id] = replace(before, parent="", attempt=event.attempt)
+        return
     if parent is not None:
         jobs[parent.id] = replace(parent, children=parent.children + 1)
     jobs[event.job_id] = OpenJob(
@@ -539,9 +551,6 @@ def _start_job(
         event.announces,
         event.kind,
         event.arguments,
-        event.attempt,
-        before.children if before is not None else 0,
-        before.delegated if before is not None else (),
     )
 
 

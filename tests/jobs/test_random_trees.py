@@ -1,4 +1,4 @@
-"""Random trees whose jobs do random things: they end, every node settles once, no failure is lost."""
+"""Random trees whose jobs do random things: they end, nodes settle once, no failure is lost."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -841,14 +841,58 @@ async def test_a_job_started_again_finds_the_work_of_its_agent(open_runtime: Ope
         ]
 
 
-async def test_no_agent_works_in_the_background(open_runtime: Open) -> None:
-    helper = agent([START, "Later.", "Oh."], lambda: AgentJob(small(), "?"), background=True)
+async def test_an_agent_may_work_in_the_background(open_runtime: Open) -> None:
+    worker = small(Turn((Pause(5), Text("Forty-two.")), usage=Usage(5, 3, requests=1)))
+    helper = agent([START, "Later.", "I see."], lambda: AgentJob(worker, "?"), background=True)
     async with open_runtime(helper, deps=fresh) as runtime:
         thread = await runtime.create_thread(helper)
+        result = await (await thread.send("go")).result()
+        assert result.usage.output_tokens == 0
+        await asyncio.sleep(20)
+        assert texts(await thread.history())[2:] == [
+            "[The background job small has completed.] Forty-two.",
+            "I see.",
+        ]
+        state = await thread.state()
+        assert (state.ended.usage.output_tokens, state.ended.usage.requests) == (3, 4)
+        tree = ThreadTree()
+        for event in await thread.events():
+            tree.apply(event)
+        assert [root.kind for root in tree.roots] == ["run", "job", "run"]
+        assert [node.status for node in tree.agents()] == ["completed"]
+
+
+async def test_the_agent_of_a_background_job_goes_on_after_a_crash(open_runtime: Open) -> None:
+    helper = agent([START, "Later.", "I see."], lambda: Research("?"), background=True)
+    async with open_runtime(helper, RESEARCHER, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
         await (await thread.send("go")).result()
+        await first(thread, JobDelegated)
         await asyncio.sleep(5)
-        (settled,) = [e for e in await thread.events() if isinstance(e, JobSettled)]
-        assert settled.code == "configuration"
+    helper = agent(["I see."])
+    async with open_runtime(helper, RESEARCHER, deps=fresh) as runtime:
+        thread = await runtime.connect(thread.id)
+        await asyncio.sleep(100)
+        assert texts(await thread.history())[2:] == [
+            "[The background job Research has completed.] Forty-two.",
+            "I see.",
+        ]
+        assert len(await runtime.threads(parent=thread.id)) == 1
+        assert (await thread.state()).ended.usage.output_tokens == 3
+
+
+SLOW = Turn((Pause(60), Text("Forty-two.")), usage=Usage(5, 3, requests=1))
+RESEARCHER = small(*[SLOW] * 8)
+
+
+@dataclass
+class Research(Job[str], restartable=True):
+    """Has an agent work, which is found where it was after a crash."""
+
+    question: str
+
+    async def task(self) -> str:
+        return (await job_context(self).run_agent(RESEARCHER, self.question)).text
 
 
 # Other ways to a run

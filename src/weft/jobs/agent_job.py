@@ -14,8 +14,8 @@ Out = TypeVar("Out")
 class AgentJob(Job[RunResult[Out]]):
     """Has an agent work on a thread of its own; the result is that of its run.
 
-    Runs under the run of a thread only. Fails with the error of a run that failed, with
-    `AgentsTooDeep` and `BudgetUsedUp`.
+    Runs under a thread only; see `JobContext.run_agent`. Fails with the error of a run that failed,
+    with `AgentsTooDeep` and with `BudgetUsedUp`.
     """
 
     def __init__(self, agent: Worker[Out], input: Input) -> None:

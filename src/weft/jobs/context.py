@@ -1,8 +1,6 @@
 """What a job may know of the thread under which it runs."""
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
 from typing_extensions import TypeVar as TypeVarWithDefault
@@ -17,7 +15,6 @@ Deps = TypeVarWithDefault("Deps", default=None)
 Out = TypeVar("Out")
 
 
-@dataclass(frozen=True, kw_only=True)
 class JobContext(Generic[Deps]):
     """What a job may know of the thread under which it runs.
 
@@ -26,29 +23,37 @@ class JobContext(Generic[Deps]):
     - `background`: whether it belongs to the thread, and may outlive the run.
     """
 
-    deps: Deps
-    thread_id: str
-    run_id: str
-    job_id: str
-    attempt: int = 1
-    background: bool = False
-    delegation: Delegation | None = field(default=None, repr=False)
-    _delegated: "Iterator[int]" = field(default_factory=itertools.count, repr=False)
+    def __init__(
+        self,
+        deps: Deps,
+        delegation: Delegation,
+        *,
+        thread_id: str,
+        run_id: str,
+        job_id: str,
+        attempt: int = 1,
+        background: bool = False,
+    ) -> None:
+        self.deps = deps
+        self.thread_id = thread_id
+        self.run_id = run_id
+        self.job_id = job_id
+        self.attempt = attempt
+        self.background = background
+        self._delegation = delegation
+        self._delegated = itertools.count()
 
     async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
         """Has an agent work for this job, on a thread of its own; returns what came of it.
 
-        Its events are shown under the run, what it uses counts for the run, and it is cancelled
-        with the job. A restartable job that asks for the same agents in the same order finds their
-        work where it was. Raises the error of a run that failed, `AgentsTooDeep`, `BudgetUsedUp`,
-        and `ConfigurationError` in a background job: it has no run that could answer for it.
+        Its events are shown under the thread, what it uses counts for the run, and it is cancelled
+        with the job. In a background job it works within the limits of a run of its own, and what
+        it uses counts for the thread. A restartable job that asks for the same agents in the same
+        order finds their work where it was. Raises the error of a run that failed, `AgentsTooDeep`
+        and `BudgetUsedUp`.
         """
-        if self.delegation is None:
-            raise ConfigurationError(
-                "An agent works for a run: start the job under the run, not under the thread."
-            )
         key = f"{self.job_id}/{next(self._delegated)}"
-        return await self.delegation.run(agent, input, key=key, job_id=self.job_id)
+        return await self._delegation.run(agent, input, key=key, job_id=self.job_id)
 
 
 def job_context(node: "Node[object]") -> JobContext[object]:

@@ -247,7 +247,10 @@ class _Delegation:
     ) -> RunResult[T]:
         """Runs the agent; nobody can go on with it after a crash, so `key` says nothing."""
         thread = self._thread
-        definition = delegated(thread.state, self._definition, agent, self._depth)
+        assert thread.state.run is not None
+        run = thread.state.run
+        current = self._definition.reachable.get(run.agent, self._definition)
+        definition = delegated(current, agent, run.spent, self._depth)
         shown = AgentShown(thread, agent.name, call_id)
         run = Run(
             definition,

@@ -3,9 +3,9 @@
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from weft.control import RunControl
@@ -76,8 +76,7 @@ class _RunScope(Scope):
             super()._child_failed(failure)
 
 
-@dataclass(slots=True)
-class _Placed:
+class _Placed(Struct):
     """A job in the tree: how its thread knows it."""
 
     job_id: str
@@ -280,13 +279,13 @@ class ThreadJobs:
             return None
         if placed.context is None:
             placed.context = JobContext(
-                deps=self._deps(),
+                self._deps(),
+                self._delegation,
                 thread_id=self._thread.id,
                 run_id=placed.run_id,
                 job_id=placed.job_id,
                 attempt=placed.attempt,
                 background=placed.background,
-                delegation=None if placed.background else self._delegation,
             )
         return placed.context
 
@@ -310,9 +309,10 @@ class ThreadJobs:
             raise NodeClosed("The thread is given up by this process: it takes no more jobs.")
         above, scope, run = self._placed.get(id(parent)), self._scope, self._thread.state.run
         assert run is not None
-        run_id, background = run.id, False
+        run_id, background, agent = run.id, False, run.agent
         if above is not None:
             run_id, background = above.run_id, above.background
+            agent = self._thread.state.jobs[above.job_id].agent
         elif parent is not scope:
             if not self._has_journal:
                 raise ConfigurationError(
@@ -331,7 +331,7 @@ class ThreadJobs:
                 name=node.name[:MAX_NAME_CHARS],
                 parent=above.job_id if above is not None else "",
                 background=background,
-                agent=run.agent if background else "",
+                agent=agent if background else "",
                 announces=job.announces if job is not None else "wake",
                 kind=kind,
                 arguments=arguments,
