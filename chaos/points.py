@@ -139,6 +139,7 @@ POINTS: dict[str, Point] = {
     "agent done, not counted": Point(ThreadDelegation, "_count", _before, 2),
     "job recorded, not durable": Point(JournaledThread, "record", _with(JobStarted), 10),
     "job durable": Point(ThreadActor, "_on_kept", _with(JobStarted), 10),
+    "job began": Point(chaos.tasks, "begin", _after, 10),
     "in a job": Point(chaos.tasks, "at_work", _after_await, 10),
     "job done, nothing recorded": Point(Lifecycle, "_body_done", _before, 10),
     "job settled, not durable": Point(JournaledThread, "record", _with(JobSettled), 10),

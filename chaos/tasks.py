@@ -11,7 +11,7 @@ from chaos.evidence import Evidence
 from chaos.records import JobBegan, JobDone, JobSubmitted
 from weft.ids import new_id
 from weft.jobs.agent_job import AgentJob
-from weft.jobs.context import job_context
+from weft.jobs.context import JobContext, job_context
 from weft.jobs.job import Job
 from weft.jobs.node import Node
 
@@ -63,10 +63,7 @@ class Once(Job[str]):
     async def task(self) -> str:
         """Works, and says so."""
         context, evidence = job_context(self), desk_of(self).evidence
-        is_restartable = type(self).restartable
-        evidence.add(
-            JobBegan(context.job_id, self.mark, context.attempt, is_restartable, time.time())
-        )
+        begin(self, context)
         node: Node[str] | None = None
         if self.below:
             kind, mark = KINDS[self.below[0]], new_id("job")
@@ -132,6 +129,14 @@ class SilentAgain(Again, announces="never"):
 
 
 KINDS: dict[str, type[Once]] = {"once": Once, "again": Again, "fails": Failing}
+
+
+def begin(job: Once, context: JobContext[object]) -> None:
+    """Leaves the trace of a body that begins."""
+    is_restartable = type(job).restartable
+    desk_of(job).evidence.add(
+        JobBegan(context.job_id, job.mark, context.attempt, is_restartable, time.time())
+    )
 
 
 async def at_work(seconds: float) -> None:
