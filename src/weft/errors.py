@@ -54,6 +54,8 @@ WeftError
 │   ├── NodeCancelled             the node that was awaited was cancelled
 │   ├── NodeDeadlock              a node waits for itself or for one it belongs to
 │   ├── JobNotRestartable         a stored job cannot be made again from what is known of it
+│   ├── TooManySteps              a graph took more steps than its max_steps
+│   ├── UnknownStep               a condition chose a step that its edge does not list
 │   ├── CommanderRunning          run() of a commander that is running
 │   └── CommanderNotRunning       something was submitted to a commander that is not running
 ├── InvalidTransition             an event that cannot follow the thread's state
@@ -431,6 +433,18 @@ class JobNotRestartable(JobError):
     """A stored job cannot be made again: its class is not known here, or has changed."""
 
     code = "job_not_restartable"
+
+
+class TooManySteps(JobError):
+    """A graph took more steps than its `max_steps`."""
+
+    code = "too_many_steps"
+
+
+class UnknownStep(JobError):
+    """The condition of an edge chose a step that the edge does not list."""
+
+    code = "unknown_step"
 
 
 class CommanderRunning(JobError):

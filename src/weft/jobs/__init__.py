@@ -16,6 +16,7 @@ from weft.jobs.change import Change, Listener, NodeSettled, NodeStarted, NodeSub
 from weft.jobs.commander import Commander
 from weft.jobs.context import JobContext, job_context
 from weft.jobs.failure import OnFailure
+from weft.jobs.graph import END, ConditionalEdge, Graph
 from weft.jobs.handler import Handler, HandlerFunction, HandlerMethod, handler
 from weft.jobs.job import Announces, Job
 from weft.jobs.lifecycle import NodeState
@@ -26,6 +27,7 @@ from weft.jobs.start_queue import StartQueue
 from weft.jobs.tree import Tree
 
 __all__ = [
+    "END",
     "AgentJob",
     "Announces",
     "Callback",
@@ -33,6 +35,8 @@ __all__ = [
     "Callbacks",
     "Change",
     "Commander",
+    "ConditionalEdge",
+    "Graph",
     "Handler",
     "HandlerFunction",
     "HandlerMethod",

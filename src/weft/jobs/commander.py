@@ -40,7 +40,7 @@ class Commander(Generic[R]):
       else was chosen: `"fail_fast"` (the default) or `"collect"`.
     - `limit`: how many bodies may run at a time; by default any number. A body that waits for
       another node does not count.
-    - `max_pending`: `submit` waits while so many nodes have not started (default 1,024).
+    - `max_pending`: `submit` waits while so many nodes have not started (default 8,192).
     - `listener`: is told every change of the tree.
     - `debug`: warns of jobs that block the event loop for `blocked_after` seconds (default 0.1);
       by default where the event loop is in debug mode.
@@ -54,7 +54,7 @@ class Commander(Generic[R]):
         *,
         on_failure: OnFailure = "fail_fast",
         limit: int | None = None,
-        max_pending: int = 1024,
+        max_pending: int = 8192,
         listener: Listener | None = None,
         debug: bool | None = None,
         blocked_after: float = BLOCKED_AFTER,

@@ -175,7 +175,7 @@ class Lifecycle(Generic[T_co]):
         child._policy = child._policy or child.on_failure or self._policy
         if child._listener is None:
             child._listener = self._listener
-        child._take_context()
+        child._context = contextvars.copy_context()
         if self._children is None:
             self._children = {}
         self._children[child._id] = child
@@ -186,8 +186,9 @@ class Lifecycle(Generic[T_co]):
             child._tell(NodeSubmitted)
         child._enter(tree)
 
-    def _take_context(self) -> None:
-        self._context = contextvars.copy_context()
+    def _become_current(self) -> None:
+        """Is the current node in its context from now on."""
+        assert self._context is not None
         self._context.run(_CURRENT.set, self)
 
     def _note_endings(self, callbacks: Callbacks) -> None:
@@ -207,6 +208,7 @@ class Lifecycle(Generic[T_co]):
 
     def _begin(self) -> None:
         self._state = "active"
+        self._become_current()
         if self._listener is not None:
             self._tell(NodeStarted)
         if self._callbacks is not None and self._callbacks.start:
@@ -324,8 +326,9 @@ class Lifecycle(Generic[T_co]):
         self._due = None
         if self._listener is not None:
             self._tell(NodeSettled)
-        _wake(self._waiters, None)
-        is_taken = _wake(self._takers, self._failure)
+        is_taken = self._takers is not None and _wake(self._takers, self._failure)
+        if self._waiters is not None:
+            _wake(self._waiters, None)
         self._waiters = self._takers = None
         parent = self._parent
         if self._failure is not None:
@@ -392,6 +395,7 @@ class Lifecycle(Generic[T_co]):
 
     def _interrupt(self) -> None:
         if self._state == "pending":
+            self._become_current()
             self._body_ended()
         elif self._task is not None:
             self._task.cancel()
@@ -501,10 +505,6 @@ class Lifecycle(Generic[T_co]):
             node = node._parent
         return node is other
 
-    async def _wait_for_room(self) -> None:
-        """Waits until the start queue takes another."""
-        await self._without_place(self._in_tree().starts.room())
-
     @staticmethod
     async def _without_place(awaited: Awaitable[object]) -> None:
         """Waits, for whichever node does: while it does, others may run in its place."""
@@ -520,9 +520,9 @@ def current() -> "Lifecycle[object] | None":
     return _CURRENT.get(None)
 
 
-def _wake(waiting: "dict[asyncio.Future[T], None] | None", value: T) -> bool:
+def _wake(waiting: "dict[asyncio.Future[T], None]", value: T) -> bool:
     """Wakes those who wait; returns whether there was one."""
-    woken = [future for future in waiting or () if not future.done()]
+    woken = [future for future in waiting if not future.done()]
     for future in woken:
         future.set_result(value)
     return bool(woken)

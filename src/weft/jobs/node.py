@@ -176,8 +176,8 @@ class Node(Lifecycle[T_co]):
         tree = self._in_tree()
         node = as_node(work, args)
         if tree.starts.is_full:
-            await self._wait_for_room()
-        self.call(node, parent=parent)
+            await self._without_place(tree.starts.room())
+        (parent or self)._adopt(node, tree)
         if tree.kept is not None:
             await tree.kept()
         return node

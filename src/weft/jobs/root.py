@@ -1,5 +1,6 @@
 """The root of a tree: the scope that all of it belongs to."""
 
+import contextvars
 from collections import deque
 from collections.abc import Callable
 
@@ -30,7 +31,8 @@ class Root(Scope):
         self._tree = tree
         self._state = "active"
         self._has_begun = True
-        self._take_context()
+        self._context = contextvars.copy_context()
+        self._become_current()
         self._may_settle = may_settle
 
     def take_no_more(self) -> None:

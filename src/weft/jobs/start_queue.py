@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 BATCH = 256
+SHARE = 8
 
 
 class StartQueue:
@@ -105,8 +106,10 @@ class StartQueue:
         started = 0
         while pending and started < BATCH and self._has_free:
             started += pending.popleft()()
-        _wake(self._submitting, self._max_pending - len(pending))
-        if pending and self._has_free:
+        if self._submitting and not self.is_full:
+            # Few at a time, because each may have many to submit and would only wait again.
+            _wake(self._submitting, 1 + (self._max_pending - len(pending)) // SHARE)
+        if (pending and self._has_free) or (self._submitting and not self.is_full):
             self._make_due()
 
 
