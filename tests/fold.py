@@ -61,6 +61,7 @@ WAKING = user_message("[The background job crawl has completed.]")
 QUIET = user_message("[The background job watch has completed.]")
 BACK = JobStarted(run_id=R, job_id="job_3", name="crawl", background=True, agent="a")
 BACK_BELOW = replace(BACK, job_id="job_4", name="fetch", parent="job_3")
+BACK_DELEGATED = JobDelegated(run_id=R, job_id="job_3", agent="b", thread_id="thread_7")
 BACK_DONE = JobSettled(
     run_id=R, job_id="job_3", outcome="completed", announcement=WAKING, wakes=True
 )

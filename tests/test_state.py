@@ -9,6 +9,7 @@ from tests.fold import (
     BACK,
     BACK_BELOW,
     BACK_BELOW_DONE,
+    BACK_DELEGATED,
     BACK_DONE,
     BACK_QUIET,
     BACK_QUIET_DONE,
@@ -77,7 +78,7 @@ from weft.items import (
     user_message,
 )
 from weft.state import Announcement, OpenJob, ThreadState, apply
-from weft.usage import Usage
+from weft.usage import Spent, Usage
 
 
 def test_a_whole_run() -> None:
@@ -366,6 +367,35 @@ def test_retries_and_quotas_need_an_open_step() -> None:
             fold([*begun(), event])
 
 
+JOB_USED = UsageAdded(run_id=R, usage=Usage(2, 1), cost=0.5, calls=3, thread_id="thread_7")
+
+
+def test_what_the_agent_of_a_background_job_used_counts_for_the_thread() -> None:
+    used = replace(JOB_USED, job_id="job_3")
+    before = fold([*begun(), BACK, BACK_DELEGATED, JOB])
+    state = fold([used], before)
+    assert state.run == before.run
+    assert state.ended == Spent(Usage(2, 1), 0.5, tool_calls=3)
+    assert state.jobs["job_3"].counted == ("thread_7",)
+    assert state.jobs["job_1"] == before.jobs["job_1"]
+    # also where no run is in progress
+    ended = fold([JOB_DONE, DONE, used], before)
+    assert ended.ended.tool_calls == 3
+    for job_id in ("job_1", "job_9"):
+        with pytest.raises(InvalidTransition, match=f"background job {job_id} is not open"):
+            fold([replace(used, job_id=job_id)], before)
+    with pytest.raises(InvalidTransition, match="background job job_3 is not open"):
+        fold([BACK_DONE, used], before)
+
+
+def test_what_the_agent_of_another_job_used_counts_for_the_run() -> None:
+    state = fold([*begun(), JOB, JOB_DELEGATED, JOB_USED])
+    assert state.run is not None
+    assert (state.run.spent.usage, state.run.spent.tool_calls) == (Usage(2, 1), 3)
+    assert state.run.counted == ("thread_7",)
+    assert state.ended == Spent()
+
+
 def test_jobs_are_open_until_they_settle() -> None:
     state = fold([*begun(), JOB, JOB_BELOW, JOB_DELEGATED])
     assert list(state.jobs.values()) == [
@@ -488,6 +518,8 @@ OF_JOBS: list[DurableEvent] = [
     replace(BACK, background=False, attempt=2),
     BACK_BELOW,
     replace(BACK_BELOW, parent="job_1"),
+    BACK_DELEGATED,
+    replace(JOB_USED, job_id="job_3"),
     BACK_DONE,
     BACK_BELOW_DONE,
     BACK_QUIET,

@@ -242,6 +242,7 @@ async def test_several_await_one_and_it_may_have_settled() -> None:
         await node.cancel()
         assert node.state == "completed"
         assert node.outcome() == "x"
+        assert node.taking().result() is None
 
 
 async def test_jobs_of_the_same_data_are_two_nodes() -> None:

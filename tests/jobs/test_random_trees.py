@@ -208,7 +208,7 @@ def kept(job: Node[Any]) -> Iterator[Any]:
     yield from job._callback_errors or ()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     tree=trees,
     policy=st.sampled_from(("fail_fast", "collect")),

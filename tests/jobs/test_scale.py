@@ -13,7 +13,7 @@ from weft.jobs import Commander, Job, Node, Root, StartQueue, Tree
 
 pytestmark = pytest.mark.anyio
 
-ROUNDS = 20_000
+ROUNDS = 10_000
 DEPTH = 10_000
 
 

@@ -940,6 +940,15 @@ async def test_a_fork_takes_no_jobs_along(open_runtime: Open) -> None:
         assert (await (await fork.send("hi")).result()).text == "Forked."
 
 
+async def test_a_name_that_cannot_be_written_is_told_all_the_same(open_runtime: Open) -> None:
+    helper = agent([START, "Done."], lambda: Nap("caf\udce9"), lambda: Nap("x" * 1000))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        assert (await (await thread.send("go")).result()).text == "Done."
+        started = [event for event in await thread.events() if isinstance(event, JobStarted)]
+        assert [event.name for event in started] == ["caf?", "x" * 200]
+
+
 async def test_a_job_cannot_end_the_thread(open_runtime: Open) -> None:
     @tool
     async def end(ctx: RunContext[Any]) -> str:

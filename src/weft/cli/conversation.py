@@ -1,12 +1,13 @@
 """Conversations that are kept: listed, printed, followed."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import datetime
 
 from weft.cli.plain_text import clean
 from weft.cli.transcript import Transcript
 from weft.errors import ThreadNotFound
+from weft.events import AgentEvent, RecordedEvent
 from weft.journal.base import ThreadInfo
 from weft.runtime.runtime import Runtime
 from weft.runtime.thread import Thread
@@ -59,22 +60,36 @@ async def watch_thread(thread: Thread, transcript: Transcript) -> None:
             transcript.show(event)
 
 
-async def show_tree(runtime: Runtime, thread: Thread, write: Callable[[str], None]) -> None:
-    """Writes the runs, jobs and agents of a thread as a tree, a line for each."""
+async def show_tree(
+    runtime: Runtime, thread: Thread, write: Callable[[str], None], width: int | None = None
+) -> None:
+    """Writes the runs, jobs and agents of a thread as a tree, a line for each.
+
+    Lines are cut where a terminal of `width` columns ends.
+    """
     tree = ThreadTree()
-    rest = [(thread, tree)]
+    async for event in _all_of(thread):
+        tree.apply(event)
+    rest = [tree]
     while rest:
-        known, told = rest.pop()
-        after = 0
-        while events := await known.events(after=after, limit=PAGE):
-            for event in events:
-                told.apply(event)
-            after = events[-1].seq
-        for agent in told.agents():
-            assert agent.tree is not None
+        told = rest.pop()
+        for agent in list(told.agents()):
             with suppress(ThreadNotFound):  # it was deleted, or never kept
-                rest.append((await runtime.connect(agent.id), agent.tree))
+                async for event in _all_of(await runtime.connect(agent.id)):
+                    told.apply(AgentEvent("", agent.name, agent.id, event))
+            assert agent.tree is not None
+            rest.append(agent.tree)
     for line in tree.lines():
+        if width is not None and len(line) >= width:
+            line = f"{line[: width - 2]}…"
         write(f"{clean(line)}\n")
     if not tree.roots:
         write("Nothing has run on this thread yet.\n")
+
+
+async def _all_of(thread: Thread) -> AsyncIterator[RecordedEvent]:
+    after = 0
+    while events := await thread.events(after=after, limit=PAGE):
+        for event in events:
+            yield event
+        after = events[-1].seq

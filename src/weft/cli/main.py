@@ -177,7 +177,8 @@ async def _show(thread_id: str | None, database: Path | None, *, follow: bool) -
 
 async def _show_tree(thread_id: str | None, database: Path | None) -> int:
     async with open_for_reading(database) as runtime:
-        await show_tree(runtime, await find_thread(runtime, thread_id), _write)
+        thread = await find_thread(runtime, thread_id)
+        await show_tree(runtime, thread, _write, _width() if sys.stdout.isatty() else None)
     return 0
 
 

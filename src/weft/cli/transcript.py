@@ -195,10 +195,10 @@ class Transcript:
             return
         name = self._jobs.pop(event.job_id, "job")
         mark = "✓" if event.outcome == "completed" else "✗"
-        told = event.output or event.message
-        self.line(
-            f"{mark} {one_line(name)} {event.outcome} ({event.seconds:.1f} s)  {one_line(told)}"
-        )
+        # One that was cut off with its process has no time of its own.
+        took = f" ({event.seconds:.1f} s)" if event.seconds else ""
+        told = one_line(event.output or event.message)
+        self.line(f"{mark} {one_line(name)} {event.outcome}{took}  {told}".rstrip())
 
     def _other_agent(self, event: ToolDelegated | HandedOff | AgentEvent | JobDelegated) -> None:
         """That another agent works, and of what it does: its calls, and what it says."""

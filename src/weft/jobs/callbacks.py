@@ -58,14 +58,5 @@ class Callbacks:
 
     def on(self, event: CallbackEvent, callback: Callback) -> "Callbacks":
         """Returns these callbacks and one more."""
-        match event:
-            case "start":
-                return replace(self, start=(*self.start, callback))
-            case "error":
-                return replace(self, error=(*self.error, callback))
-            case "cancelled":
-                return replace(self, cancelled=(*self.cancelled, callback))
-            case "settled":
-                return replace(self, settled=(*self.settled, callback))
-            case "tree_end":
-                return replace(self, tree_end=(*self.tree_end, callback))
+        added: tuple[Callback, ...] = (*getattr(self, event), callback)
+        return replace(self, **{event: added})

@@ -266,8 +266,8 @@ class Commander(Generic[R]):
         with self._door:
             self._loop = None
         root.take_no_more()
-        if self._exited is not None:
-            self._exited.set()
+        assert self._exited is not None
+        self._exited.set()
         if not wait:
             root.cancel()
 

@@ -61,7 +61,10 @@ def job_context(node: "Node[object]") -> JobContext[object]:
 
     Raises `ConfigurationError` for a node that runs under no thread.
     """
-    context = node.context
+    context = node.tree_context()
     if not isinstance(context, JobContext):
-        raise ConfigurationError(f"{node!r} runs under no thread; a tool starts it with ctx.jobs.")
+        # Not its repr: that of a dataclass shows all its data.
+        raise ConfigurationError(
+            f"{node.name} #{node.id} runs under no thread; a tool starts it with ctx.jobs."
+        )
     return cast("JobContext[object]", context)

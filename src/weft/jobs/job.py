@@ -3,6 +3,9 @@
 from collections.abc import Coroutine
 from typing import Any, ClassVar, TypeVar
 
+from typing_extensions import Format, get_annotations
+
+from weft.errors import ConfigurationError
 from weft.events import Announces
 from weft.jobs.node import Node
 
@@ -22,6 +25,9 @@ class Job(Node[T_co]):
     `task` may submit children, and await them or not; the job has settled when all have. What it
     returns is the job's result; a handler or a job it returns runs as its child, and the result of
     that is the result. Each job is one node: make a new one for each submission.
+
+    A field cannot have the name of an attribute of a node, such as `id` or `result`, for which the
+    class raises `ConfigurationError`; `name` may be one.
 
     Class keywords, as in `class Greet(Job[str], restartable=True)`; subclasses inherit them:
 
@@ -43,6 +49,7 @@ class Job(Node[T_co]):
         **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
+        _require_free_names(cls)
         # A dataclass would compare jobs by their data and make them unhashable, but two jobs of the
         # same data are two nodes; and `asyncio.gather` wants them hashable.
         if "__eq__" not in cls.__dict__:
@@ -59,3 +66,17 @@ class Job(Node[T_co]):
 
     def _body(self) -> "Coroutine[Any, Any, T_co | Node[T_co]]":
         return self.task()
+
+
+def _require_free_names(cls: type[Job[Any]]) -> None:
+    """Raises `ConfigurationError` for a field that would take the place of what a node is."""
+    for base in cls.__mro__:
+        if base in Job.__mro__:
+            continue
+        for name in get_annotations(base, format=Format.FORWARDREF):
+            # What is no property or method is a setting of the class, and may be set.
+            if name != "name" and hasattr(getattr(Job, name, None), "__get__"):
+                raise ConfigurationError(
+                    f"{cls.__name__} cannot have a field {name}: each node has that already; "
+                    "give the field another name."
+                )

@@ -32,6 +32,15 @@ NodeState = Literal["pending", "active", "waiting", "completed", "failed", "canc
 _CURRENT: "contextvars.ContextVar[Lifecycle[object]]" = contextvars.ContextVar("weft_node")
 
 
+class _InstanceProperty(property):
+    """A property that its class does not show: a dataclass would take it for a field's default."""
+
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        if instance is None:
+            raise AttributeError(f"{self.fget!r} is a property of instances.")
+        return super().__get__(instance, owner)
+
+
 class Lifecycle(Generic[T_co]):
     """What `Node` does by itself; what may be asked of one stands there."""
 
@@ -123,7 +132,7 @@ class Lifecycle(Generic[T_co]):
     _id: int
     _depth: int
 
-    @property
+    @_InstanceProperty
     def name(self) -> str:
         """What the node is called in reports: its class or function, unless it was given a name."""
         return self._name or type(self).__name__

@@ -108,9 +108,8 @@ class Node(Lifecycle[T_co]):
             node = parent
         return node
 
-    @property
-    def context(self) -> object:
-        """What the node may know of whom its tree belongs to; None where it belongs to nobody."""
+    def tree_context(self) -> object:
+        """Returns what the node may know of whom its tree belongs to; None where it belongs to nobody."""
         return self._in_tree().context_of(self)
 
     def drawing(self, max_nodes: int = 1000) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, cast
 
 import msgspec
@@ -14,6 +14,8 @@ AnyJob = Job[Any]
 
 MAX_ARGUMENTS = 1_000_000
 """Bytes that the stored fields of a job may have."""
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def stored(job: AnyJob) -> tuple[str, str]:
@@ -32,20 +34,26 @@ def stored(job: AnyJob) -> tuple[str, str]:
             f"{cls.__name__} is restartable, so it must be a class of a module: another process "
             "has to find it."
         )
-    fields = {field.name: getattr(job, field.name) for field in dataclasses.fields(job)}
+    fields = {field.name: getattr(job, field.name) for field in _init_fields(cls)}
     try:
-        arguments = msgspec.json.encode(fields).decode()
-        _fields_of(cls, msgspec.json.decode(arguments))
-    except (TypeError, ValueError, NameError, UnicodeError) as error:
+        arguments = msgspec.json.encode(fields)
+        _decoded(cls, arguments)
+    except (TypeError, ValueError, NameError, RecursionError) as error:
         raise ConfigurationError(
             f"{cls.__name__} is restartable, so its fields must be data that JSON can say: {error}."
+        ) from error
+    try:
+        inspect.signature(cls.__init__).bind(job, **fields)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{cls.__name__} is restartable, so its fields must be what it is made of: {error}."
         ) from error
     if len(arguments) > MAX_ARGUMENTS:
         raise ConfigurationError(
             f"{cls.__name__} is restartable, and its fields take more than {MAX_ARGUMENTS:,} "
             "bytes; keep them elsewhere, and a name of them in the job."
         )
-    return kind_of(cls), arguments
+    return kind_of(cls), arguments.decode()
 
 
 def restored(kind: str, arguments: str) -> AnyJob:
@@ -60,7 +68,7 @@ def restored(kind: str, arguments: str) -> AnyJob:
     else:
         raise JobNotRestartable(f"No restartable job {kind} is known here; import its module.")
     try:
-        return cls(**_fields_of(cls, msgspec.json.decode(arguments)))
+        return cls(**_decoded(cls, arguments.encode()))
     except Exception as error:  # the fields, and the code, are those of another version
         raise JobNotRestartable(f"{kind} does not take the fields it had: {error}.") from error
 
@@ -77,12 +85,20 @@ def _subclasses(cls: type[AnyJob]) -> Iterator[type[AnyJob]]:
         yield from _subclasses(below)
 
 
-def _fields_of(cls: type[AnyJob], values: Mapping[str, object]) -> dict[str, object]:
+def _init_fields(cls: type[AnyJob]) -> "Iterator[dataclasses.Field[object]]":
+    """Yields the fields that a job is made with; others it computes for itself."""
+    return (field for field in dataclasses.fields(cast("Any", cls)) if field.init)
+
+
+def _decoded(cls: type[AnyJob], arguments: bytes) -> dict[str, object]:
+    """Returns the fields as their types say; those that the class does not know are left out."""
     hints: dict[str, object] = {}
     for base in reversed(cls.__mro__):
         if dataclasses.is_dataclass(base):
             hints |= inspect.get_annotations(base, eval_str=True)
-    names = {field.name for field in dataclasses.fields(cast("Any", cls)) if field.init}
+    values = _FIELDS.decode(arguments)
     return {
-        name: msgspec.convert(value, hints[name]) for name, value in values.items() if name in names
+        field.name: msgspec.json.decode(values[field.name], type=cast("Any", hints[field.name]))
+        for field in _init_fields(cls)
+        if field.name in values
     }

@@ -328,7 +328,7 @@ class ThreadJobs:
             JobStarted(
                 run_id=run_id,
                 job_id=job_id,
-                name=node.name[:MAX_NAME_CHARS],
+                name=truncated(node.name[:MAX_NAME_CHARS], MAX_NAME_CHARS),
                 parent=above.job_id if above is not None else "",
                 background=background,
                 agent=agent if background else "",

@@ -6,6 +6,7 @@
         execute_tool NAME
       step 2
         …
+      job NAME               those of the run, below each other as they are
 
 Names and attributes are those of the GenAI conventions, version 1.41, and `weft.*` beyond them:
 https://github.com/open-telemetry/semantic-conventions/tree/v1.41.0/docs/gen-ai
@@ -159,6 +160,10 @@ class RunSpans:
         if chat is not None and chat.first is None:
             chat.first = max(0.0, now - chat.began)
 
+    def has_job(self, job_id: str) -> bool:
+        """Whether a job has a span that is open."""
+        return job_id in self._jobs
+
     def span_of(self, id: str) -> int:
         """Returns the span below which an agent works: of a call, of a job, or of the run."""
         if id in self._jobs:
@@ -198,13 +203,14 @@ class RunSpans:
                 self._run_ended(event, at)
             case _:
                 pass  # what is asked of a run is seen in what it does
-        if not self.ended and self._awaited and self._calls.keys() <= self._awaited:
+        # While jobs go on, this process has to hold the run anyway.
+        waits = not self.ended and not self._jobs and bool(self._awaited)
+        if waits and self._calls.keys() <= self._awaited:
             self._suspend(at)
 
     def end(self, at: float) -> None:
         """Ends what is open: nobody will tell of this run any more."""
         self._end_step(at, INTERRUPTED)
-        self._end_jobs(at)
         self._end_run(at, "unknown", {}, INTERRUPTED)
 
     # The run
@@ -228,13 +234,13 @@ class RunSpans:
         """Ends the spans of a run that waits for someone outside, for a month perhaps."""
         self.suspended = True
         self._end_step(at)
-        self._end_jobs(at)
         self._end_run(at, "requires_action", {})
 
     def _end_run(
         self, at: float, status: str, attributes: dict[str, Value], error: str = ""
     ) -> None:
         self.ended = True
+        self._end_jobs(at)
         at = max(at, self._run.began)
         attributes["weft.run.status"] = status
         self._emit(
@@ -429,24 +435,26 @@ class RunSpans:
 
     def _job_changed(self, event: JobStarted | JobSettled, at: float) -> None:
         """Begins or ends the span of a job of the run; those of the thread outlive it."""
-        match event:
-            case JobStarted(background=False):
-                if event.job_id not in self._jobs:
-                    parent = self._jobs.get(event.parent, self._run)
-                    attributes: dict[str, Value] = {
-                        "gen_ai.conversation.id": self.thread_id,
-                        "weft.job.id": event.job_id,
-                    }
-                    span = self._begin(f"job {event.name}", at, parent.id, attributes)
-                    self._jobs[event.job_id] = span
-            case JobSettled():
-                span = self._jobs.pop(event.job_id, None)
-                if span is not None:
-                    outcome: dict[str, Value] = {"weft.job.outcome": event.outcome}
-                    error = event.code or ("" if event.outcome == "completed" else event.outcome)
-                    self._end(span, at, outcome, error)
-            case JobStarted():
-                pass  # what belongs to the thread outlives the run
+        if isinstance(event, JobStarted):
+            is_again = event.job_id in self._jobs  # after a crash
+            if not event.background and not is_again:
+                self._jobs[event.job_id] = self._begin_job(event, at)
+            return
+        span = self._jobs.pop(event.job_id, None)
+        if span is not None:
+            outcome: dict[str, Value] = {"weft.job.outcome": event.outcome}
+            error = event.code or ("" if event.outcome == "completed" else event.outcome)
+            self._end(span, at, outcome, error)
+
+    def _begin_job(self, event: JobStarted, at: float) -> _Open:
+        attributes: dict[str, Value] = {
+            "gen_ai.conversation.id": self.thread_id,
+            "weft.job.id": event.job_id,
+        }
+        if event.attempt > 1:
+            attributes["weft.job.attempt"] = event.attempt
+        parent = self._jobs.get(event.parent, self._run)
+        return self._begin(f"job {event.name}", at, parent.id, attributes)
 
     def _end_jobs(self, at: float) -> None:
         for span in reversed(self._jobs.values()):

@@ -9,6 +9,7 @@ from weft.events import (
     DurableEvent,
     Event,
     JobDelegated,
+    JobStarted,
     MessageAdded,
     ResponseCompleted,
     RunStarted,
@@ -87,7 +88,11 @@ class ThreadSpans:
         if isinstance(event, ToolDelegated):
             self._keep(self._work_for, event.thread_id, (thread_id, event.call_id))
         elif isinstance(event, JobDelegated):
-            self._keep(self._work_for, event.thread_id, (thread_id, event.job_id))
+            above = self._runs.get(thread_id)
+            # What works for a background job is below no run, for it may outlive each.
+            is_traced = above is not None and above.has_job(event.job_id)
+            work = (thread_id, event.job_id) if is_traced else ("", "")
+            self._keep(self._work_for, event.thread_id, work)
         at = event.at or now
         run = self._run_of(thread_id, event, at)
         if run is not None:
@@ -120,7 +125,9 @@ class ThreadSpans:
             return run
         if isinstance(event, MessageAdded):
             self._keep_input(thread_id, event)
-        elif isinstance(event, _GOES_ON):
+        elif isinstance(event, _GOES_ON) or (
+            isinstance(event, JobStarted) and not event.background
+        ):
             agent = self._suspended.pop(event.run_id, "")
             return self._begin(thread_id, event.run_id, at, agent, {"weft.resumed": True})
         return None
