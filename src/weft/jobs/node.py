@@ -109,7 +109,7 @@ class Node(Lifecycle[T_co]):
         return node
 
     def tree_context(self) -> object:
-        """Returns what the node may know of whom its tree belongs to; None where it belongs to nobody."""
+        """Returns what the node may know of whom its tree belongs to; None for nobody."""
         return self._in_tree().context_of(self)
 
     def drawing(self, max_nodes: int = 1000) -> str:
