@@ -32,6 +32,7 @@ from weft.events import (
     TerminalEvent,
     ToolOutputRecorded,
 )
+from weft.inputs import CancelJobInput
 from weft.items import FunctionCallOutput, Message
 from weft.jobs.agent_job import AgentJob
 from weft.jobs.context import job_context
@@ -51,6 +52,7 @@ class Deps:
     """What the jobs of a test did, in their order."""
 
     log: list[str] = field(default_factory=list[str])
+    worker: Agent[Any, str] | None = None
 
 
 @dataclass
@@ -113,6 +115,31 @@ class QuietIndex(Index, restartable=True, announces="quiet"):
 @dataclass
 class SilentNap(Nap, announces="never"):
     """Tells nothing of its end."""
+
+
+@dataclass
+class Helped(Job[str], restartable=True):
+    """Has an agent work, after a while."""
+
+    seconds: float
+
+    async def task(self) -> str:
+        context = job_context(self)
+        await asyncio.sleep(self.seconds)
+        assert isinstance(context.deps, Deps)
+        assert context.deps.worker is not None
+        return (await context.run_agent(context.deps.worker, "?")).text
+
+
+@dataclass
+class Leaving(Job[None], restartable=True):
+    """Takes its time, also to leave."""
+
+    async def task(self) -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            await asyncio.sleep(5)
 
 
 def _log(job: Job[Any]) -> list[str]:
@@ -588,6 +615,27 @@ async def test_what_a_job_told_is_answered_after_a_crash(open_runtime: Open) -> 
         assert [run.status for run in await thread.runs()] == ["completed", "completed"]
 
 
+async def test_a_wish_to_cancel_a_job_outlives_a_crash(open_runtime: Open) -> None:
+    helper = agent([START, "Later."], Leaving, background=True)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        await (await thread.send("go")).result()
+        (job,) = await thread.jobs()
+        await runtime.journal.submit(thread.id, CancelJobInput(job.id))  # as another process does
+        runtime._threads._actors[thread.id].inbox_changed()  # type: ignore[attr-defined]
+        await asyncio.sleep(2)
+        assert await thread.jobs()  # it is leaving
+    async with open_runtime(agent(["Never."]), deps=fresh) as runtime:
+        thread = await runtime.connect(thread.id)
+        await first(thread, JobStarted, 2)
+        assert await runtime.journal.waiting_threads() == [thread.id]
+        runtime._threads._actors[thread.id].inbox_changed()  # type: ignore[attr-defined]
+        settled = await first(thread, JobSettled)
+        assert settled.outcome == "cancelled"
+        await runtime._threads._actors[thread.id].settle()  # type: ignore[attr-defined]
+        assert await runtime.journal.waiting_threads() == []
+
+
 async def test_a_journal_that_fails_ends_the_jobs() -> None:
     deps = Deps()
     journal = FailingJournal()
@@ -703,6 +751,94 @@ async def test_the_agent_of_an_interrupted_job_is_stopped(open_runtime: Open) ->
         await asyncio.sleep(5)
         below = await runtime.connect(delegated.thread_id)
         assert [run.status for run in await below.runs()] == ["cancelled"]
+
+
+async def test_a_job_is_interrupted_once_its_agents_have_ended(open_runtime: Open) -> None:
+    @tool(idempotent=True)
+    async def dig() -> str:
+        """Takes its time, also to leave."""
+        try:
+            await asyncio.sleep(600)
+        finally:
+            await asyncio.sleep(5)
+        return "dug"
+
+    def digger() -> Agent[Any, str]:
+        model = ScriptedModel([[Call("dig", "{}", "d1")], "Never."], name="small")
+        return Agent(model, name="small", tools=[dig])
+
+    helper = agent([START, "Done."], lambda: AgentJob(digger(), "?"))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        await thread.send("go")
+        delegated = await first(thread, JobDelegated)
+        await asyncio.sleep(5)
+    async with open_runtime(agent(["Done."]), digger(), deps=fresh) as runtime:
+        thread = await runtime.connect(thread.id)
+        settled = await first(thread, JobSettled)
+        assert settled.code == "interrupted"
+        below = await runtime.connect(delegated.thread_id)
+        assert [run.status for run in await below.runs()] == ["cancelled"]
+
+
+async def test_a_job_whose_agent_was_deleted_is_interrupted(open_runtime: Open) -> None:
+    slow = [Pause(60), Text("Never.")]
+    helper = agent([START, "Done."], lambda: AgentJob(small(slow), "?"))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        await thread.send("go")
+        delegated = await first(thread, JobDelegated)
+        await asyncio.sleep(5)
+    await runtime.journal.open()
+    await runtime.journal.delete(delegated.thread_id)
+    await runtime.journal.close()
+    async with open_runtime(agent(["Done."]), deps=fresh) as runtime:
+        thread = await runtime.connect(thread.id)
+        await first(thread, TerminalEvent)
+        assert jobs_of(await thread.events()) == ["run", "+small", "failed small", "RunCompleted"]
+
+
+async def test_a_job_started_again_ends_its_agents_also_before_it_asks_them(
+    open_runtime: Open,
+) -> None:
+    slow = [Pause(600), Text("Never.")]
+    helper = agent([START, "Done."], lambda: Helped(1))
+    async with open_runtime(helper, deps=lambda info: Deps(worker=small(slow))) as runtime:
+        thread = await runtime.create_thread(helper)
+        run = await thread.send("go")
+        delegated = await first(thread, JobDelegated)
+        await asyncio.sleep(5)
+    late = Deps(worker=small(slow))
+    async with open_runtime(agent(["Done."]), small(slow), deps=lambda info: late) as runtime:
+        thread = await runtime.connect(thread.id)
+        run = await thread.run(run.id)
+        await first(thread, JobStarted, 2)
+        await run.cancel()
+        settled = await first(thread, JobSettled)
+        assert settled.outcome == "cancelled"
+        below = await runtime.connect(delegated.thread_id)
+        assert [run.status for run in await below.runs()] == ["cancelled"]
+
+
+async def test_a_job_started_again_finds_the_work_of_its_agent(open_runtime: Open) -> None:
+    helper = agent([START, "Done."], lambda: Helped(1))
+    worker = small([Pause(60), Text("Forty-two.")])
+    async with open_runtime(helper, deps=lambda info: Deps(worker=worker)) as runtime:
+        thread = await runtime.create_thread(helper)
+        run = await thread.send("go")
+        delegated = await first(thread, JobDelegated)
+        await asyncio.sleep(5)
+    again = small("Forty-two.")
+    helper = agent(["Done."])
+    async with open_runtime(helper, again, deps=lambda info: Deps(worker=again)) as runtime:
+        thread = await runtime.connect(thread.id)
+        assert (await (await thread.run(run.id)).result()).status == "completed"
+        assert jobs_of(await thread.events()) == [
+            "run", "+Helped", "+Helped*2", "completed Helped", "RunCompleted",
+        ]  # fmt: skip
+        assert [info.id for info in await runtime.threads(parent=thread.id)] == [
+            delegated.thread_id
+        ]
 
 
 async def test_an_agent_may_work_in_the_background(open_runtime: Open) -> None:

@@ -46,7 +46,6 @@ from weft.inputs import (
     FinishInput,
     OutputInput,
     SendInput,
-    ThreadInput,
 )
 from weft.items import Message
 from weft.jobs.failure import OnFailure
@@ -116,9 +115,11 @@ class ThreadActor:
             deps=lambda: deps(info),
             policy=self._job_policy,
             wake=wake,
+            end_agent=self._end_agent,
             journal=True,
         )
         self._must_recover = bool(state.jobs)
+        self._recovering = asyncio.Lock()  # one does it, and who comes meanwhile waits for it
         self._listener: EventListener[object] | None = None
         self._is_ending = False
         self._due = ""
@@ -335,6 +336,9 @@ class ThreadActor:
         for entry in waiting:
             if entry.number in self._taken:
                 continue
+            if isinstance(entry.input, CancelJobInput):
+                await self._accept_waiting_cancel(entry.input, entry.number)
+                continue
             try:
                 await self._accept_waiting(entry.input)
             except JournalError:
@@ -345,7 +349,18 @@ class ThreadActor:
             self._taken.add(entry.number)
             self._thread.consume(entry.number)
 
-    async def _accept_waiting(self, input: ThreadInput) -> None:
+    async def _accept_waiting_cancel(self, input: CancelJobInput, number: int) -> None:
+        """Cancels a job; the wish waits in the inbox until its end is told.
+
+        No event tells of it before, and a restartable job would be started again after a crash.
+        """
+        await self._recover()
+        self._taken.add(number)
+        self.jobs.cancel(input.job_id, lambda: self._thread.consume(number))
+
+    async def _accept_waiting(
+        self, input: SendInput | AnswerInput | CancelInput | FinishInput
+    ) -> None:
         match input:
             case SendInput():
                 await self._accept_waiting_message(input)
@@ -355,8 +370,6 @@ class ThreadActor:
                 self._accept_cancel(input.run_id)
             case FinishInput():
                 self._accept_finish(input.run_id)
-            case CancelJobInput():
-                await self.cancel_job(input.job_id)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -432,10 +445,19 @@ class ThreadActor:
     async def _recover(self) -> None:
         """Takes care of the jobs that an earlier process left."""
         if self._must_recover:
-            left = self.jobs.recover()
-            self._must_recover = False
-            for thread_id in left:
-                await self._abandon(thread_id)
+            async with self._recovering:
+                if self._must_recover:
+                    await self.jobs.recover()
+                    self._must_recover = False
+
+    async def _end_agent(self, thread_id: str) -> None:
+        """Has an agent stop that worked for a job here."""
+        try:
+            await self._abandon(thread_id)
+        except RunInterrupted:
+            raise  # this process ends, and the next one has it stop
+        except WeftError as error:  # its thread was deleted, or fails: nothing is left to stop
+            _LOGGER.warning("The agent on %s could not be stopped: %s", thread_id, error.message)
 
     def _job_policy(self) -> OnFailure:
         run, definition = self.state.run, self._definition

@@ -146,7 +146,8 @@ class Onlooker:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             for thread_id, topic in list(self._topics.items()):
-                if not topic.is_watched:
+                if not topic.is_watched and not (topic.is_in_flight and thread_id in self._live):
+                    # Not within an item: who comes back there would get it from its start.
                     self._forget(thread_id)
                 elif thread_id not in self._live:
                     await self._catch_up(thread_id, topic)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from msgspec import Struct
@@ -85,6 +85,11 @@ class _Placed(Struct):
     attempt: int
     began: float = 0.0
     context: JobContext[object] | None = None
+    on_told: tuple[Callable[[], object], ...] = ()
+
+
+async def _nobody(thread_id: str) -> None:
+    """No agent is left behind where nothing outlives a run."""
 
 
 class ThreadJobs:
@@ -92,7 +97,8 @@ class ThreadJobs:
 
     `control` is told what becomes of the run in progress, and `wake` is called for what wakes the
     agent when no run is. `deps` is what jobs get, `policy` what the failure of a job does to its
-    run. Without `journal`, nothing outlives a run.
+    run, `end_agent` ends what an agent does on a thread for a job that an earlier process ran.
+    Without `journal`, nothing outlives a run.
     """
 
     def __init__(
@@ -104,6 +110,7 @@ class ThreadJobs:
         deps: Callable[[], object],
         policy: Callable[[], OnFailure],
         wake: Callable[[], object] = lambda: None,
+        end_agent: Callable[[str], Awaitable[object]] = _nobody,
         journal: bool,
     ) -> None:
         self._thread = thread
@@ -112,6 +119,7 @@ class ThreadJobs:
         self._deps = deps
         self._policy = policy
         self._wake = wake
+        self._end_agent = end_agent
         self._has_journal = journal
         self._root: _ThreadRoot | None = None
         self._scope: _RunScope | None = None
@@ -159,11 +167,12 @@ class ThreadJobs:
         """Whether any job of the thread is under way here."""
         return bool(self._placed)
 
-    def recover(self) -> Sequence[str]:
+    async def recover(self) -> None:
         """Takes care of the jobs that an earlier process left; called once, before any other.
 
         Those that may be started again are; they start what they need below them anew. The others
-        settle as interrupted. Returns the threads of the agents that worked for these. Raises
+        settle as interrupted, once the agents that worked for them have ended: were it the other
+        way round, the end of this process could leave these at work for nobody. Raises
         `UnknownAgent` before anything is done.
         """
         jobs = self._thread.state.jobs
@@ -177,29 +186,45 @@ class ThreadJobs:
                     restarts[job.id] = restored(job.kind, job.arguments)
                 except JobNotRestartable as error:
                     why[job.id] = f" {error.message}"
+        for job in jobs.values():
+            if job.id not in restarts:
+                await self._end_agents(job.delegated)
+        if self._is_closing:
+            return
         for job_id in restarts:
             self._thread.record(_restart_of(jobs[job_id]))
-        left: list[str] = []
         for job in reversed(list(jobs.values())):
             if job.id not in restarts:
                 self._thread.record(_interruption_of(job, why.get(job.id, "")))
-                left += job.delegated
         for job_id, node in restarts.items():
             job = self._thread.state.jobs[job_id]
+            if job.delegated:  # it may end before it asks them again
+                node.on("error", self._end_agents, job.delegated)
+                node.on("cancelled", self._end_agents, job.delegated)
             self._placed[id(node)] = _Placed(job_id, job.run_id, job.background, job.attempt)
             (self._tree_root() if job.background else self.node).call(node)
-        return left
 
-    def cancel(self, job_id: str) -> None:
-        """Cancels a job and all below it; does nothing for one that has settled."""
+    async def _end_agents(self, thread_ids: Sequence[str]) -> None:
+        """Has agents end that worked for a job, unless they go on in the next process."""
+        for thread_id in thread_ids:
+            if not self._is_closing:
+                await self._end_agent(thread_id)
+
+    def cancel(self, job_id: str, on_told: Callable[[], object] = lambda: None) -> None:
+        """Cancels a job and all below it; does nothing for one that has settled.
+
+        `on_told` is called together with the event of its end; at once if none will come.
+        """
         below: list[Node[object]] = [] if self._root is None else [self._root]
         while below:
             node = below.pop()
             placed = self._placed.get(id(node))
             if placed is not None and placed.job_id == job_id:
+                placed.on_told += (on_told,)
                 node.cancel()
                 return
             below += node.children
+        on_told()
 
     async def cancel_background(self) -> None:
         """Cancels the background jobs, and waits for their end."""
@@ -339,6 +364,8 @@ class ThreadJobs:
         job = self._thread.state.jobs[placed.job_id]
         settled = announced(_ending_of(node, placed), job)
         self._thread.record(settled)
+        for on_told in placed.on_told:
+            on_told()
         if settled.wakes:
             self._control.notify()
         if settled.wakes or not self._placed:
