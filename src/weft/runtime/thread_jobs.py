@@ -3,17 +3,15 @@
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from weft.control import RunControl
 from weft.delegation import Delegation
-from weft.errors import ConfigurationError, JobFailed, JobNotRestartable, NodeClosed, WeftError
-from weft.events import JobOutcome, JobSettled, JobStarted
+from weft.errors import ConfigurationError, JobFailed, JobNotRestartable, NodeClosed
+from weft.events import JobStarted
 from weft.ids import new_id
-from weft.items import user_message
 from weft.jobs.block_alarm import BLOCKED_AFTER, BlockAlarm
 from weft.jobs.change import Change, NodeSettled, NodeStarted, NodeSubmitted
 from weft.jobs.context import JobContext
@@ -25,18 +23,14 @@ from weft.jobs.scope import Scope
 from weft.jobs.start_queue import StartQueue
 from weft.jobs.stored import restored, stored
 from weft.jobs.tree import Tree
-from weft.result import RunResult
+from weft.runtime.job_events import ending_of, interruption_of, restart_of, told_of
 from weft.state import OpenJob
-from weft.tools.output import to_output, truncated
+from weft.tools.output import truncated
 from weft.writer import ThreadWriter
-
-MAX_OUTPUT_CHARS = 10_000
-"""Characters of the result of a job that its thread keeps, and that a message tells."""
 
 MAX_PENDING = 1024
 """How many jobs of a thread may wait for their start before a submission has to wait."""
 
-MAX_MESSAGE_CHARS = 2_000
 MAX_NAME_CHARS = 200
 
 
@@ -192,10 +186,10 @@ class ThreadJobs:
         if self._is_closing:
             return
         for job_id in restarts:
-            self._thread.record(_restart_of(jobs[job_id]))
+            self._thread.record(restart_of(jobs[job_id]))
         for job in reversed(list(jobs.values())):
             if job.id not in restarts:
-                self._thread.record(_interruption_of(job, why.get(job.id, "")))
+                self._thread.record(interruption_of(job, why.get(job.id, "")))
         for job_id, node in restarts.items():
             job = self._thread.state.jobs[job_id]
             if job.delegated:  # it may end before it asks them again
@@ -220,8 +214,9 @@ class ThreadJobs:
             node = below.pop()
             placed = self._placed.get(id(node))
             if placed is not None and placed.job_id == job_id:
-                placed.on_told += (on_told,)
-                node.cancel()
+                asked_before, placed.on_told = placed.on_told, (*placed.on_told, on_told)
+                if not asked_before:  # else its clean-up would be interrupted
+                    node.cancel()
                 return
             below += node.children
         on_told()
@@ -294,7 +289,7 @@ class ThreadJobs:
         scope = self._scope
         error = scope.exception if scope is not None else None
         if scope is not None and error is not None:
-            failure = JobFailed(f"A job of the run failed: {_told(error)}")
+            failure = JobFailed(f"A job of the run failed: {told_of(error)}")
             failure.__cause__ = error
             self._control.interrupt(scope.run_id, failure)
             self._wake()
@@ -362,7 +357,7 @@ class ThreadJobs:
 
     def _settled(self, node: Node[object], placed: _Placed) -> None:
         job = self._thread.state.jobs[placed.job_id]
-        settled = announced(_ending_of(node, placed), job)
+        settled = ending_of(node, job, asyncio.get_running_loop().time() - placed.began)
         self._thread.record(settled)
         for on_told in placed.on_told:
             on_told()
@@ -372,87 +367,10 @@ class ThreadJobs:
             self._wake()  # for what was told, or to be idle
 
 
-_ENDED: dict[JobOutcome, str] = {
-    "completed": "has completed",
-    "failed": "has failed",
-    "cancelled": "was cancelled",
-}
-
-
-def announced(settled: JobSettled, job: OpenJob) -> JobSettled:
-    """Returns the event with the message that a background job tells its end with."""
-    if not job.background or job.parent or job.announces == "never":
-        return settled
-    told = settled.output if settled.outcome == "completed" else settled.message
-    text = f"[The background job {job.name} {_ENDED[settled.outcome]}.] {told}".rstrip()
-    # Who cancelled it knows, and wants no answer.
-    wakes = job.announces == "wake" and settled.outcome != "cancelled"
-    return replace(settled, announcement=user_message(text), wakes=wakes)
-
-
-def _ending_of(node: Node[object], placed: _Placed) -> JobSettled:
-    outcome, error = node.state, node.exception
-    assert outcome in {"completed", "failed", "cancelled"}
-    return JobSettled(
-        run_id=placed.run_id,
-        job_id=placed.job_id,
-        outcome=cast("JobOutcome", outcome),
-        output=_shown(node.result),
-        code="" if error is None else error.code if isinstance(error, WeftError) else "job_failed",
-        message="" if error is None else _told(error),
-        problems=tuple(_told(problem) for problem in node.callback_errors),
-        seconds=asyncio.get_running_loop().time() - placed.began,
-    )
-
-
-def _restart_of(job: OpenJob) -> JobStarted:
-    return JobStarted(
-        run_id=job.run_id,
-        job_id=job.id,
-        name=job.name,
-        background=job.background,
-        agent=job.agent,
-        announces=job.announces,
-        kind=job.kind,
-        arguments=job.arguments,
-        attempt=job.attempt + 1,
-    )
-
-
-def _interruption_of(job: OpenJob, why: str) -> JobSettled:
-    settled = JobSettled(
-        run_id=job.run_id,
-        job_id=job.id,
-        outcome="failed",
-        code="interrupted",
-        message=f"The process ended while the job ran.{why}",
-    )
-    return announced(settled, job)
-
-
 def _ancestors(jobs: Mapping[str, OpenJob], job: OpenJob) -> Iterator[str]:
     while job.parent:
         job = jobs[job.parent]
         yield job.id
-
-
-def _shown(result: object) -> str:
-    """The beginning of a result as text; nothing for none."""
-    if isinstance(result, RunResult):
-        result = cast("RunResult[object]", result).text
-    if result is None:
-        return ""
-    try:
-        output = to_output(result, MAX_OUTPUT_CHARS)
-    except TypeError:  # a value for the program alone
-        return ""
-    return output if isinstance(output, str) else ""
-
-
-def _told(error: BaseException) -> str:
-    if isinstance(error, WeftError):
-        return error.message
-    return truncated(f"{type(error).__name__}: {error}", MAX_MESSAGE_CHARS)
 
 
 def _refuse_exit(result: object, wait: bool) -> None:
