@@ -53,7 +53,7 @@ from weft.journal.base import Claim, Journal, ThreadInfo
 from weft.listener import EventListener
 from weft.logging import logger_of
 from weft.loop import cancel, drive, expire, fail, run_ended, tell_announcements
-from weft.runtime.ending import Ended
+from weft.runtime.ending import Ended, Endings
 from weft.runtime.journaled import JournaledThread
 from weft.runtime.thread_jobs import ThreadJobs
 from weft.state import Run, ThreadState
@@ -125,9 +125,7 @@ class ThreadActor:
         self._due = ""
         self._definition: AnyAgent | None = None
         self._sending: dict[str, asyncio.Future[str]] = {}
-        self._errors: dict[str, Exception] = {}
-        self._waiters: dict[str, list[asyncio.Future[Ended]]] = {}
-        self._last: Ended | None = None
+        self._endings = Endings()
         self._snapshot_seq = state.seq
         self._taken: set[int] = set()
         self._inbox_changed = False
@@ -158,7 +156,7 @@ class ThreadActor:
         """Whether nobody would miss the actor."""
         return (
             self._thread.is_settled
-            and not self._waiters
+            and not self._endings.are_awaited
             and not self._sending
             and not self.topic.is_watched
             and not self.jobs.is_busy
@@ -414,6 +412,7 @@ class ThreadActor:
                 continue
             must_fail = run is not None and self._control.failure_of(run.id) is not None
             if not can_go_on(state) and not must_fail:
+                await self._keep_snapshot()  # of what jobs have added since the last run
                 return
             if run is None:
                 self._start_next()
@@ -518,8 +517,8 @@ class ThreadActor:
                 failure = await drive(thread, definition, deps, self._control, self._listener)
             finally:
                 self._is_ending = False
-        if failure is not None and (self._last is None or self._last.event.run_id != run.id):
-            self._errors[run.id] = failure
+        if failure is not None:
+            self._endings.failed(run.id, failure)
         if self.state.active_run is None:
             self._definition = self._listener = None
             for thread_id in left.delegated if left is not None else ():
@@ -544,7 +543,7 @@ class ThreadActor:
         """Whether the run has not ended, or was the last to end."""
         state = self.state
         return (
-            (self._last is not None and self._last.event.run_id == run_id)
+            self._endings.is_last(run_id)
             or (state.active_run is not None and state.active_run.id == run_id)
             or any(queued.id == run_id for queued in state.queue)
             or run_id in self._thread.final
@@ -557,19 +556,9 @@ class ThreadActor:
         """
         if self.failure is not None:
             raise self.failure
-        if self._last is not None and self._last.event.run_id == run_id:
-            return self._last
         if not self.knows(run_id):
             raise RunNotFound(f"The run {run_id[:100]!r} is not open.")
-        waiter: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        waiters = self._waiters.setdefault(run_id, [])
-        waiters.append(waiter)
-        try:
-            return await waiter
-        finally:
-            waiters.remove(waiter)
-            if not waiters:
-                self._waiters.pop(run_id, None)
+        return await self._endings.of(run_id)
 
     def _on_live(self, event: LiveEvent) -> None:
         if self._listener is not None:
@@ -578,13 +567,8 @@ class ThreadActor:
     def _on_kept(self, event: RecordedEvent) -> None:
         if self._listener is not None:
             self._listener.put(event)
-        if not isinstance(event, TerminalEvent):
-            return
-        state = self._thread.final.pop(event.run_id)
-        ended = self._last = Ended(event, state, self._errors.pop(event.run_id, None))
-        for waiter in self._waiters.get(event.run_id, ()):
-            if not waiter.done():
-                waiter.set_result(ended)
+        if isinstance(event, TerminalEvent):
+            self._endings.tell(event, self._thread.final.pop(event.run_id))
 
     def _on_failed(self) -> None:
         self._control.cancel()
@@ -595,10 +579,7 @@ class ThreadActor:
         """Ends the actor for all who wait for it or watch it."""
         reason = self.failure or error
         self.topic.close(reason)
-        for waiters in list(self._waiters.values()):
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_exception(reason or _interrupted(self.info.id))
+        self._endings.close(reason or _interrupted(self.info.id))
 
     def _record(self, event: RecordedEvent) -> None:
         self._thread.record(event)
