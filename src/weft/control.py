@@ -3,7 +3,6 @@
 import asyncio
 
 from weft.delegation import Delegation
-from weft.errors import JobFailed
 from weft.jobs.run_jobs import RunJobs
 
 
@@ -17,7 +16,7 @@ class RunControl:
     def __init__(self, delegation: Delegation | None = None) -> None:
         self.delegation = delegation
         self.jobs: RunJobs | None = None
-        self._failure: tuple[str, JobFailed] | None = None
+        self._cause: tuple[str, BaseException] | None = None
         self._lap = 0.0
         self._scope: asyncio.Timeout | None = None
         self._changed = asyncio.Event()
@@ -27,17 +26,15 @@ class RunControl:
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time())
 
-    def interrupt(self, run_id: str, failure: JobFailed) -> None:
-        """Has the run fail, now or when it is driven on."""
-        self._failure = (run_id, failure)
+    def interrupt(self, run_id: str, cause: BaseException) -> None:
+        """Interrupts what the run is doing, because a job of it failed with `cause`."""
+        self._cause = (run_id, cause)
         self.cancel()
         self.notify()
 
-    def failure_of(self, run_id: str) -> JobFailed | None:
-        """Returns why the run must fail, if it must."""
-        if self._failure is None or self._failure[0] != run_id:
-            return None
-        return self._failure[1]
+    def cause_of(self, run_id: str) -> BaseException | None:
+        """Returns what a job of the run failed with, where that was in this process."""
+        return self._cause[1] if self._cause is not None and self._cause[0] == run_id else None
 
     def lap(self) -> float:
         """Returns the seconds since it was called last: no work is counted twice."""

@@ -52,7 +52,7 @@ def can_go_on(state: ThreadState) -> bool:
     run, step = state.active_run, state.step
     if run is None:
         return bool(state.queue) or any(told.wakes for told in state.announced)
-    if run.status != "requires_action" or step is None or step.ready:
+    if run.status != "requires_action" or step is None or step.ready or run.job_failure:
         return True
     # A message that steers skips what waits for approval; what is done elsewhere goes on.
     approvals = (step.awaits_of(call.call_id) == "approval" for call in step.awaited)

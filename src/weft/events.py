@@ -309,9 +309,11 @@ class JobSettled(DurableEvent, frozen=True, omit_defaults=True, tag="job.settled
     """A job and all that it started have ended.
 
     `output` is the beginning of its result as text; `code` and `message` are those of the error it
-    failed with, `problems` what its callbacks raised. `seconds` is the time it took. A background
-    job may have an `announcement` of its end, which enters the history at the next safe point;
-    where `wakes`, a run is started for it if none is in progress.
+    failed with, `problems` what its callbacks raised. `seconds` is the time it took. `fails_run` is
+    set where the run fails with it, because nobody waited for the job.
+
+    A background job may have an `announcement` of its end, which enters the history at the next
+    safe point; where `wakes`, a run is started for it if none is in progress.
     """
 
     job_id: str
@@ -323,6 +325,7 @@ class JobSettled(DurableEvent, frozen=True, omit_defaults=True, tag="job.settled
     seconds: float = 0.0
     announcement: Message | None = None
     wakes: bool = False
+    fails_run: bool = False
 
 
 class RateLimitHit(DurableEvent, frozen=True, gc=False, tag="rate_limited"):

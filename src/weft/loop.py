@@ -11,7 +11,7 @@ from typing import cast
 from weft.control import RunControl
 from weft.decision import Stop, correction, end_of_run, handoff, may_answer, stop
 from weft.definition import AgentDefinition, Deps, Out
-from weft.errors import HookFailed, WeftError
+from weft.errors import HookFailed, JobFailed, WeftError
 from weft.events import (
     HandedOff,
     MessageAdded,
@@ -106,8 +106,8 @@ async def _drive(
             return fail(thread, error, seconds)
         if _run_of(thread).status == "cancelling":
             cancel(thread, seconds)
-        elif (failure := control.failure_of(_run_of(thread).id)) is not None:
-            return fail(thread, failure, seconds)
+        elif _run_of(thread).job_failure:
+            return fail(thread, _job_failure(_run_of(thread), control), seconds)
         else:
             _end(thread, "The time of the run is used up", _out_of_time(thread), seconds)
     return None
@@ -126,8 +126,8 @@ async def _steps(
         if _run_of(thread).status == "cancelling":
             await stop_jobs(control)
             return cancel(thread)
-        if (failure := control.failure_of(_run_of(thread).id)) is not None:
-            raise failure
+        if _run_of(thread).job_failure:
+            raise _job_failure(_run_of(thread), control)
         if thread.state.step is None:
             handed = handoff(thread.state, agent)  # before a hook lets the run go on
             await after_completion(thread, agent, deps, control)
@@ -164,6 +164,12 @@ async def _settle(
         if stopped is None or jobs is None or not jobs.is_open:
             return stopped
         await control.change()
+
+
+def _job_failure(run: Run, control: RunControl) -> JobFailed:
+    failure = JobFailed(f"A job of the run failed: {run.job_failure}")
+    failure.__cause__ = control.cause_of(run.id)
+    return failure
 
 
 def _hand_over(

@@ -99,8 +99,8 @@ class Run(Struct, frozen=True, omit_defaults=True):
     `cost`, `calls` (asked for by the model) and `seconds` are used up so far, `tools` counts the
     calls of closed steps, `counted` holds the threads of other agents whose use is in it.
     `first_item` is the length of the history when the run started. `finishing` is set once it was
-    asked to end after its step. `expires_at` (Unix seconds) is when a run that requires action
-    ends.
+    asked to end after its step, `job_failure` is why a job makes it fail. `expires_at` (Unix
+    seconds) is when a run that requires action ends.
     """
 
     id: str
@@ -122,6 +122,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     corrections: int = 0
     first_item: int = 0
     finishing: bool = False
+    job_failure: str = ""
     expires_at: float | None = None
 
     @property
@@ -492,6 +493,10 @@ def _job_changed(state: ThreadState, event: JobStarted | JobDelegated | JobSettl
         case JobSettled():
             if job is None or job.children:
                 raise InvalidTransition(f"Job {event.job_id} is not open, or has open children.")
+            if event.fails_run:
+                run = _active_run(state, event)
+                failure = run.job_failure or event.message or "it failed"
+                state = replace(state, run=replace(run, job_failure=failure))
             del jobs[event.job_id]
             _leave_parent(jobs, job)
             announced = state.announced

@@ -574,6 +574,22 @@ async def test_restartable_jobs_are_started_again(open_runtime: Open) -> None:
     assert [line for line in deps.log if "attempt" in line].count("run/below attempt 1") == 2
 
 
+async def test_a_run_that_a_job_failed_fails_after_a_crash_too(open_runtime: Open) -> None:
+    script = [START, [Pause(60), Text("Never.")]]
+    helper = agent(script, lambda: Nap("a", 2, "broken"), lambda: Nap("b", 9))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        run = await thread.send("go")
+        await first(thread, JobSettled)  # and b cleans up for a second
+    helper = agent([])
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.connect(thread.id)
+        with pytest.raises(JobFailed, match="ValueError: broken"):
+            await (await thread.run(run.id)).result()
+        told = jobs_of(await thread.events())
+        assert told[3:] == ["failed a", "failed b", "RunFailed"]
+
+
 async def test_a_job_that_cannot_be_made_again_settles_visibly(
     open_runtime: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,11 @@ class Node(Lifecycle[T_co]):
         return tuple(failure.take() for failure in self._callback_errors or ())
 
     @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the outcome of the node now; a failure is then theirs."""
+        return any(not waiter.done() for waiter in self._takers or ())
+
+    @property
     def parent(self) -> "Node[object] | None":
         """The node this one belongs to; None for a root, and before submission."""
         return cast("Node[object] | None", self._parent)

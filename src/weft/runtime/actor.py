@@ -410,8 +410,7 @@ class ThreadActor:
             if run is not None and run.id == self._due:
                 await self._expire_now(run)
                 continue
-            must_fail = run is not None and self._control.failure_of(run.id) is not None
-            if not can_go_on(state) and not must_fail:
+            if not can_go_on(state):
                 await self._keep_snapshot()  # of what jobs have added since the last run
                 return
             if run is None:

@@ -38,7 +38,9 @@ def _announced(settled: JobSettled, job: OpenJob) -> JobSettled:
     return replace(settled, announcement=user_message(text), wakes=wakes)
 
 
-def ending_of(node: Node[object], job: OpenJob, seconds: float) -> JobSettled:
+def ending_of(
+    node: Node[object], job: OpenJob, seconds: float, *, fails_run: bool = False
+) -> JobSettled:
     """Returns the event of the end of `job`, which the settled `node` was, in `seconds`."""
     outcome, error = node.state, node.exception
     assert outcome in {"completed", "failed", "cancelled"}
@@ -51,6 +53,7 @@ def ending_of(node: Node[object], job: OpenJob, seconds: float) -> JobSettled:
         message="" if error is None else told_of(error),
         problems=tuple(told_of(problem) for problem in node.callback_errors),
         seconds=seconds,
+        fails_run=fails_run,
     )
     return _announced(settled, job)
 

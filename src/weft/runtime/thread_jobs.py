@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from weft.control import RunControl
 from weft.delegation import Delegation
-from weft.errors import ConfigurationError, JobFailed, JobNotRestartable, NodeClosed
+from weft.errors import ConfigurationError, JobNotRestartable, NodeClosed
 from weft.events import JobStarted
 from weft.ids import new_id
 from weft.jobs.block_alarm import BLOCKED_AFTER, BlockAlarm
@@ -23,7 +23,7 @@ from weft.jobs.scope import Scope
 from weft.jobs.start_queue import StartQueue
 from weft.jobs.stored import restored, stored
 from weft.jobs.tree import Tree
-from weft.runtime.job_events import ending_of, interruption_of, restart_of, told_of
+from weft.runtime.job_events import ending_of, interruption_of, restart_of
 from weft.state import OpenJob
 from weft.tools.output import truncated
 from weft.writer import ThreadWriter
@@ -56,6 +56,11 @@ class _RunScope(Scope):
         super().__init__(name, on_interrupt, on_failure=on_failure, listener=listener)
         self.run_id = run_id
         self.open_children = 0
+
+    @property
+    def fails_fast(self) -> bool:
+        """Whether a failure that nobody waits for is one of the run, which goes on so far."""
+        return self._policy == "fail_fast" and not self._is_stopped
 
     def stop(self) -> None:
         """Cancels what is below, unless that was done: its clean-up is not to be disturbed."""
@@ -289,9 +294,7 @@ class ThreadJobs:
         scope = self._scope
         error = scope.exception if scope is not None else None
         if scope is not None and error is not None:
-            failure = JobFailed(f"A job of the run failed: {told_of(error)}")
-            failure.__cause__ = error
-            self._control.interrupt(scope.run_id, failure)
+            self._control.interrupt(scope.run_id, error)
             self._wake()
 
     # What the thread is told
@@ -355,9 +358,20 @@ class ThreadJobs:
                 if not self._is_closing:
                     self._settled(node, placed)
 
+    def _fails_run(self, node: Node[object]) -> bool:
+        scope = self._scope
+        return (
+            scope is not None
+            and node.parent is scope
+            and scope.fails_fast
+            and node.state == "failed"
+            and not node.is_awaited
+        )
+
     def _settled(self, node: Node[object], placed: _Placed) -> None:
         job = self._thread.state.jobs[placed.job_id]
-        settled = ending_of(node, job, asyncio.get_running_loop().time() - placed.began)
+        seconds = asyncio.get_running_loop().time() - placed.began
+        settled = ending_of(node, job, seconds, fails_run=self._fails_run(node))
         self._thread.record(settled)
         for on_told in placed.on_told:
             on_told()
