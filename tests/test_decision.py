@@ -9,6 +9,8 @@ from tests.fold import (
     CALL,
     CALL_2,
     DONE,
+    JOB,
+    JOB_DONE,
     OUTPUT,
     RESPONSE,
     RUNNING,
@@ -56,6 +58,13 @@ def test_a_queue_is_worked_off() -> None:
     state = fold([*begun(), QUEUED, DONE])
     assert can_go_on(state)
     assert status_of(state) == "queued"
+
+
+def test_a_run_that_a_job_makes_fail_waits_for_nobody() -> None:
+    waiting = fold([*begun(), JOB, STEP, replace(CALL, awaits="output"), RESPONSE, WAITS])
+    assert not can_go_on(waiting)
+    failed = replace(JOB_DONE, outcome="failed", message="m", fails_run=True)
+    assert can_go_on(fold([failed], waiting))
 
 
 def test_what_a_background_job_tells_starts_a_run_only_where_it_wakes() -> None:

@@ -467,6 +467,19 @@ def test_what_cannot_happen_to_jobs(events: list[DurableEvent], problem: str) ->
         fold(events[-1:], before)
 
 
+def test_a_job_may_make_its_run_fail() -> None:
+    failed = replace(JOB_DONE, outcome="failed", output="", message="m", fails_run=True)
+    other = replace(failed, job_id="job_6", message="later")
+    state = fold([*begun(), JOB, replace(JOB, job_id="job_6"), failed, other])
+    assert state.run is not None
+    assert (state.run.job_failure, state.run.status) == ("m", "in_progress")
+    unsaid = fold([*begun(), JOB, replace(failed, message="")]).run
+    assert unsaid is not None
+    assert unsaid.job_failure
+    with pytest.raises(InvalidTransition, match="not in progress"):
+        fold([*begun(), BACK, DONE, replace(failed, job_id=BACK.job_id)])
+
+
 def test_a_background_job_outlives_its_run_and_starts_more_without_one() -> None:
     state = fold([*begun(), BACK, DONE, BACK_BELOW])
     assert [(job.id, job.agent, job.children) for job in state.jobs.values()] == [
