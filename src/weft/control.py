@@ -18,6 +18,7 @@ class RunControl:
         self.jobs: RunJobs | None = None
         self._cause: tuple[str, BaseException] | None = None
         self._lap = 0.0
+        self._kept = 0.0
         self._scope: asyncio.Timeout | None = None
         self._changed = asyncio.Event()
 
@@ -38,8 +39,22 @@ class RunControl:
 
     def lap(self) -> float:
         """Returns the seconds since it was called last: no work is counted twice."""
+        self.keep()
+        return self.kept()
+
+    def skip(self) -> None:
+        """Leaves the time since the last lap out."""
+        self._lap = asyncio.get_running_loop().time()
+
+    def keep(self) -> None:
+        """Keeps the time since the last lap, to be counted with the next."""
         began, self._lap = self._lap, asyncio.get_running_loop().time()
-        return self._lap - began
+        self._kept += self._lap - began
+
+    def kept(self) -> float:
+        """Returns the time that was kept, once."""
+        seconds, self._kept = self._kept, 0.0
+        return seconds
 
     def limit(self, seconds: float | None) -> None:
         """Lets the run work so long from now on; None is for ever."""

@@ -53,6 +53,7 @@ WeftError
 │   ├── NodeReused                a job or handler was submitted twice
 │   ├── NodeCancelled             the node that was awaited was cancelled
 │   ├── NodeDeadlock              a node waits for itself or for one it belongs to
+│   ├── TooManyJobs               retryable: a thread has as many open jobs as it can keep
 │   ├── JobNotRestartable         a stored job cannot be made again from what is known of it
 │   ├── TooManySteps              a graph took more steps than its max_steps
 │   ├── UnknownStep               a condition chose a step that its edge does not list
@@ -427,6 +428,13 @@ class NodeDeadlock(JobError):
     """A node waits for itself, or for one that cannot settle before it."""
 
     code = "node_deadlock"
+
+
+class TooManyJobs(JobError):
+    """A thread has as many open jobs as it can keep; some of them must settle first."""
+
+    code = "too_many_jobs"
+    retryable = True
 
 
 class JobNotRestartable(JobError):

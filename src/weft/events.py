@@ -360,10 +360,15 @@ class QuotaHit(DurableEvent, frozen=True, gc=False, tag="quota_exceeded"):
 
 
 class RunCompleted(DurableEvent, frozen=True, tag="run.completed"):
-    """The run reached its end."""
+    """The run reached its end.
+
+    Here and in the other events that end a run, `seconds` is the time that it waited for its jobs
+    since its last step.
+    """
 
     stop_reason: StopReason
     usage: Usage
+    seconds: float = 0.0
 
 
 class RunIncomplete(DurableEvent, frozen=True, tag="run.incomplete"):
@@ -372,6 +377,7 @@ class RunIncomplete(DurableEvent, frozen=True, tag="run.incomplete"):
     stop_reason: StopReason
     usage: Usage
     scope: LimitScope = "run"
+    seconds: float = 0.0
 
 
 class RunFailed(DurableEvent, frozen=True, tag="run.failed"):
@@ -381,18 +387,21 @@ class RunFailed(DurableEvent, frozen=True, tag="run.failed"):
     message: str
     retryable: bool
     usage: Usage
+    seconds: float = 0.0
 
 
 class RunCancelled(DurableEvent, frozen=True, tag="run.cancelled"):
     """The run was cancelled."""
 
     usage: Usage
+    seconds: float = 0.0
 
 
 class RunExpired(DurableEvent, frozen=True, tag="run.expired"):
     """The run waited too long for an output or an approval."""
 
     usage: Usage
+    seconds: float = 0.0
 
 
 class TextDelta(Struct, frozen=True, gc=False, tag="text.delta"):

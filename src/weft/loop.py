@@ -8,6 +8,8 @@ thread, so going on with a run after a restart is the same as going on with it a
 import asyncio
 from typing import cast
 
+from msgspec.structs import replace
+
 from weft.control import RunControl
 from weft.decision import Stop, correction, end_of_run, handoff, may_answer, stop
 from weft.definition import AgentDefinition, Deps, Out
@@ -125,7 +127,7 @@ async def _steps(
     while True:
         if _run_of(thread).status == "cancelling":
             await stop_jobs(control)
-            return cancel(thread)
+            return cancel(thread, control.kept())
         if _run_of(thread).job_failure:
             raise _job_failure(_run_of(thread), control)
         if thread.state.step is None:
@@ -137,13 +139,15 @@ async def _steps(
                 agent = _hand_over(thread, agent, handed)
                 control.limit(_time_left(thread, agent))
             stopped = await _settle(thread, agent, control)
+            if _run_of(thread).status == "cancelling" or _run_of(thread).job_failure:
+                continue  # that came while it waited for its jobs
             if stopped == _LAST_WORD and (message := correction(thread.state, agent)):
                 run_id = _run_of(thread).id
                 thread.record(MessageAdded(run_id=run_id, item=message, origin="runtime"))
                 continue
             if stopped is not None:
                 await stop_jobs(control)
-                return thread.record(end_of_run(thread.state, stopped))
+                return _record_end(thread, end_of_run(thread.state, stopped), control.kept())
         await take_step(thread, agent, deps, control)
         if thread.state.step is not None:
             return None  # it waits for someone outside
@@ -163,7 +167,9 @@ async def _settle(
         jobs = control.jobs
         if stopped is None or jobs is None or not jobs.is_open:
             return stopped
+        control.skip()
         await control.change()
+        control.keep()
 
 
 def _job_failure(run: Run, control: RunControl) -> JobFailed:
@@ -221,7 +227,7 @@ async def stop_jobs(control: RunControl) -> None:
 def cancel(thread: ThreadWriter, seconds: float = 0.0) -> None:
     """Ends the active run as cancelled, every open call answered.
 
-    `seconds` is the time that the open step took so far.
+    `seconds` is the time that the open step took so far, or the run since its last.
     """
     run = _run_of(thread)
     _end(thread, "The run was cancelled", RunCancelled(run_id=run.id, usage=run.usage), seconds)
@@ -251,9 +257,15 @@ def _out_of_time(thread: ThreadWriter) -> TerminalEvent:
 
 
 def _end(thread: ThreadWriter, reason: str, event: TerminalEvent, seconds: float = 0.0) -> None:
-    close_step(thread, reason, seconds)
+    if thread.state.step is not None:
+        close_step(thread, reason, seconds)
+        seconds = 0.0
     add_steering(thread)
-    thread.record(event)
+    _record_end(thread, event, seconds)
+
+
+def _record_end(thread: ThreadWriter, event: TerminalEvent, seconds: float) -> None:
+    thread.record(replace(event, seconds=seconds) if seconds else event)
 
 
 def _run_of(thread: ThreadWriter) -> Run:

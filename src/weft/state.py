@@ -448,6 +448,8 @@ def _run_ended(state: ThreadState, event: TerminalEvent) -> ThreadState:
         raise InvalidTransition("A message still waits to enter the history.")
     if any(job.run_id == run.id and not job.background for job in state.jobs.values()):
         raise InvalidTransition("A job of the run has not settled.")
+    if event.seconds:
+        run = replace(run, seconds=run.seconds + event.seconds)
     match event:
         case RunCompleted():
             ended = replace(run, status="completed", stop_reason=event.stop_reason)
@@ -542,7 +544,8 @@ def _start_job(
         raise InvalidTransition(f"The job {event.parent}, to which one belongs, is not open.")
     if before is not None:
         _leave_parent(jobs, before)
-        jobs[before.id] = replace(before, parent="", attempt=event.attempt)
+        again = replace(before, parent="", attempt=event.attempt, announces=event.announces)
+        jobs[before.id] = again
         return
     if parent is not None:
         jobs[parent.id] = replace(parent, children=parent.children + 1)

@@ -123,7 +123,7 @@ class _Step(Generic[Deps, Out]):
         self._failure: RunError | None = None
         self._seen = False
         self._context_of_hooks: HookContext[Deps] | None = None
-        control.lap()  # what came before is no time of the step
+        control.skip()  # what came before is no time of the step
 
     async def take(self) -> None:
         if self._definition.sources:

@@ -127,5 +127,5 @@ def test_another_start() -> None:
     event = restart_of(job)
     assert (event.job_id, event.parent, event.attempt) == ("job_2", "", 4)
     assert (event.agent, event.announces, event.kind, event.arguments, event.background) == (
-        "helper", "quiet", "m:Count", '{"n":1}', True,
+        "helper", "never", "m:Count", '{"n":1}', True,
     )  # fmt: skip

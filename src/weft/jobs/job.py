@@ -1,7 +1,7 @@
 """A job: a node that carries its own data and says in `task` what it does."""
 
 from collections.abc import Coroutine
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 from typing_extensions import Format, get_annotations
 
@@ -58,6 +58,10 @@ class Job(Node[T_co]):
         if restartable is not None:
             cls.restartable = restartable
         if announces is not None:
+            if announces not in get_args(Announces):
+                raise ConfigurationError(
+                    f"{cls.__name__} has announces={announces!r}; it is wake, quiet or never."
+                )
             cls.announces = announces
 
     async def task(self) -> "T_co | Node[T_co]":

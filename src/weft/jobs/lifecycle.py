@@ -270,6 +270,9 @@ class Lifecycle(Generic[T_co]):
                 self._context.run(self._adopt, node, self._in_tree())
             except NodeClosed:  # it is being cancelled: so is what it would have gone on with
                 return
+            except Exception as error:  # noqa: BLE001 - whoever holds the tree may refuse it
+                self._fail(error)
+                return
         elif not node._is_settled:
             self._fail(
                 NodeReused(f"{self._label()} returned {node._label()}, which is not new; await it.")

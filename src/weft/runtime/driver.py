@@ -78,7 +78,12 @@ class Driver:
             await self._live.start()
 
     async def stop(self) -> None:
-        """Interrupts all runs, to be driven on later, and waits until what was said is kept."""
+        """Interrupts all runs, to be driven on later, and waits until what was said is kept.
+
+        Raises `ConfigurationError` in a job: it would wait for itself.
+        """
+        for actor in self._actors.values():
+            actor.jobs.refuse_inside("shut the runtime down")
         self.is_stopping = True
         for timer in [*self._evictions.values(), *self._expiries.values()]:
             timer.cancel()
@@ -90,6 +95,8 @@ class Driver:
         if self._loading:
             await asyncio.wait(list(self._loading.values()))
         await self._engine.stop()
+        for actor in self._actors.values():
+            actor.jobs.abandon()  # all at once: each may have to clean up
         for actor in list(self._actors.values()):
             try:
                 await actor.settle()
@@ -163,7 +170,10 @@ class Driver:
         return fork.info.id
 
     async def delete(self, thread_id: str) -> None:
-        """Interrupts the thread, and removes it."""
+        """Interrupts the thread, and removes it; raises `ConfigurationError` in a job of it."""
+        known = self._actors.get(thread_id)
+        if known is not None:
+            known.jobs.refuse_inside("delete its thread")
         await self._journal.info(thread_id)
         await self._engine.interrupt(thread_id)
         for work in await self._journal.threads(limit=-1, after="", owner=None, parent=thread_id):
@@ -268,6 +278,7 @@ class Driver:
             timer.cancel()
         actor = self._actors.pop(thread_id, None)
         if actor is not None:
+            actor.jobs.abandon()  # whoever kept its tree is refused
             actor.close(error)
             self._journal.release(actor.claim)
 

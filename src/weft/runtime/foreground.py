@@ -131,7 +131,7 @@ class Run(Generic[Out]):
         except asyncio.CancelledError:
             # Nobody can drive the run on: with its holder it ends.
             if thread.state.active_run is not None:
-                await self._jobs.stop()
+                await self._jobs.stop_for_good()
                 cancel(thread)
                 if self._listener is not None:
                     self._listener.start()  # for what came with the end

@@ -66,7 +66,8 @@ def restart_of(job: OpenJob) -> JobStarted:
         name=job.name,
         background=job.background,
         agent=job.agent,
-        announces=job.announces,
+        # A part of another tells nobody: the thread would not have heard of it.
+        announces="never" if job.parent else job.announces,
         kind=job.kind,
         arguments=job.arguments,
         attempt=job.attempt + 1,

@@ -3,13 +3,19 @@
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
 from weft.control import RunControl
 from weft.delegation import Delegation
-from weft.errors import ConfigurationError, JobNotRestartable, NodeClosed
+from weft.errors import (
+    ConfigurationError,
+    JobNotRestartable,
+    NodeClosed,
+    NodeDeadlock,
+    TooManyJobs,
+)
 from weft.events import JobStarted
 from weft.ids import new_id
 from weft.jobs.block_alarm import BLOCKED_AFTER, BlockAlarm
@@ -17,7 +23,7 @@ from weft.jobs.change import Change, NodeSettled, NodeStarted, NodeSubmitted
 from weft.jobs.context import JobContext
 from weft.jobs.failure import Failure, OnFailure
 from weft.jobs.job import Job
-from weft.jobs.node import Node, current_node
+from weft.jobs.node import Node, Settling, current_node
 from weft.jobs.root import Root
 from weft.jobs.scope import Scope
 from weft.jobs.start_queue import StartQueue
@@ -28,20 +34,55 @@ from weft.state import OpenJob
 from weft.tools.output import truncated
 from weft.writer import ThreadWriter
 
+T = TypeVar("T")
+
 MAX_PENDING = 1024
 """How many jobs of a thread may wait for their start before a submission has to wait."""
+
+MAX_OPEN = 10_000
+"""How many jobs of a thread may be open at a time: its state tells each of them."""
 
 MAX_NAME_CHARS = 200
 
 
-class _ThreadRoot(Root):
+class _Held(Scope):
+    """A scope that whoever holds the thread ends, and nobody below it."""
+
+    __slots__ = ()
+
+    def stop(self) -> None:
+        """Cancels what is below, unless that was done: its clean-up is not to be disturbed."""
+        self.close()
+        if not self._is_stopped and not self._is_settled:
+            self._stop()
+
+    def interrupt(self) -> None:
+        """Cancels once more what still runs."""
+        self._stop(again=True)
+
+    def cancel(self) -> Settling:
+        """Refuses: jobs are cancelled one by one, a run by its own means."""
+        raise ConfigurationError(
+            f"{self._label()} cannot be cancelled as a node: cancel the run with run.cancel(), or "
+            "each of its children."
+        )
+
+    async def _wait_in(self, waiting: "dict[asyncio.Future[T], None]") -> None:
+        if self._is_open:
+            raise NodeDeadlock(
+                f"{self._label()} settles after the run has ended; await its children instead."
+            )
+        await super()._wait_in(waiting)
+
+
+class _ThreadRoot(_Held, Root):
     """The root of a thread's tree; what fails below it is told by the event of its end."""
 
     def _child_failed(self, failure: Failure) -> None:
         failure.take()
 
 
-class _RunScope(Scope):
+class _RunScope(_Held):
     """A run, as a node of its thread's tree."""
 
     def __init__(
@@ -61,12 +102,6 @@ class _RunScope(Scope):
     def fails_fast(self) -> bool:
         """Whether a failure that nobody waits for is one of the run, which goes on so far."""
         return self._policy == "fail_fast" and not self._is_stopped
-
-    def stop(self) -> None:
-        """Cancels what is below, unless that was done: its clean-up is not to be disturbed."""
-        self.close()
-        if not self._is_stopped and not self._is_settled:
-            self.cancel()
 
     def _child_failed(self, failure: Failure) -> None:
         if self._policy == "collect":
@@ -125,6 +160,7 @@ class ThreadJobs:
         self._stopped = ""
         self._is_closing = False
         self._placed: dict[int, _Placed] = {}
+        self._made_deps: tuple[object, ...] = ()
 
     # The port of the loop
 
@@ -135,14 +171,15 @@ class ThreadJobs:
         if run is None or run.id == self._stopped or self._is_closing:
             raise NodeClosed("The run has ended, or is about to: it takes no more jobs.")
         if self._scope is None:
-            self._scope = _RunScope(
+            scope = _RunScope(
                 run.id,
                 run.agent,
                 self._interrupted,
                 on_failure=self._policy(),
                 listener=self._heard,
             )
-            self._tree_root().call(self._scope)
+            self._tree_root().call(scope)
+            self._scope = scope
         return self._scope
 
     @property
@@ -158,6 +195,16 @@ class ThreadJobs:
             scope.stop()
             await scope.settling()
             self._scope = None
+
+    async def stop_for_good(self) -> None:
+        """Stops where nobody can go on: cancelled while it waits, it interrupts the clean-up."""
+        stopping = asyncio.ensure_future(self.stop())
+        while not stopping.done():
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError:  # raised by whoever called, once all has ended
+                if self._scope is not None and not stopping.done():
+                    self._scope.interrupt()
 
     # What the holder of the thread does
 
@@ -242,9 +289,15 @@ class ThreadJobs:
             if self._scope is not None:
                 self._scope.stop()
                 self._scope = None
-            self._root.close()
-            if not self._root.is_settled:
-                self._root.cancel()
+            self._root.stop()
+
+    def refuse_inside(self, what: str) -> None:
+        """Raises `ConfigurationError` where a job of this thread wants what would end itself."""
+        node = current_node()
+        if node is not None and self._root is not None and node.root is self._root:
+            raise ConfigurationError(
+                f"A job cannot {what}, because that waits for the job; let its holder do it."
+            )
 
     async def close(self) -> None:
         """Abandons all there is, and waits for its end."""
@@ -279,7 +332,7 @@ class ThreadJobs:
             return None
         if placed.context is None:
             placed.context = JobContext(
-                self._deps(),
+                self._deps_of_jobs(),
                 self._delegation,
                 thread_id=self._thread.id,
                 run_id=placed.run_id,
@@ -288,6 +341,12 @@ class ThreadJobs:
                 background=placed.background,
             )
         return placed.context
+
+    def _deps_of_jobs(self) -> object:
+        """What all jobs of this tree get; made when the first asks."""
+        if not self._made_deps:
+            self._made_deps = (self._deps(),)
+        return self._made_deps[0]
 
     def _interrupted(self) -> None:
         """The run's node was stopped before the run has ended."""
@@ -305,6 +364,10 @@ class ThreadJobs:
             return
         if self._is_closing:
             raise NodeClosed("The thread is given up by this process: it takes no more jobs.")
+        if len(self._thread.state.jobs) >= MAX_OPEN:
+            raise TooManyJobs(
+                f"The thread has {MAX_OPEN:,} open jobs; await some before it starts more."
+            )
         above, scope, run = self._placed.get(id(parent)), self._scope, self._thread.state.run
         assert run is not None
         run_id, background, agent = run.id, False, run.agent
