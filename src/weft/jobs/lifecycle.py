@@ -242,12 +242,12 @@ class Lifecycle(Generic[T_co]):
                 f"{self.name} gave {body!r} where a coroutine was expected; write `async def`."
             )
         value = await body
+        if isinstance(value, Lifecycle):
+            return cast("Node[T_co]", value)
         task = self._task
         assert task is not None
-        # Most bodies end with a value that nobody is called for, and need no turn of the event
-        # loop for that.
-        is_plain = self._callbacks is None and self._listener is None
-        if is_plain and not isinstance(value, Lifecycle) and not task.cancelling():
+        if self._callbacks is None and self._listener is None and not task.cancelling():
+            # Nobody is called for this end, so it needs no turn of the event loop of its own.
             task.remove_done_callback(self._body_done)
             self._result = value
             self._body_ended()

@@ -114,7 +114,7 @@ class StartQueue:
         pending = self._pending
         started = 0
         while pending and started < BATCH and self._has_free:
-            started += pending.popleft()._start()
+            started += pending.popleft()._start()  # type: ignore[reportPrivateUsage]
         if self._submitting and not self.is_full:
             # Few at a time, because each may have many to submit and would only wait again.
             _wake(self._submitting, 1 + (self._max_pending - len(pending)) // SHARE)
