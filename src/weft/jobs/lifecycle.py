@@ -246,12 +246,17 @@ class Lifecycle(Generic[T_co]):
             return cast("Node[T_co]", value)
         task = self._task
         assert task is not None
-        if self._callbacks is None and self._listener is None and not task.cancelling():
-            # Nobody is called for this end, so it needs no turn of the event loop of its own.
+        if self._ends_quietly() and not task.cancelling():
+            # Without another turn of the event loop, which costs as much as all of the end.
             task.remove_done_callback(self._body_done)
             self._result = value
             self._body_ended()
         return value
+
+    def _ends_quietly(self) -> bool:
+        """Whether nobody is told of its end, and nobody times the step in which it ends."""
+        is_told = self._callbacks is not None or self._listener is not None
+        return not is_told and self._in_tree().alarm is None
 
     def _body_done(self, task: "asyncio.Task[T_co | Lifecycle[T_co]]") -> None:
         if task.cancelled():
@@ -522,13 +527,12 @@ class Lifecycle(Generic[T_co]):
         return node is other
 
     @staticmethod
-    async def _without_place(awaited: Awaitable[object]) -> None:
-        """Waits, for whichever node does: while it does, others may run in its place."""
+    def _without_place(awaited: Awaitable[object]) -> Awaitable[object]:
+        """Returns what to await, for whichever node does: others may run in its place."""
         waiter = _CURRENT.get(None)
         if waiter is None or waiter._place is None:
-            await awaited
-        else:
-            await waiter._place.lend(awaited)
+            return awaited
+        return waiter._place.lend(awaited)
 
 
 def current() -> "Lifecycle[object] | None":
