@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from weft.jobs import Commander, Job
+from weft.jobs import Commander, Job, current_node
 from weft.jobs.block_alarm import BlockAlarm
 
 pytestmark = pytest.mark.anyio
@@ -144,3 +144,18 @@ async def test_a_watched_coroutine_is_one_like_any_other() -> None:
     thrown.send(None)
     with pytest.raises(StopIteration, match="caught"):
         thrown.throw(ValueError())
+
+
+async def test_who_ended_last_is_not_blamed_for_a_callback_above_it(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def parent() -> None:
+        node = current_node()
+        assert node is not None
+        await node.submit(asyncio.sleep, 0)
+
+    async with Commander(debug=True) as commander:
+        (await commander.submit(parent)).on("settled", clock.block, 10)
+    assert [warning.partition(" blocked")[0] for warning in warnings(caplog)] == [
+        "a callback of parent"
+    ]

@@ -205,3 +205,34 @@ async def test_cancelling_is_no_more_than_asked_for() -> None:
         await node.cancel()
         assert (node.state, node.result) == ("completed", "x")
         assert current_node() is None
+
+
+async def test_a_body_that_cancels_its_own_task_and_returns() -> None:
+    async def body() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return "done"
+
+    async with Commander() as commander:
+        node = await commander.submit(body)
+        await node.settling()
+    assert (node.state, node.result) == ("cancelled", None)
+
+
+async def test_a_task_that_somebody_else_cancels_before_its_first_step() -> None:
+    seen = list[object]()
+
+    async def body() -> None:
+        seen.append("started")
+
+    before = asyncio.all_tasks()
+    async with Commander() as commander:
+        node = await commander.submit(body)
+        node.on("cancelled", lambda: seen.append(current_node()))
+        await asyncio.sleep(0)
+        (task,) = asyncio.all_tasks() - before
+        assert task.cancel()
+        await node.settling()
+    assert node.state == "cancelled"
+    assert seen == [node]

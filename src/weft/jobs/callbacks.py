@@ -1,8 +1,9 @@
 """Callbacks: what is called when something happens to a node."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Literal
+
+import msgspec
 
 CallbackEvent = Literal["start", "error", "cancelled", "settled", "tree_end"]
 """When a callback is called.
@@ -15,8 +16,7 @@ CallbackEvent = Literal["start", "error", "cancelled", "settled", "tree_end"]
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Callback:
+class Callback(msgspec.Struct, frozen=True):
     """A function, sync or async, and what it is called with.
 
     With `inject_node`, the node comes first: `function(node, *args, **kwargs)`.
@@ -24,7 +24,7 @@ class Callback:
 
     function: Callable[..., object]
     args: tuple[object, ...] = ()
-    kwargs: Mapping[str, object] = field(default_factory=dict[str, object])
+    kwargs: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
     inject_node: bool = False
 
     def call(self, node: object) -> object:
@@ -34,8 +34,7 @@ class Callback:
         return self.function(*self.args, **self.kwargs)
 
 
-@dataclass(frozen=True, slots=True)
-class Callbacks:
+class Callbacks(msgspec.Struct, frozen=True):
     """The callbacks of a node, for each event in the order in which they are called.
 
     `a | b` is the callbacks of both, those of `a` first.
@@ -59,4 +58,4 @@ class Callbacks:
     def on(self, event: CallbackEvent, callback: Callback) -> "Callbacks":
         """Returns these callbacks and one more."""
         added: tuple[Callback, ...] = (*getattr(self, event), callback)
-        return replace(self, **{event: added})
+        return msgspec.structs.replace(self, **{event: added})

@@ -1,29 +1,27 @@
 """The changes of a tree, as a listener hears of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from weft.jobs.node import Node
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSubmitted:
+class NodeSubmitted(msgspec.Struct, frozen=True):
     """A node was placed in the tree; it is pending."""
 
     node: "Node[object]"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeStarted:
+class NodeStarted(msgspec.Struct, frozen=True):
     """The body of a node is about to run."""
 
     node: "Node[object]"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSettled:
+class NodeSettled(msgspec.Struct, frozen=True):
     """A node and all its descendants have ended, and its callbacks have run."""
 
     node: "Node[object]"

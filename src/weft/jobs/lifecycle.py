@@ -195,17 +195,12 @@ class Lifecycle(Generic[T_co]):
             child._tell(NodeSubmitted)
         child._enter(tree)
 
-    def _become_current(self) -> None:
-        """Is the current node in its context from now on."""
-        assert self._context is not None
-        self._context.run(_CURRENT.set, self)
-
     def _note_endings(self, callbacks: Callbacks) -> None:
         if callbacks.tree_end:
             self._in_tree().endings += ((self, callback) for callback in callbacks.tree_end)
 
     def _enter(self, tree: Tree) -> None:
-        tree.starts.put(self._start)
+        tree.starts.put(self)
 
     def _start(self) -> bool:
         """Starts what its turn has come for; returns False if nothing is left to start."""
@@ -217,7 +212,6 @@ class Lifecycle(Generic[T_co]):
 
     def _begin(self) -> None:
         self._state = "active"
-        self._become_current()
         if self._listener is not None:
             self._tell(NodeStarted)
         if self._callbacks is not None and self._callbacks.start:
@@ -231,23 +225,38 @@ class Lifecycle(Generic[T_co]):
             self._body_ended()
             return
         tree = self._in_tree()
-        try:
-            body = self._body()
-            if not asyncio.iscoroutine(body):
-                raise ConfigurationError(
-                    f"{self.name} gave {body!r} where a coroutine was expected; write `async def`."
-                )
-            if tree.alarm is not None:
-                body = tree.alarm.watch(body, self.name)
-            task = tree.loop.create_task(body, name=self.name, context=self._context)
-        except BaseException as error:  # noqa: BLE001 - what is no coroutine function may raise anything
-            self._fail(error)
-            self._body_ended()
-            tree.raise_if_fatal(error)
-            return
-        self._task = task
+        name = self._name or type(self).__name__  # what `name` returns, which is slow to ask
+        body = self._live()
+        if tree.alarm is not None:
+            body = tree.alarm.watch(body, name)
+        self._task = task = tree.loop.create_task(body, name=name, context=self._context)
         # Not the node's own context: its callbacks are to be called in that.
         task.add_done_callback(self._body_done, context=tree.context)
+
+    async def _live(self) -> "T_co | Node[T_co]":
+        """The task of the body."""
+        _CURRENT.set(self)
+        body = self._body()
+        if not asyncio.iscoroutine(body):
+            raise ConfigurationError(
+                f"{self.name} gave {body!r} where a coroutine was expected; write `async def`."
+            )
+        value = await body
+        if isinstance(value, Lifecycle):
+            return cast("Node[T_co]", value)
+        task = self._task
+        assert task is not None
+        if self._ends_quietly() and not task.cancelling():
+            # Without another turn of the event loop, which costs as much as all of the end.
+            task.remove_done_callback(self._body_done)
+            self._result = value
+            self._body_ended()
+        return value
+
+    def _ends_quietly(self) -> bool:
+        """Whether nobody is told of its end, and nobody times the step in which it ends."""
+        is_told = self._callbacks is not None or self._listener is not None
+        return not is_told and self._in_tree().alarm is None
 
     def _body_done(self, task: "asyncio.Task[T_co | Lifecycle[T_co]]") -> None:
         if task.cancelled():
@@ -407,7 +416,6 @@ class Lifecycle(Generic[T_co]):
 
     def _interrupt(self) -> None:
         if self._state == "pending":
-            self._become_current()
             self._body_ended()
         elif self._task is not None:
             self._task.cancel()
@@ -434,9 +442,9 @@ class Lifecycle(Generic[T_co]):
         name = f"a callback of {self.name}"
         try:
             if tree.alarm is None:
-                value = context.run(callback.call, node)
+                value = context.run(self._as_current, callback, node)
             else:
-                value = tree.alarm.run(lambda: context.run(callback.call, node), name)
+                value = tree.alarm.run(lambda: context.run(self._as_current, callback, node), name)
             # A node it returns is one it has submitted, which goes its own way.
             if not asyncio.iscoroutine(value):
                 return None
@@ -448,6 +456,10 @@ class Lifecycle(Generic[T_co]):
             node._callback_failed(error)
             tree.raise_if_fatal(error)
             return None
+
+    def _as_current(self, callback: Callback, node: "Lifecycle[object]") -> object:
+        _CURRENT.set(self)
+        return callback.call(node)
 
     def _callback_done(self, node: "Lifecycle[object]", task: "asyncio.Task[object]") -> None:
         self._task = None
@@ -518,13 +530,12 @@ class Lifecycle(Generic[T_co]):
         return node is other
 
     @staticmethod
-    async def _without_place(awaited: Awaitable[object]) -> None:
-        """Waits, for whichever node does: while it does, others may run in its place."""
+    def _without_place(awaited: Awaitable[object]) -> Awaitable[object]:
+        """Returns what to await, for whichever node does: others may run in its place."""
         waiter = _CURRENT.get(None)
         if waiter is None or waiter._place is None:
-            await awaited
-        else:
-            await waiter._place.lend(awaited)
+            return awaited
+        return waiter._place.lend(awaited)
 
 
 def current() -> "Lifecycle[object] | None":

@@ -32,7 +32,6 @@ class Root(Scope):
         self._state = "active"
         self._has_begun = True
         self._context = contextvars.copy_context()
-        self._become_current()
         self._may_settle = may_settle
 
     def take_no_more(self) -> None:

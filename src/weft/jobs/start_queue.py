@@ -8,10 +8,19 @@ keep them from starting.
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from typing import Protocol
 
 BATCH = 256
 SHARE = 8
+
+
+class Startable(Protocol):
+    """What is started when its turn has come."""
+
+    def _start(self) -> bool:
+        """Starts it; returns False if nothing was left to start."""
+        ...
 
 
 class StartQueue:
@@ -29,7 +38,7 @@ class StartQueue:
         self._context = contextvars.copy_context()
         self._limit = limit
         self._max_pending = max_pending
-        self._pending: deque[Callable[[], bool]] = deque()
+        self._pending: deque[Startable] = deque()
         self._returning: deque[asyncio.Future[None]] = deque()
         self._submitting: deque[asyncio.Future[None]] = deque()
         self._taken = 0
@@ -40,9 +49,9 @@ class StartQueue:
         """Whether a submitter has to wait for room."""
         return len(self._pending) >= self._max_pending
 
-    def put(self, start: Callable[[], bool]) -> None:
-        """Queues a start; `start` returns False if nothing was left to start."""
-        self._pending.append(start)
+    def put(self, node: Startable) -> None:
+        """Queues a node for its start."""
+        self._pending.append(node)
         self._make_due()
 
     def place(self) -> "Place | None":
@@ -105,7 +114,7 @@ class StartQueue:
         pending = self._pending
         started = 0
         while pending and started < BATCH and self._has_free:
-            started += pending.popleft()()
+            started += pending.popleft()._start()  # type: ignore[reportPrivateUsage]
         if self._submitting and not self.is_full:
             # Few at a time, because each may have many to submit and would only wait again.
             _wake(self._submitting, 1 + (self._max_pending - len(pending)) // SHARE)
