@@ -145,7 +145,7 @@ async def test_a_handler_chooses_its_own_policy() -> None:
 async def test_collect_of_a_body_that_fails_leaves_its_children() -> None:
     class Fails(Job[None]):
         def __init__(self, policy: OnFailure) -> None:
-            self._policy = policy
+            self._node_policy = policy
 
         async def task(self) -> None:
             self.child = await self.submit(asyncio.sleep, 10)

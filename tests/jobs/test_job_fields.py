@@ -13,7 +13,7 @@ PUBLIC = sorted(name for name in dir(Node) if not name.startswith("_"))
 SETTINGS = {"name", "on_failure", "keeps_children"}
 
 
-@pytest.mark.parametrize("name", [*(n for n in PUBLIC if n not in SETTINGS), "task", "_state"])
+@pytest.mark.parametrize("name", [*(n for n in PUBLIC if n not in SETTINGS), "task", "_node_state"])
 def test_a_field_cannot_take_the_place_of_what_a_node_is(name: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"^Wrong cannot have a field {name}: ") as raised:
         type("Wrong", (Job,), {"__annotations__": {name: int}, name: 0})

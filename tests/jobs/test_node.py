@@ -132,7 +132,7 @@ async def test_a_returned_node_that_fails_or_is_cancelled() -> None:
 
     class Returns(Job[None]):
         def __init__(self, policy: Any) -> None:
-            self._policy = policy
+            self._node_policy = policy
 
         async def task(self) -> Node[None] | None:
             return Boom()
@@ -270,7 +270,7 @@ async def test_waiting_with_a_time_out_leaves_nothing_behind() -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1):
                     await node
-        assert not node._takers
+        assert not node._node_takers
         assert await node == ""
 
 

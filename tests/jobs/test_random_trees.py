@@ -54,7 +54,7 @@ class Planned(Job[str]):
 
     def __init__(self, world: "World", plan: Any) -> None:
         self.world = world
-        self._policy, callback, self.actions = plan
+        self._node_policy, callback, self.actions = plan
         world.jobs.append(self)
         self.on("settled", world.settled, inject_node=True)
         if callback != "none":
@@ -202,10 +202,10 @@ def check(world: World, commander: Commander[Any], raised: list[BaseException]) 
 
 
 def kept(job: Node[Any]) -> Iterator[Any]:
-    if job._failure is not None:
-        yield job._failure
-    yield from job._errors or ()
-    yield from job._callback_errors or ()
+    if job._node_failure is not None:
+        yield job._node_failure
+    yield from job._node_errors or ()
+    yield from job._node_callback_errors or ()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -26,9 +26,9 @@ class Handler(Node[T_co]):
         name: str,
         on_failure: OnFailure | None,
     ) -> None:
-        self._work = lambda: function(self)
-        self._name = name
-        self._policy = on_failure
+        self._node_work = lambda: function(self)
+        self._node_name = name
+        self._node_policy = on_failure
 
 
 class HandlerFunction(Protocol[P, T_co]):

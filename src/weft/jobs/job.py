@@ -68,7 +68,7 @@ class Job(Node[T_co]):
         """Does the work of the job."""
         raise NotImplementedError(f"{type(self).__name__} has no task; write `async def task`.")
 
-    def _body(self) -> "Coroutine[Any, Any, T_co | Node[T_co]]":
+    def _node_body(self) -> "Coroutine[Any, Any, T_co | Node[T_co]]":
         return self.task()
 
 

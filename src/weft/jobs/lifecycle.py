@@ -45,31 +45,31 @@ class Lifecycle(Generic[T_co]):
     """What `Node` does by itself; what may be asked of one stands there."""
 
     __slots__ = (
-        "_callback_errors",
-        "_callbacks",
-        "_children",
-        "_context",
-        "_delegate",
-        "_depth",
-        "_due",
-        "_errors",
-        "_failure",
-        "_id",
-        "_is_settled",
-        "_is_stopped",
-        "_listener",
-        "_name",
-        "_open",
-        "_parent",
-        "_place",
-        "_policy",
-        "_result",
-        "_state",
-        "_takers",
-        "_task",
-        "_tree",
-        "_waiters",
-        "_work",
+        "_node_callback_errors",
+        "_node_callbacks",
+        "_node_children",
+        "_node_context",
+        "_node_delegate",
+        "_node_depth",
+        "_node_due",
+        "_node_errors",
+        "_node_failure",
+        "_node_id",
+        "_node_is_settled",
+        "_node_is_stopped",
+        "_node_listener",
+        "_node_name",
+        "_node_open",
+        "_node_parent",
+        "_node_place",
+        "_node_policy",
+        "_node_result",
+        "_node_state",
+        "_node_takers",
+        "_node_task",
+        "_node_tree",
+        "_node_waiters",
+        "_node_work",
     )
 
     on_failure: ClassVar[OnFailure | None] = None
@@ -78,165 +78,166 @@ class Lifecycle(Generic[T_co]):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Not in __init__: a job with data of its own need not call it, so it may be a dataclass.
         node = super().__new__(cls)
-        node._tree = None
-        node._parent = None
-        node._children = None
-        node._state = "pending"
-        node._open = 1
-        node._is_settled = False
-        node._is_stopped = False
-        node._place = None
-        node._task = None
-        node._work = None
-        node._result = None
-        node._delegate = None
-        node._failure = None
-        node._errors = None
-        node._callbacks = None
-        node._callback_errors = None
-        node._due = None
-        node._waiters = None
-        node._takers = None
-        node._context = None
-        node._listener = None
-        node._name = None
-        node._policy = None
-        node._id = 0
-        node._depth = 0
+        node._node_tree = None
+        node._node_parent = None
+        node._node_children = None
+        node._node_state = "pending"
+        node._node_open = 1
+        node._node_is_settled = False
+        node._node_is_stopped = False
+        node._node_place = None
+        node._node_task = None
+        node._node_work = None
+        node._node_result = None
+        node._node_delegate = None
+        node._node_failure = None
+        node._node_errors = None
+        node._node_callbacks = None
+        node._node_callback_errors = None
+        node._node_due = None
+        node._node_waiters = None
+        node._node_takers = None
+        node._node_context = None
+        node._node_listener = None
+        node._node_name = None
+        node._node_policy = None
+        node._node_id = 0
+        node._node_depth = 0
         return node
 
-    _tree: Tree | None
-    _parent: "Lifecycle[object] | None"
-    _children: "dict[int, Lifecycle[object]] | None"
-    _state: NodeState
-    _open: int  # its body, if that has not ended, and the children that have not settled
-    _is_settled: bool
-    _is_stopped: bool  # takes no more children, and all there is below it was cancelled
-    _place: Place | None  # of its body, where places are counted
-    _task: "asyncio.Task[Any] | None"  # of its body, or of the callback that runs
-    _work: "Callable[[], Coroutine[Any, Any, T_co | Node[T_co]]] | None"
-    _result: T_co | None
-    _delegate: "Lifecycle[T_co] | None"  # the node that its body returned
-    _failure: Failure | None
-    _errors: list[Failure] | None
-    _callbacks: Callbacks | None
-    _callback_errors: list[Failure] | None
-    _due: "deque[tuple[Lifecycle[object], Callback]] | None"
+    _node_tree: Tree | None
+    _node_parent: "Lifecycle[object] | None"
+    _node_children: "dict[int, Lifecycle[object]] | None"
+    _node_state: NodeState
+    _node_open: int  # its body, if that has not ended, and the children that have not settled
+    _node_is_settled: bool
+    _node_is_stopped: bool  # takes no more children, and all there is below it was cancelled
+    _node_place: Place | None  # of its body, where places are counted
+    _node_task: "asyncio.Task[Any] | None"  # of its body, or of the callback that runs
+    _node_work: "Callable[[], Coroutine[Any, Any, T_co | Node[T_co]]] | None"
+    _node_result: T_co | None
+    _node_delegate: "Lifecycle[T_co] | None"  # the node that its body returned
+    _node_failure: Failure | None
+    _node_errors: list[Failure] | None
+    _node_callbacks: Callbacks | None
+    _node_callback_errors: list[Failure] | None
+    _node_due: "deque[tuple[Lifecycle[object], Callback]] | None"
     # Who waits for the end, and who takes the outcome as well: a failure is then theirs.
-    _waiters: "dict[asyncio.Future[None], None] | None"
-    _takers: "dict[asyncio.Future[Failure | None], None] | None"
-    _context: contextvars.Context | None  # of its body and its callbacks
-    _listener: Listener | None
-    _name: str | None
-    _policy: OnFailure | None
-    _id: int
-    _depth: int
+    _node_waiters: "dict[asyncio.Future[None], None] | None"
+    _node_takers: "dict[asyncio.Future[Failure | None], None] | None"
+    _node_context: contextvars.Context | None  # of its body and its callbacks
+    _node_listener: Listener | None
+    _node_name: str | None
+    _node_policy: OnFailure | None
+    _node_id: int
+    _node_depth: int
 
     @_InstanceProperty
     def name(self) -> str:
         """What the node is called in reports: its class or function, unless it was given a name."""
-        return self._name or type(self).__name__
+        return self._node_name or type(self).__name__
 
     @name.setter
     def name(self, name: str) -> None:
-        self._name = name
+        self._node_name = name
 
     def __repr__(self) -> str:
-        return f"<{self.name} #{self._id} {self._state}>"
+        return f"<{self.name} #{self._node_id} {self._node_state}>"
 
-    def _label(self) -> str:
+    def _node_label(self) -> str:
         # In messages: the repr of a job may be that of a dataclass, with all its data.
-        return f"{self.name} #{self._id}"
+        return f"{self.name} #{self._node_id}"
 
     # How it comes into the tree
 
-    def _body(self) -> "Coroutine[Any, Any, T_co | Node[T_co]]":
+    def _node_body(self) -> "Coroutine[Any, Any, T_co | Node[T_co]]":
         """Returns the coroutine that is the node's own work."""
-        work, self._work = self._work, None
+        work, self._node_work = self._node_work, None
         assert work is not None
         return work()
 
-    def _in_tree(self) -> Tree:
-        if self._tree is None:
-            raise ConfigurationError(f"{self._label()} is in no tree yet; submit it first.")
-        return self._tree
+    def _node_in_tree(self) -> Tree:
+        if self._node_tree is None:
+            raise ConfigurationError(f"{self._node_label()} is in no tree yet; submit it first.")
+        return self._node_tree
 
-    def _adopt(self, child: "Lifecycle[object]", tree: Tree) -> None:
-        if child._tree is not None:
+    def _node_adopt(self, child: "Lifecycle[object]", tree: Tree) -> None:
+        if child._node_tree is not None:
             raise NodeReused(
-                f"{child._label()} was submitted before; make a new one for each submission."
+                f"{child._node_label()} was submitted before; make a new one for each submission."
             )
-        if self._tree is not tree:
+        if self._node_tree is not tree:
             raise ConfigurationError(
-                f"{self._label()} belongs to another tree than the one that submits."
+                f"{self._node_label()} belongs to another tree than the one that submits."
             )
-        if self._is_stopped or self._state in {"completed", "failed", "cancelled"}:
+        if self._node_is_stopped or self._node_state in {"completed", "failed", "cancelled"}:
             raise NodeClosed(
-                f"{self._label()} takes no more children. Place {child.name} under another node "
-                "with parent=…, such as the root."
+                f"{self._node_label()} takes no more children. Place {child.name} under another "
+                "node with parent=…, such as the root."
             )
         if tree.admit is not None:
             tree.admit(cast("Node[object]", self), cast("Node[object]", child))
-        child._tree = tree
-        child._parent = self
-        child._depth = self._depth + 1
-        child._id = tree.new_id()
-        child._policy = child._policy or child.on_failure or self._policy
-        if child._listener is None:
-            child._listener = self._listener
-        child._context = contextvars.copy_context()
-        if self._children is None:
-            self._children = {}
-        self._children[child._id] = child
-        self._open += 1
-        if child._callbacks is not None:
-            child._note_endings(child._callbacks)
-        if child._listener is not None:
-            child._tell(NodeSubmitted)
-        child._enter(tree)
+        policy = child._node_policy or child.on_failure or self._node_policy
+        child._node_tree = tree
+        child._node_parent = self
+        child._node_depth = self._node_depth + 1
+        child._node_id = tree.new_id()
+        child._node_policy = policy
+        if child._node_listener is None:
+            child._node_listener = self._node_listener
+        child._node_context = contextvars.copy_context()
+        if child._node_callbacks is not None:
+            child._node_note_endings(child._node_callbacks)
+        if self._node_children is None:
+            self._node_children = {}
+        self._node_children[child._node_id] = child
+        self._node_open += 1  # last: whatever fails before leaves the parent as it was
+        if child._node_listener is not None:
+            child._node_tell(NodeSubmitted)
+        child._node_enter(tree)
 
-    def _note_endings(self, callbacks: Callbacks) -> None:
+    def _node_note_endings(self, callbacks: Callbacks) -> None:
         if callbacks.tree_end:
-            self._in_tree().endings += ((self, callback) for callback in callbacks.tree_end)
+            self._node_in_tree().endings += ((self, callback) for callback in callbacks.tree_end)
 
-    def _enter(self, tree: Tree) -> None:
+    def _node_enter(self, tree: Tree) -> None:
         tree.starts.put(self)
 
-    def _start(self) -> bool:
+    def _node_start(self) -> bool:
         """Starts what its turn has come for; returns False if nothing is left to start."""
-        if self._state != "pending":
+        if self._node_state != "pending":
             return False
-        self._place = self._in_tree().starts.place()
-        self._begin()
+        self._node_place = self._node_in_tree().starts.place()
+        self._node_begin()
         return True
 
-    def _begin(self) -> None:
-        self._state = "active"
-        if self._listener is not None:
-            self._tell(NodeStarted)
-        if self._callbacks is not None and self._callbacks.start:
-            self._due = deque((self, callback) for callback in self._callbacks.start)
-            if not self._run_callbacks():
+    def _node_begin(self) -> None:
+        self._node_state = "active"
+        if self._node_listener is not None:
+            self._node_tell(NodeStarted)
+        if self._node_callbacks is not None and self._node_callbacks.start:
+            self._node_due = deque((self, callback) for callback in self._node_callbacks.start)
+            if not self._node_run_callbacks():
                 return
-        self._run_body()
+        self._node_run_body()
 
-    def _run_body(self) -> None:
-        if self._is_stopped:
-            self._body_ended()
+    def _node_run_body(self) -> None:
+        if self._node_is_stopped:
+            self._node_body_ended()
             return
-        tree = self._in_tree()
-        name = self._name or type(self).__name__  # what `name` returns, which is slow to ask
-        body = self._live()
+        tree = self._node_in_tree()
+        name = self._node_name or type(self).__name__  # what `name` returns, which is slow to ask
+        body = self._node_live()
         if tree.alarm is not None:
             body = tree.alarm.watch(body, name)
-        self._task = task = tree.loop.create_task(body, name=name, context=self._context)
+        self._node_task = task = tree.loop.create_task(body, name=name, context=self._node_context)
         # Not the node's own context: its callbacks are to be called in that.
-        task.add_done_callback(self._body_done, context=tree.context)
+        task.add_done_callback(self._node_body_done, context=tree.context)
 
-    async def _live(self) -> "T_co | Node[T_co]":
+    async def _node_live(self) -> "T_co | Node[T_co]":
         """The task of the body."""
         _CURRENT.set(self)
-        body = self._body()
+        body = self._node_body()
         if not asyncio.iscoroutine(body):
             raise ConfigurationError(
                 f"{self.name} gave {body!r} where a coroutine was expected; write `async def`."
@@ -244,159 +245,164 @@ class Lifecycle(Generic[T_co]):
         value = await body
         if isinstance(value, Lifecycle):
             return cast("Node[T_co]", value)
-        task = self._task
+        task = self._node_task
         assert task is not None
-        if self._ends_quietly() and not task.cancelling():
+        if self._node_ends_quietly() and not task.cancelling():
             # Without another turn of the event loop, which costs as much as all of the end.
-            task.remove_done_callback(self._body_done)
-            self._result = value
-            self._body_ended()
+            task.remove_done_callback(self._node_body_done)
+            self._node_result = value
+            self._node_body_ended()
         return value
 
-    def _ends_quietly(self) -> bool:
+    def _node_ends_quietly(self) -> bool:
         """Whether nobody is told of its end, and nobody times the step in which it ends."""
-        is_told = self._callbacks is not None or self._listener is not None
-        return not is_told and self._in_tree().alarm is None
+        is_told = self._node_callbacks is not None or self._node_listener is not None
+        return not is_told and self._node_in_tree().alarm is None
 
-    def _body_done(self, task: "asyncio.Task[T_co | Lifecycle[T_co]]") -> None:
+    def _node_body_done(self, task: "asyncio.Task[T_co | Lifecycle[T_co]]") -> None:
         if task.cancelled():
-            self._stop()
+            self._node_stop()
         elif (error := task.exception()) is not None:
-            self._fail(error)
+            self._node_fail(error)
         else:
             value = task.result()
             if isinstance(value, Lifecycle):
-                self._delegate_to(cast("Lifecycle[T_co]", value))
+                self._node_delegate_to(cast("Lifecycle[T_co]", value))
             else:
-                self._result = value
-        self._body_ended()
+                self._node_result = value
+        self._node_body_ended()
 
-    def _delegate_to(self, node: "Lifecycle[T_co]") -> None:
+    def _node_delegate_to(self, node: "Lifecycle[T_co]") -> None:
         """Takes the result of a node that the body returned; a new one becomes a child."""
-        if node._tree is None:
-            assert self._context is not None
+        if node._node_tree is None:
+            assert self._node_context is not None
             try:
-                self._context.run(self._adopt, node, self._in_tree())
+                self._node_context.run(self._node_adopt, node, self._node_in_tree())
             except NodeClosed:  # it is being cancelled: so is what it would have gone on with
                 return
             except Exception as error:  # noqa: BLE001 - whoever holds the tree may refuse it
-                self._fail(error)
+                self._node_fail(error)
                 return
-        elif not node._is_settled:
-            self._fail(
-                NodeReused(f"{self._label()} returned {node._label()}, which is not new; await it.")
+        elif not node._node_is_settled:
+            self._node_fail(
+                NodeReused(
+                    f"{self._node_label()} returned {node._node_label()}, which is not new; "
+                    "await it."
+                )
             )
             return
-        self._delegate = node
+        self._node_delegate = node
 
-    def _body_ended(self) -> None:
-        place, self._place = self._place, None
-        self._task = None
-        self._state = "waiting"
-        self._open -= 1
-        self._settle_up()
+    def _node_body_ended(self) -> None:
+        place, self._node_place = self._node_place, None
+        self._node_task = None
+        self._node_state = "waiting"
+        self._node_open -= 1
+        self._node_settle_up()
         if place is not None:  # after those who waited for this node were woken: they come first
             place.end()
 
     # How it ends
 
-    def _settle_up(self) -> None:
+    def _node_settle_up(self) -> None:
         """Settles this node and then its ancestors, as far as nothing of them is open."""
         node: Lifecycle[object] | None = self
-        while node is not None and node._is_closed():
-            node._decide()
-            if not node._run_callbacks():
+        while node is not None and node._node_is_closed():
+            node._node_decide()
+            if not node._node_run_callbacks():
                 return
-            node = node._leave()
+            node = node._node_leave()
 
-    def _is_closed(self) -> bool:
-        return self._open == 0 and self._state == "waiting"
+    def _node_is_closed(self) -> bool:
+        return self._node_open == 0 and self._node_state == "waiting"
 
-    def _decide(self) -> None:
+    def _node_decide(self) -> None:
         """Finds the final state, and the callbacks that are due."""
-        if self._delegate is not None:
-            self._take_over(self._delegate)
-        if self._failure is not None:
-            self._state = "failed"
-        elif self._is_stopped:
-            self._state = "cancelled"
+        if self._node_delegate is not None:
+            self._node_take_over(self._node_delegate)
+        if self._node_failure is not None:
+            self._node_state = "failed"
+        elif self._node_is_stopped:
+            self._node_state = "cancelled"
         else:
-            self._state = "completed"
-        callbacks = self._callbacks
+            self._node_state = "completed"
+        callbacks = self._node_callbacks
         if callbacks is not None:
             first = {"failed": callbacks.error, "cancelled": callbacks.cancelled}
-            due = first.get(self._state, ()) + callbacks.settled
-            self._due = deque((self, callback) for callback in due)
+            due = first.get(self._node_state, ()) + callbacks.settled
+            self._node_due = deque((self, callback) for callback in due)
 
-    def _take_over(self, delegate: "Lifecycle[T_co]") -> None:
-        self._delegate = None
-        self._result = delegate._result
-        if delegate._failure is not None:
-            if self._failure is None:
-                self._failure = Failure(delegate._failure.take())
+    def _node_take_over(self, delegate: "Lifecycle[T_co]") -> None:
+        self._node_delegate = None
+        self._node_result = delegate._node_result
+        if delegate._node_failure is not None:
+            if self._node_failure is None:
+                self._node_failure = Failure(delegate._node_failure.take())
                 # Where children's failures are listed, this one has become its own.
-                self._errors = [f for f in self._errors or () if f is not delegate._failure] or None
-        elif delegate._state == "cancelled":
-            self._is_stopped = True
+                self._node_errors = [
+                    f for f in self._node_errors or () if f is not delegate._node_failure
+                ] or None
+        elif delegate._node_state == "cancelled":
+            self._node_is_stopped = True
 
-    def _leave(self) -> "Lifecycle[object] | None":
+    def _node_leave(self) -> "Lifecycle[object] | None":
         """The last it does; returns its parent."""
-        self._is_settled = True
-        self._context = None
-        self._callbacks = None
-        self._due = None
-        if self._listener is not None:
-            self._tell(NodeSettled)
-        is_taken = self._takers is not None and _wake(self._takers, self._failure)
-        if self._waiters is not None:
-            _wake(self._waiters, None)
-        self._waiters = self._takers = None
-        parent = self._parent
-        if self._failure is not None:
+        self._node_is_settled = True
+        self._node_context = None
+        self._node_callbacks = None
+        self._node_due = None
+        if self._node_listener is not None:
+            self._node_tell(NodeSettled)
+        is_taken = self._node_takers is not None and _wake(self._node_takers, self._node_failure)
+        if self._node_waiters is not None:
+            _wake(self._node_waiters, None)
+        self._node_waiters = self._node_takers = None
+        parent = self._node_parent
+        if self._node_failure is not None:
             if is_taken or parent is None:
-                self._report(self._failure)
+                self._node_report(self._node_failure)
             else:
-                parent._child_failed(self._failure)
+                parent._node_child_failed(self._node_failure)
         if parent is not None:
-            parent._open -= 1
-            if not parent.keeps_children and parent._children is not None:
-                del parent._children[self._id]
+            parent._node_open -= 1
+            if not parent.keeps_children and parent._node_children is not None:
+                del parent._node_children[self._node_id]
         return parent
 
     # What goes wrong
 
-    def _fail(self, error: BaseException) -> None:
+    def _node_fail(self, error: BaseException) -> None:
         """The body has failed; children go on only where failures are collected."""
-        if self._failure is None:
-            self._failure = Failure(error)
-        elif self._failure.exception is not error:
-            self._list(Failure(error))
-        if self._policy == "fail_fast":
-            self._stop()
+        if self._node_failure is None:
+            self._node_failure = Failure(error)
+        elif self._node_failure.exception is not error:
+            self._node_list(Failure(error))
+        if self._node_policy == "fail_fast":
+            self._node_stop()
 
-    def _child_failed(self, failure: Failure) -> None:
+    def _node_child_failed(self, failure: Failure) -> None:
         """A child has failed, and nobody awaited it."""
-        is_listed = self._policy == "collect" or self._failure is not None
-        if is_listed or self._in_tree().ends_by(failure.exception):
-            self._list(failure)
+        is_listed = self._node_policy == "collect" or self._node_failure is not None
+        if is_listed or self._node_in_tree().ends_by(failure.exception):
+            self._node_list(failure)
         else:
             # The same exception, and from here on this node answers for it.
-            self._failure = Failure(failure.take())
-            self._stop()
+            self._node_failure = Failure(failure.take())
+            self._node_stop()
 
-    def _list(self, failure: Failure) -> None:
-        if self._errors is None:
-            self._errors = []
-        if self.keeps_children or len(self._errors) < MAX_KEPT:
-            self._errors.append(failure)
-        self._report(failure)
+    def _node_list(self, failure: Failure) -> None:
+        if self._node_errors is None:
+            self._node_errors = []
+        if self.keeps_children or len(self._node_errors) < MAX_KEPT:
+            self._node_errors.append(failure)
+        self._node_report(failure)
 
-    def _report(self, failure: Failure) -> None:
-        tree = self._in_tree()
+    def _node_report(self, failure: Failure) -> None:
+        tree = self._node_in_tree()
         if not tree.ends_by(failure.exception):
             tree.failures.add(failure)
 
-    def _stop(self, *, again: bool = False) -> None:
+    def _node_stop(self, *, again: bool = False) -> None:
         """Cancels all that runs in the subtree, and keeps it from growing.
 
         What was stopped before is left to its clean-up, unless `again`.
@@ -405,46 +411,50 @@ class Lifecycle(Generic[T_co]):
         below: list[Lifecycle[object]] = [self]
         while below:
             node = below.pop()
-            if node._is_settled or (node._is_stopped and not again):
+            if node._node_is_settled or (node._node_is_stopped and not again):
                 continue
-            node._is_stopped = True
+            node._node_is_stopped = True
             reached.append(node)
-            if node._children:
-                below.extend(reversed(node._children.values()))
+            if node._node_children:
+                below.extend(reversed(node._node_children.values()))
         for node in reached:
-            node._interrupt()
+            node._node_interrupt()
 
-    def _interrupt(self) -> None:
-        if self._state == "pending":
-            self._body_ended()
-        elif self._task is not None:
-            self._task.cancel()
+    def _node_interrupt(self) -> None:
+        if self._node_state == "pending":
+            self._node_body_ended()
+        elif self._node_task is not None:
+            self._node_task.cancel()
 
     # Callbacks and listeners
 
-    def _run_callbacks(self) -> bool:
+    def _node_run_callbacks(self) -> bool:
         """Runs the callbacks that are due; returns False when it goes on after an async one."""
-        while self._due:
-            node, callback = self._due.popleft()
-            task = self._call(node, callback)
+        while self._node_due:
+            node, callback = self._node_due.popleft()
+            task = self._node_call(node, callback)
             if task is not None:
-                self._task = task
-                done = functools.partial(self._callback_done, node)
-                task.add_done_callback(done, context=self._in_tree().context)
+                self._node_task = task
+                done = functools.partial(self._node_callback_done, node)
+                task.add_done_callback(done, context=self._node_in_tree().context)
                 return False
         return True
 
-    def _call(self, node: "Lifecycle[object]", callback: Callback) -> "asyncio.Task[object] | None":
+    def _node_call(
+        self, node: "Lifecycle[object]", callback: Callback
+    ) -> "asyncio.Task[object] | None":
         """Calls one in the node's context; an async one goes on in a task."""
-        tree = self._in_tree()
-        context = self._context
+        tree = self._node_in_tree()
+        context = self._node_context
         assert context is not None
         name = f"a callback of {self.name}"
         try:
             if tree.alarm is None:
-                value = context.run(self._as_current, callback, node)
+                value = context.run(self._node_as_current, callback, node)
             else:
-                value = tree.alarm.run(lambda: context.run(self._as_current, callback, node), name)
+                value = tree.alarm.run(
+                    lambda: context.run(self._node_as_current, callback, node), name
+                )
             # A node it returns is one it has submitted, which goes its own way.
             if not asyncio.iscoroutine(value):
                 return None
@@ -453,89 +463,90 @@ class Lifecycle(Generic[T_co]):
                 body = tree.alarm.watch(body, name)
             return tree.loop.create_task(body, name=name, context=context)
         except BaseException as error:  # noqa: BLE001 - it stops neither the others nor the tree
-            node._callback_failed(error)
+            node._node_callback_failed(error)
             tree.raise_if_fatal(error)
             return None
 
-    def _as_current(self, callback: Callback, node: "Lifecycle[object]") -> object:
+    def _node_as_current(self, callback: Callback, node: "Lifecycle[object]") -> object:
         _CURRENT.set(self)
         return callback.call(node)
 
-    def _callback_done(self, node: "Lifecycle[object]", task: "asyncio.Task[object]") -> None:
-        self._task = None
+    def _node_callback_done(self, node: "Lifecycle[object]", task: "asyncio.Task[object]") -> None:
+        self._node_task = None
         if not task.cancelled() and (error := task.exception()) is not None:
-            node._callback_failed(error)
-        is_starting = self._state == "active"
-        if is_starting and self._is_stopped:
-            self._due = None
-        if not self._run_callbacks():
+            node._node_callback_failed(error)
+        is_starting = self._node_state == "active"
+        if is_starting and self._node_is_stopped:
+            self._node_due = None
+        if not self._node_run_callbacks():
             return
         if is_starting:
-            self._run_body()
-        elif (parent := self._leave()) is not None:
-            parent._settle_up()
+            self._node_run_body()
+        elif (parent := self._node_leave()) is not None:
+            parent._node_settle_up()
 
-    def _callback_failed(self, error: BaseException) -> None:
+    def _node_callback_failed(self, error: BaseException) -> None:
         failure = Failure(error)
-        if self._callback_errors is None:
-            self._callback_errors = []
-        if len(self._callback_errors) < MAX_KEPT:
-            self._callback_errors.append(failure)
-        self._report(failure)
+        if self._node_callback_errors is None:
+            self._node_callback_errors = []
+        if len(self._node_callback_errors) < MAX_KEPT:
+            self._node_callback_errors.append(failure)
+        self._node_report(failure)
 
-    def _tell(self, change: type[NodeSubmitted | NodeStarted | NodeSettled]) -> None:
-        assert self._listener is not None
+    def _node_tell(self, change: type[NodeSubmitted | NodeStarted | NodeSettled]) -> None:
+        assert self._node_listener is not None
         try:
-            self._listener(change(cast("Node[object]", self)))
+            self._node_listener(change(cast("Node[object]", self)))
         except Exception as error:  # noqa: BLE001 - a listener must not stop the tree
-            self._callback_failed(error)
+            self._node_callback_failed(error)
 
     # Waiting, while others may run in its place
 
-    async def _until_settled(self, *, is_cancelled: bool) -> None:
+    async def _node_until_settled(self, *, is_cancelled: bool) -> None:
         waiter = _CURRENT.get(None)
-        if is_cancelled and waiter is not None and waiter._is_inside(self):
+        if is_cancelled and waiter is not None and waiter._node_is_inside(self):
             # Who cancels what it belongs to cannot wait for it; it is interrupted here.
             await asyncio.sleep(0)
-        elif not self._is_settled:
-            if self._waiters is None:
-                self._waiters = {}
-            await self._wait_in(self._waiters)
+        elif not self._node_is_settled:
+            if self._node_waiters is None:
+                self._node_waiters = {}
+            await self._node_wait_in(self._node_waiters)
 
-    async def _until_taken(self) -> None:
-        if self._takers is None:
-            self._takers = {}
-        await self._wait_in(self._takers)
+    async def _node_until_taken(self) -> None:
+        if self._node_takers is None:
+            self._node_takers = {}
+        await self._node_wait_in(self._node_takers)
 
-    async def _wait_in(self, waiting: "dict[asyncio.Future[T], None]") -> None:
+    async def _node_wait_in(self, waiting: "dict[asyncio.Future[T], None]") -> None:
         """Waits until this node has settled, among others who do."""
         waiter = _CURRENT.get(None)
-        if waiter is not None and waiter._is_inside(self):
+        if waiter is not None and waiter._node_is_inside(self):
             raise NodeDeadlock(
-                f"{waiter._label()} waits for {self._label()}, which settles only after it."
+                f"{waiter._node_label()} waits for {self._node_label()}, "
+                "which settles only after it."
             )
-        future: asyncio.Future[T] = self._in_tree().loop.create_future()
+        future: asyncio.Future[T] = self._node_in_tree().loop.create_future()
         waiting[future] = None
         try:
-            await self._without_place(future)
+            await self._node_without_place(future)
         except asyncio.CancelledError:
             waiting.pop(future, None)
             raise
 
-    def _is_inside(self, other: "Lifecycle[object]") -> bool:
+    def _node_is_inside(self, other: "Lifecycle[object]") -> bool:
         """Whether this is `other`, or one that belongs to it."""
         node: Lifecycle[object] | None = self
-        while node is not None and node._depth > other._depth:
-            node = node._parent
+        while node is not None and node._node_depth > other._node_depth:
+            node = node._node_parent
         return node is other
 
     @staticmethod
-    def _without_place(awaited: Awaitable[object]) -> Awaitable[object]:
+    def _node_without_place(awaited: Awaitable[object]) -> Awaitable[object]:
         """Returns what to await, for whichever node does: others may run in its place."""
         waiter = _CURRENT.get(None)
-        if waiter is None or waiter._place is None:
+        if waiter is None or waiter._node_place is None:
             return awaited
-        return waiter._place.lend(awaited)
+        return waiter._node_place.lend(awaited)
 
 
 def current() -> "Lifecycle[object] | None":

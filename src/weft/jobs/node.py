@@ -42,17 +42,17 @@ class Node(Lifecycle[T_co]):
     @property
     def id(self) -> int:
         """The number of the node in its tree, from 1 in the order of submission; 0 before."""
-        return self._id
+        return self._node_id
 
     @property
     def state(self) -> NodeState:
         """Where the node is in its life."""
-        return self._state
+        return self._node_state
 
     @property
     def is_settled(self) -> bool:
         """Whether the node, all its descendants and its callbacks have ended."""
-        return self._is_settled
+        return self._node_is_settled
 
     @property
     def result(self) -> T_co | None:
@@ -60,12 +60,12 @@ class Node(Lifecycle[T_co]):
 
         Where the body returned a node, its result.
         """
-        return self._result if self._state == "completed" else None
+        return self._node_result if self._node_state == "completed" else None
 
     @property
     def exception(self) -> BaseException | None:
         """What a failed node failed with. Who asks has seen it: the run does not raise it again."""
-        return self._failure.take() if self._failure is not None else None
+        return self._node_failure.take() if self._node_failure is not None else None
 
     @property
     def errors(self) -> tuple[BaseException, ...]:
@@ -73,27 +73,27 @@ class Node(Lifecycle[T_co]):
 
         A node that keeps no children keeps the first 100 of them.
         """
-        return tuple(failure.take() for failure in self._errors or ())
+        return tuple(failure.take() for failure in self._node_errors or ())
 
     @property
     def callback_errors(self) -> tuple[BaseException, ...]:
         """The first 100 that callbacks and listeners of this node raised; asking has seen them."""
-        return tuple(failure.take() for failure in self._callback_errors or ())
+        return tuple(failure.take() for failure in self._node_callback_errors or ())
 
     @property
     def is_awaited(self) -> bool:
         """Whether somebody waits for the outcome of the node now; a failure is then theirs."""
-        return any(not waiter.done() for waiter in self._takers or ())
+        return any(not waiter.done() for waiter in self._node_takers or ())
 
     @property
     def parent(self) -> "Node[object] | None":
         """The node this one belongs to; None for a root, and before submission."""
-        return cast("Node[object] | None", self._parent)
+        return cast("Node[object] | None", self._node_parent)
 
     @property
     def children(self) -> "tuple[Node[object], ...]":
         """The children in the order of their submission."""
-        return cast("tuple[Node[object], ...]", tuple((self._children or {}).values()))
+        return cast("tuple[Node[object], ...]", tuple((self._node_children or {}).values()))
 
     @property
     def ancestors(self) -> "tuple[Node[object], ...]":
@@ -115,7 +115,7 @@ class Node(Lifecycle[T_co]):
 
     def tree_context(self) -> object:
         """Returns what the node may know of whom its tree belongs to; None where of nobody."""
-        return self._in_tree().context_of(self)
+        return self._node_in_tree().context_of(self)
 
     def drawing(self, max_nodes: int = 1000) -> str:
         """Returns the tree from this node down, a line for each of at most `max_nodes` nodes."""
@@ -142,14 +142,16 @@ class Node(Lifecycle[T_co]):
     def add_callbacks(self, *callbacks: Callbacks) -> Self:
         """Adds callbacks after those there are; returns the node."""
         for more in callbacks:
-            self._callbacks = more if self._callbacks is None else self._callbacks | more
-            if self._tree is not None:
-                self._note_endings(more)
+            self._node_callbacks = (
+                more if self._node_callbacks is None else self._node_callbacks | more
+            )
+            if self._node_tree is not None:
+                self._node_note_endings(more)
         return self
 
     def listen(self, listener: Listener) -> None:
         """Tells `listener` the changes of this node and of those submitted below it from now on."""
-        self._listener = listener
+        self._node_listener = listener
 
     @overload
     async def submit(
@@ -177,11 +179,11 @@ class Node(Lifecycle[T_co]):
         commander). Raises `NodeClosed` if the parent has settled or is being cancelled,
         `NodeReused` for a node that was submitted before.
         """
-        tree = self._in_tree()
+        tree = self._node_in_tree()
         node = as_node(work, args)
         if tree.starts.is_full:
-            await self._without_place(tree.starts.room())
-        (parent or self)._adopt(node, tree)
+            await self._node_without_place(tree.starts.room())
+        (parent or self)._node_adopt(node, tree)
         if tree.kept is not None:
             await tree.kept()
         return node
@@ -191,7 +193,7 @@ class Node(Lifecycle[T_co]):
 
         It is `submit` without any waiting. Raises `NodeClosed` and `NodeReused` as that does.
         """
-        (parent or self)._adopt(handler, self._in_tree())
+        (parent or self)._node_adopt(handler, self._node_in_tree())
         return handler
 
     def cancel(self) -> "Settling":
@@ -201,13 +203,13 @@ class Node(Lifecycle[T_co]):
         more children. Its state becomes `cancelled`, unless its body fails on the way. Asked again,
         it interrupts what still runs once more. Raises `ConfigurationError` before submission.
         """
-        self._in_tree()
-        self._stop(again=self._is_stopped)
-        return Settling(lambda: self._until_settled(is_cancelled=True))
+        self._node_in_tree()
+        self._node_stop(again=self._node_is_stopped)
+        return Settling(lambda: self._node_until_settled(is_cancelled=True))
 
     def settling(self) -> "Settling":
         """Returns what can be awaited until the node has settled; that raises nothing of its."""
-        return Settling(lambda: self._until_settled(is_cancelled=False))
+        return Settling(lambda: self._node_until_settled(is_cancelled=False))
 
     def taking(self) -> "asyncio.Future[Failure | None]":
         """Returns a future of the node's failure, if it has one, which is done when it has settled.
@@ -215,12 +217,12 @@ class Node(Lifecycle[T_co]):
         Having it counts as awaiting the node: a failure does not go to the parent. Who has it says
         when it is seen, with `Failure.take`.
         """
-        future: asyncio.Future[Failure | None] = self._in_tree().loop.create_future()
-        if self._is_settled:
-            future.set_result(self._failure)
+        future: asyncio.Future[Failure | None] = self._node_in_tree().loop.create_future()
+        if self._node_is_settled:
+            future.set_result(self._node_failure)
         else:
-            self._takers = self._takers or {}
-            self._takers[future] = None
+            self._node_takers = self._node_takers or {}
+            self._node_takers[future] = None
         return future
 
     def outcome(self) -> T_co:
@@ -228,21 +230,21 @@ class Node(Lifecycle[T_co]):
 
         Raises `ConfigurationError` if the node has not settled.
         """
-        if not self._is_settled:
-            raise ConfigurationError(f"{self._label()} has not settled; await it.")
-        if self._failure is not None:
-            raise self._failure.take()
-        if self._state == "cancelled":
-            raise NodeCancelled(f"{self._label()} was cancelled; it has no result.")
-        return cast("T_co", self._result)
+        if not self._node_is_settled:
+            raise ConfigurationError(f"{self._node_label()} has not settled; await it.")
+        if self._node_failure is not None:
+            raise self._node_failure.take()
+        if self._node_state == "cancelled":
+            raise NodeCancelled(f"{self._node_label()} was cancelled; it has no result.")
+        return cast("T_co", self._node_result)
 
     def exit(self, result: object = None, *, wait: bool = True) -> None:
         """Ends the run of the tree with `result`; see `Commander.exit`."""
-        self._in_tree().exit(result, wait)
+        self._node_in_tree().exit(result, wait)
 
     def __await__(self) -> Generator[Any, None, T_co]:
-        if not self._is_settled:
-            yield from self._until_taken().__await__()
+        if not self._node_is_settled:
+            yield from self._node_until_taken().__await__()
         return self.outcome()
 
 
@@ -270,8 +272,8 @@ class FunctionNode(Node[T_co]):
     def __init__(
         self, function: Callable[..., Coroutine[Any, Any, T_co]], args: tuple[object, ...]
     ) -> None:
-        self._work = functools.partial(function, *args)
-        self._name = function_name(function)
+        self._node_work = functools.partial(function, *args)
+        self._node_name = function_name(function)
 
 
 def as_node(

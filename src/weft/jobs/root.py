@@ -28,39 +28,39 @@ class Root(Scope):
         may_settle: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__("root", on_interrupt, on_failure=on_failure, listener=listener)
-        self._tree = tree
-        self._state = "active"
+        self._node_tree = tree
+        self._node_state = "active"
         self._has_begun = True
-        self._context = contextvars.copy_context()
+        self._node_context = contextvars.copy_context()
         self._may_settle = may_settle
 
     def take_no_more(self) -> None:
         """The run is ending: from now on nothing is placed here."""
-        self._in_tree().is_exiting = True
+        self._node_in_tree().is_exiting = True
 
     def let_in(self, node: Node[object], parent: Node[object] | None) -> None:
         """Places a node here, or under `parent`, that was submitted before the run was ending."""
         if parent is None:
-            super()._adopt(node, self._in_tree())
+            super()._node_adopt(node, self._node_in_tree())
         else:
             self.call(node, parent=parent)
 
     def take_unseen(self) -> list[BaseException]:
         """Returns the failures of the tree that nobody has seen; from now on they are."""
-        return self._in_tree().failures.take_unseen()
+        return self._node_in_tree().failures.take_unseen()
 
     def look_again(self) -> None:
         """Settles, if nothing is open; for when `may_settle` may have changed its mind."""
-        self._settle_up()
+        self._node_settle_up()
 
-    def _adopt(self, child: Lifecycle[object], tree: Tree) -> None:
+    def _node_adopt(self, child: Lifecycle[object], tree: Tree) -> None:
         if tree.is_exiting:
             raise NodeClosed(f"The run is ending: it takes no new work such as {child.name}.")
-        super()._adopt(child, tree)
+        super()._node_adopt(child, tree)
 
-    def _is_closed(self) -> bool:
-        return super()._is_closed() and self._may_settle()
+    def _node_is_closed(self) -> bool:
+        return super()._node_is_closed() and self._may_settle()
 
-    def _decide(self) -> None:
-        super()._decide()
-        self._due = deque([*(self._due or ()), *self._in_tree().endings])
+    def _node_decide(self) -> None:
+        super()._node_decide()
+        self._node_due = deque([*(self._node_due or ()), *self._node_in_tree().endings])

@@ -29,10 +29,10 @@ class Scope(Node[None]):
         on_failure: OnFailure | None = None,
         listener: Listener | None = None,
     ) -> None:
-        self._name = name
+        self._node_name = name
         self._on_interrupt = on_interrupt
-        self._policy = on_failure
-        self._listener = listener
+        self._node_policy = on_failure
+        self._node_listener = listener
         self._is_open = True
         self._has_begun = False  # its start callbacks have ended
 
@@ -41,18 +41,18 @@ class Scope(Node[None]):
         if self._is_open:
             self._is_open = False
             if self._has_begun:
-                self._body_ended()
+                self._node_body_ended()
 
-    def _enter(self, tree: Tree) -> None:
-        self._begin()
+    def _node_enter(self, tree: Tree) -> None:
+        self._node_begin()
 
-    def _run_body(self) -> None:
+    def _node_run_body(self) -> None:
         """Its body runs elsewhere: it is only seen to end."""
         self._has_begun = True
         if not self._is_open:
-            self._body_ended()
+            self._node_body_ended()
 
-    def _interrupt(self) -> None:
-        super()._interrupt()
+    def _node_interrupt(self) -> None:
+        super()._node_interrupt()
         if self._is_open:
             self._on_interrupt()

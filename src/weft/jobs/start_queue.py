@@ -18,7 +18,7 @@ SHARE = 8
 class Startable(Protocol):
     """What is started when its turn has come."""
 
-    def _start(self) -> bool:
+    def _node_start(self) -> bool:
         """Starts it; returns False if nothing was left to start."""
         ...
 
@@ -114,7 +114,7 @@ class StartQueue:
         pending = self._pending
         started = 0
         while pending and started < BATCH and self._has_free:
-            started += pending.popleft()._start()  # type: ignore[reportPrivateUsage]
+            started += pending.popleft()._node_start()  # type: ignore[reportPrivateUsage]
         if self._submitting and not self.is_full:
             # Few at a time, because each may have many to submit and would only wait again.
             _wake(self._submitting, 1 + (self._max_pending - len(pending)) // SHARE)

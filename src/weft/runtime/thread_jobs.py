@@ -53,32 +53,32 @@ class _Held(Scope):
     def stop(self) -> None:
         """Cancels what is below, unless that was done: its clean-up is not to be disturbed."""
         self.close()
-        if not self._is_stopped and not self._is_settled:
-            self._stop()
+        if not self._node_is_stopped and not self._node_is_settled:
+            self._node_stop()
 
     def interrupt(self) -> None:
         """Cancels once more what still runs."""
-        self._stop(again=True)
+        self._node_stop(again=True)
 
     def cancel(self) -> Settling:
         """Refuses: jobs are cancelled one by one, a run by its own means."""
         raise ConfigurationError(
-            f"{self._label()} cannot be cancelled as a node: cancel the run with run.cancel(), or "
-            "each of its children."
+            f"{self._node_label()} cannot be cancelled as a node: cancel the run with "
+            "run.cancel(), or each of its children."
         )
 
-    async def _wait_in(self, waiting: "dict[asyncio.Future[T], None]") -> None:
+    async def _node_wait_in(self, waiting: "dict[asyncio.Future[T], None]") -> None:
         if self._is_open:
             raise NodeDeadlock(
-                f"{self._label()} settles after the run has ended; await its children instead."
+                f"{self._node_label()} settles after the run has ended; await its children instead."
             )
-        await super()._wait_in(waiting)
+        await super()._node_wait_in(waiting)
 
 
 class _ThreadRoot(_Held, Root):
     """The root of a thread's tree; what fails below it is told by the event of its end."""
 
-    def _child_failed(self, failure: Failure) -> None:
+    def _node_child_failed(self, failure: Failure) -> None:
         failure.take()
 
 
@@ -101,13 +101,13 @@ class _RunScope(_Held):
     @property
     def fails_fast(self) -> bool:
         """Whether a failure that nobody waits for is one of the run, which goes on so far."""
-        return self._policy == "fail_fast" and not self._is_stopped
+        return self._node_policy == "fail_fast" and not self._node_is_stopped
 
-    def _child_failed(self, failure: Failure) -> None:
-        if self._policy == "collect":
+    def _node_child_failed(self, failure: Failure) -> None:
+        if self._node_policy == "collect":
             failure.take()
         else:
-            super()._child_failed(failure)
+            super()._node_child_failed(failure)
 
 
 class _Placed(Struct):
