@@ -1,12 +1,13 @@
 """Cancellation reaches every descendant, and waits for it."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from weft.errors import NodeCancelled
-from weft.jobs import Commander, Job, Node, current_node
+from weft.jobs import Change, Commander, Job, Node, NodeSettled, current_node
 
 pytestmark = pytest.mark.anyio
 
@@ -236,3 +237,72 @@ async def test_a_task_that_somebody_else_cancels_before_its_first_step() -> None
         await node.settling()
     assert node.state == "cancelled"
     assert seen == [node]
+
+
+async def test_callbacks_that_cancel_nodes_which_have_not_started() -> None:
+    nodes = list[Node[Any]]()
+
+    def cancel_all() -> None:
+        for node in nodes:
+            node.cancel()
+
+    class FirstWins(Job[None]):
+        async def task(self) -> None:
+            for seconds in range(1, 501):
+                node = await self.submit(asyncio.sleep, seconds)
+                nodes.append(node.on("settled", cancel_all))
+
+    async with Commander(limit=4) as commander:
+        race = await commander.submit(FirstWins())
+        await race.settling()
+    assert asyncio.get_running_loop().time() == 1
+    assert race.state == "completed"
+    assert [node.state for node in nodes] == ["completed"] + 499 * ["cancelled"]
+    assert not any(node.callback_errors for node in nodes)
+
+
+@pytest.mark.parametrize("by", ["callback", "listener"])
+async def test_each_cancels_the_next_in_a_long_row(by: str) -> None:
+    """Cancelled by one another, they settle in a loop and not in one another's calls."""
+    row = list[Node[Any]]()
+    told = list[int]()
+
+    def cancel_next(number: int) -> None:
+        told.append(number)
+        if number + 1 < len(row):
+            row[number + 1].cancel()
+
+    class Row(Job[None]):
+        async def task(self) -> None:
+            for number in range(3000):
+                node = Nothing()
+                if by == "callback":
+                    node.on("cancelled", cancel_next, number)
+                else:
+                    node.listen(Heard(number, cancel_next))
+                row.append(self.call(node))
+            row[0].cancel()
+            assert row[0].state == "cancelled"
+            assert told == list(range(3000))
+
+    async with Commander() as commander:
+        job = await commander.submit(Row())
+        await job
+    assert {node.state for node in row} == {"cancelled"}
+    assert not any(node.callback_errors for node in row)
+
+
+class Nothing(Job[None]):
+    async def task(self) -> None:
+        raise AssertionError
+
+
+class Heard:
+    """Calls `function` with `number` when a node has settled."""
+
+    def __init__(self, number: int, function: Callable[[int], None]) -> None:
+        self.number, self.function = number, function
+
+    def __call__(self, change: Change) -> None:
+        if isinstance(change, NodeSettled):
+            self.function(self.number)

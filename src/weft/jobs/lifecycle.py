@@ -306,6 +306,21 @@ class Lifecycle(Generic[T_co]):
 
     def _node_settle_up(self) -> None:
         """Settles this node and then its ancestors, as far as nothing of them is open."""
+        tree = self._node_tree
+        assert tree is not None
+        if tree.is_settling:
+            # By a callback or a listener, which may cancel many: it is the turn of each in a loop.
+            tree.ended.append(self)
+            return
+        tree.is_settling = True
+        try:
+            self._node_settle_upwards()
+            while tree.ended:
+                tree.ended.popleft()._node_settle_upwards()
+        finally:
+            tree.is_settling = False
+
+    def _node_settle_upwards(self) -> None:
         node: Lifecycle[object] | None = self
         while node is not None and node._node_is_closed():
             node._node_decide()

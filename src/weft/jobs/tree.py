@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import itertools
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ class Tree:
     failures nobody has seen, and the end.
 
     `exit` is called with the result of the run and whether to wait for what is under way.
-    `endings` are the callbacks for the end of the tree, each with its node.
+    `endings` are the callbacks for the end of the tree, each with its node. While nodes settle
+    (`is_settling`), those whose bodies end meanwhile wait for their turn in `ended`.
 
     A tree that belongs to somebody who keeps a record of it has an `admit`, which is called with a
     parent and the child that is about to be placed below it, and refuses it by raising; a `kept`,
@@ -48,6 +50,8 @@ class Tree:
         self.starts = starts
         self.failures = FailureLog()
         self.endings: list[tuple[Lifecycle[object], Callback]] = []
+        self.ended: deque[Lifecycle[object]] = deque()
+        self.is_settling = False
         self.exit = exit
         self.is_exiting = False
         self.alarm = alarm
