@@ -138,7 +138,7 @@ class World:
     def hear(self, change: Change) -> None:
         self.changes.append(change)
         if isinstance(change, NodeSettled) and change.node.parent is None:
-            tree = change.node._in_tree()
+            tree = change.node._node_in_tree()
             nodes = (change.node, *self.jobs)
             failures = [failure for node in nodes for failure in kept(node) if not failure.seen]
             unseen = [failure.exception for failure in failures]

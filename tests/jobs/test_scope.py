@@ -221,9 +221,9 @@ async def test_failures_of_a_root_that_lives_long_are_bounded() -> None:
     noted = list[Failure]()
 
     class Noting(Root):
-        def _child_failed(self, failure: Failure) -> None:
+        def _node_child_failed(self, failure: Failure) -> None:
             noted.append(failure)
-            super()._child_failed(failure)
+            super()._node_child_failed(failure)
 
     root = root_of_its_own(Noting)
     for _ in range(3 * MAX_KEPT):
