@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from weft.errors import NodeClosed, NodeDeadlock
+from weft.errors import ConfigurationError, NodeClosed, NodeDeadlock
 from weft.jobs import Callback, CallbackEvent, Callbacks, Commander, Job, Node, current_node
 
 pytestmark = pytest.mark.anyio
@@ -225,7 +225,7 @@ async def test_a_start_callback_may_cancel_its_node() -> None:
     assert node.state == "cancelled"
 
 
-async def test_a_settled_callback_that_waits_for_ever_is_cancelled() -> None:
+async def test_a_settled_callback_is_cancelled_where_that_is_asked_again() -> None:
     ended = list[str]()
 
     async def wait() -> None:
@@ -240,11 +240,99 @@ async def test_a_settled_callback_that_waits_for_ever_is_cancelled() -> None:
         await asyncio.sleep(10)
         assert node.state == "completed"
         assert not node.is_settled
+        node.cancel()
+        await asyncio.sleep(10)
+        assert not node.is_settled
         await node.cancel()
         assert node.is_settled
     assert ended == ["first", "second"]
     assert node.state == "completed"
+    assert [type(error) for error in node.callback_errors] == [asyncio.CancelledError]
+
+
+async def test_what_ends_around_it_does_not_interrupt_a_settled_callback() -> None:
+    saved = list[str]()
+
+    async def save(node: Node[Any]) -> None:
+        await asyncio.sleep(1)
+        saved.append(node.state)
+
+    node = Nap().on("settled", save, inject_node=True)
+    with pytest.raises(ValueError, match="boom"):
+        async with Commander() as commander:
+            await commander.submit(node)
+            await asyncio.sleep(0.5)
+            await commander.submit(Boom())
+            await asyncio.sleep(3600)
     assert node.callback_errors == ()
+    node = Nap().on("settled", save, inject_node=True)
+    async with Commander() as commander:
+        await commander.submit(node)
+        await asyncio.sleep(1.5)
+        commander.exit(wait=False)
+    assert node.callback_errors == ()
+    assert saved == ["completed", "completed"]
+
+
+@pytest.mark.parametrize("event", ["start", "settled", "tree_end"])
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_one_that_ends_by_a_cancellation_of_its_own(
+    event: CallbackEvent, is_async: bool
+) -> None:
+    def cancelled() -> None:
+        raise asyncio.CancelledError("mine")
+
+    async def waits_for_a_cancelled_task() -> None:
+        task = asyncio.create_task(asyncio.sleep(5))
+        task.cancel("mine")
+        await task
+
+    node = Nap().on(event, waits_for_a_cancelled_task if is_async else cancelled)
+    async with Commander() as commander:
+        await commander.submit(node)
+    assert node.state == "completed"
+    (error,) = node.callback_errors
+    assert isinstance(error, asyncio.CancelledError)
+
+
+async def test_what_a_callback_returns_is_awaited() -> None:
+    order = list[str]()
+
+    async def later(text: str) -> None:
+        await asyncio.sleep(1)
+        order.append(text)
+
+    node = Nap()
+    node.on("start", lambda: asyncio.ensure_future(later("started")))
+    node.on("settled", lambda: asyncio.ensure_future(later("settled")))
+    node.on("settled", order.append, "next")
+    async with Commander() as commander:
+        other = await commander.submit(asyncio.sleep, 3600)
+        node.on("settled", other.cancel)
+        assert await (await commander.submit(node)) == "done"
+    assert order == ["started", "settled", "next"]
+
+
+async def test_a_callback_waits_for_no_node_that_it_returns() -> None:
+    nodes = [Nap(), Nap()]
+    nodes[0].on("settled", nodes[1].cancel)
+    nodes[1].on("settled", nodes[0].cancel)
+    nodes[1].on("settled", lambda node: node.root.call(Nap()), inject_node=True)
+    async with Commander() as commander:
+        for node in nodes:
+            await commander.submit(node)
+    assert [node.callback_errors for node in nodes] == [(), ()]
+    assert asyncio.get_running_loop().time() == 2
+
+
+async def test_a_callback_that_returns_a_new_node() -> None:
+    node = Nap().on("settled", Nap)
+    with pytest.raises(
+        ConfigurationError, match=r"^a callback of Nap returned Nap, which is in no"
+    ):
+        async with Commander() as commander:
+            await commander.submit(node)
+    assert [type(error) for error in node.callback_errors] == [ConfigurationError]
 
 
 async def test_a_callback_of_a_cancelled_node_may_cancel_what_it_belongs_to() -> None:

@@ -94,3 +94,28 @@ async def test_a_listener_that_raises_stops_nothing() -> None:
     names = ["NodeSubmitted", "NodeStarted", "NodeSettled"]
     assert [error.args[0] for error in node.callback_errors] == names
     assert [error.args[0] for error in caught.value.exceptions] == [*names, "NodeSettled"]
+
+
+async def test_a_listener_that_raises_a_cancellation_stops_nothing() -> None:
+    def cancel(change: Change) -> None:
+        raise asyncio.CancelledError(type(change).__name__)
+
+    async with Commander(listener=cancel) as commander:
+        node = await commander.submit(asyncio.sleep, 1, "slept")
+        assert await node == "slept"
+    assert [str(error) for error in node.callback_errors] == [
+        "NodeSubmitted",
+        "NodeStarted",
+        "NodeSettled",
+    ]
+
+
+def test_a_listener_that_exits_ends_the_run() -> None:
+    def leave(change: Change) -> None:
+        if isinstance(change, NodeStarted):
+            raise SystemExit(3)
+
+    commander = Commander(listener=leave)
+    with pytest.raises(SystemExit):
+        commander.run(asyncio.sleep, 3600)
+    assert commander.root.is_settled

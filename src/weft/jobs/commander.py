@@ -116,7 +116,7 @@ class Commander(Generic[R]):
         assert host is not None
         root.close()
         if error is not None:
-            root.cancel()
+            root.stop()
         try:
             ends_with = await host.wait(root, error)
         finally:

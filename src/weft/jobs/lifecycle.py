@@ -18,6 +18,7 @@ from weft.errors import ConfigurationError, NodeClosed, NodeDeadlock, NodeReused
 from weft.jobs.callbacks import Callback, Callbacks
 from weft.jobs.change import Listener, NodeSettled, NodeStarted, NodeSubmitted
 from weft.jobs.failure import MAX_KEPT, Failure, OnFailure
+from weft.jobs.settling import Settling
 from weft.jobs.start_queue import Place
 from weft.jobs.tree import Tree
 
@@ -170,7 +171,7 @@ class Lifecycle(Generic[T_co]):
             raise ConfigurationError(
                 f"{self._node_label()} belongs to another tree than the one that submits."
             )
-        if self._node_is_stopped or self._node_state in {"completed", "failed", "cancelled"}:
+        if self._node_is_stopped or self._node_is_final():
             raise NodeClosed(
                 f"{self._node_label()} takes no more children. Place {child.name} under another "
                 "node with parent=…, such as the root."
@@ -433,13 +434,17 @@ class Lifecycle(Generic[T_co]):
             if node._node_children:
                 below.extend(reversed(node._node_children.values()))
         for node in reached:
-            node._node_interrupt()
+            node._node_interrupt(again)
 
-    def _node_interrupt(self) -> None:
+    def _node_interrupt(self, again: bool) -> None:
         if self._node_state == "pending":
             self._node_body_ended()
-        elif self._node_task is not None:
+        elif self._node_task is not None and (again or not self._node_is_final()):
             self._node_task.cancel()
+
+    def _node_is_final(self) -> bool:
+        """Whether the state is final: what its callbacks save of it is not to be half saved."""
+        return self._node_state in {"completed", "failed", "cancelled"}
 
     # Callbacks and listeners
 
@@ -462,18 +467,17 @@ class Lifecycle(Generic[T_co]):
         tree = self._node_in_tree()
         context = self._node_context
         assert context is not None
-        name = f"a callback of {self.name}"
         try:
+            name = f"a callback of {node.name}"
             if tree.alarm is None:
                 value = context.run(self._node_as_current, callback, node)
             else:
                 value = tree.alarm.run(
                     lambda: context.run(self._node_as_current, callback, node), name
                 )
-            # A node it returns is one it has submitted, which goes its own way.
-            if not asyncio.iscoroutine(value):
+            body = self._node_rest(value, name)
+            if body is None:
                 return None
-            body = cast("Coroutine[Any, Any, object]", value)
             if tree.alarm is not None:
                 body = tree.alarm.watch(body, name)
             return tree.loop.create_task(body, name=name, context=context)
@@ -482,17 +486,40 @@ class Lifecycle(Generic[T_co]):
             tree.raise_if_fatal(error)
             return None
 
+    @staticmethod
+    def _node_rest(value: object, name: str) -> Coroutine[Any, Any, object] | None:
+        """Returns what is to be awaited of what a callback returned."""
+        if asyncio.iscoroutine(value):
+            return cast("Coroutine[Any, Any, object]", value)
+        if isinstance(value, Lifecycle):
+            node = cast("Lifecycle[object]", value)
+            if node._node_tree is None:
+                raise ConfigurationError(
+                    f"{name} returned {node.name}, which is in no tree; submit it there, under "
+                    "the root if the node has settled: node.root.call(…)."
+                )
+            return None  # it was submitted, and goes its own way
+        # To wait for a node that was only cancelled could be a deadlock.
+        if value is None or isinstance(value, Settling) or not isinstance(value, Awaitable):
+            return None
+        return _awaited(cast("Awaitable[object]", value))
+
     def _node_as_current(self, callback: Callback, node: "Lifecycle[object]") -> object:
         _CURRENT.set(self)
         return callback.call(node)
 
     def _node_callback_done(self, node: "Lifecycle[object]", task: "asyncio.Task[object]") -> None:
         self._node_task = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            node._node_callback_failed(error)
         is_starting = self._node_state == "active"
         if is_starting and self._node_is_stopped:
             self._node_due = None
+        try:
+            error = task.exception()
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
+        is_skipped = is_starting and self._node_is_stopped and task.cancelled()
+        if error is not None and not is_skipped:
+            node._node_callback_failed(error)
         if not self._node_run_callbacks():
             return
         if is_starting:
@@ -506,14 +533,16 @@ class Lifecycle(Generic[T_co]):
             self._node_callback_errors = []
         if len(self._node_callback_errors) < MAX_KEPT:
             self._node_callback_errors.append(failure)
-        self._node_report(failure)
+        if not isinstance(error, asyncio.CancelledError):  # as that of a body: it is no failure
+            self._node_report(failure)
 
     def _node_tell(self, change: type[NodeSubmitted | NodeStarted | NodeSettled]) -> None:
         assert self._node_listener is not None
         try:
             self._node_listener(change(cast("Node[object]", self)))
-        except Exception as error:  # noqa: BLE001 - a listener must not stop the tree
+        except BaseException as error:  # noqa: BLE001 - a listener must not stop the tree
             self._node_callback_failed(error)
+            self._node_in_tree().raise_if_fatal(error)
 
     # Waiting, while others may run in its place
 
@@ -567,6 +596,10 @@ class Lifecycle(Generic[T_co]):
 def current() -> "Lifecycle[object] | None":
     """Returns the one whose body or callback is running, or None outside of any."""
     return _CURRENT.get(None)
+
+
+async def _awaited(awaitable: Awaitable[object]) -> object:
+    return await awaitable
 
 
 def _wake(waiting: "dict[asyncio.Future[T], None]", value: T) -> bool:

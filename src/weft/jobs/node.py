@@ -11,6 +11,7 @@ from weft.jobs.change import Listener
 from weft.jobs.drawing import draw
 from weft.jobs.failure import Failure
 from weft.jobs.lifecycle import Lifecycle, NodeState, current
+from weft.jobs.settling import Settling
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -200,8 +201,9 @@ class Node(Lifecycle[T_co]):
         """Cancels this node and every descendant; await what it returns to wait for their end.
 
         Bodies get `CancelledError`, nodes that have not started never start, and the node takes no
-        more children. Its state becomes `cancelled`, unless its body fails on the way. Asked again,
-        it interrupts what still runs once more. Raises `ConfigurationError` before submission.
+        more children. Its state becomes `cancelled`, unless its body fails on the way. What has
+        its final state keeps it, and its callbacks run on. Asked again, it interrupts what still
+        runs once more, callbacks as well. Raises `ConfigurationError` before submission.
         """
         self._node_in_tree()
         self._node_stop(again=self._node_is_stopped)
@@ -246,22 +248,6 @@ class Node(Lifecycle[T_co]):
         if not self._node_is_settled:
             yield from self._node_until_taken().__await__()
         return self.outcome()
-
-
-class Settling:
-    """Awaited, it waits until a node has settled, whatever came of it.
-
-    What `cancel` of a node returns does not wait inside of that node or below it: the code that
-    would wait is part of what was cancelled.
-    """
-
-    __slots__ = ("_wait",)
-
-    def __init__(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._wait = wait
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return self._wait().__await__()
 
 
 class FunctionNode(Node[T_co]):

@@ -38,6 +38,10 @@ class Root(Scope):
         """The run is ending: from now on nothing is placed here."""
         self._node_in_tree().is_exiting = True
 
+    def stop(self) -> None:
+        """Cancels all there is, unless that was done: its clean-up is not to be disturbed."""
+        self._node_stop()
+
     def let_in(self, node: Node[object], parent: Node[object] | None) -> None:
         """Places a node here, or under `parent`, that was submitted before the run was ending."""
         if parent is None:

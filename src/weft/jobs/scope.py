@@ -52,7 +52,7 @@ class Scope(Node[None]):
         if not self._is_open:
             self._node_body_ended()
 
-    def _node_interrupt(self) -> None:
-        super()._node_interrupt()
+    def _node_interrupt(self, again: bool) -> None:
+        super()._node_interrupt(again)
         if self._is_open:
             self._on_interrupt()

@@ -23,9 +23,10 @@ from weft.jobs.change import Change, NodeSettled, NodeStarted, NodeSubmitted
 from weft.jobs.context import JobContext
 from weft.jobs.failure import Failure, OnFailure
 from weft.jobs.job import Job
-from weft.jobs.node import Node, Settling, current_node
+from weft.jobs.node import Node, current_node
 from weft.jobs.root import Root
 from weft.jobs.scope import Scope
+from weft.jobs.settling import Settling
 from weft.jobs.start_queue import StartQueue
 from weft.jobs.stored import restored, stored
 from weft.jobs.tree import Tree
