@@ -17,7 +17,7 @@ from weft.errors import (
     NodeCancelled,
     NodeClosed,
 )
-from weft.jobs import Commander, Job, current_node
+from weft.jobs import Commander, Job, blocking, current_node
 
 pytestmark = pytest.mark.real_clock
 
@@ -402,3 +402,55 @@ def test_many_threads_at_once() -> None:
         threads = [Thread(submit, number) for number in range(4)]
         for number, thread in enumerate(threads):
             assert thread.result() == [f"{number} {n}" for n in range(200)]
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_exit_from_another_thread(wait: bool) -> None:
+    commander = Commander[str]()
+    started = threading.Event()
+
+    async def serve() -> None:
+        started.set()
+        await commander.exited()
+
+    running = Thread(commander.run, serve, auto_exit=False)
+    assert started.wait(SECONDS)
+    commander.exit("first", wait=wait)
+    with suppress(CommanderNotRunning):  # the run has ended by then, or is about to
+        commander.exit("second")
+    assert running.result() == "first"
+    with pytest.raises(CommanderNotRunning, match="has ended"):
+        commander.exit()
+
+
+def test_exit_in_a_thread_of_a_job() -> None:
+    async def job() -> None:
+        node = current_node()
+        assert node is not None
+        await blocking(node.exit, "ended", wait=False)
+        await asyncio.sleep(3600)
+
+    assert Commander[str]().run(job) == "ended"
+
+
+def test_exit_from_another_thread_cancels_what_an_earlier_one_waits_for() -> None:
+    commander = Commander[str]()
+    with serving(commander):
+        future = commander.submit_threadsafe(for_ever)
+        commander.exit("first")
+        commander.exit("second", wait=False)
+        with pytest.raises(NodeCancelled):
+            future.result(SECONDS)
+
+
+def test_the_root_as_the_parent_is_no_parent_at_all() -> None:
+    futures = list[Future[str]]()
+
+    async def submits_and_exits() -> None:
+        futures.append(commander.submit_threadsafe(give, "a"))
+        futures.append(commander.submit_threadsafe(give, "b", parent=commander.root))
+        commander.exit()
+
+    commander = Commander[None]()
+    commander.run(submits_and_exits)
+    assert [future.result(SECONDS) for future in futures] == ["a", "b"]

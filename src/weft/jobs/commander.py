@@ -139,7 +139,7 @@ class Commander(Generic[R]):
         return self.root.call(handler)
 
     def exit(self, result: R | None = None, *, wait: bool = True) -> None:
-        """Ends the run, which returns `result`; to be called from inside.
+        """Ends the run, which returns `result`; to be called from inside, or from any thread.
 
         The root takes no new children. With `wait`, everything under way goes on to its end, and
         may submit children of its own; without, it is cancelled, the block of an `async with` as
@@ -261,6 +261,23 @@ class Commander(Generic[R]):
         root = self._the_root()
         if root.is_settled:
             raise CommanderNotRunning("The run has ended already.")
+        if root.is_here:
+            self._exit_here(result, wait)
+            return
+        with self._door:
+            is_open = self._loop is not None
+            root.from_elsewhere(self._let_exit, root, result, wait, is_open)
+            self._incoming += is_open  # the tree settles only after it has been told
+
+    def _let_exit(self, root: Root, result: Any, wait: bool, is_counted: bool) -> None:
+        """Does what `exit` was called for in another thread."""
+        if not root.is_settled:
+            self._exit_here(result, wait)
+        if is_counted:
+            self._has_come(root)
+
+    def _exit_here(self, result: Any, wait: bool) -> None:
+        root = self._the_root()
         if not self._has_result:
             self._result, self._has_result = result, True
         with self._door:
@@ -299,6 +316,9 @@ class Commander(Generic[R]):
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to who submitted
             if future is not None:
                 future.set_exception(error)
+        self._has_come(root)
+
+    def _has_come(self, root: Root) -> None:
         with self._door:
             self._incoming -= 1
         root.look_again()

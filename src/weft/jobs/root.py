@@ -1,16 +1,20 @@
 """The root of a tree: the scope that all of it belongs to."""
 
+import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVarTuple
 
-from weft.errors import NodeClosed
+from weft.errors import CommanderNotRunning, NodeClosed
 from weft.jobs.change import Listener
 from weft.jobs.failure import OnFailure
 from weft.jobs.lifecycle import Lifecycle
 from weft.jobs.node import Node
 from weft.jobs.scope import Scope
 from weft.jobs.tree import Tree
+
+Ts = TypeVarTuple("Ts")
 
 
 class Root(Scope):
@@ -34,6 +38,24 @@ class Root(Scope):
         self._node_context = contextvars.copy_context()
         self._may_settle = may_settle
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is in the event loop of the tree."""
+        try:
+            return asyncio.get_running_loop() is self._node_in_tree().loop
+        except RuntimeError:
+            return False
+
+    def from_elsewhere(self, function: Callable[[*Ts], object], *args: *Ts) -> None:
+        """Calls a function in the event loop of the tree, from another thread.
+
+        Raises `CommanderNotRunning` where that is closed.
+        """
+        try:
+            self._node_in_tree().loop.call_soon_threadsafe(function, *args)
+        except RuntimeError as error:
+            raise CommanderNotRunning("The event loop of the run has ended.") from error
+
     def take_no_more(self) -> None:
         """The run is ending: from now on nothing is placed here."""
         self._node_in_tree().is_exiting = True
@@ -44,7 +66,7 @@ class Root(Scope):
 
     def let_in(self, node: Node[object], parent: Node[object] | None) -> None:
         """Places a node here, or under `parent`, that was submitted before the run was ending."""
-        if parent is None:
+        if parent is None or parent is self:
             super()._node_adopt(node, self._node_in_tree())
         else:
             self.call(node, parent=parent)
