@@ -404,3 +404,73 @@ async def test_context_variables_go_down_the_tree() -> None:
         VARIABLE.set("outer")
         assert await (await commander.submit(change)) == "inner"
         assert await (await commander.submit(look)) == "outer"
+
+
+async def test_the_block_of_a_commander_cannot_wait_for_its_root() -> None:
+    async with Commander() as commander:
+        await commander.submit(nap, 1)
+        with pytest.raises(NodeDeadlock, match="waits for root #0, which settles only after it"):
+            await commander.root
+        with pytest.raises(NodeDeadlock):
+            await commander.root.settling()
+        watching = asyncio.create_task(watch(commander.root))
+    assert await watching == "completed"
+
+
+async def watch(node: Node[Any]) -> str:
+    await node
+    return node.state
+
+
+async def test_the_block_of_a_commander_may_cancel_its_root() -> None:
+    async with Commander() as commander:
+        await commander.submit(nap, 3600)
+        await commander.root.cancel()
+        raise AssertionError
+    assert commander.root.state == "cancelled"
+
+
+async def test_a_job_cannot_wait_for_the_job_in_which_its_commander_runs() -> None:
+    class Outer(Job[str]):
+        async def task(self) -> str:
+            async with Commander() as inner:
+                await inner.submit(nap, 1)
+                node = await inner.submit(self.wait)
+                with pytest.raises(NodeDeadlock, match=r"wait #2 waits for Outer #1"):
+                    await node
+                return await (await inner.submit(self.of_the_outer_tree))
+
+        async def wait(self) -> str:
+            return await self
+
+        async def of_the_outer_tree(self) -> str:
+            return await (await self.submit(nap, 1, "slept"))
+
+    async with Commander() as commander:
+        assert await (await commander.submit(Outer())) == "slept"
+
+
+async def test_a_job_that_counts_as_false_is_a_parent() -> None:
+    class Basket(Job[None]):
+        def __len__(self) -> int:
+            return 0
+
+        async def task(self) -> None:
+            await asyncio.sleep(1)
+
+    async with Commander() as commander:
+        basket = await commander.submit(Basket())
+        node = await commander.root.submit(nap, 1, parent=basket)
+        other = commander.root.call(Basket(), parent=basket)
+        assert (node.parent, other.parent) == (basket, basket)
+
+
+async def test_who_takes_the_outcome_and_gives_it_up_leaves_nothing() -> None:
+    async with Commander() as commander:
+        node = await commander.submit(nap, 3600)
+        for _ in range(10):
+            node.taking().cancel()
+        await asyncio.sleep(1)
+        assert not node.is_awaited
+        assert not node._node_takers
+        node.cancel()

@@ -17,7 +17,7 @@ from weft.errors import (
     NodeCancelled,
     NodeClosed,
 )
-from weft.jobs import Commander, Job, blocking, current_node
+from weft.jobs import Commander, Job, Node, blocking, current_node
 
 pytestmark = pytest.mark.real_clock
 
@@ -454,3 +454,29 @@ def test_the_root_as_the_parent_is_no_parent_at_all() -> None:
     commander = Commander[None]()
     commander.run(submits_and_exits)
     assert [future.result(SECONDS) for future in futures] == ["a", "b"]
+
+
+def test_a_node_is_awaited_in_its_own_event_loop() -> None:
+    refused = list[str]()
+
+    async def wait_for(node: Node[str]) -> None:
+        with pytest.raises(ConfigurationError, match="runs in another event loop") as raised:
+            await node
+        refused.append(raised.value.message)
+
+    class Fails(Job[None]):
+        async def task(self) -> None:
+            tried = asyncio.Event()
+            node = await self.submit(boom_after, tried)
+            await blocking(lambda: asyncio.run(wait_for(node)))
+            tried.set()
+            await asyncio.sleep(3600)
+
+    with pytest.raises(ValueError, match="boom"):  # of which nobody has taken care
+        Commander().run(Fails())
+    assert len(refused) == 1
+
+
+async def boom_after(event: asyncio.Event) -> Any:
+    await event.wait()
+    raise ValueError("boom")

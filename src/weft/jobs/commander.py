@@ -99,6 +99,7 @@ class Commander(Generic[R]):
             on_failure=self._on_failure,
             listener=self._listener,
             may_settle=self._shut_door,
+            is_host=self._host.is_running,
         )
         self._exited = asyncio.Event()
         self._result, self._has_result = None, False

@@ -19,6 +19,10 @@ class Host:
         self._cancels_before = task.cancelling()
         self._interrupts = 0
 
+    def is_running(self) -> bool:
+        """Whether it is the task that is running now."""
+        return asyncio.current_task() is self._task
+
     def interrupt(self) -> None:
         """Cancels what the host does."""
         self._interrupts += 1

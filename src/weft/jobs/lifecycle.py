@@ -547,8 +547,7 @@ class Lifecycle(Generic[T_co]):
     # Waiting, while others may run in its place
 
     async def _node_until_settled(self, *, is_cancelled: bool) -> None:
-        waiter = _CURRENT.get(None)
-        if is_cancelled and waiter is not None and waiter._node_is_inside(self):
+        if is_cancelled and self._node_is_around():
             # Who cancels what it belongs to cannot wait for it; it is interrupted here.
             await asyncio.sleep(0)
         elif not self._node_is_settled:
@@ -563,13 +562,19 @@ class Lifecycle(Generic[T_co]):
 
     async def _node_wait_in(self, waiting: "dict[asyncio.Future[T], None]") -> None:
         """Waits until this node has settled, among others who do."""
-        waiter = _CURRENT.get(None)
-        if waiter is not None and waiter._node_is_inside(self):
+        if self._node_is_around():
+            waiter = _CURRENT.get(None)
             raise NodeDeadlock(
-                f"{waiter._node_label()} waits for {self._node_label()}, "
-                "which settles only after it."
+                f"{waiter._node_label() if waiter is not None else 'Its own block'} waits for "
+                f"{self._node_label()}, which settles only after it."
             )
-        future: asyncio.Future[T] = self._node_in_tree().loop.create_future()
+        loop = self._node_in_tree().loop
+        if asyncio.get_running_loop() is not loop:
+            raise ConfigurationError(
+                f"{self._node_label()} runs in another event loop; await it there, or submit it "
+                "with submit_threadsafe and wait for its future."
+            )
+        future: asyncio.Future[T] = loop.create_future()
         waiting[future] = None
         try:
             await self._node_without_place(future)
@@ -577,9 +582,16 @@ class Lifecycle(Generic[T_co]):
             waiting.pop(future, None)
             raise
 
+    def _node_is_around(self) -> bool:
+        """Whether who is running now belongs to it."""
+        waiter = _CURRENT.get(None)
+        return waiter is not None and waiter._node_is_inside(self)
+
     def _node_is_inside(self, other: "Lifecycle[object]") -> bool:
-        """Whether this is `other`, or one that belongs to it."""
+        """Whether this is `other`, or one that belongs to it: also by a tree in the body of one."""
         node: Lifecycle[object] | None = self
+        while node is not None and node._node_tree is not other._node_tree:
+            node = node._node_in_tree().inside_of
         while node is not None and node._node_depth > other._node_depth:
             node = node._node_parent
         return node is other

@@ -184,7 +184,7 @@ class Node(Lifecycle[T_co]):
         node = as_node(work, args)
         if tree.starts.is_full:
             await self._node_without_place(tree.starts.room())
-        (parent or self)._node_adopt(node, tree)
+        (self if parent is None else parent)._node_adopt(node, tree)
         if tree.kept is not None:
             await tree.kept()
         return node
@@ -194,7 +194,7 @@ class Node(Lifecycle[T_co]):
 
         It is `submit` without any waiting. Raises `NodeClosed` and `NodeReused` as that does.
         """
-        (parent or self)._node_adopt(handler, self._node_in_tree())
+        (self if parent is None else parent)._node_adopt(handler, self._node_in_tree())
         return handler
 
     def cancel(self) -> "Settling":
@@ -223,8 +223,11 @@ class Node(Lifecycle[T_co]):
         if self._node_is_settled:
             future.set_result(self._node_failure)
         else:
-            self._node_takers = self._node_takers or {}
-            self._node_takers[future] = None
+            if self._node_takers is None:
+                self._node_takers = {}
+            takers = self._node_takers
+            takers[future] = None
+            future.add_done_callback(lambda future: takers.pop(future, None))
         return future
 
     def outcome(self) -> T_co:

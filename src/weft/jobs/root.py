@@ -9,7 +9,7 @@ from typing import TypeVarTuple
 from weft.errors import CommanderNotRunning, NodeClosed
 from weft.jobs.change import Listener
 from weft.jobs.failure import OnFailure
-from weft.jobs.lifecycle import Lifecycle
+from weft.jobs.lifecycle import Lifecycle, current
 from weft.jobs.node import Node
 from weft.jobs.scope import Scope
 from weft.jobs.tree import Tree
@@ -18,9 +18,13 @@ Ts = TypeVarTuple("Ts")
 
 
 class Root(Scope):
-    """The root of a tree; see `Scope`. `may_settle` has the last word on the end."""
+    """The root of a tree; see `Scope`.
 
-    __slots__ = ("_may_settle",)
+    `may_settle` has the last word on the end. `is_host` tells whether who is running now is the
+    code that is to close the root, and so cannot wait for it.
+    """
+
+    __slots__ = ("_is_host", "_may_settle")
 
     def __init__(
         self,
@@ -30,6 +34,7 @@ class Root(Scope):
         on_failure: OnFailure,
         listener: Listener | None = None,
         may_settle: Callable[[], bool] = lambda: True,
+        is_host: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__("root", on_interrupt, on_failure=on_failure, listener=listener)
         self._node_tree = tree
@@ -37,6 +42,8 @@ class Root(Scope):
         self._has_begun = True
         self._node_context = contextvars.copy_context()
         self._may_settle = may_settle
+        self._is_host = is_host
+        tree.inside_of = current()
 
     @property
     def is_here(self) -> bool:
@@ -86,6 +93,9 @@ class Root(Scope):
 
     def _node_is_closed(self) -> bool:
         return super()._node_is_closed() and self._may_settle()
+
+    def _node_is_around(self) -> bool:
+        return super()._node_is_around() or (self._is_open and self._is_host())
 
     def _node_decide(self) -> None:
         super()._node_decide()

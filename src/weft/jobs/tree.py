@@ -25,6 +25,7 @@ class Tree:
     failures nobody has seen, and the end.
 
     `exit` is called with the result of the run and whether to wait for what is under way.
+    `inside_of` is the node in whose body the tree was made, if it was in one.
     `endings` are the callbacks for the end of the tree, each with its node. While nodes settle
     (`is_settling`), those whose bodies end meanwhile wait for their turn in `ended`.
 
@@ -54,6 +55,7 @@ class Tree:
         self.is_settling = False
         self.exit = exit
         self.is_exiting = False
+        self.inside_of: Lifecycle[object] | None = None
         self.alarm = alarm
         self.admit = admit
         self.kept = kept
