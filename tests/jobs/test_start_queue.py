@@ -1,12 +1,14 @@
 """The start queue: first in, first out, and as many at a time as allowed."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
 
 from weft.errors import NodeCancelled
-from weft.jobs import Commander, Job, Node
+from weft.jobs import Change, Commander, Job, Node, NodeSubmitted, Scope
 from weft.jobs.start_queue import BATCH
 
 pytestmark = pytest.mark.anyio
@@ -241,3 +243,65 @@ async def test_cancelled_ones_in_the_queue_take_no_turn() -> None:
             node.cancel()
         assert await nodes[-1] == 999
     assert busy.order == [0, 999]
+
+
+async def test_cancelled_ones_in_the_queue_take_no_room() -> None:
+    loop = asyncio.get_running_loop()
+    async with Commander(limit=1, max_pending=2) as commander:
+        running = await commander.submit(asyncio.sleep, 3600)
+        await asyncio.sleep(1)
+        for _ in range(3000):
+            await (await commander.submit(asyncio.sleep, 0)).cancel()
+        assert loop.time() == 1
+        nodes = [await commander.submit(asyncio.sleep, 0) for _ in range(2)]
+        waiting = asyncio.create_task(commander.submit(asyncio.sleep, 0))
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        nodes[0].cancel()
+        await waiting
+        assert loop.time() == 2
+        running.cancel()
+    assert nodes[1].state == waiting.result().state == "completed"
+
+
+async def test_cancelled_ones_in_the_queue_are_let_go() -> None:
+    gone = list[weakref.ref[Nap]]()
+    async with Commander(limit=1) as commander:
+        running = await commander.submit(asyncio.sleep, 3600)
+        await asyncio.sleep(1)
+        for number in range(10 * BATCH):
+            node = Nap()
+            gone.append(weakref.ref(node))
+            await commander.submit(node)
+            if number % 20:
+                await node.cancel()
+        del node
+        gc.collect()
+        assert sum(ref() is not None for ref in gone) < 2 * BATCH
+        running.cancel()
+        await asyncio.sleep(1)
+        gc.collect()
+        assert not any(ref() for ref in gone)
+
+
+async def test_one_that_is_cancelled_as_it_is_submitted_takes_no_room() -> None:
+    def cancel(change: Change) -> None:
+        if isinstance(change, NodeSubmitted) and isinstance(change.node, Nap | Scope):
+            change.node.cancel()
+
+    async with Commander(limit=1, max_pending=1, listener=cancel) as commander:
+        running = await commander.submit(asyncio.sleep, 3600)
+        await asyncio.sleep(1)
+        for _ in range(3):
+            assert (await commander.submit(Nap())).state == "cancelled"
+            scope = Scope("scope", lambda: None)
+            assert commander.call(scope).state == "cancelled"
+        waiting = await commander.submit(asyncio.sleep, 1)
+        assert asyncio.get_running_loop().time() == 1
+        running.cancel()
+    assert waiting.state == "completed"
+
+
+class Nap(Job[None]):
+    async def task(self) -> None:
+        await asyncio.sleep(0)

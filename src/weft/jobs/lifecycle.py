@@ -204,6 +204,12 @@ class Lifecycle(Generic[T_co]):
     def _node_enter(self, tree: Tree) -> None:
         tree.starts.put(self)
 
+    def _node_never_starts(self) -> None:
+        self._node_in_tree().starts.withdraw()
+
+    def _node_is_pending(self) -> bool:
+        return self._node_state == "pending"
+
     def _node_start(self) -> bool:
         """Starts what its turn has come for; returns False if nothing is left to start."""
         if self._node_state != "pending":
@@ -439,6 +445,7 @@ class Lifecycle(Generic[T_co]):
     def _node_interrupt(self, again: bool) -> None:
         if self._node_state == "pending":
             self._node_body_ended()
+            self._node_never_starts()
         elif self._node_task is not None and (again or not self._node_is_final()):
             self._node_task.cancel()
 

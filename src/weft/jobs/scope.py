@@ -44,7 +44,11 @@ class Scope(Node[None]):
                 self._node_body_ended()
 
     def _node_enter(self, tree: Tree) -> None:
-        self._node_begin()
+        if self._node_is_pending():  # else the listener has cancelled it already
+            self._node_begin()
+
+    def _node_never_starts(self) -> None:
+        """It is in no queue."""
 
     def _node_run_body(self) -> None:
         """Its body runs elsewhere: it is only seen to end."""

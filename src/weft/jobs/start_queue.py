@@ -16,10 +16,17 @@ SHARE = 8
 
 
 class Startable(Protocol):
-    """What is started when its turn has come."""
+    """What is started when its turn has come.
+
+    Nothing may be left to start when it comes: whoever sees to that calls `withdraw`.
+    """
 
     def _node_start(self) -> bool:
         """Starts it; returns False if nothing was left to start."""
+        ...
+
+    def _node_is_pending(self) -> bool:
+        """Whether it is still to be started."""
         ...
 
 
@@ -42,16 +49,28 @@ class StartQueue:
         self._returning: deque[asyncio.Future[None]] = deque()
         self._submitting: deque[asyncio.Future[None]] = deque()
         self._taken = 0
+        self._withdrawn = 0  # of those pending: they take no room
         self._is_due = False
 
     @property
     def is_full(self) -> bool:
         """Whether a submitter has to wait for room."""
-        return len(self._pending) >= self._max_pending
+        return len(self._pending) - self._withdrawn >= self._max_pending
 
     def put(self, node: Startable) -> None:
         """Queues a node for its start."""
         self._pending.append(node)
+        self._make_due()
+
+    def withdraw(self) -> None:
+        """Counts one that is queued, or about to be, as not to be started any more."""
+        self._withdrawn += 1
+        if self._withdrawn >= BATCH and 2 * self._withdrawn > len(self._pending):
+            # Not at each: it looks at all of them.
+            left = [node for node in self._pending if node._node_is_pending()]  # type: ignore[reportPrivateUsage]
+            self._withdrawn -= len(self._pending) - len(left)
+            self._pending.clear()
+            self._pending.extend(left)
         self._make_due()
 
     def place(self) -> "Place | None":
@@ -114,10 +133,15 @@ class StartQueue:
         pending = self._pending
         started = 0
         while pending and started < BATCH and self._has_free:
-            started += pending.popleft()._node_start()  # type: ignore[reportPrivateUsage]
+            if pending.popleft()._node_start():  # type: ignore[reportPrivateUsage]
+                started += 1
+            else:
+                self._withdrawn -= 1
         if self._submitting and not self.is_full:
             # Few at a time, because each may have many to submit and would only wait again.
-            _wake(self._submitting, 1 + (self._max_pending - len(pending)) // SHARE)
+            _wake(
+                self._submitting, 1 + (self._max_pending - len(pending) + self._withdrawn) // SHARE
+            )
         if (pending and self._has_free) or (self._submitting and not self.is_full):
             self._make_due()
 
