@@ -1,6 +1,8 @@
 """Handlers: functions and methods that are given the node they run as."""
 
 import asyncio
+import copy
+import types
 from typing import Any
 
 import pytest
@@ -56,6 +58,64 @@ async def test_a_method_of_a_job_and_of_anything_else() -> None:
         assert await (await commander.submit(Talks(speaker))) == "end!"
     assert speaker.said == ["Speaker.say: Hello"]
     assert isinstance(Speaker.say, type(double))
+
+
+class Base:
+    @handler
+    async def note(self, node: Handler[Any], text: str) -> tuple[str, str, str]:
+        return type(self).__name__, type(node).__name__, text
+
+    @classmethod
+    @handler
+    async def make(cls, node: Handler[Any], text: str) -> tuple[str, str, str]:
+        return cls.__name__, type(node).__name__, text
+
+    @staticmethod
+    @handler
+    async def plain(node: Handler[Any], *rest: object) -> tuple[str, tuple[object, ...]]:
+        return type(node).__name__, rest
+
+
+class Derived(Base):
+    @handler
+    async def note(self, node: Handler[Any], text: str) -> Any:
+        return [
+            await node.call(super().note(text)),
+            await node.call(Base.note(self, text)),
+        ]
+
+
+async def test_a_method_through_its_class_and_that_of_a_class() -> None:
+    async with Commander() as commander:
+        expected = ("Derived", "Handler", "x")
+        assert await commander.call(Derived().note("x")) == [expected, expected]
+        assert await commander.call(Derived.note(Derived(), "x")) == [expected, expected]
+        assert await commander.call(Derived.make("x")) == expected
+        assert await commander.call(Derived().make("x")) == expected
+        assert await commander.call(Base.plain("x")) == ("Handler", ("x",))
+        assert await commander.call(Base.plain(Base, 1)) == ("Handler", (Base, 1))
+
+
+async def test_a_classmethod_that_does_not_look_up_what_it_holds() -> None:
+    """So it is from Python 3.13 on; `types.MethodType` is what it is there."""
+    make = types.MethodType(vars(Base)["make"].__func__, Derived)
+    async with Commander() as commander:
+        assert await commander.call(make("x")) == ("Derived", "Handler", "x")
+
+
+async def test_a_copy_of_a_call_runs_as_itself() -> None:
+    ran = list[Node[Any]]()
+
+    @handler
+    async def note(node: Handler[None]) -> None:
+        ran.append(node)
+
+    call = note()
+    copied = copy.copy(call)
+    async with Commander() as commander:
+        commander.call(call)
+        commander.call(copied)
+    assert ran == [call, copied]
 
 
 async def test_callbacks_of_a_handler() -> None:

@@ -26,9 +26,14 @@ class Handler(Node[T_co]):
         name: str,
         on_failure: OnFailure | None,
     ) -> None:
-        self._node_work = lambda: function(self)
+        self._node_work = function
         self._node_name = name
         self._node_policy = on_failure
+
+    def _node_body(self) -> "Coroutine[Any, Any, T_co | Node[T_co]]":
+        work, self._node_work = self._node_work, None
+        assert work is not None
+        return work(self)
 
 
 class HandlerFunction(Protocol[P, T_co]):
@@ -40,6 +45,11 @@ class HandlerFunction(Protocol[P, T_co]):
 class HandlerMethod(Protocol[S_contra, P, T_co]):
     """A method that makes handlers, through the instance it is looked up on."""
 
+    @overload
+    def __get__(
+        self, instance: None, owner: type[Any]
+    ) -> HandlerFunction[Concatenate[S_contra, P], T_co]: ...
+    @overload
     def __get__(self, instance: S_contra, owner: type[Any]) -> HandlerFunction[P, T_co]: ...
 
 
@@ -96,14 +106,18 @@ class _HandlerDefinition:
         function: "Callable[..., Returned[Any]]",
         on_failure: OnFailure | None = None,
         bound: tuple[object, ...] = (),
+        owner: type[Any] | None = None,
     ) -> None:
         self._function = function
         self._on_failure: OnFailure | None = on_failure
         self._bound = bound
+        self._owner = owner  # the class it was looked up on
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: object, **kwargs: object) -> Handler[Any]:
         function, bound = self._function, self._bound
+        if not bound and args and self._is_for(args[0]):
+            bound, args = args[:1], args[1:]
         return Handler(
             lambda node: function(*bound, node, *args, **kwargs),
             function_name(function),
@@ -112,5 +126,16 @@ class _HandlerDefinition:
 
     def __get__(self, instance: object, owner: type[Any] | None = None) -> "_HandlerDefinition":
         if instance is None:
-            return self
+            return _HandlerDefinition(self._function, self._on_failure, owner=owner)
         return _HandlerDefinition(self._function, self._on_failure, (instance,))
+
+    def _is_for(self, first: object) -> bool:
+        """Whether the first argument is what the method is one of."""
+        if self._owner is not None:
+            return isinstance(first, self._owner)  # as in Base.method(self, …)
+        # From Python 3.13 on, a classmethod calls what it holds without having looked it up.
+        return isinstance(first, type) and any(
+            issubclass(type(found), classmethod) and found.__func__ is self
+            for cls in first.__mro__
+            for found in vars(cls).values()
+        )
