@@ -1,10 +1,10 @@
 """Jobs: nodes that carry their own data."""
 
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 
 import pytest
 
-from weft.jobs import Commander, Job
+from weft.jobs import END, Commander, Graph, Job
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +55,43 @@ def test_jobs_are_equal_to_themselves_only() -> None:
             return hash(self.person)
 
     assert Compared("Ada") == Compared("Ada")
+
+    @dataclass
+    class Inherits(Compared):
+        more: int = 0
+
+    assert Inherits("Ada", 1) == Inherits("Ada", 2)
+    assert hash(Inherits("Ada", 1)) == hash(Inherits("Ada", 2))
+
+
+@dataclass(frozen=True)
+class Frozen(Job[str]):
+    name: str
+
+    async def task(self) -> str:
+        return f"{self.name} #{self.id}"
+
+
+@dataclass(frozen=True)
+class FrozenToo(Frozen):
+    more: str = ""
+
+    async def task(self) -> str:
+        with pytest.raises(FrozenInstanceError):
+            self.more = "changed"  # type: ignore[misc]
+        await self.submit(Frozen("child"))
+        return self.more
+
+
+async def test_a_frozen_dataclass_can_be_a_job() -> None:
+    async with Commander() as commander:
+        assert await (await commander.submit(Frozen("Ada"))) == "Ada #1"
+        job = FrozenToo("Bea", "more")
+        job.on("settled", lambda: None)
+        assert await (await commander.submit(job)) == "more"
+        graph = Graph[str, str](steps={"greet": Frozen}, edges={"greet": END}, start="greet")
+        assert await (await commander.submit(graph("Cid"))) == "greet #5"
+    assert job.drawing() == "Bea #2 completed\n  child #3 completed"
 
 
 @pytest.mark.parametrize(

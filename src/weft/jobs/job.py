@@ -51,10 +51,11 @@ class Job(Node[T_co]):
         super().__init_subclass__(**options)
         _require_free_names(cls)
         # A dataclass would compare jobs by their data and make them unhashable, but two jobs of the
-        # same data are two nodes; and `asyncio.gather` wants them hashable.
+        # same data are two nodes; and `asyncio.gather` wants them hashable. It leaves a class what
+        # that has of its own, so each has what it inherits.
         if "__eq__" not in cls.__dict__:
-            cls.__eq__ = object.__eq__
-            cls.__hash__ = object.__hash__
+            compare, hashed = cls.__eq__, cls.__hash__
+            cls.__eq__, cls.__hash__ = compare, hashed
         if restartable is not None:
             cls.restartable = restartable
         if announces is not None:

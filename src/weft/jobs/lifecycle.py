@@ -79,7 +79,11 @@ class Lifecycle(Generic[T_co]):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Not in __init__: a job with data of its own need not call it, so it may be a dataclass.
         node = super().__new__(cls)
-        node._node_tree = None
+        try:
+            node._node_tree = None
+        except AttributeError:  # it is frozen: a dataclass, say
+            _keep_node_changing(cls)
+            node._node_tree = None
         node._node_parent = None
         node._node_children = None
         node._node_state = "pending"
@@ -115,7 +119,7 @@ class Lifecycle(Generic[T_co]):
     _node_is_stopped: bool  # takes no more children, and all there is below it was cancelled
     _node_place: Place | None  # of its body, where places are counted
     _node_task: "asyncio.Task[Any] | None"  # of its body, or of the callback that runs
-    _node_work: "Callable[[], Coroutine[Any, Any, T_co | Node[T_co]]] | None"
+    _node_work: "Callable[..., Coroutine[Any, Any, T_co | Node[T_co]]] | None"
     _node_result: T_co | None
     _node_delegate: "Lifecycle[T_co] | None"  # the node that its body returned
     _node_failure: Failure | None
@@ -615,6 +619,19 @@ class Lifecycle(Generic[T_co]):
 def current() -> "Lifecycle[object] | None":
     """Returns the one whose body or callback is running, or None outside of any."""
     return _CURRENT.get(None)
+
+
+def _keep_node_changing(cls: Any) -> None:
+    """Lets what a node keeps for itself change where the class freezes its instances."""
+    frozen = cls.__setattr__
+
+    def set_attribute(self: object, name: str, value: object) -> None:
+        if name.startswith("_node_") or name == "name":
+            object.__setattr__(self, name, value)
+        else:
+            frozen(self, name, value)
+
+    cls.__setattr__ = set_attribute
 
 
 async def _awaited(awaitable: Awaitable[object]) -> object:
