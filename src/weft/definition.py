@@ -12,7 +12,7 @@ from typing_extensions import TypeVar
 
 from weft.errors import ConfigurationError
 from weft.hooks import POINTS, Hooks
-from weft.jobs.failure import OnFailure
+from weft.jobs.failure import OnFailure, require_on_failure
 from weft.limits import NO_LIMITS, Limits
 from weft.models.base import Model, ModelSettings, NamedTool
 from weft.models.prices import PRICES, price_of
@@ -94,6 +94,7 @@ class AgentDefinition(Generic[Deps, Out]):
             raise ConfigurationError("action_timeout must be above 0, or None to wait for ever.")
         if max_corrections < 0:
             raise ConfigurationError("max_corrections cannot be negative.")
+        require_on_failure("on_job_failure", on_job_failure)
         self.model = resolve_model(model)
         self.name = name
         self.description = description

@@ -391,3 +391,35 @@ async def test_a_partial_or_an_object_as_callback_and_what_it_returns() -> None:
     async with Commander() as commander:
         await (await commander.submit(Nap().on("settled", Awaitable())))
     assert calls == ["called"]
+
+
+def test_an_event_that_does_not_exist() -> None:
+    wrong: Any = "setled"
+    with pytest.raises(ConfigurationError, match="There is no event 'setled'; there are start, er"):
+        Nap().on(wrong, print)
+
+
+async def test_a_callback_may_be_given_arguments_of_any_name() -> None:
+    told = list[dict[str, str]]()
+
+    def tell(**given: str) -> None:
+        told.append(given)
+
+    async with Commander() as commander:
+        await commander.submit(Nap().on("settled", tell, event="a", function="b"))
+    assert told == [{"event": "a", "function": "b"}]
+
+
+async def test_what_a_settled_callback_may_ask() -> None:
+    told = list[object]()
+
+    def ask(node: Node[Any]) -> None:
+        told.append(node.result)
+        with pytest.raises(ConfigurationError, match="ask it for its state, its result or its ex"):
+            node.outcome()
+
+    node = Nap().on("settled", ask, inject_node=True)
+    async with Commander() as commander:
+        await commander.submit(node)
+    assert told == ["done"]
+    assert node.callback_errors == ()

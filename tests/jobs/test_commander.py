@@ -491,6 +491,12 @@ def test_bounds_are_at_least_one(options: dict[str, int]) -> None:
         Commander(**options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_the_threshold_of_the_alarm_is_above_zero(seconds: float) -> None:
+    with pytest.raises(ConfigurationError, match="blocked_after must be above 0"):
+        Commander(blocked_after=seconds)
+
+
 async def test_nothing_goes_on_after_the_end() -> None:
     tasks = asyncio.all_tasks()
     reported = list[dict[str, Any]]()

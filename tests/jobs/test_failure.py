@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from weft.errors import JobError, NodeCancelled
-from weft.jobs import Commander, Handler, Job, Node, OnFailure, handler
+from weft.errors import ConfigurationError, JobError, NodeCancelled
+from weft.jobs import END, Commander, Graph, Handler, Job, Node, OnFailure, handler
 from weft.jobs.failure import MAX_KEPT, Failure, FailureLog
 
 pytestmark = pytest.mark.anyio
@@ -297,3 +297,17 @@ def test_the_log_forgets_what_was_seen() -> None:
     assert log.left_out == 0
     assert log.take_unseen() == [late.exception]
     assert log.take_unseen() == []
+
+
+def test_a_policy_that_does_not_exist_is_refused() -> None:
+    wrong: Any = "colect"
+    with pytest.raises(ConfigurationError, match="on_failure is 'colect'; it must be fail_fast or"):
+        Commander(on_failure=wrong)
+    with pytest.raises(ConfigurationError, match="it must be fail_fast or collect"):
+        handler(on_failure=wrong)
+    with pytest.raises(ConfigurationError, match="it must be fail_fast or collect"):
+        Graph(steps={"a": boom}, edges={"a": END}, start="a", on_failure=wrong)
+    with pytest.raises(ConfigurationError, match=r"Wrong\.on_failure is 'colect'"):
+
+        class Wrong(Job[None]):
+            on_failure = wrong

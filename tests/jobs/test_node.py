@@ -13,7 +13,7 @@ from weft.errors import (
     NodeDeadlock,
     NodeReused,
 )
-from weft.jobs import Commander, Handler, Job, Node, current_node, handler
+from weft.jobs import Commander, Handler, Job, Node, Root, StartQueue, Tree, current_node, handler
 
 pytestmark = pytest.mark.anyio
 
@@ -164,6 +164,39 @@ async def test_a_returned_node_that_fails_or_is_cancelled() -> None:
         with pytest.raises(NodeCancelled):
             await cancelled
         assert cancelled.state == "cancelled"
+
+
+@pytest.mark.parametrize("policy", ["fail_fast", "collect"])
+async def test_a_returned_child_gives_its_result(policy: Any) -> None:
+    class Returns(Job[str]):
+        on_failure = policy
+
+        def __init__(self, end: str) -> None:
+            self.end = end
+
+        async def task(self) -> Node[str]:
+            child = self.call(ends, self.end)
+            if self.end == "cancelled":
+                await asyncio.sleep(0.5)
+                child.cancel()
+            return child
+
+    async def ends(how: str) -> str:
+        await asyncio.sleep(1)
+        if how == "failed":
+            raise ValueError("boom")
+        return how
+
+    async with Commander() as commander:
+        assert await (await commander.submit(Returns("completed"))) == "completed"
+        failed = await commander.submit(Returns("failed"))
+        with pytest.raises(ValueError, match="boom"):
+            await failed
+        assert failed.errors == ()
+        cancelled = await commander.submit(Returns("cancelled"))
+        with pytest.raises(NodeCancelled):
+            await cancelled
+    assert (failed.state, cancelled.state) == ("failed", "cancelled")
 
 
 async def test_a_returned_node_has_to_be_new() -> None:
@@ -474,3 +507,40 @@ async def test_who_takes_the_outcome_and_gives_it_up_leaves_nothing() -> None:
         assert not node.is_awaited
         assert not node._node_takers
         node.cancel()
+
+
+async def test_call_takes_what_submit_takes() -> None:
+    async with Commander() as commander:
+        assert await commander.call(nap, 1, "slept") == "slept"
+        assert await commander.root.call(nap, 1, "slept") == "slept"
+        begun: Any = nap(1)
+        with pytest.raises(ConfigurationError, match="is no job"):
+            commander.call(begun)
+
+
+async def test_a_closed_tree_is_not_advised_as_a_place() -> None:
+    async with Commander() as commander:
+        settled = await commander.submit(nap, 1)
+    for parent in (None, settled):
+        with pytest.raises(NodeClosed, match="takes no more children, nor does any other node"):
+            await commander.root.submit(nap, 1, parent=parent)
+
+
+async def test_a_returned_node_that_is_not_admitted_fails_its_node() -> None:
+    def admit(parent: Node[Any], node: Node[Any]) -> None:
+        if isinstance(node, Parent):
+            raise ConfigurationError("not admitted")
+
+    async def returns() -> Any:
+        return Parent()
+
+    loop = asyncio.get_running_loop()
+    tree = Tree(
+        loop, StartQueue(loop, limit=None, max_pending=9), lambda result, wait: None, admit=admit
+    )
+    root = Root(tree, lambda: None, on_failure="collect")
+    node = await root.submit(returns)
+    with pytest.raises(ConfigurationError, match="not admitted"):
+        await node
+    root.close()
+    assert (node.children, root.is_settled) == ((), True)

@@ -1,9 +1,11 @@
 """Callbacks: what is called when something happens to a node."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
+
+from weft.errors import ConfigurationError
 
 CallbackEvent = Literal["start", "error", "cancelled", "settled", "tree_end"]
 """When a callback is called.
@@ -56,6 +58,13 @@ class Callbacks(msgspec.Struct, frozen=True):
         )
 
     def on(self, event: CallbackEvent, callback: Callback) -> "Callbacks":
-        """Returns these callbacks and one more."""
+        """Returns these callbacks and one more.
+
+        Raises `ConfigurationError` for an event that does not exist.
+        """
+        if event not in get_args(CallbackEvent):
+            raise ConfigurationError(
+                f"There is no event {event!r}; there are {', '.join(get_args(CallbackEvent))}."
+            )
         added: tuple[Callback, ...] = (*getattr(self, event), callback)
         return msgspec.structs.replace(self, **{event: added})

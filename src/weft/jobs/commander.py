@@ -12,7 +12,7 @@ from typing_extensions import TypeVar, TypeVarTuple
 from weft.errors import CommanderNotRunning, CommanderRunning, ConfigurationError
 from weft.jobs.block_alarm import BLOCKED_AFTER, BlockAlarm
 from weft.jobs.change import Listener
-from weft.jobs.failure import OnFailure
+from weft.jobs.failure import OnFailure, require_on_failure
 from weft.jobs.host import Host
 from weft.jobs.node import Node, as_node
 from weft.jobs.root import Root
@@ -46,7 +46,7 @@ class Commander(Generic[R]):
       by default where the event loop is in debug mode.
 
     One commander may run again after its end, with a new tree. Raises `ConfigurationError` for
-    bounds below 1.
+    bounds below 1, a `blocked_after` that is not above 0 and an unknown `on_failure`.
     """
 
     def __init__(
@@ -61,6 +61,9 @@ class Commander(Generic[R]):
     ) -> None:
         if (limit is not None and limit < 1) or max_pending < 1:
             raise ConfigurationError("limit and max_pending must be at least 1.")
+        if not blocked_after > 0:
+            raise ConfigurationError("blocked_after must be above 0 seconds.")
+        require_on_failure("on_failure", on_failure)
         self._on_failure: OnFailure = on_failure
         self._limit = limit
         self._max_pending = max_pending
@@ -135,9 +138,13 @@ class Commander(Generic[R]):
         """Places a job under the root; see `Node.submit`."""
         return await self.root.submit(work, *args)
 
-    def call(self, handler: Node[T]) -> Node[T]:
+    @overload
+    def call(self, work: Node[T], /) -> Node[T]: ...
+    @overload
+    def call(self, work: Callable[[*Ts], Coroutine[Any, Any, T]], /, *args: *Ts) -> Node[T]: ...
+    def call(self, work: Any, /, *args: Any) -> Node[Any]:
         """Places a handler under the root; see `Node.call`."""
-        return self.root.call(handler)
+        return self.root.call(work, *args)
 
     def exit(self, result: R | None = None, *, wait: bool = True) -> None:
         """Ends the run, which returns `result`; to be called from inside, or from any thread.

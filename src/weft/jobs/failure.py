@@ -1,8 +1,8 @@
 """Failures: where they go, and which of them nobody has seen."""
 
-from typing import Literal
+from typing import Literal, get_args
 
-from weft.errors import JobError
+from weft.errors import ConfigurationError, JobError
 
 OnFailure = Literal["fail_fast", "collect"]
 """What the failure of a child that nobody awaits does to its parent.
@@ -12,6 +12,12 @@ OnFailure = Literal["fail_fast", "collect"]
 """
 
 MAX_KEPT = 100
+
+
+def require_on_failure(name: str, value: object) -> None:
+    """Raises `ConfigurationError` if what was given as `name` is no `OnFailure`."""
+    if value not in get_args(OnFailure):
+        raise ConfigurationError(f"{name} is {value!r}; it must be fail_fast or collect.")
 
 
 class Failure:

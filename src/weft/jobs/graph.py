@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, cast
 from typing_extensions import TypeVar
 
 from weft.errors import ConfigurationError, TooManySteps, UnknownStep
-from weft.jobs.failure import OnFailure
+from weft.jobs.failure import OnFailure, require_on_failure
 from weft.jobs.handler import Handler
 from weft.jobs.node import FunctionNode, Node
 
@@ -85,7 +85,8 @@ class Graph(Generic[V_contra, R_co]):
       cancelled, with `"collect"` they run to their end. By default as for its parent.
 
     A graph is itself a step of another graph. Raises `ConfigurationError` for names that are no
-    step, a step without an edge, a step that cannot be reached, and a `max_steps` below 1.
+    step, a step without an edge, a step that cannot be reached, a `max_steps` below 1, and an
+    `on_failure` that is unknown.
     """
 
     def __init__(
@@ -100,6 +101,8 @@ class Graph(Generic[V_contra, R_co]):
     ) -> None:
         if max_steps is not None and max_steps < 1:
             raise ConfigurationError("max_steps must be at least 1.")
+        if on_failure is not None:
+            require_on_failure("on_failure", on_failure)
         self._name = name
         self._start = start
         self._max_steps = max_steps

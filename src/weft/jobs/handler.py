@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
-from weft.jobs.failure import OnFailure
+from weft.jobs.failure import OnFailure, require_on_failure
 from weft.jobs.node import Node, function_name
 
 P = ParamSpec("P")
@@ -78,8 +78,11 @@ def handler(
         node.call(speak("Hello!"))
 
     Calling it returns a `Handler`, which runs once it is submitted. `on_failure` is what the
-    failure of a child does to it; by default as for its parent.
+    failure of a child does to it; by default as for its parent. Raises `ConfigurationError` for
+    an unknown one.
     """
+    if on_failure is not None:
+        require_on_failure("on_failure", on_failure)
     if function is None:
         return functools.partial(_HandlerDefinition, on_failure=on_failure)
     return _HandlerDefinition(function)

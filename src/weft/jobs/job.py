@@ -7,6 +7,7 @@ from typing_extensions import Format, get_annotations
 
 from weft.errors import ConfigurationError
 from weft.events import Announces
+from weft.jobs.failure import require_on_failure
 from weft.jobs.node import Node
 
 T_co = TypeVar("T_co", covariant=True)
@@ -56,6 +57,8 @@ class Job(Node[T_co]):
         if "__eq__" not in cls.__dict__:
             compare, hashed = cls.__eq__, cls.__hash__
             cls.__eq__, cls.__hash__ = compare, hashed
+        if isinstance(on_failure := cls.__dict__.get("on_failure"), str):
+            require_on_failure(f"{cls.__name__}.on_failure", on_failure)
         if restartable is not None:
             cls.restartable = restartable
         if announces is not None:

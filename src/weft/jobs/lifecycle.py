@@ -177,8 +177,7 @@ class Lifecycle(Generic[T_co]):
             )
         if self._node_is_stopped or self._node_is_final():
             raise NodeClosed(
-                f"{self._node_label()} takes no more children. Place {child.name} under another "
-                "node with parent=…, such as the root."
+                f"{self._node_label()} takes no more children{self._node_advice(child, tree)}"
             )
         if tree.admit is not None:
             tree.admit(cast("Node[object]", self), cast("Node[object]", child))
@@ -200,6 +199,14 @@ class Lifecycle(Generic[T_co]):
         if child._node_listener is not None:
             child._node_tell(NodeSubmitted)
         child._node_enter(tree)
+
+    def _node_advice(self, child: "Lifecycle[object]", tree: Tree) -> str:
+        top: Lifecycle[object] = self
+        while top._node_parent is not None:
+            top = top._node_parent
+        if tree.is_exiting or top._node_is_stopped or top._node_is_final():
+            return ", nor does any other node of its tree: the run has ended, or is about to."
+        return f". Place {child.name} under another node with parent=…, such as the root."
 
     def _node_note_endings(self, callbacks: Callbacks) -> None:
         if callbacks.tree_end:
@@ -284,7 +291,10 @@ class Lifecycle(Generic[T_co]):
         self._node_body_ended()
 
     def _node_delegate_to(self, node: "Lifecycle[T_co]") -> None:
-        """Takes the result of a node that the body returned; a new one becomes a child."""
+        """Takes the result of a node that the body returned; a new one becomes a child.
+
+        One that is a child already, or has settled, gives its result as well.
+        """
         if node._node_tree is None:
             assert self._node_context is not None
             try:
@@ -294,7 +304,7 @@ class Lifecycle(Generic[T_co]):
             except Exception as error:  # noqa: BLE001 - whoever holds the tree may refuse it
                 self._node_fail(error)
                 return
-        elif not node._node_is_settled:
+        elif not node._node_is_settled and node._node_parent is not self:
             self._node_fail(
                 NodeReused(
                     f"{self._node_label()} returned {node._node_label()}, which is not new; "

@@ -128,6 +128,7 @@ class Node(Lifecycle[T_co]):
         self,
         event: CallbackEvent,
         function: Callable[..., object],
+        /,
         *args: object,
         inject_node: bool = False,
         **kwargs: object,
@@ -135,7 +136,8 @@ class Node(Lifecycle[T_co]):
         """Adds a callback, sync or async; returns the node.
 
         See `CallbackEvent` for the events. With `inject_node`, the node comes first among the
-        arguments. An event that has passed calls nothing more.
+        arguments. An event that has passed calls nothing more. Raises `ConfigurationError` for
+        an event that does not exist.
         """
         callback = Callback(function, args, kwargs, inject_node)
         return self.add_callbacks(_NO_CALLBACKS.on(event, callback))
@@ -189,13 +191,30 @@ class Node(Lifecycle[T_co]):
             await tree.kept()
         return node
 
-    def call(self, handler: "Node[T]", *, parent: "Node[object] | None" = None) -> "Node[T]":
+    @overload
+    def call(self, work: "Node[T]", /, *, parent: "Node[object] | None" = None) -> "Node[T]": ...
+    @overload
+    def call(
+        self,
+        work: "Callable[[*Ts], Coroutine[Any, Any, T]]",
+        /,
+        *args: *Ts,
+        parent: "Node[object] | None" = None,
+    ) -> "Node[T]": ...
+    def call(
+        self,
+        work: "Node[T] | Callable[..., Coroutine[Any, Any, T]]",
+        /,
+        *args: Any,
+        parent: "Node[object] | None" = None,
+    ) -> "Node[T]":
         """Places a handler under this node, or under `parent`, and returns its node.
 
         It is `submit` without any waiting. Raises `NodeClosed` and `NodeReused` as that does.
         """
-        (self if parent is None else parent)._node_adopt(handler, self._node_in_tree())
-        return handler
+        node = as_node(work, args)
+        (self if parent is None else parent)._node_adopt(node, self._node_in_tree())
+        return node
 
     def cancel(self) -> "Settling":
         """Cancels this node and every descendant; await what it returns to wait for their end.
@@ -236,6 +255,11 @@ class Node(Lifecycle[T_co]):
         Raises `ConfigurationError` if the node has not settled.
         """
         if not self._node_is_settled:
+            if self._node_is_final():  # to await it in its own callback would be a deadlock
+                raise ConfigurationError(
+                    f"{self._node_label()} has not settled while its callbacks run; ask it for "
+                    "its state, its result or its exception."
+                )
             raise ConfigurationError(f"{self._node_label()} has not settled; await it.")
         if self._node_failure is not None:
             raise self._node_failure.take()
