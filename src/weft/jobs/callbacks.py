@@ -17,6 +17,8 @@ CallbackEvent = Literal["start", "error", "cancelled", "settled", "tree_end"]
 - `"tree_end"`: the whole tree has settled, and the run is about to end.
 """
 
+_EVENTS: tuple[str, ...] = get_args(CallbackEvent)
+
 
 class Callback(msgspec.Struct, frozen=True):
     """A function, sync or async, and what it is called with.
@@ -62,9 +64,9 @@ class Callbacks(msgspec.Struct, frozen=True):
 
         Raises `ConfigurationError` for an event that does not exist.
         """
-        if event not in get_args(CallbackEvent):
+        if event not in _EVENTS:
             raise ConfigurationError(
-                f"There is no event {event!r}; there are {', '.join(get_args(CallbackEvent))}."
+                f"There is no event {event!r}; there are {', '.join(_EVENTS)}."
             )
         added: tuple[Callback, ...] = (*getattr(self, event), callback)
         return msgspec.structs.replace(self, **{event: added})
