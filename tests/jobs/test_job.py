@@ -72,6 +72,14 @@ class Frozen(Job[str]):
         return f"{self.name} #{self.id}"
 
 
+@dataclass(frozen=True, slots=True)
+class FrozenSlots(Frozen):
+    more: str = ""
+
+    async def task(self) -> str:
+        return self.name + self.more
+
+
 @dataclass(frozen=True)
 class FrozenToo(Frozen):
     more: str = ""
@@ -91,6 +99,7 @@ async def test_a_frozen_dataclass_can_be_a_job() -> None:
         assert await (await commander.submit(job)) == "more"
         graph = Graph[str, str](steps={"greet": Frozen}, edges={"greet": END}, start="greet")
         assert await (await commander.submit(graph("Cid"))) == "greet #5"
+        assert await (await commander.submit(FrozenSlots("Dan", "!"))) == "Dan!"
     assert job.drawing() == "Bea #2 completed\n  child #3 completed"
 
 

@@ -81,7 +81,7 @@ class Lifecycle(Generic[T_co]):
         node = super().__new__(cls)
         try:
             node._node_tree = None
-        except AttributeError:  # it is frozen: a dataclass, say
+        except (AttributeError, TypeError):  # it is frozen: a dataclass, with slots or without
             _keep_node_changing(cls)
             node._node_tree = None
         node._node_parent = None
