@@ -39,7 +39,7 @@ class Commander(Generic[R]):
     - `on_failure`: what the failure of a child that nobody awaits does to a node, where nothing
       else was chosen: `"fail_fast"` (the default) or `"collect"`.
     - `limit`: how many bodies may run at a time; by default any number. A body that waits for
-      another node does not count.
+      another node does not count, nor does one that left such a wait to an `asyncio.shield`.
     - `max_pending`: `submit` waits while so many nodes have not started (default 8,192).
     - `listener`: is told every change of the tree.
     - `debug`: warns of jobs that block the event loop for `blocked_after` seconds (default 0.1);
