@@ -334,20 +334,17 @@ class Lifecycle(Generic[T_co]):
             tree.ended.append(self)
             return
         tree.is_settling = True
+        node: Lifecycle[object] | None = self
         try:
-            self._node_settle_upwards()
-            while tree.ended:
-                tree.ended.popleft()._node_settle_upwards()
+            while node is not None:
+                while node is not None and node._node_is_closed():
+                    node._node_decide()
+                    if node._node_due and not node._node_run_callbacks():
+                        break
+                    node = node._node_leave()
+                node = tree.ended.popleft() if tree.ended else None
         finally:
             tree.is_settling = False
-
-    def _node_settle_upwards(self) -> None:
-        node: Lifecycle[object] | None = self
-        while node is not None and node._node_is_closed():
-            node._node_decide()
-            if not node._node_run_callbacks():
-                return
-            node = node._node_leave()
 
     def _node_is_closed(self) -> bool:
         return self._node_open == 0 and self._node_state == "waiting"
