@@ -335,7 +335,8 @@ class _Step(Generic[Deps, Out]):
                 step = self._open
                 if step.is_answered(call.call_id):
                     return  # skipped while it waited for a slot
-                if self._thread.state.steering and step.finish_reason is not None:
+                is_new = call.call_id not in step.started  # here, or in an earlier process
+                if is_new and self._thread.state.steering and step.finish_reason is not None:
                     self._skip(call)
                 else:
                     await self._execute(call)

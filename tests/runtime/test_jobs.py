@@ -1,6 +1,7 @@
 """Jobs under a thread: they end before their run does, outlive it, and come back after a crash."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from weft import (
     Thread,
     tool,
 )
-from weft.errors import ConfigurationError, JobFailed, JournalError, NodeClosed
+from weft.errors import ConfigurationError, JobFailed, JournalError, NodeClosed, NodeDeadlock
 from weft.events import (
     DurableEvent,
     JobDelegated,
@@ -993,3 +994,263 @@ async def test_a_thousand_jobs_cost_as_much_each_as_ten(open_runtime: Open) -> N
         assert (await (await thread.send("go")).result()).text == "Done."
         assert (await thread.state()).jobs == {}
         assert (await thread.state()).seq > 2002
+
+
+# What reviews found
+
+
+async def test_a_run_whose_last_job_fails_fails(open_runtime: Open) -> None:
+    helper = agent([START, "Done."], lambda: Nap("a", 0, "broken"))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        with pytest.raises(JobFailed, match="broken"):
+            await (await thread.send("go")).result()
+        assert jobs_of(await thread.events())[-2:] == ["failed a", "RunFailed"]
+    helper = agent([START, "Done."], lambda: Nap("a", 5, "broken"))
+    with pytest.raises(JobFailed, match="broken"):
+        await helper.run("go", deps=Deps())
+
+
+async def test_a_cancel_right_when_the_last_job_ends_cancels(open_runtime: Open) -> None:
+    helper = agent([START, "Done."], lambda: Nap("a", 5))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        run = await thread.send("go")
+        await first(thread, JobSettled)
+        await run.cancel()
+        told = [type(event).__name__ for event in await thread.events()]
+        assert ("RunCancelling" in told) == (told[-1] == "RunCancelled")
+
+
+class Unprintable(Exception):
+    """Cannot be told."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_errors_that_can_hardly_be_told(open_runtime: Open, background: bool) -> None:
+    for error in (Unprintable(), ConfigurationError("\udc80"), ConfigurationError("x" * 10**6)):
+
+        @dataclass
+        class Bad(Job[None]):
+            error: Exception
+
+            async def task(self) -> None:
+                raise self.error
+
+        script = [START, "Done.", "Oh."]
+        make = functools.partial(Bad, error)
+        helper = agent(script, make, background=background, on_job_failure="collect")
+        async with open_runtime(helper, deps=fresh) as runtime:
+            thread = await runtime.create_thread(helper)
+            await (await thread.send("go")).result()
+            await asyncio.sleep(1)
+            (settled,) = [e for e in await thread.events() if isinstance(e, JobSettled)]
+            assert settled.outcome == "failed"
+            assert len(settled.message) < 3000
+            assert await thread.jobs() == ()
+
+
+async def test_a_job_that_goes_on_with_what_is_refused_fails(open_runtime: Open) -> None:
+    @dataclass
+    class Delegates(Job[None]):
+        async def task(self) -> Job[None]:  # type: ignore[override]
+            return Plain()
+
+    helper = agent([START, "Done."], Delegates)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        with pytest.raises(JobFailed, match="must be a dataclass"):
+            await (await thread.send("go")).result()
+
+
+@pytest.mark.parametrize("what", ["delete", "shutdown"])
+async def test_a_job_cannot_end_what_waits_for_it(open_runtime: Open, what: str) -> None:
+    @dataclass
+    class Ends(Job[None]):
+        async def task(self) -> None:
+            await (thread.delete() if what == "delete" else runtime.shutdown())
+
+    helper = agent([START, "Later.", "Oh.", "Still here."], Ends, background=True)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        await (await thread.send("go")).result()
+        await asyncio.sleep(1)
+        (settled,) = [e for e in await thread.events() if isinstance(e, JobSettled)]
+        assert settled.code == "configuration"
+        assert (await (await thread.send("and now?")).result()).text == "Still here."
+
+
+async def test_the_run_and_the_thread_are_not_cancelled_as_nodes(open_runtime: Open) -> None:
+    @tool
+    async def ends(ctx: RunContext[Any]) -> str:
+        """Tries."""
+        for node in (ctx.jobs, ctx.jobs.root):
+            with pytest.raises(ConfigurationError, match="cancelled as a node"):
+                node.cancel()
+            with pytest.raises(NodeDeadlock, match="await its children"):
+                await node.settling()
+            with pytest.raises(NodeDeadlock, match="await its children"):
+                await node
+        return await (await ctx.jobs.submit(asyncio.sleep, 1, "fine"))
+
+    helper = Agent(ScriptedModel([[Call("ends", "{}", "c1")], "Done."]), tools=[ends])
+    async with open_runtime(helper) as runtime:
+        thread = await runtime.create_thread(helper)
+        result = await (await thread.send("go")).result()
+        (output,) = [item for item in result.items if isinstance(item, FunctionCallOutput)]
+        assert output.text == "fine"
+
+
+async def test_the_tree_of_a_thread_that_left_the_memory_takes_no_jobs(open_runtime: Open) -> None:
+    kept: list[Any] = []
+
+    @tool
+    async def keep(ctx: RunContext[Any]) -> str:
+        """Keeps the tree."""
+        kept.append(ctx.jobs.root)
+        return "kept"
+
+    helper = Agent(ScriptedModel([[Call("keep", "{}", "c1")], "Done.", "Again."]), tools=[keep])
+    async with open_runtime(helper, deps=fresh, idle_seconds=1) as runtime:
+        thread = await runtime.create_thread(helper)
+        await (await thread.send("go")).result()
+        await asyncio.sleep(10)
+        with pytest.raises(NodeClosed):
+            await kept[0].submit(Nap("late"))
+        assert (await (await thread.send("and now?")).result()).text == "Again."
+
+
+async def test_the_time_a_run_waits_for_its_jobs_is_its_own(open_runtime: Open) -> None:
+    script = [START, "One.", "Two."]
+    helper = agent(
+        script, lambda: Nap("a", 40), lambda: Nap("b", 70), limits=Limits(max_seconds=50)
+    )
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        run = await thread.send("go")
+        await asyncio.sleep(30)
+        await thread.send("more", on_busy="steer")
+        result = await run.result()
+        assert result.stop_reason == "max_seconds"
+        state = await thread.state()
+        assert state.run is not None
+        assert state.run.seconds == pytest.approx(50, abs=1)
+    helper = agent([START, "Done."], lambda: Nap("a", 40))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        await (await thread.send("go")).result()
+        assert (await thread.state()).ended.seconds == pytest.approx(40, abs=1)
+
+
+def test_a_way_to_announce_that_there_is_not() -> None:
+    with pytest.raises(ConfigurationError, match="wake, quiet or never"):
+
+        class Loud(Job[None], announces="loud"):  # type: ignore[arg-type]
+            pass
+
+
+async def test_all_threads_are_left_at_the_same_time(open_runtime: Open) -> None:
+    helper = agent([START, "Later."] * 5, lambda: Stubborn(10), background=True)
+    loop = asyncio.get_running_loop()
+    async with open_runtime(helper, deps=fresh) as runtime:
+        for _ in range(5):
+            thread = await runtime.create_thread(helper)
+            await (await thread.send("go")).result()
+        began = loop.time()
+    assert loop.time() - began == pytest.approx(10, abs=1)
+
+
+@dataclass
+class Stubborn(Job[None]):
+    """Takes its time to clean up."""
+
+    seconds: float
+
+    async def task(self) -> None:
+        """Waits to be cancelled."""
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await asyncio.sleep(self.seconds)
+
+
+@dataclass
+class QuietParent(Job[None], announces="quiet"):
+    """Has a part that may be started again."""
+
+    async def task(self) -> None:
+        """Starts it."""
+        await self.submit(Index("part", 60))
+
+
+async def test_a_part_that_is_started_again_announces_nothing(open_runtime: Open) -> None:
+    helper = agent([START, "Later."], QuietParent, background=True)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        await (await thread.send("go")).result()
+    helper = agent([])
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.connect(thread.id)
+        await asyncio.sleep(100)
+        assert jobs_of(await thread.events())[-3:] == [
+            "+Index*2", "failed QuietParent", "completed Index",
+        ]  # fmt: skip
+
+
+async def test_open_jobs_have_a_bound(open_runtime: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weft.runtime.thread_jobs.MAX_OPEN", 3)
+    helper = agent([START, "I see."], *[lambda: Nap("a")] * 4)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        result = await (await thread.send("go")).result()
+        (output,) = [item for item in result.items if isinstance(item, FunctionCallOutput)]
+        assert "TooManyJobs" in output.text
+        assert len([e for e in await thread.events() if isinstance(e, JobSettled)]) == 3
+
+
+async def test_cancelling_a_job_twice_lets_it_clean_up(open_runtime: Open) -> None:
+    deps = Deps()
+    helper = agent([START, "Later."], lambda: Nap("a", 60), background=True)
+    async with open_runtime(helper, deps=lambda info: deps) as runtime:
+        thread = await runtime.create_thread(helper)
+        await (await thread.send("go")).result()
+        (job,) = await thread.jobs()
+        await thread.cancel_job(job.id)
+        await asyncio.sleep(0.5)
+        await thread.cancel_job(job.id)
+        await thread.cancel_job("job_unknown")
+        await first(thread, JobSettled)
+        assert deps.log == ["a began", "a cleaned up"]
+        await thread.cancel_job(job.id)
+
+
+async def test_the_background_jobs_of_an_agent_end_when_it_is_abandoned(open_runtime: Open) -> None:
+    deps = Deps()
+    below = agent(
+        [START, [Pause(100), Text("Never.")]], lambda: Nap("a", 60),
+        background=True, name="below", description="Works.",
+    )  # fmt: skip
+    above = Agent(ScriptedModel([[Call("below", '{"message": "?"}')]]), tools=[below.as_tool()])
+    async with open_runtime(above, deps=lambda info: deps) as runtime:
+        thread = await runtime.create_thread(above)
+        run = await thread.send("go")
+        await asyncio.sleep(10)
+        await run.cancel()
+        assert (await run.result()).status == "cancelled"
+        assert deps.log == ["a began", "a cleaned up"]
+
+
+async def test_leaving_a_run_in_the_foreground_twice_still_ends_its_jobs() -> None:
+    deps = Deps()
+    helper = agent([START, "Done."], lambda: Nap("a", 50))
+    running = asyncio.create_task(helper.run("go", deps=deps))
+    await asyncio.sleep(10)
+    running.cancel()
+    await asyncio.sleep(0.5)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert len(asyncio.all_tasks()) == 1 or "a" not in {t.get_name() for t in asyncio.all_tasks()}
