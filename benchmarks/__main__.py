@@ -33,6 +33,7 @@ METRICS = (
     "import_time",
     "distributions",
     "argument_scanner",
+    "job_tree",
     "sse_parser",
 )
 

@@ -1,51 +1,46 @@
 """The agent of the conversations: one tool of each kind, all of which leave a trace."""
 
 import asyncio
+import random
+from typing import Any
 
 import weft
 from chaos.evidence import Evidence
 from chaos.records import Ran
+from chaos.tasks import Desk, jobs_of_run, jobs_of_thread, submitted
 from weft.models.openai import OpenAIResponses
 
 SCENARIO = "sim:reasoning=3,deltas=12,calls=6,rounds=2,every=3"
 WORKER_SCENARIO = "sim:deltas=6,calls=2,rounds=1,every=3"
 
-IDEMPOTENT = "repeatable"
+IDEMPOTENT = {"repeatable", "starts_and_waits"}
 NEEDS_APPROVAL = "approved"
 EXTERNAL = "outside"
 WORKER = "worker"
 
+Tools = list[weft.Tool[..., Any]]
 
-def chaos_agent(base_url: str, evidence: Evidence) -> weft.Agent:
-    """Returns the agent, whose model is the simulator at `base_url`."""
 
-    def ran(context: weft.RunContext) -> None:
-        evidence.add(Ran(context.call_id, context.tool_name, context.idempotency_key))
+def chaos_worker(base_url: str, evidence: Evidence) -> weft.Agent[Any, str]:
+    """Returns the agent that works for calls and jobs, whose model is that at `base_url`."""
+    model = OpenAIResponses(WORKER_SCENARIO, api_key="none", base_url=base_url)
+    return weft.Agent(model, name=WORKER, tools=_effects(evidence))
 
-    @weft.tool
-    async def effect(context: weft.RunContext, text: str) -> str:
-        """Does something that must not be done twice."""
-        ran(context)
-        await asyncio.sleep(0.01)
-        return f"done {len(text)}"
 
-    @weft.tool(idempotent=True)
-    async def repeatable(context: weft.RunContext, text: str) -> str:
-        """Does something that may be done again, with the same key."""
-        ran(context)
-        await asyncio.sleep(0.01)
-        return f"done {len(text)}"
+def chaos_agent(base_url: str, desk: Desk) -> weft.Agent[Any, str]:
+    """Returns the agent of the conversations, whose model is the simulator at `base_url`."""
+    evidence = desk.evidence
 
     @weft.tool
     def threaded(context: weft.RunContext, text: str) -> str:
         """Does something in a thread that must not be done twice."""
-        ran(context)
+        _ran(context, evidence)
         return f"done {len(text)}"
 
     @weft.tool(needs_approval=True)
     async def approved(context: weft.RunContext, text: str) -> str:
         """Does something a person must allow."""
-        ran(context)
+        _ran(context, evidence)
         return f"done {len(text)}"
 
     @weft.tool(external=True)
@@ -53,15 +48,69 @@ def chaos_agent(base_url: str, evidence: Evidence) -> weft.Agent:
         """Is answered by the client."""
         raise AssertionError("an external tool is never called")
 
-    worker = weft.Agent(
-        OpenAIResponses(WORKER_SCENARIO, api_key="none", base_url=base_url),
-        name=WORKER,
-        tools=[effect, repeatable],
+    tools = [*_effects(evidence), threaded, approved, outside, desk.worker.as_tool(), *_jobs(desk)]
+    return weft.Agent(
+        OpenAIResponses(SCENARIO, api_key="none", base_url=base_url),
+        name="chaos",
+        tools=tools,
+        to_user=True,
+        hooks=weft.Hooks(after_completion=_note),
+        on_job_failure="collect",
     )
-    model = OpenAIResponses(SCENARIO, api_key="none", base_url=base_url)
-    tools = [effect, repeatable, threaded, approved, outside, worker.as_tool()]
-    hooks = weft.Hooks(after_completion=_note)
-    return weft.Agent(model, name="chaos", tools=tools, to_user=True, hooks=hooks)
+
+
+def _effects(evidence: Evidence) -> Tools:
+    @weft.tool
+    async def effect(context: weft.RunContext, text: str) -> str:
+        """Does something that must not be done twice."""
+        _ran(context, evidence)
+        await asyncio.sleep(0.01)
+        return f"done {len(text)}"
+
+    @weft.tool(idempotent=True)
+    async def repeatable(context: weft.RunContext, text: str) -> str:
+        """Does something that may be done again, with the same key."""
+        _ran(context, evidence)
+        await asyncio.sleep(0.01)
+        return f"done {len(text)}"
+
+    return [effect, repeatable]
+
+
+def _jobs(desk: Desk) -> Tools:
+    """The tools that start jobs: which, is a matter of the call."""
+    evidence = desk.evidence
+
+    @weft.tool
+    async def starts(context: weft.RunContext) -> str:
+        """Starts jobs of the run, and leaves them to it."""
+        _ran(context, evidence)
+        for job in jobs_of_run(desk, random.Random(context.call_id)):
+            await submitted(context.jobs, job, evidence)
+        return "started"
+
+    @weft.tool(idempotent=True)
+    async def starts_and_waits(context: weft.RunContext) -> str:
+        """Starts jobs of the run, and waits for them."""
+        _ran(context, evidence)
+        jobs = jobs_of_run(desk, random.Random(context.call_id))
+        nodes = [await submitted(context.jobs, job, evidence) for job in jobs]
+        results = await asyncio.gather(*nodes, return_exceptions=True)
+        return f"{len(results)} ended"
+
+    @weft.tool
+    async def starts_for_later(context: weft.RunContext) -> str:
+        """Starts jobs of the thread."""
+        _ran(context, evidence)
+        for job in jobs_of_thread(random.Random(context.call_id)):
+            await submitted(context.jobs, job, evidence, parent=context.jobs.root)
+        return "started"
+
+    return [starts, starts_and_waits, starts_for_later]
+
+
+def _ran(context: weft.RunContext, evidence: Evidence) -> None:
+    evidence.add(Ran(context.call_id, context.tool_name, context.idempotency_key))
 
 
 async def _note(context: weft.CompletionContext, completion: weft.Completion) -> None:

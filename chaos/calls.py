@@ -20,6 +20,9 @@ from weft.events import (
 NOT_RUN = ("it did not run.", "Skipped: ", DENIED)
 """How outputs begin or end that say that the tool did not run."""
 
+ENDED = {"completed", "cancelled", None}
+"""How threads of agents end; one has no run where the process ended before the agent was asked."""
+
 
 def judge_calls(findings: Findings, thread: StoredThread, evidence: Evidence) -> None:
     """Each call has one output, which says what the tool did; acknowledged answers are kept."""
@@ -53,7 +56,7 @@ def judge_ran(findings: Findings, threads: Sequence[StoredThread], evidence: Evi
     ran = Counter((one.call_id, one.tool) for one in evidence.read(Ran))
     for (call_id, tool), times in ran.items():
         call = f"{where.get(call_id, 'no thread')}: {tool} {call_id}"
-        if times > 1 and tool != IDEMPOTENT:
+        if times > 1 and tool not in IDEMPOTENT:
             findings.duplicates.append(f"{call} ran {times} times")
         if times > started[call_id]:
             findings.wrong.append(f"{call} ran {times} times and started {started[call_id]} times")
@@ -89,7 +92,7 @@ def judge_workers(findings: Findings, threads: Sequence[StoredThread]) -> None:
             call = f"{thread.id}: {WORKER} {event.item.call_id}"
             if not event.item.is_error and status != "completed":
                 findings.losses.append(f"{call} has an output, and its agent is {status}")
-            elif worker is not None and status not in {"completed", "cancelled"}:
+            elif worker is not None and status not in ENDED:
                 findings.wrong.append(f"{call} has an output, and its agent is {status}")
 
 

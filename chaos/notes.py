@@ -10,7 +10,7 @@ from weft.events import MessageAdded, RunCompleted, StepCompleted
 
 def judge_notes(findings: Findings, thread: StoredThread) -> None:
     """A run that completed has one note behind each of its responses; no run has one twice."""
-    if thread.works_for:
+    if thread.parent:
         return  # its agent has no hook
     notes = Counter(
         event.item.text

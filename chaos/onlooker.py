@@ -18,7 +18,7 @@ from chaos.records import (
     Intent,
     ThreadMade,
 )
-from chaos.talk import AGAIN, MOST_WAITING, answered
+from chaos.talk import AGAIN, MOST_WAITING, answered, cancel_job
 from chaos.watcher import Watcher
 from weft.errors import JournalError, ThreadError
 from weft.inputs import OnBusy
@@ -55,10 +55,13 @@ class Onlooker:
         return Watcher("outside", thread, self._evidence, self._chance, life=lambda: self.life)
 
     async def _act(self, thread: weft.Thread) -> None:
-        """Says something or answers a call, unless the database is held too long."""
+        """Says something, answers a call or cancels a job, unless the database is held too long."""
         try:
-            if self._chance.random() < 0.3:
+            choice = self._chance.random()
+            if choice < 0.3:
                 await self._say(thread)
+            elif choice < 0.4:
+                await cancel_job(thread, self._evidence, self._chance)
             else:
                 await self._answer(thread)
         except JournalError:

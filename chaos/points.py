@@ -7,8 +7,10 @@ this is in the runtime itself.
 import os
 import signal
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from types import UnionType
+from typing import Any, NamedTuple, TypeVar, cast
 
+import chaos.tasks
 import weft.journal.sqlite
 import weft.journal.sqlite_writes
 import weft.runtime.live
@@ -16,13 +18,24 @@ import weft.safe_point
 import weft.step
 import weft.tools.call
 from weft.bus.topic import Topic
-from weft.events import TerminalEvent, ToolOutputRecorded
+from weft.events import (
+    JobDelegated,
+    JobSettled,
+    JobStarted,
+    MessageAdded,
+    TerminalEvent,
+    ToolOutputRecorded,
+)
+from weft.jobs.lifecycle import Lifecycle
 from weft.journal.sqlite import SqliteJournal
 from weft.journal.sqlite_writes import Transactions
 from weft.runtime.actor import ThreadActor
 from weft.runtime.delegation import ThreadDelegation
 from weft.runtime.driver import Driver
 from weft.runtime.journaled import JournaledThread
+from weft.runtime.thread_jobs import ThreadJobs
+
+E = TypeVar("E")
 
 Wrapped = Callable[..., Any]
 Reached = Callable[[], None]
@@ -33,7 +46,7 @@ class Point(NamedTuple):
 
     owner: object
     attribute: str
-    wrap: Callable[[Wrapped, Reached], Wrapped]
+    wrap: Callable[[Any, Reached], Any]
     often: int = 3
 
 
@@ -68,18 +81,32 @@ def _after_await(original: Wrapped, reached: Reached) -> Wrapped:
     return wrapper
 
 
-def _with(kind: Any) -> Callable[[Wrapped, Reached], Wrapped]:
+def _with(
+    kind: type[E] | UnionType, where: Callable[[E], bool] = lambda event: True
+) -> Callable[[Wrapped, Reached], Wrapped]:
     """After a method that was given an event of this kind."""
 
     def wrap(original: Wrapped, reached: Reached) -> Wrapped:
         def wrapper(self: object, event: object) -> None:
             original(self, event)
-            if isinstance(event, kind):
+            if isinstance(event, kind) and where(cast("E", event)):
                 reached()
 
         return wrapper
 
     return wrap
+
+
+def _where_true(original: property, reached: Reached) -> property:
+    """After a property that is true."""
+
+    def read(self: object) -> bool:
+        value: bool = original.__get__(self)
+        if value:
+            reached()
+        return value
+
+    return property(read)
 
 
 POINTS: dict[str, Point] = {
@@ -110,6 +137,26 @@ POINTS: dict[str, Point] = {
     "hook done, nothing recorded": Point(weft.safe_point, "_record", _before, 3),
     "agent asked to work": Point(ThreadDelegation, "_require_thread", _after_await, 2),
     "agent done, not counted": Point(ThreadDelegation, "_count", _before, 2),
+    "job recorded, not durable": Point(JournaledThread, "record", _with(JobStarted), 10),
+    "job durable": Point(ThreadActor, "_on_kept", _with(JobStarted), 10),
+    "job began": Point(chaos.tasks, "begin", _after, 10),
+    "in a job": Point(chaos.tasks, "at_work", _after_await, 10),
+    "job done, nothing recorded": Point(Lifecycle, "_body_done", _before, 10),
+    "job settled, not durable": Point(JournaledThread, "record", _with(JobSettled), 10),
+    "job settled, durable": Point(ThreadActor, "_on_kept", _with(JobSettled), 10),
+    "agent asked to work for a job": Point(JournaledThread, "record", _with(JobDelegated), 2),
+    "job announced": Point(
+        ThreadActor, "_on_kept", _with(JobSettled, lambda event: event.wakes), 1
+    ),
+    "job announced to the agent": Point(
+        JournaledThread, "record", _with(MessageAdded, lambda event: event.origin == "job"), 2
+    ),
+    "run waits for its jobs": Point(ThreadJobs, "is_open", _where_true),
+    "jobs recovered, not durable": Point(ThreadJobs, "recover", _after),
+    "job to be started again": Point(
+        ThreadActor, "_on_kept", _with(JobStarted, lambda event: event.attempt > 1)
+    ),
+    "agent of a job to be stopped": Point(Driver, "abandon", _before, 1),
     "in a snapshot": Point(weft.journal.sqlite_writes, "encode_items", _after),
     "snapshot kept": Point(SqliteJournal, "snapshot", _after_await),
 }

@@ -68,6 +68,37 @@ class Ran(Struct, frozen=True):
     idempotency_key: str
 
 
+class JobSubmitted(Struct, frozen=True):
+    """The submission of a job was acknowledged; each has a name of its own."""
+
+    name: str
+
+
+class JobBegan(Struct, frozen=True):
+    """The body of a job began, at this time."""
+
+    job_id: str
+    name: str
+    attempt: int
+    restartable: bool
+    at: float
+
+
+class JobDone(Struct, frozen=True):
+    """The body of a job has done all it does, at this time."""
+
+    job_id: str
+    attempt: int
+    at: float
+
+
+class JobCancelled(Struct, frozen=True):
+    """A job is about to be cancelled."""
+
+    thread_id: str
+    job_id: str
+
+
 class Seen(Struct, frozen=True):
     """A subscriber got a durable event."""
 
@@ -106,6 +137,10 @@ Record = (
     | CancelIntent
     | CancelAcknowledged
     | Ran
+    | JobSubmitted
+    | JobBegan
+    | JobDone
+    | JobCancelled
     | Seen
     | TextSeen
     | PointReached

@@ -15,8 +15,9 @@ from weft.journal.sqlite_file import SEQ_BITS
 class StoredThread:
     """A thread: its events as they are stored, and the rows that answer queries about it.
 
-    `runs` holds status, first and last event of each run, `keys` the run of each key. `works_for`
-    is the call for which its agent works, if that is why the thread is there.
+    `runs` holds status, first and last event of each run, `keys` the run of each key. `parent` is
+    the thread for which its agent works, if that is why the thread is there, and `works_for` the
+    call, if it is one.
     """
 
     id: str
@@ -26,6 +27,7 @@ class StoredThread:
     runs: dict[str, tuple[str, int, int]]
     keys: dict[str, str]
     waiting: int
+    parent: str
     works_for: str
 
 
@@ -55,8 +57,8 @@ def _thread(connection: sqlite3.Connection, number: int, thread_id: str) -> Stor
     (status,) = rows("SELECT status FROM activity WHERE n = :n")[0]
     runs = rows("SELECT id, status, first_seq, last_seq FROM run WHERE n = :n")
     keys = rows("SELECT key, run_id FROM sent WHERE n = :n")
-    ((works_for,),) = rows(
-        "SELECT coalesce(CAST(work AS TEXT) ->> '$.call_id', '') FROM thread WHERE n = :n"
+    ((parent, works_for),) = rows(
+        "SELECT parent, coalesce(CAST(work AS TEXT) ->> '$.call_id', '') FROM thread WHERE n = :n"
     )
     ((waiting,),) = rows("SELECT count(*) FROM inbox WHERE n = :n")
     return StoredThread(
@@ -67,5 +69,6 @@ def _thread(connection: sqlite3.Connection, number: int, thread_id: str) -> Stor
         {str(id): (str(now), int(str(first)), int(str(last))) for id, now, first, last in runs},
         {str(key): str(run_id) for key, run_id in keys},
         int(str(waiting)),
+        str(parent),
         str(works_for),
     )

@@ -14,6 +14,7 @@ from chaos.records import (
     CancelAcknowledged,
     CancelIntent,
     Intent,
+    JobCancelled,
 )
 from weft.errors import Conflict, RunNotInProgress, UnknownToolCall
 from weft.inputs import OnBusy
@@ -21,6 +22,7 @@ from weft.inputs import OnBusy
 MOST_WAITING = 3
 KINDS: Sequence[OnBusy] = ("queue", "queue", "queue", "steer", "cancel")
 AGAIN = 0.3
+PAUSE = 0.8
 
 
 class Talk:
@@ -50,8 +52,13 @@ class Talk:
             runs.append(await self._send(intent))
             if self._chance.random() < 0.1:
                 await self._cancel(self._chance.choice(runs))
+            if self._chance.random() < 0.1:
+                await cancel_job(self._thread, self._evidence, self._chance)
             if len(runs) > MOST_WAITING:
                 await runs.pop(0).result()
+            if self._chance.random() < 0.2:
+                await runs[-1].result()
+                await asyncio.sleep(PAUSE)  # a job that announces its end finds no run in progress
             await asyncio.sleep(self._chance.random() * 0.1)
 
     async def _send(self, intent: Intent) -> weft.ThreadRun:
@@ -88,3 +95,11 @@ async def answered(thread: weft.Thread, call_id: str, awaits: str, chance: rando
         return "approve"
     await thread.deny(call_id, "no")
     return "deny"
+
+
+async def cancel_job(thread: weft.Thread, evidence: Evidence, chance: random.Random) -> None:
+    """Cancels one of the jobs that are open, if there are any."""
+    if jobs := await thread.jobs():
+        job = chance.choice(jobs)
+        evidence.add(JobCancelled(thread.id, job.id))
+        await thread.cancel_job(job.id)

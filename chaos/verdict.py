@@ -4,9 +4,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chaos.announcements import judge_announcements
 from chaos.calls import judge_calls, judge_ran, judge_workers
 from chaos.evidence import Evidence
 from chaos.findings import Findings
+from chaos.jobs import judge_agents, judge_bodies, judge_jobs, judge_submitted
 from chaos.messages import judge_messages
 from chaos.notes import judge_notes
 from chaos.records import ThreadMade
@@ -56,9 +58,15 @@ def verdict_of(folder: Path) -> Verdict:
         judge_calls(verdict, thread, evidence)
         judge_messages(verdict, thread, evidence)
         judge_notes(verdict, thread)
-        judge_seen(verdict, thread, evidence)
+        judge_jobs(verdict, thread, evidence)
+        judge_announcements(verdict, thread)
+        if not thread.parent:  # nobody but its parent looks on where an agent works
+            judge_seen(verdict, thread, evidence)
     judge_ran(verdict, threads, evidence)
     judge_workers(verdict, threads)
+    judge_submitted(verdict, threads, evidence)
+    judge_bodies(verdict, threads, evidence)
+    judge_agents(verdict, threads)
     known = {thread.id for thread in threads}
     for made in evidence.read(ThreadMade):
         if made.thread_id not in known:

@@ -16,24 +16,27 @@ from pathlib import Path
 import weft
 import weft.runtime.actor
 from chaos import points
-from chaos.agents import chaos_agent
+from chaos.agents import chaos_agent, chaos_worker
 from chaos.evidence import Evidence
 from chaos.records import Acknowledged, Intent, PointReached, Seen, ThreadMade
 from chaos.talk import Talk
+from chaos.tasks import Desk
 from chaos.watcher import Watcher
 
 THREADS = 8
-AT_WORK = {"queued", "in_progress", "requires_action", "cancelling"}
 
 
 async def main(folder: Path, url: str, seed: str, mode: str) -> None:
     """Opens the database and talks until it is killed, or until all is at rest."""
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), points.kill_self)
     evidence = Evidence(folder)
-    agent = chaos_agent(url, evidence)
+    desk = Desk(evidence, chaos_worker(url, evidence))
+    agent = chaos_agent(url, desk)
     unanswered, last, seen = _remembered(evidence)
     database = f"sqlite:///{folder / 'weft.db'}"
-    async with weft.open(database, agents=[agent], idle_seconds=0.3) as runtime:
+    async with weft.open(
+        database, agents=[agent], deps=lambda info: desk, idle_seconds=0.3
+    ) as runtime:
         threads = [await runtime.connect(made.thread_id) for made in evidence.read(ThreadMade)]
         while len(threads) < THREADS:
             threads.append(await runtime.create_thread(agent))
@@ -83,12 +86,8 @@ def _remembered(
 
 async def _at_rest(runtime: weft.Runtime) -> bool:
     """Whether nothing is left to do, and nothing that onlookers said is left in an inbox."""
-    if await runtime.journal.waiting_threads():
-        return False
-    infos = await runtime.threads()
-    for thread in list(infos):
-        infos += await runtime.threads(parent=thread.id)
-    return not any(info.status in AT_WORK for info in infos)
+    journal = runtime.journal
+    return not await journal.waiting_threads() and not await journal.unfinished()
 
 
 if __name__ == "__main__":

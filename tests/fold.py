@@ -6,6 +6,9 @@ from msgspec.structs import replace
 
 from weft.events import (
     DurableEvent,
+    JobDelegated,
+    JobSettled,
+    JobStarted,
     MessageAdded,
     ReasoningAdded,
     ResponseCompleted,
@@ -47,6 +50,26 @@ STEP_DONE = StepCompleted(run_id=R, step=1)
 STEP_BROKEN = StepInterrupted(run_id=R, step=1, reason="cut")
 DONE = RunCompleted(run_id=R, stop_reason="end_turn", usage=Usage())
 CORRECTION = MessageAdded(run_id=R, item=user_message("again"), origin="runtime")
+
+JOB = JobStarted(run_id=R, job_id="job_1", name="index", kind="m:Index", arguments="{}")
+JOB_BELOW = JobStarted(run_id=R, job_id="job_2", name="page", parent="job_1")
+JOB_AGAIN = replace(JOB, attempt=2)
+JOB_DELEGATED = JobDelegated(run_id=R, job_id="job_1", agent="b", thread_id="thread_8")
+JOB_DONE = JobSettled(run_id=R, job_id="job_1", outcome="completed", output="indexed", seconds=2.5)
+JOB_BELOW_DONE = JobSettled(run_id=R, job_id="job_2", outcome="failed", code="c", message="m")
+WAKING = user_message("[The background job crawl has completed.]")
+QUIET = user_message("[The background job watch has completed.]")
+BACK = JobStarted(run_id=R, job_id="job_3", name="crawl", background=True, agent="a")
+BACK_BELOW = replace(BACK, job_id="job_4", name="fetch", parent="job_3")
+BACK_DELEGATED = JobDelegated(run_id=R, job_id="job_3", agent="b", thread_id="thread_7")
+BACK_DONE = JobSettled(
+    run_id=R, job_id="job_3", outcome="completed", announcement=WAKING, wakes=True
+)
+BACK_BELOW_DONE = JobSettled(run_id=R, job_id="job_4", outcome="cancelled")
+BACK_QUIET = replace(BACK, job_id="job_5", name="watch", announces="quiet")
+BACK_QUIET_DONE = JobSettled(run_id=R, job_id="job_5", outcome="completed", announcement=QUIET)
+TOLD = MessageAdded(run_id=R, item=WAKING, origin="job")
+TOLD_QUIETLY = MessageAdded(run_id=R, item=QUIET, origin="job")
 
 
 def fold(events: Sequence[DurableEvent], state: ThreadState | None = None) -> ThreadState:

@@ -2,23 +2,34 @@
 
 from msgspec.structs import replace
 from tests.fold import (
+    BACK,
+    BACK_DONE,
+    BACK_QUIET,
+    BACK_QUIET_DONE,
     CALL,
     CALL_2,
     DONE,
+    JOB,
+    JOB_DONE,
     OUTPUT,
     RESPONSE,
     RUNNING,
     STEP,
     STEP_BROKEN,
+    STEP_DONE,
+    TEXT,
+    TOLD,
     R,
     begun,
     fold,
 )
 
-from weft.decision import can_go_on
+from weft import Agent, Limits
+from weft.decision import Stop, can_go_on, may_answer, stop
 from weft.events import (
     MessageQueued,
     RunCancelling,
+    RunFinishing,
     RunQueued,
     RunRequiresAction,
     StepStarted,
@@ -27,6 +38,7 @@ from weft.events import (
 from weft.items import user_message
 from weft.journal.projection import status_of
 from weft.state import ThreadState
+from weft.testing import ScriptedModel
 
 APPROVAL = replace(CALL, awaits="approval")
 OUTSIDE = replace(CALL_2, awaits="output")
@@ -46,6 +58,38 @@ def test_a_queue_is_worked_off() -> None:
     state = fold([*begun(), QUEUED, DONE])
     assert can_go_on(state)
     assert status_of(state) == "queued"
+
+
+def test_a_run_that_a_job_makes_fail_waits_for_nobody() -> None:
+    waiting = fold([*begun(), JOB, STEP, replace(CALL, awaits="output"), RESPONSE, WAITS])
+    assert not can_go_on(waiting)
+    failed = replace(JOB_DONE, outcome="failed", message="m", fails_run=True)
+    assert can_go_on(fold([failed], waiting))
+
+
+def test_what_a_background_job_tells_starts_a_run_only_where_it_wakes() -> None:
+    resting = [*begun(), BACK, BACK_QUIET, DONE]
+    assert not can_go_on(fold(resting))
+    quiet = fold([*resting, BACK_QUIET_DONE])
+    assert not can_go_on(quiet)
+    waking = fold([BACK_DONE], quiet)
+    assert can_go_on(waking)
+    assert status_of(waking) == "completed"
+    assert not can_go_on(fold([TOLD], waking))
+
+
+def test_a_run_at_its_end_may_answer_more_unless_something_ends_it() -> None:
+    def agent(**options: object) -> Agent[None, str]:
+        return Agent(ScriptedModel([]), **options)  # type: ignore[arg-type]
+
+    state = fold([*begun(), STEP, TEXT, RESPONSE, STEP_DONE])
+    assert stop(state, agent()) == Stop("end_turn")
+    assert may_answer(state, agent())
+    assert may_answer(fold(begun()), agent())
+    assert not may_answer(state, agent(limits=Limits(max_steps=1)))
+    assert not may_answer(state, agent(thread_limits=Limits(max_tokens=5)))
+    assert not may_answer(fold([RunFinishing(run_id=R)], state), agent())
+    assert may_answer(fold([*begun(), RunFinishing(run_id=R)]), agent())
 
 
 def test_an_active_run_goes_on() -> None:

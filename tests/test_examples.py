@@ -31,7 +31,25 @@ PRINTED = {
     ],
     "adviser.py": ["Advice: The word is misspelt", "I found it: 1 hit: minutes of 4 May."],
     "handover.py": ["clerk goes on", "accountant: 17.50", "clerk ended it after 4 requests"],
+    "background_job.py": [
+        "The export runs.",
+        "[the process ends]",
+        "attempt 2]",
+        "It is there: 12 files, the last one is 2025-12.csv.",
+        "background job Export  completed  attempt 2",
+    ],
     "approval.py": ["approval of send_mail is asked for", "completed ['sent to"],
+    "dialogue.py": [
+        "Let me look up the weather in Paris…",
+        "[get_weather: 24 °C and clear]",
+        "`get_weather` for Paris: 18 °C and sunny.",
+        "Your name is Ada",
+    ],
+}
+TYPED = {
+    "dialogue.py": (
+        "My name is Ada.\n\nWhat is the weather in Paris and in Rome?\nWhat is my name?\n"
+    ),
 }
 
 
@@ -42,17 +60,30 @@ def test_no_example_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_an_example(name: str) -> None:
+    printed = run_example(name)
+    for words in PRINTED[name]:
+        assert words in printed
+
+
+def test_the_dialogue_calls_its_tools_at_the_same_time() -> None:
+    lines = run_example("dialogue.py").splitlines()
+    calls = [line.partition(" ")[0] for line in lines if line.startswith("[")]
+    assert calls == ["[get_weather", "[get_weather", "[get_weather:", "[get_weather:"]
+
+
+def run_example(name: str) -> str:
+    """Returns what an example prints, without a terminal, to a person who types `TYPED`."""
     environ = {key: value for key, value in os.environ.items() if key != "WEFT_MODEL"}
     done = subprocess.run(
         [sys.executable, EXAMPLES / name],
+        input=TYPED.get(name, "").encode(),
         capture_output=True,
         env={**environ, "PYTHONIOENCODING": "utf-8", "PYTHONWARNINGS": "error"},
         timeout=50,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
-    for words in PRINTED[name]:
-        assert words in done.stdout.decode()
+    return done.stdout.decode()
 
 
 @pytest.mark.anyio

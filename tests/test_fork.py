@@ -1,11 +1,33 @@
 """The copy of a thread right after any of its events can go on, and knows its runs."""
 
 import pytest
+from hypothesis import given
 from msgspec.structs import replace
-from tests.fold import ASKED, CALL, DONE, RESPONSE, RUNNING, STARTED, STEP, R, fold
+from tests.fold import (
+    ASKED,
+    BACK,
+    BACK_BELOW,
+    BACK_DONE,
+    CALL,
+    DONE,
+    JOB,
+    JOB_AGAIN,
+    JOB_BELOW,
+    RESPONSE,
+    RUNNING,
+    STARTED,
+    STEP,
+    R,
+    begun,
+    fold,
+)
+from tests.test_state import EVENTS
 
+from weft.errors import InvalidTransition
 from weft.events import (
     DurableEvent,
+    JobSettled,
+    MessageAdded,
     MessageQueued,
     RunCancelled,
     RunFinishing,
@@ -77,6 +99,46 @@ def test_runs_that_had_ended_are_copied_as_they_were() -> None:
     assert fork.entries == []
     assert fork.projection.runs == (replace(LATER[0], last_seq=3),)
     assert fork.projection.status == "completed"
+
+
+def test_jobs_that_were_under_way_are_cancelled_those_below_first() -> None:
+    state = fold([*begun(), BACK, JOB, JOB_BELOW, BACK_BELOW, JOB_AGAIN, STEP])
+    fork = fork_of(state, INFO, LATER)
+    told = [entry.event for entry in fork.entries]
+    settled = [event for event in told if isinstance(event, JobSettled)]
+    assert [event.job_id for event in settled] == ["job_4", "job_2", "job_1", "job_3"]
+    assert {event.outcome for event in settled} == {"cancelled"}
+    assert not any(event.announcement for event in settled)
+    assert fork.projection.jobs == 0
+
+
+def test_what_a_job_has_told_already_is_told_in_the_fork_too() -> None:
+    state = fold([*begun(), BACK, DONE, BACK_DONE])
+    fork = fork_of(state, INFO, LATER[:1])
+    (entry,) = fork.entries
+    assert isinstance(entry.event, MessageAdded)
+    assert entry.event.item == state.announced[0].item
+    assert entry.event.origin == "job"
+    assert fork.projection.jobs == 0
+
+
+@given(EVENTS)
+def test_a_fork_of_any_state_is_closed(events: list[DurableEvent]) -> None:
+    state = fold([ASKED, STARTED, STEP])
+    for event in events:
+        try:
+            state = fold([event], state)
+        except InvalidTransition:
+            continue
+    after = state
+    fork = fork_of(state, INFO, [])
+    for entry in fork.entries:
+        after = apply(after, entry.event)  # type: ignore[arg-type]
+    require_valid(after.history)
+    assert (after.active_run, after.step, after.queue, after.steering) == (None, None, (), ())
+    assert after.jobs == {}
+    assert after.announced == ()
+    assert fork.projection.jobs == 0
 
 
 @pytest.mark.anyio

@@ -720,6 +720,7 @@ def test_run_sync() -> None:
         lambda: RetryPolicy(max_retries=-1),
         lambda: Agent(ScriptedModel([]), max_parallel_tools=0),
         lambda: Agent(ScriptedModel([]), max_corrections=-1),
+        lambda: Agent(ScriptedModel([]), on_job_failure="colect"),  # type: ignore[arg-type]
         lambda: Agent(ScriptedModel([]), settings=ModelSettings(tool_choice=NamedTool("no"))),
         lambda: Agent(ScriptedModel([]), settings=ModelSettings(tool_choice="required")),
     ],

@@ -8,23 +8,34 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.fold import (
     ASKED,
+    BACK,
+    BACK_DONE,
+    BACK_QUIET,
+    BACK_QUIET_DONE,
     CALL,
     DONE,
+    JOB,
+    JOB_DELEGATED,
+    JOB_DONE,
     OUTPUT,
     RESPONSE,
     STARTED,
     STEP,
     STEP_BROKEN,
+    STEP_DONE,
     TEXT,
+    TOLD,
+    TOLD_QUIETLY,
     R,
     begun,
     fold,
 )
-from tests.test_state import ANY_OF_ALL
+from tests.test_state import EVENTS, is_repeated
 
 from weft.errors import InvalidTransition
 from weft.events import (
     DurableEvent,
+    JobSettled,
     MessageAdded,
     MessageQueued,
     RecordedEvent,
@@ -38,7 +49,15 @@ from weft.events import (
     TerminalEvent,
 )
 from weft.items import user_message
-from weft.journal.projection import MAX_TITLE, Projection, RunRecord, merged, project, status_of
+from weft.journal.projection import (
+    MAX_TITLE,
+    Projection,
+    RunRecord,
+    jobs_of,
+    merged,
+    project,
+    status_of,
+)
 from weft.state import RunStatus, ThreadState, apply
 from weft.usage import Usage
 
@@ -138,6 +157,31 @@ def test_a_run_that_waits_tells_when_it_expires() -> None:
     assert later.expires_at == 20.0
 
 
+def jobs(events: Sequence[DurableEvent], before: Sequence[DurableEvent] = ()) -> int | None:
+    """How many jobs the rows count after `events`, None where they change nothing."""
+    projection = told(events, before)
+    return projection.jobs if projection is not None else None
+
+
+def test_jobs_count_until_they_have_told_their_end() -> None:
+    assert jobs([JOB], begun()) == 1
+    assert jobs([JOB_DELEGATED], [*begun(), JOB]) is None
+    assert jobs([JOB_DONE], [*begun(), JOB]) == 0
+    assert jobs([JOB, JOB_DONE], begun()) == 0
+    back = [*begun(), BACK, BACK_QUIET, DONE]
+    assert jobs(back) == 2
+    assert jobs([BACK_QUIET_DONE], back) == 1
+    assert jobs([BACK_DONE], [*back, BACK_QUIET_DONE]) == 1  # somebody has to be told yet
+    assert jobs([TOLD], [*back, BACK_DONE, BACK_QUIET_DONE]) == 0
+    assert jobs([TOLD_QUIETLY], [*back, BACK_DONE, BACK_QUIET_DONE]) == 1
+
+
+def test_what_is_told_to_a_run_in_progress_counts_no_more() -> None:
+    before = [*begun(), BACK, STEP, TEXT, RESPONSE, STEP_DONE, BACK_DONE]
+    assert told(before) is not None
+    assert jobs([TOLD, replace(STEP, step=2)], before) == 0
+
+
 def test_what_is_left_open_keeps_its_value() -> None:
     old = RunRecord(id=R, agent="a", agent_hash="h", status="in_progress", first_seq=2)
     assert merged(old, RunRecord(id=R, agent="", status="failed", last_seq=9)) == RunRecord(
@@ -157,11 +201,13 @@ class Rows:
         self.title = ""
         self.runs: dict[str, RunRecord] = {}
         self.keys: dict[str, str] = {}
+        self.jobs = 0
 
     def take(self, projection: Projection | None) -> None:
         if projection is None:
             return
         self.status, self.expires_at = projection.status, projection.expires_at
+        self.jobs = projection.jobs
         self.title = self.title or projection.title
         for run in projection.runs:
             self.runs[run.id] = merged(self.runs.get(run.id, run), run)
@@ -170,19 +216,21 @@ class Rows:
 
 
 @given(
-    st.lists(st.sampled_from(ANY_OF_ALL), max_size=60),
+    EVENTS,
     st.lists(st.integers(1, 7), min_size=1, max_size=20),
 )
 def test_however_events_are_cut_into_batches_the_rows_are_the_same(
     wanted: Sequence[DurableEvent], sizes: Sequence[int]
 ) -> None:
     states, events = [ThreadState()], list[RecordedEvent]()
-    ended = set[str]()
+    ended, settled = set[str](), set[str]()
     for event in [ASKED, STARTED, STEP, *wanted]:
         seq = states[-1].seq + 1
         numbered: RecordedEvent = replace(event, seq=seq, at=float(seq))  # type: ignore[assignment]
         if isinstance(event, RunQueued) and event.run_id in ended:
             continue  # the id of a run is given once
+        if is_repeated(event, states[-1], settled):
+            continue
         try:
             states.append(apply(states[-1], numbered))
         except InvalidTransition:
@@ -190,6 +238,8 @@ def test_however_events_are_cut_into_batches_the_rows_are_the_same(
         events.append(numbered)
         if isinstance(event, TerminalEvent):
             ended.add(event.run_id)
+        if isinstance(event, JobSettled):
+            settled.add(event.job_id)
     one_by_one, in_batches = Rows(), Rows()
     for n, event in enumerate(events):
         one_by_one.take(project([event], status_of(states[n]), states[n + 1]))
@@ -201,6 +251,7 @@ def test_however_events_are_cut_into_batches_the_rows_are_the_same(
     assert vars(in_batches) == vars(one_by_one)
     state = states[-1]
     assert in_batches.status == status_of(state)
+    assert in_batches.jobs == jobs_of(state)
     if in_batches.status == "requires_action":
         assert state.active_run is not None
         assert in_batches.expires_at == state.active_run.expires_at

@@ -6,10 +6,23 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.fold import (
     ASKED,
+    BACK,
+    BACK_BELOW,
+    BACK_BELOW_DONE,
+    BACK_DELEGATED,
+    BACK_DONE,
+    BACK_QUIET,
+    BACK_QUIET_DONE,
     CALL,
     CALL_2,
     CORRECTION,
     DONE,
+    JOB,
+    JOB_AGAIN,
+    JOB_BELOW,
+    JOB_BELOW_DONE,
+    JOB_DELEGATED,
+    JOB_DONE,
     OUTPUT,
     OUTPUT_2,
     RESPONSE,
@@ -20,6 +33,9 @@ from tests.fold import (
     STEP_DONE,
     TEXT,
     THOUGHT,
+    TOLD,
+    TOLD_QUIETLY,
+    WAKING,
     R,
     begun,
     fold,
@@ -30,6 +46,8 @@ from weft.events import (
     DurableEvent,
     HandedOff,
     HistoryReplaced,
+    JobSettled,
+    JobStarted,
     MessageAdded,
     MessageQueued,
     ProviderItemAdded,
@@ -59,8 +77,8 @@ from weft.items import (
     FunctionCall,
     user_message,
 )
-from weft.state import ThreadState, apply
-from weft.usage import Usage
+from weft.state import Announcement, OpenJob, ThreadState, apply
+from weft.usage import Spent, Usage
 
 
 def test_a_whole_run() -> None:
@@ -349,10 +367,182 @@ def test_retries_and_quotas_need_an_open_step() -> None:
             fold([*begun(), event])
 
 
+JOB_USED = UsageAdded(run_id=R, usage=Usage(2, 1), cost=0.5, calls=3, thread_id="thread_7")
+
+
+def test_what_the_agent_of_a_background_job_used_counts_for_the_thread() -> None:
+    used = replace(JOB_USED, job_id="job_3")
+    before = fold([*begun(), BACK, BACK_DELEGATED, JOB])
+    state = fold([used], before)
+    assert state.run == before.run
+    assert state.ended == Spent(Usage(2, 1), 0.5, tool_calls=3)
+    assert state.jobs["job_3"].counted == ("thread_7",)
+    assert state.jobs["job_1"] == before.jobs["job_1"]
+    # also where no run is in progress
+    ended = fold([JOB_DONE, DONE, used], before)
+    assert ended.ended.tool_calls == 3
+    for job_id in ("job_1", "job_9"):
+        with pytest.raises(InvalidTransition, match=f"background job {job_id} is not open"):
+            fold([replace(used, job_id=job_id)], before)
+    with pytest.raises(InvalidTransition, match="background job job_3 is not open"):
+        fold([BACK_DONE, used], before)
+
+
+def test_what_the_agent_of_another_job_used_counts_for_the_run() -> None:
+    state = fold([*begun(), JOB, JOB_DELEGATED, JOB_USED])
+    assert state.run is not None
+    assert (state.run.spent.usage, state.run.spent.tool_calls) == (Usage(2, 1), 3)
+    assert state.run.counted == ("thread_7",)
+    assert state.ended == Spent()
+
+
+def test_jobs_are_open_until_they_settle() -> None:
+    state = fold([*begun(), JOB, JOB_BELOW, JOB_DELEGATED])
+    assert list(state.jobs.values()) == [
+        OpenJob(
+            "job_1",
+            "index",
+            R,
+            kind="m:Index",
+            arguments="{}",
+            children=1,
+            delegated=("thread_8",),
+        ),
+        OpenJob("job_2", "page", R, parent="job_1"),
+    ]
+    state = fold([JOB_BELOW_DONE], state)
+    assert [(job.id, job.children) for job in state.jobs.values()] == [("job_1", 0)]
+    assert fold([JOB_DONE, DONE], state).jobs == {}
+    assert fold([JOB_DONE], state).announced == ()
+
+
+def test_a_job_is_started_again_with_what_is_below_it_and_above_it_no_more() -> None:
+    below = replace(JOB_BELOW, kind="m:Page")
+    deeper = replace(JOB_BELOW, job_id="job_6", parent="job_2")
+    state = fold([*begun(), JOB, JOB_DELEGATED, below, deeper])
+    state = fold([JOB_AGAIN, replace(below, parent="", attempt=2)], state)
+    assert [(job.id, job.parent, job.attempt, job.children) for job in state.jobs.values()] == [
+        ("job_1", "", 2, 0),
+        ("job_2", "", 2, 1),
+        ("job_6", "job_2", 1, 0),
+    ]
+    assert state.jobs["job_1"].delegated == ("thread_8",)
+    state = fold([JOB_DONE, replace(JOB_BELOW_DONE, job_id="job_6"), JOB_BELOW_DONE], state)
+    assert state.jobs == {}
+
+
+@pytest.mark.parametrize(
+    ("events", "problem"),
+    [
+        ([JOB], "not in progress"),
+        ([*begun(), replace(JOB, run_id="run_2")], "not in progress"),
+        ([*begun(), DONE, JOB], "not in progress"),
+        ([*begun(), JOB_AGAIN], "attempt 2 now"),
+        ([*begun(), JOB, JOB], "attempt 1 now"),
+        ([*begun(), JOB, JOB_AGAIN, JOB_AGAIN], "attempt 2 now"),
+        ([*begun(), JOB, replace(JOB, attempt=3)], "attempt 3 now"),
+        ([*begun(), JOB, JOB_BELOW, replace(JOB_AGAIN, parent="job_2")], "another place"),
+        ([*begun(), JOB, replace(JOB_AGAIN, parent="job_1")], "another place"),
+        ([*begun(), JOB, replace(JOB_AGAIN, background=True)], "another place"),
+        ([*begun(), BACK, replace(BACK, background=False, attempt=2)], "another place"),
+        ([*begun(), JOB_BELOW], "job_1, to which one belongs, is not open"),
+        ([*begun(), JOB, JOB_DONE, JOB_BELOW], "job_1, to which one belongs, is not open"),
+        ([*begun(), BACK, replace(JOB_BELOW, parent="job_3")], "job_3, to which one belongs"),
+        ([*begun(), JOB, replace(BACK_BELOW, parent="job_1")], "job_1, to which one belongs"),
+        ([*begun(), JOB_DELEGATED], "job_1 is not open"),
+        ([*begun(), JOB, JOB_DONE, JOB_DELEGATED], "job_1 is not open"),
+        ([*begun(), JOB_DONE], "job_1 is not open"),
+        ([*begun(), JOB, JOB_DONE, JOB_DONE], "job_1 is not open"),
+        ([*begun(), JOB, JOB_BELOW, JOB_DONE], "has open children"),
+        ([*begun(), JOB, DONE], "job of the run has not settled"),
+        ([*begun(), TOLD], "No job announced"),
+        ([*begun(), BACK, TOLD], "No job announced"),
+        ([*begun(), BACK, BACK_DONE, TOLD, TOLD], "No job announced"),
+        ([*begun(), BACK, BACK_DONE, STEP, TOLD], "while a step is open"),
+    ],
+)
+def test_what_cannot_happen_to_jobs(events: list[DurableEvent], problem: str) -> None:
+    before = fold(events[:-1])
+    with pytest.raises(InvalidTransition, match=problem):
+        fold(events[-1:], before)
+
+
+def test_a_job_may_make_its_run_fail() -> None:
+    failed = replace(JOB_DONE, outcome="failed", output="", message="m", fails_run=True)
+    other = replace(failed, job_id="job_6", message="later")
+    state = fold([*begun(), JOB, replace(JOB, job_id="job_6"), failed, other])
+    assert state.run is not None
+    assert (state.run.job_failure, state.run.status) == ("m", "in_progress")
+    unsaid = fold([*begun(), JOB, replace(failed, message="")]).run
+    assert unsaid is not None
+    assert unsaid.job_failure
+    with pytest.raises(InvalidTransition, match="not in progress"):
+        fold([*begun(), BACK, DONE, replace(failed, job_id=BACK.job_id)])
+
+
+def test_a_background_job_outlives_its_run_and_starts_more_without_one() -> None:
+    state = fold([*begun(), BACK, DONE, BACK_BELOW])
+    assert [(job.id, job.agent, job.children) for job in state.jobs.values()] == [
+        ("job_3", "a", 1),
+        ("job_4", "a", 0),
+    ]
+    state = fold([BACK_BELOW_DONE, replace(BACK_DONE, wakes=False)], state)
+    assert state.jobs == {}
+    assert state.announced == (Announcement(WAKING, R, "a", wakes=False),)
+
+
+def test_what_a_background_job_tells_opens_the_run_again_only_where_it_wakes() -> None:
+    closed = [*begun(), BACK, BACK_QUIET, STEP, TEXT, RESPONSE, STEP_DONE]
+    state = fold([*closed, BACK_DONE, BACK_QUIET_DONE])
+    assert [told.wakes for told in state.announced] == [True, False]
+    quiet = fold([TOLD_QUIETLY], state)
+    assert quiet.run is not None
+    assert quiet.run.last_step is not None
+    assert [told.item for told in quiet.announced] == [WAKING]
+    woken = fold([TOLD], quiet)
+    assert woken.run is not None
+    assert woken.run.last_step is None
+    assert woken.announced == ()
+    assert list(woken.history)[-2:] == [TOLD_QUIETLY.item, WAKING]
+
+
+def test_what_is_told_before_a_run_starts_belongs_to_the_history_of_that_run() -> None:
+    state = fold([*begun(), BACK, DONE, BACK_DONE])
+    told = fold([replace(TOLD, run_id="run_2"), RunStarted(run_id="run_2", agent="a")], state)
+    assert told.announced == ()
+    assert told.history[-1] == WAKING
+    assert told.active_run is not None
+    assert told.active_run.first_item == len(told.history)
+
+
 EXPIRED = RunExpired(run_id=R, usage=Usage())
 CANCELLING = RunCancelling(run_id=R)
+OF_JOBS: list[DurableEvent] = [
+    JOB,
+    JOB_AGAIN,
+    JOB_BELOW,
+    replace(JOB_BELOW, parent="", attempt=2),
+    replace(JOB_BELOW, parent="job_3"),
+    JOB_DELEGATED,
+    JOB_DONE,
+    JOB_BELOW_DONE,
+    BACK,
+    replace(BACK, attempt=2),
+    replace(BACK, background=False, attempt=2),
+    BACK_BELOW,
+    replace(BACK_BELOW, parent="job_1"),
+    BACK_DELEGATED,
+    replace(JOB_USED, job_id="job_3"),
+    BACK_DONE,
+    BACK_BELOW_DONE,
+    BACK_QUIET,
+    BACK_QUIET_DONE,
+    TOLD,
+    TOLD_QUIETLY,
+]
 ANY_OF_ALL: list[DurableEvent] = [
     *ANY,
+    *OF_JOBS,
     replace(RUNNING, call_id="c2"),
     WAITING_CALL,
     OUTSIDE_CALL,
@@ -385,13 +575,25 @@ ANY_OF_ALL: list[DurableEvent] = [
 ]
 
 
-@given(st.lists(st.sampled_from(ANY_OF_ALL), max_size=80))
+EVENTS = st.lists(st.sampled_from(ANY_OF_ALL) | st.sampled_from(OF_JOBS), max_size=80)
+
+
+def is_repeated(event: DurableEvent, state: ThreadState, settled: set[str]) -> bool:
+    """Whether the id of a job is given a second time, which nobody does."""
+    is_start = isinstance(event, JobStarted) and event.job_id not in state.jobs
+    return is_start and event.job_id in settled
+
+
+@given(EVENTS)
 def test_whatever_is_accepted_keeps_the_thread_whole(events: list[DurableEvent]) -> None:
     state = fold([ASKED, STARTED, STEP])
     calls_closed, ended = set[str](), dict[str, str]()
+    settled, told = set[str](), list[str]()
     for event in events:
         if isinstance(event, ToolCallRequested) and event.item.call_id in calls_closed:
             continue  # the demux never repeats a call id within a thread
+        if is_repeated(event, state, settled):
+            continue
         before = state
         try:
             state = fold([event], state)
@@ -417,6 +619,29 @@ def test_whatever_is_accepted_keeps_the_thread_whole(events: list[DurableEvent])
         waiting = [queued.id for queued in state.queue]
         assert len(set(waiting)) == len(waiting)
         assert run.id not in waiting
+        if isinstance(event, JobSettled):
+            settled.add(event.job_id)
+        if isinstance(event, MessageAdded) and event.origin == "job":
+            told.append(event.item.id)
+        require_whole_jobs(state)
+        assert len(set(told)) == len(told)
+        assert not {one.item.id for one in state.announced} & set(told)
+
+
+def require_whole_jobs(state: ThreadState) -> None:
+    """What holds for the open jobs of any thread."""
+    jobs = state.jobs
+    for id, job in jobs.items():
+        assert job.id == id
+        assert job.children == sum(other.parent == id for other in jobs.values())
+        assert not job.parent or jobs[job.parent].background == job.background
+        if not job.background:
+            assert state.active_run is not None
+            assert job.run_id == state.active_run.id
+        above = [id]
+        while jobs[above[-1]].parent:
+            above.append(jobs[above[-1]].parent)
+            assert len(above) <= len(jobs)  # nothing is below itself
 
 
 def test_between_steps_a_hook_may_change_the_history() -> None:

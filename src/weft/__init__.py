@@ -11,6 +11,9 @@ from weft.events import (
     FieldDelta,
     HandedOff,
     HistoryReplaced,
+    JobDelegated,
+    JobSettled,
+    JobStarted,
     MessageAdded,
     MessageQueued,
     QuotaHit,
@@ -72,6 +75,7 @@ from weft.runtime.runtime import Runtime
 from weft.runtime.runtime import open as open
 from weft.runtime.thread import PendingCall, Thread
 from weft.runtime.thread_run import ThreadRun
+from weft.thread_tree import ThreadTree
 from weft.tools.context import RunContext
 from weft.tools.function import Tool, tool
 from weft.tools.output import Image
@@ -98,6 +102,9 @@ __all__ = [
     "InputImage",
     "InputText",
     "Item",
+    "JobDelegated",
+    "JobSettled",
+    "JobStarted",
     "Limits",
     "Message",
     "MessageAdded",
@@ -139,6 +146,7 @@ __all__ = [
     "Thread",
     "ThreadInfo",
     "ThreadRun",
+    "ThreadTree",
     "ToUserDelta",
     "Tool",
     "ToolApproved",

@@ -41,12 +41,18 @@ def stop(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> Stop | N
     return Stop(reason, "thread") if reason is not None else None
 
 
+def may_answer(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> bool:
+    """Whether the run in progress would go on if it were told something more."""
+    asked = replace(state, run=replace(_run_of(state), last_step=None))
+    return stop(asked, definition) is None
+
+
 def can_go_on(state: ThreadState) -> bool:
     """Whether a thread has something to do that needs nothing from outside."""
     run, step = state.active_run, state.step
     if run is None:
-        return bool(state.queue)
-    if run.status != "requires_action" or step is None or step.ready:
+        return bool(state.queue) or any(told.wakes for told in state.announced)
+    if run.status != "requires_action" or step is None or step.ready or run.job_failure:
         return True
     # A message that steers skips what waits for approval; what is done elsewhere goes on.
     approvals = (step.awaits_of(call.call_id) == "approval" for call in step.awaited)

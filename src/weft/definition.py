@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 
 from weft.errors import ConfigurationError
 from weft.hooks import POINTS, Hooks
+from weft.jobs.failure import OnFailure, require_on_failure
 from weft.limits import NO_LIMITS, Limits
 from weft.models.base import Model, ModelSettings, NamedTool
 from weft.models.prices import PRICES, price_of
@@ -57,6 +58,8 @@ class AgentDefinition(Generic[Deps, Out]):
     - `to_user`: let the model say to the user, in each call, what it is about to do, in a parameter
       "to_user" or of the given name (see `Tool`).
     - `stream_fields`: the string fields of the structured output whose growth is shown.
+    - `on_job_failure`: what a job of a run that fails, and that nobody waits for, does to the run:
+      `"fail_fast"` cancels the other jobs and fails the run, `"collect"` lets it go on.
 
     Raises `ConfigurationError` for what cannot work.
     """
@@ -83,6 +86,7 @@ class AgentDefinition(Generic[Deps, Out]):
         max_corrections: int = 2,
         to_user: bool | str = False,
         stream_fields: Iterable[str] = (),
+        on_job_failure: OnFailure = "fail_fast",
     ) -> None:
         if max_parallel_tools < 1:
             raise ConfigurationError("max_parallel_tools must be at least 1.")
@@ -90,6 +94,7 @@ class AgentDefinition(Generic[Deps, Out]):
             raise ConfigurationError("action_timeout must be above 0, or None to wait for ever.")
         if max_corrections < 0:
             raise ConfigurationError("max_corrections cannot be negative.")
+        require_on_failure("on_job_failure", on_job_failure)
         self.model = resolve_model(model)
         self.name = name
         self.description = description
@@ -114,6 +119,7 @@ class AgentDefinition(Generic[Deps, Out]):
         self.hooks: Hooks[Deps] = hooks if isinstance(hooks, Hooks) else sum(hooks, Hooks[Deps]())
         self.retry = retry or RetryPolicy()
         self.early_tools = early_tools
+        self.on_job_failure: OnFailure = on_job_failure
         self.action_timeout = action_timeout
         self.max_parallel_tools = max_parallel_tools
         self.max_corrections = max_corrections

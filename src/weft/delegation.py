@@ -24,11 +24,12 @@ class Delegation(Protocol):
     """Has agents work for the run in progress of one thread."""
 
     async def run(
-        self, agent: Worker[Out], input: Input, *, key: str, call_id: str = ""
+        self, agent: Worker[Out], input: Input, *, key: str, call_id: str = "", job_id: str = ""
     ) -> RunResult[Out]:
         """Runs `agent` on a thread of its own, and returns what came of it.
 
-        `key` names the work within the run: asked for again after a crash, it goes on where it was.
+        It works for the call `call_id`, for the job `job_id`, or for a hook. `key` names the work
+        within the run: asked for again after a crash, it goes on where it was.
         What it uses counts for the run, its events are shown under it, and it is cancelled with it.
         Raises `AgentsTooDeep`, `BudgetUsedUp`, and the error of a run that failed.
         """

@@ -24,6 +24,7 @@ WeftError
 │   ├── OutputInvalid             the structured output stayed invalid after its corrections
 │   ├── OutputRefused             the model refused to give a structured output
 │   ├── HookFailed                a hook raised
+│   ├── JobFailed                 a job of the run failed, and nobody waited for it
 │   ├── RuleBroken                the model did not call a tool that it must call before its answer
 │   ├── AgentsTooDeep             agents called agents deeper than the limit
 │   ├── BudgetUsedUp              the run has nothing left for another agent to work with
@@ -47,6 +48,17 @@ WeftError
 │   ├── JournalTooNew             the database was made by a newer weft
 │   ├── JournalClosed             the runtime was shut down
 │   └── StaleWriter               another driver has taken the thread over
+├── JobError                      what was asked of a tree of jobs cannot be done
+│   ├── NodeClosed                the node has settled, or is being cancelled
+│   ├── NodeReused                a job or handler was submitted twice
+│   ├── NodeCancelled             the node that was awaited was cancelled
+│   ├── NodeDeadlock              a node waits for itself or for one it belongs to
+│   ├── TooManyJobs               retryable: a thread has as many open jobs as it can keep
+│   ├── JobNotRestartable         a stored job cannot be made again from what is known of it
+│   ├── TooManySteps              a graph took more steps than its max_steps
+│   ├── UnknownStep               a condition chose a step that its edge does not list
+│   ├── CommanderRunning          run() of a commander that is running
+│   └── CommanderNotRunning       something was submitted to a commander that is not running
 ├── InvalidTransition             an event that cannot follow the thread's state
 └── TestingError                  raised by weft.testing only
     ├── UnexpectedRequest         asked what the script or the recording does not have
@@ -232,6 +244,12 @@ class HookFailed(RunError):
     code = "hook_failed"
 
 
+class JobFailed(RunError):
+    """A job of the run failed, and nobody waited for it; its cause is what it raised."""
+
+    code = "job_failed"
+
+
 class RuleBroken(RunError):
     """The model gave its answer again and again without a tool that it must call before."""
 
@@ -380,6 +398,73 @@ class StaleWriter(JournalError):
 
     code = "stale_writer"
     retryable = False
+
+
+class JobError(WeftError):
+    """What was asked of a tree of jobs cannot be done."""
+
+    code = "job_error"
+
+
+class NodeClosed(JobError):
+    """The node takes no more children: it has settled, or it is being cancelled."""
+
+    code = "node_closed"
+
+
+class NodeReused(JobError):
+    """A job or a handler was submitted twice; each is one node of one tree."""
+
+    code = "node_reused"
+
+
+class NodeCancelled(JobError):
+    """The node that was awaited was cancelled, so it has no result."""
+
+    code = "node_cancelled"
+
+
+class NodeDeadlock(JobError):
+    """A node waits for itself, or for one that cannot settle before it."""
+
+    code = "node_deadlock"
+
+
+class TooManyJobs(JobError):
+    """A thread has as many open jobs as it can keep; some of them must settle first."""
+
+    code = "too_many_jobs"
+    retryable = True
+
+
+class JobNotRestartable(JobError):
+    """A stored job cannot be made again: its class is not known here, or has changed."""
+
+    code = "job_not_restartable"
+
+
+class TooManySteps(JobError):
+    """A graph took more steps than its `max_steps`."""
+
+    code = "too_many_steps"
+
+
+class UnknownStep(JobError):
+    """The condition of an edge chose a step that the edge does not list."""
+
+    code = "unknown_step"
+
+
+class CommanderRunning(JobError):
+    """A commander runs one tree at a time."""
+
+    code = "commander_running"
+
+
+class CommanderNotRunning(JobError):
+    """Only a commander that is running takes jobs."""
+
+    code = "commander_not_running"
 
 
 class InvalidTransition(WeftError):

@@ -48,9 +48,19 @@ After `pause` it is asked again, with the response so far at the end of the hist
 Awaited = Literal["output", "approval"]
 """What a tool call waits for from outside: its output, or the permission to run it."""
 
-Origin = Literal["user", "model", "runtime", "hook"]
+Origin = Literal["user", "model", "runtime", "hook", "job"]
 """Who added a message: the caller, the model, weft itself (a correction of invalid output, a tool
-that must still be called), or a hook."""
+that must still be called), a hook, or a background job that tells of its end."""
+
+JobOutcome = Literal["completed", "failed", "cancelled"]
+"""How a job, with all that it started, came to its end."""
+
+Announces = Literal["wake", "quiet", "never"]
+"""How a background job tells its thread of its end.
+
+`wake`: with a message that enters the history at the next safe point, or starts a run where none is
+in progress. `quiet`: with a message that waits for the next run. `never`: only with its event.
+"""
 
 
 class DurableEvent(Struct, frozen=True, kw_only=True):
@@ -217,12 +227,16 @@ class ResponseCompleted(DurableEvent, frozen=True, omit_defaults=True, tag="resp
 
 
 class UsageAdded(DurableEvent, frozen=True, omit_defaults=True, tag="usage.added"):
-    """What an agent used that worked for the run on the thread `thread_id`, in a tool or a hook."""
+    """What an agent used that worked for the run on the thread `thread_id`.
+
+    What one used that worked for the background job `job_id` counts for the thread alone.
+    """
 
     usage: Usage
     cost: float = 0.0
     calls: int = 0
     thread_id: str = ""
+    job_id: str = ""
 
 
 class StepCompleted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="step.completed"):
@@ -262,6 +276,58 @@ class HandedOff(DurableEvent, frozen=True, gc=False, tag="run.handed_off"):
     agent_hash: str = ""
 
 
+class JobStarted(DurableEvent, frozen=True, omit_defaults=True, tag="job.started"):
+    """A job was placed in the thread's tree, and starts in its turn.
+
+    It belongs to the job `parent`, without one to the run; a `background` job, and what it starts,
+    belongs to the thread and may outlive the run that started it, whose agent is `agent`.
+
+    A job that may be started again after a crash has its class in `kind`, and its fields as JSON in
+    `arguments`; `attempt` counts its starts from 1.
+    """
+
+    job_id: str
+    name: str
+    parent: str = ""
+    background: bool = False
+    agent: str = ""
+    announces: Announces = "wake"
+    kind: str = ""
+    arguments: str = ""
+    attempt: int = 1
+
+
+class JobDelegated(DurableEvent, frozen=True, gc=False, tag="job.delegated"):
+    """The agent `agent` works for a job, on the thread `thread_id` of its own."""
+
+    job_id: str
+    agent: str
+    thread_id: str
+
+
+class JobSettled(DurableEvent, frozen=True, omit_defaults=True, tag="job.settled"):
+    """A job and all that it started have ended.
+
+    `output` is the beginning of its result as text; `code` and `message` are those of the error it
+    failed with, `problems` what its callbacks raised. `seconds` is the time it took. `fails_run` is
+    set where the run fails with it, because nobody waited for the job.
+
+    A background job may have an `announcement` of its end, which enters the history at the next
+    safe point; where `wakes`, a run is started for it if none is in progress.
+    """
+
+    job_id: str
+    outcome: JobOutcome
+    output: str = ""
+    code: str = ""
+    message: str = ""
+    problems: tuple[str, ...] = ()
+    seconds: float = 0.0
+    announcement: Message | None = None
+    wakes: bool = False
+    fails_run: bool = False
+
+
 class RateLimitHit(DurableEvent, frozen=True, gc=False, tag="rate_limited"):
     """The provider asked to wait; the request is repeated after `delay` seconds."""
 
@@ -294,10 +360,15 @@ class QuotaHit(DurableEvent, frozen=True, gc=False, tag="quota_exceeded"):
 
 
 class RunCompleted(DurableEvent, frozen=True, tag="run.completed"):
-    """The run reached its end."""
+    """The run reached its end.
+
+    Here and in the other events that end a run, `seconds` is the time that it waited for its jobs
+    since its last step.
+    """
 
     stop_reason: StopReason
     usage: Usage
+    seconds: float = 0.0
 
 
 class RunIncomplete(DurableEvent, frozen=True, tag="run.incomplete"):
@@ -306,6 +377,7 @@ class RunIncomplete(DurableEvent, frozen=True, tag="run.incomplete"):
     stop_reason: StopReason
     usage: Usage
     scope: LimitScope = "run"
+    seconds: float = 0.0
 
 
 class RunFailed(DurableEvent, frozen=True, tag="run.failed"):
@@ -315,18 +387,21 @@ class RunFailed(DurableEvent, frozen=True, tag="run.failed"):
     message: str
     retryable: bool
     usage: Usage
+    seconds: float = 0.0
 
 
 class RunCancelled(DurableEvent, frozen=True, tag="run.cancelled"):
     """The run was cancelled."""
 
     usage: Usage
+    seconds: float = 0.0
 
 
 class RunExpired(DurableEvent, frozen=True, tag="run.expired"):
     """The run waited too long for an output or an approval."""
 
     usage: Usage
+    seconds: float = 0.0
 
 
 class TextDelta(Struct, frozen=True, gc=False, tag="text.delta"):
@@ -397,7 +472,7 @@ class ToolProgress(Struct, frozen=True, gc=False, tag="tool.progress"):
 class AgentEvent(Struct, frozen=True, tag="agent.event"):
     """What happened on the thread `thread_id`, on which `agent` works for the call `call_id`.
 
-    `call_id` is empty where it works for a hook.
+    `call_id` is empty where it works for a job or a hook.
     """
 
     call_id: str
@@ -437,6 +512,9 @@ RecordedEvent = (
     | HistoryReplaced
     | RunContinued
     | HandedOff
+    | JobStarted
+    | JobDelegated
+    | JobSettled
     | RateLimitHit
     | Retrying
     | RetriesExhausted

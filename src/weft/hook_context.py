@@ -21,6 +21,8 @@ from weft.history import require_valid
 from weft.ids import new_id
 from weft.items import FunctionCall, FunctionCallOutput, Input, Item, Message, as_message
 from weft.items import message as make_message
+from weft.jobs.node import Node
+from weft.jobs.run_jobs import RunJobs
 from weft.open_step import Step
 from weft.result import RunResult
 from weft.state import Run
@@ -39,7 +41,12 @@ class HookContext(Generic[Deps]):
     """
 
     def __init__(
-        self, thread: ThreadWriter, agent: str, deps: Deps, delegation: Delegation | None
+        self,
+        thread: ThreadWriter,
+        agent: str,
+        deps: Deps,
+        delegation: Delegation | None,
+        jobs: RunJobs | None = None,
     ) -> None:
         assert thread.state.run is not None
         self.deps = deps
@@ -48,6 +55,17 @@ class HookContext(Generic[Deps]):
         self.agent = agent
         self._thread = thread
         self._delegation = delegation
+        self._jobs = jobs
+
+    @property
+    def jobs(self) -> Node[None]:
+        """The run's node in the tree of its thread, to submit jobs to; see `RunContext.jobs`.
+
+        Raises `NodeClosed` once the run has ended, or is about to.
+        """
+        if self._jobs is None:
+            raise ConfigurationError("Jobs cannot be started here.")
+        return self._jobs.node
 
     @property
     def history(self) -> Sequence[Item]:
@@ -119,9 +137,14 @@ class CompletionContext(HookContext[Deps]):
     """
 
     def __init__(
-        self, thread: ThreadWriter, agent: str, deps: Deps, delegation: Delegation | None
+        self,
+        thread: ThreadWriter,
+        agent: str,
+        deps: Deps,
+        delegation: Delegation | None,
+        jobs: RunJobs | None = None,
     ) -> None:
-        super().__init__(thread, agent, deps, delegation)
+        super().__init__(thread, agent, deps, delegation, jobs)
         self.changes: list[RecordedEvent] = []
         self._history: list[Item] | None = None
         self._delegated = 0

@@ -61,5 +61,19 @@ class FinishInput(Struct, frozen=True, tag="finish"):
     run_id: str
 
 
+class CancelJobInput(Struct, frozen=True, tag="cancel_job"):
+    """The wish that a job, and all that it started, end now."""
+
+    job_id: str
+
+
 AnswerInput = OutputInput | ApprovalInput | DenialInput
-ThreadInput = SendInput | OutputInput | ApprovalInput | DenialInput | CancelInput | FinishInput
+ThreadInput = (
+    SendInput
+    | OutputInput
+    | ApprovalInput
+    | DenialInput
+    | CancelInput
+    | FinishInput
+    | CancelJobInput
+)

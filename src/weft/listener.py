@@ -89,7 +89,9 @@ class EventListener(Generic[Deps]):
         agent, control = self._definition, self._control
         try:
             for hook in agent.hooks.at("on_event"):
-                context = HookContext(self._thread, agent.name, self.deps, control.delegation)
+                context = HookContext(
+                    self._thread, agent.name, self.deps, control.delegation, control.jobs
+                )
                 answer = hook(context, event)
                 if answer is not None:
                     await hook.answer(answer)

@@ -8,10 +8,12 @@ thread, so going on with a run after a restart is the same as going on with it a
 import asyncio
 from typing import cast
 
+from msgspec.structs import replace
+
 from weft.control import RunControl
-from weft.decision import Stop, correction, end_of_run, handoff, stop
+from weft.decision import Stop, correction, end_of_run, handoff, may_answer, stop
 from weft.definition import AgentDefinition, Deps, Out
-from weft.errors import HookFailed, WeftError
+from weft.errors import HookFailed, JobFailed, WeftError
 from weft.events import (
     HandedOff,
     MessageAdded,
@@ -75,7 +77,7 @@ async def run_ended(
         return
     worker = _worker(definition, run)
     for hook in worker.hooks.at("on_run_end"):
-        context = HookContext(thread, worker.name, deps, control.delegation)
+        context = HookContext(thread, worker.name, deps, control.delegation, control.jobs)
         try:
             answer = hook(context, RunEnd(run, failure))
             if answer is not None:
@@ -101,10 +103,13 @@ async def _drive(
                 control.attach(None)
     except Exception as error:  # noqa: BLE001 - whatever fails, the run must end and say so
         seconds = control.lap()
+        await stop_jobs(control)
         if not scope.expired():
             return fail(thread, error, seconds)
         if _run_of(thread).status == "cancelling":
             cancel(thread, seconds)
+        elif _run_of(thread).job_failure:
+            return fail(thread, _job_failure(_run_of(thread), control), seconds)
         else:
             _end(thread, "The time of the run is used up", _out_of_time(thread), seconds)
     return None
@@ -121,7 +126,10 @@ async def _steps(
     agent = definition
     while True:
         if _run_of(thread).status == "cancelling":
-            return cancel(thread)
+            await stop_jobs(control)
+            return cancel(thread, control.kept())
+        if _run_of(thread).job_failure:
+            raise _job_failure(_run_of(thread), control)
         if thread.state.step is None:
             handed = handoff(thread.state, agent)  # before a hook lets the run go on
             await after_completion(thread, agent, deps, control)
@@ -130,17 +138,44 @@ async def _steps(
             if handed is not None:
                 agent = _hand_over(thread, agent, handed)
                 control.limit(_time_left(thread, agent))
-            add_steering(thread)
-            stopped = stop(thread.state, agent)
+            stopped = await _settle(thread, agent, control)
+            if _run_of(thread).status == "cancelling" or _run_of(thread).job_failure:
+                continue  # that came while it waited for its jobs
             if stopped == _LAST_WORD and (message := correction(thread.state, agent)):
                 run_id = _run_of(thread).id
                 thread.record(MessageAdded(run_id=run_id, item=message, origin="runtime"))
                 continue
             if stopped is not None:
-                return thread.record(end_of_run(thread.state, stopped))
+                await stop_jobs(control)
+                return _record_end(thread, end_of_run(thread.state, stopped), control.kept())
         await take_step(thread, agent, deps, control)
         if thread.state.step is not None:
             return None  # it waits for someone outside
+
+
+async def _settle(
+    thread: ThreadWriter, agent: AgentDefinition[Deps, Out], control: RunControl
+) -> Stop | None:
+    """Lets what waits for a safe point enter the history; returns why the run ends, if it does.
+
+    A run does not end before its jobs have: what comes meanwhile may let it go on.
+    """
+    while True:
+        add_steering(thread)
+        add_announcements(thread, agent)
+        stopped = stop(thread.state, agent)
+        jobs = control.jobs
+        if stopped is None or jobs is None or not jobs.is_open:
+            return stopped
+        control.skip()
+        await control.change()
+        control.keep()
+
+
+def _job_failure(run: Run, control: RunControl) -> JobFailed:
+    failure = JobFailed(f"A job of the run failed: {run.job_failure}")
+    failure.__cause__ = control.cause_of(run.id)
+    return failure
 
 
 def _hand_over(
@@ -171,10 +206,28 @@ def add_steering(thread: ThreadWriter) -> None:
         thread.record(MessageAdded(run_id=_run_of(thread).id, item=item, origin="user"))
 
 
+def add_announcements(thread: ThreadWriter, agent: AgentDefinition[Deps, Out]) -> None:
+    """Lets what background jobs tell enter the history, where a limit does not end the run next."""
+    if thread.state.announced and may_answer(thread.state, agent):
+        tell_announcements(thread, _run_of(thread).id)
+
+
+def tell_announcements(thread: ThreadWriter, run_id: str) -> None:
+    """Lets what background jobs tell enter the history, for the run `run_id`."""
+    for told in thread.state.announced:
+        thread.record(MessageAdded(run_id=run_id, item=told.item, origin="job"))
+
+
+async def stop_jobs(control: RunControl) -> None:
+    """Ends the jobs of a run that is about to end; usually there are none."""
+    if control.jobs is not None:
+        await control.jobs.stop()
+
+
 def cancel(thread: ThreadWriter, seconds: float = 0.0) -> None:
     """Ends the active run as cancelled, every open call answered.
 
-    `seconds` is the time that the open step took so far.
+    `seconds` is the time that the open step took so far, or the run since its last.
     """
     run = _run_of(thread)
     _end(thread, "The run was cancelled", RunCancelled(run_id=run.id, usage=run.usage), seconds)
@@ -204,9 +257,15 @@ def _out_of_time(thread: ThreadWriter) -> TerminalEvent:
 
 
 def _end(thread: ThreadWriter, reason: str, event: TerminalEvent, seconds: float = 0.0) -> None:
-    close_step(thread, reason, seconds)
+    if thread.state.step is not None:
+        close_step(thread, reason, seconds)
+        seconds = 0.0
     add_steering(thread)
-    thread.record(event)
+    _record_end(thread, event, seconds)
+
+
+def _record_end(thread: ThreadWriter, event: TerminalEvent, seconds: float) -> None:
+    thread.record(replace(event, seconds=seconds) if seconds else event)
 
 
 def _run_of(thread: ThreadWriter) -> Run:

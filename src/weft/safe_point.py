@@ -34,7 +34,7 @@ async def after_completion(
         return  # the response was cut off by the end of a process, and is asked for again
     await thread.durable()
     completion = Completion(step, partial(_stop_reason, state, definition))
-    context = CompletionContext(thread, definition.name, deps, control.delegation)
+    context = CompletionContext(thread, definition.name, deps, control.delegation, control.jobs)
     for hook in hooks:
         undo = partial(context.undo, len(context.changes)) if hook.isolated else None
         answer = hook(context, completion, undo=undo)

@@ -13,6 +13,8 @@
 stand between a call and its output.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal, assert_never
 
 import msgspec
@@ -21,8 +23,12 @@ from msgspec.structs import replace
 
 from weft.errors import InvalidInput, InvalidTransition
 from weft.events import (
+    Announces,
     HandedOff,
     HistoryReplaced,
+    JobDelegated,
+    JobSettled,
+    JobStarted,
     MessageAdded,
     MessageQueued,
     ProviderItemAdded,
@@ -93,8 +99,8 @@ class Run(Struct, frozen=True, omit_defaults=True):
     `cost`, `calls` (asked for by the model) and `seconds` are used up so far, `tools` counts the
     calls of closed steps, `counted` holds the threads of other agents whose use is in it.
     `first_item` is the length of the history when the run started. `finishing` is set once it was
-    asked to end after its step. `expires_at` (Unix seconds) is when a run that requires action
-    ends.
+    asked to end after its step, `job_failure` is why a job makes it fail. `expires_at` (Unix
+    seconds) is when a run that requires action ends.
     """
 
     id: str
@@ -116,6 +122,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     corrections: int = 0
     first_item: int = 0
     finishing: bool = False
+    job_failure: str = ""
     expires_at: float | None = None
 
     @property
@@ -143,12 +150,50 @@ class QueuedRun(Struct, frozen=True, omit_defaults=True):
     key: str = ""
 
 
+class OpenJob(Struct, frozen=True, omit_defaults=True):
+    """A job that has not settled, as `JobStarted` told of it; `children` of it are open.
+
+    `delegated` are the threads of the agents that work for it, `counted` those whose usage was.
+    """
+
+    id: str
+    name: str
+    run_id: str
+    parent: str = ""
+    background: bool = False
+    agent: str = ""
+    announces: Announces = "wake"
+    kind: str = ""
+    arguments: str = ""
+    attempt: int = 1
+    children: int = 0
+    delegated: tuple[str, ...] = ()
+    counted: tuple[str, ...] = ()
+
+
+class Announcement(Struct, frozen=True):
+    """What a background job of the run `run_id`, and of `agent`, tells of its end.
+
+    Where it `wakes`, it starts a run if none is in progress.
+    """
+
+    item: Message
+    run_id: str
+    agent: str
+    wakes: bool
+
+
+NO_JOBS: Mapping[str, OpenJob] = MappingProxyType({})
+
+
 class ThreadState(Struct, frozen=True):
     """All that is known of a thread.
 
     What was said, the run and its open step, the runs that wait (`queue`), and the messages that
-    wait for the next safe point of the run in progress (`steering`). `ended` is what the runs that
-    have ended used up, `edited` the number of the event that replaced the history last.
+    wait for the next safe point of the run in progress (`steering`). `jobs` are the jobs that have
+    not settled, by their ids, `announced` what background jobs have to tell and nobody was told
+    yet. `ended` is what the runs that have ended used up, `edited` the number of the event that
+    replaced the history last.
     """
 
     seq: int = 0
@@ -159,6 +204,8 @@ class ThreadState(Struct, frozen=True):
     steering: tuple[Message, ...] = ()
     ended: Spent = Spent()
     edited: int = 0
+    jobs: Mapping[str, OpenJob] = NO_JOBS
+    announced: tuple[Announcement, ...] = ()
 
     @property
     def active_run(self) -> Run | None:
@@ -182,7 +229,7 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             return _message_added(state, event)
         case ReasoningAdded() | ProviderItemAdded() | ToolCallRequested():
             return _item_finished(state, event)
-        case ToolStarted() | ToolApproved() | ToolOutputRecorded():
+        case ToolStarted() | ToolApproved() | ToolDelegated() | ToolOutputRecorded():
             return _call_changed(state, event)
         case StepStarted():
             return _step_started(state, event)
@@ -198,25 +245,12 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             return _run_queued(state, event)
         case MessageQueued() | RunFinishing() | RunCancelling() | RunRequiresAction():
             return _run_changed(state, event)
-        case ToolDelegated():
-            step = _open_step(state, event)
-            _require_pending(step, event.call_id)
-            threads = (*step.delegated, event.thread_id)
-            return replace(state, step=replace(step, delegated=threads))
         case UsageAdded():
-            run = _active_run(state, event)
-            return replace(
-                state,
-                run=replace(
-                    run,
-                    usage=run.usage + event.usage,
-                    cost=run.cost + event.cost,
-                    calls=run.calls + event.calls,
-                    counted=(*run.counted, event.thread_id),
-                ),
-            )
+            return _usage_added(state, event)
         case HistoryReplaced() | RunContinued() | HandedOff():
             return _safe_point_used(state, event)
+        case JobStarted() | JobDelegated() | JobSettled():
+            return _job_changed(state, event)
         case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit():
             _open_step(state, event)
             return state
@@ -229,6 +263,8 @@ def _message_added(state: ThreadState, event: MessageAdded) -> ThreadState:
         return _item_finished(state, event)
     if state.step is not None:
         raise InvalidTransition("A message cannot enter the history while a step is open.")
+    if event.origin == "job":
+        return _announcement_added(state, event)
     run = state.active_run
     if run is None:
         return replace(state, history=state.history.extended((event.item,)))
@@ -300,7 +336,7 @@ def _step_started(state: ThreadState, event: StepStarted) -> ThreadState:
 
 
 def _call_changed(
-    state: ThreadState, event: ToolStarted | ToolApproved | ToolOutputRecorded
+    state: ThreadState, event: ToolStarted | ToolApproved | ToolDelegated | ToolOutputRecorded
 ) -> ThreadState:
     step = _open_step(state, event)
     match event:
@@ -314,6 +350,9 @@ def _call_changed(
             if step.awaits_of(event.call_id) != "approval":
                 raise InvalidTransition(f"Call {event.call_id} waits for no approval.")
             step = replace(step, approved=(*step.approved, event.call_id))
+        case ToolDelegated():
+            _require_pending(step, event.call_id)
+            step = replace(step, delegated=(*step.delegated, event.thread_id))
         case ToolOutputRecorded():
             _require_pending(step, event.item.call_id)
             step = replace(step, outputs=(*step.outputs, event.item))
@@ -407,6 +446,10 @@ def _run_ended(state: ThreadState, event: TerminalEvent) -> ThreadState:
         raise InvalidTransition(f"Step {state.step.number} is still open.")
     if state.steering:
         raise InvalidTransition("A message still waits to enter the history.")
+    if any(job.run_id == run.id and not job.background for job in state.jobs.values()):
+        raise InvalidTransition("A job of the run has not settled.")
+    if event.seconds:
+        run = replace(run, seconds=run.seconds + event.seconds)
     match event:
         case RunCompleted():
             ended = replace(run, status="completed", stop_reason=event.stop_reason)
@@ -421,6 +464,108 @@ def _run_ended(state: ThreadState, event: TerminalEvent) -> ThreadState:
         case _ as unreachable:
             assert_never(unreachable)
     return replace(state, run=ended, ended=state.ended + ended.spent)
+
+
+def _announcement_added(state: ThreadState, event: MessageAdded) -> ThreadState:
+    """What a background job tells enters the history; one that wakes wants an answer."""
+    told = next((one for one in state.announced if one.item.id == event.item.id), None)
+    if told is None:
+        raise InvalidTransition(f"No job announced the message {event.item.id}.")
+    run = state.active_run
+    return replace(
+        state,
+        run=replace(run, last_step=None) if run is not None and told.wakes else state.run,
+        history=state.history.extended((event.item,)),
+        announced=tuple(one for one in state.announced if one is not told),
+    )
+
+
+def _job_changed(state: ThreadState, event: JobStarted | JobDelegated | JobSettled) -> ThreadState:
+    jobs = dict(state.jobs)
+    job = jobs.get(event.job_id)
+    match event:
+        case JobStarted():
+            _start_job(state, jobs, job, event)
+            return replace(state, jobs=jobs)
+        case JobDelegated():
+            if job is None:
+                raise InvalidTransition(f"Job {event.job_id} is not open.")
+            threads = (*job.delegated, event.thread_id)
+            return replace(state, jobs={**jobs, job.id: replace(job, delegated=threads)})
+        case JobSettled():
+            if job is None or job.children:
+                raise InvalidTransition(f"Job {event.job_id} is not open, or has open children.")
+            if event.fails_run:
+                run = _active_run(state, event)
+                failure = run.job_failure or event.message or "it failed"
+                state = replace(state, run=replace(run, job_failure=failure))
+            del jobs[event.job_id]
+            _leave_parent(jobs, job)
+            announced = state.announced
+            if event.announcement is not None:
+                told = Announcement(event.announcement, event.run_id, job.agent, event.wakes)
+                announced = (*announced, told)
+            return replace(state, jobs=jobs, announced=announced)
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _usage_added(state: ThreadState, event: UsageAdded) -> ThreadState:
+    job = state.jobs.get(event.job_id)
+    if event.job_id:
+        if job is None or not job.background:
+            raise InvalidTransition(f"The background job {event.job_id} is not open.")
+        spent = Spent(event.usage, event.cost, tool_calls=event.calls)
+        job = replace(job, counted=(*job.counted, event.thread_id))
+        return replace(state, jobs={**state.jobs, job.id: job}, ended=state.ended + spent)
+    run = _active_run(state, event)
+    run = replace(
+        run,
+        usage=run.usage + event.usage,
+        cost=run.cost + event.cost,
+        calls=run.calls + event.calls,
+        counted=(*run.counted, event.thread_id),
+    )
+    return replace(state, run=run)
+
+
+def _start_job(
+    state: ThreadState, jobs: dict[str, OpenJob], before: OpenJob | None, event: JobStarted
+) -> None:
+    if not event.background:
+        _active_run(state, event)
+    if event.attempt != (1 if before is None else before.attempt + 1):
+        raise InvalidTransition(f"Job {event.job_id} cannot have attempt {event.attempt} now.")
+    # What it started may still be below it, and belongs to the run or the thread as it does.
+    if before is not None and (event.parent or event.background != before.background):
+        raise InvalidTransition(f"Job {event.job_id} cannot start again in another place.")
+    parent = jobs.get(event.parent)
+    if event.parent and (parent is None or parent.background != event.background):
+        raise InvalidTransition(f"The job {event.parent}, to which one belongs, is not open.")
+    if before is not None:
+        _leave_parent(jobs, before)
+        again = replace(before, parent="", attempt=event.attempt, announces=event.announces)
+        jobs[before.id] = again
+        return
+    if parent is not None:
+        jobs[parent.id] = replace(parent, children=parent.children + 1)
+    jobs[event.job_id] = OpenJob(
+        event.job_id,
+        event.name,
+        event.run_id,
+        event.parent,
+        event.background,
+        event.agent,
+        event.announces,
+        event.kind,
+        event.arguments,
+    )
+
+
+def _leave_parent(jobs: dict[str, OpenJob], job: OpenJob) -> None:
+    if job.parent:
+        parent = jobs[job.parent]
+        jobs[job.parent] = replace(parent, children=parent.children - 1)
 
 
 def _active_run(state: ThreadState, event: RecordedEvent) -> Run:

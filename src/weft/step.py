@@ -123,7 +123,7 @@ class _Step(Generic[Deps, Out]):
         self._failure: RunError | None = None
         self._seen = False
         self._context_of_hooks: HookContext[Deps] | None = None
-        control.lap()  # what came before is no time of the step
+        control.skip()  # what came before is no time of the step
 
     async def take(self) -> None:
         if self._definition.sources:
@@ -335,7 +335,8 @@ class _Step(Generic[Deps, Out]):
                 step = self._open
                 if step.is_answered(call.call_id):
                     return  # skipped while it waited for a slot
-                if self._thread.state.steering and step.finish_reason is not None:
+                is_new = call.call_id not in step.started  # here, or in an earlier process
+                if is_new and self._thread.state.steering and step.finish_reason is not None:
                     self._skip(call)
                 else:
                     await self._execute(call)
@@ -403,7 +404,11 @@ class _Step(Generic[Deps, Out]):
     def _hook_context(self) -> HookContext[Deps]:
         if self._context_of_hooks is None:
             self._context_of_hooks = HookContext(
-                self._thread, self._definition.name, self._deps, self._control.delegation
+                self._thread,
+                self._definition.name,
+                self._deps,
+                self._control.delegation,
+                self._control.jobs,
             )
         return self._context_of_hooks
 
@@ -421,6 +426,7 @@ class _Step(Generic[Deps, Out]):
             tool_name=call.name,
             emit=report,
             delegation=self._control.delegation,
+            run_jobs=self._control.jobs,
         )
 
     def _is_serial(self, call: FunctionCall) -> bool:

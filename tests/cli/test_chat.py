@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 
@@ -11,7 +12,7 @@ from weft import Agent, tool
 from weft.cli.chat import EXIT_CANCELLED, EXIT_WAITING, answer_once, converse
 from weft.cli.transcript import Transcript
 from weft.errors import ServerFailed
-from weft.items import FunctionCallOutput
+from weft.items import FunctionCallOutput, Message
 from weft.models.base import ModelRequest
 from weft.models.retry import RetryPolicy
 from weft.testing import Call, Pause, ScriptedModel, Text
@@ -36,7 +37,7 @@ async def talk(agent: Agent, keys: str, written: list[str]) -> str:
         session: PromptSession[str] = PromptSession(input=pipe, output=DummyOutput())
         async with weft.open(agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
-            await converse(thread, agent, Transcript(written.append), session)
+            await converse(thread, agent, Transcript(written.append), 0, session)
     return "".join(written)
 
 
@@ -155,6 +156,55 @@ async def test_a_run_that_was_left_is_shown_and_goes_on(written: list[str]) -> N
         with create_pipe_input() as pipe:
             pipe.send_text("y\nrain\n/quit\n")
             session: PromptSession[str] = PromptSession(input=pipe, output=DummyOutput())
-            await converse(thread, agent, Transcript(written.append), session)
+            await converse(thread, agent, Transcript(written.append), 0, session)
     assert '● remove(name="x")' in "".join(written)
     assert "Done." in "".join(written)
+
+
+async def said(thread: weft.Thread, text: str) -> None:
+    """Waits until the model has said it."""
+    async for event in thread.subscribe():
+        if isinstance(event, weft.MessageAdded) and event.item.text == text:
+            return
+
+
+async def test_a_run_that_a_job_wakes_is_shown_while_the_person_writes(written: list[str]) -> None:
+    @tool
+    async def remind(ctx: weft.RunContext) -> str:
+        """Reminds."""
+        await ctx.jobs.submit(asyncio.sleep, 0.1, "of the tea", parent=ctx.jobs.root)
+        return "will do"
+
+    model = ScriptedModel([Call("remind", "{}"), "Later.", "The tea!", "Fine."])
+    agent = Agent(model, tools=[remind])
+    with create_pipe_input() as pipe:
+        session: PromptSession[str] = PromptSession(input=pipe, output=DummyOutput())
+        async with weft.open(agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+            talking = asyncio.create_task(
+                converse(thread, agent, Transcript(written.append), 0, session)
+            )
+            pipe.send_text("remind me\n")
+            await said(thread, "Later.")
+            pipe.send_text("I wr")
+            await said(thread, "The tea!")
+            pipe.send_text("ote\n/quit\n")
+            await talking
+            texts = [item.text for item in await thread.history() if isinstance(item, Message)]
+    assert texts[-2:] == ["I wrote", "Fine."]
+    text = "".join(written)
+    assert text.index("Later.") < text.index("The tea!") < text.index("Fine.")
+
+
+async def test_jobs_that_are_left_in_the_background_are_named(written: list[str]) -> None:
+    @tool
+    async def remind(ctx: weft.RunContext) -> str:
+        """Reminds."""
+        await ctx.jobs.submit(asyncio.sleep, 60, parent=ctx.jobs.root)
+        return "will do"
+
+    agent = Agent(ScriptedModel([Call("remind", "{}"), "Later."]), tools=[remind])
+    async with weft.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        assert await answer_once(thread, agent, "hi", Transcript(written.append)) == 0
+    assert "(In the background: sleep; see weft chat --thread thread_" in "".join(written)

@@ -1,13 +1,17 @@
 """The command as a person runs it: exit codes, what is printed where, one line for an error."""
 
+import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import weft as package
 from weft.journal.driver_lock import DriverLock
+from weft.testing import ScriptedModel
 
 pytestmark = pytest.mark.real_clock
 
@@ -183,9 +187,104 @@ def test_conversations_are_kept_listed_and_shown() -> None:
     assert weft("show", "--last").stdout.decode() == shown
 
 
+JOBS = """
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+import weft
+from weft.jobs import Job
+from weft.jobs.agent_job import AgentJob
+from weft.testing import Call, ScriptedModel
+
+@dataclass
+class Page(Job[str]):
+    name: str
+    error: str = ""
+    async def task(self) -> str:
+        if self.error:
+            raise ValueError(self.error)
+        return f"{self.name} read"
+
+class Crawl(Job[str]):
+    async def task(self) -> str:
+        await self.submit(Page("\\x1b[2Jtwo\\nlines"))
+        return "crawled"
+
+@dataclass
+class Watch(Job[None], restartable=True, announces="never"):
+    path: str
+    async def task(self) -> None:
+        await asyncio.sleep(3600)
+
+@weft.tool
+async def start(ctx: weft.RunContext[Any]) -> str:
+    "Starts jobs."
+    for job in (Crawl(), Page("bad", "broken\\x07"), AgentJob(small, "6 * 7?")):
+        await asyncio.wait([(await ctx.jobs.submit(job)).taking()])
+    await ctx.jobs.submit(Watch("/x"), parent=ctx.jobs.root)
+    return "started"
+
+def works(name):
+    return weft.Agent(ScriptedModel(["Done."]), name=name, description="Works.")
+
+small = works("small")
+ask = Call("adviser", '{"message": "hi"}', "c2")
+model = ScriptedModel([[Call("start", "{}", "c1")], [ask], "Done."])
+agent = weft.Agent(model, tools=[start, works("adviser").as_tool()])
+"""
+
+
+def test_a_conversation_as_a_tree(tmp_path: Path) -> None:
+    (tmp_path / "jobs.py").write_text(JOBS)
+    assert weft("chat", "--agent", "jobs:agent", "go", cwd=tmp_path).returncode == 0
+    done = weft("show", "--tree", "--last")
+    assert (done.returncode, done.stderr) == (0, b"")
+    drawn = done.stdout.decode()
+    assert "\x1b" not in drawn
+    assert "\x07" not in drawn
+    ids = re.compile(r"  (run|job|thread)_\w+")
+    times = re.compile(r"  \d+\.\d s")
+    lines = [times.sub("", ids.sub("", line)) for line in drawn.splitlines()]
+    odd = "\ufffd[2Jtwo lines"
+    assert lines == [
+        "run agent  completed",
+        "├─ job Crawl  completed  crawled",
+        f"│  └─ job {odd}  completed  {odd} read",
+        "├─ job bad  failed  ValueError: broken\ufffd",
+        "├─ job small  completed  Done.",
+        "│  └─ agent small  completed",
+        "│     └─ run small  completed",
+        "└─ agent adviser  completed",
+        "   └─ run adviser  completed",
+        "background job Watch  in progress",
+    ]
+    thread_id = weft("threads").stdout.decode().split()[0]
+    assert weft("show", thread_id, "--tree").stdout.decode() == drawn
+    # the thread of an agent is one like any other
+    (adviser,) = re.findall(r"agent adviser .* (thread_\w+)", drawn)
+    assert weft("show", "--tree", adviser).stdout.startswith(b"run adviser  completed")
+
+
+def test_the_tree_of_a_conversation_in_which_nothing_has_run(tmp_path: Path) -> None:
+    database = tmp_path / "folder" / "weft.db"
+    database.parent.mkdir()
+
+    async def make() -> str:
+        agent = package.Agent(ScriptedModel([]))
+        async with package.open(f"sqlite:///{database}", agents=[agent]) as runtime:
+            return (await runtime.create_thread(agent)).id
+
+    thread_id = asyncio.run(make())
+    for named in ("--last", thread_id):
+        done = weft("show", "--tree", named)
+        assert (done.returncode, done.stdout) == (0, b"Nothing has run on this thread yet.\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["show", "--tree"], "Give the ID of a conversation"),
+        (["show", "--tree", "--last"], "There are no conversations yet"),
         (["threads"], "There are no conversations yet"),
         (["show", "--last"], "There are no conversations yet"),
         (["watch"], "Give the ID of a conversation"),

@@ -1,4 +1,17 @@
 import pytest
+from msgspec.structs import replace
+from tests.fold import (
+    BACK,
+    BACK_BELOW,
+    BACK_DONE,
+    JOB,
+    JOB_AGAIN,
+    JOB_BELOW,
+    JOB_BELOW_DONE,
+    JOB_DELEGATED,
+    JOB_DONE,
+    TOLD,
+)
 
 from weft.cli.plain_text import clean
 from weft.cli.transcript import Transcript
@@ -88,6 +101,20 @@ def call(call_id: str, city: str) -> ToolCallRequested:
             "Hi\n",
         ),
         ([RunStarted(run_id=R, agent="a")], ""),
+        ([JOB, JOB_DONE], "◇ index\n✓ index completed (2.5 s)  indexed\n"),
+        ([JOB, JOB_AGAIN], "◇ index\n◇ index (attempt 2)\n"),
+        ([JOB_BELOW, replace(JOB_BELOW_DONE, message="a\nb")], "◇ page\n✗ page failed  a b\n"),
+        (
+            [JOB, replace(JOB_DONE, outcome="cancelled", output="")],
+            "◇ index\n✗ index cancelled (2.5 s)\n",
+        ),
+        ([JOB_DONE], "✓ job completed (2.5 s)  indexed\n"),
+        (
+            [BACK, BACK_BELOW, BACK_DONE, TOLD],
+            "◇ crawl in the background\n◇ fetch\n✓ crawl completed\n",
+        ),
+        ([TextDelta("m", "Well."), JOB], "Well.\n◇ index\n"),
+        ([JOB_DELEGATED], ""),
         ([MessageAdded(run_id=R, item=user_message("hi"), origin="user")], ""),
     ],
 )
@@ -114,6 +141,24 @@ def test_overlapping_calls_of_one_tool_are_told_apart() -> None:
         '● get_weather(city="Rome")',
         "✓ get_weather (12 ms)  18 °C",
     ]
+
+
+def test_jobs_of_one_name_end_each_by_itself() -> None:
+    other = replace(JOB, job_id="job_9", name="other")
+    other_done = replace(JOB_DONE, job_id="job_9", output="o")
+    assert shown(JOB, other, other_done, JOB_DONE).splitlines()[2:] == [
+        "✓ other completed (2.5 s)  o",
+        "✓ index completed (2.5 s)  indexed",
+    ]
+
+
+def test_who_reads_it_later_reads_what_a_job_told_and_where_an_agent_worked() -> None:
+    written: list[str] = []
+    transcript = Transcript(written.append, echo=True)
+    for event in (JOB_DELEGATED, TOLD):
+        transcript.show(event)
+    assert "  b works on thread_8" in written[0]
+    assert "> [The background job crawl has completed.]" in written[1]
 
 
 def said(item_id: str, text: str, city: str) -> ToolCallRequested:
@@ -206,5 +251,8 @@ def test_control_characters_never_reach_the_terminal() -> None:
         ToolProgress("c", "f", evil),
         ToUserDelta("f", "c", evil),
         said("f", "\\u001b[2J", "Paris"),
+        replace(JOB, name=evil),
+        replace(JOB_DONE, output=evil),
+        replace(JOB_BELOW_DONE, message=evil),
     ):
         assert "\x1b" not in shown(event)

@@ -3,6 +3,16 @@
 from collections.abc import Sequence
 
 from msgspec.structs import replace
+from tests.fold import (
+    BACK,
+    BACK_QUIET,
+    JOB,
+    JOB_AGAIN,
+    JOB_BELOW,
+    JOB_BELOW_DONE,
+    JOB_DELEGATED,
+    JOB_DONE,
+)
 
 from weft.envelope import Envelope, recorded
 from weft.events import (
@@ -39,6 +49,13 @@ def conversation(run_id: str = "run_1", text: str = "hi", key: str = "") -> list
         StepCompleted(run_id=run_id, step=1),
         RunCompleted(run_id=run_id, stop_reason="end_turn", usage=usage),
     ]
+
+
+def with_jobs() -> list[RecordedEvent]:
+    """The run `run_1`, with jobs that end before it does and two that outlive it."""
+    asked, started, *rest, completed = conversation()
+    jobs = (JOB, JOB_BELOW, JOB_DELEGATED, BACK, BACK_QUIET, JOB_AGAIN, JOB_BELOW_DONE, JOB_DONE)
+    return [asked, started, *jobs[:4], *rest, *jobs[4:], completed]
 
 
 def numbered(events: Sequence[RecordedEvent], after: int = 0) -> list[RecordedEvent]:

@@ -6,7 +6,9 @@ import itertools
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.journal.story import Driver, conversation, make, numbered, thread
+from msgspec.structs import replace
+from tests.fold import BACK, BACK_DONE, BACK_QUIET, BACK_QUIET_DONE, TOLD, TOLD_QUIETLY
+from tests.journal.story import Driver, conversation, make, numbered, thread, with_jobs
 
 from weft.envelope import Envelope
 from weft.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
@@ -249,6 +251,57 @@ async def test_the_unfinished_are_found(journal: Journal) -> None:
     ]
 
 
+async def test_threads_with_open_jobs_are_found_until_they_have_told_their_end(
+    journal: Journal,
+) -> None:
+    driver = await make(journal)
+
+    async def found() -> list[tuple[str | None, int]]:
+        return [(one.status, one.jobs) for one in await journal.unfinished()]
+
+    asked, started, *rest, completed = with_jobs()
+    await driver.append([asked, started])
+    for event in rest:
+        await driver.append([event])
+        assert await found() == [("in_progress", len(driver.state.jobs))]
+    await driver.append([completed])
+    assert await found() == [("completed", 2)]
+    await driver.append([BACK_QUIET_DONE])
+    assert await found() == [("completed", 1)]
+    await driver.append([BACK_DONE])
+    assert await found() == [("completed", 1)]  # it wakes, and nobody was told
+    await driver.append([TOLD])
+    assert await found() == []
+    await driver.append([TOLD_QUIETLY])
+    assert await found() == []
+    assert await journal.load("thread_1") == driver.state
+
+
+async def test_jobs_of_one_append_are_counted_at_its_end(journal: Journal) -> None:
+    driver, other = await make(journal), await make(journal, "thread_2")
+    await asyncio.gather(
+        driver.append([*with_jobs(), BACK_QUIET_DONE]),
+        other.append([*with_jobs(), BACK_QUIET_DONE, BACK_DONE, TOLD]),
+    )
+    assert [(one.thread_id, one.jobs) for one in await journal.unfinished()] == [("thread_1", 1)]
+
+
+async def test_the_jobs_of_a_fork_are_its_own(journal: Journal) -> None:
+    driver = await make(journal)
+    await driver.append([*conversation()[:2], BACK, BACK_QUIET])
+    settled = [replace(BACK_QUIET_DONE, seq=5, at=9.0), replace(BACK_DONE, seq=6, at=9.0)]
+    entries = [Envelope(event, event.seq) for event in settled]
+    for id, count, jobs in (("thread_2", 2, 1), ("thread_3", 0, 0)):
+        rows = Projection("completed", 5.0, "title", None, (), jobs=jobs)
+        await journal.fork(Fork("thread_1", 4, thread(id), entries[:count], rows))
+    assert [(one.thread_id, one.jobs) for one in await journal.unfinished()] == [
+        ("thread_1", 2),
+        ("thread_2", 1),
+    ]
+    assert list((await journal.load("thread_3")).jobs) == ["job_3", "job_5"]
+    assert [told.wakes for told in (await journal.load("thread_2")).announced] == [False, True]
+
+
 async def test_threads_come_in_pages_the_newest_first(journal: Journal) -> None:
     for n in range(5):
         await make(journal, f"thread_{n}", owner="ann" if n % 2 else "bob", updated_at=float(n))
@@ -268,6 +321,7 @@ async def test_threads_come_in_pages_the_newest_first(journal: Journal) -> None:
 async def test_a_load_with_snapshots_is_the_fold(journal: Journal, every: int) -> None:
     driver = await make(journal)
     events = [e for n in range(6) for e in conversation(f"run_{n}", f"question {n}")]
+    events += [*with_jobs(), BACK_DONE, TOLD, BACK_QUIET_DONE]
     for n, event in enumerate(events):
         await driver.append([event])
         if n % every == 0:

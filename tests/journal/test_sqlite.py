@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.fold import BACK, DONE
 from tests.journal.story import Driver, conversation, make, numbered, thread
 
 from weft.envelope import Envelope
@@ -258,6 +259,61 @@ async def test_an_older_database_must_be_driven_once(path: Path) -> None:
         pass
     async with opened(path, drive=False):
         pass
+
+
+WITHOUT_JOBS = """
+DROP INDEX activity_jobs;
+ALTER TABLE activity DROP COLUMN jobs;
+PRAGMA user_version = 2;
+"""
+
+
+def tables(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+    """What a database has, with the columns of each."""
+    names = connection.execute(
+        "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite%' ORDER BY name"
+    )
+    return {
+        name: connection.execute(f"SELECT * FROM pragma_table_info('{name}')").fetchall()
+        for (name,) in names.fetchall()
+    }
+
+
+def take_jobs_away(path: Path) -> None:
+    """Makes the database one of the version before there were jobs."""
+    with raw(path) as old, raw(path.with_name("first.db")) as first:
+        old.executescript(WITHOUT_JOBS)
+        for script in sqlite_file._migrations()[:2]:
+            first.executescript(script)
+        assert tables(old) == tables(first)
+
+
+async def test_a_database_of_a_weft_without_jobs(path: Path) -> None:
+    async with opened(path) as journal:
+        driver, other = await make(journal), await make(journal, "thread_2", owner="ann")
+        await driver.append(conversation()[:4])
+        await journal.snapshot(driver.claim, driver.state)
+        await other.append(conversation(key="k"))
+        infos = await journal.threads(limit=9, after="", owner=None)
+    await asyncio.to_thread(take_jobs_away, path)
+    with pytest.raises(JournalError, match="older weft"):
+        async with opened(path, drive=False):
+            raise AssertionError
+    async with opened(path) as journal:
+        assert await journal.threads(limit=9, after="", owner=None) == infos
+        (unfinished,) = await journal.unfinished()
+        assert (unfinished.thread_id, unfinished.status, unfinished.jobs) == (
+            "thread_1",
+            "in_progress",
+            0,
+        )
+        assert await journal.load("thread_1") == driver.state
+        assert await journal.run_of_key("thread_2", "k") == "run_1"
+        driver = await again(journal, driver)
+        await driver.append([BACK, *conversation()[4:6], DONE])
+        (unfinished,) = await journal.unfinished()
+        assert (unfinished.status, unfinished.jobs) == ("completed", 1)
+        assert await journal.load("thread_1") == driver.state
 
 
 def test_a_migration_happens_whole_or_not_at_all(

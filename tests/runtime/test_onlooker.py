@@ -20,7 +20,8 @@ from weft.errors import (
 from weft.events import Event, MessageAdded, RunCompleted, TerminalEvent, TextDelta
 from weft.items import FunctionCallOutput, Message
 from weft.models.base import ModelRequest
-from weft.testing import Call, Pause, ScriptedModel, Text
+from weft.models.openai import OpenAIResponses
+from weft.testing import Call, Pause, ProviderSimulator, ScriptedModel, Text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -75,6 +76,34 @@ async def test_a_watcher_sees_text_while_it_is_written(url: str) -> None:
         assert durable == await thread.events()
         order = [type(e) for e in events if isinstance(e, TextDelta | MessageAdded)]
         assert order.index(TextDelta) < len(order) - 1 - order[::-1].index(MessageAdded)
+
+
+async def test_a_watcher_comes_back_within_an_item(url: str) -> None:
+    async with ProviderSimulator() as simulator:
+        model = OpenAIResponses(
+            "sim:deltas=10,every=60", api_key="none", base_url=simulator.base_url
+        )
+        agent = Agent(model)
+        async with (
+            weft.open(url, agents=[agent]) as driving,
+            weft.open(url, drive=False) as watching,
+        ):
+            thread = await driving.create_thread(agent)
+            mine = await watching.connect(thread.id)
+            seen = ""
+            subscription = mine.subscribe()
+            run = await thread.send("hi")
+            async with subscription:
+                while not seen:
+                    event = await anext(subscription)
+                    seen += event.delta if isinstance(event, TextDelta) else ""
+            await asyncio.sleep(0.2)  # so long that nobody would have to keep what it saw
+            async with mine.subscribe(subscription.position) as subscription:
+                async for event in subscription:
+                    seen += event.delta if isinstance(event, TextDelta) else ""
+                    if isinstance(event, TerminalEvent):
+                        break
+            assert seen == (await run.result()).text
 
 
 async def test_a_watcher_without_a_socket_sees_what_is_durable(url: str, tmp_path: Path) -> None:

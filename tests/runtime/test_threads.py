@@ -369,6 +369,27 @@ async def test_a_tool_that_may_have_run_is_not_run_again(open_runtime: Open) -> 
         ]
 
 
+async def test_steering_skips_no_call_that_an_earlier_process_started(open_runtime: Open) -> None:
+    @tool(idempotent=True)
+    async def nap(seconds: float) -> str:
+        """Naps."""
+        await asyncio.sleep(seconds)
+        return "rested"
+
+    calls = [say("nap", "c1", seconds=5), say("nap", "c2", seconds=5)]
+    async with open_runtime(Agent(ScriptedModel([calls]), tools=[nap])) as runtime:
+        thread = await runtime.create_thread("agent")
+        run = await thread.send("go")
+        await asyncio.sleep(1)
+    one_by_one = Agent(ScriptedModel(["Done."]), tools=[nap], max_parallel_tools=1)
+    async with open_runtime(one_by_one) as runtime:
+        thread = await runtime.connect(thread.id)
+        await asyncio.sleep(1)
+        await thread.send("more", on_busy="steer")
+        await (await thread.run(run.id)).result()
+        assert outputs(await thread.history()) == ["rested", "rested"]
+
+
 async def test_external_calls_and_approvals_come_in_any_order(open_runtime: Open) -> None:
     calls = [
         say("ask_client", "c1", question="one"),

@@ -8,10 +8,20 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.fold import (
     ASKED,
+    BACK,
+    BACK_BELOW,
+    BACK_BELOW_DONE,
+    BACK_DONE,
     CALL,
     CALL_2,
     CORRECTION,
     DONE,
+    JOB,
+    JOB_AGAIN,
+    JOB_BELOW,
+    JOB_BELOW_DONE,
+    JOB_DELEGATED,
+    JOB_DONE,
     OUTPUT,
     OUTPUT_2,
     RESPONSE,
@@ -31,6 +41,9 @@ from weft.events import (
     Event,
     HandedOff,
     HistoryReplaced,
+    JobDelegated,
+    JobSettled,
+    JobStarted,
     MessageQueued,
     QuotaHit,
     RateLimitHit,
@@ -414,6 +427,11 @@ def _strategies() -> Iterable[st.SearchStrategy[Event]]:
     yield _of_call(
         lambda r, c: ToolOutputRecorded(run_id=r, item=FunctionCallOutput(c, "o"), name="n")
     )
+    yield _of_call(lambda r, c: JobStarted(run_id=r, job_id=c, name="n"))
+    yield _of_call(lambda r, c: JobStarted(run_id=r, job_id=c, name="n", parent="c1"))
+    yield _of_call(lambda r, c: JobStarted(run_id=r, job_id=c, name="n", background=True))
+    yield _of_call(lambda r, c: JobDelegated(run_id=r, job_id=c, agent="a", thread_id="b"))
+    yield _of_call(lambda r, c: JobSettled(run_id=r, job_id=c, outcome="cancelled"))
     yield st.just(DELTA)
     yield st.just(ToolCallStarted("i", "c1", "n"))
     yield st.just(ToolProgress("c1", "n", "p"))
@@ -454,9 +472,10 @@ def test_each_span_that_began_ends_once(
                 case SpanEnded():
                     span = open_spans.pop(signal.id)
                     assert signal.at >= span.at
-                    # An agent that works for a run may, in odd orders, outlive it.
+                    # An agent that works for a run, and a job below another, may, in odd orders,
+                    # outlive it.
                     below = [s for s in open_spans.values() if s.parent == signal.id]
-                    assert all(span.run_id for span in below)
+                    assert all(s.run_id or span.name == s.name == "job n" for s in below)
                 case Measured():
                     assert signal.value >= 0
 
@@ -542,3 +561,123 @@ def test_a_tool_that_never_ended_ends_with_its_step() -> None:
     assert end is not None
     assert end.at == 5
     assert end.error
+
+
+# Jobs
+
+
+def test_the_jobs_of_a_run_are_below_it_and_below_each_other() -> None:
+    story = Story().tell(STARTED, STEP, CALL, RUNNING, JOB, JOB_BELOW, OUTPUT, RESPONSE, STEP_DONE)
+    story.tell(JOB_BELOW_DONE, JOB_DONE, DONE)
+    assert story.tree()[4:] == [
+        "invoke_agent a > job index 5-11",
+        "job index > job page 6-10 !c",
+    ]
+    assert story.tree()[0] == "invoke_agent a 1-12"
+    assert story.attributes("job index") == {
+        "gen_ai.conversation.id": "t",
+        "weft.job.id": "job_1",
+        "weft.job.outcome": "completed",
+    }
+    assert story.attributes("job page")["weft.job.outcome"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("settled", "error"),
+    [
+        (replace(JOB_DONE, outcome="failed", code="job_failed"), " !job_failed"),
+        (replace(JOB_DONE, outcome="failed"), " !failed"),
+        (replace(JOB_DONE, outcome="cancelled"), " !cancelled"),
+        (JOB_DONE, ""),
+    ],
+)
+def test_how_a_job_ended(settled: JobSettled, error: str) -> None:
+    story = Story().tell(STARTED, JOB, settled, CANCELLED)
+    assert story.tree() == ["invoke_agent a 1-4", f"invoke_agent a > job index 2-3{error}"]
+
+
+def test_background_jobs_are_not_traced() -> None:
+    story = Story().tell(STARTED, BACK, BACK_BELOW, BACK_BELOW_DONE, DONE)
+    story.tell(replace(BACK, job_id="job_9", parent="job_3"), BACK_DONE)
+    assert story.tree() == ["invoke_agent a 1-5"]
+    story.tell(replace(BACK, attempt=2), BACK_DONE)
+    assert story.fold.open_runs == 0
+
+
+def test_a_run_that_waits_for_someone_is_held_while_its_jobs_go_on() -> None:
+    story = Story().tell(STARTED, STEP, CALL, JOB, JOB_BELOW, RESPONSE, ASKS, JOB_BELOW_DONE)
+    assert story.fold.open_runs == 1
+    story.tell(JOB_DONE)
+    assert story.fold.open_runs == 0
+    assert story.tree() == [
+        "invoke_agent a 1-9",
+        "invoke_agent a > step 1 2-9",
+        "step 1 > chat m 2-6",
+        "invoke_agent a > job index 4-9",
+        "job index > job page 5-8 !c",
+    ]
+    assert story.attributes("invoke_agent a")["weft.run.status"] == "requires_action"
+
+
+def test_an_answer_that_comes_before_the_jobs_end_goes_on_in_the_same_span() -> None:
+    story = Story().tell(STARTED, STEP, CALL, JOB, RESPONSE, ASKS, OUTPUT, STEP_DONE, JOB_DONE)
+    story.tell(DONE)
+    assert [line for line in story.tree() if line.startswith("invoke_agent a ")] == [
+        "invoke_agent a 1-10",
+        "invoke_agent a > step 1 2-8",
+        "invoke_agent a > job index 4-9",
+    ]
+
+
+def test_a_job_that_is_started_again_after_a_crash() -> None:
+    story = Story().tell(JOB_AGAIN, replace(STEP, step=2), JOB_DONE)
+    assert story.tree() == [
+        "invoke_agent 1-",
+        "invoke_agent > job index 1-3",
+        "invoke_agent > step 2 2-",
+        "step 2 > chat m 2-",
+    ]
+    assert story.attributes("invoke_agent")["weft.resumed"] is True
+    assert story.attributes("job index")["weft.job.attempt"] == 2
+    # in the same process, it is the same span
+    story = Story().tell(STARTED, JOB, JOB_AGAIN, JOB_DONE, DONE)
+    assert story.tree() == ["invoke_agent a 1-5", "invoke_agent a > job index 2-4"]
+
+
+def test_jobs_of_a_run_that_nobody_tells_of_any_more() -> None:
+    story = Story().tell(STARTED, JOB, JOB_BELOW).close()
+    assert story.tree() == [
+        f"invoke_agent a 1-4 !{INTERRUPTED}",
+        f"invoke_agent a > job index 2-4 !{INTERRUPTED}",
+        f"job index > job page 3-4 !{INTERRUPTED}",
+    ]
+    ended = [signal.id for signal in story.signals if isinstance(signal, SpanEnded)]
+    assert ended == [3, 2, 1]  # what is below ends first
+
+
+def test_the_agent_of_a_job_is_below_the_job() -> None:
+    story = Story().tell(STARTED, JOB, JOB_DELEGATED)
+    for event in (replace(STARTED, agent="b"), STEP, DELTA, RESPONSE, STEP_DONE, DONE):
+        if isinstance(event, DurableEvent):
+            at = int(story.now) + 1
+            event = replace(event, run_id="run_2", seq=at, at=float(at))  # type: ignore[type-var]
+        story.tell(AgentEvent("", "b", "thread_8", event))
+    story.tell(JOB_DONE, DONE)
+    assert story.tree() == [
+        "invoke_agent a 1-11",
+        "invoke_agent a > job index 2-10",
+        "job index > invoke_agent b 4-9",
+        "invoke_agent b > step 1 5-8",
+        "step 1 > chat m 5-7",
+    ]
+
+
+def test_the_agent_of_a_background_job_is_below_no_run() -> None:
+    """The run in progress, if there is one, may be another than that which started the job."""
+    worker = replace(STARTED, agent="b", run_id="run_9")
+    delegated = JobDelegated(run_id=R, job_id="job_3", agent="b", thread_id="thread_8")
+    story = Story().tell(STARTED, BACK, delegated, AgentEvent("", "b", "thread_8", worker), DONE)
+    other = replace(delegated, thread_id="thread_9")
+    story.tell(replace(STARTED, run_id="run_2"), other)
+    story.tell(AgentEvent("", "b", "thread_9", replace(worker, run_id="run_10")))
+    assert [span.parent for span in story.began] == [None] * 4

@@ -66,6 +66,11 @@ class Topic:
         """Whether anyone subscribes."""
         return bool(self._subscribers)
 
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether there are deltas of an item that is not finished."""
+        return bool(self._in_flight)
+
     def attach(self, subscriber: Subscriber) -> None:
         """Adds a subscriber, which gets the events from now on, or learns that none come."""
         if self._end is not None:

@@ -1,8 +1,9 @@
 """`weft chat`: a conversation with an agent in the terminal, on a thread that is kept."""
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from importlib import import_module
 from typing import Any, assert_never, cast
 
@@ -11,9 +12,11 @@ from prompt_toolkit import PromptSession
 from weft.agent import Agent
 from weft.cli.failure import in_one_line
 from weft.cli.interrupt import InterruptCancels
+from weft.cli.plain_text import one_line
+from weft.cli.screen import Screen
 from weft.cli.transcript import Transcript
 from weft.errors import ConfigurationError, ThreadError
-from weft.events import RunRequiresAction
+from weft.events import RunRequiresAction, TerminalEvent
 from weft.runtime.thread import PendingCall, Thread
 from weft.runtime.thread_run import ThreadRun
 
@@ -33,13 +36,17 @@ async def answer_once(
     Without anyone to `ask`, a run that needs an approval is left waiting: the code is 3. Raises
     the error of a run that failed.
     """
+    screen = Screen(thread, transcript, (await thread.state()).seq)
     async with InterruptCancels() as interrupt:
         run = await thread.send(prompt, agent=agent.name)
-        answered = await _follow(thread, run, interrupt, transcript, ask)
+        answered = await _follow(screen, run, interrupt, ask)
     if not answered:
         transcript.notice(f"(The run waits for you; go on with: weft chat --thread {thread.id})")
         return EXIT_WAITING
     result = await run.result()
+    if jobs := [job for job in await thread.jobs() if not job.parent]:
+        names = ", ".join(one_line(job.name) for job in jobs)
+        transcript.notice(f"(In the background: {names}; see weft chat --thread {thread.id})")
     return EXIT_CANCELLED if result.status == "cancelled" else 0
 
 
@@ -47,69 +54,106 @@ async def converse(
     thread: Thread,
     agent: AnyAgent,
     transcript: Transcript,
+    after: int,
     session: PromptSession[str] | None = None,
 ) -> None:
-    """Asks and answers until the person leaves; first goes on with a run that is not finished."""
+    """Asks and answers until the person leaves; first goes on with a run that is not finished.
+
+    `after` is the number of the event that was shown last. What happens on the thread while the
+    person is asked, such as a run that a background job has started, is shown at once; what was
+    typed stays in the prompt.
+    """
     session = session or PromptSession[str]()
+    screen = Screen(thread, transcript, after)
     transcript.notice(HELP)
-    unfinished = await thread.active_run()
-    if unfinished is not None:
-        await _turn(thread, _already(unfinished), transcript, session)
+    typed = ""
     while True:
+        unfinished = await thread.active_run()
+        if unfinished is not None:
+            await _turn(screen, _already(unfinished), session)
         with suppress(KeyboardInterrupt, EOFError):
-            text = (await session.prompt_async("> ")).strip()
+            try:
+                text = await _next_line(screen, session, typed)
+            except _Arrival as arrival:
+                typed = arrival.typed
+                await screen.catch_up()
+                continue
+            typed = ""
             if text == "/quit":
                 return
             if text == "/help":
                 transcript.notice(HELP)
             elif text:
-                sending = thread.send(text, agent=agent.name)
-                await _turn(thread, sending, transcript, session)
+                await _turn(screen, thread.send(text, agent=agent.name), session)
             continue
         return  # Ctrl-C or Ctrl-D at the prompt
+
+
+class _Arrival(Exception):
+    """Something has happened on the thread while the person wrote `typed`."""
+
+    def __init__(self, typed: str) -> None:
+        super().__init__("Something has happened on the thread.")
+        self.typed = typed
+
+
+async def _next_line(screen: Screen, session: PromptSession[str], typed: str) -> str:
+    """Returns what the person says; raises `_Arrival` where something is to be shown first."""
+    app = session.app
+    arrival = asyncio.create_task(screen.arrival())
+
+    def give_way() -> None:
+        if arrival.done() and app.is_running and not app.is_done:
+            app.erase_when_done = True
+            app.exit(exception=_Arrival(session.default_buffer.text))
+
+    arrival.add_done_callback(lambda _: give_way())
+    try:
+        return (await session.prompt_async("> ", default=typed, pre_run=give_way)).strip()
+    finally:
+        app.erase_when_done = False
+        arrival.cancel()
+        await asyncio.wait([arrival])
 
 
 async def _already(run: ThreadRun) -> ThreadRun:
     return run
 
 
-async def _turn(
-    thread: Thread,
-    sending: Awaitable[ThreadRun],
-    transcript: Transcript,
-    session: PromptSession[str],
-) -> None:
+async def _turn(screen: Screen, sending: Awaitable[ThreadRun], session: PromptSession[str]) -> None:
     """Shows a run from its sending to its end; the conversation goes on after a failure too."""
     try:
         async with InterruptCancels() as interrupt:
             run = await sending
-            await _follow(thread, run, interrupt, transcript, session.prompt_async)
+            await _follow(screen, run, interrupt, session.prompt_async)
         await run.result()
     except Exception as error:  # noqa: BLE001 - an agent's own code raises anything
-        _tell(error, transcript)
+        _tell(error, screen.transcript)
 
 
 async def _follow(
-    thread: Thread,
-    run: ThreadRun,
-    interrupt: InterruptCancels,
-    transcript: Transcript,
-    ask: Ask | None,
+    screen: Screen, run: ThreadRun, interrupt: InterruptCancels, ask: Ask | None
 ) -> bool:
-    """Shows a run; returns False where it waits for a person and nobody can be asked."""
+    """Shows a run, and what comes before it; returns False where nobody can be asked."""
     interrupt.watch(run)
-    async for event in run:
-        transcript.show(event)
-        if isinstance(event, RunRequiresAction):
-            if ask is None:
-                return False
-            await _answer_calls(thread, run, transcript, ask)
-            interrupt.arm()  # the prompt has taken Ctrl-C for itself
+    if ask is not None:  # what was asked for may have been shown already
+        await _answer_calls(screen, run, ask)
+        interrupt.arm()  # the prompt has taken Ctrl-C for itself
+    async with aclosing(screen.events()) as events:
+        async for event in events:
+            if isinstance(event, TerminalEvent) and event.run_id == run.id:
+                break
+            if isinstance(event, RunRequiresAction):
+                if ask is None:
+                    return False
+                await _answer_calls(screen, run, ask)
+                interrupt.arm()
     return True
 
 
-async def _answer_calls(thread: Thread, run: ThreadRun, transcript: Transcript, ask: Ask) -> None:
+async def _answer_calls(screen: Screen, run: ThreadRun, ask: Ask) -> None:
     """Asks the person about each call that waits."""
+    thread, transcript = screen.thread, screen.transcript
     for pending in await thread.pending_calls():
         transcript.line(f"? {transcript.written(pending.call)}")
         try:

@@ -1,13 +1,17 @@
 """Conversations that are kept: listed, printed, followed."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import datetime
 
 from weft.cli.plain_text import clean
 from weft.cli.transcript import Transcript
+from weft.errors import ThreadNotFound
+from weft.events import AgentEvent, RecordedEvent
 from weft.journal.base import ThreadInfo
 from weft.runtime.runtime import Runtime
 from weft.runtime.thread import Thread
+from weft.thread_tree import ThreadTree
 
 PAGE = 500
 
@@ -27,10 +31,11 @@ def _line(info: ThreadInfo) -> str:
     return f"{info.id}  {used:%Y-%m-%d %H:%M}  {status:15}  {clean(info.title)}".rstrip()
 
 
-async def show_thread(thread: Thread, transcript: Transcript, last: int | None = None) -> None:
+async def show_thread(thread: Thread, transcript: Transcript, last: int | None = None) -> int:
     """Shows what has happened on a thread so far, or the last so many events of it.
 
     A run that has not ended is left out where only the last are shown: it is about to be followed.
+    Returns the number of the last event that was to be shown.
     """
     state = await thread.state()
     after, until = 0, state.seq
@@ -45,6 +50,7 @@ async def show_thread(thread: Thread, transcript: Transcript, last: int | None =
             if event.seq <= until:
                 transcript.show(event)
         after = events[-1].seq
+    return until
 
 
 async def watch_thread(thread: Thread, transcript: Transcript) -> None:
@@ -52,3 +58,38 @@ async def watch_thread(thread: Thread, transcript: Transcript) -> None:
     async with thread.subscribe() as events:
         async for event in events:
             transcript.show(event)
+
+
+async def show_tree(
+    runtime: Runtime, thread: Thread, write: Callable[[str], None], width: int | None = None
+) -> None:
+    """Writes the runs, jobs and agents of a thread as a tree, a line for each.
+
+    Lines are cut where a terminal of `width` columns ends.
+    """
+    tree = ThreadTree()
+    async for event in _all_of(thread):
+        tree.apply(event)
+    rest = [tree]
+    while rest:
+        told = rest.pop()
+        for agent in list(told.agents()):
+            with suppress(ThreadNotFound):  # it was deleted, or never kept
+                async for event in _all_of(await runtime.connect(agent.id)):
+                    told.apply(AgentEvent("", agent.name, agent.id, event))
+            assert agent.tree is not None
+            rest.append(agent.tree)
+    for line in tree.lines():
+        if width is not None and len(line) >= width:
+            line = f"{line[: width - 2]}…"
+        write(f"{clean(line)}\n")
+    if not tree.roots:
+        write("Nothing has run on this thread yet.\n")
+
+
+async def _all_of(thread: Thread) -> AsyncIterator[RecordedEvent]:
+    after = 0
+    while events := await thread.events(after=after, limit=PAGE):
+        for event in events:
+            yield event
+        after = events[-1].seq

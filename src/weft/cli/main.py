@@ -13,7 +13,7 @@ from prompt_toolkit import PromptSession
 
 import weft
 from weft.cli.chat import AnyAgent, Ask, answer_once, converse, load_agent
-from weft.cli.conversation import list_threads, show_thread, watch_thread
+from weft.cli.conversation import list_threads, show_thread, show_tree, watch_thread
 from weft.cli.database import (
     database_option,
     database_path,
@@ -113,8 +113,9 @@ async def _chat(
             thread = await runtime.create_thread(agent)
         if text is not None:
             return await answer_once(thread, agent, text, transcript, _ask())
-        await show_thread(thread, Transcript(_write, _width(), echo=True), SHOWN_AGAIN)
-        await converse(thread, agent, transcript)
+        echo = Transcript(_write, _width(), echo=True)
+        shown = await show_thread(thread, echo, SHOWN_AGAIN)
+        await converse(thread, agent, transcript, shown)
         if conversation.database is not None and await thread.history():
             transcript.notice(f"Go on with: weft chat --thread {thread.id}")
     return 0
@@ -145,11 +146,15 @@ async def _threads(limit: int, database: Path | None) -> int:
 @cli.command()
 @click.argument("thread_id", metavar="ID", required=False)
 @last_option
+@click.option("--tree", is_flag=True, help="Print its runs, jobs and agents as a tree instead.")
 @database_option
 @debug_option
-def show(thread_id: str | None, last: bool, database: Path | None) -> int:
+def show(thread_id: str | None, last: bool, tree: bool, database: Path | None) -> int:
     """Print the conversation ID, or the last one."""
-    return asyncio.run(_show(_named(thread_id, last), database, follow=False))
+    named = _named(thread_id, last)
+    if tree:
+        return asyncio.run(_show_tree(named, database))
+    return asyncio.run(_show(named, database, follow=False))
 
 
 @cli.command()
@@ -167,6 +172,13 @@ async def _show(thread_id: str | None, database: Path | None, *, follow: bool) -
         thread = await find_thread(runtime, thread_id)
         transcript = Transcript(_write, _width(), echo=True)
         await (watch_thread if follow else show_thread)(thread, transcript)
+    return 0
+
+
+async def _show_tree(thread_id: str | None, database: Path | None) -> int:
+    async with open_for_reading(database) as runtime:
+        thread = await find_thread(runtime, thread_id)
+        await show_tree(runtime, thread, _write, _width() if sys.stdout.isatty() else None)
     return 0
 
 

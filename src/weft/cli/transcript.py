@@ -13,6 +13,9 @@ from weft.events import (
     FieldDelta,
     HandedOff,
     HistoryReplaced,
+    JobDelegated,
+    JobSettled,
+    JobStarted,
     MessageAdded,
     MessageQueued,
     ProviderItemAdded,
@@ -74,6 +77,7 @@ class Transcript:
         self._speaking = ""
         self._streamed: set[str] = set()
         self._calls = OpenCalls()
+        self._jobs: dict[str, str] = {}
 
     def show(self, event: Event) -> None:
         """Shows one event."""
@@ -96,8 +100,10 @@ class Transcript:
                 self.line(f"  {label}: {one_line(event.message)}")
             case RateLimitHit() | Retrying():
                 self._retry(event)
-            case ToolDelegated() | HandedOff() | AgentEvent():
+            case ToolDelegated() | HandedOff() | AgentEvent() | JobDelegated():
                 self._other_agent(event)
+            case JobStarted() | JobSettled():
+                self._job(event)
             case StepInterrupted():
                 self._interrupted(event)
             case RunCompleted() | RunFailed() | RunIncomplete() | RunCancelled() | RunExpired():
@@ -179,12 +185,27 @@ class Transcript:
             case _ as unreachable:
                 assert_never(unreachable)
 
-    def _other_agent(self, event: ToolDelegated | HandedOff | AgentEvent) -> None:
+    def _job(self, event: JobStarted | JobSettled) -> None:
+        """That a job began, and how it ended."""
+        if isinstance(event, JobStarted):
+            self._jobs[event.job_id] = event.name
+            again = "" if event.attempt == 1 else f" (attempt {event.attempt})"
+            where = " in the background" if event.background and not event.parent else ""
+            self.line(f"◇ {one_line(event.name)}{where}{again}")
+            return
+        name = self._jobs.pop(event.job_id, "job")
+        mark = "✓" if event.outcome == "completed" else "✗"
+        # One that was cut off with its process has no time of its own.
+        took = f" ({event.seconds:.1f} s)" if event.seconds else ""
+        told = one_line(event.output or event.message)
+        self.line(f"{mark} {one_line(name)} {event.outcome}{took}  {told}".rstrip())
+
+    def _other_agent(self, event: ToolDelegated | HandedOff | AgentEvent | JobDelegated) -> None:
         """That another agent works, and of what it does: its calls, and what it says."""
         match event:
             case HandedOff():
                 self.line(f"({event.agent} goes on.)")
-            case ToolDelegated():
+            case ToolDelegated() | JobDelegated():
                 if self._echo:  # whoever reads it later may want to read that thread too
                     self.line(f"  {event.agent} works on {event.thread_id}")
             case AgentEvent(event=ToolCallRequested() as requested):

@@ -89,11 +89,15 @@ class Waiting(Struct, frozen=True):
 
 
 class Unfinished(Struct, frozen=True):
-    """A thread that needs its driver; its run expires at `expires_at` (Unix seconds), or never."""
+    """A thread that needs its driver: for its run, which has the `status`, or for its jobs.
+
+    The run expires at `expires_at` (Unix seconds), or never.
+    """
 
     thread_id: str
-    status: RunStatus
+    status: RunStatus | None
     expires_at: float | None = None
+    jobs: int = 0
 
 
 Durability = Literal["process", "power"]
@@ -201,7 +205,7 @@ class Journal(Protocol):
         ...
 
     async def unfinished(self) -> list[Unfinished]:
-        """Returns the threads whose newest run has not ended, or has not begun."""
+        """Returns the threads whose newest run has not ended or begun, or that have open jobs."""
         ...
 
     async def fork(self, fork: Fork) -> None:

@@ -24,6 +24,7 @@ class _Kept:
     events: list[RecordedEvent] = field(default_factory=list[RecordedEvent])
     status: RunStatus | None = None
     expires_at: float | None = None
+    jobs: int = 0
     runs: dict[str, RunRecord] = field(default_factory=dict[str, RunRecord])
     keys: dict[str, str] = field(default_factory=dict[str, str])
     inbox: dict[int, ThreadInput] = field(default_factory=dict[int, ThreadInput])
@@ -107,6 +108,7 @@ class MemoryJournal:
 
     def _project(self, kept: _Kept, projection: Projection) -> None:
         kept.status, kept.expires_at = projection.status, projection.expires_at
+        kept.jobs = projection.jobs
         kept.info = changed(
             kept.info,
             updated_at=projection.updated_at,
@@ -183,12 +185,12 @@ class MemoryJournal:
         return [id for id, kept in self._threads.items() if kept.inbox]
 
     async def unfinished(self) -> list[Unfinished]:
-        """Returns the threads whose newest run has not ended, or has not begun."""
+        """Returns the threads whose newest run has not ended or begun, or that have open jobs."""
         self._require_open()
         return [
-            Unfinished(id, kept.status, kept.expires_at)
+            Unfinished(id, kept.status, kept.expires_at, kept.jobs)
             for id, kept in self._threads.items()
-            if kept.status in ACTIVE or kept.status == "queued"
+            if kept.status in ACTIVE or kept.status == "queued" or kept.jobs
         ]
 
     async def fork(self, fork: Fork) -> None:

@@ -8,6 +8,8 @@ from msgspec.structs import replace
 from weft.decision import can_go_on
 from weft.events import (
     DurableEvent,
+    JobSettled,
+    JobStarted,
     MessageAdded,
     MessageQueued,
     RecordedEvent,
@@ -42,7 +44,8 @@ class RunRecord(Struct, frozen=True, kw_only=True):
 class Projection(Struct, frozen=True):
     """The rows that a batch of events changes: the thread's, those of its runs and of its keys.
 
-    `keys` pairs the idempotency key of a message with the run that it started or steered.
+    `keys` pairs the idempotency key of a message with the run that it started or steered. `jobs` is
+    how many jobs have not settled, or wait to tell that they have.
     """
 
     status: RunStatus | None
@@ -51,6 +54,7 @@ class Projection(Struct, frozen=True):
     expires_at: float | None
     runs: tuple[RunRecord, ...]
     keys: tuple[tuple[str, str], ...] = ()
+    jobs: int = 0
 
 
 def project(
@@ -61,7 +65,7 @@ def project(
     runs: dict[str, RunRecord] = {}
     title = ""
     keys: dict[str, str] = {}
-    waits = False
+    waits = jobs = False
     for event in events:
         if isinstance(event, RunQueued | RunStarted | MessageQueued) and event.key:
             keys[event.key] = event.run_id
@@ -80,16 +84,29 @@ def project(
                 runs[event.run_id] = _ended(runs.get(event.run_id), event, _END[type(event)])
             case RunRequiresAction():
                 waits = True  # perhaps no longer until the same moment
+            case JobStarted() | JobSettled() | MessageAdded(origin="job"):
+                jobs = True
             case MessageAdded(origin="user"):
                 title = title or _title(event.item.text)
             case _:
                 pass  # says nothing that a list shows
-    if not (runs or keys or title or waits) and status == before:
+    if not (runs or keys or title or waits or jobs) and status == before:
         return None
     expires_at = state.active_run.expires_at if state.active_run is not None else None
     return Projection(
-        status, events[-1].at, title, expires_at, tuple(runs.values()), tuple(keys.items())
+        status,
+        events[-1].at,
+        title,
+        expires_at,
+        tuple(runs.values()),
+        tuple(keys.items()),
+        jobs_of(state),
     )
+
+
+def jobs_of(state: ThreadState) -> int:
+    """Returns how many jobs of a thread have not settled, or wait to tell that they have."""
+    return len(state.jobs) + sum(told.wakes for told in state.announced)
 
 
 def status_of(state: ThreadState) -> RunStatus | None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from weft.history import History
 from weft.items import Item, Message
 from weft.open_step import Step
-from weft.state import QueuedRun, Run, ThreadState
+from weft.state import NO_JOBS, Announcement, OpenJob, QueuedRun, Run, ThreadState
 from weft.usage import Spent
 
 
@@ -26,6 +26,8 @@ class _Head(Struct, frozen=True, omit_defaults=True):
     steering: tuple[Message, ...] = ()
     ended: Spent = Spent()
     edited: int = 0
+    jobs: tuple[OpenJob, ...] = ()
+    announced: tuple[Announcement, ...] = ()
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -45,6 +47,8 @@ def encode_head(state: ThreadState) -> bytes:
             state.steering,
             state.ended,
             state.edited,
+            tuple(state.jobs.values()),
+            state.announced,
         )
     )
 
@@ -75,4 +79,6 @@ def decode_snapshot(head: bytes, chunks: bytes) -> ThreadState:
         decoded.steering,
         decoded.ended,
         decoded.edited,
+        {job.id: job for job in decoded.jobs} or NO_JOBS,
+        decoded.announced,
     )

@@ -40,7 +40,7 @@ from weft.journal.sqlite_file import (
     require_tables,
     typed_errors,
 )
-from weft.state import RunStatus, ThreadState, apply
+from weft.state import ThreadState, apply
 
 T = TypeVar("T")
 
@@ -286,15 +286,17 @@ class SqliteJournal:
         return await self._read(read)
 
     async def unfinished(self) -> list[Unfinished]:
-        """Returns the threads whose newest run has not ended, or has not begun."""
+        """Returns the threads whose newest run has not ended or begun, or that have open jobs."""
 
         def read(connection: sqlite3.Connection) -> list[Unfinished]:
             rows = connection.execute(
-                "SELECT t.id, a.status, a.expires_at FROM activity a JOIN thread t ON t.n = a.n"
+                "SELECT t.id, a.status, a.expires_at, a.jobs"
+                " FROM activity a JOIN thread t ON t.n = a.n"
                 " WHERE a.status IN ('queued', 'in_progress', 'requires_action', 'cancelling')"
+                " OR a.jobs > 0"
                 " ORDER BY a.n"
             )
-            return [_unfinished(*row) for row in rows.fetchall()]
+            return [Unfinished(*row) for row in rows.fetchall()]
 
         return await self._read(read)
 
@@ -395,10 +397,6 @@ def _runs(
         )
         for id, agent, agent_hash, status, first, last in rows
     ]
-
-
-def _unfinished(thread_id: str, status: RunStatus, expires_at: float | None) -> Unfinished:
-    return Unfinished(thread_id, status, expires_at)
 
 
 def _info(row: tuple[Any, ...]) -> ThreadInfo:

@@ -183,6 +183,7 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
         title = rows[number][3] if number in rows and rows[number][3] else projection.title
         rows[number] = [
             number, projection.status, projection.updated_at, title, projection.expires_at,
+            projection.jobs,
         ]  # fmt: skip
         for run in projection.runs:
             runs += (
@@ -195,8 +196,8 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
         connection,
         "INSERT INTO activity VALUES ",
         [value for row in rows.values() for value in row],
-        5,
-        " ON CONFLICT (n) DO UPDATE SET status = excluded.status,"
+        6,
+        " ON CONFLICT (n) DO UPDATE SET status = excluded.status, jobs = excluded.jobs,"
         " updated_at = excluded.updated_at, expires_at = excluded.expires_at,"
         " title = CASE title WHEN '' THEN excluded.title ELSE title END",
     )
@@ -253,7 +254,8 @@ def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
     number = cursor.lastrowid
     assert number is not None
     connection.execute(
-        "INSERT INTO activity VALUES (?, NULL, ?, ?, NULL)", (number, info.created_at, info.title)
+        "INSERT INTO activity VALUES (?, NULL, ?, ?, NULL, 0)",
+        (number, info.created_at, info.title),
     )
     return number
 

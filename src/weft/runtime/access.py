@@ -44,6 +44,10 @@ class ThreadAccess(Protocol):
         """Has a run end after its step."""
         ...
 
+    async def cancel_job(self, thread_id: str, job_id: str) -> None:
+        """Has a job end now."""
+        ...
+
     async def topic(self, thread_id: str) -> Topic:
         """Returns where to hear of the thread."""
         ...

@@ -36,24 +36,26 @@ from weft.events import (
     RunStarted,
     TerminalEvent,
 )
-from weft.ids import new_id
+from weft.ids import id_of, new_id
 from weft.inputs import (
     AnswerInput,
     ApprovalInput,
     CancelInput,
+    CancelJobInput,
     DenialInput,
     FinishInput,
     OutputInput,
     SendInput,
-    ThreadInput,
 )
 from weft.items import Message
+from weft.jobs.failure import OnFailure
 from weft.journal.base import Claim, Journal, ThreadInfo
 from weft.listener import EventListener
 from weft.logging import logger_of
-from weft.loop import cancel, drive, expire, fail, run_ended
-from weft.runtime.ending import Ended
+from weft.loop import cancel, drive, expire, fail, run_ended, tell_announcements
+from weft.runtime.ending import Ended, Endings
 from weft.runtime.journaled import JournaledThread
+from weft.runtime.thread_jobs import ThreadJobs
 from weft.state import Run, ThreadState
 from weft.usage import Usage
 from weft.writer import ThreadWriter
@@ -104,15 +106,26 @@ class ThreadActor:
             on_failed=self._on_failed,
             on_unwatched=on_unwatched,
         )
-        self._control = RunControl(delegation(info, self._thread))
+        lent = delegation(info, self._thread)
+        self._control = RunControl(lent)
+        self.jobs = self._control.jobs = ThreadJobs(
+            self._thread,
+            self._control,
+            delegation=lent,
+            deps=lambda: deps(info),
+            policy=self._job_policy,
+            wake=wake,
+            end_agent=self._end_agent,
+            journal=True,
+        )
+        self._must_recover = bool(state.jobs)
+        self._recovering = asyncio.Lock()  # one does it, and who comes meanwhile waits for it
         self._listener: EventListener[object] | None = None
         self._is_ending = False
         self._due = ""
         self._definition: AnyAgent | None = None
         self._sending: dict[str, asyncio.Future[str]] = {}
-        self._errors: dict[str, Exception] = {}
-        self._waiters: dict[str, list[asyncio.Future[Ended]]] = {}
-        self._last: Ended | None = None
+        self._endings = Endings()
         self._snapshot_seq = state.seq
         self._taken: set[int] = set()
         self._inbox_changed = False
@@ -143,9 +156,10 @@ class ThreadActor:
         """Whether nobody would miss the actor."""
         return (
             self._thread.is_settled
-            and not self._waiters
+            and not self._endings.are_awaited
             and not self._sending
             and not self.topic.is_watched
+            and not self.jobs.is_busy
         )
 
     async def settle(self) -> None:
@@ -211,6 +225,11 @@ class ThreadActor:
         self._accept_finish(run_id)
         await self._thread.durable()
 
+    async def cancel_job(self, job_id: str) -> None:
+        """Ends a job and all that it started; does nothing for one that has settled."""
+        await self._recover()
+        self.jobs.cancel(job_id)
+
     def expire(self) -> None:
         """Ends the run that waits for an answer, if it still does."""
         run = self.state.active_run
@@ -254,10 +273,13 @@ class ThreadActor:
         agent, work = self._find_agent(name), self.info.work
         return agent if work is None else agent.within(work.limits)
 
-    def _start(self, run_id: str, item: Message, agent: str, key: str) -> None:
+    def _start(self, run_id: str, item: Message | None, agent: str, key: str) -> None:
+        """Starts a run with what background jobs have told meanwhile, and with a message if any."""
         definition = self._agents(agent)
         self._hear(definition)
-        self._record(MessageAdded(run_id=run_id, item=item, origin="user"))
+        tell_announcements(self._thread, run_id)
+        if item is not None:
+            self._record(MessageAdded(run_id=run_id, item=item, origin="user"))
         self._record(RunStarted(run_id=run_id, agent=agent, agent_hash=definition.hash, key=key))
         self._definition = definition
 
@@ -312,6 +334,9 @@ class ThreadActor:
         for entry in waiting:
             if entry.number in self._taken:
                 continue
+            if isinstance(entry.input, CancelJobInput):
+                await self._accept_waiting_cancel(entry.input, entry.number)
+                continue
             try:
                 await self._accept_waiting(entry.input)
             except JournalError:
@@ -322,7 +347,18 @@ class ThreadActor:
             self._taken.add(entry.number)
             self._thread.consume(entry.number)
 
-    async def _accept_waiting(self, input: ThreadInput) -> None:
+    async def _accept_waiting_cancel(self, input: CancelJobInput, number: int) -> None:
+        """Cancels a job; the wish waits in the inbox until its end is told.
+
+        No event tells of it before, and a restartable job would be started again after a crash.
+        """
+        await self._recover()
+        self._taken.add(number)
+        self.jobs.cancel(input.job_id, lambda: self._thread.consume(number))
+
+    async def _accept_waiting(
+        self, input: SendInput | AnswerInput | CancelInput | FinishInput
+    ) -> None:
         match input:
             case SendInput():
                 await self._accept_waiting_message(input)
@@ -365,6 +401,7 @@ class ThreadActor:
 
         Raises `UnknownAgent` and `JournalError`; the run can then be driven on later.
         """
+        await self._recover()
         while True:
             if self._inbox_changed:
                 await self._take_inbox()
@@ -374,10 +411,10 @@ class ThreadActor:
                 await self._expire_now(run)
                 continue
             if not can_go_on(state):
+                await self._keep_snapshot()  # of what jobs have added since the last run
                 return
             if run is None:
-                queued = state.queue[0]
-                self._start(queued.id, queued.item, queued.agent, queued.key)
+                self._start_next()
                 continue
             definition = self._definition
             if definition is None or definition.name != run.agent:
@@ -386,16 +423,55 @@ class ThreadActor:
                 except UnknownAgent:
                     if run.status != "cancelling":
                         raise
+                    await self.jobs.stop()
                     cancel(self._thread)  # to end it, nobody needs to know how it works
                     continue
             await self._drive_on(run, definition)
             await self._keep_snapshot()
+
+    def _start_next(self) -> None:
+        """Starts the run that waits first, or else one that answers what background jobs tell."""
+        if self.state.queue:
+            queued = self.state.queue[0]
+            self._start(queued.id, queued.item, queued.agent, queued.key)
+            return
+        told = next(told for told in self.state.announced if told.wakes)
+        # Named after the message, so that it is the same run after a crash.
+        run_id = id_of("run", self.info.id, told.item.id)
+        self._start(run_id, None, told.agent or self.info.agent, "")
+
+    async def _recover(self) -> None:
+        """Takes care of the jobs that an earlier process left."""
+        if self._must_recover:
+            async with self._recovering:
+                if self._must_recover:
+                    await self.jobs.recover()
+                    self._must_recover = False
+
+    async def _end_agent(self, thread_id: str) -> None:
+        """Has an agent stop that worked for a job here."""
+        try:
+            await self._abandon(thread_id)
+        except RunInterrupted:
+            raise  # this process ends, and the next one has it stop
+        except WeftError as error:  # its thread was deleted, or fails: nothing is left to stop
+            _LOGGER.warning("The agent on %s could not be stopped: %s", thread_id, error.message)
+
+    def _job_policy(self) -> OnFailure:
+        run, definition = self.state.run, self._definition
+        assert run is not None
+        if definition is None:
+            if run.status == "cancelling":
+                return "fail_fast"  # to end it, nobody needs to know how it works
+            definition = self._agents(run.agent)
+        return definition.reachable.get(run.agent, definition).on_job_failure
 
     async def _expire_now(self, run: Run) -> None:
         """Ends a run that waited too long; its hooks are told, if its agent is known."""
         self._due = ""
         if run.status != "requires_action" or can_go_on(self.state):
             return  # the answer was quicker
+        await self.jobs.stop()
         try:
             definition, deps = self._agents(run.agent), self._deps(self.info)
         except Exception as error:  # noqa: BLE001 - the run ends all the same
@@ -428,6 +504,7 @@ class ThreadActor:
         try:
             deps = self._deps(self.info)
         except Exception as error:  # noqa: BLE001 - a function of the user's may raise anything
+            await self.jobs.stop()
             failure: Exception | None = fail(thread, error)
         else:
             self._hear(definition)
@@ -439,8 +516,8 @@ class ThreadActor:
                 failure = await drive(thread, definition, deps, self._control, self._listener)
             finally:
                 self._is_ending = False
-        if failure is not None and (self._last is None or self._last.event.run_id != run.id):
-            self._errors[run.id] = failure
+        if failure is not None:
+            self._endings.failed(run.id, failure)
         if self.state.active_run is None:
             self._definition = self._listener = None
             for thread_id in left.delegated if left is not None else ():
@@ -465,7 +542,7 @@ class ThreadActor:
         """Whether the run has not ended, or was the last to end."""
         state = self.state
         return (
-            (self._last is not None and self._last.event.run_id == run_id)
+            self._endings.is_last(run_id)
             or (state.active_run is not None and state.active_run.id == run_id)
             or any(queued.id == run_id for queued in state.queue)
             or run_id in self._thread.final
@@ -478,19 +555,9 @@ class ThreadActor:
         """
         if self.failure is not None:
             raise self.failure
-        if self._last is not None and self._last.event.run_id == run_id:
-            return self._last
         if not self.knows(run_id):
             raise RunNotFound(f"The run {run_id[:100]!r} is not open.")
-        waiter: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        waiters = self._waiters.setdefault(run_id, [])
-        waiters.append(waiter)
-        try:
-            return await waiter
-        finally:
-            waiters.remove(waiter)
-            if not waiters:
-                self._waiters.pop(run_id, None)
+        return await self._endings.of(run_id)
 
     def _on_live(self, event: LiveEvent) -> None:
         if self._listener is not None:
@@ -499,26 +566,19 @@ class ThreadActor:
     def _on_kept(self, event: RecordedEvent) -> None:
         if self._listener is not None:
             self._listener.put(event)
-        if not isinstance(event, TerminalEvent):
-            return
-        state = self._thread.final.pop(event.run_id)
-        ended = self._last = Ended(event, state, self._errors.pop(event.run_id, None))
-        for waiter in self._waiters.get(event.run_id, ()):
-            if not waiter.done():
-                waiter.set_result(ended)
+        if isinstance(event, TerminalEvent):
+            self._endings.tell(event, self._thread.final.pop(event.run_id))
 
     def _on_failed(self) -> None:
         self._control.cancel()
+        self.jobs.abandon()
         self.close()
 
     def close(self, error: WeftError | None = None) -> None:
         """Ends the actor for all who wait for it or watch it."""
         reason = self.failure or error
         self.topic.close(reason)
-        for waiters in list(self._waiters.values()):
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_exception(reason or _interrupted(self.info.id))
+        self._endings.close(reason or _interrupted(self.info.id))
 
     def _record(self, event: RecordedEvent) -> None:
         self._thread.record(event)

@@ -19,6 +19,7 @@ from weft.runtime.access import ThreadAccess
 from weft.runtime.delegated import AgentShown, delegated, record_spent, started
 from weft.runtime.thread_run import result_of_ended
 from weft.state import ThreadState
+from weft.usage import Spent
 from weft.writer import ThreadWriter
 
 AnyAgent = AgentDefinition[object, object]
@@ -62,15 +63,15 @@ class ThreadDelegation:
         self._register = register
 
     async def run(
-        self, agent: Worker[Out], input: Input, *, key: str, call_id: str = ""
+        self, agent: Worker[Out], input: Input, *, key: str, call_id: str = "", job_id: str = ""
     ) -> RunResult[Out]:
         """Runs the agent, or waits for it where it works already."""
         thread, threads = self._thread, self._threads
         id = id_of("thread", self._info.id, key)
         self._register(cast("AnyAgent", agent))
-        await self._require_thread(id, agent, call_id)
-        if call_id:
-            thread.record(started(thread.state, call_id, agent.name, id))
+        await self._require_thread(id, agent, call_id, job_id)
+        if call_id or job_id:
+            thread.record(started(thread.state, agent.name, id, call_id=call_id, job_id=job_id))
         shown = _Shown(AgentShown(thread, agent.name, call_id, id))
         topic = await threads.topic(id)
         topic.attach(shown)
@@ -80,22 +81,22 @@ class ThreadDelegation:
             ended = await threads.ended(id, run_id)
         except asyncio.CancelledError:
             if not threads.is_stopping:  # else both go on in the next process
-                await self._abandon(id)
+                await self._abandon(id, job_id)
             raise
         finally:
             topic.detach(shown)
-        self._count(id, ended.state)
+        self._count(id, ended.state, job_id)
         return cast("RunResult[Out]", result_of_ended(ended, run_id, self._agents))
 
-    async def _require_thread(self, id: str, agent: Worker[Any], call_id: str) -> None:
+    async def _require_thread(self, id: str, agent: Worker[Any], call_id: str, job_id: str) -> None:
         """Makes the thread of the agent, unless an earlier process did."""
-        state, info = self._thread.state, self._info
-        assert state.run is not None
+        info = self._info
+        run_id, current, spent = self._given(job_id)
         depth = info.work.depth if info.work is not None else 0
         try:
             await self._journal.info(id)
         except ThreadNotFound:
-            worker = delegated(state, self._agents(state.run.agent), agent, depth)
+            worker = delegated(self._agents(current), agent, spent, depth)
         else:
             return
         now = time.time()
@@ -107,19 +108,31 @@ class ThreadDelegation:
                 metadata=info.metadata,
                 created_at=now,
                 updated_at=now,
-                work=Work(info.id, state.run.id, call_id, depth + 1, worker.limits),
+                work=Work(info.id, run_id, call_id, depth + 1, worker.limits),
             )
         )
 
-    async def _abandon(self, id: str) -> None:
+    def _given(self, job_id: str) -> tuple[str, str, Spent]:
+        """The run for which an agent works, the agent within whose limits, and what is used up.
+
+        What works in the background has the limits of a run to itself.
+        """
+        state = self._thread.state
+        job = state.jobs.get(job_id)
+        if job is not None and job.background:
+            return job.run_id, job.agent, Spent()
+        assert state.run is not None
+        return state.run.id, state.run.agent, state.run.spent
+
+    async def _abandon(self, id: str, job_id: str) -> None:
         try:
-            self._count(id, await self._threads.abandon(id))
+            self._count(id, await self._threads.abandon(id), job_id)
         except WeftError as error:  # who cancelled the call is to hear of that alone
             _LOGGER.warning("The agent on %s could not be stopped: %s", id, error.message)
 
-    def _count(self, id: str, state: ThreadState) -> None:
+    def _count(self, id: str, state: ThreadState, job_id: str) -> None:
         if state.run is not None:
-            record_spent(self._thread, state.run.spent, id)
+            record_spent(self._thread, state.run.spent, id, job_id)
 
 
 class _Shown:

@@ -68,17 +68,22 @@ class Driver:
         """Drives on whatever was not finished."""
         await self._engine.start()
         for unfinished in await self._journal.unfinished():
-            if unfinished.status != "requires_action":
-                self._engine.wake(unfinished.thread_id)
-            else:
+            if unfinished.status == "requires_action":
                 self._expire_at(unfinished.thread_id, unfinished.expires_at)
+            if unfinished.status != "requires_action" or unfinished.jobs:
+                self._engine.wake(unfinished.thread_id)
         if self._database is not None:
             self._poller = asyncio.create_task(self._poll(), name="weft inbox poller")
         if self._live is not None:
             await self._live.start()
 
     async def stop(self) -> None:
-        """Interrupts all runs, to be driven on later, and waits until what was said is kept."""
+        """Interrupts all runs, to be driven on later, and waits until what was said is kept.
+
+        Raises `ConfigurationError` in a job: it would wait for itself.
+        """
+        for actor in self._actors.values():
+            actor.jobs.refuse_inside("shut the runtime down")
         self.is_stopping = True
         for timer in [*self._evictions.values(), *self._expiries.values()]:
             timer.cancel()
@@ -90,12 +95,15 @@ class Driver:
         if self._loading:
             await asyncio.wait(list(self._loading.values()))
         await self._engine.stop()
+        for actor in self._actors.values():
+            actor.jobs.abandon()  # all at once: each may have to clean up
         for actor in list(self._actors.values()):
             try:
                 await actor.settle()
             except JournalError as error:
                 _LOGGER.warning("%s could not be kept: %s", actor.info.id, error.message)
             actor.close()
+            await actor.jobs.close()
         self._actors.clear()
 
     # What handles ask for
@@ -123,6 +131,10 @@ class Driver:
     async def finish(self, thread_id: str, run_id: str) -> None:
         """Has a run end after its step."""
         await (await self._reach(thread_id)).finish(run_id)
+
+    async def cancel_job(self, thread_id: str, job_id: str) -> None:
+        """Has a job end now."""
+        await (await self._reach(thread_id)).cancel_job(job_id)
 
     async def topic(self, thread_id: str) -> Topic:
         """Returns the topic of the actor."""
@@ -158,11 +170,17 @@ class Driver:
         return fork.info.id
 
     async def delete(self, thread_id: str) -> None:
-        """Interrupts the thread, and removes it."""
+        """Interrupts the thread, and removes it; raises `ConfigurationError` in a job of it."""
+        known = self._actors.get(thread_id)
+        if known is not None:
+            known.jobs.refuse_inside("delete its thread")
         await self._journal.info(thread_id)
         await self._engine.interrupt(thread_id)
         for work in await self._journal.threads(limit=-1, after="", owner=None, parent=thread_id):
             await self.delete(work.id)
+        actor = self._actors.get(thread_id)
+        if actor is not None:
+            await actor.jobs.close()
         await self._journal.delete(thread_id)
         self._drop(thread_id, ThreadNotFound(f"The thread {thread_id} was deleted."))
 
@@ -173,6 +191,7 @@ class Driver:
         if run is not None:
             await actor.cancel(run.id)
             await self.ended(thread_id, run.id)
+        await actor.jobs.cancel_background()
         return actor.state
 
     def _subscribe(self, thread_id: str, after: Position) -> Subscription:
@@ -188,7 +207,7 @@ class Driver:
         """Returns the actor for somebody; what it left undone, it goes on with."""
         known = self._actors.get(thread_id)
         actor = await self._actor(thread_id)
-        if actor is not known and can_go_on(actor.state):
+        if actor is not known and (can_go_on(actor.state) or actor.state.jobs):
             self._engine.wake(thread_id)
         return actor
 
@@ -209,6 +228,9 @@ class Driver:
             loading.exception()  # raised where somebody waits, if anybody still does
 
     async def _load(self, thread_id: str) -> ThreadActor:
+        failed = self._actors.get(thread_id)
+        if failed is not None:
+            await failed.jobs.close()  # what may be started again must not run twice at once
         info = await self._journal.info(thread_id)
         claim = await self._journal.claim(thread_id)
         return self._host(info, await self._journal.load(thread_id), claim)
@@ -256,6 +278,7 @@ class Driver:
             timer.cancel()
         actor = self._actors.pop(thread_id, None)
         if actor is not None:
+            actor.jobs.abandon()  # whoever kept its tree is refused
             actor.close(error)
             self._journal.release(actor.claim)
 

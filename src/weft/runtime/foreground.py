@@ -29,6 +29,7 @@ from weft.loop import cancel, drive, run_ended
 from weft.result import RunResult
 from weft.runtime.delegated import AgentShown, delegated, record_spent, started
 from weft.runtime.result import result_of
+from weft.runtime.thread_jobs import ThreadJobs
 from weft.state import ThreadState, apply
 from weft.usage import Spent
 
@@ -106,7 +107,16 @@ class Run(Generic[Out]):
         self._deps = deps
         self._feed = Feed() if watched else None
         self._thread = MemoryThread(history, put if self._feed is None else self._feed.put)
-        self._control = RunControl(_Delegation(self._thread, self._definition, deps, depth))
+        delegation = _Delegation(self._thread, self._definition, deps, depth)
+        self._control = RunControl(delegation)
+        self._jobs = self._control.jobs = ThreadJobs(
+            self._thread,
+            self._control,
+            delegation=delegation,
+            deps=lambda: deps,
+            policy=lambda: self._definition.on_job_failure,
+            journal=False,
+        )
         self._listener: EventListener[object] | None = None
         self._ended = asyncio.Event()
         self._error: Exception | None = None
@@ -121,6 +131,7 @@ class Run(Generic[Out]):
         except asyncio.CancelledError:
             # Nobody can drive the run on: with its holder it ends.
             if thread.state.active_run is not None:
+                await self._jobs.stop_for_good()
                 cancel(thread)
                 if self._listener is not None:
                     self._listener.start()  # for what came with the end
@@ -232,11 +243,14 @@ class _Delegation:
         self._depth = depth
 
     async def run(
-        self, agent: Worker[T], input: Input, *, key: str, call_id: str = ""
+        self, agent: Worker[T], input: Input, *, key: str, call_id: str = "", job_id: str = ""
     ) -> RunResult[T]:
         """Runs the agent; nobody can go on with it after a crash, so `key` says nothing."""
         thread = self._thread
-        definition = delegated(thread.state, self._definition, agent, self._depth)
+        assert thread.state.run is not None
+        run = thread.state.run
+        current = self._definition.reachable.get(run.agent, self._definition)
+        definition = delegated(current, agent, run.spent, self._depth)
         shown = AgentShown(thread, agent.name, call_id)
         run = Run(
             definition,
@@ -247,8 +261,9 @@ class _Delegation:
             depth=self._depth + 1,
         )
         shown.thread_id = run.thread_id
-        if call_id:
-            thread.record(started(thread.state, call_id, agent.name, run.thread_id))
+        if call_id or job_id:
+            event = started(thread.state, agent.name, run.thread_id, call_id=call_id, job_id=job_id)
+            thread.record(event)
         try:
             await run.drive()
         finally:

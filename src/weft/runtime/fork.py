@@ -5,10 +5,10 @@ import time
 from msgspec.structs import replace
 
 from weft.envelope import Envelope, recorded
-from weft.events import LiveEvent, RecordedEvent, RunCancelled
+from weft.events import JobSettled, LiveEvent, MessageAdded, RecordedEvent, RunCancelled
 from weft.ids import new_id
 from weft.journal.base import Fork, ThreadInfo
-from weft.journal.projection import Projection, RunRecord, merged, project, status_of
+from weft.journal.projection import Projection, RunRecord, jobs_of, merged, project, status_of
 from weft.loop import cancel
 from weft.state import ThreadState, apply
 from weft.usage import Usage
@@ -38,7 +38,8 @@ class _Addition:
 def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> Fork:
     """Returns the fork of a thread right after the event that led to `state`.
 
-    A run that was under way is cancelled in the fork, and the runs that waited are dropped.
+    A run and the jobs that were under way are cancelled in the fork, and the runs that waited are
+    dropped. What background jobs had to tell is told.
     """
     now = time.time()
     info = replace(
@@ -51,8 +52,12 @@ def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> 
         work=None,
     )
     addition = _Addition(info.id, state)
+    for job in reversed(list(state.jobs.values())):
+        addition.record(JobSettled(run_id=job.run_id, job_id=job.id, outcome="cancelled"))
     if state.active_run is not None:
         cancel(addition)
+    for told in addition.state.announced:  # in the copy, it wakes nobody
+        addition.record(MessageAdded(run_id=told.run_id, item=told.item, origin="job"))
     for queued in addition.state.queue:
         addition.record(RunCancelled(run_id=queued.id, usage=Usage()))
     copied = {run.id: run for run in runs if 0 < run.first_seq <= state.seq}
@@ -63,6 +68,11 @@ def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> 
         for run in added.runs if added is not None else ():
             copied[run.id] = merged(replace(copied.get(run.id, run), last_seq=0), run)
     projection = Projection(
-        status_of(addition.state), now, info.title, None, tuple(copied.values())
+        status_of(addition.state),
+        now,
+        info.title,
+        None,
+        tuple(copied.values()),
+        jobs=jobs_of(addition.state),
     )
     return Fork(original.id, state.seq, info, addition.entries, projection)

@@ -16,6 +16,7 @@ from weft.inputs import (
     AnswerInput,
     ApprovalInput,
     CancelInput,
+    CancelJobInput,
     DenialInput,
     FinishInput,
     OutputInput,
@@ -108,6 +109,10 @@ class Onlooker:
         """Leaves the wish in the inbox."""
         await self._journal.submit(thread_id, FinishInput(run_id))
 
+    async def cancel_job(self, thread_id: str, job_id: str) -> None:
+        """Leaves the wish in the inbox."""
+        await self._journal.submit(thread_id, CancelJobInput(job_id))
+
     async def topic(self, thread_id: str) -> Topic:
         """Returns a topic that is fed from the journal, while it is watched."""
         if thread_id not in self._topics:
@@ -141,7 +146,8 @@ class Onlooker:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             for thread_id, topic in list(self._topics.items()):
-                if not topic.is_watched:
+                if not topic.is_watched and not (topic.is_in_flight and thread_id in self._live):
+                    # Not within an item: who comes back there would get it from its start.
                     self._forget(thread_id)
                 elif thread_id not in self._live:
                     await self._catch_up(thread_id, topic)

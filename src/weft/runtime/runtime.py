@@ -83,11 +83,19 @@ class Runtime:
         """Stops driving, waits until what was said is kept, and closes the journal.
 
         Runs that did not end go on when the database is opened again. A second call does nothing.
+        Raises `ConfigurationError` in a job, for which it would wait.
         """
-        if self._open:
-            self._open = False
+        if not self._open:
+            return
+        self._open = False
+        try:
             await self._threads.stop()
-            await self.journal.close()
+        except ConfigurationError:
+            self._open = True  # nothing was stopped
+            raise
+        finally:
+            if not self._open:
+                await self.journal.close()
 
     def register(self, agent: AgentDefinition[Deps, Out]) -> None:
         """Makes an agent known, and those it may hand over to or have work for it.

@@ -15,7 +15,7 @@ from weft.journal.projection import RunRecord
 from weft.runtime.access import ThreadAccess
 from weft.runtime.actor import AnyAgent
 from weft.runtime.thread_run import ThreadRun
-from weft.state import ThreadState
+from weft.state import OpenJob, ThreadState
 from weft.tools.output import to_output
 
 MAX_OUTPUT_CHARS = 100_000
@@ -103,6 +103,17 @@ class Thread:
     async def deny(self, call_id: str, reason: str = "") -> None:
         """Denies a call; the model reads the reason. Raises as `submit_tool_output` does."""
         await self._threads.answer(self.id, DenialInput(call_id, reason))
+
+    async def jobs(self) -> Sequence[OpenJob]:
+        """Returns the jobs that have not settled, in the order in which they were started."""
+        return tuple((await self._threads.state(self.id)).jobs.values())
+
+    async def cancel_job(self, job_id: str) -> None:
+        """Cancels a job, and all that it started; does nothing for one that has settled.
+
+        Its `JobSettled` tells its end.
+        """
+        await self._threads.cancel_job(self.id, job_id)
 
     async def info(self) -> ThreadInfo:
         """Returns what lists show of the thread."""

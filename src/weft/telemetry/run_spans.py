@@ -6,6 +6,7 @@
         execute_tool NAME
       step 2
         …
+      job NAME               those of the run, below each other as they are
 
 Names and attributes are those of the GenAI conventions, version 1.41, and `weft.*` beyond them:
 https://github.com/open-telemetry/semantic-conventions/tree/v1.41.0/docs/gen-ai
@@ -17,6 +18,8 @@ from msgspec import Struct
 
 from weft.events import (
     HandedOff,
+    JobSettled,
+    JobStarted,
     MessageAdded,
     ProviderItemAdded,
     QuotaHit,
@@ -128,6 +131,7 @@ class RunSpans:
         self._interrupted_at: float | None = None
         self._calls: dict[str, _Call] = {}
         self._awaited: set[str] = set()
+        self._jobs: dict[str, _Open] = {}
         self._items: list[Item] = []
         self._said = ""
         self._run = self._begin(
@@ -156,9 +160,15 @@ class RunSpans:
         if chat is not None and chat.first is None:
             chat.first = max(0.0, now - chat.began)
 
-    def span_of(self, call_id: str) -> int:
-        """Returns the span below which an agent works for a call, or for the run itself."""
-        call = self._calls.get(call_id)
+    def has_job(self, job_id: str) -> bool:
+        """Whether a job has a span that is open."""
+        return job_id in self._jobs
+
+    def span_of(self, id: str) -> int:
+        """Returns the span below which an agent works: of a call, of a job, or of the run."""
+        if id in self._jobs:
+            return self._jobs[id].id
+        call = self._calls.get(id)
         return self._run.id if call is None or call.span is None else call.span.id
 
     def observe(self, event: RecordedEvent, at: float) -> None:
@@ -183,6 +193,8 @@ class RunSpans:
             case StepInterrupted():
                 # The event that ends the run says why, and comes after this one.
                 self._interrupted_at = at
+            case JobStarted() | JobSettled():
+                self._job_changed(event, at)
             case HandedOff():
                 self.agent = event.agent
             case RunRequiresAction():
@@ -191,7 +203,9 @@ class RunSpans:
                 self._run_ended(event, at)
             case _:
                 pass  # what is asked of a run is seen in what it does
-        if not self.ended and self._awaited and self._calls.keys() <= self._awaited:
+        # While jobs go on, this process has to hold the run anyway.
+        waits = not self.ended and not self._jobs and bool(self._awaited)
+        if waits and self._calls.keys() <= self._awaited:
             self._suspend(at)
 
     def end(self, at: float) -> None:
@@ -226,6 +240,7 @@ class RunSpans:
         self, at: float, status: str, attributes: dict[str, Value], error: str = ""
     ) -> None:
         self.ended = True
+        self._end_jobs(at)
         at = max(at, self._run.began)
         attributes["weft.run.status"] = status
         self._emit(
@@ -415,6 +430,36 @@ class RunSpans:
         if error:
             measured["error.type"] = error
         self._emit(Measured("gen_ai.execute_tool.duration", at - span.began, measured))
+
+    # Jobs
+
+    def _job_changed(self, event: JobStarted | JobSettled, at: float) -> None:
+        """Begins or ends the span of a job of the run; those of the thread outlive it."""
+        if isinstance(event, JobStarted):
+            is_again = event.job_id in self._jobs  # after a crash
+            if not event.background and not is_again:
+                self._jobs[event.job_id] = self._begin_job(event, at)
+            return
+        span = self._jobs.pop(event.job_id, None)
+        if span is not None:
+            outcome: dict[str, Value] = {"weft.job.outcome": event.outcome}
+            error = event.code or ("" if event.outcome == "completed" else event.outcome)
+            self._end(span, at, outcome, error)
+
+    def _begin_job(self, event: JobStarted, at: float) -> _Open:
+        attributes: dict[str, Value] = {
+            "gen_ai.conversation.id": self.thread_id,
+            "weft.job.id": event.job_id,
+        }
+        if event.attempt > 1:
+            attributes["weft.job.attempt"] = event.attempt
+        parent = self._jobs.get(event.parent, self._run)
+        return self._begin(f"job {event.name}", at, parent.id, attributes)
+
+    def _end_jobs(self, at: float) -> None:
+        for span in reversed(self._jobs.values()):
+            self._end(span, at, None, INTERRUPTED)
+        self._jobs.clear()
 
     # Spans
 

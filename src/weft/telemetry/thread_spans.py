@@ -8,6 +8,8 @@ from weft.events import (
     AgentEvent,
     DurableEvent,
     Event,
+    JobDelegated,
+    JobStarted,
     MessageAdded,
     ResponseCompleted,
     RunStarted,
@@ -69,7 +71,8 @@ class ThreadSpans:
     def observe(self, thread_id: str, event: Event, now: float) -> list[Signal]:
         """Returns the signals of the next event of a thread; `now` is the time in Unix seconds."""
         if isinstance(event, AgentEvent):
-            self._keep(self._work_for, event.thread_id, (thread_id, event.call_id))
+            if event.call_id or event.thread_id not in self._work_for:
+                self._keep(self._work_for, event.thread_id, (thread_id, event.call_id))
             return self.observe(event.thread_id, event.event, now)
         if not isinstance(event, DurableEvent):
             run = self._runs.get(thread_id)
@@ -84,6 +87,12 @@ class ThreadSpans:
             self._keep(self._last_seq, event.run_id, event.seq)
         if isinstance(event, ToolDelegated):
             self._keep(self._work_for, event.thread_id, (thread_id, event.call_id))
+        elif isinstance(event, JobDelegated):
+            above = self._runs.get(thread_id)
+            # What works for a background job is below no run, for it may outlive each.
+            is_traced = above is not None and above.has_job(event.job_id)
+            work = (thread_id, event.job_id) if is_traced else ("", "")
+            self._keep(self._work_for, event.thread_id, work)
         at = event.at or now
         run = self._run_of(thread_id, event, at)
         if run is not None:
@@ -116,7 +125,9 @@ class ThreadSpans:
             return run
         if isinstance(event, MessageAdded):
             self._keep_input(thread_id, event)
-        elif isinstance(event, _GOES_ON):
+        elif isinstance(event, _GOES_ON) or (
+            isinstance(event, JobStarted) and not event.background
+        ):
             agent = self._suspended.pop(event.run_id, "")
             return self._begin(thread_id, event.run_id, at, agent, {"weft.resumed": True})
         return None

@@ -16,6 +16,7 @@ import msgspec
 from pydantic import ValidationError
 
 from weft.events import Awaited
+from weft.executor import DaemonExecutor
 from weft.ids import new_id
 from weft.items import FunctionCall, FunctionCallOutput, OutputPart
 from weft.logging import logger_of
@@ -23,7 +24,6 @@ from weft.tools.context import RunContext
 from weft.tools.failure import explain_failure
 from weft.tools.function import Tool
 from weft.tools.output import to_output
-from weft.tools.threads import ToolThreads
 from weft.tools.toolset import Toolset
 from weft.tools.validation import explain_validation
 
@@ -31,7 +31,7 @@ Deps = TypeVar("Deps")
 
 _LOGGER = logger_of("weft.tools")
 _MAX_ARGUMENTS = 8 * 1024 * 1024
-_THREADS = ToolThreads()
+_THREADS = DaemonExecutor()
 
 
 @dataclass(frozen=True)

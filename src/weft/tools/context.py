@@ -12,6 +12,8 @@ from typing_extensions import TypeVar
 from weft.delegation import Delegation, Worker
 from weft.errors import ConfigurationError
 from weft.items import Input
+from weft.jobs.node import Node
+from weft.jobs.run_jobs import RunJobs
 from weft.result import RunResult
 
 Deps = TypeVar("Deps", default=None)
@@ -75,12 +77,29 @@ class RunContext(Generic[Deps]):
     cancelled: CancellationToken = field(default_factory=CancellationToken)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     delegation: Delegation | None = field(default=None, repr=False)
+    run_jobs: RunJobs | None = field(default=None, repr=False)
     _delegated: "Iterator[int]" = field(default_factory=itertools.count, repr=False)
 
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt of one call; hand it to services that take such a key."""
         return self.call_id
+
+    @property
+    def jobs(self) -> Node[None]:
+        """The run's node in the tree of its thread: submit jobs to it.
+
+        The run ends when they have settled. Those placed under its root, with
+        `ctx.jobs.submit(job, parent=ctx.jobs.root)`, belong to the thread: they may outlive the run
+        and tell of their end with a message. For async tools; in a thread of its own a plain
+        function has no event loop. Raises `ConfigurationError` there, and `NodeClosed` once the run
+        is about to end.
+        """
+        if self.run_jobs is None:
+            raise ConfigurationError("Jobs cannot be started here.")
+        if not self._is_on_loop():
+            raise ConfigurationError("Jobs are started on the event loop: make the tool async.")
+        return self.run_jobs.node
 
     async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
         """Has another agent work for this call, on a thread of its own; returns what came of it.

@@ -1,8 +1,8 @@
-"""Threads for plain functions: as many as are needed, up to a bound, and none that holds up exit.
+"""An executor for plain functions: as many threads as are needed, and none that holds up exit.
 
-The standard library's pool is too narrow on a small machine, where eight tools that wait would
-take turns, and the interpreter waits for its threads at exit, so one tool that hangs would keep
-the process alive.
+The standard library's pool is too narrow on a small machine, where eight functions that wait would
+take turns, and the interpreter waits for its threads at exit, so one function that hangs would
+keep the process alive.
 """
 
 import queue
@@ -18,7 +18,7 @@ _IDLE_SECONDS = 10.0
 _Job = tuple["Future[object]", Callable[[], object]]
 
 
-class ToolThreads(Executor):
+class DaemonExecutor(Executor):
     """An executor of daemon threads.
 
     A job takes an idle thread or starts a new one; beyond `max_threads` it waits its turn. A
@@ -60,7 +60,7 @@ class ToolThreads(Executor):
 
     def _start(self) -> None:
         try:
-            threading.Thread(target=self._work, name="weft tool", daemon=True).start()
+            threading.Thread(target=self._work, name="weft executor", daemon=True).start()
         except RuntimeError:
             with self._lock:
                 self._threads -= 1

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from weft.tools import threads
-from weft.tools.threads import ToolThreads
+from weft import executor as module
+from weft.executor import DaemonExecutor
 
 
 def test_results_and_errors() -> None:
-    executor = ToolThreads()
+    executor = DaemonExecutor()
     assert executor.submit(lambda a, b: a + b, 1, b=2).result(10) == 3
     with pytest.raises(KeyError):
         executor.submit({}.__getitem__, "x").result(10)
@@ -21,7 +21,7 @@ def test_results_and_errors() -> None:
 
 
 def test_idle_threads_are_used_again() -> None:
-    executor = ToolThreads()
+    executor = DaemonExecutor()
     names = set[str]()
     for _ in range(20):
         names.add(executor.submit(lambda: threading.current_thread().name).result(10))
@@ -31,7 +31,7 @@ def test_idle_threads_are_used_again() -> None:
 
 
 def test_beyond_the_bound_jobs_wait_their_turn() -> None:
-    executor, gate = ToolThreads(max_threads=2), threading.Event()
+    executor, gate = DaemonExecutor(max_threads=2), threading.Event()
     blocked = [executor.submit(gate.wait, 10) for _ in range(2)]
     queued = [executor.submit(int, "7") for _ in range(5)]
     assert not any(job.done() for job in queued)
@@ -45,7 +45,7 @@ def test_beyond_the_bound_jobs_wait_their_turn() -> None:
 
 
 def test_a_cancelled_job_is_not_run() -> None:
-    executor, gate = ToolThreads(max_threads=1), threading.Event()
+    executor, gate = DaemonExecutor(max_threads=1), threading.Event()
     ran: list[int] = []
     first = executor.submit(gate.wait, 10)
     second = executor.submit(ran.append, 1)
@@ -58,8 +58,8 @@ def test_a_cancelled_job_is_not_run() -> None:
 
 
 def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.001)
-    executor = ToolThreads()
+    monkeypatch.setattr(module, "_IDLE_SECONDS", 0.001)
+    executor = DaemonExecutor()
     seen: list[threading.Thread] = []
     executor.submit(lambda: seen.append(threading.current_thread())).result(10)
     seen[0].join(10)
@@ -69,16 +69,16 @@ def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_threads_do_not_hold_up_exit() -> None:
-    executor, gate = ToolThreads(), threading.Event()
+    executor, gate = DaemonExecutor(), threading.Event()
     executor.submit(gate.wait, 10)
-    workers = [t for t in threading.enumerate() if t.name == "weft tool"]
+    workers = [t for t in threading.enumerate() if t.name == "weft executor"]
     assert workers
     assert all(thread.daemon for thread in workers)
     gate.set()
 
 
 def test_a_thread_that_the_system_does_not_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    executor, ran = ToolThreads(), list[int]()
+    executor, ran = DaemonExecutor(), list[int]()
 
     class NoThread(threading.Thread):
         def start(self) -> None:
@@ -96,7 +96,7 @@ def test_an_idle_thread_keeps_nothing_alive() -> None:
     class Big:
         def work(self) -> None: ...
 
-    executor, big = ToolThreads(), Big()
+    executor, big = DaemonExecutor(), Big()
     reference = weakref.ref(big)
     executor.submit(big.work).result(10)
     del big
@@ -108,19 +108,19 @@ def test_an_idle_thread_keeps_nothing_alive() -> None:
 
 def test_the_bound_is_positive() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        ToolThreads(0)
+        DaemonExecutor(0)
 
 
 def test_a_thread_that_is_promised_a_job_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = threading.Event()
 
-    class Watched(ToolThreads):
+    class Watched(DaemonExecutor):
         def _leave(self) -> bool:
             left = super()._leave()
             asked.set()
             return left
 
-    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.001)
+    monkeypatch.setattr(module, "_IDLE_SECONDS", 0.001)
     executor, future = Watched(), Future[object]()
     assert executor._take_place()
     executor._start()

@@ -1,0 +1,87 @@
+"""A job that outlives its run, and the process: at its end it wakes the agent.
+
+python examples/background_job.py
+"""
+
+import asyncio
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import weft
+from weft.jobs import Job, job_context
+from weft.models.base import ModelRequest
+from weft.testing import Call, ScriptedModel
+
+
+@dataclass
+class Export(Job[str], restartable=True):
+    """Exports the bookings of a year; whoever started it does not wait."""
+
+    year: int
+
+    async def task(self) -> str:
+        attempt = job_context(self).attempt
+        print(f"[the export of {self.year} runs, attempt {attempt}]")
+        months = [await self.submit(export_month, self.year, month) for month in range(1, 13)]
+        files = [await month for month in months]
+        return f"{len(files)} files, the last one is {files[-1]}"
+
+
+async def export_month(year: int, month: int) -> str:
+    """Takes its time."""
+    await asyncio.sleep(0.3)
+    return f"{year}-{month:02}.csv"
+
+
+@weft.tool
+async def export(ctx: weft.RunContext, year: int) -> str:
+    """Exports the bookings of a year.
+
+    Args:
+        year: The year.
+    """
+    await ctx.jobs.submit(Export(year), parent=ctx.jobs.root)
+    return "The export has begun; its end will be announced."
+
+
+def clerk(request: ModelRequest) -> str | Call:
+    """A model that asks for the export, and tells what becomes of it."""
+    last = request.items[-1]
+    if isinstance(last, weft.FunctionCallOutput):
+        return "The export runs. I will tell you when it is there."
+    if isinstance(last, weft.Message) and "background job" in last.text:
+        return f"It is there: {last.text.partition('] ')[2]}."
+    return Call("export", '{"year": 2025}')
+
+
+async def main() -> None:
+    """Leaves while the job runs; the next runtime starts it again, and hears of its end."""
+    agent = weft.Agent(ScriptedModel([clerk] * 8), name="clerk", tools=[export])
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{Path(folder, 'weft.db')}"
+        async with weft.open(url, agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+            run = await thread.send("Export 2025, please.")
+            print((await run.result()).text)
+        print("[the process ends]")
+        async with weft.open(url, agents=[agent]) as runtime:
+            thread = await runtime.connect(thread.id)
+            async for event in thread.subscribe((await thread.state()).seq):
+                if isinstance(event, weft.MessageAdded) and event.origin == "model":
+                    print(event.item.text)
+                if isinstance(event, weft.RunCompleted):
+                    break
+            print(await tree_of(thread))
+
+
+async def tree_of(thread: weft.Thread) -> weft.ThreadTree:
+    """Returns what ran on the thread."""
+    tree = weft.ThreadTree()
+    for event in await thread.events():
+        tree.apply(event)
+    return tree
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,152 @@
+"""A dialogue with a model that calls tools, made of jobs and handlers alone.
+
+    Chat ──► Response ──┬──► speak            what goes to the user
+      ▲                 └──► act ──┬──► use   what calls tools
+      │                            └──► use
+      └────────── outputs ─────────┘
+
+A round has settled when all of this has; then the person is asked for the next line.
+
+python examples/dialogue.py          (Ctrl-D ends it)
+"""
+
+import os
+import time
+from asyncio import Queue
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import weft
+from weft.items import user_message
+from weft.jobs import Commander, Handler, Job, Node, blocking, handler
+from weft.models.base import ModelRequest
+from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from weft.streaming.streamed_fields import StreamedFields
+from weft.tools.call import RefusedCall, prepare
+from weft.tools.toolset import Toolset
+
+FORECAST = {"Paris": "18 °C and sunny", "Rome": "24 °C and clear"}
+
+
+@weft.tool
+def get_weather(city: str) -> str:
+    """Tells the weather in a city.
+
+    Args:
+        city: Name of the city.
+    """
+    time.sleep(1)  # a service that takes its time
+    return FORECAST.get(city, "unknown")
+
+
+MODEL = weft.resolve_model(os.environ.get("WEFT_MODEL", "demo"))
+TOOLS = Toolset([get_weather], to_user=True)
+
+
+@dataclass
+class Chat(Job[None]):
+    """Sends the context to the model."""
+
+    context: list[weft.Item]
+
+    async def task(self) -> None:
+        request = ModelRequest(items=tuple(self.context), tools=TOOLS.schemas)
+        await self.submit(Response(self.context, MODEL.stream(request)))
+
+
+@dataclass
+class Response(Job[None]):
+    """Splits the stream into what goes to the user and what calls tools."""
+
+    context: list[weft.Item]
+    stream: AsyncIterator[StreamEvent]
+
+    async def task(self) -> None:
+        words, calls = Queue[str | None](64), Queue[weft.FunctionCall | None](64)
+        self.call(speak(words))
+        self.call(act(calls, self.context))
+        async for event in with_to_user(self.stream):
+            match event:
+                case weft.TextDelta(delta=text) | weft.ToUserDelta(delta=text):
+                    await words.put(text)
+                case ItemFinished(item=item):
+                    await words.put("\n")
+                    self.context.append(item)
+                    if isinstance(item, weft.FunctionCall):
+                        await calls.put(item)
+                case _:
+                    pass
+        await words.put(None)
+        await calls.put(None)
+
+
+async def with_to_user(stream: AsyncIterator[StreamEvent]) -> AsyncIterator[StreamEvent]:
+    """Adds what the model says to the user while it writes a call."""
+    fields = StreamedFields(TOOLS.streamed.get)
+    async for event in stream:
+        yield event
+        if not isinstance(event, ItemFinished | ResponseFinished):
+            for growth in fields.feed(event):
+                yield growth
+
+
+@handler
+async def speak(node: Handler[None], words: Queue[str | None]) -> None:
+    """Shows the user what the model says, as it is written."""
+    while (text := await words.get()) is not None:
+        print(text, end="", flush=True)
+
+
+@handler
+async def act(
+    node: Handler[None], calls: Queue[weft.FunctionCall | None], context: list[weft.Item]
+) -> None:
+    """Uses each tool as soon as its call is written; the outputs go back to the model."""
+    uses: list[Node[weft.FunctionCallOutput]] = []
+    while (call := await calls.get()) is not None:
+        uses.append(node.call(use(call)))
+    if uses:
+        context.extend([await one for one in uses])
+        await node.submit(Chat(context))
+
+
+@handler
+async def use(
+    node: Handler[weft.FunctionCallOutput], call: weft.FunctionCall
+) -> weft.FunctionCallOutput:
+    """Calls a tool in a thread, because it may block."""
+    prepared = prepare(TOOLS, call)
+    if isinstance(prepared, RefusedCall):
+        output = prepared.problem
+    else:
+        print(f"[{call.name} {prepared.arguments}]")
+        output = str(await blocking(prepared.tool, **prepared.arguments))
+    print(f"[{call.name}: {output}]")
+    return weft.FunctionCallOutput(call.call_id, output)
+
+
+async def ask(done: Node[None], context: list[weft.Item]) -> None:
+    """Asks the person for the next line, and begins a round with it."""
+    if done.state != "completed":
+        return  # it failed, or the program is about to end
+    line = ""
+    try:
+        while not line.strip():
+            line = await blocking(input, "> ")
+    except EOFError:
+        print()
+        return
+    context.append(user_message(line))
+    await done.submit(new_round(context), parent=done.root)
+
+
+def new_round(context: list[weft.Item]) -> Node[None]:
+    """Returns a round, which asks for the next line once all of it has settled."""
+    return Chat(context).on("settled", ask, context, inject_node=True)
+
+
+if __name__ == "__main__":
+    try:
+        Commander().run(new_round([user_message("Hello!")]))
+    except KeyboardInterrupt:
+        print()
