@@ -97,6 +97,7 @@ async def _drive(
     try:
         async with scope:
             control.attach(scope)
+            control.skip()  # what was before the run was driven on is no time of it
             try:
                 await _steps(thread, definition, deps, control, listener)
             finally:

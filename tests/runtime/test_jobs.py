@@ -582,6 +582,7 @@ async def test_a_run_that_a_job_failed_fails_after_a_crash_too(open_runtime: Ope
         thread = await runtime.create_thread(helper)
         run = await thread.send("go")
         await first(thread, JobSettled)  # and b cleans up for a second
+    await asyncio.sleep(1000)
     helper = agent([])
     async with open_runtime(helper, deps=fresh) as runtime:
         thread = await runtime.connect(thread.id)
@@ -589,6 +590,7 @@ async def test_a_run_that_a_job_failed_fails_after_a_crash_too(open_runtime: Ope
             await (await thread.run(run.id)).result()
         told = jobs_of(await thread.events())
         assert told[3:] == ["failed a", "failed b", "RunFailed"]
+        assert (await thread.state()).ended.seconds < 10  # nobody worked while it was left
 
 
 async def test_a_job_that_cannot_be_made_again_settles_visibly(
@@ -1253,4 +1255,5 @@ async def test_leaving_a_run_in_the_foreground_twice_still_ends_its_jobs() -> No
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert len(asyncio.all_tasks()) == 1 or "a" not in {t.get_name() for t in asyncio.all_tasks()}
+    assert deps.log == ["a began"]
+    assert "a" not in {task.get_name() for task in asyncio.all_tasks()}

@@ -114,6 +114,8 @@ async def _next_line(screen: Screen, session: PromptSession[str], typed: str) ->
         app.erase_when_done = False
         arrival.cancel()
         await asyncio.wait([arrival])
+        if not arrival.cancelled():
+            arrival.exception()  # what the thread failed with is raised where it is shown
 
 
 async def _already(run: ThreadRun) -> ThreadRun:

@@ -206,6 +206,7 @@ class ThreadJobs:
             except asyncio.CancelledError:  # raised by whoever called, once all has ended
                 if self._scope is not None and not stopping.done():
                     self._scope.interrupt()
+        stopping.result()
 
     # What the holder of the thread does
 
@@ -277,9 +278,9 @@ class ThreadJobs:
     async def cancel_background(self) -> None:
         """Cancels the background jobs, and waits for their end."""
         if self._root is not None:
-            for node in self._root.children:
-                if not isinstance(node, Scope):
-                    await node.cancel()
+            jobs = [node for node in self._root.children if not isinstance(node, Scope)]
+            for settling in [node.cancel() for node in jobs]:
+                await settling
 
     def abandon(self) -> None:
         """Cancels all there is, without telling the thread: it goes on as after a crash."""
