@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from weft.errors import InvalidTransition
 from weft.events import (
     DurableEvent,
     JobDelegated,
@@ -82,3 +83,16 @@ def fold(events: Sequence[DurableEvent], state: ThreadState | None = None) -> Th
 def begun() -> list[DurableEvent]:
     """A run that has begun."""
     return [ASKED, STARTED]
+
+
+def fold_what_follows(
+    events: Sequence[DurableEvent], state: ThreadState | None = None
+) -> ThreadState:
+    """The state after those of `events` that may follow, each after the ones before."""
+    state = state or ThreadState()
+    for event in events:
+        try:
+            state = fold([event], state)
+        except InvalidTransition:
+            continue
+    return state
