@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -189,6 +190,15 @@ def test_what_ends_the_program_ends_the_run(error: type[BaseException]) -> None:
     gc.collect()
 
 
+@pytest.fixture
+def keyboard() -> Iterator[None]:
+    """A keyboard that interrupts, also where a shell has started the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("keyboard")
 def test_interrupted_from_the_keyboard() -> None:
     ended = list[str]()
 
