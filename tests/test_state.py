@@ -41,15 +41,21 @@ from tests.fold import (
     fold,
 )
 
+from weft.blocks import BlockRules
 from weft.errors import InvalidTransition
 from weft.events import (
+    ContextCompacted,
     DurableEvent,
     HandedOff,
     HistoryReplaced,
     JobSettled,
     JobStarted,
+    MemoryUpdated,
     MessageAdded,
+    MessagePinned,
     MessageQueued,
+    PassageAdded,
+    PassageRemoved,
     ProviderItemAdded,
     QuotaHit,
     RateLimitHit,
@@ -540,6 +546,15 @@ OF_JOBS: list[DurableEvent] = [
     TOLD,
     TOLD_QUIETLY,
 ]
+COMPACTED = ContextCompacted(
+    cut=1,
+    strategy="sliding_window",
+    cause="after_run",
+    tokens_before=9,
+    tokens_after=5,
+    counted_by="estimate",
+)
+
 ANY_OF_ALL: list[DurableEvent] = [
     *ANY,
     *OF_JOBS,
@@ -572,6 +587,15 @@ ANY_OF_ALL: list[DurableEvent] = [
     MessageAdded(run_id=R, item=MORE, origin="hook"),
     ToolDelegated(run_id=R, call_id="c1", agent="b", thread_id="thread_9"),
     UsageAdded(run_id=R, usage=Usage(1, 1), cost=0.5),
+    MemoryUpdated(label="b", operation="create", author="agent", added="x", becomes=BlockRules()),
+    MemoryUpdated(label="b", operation="delete", author="user", removed="x", was=BlockRules()),
+    MemoryUpdated(label="b", operation="append", author="model", added="y", memory="thread_9"),
+    COMPACTED,
+    replace(COMPACTED, cut=2, kept=(0,), summary=MORE),
+    MessagePinned(message_id=MORE.id),
+    MessagePinned(message_id=MORE.id, pinned=False),
+    PassageAdded(passage_id="p", text="t", author="user"),
+    PassageRemoved(passage_id="p"),
 ]
 
 
@@ -624,6 +648,8 @@ def test_whatever_is_accepted_keeps_the_thread_whole(events: list[DurableEvent])
         if isinstance(event, MessageAdded) and event.origin == "job":
             told.append(event.item.id)
         require_whole_jobs(state)
+        assert state.context.cut <= len(state.history)
+        assert len(state.context.items(state.history)) <= len(state.history) + 1
         assert len(set(told)) == len(told)
         assert not {one.item.id for one in state.announced} & set(told)
 

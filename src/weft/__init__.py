@@ -4,9 +4,11 @@ The names most programs need; the rest is in the modules, one concept in each.
 """
 
 from weft.agent import Agent
+from weft.blocks import Block
 from weft.errors import WeftError
 from weft.events import (
     AgentEvent,
+    ContextCompacted,
     Event,
     FieldDelta,
     HandedOff,
@@ -14,8 +16,12 @@ from weft.events import (
     JobDelegated,
     JobSettled,
     JobStarted,
+    MemoryUpdated,
     MessageAdded,
+    MessagePinned,
     MessageQueued,
+    PassageAdded,
+    PassageRemoved,
     QuotaHit,
     RateLimitHit,
     ReasoningDelta,
@@ -86,9 +92,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Agent",
     "AgentEvent",
+    "Block",
     "ChangedArguments",
     "Completion",
     "CompletionContext",
+    "ContextCompacted",
     "Event",
     "FallbackModel",
     "FieldDelta",
@@ -106,12 +114,16 @@ __all__ = [
     "JobSettled",
     "JobStarted",
     "Limits",
+    "MemoryUpdated",
     "Message",
     "MessageAdded",
+    "MessagePinned",
     "MessageQueued",
     "ModelSettings",
     "NamedTool",
     "OutputText",
+    "PassageAdded",
+    "PassageRemoved",
     "PendingCall",
     "Price",
     "QuotaHit",

@@ -17,6 +17,7 @@ WeftError
 │   ├── ServerFailed              retryable: HTTP 5xx, overloaded
 │   ├── QuotaExceeded             the account has no budget left
 │   ├── BadRequest                any other HTTP 4xx
+│   │   └── ContextOverflow       the request is longer than the model's window
 │   ├── StreamIncomplete          retryable: the stream ended without its terminal event
 │   └── StreamInvalid             retryable: not the announced format, or too long
 ├── RunError                      a run that could not go on
@@ -59,6 +60,17 @@ WeftError
 │   ├── UnknownStep               a condition chose a step that its edge does not list
 │   ├── CommanderRunning          run() of a commander that is running
 │   └── CommanderNotRunning       something was submitted to a commander that is not running
+├── MemoryFailed                  what was asked of a memory cannot be done; nothing changed
+│   ├── UnknownBlock              no block of that label
+│   ├── BlockExists               a block of that label is there already
+│   ├── BlockReadOnly             a model tried to change a block that it may only read
+│   ├── BlockTooLong              the text would be longer than the block's limit
+│   ├── TextNotFound              the text to be replaced is not in the block
+│   ├── TextNotUnique             the text to be replaced is in the block more than once
+│   ├── ChangeNotUndoable         later changes stand where the one to be undone did
+│   ├── ArchiveFailed             the index of the archive cannot be read or written
+│   ├── EmbeddingFailed           retryable: an embedder raised, or could not be reached
+│   └── EmbeddingInvalid          an embedder returned vectors of the wrong number, size or value
 ├── InvalidTransition             an event that cannot follow the thread's state
 └── TestingError                  raised by weft.testing only
     ├── UnexpectedRequest         asked what the script or the recording does not have
@@ -198,6 +210,12 @@ class BadRequest(ModelError):
     """The provider refused the request; the message is the provider's own."""
 
     code = "bad_request"
+
+
+class ContextOverflow(BadRequest):
+    """The request is longer than the window of the model; see `weft.memory.Summarize`."""
+
+    code = "context_overflow"
 
 
 class StreamIncomplete(ModelError):
@@ -465,6 +483,73 @@ class CommanderNotRunning(JobError):
     """Only a commander that is running takes jobs."""
 
     code = "commander_not_running"
+
+
+class MemoryFailed(WeftError):
+    """What was asked of a memory cannot be done; nothing was changed."""
+
+    code = "memory_failed"
+
+
+class UnknownBlock(MemoryFailed):
+    """There is no memory block of that label."""
+
+    code = "unknown_block"
+
+
+class BlockExists(MemoryFailed):
+    """There is a memory block of that label already."""
+
+    code = "block_exists"
+
+
+class BlockReadOnly(MemoryFailed):
+    """A model tried to change a memory block that it may only read."""
+
+    code = "block_read_only"
+
+
+class BlockTooLong(MemoryFailed):
+    """The text would be longer than the memory block may be."""
+
+    code = "block_too_long"
+
+
+class TextNotFound(MemoryFailed):
+    """The text to be replaced is not in the memory block."""
+
+    code = "text_not_found"
+
+
+class TextNotUnique(MemoryFailed):
+    """The text to be replaced is in the memory block more than once; the message tells where."""
+
+    code = "text_not_unique"
+
+
+class ChangeNotUndoable(MemoryFailed):
+    """A later change stands where the one to be undone did."""
+
+    code = "change_not_undoable"
+
+
+class ArchiveFailed(MemoryFailed):
+    """The index of the archive cannot be read or written."""
+
+    code = "archive_failed"
+
+
+class EmbeddingFailed(MemoryFailed):
+    """An embedder raised, or could not be reached."""
+
+    code = "embedding_failed"
+    retryable = True
+
+
+class EmbeddingInvalid(MemoryFailed):
+    """An embedder returned vectors of the wrong number, size or value."""
+
+    code = "embedding_invalid"
 
 
 class InvalidTransition(WeftError):

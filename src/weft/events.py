@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from weft.blocks import BlockRules
 from weft.items import FunctionCall, FunctionCallOutput, Item, Message, ProviderItem, Reasoning
 from weft.usage import Usage
 
@@ -61,6 +62,24 @@ Announces = Literal["wake", "quiet", "never"]
 `wake`: with a message that enters the history at the next safe point, or starts a run where none is
 in progress. `quiet`: with a message that waits for the next run. `never`: only with its event.
 """
+
+
+MemoryOperation = Literal[
+    "create", "append", "replace", "insert", "rewrite", "configure", "delete", "undo"
+]
+"""What was done to a memory block; `configure` changes what holds for its text."""
+
+MemoryAuthor = Literal["model", "user", "agent", "summary"]
+"""Who changed the memory: a tool that the model called, a person or a program, the definition of
+an agent, or the compaction that keeps its summary there."""
+
+CompactionCause = Literal["after_run", "before_step", "overflow"]
+"""When a history was compacted: after a run, before a request that would not have fitted, or after
+the provider refused one."""
+
+CountedBy = Literal["usage", "tokenizer", "estimate"]
+"""How tokens were counted: from what the provider counted last, by a tokenizer, or by an estimate
+from the length of the texts."""
 
 
 class DurableEvent(Struct, frozen=True, kw_only=True):
@@ -328,6 +347,103 @@ class JobSettled(DurableEvent, frozen=True, omit_defaults=True, tag="job.settled
     fails_run: bool = False
 
 
+class MemoryUpdated(
+    DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="memory.updated"
+):
+    """A memory block changed: at character `at` stood `removed`, and now stands `added`.
+
+    `was` and `becomes` tell what holds for its text, where the block was made, deleted or
+    configured. `key` tells changes that were asked for twice. An undo names the change that it
+    took back in `undoes`; `before` is the change of the block that would have been undone before.
+
+    A change by a run of another thread has that in `thread_id`. Where `memory` is set, the block
+    is one of that other thread: this event tells of a change there, which a run made here.
+    """
+
+    run_id: str = ""
+    label: str
+    operation: MemoryOperation
+    author: MemoryAuthor
+    at: int = 0
+    removed: str = ""
+    added: str = ""
+    was: BlockRules | None = None
+    becomes: BlockRules | None = None
+    key: str = ""
+    undoes: int = 0
+    before: int = 0
+    thread_id: str = ""
+    memory: str = ""
+
+    @property
+    def diff(self) -> str:
+        """The change, line by line: what left after a minus, what came after a plus."""
+        left = [f"-{line}" for line in self.removed.splitlines()]
+        return "\n".join(left + [f"+{line}" for line in self.added.splitlines()])
+
+
+class ContextCompacted(
+    DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="context.compacted"
+):
+    """What the model reads of the history became less; the history itself is as it was.
+
+    Items before number `cut` are no longer read, but for those that are `kept`; of those that are
+    `shortened`, so many characters are. `summary` tells of what was left out, unless that is in a
+    memory block.
+
+    `tokens_before` and `tokens_after` are the sizes of the next request, `counted_by` says how
+    they were counted, `left_out` how many items are no longer read since. `model` wrote the
+    summary; `fallback` says why it was not done as the `strategy` wants it.
+    """
+
+    run_id: str = ""
+    cut: int
+    kept: tuple[int, ...] = ()
+    shortened: tuple[tuple[int, int], ...] = ()
+    summary: Message | None = None
+    strategy: str
+    cause: CompactionCause
+    tokens_before: int
+    tokens_after: int
+    counted_by: CountedBy
+    left_out: int = 0
+    model: str = ""
+    fallback: str = ""
+    usage: Usage = Usage()
+    cost: float = 0.0
+    seconds: float = 0.0
+
+
+class MessagePinned(
+    DurableEvent, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="message.pinned"
+):
+    """The model reads a message for ever, whatever is compacted; or no longer."""
+
+    run_id: str = ""
+    message_id: str
+    pinned: bool = True
+
+
+class PassageAdded(
+    DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="archive.inserted"
+):
+    """A text was put into the archive; `written_at` (Unix seconds) where it is older."""
+
+    run_id: str = ""
+    passage_id: str
+    text: str
+    author: MemoryAuthor
+    tags: tuple[str, ...] = ()
+    written_at: float | None = None
+
+
+class PassageRemoved(DurableEvent, frozen=True, kw_only=True, gc=False, tag="archive.removed"):
+    """A text was taken out of the archive."""
+
+    run_id: str = ""
+    passage_id: str
+
+
 class RateLimitHit(DurableEvent, frozen=True, gc=False, tag="rate_limited"):
     """The provider asked to wait; the request is repeated after `delay` seconds."""
 
@@ -515,6 +631,11 @@ RecordedEvent = (
     | JobStarted
     | JobDelegated
     | JobSettled
+    | MemoryUpdated
+    | ContextCompacted
+    | MessagePinned
+    | PassageAdded
+    | PassageRemoved
     | RateLimitHit
     | Retrying
     | RetriesExhausted

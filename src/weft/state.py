@@ -21,16 +21,23 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from weft.block_memory import NO_MEMORY, BlockMemory
+from weft.context import WHOLE, Context
 from weft.errors import InvalidInput, InvalidTransition
 from weft.events import (
     Announces,
+    ContextCompacted,
     HandedOff,
     HistoryReplaced,
     JobDelegated,
     JobSettled,
     JobStarted,
+    MemoryUpdated,
     MessageAdded,
+    MessagePinned,
     MessageQueued,
+    PassageAdded,
+    PassageRemoved,
     ProviderItemAdded,
     QuotaHit,
     RateLimitHit,
@@ -193,7 +200,8 @@ class ThreadState(Struct, frozen=True):
     wait for the next safe point of the run in progress (`steering`). `jobs` are the jobs that have
     not settled, by their ids, `announced` what background jobs have to tell and nobody was told
     yet. `ended` is what the runs that have ended used up, `edited` the number of the event that
-    replaced the history last.
+    replaced the history last. `memory` holds the thread's memory blocks, `context` says what of the
+    history the model reads.
     """
 
     seq: int = 0
@@ -206,6 +214,8 @@ class ThreadState(Struct, frozen=True):
     edited: int = 0
     jobs: Mapping[str, OpenJob] = NO_JOBS
     announced: tuple[Announcement, ...] = ()
+    memory: BlockMemory = NO_MEMORY
+    context: Context = WHOLE
 
     @property
     def active_run(self) -> Run | None:
@@ -231,18 +241,14 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             return _item_finished(state, event)
         case ToolStarted() | ToolApproved() | ToolDelegated() | ToolOutputRecorded():
             return _call_changed(state, event)
-        case StepStarted():
-            return _step_started(state, event)
+        case StepStarted() | StepCompleted() | StepInterrupted():
+            return _step_changed(state, event)
         case ResponseCompleted():
             return _response_completed(state, event)
-        case StepCompleted() | StepInterrupted():
-            return _step_closed(state, event)
-        case RunStarted():
-            return _run_started(state, event)
+        case RunQueued() | RunStarted():
+            return _run_began(state, event)
         case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
             return _run_ended(state, event)
-        case RunQueued():
-            return _run_queued(state, event)
         case MessageQueued() | RunFinishing() | RunCancelling() | RunRequiresAction():
             return _run_changed(state, event)
         case UsageAdded():
@@ -251,9 +257,13 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             return _safe_point_used(state, event)
         case JobStarted() | JobDelegated() | JobSettled():
             return _job_changed(state, event)
+        case MemoryUpdated() | ContextCompacted() | MessagePinned():
+            return _remembered(state, event)
         case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit():
             _open_step(state, event)
             return state
+        case PassageAdded() | PassageRemoved():
+            return state  # the archive is an index of these events, and no part of the state
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -296,7 +306,13 @@ def _safe_point_used(
                 raise InvalidTransition(error.message) from error
             first = min(run.first_item, len(event.items))
             run = replace(run, hooked=run.steps, first_item=first)
-            return replace(state, run=run, history=History(event.items), edited=event.seq)
+            return replace(
+                state,
+                run=run,
+                history=History(event.items),
+                edited=event.seq,
+                context=Context(pinned=state.context.pinned),
+            )
         case RunContinued():
             run = replace(run, hooked=run.steps, last_step=None)
         case HandedOff():
@@ -310,6 +326,16 @@ def _safe_point_used(
         case _ as unreachable:
             assert_never(unreachable)
     return replace(state, run=run)
+
+
+def _run_began(state: ThreadState, event: RunQueued | RunStarted) -> ThreadState:
+    match event:
+        case RunQueued():
+            return _run_queued(state, event)
+        case RunStarted():
+            return _run_started(state, event)
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _run_queued(state: ThreadState, event: RunQueued) -> ThreadState:
@@ -326,6 +352,18 @@ def _run_started(state: ThreadState, event: RunStarted) -> ThreadState:
     run = Run(event.run_id, event.agent, event.agent_hash, first_item=len(state.history))
     queue = tuple(queued for queued in state.queue if queued.id != event.run_id)
     return replace(state, run=run, queue=queue)
+
+
+def _step_changed(
+    state: ThreadState, event: StepStarted | StepCompleted | StepInterrupted
+) -> ThreadState:
+    match event:
+        case StepStarted():
+            return _step_started(state, event)
+        case StepCompleted() | StepInterrupted():
+            return _step_closed(state, event)
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _step_started(state: ThreadState, event: StepStarted) -> ThreadState:
@@ -396,9 +434,27 @@ def _response_completed(state: ThreadState, event: ResponseCompleted) -> ThreadS
         raise InvalidTransition(f"The response of step {step.number} is already complete.")
     return replace(
         state,
+        context=state.context.measured(event.usage.input_tokens, len(state.history)),
         run=replace(run, usage=run.usage + event.usage, cost=run.cost + event.cost),
         step=replace(step, finish_reason=event.finish_reason),
     )
+
+
+def _remembered(
+    state: ThreadState, event: MemoryUpdated | ContextCompacted | MessagePinned
+) -> ThreadState:
+    match event:
+        case MemoryUpdated():
+            # One that tells of a block of another thread changes nothing here.
+            return state if event.memory else replace(state, memory=state.memory.changed(event))
+        case ContextCompacted():
+            spent = Spent(event.usage, event.cost)
+            context = state.context.compacted(state.history, event)
+            return replace(state, context=context, ended=state.ended + spent)
+        case MessagePinned():
+            return replace(state, context=state.context.with_pin(state.history, event))
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _step_closed(state: ThreadState, event: StepCompleted | StepInterrupted) -> ThreadState:

@@ -9,6 +9,7 @@ from weft.cli.open_calls import OpenCalls, as_written
 from weft.cli.plain_text import clean, one_line
 from weft.events import (
     AgentEvent,
+    ContextCompacted,
     Event,
     FieldDelta,
     HandedOff,
@@ -16,8 +17,12 @@ from weft.events import (
     JobDelegated,
     JobSettled,
     JobStarted,
+    MemoryUpdated,
     MessageAdded,
+    MessagePinned,
     MessageQueued,
+    PassageAdded,
+    PassageRemoved,
     ProviderItemAdded,
     QuotaHit,
     RateLimitHit,
@@ -104,6 +109,8 @@ class Transcript:
                 self._other_agent(event)
             case JobStarted() | JobSettled():
                 self._job(event)
+            case MemoryUpdated() | ContextCompacted():
+                self._remembered(event)
             case StepInterrupted():
                 self._interrupted(event)
             case RunCompleted() | RunFailed() | RunIncomplete() | RunCancelled() | RunExpired():
@@ -130,6 +137,9 @@ class Transcript:
                 | StepCompleted()
                 | HistoryReplaced()
                 | RunContinued()
+                | MessagePinned()
+                | PassageAdded()
+                | PassageRemoved()
             ):
                 pass
             case _ as unreachable:
@@ -199,6 +209,14 @@ class Transcript:
         took = f" ({event.seconds:.1f} s)" if event.seconds else ""
         told = one_line(event.output or event.message)
         self.line(f"{mark} {one_line(name)} {event.outcome}{took}  {told}".rstrip())
+
+    def _remembered(self, event: MemoryUpdated | ContextCompacted) -> None:
+        """What changed in a memory block, and that what the model reads became less."""
+        if isinstance(event, ContextCompacted):
+            tokens = f"{event.tokens_before:,} → {event.tokens_after:,} tokens"
+            self.line(f"(The context was compacted: {event.left_out} items left it, {tokens}.)")
+            return
+        self.line(f"✎ {one_line(event.label)}: {one_line(event.diff) or event.operation}")
 
     def _other_agent(self, event: ToolDelegated | HandedOff | AgentEvent | JobDelegated) -> None:
         """That another agent works, and of what it does: its calls, and what it says."""

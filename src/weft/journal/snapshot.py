@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
+from weft.block_memory import NO_MEMORY, BlockMemory
+from weft.context import WHOLE, Context
 from weft.history import History
 from weft.items import Item, Message
 from weft.open_step import Step
@@ -28,6 +30,8 @@ class _Head(Struct, frozen=True, omit_defaults=True):
     edited: int = 0
     jobs: tuple[OpenJob, ...] = ()
     announced: tuple[Announcement, ...] = ()
+    memory: BlockMemory = NO_MEMORY
+    context: Context = WHOLE
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -49,6 +53,8 @@ def encode_head(state: ThreadState) -> bytes:
             state.edited,
             tuple(state.jobs.values()),
             state.announced,
+            state.memory,
+            state.context,
         )
     )
 
@@ -81,4 +87,6 @@ def decode_snapshot(head: bytes, chunks: bytes) -> ThreadState:
         decoded.edited,
         {job.id: job for job in decoded.jobs} or NO_JOBS,
         decoded.announced,
+        decoded.memory,
+        decoded.context,
     )

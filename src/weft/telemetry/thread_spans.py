@@ -80,6 +80,8 @@ class ThreadSpans:
                 return []
             run.delta_seen(now)
             return self._taken()
+        if not event.run_id:
+            return []  # of no run: what changed in the memory
         if event.seq:
             # The events of an agent that works for another come on both threads.
             if event.seq <= self._last_seq.get(event.run_id, 0):

@@ -1,0 +1,38 @@
+"""Memory blocks: labelled texts that an agent reads before every step."""
+
+from msgspec import Struct
+
+BLOCK_CHARS = 5000
+"""How long the text of a block may be where nothing else is said, in characters."""
+
+
+class Block(Struct, frozen=True, omit_defaults=True):
+    """A labelled text that is part of the instructions, and that the model may edit with tools.
+
+    - `label`: its name, for the model and for programs. `value`: its text.
+    - `description`: what belongs in it, which the model reads.
+    - `limit`: how many characters the text may have.
+    - `read_only`: the model's tools cannot change it; programs and people can.
+    - `shared`: the name of the shared memory in which it lives, so that threads of one owner read
+      and edit the same text; empty where it belongs to one thread alone.
+    """
+
+    label: str
+    value: str = ""
+    description: str = ""
+    limit: int = BLOCK_CHARS
+    read_only: bool = False
+    shared: str = ""
+
+    @property
+    def rules(self) -> "BlockRules":
+        """What holds for its text."""
+        return BlockRules(self.description, self.limit, self.read_only)
+
+
+class BlockRules(Struct, frozen=True, omit_defaults=True):
+    """What holds for the text of a block; see `Block`."""
+
+    description: str = ""
+    limit: int = BLOCK_CHARS
+    read_only: bool = False
