@@ -71,11 +71,21 @@ def taken_back(changes: Sequence[MemoryUpdated]) -> frozenset[int]:
     return frozenset(undone)
 
 
+def newest_standing(changes: Sequence[MemoryUpdated]) -> MemoryUpdated | None:
+    """Returns the newest of `changes`, up to now, that is neither an undo nor taken back.
+
+    It is what an undo without a number is meant for. Where it is none of them, it may be earlier.
+    """
+    undone = taken_back(changes)
+    standing = (one for one in reversed(changes) if not one.undoes and one.seq not in undone)
+    return next(standing, None)
+
+
 def _before(memory: BlockMemory, target: MemoryUpdated) -> int:
-    """The change of the block to be undone after this: one in the middle leaves it as it is."""
+    """The change of the block to be undone next: one in the middle leaves it as it is."""
     newest = memory.undo.get(target.label, 0)
     if target.undoes:
-        return target.undoes if newest == target.before else newest
+        return max(newest, target.undoes)
     return target.before if newest == target.seq else newest
 
 
@@ -110,6 +120,7 @@ class _Trace:
         self.touching: set[int] = set()
         self._fresh = count()
         self._removed: dict[int, list[int]] = {}
+        self._older: dict[int, int] = {}
         before = length - sum(len(change.added) - len(change.removed) for change in later)
         self._text = [] if _deletes(target) else self._new(before + 2)
         start = 0 if _creates(target) else target.position + 1
@@ -129,9 +140,13 @@ class _Trace:
         if not self._beside:
             return None if text else 0
         before, after = self._beside
-        if before in text:
-            return text.index(before)
-        return text.index(after) - 1 if after in text else None
+        if before not in text and after not in text:
+            return None
+        place = text.index(before) + 1 if before in text else text.index(after)
+        # What an undo brought back there, and the target did not know, may belong on either side.
+        unknown = {self._older[one] for one in text[place - 1 : place + 1] if one in self._older}
+        self.touching |= unknown
+        return None if unknown else place - 1
 
     def _follow(self, change: MemoryUpdated, inside: set[int], marked: set[int]) -> None:
         text = self._text
@@ -141,9 +156,11 @@ class _Trace:
         removed, around = text[start:end], {*text[start - 1 : start], *text[end : end + 1]}
         if not marked or not marked.isdisjoint(removed) or (around and around <= inside):
             self.touching.add(change.seq)
-        restored = self._removed.get(change.undoes)
-        edges = 2 if _creates(change) else 0
-        added = self._new(len(change.added) + edges) if restored is None else restored
+        added = self._removed.get(change.undoes)
+        if added is None:
+            added = self._new(len(change.added) + (2 if _creates(change) else 0))
+            if change.undoes:
+                self._older.update(dict.fromkeys(added, change.seq))
         self._removed[change.seq] = removed
         text[start:end] = added
 
