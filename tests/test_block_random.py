@@ -18,17 +18,10 @@ from weft.events import MemoryUpdated
 
 Move = tuple[str, int, int, int]
 
-moves = st.lists(
-    st.one_of(
-        st.tuples(st.just("edit"), st.integers(0, 9), st.integers(0, 4), st.integers(0, 3)),
-        st.tuples(st.just("edit"), st.integers(0, 9), st.integers(0, 4), st.integers(0, 3)),
-        st.tuples(st.just("undo"), st.integers(0, 9), st.just(0), st.just(0)),
-        st.tuples(st.just("undo"), st.integers(0, 9), st.just(0), st.just(0)),
-        st.tuples(st.just("delete"), st.just(0), st.just(0), st.just(0)),
-        st.tuples(st.just("create"), st.just(0), st.just(0), st.integers(0, 3)),
-    ),
-    max_size=16,
-)
+edits = st.tuples(st.just("edit"), st.integers(0, 4), st.integers(0, 2), st.integers(0, 2))
+undos = st.tuples(st.just("undo"), st.integers(0, 4), st.just(0), st.just(0))
+wholes = st.tuples(st.sampled_from(("delete", "create")), st.just(0), st.just(0), st.just(2))
+moves = st.lists(st.one_of(edits, edits, undos, undos, undos, wholes), max_size=16)
 
 
 class Characters:
