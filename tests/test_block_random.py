@@ -3,17 +3,13 @@
 from collections.abc import Sequence
 from itertools import combinations
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.block_story import Story
 
-from weft.block_edits import CreateBlock, DeleteBlock, RewriteBlock
-from weft.block_memory import BlockMemory
-from weft.block_prompt import compile_blocks
-from weft.block_undo import newest_standing, taken_back
-from weft.blocks import Block
-from weft.errors import BlockExists, ChangeNotUndoable, MemoryFailed, UnknownBlock
+from weft.block_undo import taken_back
+from weft.blocks import Block, CreateBlock, DeleteBlock, RewriteBlock
+from weft.errors import BlockExists, ChangeNotUndoable, UnknownBlock
 from weft.events import MemoryUpdated
 
 Move = tuple[str, int, int, int]
@@ -53,7 +49,7 @@ class Characters:
         self.order |= pairs
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(moves)
 def test_an_undo_takes_back_one_change_and_nothing_else(moves: Sequence[Move]) -> None:
     story, world, fresh = Story(), Characters(), iter(map(chr, range(0x4E00, 0x9000)))
