@@ -211,7 +211,7 @@ def request_for(
     if not tools.schemas:
         settings = replace(settings, tool_choice=None, parallel_tool_calls=None)
     return ModelRequest(
-        items=state.history,
+        items=state.context.items(state.history),
         instructions=instructions if isinstance(instructions, str) else instructions(deps),
         tools=tools.schemas,
         output=definition.output.schema if definition.output is not None else None,

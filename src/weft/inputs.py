@@ -67,6 +67,13 @@ class CancelJobInput(Struct, frozen=True, tag="cancel_job"):
     job_id: str
 
 
+class PinInput(Struct, frozen=True, tag="pin"):
+    """The wish that the model reads a message for ever, whatever is compacted; or no longer."""
+
+    message_id: str
+    pinned: bool = True
+
+
 AnswerInput = OutputInput | ApprovalInput | DenialInput
 ThreadInput = (
     SendInput
@@ -76,4 +83,5 @@ ThreadInput = (
     | CancelInput
     | FinishInput
     | CancelJobInput
+    | PinInput
 )

@@ -20,10 +20,12 @@ from weft.inputs import (
     DenialInput,
     FinishInput,
     OutputInput,
+    PinInput,
     SendInput,
 )
 from weft.journal.base import Journal, ThreadInfo
 from weft.logging import logger_of
+from weft.pins import pin_of
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.live import follow, socket_path
 from weft.state import ThreadState
@@ -112,6 +114,12 @@ class Onlooker:
     async def cancel_job(self, thread_id: str, job_id: str) -> None:
         """Leaves the wish in the inbox."""
         await self._journal.submit(thread_id, CancelJobInput(job_id))
+
+    async def pin(self, thread_id: str, input: PinInput) -> None:
+        """Leaves the wish in the inbox, if there is such a message."""
+        state = await self._journal.load(thread_id)
+        if pin_of(state, input.message_id, pinned=input.pinned) is not None:
+            await self._journal.submit(thread_id, input)
 
     async def topic(self, thread_id: str) -> Topic:
         """Returns a topic that is fed from the journal, while it is watched."""
