@@ -17,7 +17,13 @@ MADE = MemoryUpdated(
     becomes=BlockRules("Who they are.", 50),
 )
 GROWN = MemoryUpdated(
-    label="human", operation="append", author="model", at=3, added=" L.", before=1, key="call_1"
+    label="human",
+    operation="append",
+    author="model",
+    position=3,
+    added=" L.",
+    before=1,
+    key="call_1",
 )
 GONE = MemoryUpdated(
     label="human",
@@ -61,7 +67,13 @@ def test_a_deleted_block_is_remembered_as_such_until_it_is_made_again() -> None:
 
 def test_an_undo_gives_the_turn_to_the_change_before() -> None:
     undo = MemoryUpdated(
-        label="human", operation="undo", author="user", at=3, removed=" L.", undoes=2, before=1
+        label="human",
+        operation="undo",
+        author="user",
+        position=3,
+        removed=" L.",
+        undoes=2,
+        before=1,
     )
     memory = memory_of(MADE, GROWN, undo)
     assert memory.get("human") == Block("human", "Ada", "Who they are.", 50)
@@ -85,8 +97,8 @@ def test_a_change_elsewhere_changes_nothing_here() -> None:
         replace(MADE, before=1),
         replace(GROWN, label="nobody", before=0),
         replace(GROWN, before=0),
-        replace(GROWN, at=9),
-        replace(GROWN, at=0, removed="Bob"),
+        replace(GROWN, position=9),
+        replace(GROWN, position=0, removed="Bob"),
         replace(GONE, removed="Bob"),
     ],
 )
@@ -104,3 +116,8 @@ def test_what_is_remembered_of_changes_is_bounded() -> None:
     assert len(memory.keys) == len(memory.deleted) == REMEMBERED
     assert len(memory.undo) == 2 * REMEMBERED
     assert memory.keys[-1] == f"k{3 * REMEMBERED - 1}"
+
+
+def test_the_time_of_a_change_is_not_its_place() -> None:
+    memory = memory_of(MADE, replace(GROWN, at=1_700_000_000.5))
+    assert memory.get("human") == Block("human", "Ada L.", "Who they are.", 50)

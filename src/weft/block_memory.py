@@ -63,13 +63,13 @@ class BlockMemory(Struct, frozen=True):
 
 
 def _edited(block: Block, event: MemoryUpdated) -> Block:
-    value, end = block.value, event.at + len(event.removed)
-    if value[event.at : end] != event.removed or event.at > len(value):
+    value, end = block.value, event.position + len(event.removed)
+    if value[event.position : end] != event.removed or event.position > len(value):
         raise InvalidTransition(f"The block {block.label!r} holds another text there.")
     rules = event.becomes or block.rules
     return replace(
         block,
-        value=value[: event.at] + event.added + value[end:],
+        value=value[: event.position] + event.added + value[end:],
         description=rules.description,
         limit=rules.limit,
         read_only=rules.read_only,

@@ -10,6 +10,8 @@ import msgspec
 from msgspec.structs import replace
 from typing_extensions import TypeVar
 
+from weft.block_edits import require_blocks
+from weft.blocks import Block
 from weft.compaction.budget import ContextBudget, budget_of
 from weft.compaction.strategies import ContextStrategy
 from weft.errors import ConfigurationError
@@ -62,6 +64,8 @@ class AgentDefinition(Generic[Deps, Out]):
     - `to_user`: let the model say to the user, in each call, what it is about to do, in a parameter
       "to_user" or of the given name (see `Tool`).
     - `stream_fields`: the string fields of the structured output whose growth is shown.
+    - `blocks`: the memory blocks that it reads before each step, in this order. A thread that
+      does not have one gets it, unless it was deleted; others that it has are read as well.
     - `on_job_failure`: what a job of a run that fails, and that nobody waits for, does to the run:
       `"fail_fast"` cancels the other jobs and fails the run, `"collect"` lets it go on.
 
@@ -91,6 +95,7 @@ class AgentDefinition(Generic[Deps, Out]):
         max_corrections: int = 2,
         to_user: bool | str = False,
         stream_fields: Iterable[str] = (),
+        blocks: Iterable[Block] = (),
         on_job_failure: OnFailure = "fail_fast",
     ) -> None:
         if max_parallel_tools < 1:
@@ -119,6 +124,8 @@ class AgentDefinition(Generic[Deps, Out]):
         self.thread_limits = NO_LIMITS if thread_limits is None else thread_limits.or_steps(None)
         self.price = _price_of(self.model.name, self.limits, self.thread_limits)
         self.retry = retry or RetryPolicy()
+        self.blocks = tuple(blocks)
+        require_blocks(self.blocks)
         self.budget = None if context is None else self._budget_of(context)
         self.given: Limits | None = None
         self.rules = rules or ToolRules()
@@ -240,6 +247,8 @@ class AgentDefinition(Generic[Deps, Out]):
             described["context"] = self.budget.described
         if self.sources:
             described["sources"] = [(source.name, source.is_local) for source in self.sources]
+        if self.blocks:
+            described["blocks"] = self.blocks
         encoded = msgspec.json.encode(described, enc_hook=_name, order="deterministic")
         return hashlib.sha256(encoded).hexdigest()[:16]
 
@@ -258,6 +267,15 @@ class AgentDefinition(Generic[Deps, Out]):
                     "a thread: weft.open(agents=[agent]), then thread.send(…)."
                 )
 
+    def require_own_blocks(self) -> None:
+        """Raises `ConfigurationError` for a memory block that threads share."""
+        for block in self.blocks:
+            if block.shared:
+                raise ConfigurationError(
+                    f"The memory block {block.label} is shared, which needs a thread: "
+                    "weft.open(agents=[agent]), then thread.send(…)."
+                )
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model.name!r}, name={self.name!r})"
 
@@ -269,13 +287,19 @@ class AgentDefinition(Generic[Deps, Out]):
             known = (price_of(model, table) for table in (*tables, PRICES) if table is not None)
             return next((price for price in known if price is not None), None)
 
-        return budget_of(
+        budget = budget_of(
             context,
             self.model,
             max_output_tokens=self.settings.max_output_tokens,
             retry=self.retry,
             price_of=price,
         )
+        if any(block.label == budget.block and block.shared for block in self.blocks):
+            raise ConfigurationError(
+                f"The summary cannot live in {budget.block!r}, which threads share: each has "
+                "a summary of its own. Name another block."
+            )
+        return budget
 
     def _require_names(self) -> None:
         """Raises `ConfigurationError` where an agent could be taken for another."""

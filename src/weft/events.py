@@ -350,7 +350,7 @@ class JobSettled(DurableEvent, frozen=True, omit_defaults=True, tag="job.settled
 class MemoryUpdated(
     DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="memory.updated"
 ):
-    """A memory block changed: at character `at` stood `removed`, and now stands `added`.
+    """A memory block changed: at character `position` stood `removed`, and now stands `added`.
 
     `was` and `becomes` tell what holds for its text, where the block was made, deleted or
     configured. `key` tells changes that were asked for twice. An undo names the change that it
@@ -364,7 +364,7 @@ class MemoryUpdated(
     label: str
     operation: MemoryOperation
     author: MemoryAuthor
-    at: int = 0
+    position: int = 0
     removed: str = ""
     added: str = ""
     was: BlockRules | None = None

@@ -8,9 +8,10 @@ process left open is worked off in the same way, but for its response.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Generic, assert_never
 
+from weft.blocks import Block
 from weft.control import RunControl
 from weft.decision import refusal_of_call, request_for
 from weft.definition import AgentDefinition, Deps, Out
@@ -262,12 +263,14 @@ class _Step(Generic[Deps, Out]):
     async def _request(self) -> ModelRequest:
         """Returns the request of the step, once it fits into the window of the model."""
         thread, definition, compactor = self._thread, self._definition, self._control.compactor
-        read = thread.state.context
-        request = request_for(thread.state, definition, self._deps, self._tools)
+        blocks = await self._blocks()
+        request = request_for(thread.state, definition, self._deps, self._tools, blocks)
         if definition.budget is not None and compactor is not None:
+            read = thread.state.context
             await compactor.fit(definition.budget, request)
             if thread.state.context is not read:
-                request = request_for(thread.state, definition, self._deps, self._tools)
+                blocks = await self._blocks()  # where the summary may live
+                request = request_for(thread.state, definition, self._deps, self._tools, blocks)
         for hook in definition.hooks.at("before_model"):
             answer = hook(self._hook_context(), request)
             if answer is not None:
@@ -282,6 +285,11 @@ class _Step(Generic[Deps, Out]):
         """Whether there is less to read now, after the provider refused the request as too long."""
         budget, compactor = self._definition.budget, self._control.compactor
         return budget is not None and compactor is not None and await compactor.overflowed(budget)
+
+    async def _blocks(self) -> Sequence[Block]:
+        """Returns the memory blocks as they are now."""
+        memory = self._control.memory
+        return await memory.blocks() if memory is not None else self._thread.state.memory.blocks
 
     async def _stream(self, events: AsyncIterator[StreamEvent], tasks: asyncio.TaskGroup) -> None:
         publish = self._thread.publish
@@ -448,6 +456,7 @@ class _Step(Generic[Deps, Out]):
             emit=report,
             delegation=self._control.delegation,
             run_jobs=self._control.jobs,
+            run_memory=self._control.memory,
         )
 
     def _is_serial(self, call: FunctionCall) -> bool:

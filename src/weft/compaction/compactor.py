@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from weft.blocks import BLOCK_CHARS, Block
+from weft.block_edits import change
+from weft.blocks import BLOCK_CHARS, Block, CreateBlock, RewriteBlock
 from weft.compaction.budget import ContextBudget
 from weft.compaction.cut import Cut
 from weft.compaction.gauge import Gauge, Size
@@ -42,12 +42,19 @@ class Compactor:
     """Keeps the requests of one thread within the budgets of its agents.
 
     What takes time is done in one task, which it owns and `close` ends; `wake` is called when that
-    has come to its end.
+    has come to its end. Without blocks of its own, the thread has its summaries in messages.
     """
 
-    def __init__(self, thread: ThreadWriter, wake: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        thread: ThreadWriter,
+        *,
+        wake: Callable[[], None] | None = None,
+        has_blocks: bool = True,
+    ) -> None:
         self._thread = thread
         self._wake = wake
+        self._has_blocks = has_blocks
         self._gauge = Gauge()
         self._work: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -216,7 +223,7 @@ class Compactor:
         state = plan.state
         before = text_of(state.context.summary)
         block = state.memory.get(plan.budget.block)
-        if plan.budget.block and block is not None:
+        if block is not None and self._has_blocks:
             before = "\n\n".join(text for text in (before, block.value) if text)
         summary = await summarize(plan.budget, before, _leaving(state, plan.cut))
         if self._is_current(plan):
@@ -238,21 +245,23 @@ class Compactor:
         state = thread.state
         run_id = plan.state.run.id if plan.state.run is not None else ""
         told, problem, more = state.context.summary, summary.problem, 0
-        change: MemoryUpdated | None = None
-        if summary.text and budget.block:
-            told = None
-            change, cut_off = _written(state, run_id, budget.block, summary.text)
-            problem = "; ".join(text for text in (problem, cut_off) if text)
-            more = 0 if change is None else _growth(change)
-        elif summary.text:
+        written: MemoryUpdated | None = None
+        if summary.text:
             told = summary_message(summary.text)
+            try:
+                if budget.block and self._has_blocks:
+                    written, cut_off = _written(state, run_id, budget.block, summary.text)
+                    problem = "; ".join(text for text in (problem, cut_off) if text)
+                    told, more = None, _growth(written)
+            except WeftError as error:  # the block cannot hold it, so that it is a message
+                problem = "; ".join(text for text in (problem, error.message) if text)
         cut = gauge.cutter.cut(
             plan.cut.at,
             gauge.frame + gauge.message_tokens(told) + more,
             dict(plan.cut.shortened),
         )
-        if change is not None:
-            thread.record(change)
+        if written is not None:
+            thread.record(written)
         thread.record(
             ContextCompacted(
                 run_id=run_id,
@@ -293,23 +302,13 @@ def _written(
     if len(text) > known.limit:
         text = text[: known.limit]
         problem = f"the summary was longer than the block {label!r}, and its end was left out"
-    if block is not None and text == block.value:
-        return None, problem
-    change = partial(
-        MemoryUpdated,
-        run_id=run_id,
-        label=label,
-        author="summary",
-        added=text,
-        before=state.memory.undo.get(label, 0),
-    )
-    if block is None:
-        return change(operation="create", becomes=known.rules), problem
-    return change(operation="rewrite", removed=block.value), problem
+    edit = RewriteBlock(label, text) if block else CreateBlock(replace(known, value=text))
+    event = change(state.memory, edit, "summary")
+    return event and replace(event, run_id=run_id), problem
 
 
-def _growth(change: MemoryUpdated) -> int:
-    return text_tokens(change.added) - text_tokens(change.removed)
+def _growth(written: MemoryUpdated | None) -> int:
+    return 0 if written is None else text_tokens(written.added) - text_tokens(written.removed)
 
 
 def _name(budget: ContextBudget) -> str:

@@ -156,7 +156,7 @@ class Cutter:
     @property
     def _latest(self) -> int:
         tally = self._tally
-        return max(self._context.cut, *tally.turns[-1:], *tally.steps[-1:])
+        return max([self._context.cut, *tally.turns[-1:], *tally.steps[-1:]])
 
     @cached_property
     def _must(self) -> Mapping[int, int]:

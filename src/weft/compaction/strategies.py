@@ -5,6 +5,8 @@ Each says how long a request may be, and what is done where the next one would b
 
 from msgspec import Struct
 
+from weft.block_edits import require_blocks
+from weft.blocks import Block
 from weft.compaction.tokens import Count
 from weft.errors import ConfigurationError
 from weft.models.base import Model
@@ -91,6 +93,8 @@ class Summarize(Struct, frozen=True, kw_only=True):
         _require_window(self)
         if not self.timeout > 0:
             raise ConfigurationError("Summarize.timeout must be above 0 seconds.")
+        if self.block:
+            require_blocks([Block(self.block)])
 
 
 ContextStrategy = NoCompaction | SlidingWindow | Summarize

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from weft.bus.topic import Topic
-from weft.inputs import AnswerInput, PinInput, SendInput
+from weft.inputs import AnswerInput, MemoryInput, PinInput, SendInput
 from weft.journal.base import ThreadInfo
 from weft.runtime.ending import Ended
 from weft.state import ThreadState
@@ -49,7 +49,11 @@ class ThreadAccess(Protocol):
         ...
 
     async def pin(self, thread_id: str, input: PinInput) -> None:
-        """Has the model read a message for ever, or no longer."""
+        """Has the model read a message for ever, or no longer; raises `UnknownMessage`."""
+        ...
+
+    async def remember(self, thread_id: str, input: MemoryInput) -> None:
+        """Changes a memory block; raises the kinds of `MemoryFailed`."""
         ...
 
     async def topic(self, thread_id: str) -> Topic:
