@@ -24,11 +24,13 @@ from weft.inputs import (
     FinishInput,
     MemoryInput,
     OutputInput,
+    PinInput,
     SendInput,
     UndoInput,
 )
 from weft.journal.base import Journal, ThreadInfo
 from weft.logging import logger_of
+from weft.pins import pin_of
 from weft.runtime.block_changes import changes_of, undo_of
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.live import follow, socket_path
@@ -118,6 +120,12 @@ class Onlooker:
     async def cancel_job(self, thread_id: str, job_id: str) -> None:
         """Leaves the wish in the inbox."""
         await self._journal.submit(thread_id, CancelJobInput(job_id))
+
+    async def pin(self, thread_id: str, input: PinInput) -> None:
+        """Leaves the wish in the inbox, if there is such a message."""
+        state = await self._journal.load(thread_id)
+        if pin_of(state, input.message_id, pinned=input.pinned) is not None:
+            await self._journal.submit(thread_id, input)
 
     async def remember(self, thread_id: str, input: MemoryInput) -> None:
         """Leaves a change of a memory block in the inbox, if it can be made."""
