@@ -198,6 +198,20 @@ async def test_an_agent_that_declares_otherwise_changes_the_rules_and_no_text(
         assert "calm" not in read_by(model)[0]
 
 
+async def test_blocks_are_read_in_the_order_of_the_agent(open_runtime: Open) -> None:
+    model = ScriptedModel(["a", "b"])
+    agent = Agent(model, blocks=[HUMAN, Block("mood", "calm")])
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("hi")).result()
+        await thread.memory.delete("human")
+        await thread.memory.undo("human")
+        assert [block.label for block in await thread.memory.blocks()] == ["mood", "human"]
+        await (await thread.send("hi")).result()
+        first, second = read_by(model)
+        assert first == second
+
+
 async def test_threads_of_one_owner_share_a_block(open_runtime: Open) -> None:
     model = ScriptedModel([noting("team", "No jokes.", "c1"), "noted", "yes", "other", "fine"])
     agent = Agent(model, tools=[note], blocks=[HUMAN, TEAM])

@@ -1,6 +1,8 @@
 """What agents remember: memory blocks, and the tools with which a model edits them.
 
-agent = Agent("openai:gpt-5", blocks=[Block("human")], tools=[*block_tools()])
+An agent reads its blocks before each step, and its model edits them with tools:
+
+    Agent("openai:gpt-5", blocks=[Block("human")], tools=block_tools())
 """
 
 from importlib import import_module

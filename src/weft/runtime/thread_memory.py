@@ -65,7 +65,7 @@ class ThreadMemory:
         if self._lender is not None:
             return await (await self._lender()).blocks()
         own = self._thread.state.memory
-        if not self._names:
+        if not self._declared:
             return own.blocks
         shared = {name: await (await self._of_name(name)).kept() for name in self._names.values()}
         declared: list[Block] = []
