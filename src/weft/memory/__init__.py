@@ -1,8 +1,8 @@
-"""What agents remember: memory blocks, and the tools with which a model edits them.
+"""What agents remember, and what of a conversation they read.
 
 An agent reads its blocks before each step, and its model edits them with tools:
 
-    Agent("openai:gpt-5", blocks=[Block("human")], tools=block_tools())
+    Agent("openai:gpt-5", blocks=[Block("human")], tools=block_tools(), context=Summarize())
 """
 
 from importlib import import_module
@@ -10,12 +10,32 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from weft.blocks import Block
+    from weft.compaction.strategies import (
+        ContextStrategy,
+        NoCompaction,
+        SlidingWindow,
+        Summarize,
+    )
     from weft.memory.block_tools import block_tools
+    from weft.sleep import SleepAgent
 
-__all__ = ["Block", "block_tools"]
+__all__ = [
+    "Block",
+    "ContextStrategy",
+    "NoCompaction",
+    "SleepAgent",
+    "SlidingWindow",
+    "Summarize",
+    "block_tools",
+]
 
 _MODULES = {
     "Block": "weft.blocks",
+    "ContextStrategy": "weft.compaction.strategies",
+    "NoCompaction": "weft.compaction.strategies",
+    "SleepAgent": "weft.sleep",
+    "SlidingWindow": "weft.compaction.strategies",
+    "Summarize": "weft.compaction.strategies",
     "block_tools": "weft.memory.block_tools",
 }
 
