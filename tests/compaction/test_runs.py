@@ -1,7 +1,7 @@
 """Runs in the foreground within a finite window."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -10,14 +10,12 @@ from tests.compaction.counting import Answer, CountingModel
 from tests.compaction.histories import HISTORIES, conversation, texts
 
 from weft import Agent, ContextCompacted, Hooks, Limits, RunResult, tool
-from weft.models.base import ModelRequest
-from weft.compaction.strategies import ContextStrategy, NoCompaction, SlidingWindow, Summarize
-from weft.compaction.summary import HEADING
-from weft.errors import ConfigurationError, ContextOverflow, ServerFailed
+from weft.compaction.strategies import ContextStrategy, NoCompaction, SlidingWindow
+from weft.errors import ConfigurationError, ContextOverflow, WeftError
 from weft.events import Event, Retrying, RunFailed
-from weft.items import FunctionCallOutput, Item, Message, message, user_message
-from weft.testing import Call, Hold, Pause, ScriptedModel, Text, Turn, VirtualClockLoop
-from weft.usage import Price, Usage
+from weft.items import FunctionCallOutput, Item, Message, message
+from weft.models.base import ModelRequest
+from weft.testing import Call, ScriptedModel, Text, VirtualClockLoop
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +59,7 @@ async def run(
         try:
             async for event in running:
                 events.append(event)
-        except Exception:  # what it failed with is in its last event
+        except WeftError:  # what it failed with is in its last event
             return events, None
         return events, await running.result()
 
@@ -238,6 +236,15 @@ async def test_a_second_refusal_fails_the_run() -> None:
     with pytest.raises(ContextOverflow):
         await agent_of(short, SlidingWindow(max_tokens=4_000)).run("go")
     assert len(short.requests) == 1  # there was nothing that could leave
+
+
+async def test_five_thousand_steps_within_32k() -> None:
+    model = CountingModel(looks(5_000), ratio=1.3, spread=0.1, window=32_000)
+    agent = agent_of(model, SlidingWindow(max_tokens=32_000))
+    result = await agent.run("go")
+    assert result.steps == 5_001
+    assert max(model.sizes) <= 32_000
+    assert len(result.history) == 10_002
 
 
 async def test_a_refusal_after_something_was_seen_is_not_repeated() -> None:

@@ -1,19 +1,18 @@
 """Summaries: what a model writes of what leaves the window, and what becomes of it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
 
 import pytest
 from tests.compaction.counting import CountingModel
 from tests.compaction.histories import conversation, texts
 from tests.compaction.test_runs import agent_of, compactions, looks, run, say
 
-from weft import Agent, Block, Limits, MemoryUpdated, RetryPolicy
+from weft import Block, MemoryUpdated, RetryPolicy
 from weft.compaction.budget import ContextBudget, budget_of
-from weft.compaction.strategies import SlidingWindow, Summarize
-from weft.compaction.summary import HEADING, Summary, summarize
+from weft.compaction.strategies import Summarize
+from weft.compaction.summary import HEADING, summarize
 from weft.compaction.transcript import pieces, transcript
-from weft.errors import ContextOverflow, ServerFailed
+from weft.errors import ServerFailed
 from weft.items import (
     FunctionCall,
     FunctionCallOutput,

@@ -109,9 +109,7 @@ TOO_LONG = [
 
 
 @pytest.mark.parametrize(("status", "error"), TOO_LONG)
-def test_a_request_that_is_too_long_is_known_as_such(
-    status: int, error: dict[str, object]
-) -> None:
+def test_a_request_that_is_too_long_is_known_as_such(status: int, error: dict[str, object]) -> None:
     failure = http_failure(status, {}, body(**error), NOW)
     assert type(failure) is ContextOverflow
     assert (failure.retryable, failure.status) == (False, status)

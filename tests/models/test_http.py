@@ -8,9 +8,9 @@ import pytest
 
 from weft.errors import (
     BadRequest,
-    ContextOverflow,
     ConfigurationError,
     ConnectionFailed,
+    ContextOverflow,
     MissingKey,
     ModelError,
     ModelTimeout,
