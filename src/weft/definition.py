@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 from weft.block_edits import require_blocks
 from weft.blocks import Block
 from weft.compaction.budget import ContextBudget, budget_of
-from weft.compaction.strategies import ContextStrategy
+from weft.compaction.strategies import ContextStrategy, NoCompaction
 from weft.errors import ConfigurationError
 from weft.hooks import POINTS, Hooks
 from weft.jobs.failure import OnFailure, require_on_failure
@@ -23,6 +23,7 @@ from weft.models.prices import PRICES, price_of
 from weft.models.resolve import resolve_model
 from weft.models.retry import RetryPolicy
 from weft.rules import ToolRules
+from weft.sleep import SleepAgent
 from weft.tools.function import Tool
 from weft.tools.handoff import handoff_tool
 from weft.tools.output_type import OutputType
@@ -66,6 +67,7 @@ class AgentDefinition(Generic[Deps, Out]):
     - `stream_fields`: the string fields of the structured output whose growth is shown.
     - `blocks`: the memory blocks that it reads before each step, in this order. A thread that
       does not have one gets it, unless it was deleted; others that it has are read as well.
+    - `sleep_agent`: tends the memory blocks beside the conversation; see `SleepAgent`.
     - `on_job_failure`: what a job of a run that fails, and that nobody waits for, does to the run:
       `"fail_fast"` cancels the other jobs and fails the run, `"collect"` lets it go on.
 
@@ -96,6 +98,7 @@ class AgentDefinition(Generic[Deps, Out]):
         to_user: bool | str = False,
         stream_fields: Iterable[str] = (),
         blocks: Iterable[Block] = (),
+        sleep_agent: "SleepAgent | AgentDefinition[Any, Any] | None" = None,
         on_job_failure: OnFailure = "fail_fast",
     ) -> None:
         if max_parallel_tools < 1:
@@ -132,6 +135,9 @@ class AgentDefinition(Generic[Deps, Out]):
         self._has_rules = self.rules != ToolRules() or self.limits.max_tool_calls is not None
         self.hooks: Hooks[Deps] = hooks if isinstance(hooks, Hooks) else sum(hooks, Hooks[Deps]())
         self.early_tools = early_tools
+        self.sleep_agent = _sleeper(sleep_agent, context)
+        if self.sleep_agent is not None:
+            self.others = (*self.others, cast("AgentDefinition[Any, Any]", self.sleep_agent.agent))
         self.on_job_failure: OnFailure = on_job_failure
         self.action_timeout = action_timeout
         self.max_parallel_tools = max_parallel_tools
@@ -249,6 +255,8 @@ class AgentDefinition(Generic[Deps, Out]):
             described["sources"] = [(source.name, source.is_local) for source in self.sources]
         if self.blocks:
             described["blocks"] = self.blocks
+        if self.sleep_agent is not None:
+            described["sleep_agent"] = self.sleep_agent.described
         encoded = msgspec.json.encode(described, enc_hook=_name, order="deterministic")
         return hashlib.sha256(encoded).hexdigest()[:16]
 
@@ -352,6 +360,22 @@ def _workers(tools: Toolset) -> Iterator[AgentDefinition[Any, Any]]:
         worker: object = tool.worker
         if isinstance(worker, AgentDefinition):
             yield cast("AgentDefinition[Any, Any]", worker)
+
+
+def _sleeper(
+    given: "SleepAgent | AgentDefinition[Any, Any] | None", context: ContextStrategy | None
+) -> SleepAgent | None:
+    sleeper = SleepAgent(given) if isinstance(given, AgentDefinition) else given
+    if sleeper is None:
+        return None
+    if not isinstance(sleeper.agent, AgentDefinition):
+        raise ConfigurationError(f"{sleeper.agent!r:.100} is no agent that could sleep.")
+    if sleeper.reads == "left" and (context is None or isinstance(context, NoCompaction)):
+        raise ConfigurationError(
+            "The sleep agent reads what leaves the window, and nothing ever does: give the agent "
+            'context=SlidingWindow() or Summarize(), or SleepAgent(…, reads="new").'
+        )
+    return sleeper
 
 
 def _described(tool: Tool[..., object]) -> tuple[object, ...]:

@@ -63,6 +63,7 @@ from weft.pins import pin_of
 from weft.runtime.block_changes import changes_of
 from weft.runtime.ending import Ended, Endings
 from weft.runtime.journaled import JournaledThread
+from weft.runtime.sleeping import Sleeping
 from weft.runtime.thread_jobs import ThreadJobs
 from weft.runtime.thread_memory import ThreadMemory
 from weft.state import Run, ThreadState
@@ -136,6 +137,7 @@ class ThreadActor:
         self.memory = self._control.memory = ThreadMemory(
             self._thread, shared=shared, lender=lender, changes=self._read_changes
         )
+        self._sleeping = Sleeping(self._thread, self.jobs, wake)
         self._must_recover = bool(state.jobs)
         self._recovering = asyncio.Lock()  # one does it, and who comes meanwhile waits for it
         self._listener: EventListener[object] | None = None
@@ -468,6 +470,7 @@ class ThreadActor:
                 continue
             if not can_go_on(state):
                 await self._keep_snapshot()  # of what jobs have added since the last run
+                self._tend_memory()
                 return
             if run is None:
                 self._start_next()
@@ -484,6 +487,18 @@ class ThreadActor:
                     continue
             await self._drive_on(run, definition)
             await self._keep_snapshot()
+
+    def _tend_memory(self) -> None:
+        """Starts the agent that tends the memory of the thread, if it has one with work to do."""
+        run = self.state.run
+        if run is None or run.is_active or self.info.work is not None:
+            return
+        try:
+            sleeper = self._agents(run.agent).sleep_agent
+        except UnknownAgent:
+            return  # whoever knows it will have it done
+        if sleeper is not None:
+            self._sleeping.look(sleeper)
 
     def _start_next(self) -> None:
         """Starts the run that waits first, or else one that answers what background jobs tell."""

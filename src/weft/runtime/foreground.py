@@ -249,9 +249,19 @@ class _Delegation:
         self._depth = depth
 
     async def run(
-        self, agent: Worker[T], input: Input, *, key: str, call_id: str = "", job_id: str = ""
+        self,
+        agent: Worker[T],
+        input: Input,
+        *,
+        key: str,
+        call_id: str = "",
+        job_id: str = "",
+        lends_memory: bool = False,
     ) -> RunResult[T]:
-        """Runs the agent; nobody can go on with it after a crash, so `key` says nothing."""
+        """Runs the agent; nobody can go on with it after a crash, so `key` says nothing.
+
+        Memory is lent to sleep agents only, which need a thread that outlives its run.
+        """
         thread = self._thread
         assert thread.state.run is not None
         run = thread.state.run
