@@ -1,0 +1,80 @@
+"""What filters ask of the passages that have a vector, as columns in memory."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from weft.archive.passage import Filters
+from weft.archive.row import KINDS, ROLES
+from weft.archive.vectors import Slots
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Row = tuple[int, int, int, int, int, int, float]
+"""A row of the index: stamp, n, slot, s, kind, role, at."""
+
+
+class Columns:
+    """The passages of one owner that have a vector, in the order in which they got it.
+
+    `version` tells when what it holds is wrong and must be read again; rows are only added.
+    """
+
+    def __init__(self, version: object) -> None:
+        self.version = version
+        self.stamp = 0
+        self.n: Slots = np.zeros(0, np.int64)
+        self.slot: Slots = np.zeros(0, np.int64)
+        self._source: Slots = np.zeros(0, np.int64)
+        self._kind: NDArray[np.int8] = np.zeros(0, np.int8)
+        self._role: NDArray[np.int8] = np.zeros(0, np.int8)
+        self._at: NDArray[np.float64] = np.zeros(0, np.float64)
+
+    def __len__(self) -> int:
+        return len(self.n)
+
+    def add(self, rows: Sequence[Row], *, written: "NDArray[np.bool_]") -> None:
+        """Adds the rows whose vectors were `written`."""
+        if not rows:
+            return
+        stamps, *columns = zip(*rows, strict=True)
+        self.stamp = max(self.stamp, stamps[-1])
+        n, slot, source, kind, role, at = columns
+        self.n = np.concatenate([self.n, np.asarray(n, np.int64)[written]])
+        self.slot = np.concatenate([self.slot, np.asarray(slot, np.int64)[written]])
+        self._source = np.concatenate([self._source, np.asarray(source, np.int64)[written]])
+        self._kind = np.concatenate([self._kind, np.asarray(kind, np.int8)[written]])
+        self._role = np.concatenate([self._role, np.asarray(role, np.int8)[written]])
+        self._at = np.concatenate([self._at, np.asarray(at, np.float64)[written]])
+
+    def chosen(
+        self,
+        filters: Filters,
+        *,
+        source: int | None,
+        aside: Sequence[int],
+        tagged: Sequence[int] | None,
+    ) -> "NDArray[np.bool_]":
+        """Returns which rows pass the filters.
+
+        `source` is the thread that is asked for, or `aside` those that are left out; `tagged` are
+        the rows with the tags that are asked for.
+        """
+        chosen = np.ones(len(self), np.bool_)
+        if source is not None:
+            chosen &= self._source == source
+        elif aside:
+            chosen &= ~np.isin(self._source, aside)
+        if filters.kind is not None:
+            chosen &= self._kind == KINDS.index(filters.kind)
+        if filters.roles:
+            chosen &= np.isin(self._role, [ROLES.index(role) for role in filters.roles])
+        if filters.period.since is not None:
+            chosen &= self._at >= filters.period.since
+        if filters.period.until is not None:
+            chosen &= self._at <= filters.period.until
+        if tagged is not None:
+            chosen &= np.isin(self.n, np.asarray(tagged, np.int64))
+        return chosen

@@ -1,0 +1,314 @@
+"""Finding: by words, by vectors, by both, or the newest; always within one owner.
+
+For one thread of the process. All of a search is one transaction, so that what it finds is there.
+"""
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from weft.archive.fusion import Hit, Ranked, by_text, by_vector, fused
+from weft.archive.index import VectorSpace, space_of
+from weft.archive.index_file import typed_errors
+from weft.archive.passage import Filters, Found
+from weft.archive.row import KINDS, ROLES, SELECT, passage_in, scope_word
+
+if TYPE_CHECKING:
+    from weft.archive.columns import Columns
+    from weft.archive.vectors import Matrix, VectorFile
+
+DEPTH = 1000
+"""How many of the best are ranked in each way: beyond, there is no page."""
+
+MATCHES = 8000
+"""How many rows the words of a query may match; beyond, its commonest words are left out."""
+
+MOST_OWNERS = 64
+MOST_ROWS = 2_000_000
+
+
+class Query(Struct, frozen=True):
+    """What is searched for: terms of full text, or a vector, or both; the newest without either.
+
+    Rows `offset` to `offset + limit` of what is found are wanted, which are the first `DEPTH` at
+    most.
+    """
+
+    filters: Filters
+    terms: Sequence[str] | None
+    vector: "Matrix | None"
+    limit: int
+    offset: int = 0
+
+
+class Answer(Struct, frozen=True):
+    """What was found, and rows whose vectors are gone."""
+
+    found: list[Found]
+    broken: list[int]
+
+
+class _Place(Struct, frozen=True):
+    """Where is searched: an owner, on a thread or beside those that are left out."""
+
+    owner: int
+    source: int | None
+    aside: tuple[int, ...]
+
+
+class Finder:
+    """Searches the index through `connection`; `vector_file` gives the file of the vectors."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        vector_file: "Callable[[VectorSpace], VectorFile]",
+        columns: "Callable[[object], Columns] | None",
+    ) -> None:
+        self._connection = connection
+        self._vector_file = vector_file
+        self._make_columns = columns
+        self._columns: OrderedDict[int, Columns] = OrderedDict()
+
+    def find(self, owner: str, query: Query) -> Answer:
+        """Returns what fits the query best; raises as `Index` does."""
+        with typed_errors():
+            self._connection.execute("BEGIN")
+            try:
+                return self._find(owner, query)
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("COMMIT")
+
+    def _find(self, owner: str, query: Query) -> Answer:
+        place = self._place(owner, query.filters)
+        if place is None:
+            return Answer([], [])
+        broken: list[int] = []
+        texts = vectors = None
+        if query.terms is not None:
+            texts = self._by_text(place, query.terms, query.filters)
+        if query.vector is not None:
+            vectors = self._by_vector(place, query.vector, query.filters, broken)
+        if texts is not None and vectors is not None:
+            ranked = fused(texts, vectors)
+        elif texts is not None:
+            ranked = by_text(texts)
+        elif vectors is not None:
+            ranked = by_vector(vectors)
+        else:
+            ranked = self._newest(place, query.filters)
+        return Answer(self._found(ranked, query.offset, query.limit), broken)
+
+    def _place(self, owner: str, filters: Filters) -> _Place | None:
+        row = self._connection.execute("SELECT o FROM owner WHERE name = ?", (owner,)).fetchone()
+        if row is None:
+            return None
+        sources = "SELECT s FROM source WHERE o = ? AND"
+        if filters.thread_id:
+            source = self._connection.execute(
+                f"{sources} thread_id = ?", (row[0], filters.thread_id)
+            ).fetchone()
+            return None if source is None else _Place(row[0], source[0], ())
+        aside = self._connection.execute(f"{sources} aside", (row[0],)).fetchall()
+        return _Place(row[0], None, tuple(s for (s,) in aside))
+
+    # By words
+
+    def _by_text(self, place: _Place, terms: Sequence[str], filters: Filters) -> list[Hit]:
+        if not terms:
+            return []
+        scope = _scope(place, filters)
+        where, values = _conditions(place, filters, ("kind", "source"))
+        rows = self._connection.execute(
+            "SELECT w.rowid, -bm25(words, 1.0, 0.0) AS score FROM words w"
+            + (" JOIN passage p ON p.n = w.rowid" if where else "")
+            + f" WHERE words MATCH ? {where} ORDER BY score DESC, w.rowid DESC LIMIT ?",
+            (f"{scope} AND text : ({' OR '.join(self._rare(terms, scope))})", *values, DEPTH),
+        )
+        return [Hit(n, score) for n, score in rows.fetchall()]
+
+    def _rare(self, terms: Sequence[str], scope: str) -> list[str]:
+        """Leaves out the commonest words of a query that would match too many rows.
+
+        They say the least, and cost the most. One is left in any case.
+        """
+        (rows,) = self._connection.execute("SELECT coalesce(max(n), 0) FROM passage").fetchone()
+        if rows <= MATCHES:
+            return list(terms)
+        counts = {term: self._count(f"text : {term}") for term in terms}
+        if sum(counts.values()) > MATCHES:
+            counts = {term: self._count(f"{scope} AND text : {term}") for term in terms}
+        kept: list[str] = []
+        total = 0
+        for term in sorted(terms, key=counts.__getitem__):
+            total += counts[term]
+            if kept and total > MATCHES:
+                break
+            kept.append(term)
+        return kept
+
+    def _count(self, match: str) -> int:
+        (count,) = self._connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)",
+            (match, MATCHES + 1),
+        ).fetchone()
+        return count
+
+    # By vectors
+
+    def _by_vector(
+        self, place: _Place, vector: "Matrix", filters: Filters, broken: list[int]
+    ) -> list[Hit]:
+        space = space_of(self._connection)
+        if space.dimensions != len(vector) or not vector.any():
+            return []  # nothing has a vector yet, or the query has no direction
+        # Imported by whoever has vectors, who needs numpy.
+        from weft.archive.vectors import best  # noqa: PLC0415
+
+        file = self._vector_file(space)
+        columns = self._read_columns(place.owner, space, file, broken)
+        tagged = self._tagged(place.owner, filters)
+        chosen = columns.chosen(filters, source=place.source, aside=place.aside, tagged=tagged)
+        n, slots = (
+            (columns.n, columns.slot)
+            if chosen.all()
+            else (columns.n[chosen], columns.slot[chosen])
+        )
+        scores = file.scores(slots, vector)
+        return [Hit(int(n[at]), float(scores[at])) for at in best(scores, n, DEPTH)]
+
+    def _read_columns(
+        self, owner: int, space: VectorSpace, file: "VectorFile", broken: list[int]
+    ) -> "Columns":
+        """Returns what is in memory of an owner's passages, brought up to date."""
+        (changes,) = self._connection.execute(
+            "SELECT changes FROM owner WHERE o = ?", (owner,)
+        ).fetchone()
+        version = (space.file, changes)
+        columns = self._columns.pop(owner, None)
+        if columns is None or columns.version != version:
+            assert self._make_columns is not None
+            columns = self._make_columns(version)
+        rows = self._connection.execute(
+            "SELECT stamp, n, slot, s, kind, role, at FROM passage"
+            " WHERE slot >= 0 AND o = ? AND stamp > ? ORDER BY stamp",
+            (owner, columns.stamp),
+        ).fetchall()
+        broken += columns.add(rows, file)
+        self._columns[owner] = columns
+        while len(self._columns) > 1 and self._is_much():
+            self._columns.popitem(last=False)
+        return columns
+
+    def _is_much(self) -> bool:
+        rows = sum(len(columns) for columns in self._columns.values())
+        return len(self._columns) > MOST_OWNERS or rows > MOST_ROWS
+
+    def _tagged(self, owner: int, filters: Filters) -> list[int] | None:
+        """Returns the rows with the tags that are asked for, None where none are."""
+        if not filters.any_tags and not filters.all_tags:
+            return None
+        where, values = _tag_conditions(owner, filters)
+        rows = self._connection.execute(
+            f"SELECT p.n FROM (SELECT DISTINCT n FROM tag WHERE o = ? AND name IN"
+            f" (SELECT value FROM json_each(?))) p WHERE TRUE {where}",
+            (owner, _json([*filters.any_tags, *filters.all_tags]), *values),
+        )
+        return [n for (n,) in rows.fetchall()]
+
+    # The newest, and what is shown
+
+    def _newest(self, place: _Place, filters: Filters) -> list[Ranked]:
+        where, values = _conditions(place, filters, ())
+        rows = self._connection.execute(
+            f"SELECT p.n FROM passage p WHERE p.o = ? {where} ORDER BY p.at DESC, p.n DESC LIMIT ?",
+            (place.owner, *values, DEPTH),
+        )
+        return [Ranked(n, 0.0) for (n,) in rows.fetchall()]
+
+    def _found(self, ranked: Sequence[Ranked], offset: int, limit: int) -> list[Found]:
+        chosen = self._without_copies(ranked[:DEPTH], offset + limit)[offset:]
+        rows = self._connection.execute(
+            f"{SELECT} WHERE p.n IN (SELECT value FROM json_each(?))",
+            (_json([one.n for one in chosen]),),
+        )
+        passages = {row[0]: passage_in(row) for row in rows.fetchall()}
+        return [
+            Found(
+                passage=passages[one.n],
+                score=one.score,
+                text_rank=one.text_rank,
+                text_score=one.text_score,
+                vector_rank=one.vector_rank,
+                vector_score=one.vector_score,
+            )
+            for one in chosen
+        ]
+
+    def _without_copies(self, ranked: Sequence[Ranked], number: int) -> list[Ranked]:
+        """Leaves out what a fork copied: the same event, of the same id, on another thread."""
+        rows = self._connection.execute(
+            "SELECT n, id, seq FROM passage WHERE n IN (SELECT value FROM json_each(?))",
+            (_json([one.n for one in ranked]),),
+        )
+        names = {n: (id, seq) for n, id, seq in rows.fetchall()}
+        firsts: dict[tuple[str, int], Ranked] = {}
+        for one in ranked:
+            firsts.setdefault(names[one.n], one)
+            if len(firsts) == number:
+                break
+        return list(firsts.values())
+
+
+def _scope(place: _Place, filters: Filters) -> str:
+    kinds = KINDS if filters.kind is None else (filters.kind,)
+    letter, number = ("o", place.owner) if place.source is None else ("t", place.source)
+    words = " OR ".join(f'"{scope_word(letter, number, kind)}"' for kind in kinds)
+    return f"scope : ({words})"
+
+
+def _conditions(
+    place: _Place, filters: Filters, known: Sequence[str]
+) -> tuple[str, list[object]]:
+    """Returns what SQL asks of a row `p`, but for what is `known` of it."""
+    where, values = _tag_conditions(place.owner, filters)
+    if "source" not in known and place.source is not None:
+        where += " AND p.s = ?"
+        values.append(place.source)
+    if "source" not in known and place.aside:
+        where += " AND p.s NOT IN (SELECT value FROM json_each(?))"
+        values.append(_json(place.aside))
+    if "kind" not in known and filters.kind is not None:
+        where += " AND p.kind = ?"
+        values.append(KINDS.index(filters.kind))
+    if filters.roles:
+        where += " AND p.role IN (SELECT value FROM json_each(?))"
+        values.append(_json([ROLES.index(role) for role in filters.roles]))
+    if filters.period.since is not None:
+        where += " AND p.at >= ?"
+        values.append(filters.period.since)
+    if filters.period.until is not None:
+        where += " AND p.at <= ?"
+        values.append(filters.period.until)
+    return where, values
+
+
+def _tag_conditions(owner: int, filters: Filters) -> tuple[str, list[object]]:
+    where, values = "", list[object]()
+    groups = [[tag] for tag in filters.all_tags]
+    for tags in [filters.any_tags, *groups] if filters.any_tags else groups:
+        where += (
+            " AND EXISTS (SELECT 1 FROM tag WHERE o = ? AND n = p.n"
+            " AND name IN (SELECT value FROM json_each(?)))"
+        )
+        values += [owner, _json(tags)]
+    return where, values
+
+
+def _json(values: Sequence[object]) -> str:
+    return msgspec.json.encode(values).decode()
