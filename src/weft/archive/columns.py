@@ -7,7 +7,7 @@ import numpy as np
 
 from weft.archive.passage import Filters
 from weft.archive.row import KINDS, ROLES
-from weft.archive.vectors import Slots
+from weft.archive.vectors import Slots, VectorFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,19 +35,22 @@ class Columns:
     def __len__(self) -> int:
         return len(self.n)
 
-    def add(self, rows: Sequence[Row], *, written: "NDArray[np.bool_]") -> None:
-        """Adds the rows whose vectors were `written`."""
+    def add(self, rows: Sequence[Row], file: VectorFile) -> list[int]:
+        """Adds rows; returns the numbers `n` of those whose vector is not in the file."""
         if not rows:
-            return
+            return []
         stamps, *columns = zip(*rows, strict=True)
-        self.stamp = max(self.stamp, stamps[-1])
-        n, slot, source, kind, role, at = columns
-        self.n = np.concatenate([self.n, np.asarray(n, np.int64)[written]])
-        self.slot = np.concatenate([self.slot, np.asarray(slot, np.int64)[written]])
+        self.stamp = stamps[-1]
+        numbers, slots = np.asarray(columns[0], np.int64), np.asarray(columns[1], np.int64)
+        written = file.is_written(slots)
+        source, kind, role, at = columns[2:]
+        self.n = np.concatenate([self.n, numbers[written]])
+        self.slot = np.concatenate([self.slot, slots[written]])
         self._source = np.concatenate([self._source, np.asarray(source, np.int64)[written]])
         self._kind = np.concatenate([self._kind, np.asarray(kind, np.int8)[written]])
         self._role = np.concatenate([self._role, np.asarray(role, np.int8)[written]])
         self._at = np.concatenate([self._at, np.asarray(at, np.float64)[written]])
+        return [int(n) for n in numbers[~written]]
 
     def chosen(
         self,

@@ -73,10 +73,11 @@ class CallableEmbedder:
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - its kind is asked, not its presence
         ):
-            return await function(list(texts))
-        loop = asyncio.get_running_loop()
-        vectors = await loop.run_in_executor(THREADS, function, list(texts))
-        return await vectors if inspect.isawaitable(vectors) else vectors
+            made = function(list(texts))
+        else:
+            loop = asyncio.get_running_loop()
+            made = await loop.run_in_executor(THREADS, function, list(texts))
+        return await made if isinstance(made, Awaitable) else made
 
 
 def as_embedder(embedder: Embedder | EmbedFunction) -> Embedder:

@@ -5,17 +5,18 @@ For one thread of the process. All of a search is one transaction, so that what 
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from weft.archive.fusion import Hit, Ranked, by_text, by_vector, fused
-from weft.archive.index import VectorSpace, space_of
 from weft.archive.index_file import typed_errors
 from weft.archive.passage import Filters, Found
 from weft.archive.row import KINDS, ROLES, SELECT, passage_in, scope_word
+from weft.archive.space import VectorFiles, VectorSpace, space_of
+from weft.errors import EmbeddingInvalid
 
 if TYPE_CHECKING:
     from weft.archive.columns import Columns
@@ -61,18 +62,17 @@ class _Place(Struct, frozen=True):
 
 
 class Finder:
-    """Searches the index through `connection`; `vector_file` gives the file of the vectors."""
+    """Searches the index through `connection`, and the vectors in `files`."""
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        vector_file: "Callable[[VectorSpace], VectorFile]",
-        columns: "Callable[[object], Columns] | None",
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, files: VectorFiles) -> None:
         self._connection = connection
-        self._vector_file = vector_file
-        self._make_columns = columns
+        self._files = files
         self._columns: OrderedDict[int, Columns] = OrderedDict()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with typed_errors():
+            self._connection.close()
 
     def find(self, owner: str, query: Query) -> Answer:
         """Returns what fits the query best; raises as `Index` does."""
@@ -125,7 +125,7 @@ class Finder:
         scope = _scope(place, filters)
         where, values = _conditions(place, filters, ("kind", "source"))
         rows = self._connection.execute(
-            "SELECT w.rowid, -bm25(words, 1.0, 0.0) AS score FROM words w"
+            "SELECT w.rowid, -bm25(words, 1.0, 0.0) AS score FROM words w"  # noqa: S608 - it is made of constants
             + (" JOIN passage p ON p.n = w.rowid" if where else "")
             + f" WHERE words MATCH ? {where} ORDER BY score DESC, w.rowid DESC LIMIT ?",
             (f"{scope} AND text : ({' OR '.join(self._rare(terms, scope))})", *values, DEPTH),
@@ -165,22 +165,22 @@ class Finder:
         self, place: _Place, vector: "Matrix", filters: Filters, broken: list[int]
     ) -> list[Hit]:
         space = space_of(self._connection)
-        if space.dimensions != len(vector) or not vector.any():
+        if space.dimensions is None or not vector.any():
             return []  # nothing has a vector yet, or the query has no direction
-        # Imported by whoever has vectors, who needs numpy.
-        from weft.archive.vectors import best  # noqa: PLC0415
-
-        file = self._vector_file(space)
+        if space.dimensions != len(vector):
+            raise EmbeddingInvalid(
+                f"The embedder returned a vector of the size {len(vector)} for the query, and of "
+                f"{space.dimensions} for the texts; it must keep to one size."
+            )
+        file = self._files.get(space)
         columns = self._read_columns(place.owner, space, file, broken)
         tagged = self._tagged(place.owner, filters)
         chosen = columns.chosen(filters, source=place.source, aside=place.aside, tagged=tagged)
         n, slots = (
-            (columns.n, columns.slot)
-            if chosen.all()
-            else (columns.n[chosen], columns.slot[chosen])
+            (columns.n, columns.slot) if chosen.all() else (columns.n[chosen], columns.slot[chosen])
         )
         scores = file.scores(slots, vector)
-        return [Hit(int(n[at]), float(scores[at])) for at in best(scores, n, DEPTH)]
+        return file.best(scores, n, DEPTH)
 
     def _read_columns(
         self, owner: int, space: VectorSpace, file: "VectorFile", broken: list[int]
@@ -192,8 +192,7 @@ class Finder:
         version = (space.file, changes)
         columns = self._columns.pop(owner, None)
         if columns is None or columns.version != version:
-            assert self._make_columns is not None
-            columns = self._make_columns(version)
+            columns = self._files.columns(version)
         rows = self._connection.execute(
             "SELECT stamp, n, slot, s, kind, role, at FROM passage"
             " WHERE slot >= 0 AND o = ? AND stamp > ? ORDER BY stamp",
@@ -215,7 +214,7 @@ class Finder:
             return None
         where, values = _tag_conditions(owner, filters)
         rows = self._connection.execute(
-            f"SELECT p.n FROM (SELECT DISTINCT n FROM tag WHERE o = ? AND name IN"
+            f"SELECT p.n FROM (SELECT DISTINCT n FROM tag WHERE o = ? AND name IN"  # noqa: S608 - it is made of constants
             f" (SELECT value FROM json_each(?))) p WHERE TRUE {where}",
             (owner, _json([*filters.any_tags, *filters.all_tags]), *values),
         )
@@ -226,7 +225,7 @@ class Finder:
     def _newest(self, place: _Place, filters: Filters) -> list[Ranked]:
         where, values = _conditions(place, filters, ())
         rows = self._connection.execute(
-            f"SELECT p.n FROM passage p WHERE p.o = ? {where} ORDER BY p.at DESC, p.n DESC LIMIT ?",
+            f"SELECT p.n FROM passage p WHERE p.o = ? {where} ORDER BY p.at DESC, p.n DESC LIMIT ?",  # noqa: S608 - it is made of constants
             (place.owner, *values, DEPTH),
         )
         return [Ranked(n, 0.0) for (n,) in rows.fetchall()]
@@ -234,7 +233,7 @@ class Finder:
     def _found(self, ranked: Sequence[Ranked], offset: int, limit: int) -> list[Found]:
         chosen = self._without_copies(ranked[:DEPTH], offset + limit)[offset:]
         rows = self._connection.execute(
-            f"{SELECT} WHERE p.n IN (SELECT value FROM json_each(?))",
+            f"{SELECT} WHERE p.n IN (SELECT value FROM json_each(?))",  # noqa: S608 - it is made of constants
             (_json([one.n for one in chosen]),),
         )
         passages = {row[0]: passage_in(row) for row in rows.fetchall()}
@@ -272,9 +271,7 @@ def _scope(place: _Place, filters: Filters) -> str:
     return f"scope : ({words})"
 
 
-def _conditions(
-    place: _Place, filters: Filters, known: Sequence[str]
-) -> tuple[str, list[object]]:
+def _conditions(place: _Place, filters: Filters, known: Sequence[str]) -> tuple[str, list[object]]:
     """Returns what SQL asks of a row `p`, but for what is `known` of it."""
     where, values = _tag_conditions(place.owner, filters)
     if "source" not in known and place.source is not None:

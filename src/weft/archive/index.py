@@ -6,7 +6,7 @@ For one thread of the process, which may wait for another process; see `store` f
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +17,11 @@ from msgspec import Struct
 from weft.archive.index_file import connect, typed_errors
 from weft.archive.passage import Page, Passage
 from weft.archive.row import KINDS, ROLES, SELECT, passage_in, words_of
+from weft.archive.space import VectorFiles, VectorSpace, space_of
 from weft.errors import ArchiveFailed, EmbeddingInvalid
 
 if TYPE_CHECKING:
-    from weft.archive.vectors import Matrix, VectorFile
-
-    MakeVectorFile = Callable[[Path | None, int], VectorFile]
+    from weft.archive.vectors import Matrix
 
 
 class Source(Struct, frozen=True):
@@ -62,12 +61,8 @@ class Statistics(Struct, frozen=True):
     without_vector: int
 
 
-class VectorSpace(Struct, frozen=True):
-    """Which vectors there are: whose, of which size, and in which file."""
-
-    embedder: str
-    dimensions: int | None
-    file: str
+_Row = tuple[int, int, int, int | None, int, str, int]
+"""A row that is about to leave: n, o, s, slot, kind, text, aside."""
 
 
 class Index:
@@ -76,13 +71,11 @@ class Index:
     All methods raise `IndexDamaged` where the file cannot be used any more, else `ArchiveFailed`.
     """
 
-    def __init__(self, path: Path | None, vector_file: "MakeVectorFile | None" = None) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._make_vector_file = vector_file
         self.connection = connect(path)
-        self.changes = 0
+        self.files = VectorFiles(path)
         self._embedder = ""
-        self._files: dict[str, VectorFile] = {}
 
     def close(self) -> None:
         """Closes the file."""
@@ -96,7 +89,7 @@ class Index:
         where = "" if owner is None else " WHERE o = (SELECT o FROM owner WHERE name = ?)"
         with typed_errors():
             rows = self.connection.execute(
-                f"SELECT thread_id, number, seq, at FROM source{where}",
+                f"SELECT thread_id, number, seq, at FROM source{where}",  # noqa: S608 - it is made of constants
                 () if owner is None else (owner,),
             )
             return {thread_id: Known(*known) for thread_id, *known in rows.fetchall()}
@@ -136,7 +129,7 @@ class Index:
         """Returns a passage that was put into the archive of an owner, if there is one."""
         with typed_errors():
             row = self.connection.execute(
-                f"{SELECT} WHERE p.id = ? AND p.kind = 0"
+                f"{SELECT} WHERE p.id = ? AND p.kind = 0"  # noqa: S608 - it is made of constants
                 " AND p.o = (SELECT o FROM owner WHERE name = ?) ORDER BY p.n LIMIT 1",
                 (passage_id, owner),
             ).fetchone()
@@ -163,9 +156,7 @@ class Index:
         if row is not None:
             self._drop(connection, row[0])  # a thread of the same id was there before
         connection.execute("INSERT OR IGNORE INTO owner (name) VALUES (?)", (source.owner,))
-        (o,) = connection.execute(
-            "SELECT o FROM owner WHERE name = ?", (source.owner,)
-        ).fetchone()
+        (o,) = connection.execute("SELECT o FROM owner WHERE name = ?", (source.owner,)).fetchone()
         cursor = connection.execute(
             "INSERT INTO source (o, thread_id, number, aside, seq, at) VALUES (?, ?, ?, ?, 0, 0)",
             (o, source.thread_id, source.number, source.aside),
@@ -211,19 +202,14 @@ class Index:
         )  # fmt: skip
         connection.executemany(
             "INSERT INTO words (rowid, text, scope) VALUES (?, ?, ?)",
-            [
-                (n, *words_of(one.text, o, s, one.kind, aside=source.aside))
-                for n, one in numbered
-            ],
+            [(n, *words_of(one.text, o, s, one.kind, aside=source.aside)) for n, one in numbered],
         )
         connection.executemany(
             "INSERT OR IGNORE INTO tag VALUES (?, ?, ?)",
             [(o, tag, n) for n, one in numbered for tag in one.tags],
         )
 
-    def _remove_passages(
-        self, connection: sqlite3.Connection, s: int, ids: Sequence[str]
-    ) -> None:
+    def _remove_passages(self, connection: sqlite3.Connection, s: int, ids: Sequence[str]) -> None:
         if ids:
             self._remove(
                 connection,
@@ -238,8 +224,8 @@ class Index:
     def _remove(
         self, connection: sqlite3.Connection, where: str, values: tuple[object, ...]
     ) -> None:
-        rows = connection.execute(
-            "SELECT p.n, p.o, p.s, p.slot, p.kind, p.text, t.aside"
+        rows: list[_Row] = connection.execute(
+            "SELECT p.n, p.o, p.s, p.slot, p.kind, p.text, t.aside"  # noqa: S608 - it is made of constants
             f" FROM passage p JOIN source t ON t.s = p.s WHERE {where}",
             values,
         ).fetchall()
@@ -319,24 +305,16 @@ class Index:
         with self._change() as connection:
             chosen = msgspec.json.encode(numbers).decode()
             where = "slot >= 0 AND n IN (SELECT value FROM json_each(?))"
-            rows = connection.execute(f"SELECT o, slot FROM passage WHERE {where}", (chosen,))
+            rows = connection.execute(f"SELECT o, slot FROM passage WHERE {where}", (chosen,))  # noqa: S608 - it is made of constants
             lost = rows.fetchall()
             connection.executemany(
                 "INSERT OR IGNORE INTO free_slot VALUES (?)", [(slot,) for _, slot in lost]
             )
             connection.execute(
-                f"UPDATE passage SET slot = NULL, stamp = NULL WHERE {where}", (chosen,)
+                f"UPDATE passage SET slot = NULL, stamp = NULL WHERE {where}",  # noqa: S608 - as above
+                (chosen,),
             )
             self._outdate(connection, {o for o, _ in lost})
-
-    def vector_file(self, space: VectorSpace) -> "VectorFile":
-        """Returns the file of the vectors, which have a size."""
-        assert space.dimensions is not None
-        assert self._make_vector_file is not None
-        if space.file not in self._files:
-            path = self.path.with_name(space.file) if self.path is not None else None
-            self._files = {space.file: self._make_vector_file(path, space.dimensions)}
-        return self._files[space.file]
 
     def _store(
         self, connection: sqlite3.Connection, vectors: Sequence["Matrix | None"]
@@ -353,7 +331,7 @@ class Index:
             return []
         space = self._space(connection, len(vectors[0]))
         slots = self._take_slots(connection, len(vectors))
-        self.vector_file(space).write(slots, vectors)
+        self.files.get(space).write(slots, vectors)
         return slots
 
     def _stamps(
@@ -432,13 +410,6 @@ class Index:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            self.changes += 1
-
-
-def space_of(connection: sqlite3.Connection) -> VectorSpace:
-    """Returns which vectors there are."""
-    row = connection.execute("SELECT embedder, dimensions, file FROM vectors").fetchone()
-    return VectorSpace(*row)
 
 
 def _escaped(name: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from weft.archive.fusion import Hit
 from weft.errors import EmbeddingInvalid, MissingExtra
 
 try:
@@ -102,15 +103,15 @@ class VectorFile:
             scores[start : start + len(part)] = chunk[: len(part)] @ query
         return scores
 
-
-def best(scores: Matrix, ties: Slots, limit: int) -> Slots:
-    """Returns the places of the highest scores, the best first; of equal ones the higher tie."""
-    if len(scores) > limit:
-        least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
-        places = np.flatnonzero(scores >= least)
-    else:
+    @staticmethod
+    def best(scores: Matrix, n: Slots, limit: int) -> list[Hit]:
+        """Returns the rows `n` with the highest scores, of equal ones the newer first."""
         places = np.arange(len(scores))
-    return places[np.lexsort((-ties[places], -scores[places]))][:limit]
+        if len(scores) > limit:
+            least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+            places = np.flatnonzero(scores >= least)
+        order = places[np.lexsort((-n[places], -scores[places]))][:limit]
+        return list(map(Hit, n[order].tolist(), scores[order].tolist()))
 
 
 def checked(vectors: Sequence[Sequence[float]], count: int, dimensions: int | None) -> Matrix:

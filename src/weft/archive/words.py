@@ -7,6 +7,7 @@ neighbours; so are symbols such as emoji, each alone. See https://sqlite.org/fts
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 MAX_TERMS = 64
 """How many different words of a query are looked for."""
@@ -52,6 +53,6 @@ def pieces(text: str) -> Iterator[str]:
     for piece in _BREAK.split(text):
         for part in _PART.findall(piece):
             if len(part) > 1 and _UNSPACED_PART.match(part):
-                yield from (f"{a} {b}" for a, b in zip(part, part[1:], strict=False))
+                yield from (f"{a} {b}" for a, b in pairwise(part))
             elif any(character.isalnum() for character in part) or _ALONE.match(part):
                 yield part
