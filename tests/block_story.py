@@ -18,10 +18,16 @@ class Story:
         self.memory = BlockMemory()
         self.changes: list[MemoryUpdated] = []
         for block in blocks:
-            self.record(MemoryUpdated(
-                label=block.label, operation="create", author="agent", added=block.value,
-                becomes=block.rules, before=self.memory.undo.get(block.label, 0),
-            ))
+            self.record(
+                MemoryUpdated(
+                    label=block.label,
+                    operation="create",
+                    author="agent",
+                    added=block.value,
+                    becomes=block.rules,
+                    before=self.memory.undo.get(block.label, 0),
+                )
+            )
 
     def record(self, event: MemoryUpdated) -> MemoryUpdated:
         event = replace(event, seq=len(self.changes) + 1)

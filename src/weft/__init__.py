@@ -77,6 +77,7 @@ from weft.models.typed_stream import typed_stream
 from weft.result import RunResult
 from weft.rules import ToolRules
 from weft.runtime.foreground import Run
+from weft.runtime.memory import Memory
 from weft.runtime.runtime import Runtime
 from weft.runtime.runtime import open as open
 from weft.runtime.thread import PendingCall, Thread
@@ -114,6 +115,7 @@ __all__ = [
     "JobSettled",
     "JobStarted",
     "Limits",
+    "Memory",
     "MemoryUpdated",
     "Message",
     "MessageAdded",

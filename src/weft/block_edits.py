@@ -13,7 +13,16 @@ from typing import assert_never
 from msgspec import Struct
 
 from weft.block_memory import BlockMemory
-from weft.blocks import Block
+from weft.blocks import (
+    AppendText,
+    Block,
+    BlockEdit,
+    CreateBlock,
+    DeleteBlock,
+    InsertText,
+    ReplaceText,
+    RewriteBlock,
+)
 from weft.errors import (
     BlockExists,
     BlockReadOnly,
@@ -37,62 +46,12 @@ MAX_DESCRIPTION = 2000
 _LABEL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 # Of the control characters only tab, newline and carriage return belong in a text.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_MEMORY_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _LISTED = 10
 _LINE_CHARS = 80
 
 
-class AppendText(Struct, frozen=True, tag="append"):
-    """Adds `text` at the end of a block, on a new line."""
-
-    label: str
-    text: str
-
-
-class ReplaceText(Struct, frozen=True, tag="replace"):
-    """Puts `new` in the place of `old`, which must be in the block exactly once."""
-
-    label: str
-    old: str
-    new: str
-
-
-class InsertText(Struct, frozen=True, tag="insert"):
-    """Inserts `text` as lines of its own behind line `line`.
-
-    0 is before the first line, -1 behind the last.
-    """
-
-    label: str
-    text: str
-    line: int = -1
-
-
-class RewriteBlock(Struct, frozen=True, tag="rewrite"):
-    """Makes `value` the whole text of a block."""
-
-    label: str
-    value: str
-
-
-class CreateBlock(Struct, frozen=True, tag="create"):
-    """Makes a new block."""
-
-    block: Block
-
-    @property
-    def label(self) -> str:
-        """The label of the new block."""
-        return self.block.label
-
-
-class DeleteBlock(Struct, frozen=True, tag="delete"):
-    """Deletes a block and its text."""
-
-    label: str
-
-
 TextEdit = AppendText | ReplaceText | InsertText | RewriteBlock
-BlockEdit = TextEdit | CreateBlock | DeleteBlock
 
 
 class Splice(Struct, frozen=True):
@@ -163,6 +122,8 @@ def require_blocks(declared: Sequence[Block]) -> None:
     for block in declared:
         try:
             require_block(block)
+            if block.shared:
+                require_memory_name(block.shared)
         except (InvalidInput, BlockTooLong) as error:
             raise ConfigurationError(error.message) from error
         if block.label in labels:
@@ -172,6 +133,15 @@ def require_blocks(declared: Sequence[Block]) -> None:
         labels.add(block.label)
     if len(labels) > MAX_BLOCKS:
         raise ConfigurationError(f"An agent has at most {MAX_BLOCKS} memory blocks.")
+
+
+def require_memory_name(name: str) -> None:
+    """Raises `InvalidInput` for what can be no name of a shared memory."""
+    if not _MEMORY_NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{_short(name)!r} is no name for a shared memory; use letters, digits, dots, _ and "
+            "-, at most 64."
+        )
 
 
 def require_block(block: Block) -> None:

@@ -36,3 +36,54 @@ class BlockRules(Struct, frozen=True, omit_defaults=True):
     description: str = ""
     limit: int = BLOCK_CHARS
     read_only: bool = False
+
+
+class AppendText(Struct, frozen=True, tag="append"):
+    """Adds a line at the end of a block."""
+
+    label: str
+    text: str
+
+
+class ReplaceText(Struct, frozen=True, tag="replace"):
+    """Replaces a text that stands in a block exactly once."""
+
+    label: str
+    old: str
+    new: str
+
+
+class InsertText(Struct, frozen=True, tag="insert"):
+    """Inserts lines after line number `line`: 0 puts them first, -1 last."""
+
+    label: str
+    text: str
+    line: int = -1
+
+
+class RewriteBlock(Struct, frozen=True, tag="rewrite"):
+    """Gives a block another text."""
+
+    label: str
+    value: str
+
+
+class CreateBlock(Struct, frozen=True, tag="create"):
+    """Adds a block."""
+
+    block: Block
+
+    @property
+    def label(self) -> str:
+        """The label of the block."""
+        return self.block.label
+
+
+class DeleteBlock(Struct, frozen=True, tag="delete"):
+    """Removes a block."""
+
+    label: str
+
+
+BlockEdit = AppendText | ReplaceText | InsertText | RewriteBlock | CreateBlock | DeleteBlock
+"""What may be asked of a memory block; see `weft.block_edits` for what is refused."""

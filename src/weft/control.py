@@ -4,18 +4,21 @@ import asyncio
 
 from weft.delegation import Delegation
 from weft.jobs.run_jobs import RunJobs
+from weft.run_memory import RunMemory
 
 
 class RunControl:
     """The ways into a run that is being driven: end it now, or look at its state again.
 
     What was asked is recorded on the thread by who asks; this only makes the loop notice.
-    `delegation` is how other agents are had to work for the run, and `jobs` are its jobs.
+    `delegation` is how other agents are had to work for the run, `jobs` are its jobs, and `memory`
+    is what it remembers.
     """
 
     def __init__(self, delegation: Delegation | None = None) -> None:
         self.delegation = delegation
         self.jobs: RunJobs | None = None
+        self.memory: RunMemory | None = None
         self._cause: tuple[str, BaseException] | None = None
         self._lap = 0.0
         self._kept = 0.0

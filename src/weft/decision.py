@@ -1,9 +1,12 @@
 """What the loop does next: pure functions of the thread's state and the agent's definition."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, assert_never
 
 from msgspec.structs import replace
 
+from weft.block_prompt import compile_blocks
+from weft.blocks import Block
 from weft.definition import AgentDefinition, Deps, Out
 from weft.errors import OutputInvalid, OutputRefused, RuleBroken
 from weft.events import HandedOff, LimitScope, RunCompleted, RunIncomplete, StopReason
@@ -193,9 +196,16 @@ def correction(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> Me
 
 
 def request_for(
-    state: ThreadState, definition: AgentDefinition[Deps, Out], deps: Deps, tools: Toolset
+    state: ThreadState,
+    definition: AgentDefinition[Deps, Out],
+    deps: Deps,
+    tools: Toolset,
+    blocks: Sequence[Block] = (),
 ) -> ModelRequest:
-    """Returns the request of the next step, in which the model may call `tools`."""
+    """Returns the request of the next step, in which the model may call `tools`.
+
+    The memory `blocks` follow the instructions, which change less often.
+    """
     instructions = definition.instructions
     settings = definition.settings
     choice = settings.tool_choice
@@ -210,9 +220,12 @@ def request_for(
         settings = replace(settings, tool_choice=None)  # its source does not have it now
     if not tools.schemas:
         settings = replace(settings, tool_choice=None, parallel_tool_calls=None)
+    text = instructions if isinstance(instructions, str) else instructions(deps)
+    if blocks:
+        text = f"{text}\n\n{compile_blocks(blocks)}" if text else compile_blocks(blocks)
     return ModelRequest(
-        items=state.history,
-        instructions=instructions if isinstance(instructions, str) else instructions(deps),
+        items=state.context.items(state.history),
+        instructions=text,
         tools=tools.schemas,
         output=definition.output.schema if definition.output is not None else None,
         settings=settings,

@@ -10,6 +10,8 @@ import msgspec
 from msgspec.structs import replace
 from typing_extensions import TypeVar
 
+from weft.block_edits import require_blocks
+from weft.blocks import Block
 from weft.errors import ConfigurationError
 from weft.hooks import POINTS, Hooks
 from weft.jobs.failure import OnFailure, require_on_failure
@@ -58,6 +60,8 @@ class AgentDefinition(Generic[Deps, Out]):
     - `to_user`: let the model say to the user, in each call, what it is about to do, in a parameter
       "to_user" or of the given name (see `Tool`).
     - `stream_fields`: the string fields of the structured output whose growth is shown.
+    - `blocks`: the memory blocks that it reads before each step, in this order. A thread that
+      does not have one gets it, unless it was deleted; others that it has are read as well.
     - `on_job_failure`: what a job of a run that fails, and that nobody waits for, does to the run:
       `"fail_fast"` cancels the other jobs and fails the run, `"collect"` lets it go on.
 
@@ -86,6 +90,7 @@ class AgentDefinition(Generic[Deps, Out]):
         max_corrections: int = 2,
         to_user: bool | str = False,
         stream_fields: Iterable[str] = (),
+        blocks: Iterable[Block] = (),
         on_job_failure: OnFailure = "fail_fast",
     ) -> None:
         if max_parallel_tools < 1:
@@ -119,6 +124,8 @@ class AgentDefinition(Generic[Deps, Out]):
         self.hooks: Hooks[Deps] = hooks if isinstance(hooks, Hooks) else sum(hooks, Hooks[Deps]())
         self.retry = retry or RetryPolicy()
         self.early_tools = early_tools
+        self.blocks = tuple(blocks)
+        require_blocks(self.blocks)
         self.on_job_failure: OnFailure = on_job_failure
         self.action_timeout = action_timeout
         self.max_parallel_tools = max_parallel_tools
@@ -232,6 +239,8 @@ class AgentDefinition(Generic[Deps, Out]):
         }
         if self.sources:
             described["sources"] = [(source.name, source.is_local) for source in self.sources]
+        if self.blocks:
+            described["blocks"] = self.blocks
         encoded = msgspec.json.encode(described, enc_hook=_name, order="deterministic")
         return hashlib.sha256(encoded).hexdigest()[:16]
 
@@ -248,6 +257,15 @@ class AgentDefinition(Generic[Deps, Out]):
                 raise ConfigurationError(
                     f"Tools of {source.name} are answered or approved from outside, which needs "
                     "a thread: weft.open(agents=[agent]), then thread.send(…)."
+                )
+
+    def require_own_blocks(self) -> None:
+        """Raises `ConfigurationError` for a memory block that threads share."""
+        for block in self.blocks:
+            if block.shared:
+                raise ConfigurationError(
+                    f"The memory block {block.label} is shared, which needs a thread: "
+                    "weft.open(agents=[agent]), then thread.send(…)."
                 )
 
     def __repr__(self) -> str:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from weft.blocks import BlockEdit
+from weft.events import MemoryAuthor
 from weft.items import Message, OutputPart
 
 OnBusy = Literal["queue", "steer", "reject", "cancel"]
@@ -67,6 +69,26 @@ class CancelJobInput(Struct, frozen=True, tag="cancel_job"):
     job_id: str
 
 
+class EditInput(Struct, frozen=True, tag="edit"):
+    """The wish to change a memory block of the thread.
+
+    The same `key` changes it once. `thread_id` is the thread whose run wants it, if it is another.
+    """
+
+    edit: BlockEdit
+    author: MemoryAuthor = "user"
+    key: str = ""
+    thread_id: str = ""
+
+
+class UndoInput(Struct, frozen=True, tag="undo"):
+    """The wish to take back the change of a memory block that has the number `seq`."""
+
+    label: str
+    seq: int
+
+
+MemoryInput = EditInput | UndoInput
 AnswerInput = OutputInput | ApprovalInput | DenialInput
 ThreadInput = (
     SendInput
@@ -76,4 +98,6 @@ ThreadInput = (
     | CancelInput
     | FinishInput
     | CancelJobInput
+    | EditInput
+    | UndoInput
 )

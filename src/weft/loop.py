@@ -125,6 +125,7 @@ async def _steps(
 ) -> None:
     """Takes step after step until there is a reason to stop."""
     agent = definition
+    await _prepare_memory(agent, control)
     while True:
         if _run_of(thread).status == "cancelling":
             await stop_jobs(control)
@@ -139,6 +140,7 @@ async def _steps(
             if handed is not None:
                 agent = _hand_over(thread, agent, handed)
                 control.limit(_time_left(thread, agent))
+                await _prepare_memory(agent, control)
             stopped = await _settle(thread, agent, control)
             if _run_of(thread).status == "cancelling" or _run_of(thread).job_failure:
                 continue  # that came while it waited for its jobs
@@ -152,6 +154,12 @@ async def _steps(
         await take_step(thread, agent, deps, control)
         if thread.state.step is not None:
             return None  # it waits for someone outside
+
+
+async def _prepare_memory(agent: AgentDefinition[Deps, Out], control: RunControl) -> None:
+    """Makes the memory blocks be there that the agent declares."""
+    if control.memory is not None:
+        await control.memory.prepare(agent.blocks)
 
 
 async def _settle(

@@ -8,9 +8,10 @@ process left open is worked off in the same way, but for its response.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Generic, assert_never
 
+from weft.blocks import Block
 from weft.control import RunControl
 from weft.decision import refusal_of_call, request_for
 from weft.definition import AgentDefinition, Deps, Out
@@ -240,7 +241,8 @@ class _Step(Generic[Deps, Out]):
     async def _respond(self, tasks: asyncio.TaskGroup) -> None:
         """Streams the response, repeating the request while nothing of it was seen."""
         definition = self._definition
-        request = request_for(self._thread.state, definition, self._deps, self._tools)
+        blocks = await self._blocks()
+        request = request_for(self._thread.state, definition, self._deps, self._tools, blocks)
         for hook in definition.hooks.at("before_model"):
             answer = hook(self._hook_context(), request)
             if answer is not None:
@@ -261,6 +263,11 @@ class _Step(Generic[Deps, Out]):
                     raise
             self._record(self._retry_event(retry))
             await asyncio.sleep(retry.delay)
+
+    async def _blocks(self) -> Sequence[Block]:
+        """Returns the memory blocks as they are now."""
+        memory = self._control.memory
+        return await memory.blocks() if memory is not None else self._thread.state.memory.blocks
 
     async def _stream(self, events: AsyncIterator[StreamEvent], tasks: asyncio.TaskGroup) -> None:
         publish = self._thread.publish
@@ -427,6 +434,7 @@ class _Step(Generic[Deps, Out]):
             emit=report,
             delegation=self._control.delegation,
             run_jobs=self._control.jobs,
+            run_memory=self._control.memory,
         )
 
     def _is_serial(self, call: FunctionCall) -> bool:

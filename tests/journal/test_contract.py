@@ -81,6 +81,19 @@ async def test_what_was_asked_before_closing_is_answered(journal: Journal) -> No
     assert await journal.load("thread_1") == driver.state
 
 
+async def test_shared_memories_are_found_and_not_listed(journal: Journal) -> None:
+    await make(journal)
+    await make(journal, "memory_1", memory="style", owner="ann", agent="")
+    assert [info.id for info in await journal.threads(limit=9, after="", owner=None)] == [
+        "thread_1"
+    ]
+    assert await journal.threads(limit=9, after="", owner="ann") == []
+    info = await journal.info("memory_1")
+    assert (info.memory, info.owner, info.agent) == ("style", "ann", "")
+    with pytest.raises(JournalError):
+        await make(journal, "memory_1", memory="style")
+
+
 async def test_an_older_claim_is_refused_and_leaves_nothing(journal: Journal) -> None:
     driver = await make(journal)
     events = await driver.append(conversation()[:2])

@@ -264,6 +264,7 @@ async def test_an_older_database_must_be_driven_once(path: Path) -> None:
 WITHOUT_JOBS = """
 DROP INDEX activity_jobs;
 ALTER TABLE activity DROP COLUMN jobs;
+ALTER TABLE thread DROP COLUMN memory;
 PRAGMA user_version = 2;
 """
 

@@ -19,7 +19,8 @@ from weft.state import RunStatus, ThreadState
 class Work(Struct, frozen=True, omit_defaults=True):
     """For whom the agent of a thread works: a run, and the call of it, if it is not a hook.
 
-    `depth` counts from 1; `limits` is what was left to the run.
+    `depth` counts from 1; `limits` is what was left to the run. Where it `lends_memory`, the agent
+    reads and edits the memory blocks of that thread.
     """
 
     thread_id: str
@@ -27,6 +28,7 @@ class Work(Struct, frozen=True, omit_defaults=True):
     call_id: str
     depth: int
     limits: Limits
+    lends_memory: bool = False
 
 
 class ThreadInfo(Struct, frozen=True, kw_only=True):
@@ -34,7 +36,8 @@ class ThreadInfo(Struct, frozen=True, kw_only=True):
 
     `status` is that of its newest run, `queued` while one waits, None before the first. `title` is
     the beginning of the first message. Times are Unix seconds. `forked_from` names the thread it
-    was copied from, `work` the run for which its agent works.
+    was copied from, `work` the run for which its agent works. A thread without an agent is the
+    shared memory of the name `memory`.
     """
 
     id: str
@@ -47,6 +50,7 @@ class ThreadInfo(Struct, frozen=True, kw_only=True):
     updated_at: float
     forked_from: str = ""
     work: Work | None = None
+    memory: str = ""
 
 
 class ThreadMark(Struct, frozen=True):
@@ -138,7 +142,7 @@ class Journal(Protocol):
         ...
 
     async def create(self, info: ThreadInfo) -> Claim:
-        """Adds a thread without events, and claims it."""
+        """Adds a thread without events, and claims it; raises `JournalError` if it is there."""
         ...
 
     async def info(self, thread_id: str) -> ThreadInfo:
@@ -151,6 +155,7 @@ class Journal(Protocol):
         """Returns threads, those changed last first; `after` is the id of the last one known.
 
         With `parent`, those on which agents work for that thread, which are left out otherwise.
+        Shared memories are always left out.
         """
         ...
 

@@ -85,7 +85,9 @@ class MemoryJournal:
         return [
             self._info(one)
             for one in kept
-            if owner in {None, one.info.owner} and parent == _parent(one.info)
+            if owner in {None, one.info.owner}
+            and parent == _parent(one.info)
+            and not one.info.memory
         ][: limit if limit >= 0 else None]
 
     async def marks(self, *, owner: str | None) -> list[ThreadMark]:
@@ -230,6 +232,8 @@ class MemoryJournal:
         return kept
 
     def _add(self, info: ThreadInfo) -> _Kept:
+        if info.id in self._threads:
+            raise JournalError(f"There is a thread {info.id} already.")
         kept = _Kept(self._next(), info)
         kept.changed = kept.number
         self._threads[info.id] = self._by_number[kept.number] = kept

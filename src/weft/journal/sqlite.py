@@ -64,7 +64,7 @@ _INPUT = msgspec.json.Decoder(ThreadInput)
 
 _INFO = """
     SELECT t.id, t.agent, t.owner, t.metadata, a.title, a.status, t.created_at, a.updated_at,
-           t.forked_from, t.work
+           t.forked_from, t.work, t.memory
     FROM thread t JOIN activity a ON a.n = t.n
 """
 _PAGE = """
@@ -214,7 +214,7 @@ class SqliteJournal:
         """Returns threads, those changed last first."""
 
         def read(connection: sqlite3.Connection) -> list[ThreadInfo]:
-            where, values = "t.parent = ?", list[object]([parent])
+            where, values = "t.parent = ? AND t.memory = ''", list[object]([parent])
             if owner is not None:
                 where += " AND t.owner = ?"
                 values.append(owner)
@@ -428,7 +428,8 @@ def _runs(
 
 
 def _info(row: tuple[Any, ...]) -> ThreadInfo:
-    id, agent, owner, metadata, title, status, created_at, updated_at, forked_from, work = row
+    id, agent, owner, metadata, title, status, created_at, updated_at = row[:8]
+    forked_from, work, memory = row[8:]
     return ThreadInfo(
         id=id,
         agent=agent,
@@ -440,4 +441,5 @@ def _info(row: tuple[Any, ...]) -> ThreadInfo:
         updated_at=updated_at,
         forked_from=forked_from,
         work=_WORK.decode(work) if work is not None else None,
+        memory=memory,
     )

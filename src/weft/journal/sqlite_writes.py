@@ -238,8 +238,8 @@ def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
     work = info.work
     cursor = connection.execute(
         "INSERT INTO thread"
-        " (id, agent, owner, metadata, created_at, forked_from, parent, work, epoch)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)",
+        " (id, agent, owner, metadata, created_at, forked_from, parent, work, memory, epoch)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
         (
             info.id,
             info.agent,
@@ -249,6 +249,7 @@ def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
             info.forked_from,
             work.thread_id if work is not None else "",
             msgspec.json.encode(work) if work is not None else None,
+            info.memory,
         ),
     )
     number = cursor.lastrowid

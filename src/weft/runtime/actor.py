@@ -5,7 +5,7 @@ which two of them, or an input and the loop, could disagree.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -26,6 +26,7 @@ from weft.errors import (
 )
 from weft.events import (
     LiveEvent,
+    MemoryUpdated,
     MessageAdded,
     MessageQueued,
     RecordedEvent,
@@ -43,9 +44,12 @@ from weft.inputs import (
     CancelInput,
     CancelJobInput,
     DenialInput,
+    EditInput,
     FinishInput,
+    MemoryInput,
     OutputInput,
     SendInput,
+    UndoInput,
 )
 from weft.items import Message
 from weft.jobs.failure import OnFailure
@@ -53,9 +57,11 @@ from weft.journal.base import Claim, Journal, ThreadInfo
 from weft.listener import EventListener
 from weft.logging import logger_of
 from weft.loop import cancel, drive, expire, fail, run_ended, tell_announcements
+from weft.runtime.block_changes import changes_of
 from weft.runtime.ending import Ended, Endings
 from weft.runtime.journaled import JournaledThread
 from weft.runtime.thread_jobs import ThreadJobs
+from weft.runtime.thread_memory import ThreadMemory
 from weft.state import Run, ThreadState
 from weft.usage import Usage
 from weft.writer import ThreadWriter
@@ -73,7 +79,8 @@ class ThreadActor:
 
     `agents` finds an agent's definition by name, `deps` what its tools get, `delegation` how other
     agents work for it, `abandon` has the agent on a thread stop, `wake` has the engine call
-    `drive`, `on_unwatched` is called when the last subscriber left.
+    `drive`, `on_unwatched` is called when the last subscriber left. `shared` finds a shared memory
+    by its name, `lender` the memory of the thread for which this one works.
     """
 
     def __init__(
@@ -89,6 +96,8 @@ class ThreadActor:
         abandon: Callable[[str], Awaitable[object]],
         wake: Callable[[], None],
         on_unwatched: Callable[[], None],
+        shared: Callable[[str], Awaitable[ThreadMemory]],
+        lender: Callable[[], Awaitable[ThreadMemory]] | None = None,
     ) -> None:
         self.info = info
         self._journal = journal
@@ -117,6 +126,9 @@ class ThreadActor:
             wake=wake,
             end_agent=self._end_agent,
             journal=True,
+        )
+        self.memory = self._control.memory = ThreadMemory(
+            self._thread, shared=shared, lender=lender, changes=self._read_changes
         )
         self._must_recover = bool(state.jobs)
         self._recovering = asyncio.Lock()  # one does it, and who comes meanwhile waits for it
@@ -224,6 +236,29 @@ class ThreadActor:
         """Ends a run after its step; does nothing for one that has ended."""
         self._accept_finish(run_id)
         await self._thread.durable()
+
+    async def remember(self, input: MemoryInput) -> None:
+        """Changes a memory block; raises the kinds of `MemoryFailed`."""
+        await self._accept_change(input)
+        await self._thread.durable()
+        self._wake()  # for a snapshot
+
+    async def _accept_change(self, input: MemoryInput) -> None:
+        match input:
+            case EditInput():
+                self.memory.take(input)
+            case UndoInput():
+                await self.memory.take_back(input)
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    async def _read_changes(self, label: str, first: int, last: int) -> Sequence[MemoryUpdated]:
+        return await changes_of(self._journal, self.info.id, label, first, last)
+
+    async def lend_memory(self) -> None:
+        """Makes the blocks be there that the agent of this thread reads, for another one."""
+        run = self.state.run
+        await self.memory.prepare(self._agents(run.agent if run else self.info.agent).blocks)
 
     async def cancel_job(self, job_id: str) -> None:
         """Ends a job and all that it started; does nothing for one that has settled."""
@@ -357,7 +392,7 @@ class ThreadActor:
         self.jobs.cancel(input.job_id, lambda: self._thread.consume(number))
 
     async def _accept_waiting(
-        self, input: SendInput | AnswerInput | CancelInput | FinishInput
+        self, input: SendInput | AnswerInput | CancelInput | FinishInput | MemoryInput
     ) -> None:
         match input:
             case SendInput():
@@ -368,6 +403,8 @@ class ThreadActor:
                 self._accept_cancel(input.run_id)
             case FinishInput():
                 self._accept_finish(input.run_id)
+            case EditInput() | UndoInput():
+                await self._accept_change(input)
             case _ as unreachable:
                 assert_never(unreachable)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from weft.bus.position import Position
@@ -12,14 +12,16 @@ from weft.decision import can_go_on
 from weft.delegation import Delegation
 from weft.engine.embedded import EmbeddedEngine
 from weft.errors import InvalidInput, JournalError, ThreadNotFound, WeftError
-from weft.inputs import AnswerInput, SendInput
-from weft.journal.base import Claim, Journal, ThreadInfo
+from weft.inputs import AnswerInput, MemoryInput, SendInput
+from weft.journal.base import Claim, Journal, ThreadInfo, Work
 from weft.logging import logger_of
 from weft.runtime.actor import AnyAgent, ThreadActor
 from weft.runtime.delegation import ThreadDelegation
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.fork import fork_of
 from weft.runtime.live import LiveServer, socket_path
+from weft.runtime.shared_memory import require_shared, shared_id
+from weft.runtime.thread_memory import ThreadMemory
 from weft.state import ThreadState
 from weft.writer import ThreadWriter
 
@@ -62,6 +64,7 @@ class Driver:
         self._evictions: dict[str, asyncio.TimerHandle] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}
         self._due: set[str] = set()
+        self._making = asyncio.Lock()  # a shared memory is made once
         self._poller: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -110,7 +113,9 @@ class Driver:
 
     async def create(self, info: ThreadInfo) -> None:
         """Adds a thread; there is nothing to load."""
-        self._host(info, ThreadState(), await self._journal.create(info))
+        actor = self._host(info, ThreadState(), await self._journal.create(info))
+        if info.agent and info.work is None:
+            actor.memory.seed(self._agents(info.agent).blocks)
 
     async def connect(self, thread_id: str) -> None:
         """Loads the thread; however many connect at once, it is loaded once."""
@@ -135,6 +140,10 @@ class Driver:
     async def cancel_job(self, thread_id: str, job_id: str) -> None:
         """Has a job end now."""
         await (await self._reach(thread_id)).cancel_job(job_id)
+
+    async def remember(self, thread_id: str, input: MemoryInput) -> None:
+        """Hands a change of a memory block to the actor."""
+        await (await self._reach(thread_id)).remember(input)
 
     async def topic(self, thread_id: str) -> Topic:
         """Returns the topic of the actor."""
@@ -247,9 +256,30 @@ class Driver:
             abandon=self.abandon,
             wake=lambda: self._engine.wake(info.id),
             on_unwatched=lambda: self._evict_later(info.id),
+            shared=lambda name: self._shared(info.owner, name),
+            lender=self._lender(info.work) if info.work is not None else None,
         )
         self._evict_later(info.id)
         return actor
+
+    async def _shared(self, owner: str, name: str) -> ThreadMemory:
+        id = shared_id(owner, name)
+        if id not in self._actors:
+            async with self._making:
+                await require_shared(self, self._journal, owner, name)
+        return (await self._reach(id)).memory
+
+    def _lender(self, work: Work) -> Callable[[], Awaitable[ThreadMemory]] | None:
+        """Returns what finds the memory of the thread for which an agent works, if it is lent."""
+        if not work.lends_memory:
+            return None
+
+        async def lender() -> ThreadMemory:
+            actor = await self._reach(work.thread_id)
+            await actor.lend_memory()
+            return actor.memory
+
+        return lender
 
     def _delegation(self, info: ThreadInfo, thread: ThreadWriter) -> Delegation:
         return ThreadDelegation(

@@ -30,6 +30,7 @@ from weft.result import RunResult
 from weft.runtime.delegated import AgentShown, delegated, record_spent, started
 from weft.runtime.result import result_of
 from weft.runtime.thread_jobs import ThreadJobs
+from weft.runtime.thread_memory import ThreadMemory
 from weft.state import ThreadState, apply
 from weft.usage import Spent
 
@@ -101,6 +102,7 @@ class Run(Generic[Out]):
         require_valid(history)
         for agent in definition.reachable.values():
             agent.require_local_tools()
+            agent.require_own_blocks()
         self.id = new_id("run")
         self._message = as_message(input)
         self._definition = cast("AgentDefinition[object, Out]", definition)
@@ -117,6 +119,7 @@ class Run(Generic[Out]):
             policy=lambda: self._definition.on_job_failure,
             journal=False,
         )
+        self._control.memory = ThreadMemory(self._thread)
         self._listener: EventListener[object] | None = None
         self._ended = asyncio.Event()
         self._error: Exception | None = None

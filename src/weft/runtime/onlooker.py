@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from weft.answers import approval_of, denial_of, output_of
+from weft.block_edits import change
 from weft.bus.topic import Topic
 from weft.envelope import Envelope
 from weft.errors import JournalLocked, RunInProgress, WeftError
@@ -18,14 +19,19 @@ from weft.inputs import (
     CancelInput,
     CancelJobInput,
     DenialInput,
+    EditInput,
     FinishInput,
+    MemoryInput,
     OutputInput,
     SendInput,
+    UndoInput,
 )
 from weft.journal.base import Journal, ThreadInfo
 from weft.logging import logger_of
+from weft.runtime.block_changes import changes_of
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.live import follow, socket_path
+from weft.runtime.thread_memory import undo_of
 from weft.state import ThreadState
 
 _LOGGER = logger_of("weft.runtime")
@@ -112,6 +118,20 @@ class Onlooker:
     async def cancel_job(self, thread_id: str, job_id: str) -> None:
         """Leaves the wish in the inbox."""
         await self._journal.submit(thread_id, CancelJobInput(job_id))
+
+    async def remember(self, thread_id: str, input: MemoryInput) -> None:
+        """Leaves a change of a memory block in the inbox, if it can be made."""
+        memory = (await self._journal.load(thread_id)).memory
+        match input:
+            case EditInput():
+                event = change(memory, input.edit, input.author, key=input.key)
+            case UndoInput():
+                seq = input.seq or memory.undo.get(input.label, 0)
+                known = await changes_of(self._journal, thread_id, input.label, seq) if seq else ()
+                event = undo_of(memory, input.label, seq, known)
+                input = replace(input, seq=seq)  # the one that was the last here
+        if event is not None:
+            await self._journal.submit(thread_id, input)
 
     async def topic(self, thread_id: str) -> Topic:
         """Returns a topic that is fed from the journal, while it is watched."""

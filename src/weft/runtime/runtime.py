@@ -16,7 +16,9 @@ from weft.journal.memory import MemoryJournal
 from weft.runtime.access import ThreadAccess
 from weft.runtime.actor import AnyAgent
 from weft.runtime.driver import Driver
+from weft.runtime.memory import Memory
 from weft.runtime.onlooker import Onlooker
+from weft.runtime.shared_memory import require_shared
 from weft.runtime.thread import Thread
 
 AnyDefinition = AgentDefinition[Deps, Out]
@@ -166,6 +168,15 @@ class Runtime:
         threads = self._opened()
         await threads.connect(thread_id)
         return Thread(thread_id, threads, self.journal, self.agent)
+
+    async def memory(self, name: str, *, owner: str = "") -> Memory:
+        """Returns the memory that threads of an owner share under a name; see `Block.shared`.
+
+        It is made if it is not there. Raises `InvalidInput` for a name that is none.
+        """
+        threads = self._opened()
+        id = await require_shared(threads, self.journal, owner, name)
+        return Memory(id, threads, self.journal)
 
     async def threads(
         self, *, limit: int = 50, after: str = "", owner: str | None = None, parent: str = ""

@@ -14,6 +14,7 @@ from weft.journal.base import Journal, ThreadInfo
 from weft.journal.projection import RunRecord
 from weft.runtime.access import ThreadAccess
 from weft.runtime.actor import AnyAgent
+from weft.runtime.memory import Memory
 from weft.runtime.thread_run import ThreadRun
 from weft.state import OpenJob, ThreadState
 from weft.tools.output import to_output
@@ -114,6 +115,11 @@ class Thread:
         Its `JobSettled` tells its end.
         """
         await self._threads.cancel_job(self.id, job_id)
+
+    @property
+    def memory(self) -> Memory:
+        """The memory blocks of the thread; those it shares are in `Runtime.memory`."""
+        return Memory(self.id, self._threads, self._journal)
 
     async def info(self) -> ThreadInfo:
         """Returns what lists show of the thread."""

@@ -15,6 +15,7 @@ from weft.items import Input
 from weft.jobs.node import Node
 from weft.jobs.run_jobs import RunJobs
 from weft.result import RunResult
+from weft.run_memory import RunMemory
 
 Deps = TypeVar("Deps", default=None)
 Out = TypeVar("Out")
@@ -78,6 +79,7 @@ class RunContext(Generic[Deps]):
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     delegation: Delegation | None = field(default=None, repr=False)
     run_jobs: RunJobs | None = field(default=None, repr=False)
+    run_memory: RunMemory | None = field(default=None, repr=False)
     _delegated: "Iterator[int]" = field(default_factory=itertools.count, repr=False)
 
     @property
@@ -100,6 +102,16 @@ class RunContext(Generic[Deps]):
         if not self._is_on_loop():
             raise ConfigurationError("Jobs are started on the event loop: make the tool async.")
         return self.run_jobs.node
+
+    @property
+    def memory(self) -> RunMemory:
+        """What the agent remembers: its memory blocks, and ways to change them.
+
+        Raises `ConfigurationError` where there is no memory.
+        """
+        if self.run_memory is None:
+            raise ConfigurationError("There is no memory here.")
+        return self.run_memory
 
     async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
         """Has another agent work for this call, on a thread of its own; returns what came of it.

@@ -1,0 +1,3 @@
+-- Threads that are shared memories, by name.
+
+ALTER TABLE thread ADD COLUMN memory TEXT NOT NULL DEFAULT '';

@@ -1,0 +1,29 @@
+"""The port to what a run remembers."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from weft.blocks import Block, BlockEdit
+
+
+class RunMemory(Protocol):
+    """The memory of the agent that works on a run: the blocks of its thread, and shared ones."""
+
+    async def prepare(self, declared: Sequence[Block]) -> None:
+        """Makes the blocks that an agent declares be there; it is the one that works from now on.
+
+        Raises `JournalError`.
+        """
+        ...
+
+    async def blocks(self) -> Sequence[Block]:
+        """Returns the blocks that the agent reads, as they are now and in a stable order."""
+        ...
+
+    async def edit(self, edit: BlockEdit, *, key: str) -> Block | None:
+        """Changes a block for the model; returns it as it is then, or None if it was deleted.
+
+        Returns once the change cannot be lost; the same `key` changes it once. Raises the kinds of
+        `MemoryFailed`, and then changes nothing.
+        """
+        ...

@@ -1,0 +1,33 @@
+"""Shared memories: threads without an agent, named within their owner."""
+
+import time
+
+from weft.block_edits import require_memory_name
+from weft.errors import JournalError, ThreadNotFound
+from weft.ids import id_of
+from weft.journal.base import Journal, ThreadInfo
+from weft.runtime.access import ThreadAccess
+
+
+def shared_id(owner: str, name: str) -> str:
+    """Returns the id of the thread that is the shared memory `name` of an owner.
+
+    So a thread reaches those of its own owner only. Raises `InvalidInput` for a name that is none.
+    """
+    require_memory_name(name)
+    return id_of("memory", owner, name)
+
+
+async def require_shared(threads: ThreadAccess, journal: Journal, owner: str, name: str) -> str:
+    """Returns the id of a shared memory, made if it is not there; raises as `shared_id`."""
+    id = shared_id(owner, name)
+    try:
+        await journal.info(id)
+    except ThreadNotFound:
+        now = time.time()
+        info = ThreadInfo(id=id, agent="", owner=owner, created_at=now, updated_at=now, memory=name)
+        try:
+            await threads.create(info)
+        except JournalError:
+            await journal.info(id)  # another process made it meanwhile
+    return id

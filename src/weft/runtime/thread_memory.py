@@ -1,0 +1,175 @@
+"""The memory blocks of a thread, and the shared ones that its agent reads."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from weft.block_edits import change, seeds
+from weft.block_memory import BlockMemory
+from weft.block_undo import undo
+from weft.blocks import Block, BlockEdit, CreateBlock
+from weft.errors import BlockExists, ChangeNotUndoable, ConfigurationError
+from weft.events import MemoryUpdated, RecordedEvent
+from weft.inputs import EditInput, UndoInput
+from weft.writer import ThreadWriter
+
+Changes = Callable[[str, int, int], Awaitable[Sequence[MemoryUpdated]]]
+"""Reads the changes of a block of this thread, from one number to another."""
+
+
+class ThreadMemory:
+    """Fulfils `RunMemory` for the runs of a thread, and takes the edits of people and programs.
+
+    `shared` finds the memory of that name that threads of this owner share. An agent that was lent
+    the memory of the thread for which it works reads and edits that one, which `lender` finds.
+    """
+
+    def __init__(
+        self,
+        thread: ThreadWriter,
+        *,
+        shared: "Callable[[str], Awaitable[ThreadMemory]] | None" = None,
+        lender: "Callable[[], Awaitable[ThreadMemory]] | None" = None,
+        changes: Changes | None = None,
+    ) -> None:
+        self._thread = thread
+        self._shared = shared
+        self._lender = lender
+        self._changes = changes
+        self._declared: Sequence[Block] = ()
+        self._names: Mapping[str, str] = {}
+
+    @property
+    def thread_id(self) -> str:
+        """The thread to which the blocks belong."""
+        return self._thread.id
+
+    # For the runs of the thread
+
+    async def prepare(self, declared: Sequence[Block]) -> None:
+        """Makes the blocks that an agent declares be there; it is the one that works from now on.
+
+        Where the memory is lent, nothing is made: the blocks are those of the other agent.
+        """
+        if self._lender is not None:
+            return
+        self.seed(declared)
+        names = {block.label: block.shared for block in declared if block.shared}
+        for name in dict.fromkeys(names.values()):
+            memory = await self._of_name(name)
+            memory.seed([replace(one, shared="") for one in declared if one.shared == name])
+        self._declared, self._names = declared, names
+
+    async def blocks(self) -> Sequence[Block]:
+        """Returns those that the agent declares, in its order, and then the others of the thread.
+
+        Of a shared memory only what the agent declares is read, and all of it is kept before.
+        """
+        if self._lender is not None:
+            return await (await self._lender()).blocks()
+        own = self._thread.state.memory
+        if not self._names:
+            return own.blocks
+        shared = {name: await (await self._of_name(name)).kept() for name in self._names.values()}
+        declared: list[Block] = []
+        for block in self._declared:
+            memory = shared[block.shared] if block.shared else own
+            found = memory.get(block.label)
+            if found is not None:
+                declared.append(found)
+        known = {block.label for block in self._declared}
+        return (*declared, *(block for block in own.blocks if block.label not in known))
+
+    async def edit(self, edit: BlockEdit, *, key: str) -> Block | None:
+        """Changes a block for the model of a run here, be it of the thread, shared or lent."""
+        if self._lender is not None:
+            lender = await self._lender()
+            return await lender.edit_for(self._thread, edit, key)
+        return await self.edit_for(self._thread, edit, key)
+
+    async def edit_for(self, thread: ThreadWriter, edit: BlockEdit, key: str) -> Block | None:
+        """Changes a block for the model of a run of `thread`, which is told of it.
+
+        Raises the kinds of `MemoryFailed`.
+        """
+        memory, name = self, self._names.get(edit.label)
+        if name is not None:
+            if isinstance(edit, CreateBlock):
+                raise BlockExists(f"There is a block {edit.label!r} already; it is shared.")
+            memory = await self._of_name(name)
+        run = thread.state.active_run
+        run_id = run.id if run is not None else ""
+        own = memory.thread_id == thread.id
+        input = EditInput(edit, "model", key, "" if own else thread.id)
+        event = memory.take(input, run_id if own else "")
+        if event is not None and not own:
+            told = replace(event, run_id=run_id, thread_id="", memory=memory.thread_id)
+            thread.record(told)
+            await thread.durable()
+        return (await memory.kept()).get(edit.label)
+
+    # For the thread itself
+
+    def seed(self, declared: Sequence[Block]) -> None:
+        """Makes the blocks of the thread that an agent declares be there."""
+        own = [block for block in declared if not block.shared]
+        for event in seeds(self._thread.state.memory, own):
+            self._thread.record(event)
+
+    def take(self, input: EditInput, run_id: str = "") -> MemoryUpdated | None:
+        """Changes a block of this thread; returns the event, or None where nothing changed.
+
+        Raises the kinds of `MemoryFailed`.
+        """
+        event = change(self._thread.state.memory, input.edit, input.author, key=input.key)
+        if event is not None:
+            event = replace(event, run_id=run_id, thread_id=input.thread_id)
+            self._record(event)
+        return event
+
+    async def take_back(self, input: UndoInput) -> None:
+        """Undoes a change of a block of this thread, the last if `seq` is 0.
+
+        Raises `ChangeNotUndoable`.
+        """
+        if self._changes is None:
+            raise ConfigurationError("Changes can be undone on threads that are kept only.")
+        while True:
+            memory = self._thread.state.memory
+            seq = input.seq or memory.undo.get(input.label, 0)
+            await self._thread.durable()
+            known = await self._changes(input.label, seq, self._thread.state.seq) if seq else ()
+            if memory is self._thread.state.memory:
+                break  # else it was changed meanwhile
+        self._record(undo_of(memory, input.label, seq, known))
+
+    async def kept(self) -> BlockMemory:
+        """Returns the blocks of this thread once they cannot be lost any more."""
+        memory = self._thread.state.memory
+        await self._thread.durable()
+        return memory
+
+    async def _of_name(self, name: str) -> "ThreadMemory":
+        if self._shared is None:
+            raise ConfigurationError(
+                f"The shared memory {name!r} needs a thread that is kept: "
+                "weft.open(agents=[agent]), then thread.send(…)."
+            )
+        return await self._shared(name)
+
+    def _record(self, event: RecordedEvent) -> None:
+        self._thread.record(event)
+
+
+def undo_of(
+    memory: BlockMemory, label: str, seq: int, changes: Sequence[MemoryUpdated]
+) -> MemoryUpdated:
+    """Returns the event that undoes the change `seq`, with which `changes` of the block begin.
+
+    Raises `ChangeNotUndoable`.
+    """
+    target = changes[0] if changes and changes[0].seq == seq else None
+    if target is None:
+        what = f"There is no change {seq} of" if seq else "There is no change to undo of"
+        raise ChangeNotUndoable(f"{what} the block {label[:100]!r}.")
+    return undo(memory, target, changes[1:], "user")
