@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weft.archive.passage import Filters
 from weft.archive.row import KINDS, ROLES
 from weft.archive.vectors import Slots, VectorFile
+from weft.passages import Filters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,14 +62,14 @@ class Columns:
     ) -> "NDArray[np.bool_]":
         """Returns which rows pass the filters.
 
-        `source` is the thread that is asked for, or `aside` those that are left out; `tagged` are
-        the rows with the tags that are asked for.
+        `source` is the thread that is asked for, or `aside` those whose messages are left out;
+        `tagged` are the rows with the tags that are asked for.
         """
         chosen = np.ones(len(self), np.bool_)
         if source is not None:
             chosen &= self._source == source
         elif aside:
-            chosen &= ~np.isin(self._source, aside)
+            chosen &= ~(np.isin(self._source, aside) & (self._kind == KINDS.index("message")))
         if filters.kind is not None:
             chosen &= self._kind == KINDS.index(filters.kind)
         if filters.roles:

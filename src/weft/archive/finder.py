@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from weft.archive.fusion import Hit, Ranked, by_text, by_vector, fused
 from weft.archive.index_file import typed_errors
-from weft.archive.passage import Filters, Found
 from weft.archive.row import KINDS, ROLES, SELECT, passage_in, scope_word
 from weft.archive.space import VectorFiles, VectorSpace, space_of
 from weft.errors import EmbeddingInvalid
+from weft.passages import Filters, Found
 
 if TYPE_CHECKING:
     from weft.archive.columns import Columns
@@ -54,7 +54,7 @@ class Answer(Struct, frozen=True):
 
 
 class _Place(Struct, frozen=True):
-    """Where is searched: an owner, on a thread or beside those that are left out."""
+    """Where is searched: an owner, on one thread, or without the messages of some."""
 
     owner: int
     source: int | None
@@ -278,8 +278,8 @@ def _conditions(place: _Place, filters: Filters, known: Sequence[str]) -> tuple[
         where += " AND p.s = ?"
         values.append(place.source)
     if "source" not in known and place.aside:
-        where += " AND p.s NOT IN (SELECT value FROM json_each(?))"
-        values.append(_json(place.aside))
+        where += " AND NOT (p.kind = ? AND p.s IN (SELECT value FROM json_each(?)))"
+        values += [KINDS.index("message"), _json(place.aside)]
     if "kind" not in known and filters.kind is not None:
         where += " AND p.kind = ?"
         values.append(KINDS.index(filters.kind))

@@ -15,10 +15,11 @@ import msgspec
 from msgspec import Struct
 
 from weft.archive.index_file import connect, typed_errors
-from weft.archive.passage import Page, Passage
+from weft.archive.page import Page
 from weft.archive.row import KINDS, ROLES, SELECT, passage_in, words_of
 from weft.archive.space import VectorFiles, VectorSpace, space_of
 from weft.errors import ArchiveFailed, EmbeddingInvalid
+from weft.passages import Passage
 
 if TYPE_CHECKING:
     from weft.archive.vectors import Matrix
@@ -125,15 +126,15 @@ class Index:
                     self._drop(connection, row[0])
             connection.execute("DELETE FROM owner WHERE o NOT IN (SELECT o FROM source)")
 
-    def passage(self, owner: str, passage_id: str) -> Passage | None:
-        """Returns a passage that was put into the archive of an owner, if there is one."""
+    def passages(self, owner: str, passage_id: str) -> list[Passage]:
+        """Returns what was put into the archive of an owner under an id, on each thread."""
         with typed_errors():
-            row = self.connection.execute(
-                f"{SELECT} WHERE p.id = ? AND p.kind = 0"  # noqa: S608 - it is made of constants
-                " AND p.o = (SELECT o FROM owner WHERE name = ?) ORDER BY p.n LIMIT 1",
+            rows = self.connection.execute(
+                f"{SELECT} WHERE p.id = ? AND p.kind = 0"
+                " AND p.o = (SELECT o FROM owner WHERE name = ?) ORDER BY p.n",
                 (passage_id, owner),
-            ).fetchone()
-        return None if row is None else passage_in(row)
+            ).fetchall()
+        return [passage_in(row) for row in rows]
 
     def statistics(self, owner: str) -> Statistics:
         """Returns how much of an owner's there is."""

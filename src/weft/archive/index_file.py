@@ -108,6 +108,16 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
+def remove_damaged(path: Path) -> bool:
+    """Removes a file that was put aside, so that nothing of a deletion stays in it.
+
+    Returns whether there is one in use.
+    """
+    with contextlib.suppress(OSError):  # there is none, or somebody looks at it
+        path.with_name(f"{path.name}-damaged").unlink()
+    return path.exists()
+
+
 def set_aside(path: Path) -> None:
     """Gives a damaged file another name, and removes the log that belongs to it."""
     with typed_errors(), contextlib.suppress(FileNotFoundError):

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from weft.archive.passage import Kind, Passage
 from weft.archive.words import indexed
 from weft.items import Role
+from weft.passages import Kind, Passage
 
 KINDS: tuple[Kind, ...] = ("archive", "message")
 ROLES: tuple[Role | None, ...] = (None, "user", "assistant", "system", "developer")
@@ -43,5 +43,6 @@ def scope_word(letter: str, number: int, kind: Kind) -> str:
 
 def words_of(text: str, owner: int, source: int, kind: Kind, *, aside: bool) -> tuple[str, str]:
     """Returns the text and the scope of a row in the table `words`, the same at any time."""
-    place = scope_word("w" if aside else "o", owner, kind)
+    # Only what agents say to each other is kept apart; what they note is for all.
+    place = scope_word("w" if aside and kind == "message" else "o", owner, kind)
     return indexed(text), f"{place} {scope_word('t', source, kind)}"

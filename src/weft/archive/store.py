@@ -15,9 +15,9 @@ from weakref import WeakValueDictionary
 from weft.archive.embedder import Embedder, Vectors, embedded
 from weft.archive.finder import DEPTH, Answer, Finder, Query
 from weft.archive.index import Index, Known, Source, Statistics
-from weft.archive.index_file import IndexDamaged
+from weft.archive.index_file import IndexDamaged, remove_damaged
 from weft.archive.open_index import OpenIndex
-from weft.archive.passage import By, Filters, Found, Page, Passage, page_of
+from weft.archive.page import Page, page_of
 from weft.archive.threads import THREADS
 from weft.archive.words import terms
 from weft.errors import (
@@ -30,6 +30,7 @@ from weft.errors import (
 )
 from weft.journal.base import Journal, ThreadMark
 from weft.logging import logger_of
+from weft.passages import By, Filters, Found, Passage
 
 if TYPE_CHECKING:
     from weft.archive.vectors import Matrix
@@ -68,11 +69,6 @@ class ArchiveStore:
         self._vectors: dict[str, Matrix] = {}
         self._background: dict[str, asyncio.Task[None]] = {}
         self._closed = False
-
-    @property
-    def is_used(self) -> bool:
-        """Whether there is an index, open or on the disk."""
-        return self._files is not None or (self._path is not None and self._path.exists())
 
     async def close(self) -> None:
         """Ends after what was begun; a second call does nothing."""
@@ -116,10 +112,10 @@ class ArchiveStore:
             answer = await self._find(owner, query)
         return answer.found
 
-    async def passage(self, owner: str, passage_id: str) -> Passage | None:
-        """Returns a passage that was put into the archive of an owner, if there is one."""
+    async def passages(self, owner: str, passage_id: str) -> list[Passage]:
+        """Returns what was put into the archive of an owner under an id, on each thread."""
         await self.follow(owner, with_vectors=False)
-        return await self._write(lambda index: index.passage(owner, passage_id))
+        return await self._write(lambda index: index.passages(owner, passage_id))
 
     async def statistics(self, owner: str) -> Statistics:
         """Returns how much of an owner's is in the index, once it has followed."""
@@ -131,10 +127,9 @@ class ArchiveStore:
 
         What fails is logged: the next search forgets them as well.
         """
-        if not self.is_used or self._closed:
-            return
         try:
-            await self.follow(owner, with_vectors=False)
+            if self._files is not None or await self._is_there():
+                await self.follow(owner, with_vectors=False)
         except MemoryFailed as error:
             _LOGGER.warning("Deleted threads are still in the archive: %s", error.message)
 
@@ -154,11 +149,21 @@ class ArchiveStore:
             THREADS, _checked, vectors, len(texts), embedder.dimensions
         )
 
-    def keep_vectors(self, ids: Sequence[str], vectors: "Sequence[Matrix]") -> None:
-        """Keeps vectors of passages until the index has them; not more than some thousand."""
-        self._vectors.update(zip(ids, vectors, strict=False))
-        while len(self._vectors) > _KEPT_VECTORS:  # they can be made again
-            del self._vectors[next(iter(self._vectors))]
+    async def keep_vectors(
+        self, owner: str, ids: Sequence[str], vectors: "Sequence[Matrix]"
+    ) -> None:
+        """Keeps the vectors of an owner's passages until the index has them.
+
+        The index takes them in the background; whoever brings more than it takes waits for it.
+        """
+        self._vectors.update(zip(ids, vectors, strict=True))
+        if len(self._vectors) > _KEPT_VECTORS:
+            await self.follow(owner, with_vectors=False)
+            # What is left was deleted meanwhile, or waits for another process: it is made again.
+            while len(self._vectors) > _KEPT_VECTORS:
+                del self._vectors[next(iter(self._vectors))]
+        else:
+            self._follow_soon(owner)
 
     # Following the journal
 
@@ -180,7 +185,13 @@ class ArchiveStore:
                 if left <= 0:
                     self._embed_in_background(owner)
 
-    def follow_soon(self, owner: str) -> None:
+    async def follow_whole(self, owner: str) -> None:
+        """Brings the index up to date, with the vectors of all texts."""
+        await self.follow(owner, with_vectors=True)
+        while self.embedder is not None and await self._embed(owner):
+            pass
+
+    def _follow_soon(self, owner: str) -> None:
         """Brings the index up to date in the background."""
         if owner not in self._background and not self._closed:
             task = asyncio.create_task(self._follow_logged(owner), name="weft archive")
@@ -304,6 +315,11 @@ class ArchiveStore:
                     raise
                 self._files = opened
             return self._files
+
+    async def _is_there(self) -> bool:
+        """Whether there is an index on the disk, also one that was put aside."""
+        path = self._path
+        return path is not None and await _in_thread(lambda: remove_damaged(path))
 
     async def _forget_deleted(self, opened: OpenIndex) -> None:
         """Drops threads that were deleted while the index was not open."""

@@ -46,8 +46,10 @@ from weft.inputs import (
     DenialInput,
     EditInput,
     FinishInput,
+    InsertInput,
     MemoryInput,
     OutputInput,
+    RemoveInput,
     SendInput,
     UndoInput,
 )
@@ -57,9 +59,11 @@ from weft.journal.base import Claim, Journal, ThreadInfo
 from weft.listener import EventListener
 from weft.logging import logger_of
 from weft.loop import cancel, drive, expire, fail, run_ended, tell_announcements
+from weft.runtime.archive_access import ArchiveAccess
 from weft.runtime.block_changes import changes_of
 from weft.runtime.ending import Ended, Endings
 from weft.runtime.journaled import JournaledThread
+from weft.runtime.run_passages import RunPassages, passage_events
 from weft.runtime.thread_jobs import ThreadJobs
 from weft.runtime.thread_memory import ThreadMemory
 from weft.state import Run, ThreadState
@@ -80,7 +84,8 @@ class ThreadActor:
     `agents` finds an agent's definition by name, `deps` what its tools get, `delegation` how other
     agents work for it, `abandon` has the agent on a thread stop, `wake` has the engine call
     `drive`, `on_unwatched` is called when the last subscriber left. `shared` finds a shared memory
-    by its name, `lender` the memory of the thread for which this one works.
+    by its name, `lender` the memory of the thread for which this one works, `archive` is that of
+    all threads.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class ThreadActor:
         wake: Callable[[], None],
         on_unwatched: Callable[[], None],
         shared: Callable[[str], Awaitable[ThreadMemory]],
+        archive: ArchiveAccess,
         lender: Callable[[], Awaitable[ThreadMemory]] | None = None,
     ) -> None:
         self.info = info
@@ -128,7 +134,11 @@ class ThreadActor:
             journal=True,
         )
         self.memory = self._control.memory = ThreadMemory(
-            self._thread, shared=shared, lender=lender, changes=self._read_changes
+            self._thread,
+            shared=shared,
+            lender=lender,
+            changes=self._read_changes,
+            archive=RunPassages(info, self._thread, archive),
         )
         self._must_recover = bool(state.jobs)
         self._recovering = asyncio.Lock()  # one does it, and who comes meanwhile waits for it
@@ -249,6 +259,9 @@ class ThreadActor:
                 self.memory.take(input)
             case UndoInput():
                 await self.memory.take_back(input)
+            case InsertInput() | RemoveInput():
+                for event in passage_events(input):
+                    self._record(event)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -403,7 +416,7 @@ class ThreadActor:
                 self._accept_cancel(input.run_id)
             case FinishInput():
                 self._accept_finish(input.run_id)
-            case EditInput() | UndoInput():
+            case EditInput() | UndoInput() | InsertInput() | RemoveInput():
                 await self._accept_change(input)
             case _ as unreachable:
                 assert_never(unreachable)
