@@ -58,12 +58,12 @@ class Columns:
         *,
         source: int | None,
         aside: Sequence[int],
-        tagged: Sequence[int] | None,
+        tagged: Sequence[Sequence[int]],
     ) -> "NDArray[np.bool_]":
         """Returns which rows pass the filters.
 
         `source` is the thread that is asked for, or `aside` those whose messages are left out;
-        `tagged` are the rows with the tags that are asked for.
+        a row must be in each of `tagged`.
         """
         chosen = np.ones(len(self), np.bool_)
         if source is not None:
@@ -78,6 +78,10 @@ class Columns:
             chosen &= self._at >= filters.period.since
         if filters.period.until is not None:
             chosen &= self._at <= filters.period.until
-        if tagged is not None:
-            chosen &= np.isin(self.n, np.asarray(tagged, np.int64))
+        for rows in tagged:
+            # A table of all rows there may be is quicker than sorting them.
+            known = np.zeros(int(self.n.max(initial=0)) + 1, np.bool_)
+            numbers = np.asarray(rows, np.int64)
+            known[numbers[numbers < len(known)]] = True
+            chosen &= known[self.n]
         return chosen

@@ -11,22 +11,27 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from weft.archive.fusion import Hit, Ranked, by_text, by_vector, fused
+from weft.archive.fusion import Hit, Ranking
 from weft.archive.index_file import typed_errors
 from weft.archive.row import KINDS, ROLES, SELECT, passage_in, scope_word
 from weft.archive.space import VectorFiles, VectorSpace, space_of
 from weft.errors import EmbeddingInvalid
-from weft.passages import Filters, Found
+from weft.passages import Filters, Found, Passage
 
 if TYPE_CHECKING:
     from weft.archive.columns import Columns
     from weft.archive.vectors import Matrix, VectorFile
 
-DEPTH = 1000
+DEPTH = 500
 """How many of the best are ranked in each way: beyond, there is no page."""
 
-MATCHES = 8000
-"""How many rows the words of a query may match; beyond, its commonest words are left out."""
+MATCHES = 2500
+"""How many rows the words of a query may match; beyond, its commonest words are left out.
+
+Of a single word that matches more, the newest of them are ranked.
+"""
+
+_FIRST = 64
 
 MOST_OWNERS = 64
 MOST_ROWS = 2_000_000
@@ -94,15 +99,10 @@ class Finder:
             texts = self._by_text(place, query.terms, query.filters)
         if query.vector is not None:
             vectors = self._by_vector(place, query.vector, query.filters, broken)
-        if texts is not None and vectors is not None:
-            ranked = fused(texts, vectors)
-        elif texts is not None:
-            ranked = by_text(texts)
-        elif vectors is not None:
-            ranked = by_vector(vectors)
-        else:
-            ranked = self._newest(place, query.filters)
-        return Answer(self._found(ranked, query.offset, query.limit), broken)
+        if texts is None and vectors is None:
+            texts = self._newest(place, query.filters)
+        ranking = Ranking(texts, vectors)
+        return Answer(self._found(ranking, query), broken)
 
     def _place(self, owner: str, filters: Filters) -> _Place | None:
         row = self._connection.execute("SELECT o FROM owner WHERE name = ?", (owner,)).fetchone()
@@ -124,11 +124,17 @@ class Finder:
             return []
         scope = _scope(place, filters)
         where, values = _conditions(place, filters, ("kind", "source"))
+        join = " JOIN passage p ON p.n = w.rowid" if where else ""
         rows = self._connection.execute(
-            "SELECT w.rowid, -bm25(words, 1.0, 0.0) AS score FROM words w"  # noqa: S608 - it is made of constants
-            + (" JOIN passage p ON p.n = w.rowid" if where else "")
-            + f" WHERE words MATCH ? {where} ORDER BY score DESC, w.rowid DESC LIMIT ?",
-            (f"{scope} AND text : ({' OR '.join(self._rare(terms, scope))})", *values, DEPTH),
+            "SELECT n, score FROM (SELECT w.rowid AS n, -bm25(words, 1.0, 0.0) AS score"  # noqa: S608 - it is made of constants
+            f" FROM words w{join} WHERE words MATCH ? {where} ORDER BY w.rowid DESC LIMIT ?)"
+            " ORDER BY score DESC, n DESC LIMIT ?",
+            (
+                f"{scope} AND text : ({' OR '.join(self._rare(terms, scope))})",
+                *values,
+                MATCHES,
+                DEPTH,
+            ),
         )
         return [Hit(n, score) for n, score in rows.fetchall()]
 
@@ -137,12 +143,10 @@ class Finder:
 
         They say the least, and cost the most. One is left in any case.
         """
-        (rows,) = self._connection.execute("SELECT coalesce(max(n), 0) FROM passage").fetchone()
-        if rows <= MATCHES:
-            return list(terms)
+        if self._count(scope) <= MATCHES:
+            return list(terms)  # there are not so many rows
+        # Those of other owners count as well: it is quicker, and only about what is common.
         counts = {term: self._count(f"text : {term}") for term in terms}
-        if sum(counts.values()) > MATCHES:
-            counts = {term: self._count(f"{scope} AND text : {term}") for term in terms}
         kept: list[str] = []
         total = 0
         for term in sorted(terms, key=counts.__getitem__):
@@ -208,60 +212,67 @@ class Finder:
         rows = sum(len(columns) for columns in self._columns.values())
         return len(self._columns) > MOST_OWNERS or rows > MOST_ROWS
 
-    def _tagged(self, owner: int, filters: Filters) -> list[int] | None:
-        """Returns the rows with the tags that are asked for, None where none are."""
-        if not filters.any_tags and not filters.all_tags:
-            return None
-        where, values = _tag_conditions(owner, filters)
-        rows = self._connection.execute(
-            f"SELECT p.n FROM (SELECT DISTINCT n FROM tag WHERE o = ? AND name IN"  # noqa: S608 - it is made of constants
-            f" (SELECT value FROM json_each(?))) p WHERE TRUE {where}",
-            (owner, _json([*filters.any_tags, *filters.all_tags]), *values),
-        )
-        return [n for (n,) in rows.fetchall()]
+    def _tagged(self, owner: int, filters: Filters) -> "list[list[int]]":
+        """Returns the rows with one of the tags, and those with each of the tags to be had."""
+        groups = [[tag] for tag in filters.all_tags]
+        tagged: list[list[int]] = []
+        for tags in [filters.any_tags, *groups] if filters.any_tags else groups:
+            rows = self._connection.execute(
+                "SELECT n FROM tag WHERE o = ? AND name IN (SELECT value FROM json_each(?))",
+                (owner, _json(tags)),
+            )
+            tagged.append([n for (n,) in rows.fetchall()])
+        return tagged
 
     # The newest, and what is shown
 
-    def _newest(self, place: _Place, filters: Filters) -> list[Ranked]:
+    def _newest(self, place: _Place, filters: Filters) -> list[Hit]:
         where, values = _conditions(place, filters, ())
         rows = self._connection.execute(
             f"SELECT p.n FROM passage p WHERE p.o = ? {where} ORDER BY p.at DESC, p.n DESC LIMIT ?",  # noqa: S608 - it is made of constants
             (place.owner, *values, DEPTH),
         )
-        return [Ranked(n, 0.0) for (n,) in rows.fetchall()]
+        return [Hit(n, 0.0) for (n,) in rows.fetchall()]
 
-    def _found(self, ranked: Sequence[Ranked], offset: int, limit: int) -> list[Found]:
-        chosen = self._without_copies(ranked[:DEPTH], offset + limit)[offset:]
+    def _found(self, ranking: Ranking, query: Query) -> list[Found]:
+        last = query.offset + query.limit
+        chosen = self._without_copies(ranking.rows, last)[query.offset :]
         rows = self._connection.execute(
-            f"{SELECT} WHERE p.n IN (SELECT value FROM json_each(?))",  # noqa: S608 - it is made of constants
-            (_json([one.n for one in chosen]),),
+            f"{SELECT} WHERE p.n IN (SELECT value FROM json_each(?))",
+            (_json(chosen),),
         )
         passages = {row[0]: passage_in(row) for row in rows.fetchall()}
-        return [
-            Found(
-                passage=passages[one.n],
-                score=one.score,
-                text_rank=one.text_rank,
-                text_score=one.text_score,
-                vector_rank=one.vector_rank,
-                vector_score=one.vector_score,
-            )
-            for one in chosen
-        ]
+        by_words = query.terms is not None
+        return [_shown(passages[n], ranking, n, by_words=by_words) for n in chosen]
 
-    def _without_copies(self, ranked: Sequence[Ranked], number: int) -> list[Ranked]:
+    def _without_copies(self, rows: Sequence[int], number: int) -> list[int]:
         """Leaves out what a fork copied: the same event, of the same id, on another thread."""
-        rows = self._connection.execute(
-            "SELECT n, id, seq FROM passage WHERE n IN (SELECT value FROM json_each(?))",
-            (_json([one.n for one in ranked]),),
-        )
-        names = {n: (id, seq) for n, id, seq in rows.fetchall()}
-        firsts: dict[tuple[str, int], Ranked] = {}
-        for one in ranked:
-            firsts.setdefault(names[one.n], one)
-            if len(firsts) == number:
-                break
-        return list(firsts.values())
+        firsts: dict[tuple[str, int], int] = {}
+        start = 0
+        while len(firsts) < number and start < len(rows):
+            some = rows[start : start + max(_FIRST, number)]
+            start += len(some)
+            found = self._connection.execute(
+                "SELECT n, id, seq FROM passage WHERE n IN (SELECT value FROM json_each(?))",
+                (_json(some),),
+            )
+            names = {n: (id, seq) for n, id, seq in found.fetchall()}
+            for n in some:
+                firsts.setdefault(names[n], n)
+        return list(firsts.values())[:number]
+
+
+def _shown(passage: Passage, ranking: Ranking, n: int, *, by_words: bool) -> Found:
+    text = ranking.text(n) if by_words else None
+    vector = ranking.vector(n)
+    return Found(
+        passage=passage,
+        score=ranking.scores[n],
+        text_rank=text[0] if text is not None else None,
+        text_score=text[1] if text is not None else None,
+        vector_rank=vector[0] if vector is not None else None,
+        vector_score=vector[1] if vector is not None else None,
+    )
 
 
 def _scope(place: _Place, filters: Filters) -> str:

@@ -19,46 +19,39 @@ class Hit(Struct, frozen=True):
     score: float
 
 
-class Ranked(Struct, frozen=True):
-    """The row `n` of the index, with its score and its ranks, which count from 1."""
+class Ranking:
+    """Rows of the index, the best first, and what they got in each of the rankings.
 
-    n: int
-    score: float
-    text_rank: int | None = None
-    text_score: float | None = None
-    vector_rank: int | None = None
-    vector_score: float | None = None
+    `text` and `vector` are the rankings of full text and of vectors, where there were any; with
+    both, the rows are those of either, and newer ones come first where the scores are equal.
+    """
 
+    def __init__(self, text: Sequence[Hit] | None, vector: Sequence[Hit] | None) -> None:
+        self._text = _places(text)
+        self._vector = _places(vector)
+        self.scores: dict[int, float]
+        if text is not None and vector is not None:
+            self.scores = _fused(text, vector)
+        else:
+            self.scores = {hit.n: hit.score for hit in text or vector or ()}
+        self.rows: list[int] = list(self.scores)
 
-def by_text(hits: Sequence[Hit]) -> list[Ranked]:
-    """Returns the ranking of full text as it is."""
-    return [
-        Ranked(hit.n, hit.score, text_rank=rank, text_score=hit.score)
-        for rank, hit in enumerate(hits, 1)
-    ]
+    def text(self, n: int) -> tuple[int, float] | None:
+        """Returns the rank of a row by full text, which counts from 1, and its score."""
+        return self._text.get(n)
 
-
-def by_vector(hits: Sequence[Hit]) -> list[Ranked]:
-    """Returns the ranking of vectors as it is."""
-    return [
-        Ranked(hit.n, hit.score, vector_rank=rank, vector_score=hit.score)
-        for rank, hit in enumerate(hits, 1)
-    ]
-
-
-def fused(text: Sequence[Hit], vector: Sequence[Hit]) -> list[Ranked]:
-    """Returns both rankings as one, the best first; newer rows come first where they are equal."""
-    texts = {ranked.n: ranked for ranked in by_text(text)}
-    vectors = {ranked.n: ranked for ranked in by_vector(vector)}
-    rows = [_both(n, texts.get(n), vectors.get(n)) for n in {**texts, **vectors}]
-    return sorted(rows, key=lambda row: (-row.score, -row.n))
+    def vector(self, n: int) -> tuple[int, float] | None:
+        """Returns the rank of a row by vectors, which counts from 1, and its score."""
+        return self._vector.get(n)
 
 
-def _both(n: int, text: Ranked | None, vector: Ranked | None) -> Ranked:
-    text, vector = text or Ranked(n, 0.0), vector or Ranked(n, 0.0)
-    score = sum(
-        1 / (DAMPING + rank) for rank in (text.text_rank, vector.vector_rank) if rank is not None
-    )
-    return Ranked(
-        n, score, text.text_rank, text.text_score, vector.vector_rank, vector.vector_score
-    )
+def _places(hits: Sequence[Hit] | None) -> dict[int, tuple[int, float]]:
+    return {hit.n: (rank, hit.score) for rank, hit in enumerate(hits or (), 1)}
+
+
+def _fused(text: Sequence[Hit], vector: Sequence[Hit]) -> dict[int, float]:
+    scores: dict[int, float] = {}
+    for hits in (text, vector):
+        for rank, hit in enumerate(hits, DAMPING + 1):
+            scores[hit.n] = scores.get(hit.n, 0.0) + 1 / rank
+    return dict(sorted(scores.items(), key=lambda row: (-row[1], -row[0])))

@@ -130,8 +130,8 @@ class Index:
         """Returns what was put into the archive of an owner under an id, on each thread."""
         with typed_errors():
             rows = self.connection.execute(
-                f"{SELECT} WHERE p.id = ? AND p.kind = 0"
-                " AND p.o = (SELECT o FROM owner WHERE name = ?) ORDER BY p.n",
+                f"{SELECT} JOIN owner w ON w.o = p.o"
+                " WHERE p.id = ? AND p.kind = 0 AND w.name = ? ORDER BY p.n",
                 (passage_id, owner),
             ).fetchall()
         return [passage_in(row) for row in rows]

@@ -77,15 +77,15 @@ class VectorFile:
 
     def is_written(self, slots: Slots) -> "NDArray[np.bool_]":
         """Returns for each slot whether it holds a vector."""
-        rows = self.rows(int(slots.max()) + 1 if len(slots) else 0)
-        written = np.zeros(len(slots), np.bool_)
-        for start in range(0, len(slots), _CHUNK):
-            part = slots[start : start + _CHUNK]
-            known = part < len(rows)
-            chosen = rows[part[known]]
-            lengths = np.einsum("ij,ij->i", chosen, chosen)
-            written[start : start + _CHUNK][known] = np.abs(lengths - 1) < _LENGTH_ERROR
-        return written
+        rows = self.rows(int(slots.max(initial=-1)) + 1)
+        written = slots < len(rows)
+        lengths = np.zeros(len(slots), np.float32)
+        if len(rows) and len(slots) * _DENSE >= len(rows):
+            lengths[written] = np.einsum("ij,ij->i", rows, rows)[slots[written]]
+        else:
+            chosen = rows[slots[written]]
+            lengths[written] = np.einsum("ij,ij->i", chosen, chosen)
+        return written & (np.abs(lengths - 1) < _LENGTH_ERROR)
 
     def scores(self, slots: Slots, query: Matrix) -> Matrix:
         """Returns the cosines of the angles between `query` and the vectors in `slots`."""

@@ -27,9 +27,9 @@ class Archive:
     """Texts that are kept and found again, by words and by meaning, always within one owner.
 
     What is put in belongs to the thread, and is deleted with it; in the archive of a `Runtime` it
-    belongs to the owner. A handle costs nothing; the index behind it opens with the first search. In a
-    process that does not drive the threads, what is put in is found once the driving process has
-    taken it.
+    belongs to the owner. A handle costs nothing; the index behind it opens with the first search.
+    In a process that does not drive the threads, what is put in is found once the driving process
+    has taken it.
 
     All raise `JournalError` when the journal fails, `ArchiveFailed` when the index does, and what
     is refused changes nothing.
