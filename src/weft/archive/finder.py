@@ -237,10 +237,8 @@ class Finder:
     def _found(self, ranking: Ranking, query: Query) -> list[Found]:
         last = query.offset + query.limit
         chosen = self._without_copies(ranking.rows, last)[query.offset :]
-        rows = self._connection.execute(
-            f"{SELECT} WHERE p.n IN (SELECT value FROM json_each(?))",
-            (_json(chosen),),
-        )
+        among = "WHERE p.n IN (SELECT value FROM json_each(?))"
+        rows = self._connection.execute(f"{SELECT} {among}", (_json(chosen),))
         passages = {row[0]: passage_in(row) for row in rows.fetchall()}
         by_words = query.terms is not None
         return [_shown(passages[n], ranking, n, by_words=by_words) for n in chosen]
