@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from weft.block_edits import BlockEdit, change
+from weft.block_edits import change
 from weft.block_memory import BlockMemory
 from weft.block_undo import undo
-from weft.blocks import Block
+from weft.blocks import Block, BlockEdit
 from weft.events import MemoryAuthor, MemoryUpdated
 
 

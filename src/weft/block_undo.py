@@ -29,20 +29,23 @@ def undo(
     `MemoryFailed` where a deleted block would be one too many.
     """
     later = [change for change in later if change.label == target.label]
-    undone = taken_back(later)
-    if target.seq in undone:
+    newest, times = target.seq, 0  # of those that took it back, and made it again
+    for change in later:
+        if change.undoes == newest:
+            newest, times = change.seq, times + 1
+    if times % 2:
         raise ChangeNotUndoable(
-            f"Change {target.seq} of the memory block {target.label!r} was taken back already; "
-            "take that back to have it again."
+            f"Change {target.seq} of the memory block {target.label!r} was taken back already, by "
+            f"change {newest}; take that back to have it again."
         )
     block = memory.get(target.label)
     trace = _Trace(target, later, 0 if block is None else len(block.value))
     position = trace.position()
     if position is None:
-        raise _in_the_way(target, trace.touching - undone)
+        raise _in_the_way(target, trace.touching)
     if block is not None and target.becomes not in {None, block.rules}:
         configured = {change.seq for change in later if change.becomes is not None}
-        raise _in_the_way(target, configured - undone)
+        raise _in_the_way(target, configured - taken_back(later))
     made = MemoryUpdated(
         label=target.label,
         operation="undo",
@@ -52,7 +55,7 @@ def undo(
         added=target.removed,
         was=target.becomes,
         becomes=target.was,
-        undoes=target.seq,
+        undoes=newest,
         before=_before(memory, target),
     )
     _require_allowed(memory, block, made)
@@ -71,11 +74,21 @@ def taken_back(changes: Sequence[MemoryUpdated]) -> frozenset[int]:
     return frozenset(undone)
 
 
+def newest_standing(changes: Sequence[MemoryUpdated]) -> MemoryUpdated | None:
+    """Returns the newest of `changes`, up to now, that is neither an undo nor taken back.
+
+    It is what an undo without a number is meant for. Where it is none of them, it may be earlier.
+    """
+    undone = taken_back(changes)
+    standing = (one for one in reversed(changes) if not one.undoes and one.seq not in undone)
+    return next(standing, None)
+
+
 def _before(memory: BlockMemory, target: MemoryUpdated) -> int:
-    """The change of the block to be undone after this: one in the middle leaves it as it is."""
+    """The change of the block to be undone next: one in the middle leaves it as it is."""
     newest = memory.undo.get(target.label, 0)
     if target.undoes:
-        return target.undoes if newest == target.before else newest
+        return max(newest, target.undoes)
     return target.before if newest == target.seq else newest
 
 
@@ -103,13 +116,14 @@ class _Trace:
 
     The block itself has a number at each end, so that one that was deleted and made again is
     another. `touching` are the changes that removed some of what the target left there, or wrote
-    into it.
+    into it, and were not taken back.
     """
 
     def __init__(self, target: MemoryUpdated, later: Sequence[MemoryUpdated], length: int) -> None:
         self.touching: set[int] = set()
         self._fresh = count()
         self._removed: dict[int, list[int]] = {}
+        self._older: dict[int, int] = {}
         before = length - sum(len(change.added) - len(change.removed) for change in later)
         self._text = [] if _deletes(target) else self._new(before + 2)
         start = 0 if _creates(target) else target.position + 1
@@ -119,6 +133,7 @@ class _Trace:
         inside, marked = set(self._left), {*self._left, *self._beside}
         for change in later:
             self._follow(change, inside, marked)
+        self.touching -= taken_back(later)
 
     def position(self) -> int | None:
         """Where the text is that is to be removed or put back; None where it cannot be."""
@@ -127,11 +142,15 @@ class _Trace:
             start = text.index(left[0]) if left[0] in text else len(text)
             return max(0, start - 1) if text[start : start + len(left)] == left else None
         if not self._beside:
-            return None if text else 0
+            return None if self.touching else 0
         before, after = self._beside
-        if before in text:
-            return text.index(before)
-        return text.index(after) - 1 if after in text else None
+        if before not in text and after not in text:
+            return None
+        place = text.index(before) + 1 if before in text else text.index(after)
+        # What an undo brought back there, and the target did not know, may belong on either side.
+        unknown = {self._older[one] for one in text[place - 1 : place + 1] if one in self._older}
+        self.touching |= unknown
+        return None if unknown else place - 1
 
     def _follow(self, change: MemoryUpdated, inside: set[int], marked: set[int]) -> None:
         text = self._text
@@ -139,11 +158,16 @@ class _Trace:
         start = 0 if whole else change.position + 1
         end = len(text) if whole else start + len(change.removed)
         removed, around = text[start:end], {*text[start - 1 : start], *text[end : end + 1]}
-        if not marked or not marked.isdisjoint(removed) or (around and around <= inside):
+        added = self._removed.get(change.undoes)
+        again = added is None and _creates(change)  # another block of the label
+        written = bool(around) and around <= inside
+        touches = not marked or again or written or not marked.isdisjoint(removed)
+        if added is None and touches:  # else it makes one of these undone
             self.touching.add(change.seq)
-        restored = self._removed.get(change.undoes)
-        edges = 2 if _creates(change) else 0
-        added = self._new(len(change.added) + edges) if restored is None else restored
+        if added is None:
+            added = self._new(len(change.added) + (2 if again else 0))
+            if change.undoes:
+                self._older.update(dict.fromkeys(added, change.seq))
         self._removed[change.seq] = removed
         text[start:end] = added
 

@@ -377,9 +377,27 @@ class MemoryUpdated(
 
     @property
     def diff(self) -> str:
-        """The change, line by line: what left after a minus, what came after a plus."""
-        left = [f"-{line}" for line in self.removed.splitlines()]
-        return "\n".join(left + [f"+{line}" for line in self.added.splitlines()])
+        """The change, line by line: what left after a minus, what came after a plus.
+
+        Of a line of which a part changed, only that part is known. Where no text but what holds
+        for it changed, the lines tell that.
+        """
+        left, came = self.removed, self.added
+        if self.was is not None and self.becomes is not None:
+            left, came = _rules_that_differ(self.was, self.becomes)
+        return "\n".join([*_marked("-", left), *_marked("+", came)])
+
+
+def _rules_that_differ(was: BlockRules, becomes: BlockRules) -> tuple[str, str]:
+    pairs = [(name, getattr(was, name), getattr(becomes, name)) for name in was.__struct_fields__]
+    differ = [(f"{name}: {old}", f"{name}: {new}") for name, old, new in pairs if old != new]
+    return "\n".join(old for old, _ in differ), "\n".join(new for _, new in differ)
+
+
+def _marked(mark: str, text: str) -> list[str]:
+    # A text that goes to a new line first has none of its own before it.
+    lines = text.removeprefix("\n").splitlines() or [""] * bool(text)
+    return [mark + line for line in lines]
 
 
 class ContextCompacted(
@@ -422,6 +440,14 @@ class MessagePinned(
     run_id: str = ""
     message_id: str
     pinned: bool = True
+
+
+class MemoryTended(DurableEvent, frozen=True, kw_only=True, gc=False, tag="memory.tended"):
+    """A sleep agent, as the job `job_id`, has read the history up to item `until`, and tended."""
+
+    run_id: str = ""
+    until: int
+    job_id: str
 
 
 class PassageAdded(
@@ -634,6 +660,7 @@ RecordedEvent = (
     | MemoryUpdated
     | ContextCompacted
     | MessagePinned
+    | MemoryTended
     | PassageAdded
     | PassageRemoved
     | RateLimitHit

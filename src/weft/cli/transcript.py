@@ -17,6 +17,7 @@ from weft.events import (
     JobDelegated,
     JobSettled,
     JobStarted,
+    MemoryTended,
     MemoryUpdated,
     MessageAdded,
     MessagePinned,
@@ -138,6 +139,7 @@ class Transcript:
                 | HistoryReplaced()
                 | RunContinued()
                 | MessagePinned()
+                | MemoryTended()
                 | PassageAdded()
                 | PassageRemoved()
             ):

@@ -24,12 +24,14 @@ from weft.inputs import (
     InsertInput,
     MemoryInput,
     OutputInput,
+    PinInput,
     RemoveInput,
     SendInput,
     UndoInput,
 )
 from weft.journal.base import Journal, ThreadInfo
 from weft.logging import logger_of
+from weft.pins import pin_of
 from weft.runtime.archive_access import ArchiveAccess
 from weft.runtime.block_changes import changes_of
 from weft.runtime.ending import Ended, read_ending
@@ -122,6 +124,12 @@ class Onlooker:
     async def cancel_job(self, thread_id: str, job_id: str) -> None:
         """Leaves the wish in the inbox."""
         await self._journal.submit(thread_id, CancelJobInput(job_id))
+
+    async def pin(self, thread_id: str, input: PinInput) -> None:
+        """Leaves the wish in the inbox, if there is such a message."""
+        state = await self._journal.load(thread_id)
+        if pin_of(state, input.message_id, pinned=input.pinned) is not None:
+            await self._journal.submit(thread_id, input)
 
     async def remember(self, thread_id: str, input: MemoryInput) -> None:
         """Leaves a change of a memory block in the inbox, if it can be made, or of the archive."""
