@@ -10,6 +10,7 @@ from weft.blocks import Block, BlockEdit, CreateBlock
 from weft.errors import BlockExists, ConfigurationError
 from weft.events import MemoryUpdated, RecordedEvent
 from weft.inputs import EditInput, UndoInput
+from weft.run_memory import RunArchive
 from weft.runtime.block_changes import Changes, undo_of
 from weft.writer import ThreadWriter
 
@@ -28,11 +29,13 @@ class ThreadMemory:
         shared: "Callable[[str], Awaitable[ThreadMemory]] | None" = None,
         lender: "Callable[[], Awaitable[ThreadMemory]] | None" = None,
         changes: Changes | None = None,
+        archive: RunArchive | None = None,
     ) -> None:
         self._thread = thread
         self._shared = shared
         self._lender = lender
         self._changes = changes
+        self._archive = archive
         self._declared: Sequence[Block] = ()
         self._names: Mapping[str, str] = {}
 
@@ -104,6 +107,16 @@ class ThreadMemory:
             thread.record(told)
             await thread.durable()
         return (await memory.kept()).get(edit.label)
+
+    @property
+    def archive(self) -> RunArchive:
+        """The archive of the thread's owner."""
+        if self._archive is None:
+            raise ConfigurationError(
+                "The archive needs a thread that is kept: weft.open(agents=[agent]), then "
+                "thread.send(…)."
+            )
+        return self._archive
 
     # For the thread itself
 
