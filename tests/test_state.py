@@ -50,6 +50,7 @@ from weft.events import (
     HistoryReplaced,
     JobSettled,
     JobStarted,
+    MemoryTended,
     MemoryUpdated,
     MessageAdded,
     MessagePinned,
@@ -594,6 +595,7 @@ ANY_OF_ALL: list[DurableEvent] = [
     replace(COMPACTED, cut=2, kept=(0,), summary=MORE),
     MessagePinned(message_id=MORE.id),
     MessagePinned(message_id=MORE.id, pinned=False),
+    MemoryTended(until=2, job_id="job_3"),
     PassageAdded(passage_id="p", text="t", author="user"),
     PassageRemoved(passage_id="p"),
 ]
@@ -648,6 +650,7 @@ def test_whatever_is_accepted_keeps_the_thread_whole(events: list[DurableEvent])
         if isinstance(event, MessageAdded) and event.origin == "job":
             told.append(event.item.id)
         require_whole_jobs(state)
+        assert state.tended <= len(state.history)
         assert state.context.cut <= len(state.history)
         assert len(state.context.items(state.history)) <= len(state.history) + 1
         assert len(set(told)) == len(told)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from weft.compaction.compactor import Compactor
 from weft.delegation import Delegation
 from weft.jobs.run_jobs import RunJobs
 from weft.run_memory import RunMemory
@@ -12,12 +13,13 @@ class RunControl:
 
     What was asked is recorded on the thread by who asks; this only makes the loop notice.
     `delegation` is how other agents are had to work for the run, `jobs` are its jobs, and `memory`
-    is what it remembers.
+    is what it remembers; `compactor` keeps its requests inside the window of the model.
     """
 
     def __init__(self, delegation: Delegation | None = None) -> None:
         self.delegation = delegation
         self.jobs: RunJobs | None = None
+        self.compactor: Compactor | None = None
         self.memory: RunMemory | None = None
         self._cause: tuple[str, BaseException] | None = None
         self._lap = 0.0

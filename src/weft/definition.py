@@ -12,6 +12,8 @@ from typing_extensions import TypeVar
 
 from weft.block_edits import require_blocks
 from weft.blocks import Block
+from weft.compaction.budget import ContextBudget, budget_of
+from weft.compaction.strategies import ContextStrategy, NoCompaction
 from weft.errors import ConfigurationError
 from weft.hooks import POINTS, Hooks
 from weft.jobs.failure import OnFailure, require_on_failure
@@ -21,6 +23,7 @@ from weft.models.prices import PRICES, price_of
 from weft.models.resolve import resolve_model
 from weft.models.retry import RetryPolicy
 from weft.rules import ToolRules
+from weft.sleep import SleepAgent
 from weft.tools.function import Tool
 from weft.tools.handoff import handoff_tool
 from weft.tools.output_type import OutputType
@@ -52,6 +55,8 @@ class AgentDefinition(Generic[Deps, Out]):
     - `rules`: for the order and number of tool calls; see `ToolRules`.
     - `hooks`: functions that step into its runs; see `Hooks`.
     - `handoffs`: agents to which it may hand a run over; see also `add_handoff`.
+    - `context`: what is done about a window that is finite; see `weft.memory`. None sends the whole
+      history.
     - `limits` of each run, `thread_limits` of all runs of a thread together.
     - `early_tools`: start a tool as soon as its own arguments are complete.
     - `action_timeout`: seconds a run waits for outputs and approvals from outside before it
@@ -62,6 +67,7 @@ class AgentDefinition(Generic[Deps, Out]):
     - `stream_fields`: the string fields of the structured output whose growth is shown.
     - `blocks`: the memory blocks that it reads before each step, in this order. A thread that
       does not have one gets it, unless it was deleted; others that it has are read as well.
+    - `sleep_agent`: tends the memory blocks beside the conversation; see `SleepAgent`.
     - `on_job_failure`: what a job of a run that fails, and that nobody waits for, does to the run:
       `"fail_fast"` cancels the other jobs and fails the run, `"collect"` lets it go on.
 
@@ -78,6 +84,7 @@ class AgentDefinition(Generic[Deps, Out]):
         tools: Iterable[AnyTool | ToolSource] = (),
         output: type[Out] | None = None,
         settings: ModelSettings | None = None,
+        context: ContextStrategy | None = None,
         limits: Limits | None = None,
         thread_limits: Limits | None = None,
         rules: ToolRules | None = None,
@@ -91,6 +98,7 @@ class AgentDefinition(Generic[Deps, Out]):
         to_user: bool | str = False,
         stream_fields: Iterable[str] = (),
         blocks: Iterable[Block] = (),
+        sleep_agent: "SleepAgent | AgentDefinition[Any, Any] | None" = None,
         on_job_failure: OnFailure = "fail_fast",
     ) -> None:
         if max_parallel_tools < 1:
@@ -118,14 +126,18 @@ class AgentDefinition(Generic[Deps, Out]):
         self.limits = (limits or Limits()).or_steps(MAX_STEPS)
         self.thread_limits = NO_LIMITS if thread_limits is None else thread_limits.or_steps(None)
         self.price = _price_of(self.model.name, self.limits, self.thread_limits)
+        self.retry = retry or RetryPolicy()
+        self.blocks = tuple(blocks)
+        require_blocks(self.blocks)
+        self.budget = None if context is None else self._budget_of(context)
         self.given: Limits | None = None
         self.rules = rules or ToolRules()
         self._has_rules = self.rules != ToolRules() or self.limits.max_tool_calls is not None
         self.hooks: Hooks[Deps] = hooks if isinstance(hooks, Hooks) else sum(hooks, Hooks[Deps]())
-        self.retry = retry or RetryPolicy()
         self.early_tools = early_tools
-        self.blocks = tuple(blocks)
-        require_blocks(self.blocks)
+        self.sleep_agent = _sleeper(sleep_agent, context)
+        if self.sleep_agent is not None:
+            self.others = (*self.others, cast("AgentDefinition[Any, Any]", self.sleep_agent.agent))
         self.on_job_failure: OnFailure = on_job_failure
         self.action_timeout = action_timeout
         self.max_parallel_tools = max_parallel_tools
@@ -237,10 +249,14 @@ class AgentDefinition(Generic[Deps, Out]):
             "early_tools": self.early_tools,
             "action_timeout": self.action_timeout,
         }
+        if self.budget is not None:
+            described["context"] = self.budget.described
         if self.sources:
             described["sources"] = [(source.name, source.is_local) for source in self.sources]
         if self.blocks:
             described["blocks"] = self.blocks
+        if self.sleep_agent is not None:
+            described["sleep_agent"] = self.sleep_agent.described
         encoded = msgspec.json.encode(described, enc_hook=_name, order="deterministic")
         return hashlib.sha256(encoded).hexdigest()[:16]
 
@@ -270,6 +286,28 @@ class AgentDefinition(Generic[Deps, Out]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model.name!r}, name={self.name!r})"
+
+    def _budget_of(self, context: ContextStrategy) -> ContextBudget:
+        def price(model: str) -> Price | None:
+            if model == self.model.name:
+                return self.price
+            tables = [limits.prices for limits in (self.limits, self.thread_limits)]
+            known = (price_of(model, table) for table in (*tables, PRICES) if table is not None)
+            return next((price for price in known if price is not None), None)
+
+        budget = budget_of(
+            context,
+            self.model,
+            max_output_tokens=self.settings.max_output_tokens,
+            retry=self.retry,
+            price_of=price,
+        )
+        if any(block.label == budget.block and block.shared for block in self.blocks):
+            raise ConfigurationError(
+                f"The summary cannot live in {budget.block!r}, which threads share: each has "
+                "a summary of its own. Name another block."
+            )
+        return budget
 
     def _require_names(self) -> None:
         """Raises `ConfigurationError` where an agent could be taken for another."""
@@ -322,6 +360,22 @@ def _workers(tools: Toolset) -> Iterator[AgentDefinition[Any, Any]]:
         worker: object = tool.worker
         if isinstance(worker, AgentDefinition):
             yield cast("AgentDefinition[Any, Any]", worker)
+
+
+def _sleeper(
+    given: "SleepAgent | AgentDefinition[Any, Any] | None", context: ContextStrategy | None
+) -> SleepAgent | None:
+    sleeper = SleepAgent(given) if isinstance(given, AgentDefinition) else given
+    if sleeper is None:
+        return None
+    if not isinstance(sleeper.agent, AgentDefinition):
+        raise ConfigurationError(f"{sleeper.agent!r:.100} is no agent that could sleep.")
+    if sleeper.reads == "left" and (context is None or isinstance(context, NoCompaction)):
+        raise ConfigurationError(
+            "The sleep agent reads what leaves the window, and nothing ever does: give the agent "
+            'context=SlidingWindow() or Summarize(), or SleepAgent(…, reads="new").'
+        )
+    return sleeper
 
 
 def _described(tool: Tool[..., object]) -> tuple[object, ...]:

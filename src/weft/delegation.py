@@ -24,12 +24,20 @@ class Delegation(Protocol):
     """Has agents work for the run in progress of one thread."""
 
     async def run(
-        self, agent: Worker[Out], input: Input, *, key: str, call_id: str = "", job_id: str = ""
+        self,
+        agent: Worker[Out],
+        input: Input,
+        *,
+        key: str,
+        call_id: str = "",
+        job_id: str = "",
+        lends_memory: bool = False,
     ) -> RunResult[Out]:
         """Runs `agent` on a thread of its own, and returns what came of it.
 
         It works for the call `call_id`, for the job `job_id`, or for a hook. `key` names the work
         within the run: asked for again after a crash, it goes on where it was.
+        Where this thread `lends_memory`, the agent reads and edits the memory blocks of this one.
         What it uses counts for the run, its events are shown under it, and it is cancelled with it.
         Raises `AgentsTooDeep`, `BudgetUsedUp`, and the error of a run that failed.
         """

@@ -39,6 +39,7 @@ WeftError
 │   ├── RunInProgress             a run is active, and on_busy="reject" was asked for
 │   ├── RunNotInProgress          no run waits for what was submitted
 │   ├── UnknownToolCall           the run has no call of that id
+│   ├── UnknownMessage            the history has no message of that id
 │   ├── Conflict                  the call was already answered with something else
 │   └── UnknownAgent              the runtime was opened without the agent of the thread
 ├── JournalError                  the journal could not keep or give what was asked
@@ -350,6 +351,12 @@ class UnknownToolCall(ThreadError):
     """The run in progress has no call of that id that could be answered."""
 
     code = "unknown_tool_call"
+
+
+class UnknownMessage(ThreadError):
+    """The history has no message of that id."""
+
+    code = "unknown_message"
 
 
 class Conflict(ThreadError):

@@ -442,6 +442,14 @@ class MessagePinned(
     pinned: bool = True
 
 
+class MemoryTended(DurableEvent, frozen=True, kw_only=True, gc=False, tag="memory.tended"):
+    """A sleep agent, as the job `job_id`, has read the history up to item `until`, and tended."""
+
+    run_id: str = ""
+    until: int
+    job_id: str
+
+
 class PassageAdded(
     DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="archive.inserted"
 ):
@@ -652,6 +660,7 @@ RecordedEvent = (
     | MemoryUpdated
     | ContextCompacted
     | MessagePinned
+    | MemoryTended
     | PassageAdded
     | PassageRemoved
     | RateLimitHit

@@ -69,6 +69,13 @@ class CancelJobInput(Struct, frozen=True, tag="cancel_job"):
     job_id: str
 
 
+class PinInput(Struct, frozen=True, tag="pin"):
+    """The wish that the model reads a message for ever, whatever is compacted; or no longer."""
+
+    message_id: str
+    pinned: bool = True
+
+
 class EditInput(Struct, frozen=True, tag="edit"):
     """The wish to change a memory block of the thread.
 
@@ -98,6 +105,7 @@ ThreadInput = (
     | CancelInput
     | FinishInput
     | CancelJobInput
+    | PinInput
     | EditInput
     | UndoInput
 )

@@ -32,6 +32,7 @@ from weft.events import (
     JobDelegated,
     JobSettled,
     JobStarted,
+    MemoryTended,
     MemoryUpdated,
     MessageAdded,
     MessagePinned,
@@ -201,7 +202,7 @@ class ThreadState(Struct, frozen=True):
     not settled, by their ids, `announced` what background jobs have to tell and nobody was told
     yet. `ended` is what the runs that have ended used up, `edited` the number of the event that
     replaced the history last. `memory` holds the thread's memory blocks, `context` says what of the
-    history the model reads.
+    history the model reads, `tended` up to where a sleep agent has read it.
     """
 
     seq: int = 0
@@ -216,6 +217,7 @@ class ThreadState(Struct, frozen=True):
     announced: tuple[Announcement, ...] = ()
     memory: BlockMemory = NO_MEMORY
     context: Context = WHOLE
+    tended: int = 0
 
     @property
     def active_run(self) -> Run | None:
@@ -257,7 +259,7 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             return _safe_point_used(state, event)
         case JobStarted() | JobDelegated() | JobSettled():
             return _job_changed(state, event)
-        case MemoryUpdated() | ContextCompacted() | MessagePinned():
+        case MemoryUpdated() | ContextCompacted() | MessagePinned() | MemoryTended():
             return _remembered(state, event)
         case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit():
             _open_step(state, event)
@@ -312,6 +314,7 @@ def _safe_point_used(
                 history=History(event.items),
                 edited=event.seq,
                 context=Context(pinned=state.context.pinned),
+                tended=0,
             )
         case RunContinued():
             run = replace(run, hooked=run.steps, last_step=None)
@@ -441,7 +444,7 @@ def _response_completed(state: ThreadState, event: ResponseCompleted) -> ThreadS
 
 
 def _remembered(
-    state: ThreadState, event: MemoryUpdated | ContextCompacted | MessagePinned
+    state: ThreadState, event: MemoryUpdated | ContextCompacted | MessagePinned | MemoryTended
 ) -> ThreadState:
     match event:
         case MemoryUpdated():
@@ -453,6 +456,9 @@ def _remembered(
             return replace(state, context=context, ended=state.ended + spent)
         case MessagePinned():
             return replace(state, context=state.context.with_pin(state.history, event))
+        case MemoryTended():
+            # The history may have been replaced by a shorter one meanwhile.
+            return replace(state, tended=min(event.until, len(state.history)))
         case _ as unreachable:
             assert_never(unreachable)
 

@@ -16,6 +16,7 @@ from weft.control import RunControl
 from weft.decision import refusal_of_call, request_for
 from weft.definition import AgentDefinition, Deps, Out
 from weft.errors import (
+    ContextOverflow,
     HookFailed,
     ModelError,
     QuotaExceeded,
@@ -241,8 +242,35 @@ class _Step(Generic[Deps, Out]):
     async def _respond(self, tasks: asyncio.TaskGroup) -> None:
         """Streams the response, repeating the request while nothing of it was seen."""
         definition = self._definition
+        request, was_refused = await self._request(), False
+        backoff = Backoff(definition.retry)
+        while True:
+            self._seen = False
+            try:
+                return await self._stream(definition.model.stream(request), tasks)
+            except ModelError as error:
+                is_long = isinstance(error, ContextOverflow) and not (self._seen or was_refused)
+                if is_long and await self._became_shorter():
+                    request, was_refused = await self._request(), True
+                    continue
+                retry = backoff.after(error)
+                if self._seen or retry is None:
+                    self._record_last(error)
+                    raise
+            self._record(self._retry_event(retry))
+            await asyncio.sleep(retry.delay)
+
+    async def _request(self) -> ModelRequest:
+        """Returns the request of the step, once it fits into the window of the model."""
+        thread, definition, compactor = self._thread, self._definition, self._control.compactor
         blocks = await self._blocks()
-        request = request_for(self._thread.state, definition, self._deps, self._tools, blocks)
+        request = request_for(thread.state, definition, self._deps, self._tools, blocks)
+        if definition.budget is not None and compactor is not None:
+            read = thread.state.context
+            await compactor.fit(definition.budget, request)
+            if thread.state.context is not read:
+                blocks = await self._blocks()  # where the summary may live
+                request = request_for(thread.state, definition, self._deps, self._tools, blocks)
         for hook in definition.hooks.at("before_model"):
             answer = hook(self._hook_context(), request)
             if answer is not None:
@@ -251,18 +279,12 @@ class _Step(Generic[Deps, Out]):
                 request = answer
             elif answer is not None:
                 raise HookFailed(f"The hook {hook.name} returned no ModelRequest, nor None.")
-        backoff = Backoff(definition.retry)
-        while True:
-            self._seen = False
-            try:
-                return await self._stream(definition.model.stream(request), tasks)
-            except ModelError as error:
-                retry = backoff.after(error)
-                if self._seen or retry is None:
-                    self._record_last(error)
-                    raise
-            self._record(self._retry_event(retry))
-            await asyncio.sleep(retry.delay)
+        return request
+
+    async def _became_shorter(self) -> bool:
+        """Whether there is less to read now, after the provider refused the request as too long."""
+        budget, compactor = self._definition.budget, self._control.compactor
+        return budget is not None and compactor is not None and await compactor.overflowed(budget)
 
     async def _blocks(self) -> Sequence[Block]:
         """Returns the memory blocks as they are now."""

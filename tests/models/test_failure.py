@@ -2,7 +2,14 @@ import json
 
 import pytest
 
-from weft.errors import BadRequest, ModelError, QuotaExceeded, RateLimited, ServerFailed
+from weft.errors import (
+    BadRequest,
+    ContextOverflow,
+    ModelError,
+    QuotaExceeded,
+    RateLimited,
+    ServerFailed,
+)
 from weft.models.failure import ErrorBody, http_failure, stream_failure
 
 NOW = 1_800_000_000.0
@@ -22,7 +29,8 @@ def body(**error: object) -> bytes:
         (500, b"<html>oops</html>", ServerFailed, None),
         (529, body(message="busy", type="overloaded_error"), ServerFailed, "overloaded_error"),
         (504, body(message="late", type="timeout_error"), ServerFailed, "timeout_error"),
-        (413, body(message="big", type="request_too_large"), BadRequest, "request_too_large"),
+        (413, body(message="big", type="request_too_large"), ContextOverflow, "request_too_large"),
+        (413, b"<html>Request Entity Too Large</html>", ContextOverflow, None),
         (402, body(message="pay", type="billing_error"), QuotaExceeded, "billing_error"),
         (408, b"", ServerFailed, None),
         (400, body(message="bad", code=400), BadRequest, "400"),
@@ -38,6 +46,91 @@ def test_http_failures(
     assert type(failure) is kind
     assert (failure.status, failure.provider_code) == (status, code)
     assert failure.message
+
+
+TOO_LONG = [
+    # OpenAI: Responses, Chat Completions
+    (400, {"message": "Too much.", "code": "context_length_exceeded"}),
+    (400, {"message": "Your input exceeds the context window of this model. Please adjust."}),
+    (400, {"message": "This model's maximum context length is 8192 tokens. However, your …"}),
+    # Anthropic
+    (400, {"type": "invalid_request_error", "message": "prompt is too long: 208310 tokens > 2"}),
+    (
+        400,
+        {"message": "input length and `max_tokens` exceed context limit: 199759 + 8192 > 200000"},
+    ),
+    (413, {"type": "request_too_large", "message": "Request exceeds the maximum size"}),
+    # vLLM, with the code as a number
+    (
+        400,
+        {
+            "message": "This model's maximum context length is 6048 tokens. However, you requested "
+            "6616 tokens (568 in the messages, 6048 in the completion).",
+            "type": "BadRequestError",
+            "code": 400,
+        },
+    ),
+    # llama.cpp, of several versions
+    (400, {"type": "exceed_context_size_error", "message": "request (4390 tokens) …", "code": 400}),
+    (400, {"message": "the request exceeds the available context size, try increasing it"}),
+    (500, {"type": "server_error", "message": "Context size has been exceeded.", "code": 500}),
+    (500, {"message": "Requested tokens (2285) exceed context window of 2048"}),
+    # Mistral, Gemini, xAI, SGLang, LM Studio, Text Generation Inference, Bedrock, Kimi
+    (
+        400,
+        {
+            "message": "Prompt contains 37000 tokens and 0 draft tokens, too large for model with "
+            "32768 maximum context length",
+            "type": "invalid_request_prompt",
+        },
+    ),
+    (
+        400,
+        {
+            "message": "The input token count (1200293) exceeds the maximum number of tokens "
+            "allowed (1048576).",
+            "code": 400,
+        },
+    ),
+    (400, {"message": "This model's maximum prompt length is 131072 but the request contains 5."}),
+    (400, {"message": "Input length 131393 exceeds the maximum allowed input length of 131040."}),
+    (
+        400,
+        {"message": "The input (265330 tokens) is longer than the model's context length (2)."},
+    ),
+    (
+        400,
+        {"message": "The number of tokens to keep is greater than the context length."},
+    ),
+    (422, {"message": "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"}),
+    (400, {"message": "Input is too long for requested model."}),
+    (400, {"message": "Invalid request: Your request exceeded model token limit: 8192"}),
+]
+
+
+@pytest.mark.parametrize(("status", "error"), TOO_LONG)
+def test_a_request_that_is_too_long_is_known_as_such(status: int, error: dict[str, object]) -> None:
+    failure = http_failure(status, {}, body(**error), NOW)
+    assert type(failure) is ContextOverflow
+    assert (failure.retryable, failure.status) == (False, status)
+    if status != 413 or "type" not in error:
+        inside = ErrorBody(error.get("message"), error.get("code"), error.get("type"))  # type: ignore[arg-type]
+        assert type(stream_failure(inside)) is ContextOverflow
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Invalid 'max_output_tokens': integer below minimum value.",
+        "The model `gpt-9` does not exist.",
+        "Invalid value: 'input_file'. Supported values are: 'input_text'.",
+        "The maximum number of tools is 128.",
+        "messages: at least one message is required",
+    ],
+)
+def test_other_refusals_are_not_taken_for_it(message: str) -> None:
+    assert type(http_failure(400, {}, body(message=message), NOW)) is BadRequest
+    assert type(stream_failure(ErrorBody(message))) is BadRequest
 
 
 def test_the_providers_words_are_kept_and_bounded() -> None:

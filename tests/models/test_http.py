@@ -10,6 +10,7 @@ from weft.errors import (
     BadRequest,
     ConfigurationError,
     ConnectionFailed,
+    ContextOverflow,
     MissingKey,
     ModelError,
     ModelTimeout,
@@ -99,6 +100,22 @@ async def test_calls_and_their_outputs_go_round(simulator: ProviderSimulator, ki
     assert text_of(second)
 
 
+async def test_a_request_beyond_the_window(simulator: ProviderSimulator, kind: Kind) -> None:
+    model = kind("sim:deltas=1,window=300", api_key=KEY, base_url=simulator.base_url)
+    assert await collect(model, user_message("short"))
+    with pytest.raises(ContextOverflow) as caught:
+        await collect(model, user_message("long " * 400))
+    assert (caught.value.status, caught.value.retryable) == (400, False)
+
+
+@pytest.mark.parametrize("fault", ["failed", "error-mid"])
+async def test_a_window_that_ends_in_the_stream(simulator: ProviderSimulator, fault: str) -> None:
+    scenario = f"sim:deltas=1,fault={fault}@0=context_length_exceeded"
+    model = OpenAIResponses(scenario, api_key=KEY, base_url=simulator.base_url)
+    with pytest.raises(ContextOverflow):
+        await collect(model)
+
+
 async def test_connections_are_used_again() -> None:
     body = b'data: {"type":"response.completed","response":{"id":"r"}}\n\n'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -146,7 +163,7 @@ ANTHROPIC_CODES = {
         ("500", ServerFailed, None),
         ("503", ServerFailed, None),
         ("529", ServerFailed, None),
-        ("413", BadRequest, None),
+        ("413", ContextOverflow, None),
         ("error-mid", ServerFailed, "server_error"),
         ("cut@400", StreamIncomplete, None),
         ("end@400", StreamIncomplete, None),

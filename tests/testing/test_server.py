@@ -12,6 +12,34 @@ pytestmark = pytest.mark.anyio
 BODY = {"model": "any", "input": "hi", "stream": True}
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "message", "code"),
+    [
+        ("responses", {"input": "long " * 99}, "context window", "context_length_exceeded"),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": "long " * 99}]},
+            "maximum context length is 100 tokens",
+            "context_length_exceeded",
+        ),
+        (
+            "messages",
+            {"max_tokens": 9, "messages": [{"role": "user", "content": "long " * 99}]},
+            "prompt is too long: 1",
+            None,
+        ),
+    ],
+)
+async def test_a_window_is_refused_in_the_words_of_the_provider(path, body, message, code):
+    async with ProviderSimulator([Turn((Text("never"),))], window=100) as simulator:
+        url = f"{simulator.base_url}/{path}"
+        async with aiohttp.request("POST", url, json={"model": "any", **body}) as answer:
+            error = (await answer.json())["error"]
+    assert answer.status == 400
+    assert message in error["message"]
+    assert error.get("code") == code
+
+
 async def test_pace_in_virtual_time():
     loop = asyncio.get_running_loop()
     body = BODY | {"model": "sim:deltas=4,first=100,every=500"}

@@ -43,17 +43,22 @@ class JobContext(Generic[Deps]):
         self._delegation = delegation
         self._delegated = itertools.count()
 
-    async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
+    async def run_agent(
+        self, agent: Worker[Out], input: Input, *, lends_memory: bool = False
+    ) -> RunResult[Out]:
         """Has an agent work for this job, on a thread of its own; returns what came of it.
 
         Its events are shown under the thread, what it uses counts for the run, and it is cancelled
         with the job. In a background job it works within the limits of a run of its own, and what
         it uses counts for the thread. A restartable job that asks for the same agents in the same
-        order finds their work where it was. Raises the error of a run that failed, `AgentsTooDeep`
-        and `BudgetUsedUp`.
+        order finds their work where it was. Where the thread `lends_memory`, the agent reads and
+        edits its memory blocks. Raises the error of a run that failed, `AgentsTooDeep` and
+        `BudgetUsedUp`.
         """
         key = f"{self.job_id}/{next(self._delegated)}"
-        return await self._delegation.run(agent, input, key=key, job_id=self.job_id)
+        return await self._delegation.run(
+            agent, input, key=key, job_id=self.job_id, lends_memory=lends_memory
+        )
 
 
 def job_context(node: "Node[object]") -> JobContext[object]:

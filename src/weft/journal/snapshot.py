@@ -32,6 +32,7 @@ class _Head(Struct, frozen=True, omit_defaults=True):
     announced: tuple[Announcement, ...] = ()
     memory: BlockMemory = NO_MEMORY
     context: Context = WHOLE
+    tended: int = 0
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -55,6 +56,7 @@ def encode_head(state: ThreadState) -> bytes:
             state.announced,
             state.memory,
             state.context,
+            state.tended,
         )
     )
 
@@ -89,4 +91,5 @@ def decode_snapshot(head: bytes, chunks: bytes) -> ThreadState:
         decoded.announced,
         decoded.memory,
         decoded.context,
+        decoded.tended,
     )

@@ -1,5 +1,6 @@
 """From a provider's error, in a response or in the middle of a stream, to weft's error tree."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -7,7 +8,14 @@ from email.utils import parsedate_to_datetime
 import msgspec
 from msgspec import Struct
 
-from weft.errors import BadRequest, ModelError, QuotaExceeded, RateLimited, ServerFailed
+from weft.errors import (
+    BadRequest,
+    ContextOverflow,
+    ModelError,
+    QuotaExceeded,
+    RateLimited,
+    ServerFailed,
+)
 
 _QUOTA_CODES = {
     "insufficient_quota",
@@ -27,8 +35,31 @@ _SERVER_CODES = {
     "timeout",
     "timeout_error",
 }
+_OVERFLOW_CODES = {
+    "context_length_exceeded",  # OpenAI, and many that are compatible
+    "exceed_context_size_error",  # llama.cpp
+    "request_too_large",  # Anthropic, for more bytes than any window holds
+    "model_max_prompt_tokens_exceeded",
+}
+# Where there is no code for it, or one that means more: what the servers write instead.
+_OVERFLOW = re.compile(
+    r"(?:prompt|input|request|conversation) is too long"  # Anthropic, Bedrock, Cohere
+    r"|exceeds? (?:the )?context (?:limit|window|length|size)"  # OpenAI Responses, Anthropic
+    r"|exceeds? (?:the )?(?:available|model'?s?) context"  # llama.cpp
+    r"|context (?:length|window|size) (?:has been |is |was )?exceed"  # llama.cpp, vLLM, MiniMax
+    r"|context (?:length|window) of (?:only )?\d"  # LM Studio
+    r"|maximum context length"  # OpenAI Chat, vLLM, OpenRouter, DeepSeek, Mistral
+    r"|maximum (?:allowed )?(?:input|prompt) length"  # xAI, Poolside
+    r"|exceeds (?:the )?max(?:imum)?(?: number of)?[ _](?:tokens|seq_len|model_len)"  # Gemini, TGI
+    r"|(?:exceeds|greater than) the context length"  # LM Studio
+    r"|longer than the model'?s context length"  # SGLang
+    r"|`inputs` tokens \+ `max_new_tokens` must be"  # Text Generation Inference
+    r"|exceeded model token limit",  # Kimi
+    re.IGNORECASE,
+)
 _PAYMENT_REQUIRED = 402
 _REQUEST_TIMEOUT = 408
+_TOO_LARGE = 413
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERRORS = 500
 _MESSAGE_LIMIT = 1000
@@ -61,6 +92,9 @@ def http_failure(status: int, headers: Mapping[str, str], body: bytes, now: floa
     if status == _TOO_MANY_REQUESTS:
         wait = _retry_after(headers, now)
         return RateLimited(message, status=status, provider_code=code, retry_after=wait)
+    if status == _TOO_LARGE or _is_overflow(error, code):
+        # Some servers answer with 500; to repeat the same request does not help there either.
+        return ContextOverflow(message, status=status, provider_code=code)
     if status >= _SERVER_ERRORS or status == _REQUEST_TIMEOUT:
         wait = _retry_after(headers, now)
         return ServerFailed(message, status=status, provider_code=code, retry_after=wait)
@@ -76,6 +110,8 @@ def stream_failure(error: ErrorBody) -> ModelError:
         return QuotaExceeded(message, provider_code=code)
     if kinds & _RATE_CODES or code == str(_TOO_MANY_REQUESTS):
         return RateLimited(message, provider_code=code)
+    if _is_overflow(error, code):
+        return ContextOverflow(message, provider_code=code)
     if kinds & _SERVER_CODES or (code or "").startswith("5"):
         return ServerFailed(message, provider_code=code)
     return BadRequest(message, provider_code=code)
@@ -92,6 +128,12 @@ def _error_in(body: bytes) -> ErrorBody:
         return envelope.error
     detail = bytes(envelope.detail).decode(errors="replace")
     return ErrorBody(message=envelope.message or detail or None)
+
+
+def _is_overflow(error: ErrorBody, code: str | None) -> bool:
+    if {code, error.type} & _OVERFLOW_CODES:
+        return True
+    return error.message is not None and _OVERFLOW.search(error.message) is not None
 
 
 def _code(error: ErrorBody) -> str | None:

@@ -8,6 +8,7 @@ https://platform.openai.com/docs/pricing, https://platform.claude.com/docs/en/ab
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from weft.models.version import without_date
 from weft.usage import Price
 
 PRICES: Mapping[str, Price] = MappingProxyType(
@@ -36,12 +37,4 @@ PRICES: Mapping[str, Price] = MappingProxyType(
 def price_of(model: str, prices: Mapping[str, Price] = PRICES) -> Price | None:
     """Returns the price of a model, also of a dated version of it (`gpt-5-2025-08-07`)."""
     price = prices.get(model)
-    if price is not None:
-        return price
-    name, _, version = model.rpartition("-")
-    if version.isdigit() and len(version) == 8:  # as in claude-sonnet-4-5-20250929
-        return prices.get(name)
-    parts = model.rsplit("-", 3)  # as in gpt-5-2025-08-07
-    if len(parts) == 4 and [len(part) for part in parts[1:]] == [4, 2, 2]:
-        return prices.get(parts[0]) if "".join(parts[1:]).isdigit() else None
-    return None
+    return price if price is not None else prices.get(without_date(model))

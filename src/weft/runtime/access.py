@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from weft.bus.topic import Topic
-from weft.inputs import AnswerInput, MemoryInput, SendInput
+from weft.inputs import AnswerInput, MemoryInput, PinInput, SendInput
 from weft.journal.base import ThreadInfo
 from weft.runtime.ending import Ended
 from weft.state import ThreadState
@@ -46,6 +46,10 @@ class ThreadAccess(Protocol):
 
     async def cancel_job(self, thread_id: str, job_id: str) -> None:
         """Has a job end now."""
+        ...
+
+    async def pin(self, thread_id: str, input: PinInput) -> None:
+        """Has the model read a message for ever, or no longer; raises `UnknownMessage`."""
         ...
 
     async def remember(self, thread_id: str, input: MemoryInput) -> None:

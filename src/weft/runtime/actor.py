@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from weft.answers import approval_of, denial_of, output_of
 from weft.bus.topic import Topic
+from weft.compaction.compactor import Compactor
 from weft.control import RunControl
 from weft.decision import can_go_on
 from weft.definition import AgentDefinition
@@ -48,6 +49,7 @@ from weft.inputs import (
     FinishInput,
     MemoryInput,
     OutputInput,
+    PinInput,
     SendInput,
     UndoInput,
 )
@@ -57,9 +59,11 @@ from weft.journal.base import Claim, Journal, ThreadInfo
 from weft.listener import EventListener
 from weft.logging import logger_of
 from weft.loop import cancel, drive, expire, fail, run_ended, tell_announcements
+from weft.pins import pin_of
 from weft.runtime.block_changes import changes_of
 from weft.runtime.ending import Ended, Endings
 from weft.runtime.journaled import JournaledThread
+from weft.runtime.sleeping import Sleeping
 from weft.runtime.thread_jobs import ThreadJobs
 from weft.runtime.thread_memory import ThreadMemory
 from weft.state import Run, ThreadState
@@ -127,9 +131,13 @@ class ThreadActor:
             end_agent=self._end_agent,
             journal=True,
         )
+        self.compactor = self._control.compactor = Compactor(
+            self._thread, wake=wake, has_blocks=lender is None
+        )
         self.memory = self._control.memory = ThreadMemory(
             self._thread, shared=shared, lender=lender, changes=self._read_changes
         )
+        self._sleeping = Sleeping(self._thread, self.jobs, wake)
         self._must_recover = bool(state.jobs)
         self._recovering = asyncio.Lock()  # one does it, and who comes meanwhile waits for it
         self._listener: EventListener[object] | None = None
@@ -172,6 +180,7 @@ class ThreadActor:
             and not self._sending
             and not self.topic.is_watched
             and not self.jobs.is_busy
+            and not self.compactor.is_busy
         )
 
     async def settle(self) -> None:
@@ -235,6 +244,11 @@ class ThreadActor:
     async def finish(self, run_id: str) -> None:
         """Ends a run after its step; does nothing for one that has ended."""
         self._accept_finish(run_id)
+        await self._thread.durable()
+
+    async def pin(self, input: PinInput) -> None:
+        """Has the model read a message for ever, or no longer; raises `UnknownMessage`."""
+        self._accept_pin(input)
         await self._thread.durable()
 
     async def remember(self, input: MemoryInput) -> None:
@@ -351,6 +365,11 @@ class ThreadActor:
         if run is not None and run.id == run_id and not run.finishing:
             self._record(RunFinishing(run_id=run_id))
 
+    def _accept_pin(self, input: PinInput) -> None:
+        event = pin_of(self.state, input.message_id, pinned=input.pinned)
+        if event is not None:
+            self._record(event)
+
     # The inbox: inputs of other processes
 
     def inbox_changed(self) -> None:
@@ -392,7 +411,7 @@ class ThreadActor:
         self.jobs.cancel(input.job_id, lambda: self._thread.consume(number))
 
     async def _accept_waiting(
-        self, input: SendInput | AnswerInput | CancelInput | FinishInput | MemoryInput
+        self, input: SendInput | AnswerInput | CancelInput | FinishInput | PinInput | MemoryInput
     ) -> None:
         match input:
             case SendInput():
@@ -403,6 +422,8 @@ class ThreadActor:
                 self._accept_cancel(input.run_id)
             case FinishInput():
                 self._accept_finish(input.run_id)
+            case PinInput():
+                self._accept_pin(input)
             case EditInput() | UndoInput():
                 await self._accept_change(input)
             case _ as unreachable:
@@ -449,6 +470,7 @@ class ThreadActor:
                 continue
             if not can_go_on(state):
                 await self._keep_snapshot()  # of what jobs have added since the last run
+                self._tend_memory()
                 return
             if run is None:
                 self._start_next()
@@ -465,6 +487,18 @@ class ThreadActor:
                     continue
             await self._drive_on(run, definition)
             await self._keep_snapshot()
+
+    def _tend_memory(self) -> None:
+        """Starts the agent that tends the memory of the thread, if it has one with work to do."""
+        run = self.state.run
+        if run is None or run.is_active or self.info.work is not None:
+            return
+        try:
+            sleeper = self._agents(run.agent).sleep_agent
+        except UnknownAgent:
+            return  # whoever knows it will have it done
+        if sleeper is not None:
+            self._sleeping.look(sleeper)
 
     def _start_next(self) -> None:
         """Starts the run that waits first, or else one that answers what background jobs tell."""
@@ -560,6 +594,16 @@ class ThreadActor:
             for thread_id in left.delegated if left is not None else ():
                 await self._abandon(thread_id)  # an earlier process had it begin to work
         await thread.durable()
+        if self.state.active_run is None:
+            self._compact_after(definition)
+
+    def _compact_after(self, definition: AnyAgent) -> None:
+        """Begins to make what the model reads shorter, after a run has ended and all know of it."""
+        run = self.state.run
+        assert run is not None
+        budget = definition.reachable.get(run.agent, definition).budget
+        if budget is not None:
+            self.compactor.after_run(budget)
 
     def _hear(self, definition: AnyAgent) -> None:
         """Has the hooks `on_event` told of what comes, if there are any."""
@@ -609,6 +653,7 @@ class ThreadActor:
     def _on_failed(self) -> None:
         self._control.cancel()
         self.jobs.abandon()
+        self.compactor.abandon()
         self.close()
 
     def close(self, error: WeftError | None = None) -> None:

@@ -63,13 +63,20 @@ class ThreadDelegation:
         self._register = register
 
     async def run(
-        self, agent: Worker[Out], input: Input, *, key: str, call_id: str = "", job_id: str = ""
+        self,
+        agent: Worker[Out],
+        input: Input,
+        *,
+        key: str,
+        call_id: str = "",
+        job_id: str = "",
+        lends_memory: bool = False,
     ) -> RunResult[Out]:
         """Runs the agent, or waits for it where it works already."""
         thread, threads = self._thread, self._threads
         id = id_of("thread", self._info.id, key)
         self._register(cast("AnyAgent", agent))
-        await self._require_thread(id, agent, call_id, job_id)
+        await self._require_thread(id, agent, call_id, job_id, lends_memory)
         if call_id or job_id:
             thread.record(started(thread.state, agent.name, id, call_id=call_id, job_id=job_id))
         shown = _Shown(AgentShown(thread, agent.name, call_id, id))
@@ -88,7 +95,9 @@ class ThreadDelegation:
         self._count(id, ended.state, job_id)
         return cast("RunResult[Out]", result_of_ended(ended, run_id, self._agents))
 
-    async def _require_thread(self, id: str, agent: Worker[Any], call_id: str, job_id: str) -> None:
+    async def _require_thread(
+        self, id: str, agent: Worker[Any], call_id: str, job_id: str, lends_memory: bool
+    ) -> None:
         """Makes the thread of the agent, unless an earlier process did."""
         info = self._info
         run_id, current, spent = self._given(job_id)
@@ -108,7 +117,7 @@ class ThreadDelegation:
                 metadata=info.metadata,
                 created_at=now,
                 updated_at=now,
-                work=Work(info.id, run_id, call_id, depth + 1, worker.limits),
+                work=Work(info.id, run_id, call_id, depth + 1, worker.limits, lends_memory),
             )
         )
 

@@ -12,7 +12,7 @@ from weft.decision import can_go_on
 from weft.delegation import Delegation
 from weft.engine.embedded import EmbeddedEngine
 from weft.errors import InvalidInput, JournalError, ThreadNotFound, WeftError
-from weft.inputs import AnswerInput, MemoryInput, SendInput
+from weft.inputs import AnswerInput, MemoryInput, PinInput, SendInput
 from weft.journal.base import Claim, Journal, ThreadInfo, Work
 from weft.logging import logger_of
 from weft.runtime.actor import AnyAgent, ThreadActor
@@ -100,6 +100,7 @@ class Driver:
         await self._engine.stop()
         for actor in self._actors.values():
             actor.jobs.abandon()  # all at once: each may have to clean up
+            actor.compactor.abandon()
         for actor in list(self._actors.values()):
             try:
                 await actor.settle()
@@ -107,6 +108,7 @@ class Driver:
                 _LOGGER.warning("%s could not be kept: %s", actor.info.id, error.message)
             actor.close()
             await actor.jobs.close()
+            await actor.compactor.close()
         self._actors.clear()
 
     # What handles ask for
@@ -140,6 +142,10 @@ class Driver:
     async def cancel_job(self, thread_id: str, job_id: str) -> None:
         """Has a job end now."""
         await (await self._reach(thread_id)).cancel_job(job_id)
+
+    async def pin(self, thread_id: str, input: PinInput) -> None:
+        """Hands the wish to the actor."""
+        await (await self._reach(thread_id)).pin(input)
 
     async def remember(self, thread_id: str, input: MemoryInput) -> None:
         """Hands a change of a memory block to the actor."""
@@ -190,6 +196,7 @@ class Driver:
         actor = self._actors.get(thread_id)
         if actor is not None:
             await actor.jobs.close()
+            await actor.compactor.close()
         await self._journal.delete(thread_id)
         self._drop(thread_id, ThreadNotFound(f"The thread {thread_id} was deleted."))
 
@@ -240,6 +247,7 @@ class Driver:
         failed = self._actors.get(thread_id)
         if failed is not None:
             await failed.jobs.close()  # what may be started again must not run twice at once
+            await failed.compactor.close()
         info = await self._journal.info(thread_id)
         claim = await self._journal.claim(thread_id)
         return self._host(info, await self._journal.load(thread_id), claim)
@@ -309,6 +317,7 @@ class Driver:
         actor = self._actors.pop(thread_id, None)
         if actor is not None:
             actor.jobs.abandon()  # whoever kept its tree is refused
+            actor.compactor.abandon()
             actor.close(error)
             self._journal.release(actor.claim)
 

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 from msgspec.structs import replace
 
 from weft.bus.feed import Feed
+from weft.compaction.compactor import Compactor
 from weft.control import RunControl
 from weft.definition import AgentDefinition, Deps, Out
 from weft.delegation import Worker
@@ -119,6 +120,7 @@ class Run(Generic[Out]):
             policy=lambda: self._definition.on_job_failure,
             journal=False,
         )
+        self._compactor = self._control.compactor = Compactor(self._thread)
         self._control.memory = ThreadMemory(self._thread)
         self._listener: EventListener[object] | None = None
         self._ended = asyncio.Event()
@@ -142,6 +144,7 @@ class Run(Generic[Out]):
                 await run_ended(thread, definition, self._deps, self._control)
             raise
         finally:
+            await self._compactor.close()
             self._end()
 
     def start(self) -> None:
@@ -246,9 +249,19 @@ class _Delegation:
         self._depth = depth
 
     async def run(
-        self, agent: Worker[T], input: Input, *, key: str, call_id: str = "", job_id: str = ""
+        self,
+        agent: Worker[T],
+        input: Input,
+        *,
+        key: str,
+        call_id: str = "",
+        job_id: str = "",
+        lends_memory: bool = False,
     ) -> RunResult[T]:
-        """Runs the agent; nobody can go on with it after a crash, so `key` says nothing."""
+        """Runs the agent; nobody can go on with it after a crash, so `key` says nothing.
+
+        Memory is lent to sleep agents only, which need a thread that outlives its run.
+        """
         thread = self._thread
         assert thread.state.run is not None
         run = thread.state.run

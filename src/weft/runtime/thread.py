@@ -8,7 +8,7 @@ from weft.bus.subscription import Subscription
 from weft.errors import RunNotFound
 from weft.events import Awaited, RecordedEvent
 from weft.ids import id_of, new_id
-from weft.inputs import ApprovalInput, DenialInput, OnBusy, OutputInput, SendInput
+from weft.inputs import ApprovalInput, DenialInput, OnBusy, OutputInput, PinInput, SendInput
 from weft.items import FunctionCall, Input, Item, as_message
 from weft.journal.base import Journal, ThreadInfo
 from weft.journal.projection import RunRecord
@@ -104,6 +104,17 @@ class Thread:
     async def deny(self, call_id: str, reason: str = "") -> None:
         """Denies a call; the model reads the reason. Raises as `submit_tool_output` does."""
         await self._threads.answer(self.id, DenialInput(call_id, reason))
+
+    async def pin(self, message_id: str) -> None:
+        """Has the model read a message for ever, whatever else leaves its window.
+
+        Raises `UnknownMessage` for one that the history does not have.
+        """
+        await self._threads.pin(self.id, PinInput(message_id))
+
+    async def unpin(self, message_id: str) -> None:
+        """Lets a pinned message leave the window like others; does nothing for one that is not."""
+        await self._threads.pin(self.id, PinInput(message_id, pinned=False))
 
     async def jobs(self) -> Sequence[OpenJob]:
         """Returns the jobs that have not settled, in the order in which they were started."""

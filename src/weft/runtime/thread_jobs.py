@@ -258,6 +258,10 @@ class ThreadJobs:
             if not self._is_closing:
                 await self._end_agent(thread_id)
 
+    def begin(self, job: Job[Any]) -> None:
+        """Starts a background job of the thread, without anyone who asks for it."""
+        self._tree_root().call(job)
+
     def cancel(self, job_id: str, on_told: Callable[[], object] = lambda: None) -> None:
         """Cancels a job and all below it; does nothing for one that has settled.
 

@@ -39,6 +39,7 @@ from weft.testing.simulator.responses_wire import (
 )
 from weft.testing.simulator.scenario import HEADER, Scenario, is_scenario, parse_scenario
 from weft.testing.simulator.turn import Hold, Pause, Turn, addressed
+from weft.testing.simulator.window import require_window
 from weft.testing.simulator.writes import Script, Write, pace, spoil_writes
 
 Respond = Callable[[ProviderRequest], Turn]
@@ -94,6 +95,7 @@ class SimulatorApp:
         *,
         keep: int = 1000,
         seed: str | None = None,
+        window: int = 0,
     ) -> None:
         self.requests: deque[RecordedRequest] = deque(maxlen=keep)
         self.errors: deque[Exception] = deque(maxlen=16)
@@ -102,6 +104,7 @@ class SimulatorApp:
         if script is not None and not callable(script):
             self.turns.extend(script)
         self._scripted = script is not None
+        self._window = window
         self._seed = secrets.token_hex(4) if seed is None else seed
         self._failed: OrderedDict[str, int] = OrderedDict()
         self._count = self._open = self._rejected = 0
@@ -149,6 +152,7 @@ class SimulatorApp:
     ) -> Answer:
         self.requests.append(recorded)
         request = DECODE[wire](recorded.body, size)
+        require_window(request, self._window)
         turn = addressed(self._turn(request, recorded.headers.get(HEADER)), identity)
         if rejected := rejection(turn.faults):
             raise rejected
@@ -166,6 +170,7 @@ class SimulatorApp:
 
     def _play(self, text: str, request: ProviderRequest) -> Turn:
         scenario = parse_scenario(text)
+        require_window(request, scenario.window)
         turn = _performed(scenario, request)
         return msgspec.structs.replace(turn, faults=self._due(text, scenario))
 

@@ -19,9 +19,10 @@ and the header may leave out `sim:`. The keys, their defaults and their meaning:
     every=0       ms between two writes (demo: 12)
     batch=0       deltas a write; 0: one where every is given, else as many as fit
     fault=…       NAME[@AT][=VALUE], joined by "+"; see `weft.testing.simulator.faults`
+    window=0      tokens that a request may have, of 4 bytes each; 0: any number
     times=0       only the first so many requests of this very scenario fail; 0: all
 
-`demo` takes first, every, batch, fault and times only: what it says comes from the brain.
+`demo` takes first, every, batch, fault, window and times only: what it says comes from the brain.
 Rounds are counted in the request itself, since its last user message; the simulator keeps no
 memory of a conversation. Example: `sim:calls=3,rounds=2,deltas=200,every=5,fault=cut@1200,times=1`.
 """
@@ -51,6 +52,7 @@ LIMITS: Mapping[str, int] = {
     "first": 600_000,
     "every": 600_000,
     "batch": 100_000,
+    "window": 100_000_000,
     "times": 1_000_000,
 }
 FINISHES: Mapping[str, Finish] = {
@@ -58,7 +60,7 @@ FINISHES: Mapping[str, Finish] = {
     "length": "length",
     "filter": "content_filter",
 }
-OF_DEMO = frozenset({"first", "every", "batch", "fault", "times"})
+OF_DEMO = frozenset({"first", "every", "batch", "fault", "window", "times"})
 
 
 class Scenario(Struct, frozen=True):
@@ -78,6 +80,7 @@ class Scenario(Struct, frozen=True):
     every: float = 0.0
     batch: int = 0
     faults: tuple[Fault, ...] = ()
+    window: int = 0
     times: int = 0
 
 

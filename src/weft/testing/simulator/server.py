@@ -37,7 +37,8 @@ class ProviderSimulator:
     is given each request and returns its turn. A script answers every model name; without one, the
     name must be a scenario (`sim:…`, `demo`). The header `x-weft-scenario` wins over both.
     `keep` bounds the recorded requests, default 1000. `seed` starts every id; the default is
-    random, so that ids stay unique over restarts. `port` 0 means any free one.
+    random, so that ids stay unique over restarts. `port` 0 means any free one. A request of more
+    than `window` tokens, four bytes of its body each, is refused; 0 refuses none.
 
     An error raised by a script function is answered with HTTP 400 and raised again at the exit.
     """
@@ -49,8 +50,9 @@ class ProviderSimulator:
         keep: int = 1000,
         seed: str | None = None,
         port: int = 0,
+        window: int = 0,
     ) -> None:
-        self.app = SimulatorApp(script, keep=keep, seed=seed)
+        self.app = SimulatorApp(script, keep=keep, seed=seed, window=window)
         self._requested_port = port
         self._port: int | None = None
         self._server = uvicorn.Server(_config(self.app))

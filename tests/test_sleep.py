@@ -1,0 +1,81 @@
+"""Which part of a history a sleep agent reads next."""
+
+from collections.abc import Sequence
+
+import pytest
+from tests.fold import R, begun, fold
+from tests.test_context import COMPACTED
+
+from weft import Agent
+from weft.events import HistoryReplaced, MemoryTended
+from weft.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    Message,
+    OutputText,
+    Reasoning,
+    SummaryText,
+    user_message,
+)
+from weft.sleep import Reads, SleepAgent, untended
+from weft.state import ThreadState
+from weft.testing import ScriptedModel
+
+ITEMS: Sequence[Item] = (
+    user_message("abc"),
+    Reasoning("r", (SummaryText("a long thought"),)),
+    FunctionCall("c", "look", "{}"),
+    FunctionCallOutput("c", "12345"),
+    Message("assistant", (OutputText("done"),)),
+    user_message("more"),
+)
+
+
+def told(items: Sequence[Item] = ITEMS) -> ThreadState:
+    return fold([*begun(), HistoryReplaced(run_id=R, items=tuple(items))])
+
+
+def sleeper(reads: Reads = "new", every: int = 1, max_chars: int = 1000) -> SleepAgent:
+    agent = Agent(ScriptedModel([]))
+    return SleepAgent(agent, reads=reads, every=every, max_chars=max_chars)
+
+
+def test_all_that_is_new_or_what_left_the_window() -> None:
+    state = told()
+    assert untended(state, sleeper()) == (0, 6)
+    assert untended(state, sleeper("left")) is None
+    state = fold([COMPACTED], state)
+    assert untended(state, sleeper("left")) == (0, 2)
+    state = fold([MemoryTended(until=2, job_id="j")], state)
+    assert untended(state, sleeper("left")) is None
+    assert untended(state, sleeper()) == (2, 6)
+
+
+def test_nothing_before_the_user_said_enough() -> None:
+    assert untended(told(), sleeper(every=2)) == (0, 6)
+    assert untended(told(), sleeper(every=3)) is None
+    assert untended(ThreadState(), sleeper()) is None
+
+
+@pytest.mark.parametrize(
+    ("most", "end"), [(1, 1), (3, 2), (4, 2), (5, 3), (10, 4), (14, 5), (99, 6)]
+)
+def test_a_portion_has_so_many_characters_or_one_item(most: int, end: int) -> None:
+    assert untended(told(), sleeper(max_chars=most)) == (0, end)
+
+
+def test_a_history_that_is_replaced_is_read_anew() -> None:
+    state = fold([MemoryTended(until=9, job_id="j")], told())
+    assert state.tended == 6
+    state = fold([HistoryReplaced(run_id=R, items=ITEMS[5:])], state)
+    assert untended(state, sleeper()) == (0, 1)
+
+
+def test_what_tells_sleep_agents_apart() -> None:
+    assert sleeper().described != sleeper(every=2).described
+    plain, sleeping = Agent(ScriptedModel([])), Agent(ScriptedModel([]), name="a")
+    assert Agent(ScriptedModel([])).hash == plain.hash
+    assert (
+        Agent(ScriptedModel([]), sleep_agent=SleepAgent(sleeping, reads="new")).hash != plain.hash
+    )
