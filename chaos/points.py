@@ -144,7 +144,7 @@ POINTS: dict[str, Point] = {
     "job durable": Point(ThreadActor, "_on_kept", _with(JobStarted), 10),
     "job began": Point(chaos.tasks, "begin", _after, 10),
     "in a job": Point(chaos.tasks, "at_work", _after_await, 10),
-    "job done, nothing recorded": Point(Lifecycle, "_body_done", _before, 10),
+    "job done, nothing recorded": Point(Lifecycle, "_node_body_ended", _before, 10),
     "job settled, not durable": Point(JournaledThread, "record", _with(JobSettled), 10),
     "job settled, durable": Point(ThreadActor, "_on_kept", _with(JobSettled), 10),
     "agent asked to work for a job": Point(JournaledThread, "record", _with(JobDelegated), 2),
