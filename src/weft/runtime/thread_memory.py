@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from weft.block_edits import change, seeds
+from weft.block_edits import change, require_as_read, seeds
 from weft.block_memory import BlockMemory
 from weft.blocks import Block, BlockEdit, CreateBlock
 from weft.errors import BlockExists, ConfigurationError
@@ -38,6 +38,7 @@ class ThreadMemory:
         self._archive = archive
         self._declared: Sequence[Block] = ()
         self._names: Mapping[str, str] = {}
+        self._read: dict[str, str | None] = {}
 
     @property
     def thread_id(self) -> str:
@@ -65,8 +66,11 @@ class ThreadMemory:
 
         Of a shared memory only what the agent declares is read, and all of it is kept before.
         """
-        if self._lender is not None:
-            return await (await self._lender()).blocks()
+        blocks = await (await self._owner())._all()
+        self._read = {block.label: block.value for block in blocks}
+        return blocks
+
+    async def _all(self) -> Sequence[Block]:
         own = self._thread.state.memory
         if not self._declared:
             return own.blocks
@@ -80,28 +84,23 @@ class ThreadMemory:
         known = {block.label for block in self._declared}
         return (*declared, *(block for block in own.blocks if block.label not in known))
 
-    async def edit(self, edit: BlockEdit, *, key: str) -> Block | None:
-        """Changes a block for the model of a run here, be it of the thread, shared or lent."""
-        if self._lender is not None:
-            lender = await self._lender()
-            return await lender.edit_for(self._thread, edit, key)
-        return await self.edit_for(self._thread, edit, key)
+    async def edit(self, edit: BlockEdit, *, key: str, as_read: bool = False) -> Block | None:
+        """Changes a block for the model of a run here, be it of the thread, shared or lent.
 
-    async def edit_for(self, thread: ThreadWriter, edit: BlockEdit, key: str) -> Block | None:
-        """Changes a block for the model of a run of `thread`, which is told of it.
-
-        Raises the kinds of `MemoryFailed`.
+        The run is told of a change elsewhere. Raises the kinds of `MemoryFailed`.
         """
-        memory, name = self, self._names.get(edit.label)
-        if name is not None:
-            if isinstance(edit, CreateBlock):
-                raise BlockExists(f"There is a block {edit.label!r} already; it is shared.")
-            memory = await self._of_name(name)
+        thread, label = self._thread, edit.label
+        memory = await (await self._owner())._memory_for(edit)
+        before, read = memory._value_of(label), self._read.get(label)
+        if as_read and read is not None:
+            require_as_read(memory._thread.state.memory, label, read, key)
         run = thread.state.active_run
         run_id = run.id if run is not None else ""
         own = memory.thread_id == thread.id
         input = EditInput(edit, "model", key, "" if own else thread.id)
         event = memory.take(input, run_id if own else "")
+        if before == read:  # what the model itself changes, it knows
+            self._read[label] = memory._value_of(label)
         if event is not None and not own:
             told = replace(event, run_id=run_id, thread_id="", memory=memory.thread_id)
             thread.record(told)
@@ -117,6 +116,23 @@ class ThreadMemory:
                 "thread.send(…)."
             )
         return self._archive
+
+    async def _owner(self) -> "ThreadMemory":
+        """Whose blocks they are: those of this thread, or of the one that lends them."""
+        return self if self._lender is None else await self._lender()
+
+    async def _memory_for(self, edit: BlockEdit) -> "ThreadMemory":
+        """Returns the memory in which the block of an edit lives, or is to be made."""
+        name = self._names.get(edit.label)
+        if name is None:
+            return self
+        if isinstance(edit, CreateBlock):
+            raise BlockExists(f"There is a block {edit.label!r} already; it is shared.")
+        return await self._of_name(name)
+
+    def _value_of(self, label: str) -> str | None:
+        block = self._thread.state.memory.get(label)
+        return None if block is None else block.value
 
     # For the thread itself
 
