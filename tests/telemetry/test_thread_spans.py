@@ -426,6 +426,7 @@ def _strategies() -> Iterable[st.SearchStrategy[Event]]:
         RunCancelling(run_id=R),
         HandedOff(run_id=R, agent="b"),
         RunContinued(run_id=R),
+        COMPACTED,
         UsageAdded(run_id=R, usage=USED),
         HistoryReplaced(run_id=R, items=()),
         MessageQueued(run_id=R, item=user_message("x")),
