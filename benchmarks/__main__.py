@@ -30,6 +30,7 @@ METRICS = (
     "long_conversation",
     "hooks",
     "context_window",
+    "memory_blocks",
     "memory_growth",
     "import_time",
     "distributions",

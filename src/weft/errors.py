@@ -69,6 +69,7 @@ WeftError
 │   ├── TextNotFound              the text to be replaced is not in the block
 │   ├── TextNotUnique             the text to be replaced is in the block more than once
 │   ├── ChangeNotUndoable         later changes stand where the one to be undone did
+│   ├── UnknownPassage            no passage of that id in the archive
 │   ├── ArchiveFailed             the index of the archive cannot be read or written
 │   ├── EmbeddingFailed           retryable: an embedder raised, or could not be reached
 │   └── EmbeddingInvalid          an embedder returned vectors of the wrong number, size or value
@@ -538,6 +539,12 @@ class ChangeNotUndoable(MemoryFailed):
     """A later change stands where the one to be undone did."""
 
     code = "change_not_undoable"
+
+
+class UnknownPassage(MemoryFailed):
+    """There is no passage of that id in the archive, or it was removed."""
+
+    code = "unknown_passage"
 
 
 class ArchiveFailed(MemoryFailed):

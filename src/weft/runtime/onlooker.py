@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,19 +22,21 @@ from weft.inputs import (
     DenialInput,
     EditInput,
     FinishInput,
+    InsertInput,
     MemoryInput,
     OutputInput,
     PinInput,
+    RemoveInput,
     SendInput,
     UndoInput,
 )
 from weft.journal.base import Journal, ThreadInfo
 from weft.logging import logger_of
 from weft.pins import pin_of
-from weft.runtime.block_changes import changes_of
+from weft.runtime.archive_access import ArchiveAccess
+from weft.runtime.block_changes import changes_of, undo_of
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.live import follow, socket_path
-from weft.runtime.thread_memory import undo_of
 from weft.state import ThreadState
 
 _LOGGER = logger_of("weft.runtime")
@@ -48,8 +51,9 @@ RETRY_SECONDS = 0.5
 class Onlooker:
     """Fulfils `ThreadAccess` without driving anything."""
 
-    def __init__(self, journal: Journal, database: Path | None) -> None:
+    def __init__(self, journal: Journal, database: Path | None, archive: ArchiveAccess) -> None:
         self._journal = journal
+        self.archive = archive
         self._socket = socket_path(database) if database is not None else None
         self._live: dict[str, asyncio.Task[None]] = {}
         self._topics: dict[str, Topic] = {}
@@ -128,16 +132,18 @@ class Onlooker:
             await self._journal.submit(thread_id, input)
 
     async def remember(self, thread_id: str, input: MemoryInput) -> None:
-        """Leaves a change of a memory block in the inbox, if it can be made."""
-        memory = (await self._journal.load(thread_id)).memory
+        """Leaves a change of a memory block in the inbox, if it can be made, or of the archive."""
+        if isinstance(input, InsertInput | RemoveInput):
+            await self._journal.submit(thread_id, input)
+            return
+        state = await self._journal.load(thread_id)
         match input:
             case EditInput():
-                event = change(memory, input.edit, input.author, key=input.key)
+                event = change(state.memory, input.edit, input.author, key=input.key)
             case UndoInput():
-                seq = input.seq or memory.undo.get(input.label, 0)
-                known = await changes_of(self._journal, thread_id, input.label, seq) if seq else ()
-                event = undo_of(memory, input.label, seq, known)
-                input = replace(input, seq=seq)  # the one that was the last here
+                changes = partial(changes_of, self._journal, thread_id)
+                event = await undo_of(state.memory, input, changes, state.seq)
+                input = replace(input, seq=input.seq or event.undoes)  # the newest as it is here
         if event is not None:
             await self._journal.submit(thread_id, input)
 
