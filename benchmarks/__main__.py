@@ -29,6 +29,7 @@ METRICS = (
     "many_threads",
     "long_conversation",
     "hooks",
+    "memory_blocks",
     "memory_growth",
     "import_time",
     "distributions",

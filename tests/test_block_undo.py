@@ -130,6 +130,9 @@ def test_a_block_that_was_made_again_is_another() -> None:
     refused(story, 3, by=4)
     refused(story, 2, by=4)
     refused(story, 1, by=4)
+    story.edit(DeleteBlock("human"))  # 5
+    refused(story, 3, by=5)
+    story.undo(5)
     story.undo(4)
     story.undo(3)
     story.undo(2)

@@ -23,6 +23,12 @@ PRINTED = {
         "[get_weather starts]",
         "24 °C and clear",
     ],
+    "memory_blocks.py": [
+        "remembered",
+        "2 model append '+Ada drinks tea.'",
+        "3 user replace '-tea\\n+coffee'",
+        "['Name: Ada', 'Ada drinks tea.', 'Ada is left-handed.']",
+    ],
     "mcp_tools.py": [
         "(1/2)",
         "approval of order_article is asked for",

@@ -234,6 +234,34 @@ agent = weft.Agent(model, tools=[start, works("adviser").as_tool()])
 """
 
 
+REMEMBERING = """
+import weft
+from weft.memory import Block, block_tools
+from weft.testing import Call, ScriptedModel
+
+note = Call("memory_append", r'{"label": "human", "text": "Drinks tea.\\n\\nAnd milk."}', "c1")
+model = ScriptedModel([note, "Noted."])
+blocks = [Block("human", "Name: Ada", "Who\\nthey are.", 900), Block("rules", read_only=True)]
+agent = weft.Agent(model, tools=block_tools(), blocks=blocks)
+"""
+
+
+def test_the_memory_blocks_of_a_conversation(tmp_path: Path) -> None:
+    (tmp_path / "remembering.py").write_text(REMEMBERING)
+    chat = weft("chat", "--agent", "remembering:agent", "I drink tea.", cwd=tmp_path)
+    assert chat.returncode == 0, chat.stderr
+    assert "✎ human: +Drinks tea. + +And milk." in chat.stdout.decode()
+    done = weft("show", "--blocks", "--last")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode() == (
+        "human (32 of 900 characters)  Who they are.\n"
+        "  Name: Ada\n  Drinks tea.\n\n  And milk.\n"
+        "rules (0 of 5,000 characters, read-only)\n"
+    )
+    assert weft("chat", "--model", "demo", "what is 1+1?").returncode == 0
+    assert b"no memory blocks" in weft("show", "--blocks", "--last").stdout
+
+
 def test_a_conversation_as_a_tree(tmp_path: Path) -> None:
     (tmp_path / "jobs.py").write_text(JOBS)
     assert weft("chat", "--agent", "jobs:agent", "go", cwd=tmp_path).returncode == 0
@@ -290,6 +318,7 @@ def test_the_tree_of_a_conversation_in_which_nothing_has_run(tmp_path: Path) -> 
         (["watch"], "Give the ID of a conversation"),
         (["show", "x", "--last"], "Give the ID of a conversation"),
         (["chat", "--last", "--memory", "hi"], "only one of"),
+        (["show", "--last", "--tree", "--blocks"], "only one of"),
         (["chat", "--model", "demo", "--thread", "thread_none", "hi"], "no thread 'thread_none'"),
         (["chat", "--model", "demo", "--last", "hi"], "There are no conversations yet"),
         (["chat", "--model", "demo", "--database", "/dev/null/x.db", "hi"], "cannot be made"),

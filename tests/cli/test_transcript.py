@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 from tests.fold import (
@@ -13,11 +15,14 @@ from tests.fold import (
     TOLD,
 )
 
+from weft.blocks import BlockRules
 from weft.cli.plain_text import clean
 from weft.cli.transcript import Transcript
 from weft.events import (
     Event,
     FieldDelta,
+    MemoryOperation,
+    MemoryUpdated,
     MessageAdded,
     RateLimitHit,
     ReasoningDelta,
@@ -61,6 +66,10 @@ def call(call_id: str, city: str) -> ToolCallRequested:
     return ToolCallRequested(run_id=R, item=item)
 
 
+def remembered(operation: MemoryOperation, **fields: Any) -> MemoryUpdated:
+    return MemoryUpdated(label="human", operation=operation, author="model", **fields)
+
+
 @pytest.mark.parametrize(
     ("events", "text"),
     [
@@ -74,6 +83,23 @@ def call(call_id: str, city: str) -> ToolCallRequested:
         ([output("cut off", is_error=True, seconds=0)], "✗ get_weather  cut off\n"),
         ([ReasoningDelta("r", "hm"), TextDelta("m", "Hi")], "hm\nHi"),
         ([RefusalDelta("m", "No.")], "No."),
+        (
+            [
+                remembered("create", added="Name:\nAda", becomes=BlockRules()),
+                remembered("create", becomes=BlockRules()),
+                remembered("append", added="\nDrinks\x1b tea."),
+                remembered("undo", removed="tea", added="milk"),
+                remembered("configure", was=BlockRules(), becomes=BlockRules(limit=9)),
+                remembered("delete", removed="Name", was=BlockRules()),
+            ],
+            """✎ human created: +Name: +Ada
+✎ human created
+✎ human: +Drinks\ufffd tea.
+✎ human, a change undone: -tea +milk
+✎ human configured: -limit: 5000 +limit: 9
+✎ human deleted: -Name
+""",
+        ),
         ([ToolProgress("c", "slow", "half")], "  slow: half\n"),
         (
             [RateLimitHit(run_id=R, delay=2, retries_remaining=3, message="m")],

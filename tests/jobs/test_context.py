@@ -30,7 +30,14 @@ class Delegating:
     error: Exception | None = None
 
     async def run(
-        self, agent: Worker[Out], input: Input, *, key: str, call_id: str = "", job_id: str = ""
+        self,
+        agent: Worker[Out],
+        input: Input,
+        *,
+        key: str,
+        call_id: str = "",
+        job_id: str = "",
+        lends_memory: bool = False,
     ) -> RunResult[Out]:
         """Answers after a second."""
         await asyncio.sleep(1)

@@ -107,6 +107,27 @@ async def test_people_edit_and_undo(open_runtime: Open) -> None:
         assert len(await memory.changes()) == 11
 
 
+async def test_an_undo_goes_past_what_was_undone_before(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel([]), blocks=[HUMAN])
+    async with open_runtime(agent) as runtime:
+        memory = (await runtime.create_thread(agent)).memory
+        for text in ("one", "two", "three", "four"):
+            await memory.append("human", text)
+        for two_or_three in (await memory.changes("human"))[2:4]:
+            await memory.undo("human", two_or_three.seq)
+        assert (await value_of(memory)) == "Name: Ada\none\nfour"
+        await memory.undo("human")
+        await memory.undo("human")
+        assert (await value_of(memory)) == "Name: Ada"
+        await memory.undo("human", (await memory.changes("human"))[-1].seq)
+        assert (await value_of(memory)) == "Name: Ada\none"
+        await memory.undo("human")
+        await memory.undo("human")
+        assert await memory.get("human") is None
+        with pytest.raises(ChangeNotUndoable, match="no change to undo"):
+            await memory.undo("human")
+
+
 async def value_of(memory: weft.Memory, label: str = "human") -> str:
     block = await memory.get(label)
     assert block is not None
@@ -175,6 +196,20 @@ async def test_an_agent_that_declares_otherwise_changes_the_rules_and_no_text(
         assert human == Block("human", "Name: Ada\nLikes tea.", "Who they are.", 500)
         assert goal.label == "goal"
         assert "calm" not in read_by(model)[0]
+
+
+async def test_blocks_are_read_in_the_order_of_the_agent(open_runtime: Open) -> None:
+    model = ScriptedModel(["a", "b"])
+    agent = Agent(model, blocks=[HUMAN, Block("mood", "calm")])
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("hi")).result()
+        await thread.memory.delete("human")
+        await thread.memory.undo("human")
+        assert [block.label for block in await thread.memory.blocks()] == ["mood", "human"]
+        await (await thread.send("hi")).result()
+        first, second = read_by(model)
+        assert first == second
 
 
 async def test_threads_of_one_owner_share_a_block(open_runtime: Open) -> None:

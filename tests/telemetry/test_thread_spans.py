@@ -37,6 +37,7 @@ from tests.fold import (
 
 from weft.events import (
     AgentEvent,
+    ContextCompacted,
     DurableEvent,
     Event,
     HandedOff,
@@ -88,6 +89,17 @@ LIMITED = RateLimitHit(run_id=R, delay=10, retries_remaining=1, message="m")
 RETRYING = Retrying(run_id=R, code="connection_failed", delay=10, retries_remaining=1, message="m")
 EXHAUSTED = RetriesExhausted(run_id=R, code="server_failed", attempts=2, message="m")
 QUOTA = QuotaHit(run_id=R, message="m")
+COMPACTED = ContextCompacted(
+    run_id=R,
+    cut=1,
+    strategy="summarize",
+    cause="before_step",
+    tokens_before=900,
+    tokens_after=400,
+    counted_by="usage",
+    left_out=5,
+    seconds=0.5,
+)
 
 
 class Story:
@@ -681,3 +693,36 @@ def test_the_agent_of_a_background_job_is_below_no_run() -> None:
     story.tell(replace(STARTED, run_id="run_2"), other)
     story.tell(AgentEvent("", "b", "thread_9", replace(worker, run_id="run_10")))
     assert [span.parent for span in story.began] == [None] * 4
+
+
+def test_a_compaction_is_below_its_run_while_that_is_open() -> None:
+    story = Story().tell(ASKED, STARTED, COMPACTED, STEP, RESPONSE, TEXT, STEP_DONE, DONE)
+    assert story.tree()[1] == "invoke_agent a > compact_context 2.5-3"
+    assert story.attributes("compact_context") == {
+        "gen_ai.conversation.id": "t",
+        "weft.run.id": R,
+        "weft.context.strategy": "summarize",
+        "weft.context.cause": "before_step",
+        "weft.context.tokens_before": 900,
+        "weft.context.tokens_after": 400,
+        "weft.context.counted_by": "usage",
+        "weft.context.left_out": 5,
+    }
+
+
+def test_a_summary_after_a_run_counts_its_tokens() -> None:
+    written = replace(
+        COMPACTED, usage=Usage(80, 9, requests=1), model="small", cost=0.5, fallback="large: down"
+    )
+    other = replace(STARTED, run_id="run_2")
+    story = Story().tell(STARTED, STEP, RESPONSE, TEXT, STEP_DONE, DONE, other, written)
+    assert story.tree()[-1] == "compact_context 7.5-8"
+    told = story.attributes("compact_context")
+    assert told["gen_ai.request.model"] == "small"
+    assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]) == (80, 9)
+    assert (told["weft.cost"], told["weft.context.fallback"]) == (0.5, "large: down")
+    tokens = story.measured("gen_ai.client.token.usage")[-2:]
+    assert [count for count, _ in tokens] == [80, 9]
+    assert tokens[0][1]["gen_ai.request.model"] == "small"
+    nameless = Story().tell(replace(written, model=""))
+    assert "gen_ai.request.model" not in nameless.attributes("compact_context")

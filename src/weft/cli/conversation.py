@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import datetime
 
-from weft.cli.plain_text import clean
+from weft.blocks import Block
+from weft.cli.plain_text import clean, one_line
 from weft.cli.transcript import Transcript
 from weft.errors import ThreadNotFound
 from weft.events import AgentEvent, RecordedEvent
@@ -85,6 +86,23 @@ async def show_tree(
         write(f"{clean(line)}\n")
     if not tree.roots:
         write("Nothing has run on this thread yet.\n")
+
+
+async def show_blocks(thread: Thread, write: Callable[[str], None]) -> None:
+    """Writes the memory blocks of a thread: what holds for each, then its text."""
+    blocks = await thread.memory.blocks()
+    for block in blocks:
+        write(f"{clean(_head(block))}\n")
+        for line in clean(block.value).splitlines():
+            write(f"  {line}".rstrip() + "\n")
+    if not blocks:
+        write("There are no memory blocks on this thread.\n")
+
+
+def _head(block: Block) -> str:
+    read_only = ", read-only" if block.read_only else ""
+    size = f"({len(block.value):,} of {block.limit:,} characters{read_only})"
+    return f"{block.label} {size}  {one_line(block.description)}".rstrip()
 
 
 async def _all_of(thread: Thread) -> AsyncIterator[RecordedEvent]:

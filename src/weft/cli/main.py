@@ -13,7 +13,13 @@ from prompt_toolkit import PromptSession
 
 import weft
 from weft.cli.chat import AnyAgent, Ask, answer_once, converse, load_agent
-from weft.cli.conversation import list_threads, show_thread, show_tree, watch_thread
+from weft.cli.conversation import (
+    list_threads,
+    show_blocks,
+    show_thread,
+    show_tree,
+    watch_thread,
+)
 from weft.cli.database import (
     database_option,
     database_path,
@@ -147,13 +153,18 @@ async def _threads(limit: int, database: Path | None) -> int:
 @click.argument("thread_id", metavar="ID", required=False)
 @last_option
 @click.option("--tree", is_flag=True, help="Print its runs, jobs and agents as a tree instead.")
+@click.option("--blocks", is_flag=True, help="Print its memory blocks instead.")
 @database_option
 @debug_option
-def show(thread_id: str | None, last: bool, tree: bool, database: Path | None) -> int:
+def show(thread_id: str | None, last: bool, tree: bool, blocks: bool, database: Path | None) -> int:
     """Print the conversation ID, or the last one."""
     named = _named(thread_id, last)
+    if tree and blocks:
+        raise ConfigurationError("Give only one of --tree and --blocks.")
     if tree:
         return asyncio.run(_show_tree(named, database))
+    if blocks:
+        return asyncio.run(_show_blocks(named, database))
     return asyncio.run(_show(named, database, follow=False))
 
 
@@ -179,6 +190,12 @@ async def _show_tree(thread_id: str | None, database: Path | None) -> int:
     async with open_for_reading(database) as runtime:
         thread = await find_thread(runtime, thread_id)
         await show_tree(runtime, thread, _write, _width() if sys.stdout.isatty() else None)
+    return 0
+
+
+async def _show_blocks(thread_id: str | None, database: Path | None) -> int:
+    async with open_for_reading(database) as runtime:
+        await show_blocks(await find_thread(runtime, thread_id), _write)
     return 0
 
 

@@ -17,6 +17,7 @@ from weft.events import (
     JobDelegated,
     JobSettled,
     JobStarted,
+    MemoryOperation,
     MemoryTended,
     MemoryUpdated,
     MessageAdded,
@@ -63,6 +64,12 @@ from weft.events import (
 from weft.items import FunctionCall
 
 Write = Callable[[str], None]
+_DONE: dict[MemoryOperation, str] = {
+    "create": " created",
+    "delete": " deleted",
+    "configure": " configured",
+    "undo": ", a change undone",
+}
 
 
 class Transcript:
@@ -218,7 +225,8 @@ class Transcript:
             tokens = f"{event.tokens_before:,} → {event.tokens_after:,} tokens"
             self.line(f"(The context was compacted: {event.left_out} items left it, {tokens}.)")
             return
-        self.line(f"✎ {one_line(event.label)}: {one_line(event.diff) or event.operation}")
+        diff = f": {one_line(event.diff)}" if event.diff else ""
+        self.line(f"✎ {one_line(event.label)}{_DONE.get(event.operation, '')}{diff}")
 
     def _other_agent(self, event: ToolDelegated | HandedOff | AgentEvent | JobDelegated) -> None:
         """That another agent works, and of what it does: its calls, and what it says."""

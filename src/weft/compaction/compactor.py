@@ -79,7 +79,7 @@ class Compactor:
                 raise self._overflow(budget, size.expected)
         elif size.most > budget.limit:
             await self._make_room(budget)
-        elif self._is_due(budget, size):
+        elif self._is_due(budget, size, budget.threshold):
             self._begin(budget, size, "before_step")
         gauge.send()
 
@@ -101,13 +101,16 @@ class Compactor:
         return self._thread.state.context is not before
 
     def after_run(self, budget: ContextBudget) -> None:
-        """Begins to compact after a run whose last request was long; raises nothing."""
+        """Begins to compact after a run, when nobody waits; raises nothing.
+
+        That is done a little before the threshold, so that the next run need not begin with it.
+        """
         if isinstance(budget.strategy, NoCompaction) or not self._gauge.has_sent:
             return
         try:
             self._gauge.look(self._thread.state, budget.count)
             size = self._gauge.size()
-            if self._is_due(budget, size):
+            if self._is_due(budget, size, budget.threshold * 7 // 8):
                 self._begin(budget, size, "after_run")
         except WeftError as error:
             _LOGGER.warning("%s was not compacted: %s", self._thread.id, error.message)
@@ -126,10 +129,10 @@ class Compactor:
 
     # Deciding
 
-    def _is_due(self, budget: ContextBudget, size: Size) -> bool:
+    def _is_due(self, budget: ContextBudget, size: Size, threshold: int) -> bool:
         if self._work is not None or self._is_closed:
             return False
-        if size.expected > budget.threshold:
+        if size.expected > threshold:
             return True
         most = budget.max_messages
         return most is not None and self._gauge.messages(self._thread.state.context.cut) > most

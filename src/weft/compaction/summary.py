@@ -136,8 +136,8 @@ class _Writer:
         count, budget = self._budget.count, self._budget
         asked = text_tokens(_TASK + self._wish + self.text, count)
         window = self._summarizer.window
-        # A quarter is left to the response, which may begin with thoughts; and estimates are rough.
-        return window * 3 // 4 * 3 // 4 - asked - 2 * budget.summary
+        # A quarter is left to the response, which may begin with thoughts, and to rough estimates.
+        return window * 3 // 4 - asked - budget.summary
 
     @property
     def _wish(self) -> str:

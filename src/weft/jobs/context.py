@@ -51,9 +51,9 @@ class JobContext(Generic[Deps]):
         Its events are shown under the thread, what it uses counts for the run, and it is cancelled
         with the job. In a background job it works within the limits of a run of its own, and what
         it uses counts for the thread. A restartable job that asks for the same agents in the same
-        order finds their work where it was. Raises the error of a run that failed, `AgentsTooDeep`
-        and `BudgetUsedUp`. Where the thread
-        `lends_memory`, its memory blocks are those that the agent reads and edits.
+        order finds their work where it was. Where the thread `lends_memory`, the agent reads and
+        edits its memory blocks. Raises the error of a run that failed, `AgentsTooDeep` and
+        `BudgetUsedUp`.
         """
         key = f"{self.job_id}/{next(self._delegated)}"
         return await self._delegation.run(

@@ -1,11 +1,17 @@
 """The changes of memory blocks, read from the journal."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
+from weft.block_memory import BlockMemory
+from weft.block_undo import newest_standing, undo
+from weft.errors import ChangeNotUndoable
 from weft.events import MemoryUpdated
+from weft.inputs import UndoInput
 from weft.journal.base import Journal
 
 PAGE = 500
+Changes = Callable[[str, int, int], Awaitable[Sequence[MemoryUpdated]]]
+"""Reads the changes of a block of one thread, from one number to another."""
 
 
 async def changes_of(
@@ -23,3 +29,26 @@ async def changes_of(
         # One that tells of a block elsewhere is none of this thread.
         found += [one for one in changes if not one.memory and label in {"", one.label}]
     return found
+
+
+async def undo_of(
+    memory: BlockMemory, input: UndoInput, changes: Changes, last: int
+) -> MemoryUpdated:
+    """Returns the event that undoes the change of a block that was asked for.
+
+    Without a number that is the newest that is not undone. The `memory` is that of the state
+    `last`. Raises `ChangeNotUndoable`, and as an edit.
+    """
+    seq, first = input.seq, input.seq or memory.undo.get(input.label, 0)
+    while first:
+        known = await changes(input.label, first, last)
+        target = _numbered(known, seq) if seq else newest_standing(known)
+        if target is not None:
+            return undo(memory, target, known[known.index(target) + 1 :], "user")
+        first = known[0].before if known and not seq else 0
+    what = f"There is no change {seq} of" if seq else "There is no change to undo of"
+    raise ChangeNotUndoable(f"{what} the memory block {input.label[:100]!r}.")
+
+
+def _numbered(changes: Sequence[MemoryUpdated], seq: int) -> MemoryUpdated | None:
+    return next((change for change in changes if change.seq == seq), None)

@@ -144,7 +144,7 @@ class Run(Generic[Out]):
                 await run_ended(thread, definition, self._deps, self._control)
             raise
         finally:
-            self._compactor.abandon()
+            await self._compactor.close()
             self._end()
 
     def start(self) -> None:

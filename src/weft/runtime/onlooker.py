@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -33,10 +34,9 @@ from weft.journal.base import Journal, ThreadInfo
 from weft.logging import logger_of
 from weft.pins import pin_of
 from weft.runtime.archive_access import ArchiveAccess
-from weft.runtime.block_changes import changes_of
+from weft.runtime.block_changes import changes_of, undo_of
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.live import follow, socket_path
-from weft.runtime.thread_memory import undo_of
 from weft.state import ThreadState
 
 _LOGGER = logger_of("weft.runtime")
@@ -136,15 +136,14 @@ class Onlooker:
         if isinstance(input, InsertInput | RemoveInput):
             await self._journal.submit(thread_id, input)
             return
-        memory = (await self._journal.load(thread_id)).memory
+        state = await self._journal.load(thread_id)
         match input:
             case EditInput():
-                event = change(memory, input.edit, input.author, key=input.key)
+                event = change(state.memory, input.edit, input.author, key=input.key)
             case UndoInput():
-                seq = input.seq or memory.undo.get(input.label, 0)
-                known = await changes_of(self._journal, thread_id, input.label, seq) if seq else ()
-                event = undo_of(memory, input.label, seq, known)
-                input = replace(input, seq=seq)  # the one that was the last here
+                changes = partial(changes_of, self._journal, thread_id)
+                event = await undo_of(state.memory, input, changes, state.seq)
+                input = replace(input, seq=input.seq or event.undoes)  # the newest as it is here
         if event is not None:
             await self._journal.submit(thread_id, input)
 

@@ -6,16 +6,13 @@ from msgspec.structs import replace
 
 from weft.block_edits import change, seeds
 from weft.block_memory import BlockMemory
-from weft.block_undo import undo
 from weft.blocks import Block, BlockEdit, CreateBlock
-from weft.errors import BlockExists, ChangeNotUndoable, ConfigurationError
+from weft.errors import BlockExists, ConfigurationError
 from weft.events import MemoryUpdated, RecordedEvent
 from weft.inputs import EditInput, UndoInput
 from weft.run_memory import RunArchive
+from weft.runtime.block_changes import Changes, undo_of
 from weft.writer import ThreadWriter
-
-Changes = Callable[[str, int, int], Awaitable[Sequence[MemoryUpdated]]]
-"""Reads the changes of a block of this thread, from one number to another."""
 
 
 class ThreadMemory:
@@ -71,7 +68,7 @@ class ThreadMemory:
         if self._lender is not None:
             return await (await self._lender()).blocks()
         own = self._thread.state.memory
-        if not self._names:
+        if not self._declared:
             return own.blocks
         shared = {name: await (await self._of_name(name)).kept() for name in self._names.values()}
         declared: list[Block] = []
@@ -148,13 +145,12 @@ class ThreadMemory:
         if self._changes is None:
             raise ConfigurationError("Changes can be undone on threads that are kept only.")
         while True:
-            memory = self._thread.state.memory
-            seq = input.seq or memory.undo.get(input.label, 0)
+            memory, last = self._thread.state.memory, self._thread.state.seq
             await self._thread.durable()
-            known = await self._changes(input.label, seq, self._thread.state.seq) if seq else ()
+            event = await undo_of(memory, input, self._changes, last)
             if memory is self._thread.state.memory:
                 break  # else it was changed meanwhile
-        self._record(undo_of(memory, input.label, seq, known))
+        self._record(event)
 
     async def kept(self) -> BlockMemory:
         """Returns the blocks of this thread once they cannot be lost any more."""
@@ -172,17 +168,3 @@ class ThreadMemory:
 
     def _record(self, event: RecordedEvent) -> None:
         self._thread.record(event)
-
-
-def undo_of(
-    memory: BlockMemory, label: str, seq: int, changes: Sequence[MemoryUpdated]
-) -> MemoryUpdated:
-    """Returns the event that undoes the change `seq`, with which `changes` of the block begin.
-
-    Raises `ChangeNotUndoable`.
-    """
-    target = changes[0] if changes and changes[0].seq == seq else None
-    if target is None:
-        what = f"There is no change {seq} of" if seq else "There is no change to undo of"
-        raise ChangeNotUndoable(f"{what} the block {label[:100]!r}.")
-    return undo(memory, target, changes[1:], "user")

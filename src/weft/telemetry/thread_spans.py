@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from weft.events import (
     AgentEvent,
+    ContextCompacted,
     DurableEvent,
     Event,
     JobDelegated,
@@ -24,6 +25,7 @@ from weft.events import (
 )
 from weft.items import Message
 from weft.telemetry.content import input_messages
+from weft.telemetry.context_spans import compaction_signals
 from weft.telemetry.run_spans import Options, RunSpans
 from weft.telemetry.signal import Signal, Value
 
@@ -96,6 +98,8 @@ class ThreadSpans:
             work = (thread_id, event.job_id) if is_traced else ("", "")
             self._keep(self._work_for, event.thread_id, work)
         at = event.at or now
+        if isinstance(event, ContextCompacted):
+            return self._compacted(thread_id, event, at)
         run = self._run_of(thread_id, event, at)
         if run is not None:
             run.observe(event, at)
@@ -113,6 +117,12 @@ class ThreadSpans:
         self._asked.clear()
         self._work_for.clear()
         return self._taken()
+
+    def _compacted(self, thread_id: str, event: ContextCompacted, at: float) -> list[Signal]:
+        run = self._runs.get(thread_id)
+        is_of_run = run is not None and run.run_id == event.run_id
+        parent = run.span_of("") if run is not None and is_of_run else None
+        return compaction_signals(thread_id, event, id=next(self._ids), parent=parent, at=at)
 
     def _run_of(self, thread_id: str, event: DurableEvent, at: float) -> RunSpans | None:
         """Returns the run of the event, which begins here if need be."""

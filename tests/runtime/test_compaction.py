@@ -1,0 +1,369 @@
+"""Compaction on threads: behind runs and beside them, over restarts, and pins."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.compaction.counting import CountingModel
+from tests.compaction.histories import texts
+from tests.runtime.test_failures import FailingJournal
+from tests.runtime.test_threads import until
+
+import weft
+from weft import (
+    Agent,
+    CompletionContext,
+    ContextCompacted,
+    Hooks,
+    Limits,
+    MessagePinned,
+    Runtime,
+    Thread,
+    ThreadInfo,
+    tool,
+)
+from weft.compaction.strategies import NoCompaction, SlidingWindow, Summarize
+from weft.compaction.summary import HEADING
+from weft.errors import JournalFull, UnknownMessage
+from weft.events import RunCompleted
+from weft.history import require_valid
+from weft.items import Message
+from weft.journal.memory import MemoryJournal
+from weft.models.base import ModelRequest
+from weft.testing import Call, Pause, ScriptedModel, Text
+
+pytestmark = pytest.mark.anyio
+
+Open = Callable[..., Runtime]
+LONG = "lorem ipsum " * 100  # 400 tokens
+
+
+def summaries(seconds: float = 0.0) -> ScriptedModel:
+    return ScriptedModel([[Pause(seconds), Text(f"Summary {n}.")] for n in range(60)])
+
+
+def ok(request: ModelRequest) -> tuple[Text, ...]:
+    return (Text("ok"),)
+
+
+@tool
+async def slow(seconds: float) -> str:
+    """Takes its time."""
+    await asyncio.sleep(seconds)
+    return LONG
+
+
+async def talk(thread: Thread, rounds: int, first: int = 0) -> None:
+    for n in range(first, first + rounds):
+        await (await thread.send(f"question {n} {LONG}")).result()
+        await asyncio.sleep(0.01)  # what comes after a run has begun by then
+
+
+async def compactions(thread: Thread) -> list[ContextCompacted]:
+    events = await thread.events(limit=100_000)
+    return [event for event in events if isinstance(event, ContextCompacted)]
+
+
+async def test_after_a_run_the_next_has_room(open_runtime: Open) -> None:
+    model = CountingModel(ok)
+    agent = Agent(model, context=SlidingWindow(max_tokens=4_000, keep=2))
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 30)
+        done = await compactions(thread)
+        assert {event.cause for event in done} == {"after_run"}
+        assert max(model.sizes) <= 3_500
+        events = await thread.events(limit=1_000)
+        before = [events[events.index(event) - 1] for event in done]
+        assert all(isinstance(event, RunCompleted) for event in before)
+        assert [event.run_id for event in done] == [event.run_id for event in before]
+        assert len(await thread.history()) == 60
+
+
+async def test_a_summary_never_delays_the_end_of_a_run(open_runtime: Open) -> None:
+    model = CountingModel(ok)
+    agent = Agent(model, context=Summarize(max_tokens=8_000, keep=2, model=summaries(30)))
+    loop = asyncio.get_running_loop()
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 14)
+        assert loop.time() < 1
+        assert is_compacting()
+        assert await compactions(thread) == []
+        await until(thread, ContextCompacted)
+        assert loop.time() == pytest.approx(30, abs=0.5)
+        await talk(thread, 1, 14)
+        assert texts(model.requests[-1].items)[0] == f"{HEADING}Summary 0."
+        state = await thread.state()
+        assert state.ended.usage.requests == 16  # fifteen runs and a summary
+
+
+async def test_runs_go_on_while_a_summary_is_written(open_runtime: Open) -> None:
+    model = CountingModel(ok)
+    agent = Agent(model, context=Summarize(max_tokens=8_000, keep=2, model=summaries(30)))
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 14)
+        assert is_compacting()
+        await talk(thread, 1, 14)
+        assert is_compacting()
+        event = await until(thread, ContextCompacted)
+        assert isinstance(event, ContextCompacted)
+        items = (await thread.state()).context.items(await thread.history())
+        require_valid(items)
+        assert f"question 14 {LONG}" in texts(items)
+        await talk(thread, 1, 15)
+        assert texts(model.requests[-1].items)[0] == f"{HEADING}Summary 0."
+
+
+async def test_beside_the_steps_of_a_long_run() -> None:
+    left = iter(range(40))
+
+    def answer(request: ModelRequest) -> tuple[Text | Call, ...]:
+        n = next(left, None)
+        return (Text("Done."),) if n is None else (Call("slow", '{"seconds": 10}'),)
+
+    model = CountingModel(answer)
+    strategy = Summarize(max_tokens=8_000, share=0.5, model=summaries(25))
+    agent = Agent(model, tools=[slow], context=strategy, limits=Limits(max_steps=None))
+    loop = asyncio.get_running_loop()
+    async with Runtime(MemoryJournal(), agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        result = await (await thread.send("go")).result()
+        assert result.status == "completed"
+        assert loop.time() == pytest.approx(400, abs=1)  # no step waited for a summary
+        done = await compactions(thread)
+        assert len(done) > 1
+        assert max(model.sizes) <= 7_000
+        assert texts(model.requests[-1].items)[0] == "go"
+
+
+@pytest.mark.parametrize("ending", ["shutdown", "delete"])
+async def test_what_is_under_way_ends_with_its_thread(open_runtime: Open, ending: str) -> None:
+    model = CountingModel(ok)
+    agent = Agent(model, context=Summarize(max_tokens=8_000, keep=2, model=summaries(30)))
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 14)
+        assert is_compacting()
+        if ending == "delete":
+            await thread.delete()
+            assert not is_compacting()
+    assert not is_compacting()
+    if ending == "shutdown":
+        async with open_runtime(agent) as runtime:
+            thread = await runtime.connect(thread.id)
+            assert await compactions(thread) == []
+            await talk(thread, 1, 14)
+            await until(thread, ContextCompacted)
+    assert max(model.sizes) <= 7_000
+
+
+def is_compacting() -> bool:
+    return any("compaction" in task.get_name() for task in asyncio.all_tasks())
+
+
+async def test_a_thread_leaves_the_memory_after_its_summary(open_runtime: Open) -> None:
+    agent = Agent(
+        CountingModel(ok), context=Summarize(max_tokens=8_000, keep=2, model=summaries(30))
+    )
+    async with open_runtime(agent, idle_seconds=1) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 14)
+        await asyncio.sleep(20)
+        actors = runtime._threads._actors  # type: ignore[attr-defined]
+        assert list(actors) == [thread.id]
+        await asyncio.sleep(20)
+        assert not actors
+        assert len(await compactions(thread)) == 1
+
+
+async def test_a_restart_changes_no_request(open_runtime: Open) -> None:
+    """Whoever goes on with a thread sends the same bytes as who began with it."""
+    sent: list[list[bytes]] = []
+    for restarts in (False, True):
+        model = CountingModel(ok, ratio=1.2)
+        agent = Agent(
+            model,
+            context=Summarize(max_tokens=4_000, keep=2, model=summaries()),
+            name=str(restarts),
+        )
+        runtime = open_runtime(agent)
+        await runtime.start()
+        thread = await runtime.create_thread(agent)
+        for n in range(20):
+            await talk(thread, 1, n)
+            await asyncio.sleep(1)  # what began after the run has ended by then
+            if restarts:
+                await runtime.shutdown()
+                runtime = open_runtime(agent)
+                await runtime.start()
+                thread = await runtime.connect(thread.id)
+        assert len(await compactions(thread)) > 2
+        await runtime.shutdown()
+        sent.append([encoded(request) for request in model.requests])
+    assert sent[0] == sent[1]
+
+
+def encoded(request: ModelRequest) -> bytes:
+    """A request without the ids of its messages, which differ from thread to thread."""
+    items = [msgspec.structs.replace(item, id="") for item in request.items]
+    return msgspec.json.encode(msgspec.structs.replace(request, items=items))
+
+
+async def test_resumed_the_same_items_are_read(open_runtime: Open) -> None:
+    agent = Agent(CountingModel(ok), context=SlidingWindow(max_tokens=4_000, keep=2))
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 12)
+        state = await thread.state()
+        before = list(state.context.items(state.history))
+    async with open_runtime(agent) as runtime:
+        state = await (await runtime.connect(thread.id)).state()
+        assert list(state.context.items(state.history)) == before
+
+
+async def test_a_history_that_is_replaced_meanwhile_is_left_alone(open_runtime: Open) -> None:
+    async def replace(context: CompletionContext, completion: object) -> None:
+        if len(context.history) > 20:
+            context.replace_history(context.history[-2:])
+
+    model = CountingModel(ok)
+    strategy = Summarize(max_tokens=8_000, keep=2, model=summaries(30))
+    agent = Agent(model, context=strategy, hooks=Hooks(after_completion=[replace]))
+    other = Agent(
+        CountingModel(ok), name="other", context=Summarize(max_tokens=8_000, model=summaries(30))
+    )
+    async with open_runtime(agent, other) as runtime:
+        thread = await runtime.create_thread(other)
+        await talk(thread, 14)
+        assert is_compacting()
+        await (await thread.send("more", agent=agent.name)).result()
+        assert len(await thread.history()) == 2
+        await asyncio.sleep(60)
+        assert not is_compacting()
+        assert await compactions(thread) == []
+
+
+async def test_a_journal_that_fails_ends_what_is_under_way() -> None:
+    journal = FailingJournal()
+    agent = Agent(
+        CountingModel(ok), context=Summarize(max_tokens=8_000, keep=2, model=summaries(30))
+    )
+    async with Runtime(journal, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 14)
+        assert is_compacting()
+        journal.failing = thread.id
+        with pytest.raises(JournalFull):
+            await thread.send("lost")
+        await asyncio.sleep(1)
+        assert not is_compacting()
+        journal.failing = None
+        await talk(thread, 1, 14)
+        await until(thread, ContextCompacted)
+
+
+async def test_a_tokenizer_that_breaks_after_a_run_fails_nothing(open_runtime: Open) -> None:
+    def count(text: str) -> int:
+        if text == "ok":
+            raise LookupError("no vocabulary")
+        return len(text) // 3
+
+    agent = Agent(CountingModel(ok), context=SlidingWindow(max_tokens=4_000, count=count))
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        assert (await (await thread.send("hi")).result()).status == "completed"
+
+
+async def test_without_a_strategy_nothing_leaves(open_runtime: Open) -> None:
+    plain = Agent(CountingModel(ok), name="plain")
+    whole = Agent(CountingModel(ok), name="whole", context=NoCompaction(max_tokens=90_000))
+    async with open_runtime(plain, whole) as runtime:
+        for agent in (plain, whole):
+            thread = await runtime.create_thread(agent)
+            await talk(thread, 12)
+            assert await compactions(thread) == []
+
+
+async def test_a_run_that_never_asked_is_followed_by_nothing(open_runtime: Open) -> None:
+    def no_deps(info: ThreadInfo) -> object:
+        raise LookupError("nothing there")
+
+    agent = Agent(CountingModel(ok), context=SlidingWindow(max_tokens=4_000))
+    async with open_runtime(agent, deps=no_deps) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("hi")
+        with pytest.raises(LookupError):
+            await run.result()
+        assert await compactions(thread) == []
+
+
+# Pins
+
+
+async def test_a_pinned_message_is_always_read(open_runtime: Open) -> None:
+    model = CountingModel(ok)
+    agent = Agent(model, context=SlidingWindow(max_tokens=4_000, keep=2))
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 2)
+        said = [item for item in await thread.history() if isinstance(item, Message)]
+        await thread.pin(said[0].id)
+        await thread.pin(said[0].id)
+        await talk(thread, 20, 2)
+        assert model.requests[-1].items[0] == said[0]
+        assert said[2] not in model.requests[-1].items
+        await thread.pin(said[2].id)  # one that has left is read again
+        await talk(thread, 1, 22)
+        assert list(model.requests[-1].items[:2]) == [said[0], said[2]]
+        await thread.unpin(said[0].id)
+        await thread.unpin(said[0].id)
+        await talk(thread, 12, 23)
+        assert model.requests[-1].items[0] == said[2]
+        pins = [e for e in await thread.events(limit=999) if isinstance(e, MessagePinned)]
+        assert [(pin.message_id, pin.pinned) for pin in pins] == [
+            (said[0].id, True),
+            (said[2].id, True),
+            (said[0].id, False),
+        ]
+        with pytest.raises(UnknownMessage, match="no message 'msg_9'"):
+            await thread.pin("msg_9")
+
+
+async def test_a_message_pinned_while_its_summary_is_written_stays(open_runtime: Open) -> None:
+    model = CountingModel(ok)
+    agent = Agent(model, context=Summarize(max_tokens=8_000, keep=2, model=summaries(30)))
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 14)
+        said = (await thread.history())[0]
+        assert isinstance(said, Message)
+        await thread.pin(said.id)
+        await until(thread, ContextCompacted)
+        await talk(thread, 1, 14)
+        assert model.requests[-1].items[0] == said
+
+
+async def test_pins_from_a_process_that_watches(tmp_path: Path) -> None:
+    url, agent = f"sqlite:///{tmp_path / 'weft.db'}", Agent(ScriptedModel(["ok"]))
+    async with weft.open(url, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("remember this")).result()
+    said = None
+    async with weft.open(url, drive=False) as watching:
+        mine = await watching.connect(thread.id)
+        [said, _] = await mine.history()
+        assert isinstance(said, Message)
+        await mine.pin(said.id)
+        await mine.unpin("msg_9")
+        with pytest.raises(UnknownMessage):
+            await mine.pin("msg_9")
+    async with weft.open(url, agents=[agent]) as runtime:
+        thread = await runtime.connect(thread.id)
+        pin = await until(thread, MessagePinned)
+        assert isinstance(pin, MessagePinned)
+        assert pin.message_id == said.id
+        assert (await thread.state()).context.pinned == (said.id,)
