@@ -125,7 +125,10 @@ def checked(vectors: Sequence[Sequence[float]], count: int, dimensions: int | No
             f"The embedder returned {len(vectors)} vectors for {count} texts; it must return one "
             "for each, in their order."
         )
-    sizes = {len(vector) for vector in vectors}
+    try:
+        sizes = {len(vector) for vector in vectors}
+    except TypeError as error:
+        raise EmbeddingInvalid(f"The embedder returned what is no vector: {error}.") from error
     if len(sizes) > 1 or 0 in sizes or (dimensions is not None and sizes != {dimensions}):
         known = "one size" if dimensions is None else f"the size {dimensions}"
         raise EmbeddingInvalid(
