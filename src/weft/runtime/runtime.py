@@ -18,7 +18,6 @@ from weft.runtime.actor import AnyAgent
 from weft.runtime.driver import Driver
 from weft.runtime.memory import Memory
 from weft.runtime.onlooker import Onlooker
-from weft.runtime.shared_memory import require_shared
 from weft.runtime.thread import Thread
 
 AnyDefinition = AgentDefinition[Deps, Out]
@@ -175,8 +174,7 @@ class Runtime:
         It is made if it is not there. Raises `InvalidInput` for a name that is none.
         """
         threads = self._opened()
-        id = await require_shared(threads, self.journal, owner, name)
-        return Memory(id, threads, self.journal)
+        return Memory(await threads.shared(owner, name), threads, self.journal)
 
     async def threads(
         self, *, limit: int = 50, after: str = "", owner: str | None = None, parent: str = ""

@@ -6,8 +6,8 @@ from msgspec.structs import replace
 
 from weft.block_edits import change, seeds
 from weft.block_memory import BlockMemory
-from weft.blocks import Block, BlockEdit, CreateBlock
-from weft.errors import BlockExists, ConfigurationError
+from weft.blocks import Block, BlockEdit
+from weft.errors import ConfigurationError
 from weft.events import MemoryUpdated, RecordedEvent
 from weft.inputs import EditInput, UndoInput
 from weft.runtime.block_changes import Changes, undo_of
@@ -67,7 +67,8 @@ class ThreadMemory:
         own = self._thread.state.memory
         if not self._declared:
             return own.blocks
-        shared = {name: await (await self._of_name(name)).kept() for name in self._names.values()}
+        names = dict.fromkeys(self._names.values())
+        shared = {name: await (await self._of_name(name)).kept() for name in names}
         declared: list[Block] = []
         for block in self._declared:
             memory = shared[block.shared] if block.shared else own
@@ -89,21 +90,20 @@ class ThreadMemory:
 
         Raises the kinds of `MemoryFailed`.
         """
-        memory, name = self, self._names.get(edit.label)
-        if name is not None:
-            if isinstance(edit, CreateBlock):
-                raise BlockExists(f"There is a block {edit.label!r} already; it is shared.")
-            memory = await self._of_name(name)
-        run = thread.state.active_run
-        run_id = run.id if run is not None else ""
-        own = memory.thread_id == thread.id
-        input = EditInput(edit, "model", key, "" if own else thread.id)
-        event = memory.take(input, run_id if own else "")
-        if event is not None and not own:
-            told = replace(event, run_id=run_id, thread_id="", memory=memory.thread_id)
-            thread.record(told)
+        name = self._names.get(edit.label)
+        memory = await self._of_name(name) if name is not None else self
+        if memory.thread_id == thread.id:
+            memory.take(EditInput(edit, "model", key), _run_of(thread))
+            return (await memory.kept()).get(edit.label)
+        # Providers give ids to calls that are unique within a conversation, and no further.
+        key = f"{thread.id}/{key}" if key else ""
+        event = memory.take(EditInput(edit, "model", key, thread.id))
+        kept = await memory.kept()
+        if event is not None:  # which is told only now: what is not kept did not happen
+            run_id = _run_of(thread)
+            thread.record(replace(event, run_id=run_id, thread_id="", memory=memory.thread_id))
             await thread.durable()
-        return (await memory.kept()).get(edit.label)
+        return kept.get(edit.label)
 
     # For the thread itself
 
@@ -155,3 +155,9 @@ class ThreadMemory:
 
     def _record(self, event: RecordedEvent) -> None:
         self._thread.record(event)
+
+
+def _run_of(thread: ThreadWriter) -> str:
+    """The id of the run in progress, or nothing."""
+    run = thread.state.active_run
+    return run.id if run is not None else ""
