@@ -210,7 +210,26 @@ async def test_a_thread_is_not_dropped_while_a_change_is_being_undone() -> None:
         await asyncio.sleep(0.5)
         await office.append("board", "two")
         await undo
-        assert await lines_of(office) == ["one"]  # the newest by then is undone
+        assert await lines_of(office) == ["two"]
+
+
+async def test_an_undo_is_not_put_off_by_those_who_go_on_editing() -> None:
+    async with Runtime(SlowJournal()) as runtime:
+        office = await runtime.memory("office")
+        await office.create("board", "first")
+        await office.append("board", "one")
+        edits = [asyncio.create_task(office.append("board", f"{n}")) for n in range(9)]
+        undo = asyncio.create_task(office.undo("board", 2))
+        edits += [asyncio.create_task(edit_later(office, n)) for n in range(9)]
+        async with asyncio.timeout(3):
+            await undo
+        await asyncio.gather(*edits)
+        assert len(await lines_of(office)) == 19
+
+
+async def edit_later(memory: weft.Memory, n: int) -> None:
+    await asyncio.sleep(0.5 * n)
+    await memory.append("board", f"later {n}")
 
 
 class CountingJournal(MemoryJournal):

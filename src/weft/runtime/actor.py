@@ -267,7 +267,7 @@ class ThreadActor:
     async def _accept_change(self, input: MemoryInput) -> None:
         match input:
             case EditInput():
-                self.memory.take(input)
+                await self.memory.take(input)
             case UndoInput():
                 await self.memory.take_back(input)
             case _ as unreachable:

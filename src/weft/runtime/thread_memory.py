@@ -1,5 +1,6 @@
 """The memory blocks of a thread, and the shared ones that its agent reads."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
@@ -8,7 +9,7 @@ from weft.block_edits import change, seeds
 from weft.block_memory import BlockMemory
 from weft.blocks import Block, BlockEdit
 from weft.errors import ConfigurationError
-from weft.events import MemoryUpdated, RecordedEvent
+from weft.events import MemoryUpdated
 from weft.inputs import EditInput, UndoInput
 from weft.runtime.block_changes import Changes, undo_of
 from weft.writer import ThreadWriter
@@ -35,6 +36,7 @@ class ThreadMemory:
         self._changes = changes
         self._declared: Sequence[Block] = ()
         self._names: Mapping[str, str] = {}
+        self._changing = asyncio.Lock()  # an undo reads first what others are not to change then
 
     @property
     def thread_id(self) -> str:
@@ -93,11 +95,11 @@ class ThreadMemory:
         name = self._names.get(edit.label)
         memory = await self._of_name(name) if name is not None else self
         if memory.thread_id == thread.id:
-            memory.take(EditInput(edit, "model", key), _run_of(thread))
+            await memory.take(EditInput(edit, "model", key), _run_of(thread))
             return (await memory.kept()).get(edit.label)
         # Providers give ids to calls that are unique within a conversation, and no further.
         key = f"{thread.id}/{key}" if key else ""
-        event = memory.take(EditInput(edit, "model", key, thread.id))
+        event = await memory.take(EditInput(edit, "model", key, thread.id))
         kept = await memory.kept()
         if event is not None:  # which is told only now: what is not kept did not happen
             run_id = _run_of(thread)
@@ -113,16 +115,17 @@ class ThreadMemory:
         for event in seeds(self._thread.state.memory, own):
             self._thread.record(event)
 
-    def take(self, input: EditInput, run_id: str = "") -> MemoryUpdated | None:
+    async def take(self, input: EditInput, run_id: str = "") -> MemoryUpdated | None:
         """Changes a block of this thread; returns the event, or None where nothing changed.
 
-        Raises the kinds of `MemoryFailed`.
+        It waits for nothing but an undo that is being made. Raises the kinds of `MemoryFailed`.
         """
-        event = change(self._thread.state.memory, input.edit, input.author, key=input.key)
-        if event is not None:
-            event = replace(event, run_id=run_id, thread_id=input.thread_id)
-            self._record(event)
-        return event
+        async with self._changing:
+            event = change(self._thread.state.memory, input.edit, input.author, key=input.key)
+            if event is not None:
+                event = replace(event, run_id=run_id, thread_id=input.thread_id)
+                self._thread.record(event)
+            return event
 
     async def take_back(self, input: UndoInput) -> None:
         """Undoes a change of a block of this thread, the last if `seq` is 0.
@@ -131,13 +134,14 @@ class ThreadMemory:
         """
         if self._changes is None:
             raise ConfigurationError("Changes can be undone on threads that are kept only.")
-        while True:
-            memory, last = self._thread.state.memory, self._thread.state.seq
-            await self._thread.durable()
-            event = await undo_of(memory, input, self._changes, last)
-            if memory is self._thread.state.memory:
-                break  # else it was changed meanwhile
-        self._record(event)
+        async with self._changing:
+            while True:
+                memory, last = self._thread.state.memory, self._thread.state.seq
+                await self._thread.durable()
+                event = await undo_of(memory, input, self._changes, last)
+                if memory is self._thread.state.memory:
+                    break  # else an agent that begins or a summary changed it meanwhile
+            self._thread.record(event)
 
     async def kept(self) -> BlockMemory:
         """Returns the blocks of this thread once they cannot be lost any more."""
@@ -152,9 +156,6 @@ class ThreadMemory:
                 "weft.open(agents=[agent]), then thread.send(…)."
             )
         return await self._shared(name)
-
-    def _record(self, event: RecordedEvent) -> None:
-        self._thread.record(event)
 
 
 def _run_of(thread: ThreadWriter) -> str:
