@@ -234,7 +234,7 @@ async def test_threads_of_one_owner_share_a_block(open_runtime: Open) -> None:
         shared = await runtime.memory("style", owner="acme")
         assert [block.label for block in await shared.blocks()] == ["team"]
         made, grown = await shared.changes()
-        assert (grown.thread_id, grown.run_id, grown.key) == (mine.id, "", "c1")
+        assert (grown.thread_id, grown.run_id, grown.key) == (mine.id, "", f"{mine.id}/c1")
         told = (await changes(mine))[-1]
         assert (told.memory, told.run_id, told.added) == (shared.thread_id, run.id, grown.added)
         assert made.author == "agent"
