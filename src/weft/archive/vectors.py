@@ -139,6 +139,8 @@ def checked(vectors: Sequence[Sequence[float]], count: int, dimensions: int | No
         matrix = np.asarray(vectors, np.float64)
     except (TypeError, ValueError) as error:
         raise EmbeddingInvalid(f"The embedder returned what is no vector: {error}.") from error
+    if matrix.ndim != 2:
+        raise EmbeddingInvalid("The embedder returned lists of lists where numbers should be.")
     if not np.isfinite(matrix).all():
         raise EmbeddingInvalid("The embedder returned a vector with infinite or missing numbers.")
     # First by the largest number, whose square must not overflow.
