@@ -565,7 +565,7 @@ async def test_a_change_that_fails_changes_nothing(teller: Teller, tmp_path: Pat
     await teller.unnote("t1", "p1")
     await teller.note("t1", "red hats", "p2")
     ids, vectors = ["p2"], await archive.vectors_of(["red hats"])
-    await archive.keep_vectors(OWNER, ids, vectors)
+    archive.keep_vectors(ids, vectors)
     with pytest.raises(ArchiveFailed, match="stopped"):
         await search(archive, "blue shoes", by="vector")
     with contextlib.closing(sqlite3.connect(path)) as file:

@@ -243,11 +243,13 @@ class Finder:
         groups = [[tag] for tag in filters.all_tags]
         tagged: list[list[int]] = []
         for tags in [filters.any_tags, *groups] if filters.any_tags else groups:
-            rows = self._connection.execute(
-                "SELECT n FROM tag WHERE o = ? AND name IN (SELECT value FROM json_each(?))",
+            # As one value: each row by itself would give the interpreter lock away.
+            (rows,) = self._connection.execute(
+                "SELECT '[' || coalesce(group_concat(n), '') || ']' FROM tag"
+                " WHERE o = ? AND name IN (SELECT value FROM json_each(?))",
                 (owner, _json(tags)),
-            )
-            tagged.append([n for (n,) in rows.fetchall()])
+            ).fetchone()
+            tagged.append(msgspec.json.decode(rows, type=list[int]))
         return tagged
 
     # The newest, and what is shown

@@ -225,11 +225,8 @@ class Index:
     def _remove(
         self, connection: sqlite3.Connection, where: str, values: tuple[object, ...]
     ) -> None:
-        rows: list[_Row] = connection.execute(
-            f"SELECT p.n, p.o, p.s, p.slot, t.aside FROM passage p"
-            f" JOIN source t ON t.s = p.s WHERE {where}",
-            values,
-        ).fetchall()
+        leave = "SELECT p.n, p.o, p.s, p.slot, t.aside FROM passage p JOIN source t ON t.s = p.s"
+        rows: list[_Row] = connection.execute(f"{leave} WHERE {where}", values).fetchall()
         if not rows:
             return
         passages = connection.execute(f"{SELECT} WHERE {where}", values).fetchall()
