@@ -29,6 +29,7 @@ METRICS = (
     "many_threads",
     "long_conversation",
     "hooks",
+    "context_window",
     "memory_blocks",
     "memory_growth",
     "import_time",

@@ -1,22 +1,34 @@
 """The agent of the conversations: one tool of each kind, all of which leave a trace."""
 
 import asyncio
+import hashlib
 import random
 from typing import Any
 
 import weft
 from chaos.evidence import Evidence
-from chaos.records import Ran
+from chaos.records import BoardRead, Ran, Remembered
 from chaos.tasks import Desk, jobs_of_run, jobs_of_thread, submitted
+from weft.blocks import AppendText
 from weft.models.openai import OpenAIResponses
 
 SCENARIO = "sim:reasoning=3,deltas=12,calls=6,rounds=2,every=3"
-WORKER_SCENARIO = "sim:deltas=6,calls=2,rounds=1,every=3"
+WORKER_SCENARIO = "sim:deltas=6,calls=4,rounds=1,every=3"
 
-IDEMPOTENT = {"repeatable", "starts_and_waits"}
+IDEMPOTENT = {"repeatable", "remembers", "starts_and_waits"}
 NEEDS_APPROVAL = "approved"
 EXTERNAL = "outside"
 WORKER = "worker"
+
+NOTES, BOARD, DRAFT = "notes", "board", "draft"
+"""The blocks: of a thread, of all threads of an owner, and of a thread until it is deleted."""
+SHARED = "office"
+"""The shared memory in which the board is."""
+BLOCKS = [
+    weft.Block(NOTES, limit=100_000),
+    weft.Block(BOARD, limit=100_000, shared=SHARED),
+    weft.Block(DRAFT, "to be deleted"),
+]
 
 Tools = list[weft.Tool[..., Any]]
 
@@ -24,7 +36,7 @@ Tools = list[weft.Tool[..., Any]]
 def chaos_worker(base_url: str, evidence: Evidence) -> weft.Agent[Any, str]:
     """Returns the agent that works for calls and jobs, whose model is that at `base_url`."""
     model = OpenAIResponses(WORKER_SCENARIO, api_key="none", base_url=base_url)
-    return weft.Agent(model, name=WORKER, tools=_effects(evidence))
+    return weft.Agent(model, name=WORKER, tools=_effects(evidence), blocks=BLOCKS)
 
 
 def chaos_agent(base_url: str, desk: Desk) -> weft.Agent[Any, str]:
@@ -56,6 +68,7 @@ def chaos_agent(base_url: str, desk: Desk) -> weft.Agent[Any, str]:
         to_user=True,
         hooks=weft.Hooks(after_completion=_note),
         on_job_failure="collect",
+        blocks=BLOCKS,
     )
 
 
@@ -74,7 +87,37 @@ def _effects(evidence: Evidence) -> Tools:
         await asyncio.sleep(0.01)
         return f"done {len(text)}"
 
-    return [effect, repeatable]
+    @weft.tool(idempotent=True)
+    async def remembers(context: weft.RunContext, text: str) -> str:
+        """Adds a line to a block, once."""
+        _ran(context, evidence)
+        return await _remembered(context, evidence)
+
+    @weft.tool
+    async def remembers_once(context: weft.RunContext, text: str) -> str:
+        """Adds a line to a block, and is not called again."""
+        _ran(context, evidence)
+        return await _remembered(context, evidence)
+
+    return [effect, repeatable, remembers, remembers_once]
+
+
+async def _remembered(context: weft.RunContext, evidence: Evidence) -> str:
+    """Adds a line to the notes or to the board: which, is a matter of the call."""
+    label = random.Random(context.call_id).choice([NOTES, BOARD])
+    edited = await context.memory.edit(AppendText(label, context.call_id), key=context.call_id)
+    assert edited is not None
+    remembered = Remembered(context.thread_id, context.call_id, label, digest(edited.value))
+    evidence.add(remembered)
+    for block in await context.memory.blocks():
+        if block.label == BOARD:
+            evidence.add(BoardRead(context.thread_id, digest(block.value)))
+    return f"{len(edited.value)} characters"
+
+
+def digest(text: str) -> str:
+    """Returns what stands for a text in the logs."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _jobs(desk: Desk) -> Tools:

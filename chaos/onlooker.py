@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import weft
+from chaos.agents import SHARED
 from chaos.evidence import Evidence
 from chaos.records import (
     Acknowledged,
@@ -18,6 +19,7 @@ from chaos.records import (
     Intent,
     ThreadMade,
 )
+from chaos.scribe import Scribe
 from chaos.talk import AGAIN, MOST_WAITING, answered, cancel_job
 from chaos.watcher import Watcher
 from weft.errors import JournalError, ThreadError
@@ -48,20 +50,23 @@ class Onlooker:
                         watched.add(thread.id)
                         tasks.create_task(self._watcher(thread).watch())
                     if not self.is_quiet and self._chance.random() < 0.1:
-                        await self._act(thread)
+                        await self._act(runtime, thread, made.owner)
                 await asyncio.sleep(0.1)
 
     def _watcher(self, thread: weft.Thread) -> Watcher:
         return Watcher("outside", thread, self._evidence, self._chance, life=lambda: self.life)
 
-    async def _act(self, thread: weft.Thread) -> None:
-        """Says something, answers a call or cancels a job, unless the database is held too long."""
+    async def _act(self, runtime: weft.Runtime, thread: weft.Thread, owner: str) -> None:
+        """Says something, answers, cancels or edits, unless the database is held too long."""
         try:
             choice = self._chance.random()
-            if choice < 0.3:
+            if choice < 0.2:
                 await self._say(thread)
-            elif choice < 0.4:
+            elif choice < 0.3:
                 await cancel_job(thread, self._evidence, self._chance)
+            elif choice < 0.6:
+                board = await runtime.memory(SHARED, owner=owner)
+                await Scribe(thread, board, self._evidence, self._chance, "outside").act()
             else:
                 await self._answer(thread)
         except JournalError:

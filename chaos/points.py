@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import chaos.tasks
 import weft.journal.sqlite
 import weft.journal.sqlite_writes
+import weft.runtime.driver
 import weft.runtime.live
 import weft.safe_point
 import weft.step
@@ -22,6 +23,7 @@ from weft.events import (
     JobDelegated,
     JobSettled,
     JobStarted,
+    MemoryUpdated,
     MessageAdded,
     TerminalEvent,
     ToolOutputRecorded,
@@ -34,6 +36,7 @@ from weft.runtime.delegation import ThreadDelegation
 from weft.runtime.driver import Driver
 from weft.runtime.journaled import JournaledThread
 from weft.runtime.thread_jobs import ThreadJobs
+from weft.runtime.thread_memory import ThreadMemory
 
 E = TypeVar("E")
 
@@ -141,7 +144,7 @@ POINTS: dict[str, Point] = {
     "job durable": Point(ThreadActor, "_on_kept", _with(JobStarted), 10),
     "job began": Point(chaos.tasks, "begin", _after, 10),
     "in a job": Point(chaos.tasks, "at_work", _after_await, 10),
-    "job done, nothing recorded": Point(Lifecycle, "_body_done", _before, 10),
+    "job done, nothing recorded": Point(Lifecycle, "_node_body_ended", _before, 10),
     "job settled, not durable": Point(JournaledThread, "record", _with(JobSettled), 10),
     "job settled, durable": Point(ThreadActor, "_on_kept", _with(JobSettled), 10),
     "agent asked to work for a job": Point(JournaledThread, "record", _with(JobDelegated), 2),
@@ -157,6 +160,18 @@ POINTS: dict[str, Point] = {
         ThreadActor, "_on_kept", _with(JobStarted, lambda event: event.attempt > 1)
     ),
     "agent of a job to be stopped": Point(Driver, "abandon", _before, 1),
+    "shared memory to be made": Point(weft.runtime.driver, "require_shared", _before, 1),
+    "shared memory made": Point(weft.runtime.driver, "require_shared", _after_await, 1),
+    "blocks prepared, not durable": Point(ThreadMemory, "prepare", _after_await),
+    "block changed, not durable": Point(JournaledThread, "record", _with(MemoryUpdated), 10),
+    "block changed, durable": Point(ThreadActor, "_on_kept", _with(MemoryUpdated), 10),
+    "thread to be told of a change": Point(
+        JournaledThread, "record", _with(MemoryUpdated, lambda event: bool(event.memory))
+    ),
+    "block edited by a call": Point(ThreadMemory, "edit_for", _after_await),
+    "change of a block taken": Point(ThreadActor, "_accept_change", _after_await),
+    "change of a block durable, not acknowledged": Point(Driver, "remember", _after_await),
+    "change of a block undone": Point(ThreadMemory, "take_back", _after_await, 1),
     "in a snapshot": Point(weft.journal.sqlite_writes, "encode_items", _after),
     "snapshot kept": Point(SqliteJournal, "snapshot", _after_await),
 }

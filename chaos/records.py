@@ -16,6 +16,7 @@ class ThreadMade(Struct, frozen=True):
     """`create_thread` returned."""
 
     thread_id: str
+    owner: str
 
 
 class Intent(Struct, frozen=True):
@@ -58,6 +59,63 @@ class CancelAcknowledged(Struct, frozen=True):
     run_id: str
     at: float
     party: Party
+
+
+class EditIntent(Struct, frozen=True):
+    """A person is about to add a line to a block; it is the key of the edit."""
+
+    memory_id: str
+    label: str
+    key: str
+    party: Party
+
+
+class EditAcknowledged(Struct, frozen=True):
+    """An edit of a person returned."""
+
+    memory_id: str
+    label: str
+    key: str
+
+
+class UndoIntent(Struct, frozen=True):
+    """A person is about to undo a change of a block."""
+
+    memory_id: str
+    label: str
+    seq: int
+
+
+class UndoAcknowledged(Struct, frozen=True):
+    """The undo returned."""
+
+    memory_id: str
+    label: str
+    seq: int
+
+
+class DeleteAcknowledged(Struct, frozen=True):
+    """The deletion of a block returned."""
+
+    memory_id: str
+    label: str
+    party: Party
+
+
+class Remembered(Struct, frozen=True):
+    """The edit of a call returned, with a block of this text; its line is the id of the call."""
+
+    thread_id: str
+    call_id: str
+    label: str
+    digest: str
+
+
+class BoardRead(Struct, frozen=True):
+    """A call read this text of the shared block."""
+
+    thread_id: str
+    digest: str
 
 
 class Ran(Struct, frozen=True):
@@ -136,6 +194,13 @@ Record = (
     | AnswerAcknowledged
     | CancelIntent
     | CancelAcknowledged
+    | EditIntent
+    | EditAcknowledged
+    | UndoIntent
+    | UndoAcknowledged
+    | DeleteAcknowledged
+    | Remembered
+    | BoardRead
     | Ran
     | JobSubmitted
     | JobBegan

@@ -17,7 +17,7 @@ class StoredThread:
 
     `runs` holds status, first and last event of each run, `keys` the run of each key. `parent` is
     the thread for which its agent works, if that is why the thread is there, and `works_for` the
-    call, if it is one.
+    call, if it is one. `memory` is its name where it is a shared memory.
     """
 
     id: str
@@ -29,6 +29,8 @@ class StoredThread:
     waiting: int
     parent: str
     works_for: str
+    owner: str
+    memory: str
 
 
 def stored_threads(database: Path) -> Iterator[StoredThread]:
@@ -57,8 +59,9 @@ def _thread(connection: sqlite3.Connection, number: int, thread_id: str) -> Stor
     (status,) = rows("SELECT status FROM activity WHERE n = :n")[0]
     runs = rows("SELECT id, status, first_seq, last_seq FROM run WHERE n = :n")
     keys = rows("SELECT key, run_id FROM sent WHERE n = :n")
-    ((parent, works_for),) = rows(
-        "SELECT parent, coalesce(CAST(work AS TEXT) ->> '$.call_id', '') FROM thread WHERE n = :n"
+    ((parent, works_for, owner, memory),) = rows(
+        "SELECT parent, coalesce(CAST(work AS TEXT) ->> '$.call_id', ''), owner, memory"
+        " FROM thread WHERE n = :n"
     )
     ((waiting,),) = rows("SELECT count(*) FROM inbox WHERE n = :n")
     return StoredThread(
@@ -71,4 +74,6 @@ def _thread(connection: sqlite3.Connection, number: int, thread_id: str) -> Stor
         int(str(waiting)),
         str(parent),
         str(works_for),
+        str(owner),
+        str(memory),
     )

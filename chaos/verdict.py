@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.announcements import judge_announcements
+from chaos.blocks import judge_blocks
 from chaos.calls import judge_calls, judge_ran, judge_workers
 from chaos.evidence import Evidence
 from chaos.findings import Findings
@@ -67,6 +68,7 @@ def verdict_of(folder: Path) -> Verdict:
     judge_submitted(verdict, threads, evidence)
     judge_bodies(verdict, threads, evidence)
     judge_agents(verdict, threads)
+    judge_blocks(verdict, threads, evidence)
     known = {thread.id for thread in threads}
     for made in evidence.read(ThreadMade):
         if made.thread_id not in known:

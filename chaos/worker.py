@@ -16,14 +16,24 @@ from pathlib import Path
 import weft
 import weft.runtime.actor
 from chaos import points
-from chaos.agents import chaos_agent, chaos_worker
+from chaos.agents import SHARED, chaos_agent, chaos_worker
 from chaos.evidence import Evidence
-from chaos.records import Acknowledged, Intent, PointReached, Seen, ThreadMade
+from chaos.records import (
+    Acknowledged,
+    EditAcknowledged,
+    EditIntent,
+    Intent,
+    PointReached,
+    Seen,
+    ThreadMade,
+)
+from chaos.scribe import Scribe
 from chaos.talk import Talk
 from chaos.tasks import Desk
 from chaos.watcher import Watcher
 
 THREADS = 8
+OWNERS = ("ada", "bob")
 
 
 async def main(folder: Path, url: str, seed: str, mode: str) -> None:
@@ -39,11 +49,15 @@ async def main(folder: Path, url: str, seed: str, mode: str) -> None:
     ) as runtime:
         threads = [await runtime.connect(made.thread_id) for made in evidence.read(ThreadMade)]
         while len(threads) < THREADS:
-            threads.append(await runtime.create_thread(agent))
-            evidence.add(ThreadMade(threads[-1].id))
+            owner = OWNERS[len(threads) % len(OWNERS)]
+            threads.append(await runtime.create_thread(agent, owner=owner))
+            evidence.add(ThreadMade(threads[-1].id, owner))
+        boards = {owner: await runtime.memory(SHARED, owner=owner) for owner in OWNERS}
+        unmade = _unacknowledged_edits(evidence)
         print("ready", flush=True)
         async with asyncio.TaskGroup() as tasks:
             talks: dict[str, Talk] = {}
+            scribes: list[Scribe] = []
             repeating: list[asyncio.Task[None]] = []
             others: list[asyncio.Task[None]] = []
             for n, thread in enumerate(threads):
@@ -52,12 +66,18 @@ async def main(folder: Path, url: str, seed: str, mode: str) -> None:
                 watcher = Watcher(
                     "inside", thread, evidence, chance, after=seen.get(id, 0), life=lambda: 0
                 )
+                board = boards[OWNERS[n % len(OWNERS)]]
+                scribe = Scribe(thread, board, evidence, random.Random(f"{seed} e{n}"), "inside")
+                scribes.append(scribe)
+                edits = [*unmade[id], *(unmade[board.thread_id] if n < len(OWNERS) else ())]
                 repeating.append(tasks.create_task(talk.repeat(unanswered[id], last.get(id))))
+                repeating.append(tasks.create_task(scribe.repeat(edits)))
                 others.append(tasks.create_task(talk.answer()))
                 others.append(tasks.create_task(watcher.watch()))
             await asyncio.wait(repeating)
             if mode == "talk":
                 others += [tasks.create_task(talk.say()) for talk in talks.values()]
+                others += [tasks.create_task(scribe.act_on()) for scribe in scribes]
                 return
             while not await _at_rest(runtime):
                 await asyncio.sleep(0.1)
@@ -82,6 +102,16 @@ def _remembered(
             last[intent.thread_id] = intent
     seen = {one.thread_id: one.seq for one in evidence.read(Seen) if one.watcher == "inside"}
     return unanswered, last, seen
+
+
+def _unacknowledged_edits(evidence: Evidence) -> defaultdict[str, list[EditIntent]]:
+    """The edits that the lives before did not hear of, by the thread of the block."""
+    acknowledged = {one.key for one in evidence.read(EditAcknowledged)}
+    unmade = defaultdict[str, list[EditIntent]](list)
+    for intent in evidence.read(EditIntent):
+        if intent.key not in acknowledged:
+            unmade[intent.memory_id].append(intent)
+    return unmade
 
 
 async def _at_rest(runtime: weft.Runtime) -> bool:

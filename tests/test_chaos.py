@@ -5,10 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from chaos.points import POINTS
 
 pytestmark = pytest.mark.real_clock
 
 ROOT = Path(__file__).parent.parent
+
+
+def test_every_commit_point_is_there() -> None:
+    for name, point in POINTS.items():
+        assert hasattr(point.owner, point.attribute), name
 
 
 def test_nothing_is_lost_or_doubled_when_the_process_is_killed() -> None:

@@ -301,6 +301,34 @@ async def test_a_summary_stays_where_the_next_one_fails() -> None:
     assert set(kept) == {f"{HEADING}The first."}
 
 
+async def test_a_summary_that_is_interrupted_is_done_without() -> None:
+    def interrupted(request: ModelRequest) -> str:
+        raise asyncio.CancelledError
+
+    model = CountingModel(looks(300), window=8_000)
+    strategy = Summarize(max_tokens=8_000, model=ScriptedModel([interrupted] * 400))
+    events, result = await run(agent_of(model, strategy))
+    assert result is not None
+    assert {event.fallback for event in compactions(events)} == {"the summary was interrupted"}
+    assert max(model.sizes) <= 8_000
+
+
+async def test_a_summary_that_cannot_be_counted_is_done_without(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def count(text: str) -> int:
+        if text.startswith(HEADING):
+            raise LookupError("no vocabulary")
+        return len(text) // 3
+
+    model = CountingModel(looks(150), window=8_000)
+    strategy = Summarize(max_tokens=8_000, model=writer_of(), count=count)
+    events, result = await run(agent_of(model, strategy))
+    assert result is not None
+    assert all(event.summary is None for event in compactions(events))
+    assert "could not be compacted" in caplog.text
+
+
 async def test_a_run_that_is_cancelled_while_it_waits() -> None:
     slow = writer_of(seconds=30)
     model = CountingModel(looks(60), window=8_000)

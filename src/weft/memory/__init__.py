@@ -1,10 +1,14 @@
 """What agents remember, and what of a conversation they read.
 
-An agent reads its blocks before each step, and its model edits them with tools, notes things in the
-archive, and finds them and what was said:
+An agent reads its blocks before each step, and its model edits them with tools; what leaves its
+window it finds again in the archive:
 
-    Agent("openai:gpt-5", blocks=[Block("human")], context=Summarize(),
-          tools=[*block_tools(), *archive_tools()])
+    Agent(
+        "openai:gpt-5",
+        blocks=[Block("human")],
+        context=Summarize(),
+        tools=[*block_tools(), *archive_tools()],
+    )
 """
 
 from importlib import import_module
@@ -15,12 +19,7 @@ if TYPE_CHECKING:
     from weft.archive.hashing import HashingEmbedder
     from weft.archive.openai import OpenAIEmbedder
     from weft.blocks import Block
-    from weft.compaction.strategies import (
-        ContextStrategy,
-        NoCompaction,
-        SlidingWindow,
-        Summarize,
-    )
+    from weft.compaction.strategies import ContextStrategy, NoCompaction, SlidingWindow, Summarize
     from weft.memory.archive_tools import archive_tools
     from weft.memory.block_tools import block_tools
     from weft.passages import Found, Passage
