@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice
 from typing import assert_never
 
-from msgspec import Struct
+from msgspec import Struct, ValidationError, convert, to_builtins
 
 from weft.block_memory import BlockMemory
 from weft.blocks import (
@@ -24,6 +24,7 @@ from weft.blocks import (
     RewriteBlock,
 )
 from weft.errors import (
+    BlockChanged,
     BlockExists,
     BlockReadOnly,
     BlockTooLong,
@@ -72,6 +73,9 @@ def change(
     `TextNotFound`, `TextNotUnique`, `MemoryFailed` for a line that is not there and for too many
     blocks, and `InvalidInput` for a label, limit or text that no block may have.
     """
+    _require_typed(edit, BlockEdit)
+    _require_typed(key, str)
+    require_text(key, "The key")
     if key and key in memory.keys:
         return None
     match edit:
@@ -146,6 +150,7 @@ def require_memory_name(name: str) -> None:
 
 def require_block(block: Block) -> None:
     """Raises `InvalidInput` or `BlockTooLong` for what can be no block."""
+    _require_typed(block, Block)
     if not _LABEL.fullmatch(block.label):
         raise InvalidInput(
             f"{_short(block.label)!r} is no label for a memory block; use letters, digits, _ and "
@@ -179,6 +184,19 @@ def require_text(text: str, what: str) -> None:
         raise InvalidInput(
             f"{what} has the control character U+{ord(found[0]):04X} at character "
             f"{found.start()}; leave it out."
+        )
+
+
+def require_as_read(memory: BlockMemory, label: str, read: str, key: str = "") -> None:
+    """Raises `BlockChanged` where a block holds another text than the one that was `read`.
+
+    An edit that was made already, with `key`, may be asked for again.
+    """
+    block = memory.get(label)
+    if block is not None and block.value != read and key not in memory.keys:
+        raise BlockChanged(
+            f"The memory block {label!r} was changed since you read it, and nothing was done; read "
+            "it again, as it is in your next step, and then edit it."
         )
 
 
@@ -219,6 +237,14 @@ def smallest_splice(old: str, new: str) -> Splice:
     start = _common_prefix(old, new)
     end = _common_prefix(old[start:][::-1], new[start:][::-1])
     return Splice(start, old[start : len(old) - end], new[start : len(new) - end])
+
+
+def _require_typed(value: object, type: object) -> None:
+    """Raises `InvalidInput` for a field of another type: no journal could read it back."""
+    try:
+        convert(to_builtins(value), type)
+    except (ValidationError, TypeError) as error:
+        raise InvalidInput(f"This cannot be kept of a memory block: {error}.") from error
 
 
 def _editable(memory: BlockMemory, label: str, author: MemoryAuthor) -> Block:

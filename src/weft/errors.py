@@ -65,6 +65,7 @@ WeftError
 │   ├── UnknownBlock              no block of that label
 │   ├── BlockExists               a block of that label is there already
 │   ├── BlockReadOnly             a model tried to change a block that it may only read
+│   ├── BlockChanged              retryable: it is another since the model read it
 │   ├── BlockTooLong              the text would be longer than the block's limit
 │   ├── TextNotFound              the text to be replaced is not in the block
 │   ├── TextNotUnique             the text to be replaced is in the block more than once
@@ -515,6 +516,13 @@ class BlockReadOnly(MemoryFailed):
     """A model tried to change a memory block that it may only read."""
 
     code = "block_read_only"
+
+
+class BlockChanged(MemoryFailed):
+    """A memory block is another since the model read it, so that it knows not what it replaces."""
+
+    code = "block_changed"
+    retryable = True
 
 
 class BlockTooLong(MemoryFailed):

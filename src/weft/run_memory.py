@@ -39,11 +39,12 @@ class RunMemory(Protocol):
         """Returns the blocks that the agent reads, as they are now and in a stable order."""
         ...
 
-    async def edit(self, edit: BlockEdit, *, key: str) -> Block | None:
+    async def edit(self, edit: BlockEdit, *, key: str, as_read: bool = False) -> Block | None:
         """Changes a block for the model; returns it as it is then, or None if it was deleted.
 
-        Returns once the change cannot be lost; the same `key` changes it once. Raises the kinds of
-        `MemoryFailed`, and then changes nothing.
+        Returns once the change cannot be lost; the same `key` changes it once. With `as_read` the
+        block must hold what the agent read last, by `blocks` or before its step. Raises the kinds
+        of `MemoryFailed`, and then changes nothing.
         """
         ...
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from weft.archive.fusion import Hit, Ranking
 from weft.archive.index_file import typed_errors
 from weft.archive.row import KINDS, ROLES, SELECT, passage_in, scope_word
-from weft.archive.space import VectorFiles, VectorSpace, space_of
+from weft.archive.space import VectorFiles, VectorSpace, require_embedder, space_of
 from weft.errors import EmbeddingInvalid
 from weft.passages import Filters, Found, Passage
 
@@ -38,7 +38,8 @@ MOST_ROWS = 2_000_000
 
 
 class Query(Struct, frozen=True):
-    """What is searched for: terms of full text, or a vector, or both; the newest without either.
+    """What is searched for: terms of full text, or a vector of the `embedder`, or both; the
+    newest without either.
 
     Rows `offset` to `offset + limit` of what is found are wanted, which are the first `DEPTH` at
     most.
@@ -49,6 +50,7 @@ class Query(Struct, frozen=True):
     vector: "Matrix | None"
     limit: int
     offset: int = 0
+    embedder: str = ""
 
 
 class Answer(Struct, frozen=True):
@@ -98,7 +100,7 @@ class Finder:
         if query.terms is not None:
             texts = self._by_text(place, query.terms, query.filters)
         if query.vector is not None:
-            vectors = self._by_vector(place, query.vector, query.filters, broken)
+            vectors = self._by_vector(place, query, query.vector, broken)
         if texts is None and vectors is None:
             texts = self._newest(place, query.filters)
         ranking = Ranking(texts, vectors)
@@ -166,9 +168,10 @@ class Finder:
     # By vectors
 
     def _by_vector(
-        self, place: _Place, vector: "Matrix", filters: Filters, broken: list[int]
+        self, place: _Place, query: Query, vector: "Matrix", broken: list[int]
     ) -> list[Hit]:
-        space = space_of(self._connection)
+        space, filters = space_of(self._connection), query.filters
+        require_embedder(space, query.embedder)
         if space.dimensions is None or not vector.any():
             return []  # nothing has a vector yet, or the query has no direction
         if space.dimensions != len(vector):

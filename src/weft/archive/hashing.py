@@ -13,7 +13,6 @@ from weft.errors import ConfigurationError
 
 _VERSION = 1
 _GRAM = 3
-_GRAM_WEIGHT = 0.5
 _SHORT_WORD = 3
 _SHORT_WEIGHT = 0.3
 _FEW = 4
@@ -73,11 +72,11 @@ def _features(word: str, dimensions: int) -> tuple[tuple[int, float], ...]:
 def _parts(word: str) -> Iterator[tuple[str, float]]:
     # Short words are mostly those that every sentence has.
     weight = _SHORT_WEIGHT if word.isascii() and len(word) <= _SHORT_WORD else 1.0
-    yield word, weight
+    yield word, weight  # all of its pieces together weigh as much
     framed = f"<{word}>"
     number = len(framed) - _GRAM + 1
     for at in range(number):
-        yield f"#{framed[at : at + _GRAM]}", weight * _GRAM_WEIGHT / math.sqrt(number)
+        yield f"#{framed[at : at + _GRAM]}", weight / math.sqrt(number)
 
 
 def _placed(feature: str, weight: float, dimensions: int) -> tuple[int, float]:

@@ -17,8 +17,8 @@ from msgspec import Struct
 from weft.archive.index_file import connect, typed_errors
 from weft.archive.page import Page
 from weft.archive.row import KINDS, ROLES, SELECT, passage_in, words_of
-from weft.archive.space import VectorFiles, VectorSpace, space_of
-from weft.errors import ArchiveFailed, EmbeddingInvalid
+from weft.archive.space import VectorFiles, VectorSpace, require_embedder, space_of
+from weft.errors import EmbeddingInvalid
 from weft.passages import Passage
 
 if TYPE_CHECKING:
@@ -346,11 +346,7 @@ class Index:
     def _space(self, connection: sqlite3.Connection, dimensions: int) -> VectorSpace:
         """Returns where vectors of this size go; raises `EmbeddingInvalid` where nowhere."""
         space = space_of(connection)
-        if space.embedder != self._embedder:
-            raise ArchiveFailed(
-                f"Another process makes the vectors of this archive with {space.embedder!r}, this "
-                f"one with {self._embedder!r}; give both the same embedder."
-            )
+        require_embedder(space, self._embedder)
         if space.dimensions is None:
             connection.execute("UPDATE vectors SET dimensions = ?", (dimensions,))
             return space_of(connection)

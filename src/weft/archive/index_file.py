@@ -85,6 +85,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = wal")
     # Slots of vectors are used again once the deletion of their rows cannot be undone any more.
     connection.execute("PRAGMA synchronous = full")
+    # What is deleted is overwritten.
+    connection.execute("PRAGMA secure_delete = on")
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not tables:
         _make_tables(connection)

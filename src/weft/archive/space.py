@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from weft.errors import ArchiveFailed
+
 if TYPE_CHECKING:
     from weft.archive.columns import Columns
     from weft.archive.vectors import VectorFile
@@ -24,6 +26,15 @@ def space_of(connection: sqlite3.Connection) -> VectorSpace:
     """Returns which vectors there are."""
     row = connection.execute("SELECT embedder, dimensions, file FROM vectors").fetchone()
     return VectorSpace(*row)
+
+
+def require_embedder(space: VectorSpace, name: str) -> None:
+    """Raises `ArchiveFailed` unless the vectors are those of the embedder `name`."""
+    if space.embedder != name:
+        raise ArchiveFailed(
+            f"Another process makes the vectors of this archive with {space.embedder!r}, this one "
+            f"with {name!r}; give both the same embedder."
+        )
 
 
 class VectorFiles:

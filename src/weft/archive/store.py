@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 from weft.archive.embedder import Embedder, Vectors, embedded
-from weft.archive.finder import DEPTH, Answer, Finder, Query
+from weft.archive.finder import DEPTH, Finder, Query
 from weft.archive.index import Index, Known, Source, Statistics
 from weft.archive.index_file import IndexDamaged, remove_damaged
 from weft.archive.open_index import OpenIndex
@@ -100,27 +100,37 @@ class ArchiveStore:
             by = "text"
         lists = not text.strip()
         with_vectors = by != "text" and not lists
-        await self.follow(owner, with_vectors=with_vectors)
         vector = (await self.vectors_of([text]))[0] if with_vectors else None
         words = None if lists or by == "vector" else terms(text.encode("utf-8", "replace").decode())
-        query = Query(filters, words, vector, limit, offset)
-        answer = await self._find(owner, query)
+        name = self.embedder.name if self.embedder is not None else ""
+        query = Query(filters, words, vector, limit, offset, name)
+        return await self._repaired(lambda: self._search(owner, query))
+
+    async def _search(self, owner: str, query: Query) -> list[Found]:
+        with_vectors = query.vector is not None
+        await self._follow(owner, with_vectors=with_vectors)
+        answer = await self._read(lambda finder: finder.find(owner, query))
         if answer.broken:
             # The power failed between the vectors and their rows, or the file is gone.
             await self._write(lambda index: index.lose(answer.broken))
-            await self.follow(owner, with_vectors=True)
-            answer = await self._find(owner, query)
+            await self._follow(owner, with_vectors=with_vectors)
+            answer = await self._read(lambda finder: finder.find(owner, query))
         return answer.found
 
     async def passages(self, owner: str, passage_id: str) -> list[Passage]:
         """Returns what was put into the archive of an owner under an id, on each thread."""
-        await self.follow(owner, with_vectors=False)
-        return await self._write(lambda index: index.passages(owner, passage_id))
+        return await self._followed(owner, lambda index: index.passages(owner, passage_id))
 
     async def statistics(self, owner: str) -> Statistics:
         """Returns how much of an owner's is in the index, once it has followed."""
-        await self.follow(owner, with_vectors=False)
-        return await self._write(lambda index: index.statistics(owner))
+        return await self._followed(owner, lambda index: index.statistics(owner))
+
+    async def _followed(self, owner: str, read: Callable[[Index], T]) -> T:
+        async def operation() -> T:
+            await self._follow(owner, with_vectors=False)
+            return await self._write(read)
+
+        return await self._repaired(operation)
 
     async def sweep(self, owner: str) -> None:
         """Forgets the threads of an owner that were deleted, if there is an index.
@@ -173,22 +183,13 @@ class ArchiveStore:
         The newest texts without a vector get theirs; where there are more than some hundred, the
         others get them in the background.
         """
-        lock = self._following.get(owner)
-        if lock is None:
-            lock = self._following[owner] = asyncio.Lock()
-        async with lock:
-            await self._repaired(lambda: self._follow(owner))
-            if with_vectors and self.embedder is not None:
-                left = AT_ONCE
-                while left > 0 and (done := await self._embed(owner)):
-                    left -= done
-                if left <= 0:
-                    self._embed_in_background(owner)
+        await self._repaired(lambda: self._follow(owner, with_vectors=with_vectors))
 
     async def follow_whole(self, owner: str) -> None:
         """Brings the index up to date, with the vectors of all texts."""
-        await self.follow(owner, with_vectors=True)
-        while self.embedder is not None and await self._embed(owner):
+        with_vectors = self.embedder is not None
+        await self.follow(owner, with_vectors=with_vectors)
+        while with_vectors and await self._embed(owner):
             pass
 
     def _follow_soon(self, owner: str) -> None:
@@ -204,7 +205,21 @@ class ArchiveStore:
         except (MemoryFailed, JournalClosed) as error:  # whoever searches meets it again
             _LOGGER.warning("The archive could not follow: %s", error.message)
 
-    async def _follow(self, owner: str) -> None:
+    async def _follow(self, owner: str, *, with_vectors: bool) -> None:
+        lock = self._following.get(owner)
+        if lock is None:
+            lock = self._following[owner] = asyncio.Lock()
+        async with lock:
+            await self._follow_threads(owner)
+            if not with_vectors:
+                return
+            left = AT_ONCE
+            while left > 0 and (done := await self._embed(owner)):
+                left -= done
+            if left <= 0:
+                self._embed_in_background(owner)
+
+    async def _follow_threads(self, owner: str) -> None:
         marks = {mark.id: mark for mark in await self._journal.marks(owner=owner)}
         known = await self._write(lambda index: index.sources(owner))
         gone = [
@@ -271,9 +286,6 @@ class ArchiveStore:
             _LOGGER.warning("Vectors are missing in the archive: %s", error.message)
 
     # The threads, and the files
-
-    async def _find(self, owner: str, query: Query) -> Answer:
-        return await self._repaired(lambda: self._read(lambda finder: finder.find(owner, query)))
 
     async def _repaired(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Does something; where the index is damaged, once more with one that was made again."""

@@ -125,7 +125,10 @@ def checked(vectors: Sequence[Sequence[float]], count: int, dimensions: int | No
             f"The embedder returned {len(vectors)} vectors for {count} texts; it must return one "
             "for each, in their order."
         )
-    sizes = {len(vector) for vector in vectors}
+    try:
+        sizes = {len(vector) for vector in vectors}
+    except TypeError as error:
+        raise EmbeddingInvalid(f"The embedder returned what is no vector: {error}.") from error
     if len(sizes) > 1 or 0 in sizes or (dimensions is not None and sizes != {dimensions}):
         known = "one size" if dimensions is None else f"the size {dimensions}"
         raise EmbeddingInvalid(
@@ -136,6 +139,8 @@ def checked(vectors: Sequence[Sequence[float]], count: int, dimensions: int | No
         matrix = np.asarray(vectors, np.float64)
     except (TypeError, ValueError) as error:
         raise EmbeddingInvalid(f"The embedder returned what is no vector: {error}.") from error
+    if matrix.ndim != 2:
+        raise EmbeddingInvalid("The embedder returned lists of lists where numbers should be.")
     if not np.isfinite(matrix).all():
         raise EmbeddingInvalid("The embedder returned a vector with infinite or missing numbers.")
     # First by the largest number, whose square must not overflow.

@@ -62,6 +62,13 @@ class ThreadAccess(Protocol):
         """Changes a memory block; raises the kinds of `MemoryFailed`."""
         ...
 
+    async def shared(self, owner: str, name: str) -> str:
+        """Returns the id of the memory that threads of an owner share, made if it is not there.
+
+        Raises `InvalidInput` for a name that is none.
+        """
+        ...
+
     async def topic(self, thread_id: str) -> Topic:
         """Returns where to hear of the thread."""
         ...

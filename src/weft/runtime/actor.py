@@ -155,6 +155,7 @@ class ThreadActor:
         self._due = ""
         self._definition: AnyAgent | None = None
         self._sending: dict[str, asyncio.Future[str]] = {}
+        self._remembering = 0
         self._endings = Endings()
         self._snapshot_seq = state.seq
         self._taken: set[int] = set()
@@ -188,6 +189,7 @@ class ThreadActor:
             self._thread.is_settled
             and not self._endings.are_awaited
             and not self._sending
+            and not self._remembering
             and not self.topic.is_watched
             and not self.jobs.is_busy
             and not self.compactor.is_busy
@@ -263,14 +265,19 @@ class ThreadActor:
 
     async def remember(self, input: MemoryInput) -> None:
         """Changes a memory block; raises the kinds of `MemoryFailed`."""
-        await self._accept_change(input)
-        await self._thread.durable()
-        self._wake()  # for a snapshot
+        self._remembering += 1
+        try:
+            await self._accept_change(input)
+            await self._thread.durable()
+        finally:
+            self._remembering -= 1
+            if self.failure is None:
+                self._wake()  # it may be idle from now on
 
     async def _accept_change(self, input: MemoryInput) -> None:
         match input:
             case EditInput():
-                self.memory.take(input)
+                await self.memory.take(input)
             case UndoInput():
                 await self.memory.take_back(input)
             case InsertInput() | RemoveInput():
@@ -623,8 +630,12 @@ class ThreadActor:
         if self._listener is None and definition.listens:
             self._listener = EventListener(definition, self._thread, None, self._control)
 
+    @property
+    def _is_snapshot_due(self) -> bool:
+        return self.state.seq - self._snapshot_seq >= SNAPSHOT_EVERY
+
     async def _keep_snapshot(self) -> None:
-        if self.state.seq - self._snapshot_seq >= SNAPSHOT_EVERY:
+        if self._is_snapshot_due:
             state = self.state
             self._snapshot_seq = state.seq
             await self._thread.durable()  # a snapshot of what is then lost would be of a fiction
@@ -662,6 +673,8 @@ class ThreadActor:
             self._listener.put(event)
         if isinstance(event, TerminalEvent):
             self._endings.tell(event, self._thread.final.pop(event.run_id))
+        elif isinstance(event, MemoryUpdated) and self._is_snapshot_due:
+            self._wake()  # a memory that threads share has no run after which one is kept
 
     def _on_failed(self) -> None:
         self._control.cancel()

@@ -121,6 +121,7 @@ class Driver:
         actor = self._host(info, ThreadState(), await self._journal.create(info))
         if info.agent and info.work is None:
             actor.memory.seed(self._agents(info.agent).blocks)
+            await actor.settle()
 
     async def connect(self, thread_id: str) -> None:
         """Loads the thread; however many connect at once, it is loaded once."""
@@ -154,6 +155,11 @@ class Driver:
         """Hands a change of a memory block to the actor."""
         await (await self._reach(thread_id)).remember(input)
 
+    async def shared(self, owner: str, name: str) -> str:
+        """Returns the id of a shared memory; whoever asks meanwhile waits until it is made."""
+        async with self._making:
+            return await require_shared(self, self._journal, owner, name)
+
     async def topic(self, thread_id: str) -> Topic:
         """Returns the topic of the actor."""
         return (await self._reach(thread_id)).topic
@@ -178,11 +184,13 @@ class Driver:
     async def fork(self, thread_id: str, at: int | None) -> str:
         """Copies a thread; returns the id of the copy."""
         state = await self.state(thread_id)
+        info = await self._journal.info(thread_id)
+        if info.memory:
+            raise InvalidInput("A shared memory cannot be forked: nobody would share the copy.")
         if at is not None:
             if not 0 <= at <= state.seq:
                 raise InvalidInput(f"The thread has the events 1 to {state.seq}, not {at}.")
             state = await self._journal.load(thread_id, at=at)
-        info = await self._journal.info(thread_id)
         fork = fork_of(state, info, await self._journal.runs(thread_id))
         await self._journal.fork(fork)
         return fork.info.id
@@ -201,6 +209,9 @@ class Driver:
             await actor.jobs.close()
             await actor.compactor.close()
         await self._journal.delete(thread_id)
+        loading = self._loading.get(thread_id)
+        if loading is not None:
+            await asyncio.wait([loading])  # it may have read the thread before
         self._drop(thread_id, ThreadNotFound(f"The thread {thread_id} was deleted."))
         if info.work is None:  # else with the thread for which its agent worked
             await self.archive.sweep(info.owner)
@@ -278,10 +289,12 @@ class Driver:
 
     async def _shared(self, owner: str, name: str) -> ThreadMemory:
         id = shared_id(owner, name)
-        if id not in self._actors:
-            async with self._making:
-                await require_shared(self, self._journal, owner, name)
-        return (await self._reach(id)).memory
+        known = self._actors.get(id)
+        if known is None or known.failure is not None:  # which its deletion may have been
+            await self.shared(owner, name)
+        actor = await self._reach(id)
+        self._evict_later(id)
+        return actor.memory
 
     def _lender(self, work: Work) -> Callable[[], Awaitable[ThreadMemory]] | None:
         """Returns what finds the memory of the thread for which an agent works, if it is lent."""
@@ -359,7 +372,12 @@ class Driver:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
-                for thread_id in await self._journal.waiting_threads():
-                    (await self._reach(thread_id)).inbox_changed()
+                waiting = await self._journal.waiting_threads()
             except WeftError as error:
                 _LOGGER.warning("The inboxes could not be read: %s", error.message)
+                continue
+            for thread_id in waiting:
+                try:
+                    (await self._reach(thread_id)).inbox_changed()
+                except WeftError as error:  # the others are not to wait for it
+                    _LOGGER.warning("%s could not be loaded: %s", thread_id, error.message)

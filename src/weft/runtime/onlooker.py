@@ -37,6 +37,7 @@ from weft.runtime.archive_access import ArchiveAccess
 from weft.runtime.block_changes import changes_of, undo_of
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.live import follow, socket_path
+from weft.runtime.shared_memory import require_shared
 from weft.state import ThreadState
 
 _LOGGER = logger_of("weft.runtime")
@@ -146,6 +147,10 @@ class Onlooker:
                 input = replace(input, seq=input.seq or event.undoes)  # the newest as it is here
         if event is not None:
             await self._journal.submit(thread_id, input)
+
+    async def shared(self, owner: str, name: str) -> str:
+        """Adds the shared memory unless it is there; the driving process takes it over."""
+        return await require_shared(self, self._journal, owner, name)
 
     async def topic(self, thread_id: str) -> Topic:
         """Returns a topic that is fed from the journal, while it is watched."""

@@ -30,7 +30,6 @@ from weft.runtime.archive_access import ArchiveAccess
 from weft.runtime.driver import Driver
 from weft.runtime.memory import Memory
 from weft.runtime.onlooker import Onlooker
-from weft.runtime.shared_memory import require_shared
 from weft.runtime.thread import Thread
 
 if TYPE_CHECKING:
@@ -195,8 +194,7 @@ class Runtime:
         It is made if it is not there. Raises `InvalidInput` for a name that is none.
         """
         threads = self._opened()
-        id = await require_shared(threads, self.journal, owner, name)
-        return Memory(id, threads, self.journal)
+        return Memory(await threads.shared(owner, name), threads, self.journal)
 
     def archive(self, *, owner: str = "") -> Archive:
         """Returns the archive of an owner: texts that belong to no conversation, and those of all.

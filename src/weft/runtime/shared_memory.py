@@ -19,7 +19,10 @@ def shared_id(owner: str, name: str) -> str:
 
 
 async def require_shared(threads: ThreadAccess, journal: Journal, owner: str, name: str) -> str:
-    """Returns the id of a shared memory, made if it is not there; raises as `shared_id`."""
+    """Returns the id of a shared memory, made if it is not there; raises as `shared_id`.
+
+    Another process may make it at the same time. Within a process it is called once at a time.
+    """
     id = shared_id(owner, name)
     try:
         await journal.info(id)
@@ -28,6 +31,9 @@ async def require_shared(threads: ThreadAccess, journal: Journal, owner: str, na
         info = ThreadInfo(id=id, agent="", owner=owner, created_at=now, updated_at=now, memory=name)
         try:
             await threads.create(info)
-        except JournalError:
-            await journal.info(id)  # another process made it meanwhile
+        except JournalError as error:
+            try:
+                await journal.info(id)  # another process made it meanwhile
+            except ThreadNotFound:
+                raise error from None
     return id

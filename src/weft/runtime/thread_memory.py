@@ -1,14 +1,15 @@
 """The memory blocks of a thread, and the shared ones that its agent reads."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from weft.block_edits import change, seeds
+from weft.block_edits import change, require_as_read, seeds
 from weft.block_memory import BlockMemory
-from weft.blocks import Block, BlockEdit, CreateBlock
-from weft.errors import BlockExists, ConfigurationError
-from weft.events import MemoryUpdated, RecordedEvent
+from weft.blocks import Block, BlockEdit
+from weft.errors import ConfigurationError
+from weft.events import MemoryUpdated
 from weft.inputs import EditInput, UndoInput
 from weft.run_memory import RunArchive
 from weft.runtime.block_changes import Changes, undo_of
@@ -38,6 +39,8 @@ class ThreadMemory:
         self._archive = archive
         self._declared: Sequence[Block] = ()
         self._names: Mapping[str, str] = {}
+        self._read: dict[str, str | None] = {}
+        self._changing = asyncio.Lock()  # an undo reads first what others are not to change then
 
     @property
     def thread_id(self) -> str:
@@ -65,12 +68,16 @@ class ThreadMemory:
 
         Of a shared memory only what the agent declares is read, and all of it is kept before.
         """
-        if self._lender is not None:
-            return await (await self._lender()).blocks()
+        blocks = await (await self._owner())._all()
+        self._read = {block.label: block.value for block in blocks}
+        return blocks
+
+    async def _all(self) -> Sequence[Block]:
         own = self._thread.state.memory
         if not self._declared:
             return own.blocks
-        shared = {name: await (await self._of_name(name)).kept() for name in self._names.values()}
+        names = dict.fromkeys(self._names.values())
+        shared = {name: await (await self._of_name(name)).kept() for name in names}
         declared: list[Block] = []
         for block in self._declared:
             memory = shared[block.shared] if block.shared else own
@@ -80,33 +87,28 @@ class ThreadMemory:
         known = {block.label for block in self._declared}
         return (*declared, *(block for block in own.blocks if block.label not in known))
 
-    async def edit(self, edit: BlockEdit, *, key: str) -> Block | None:
-        """Changes a block for the model of a run here, be it of the thread, shared or lent."""
-        if self._lender is not None:
-            lender = await self._lender()
-            return await lender.edit_for(self._thread, edit, key)
-        return await self.edit_for(self._thread, edit, key)
+    async def edit(self, edit: BlockEdit, *, key: str, as_read: bool = False) -> Block | None:
+        """Changes a block for the model of a run here, be it of the thread, shared or lent.
 
-    async def edit_for(self, thread: ThreadWriter, edit: BlockEdit, key: str) -> Block | None:
-        """Changes a block for the model of a run of `thread`, which is told of it.
-
-        Raises the kinds of `MemoryFailed`.
+        The run is told of a change elsewhere. Raises the kinds of `MemoryFailed`.
         """
-        memory, name = self, self._names.get(edit.label)
-        if name is not None:
-            if isinstance(edit, CreateBlock):
-                raise BlockExists(f"There is a block {edit.label!r} already; it is shared.")
-            memory = await self._of_name(name)
-        run = thread.state.active_run
-        run_id = run.id if run is not None else ""
+        thread, label = self._thread, edit.label
+        memory = await (await self._owner())._memory_of(label)
+        read, run_id = self._read.get(label), _run_of(thread)
         own = memory.thread_id == thread.id
+        if key and not own:
+            # Providers give ids to calls that are unique within a conversation, and no further.
+            key = f"{thread.id}/{key}"
         input = EditInput(edit, "model", key, "" if own else thread.id)
-        event = memory.take(input, run_id if own else "")
-        if event is not None and not own:
-            told = replace(event, run_id=run_id, thread_id="", memory=memory.thread_id)
-            thread.record(told)
+        event = await memory.take(input, run_id if own else "", read=read if as_read else None)
+        after = memory._value_of(label)
+        if event is not None and _before(event, after) == read:
+            self._read[label] = after  # what the model itself changes, it knows
+        kept = await memory.kept()
+        if event is not None and not own:  # told only now: what is not kept did not happen
+            thread.record(replace(event, run_id=run_id, thread_id="", memory=memory.thread_id))
             await thread.durable()
-        return (await memory.kept()).get(edit.label)
+        return kept.get(label)
 
     @property
     def archive(self) -> RunArchive:
@@ -118,6 +120,19 @@ class ThreadMemory:
             )
         return self._archive
 
+    async def _owner(self) -> "ThreadMemory":
+        """Whose blocks they are: those of this thread, or of the one that lends them."""
+        return self if self._lender is None else await self._lender()
+
+    async def _memory_of(self, label: str) -> "ThreadMemory":
+        """Returns the memory in which a block lives, or is to be made."""
+        name = self._names.get(label)
+        return self if name is None else await self._of_name(name)
+
+    def _value_of(self, label: str) -> str | None:
+        block = self._thread.state.memory.get(label)
+        return None if block is None else block.value
+
     # For the thread itself
 
     def seed(self, declared: Sequence[Block]) -> None:
@@ -126,16 +141,23 @@ class ThreadMemory:
         for event in seeds(self._thread.state.memory, own):
             self._thread.record(event)
 
-    def take(self, input: EditInput, run_id: str = "") -> MemoryUpdated | None:
+    async def take(
+        self, input: EditInput, run_id: str = "", *, read: str | None = None
+    ) -> MemoryUpdated | None:
         """Changes a block of this thread; returns the event, or None where nothing changed.
 
-        Raises the kinds of `MemoryFailed`.
+        With `read`, the block must hold that text. It waits for nothing but an undo that is being
+        made. Raises the kinds of `MemoryFailed`.
         """
-        event = change(self._thread.state.memory, input.edit, input.author, key=input.key)
-        if event is not None:
-            event = replace(event, run_id=run_id, thread_id=input.thread_id)
-            self._record(event)
-        return event
+        async with self._changing:
+            memory = self._thread.state.memory
+            if read is not None:
+                require_as_read(memory, input.edit.label, read, input.key)
+            event = change(memory, input.edit, input.author, key=input.key)
+            if event is not None:
+                event = replace(event, run_id=run_id, thread_id=input.thread_id)
+                self._thread.record(event)
+            return event
 
     async def take_back(self, input: UndoInput) -> None:
         """Undoes a change of a block of this thread, the last if `seq` is 0.
@@ -144,13 +166,14 @@ class ThreadMemory:
         """
         if self._changes is None:
             raise ConfigurationError("Changes can be undone on threads that are kept only.")
-        while True:
-            memory, last = self._thread.state.memory, self._thread.state.seq
-            await self._thread.durable()
-            event = await undo_of(memory, input, self._changes, last)
-            if memory is self._thread.state.memory:
-                break  # else it was changed meanwhile
-        self._record(event)
+        async with self._changing:
+            while True:
+                memory, last = self._thread.state.memory, self._thread.state.seq
+                await self._thread.durable()
+                event = await undo_of(memory, input, self._changes, last)
+                if memory is self._thread.state.memory:
+                    break  # else an agent that begins or a summary changed it meanwhile
+            self._thread.record(event)
 
     async def kept(self) -> BlockMemory:
         """Returns the blocks of this thread once they cannot be lost any more."""
@@ -166,5 +189,18 @@ class ThreadMemory:
             )
         return await self._shared(name)
 
-    def _record(self, event: RecordedEvent) -> None:
-        self._thread.record(event)
+
+def _run_of(thread: ThreadWriter) -> str:
+    """The id of the run in progress, or nothing."""
+    run = thread.state.active_run
+    return run.id if run is not None else ""
+
+
+def _before(event: MemoryUpdated, after: str | None) -> str | None:
+    """Returns the text of a block before a change, after which it was `after`."""
+    if after is None:
+        return event.removed
+    if event.was is None and event.becomes is not None:
+        return None
+    end = event.position + len(event.added)
+    return after[: event.position] + event.removed + after[end:]
