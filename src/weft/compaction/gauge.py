@@ -5,6 +5,7 @@ request the size is known, and only what came since is estimated.
 """
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from weft.compaction.budget import ContextBudget
 from weft.compaction.cut import Aim, Cutter
@@ -172,7 +173,7 @@ class Gauge:
             if same and request.instructions == last.instructions:
                 return tokens
         tokens = frame_tokens(request, count)
-        self._framed = (request, tokens)
+        self._framed = (replace(request, items=()), tokens)
         return tokens
 
 
