@@ -60,4 +60,5 @@ def test_what_is_no_date_is_refused(text: str) -> None:
 
 def test_the_ends_of_the_calendar() -> None:
     assert period(date.min, date.max).since is not None
-    assert moment(datetime.min) < 0 < moment(datetime.max)
+    east = timezone(timedelta(hours=14))
+    assert moment(datetime.min.replace(tzinfo=east)) < 0 < moment(datetime.max)

@@ -39,16 +39,9 @@ def _bounds(moment: Moment) -> tuple[float, float]:
     if isinstance(moment, datetime):
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        return _seconds(moment), _seconds(moment)
+        return moment.timestamp(), moment.timestamp()
     start = datetime(moment.year, moment.month, moment.day, tzinfo=UTC).timestamp()
     return start, math.nextafter(start + _DAY.total_seconds(), 0)
-
-
-def _seconds(moment: datetime) -> float:
-    try:
-        return moment.timestamp()
-    except OverflowError as error:
-        raise InvalidInput(f"{moment.isoformat()} is beyond what a calendar holds.") from error
 
 
 def _parsed(text: str) -> datetime | date:
