@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from chaos.points import POINTS
 
 pytestmark = pytest.mark.real_clock
