@@ -29,12 +29,15 @@ METRICS = (
     "many_threads",
     "long_conversation",
     "hooks",
+    "context_window",
     "memory_blocks",
     "memory_growth",
     "import_time",
     "distributions",
     "argument_scanner",
     "job_tree",
+    "archive_search",
+    "archive_recall",
     "sse_parser",
 )
 

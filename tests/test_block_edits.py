@@ -11,6 +11,7 @@ from weft.block_edits import (
     MAX_DESCRIPTION,
     MAX_LIMIT,
     change,
+    require_as_read,
     require_blocks,
     require_memory_name,
     seeds,
@@ -29,6 +30,7 @@ from weft.blocks import (
     RewriteBlock,
 )
 from weft.errors import (
+    BlockChanged,
     BlockExists,
     BlockReadOnly,
     BlockTooLong,
@@ -194,6 +196,16 @@ def test_only_models_are_kept_from_what_is_read_only(edit: BlockEdit) -> None:
         change(memory, edit, "model")
     for author in ("user", "agent", "summary"):
         assert change(memory, edit, author) is not None  # type: ignore[arg-type]
+
+
+def test_a_block_that_is_another_since_it_was_read() -> None:
+    story = Story(HUMAN)
+    require_as_read(story.memory, "human", TEXT)
+    require_as_read(story.memory, "nobody", TEXT)
+    story.edit(AppendText("human", "x"), key="k")
+    with pytest.raises(BlockChanged, match="read it again"):
+        require_as_read(story.memory, "human", TEXT)
+    require_as_read(story.memory, "human", TEXT, "k")
 
 
 def test_there_are_so_many_blocks_and_no_more() -> None:

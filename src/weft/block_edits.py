@@ -24,6 +24,7 @@ from weft.blocks import (
     RewriteBlock,
 )
 from weft.errors import (
+    BlockChanged,
     BlockExists,
     BlockReadOnly,
     BlockTooLong,
@@ -183,6 +184,19 @@ def require_text(text: str, what: str) -> None:
         raise InvalidInput(
             f"{what} has the control character U+{ord(found[0]):04X} at character "
             f"{found.start()}; leave it out."
+        )
+
+
+def require_as_read(memory: BlockMemory, label: str, read: str, key: str = "") -> None:
+    """Raises `BlockChanged` where a block holds another text than the one that was `read`.
+
+    An edit that was made already, with `key`, may be asked for again.
+    """
+    block = memory.get(label)
+    if block is not None and block.value != read and key not in memory.keys:
+        raise BlockChanged(
+            f"The memory block {label!r} was changed since you read it, and nothing was done; read "
+            "it again, as it is in your next step, and then edit it."
         )
 
 

@@ -65,10 +65,12 @@ WeftError
 │   ├── UnknownBlock              no block of that label
 │   ├── BlockExists               a block of that label is there already
 │   ├── BlockReadOnly             a model tried to change a block that it may only read
+│   ├── BlockChanged              retryable: it is another since the model read it
 │   ├── BlockTooLong              the text would be longer than the block's limit
 │   ├── TextNotFound              the text to be replaced is not in the block
 │   ├── TextNotUnique             the text to be replaced is in the block more than once
 │   ├── ChangeNotUndoable         later changes stand where the one to be undone did
+│   ├── UnknownPassage            no passage of that id in the archive
 │   ├── ArchiveFailed             the index of the archive cannot be read or written
 │   ├── EmbeddingFailed           retryable: an embedder raised, or could not be reached
 │   └── EmbeddingInvalid          an embedder returned vectors of the wrong number, size or value
@@ -516,6 +518,13 @@ class BlockReadOnly(MemoryFailed):
     code = "block_read_only"
 
 
+class BlockChanged(MemoryFailed):
+    """A memory block is another since the model read it, so that it knows not what it replaces."""
+
+    code = "block_changed"
+    retryable = True
+
+
 class BlockTooLong(MemoryFailed):
     """The text would be longer than the memory block may be."""
 
@@ -538,6 +547,12 @@ class ChangeNotUndoable(MemoryFailed):
     """A later change stands where the one to be undone did."""
 
     code = "change_not_undoable"
+
+
+class UnknownPassage(MemoryFailed):
+    """There is no passage of that id in the archive, or it was removed."""
+
+    code = "unknown_passage"
 
 
 class ArchiveFailed(MemoryFailed):

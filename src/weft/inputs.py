@@ -10,6 +10,7 @@ from msgspec import Struct
 from weft.blocks import BlockEdit
 from weft.events import MemoryAuthor
 from weft.items import Message, OutputPart
+from weft.passages import NewPassage
 
 OnBusy = Literal["queue", "steer", "reject", "cancel"]
 """What becomes of a message while a run is active.
@@ -95,7 +96,20 @@ class UndoInput(Struct, frozen=True, tag="undo"):
     seq: int
 
 
-MemoryInput = EditInput | UndoInput
+class InsertInput(Struct, frozen=True, tag="insert_passages"):
+    """The wish to put texts into the archive; one whose id is there already stays as it is."""
+
+    passages: tuple[NewPassage, ...]
+    author: MemoryAuthor = "user"
+
+
+class RemoveInput(Struct, frozen=True, tag="remove_passage"):
+    """The wish to take a text out of the archive."""
+
+    passage_id: str
+
+
+MemoryInput = EditInput | UndoInput | InsertInput | RemoveInput
 AnswerInput = OutputInput | ApprovalInput | DenialInput
 ThreadInput = (
     SendInput
@@ -108,4 +122,6 @@ ThreadInput = (
     | PinInput
     | EditInput
     | UndoInput
+    | InsertInput
+    | RemoveInput
 )

@@ -197,6 +197,16 @@ def test_long_outputs_are_shortened_where_nothing_else_helps() -> None:
     assert cutter.latest(7).tokens == cutter.size(3) + 7
 
 
+def test_what_is_shortened_counts_only_while_it_is_read() -> None:
+    items = [USER, call("a"), out("a", "o" * 900), ANSWER, *conversation(2)]
+    shortened = Context(shortened=((1, 0), (2, 300), (3, 99)))
+    cutter = cutter_of(items, shortened)
+    assert tokens_of(items) - 200 < cutter.read < tokens_of(items) - 150
+    cut = cutter.cut(4, 5)
+    assert cut.shortened == ()
+    assert cut.tokens == tokens_of(items[4:]) + 5
+
+
 def test_outputs_share_what_room_there_is() -> None:
     calls = [call(str(n)) for n in range(4)]
     outputs = [out(str(n), "o" * size) for n, size in enumerate((100, 9000, 9000, 600))]

@@ -247,6 +247,15 @@ async def test_five_thousand_steps_within_32k() -> None:
     assert len(result.history) == 10_002
 
 
+async def test_what_was_sent_although_it_was_long_fails_in_the_words_of_the_provider() -> None:
+    model = CountingModel(say("ok"), ratio=0.9, window=3_000)
+    events, _ = await run(agent_of(model, SlidingWindow(max_tokens=4_000)), "x" * 11_400)
+    failed = events[-1]
+    assert isinstance(failed, RunFailed)
+    assert "prompt is too long" in failed.message
+    assert len(model.requests) == 1
+
+
 async def test_a_refusal_after_something_was_seen_is_not_repeated() -> None:
     model = ScriptedModel([[Text("Well"), ContextOverflow("too long")]])
     agent = agent_of(model, SlidingWindow(max_tokens=4_000))

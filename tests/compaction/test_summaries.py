@@ -10,7 +10,8 @@ from tests.compaction.test_runs import agent_of, compactions, looks, run, say
 from weft import Block, MemoryUpdated, RetryPolicy
 from weft.compaction.budget import ContextBudget, budget_of
 from weft.compaction.strategies import Summarize
-from weft.compaction.summary import HEADING, summarize
+from weft.compaction.summary import HEADING
+from weft.compaction.summary_writer import summarize
 from weft.compaction.transcript import pieces, transcript
 from weft.errors import ServerFailed
 from weft.items import (
@@ -299,6 +300,34 @@ async def test_a_summary_stays_where_the_next_one_fails() -> None:
     kept = [event.summary and event.summary.text for event in compactions(events)]
     assert len(kept) > 2
     assert set(kept) == {f"{HEADING}The first."}
+
+
+async def test_a_summary_that_is_interrupted_is_done_without() -> None:
+    def interrupted(request: ModelRequest) -> str:
+        raise asyncio.CancelledError
+
+    model = CountingModel(looks(300), window=8_000)
+    strategy = Summarize(max_tokens=8_000, model=ScriptedModel([interrupted] * 400))
+    events, result = await run(agent_of(model, strategy))
+    assert result is not None
+    assert {event.fallback for event in compactions(events)} == {"the summary was interrupted"}
+    assert max(model.sizes) <= 8_000
+
+
+async def test_a_summary_that_cannot_be_counted_is_done_without(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def count(text: str) -> int:
+        if text.startswith(HEADING):
+            raise LookupError("no vocabulary")
+        return len(text) // 3
+
+    model = CountingModel(looks(150), window=8_000)
+    strategy = Summarize(max_tokens=8_000, model=writer_of(), count=count)
+    events, result = await run(agent_of(model, strategy))
+    assert result is not None
+    assert all(event.summary is None for event in compactions(events))
+    assert "could not be compacted" in caplog.text
 
 
 async def test_a_run_that_is_cancelled_while_it_waits() -> None:

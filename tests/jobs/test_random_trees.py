@@ -142,7 +142,9 @@ class World:
             nodes = (change.node, *self.jobs)
             failures = [failure for node in nodes for failure in kept(node) if not failure.seen]
             unseen = [failure.exception for failure in failures]
-            self.unseen = {id(error) for error in unseen if not tree.ends_by(error)}
+            # A callback that was cancelled has not failed.
+            real = [error for error in unseen if not isinstance(error, asyncio.CancelledError)]
+            self.unseen = {id(error) for error in real if not tree.ends_by(error)}
 
     def settled(self, node: Planned) -> None:
         assert node.state in FINAL

@@ -16,8 +16,9 @@ from weft.events import RecordedEvent, RunQueued, RunStarted
 from weft.ids import new_id
 from weft.inputs import ApprovalInput, CancelInput, SendInput
 from weft.items import user_message
-from weft.journal.base import Batch, Fork, Journal
+from weft.journal.base import Batch, Fork, Journal, Work
 from weft.journal.projection import Projection, RunRecord
+from weft.limits import Limits
 from weft.state import ThreadState, apply
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
@@ -510,3 +511,29 @@ async def test_a_waiter_that_gives_up_does_not_stop_the_append(journal: Journal)
     future.cancel()
     await make(journal, "thread_2")
     assert len(await journal.read("thread_1", after=0)) == 7
+
+
+async def test_marks_tell_how_far_each_thread_got(journal: Journal) -> None:
+    first = await make(journal, "thread_1", owner="ann")
+    await make(journal, "thread_2", owner="bob")
+    work = Work("thread_1", "run_1", "call_1", 1, Limits())
+    await make(journal, "thread_3", owner="ann", work=work)
+    await make(journal, "memory_1", owner="ann", agent="", memory="notes")
+    await first.append(conversation())
+    marks = {mark.id: mark for mark in await journal.marks(owner=None)}
+    assert {id: (mark.owner, mark.seq, mark.parent) for id, mark in marks.items()} == {
+        "thread_1": ("ann", 7, ""),
+        "thread_2": ("bob", 0, ""),
+        "thread_3": ("ann", 0, "thread_1"),
+        "memory_1": ("ann", 0, ""),
+    }
+    assert {mark.id for mark in await journal.marks(owner="ann")} == {
+        "thread_1", "thread_3", "memory_1"
+    }  # fmt: skip
+    assert await journal.marks(owner="") == []
+    await journal.delete("thread_1")
+    again = await make(journal, "thread_1", owner="ann")
+    await again.append(conversation()[:2])
+    (mark,) = [mark for mark in await journal.marks(owner="ann") if mark.id == "thread_1"]
+    assert mark.seq == 2
+    assert mark.number > max(one.number for one in marks.values())

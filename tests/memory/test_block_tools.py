@@ -113,7 +113,7 @@ class Memory:
     async def blocks(self) -> Any:
         return ()
 
-    async def edit(self, edit: BlockEdit, *, key: str) -> Block | None:
+    async def edit(self, edit: BlockEdit, *, key: str, as_read: bool = False) -> Block | None:
         self.asked.append((edit, key))
         return None
 

@@ -9,8 +9,9 @@ import pytest
 
 import weft
 from weft import Agent, Block, MemoryUpdated, RunContext, Runtime, tool
-from weft.blocks import AppendText, CreateBlock, DeleteBlock
+from weft.blocks import AppendText, CreateBlock, DeleteBlock, RewriteBlock
 from weft.errors import (
+    BlockChanged,
     BlockReadOnly,
     BlockTooLong,
     ChangeNotUndoable,
@@ -21,6 +22,7 @@ from weft.errors import (
     UnknownBlock,
 )
 from weft.items import FunctionCallOutput
+from weft.memory import block_tools
 from weft.testing import Call, ScriptedModel
 
 pytestmark = pytest.mark.anyio
@@ -275,6 +277,47 @@ async def test_many_that_edit_at_once_lose_nothing(open_runtime: Open) -> None:
         shared = await runtime.memory("style")
         lines = (await value_of(shared, "team")).splitlines()
         assert sorted(lines) == [f"line {n}" for n in range(8)]
+
+
+async def test_a_model_rewrites_only_what_it_has_read(open_runtime: Open) -> None:
+    @tool(serial=True)
+    async def meanwhile() -> str:
+        """Someone else edits both blocks while the model writes."""
+        await thread.memory.append("human", "Left-handed.")
+        await (await runtime.memory("style")).append("team", "No jokes.")
+        return "done"
+
+    def rewriting(label: str, value: str) -> Call:
+        return Call("memory_rewrite", json.dumps({"label": label, "value": value}))
+
+    @tool(serial=True)
+    async def both(ctx: RunContext) -> str:
+        """Rewrites as the model does that called it."""
+        for label in ("human", "team"):
+            with pytest.raises(BlockChanged):
+                await ctx.memory.edit(RewriteBlock(label, "x"), key=label, as_read=True)
+        await ctx.memory.edit(AppendText("human", "Sings."), key="a")
+        with pytest.raises(BlockChanged):
+            await ctx.memory.edit(DeleteBlock("human"), key="d", as_read=True)
+        return "refused"
+
+    model = ScriptedModel(
+        [
+            [Call("meanwhile", "{}"), Call("both", "{}")],
+            [noting("human", "Drinks tea."), rewriting("human", "Ada")],
+            rewriting("team", "Thou. No jokes."),
+            "done",
+        ]
+    )
+    tools = [meanwhile, both, note, *block_tools("memory_rewrite")]
+    agent = Agent(model, tools=tools, blocks=[HUMAN, TEAM])
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("go")).result()
+        outputs = [i for i in await thread.history() if isinstance(i, FunctionCallOutput)]
+        assert [output.is_error for output in outputs] == [False] * 5
+        assert (await value_of(thread.memory)) == "Ada"
+        assert (await value_of(await runtime.memory("style"), "team")) == "Thou. No jokes."
 
 
 async def test_a_block_that_the_model_made_is_read_too(open_runtime: Open) -> None:

@@ -6,10 +6,17 @@ It grows with the history, and costs only what is new.
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate, islice
+from typing import Literal
 
 from weft.compaction.tokens import Count, item_tokens
 from weft.history import History
-from weft.items import FunctionCall, FunctionCallOutput, Item, Message, ProviderItem, Reasoning
+from weft.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    Message,
+)
 
 
 class Tally:
@@ -31,11 +38,11 @@ class Tally:
         self.steps: list[int] = []
         self.asked: int | None = None
         self._tokens = array("q", [0])
-        self._messages = array("q", [0])
+        self._thoughts: list[int] = []
         self._system: list[int] = []
         self._system_tokens = array("q", [0])
         self._open: set[str] = set()
-        self._last: Item | None = None
+        self._last: Literal["user", "system", "response", "output", ""] = ""
 
     def __len__(self) -> int:
         return len(self._tokens) - 1
@@ -43,9 +50,15 @@ class Tally:
     def extend(self, history: History) -> None:
         """Adds what the history has more; raises `ConfigurationError` of the tokenizer."""
         known = len(self)
-        if known < len(history):
-            for item in history[known:]:
-                self._add(item)
+        if known == len(history):
+            return
+        new, count = history[known:], self.count
+        sizes = [item_tokens(item, count) for item in new]
+        for index, item in enumerate(new, known):
+            self._add(index, item)
+        for index in self._system[len(self._system_tokens) - 1 :]:
+            self._system_tokens.append(self._system_tokens[-1] + sizes[index - known])
+        self._tokens.extend(islice(accumulate(sizes, initial=self._tokens[-1]), 1, None))
 
     def tokens(self, start: int, end: int | None = None) -> int:
         """How many tokens the items from `start` to `end` (or to the last) are."""
@@ -57,7 +70,8 @@ class Tally:
 
     def messages(self, start: int) -> int:
         """How many messages, calls and outputs there are from `start` to the last."""
-        return self._messages[-1] - self._messages[start]
+        thoughts = len(self._thoughts) - bisect_left(self._thoughts, start)
+        return len(self) - start - thoughts
 
     def system(self, end: int) -> Sequence[int]:
         """The places of the system and developer messages before `end`."""
@@ -67,37 +81,28 @@ class Tally:
         """How many tokens the system and developer messages before `end` are."""
         return self._system_tokens[bisect_left(self._system, end)]
 
-    def _add(self, item: Item) -> None:
-        index, last = len(self), self._last
-        tokens = item_tokens(item, self.count)
-        counts = 1
-        match item:
-            case Message(role="user"):
-                if not (isinstance(last, Message) and last.role == "user"):
+    def _add(self, index: int, item: Item) -> None:
+        # By the kind of item, the usual ones first: thousands are gone through after a restart.
+        last = self._last
+        if isinstance(item, FunctionCallOutput):
+            self._open.discard(item.call_id)
+            self._last = "output"
+        elif isinstance(item, Message) and item.role != "assistant":
+            if item.role == "user":
+                if last != "user":
                     self.turns.append(index)
                     self.steps.clear()
                 self.asked = index
-            case Message(role="system" | "developer"):
+                self._last = "user"
+            else:
                 self._system.append(index)
-                self._system_tokens.append(self._system_tokens[-1] + tokens)
-            case FunctionCallOutput():
-                self._open.discard(item.call_id)
-            case Reasoning() | ProviderItem():
-                counts = 0
-                self._cut_before(index)
-            case FunctionCall():
-                self._cut_before(index)
+                self._last = "system"
+        else:
+            # A response begins after outputs, or what a program added to them.
+            if last in {"output", "system"} and not self._open:
+                self.steps.append(index)
+            if isinstance(item, FunctionCall):
                 self._open.add(item.call_id)
-            case _:  # what the model said
-                self._cut_before(index)
-        self._tokens.append(self._tokens[-1] + tokens)
-        self._messages.append(self._messages[-1] + counts)
-        self._last = item
-
-    def _cut_before(self, index: int) -> None:
-        """Notes where a response begins: after outputs, or what a program added to them."""
-        last = self._last
-        if self._open or not isinstance(last, Message | FunctionCallOutput):
-            return
-        if isinstance(last, FunctionCallOutput) or last.role in {"system", "developer"}:
-            self.steps.append(index)
+            elif not isinstance(item, Message):
+                self._thoughts.append(index)
+            self._last = "response"

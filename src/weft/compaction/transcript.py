@@ -36,8 +36,7 @@ def pieces(text: str, most: int, count: Count | None = None) -> Iterator[str]:
                 piece, size = [], 0
             piece.append(part)
             size += tokens
-    if piece:
-        yield "\n\n".join(piece)
+    yield "\n\n".join(piece)
 
 
 def _paragraphs(items: Iterable[Item], names: dict[str, str]) -> Iterator[str]:

@@ -53,6 +53,20 @@ class ThreadInfo(Struct, frozen=True, kw_only=True):
     memory: str = ""
 
 
+class ThreadMark(Struct, frozen=True):
+    """How far a thread got, for whoever keeps something that follows from its events.
+
+    `number` is that of the thread in the journal, which no thread has again, also not one of the
+    same id. `seq` is its last event. `parent` is the thread for which its agent works, or "".
+    """
+
+    id: str
+    owner: str
+    number: int
+    seq: int
+    parent: str = ""
+
+
 class Claim(Struct, frozen=True):
     """The right to append to a thread: its number in the journal, and the epoch of its driver."""
 
@@ -143,6 +157,10 @@ class Journal(Protocol):
         With `parent`, those on which agents work for that thread, which are left out otherwise.
         Shared memories are always left out.
         """
+        ...
+
+    async def marks(self, *, owner: str | None) -> list[ThreadMark]:
+        """Returns how far each thread got, of all kinds; all threads, or those of an owner."""
         ...
 
     async def claim(self, thread_id: str) -> Claim:

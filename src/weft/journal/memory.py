@@ -9,7 +9,15 @@ from weft.envelope import recorded
 from weft.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
 from weft.events import RecordedEvent
 from weft.inputs import SendInput, ThreadInput
-from weft.journal.base import Batch, Claim, Fork, ThreadInfo, Unfinished, Waiting
+from weft.journal.base import (
+    Batch,
+    Claim,
+    Fork,
+    ThreadInfo,
+    ThreadMark,
+    Unfinished,
+    Waiting,
+)
 from weft.journal.projection import Projection, RunRecord, merged, order
 from weft.state import ACTIVE, RunStatus, ThreadState, apply
 
@@ -81,6 +89,15 @@ class MemoryJournal:
             and parent == _parent(one.info)
             and not one.info.memory
         ][: limit if limit >= 0 else None]
+
+    async def marks(self, *, owner: str | None) -> list[ThreadMark]:
+        """Returns how far each thread got."""
+        self._require_open()
+        return [
+            ThreadMark(id, kept.info.owner, kept.number, len(kept.events), _parent(kept.info))
+            for id, kept in self._threads.items()
+            if owner in {None, kept.info.owner}
+        ]
 
     async def claim(self, thread_id: str) -> Claim:
         """Takes a thread over."""

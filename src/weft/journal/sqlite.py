@@ -25,7 +25,17 @@ from weft.errors import (
 from weft.events import RecordedEvent
 from weft.inputs import ThreadInput
 from weft.journal import sqlite_writes as writes
-from weft.journal.base import Batch, Claim, Durability, Fork, ThreadInfo, Unfinished, Waiting, Work
+from weft.journal.base import (
+    Batch,
+    Claim,
+    Durability,
+    Fork,
+    ThreadInfo,
+    ThreadMark,
+    Unfinished,
+    Waiting,
+    Work,
+)
 from weft.journal.driver_lock import DriverLock
 from weft.journal.group_commit import GroupCommit
 from weft.journal.projection import RunRecord, order
@@ -61,6 +71,11 @@ _PAGE = """
     SELECT CAST('[' || coalesce(group_concat(body, ','), '') || ']' AS BLOB) FROM (
         SELECT CAST(body AS TEXT) AS body FROM event
         WHERE position > ? AND position <= ? ORDER BY position LIMIT ?)
+"""
+# The end of a thread's events is found without reading the others.
+_LAST_SEQ = """
+    SELECT coalesce(max(position), 0) & ? FROM event
+    WHERE position > t.n << ? AND position < (t.n + 1) << ?
 """
 _RUN = "SELECT id, agent, agent_hash, status, first_seq, last_seq FROM run"
 
@@ -213,6 +228,19 @@ class SqliteJournal:
                 (*values, limit),
             )
             return [_info(row) for row in rows.fetchall()]
+
+        return await self._read(read)
+
+    async def marks(self, *, owner: str | None) -> list[ThreadMark]:
+        """Returns how far each thread got."""
+
+        def read(connection: sqlite3.Connection) -> list[ThreadMark]:
+            where, values = ("", ()) if owner is None else (" WHERE t.owner = ?", (owner,))
+            rows = connection.execute(
+                f"SELECT t.id, t.owner, t.n, ({_LAST_SEQ}), t.parent FROM thread t{where}",  # noqa: S608 - it is made of constants
+                (LAST_SEQ, SEQ_BITS, SEQ_BITS, *values),
+            )
+            return [ThreadMark(*row) for row in rows.fetchall()]
 
         return await self._read(read)
 

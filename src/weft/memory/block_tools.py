@@ -22,7 +22,9 @@ def block_tools(*names: str) -> list[Tool[..., object]]:
     They are `memory_append`, `memory_replace`, `memory_insert`, `memory_rewrite`, `memory_create`
     and `memory_delete`. Each answers with the new size of the block, or with why it changed
     nothing; the text itself the model reads in its next step. A call changes a block once, also
-    where it is made again after a crash. Raises `ConfigurationError` for a name that is none.
+    where it is made again after a crash. What rewrites or deletes a block, or counts its lines, is
+    refused where someone else changed it since the model read it. Raises `ConfigurationError` for a
+    name that is none.
     """
     unknown = [name for name in names if name not in _TOOLS]
     if unknown:
@@ -64,7 +66,7 @@ async def memory_insert(ctx: RunContext[object], label: str, text: str, line: in
         text: The lines to insert.
         line: The number of the line after which they stand; 0 for the beginning, -1 for the end.
     """
-    return await _edited(ctx, InsertText(label, text, line))
+    return await _edited(ctx, InsertText(label, text, line), as_read=True)
 
 
 @tool(idempotent=True)
@@ -75,7 +77,7 @@ async def memory_rewrite(ctx: RunContext[object], label: str, value: str) -> str
         label: The label of the block.
         value: The new text; nothing else is kept.
     """
-    return await _edited(ctx, RewriteBlock(label, value))
+    return await _edited(ctx, RewriteBlock(label, value), as_read=True)
 
 
 @tool(idempotent=True)
@@ -104,11 +106,11 @@ async def memory_delete(ctx: RunContext[object], label: str) -> str:
     Args:
         label: The label of the block.
     """
-    return await _edited(ctx, DeleteBlock(label))
+    return await _edited(ctx, DeleteBlock(label), as_read=True)
 
 
-async def _edited(ctx: RunContext[object], edit: BlockEdit) -> str:
-    block = await ctx.memory.edit(edit, key=ctx.call_id)
+async def _edited(ctx: RunContext[object], edit: BlockEdit, *, as_read: bool = False) -> str:
+    block = await ctx.memory.edit(edit, key=ctx.call_id, as_read=as_read)
     if block is None:
         return f"{edit.label}: deleted."
     return f"{block.label}: {len(block.value):,} of {block.limit:,} characters."

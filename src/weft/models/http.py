@@ -60,17 +60,12 @@ class HttpModel:
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
     ) -> None:
-        url = _parsed(base_url)
-        if url is None:
-            raise ConfigurationError(
-                f"The base URL {masked_url(base_url)!r} is not of the form http(s)://host/path."
-            )
+        url = require_url(base_url)
         if proxy is not None and _parsed(proxy) is None:
             raise ConfigurationError(
                 f"The proxy {masked_url(proxy)!r} is not of the form http(s)://host:port."
             )
-        if not api_key.isascii() or not api_key.isprintable():
-            raise MissingKey("The API key contains characters that no key has; check its source.")
+        require_key(api_key)
         if url.username is not None and "Authorization" in wire.headers(api_key):
             raise ConfigurationError(
                 f"The base URL {masked_url(base_url)!r} names a user, and there is an API key as "
@@ -124,7 +119,7 @@ class HttpModel:
                         await asyncio.sleep(0)
             await _reach_end(content)
         except ModelError as error:
-            _hide_secrets(error, call)
+            hide_secrets(error, call)
             raise
         finally:
             # Returns the connection to the pool at the end of the body, closes it before.
@@ -151,19 +146,19 @@ class HttpModel:
             async with asyncio.timeout(self._timeouts.first_byte):
                 response = await transport.current()(call)
         except (aiohttp.ClientError, OSError) as error:
-            failure, cause = self._unreachable(error), _harmless_cause(error)
+            failure, cause = self._unreachable(error), harmless_cause(error)
         else:
             await self._require_stream(response, call)
             return response
         # Out here, the error that was caught does not hang on to the one that is raised.
-        _hide_secrets(failure, call)
+        hide_secrets(failure, call)
         raise failure from cause
 
     async def _require_stream(self, response: HttpResponse, call: HttpRequest) -> None:
         """Raises what the response stands for unless it is an event stream."""
         if response.status != _HTTP_OK:
             failure = await self._http_failure(response)
-            _hide_secrets(failure, call)
+            hide_secrets(failure, call)
             raise failure
         kind = response.content_type
         if kind not in {"text/event-stream", "application/octet-stream", "text/plain"}:
@@ -254,6 +249,22 @@ class _Watchdog:
             self._timer = self._loop.call_at(due, self._check)
 
 
+def require_url(base_url: str) -> SplitResult:
+    """Returns the parts of the root URL of an API; raises `ConfigurationError`."""
+    url = _parsed(base_url)
+    if url is None:
+        raise ConfigurationError(
+            f"The base URL {masked_url(base_url)!r} is not of the form http(s)://host/path."
+        )
+    return url
+
+
+def require_key(api_key: str) -> None:
+    """Raises `MissingKey` for what cannot be a key."""
+    if not api_key.isascii() or not api_key.isprintable():
+        raise MissingKey("The API key contains characters that no key has; check its source.")
+
+
 def _parsed(url: str) -> SplitResult | None:
     """Returns the parts of an absolute HTTP URL, None for anything else."""
     try:
@@ -263,7 +274,7 @@ def _parsed(url: str) -> SplitResult | None:
     return parts if parts.scheme in {"http", "https"} and parts.hostname else None
 
 
-def _hide_secrets(error: ModelError, call: HttpRequest) -> None:
+def hide_secrets(error: ModelError, call: HttpRequest) -> None:
     """Overwrites the keys of `call` in `error`, where the provider has repeated them."""
     secrets = secrets_of(call.headers)
     error.message = masked(error.message, secrets)
@@ -272,7 +283,7 @@ def _hide_secrets(error: ModelError, call: HttpRequest) -> None:
         error.provider_code = masked(error.provider_code, secrets)
 
 
-def _harmless_cause(error: Exception) -> Exception | None:
+def harmless_cause(error: Exception) -> Exception | None:
     """Returns what may stand behind an error that is shown.
 
     aiohttp's own errors hold the headers of the request, or the proxy with its password.

@@ -5,12 +5,18 @@ from typing import Protocol
 from weft.bus.topic import Topic
 from weft.inputs import AnswerInput, MemoryInput, PinInput, SendInput
 from weft.journal.base import ThreadInfo
+from weft.runtime.archive_access import ArchiveAccess
 from weft.runtime.ending import Ended
 from weft.state import ThreadState
 
 
 class ThreadAccess(Protocol):
     """Reaches the threads of a journal. All raise `ThreadNotFound` and `JournalError`."""
+
+    @property
+    def archive(self) -> ArchiveAccess:
+        """What was said and noted on all threads."""
+        ...
 
     async def start(self) -> None:
         """Makes the threads reachable."""

@@ -47,9 +47,11 @@ from weft.inputs import (
     DenialInput,
     EditInput,
     FinishInput,
+    InsertInput,
     MemoryInput,
     OutputInput,
     PinInput,
+    RemoveInput,
     SendInput,
     UndoInput,
 )
@@ -60,9 +62,11 @@ from weft.listener import EventListener
 from weft.logging import logger_of
 from weft.loop import cancel, drive, expire, fail, run_ended, tell_announcements
 from weft.pins import pin_of
+from weft.runtime.archive_access import ArchiveAccess
 from weft.runtime.block_changes import changes_of
 from weft.runtime.ending import Ended, Endings
 from weft.runtime.journaled import JournaledThread
+from weft.runtime.run_passages import RunPassages, passage_events
 from weft.runtime.sleeping import Sleeping
 from weft.runtime.thread_jobs import ThreadJobs
 from weft.runtime.thread_memory import ThreadMemory
@@ -84,7 +88,8 @@ class ThreadActor:
     `agents` finds an agent's definition by name, `deps` what its tools get, `delegation` how other
     agents work for it, `abandon` has the agent on a thread stop, `wake` has the engine call
     `drive`, `on_unwatched` is called when the last subscriber left. `shared` finds a shared memory
-    by its name, `lender` the memory of the thread for which this one works.
+    by its name, `lender` the memory of the thread for which this one works, `archive` is that of
+    all threads.
     """
 
     def __init__(
@@ -101,6 +106,7 @@ class ThreadActor:
         wake: Callable[[], None],
         on_unwatched: Callable[[], None],
         shared: Callable[[str], Awaitable[ThreadMemory]],
+        archive: ArchiveAccess,
         lender: Callable[[], Awaitable[ThreadMemory]] | None = None,
     ) -> None:
         self.info = info
@@ -135,7 +141,11 @@ class ThreadActor:
             self._thread, wake=wake, has_blocks=lender is None
         )
         self.memory = self._control.memory = ThreadMemory(
-            self._thread, shared=shared, lender=lender, changes=self._read_changes
+            self._thread,
+            shared=shared,
+            lender=lender,
+            changes=self._read_changes,
+            archive=RunPassages(info, self._thread, archive),
         )
         self._sleeping = Sleeping(self._thread, self.jobs, wake)
         self._must_recover = bool(state.jobs)
@@ -270,6 +280,9 @@ class ThreadActor:
                 await self.memory.take(input)
             case UndoInput():
                 await self.memory.take_back(input)
+            case InsertInput() | RemoveInput():
+                for event in passage_events(input):
+                    self._record(event)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -431,7 +444,7 @@ class ThreadActor:
                 self._accept_finish(input.run_id)
             case PinInput():
                 self._accept_pin(input)
-            case EditInput() | UndoInput():
+            case EditInput() | UndoInput() | InsertInput() | RemoveInput():
                 await self._accept_change(input)
             case _ as unreachable:
                 assert_never(unreachable)
@@ -609,7 +622,7 @@ class ThreadActor:
         run = self.state.run
         assert run is not None
         budget = definition.reachable.get(run.agent, definition).budget
-        if budget is not None:
+        if budget is not None and self.info.work is None:  # what works for another goes on no more
             self.compactor.after_run(budget)
 
     def _hear(self, definition: AnyAgent) -> None:

@@ -16,6 +16,7 @@ from weft.inputs import AnswerInput, MemoryInput, PinInput, SendInput
 from weft.journal.base import Claim, Journal, ThreadInfo, Work
 from weft.logging import logger_of
 from weft.runtime.actor import AnyAgent, ThreadActor
+from weft.runtime.archive_access import ArchiveAccess
 from weft.runtime.delegation import ThreadDelegation
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.fork import fork_of
@@ -36,7 +37,7 @@ class Driver:
 
     A thread that nobody needed for `idle_seconds` leaves the memory, until somebody does.
     `database` is the file that other processes read, and put inputs into; None where there are
-    none.
+    none. `archive` is that of all threads.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Driver:
         register: Callable[[AnyAgent], None],
         idle_seconds: float,
         database: Path | None,
+        archive: ArchiveAccess,
     ) -> None:
         self._journal = journal
+        self.archive = archive
         self._agents = agents
         self._deps = deps
         self._register = register
@@ -197,7 +200,7 @@ class Driver:
         known = self._actors.get(thread_id)
         if known is not None:
             known.jobs.refuse_inside("delete its thread")
-        await self._journal.info(thread_id)
+        info = await self._journal.info(thread_id)
         await self._engine.interrupt(thread_id)
         for work in await self._journal.threads(limit=-1, after="", owner=None, parent=thread_id):
             await self.delete(work.id)
@@ -210,6 +213,8 @@ class Driver:
         if loading is not None:
             await asyncio.wait([loading])  # it may have read the thread before
         self._drop(thread_id, ThreadNotFound(f"The thread {thread_id} was deleted."))
+        if info.work is None:  # else with the thread for which its agent worked
+            await self.archive.sweep(info.owner)
 
     async def abandon(self, thread_id: str) -> ThreadState:
         """Cancels what an agent does for a run that needs it no more; returns what is then."""
@@ -276,6 +281,7 @@ class Driver:
             wake=lambda: self._engine.wake(info.id),
             on_unwatched=lambda: self._evict_later(info.id),
             shared=lambda name: self._shared(info.owner, name),
+            archive=self.archive,
             lender=self._lender(info.work) if info.work is not None else None,
         )
         self._evict_later(info.id)

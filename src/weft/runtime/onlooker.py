@@ -24,9 +24,11 @@ from weft.inputs import (
     DenialInput,
     EditInput,
     FinishInput,
+    InsertInput,
     MemoryInput,
     OutputInput,
     PinInput,
+    RemoveInput,
     SendInput,
     ThreadInput,
     UndoInput,
@@ -34,6 +36,7 @@ from weft.inputs import (
 from weft.journal.base import Journal, ThreadInfo, Waiting
 from weft.logging import logger_of
 from weft.pins import pin_of
+from weft.runtime.archive_access import ArchiveAccess
 from weft.runtime.block_changes import changes_of, undo_of
 from weft.runtime.ending import Ended, read_ending
 from weft.runtime.live import follow, socket_path
@@ -52,8 +55,9 @@ RETRY_SECONDS = 0.5
 class Onlooker:
     """Fulfils `ThreadAccess` without driving anything."""
 
-    def __init__(self, journal: Journal, database: Path | None) -> None:
+    def __init__(self, journal: Journal, database: Path | None, archive: ArchiveAccess) -> None:
         self._journal = journal
+        self.archive = archive
         self._socket = socket_path(database) if database is not None else None
         self._live: dict[str, asyncio.Task[None]] = {}
         self._topics: dict[str, Topic] = {}
@@ -132,7 +136,13 @@ class Onlooker:
             await self._journal.submit(thread_id, input)
 
     async def remember(self, thread_id: str, input: MemoryInput) -> None:
-        """Leaves a change of a memory block in the inbox, if it can be made after those there."""
+        """Leaves a change of a memory block in the inbox, if it can be made after those there.
+
+        What is put into the archive, or taken out, is left there too.
+        """
+        if isinstance(input, InsertInput | RemoveInput):
+            await self._journal.submit(thread_id, input)
+            return
         waiting = await self._journal.inbox(thread_id)
         state = await self._journal.load(thread_id)
         if isinstance(input, EditInput):

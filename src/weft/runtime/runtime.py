@@ -1,24 +1,39 @@
 """The runtime: threads that are kept, driven and watched."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from weft.archive.period import Moment, period
 from weft.definition import AgentDefinition, Deps, Out
-from weft.errors import ConfigurationError, InvalidInput, JournalClosed, UnknownAgent
+from weft.errors import (
+    ConfigurationError,
+    InvalidInput,
+    JournalClosed,
+    ThreadNotFound,
+    UnknownAgent,
+)
 from weft.ids import new_id
+from weft.items import Role
 from weft.journal.base import Durability, Journal, ThreadInfo
 from weft.journal.memory import MemoryJournal
+from weft.passages import By, Filters, Found
 from weft.runtime.access import ThreadAccess
 from weft.runtime.actor import AnyAgent
+from weft.runtime.archive import Archive
+from weft.runtime.archive_access import ArchiveAccess
 from weft.runtime.driver import Driver
 from weft.runtime.memory import Memory
 from weft.runtime.onlooker import Onlooker
 from weft.runtime.thread import Thread
+
+if TYPE_CHECKING:
+    from weft.archive.embedder import Embedder, EmbedFunction
 
 AnyDefinition = AgentDefinition[Deps, Out]
 IDLE_SECONDS = 30.0
@@ -38,8 +53,10 @@ class Runtime:
         deps: Callable[[ThreadInfo], object] | None = None,
         drive: bool = True,
         idle_seconds: float = IDLE_SECONDS,
+        embedder: "Embedder | EmbedFunction | None" = None,
     ) -> None:
         self.journal = journal
+        self._archive = ArchiveAccess(journal, embedder)
         self._agents: dict[str, AnyAgent] = {}
         self._lent: set[str] = set()
         for agent in agents:
@@ -55,9 +72,10 @@ class Runtime:
                 register=self._lend,
                 idle_seconds=idle_seconds,
                 database=journal.database,
+                archive=self._archive,
             )
         else:
-            self._threads = Onlooker(journal, journal.database)
+            self._threads = Onlooker(journal, journal.database, self._archive)
         self._open = False
 
     async def __aenter__(self) -> "Runtime":
@@ -73,6 +91,7 @@ class Runtime:
         Raises the kinds of `JournalError`.
         """
         await self.journal.open()
+        self._archive.open()
         self._open = True
         try:
             await self._threads.start()
@@ -96,6 +115,7 @@ class Runtime:
             raise
         finally:
             if not self._open:
+                await self._archive.close()
                 await self.journal.close()
 
     def register(self, agent: AgentDefinition[Deps, Out]) -> None:
@@ -176,6 +196,58 @@ class Runtime:
         threads = self._opened()
         return Memory(await threads.shared(owner, name), threads, self.journal)
 
+    def archive(self, *, owner: str = "") -> Archive:
+        """Returns the archive of an owner: texts that belong to no conversation, and those of all.
+
+        It opens with the first use.
+        """
+        return Archive(self._opened(), self.journal, owner=owner)
+
+    async def search(
+        self,
+        text: str,
+        *,
+        owner: str = "",
+        thread_id: str = "",
+        roles: Sequence[Role] = (),
+        since: Moment | None = None,
+        until: Moment | None = None,
+        by: By = "both",
+        limit: int = 10,
+        offset: int = 0,
+    ) -> list[Found]:
+        """Returns the messages of an owner's conversations that fit `text` best.
+
+        - `thread_id`: of this thread only. `roles`: said by one of them.
+        - `since`, `until`, `by`, `limit`, `offset`: as in `Archive.search`.
+
+        Raises as that does.
+        """
+        filters = Filters(
+            kind="message",
+            thread_id=thread_id,
+            roles=tuple(roles),
+            period=period(since, until),
+        )
+        archive = self._opened().archive
+        return await archive.search(owner, text, by=by, filters=filters, limit=limit, offset=offset)
+
+    async def delete_owner(self, owner: str) -> None:
+        """Deletes all threads of an owner, shared memories, and all that they remember.
+
+        What is made for the owner meanwhile may stay. Raises `InvalidInput` without an owner, so
+        that nobody deletes what belongs to nobody, and `JournalLocked` where another process
+        drives the threads.
+        """
+        threads = self._opened()
+        if not owner:
+            raise InvalidInput("Name the owner whose threads are to be deleted.")
+        marks = await self.journal.marks(owner=owner)
+        for mark in sorted(marks, key=lambda mark: bool(mark.parent)):
+            with contextlib.suppress(ThreadNotFound):  # with the thread for which it worked
+                await threads.delete(mark.id)
+        await self._archive.sweep(owner)
+
     async def threads(
         self, *, limit: int = 50, after: str = "", owner: str | None = None, parent: str = ""
     ) -> list[ThreadInfo]:
@@ -204,6 +276,7 @@ def open(
     durability: Durability = "process",
     drive: bool = True,
     idle_seconds: float = IDLE_SECONDS,
+    embedder: "Embedder | EmbedFunction | None" = None,
 ) -> Runtime:
     """Returns the runtime on a database; use it as an async context manager.
 
@@ -217,6 +290,8 @@ def open(
       that of the power, for the price of a sync for each group of events.
     - `drive`: False only reads, watches and sends, while another process drives the threads.
     - `idle_seconds`: after how long a thread that nobody needs leaves the memory.
+    - `embedder`: makes the vectors by which the archive finds texts of the same meaning: an
+      `Embedder`, or a function of a list of texts. Without one it finds by full text.
 
     Raises `ConfigurationError` for a URL it does not know; entering raises `JournalError`.
     """
@@ -226,6 +301,7 @@ def open(
         deps=deps,
         drive=drive,
         idle_seconds=idle_seconds,
+        embedder=embedder,
     )
 
 

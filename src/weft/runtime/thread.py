@@ -3,17 +3,20 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from weft.archive.period import Moment, period
 from weft.bus.position import Position
 from weft.bus.subscription import Subscription
 from weft.errors import RunNotFound
 from weft.events import Awaited, RecordedEvent
 from weft.ids import id_of, new_id
 from weft.inputs import ApprovalInput, DenialInput, OnBusy, OutputInput, PinInput, SendInput
-from weft.items import FunctionCall, Input, Item, as_message
+from weft.items import FunctionCall, Input, Item, Role, as_message
 from weft.journal.base import Journal, ThreadInfo
 from weft.journal.projection import RunRecord
+from weft.passages import By, Filters, Found
 from weft.runtime.access import ThreadAccess
 from weft.runtime.actor import AnyAgent
+from weft.runtime.archive import Archive
 from weft.runtime.memory import Memory
 from weft.runtime.thread_run import ThreadRun
 from weft.state import OpenJob, ThreadState
@@ -131,6 +134,38 @@ class Thread:
     def memory(self) -> Memory:
         """The memory blocks of the thread; those it shares are in `Runtime.memory`."""
         return Memory(self.id, self._threads, self._journal)
+
+    @property
+    def archive(self) -> Archive:
+        """The archive: what is put into it here belongs to the thread, and is deleted with it."""
+        return Archive(self._threads, self._journal, thread_id=self.id)
+
+    async def search(
+        self,
+        text: str,
+        *,
+        roles: Sequence[Role] = (),
+        since: Moment | None = None,
+        until: Moment | None = None,
+        by: By = "both",
+        limit: int = 10,
+        offset: int = 0,
+    ) -> list[Found]:
+        """Returns the messages of this conversation that fit `text` best, from all its history.
+
+        `roles` are those who said them; the others are as in `Archive.search`, and so is what it
+        raises. `Runtime.search` searches all conversations.
+        """
+        filters = Filters(
+            kind="message",
+            thread_id=self.id,
+            roles=tuple(roles),
+            period=period(since, until),
+        )
+        owner = (await self._journal.info(self.id)).owner
+        return await self._threads.archive.search(
+            owner, text, by=by, filters=filters, limit=limit, offset=offset
+        )
 
     async def info(self) -> ThreadInfo:
         """Returns what lists show of the thread."""

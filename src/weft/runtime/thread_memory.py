@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from weft.block_edits import change, seeds
+from weft.block_edits import change, require_as_read, seeds
 from weft.block_memory import BlockMemory
 from weft.blocks import Block, BlockEdit
 from weft.errors import ConfigurationError
 from weft.events import MemoryUpdated
 from weft.inputs import EditInput, UndoInput
+from weft.run_memory import RunArchive
 from weft.runtime.block_changes import Changes, undo_of
 from weft.writer import ThreadWriter
 
@@ -29,13 +30,16 @@ class ThreadMemory:
         shared: "Callable[[str], Awaitable[ThreadMemory]] | None" = None,
         lender: "Callable[[], Awaitable[ThreadMemory]] | None" = None,
         changes: Changes | None = None,
+        archive: RunArchive | None = None,
     ) -> None:
         self._thread = thread
         self._shared = shared
         self._lender = lender
         self._changes = changes
+        self._archive = archive
         self._declared: Sequence[Block] = ()
         self._names: Mapping[str, str] = {}
+        self._read: dict[str, str | None] = {}
         self._changing = asyncio.Lock()  # an undo reads first what others are not to change then
 
     @property
@@ -64,8 +68,11 @@ class ThreadMemory:
 
         Of a shared memory only what the agent declares is read, and all of it is kept before.
         """
-        if self._lender is not None:
-            return await (await self._lender()).blocks()
+        blocks = await (await self._owner())._all()
+        self._read = {block.label: block.value for block in blocks}
+        return blocks
+
+    async def _all(self) -> Sequence[Block]:
         own = self._thread.state.memory
         if not self._declared:
             return own.blocks
@@ -80,32 +87,51 @@ class ThreadMemory:
         known = {block.label for block in self._declared}
         return (*declared, *(block for block in own.blocks if block.label not in known))
 
-    async def edit(self, edit: BlockEdit, *, key: str) -> Block | None:
-        """Changes a block for the model of a run here, be it of the thread, shared or lent."""
-        if self._lender is not None:
-            lender = await self._lender()
-            return await lender.edit_for(self._thread, edit, key)
-        return await self.edit_for(self._thread, edit, key)
+    async def edit(self, edit: BlockEdit, *, key: str, as_read: bool = False) -> Block | None:
+        """Changes a block for the model of a run here, be it of the thread, shared or lent.
 
-    async def edit_for(self, thread: ThreadWriter, edit: BlockEdit, key: str) -> Block | None:
-        """Changes a block for the model of a run of `thread`, which is told of it.
-
-        Raises the kinds of `MemoryFailed`.
+        The run is told of a change elsewhere. Raises the kinds of `MemoryFailed`.
         """
-        name = self._names.get(edit.label)
-        memory = await self._of_name(name) if name is not None else self
-        if memory.thread_id == thread.id:
-            await memory.take(EditInput(edit, "model", key), _run_of(thread))
-            return (await memory.kept()).get(edit.label)
-        # Providers give ids to calls that are unique within a conversation, and no further.
-        key = f"{thread.id}/{key}" if key else ""
-        event = await memory.take(EditInput(edit, "model", key, thread.id))
+        thread, label = self._thread, edit.label
+        memory = await (await self._owner())._memory_of(label)
+        read, run_id = self._read.get(label), _run_of(thread)
+        own = memory.thread_id == thread.id
+        if key and not own:
+            # Providers give ids to calls that are unique within a conversation, and no further.
+            key = f"{thread.id}/{key}"
+        input = EditInput(edit, "model", key, "" if own else thread.id)
+        event = await memory.take(input, run_id if own else "", read=read if as_read else None)
+        after = memory._value_of(label)
+        if event is not None and _before(event, after) == read:
+            self._read[label] = after  # what the model itself changes, it knows
         kept = await memory.kept()
-        if event is not None:  # which is told only now: what is not kept did not happen
-            run_id = _run_of(thread)
+        if event is not None and not own:  # told only now: what is not kept did not happen
             thread.record(replace(event, run_id=run_id, thread_id="", memory=memory.thread_id))
             await thread.durable()
-        return kept.get(edit.label)
+        return kept.get(label)
+
+    @property
+    def archive(self) -> RunArchive:
+        """The archive of the thread's owner."""
+        if self._archive is None:
+            raise ConfigurationError(
+                "The archive needs a thread that is kept: weft.open(agents=[agent]), then "
+                "thread.send(…)."
+            )
+        return self._archive
+
+    async def _owner(self) -> "ThreadMemory":
+        """Whose blocks they are: those of this thread, or of the one that lends them."""
+        return self if self._lender is None else await self._lender()
+
+    async def _memory_of(self, label: str) -> "ThreadMemory":
+        """Returns the memory in which a block lives, or is to be made."""
+        name = self._names.get(label)
+        return self if name is None else await self._of_name(name)
+
+    def _value_of(self, label: str) -> str | None:
+        block = self._thread.state.memory.get(label)
+        return None if block is None else block.value
 
     # For the thread itself
 
@@ -115,13 +141,19 @@ class ThreadMemory:
         for event in seeds(self._thread.state.memory, own):
             self._thread.record(event)
 
-    async def take(self, input: EditInput, run_id: str = "") -> MemoryUpdated | None:
+    async def take(
+        self, input: EditInput, run_id: str = "", *, read: str | None = None
+    ) -> MemoryUpdated | None:
         """Changes a block of this thread; returns the event, or None where nothing changed.
 
-        It waits for nothing but an undo that is being made. Raises the kinds of `MemoryFailed`.
+        With `read`, the block must hold that text. It waits for nothing but an undo that is being
+        made. Raises the kinds of `MemoryFailed`.
         """
         async with self._changing:
-            event = change(self._thread.state.memory, input.edit, input.author, key=input.key)
+            memory = self._thread.state.memory
+            if read is not None:
+                require_as_read(memory, input.edit.label, read, input.key)
+            event = change(memory, input.edit, input.author, key=input.key)
             if event is not None:
                 event = replace(event, run_id=run_id, thread_id=input.thread_id)
                 self._thread.record(event)
@@ -162,3 +194,13 @@ def _run_of(thread: ThreadWriter) -> str:
     """The id of the run in progress, or nothing."""
     run = thread.state.active_run
     return run.id if run is not None else ""
+
+
+def _before(event: MemoryUpdated, after: str | None) -> str | None:
+    """Returns the text of a block before a change, after which it was `after`."""
+    if after is None:
+        return event.removed
+    if event.was is None and event.becomes is not None:
+        return None
+    end = event.position + len(event.added)
+    return after[: event.position] + event.removed + after[end:]

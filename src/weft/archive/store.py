@@ -1,0 +1,391 @@
+"""The archive of a journal: an index that follows the threads, and is searched.
+
+It has threads of its own to write and to read with, and opens when it is first used. It only ever
+reads the journal: whatever becomes of the index, no conversation waits for it or depends on it.
+"""
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+from weakref import WeakValueDictionary
+
+from weft.archive.embedder import Embedder, Vectors, embedded
+from weft.archive.finder import DEPTH, Finder, Query
+from weft.archive.index import Index, Known, Source, Statistics
+from weft.archive.index_file import IndexDamaged, remove_damaged
+from weft.archive.open_index import OpenIndex
+from weft.archive.page import Page, page_of
+from weft.archive.threads import THREADS
+from weft.archive.words import terms
+from weft.errors import (
+    ArchiveFailed,
+    ConfigurationError,
+    InvalidInput,
+    JournalClosed,
+    MemoryFailed,
+    ThreadNotFound,
+)
+from weft.journal.base import Journal, ThreadMark
+from weft.logging import logger_of
+from weft.passages import By, Filters, Found, Passage
+
+if TYPE_CHECKING:
+    from weft.archive.vectors import Matrix
+
+    _Check = Callable[[Vectors, int, int | None], Iterable[Matrix]]
+
+T = TypeVar("T")
+_LOGGER = logger_of("weft.archive")
+
+PAGE = 500
+"""How many events are looked at in one transaction of the index."""
+
+BATCH = 128
+"""How many texts an embedder is given at a time."""
+
+AT_ONCE = 512
+"""How many texts without a vector a search waits for; the others get theirs in the background."""
+
+MAX_QUERY = 10_000
+MAX_LIMIT = 100
+_KEPT_VECTORS = 4096
+_KEPT_OWNERS = 64
+_FEW = 4
+
+
+class ArchiveStore:
+    """Searches what was said and noted on the threads of a journal.
+
+    `path` is the file of the index; None keeps it in memory. Without an `embedder`, it finds by
+    full text only.
+    """
+
+    def __init__(self, journal: Journal, path: Path | None, embedder: Embedder | None) -> None:
+        self._journal = journal
+        self._path = path
+        self.embedder = embedder
+        self._opening = asyncio.Lock()
+        self._files: OpenIndex | None = None
+        self._following: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._vectors: dict[str, Matrix] = {}
+        self._background: dict[str, asyncio.Task[None]] = {}
+        self._check: _Check | None = None
+        self._marks: OrderedDict[str, list[ThreadMark]] = OrderedDict()
+        self._closed = False
+
+    async def close(self) -> None:
+        """Ends after what was begun; a second call does nothing."""
+        self._closed = True
+        tasks = list(self._background.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        async with self._opening:
+            await self._shut()
+
+    # What is asked of it
+
+    async def search(
+        self, owner: str, text: str, *, by: By, filters: Filters, limit: int, offset: int
+    ) -> list[Found]:
+        """Returns what fits `text` best, of all that is durable now.
+
+        Raises `InvalidInput` for a limit or a text that is out of bounds, `ConfigurationError`
+        where vectors are asked for without an embedder, and `MemoryFailed`.
+        """
+        _require_bounds(text, limit, offset)
+        if self.embedder is None:
+            if by == "vector":
+                raise ConfigurationError(
+                    "Searching by vectors needs an embedder; open the runtime with embedder=…."
+                )
+            by = "text"
+        lists = not text.strip()
+        with_vectors = by != "text" and not lists
+        vector = (await self.vectors_of([text]))[0] if with_vectors else None
+        words = None if lists or by == "vector" else terms(text.encode("utf-8", "replace").decode())
+        name = self.embedder.name if self.embedder is not None else ""
+        query = Query(filters, words, vector, limit, offset, name)
+        return await self._repaired(lambda: self._search(owner, query))
+
+    async def _search(self, owner: str, query: Query) -> list[Found]:
+        with_vectors = query.vector is not None
+        await self._follow(owner, with_vectors=with_vectors)
+        answer = await self._read(lambda finder: finder.find(owner, query))
+        if answer.broken:
+            # The power failed between the vectors and their rows, or the file is gone.
+            await self._write(lambda index: index.lose(answer.broken))
+            await self._follow(owner, with_vectors=with_vectors)
+            answer = await self._read(lambda finder: finder.find(owner, query))
+        return answer.found
+
+    async def passages(self, owner: str, passage_id: str) -> list[Passage]:
+        """Returns what was put into the archive of an owner under an id, on each thread."""
+        return await self._followed(owner, lambda index: index.passages(owner, passage_id))
+
+    async def statistics(self, owner: str) -> Statistics:
+        """Returns how much of an owner's is in the index, once it has followed."""
+        return await self._followed(owner, lambda index: index.statistics(owner))
+
+    async def _followed(self, owner: str, read: Callable[[Index], T]) -> T:
+        async def operation() -> T:
+            await self._follow(owner, with_vectors=False)
+            return await self._write(read)
+
+        return await self._repaired(operation)
+
+    async def sweep(self, owner: str) -> None:
+        """Forgets the threads of an owner that were deleted, if there is an index.
+
+        What fails is logged: the next search forgets them as well.
+        """
+        try:
+            if self._files is not None or await self._is_there():
+                await self.follow(owner, with_vectors=False)
+        except MemoryFailed as error:
+            _LOGGER.warning("Deleted threads are still in the archive: %s", error.message)
+
+    # Vectors
+
+    async def vectors_of(self, texts: Sequence[str]) -> "list[Matrix]":
+        """Returns the vectors of texts; raises `EmbeddingFailed` and `EmbeddingInvalid`.
+
+        Without an embedder there is nothing to return.
+        """
+        embedder = self.embedder
+        if embedder is None or not texts:
+            return []
+        vectors = await embedded(embedder, texts)
+        if self._check is None:
+            # Imported with the first vectors: without, nobody needs numpy.
+            module = await _in_thread(lambda: import_module("weft.archive.vectors"))
+            self._check = cast("_Check", module.checked)
+        check, size = self._check, embedder.dimensions
+        if len(texts) <= _FEW:
+            return list(check(vectors, len(texts), size))
+        return list(await _in_thread(lambda: check(vectors, len(texts), size)))
+
+    def keep_vectors(self, ids: Sequence[str], vectors: "Sequence[Matrix]") -> None:
+        """Keeps the vectors of passages that are about to be added, until the index has them."""
+        self._vectors.update(zip(ids, vectors, strict=True))
+
+    def drop_vectors(self, ids: Sequence[str]) -> None:
+        """Forgets the vectors of passages that were not added."""
+        for id in ids:
+            self._vectors.pop(id, None)
+
+    async def added(self, owner: str) -> None:
+        """Has the index take the passages that were added, with the vectors that are kept.
+
+        It does so in the background; whoever brings more than it takes waits for it.
+        """
+        if len(self._vectors) <= _KEPT_VECTORS:
+            self._follow_soon(owner)
+            return
+        await self.follow(owner, with_vectors=False)
+        # What is left was deleted meanwhile, or waits for another process: it is made again.
+        while len(self._vectors) > _KEPT_VECTORS:
+            del self._vectors[next(iter(self._vectors))]
+
+    # Following the journal
+
+    async def follow(self, owner: str, *, with_vectors: bool) -> None:
+        """Brings the index up to what is durable now of an owner's threads.
+
+        The newest texts without a vector get theirs; where there are more than some hundred, the
+        others get them in the background.
+        """
+        await self._repaired(lambda: self._follow(owner, with_vectors=with_vectors))
+
+    async def follow_whole(self, owner: str) -> None:
+        """Brings the index up to date, with the vectors of all texts."""
+        with_vectors = self.embedder is not None
+        await self.follow(owner, with_vectors=with_vectors)
+        while with_vectors and await self._embed(owner):
+            pass
+
+    def _follow_soon(self, owner: str) -> None:
+        """Brings the index up to date in the background."""
+        if owner not in self._background and not self._closed:
+            task = asyncio.create_task(self._follow_logged(owner), name="weft archive")
+            self._background[owner] = task
+            task.add_done_callback(lambda _: self._background.pop(owner, None))
+
+    async def _follow_logged(self, owner: str) -> None:
+        try:
+            await self.follow(owner, with_vectors=False)
+        except (MemoryFailed, JournalClosed) as error:  # whoever searches meets it again
+            _LOGGER.warning("The archive could not follow: %s", error.message)
+
+    async def _follow(self, owner: str, *, with_vectors: bool) -> None:
+        lock = self._following.get(owner)
+        if lock is None:
+            lock = self._following[owner] = asyncio.Lock()
+        async with lock:
+            await self._follow_threads(owner)
+            if not with_vectors:
+                return
+            left = AT_ONCE
+            while left > 0 and (done := await self._embed(owner)):
+                left -= done
+            if left <= 0:
+                self._embed_in_background(owner)
+
+    async def _follow_threads(self, owner: str) -> None:
+        latest = await self._journal.marks(owner=owner)
+        if self._files is not None and latest == self._marks.get(owner):
+            return
+        marks = {mark.id: mark for mark in latest}
+        known = await self._write(lambda index: index.sources(owner))
+        gone = [
+            id
+            for id, source in known.items()
+            if id not in marks
+            or (source.number, source.seq) > (marks[id].number, marks[id].seq)
+            or source.number != marks[id].number
+        ]
+        if gone:
+            await self._write(lambda index: index.drop(gone))
+            known = {id: source for id, source in known.items() if id not in gone}
+        for mark in marks.values():
+            source = known.get(mark.id, Known(mark.number, 0, 0.0))
+            if source.seq < mark.seq:
+                with contextlib.suppress(ThreadNotFound):  # deleted meanwhile
+                    await self._follow_thread(mark, source)
+        self._marks[owner] = latest
+        self._marks.move_to_end(owner)
+        if len(self._marks) > _KEPT_OWNERS:
+            self._marks.popitem(last=False)
+
+    async def _follow_thread(self, mark: ThreadMark, known: Known) -> None:
+        source = Source(mark.id, mark.owner, mark.number, bool(mark.parent))
+        seq = known.seq
+        if seq:
+            last = await self._journal.read(mark.id, after=seq - 1, limit=1)
+            if [event.at for event in last] != [known.at]:
+                # The journal is another one now, such as a backup.
+                await self._write(lambda index: index.drop([mark.id]))
+                seq = 0
+        while seq < mark.seq:
+            events = await self._journal.read(mark.id, after=seq, limit=PAGE)
+            page = page_of(mark.id, events)
+            if page is None:
+                return  # it was made anew meanwhile
+            seq = await self._apply(source, page)
+
+    async def _apply(self, source: Source, page: Page) -> int:
+        ids = [one.id for one in page.added if one.id in self._vectors]
+        vectors = {id: self._vectors[id] for id in ids}
+        seq = await self._write(lambda index: index.apply(source, page, vectors))
+        for id in ids:
+            self._vectors.pop(id, None)
+        return seq
+
+    async def _embed(self, owner: str) -> int:
+        """Makes the vectors of some texts that have none; returns of how many."""
+        lacking = await self._write(lambda index: index.lacking(owner, BATCH))
+        vectors = await self.vectors_of([one.text for one in lacking])
+        if lacking:
+            numbers = [one.n for one in lacking]
+            await self._write(lambda index: index.give(numbers, vectors))
+        return len(lacking)
+
+    def _embed_in_background(self, owner: str) -> None:
+        key = f"vectors/{owner}"
+        if key not in self._background:
+            task = asyncio.create_task(self._embed_all(owner), name="weft archive vectors")
+            self._background[key] = task
+            task.add_done_callback(lambda _: self._background.pop(key, None))
+
+    async def _embed_all(self, owner: str) -> None:
+        try:
+            while await self._embed(owner):
+                pass
+        except MemoryFailed as error:  # the next search tries again, and raises
+            _LOGGER.warning("Vectors are missing in the archive: %s", error.message)
+
+    # The threads, and the files
+
+    async def _repaired(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Does something; where the index is damaged, once more with one that was made again."""
+        try:
+            return await operation()
+        except IndexDamaged as error:
+            _LOGGER.warning("%s It is made again.", error.message)
+        async with self._opening:
+            opened = self._files
+            await self._shut()
+            if opened is not None:
+                await _in_thread(opened.set_aside)
+        return await operation()
+
+    async def _write(self, operation: Callable[[Index], T]) -> T:
+        files = await self._opened()
+        return await asyncio.get_running_loop().run_in_executor(
+            files.writer, operation, files.index
+        )
+
+    async def _read(self, operation: Callable[[Finder], T]) -> T:
+        files = await self._opened()
+        return await asyncio.get_running_loop().run_in_executor(
+            files.reader, operation, files.finder
+        )
+
+    async def _opened(self) -> OpenIndex:
+        if self._files is not None:
+            return self._files
+        async with self._opening:
+            if self._closed:
+                raise ArchiveFailed("The runtime is not open; use `async with weft.open(…)`.")
+            if self._files is None:
+                opened = await _in_thread(lambda: OpenIndex(self._path, self.embedder))
+                try:
+                    await self._forget_deleted(opened)
+                except BaseException:
+                    await _in_thread(opened.close)
+                    raise
+                self._files = opened
+            return self._files
+
+    async def _is_there(self) -> bool:
+        """Whether there is an index on the disk, also one that was put aside."""
+        path = self._path
+        return path is not None and await _in_thread(lambda: remove_damaged(path))
+
+    async def _forget_deleted(self, opened: OpenIndex) -> None:
+        """Drops threads that were deleted while the index was not open."""
+        numbers = {mark.id: mark.number for mark in await self._journal.marks(owner=None)}
+        loop = asyncio.get_running_loop()
+        known = await loop.run_in_executor(opened.writer, opened.index.sources)
+        gone = [id for id, source in known.items() if numbers.get(id) != source.number]
+        if gone:
+            await loop.run_in_executor(opened.writer, opened.index.drop, gone)
+
+    async def _shut(self) -> None:
+        files, self._files = self._files, None
+        self._marks.clear()
+        if files is not None:
+            await _in_thread(files.close)
+
+
+def _require_bounds(text: str, limit: int, offset: int) -> None:
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidInput(f"The limit must be from 1 to {MAX_LIMIT}.")
+    if offset < 0 or offset + limit > DEPTH:
+        raise InvalidInput(
+            f"A search goes through the best {DEPTH}, so offset and limit together cannot be more; "
+            "filter by dates, tags or threads."
+        )
+    if len(text) > MAX_QUERY:
+        raise InvalidInput(
+            f"The query has {len(text)} characters and may have {MAX_QUERY}; shorten it."
+        )
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(THREADS, function)

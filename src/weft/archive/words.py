@@ -1,0 +1,58 @@
+"""Words for the full text: texts as they are indexed, and queries that are never syntax; pure.
+
+SQLite's tokenizer takes whatever stands between spaces and punctuation for a word. Scripts that
+are written without spaces are therefore indexed character by character, and asked for in pairs of
+neighbours; so are symbols such as emoji, each alone. See https://sqlite.org/fts5.html
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+
+MAX_TERMS = 64
+"""How many different words of a query are looked for."""
+
+TOKENIZER = "porter unicode61 remove_diacritics 2 categories 'L* N* Co So'"
+
+_UNSPACED = (
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Tibetan, Burmese, Khmer
+    "\u1100-\u11ff\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3100-\u318f\u31a0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
+)
+_SYMBOLS = "\u2190-\u2bff\U0001f000-\U0001faff"
+_ALONE = re.compile(f"[{_UNSPACED}{_SYMBOLS}]")
+_BREAK = re.compile(
+    r"[\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\xa9\xab-\xb1\xb4\xb6-\xb8\xbb\xbf"
+    r"\u2000-\u206f\u3000-\u3004\u3008-\u303f]+"
+)
+_PART = re.compile(f"[{_UNSPACED}]+|[{_SYMBOLS}]|[^{_UNSPACED}{_SYMBOLS}]+")
+_UNSPACED_PART = re.compile(f"[{_UNSPACED}]")
+
+
+def indexed(text: str) -> str:
+    """Returns `text` as it is indexed: with spaces around what is a word of its own."""
+    return text if text.isascii() else _ALONE.sub(r" \g<0> ", text)
+
+
+def terms(query: str) -> list[str]:
+    """Returns what is looked for, each a quoted phrase: nothing in a query is an operator.
+
+    The first `MAX_TERMS` different ones are taken; none where there is neither a letter, a digit
+    nor a symbol.
+    """
+    found: dict[str, None] = {}
+    for phrase in pieces(query):
+        found[f'"{phrase.lower()}"'] = None
+        if len(found) == MAX_TERMS:
+            break
+    return list(found)
+
+
+def pieces(text: str) -> Iterator[str]:
+    """Returns the words of a text; pairs of characters, with a space, where it has no words."""
+    for piece in _BREAK.split(text):
+        for part in _PART.findall(piece):
+            if len(part) > 1 and _UNSPACED_PART.match(part):
+                yield from (f"{a} {b}" for a, b in pairwise(part))
+            elif any(character.isalnum() for character in part) or _ALONE.match(part):
+                yield part

@@ -1,0 +1,110 @@
+"""The way to the archive of a journal, which opens when it is first used."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from weft.errors import ConfigurationError, UnknownPassage
+from weft.journal.base import Journal
+from weft.passages import By, Filters, Found, Passage
+
+if TYPE_CHECKING:
+    from weft.archive.embedder import Embedder, EmbedFunction
+    from weft.archive.index import Statistics
+    from weft.archive.store import ArchiveStore, Matrix
+
+
+class ArchiveAccess:
+    """Makes the `ArchiveStore` of a journal when it is needed: programs without one load none."""
+
+    def __init__(self, journal: Journal, embedder: "Embedder | EmbedFunction | None") -> None:
+        if embedder is not None and not callable(getattr(embedder, "embed", embedder)):
+            raise ConfigurationError(
+                f"{embedder!r} cannot embed; give an Embedder, or a function of a list of texts."
+            )
+        self._journal = journal
+        self._embedder = embedder
+        self._store: ArchiveStore | None = None
+
+    def open(self) -> None:
+        """Lets it be used, also again after `close`."""
+        self._store = None
+
+    async def close(self) -> None:
+        """Closes what was opened; a second call does nothing."""
+        if self._store is not None:
+            await self._store.close()
+
+    def _made(self) -> "ArchiveStore":
+        if self._store is not None:
+            return self._store
+        # Imported when it is first used: SQLite takes longer to import than all of weft.
+        embedder = self._embedder
+        if embedder is not None:
+            embedder = import_module("weft.archive.embedder").as_embedder(embedder)
+        make = import_module("weft.archive.store").ArchiveStore
+        made: ArchiveStore = make(self._journal, index_path(self._journal.database), embedder)
+        self._store = made
+        return made
+
+    async def search(
+        self, owner: str, text: str, *, by: By, filters: Filters, limit: int, offset: int
+    ) -> list[Found]:
+        """Returns what fits `text` best; see `ArchiveStore.search`."""
+        return await self._made().search(
+            owner, text, by=by, filters=filters, limit=limit, offset=offset
+        )
+
+    async def passages(self, owner: str, passage_id: str) -> list[Passage]:
+        """Returns a passage of an owner's archive, from each thread that has it; forks have it too.
+
+        Raises `UnknownPassage` where none has.
+        """
+        found = await self._made().passages(owner, passage_id)
+        if not found:
+            raise UnknownPassage(f"There is no passage {passage_id[:100]!r} in the archive.")
+        return found
+
+    async def statistics(self, owner: str) -> "Statistics":
+        """Returns how much of an owner's there is."""
+        return await self._made().statistics(owner)
+
+    async def follow(self, owner: str) -> None:
+        """Waits until the index has all of an owner's, with vectors."""
+        await self._made().follow_whole(owner)
+
+    async def sweep(self, owner: str) -> None:
+        """Forgets the threads of an owner that were deleted; what fails is logged."""
+        if self._store is not None or self._journal.database is not None:
+            await self._made().sweep(owner)
+
+    async def vectors_of(self, texts: Sequence[str]) -> "list[Matrix]":
+        """Returns the vectors of texts, none without an embedder; raises `MemoryFailed`."""
+        return [] if self._embedder is None else await self._made().vectors_of(texts)
+
+    @asynccontextmanager
+    async def adding(
+        self, owner: str, ids: Sequence[str], vectors: "Sequence[Matrix]"
+    ) -> AsyncGenerator[None]:
+        """Keeps the vectors of passages that become durable inside, so that the index finds them.
+
+        Without vectors there is nothing to keep: the next search finds what is durable.
+        """
+        if not vectors:
+            yield
+            return
+        store = self._made()
+        store.keep_vectors(ids, vectors)
+        try:
+            yield
+        except BaseException:
+            store.drop_vectors(ids)
+            raise
+        await store.added(owner)
+
+
+def index_path(database: Path | None) -> Path | None:
+    """Returns the file of the index, beside the database."""
+    return database.with_name(f"{database.name}-archive") if database is not None else None
