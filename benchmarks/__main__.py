@@ -36,6 +36,8 @@ METRICS = (
     "distributions",
     "argument_scanner",
     "job_tree",
+    "archive_search",
+    "archive_recall",
     "sse_parser",
 )
 

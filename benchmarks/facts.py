@@ -53,8 +53,9 @@ RELATIONS = (
         ("Lisbon", "Graz", "Leeds", "Osaka", "Tampere", "Quito", "Bologna"),
     ),
     Relation(
-        ("{p} cannot eat {v}, it makes the throat swell.", "Careful when cooking: {p} is allergic "
-         "to {v}.", "{p} had to see a doctor after a bite with {v} in it."),
+        ("{p} cannot eat {v}, it makes the throat swell.",
+         "Careful when cooking: {p} is allergic to {v}.",
+         "{p} had to see a doctor after a bite with {v} in it."),
         ("What is {p} allergic to?", "Which food must we avoid when {p} comes for dinner?",
          "What does {p} not tolerate?"),
         ("peanuts", "shellfish", "celery", "sesame", "kiwi", "hazelnuts"),
@@ -185,8 +186,9 @@ SMALL_TALK = (
 )  # fmt: skip
 
 ANSWERS = (
-    "I will remember that about {p}.", "Noted.", "Good to know.", "Thanks for telling me about {p}.",
-    "Of course.", "How nice for {p}!", "I am sorry to hear that.", "Sure, what else?",
+    "I will remember that about {p}.", "Noted.", "Good to know.", "Of course.",
+    "Thanks for telling me about {p}.", "How nice for {p}!", "I am sorry to hear that.",
+    "Sure, what else?",
 )  # fmt: skip
 
 

@@ -91,21 +91,27 @@ def _judge_texts(findings: Findings, thread: StoredThread, texts: _Texts, asked:
     undone = {change.undoes for change in texts.changes}
     for label in (NOTES, BOARD):
         edits = [one for one in texts.changes if one.label == label and one.operation == "append"]
-        made = Counter(edit.key for edit in edits)
+        lines = Counter(_line(edit) for edit in edits)
         stands = Counter(texts.now.get(label, "").split())
         for edit in edits:
-            where = f"{thread.id}: the edit {edit.key} of {label!r}"
+            line = _line(edit)
+            where = f"{thread.id}: the edit {line} of {label!r}"
             expected = 0 if edit.seq in undone else 1
-            if made[edit.key] > 1:
-                findings.duplicates.append(f"{where} was made {made[edit.key]} times")
-            if stands[edit.key] < expected:
+            if lines[line] > 1:
+                findings.duplicates.append(f"{where} was made {lines[line]} times")
+            if stands[line] < expected:
                 findings.losses.append(f"{where} does not stand in its text")
-            elif stands[edit.key] > expected:
-                findings.duplicates.append(f"{where} stands there {stands[edit.key]} times")
-            if edit.key not in asked:
+            elif stands[line] > expected:
+                findings.duplicates.append(f"{where} stands there {stands[line]} times")
+            if line not in asked:
                 findings.wrong.append(f"{where}: nobody asked for it")
-        if unknown := stands.keys() - made.keys():
+        if unknown := stands.keys() - lines.keys():
             findings.wrong.append(f"{thread.id}: {label!r} holds {unknown}")
+
+
+def _line(edit: MemoryUpdated) -> str:
+    """The line that an edit added: its key, or the id of the call that its key ends with."""
+    return edit.key.rpartition("/")[2]
 
 
 def _judge_edits(
@@ -125,7 +131,8 @@ def _judge_edits(
     for one in evidence.read(Remembered):
         findings.counts["edits acknowledged"] += 1
         id = one.thread_id if one.label == NOTES else boards[owners[one.thread_id]]
-        change = made.get((id, one.call_id))
+        call_id = one.call_id if id == one.thread_id else f"{one.thread_id}/{one.call_id}"
+        change = made.get((id, call_id))
         if change is None:
             findings.losses.append(f"{id}: the edit {one.call_id} of {one.thread_id} is gone")
             continue

@@ -34,12 +34,12 @@ class _Growing(NamedTuple):
     """A text of an item so far, and since when: the life of the process, the visit last seen."""
 
     text: str
-    life: int
+    life: float
     visit: int
 
 
 class Watcher:
-    """Watches a thread under a name; `life` numbers the life of the driving process."""
+    """Watches a thread under a name; `life` tells the lives of the driving process apart."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Watcher:
         chance: random.Random,
         *,
         after: int = 0,
-        life: Callable[[], int],
+        life: Callable[[], float],
     ) -> None:
         self._name = name
         self._thread = thread

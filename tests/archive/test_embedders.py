@@ -48,7 +48,7 @@ async def test_hashing_knows_how_texts_are_written_and_nothing_else() -> None:
     vectors = await embedder.embed([*texts, "a colourfull hous", "", "?!"])
     assert {len(vector) for vector in vectors} == {384}
     assert close(vectors[0], vectors[1]) > 0.2
-    assert close(vectors[0], vectors[6]) > 0.5
+    assert close(vectors[0], vectors[6]) > 0.3
     assert abs(close(vectors[2], vectors[3])) < 0.2
     assert close(vectors[4], vectors[5]) > 0.4
     assert not any(vectors[7])

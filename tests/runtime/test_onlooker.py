@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 import weft
-from weft import Agent, tool
+from weft import Agent, Block, tool
 from weft.errors import (
+    BlockExists,
     Conflict,
     JournalError,
     JournalLocked,
     RunInProgress,
     RunNotFound,
     ThreadNotFound,
+    UnknownBlock,
     UnknownToolCall,
 )
 from weft.events import Event, MessageAdded, RunCompleted, TerminalEvent, TextDelta
@@ -338,3 +340,28 @@ async def test_a_watcher_does_not_hold_the_shutdown_up(
             async with asyncio.timeout(5):
                 await driving.shutdown()
             assert not caplog.records
+
+
+async def test_edits_follow_what_waits_in_the_inbox(url: str) -> None:
+    agent = Agent(ScriptedModel([]), blocks=[Block("notes", "one")])
+    async with weft.open(url, agents=[agent]) as driving:
+        thread = await driving.create_thread(agent)
+        await thread.memory.append("notes", "two")
+    async with weft.open(url, drive=False) as outside:  # nobody drives, and all of it waits
+        memory = (await outside.connect(thread.id)).memory
+        await memory.append("notes", "three")
+        await memory.create("plan", "first")
+        await memory.append("plan", "second")
+        await memory.undo("plan")
+        with pytest.raises(BlockExists):
+            await memory.create("plan")
+        with pytest.raises(UnknownBlock):
+            await memory.append("nothing", "x")
+        await memory.undo("notes")
+        await memory.undo("notes")
+    async with weft.open(url, agents=[agent]) as driving:
+        memory = (await driving.connect(thread.id)).memory
+        async with asyncio.timeout(10):
+            while len(await driving.journal.waiting_threads()):  # noqa: ASYNC110 - it is polled
+                await asyncio.sleep(0.02)
+        assert [block.value for block in await memory.blocks()] == ["one", "first"]

@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from weft.archive.fusion import Hit, Ranking
 from weft.archive.index_file import typed_errors
-from weft.archive.row import KINDS, ROLES, SELECT, passage_in, scope_word
+from weft.archive.row import KINDS, ROLES, SELECT, passage_in, role_word, scope_word, tag_word
 from weft.archive.space import VectorFiles, VectorSpace, require_embedder, space_of
 from weft.errors import EmbeddingInvalid
-from weft.passages import Filters, Found, Passage
+from weft.passages import Filters, Found, Passage, Period
 
 if TYPE_CHECKING:
     from weft.archive.columns import Columns
@@ -26,9 +26,10 @@ DEPTH = 500
 """How many of the best are ranked in each way: beyond, there is no page."""
 
 MATCHES = 2500
-"""How many rows the words of a query may match; beyond, its commonest words are left out.
+"""How many rows are ranked by the words of a query.
 
-Of a single word that matches more, the newest of them are ranked.
+Where more match, its commonest words count only as far as there is room, and of a word that matches
+more by itself the newest rows.
 """
 
 _FIRST = 64
@@ -125,23 +126,45 @@ class Finder:
         if not terms:
             return []
         scope = _scope(place, filters)
-        where, values = _conditions(place, filters, ("kind", "source"))
-        join = " JOIN passage p ON p.n = w.rowid" if where else ""
-        rows = self._connection.execute(
-            "SELECT n, score FROM (SELECT w.rowid AS n, -bm25(words, 1.0, 0.0) AS score"  # noqa: S608 - it is made of constants
-            f" FROM words w{join} WHERE words MATCH ? {where} ORDER BY w.rowid DESC LIMIT ?)"
-            " ORDER BY score DESC, n DESC LIMIT ?",
-            (
-                f"{scope} AND text : ({' OR '.join(self._rare(terms, scope))})",
-                *values,
-                MATCHES,
-                DEPTH,
-            ),
+        rare = self._rare(terms, scope)
+        scores = self._matches(place, filters, scope, rare)
+        if len(rare) < len(terms) and len(scores) < DEPTH:
+            # There is room for some that have only the commoner words.
+            common = self._matches(place, filters, scope, terms)
+            scores |= {n: max(score, scores.get(n, score)) for n, score in common.items()}
+        best = sorted(scores.items(), key=lambda row: (-row[1], -row[0]))
+        return [Hit(n, score) for n, score in best[:DEPTH]]
+
+    def _matches(
+        self, place: _Place, filters: Filters, scope: str, terms: Sequence[str]
+    ) -> dict[int, float]:
+        """Returns the best of the newest rows that match, with their BM25."""
+        join, where, values = self._period(place.owner, filters.period)
+        newest = (
+            "SELECT w.rowid AS n, -bm25(words, 1.0, 0.0) AS score"  # noqa: S608 - of constants
+            f" FROM words w{join} WHERE words MATCH ? {where} ORDER BY w.rowid DESC LIMIT ?"
         )
-        return [Hit(n, score) for n, score in rows.fetchall()]
+        rows = self._connection.execute(
+            f"SELECT n, score FROM ({newest}) ORDER BY score DESC, n DESC LIMIT ?",  # noqa: S608 - of constants
+            (f"{scope} AND text : ({' OR '.join(terms)})", *values, MATCHES, DEPTH),
+        )
+        return dict(rows.fetchall())
+
+    def _period(self, owner: int, period: Period) -> tuple[str, str, list[object]]:
+        """Returns what SQL asks of a row `w` for a period: rows of one time are close together."""
+        if period == Period():
+            return "", "", []
+        where, values = _within(period)
+        bounds = "SELECT min(p.n), max(p.n) FROM passage p WHERE p.o = ?"
+        first, last = self._connection.execute(bounds + where, (owner, *values)).fetchone()
+        return (
+            " JOIN passage p ON p.n = w.rowid",
+            f"AND w.rowid BETWEEN ? AND ?{where}",
+            [first or 0, last or 0, *values],
+        )
 
     def _rare(self, terms: Sequence[str], scope: str) -> list[str]:
-        """Leaves out the commonest words of a query that would match too many rows.
+        """Returns the words of a query without the commonest that would match too many rows.
 
         They say the least, and cost the most. One is left in any case.
         """
@@ -220,17 +243,19 @@ class Finder:
         groups = [[tag] for tag in filters.all_tags]
         tagged: list[list[int]] = []
         for tags in [filters.any_tags, *groups] if filters.any_tags else groups:
-            rows = self._connection.execute(
-                "SELECT n FROM tag WHERE o = ? AND name IN (SELECT value FROM json_each(?))",
+            # As one value: each row by itself would give the interpreter lock away.
+            (rows,) = self._connection.execute(
+                "SELECT '[' || coalesce(group_concat(n), '') || ']' FROM tag"
+                " WHERE o = ? AND name IN (SELECT value FROM json_each(?))",
                 (owner, _json(tags)),
-            )
-            tagged.append([n for (n,) in rows.fetchall()])
+            ).fetchone()
+            tagged.append(msgspec.json.decode(rows, type=list[int]))
         return tagged
 
     # The newest, and what is shown
 
     def _newest(self, place: _Place, filters: Filters) -> list[Hit]:
-        where, values = _conditions(place, filters, ())
+        where, values = _conditions(place, filters)
         rows = self._connection.execute(
             f"SELECT p.n FROM passage p WHERE p.o = ? {where} ORDER BY p.at DESC, p.n DESC LIMIT ?",  # noqa: S608 - it is made of constants
             (place.owner, *values, DEPTH),
@@ -277,45 +302,54 @@ def _shown(passage: Passage, ranking: Ranking, n: int, *, by_words: bool) -> Fou
 
 
 def _scope(place: _Place, filters: Filters) -> str:
+    """Returns what a row must have in its scope: all that is asked for but the period."""
     kinds = KINDS if filters.kind is None else (filters.kind,)
     letter, number = ("o", place.owner) if place.source is None else ("t", place.source)
-    words = " OR ".join(f'"{scope_word(letter, number, kind)}"' for kind in kinds)
-    return f"scope : ({words})"
+    groups = [[scope_word(letter, number, kind) for kind in kinds]]
+    groups += [[tag_word(tag)] for tag in filters.all_tags]
+    for group in (
+        [role_word(role) for role in filters.roles],
+        [tag_word(tag) for tag in filters.any_tags],
+    ):
+        groups += [group] if group else []
+    return " AND ".join(
+        "scope : (" + " OR ".join(f'"{word}"' for word in group) + ")" for group in groups
+    )
 
 
-def _conditions(place: _Place, filters: Filters, known: Sequence[str]) -> tuple[str, list[object]]:
-    """Returns what SQL asks of a row `p`, but for what is `known` of it."""
-    where, values = _tag_conditions(place.owner, filters)
-    if "source" not in known and place.source is not None:
-        where += " AND p.s = ?"
-        values.append(place.source)
-    if "source" not in known and place.aside:
-        where += " AND NOT (p.kind = ? AND p.s IN (SELECT value FROM json_each(?)))"
-        values += [KINDS.index("message"), _json(place.aside)]
-    if "kind" not in known and filters.kind is not None:
-        where += " AND p.kind = ?"
-        values.append(KINDS.index(filters.kind))
-    if filters.roles:
-        where += " AND p.role IN (SELECT value FROM json_each(?))"
-        values.append(_json([ROLES.index(role) for role in filters.roles]))
-    if filters.period.since is not None:
-        where += " AND p.at >= ?"
-        values.append(filters.period.since)
-    if filters.period.until is not None:
-        where += " AND p.at <= ?"
-        values.append(filters.period.until)
-    return where, values
-
-
-def _tag_conditions(owner: int, filters: Filters) -> tuple[str, list[object]]:
-    where, values = "", list[object]()
+def _conditions(place: _Place, filters: Filters) -> tuple[str, list[object]]:
+    """Returns what SQL asks of a row `p`."""
+    where, values = _within(filters.period)
     groups = [[tag] for tag in filters.all_tags]
     for tags in [filters.any_tags, *groups] if filters.any_tags else groups:
         where += (
             " AND EXISTS (SELECT 1 FROM tag WHERE o = ? AND n = p.n"
             " AND name IN (SELECT value FROM json_each(?)))"
         )
-        values += [owner, _json(tags)]
+        values += [place.owner, _json(tags)]
+    if place.source is not None:
+        where += " AND p.s = ?"
+        values.append(place.source)
+    elif place.aside:
+        where += " AND NOT (p.kind = ? AND p.s IN (SELECT value FROM json_each(?)))"
+        values += [KINDS.index("message"), _json(place.aside)]
+    if filters.kind is not None:
+        where += " AND p.kind = ?"
+        values.append(KINDS.index(filters.kind))
+    if filters.roles:
+        where += " AND p.role IN (SELECT value FROM json_each(?))"
+        values.append(_json([ROLES.index(role) for role in filters.roles]))
+    return where, values
+
+
+def _within(period: Period) -> tuple[str, list[object]]:
+    where, values = "", list[object]()
+    if period.since is not None:
+        where += " AND p.at >= ?"
+        values.append(period.since)
+    if period.until is not None:
+        where += " AND p.at <= ?"
+        values.append(period.until)
     return where, values
 
 

@@ -62,8 +62,8 @@ class Statistics(Struct, frozen=True):
     without_vector: int
 
 
-_Row = tuple[int, int, int, int | None, int, str, int]
-"""A row that is about to leave: n, o, s, slot, kind, text, aside."""
+_Row = tuple[int, int, int, int | None, int]
+"""A row that is about to leave: n, o, s, slot, aside."""
 
 
 class Index:
@@ -203,7 +203,7 @@ class Index:
         )  # fmt: skip
         connection.executemany(
             "INSERT INTO words (rowid, text, scope) VALUES (?, ?, ?)",
-            [(n, *words_of(one.text, o, s, one.kind, aside=source.aside)) for n, one in numbered],
+            [(n, *words_of(one, o, s, aside=source.aside)) for n, one in numbered],
         )
         connection.executemany(
             "INSERT OR IGNORE INTO tag VALUES (?, ?, ?)",
@@ -225,19 +225,15 @@ class Index:
     def _remove(
         self, connection: sqlite3.Connection, where: str, values: tuple[object, ...]
     ) -> None:
-        rows: list[_Row] = connection.execute(
-            "SELECT p.n, p.o, p.s, p.slot, p.kind, p.text, t.aside"  # noqa: S608 - it is made of constants
-            f" FROM passage p JOIN source t ON t.s = p.s WHERE {where}",
-            values,
-        ).fetchall()
+        leave = "SELECT p.n, p.o, p.s, p.slot, t.aside FROM passage p JOIN source t ON t.s = p.s"
+        rows: list[_Row] = connection.execute(f"{leave} WHERE {where}", values).fetchall()
         if not rows:
             return
+        passages = connection.execute(f"{SELECT} WHERE {where}", values).fetchall()
+        texts = {row[0]: passage_in(row) for row in passages}
         connection.executemany(
             "INSERT INTO words (words, rowid, text, scope) VALUES ('delete', ?, ?, ?)",
-            [
-                (n, *words_of(text, o, s, KINDS[kind], aside=bool(aside)))
-                for n, o, s, _, kind, text, aside in rows
-            ],
+            [(n, *words_of(texts[n], o, s, aside=bool(aside))) for n, o, s, _, aside in rows],
         )
         numbers = [(row[0],) for row in rows]
         connection.executemany("DELETE FROM passage WHERE n = ?", numbers)

@@ -1,5 +1,7 @@
 """Rows of the index: what they hold of a passage, as SQLite keeps it."""
 
+from hashlib import blake2b
+
 import msgspec
 
 from weft.archive.words import indexed
@@ -41,8 +43,20 @@ def scope_word(letter: str, number: int, kind: Kind) -> str:
     return f"{letter}{number}{kind[0]}"
 
 
-def words_of(text: str, owner: int, source: int, kind: Kind, *, aside: bool) -> tuple[str, str]:
+def role_word(role: Role | None) -> str:
+    """Returns the word that stands for a role."""
+    return f"r{ROLES.index(role)}"
+
+
+def tag_word(tag: str) -> str:
+    """Returns the word that stands for a tag: its hash in digits, because words lose endings."""
+    return f"g{int.from_bytes(blake2b(tag.encode(), digest_size=8).digest(), 'big')}"
+
+
+def words_of(passage: Passage, owner: int, source: int, *, aside: bool) -> tuple[str, str]:
     """Returns the text and the scope of a row in the table `words`, the same at any time."""
+    kind = passage.kind
     # Only what agents say to each other is kept apart; what they note is for all.
     place = scope_word("w" if aside and kind == "message" else "o", owner, kind)
-    return indexed(text), f"{place} {scope_word('t', source, kind)}"
+    scope = [place, scope_word("t", source, kind), role_word(passage.role)]
+    return indexed(passage.text), " ".join([*scope, *map(tag_word, passage.tags)])

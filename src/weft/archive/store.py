@@ -6,10 +6,11 @@ reads the journal: whatever becomes of the index, no conversation waits for it o
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from weft.archive.embedder import Embedder, Vectors, embedded
@@ -35,6 +36,8 @@ from weft.passages import By, Filters, Found, Passage
 if TYPE_CHECKING:
     from weft.archive.vectors import Matrix
 
+    _Check = Callable[[Vectors, int, int | None], Iterable[Matrix]]
+
 T = TypeVar("T")
 _LOGGER = logger_of("weft.archive")
 
@@ -50,6 +53,8 @@ AT_ONCE = 512
 MAX_QUERY = 10_000
 MAX_LIMIT = 100
 _KEPT_VECTORS = 4096
+_KEPT_OWNERS = 64
+_FEW = 4
 
 
 class ArchiveStore:
@@ -68,6 +73,8 @@ class ArchiveStore:
         self._following: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._vectors: dict[str, Matrix] = {}
         self._background: dict[str, asyncio.Task[None]] = {}
+        self._check: _Check | None = None
+        self._marks: OrderedDict[str, list[ThreadMark]] = OrderedDict()
         self._closed = False
 
     async def close(self) -> None:
@@ -154,26 +161,36 @@ class ArchiveStore:
         if embedder is None or not texts:
             return []
         vectors = await embedded(embedder, texts)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            THREADS, _checked, vectors, len(texts), embedder.dimensions
-        )
+        if self._check is None:
+            # Imported with the first vectors: without, nobody needs numpy.
+            module = await _in_thread(lambda: import_module("weft.archive.vectors"))
+            self._check = cast("_Check", module.checked)
+        check, size = self._check, embedder.dimensions
+        if len(texts) <= _FEW:
+            return list(check(vectors, len(texts), size))
+        return list(await _in_thread(lambda: check(vectors, len(texts), size)))
 
-    async def keep_vectors(
-        self, owner: str, ids: Sequence[str], vectors: "Sequence[Matrix]"
-    ) -> None:
-        """Keeps the vectors of an owner's passages until the index has them.
-
-        The index takes them in the background; whoever brings more than it takes waits for it.
-        """
+    def keep_vectors(self, ids: Sequence[str], vectors: "Sequence[Matrix]") -> None:
+        """Keeps the vectors of passages that are about to be added, until the index has them."""
         self._vectors.update(zip(ids, vectors, strict=True))
-        if len(self._vectors) > _KEPT_VECTORS:
-            await self.follow(owner, with_vectors=False)
-            # What is left was deleted meanwhile, or waits for another process: it is made again.
-            while len(self._vectors) > _KEPT_VECTORS:
-                del self._vectors[next(iter(self._vectors))]
-        else:
+
+    def drop_vectors(self, ids: Sequence[str]) -> None:
+        """Forgets the vectors of passages that were not added."""
+        for id in ids:
+            self._vectors.pop(id, None)
+
+    async def added(self, owner: str) -> None:
+        """Has the index take the passages that were added, with the vectors that are kept.
+
+        It does so in the background; whoever brings more than it takes waits for it.
+        """
+        if len(self._vectors) <= _KEPT_VECTORS:
             self._follow_soon(owner)
+            return
+        await self.follow(owner, with_vectors=False)
+        # What is left was deleted meanwhile, or waits for another process: it is made again.
+        while len(self._vectors) > _KEPT_VECTORS:
+            del self._vectors[next(iter(self._vectors))]
 
     # Following the journal
 
@@ -220,7 +237,10 @@ class ArchiveStore:
                 self._embed_in_background(owner)
 
     async def _follow_threads(self, owner: str) -> None:
-        marks = {mark.id: mark for mark in await self._journal.marks(owner=owner)}
+        latest = await self._journal.marks(owner=owner)
+        if self._files is not None and latest == self._marks.get(owner):
+            return
+        marks = {mark.id: mark for mark in latest}
         known = await self._write(lambda index: index.sources(owner))
         gone = [
             id
@@ -237,6 +257,10 @@ class ArchiveStore:
             if source.seq < mark.seq:
                 with contextlib.suppress(ThreadNotFound):  # deleted meanwhile
                     await self._follow_thread(mark, source)
+        self._marks[owner] = latest
+        self._marks.move_to_end(owner)
+        if len(self._marks) > _KEPT_OWNERS:
+            self._marks.popitem(last=False)
 
     async def _follow_thread(self, mark: ThreadMark, known: Known) -> None:
         source = Source(mark.id, mark.owner, mark.number, bool(mark.parent))
@@ -344,6 +368,7 @@ class ArchiveStore:
 
     async def _shut(self) -> None:
         files, self._files = self._files, None
+        self._marks.clear()
         if files is not None:
             await _in_thread(files.close)
 
@@ -360,11 +385,6 @@ def _require_bounds(text: str, limit: int, offset: int) -> None:
         raise InvalidInput(
             f"The query has {len(text)} characters and may have {MAX_QUERY}; shorten it."
         )
-
-
-def _checked(vectors: Vectors, count: int, dimensions: int | None) -> "list[Matrix]":
-    # Imported with the first vectors: without, nobody needs numpy.
-    return list(import_module("weft.archive.vectors").checked(vectors, count, dimensions))
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

@@ -141,12 +141,10 @@ class Archive:
         await self._threads.archive.follow(await self._owned_by())
 
     async def _insert(self, thread_id: str, passages: Sequence[NewPassage]) -> None:
-        archive = self._threads.archive
+        archive, owner = self._threads.archive, await self._owned_by()
         vectors = await archive.vectors_of([passage.text for passage in passages])
-        await self._threads.remember(thread_id, InsertInput(tuple(passages)))
-        if vectors:
-            owner = await self._owned_by()
-            await archive.inserted(owner, [passage.id for passage in passages], vectors)
+        async with archive.adding(owner, [passage.id for passage in passages], vectors):
+            await self._threads.remember(thread_id, InsertInput(tuple(passages)))
 
     async def _thread(self) -> str:
         """Returns the thread to which a new text belongs."""

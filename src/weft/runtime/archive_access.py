@@ -1,6 +1,7 @@
 """The way to the archive of a journal, which opens when it is first used."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,10 +84,25 @@ class ArchiveAccess:
         """Returns the vectors of texts, none without an embedder; raises `MemoryFailed`."""
         return [] if self._embedder is None else await self._made().vectors_of(texts)
 
-    async def inserted(self, owner: str, ids: Sequence[str], vectors: "Sequence[Matrix]") -> None:
-        """Takes note of passages that are durable, with their vectors if there are any."""
-        if vectors:
-            await self._made().keep_vectors(owner, ids, vectors)
+    @asynccontextmanager
+    async def adding(
+        self, owner: str, ids: Sequence[str], vectors: "Sequence[Matrix]"
+    ) -> AsyncGenerator[None]:
+        """Keeps the vectors of passages that become durable inside, so that the index finds them.
+
+        Without vectors there is nothing to keep: the next search finds what is durable.
+        """
+        if not vectors:
+            yield
+            return
+        store = self._made()
+        store.keep_vectors(ids, vectors)
+        try:
+            yield
+        except BaseException:
+            store.drop_vectors(ids)
+            raise
+        await store.added(owner)
 
 
 def index_path(database: Path | None) -> Path | None:

@@ -1,7 +1,8 @@
 """A process beside the one that drives: it reads and watches, and leaves inputs in the inbox."""
 
 import asyncio
-from contextlib import aclosing
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from msgspec.structs import replace
 
 from weft.answers import approval_of, denial_of, output_of
 from weft.block_edits import change
+from weft.block_memory import BlockMemory
 from weft.bus.topic import Topic
 from weft.envelope import Envelope
-from weft.errors import JournalLocked, RunInProgress, WeftError
+from weft.errors import InvalidInput, JournalLocked, MemoryFailed, RunInProgress, WeftError
 from weft.events import DurableEvent
 from weft.inputs import (
     AnswerInput,
@@ -28,9 +30,10 @@ from weft.inputs import (
     PinInput,
     RemoveInput,
     SendInput,
+    ThreadInput,
     UndoInput,
 )
-from weft.journal.base import Journal, ThreadInfo
+from weft.journal.base import Journal, ThreadInfo, Waiting
 from weft.logging import logger_of
 from weft.pins import pin_of
 from weft.runtime.archive_access import ArchiveAccess
@@ -133,20 +136,25 @@ class Onlooker:
             await self._journal.submit(thread_id, input)
 
     async def remember(self, thread_id: str, input: MemoryInput) -> None:
-        """Leaves a change of a memory block in the inbox, if it can be made, or of the archive."""
+        """Leaves a change of a memory block in the inbox, if it can be made after those there.
+
+        What is put into the archive, or taken out, is left there too.
+        """
         if isinstance(input, InsertInput | RemoveInput):
             await self._journal.submit(thread_id, input)
             return
+        waiting = await self._journal.inbox(thread_id)
         state = await self._journal.load(thread_id)
-        match input:
-            case EditInput():
-                event = change(state.memory, input.edit, input.author, key=input.key)
-            case UndoInput():
-                changes = partial(changes_of, self._journal, thread_id)
-                event = await undo_of(state.memory, input, changes, state.seq)
-                input = replace(input, seq=input.seq or event.undoes)  # the newest as it is here
-        if event is not None:
-            await self._journal.submit(thread_id, input)
+        if isinstance(input, EditInput):
+            memory = _changed(state.memory, waiting)
+            if change(memory, input.edit, input.author, key=input.key) is None:
+                return
+        elif not any(_is_of(one.input, input.label) for one in waiting):
+            changes = partial(changes_of, self._journal, thread_id)
+            event = await undo_of(state.memory, input, changes, state.seq)
+            input = replace(input, seq=input.seq or event.undoes)  # the newest as it is here
+        # Else what it takes back may have no number yet, and is the newest when its turn comes.
+        await self._journal.submit(thread_id, input)
 
     async def shared(self, owner: str, name: str) -> str:
         """Adds the shared memory unless it is there; the driving process takes it over."""
@@ -231,3 +239,28 @@ class Onlooker:
 
 def _not_here(what: str) -> JournalLocked:
     return JournalLocked(f"Only the process that drives the database can {what} a thread.")
+
+
+def _changed(memory: BlockMemory, waiting: Sequence[Waiting]) -> BlockMemory:
+    """Returns the blocks as the edits that wait will make them; no undo is among what is known.
+
+    An edit that was taken meanwhile may be in both, and have no effect again.
+    """
+    for one in waiting:
+        if isinstance(one.input, EditInput):
+            with suppress(MemoryFailed, InvalidInput):  # then it will have no effect
+                edit = one.input
+                event = change(memory, edit.edit, edit.author, key=edit.key)
+                memory = memory if event is None else memory.changed(event)
+    return memory
+
+
+def _is_of(input: ThreadInput, label: str) -> bool:
+    """Whether an input changes the block of that label."""
+    match input:
+        case EditInput():
+            return input.edit.label == label
+        case UndoInput():
+            return input.label == label
+        case _:
+            return False

@@ -27,10 +27,10 @@ class RunPassages:
         vectors = await self._archive.vectors_of([text])
         run = self._thread.state.active_run
         run_id = run.id if run is not None else ""
-        for event in passage_events(InsertInput((passage,), "model"), run_id):
-            self._thread.record(event)
-        await self._thread.durable()
-        await self._archive.inserted(self._info.owner, [id], vectors)
+        async with self._archive.adding(self._info.owner, [id], vectors):
+            for event in passage_events(InsertInput((passage,), "model"), run_id):
+                self._thread.record(event)
+            await self._thread.durable()
         return id
 
     async def search(
