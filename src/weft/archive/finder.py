@@ -138,11 +138,12 @@ class Finder:
     def _by_text(self, place: _Place, terms: Sequence[str], filters: Filters) -> list[Hit]:
         if not terms:
             return []
-        rare = self._rare(terms, place)
-        scores = self._matches(place, filters, rare, "")
+        rare, number = self._rare(terms, place)
+        near = self._near(place.owner, filters.period) if number > MATCHES else ""
+        scores = self._matches(place, filters, rare, near)
         if len(rare) < len(terms) and len(scores) < ENOUGH:
             # There is room for some that have only the commoner words.
-            near = self._near(place.owner, filters.period)
+            near = near or self._near(place.owner, filters.period)
             common = self._matches(place, filters, terms, near)
             scores |= {n: max(score, scores.get(n, score)) for n, score in common.items()}
         best = sorted(scores.items(), key=lambda row: (-row[1], -row[0]))
@@ -174,23 +175,24 @@ class Finder:
         first, last = self._connection.execute(bounds + where, (owner, *values)).fetchone()
         return f" AND w.rowid BETWEEN {int(first or 0)} AND {int(last or 0)}"
 
-    def _rare(self, terms: Sequence[str], place: _Place) -> list[str]:
+    def _rare(self, terms: Sequence[str], place: _Place) -> tuple[list[str], int]:
         """Returns the words of a query without the commonest that would match too many rows.
 
-        They say the least, and cost the most. One is left in any case.
+        They say the least, and cost the most. One is left in any case. The number is how many rows
+        they match at most, or more than `MATCHES`.
         """
         if place.passages <= MATCHES:
-            return list(terms)  # there are not so many rows
+            return list(terms), place.passages  # there are not so many rows
         # Those of other owners count as well: it is quicker, and only about what is common.
         counts = {term: self._count(f"text : {term}") for term in terms}
         kept: list[str] = []
         total = 0
         for term in sorted(terms, key=counts.__getitem__):
-            total += counts[term]
-            if kept and total > MATCHES:
+            if kept and total + counts[term] > MATCHES:
                 break
             kept.append(term)
-        return kept
+            total += counts[term]
+        return kept, total
 
     def _count(self, match: str) -> int:
         (count,) = self._connection.execute(
