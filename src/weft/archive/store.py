@@ -316,12 +316,12 @@ class ArchiveStore:
         try:
             return await operation()
         except IndexDamaged as error:
+            damaged = self._files
             _LOGGER.warning("%s It is made again.", error.message)
         async with self._opening:
-            opened = self._files
-            await self._shut()
-            if opened is not None:
-                await _in_thread(opened.set_aside)
+            if damaged is not None and self._files is damaged:  # else somebody was quicker
+                await self._shut()
+                await _in_thread(damaged.set_aside)
         return await operation()
 
     async def _write(self, operation: Callable[[Index], T]) -> T:
