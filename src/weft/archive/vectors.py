@@ -150,8 +150,8 @@ def checked(vectors: Sequence[Sequence[float]], count: int, dimensions: int | No
 
 
 def _products(rows: Matrix, query: Matrix) -> Matrix:
-    # Not `@`: the threads of a BLAS library spin for a while after each product, and what comes next
-    # in this process and in others waits for the core.
+    # Not `@`: the threads of a BLAS library spin on for a while after each product, and whatever
+    # comes next, here and in other processes, waits for their core.
     return np.einsum("ij,j->i", rows, query)
 
 
