@@ -14,6 +14,7 @@ from tests.runtime.test_threads import until
 import weft
 from weft import (
     Agent,
+    Block,
     CompletionContext,
     ContextCompacted,
     Hooks,
@@ -116,6 +117,37 @@ async def test_runs_go_on_while_a_summary_is_written(open_runtime: Open) -> None
         assert f"question 14 {LONG}" in texts(items)
         await talk(thread, 1, 15)
         assert texts(model.requests[-1].items)[0] == f"{HEADING}Summary 0."
+
+
+async def test_what_is_written_into_a_block_while_its_summary_is_stays(open_runtime: Open) -> None:
+    writer = summaries(30)
+    strategy = Summarize(max_tokens=8_000, keep=2, model=writer, block="so_far")
+    model = CountingModel(ok)
+    agent = Agent(model, context=strategy, blocks=[Block("so_far")])
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 14)
+        assert is_compacting()
+        await thread.memory.append("so_far", "Ada must not eat nuts.")
+        await until(thread, ContextCompacted)
+        [event] = await compactions(thread)
+        assert event.summary is not None
+        assert event.summary.text == f"{HEADING}Summary 0."
+        assert "changed while the summary was written" in event.fallback
+        assert await value_of(thread, "so_far") == "Ada must not eat nuts."
+        await talk(thread, 14, 14)
+        await asyncio.sleep(60)
+        asked = texts(writer.requests[1].items)[0]
+        assert "Ada must not eat nuts." in asked
+        assert "Summary 0." in asked
+        [_, event] = await compactions(thread)
+        assert (event.summary, event.fallback) == (None, "")
+        assert await value_of(thread, "so_far") == "Summary 1."
+
+
+async def value_of(thread: Thread, label: str) -> str | None:
+    block = await thread.memory.get(label)
+    return None if block is None else block.value
 
 
 async def test_beside_the_steps_of_a_long_run() -> None:
