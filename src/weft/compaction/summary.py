@@ -1,7 +1,6 @@
 """Summaries: a model tells what leaves the window, and what left it before."""
 
 import asyncio
-import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
@@ -10,7 +9,7 @@ from msgspec import Struct
 from weft.compaction.budget import ContextBudget, Summarizer
 from weft.compaction.strategies import Summarize
 from weft.compaction.tokens import text_tokens
-from weft.compaction.transcript import pieces, transcript
+from weft.compaction.transcript import mark_of, marked, pieces, transcript
 from weft.errors import ContextOverflow, ModelError, StreamIncomplete, WeftError
 from weft.events import FinishReason
 from weft.ids import new_id
@@ -145,14 +144,13 @@ class _Writer:
         return WHAT_TO_KEEP if given is None else given
 
     def _request(self, piece: str) -> ModelRequest:
-        # Made of the texts, so that none of them can hold the marks.
-        digest = hashlib.sha256(f"{self.text}\0{piece}".encode(errors="replace")).hexdigest()[:8]
+        mark = mark_of(self.text, piece)
         task = _TASK.format(
-            instructions=self._wish, words=max(30, self._budget.summary * 2 // 3), mark=digest
+            instructions=self._wish, words=max(30, self._budget.summary * 2 // 3), mark=mark
         )
-        parts = [_marked("conversation", digest, piece)]
+        parts = [marked(mark, "conversation", piece)]
         if self.text:
-            parts.insert(0, _marked("summary so far", digest, self.text))
+            parts.insert(0, marked(mark, "summary so far", self.text))
         parts.append("Write the new summary.")
         return ModelRequest(
             items=(user_message("\n\n".join(parts)),),
@@ -192,10 +190,6 @@ class _Writer:
         if not text or reason == "content_filter":
             raise ModelError("The model wrote no summary.")
         return text
-
-
-def _marked(name: str, mark: str, text: str) -> str:
-    return f"--- {mark} {name} ---\n{text}\n--- {mark} end of {name} ---"
 
 
 def _bounded(text: str, tokens: int) -> tuple[str, str]:
