@@ -212,6 +212,13 @@ async def test_a_summary_that_cannot_be_written(script: list[object], problem: s
     assert done.problem.startswith("m")
 
 
+async def test_a_summary_that_the_model_did_not_end_is_used_and_said_to_be_so() -> None:
+    model = ScriptedModel([Turn((Text("Half of"),), finish="length")])
+    done = await summarize(budget(model), "Before.", ITEMS)
+    assert (done.text, done.model) == ("Half of", "scripted")
+    assert done.problem == "the model stopped before the end of the summary"
+
+
 async def test_a_stream_that_does_not_end_is_no_summary() -> None:
     class Endless:
         name = provider = "endless"

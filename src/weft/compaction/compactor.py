@@ -60,6 +60,11 @@ class Compactor:
         self._is_closed = False
 
     @property
+    def frame_tokens(self) -> int:
+        """The estimate of what is no item of the request that was made last; 0 before one was."""
+        return self._gauge.frame
+
+    @property
     def is_busy(self) -> bool:
         """Whether a summary is being written."""
         return self._work is not None

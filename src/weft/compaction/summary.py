@@ -94,6 +94,8 @@ async def summarize(budget: ContextBudget, before: str, items: Sequence[Item]) -
             cost += summarizer.price.cost(writer.usage)
         if writer.is_done:
             text, problem = _bounded(writer.text, budget.summary)
+            if writer.is_cut_off:
+                problem = "the model stopped before the end of the summary"
             if problem:
                 problems.append(problem)
             return Summary(text, writer.name, spent, cost, "; ".join(problems))
@@ -110,6 +112,7 @@ class _Writer:
         self.text = before
         self.usage = Usage()
         self.is_done = False
+        self.is_cut_off = False
         self._budget = budget
         self._strategy = strategy
         self._summarizer = summarizer
@@ -189,6 +192,7 @@ class _Writer:
         text = "\n\n".join(texts).strip()
         if not text or reason == "content_filter":
             raise ModelError("The model wrote no summary.")
+        self.is_cut_off = reason == "length"
         return text
 
 

@@ -49,7 +49,7 @@ def portion(items: Iterable[Item], most: int) -> tuple[str, int]:
 
 
 def mark_of(*texts: str) -> str:
-    """Returns a mark to set texts off with; it is made of them, so that none of them can hold it."""
+    """Returns a mark to set texts off with; it is made of them, and so in none of them."""
     joined = "\0".join(texts)
     return hashlib.sha256(joined.encode(errors="replace")).hexdigest()[:8]
 
