@@ -7,7 +7,8 @@ reads the journal: whatever becomes of the index, no conversation waits for it o
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -71,6 +72,7 @@ class ArchiveStore:
         self._opening = asyncio.Lock()
         self._files: OpenIndex | None = None
         self._following: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._embedding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._vectors: dict[str, Matrix] = {}
         self._background: dict[str, asyncio.Task[None]] = {}
         self._check: _Check | None = None
@@ -223,25 +225,25 @@ class ArchiveStore:
             _LOGGER.warning("The archive could not follow: %s", error.message)
 
     async def _follow(self, owner: str, *, with_vectors: bool) -> None:
-        lock = self._following.get(owner)
-        if lock is None:
-            lock = self._following[owner] = asyncio.Lock()
-        async with lock:
+        async with _lock(self._following, owner):
             await self._follow_threads(owner)
-            if not with_vectors:
-                return
-            left = AT_ONCE
-            while left > 0 and (done := await self._embed(owner)):
-                left -= done
-            if left <= 0:
-                self._embed_in_background(owner)
+        if not with_vectors:
+            return
+        # Beside it, because an embedder may be slow: what needs no vectors waits for none.
+        left = AT_ONCE
+        while left > 0 and (done := await self._embed(owner)):
+            left -= done
+        if left <= 0:
+            self._embed_in_background(owner)
 
     async def _follow_threads(self, owner: str) -> None:
         latest = await self._journal.marks(owner=owner)
         if self._files is not None and latest == self._marks.get(owner):
             return
-        marks = {mark.id: mark for mark in latest}
         known = await self._write(lambda index: index.sources(owner))
+        # Only now: another process may have added to both, and the journal never has less.
+        latest = await self._journal.marks(owner=owner)
+        marks = {mark.id: mark for mark in latest}
         gone = [
             id
             for id, source in known.items()
@@ -288,12 +290,15 @@ class ArchiveStore:
 
     async def _embed(self, owner: str) -> int:
         """Makes the vectors of some texts that have none; returns of how many."""
-        lacking = await self._write(lambda index: index.lacking(owner, BATCH))
-        vectors = await self.vectors_of([one.text for one in lacking])
-        if lacking:
-            numbers = [one.n for one in lacking]
-            await self._write(lambda index: index.give(numbers, vectors))
-        return len(lacking)
+        async with _lock(self._embedding, owner):
+            lacking = await self._write(lambda index: index.lacking(owner, BATCH))
+            files = self._files
+            vectors = await self.vectors_of([one.text for one in lacking])
+            # In an index that was made again meanwhile, the numbers are of other texts.
+            if lacking and self._files is files:
+                numbers = [one.n for one in lacking]
+                await self._write(lambda index: index.give(numbers, vectors))
+            return len(lacking)
 
     def _embed_in_background(self, owner: str) -> None:
         key = f"vectors/{owner}"
@@ -317,24 +322,33 @@ class ArchiveStore:
             return await operation()
         except IndexDamaged as error:
             _LOGGER.warning("%s It is made again.", error.message)
-        async with self._opening:
-            opened = self._files
-            await self._shut()
-            if opened is not None:
-                await _in_thread(opened.set_aside)
         return await operation()
 
     async def _write(self, operation: Callable[[Index], T]) -> T:
         files = await self._opened()
-        return await asyncio.get_running_loop().run_in_executor(
-            files.writer, operation, files.index
-        )
+        async with self._watched(files):
+            return await asyncio.get_running_loop().run_in_executor(
+                files.writer, operation, files.index
+            )
 
     async def _read(self, operation: Callable[[Finder], T]) -> T:
         files = await self._opened()
-        return await asyncio.get_running_loop().run_in_executor(
-            files.reader, operation, files.finder
-        )
+        async with self._watched(files):
+            return await asyncio.get_running_loop().run_in_executor(
+                files.reader, operation, files.finder
+            )
+
+    @asynccontextmanager
+    async def _watched(self, files: OpenIndex) -> AsyncGenerator[None]:
+        """Puts files aside that turn out to be damaged, once for all who use them."""
+        try:
+            yield
+        except IndexDamaged:
+            async with self._opening:
+                if self._files is files:
+                    await self._shut()
+                    await _in_thread(files.set_aside)
+            raise
 
     async def _opened(self) -> OpenIndex:
         if self._files is not None:
@@ -359,9 +373,9 @@ class ArchiveStore:
 
     async def _forget_deleted(self, opened: OpenIndex) -> None:
         """Drops threads that were deleted while the index was not open."""
-        numbers = {mark.id: mark.number for mark in await self._journal.marks(owner=None)}
         loop = asyncio.get_running_loop()
         known = await loop.run_in_executor(opened.writer, opened.index.sources)
+        numbers = {mark.id: mark.number for mark in await self._journal.marks(owner=None)}
         gone = [id for id, source in known.items() if numbers.get(id) != source.number]
         if gone:
             await loop.run_in_executor(opened.writer, opened.index.drop, gone)
@@ -371,6 +385,14 @@ class ArchiveStore:
         self._marks.clear()
         if files is not None:
             await _in_thread(files.close)
+
+
+def _lock(locks: WeakValueDictionary[str, asyncio.Lock], owner: str) -> asyncio.Lock:
+    """Returns the lock of an owner, which is kept as long as somebody has it."""
+    lock = locks.get(owner)
+    if lock is None:
+        lock = locks[owner] = asyncio.Lock()
+    return lock
 
 
 def _require_bounds(text: str, limit: int, offset: int) -> None:
