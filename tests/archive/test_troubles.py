@@ -14,6 +14,7 @@ from tests.archive.story import OWNER, Teller, search, store_of, texts
 
 from weft.archive.embedder import CallableEmbedder, Vectors
 from weft.archive.hashing import HashingEmbedder
+from weft.errors import EmbeddingFailed, EmbeddingInvalid
 from weft.items import message
 from weft.journal.base import ThreadMark
 from weft.journal.memory import MemoryJournal
@@ -182,3 +183,61 @@ def _noting(aside: list[Path]) -> Callable[[Path], None]:
         set_aside(path)
 
     return noted
+
+
+class Choosy:
+    """An embedder that refuses texts with `poison` in them: it raises, or returns no numbers."""
+
+    name = "choosy"
+    dimensions = 2
+
+    def __init__(self, *, raises: bool) -> None:
+        self.calls = 0
+        self.works = True
+        self._raises = raises
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        self.calls += 1
+        refused = [not self.works or "poison" in text for text in texts]
+        if self._raises and any(refused):
+            raise ValueError("no")
+        return [[float("nan") if no else 1.0, 2.0] for no in refused]
+
+
+@pytest.mark.parametrize("raises", [True, False])
+async def test_a_text_that_an_embedder_refuses_hides_no_other(
+    raises: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    teller, embedder = Teller(), Choosy(raises=raises)
+    await teller.thread("t1")
+    for n in range(9):
+        await teller.note("t1", f"poison {n}" if n in {2, 7, 8} else f"flower {n}")
+    archive = store_of(teller, None, embedder)
+    with caplog.at_level(logging.WARNING, "weft.archive"):
+        found = await texts(archive, "flower", by="vector")
+    assert sorted(found) == [f"flower {n}" for n in (0, 1, 3, 4, 5, 6)]
+    assert "refuses 3 texts" in caplog.text
+    await teller.note("t1", "poison 9")
+    await archive.follow_whole(OWNER)
+    embedder.calls = 0
+    assert len(await texts(archive, "flower", by="vector")) == 6
+    assert embedder.calls == 1  # for the query
+    assert (await archive.statistics(OWNER)).without_vector == 4
+    assert "poison 2" in await texts(archive, "poison", by="text")
+    await archive.close()
+
+
+@pytest.mark.parametrize("raises", [True, False])
+async def test_an_embedder_that_refuses_all_is_told_of(raises: bool) -> None:
+    teller, embedder = Teller(), Choosy(raises=raises)
+    await teller.thread("t1")
+    for n in range(9):
+        await teller.note("t1", f"flower {n}")
+    archive = store_of(teller, None, embedder)
+    embedder.works = False
+    with pytest.raises(EmbeddingFailed if raises else EmbeddingInvalid):
+        await archive.follow_whole(OWNER)
+    assert embedder.calls == 2
+    embedder.works = True
+    assert len(await texts(archive, "flower", by="vector")) == 9
+    await archive.close()

@@ -365,3 +365,15 @@ async def test_a_process_that_is_killed_loses_nothing(tmp_path: Path, lines: int
             (best, *_) = await archive.search(passage.text, by="vector", limit=1)
             assert best.vector_score == pytest.approx(1.0, abs=1e-5)
         assert missing <= 3
+
+
+async def test_a_key_that_is_used_for_another_text_changes_nothing(open_runtime: Open) -> None:
+    async with open_runtime(embedder=HashingEmbedder(64)) as runtime:
+        archive = runtime.archive(owner="ann")
+        await asyncio.gather(
+            archive.insert("alpha beta", key="k"), archive.insert("gamma delta", key="k")
+        )
+        (kept,) = await archive.search()
+        assert kept.text in {"alpha beta", "gamma delta"}  # whichever came first
+        (found,) = await archive.search(kept.text, by="vector")
+        assert found.vector_score == pytest.approx(1.0)

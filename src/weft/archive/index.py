@@ -266,14 +266,14 @@ class Index:
             self._remove_leftovers(space_of(connection).file)
         self._embedder = name
 
-    def lacking(self, owner: str, limit: int) -> list[Lacking]:
-        """Returns texts of an owner that have no vector yet, the newest first."""
+    def lacking(self, owner: str, limit: int, refused: Sequence[int] = ()) -> list[Lacking]:
+        """Returns texts of an owner without a vector, but for those `refused`, the newest first."""
         with typed_errors():
             rows = self.connection.execute(
                 "SELECT n, text FROM passage"
                 " WHERE slot IS NULL AND o = (SELECT o FROM owner WHERE name = ?)"
-                " ORDER BY n DESC LIMIT ?",
-                (owner, limit),
+                " AND n NOT IN (SELECT value FROM json_each(?)) ORDER BY n DESC LIMIT ?",
+                (owner, msgspec.json.encode(refused).decode(), limit),
             )
             return [Lacking(n, text) for n, text in rows.fetchall()]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakValueDictionary
 
+from weft.archive.apart import vectors_apart
 from weft.archive.embedder import Embedder, Vectors, embedded
 from weft.archive.finder import DEPTH, Finder, Query
 from weft.archive.index import Index, Known, Source, Statistics
@@ -32,12 +33,15 @@ from weft.errors import (
 )
 from weft.journal.base import Journal, ThreadMark
 from weft.logging import logger_of
-from weft.passages import By, Filters, Found, Passage
+from weft.passages import By, Filters, Found, NewPassage, Passage
 
 if TYPE_CHECKING:
     from weft.archive.vectors import Matrix
 
     _Check = Callable[[Vectors, int, int | None], Iterable[Matrix]]
+
+_Told = tuple[str, int]
+"""A passage that is not indexed yet: its id, and the hash of its text, which may be another one."""
 
 T = TypeVar("T")
 _LOGGER = logger_of("weft.archive")
@@ -73,8 +77,9 @@ class ArchiveStore:
         self._files: OpenIndex | None = None
         self._following: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._embedding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._vectors: dict[str, Matrix] = {}
+        self._vectors: dict[_Told, Matrix] = {}
         self._background: dict[str, asyncio.Task[None]] = {}
+        self._refused: list[int] = []
         self._check: _Check | None = None
         self._marks: OrderedDict[str, list[ThreadMark]] = OrderedDict()
         self._closed = False
@@ -172,14 +177,14 @@ class ArchiveStore:
             return list(check(vectors, len(texts), size))
         return list(await _in_thread(lambda: check(vectors, len(texts), size)))
 
-    def keep_vectors(self, ids: Sequence[str], vectors: "Sequence[Matrix]") -> None:
+    def keep_vectors(self, passages: Sequence[NewPassage], vectors: "Sequence[Matrix]") -> None:
         """Keeps the vectors of passages that are about to be added, until the index has them."""
-        self._vectors.update(zip(ids, vectors, strict=True))
+        self._vectors.update(zip(map(_told, passages), vectors, strict=True))
 
-    def drop_vectors(self, ids: Sequence[str]) -> None:
+    def drop_vectors(self, passages: Sequence[NewPassage]) -> None:
         """Forgets the vectors of passages that were not added."""
-        for id in ids:
-            self._vectors.pop(id, None)
+        for passage in passages:
+            self._vectors.pop(_told(passage), None)
 
     async def added(self, owner: str) -> None:
         """Has the index take the passages that were added, with the vectors that are kept.
@@ -281,24 +286,42 @@ class ArchiveStore:
             seq = await self._apply(source, page)
 
     async def _apply(self, source: Source, page: Page) -> int:
-        ids = [one.id for one in page.added if one.id in self._vectors]
-        vectors = {id: self._vectors[id] for id in ids}
+        told = {one.id: _told(one) for one in page.added if _told(one) in self._vectors}
+        vectors = {id: self._vectors[one] for id, one in told.items()}
         seq = await self._write(lambda index: index.apply(source, page, vectors))
-        for id in ids:
-            self._vectors.pop(id, None)
+        for one in told.values():
+            self._vectors.pop(one, None)
         return seq
 
     async def _embed(self, owner: str) -> int:
         """Makes the vectors of some texts that have none; returns of how many."""
         async with _lock(self._embedding, owner):
-            lacking = await self._write(lambda index: index.lacking(owner, BATCH))
+            refused = self._refused
+            lacking = await self._write(lambda index: index.lacking(owner, BATCH, refused))
+            if not lacking:
+                return 0
             files = self._files
-            vectors = await self.vectors_of([one.text for one in lacking])
+            vectors = await vectors_apart(self.vectors_of, [one.text for one in lacking])
             # In an index that was made again meanwhile, the numbers are of other texts.
-            if lacking and self._files is files:
-                numbers = [one.n for one in lacking]
-                await self._write(lambda index: index.give(numbers, vectors))
+            if self._files is files:
+                given = [
+                    one.n
+                    for one, vector in zip(lacking, vectors, strict=True)
+                    if vector is not None
+                ]
+                kept = [vector for vector in vectors if vector is not None]
+                await self._write(lambda index: index.give(given, kept))
+                self._refuse([one.n for one in lacking if one.n not in given])
             return len(lacking)
+
+    def _refuse(self, numbers: Sequence[int]) -> None:
+        """Lets texts be without a vector for as long as the index is open."""
+        if numbers:
+            _LOGGER.warning(
+                "The embedder refuses %d texts of the archive; they are found by their words only.",
+                len(numbers),
+            )
+            self._refused = [*self._refused, *numbers]
 
     def _embed_in_background(self, owner: str) -> None:
         key = f"vectors/{owner}"
@@ -383,8 +406,13 @@ class ArchiveStore:
     async def _shut(self) -> None:
         files, self._files = self._files, None
         self._marks.clear()
+        self._refused = []
         if files is not None:
             await _in_thread(files.close)
+
+
+def _told(passage: NewPassage | Passage) -> _Told:
+    return passage.id, hash(passage.text)
 
 
 def _lock(locks: WeakValueDictionary[str, asyncio.Lock], owner: str) -> asyncio.Lock:

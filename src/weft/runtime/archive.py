@@ -143,7 +143,7 @@ class Archive:
     async def _insert(self, thread_id: str, passages: Sequence[NewPassage]) -> None:
         archive, owner = self._threads.archive, await self._owned_by()
         vectors = await archive.vectors_of([passage.text for passage in passages])
-        async with archive.adding(owner, [passage.id for passage in passages], vectors):
+        async with archive.adding(owner, passages, vectors):
             await self._threads.remember(thread_id, InsertInput(tuple(passages)))
 
     async def _thread(self) -> str:

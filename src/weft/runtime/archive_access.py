@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from weft.errors import ConfigurationError, UnknownPassage
 from weft.journal.base import Journal
-from weft.passages import By, Filters, Found, Passage
+from weft.passages import By, Filters, Found, NewPassage, Passage
 
 if TYPE_CHECKING:
     from weft.archive.embedder import Embedder, EmbedFunction
@@ -86,7 +86,7 @@ class ArchiveAccess:
 
     @asynccontextmanager
     async def adding(
-        self, owner: str, ids: Sequence[str], vectors: "Sequence[Matrix]"
+        self, owner: str, passages: Sequence[NewPassage], vectors: "Sequence[Matrix]"
     ) -> AsyncGenerator[None]:
         """Keeps the vectors of passages that become durable inside, so that the index finds them.
 
@@ -96,11 +96,11 @@ class ArchiveAccess:
             yield
             return
         store = self._made()
-        store.keep_vectors(ids, vectors)
+        store.keep_vectors(passages, vectors)
         try:
             yield
         except BaseException:
-            store.drop_vectors(ids)
+            store.drop_vectors(passages)
             raise
         await store.added(owner)
 

@@ -27,7 +27,7 @@ class RunPassages:
         vectors = await self._archive.vectors_of([text])
         run = self._thread.state.active_run
         run_id = run.id if run is not None else ""
-        async with self._archive.adding(self._info.owner, [id], vectors):
+        async with self._archive.adding(self._info.owner, [passage], vectors):
             for event in passage_events(InsertInput((passage,), "model"), run_id):
                 self._thread.record(event)
             await self._thread.durable()
