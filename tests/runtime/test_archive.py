@@ -1,11 +1,14 @@
 """The archive of runtimes and threads: what is put in, who finds it, and when it is gone."""
 
 import asyncio
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import weft
@@ -377,3 +380,35 @@ async def test_a_key_that_is_used_for_another_text_changes_nothing(open_runtime:
         assert kept.text in {"alpha beta", "gamma delta"}  # whichever came first
         (found,) = await archive.search(kept.text, by="vector")
         assert found.vector_score == pytest.approx(1.0)
+
+
+async def test_nothing_of_what_was_deleted_is_left_in_the_files(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'weft.db'}"
+    agent = agent_saying("ok", "ok")
+
+    async with weft.open(url, agents=[agent], embedder=HashingEmbedder(64)) as runtime:
+        thread = await runtime.create_thread(agent, owner="bob")
+        await say(thread, "grault")
+        await runtime.archive(owner="bob").insert("garply")
+        await runtime.archive(owner="ann").insert("waldo")
+        removed = await runtime.archive(owner="ann").insert("plugh")
+        for owner in ("ann", "bob"):
+            await runtime.archive(owner=owner).follow()
+        await runtime.archive(owner="ann").remove(removed)
+        await runtime.delete_owner("bob")
+        await runtime.archive(owner="ann").follow()
+        (index,) = tmp_path.glob("weft.db-archive")
+        with contextlib.closing(sqlite3.connect(index)) as file:
+            file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for word in ("grault", "garply"):
+            assert word.encode() not in index.read_bytes()
+    (vectors,) = tmp_path.glob("*.f32")
+    rows = np.fromfile(vectors, np.float32).reshape(-1, 64)
+    assert len(rows) == 5
+    assert np.flatnonzero(rows.any(axis=1)).size == 1
+    assert b"waldo" in index.read_bytes()
+    assert b"plugh" not in index.read_bytes()
+    journal = (tmp_path / "weft.db").read_bytes()
+    assert b"plugh" in journal  # its thread tells that it was there, until it is deleted
+    assert b"grault" not in journal
+    assert b"garply" not in journal

@@ -146,14 +146,17 @@ class ArchiveStore:
 
         return await self._repaired(operation)
 
-    async def sweep(self, owner: str) -> None:
+    async def sweep(self, owner: str, *, tidy: bool = False) -> None:
         """Forgets the threads of an owner that were deleted, if there is an index.
 
+        With `tidy`, what they leave in the files is overwritten, which else comes with the end.
         What fails is logged: the next search forgets them as well.
         """
         try:
             if self._files is not None or await self._is_there():
                 await self.follow(owner, with_vectors=False)
+                if tidy:
+                    await self._repaired(lambda: self._write(Index.tidy))
         except MemoryFailed as error:
             _LOGGER.warning("Deleted threads are still in the archive: %s", error.message)
 

@@ -75,10 +75,10 @@ class ArchiveAccess:
         """Waits until the index has all of an owner's, with vectors."""
         await self._made().follow_whole(owner)
 
-    async def sweep(self, owner: str) -> None:
-        """Forgets the threads of an owner that were deleted; what fails is logged."""
+    async def sweep(self, owner: str, *, tidy: bool = False) -> None:
+        """Forgets the threads of an owner that were deleted; see `ArchiveStore.sweep`."""
         if self._store is not None or self._journal.database is not None:
-            await self._made().sweep(owner)
+            await self._made().sweep(owner, tidy=tidy)
 
     async def vectors_of(self, texts: Sequence[str]) -> "list[Matrix]":
         """Returns the vectors of texts, none without an embedder; raises `MemoryFailed`."""
