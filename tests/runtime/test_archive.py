@@ -231,6 +231,14 @@ async def test_what_is_refused_changes_nothing(open_runtime: Open) -> None:
         assert len(await runtime.journal.read(shared_id("", "archive"), after=0)) == 1
         with pytest.raises(InvalidInput):
             await archive.search("first", since="soon")
+        with pytest.raises(InvalidInput):
+            await archive.search("first", by="words")  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput):
+            await runtime.search("first", roles=["tool"])  # type: ignore[list-item]
+        with pytest.raises(InvalidInput, match="goes to insert"):
+            await archive.insert_many("first")
+        with pytest.raises(UnknownPassage):
+            await archive.get("\ud800")
         with pytest.raises(ThreadNotFound):
             await weft.Thread("thread_x", runtime._threads, runtime.journal, runtime.agent).search(
                 ""

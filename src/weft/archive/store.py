@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from weft.archive.apart import vectors_apart
 from weft.archive.embedder import Embedder, Vectors, embedded
+from weft.archive.filters import require_way
 from weft.archive.finder import DEPTH, Finder, Query
 from weft.archive.index import Index, Known, Source, Statistics
 from weft.archive.index_file import IndexDamaged, remove_damaged
@@ -102,9 +103,10 @@ class ArchiveStore:
     ) -> list[Found]:
         """Returns what fits `text` best, of all that is durable now.
 
-        Raises `InvalidInput` for a limit or a text that is out of bounds, `ConfigurationError`
-        where vectors are asked for without an embedder, and `MemoryFailed`.
+        Raises `InvalidInput` for a `by` that is none and for a limit or a text out of bounds,
+        `ConfigurationError` where vectors are asked for without an embedder, and `MemoryFailed`.
         """
+        require_way(by)
         _require_bounds(text, limit, offset)
         if self.embedder is None:
             if by == "vector":

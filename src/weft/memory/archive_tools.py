@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-from weft.archive.period import period
+from weft.archive.filters import filters_of
 from weft.errors import ConfigurationError, EmbeddingFailed
 from weft.passages import Filters, Found, Passage
 from weft.tools.context import RunContext
@@ -67,11 +67,12 @@ async def archive_search(
         limit: How many to return, at most 50.
     """
     chosen = tuple(tags or ())
-    filters = Filters(
-        kind="archive",
+    filters = filters_of(
+        "archive",
         any_tags=() if match_all_tags else chosen,
         all_tags=chosen if match_all_tags else (),
-        period=period(since or None, until or None),
+        since=since or None,
+        until=until or None,
     )
     found, note = await _search(ctx, query, filters, _bounded(limit))
     return _shown(found, note)
@@ -98,11 +99,12 @@ async def conversation_search(
         until: Only messages up to this day, with it.
         limit: How many to return, at most 50.
     """
-    filters = Filters(
-        kind="message",
+    filters = filters_of(
+        "message",
         thread_id=ctx.thread_id if this_conversation else "",
         roles=() if role is None else (role,),
-        period=period(since or None, until or None),
+        since=since or None,
+        until=until or None,
     )
     number = _bounded(limit)
     found, note = await _search(ctx, query, filters, number + _MORE)

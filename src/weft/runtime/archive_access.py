@@ -62,7 +62,8 @@ class ArchiveAccess:
 
         Raises `UnknownPassage` where none has.
         """
-        found = await self._made().passages(owner, passage_id)
+        id = passage_id.encode("utf-8", "replace").decode()  # half of a pair is in no id
+        found = await self._made().passages(owner, id)
         if not found:
             raise UnknownPassage(f"There is no passage {passage_id[:100]!r} in the archive.")
         return found
