@@ -68,7 +68,7 @@ def judge_blocks(findings: Findings, threads: Sequence[StoredThread], evidence: 
     _judge_told(findings, threads, texts)
     owners = {thread.id: thread.owner for thread in threads}
     for read in evidence.read(BoardRead):
-        board = texts[boards[owners[read.thread_id]]]
+        board = texts.get(boards.get(owners[read.thread_id], ""), _Texts([]))
         findings.counts["blocks read"] += 1
         if all(text != read.digest for _, text in board.were[BOARD]):
             findings.wrong.append(f"{read.thread_id} read a text that {BOARD!r} never had")
@@ -130,7 +130,7 @@ def _judge_edits(
             findings.losses.append(f"{edit.memory_id}: the edit {edit.key} is gone")
     for one in evidence.read(Remembered):
         findings.counts["edits acknowledged"] += 1
-        id = one.thread_id if one.label == NOTES else boards[owners[one.thread_id]]
+        id = one.thread_id if one.label == NOTES else boards.get(owners[one.thread_id], "")
         call_id = one.call_id if id == one.thread_id else f"{one.thread_id}/{one.call_id}"
         change = made.get((id, call_id))
         if change is None:

@@ -168,7 +168,7 @@ POINTS: dict[str, Point] = {
     "thread to be told of a change": Point(
         JournaledThread, "record", _with(MemoryUpdated, lambda event: bool(event.memory))
     ),
-    "block edited by a call": Point(ThreadMemory, "edit_for", _after_await),
+    "block edited by a call": Point(ThreadMemory, "edit", _after_await),
     "change of a block taken": Point(ThreadActor, "_accept_change", _after_await),
     "change of a block durable, not acknowledged": Point(Driver, "remember", _after_await),
     "change of a block undone": Point(ThreadMemory, "take_back", _after_await, 1),

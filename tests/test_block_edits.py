@@ -161,6 +161,7 @@ def test_a_key_is_used_once() -> None:
         (CreateBlock(Block("human")), BlockExists, "already"),
         (AppendText("human", "x" * 100), BlockTooLong, "have 131 characters, 31 more .* 100"),
         (ReplaceText("human", "", "x"), InvalidInput, "empty"),
+        (AppendText("human", 5), InvalidInput, "cannot be kept"),  # type: ignore[arg-type]
         (AppendText("human", "a\0b"), InvalidInput, r"U\+0000 at character 2"),
         (AppendText("human", "a\x9bb"), InvalidInput, r"U\+009B"),
         (RewriteBlock("human", "\ud800"), InvalidInput, "UTF-8 at character 0"),

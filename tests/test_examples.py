@@ -36,6 +36,11 @@ PRINTED = {
         "on their way",
     ],
     "adviser.py": ["Advice: The word is misspelt", "I found it: 1 hit: minutes of 4 May."],
+    "recall.py": [
+        "I will remember that.",
+        "] Ada is allergic to hazelnuts.",
+        "] I must not eat hazelnuts. Ada.",
+    ],
     "handover.py": ["clerk goes on", "accountant: 17.50", "clerk ended it after 4 requests"],
     "background_job.py": [
         "The export runs.",

@@ -17,6 +17,8 @@ from weft.blocks import (
     AppendText,
     Block,
     BlockEdit,
+    BlockRules,
+    ConfigureBlock,
     CreateBlock,
     DeleteBlock,
     InsertText,
@@ -88,6 +90,8 @@ def change(
                 )
             require_room(memory)
             return _creation(memory, block, author, key)
+        case ConfigureBlock():
+            return _configuration(memory, edit, author, key)
         case DeleteBlock():
             return _deletion(memory, _editable(memory, edit.label, author), author, key)
         case AppendText() | ReplaceText() | InsertText() | RewriteBlock():
@@ -96,27 +100,22 @@ def change(
             assert_never(unreachable)
 
 
-def seeds(memory: BlockMemory, declared: Sequence[Block]) -> list[MemoryUpdated]:
+def seeds(
+    memory: BlockMemory, declared: Sequence[Block], *, configures: bool = True
+) -> list[MemoryUpdated]:
     """Returns the events that give a memory the blocks that an agent declares.
 
     Those that are missing are made, unless they were deleted. The texts of the others stay, also
-    where they are longer than now declared; what holds for them becomes what is declared.
+    where they are longer than now declared. What holds for them becomes what is declared, where
+    the agent `configures` them.
     """
     events: list[MemoryUpdated] = []
     for block in declared:
         known = memory.get(block.label)
         if known is None and block.label not in memory.deleted:
             events.append(_creation(memory, block, "agent", ""))
-        elif known is not None and known.rules != block.rules:
-            configured = MemoryUpdated(
-                label=block.label,
-                operation="configure",
-                author="agent",
-                was=known.rules,
-                becomes=block.rules,
-                before=memory.undo.get(block.label, 0),
-            )
-            events.append(configured)
+        elif known is not None and configures and known.rules != block.rules:
+            events.append(_configured(memory, known, block.rules, "agent", ""))
     return events
 
 
@@ -253,6 +252,33 @@ def _editable(memory: BlockMemory, label: str, author: MemoryAuthor) -> Block:
         raise unknown_block(memory, label)
     require_editable(block, author)
     return block
+
+
+def _configuration(
+    memory: BlockMemory, edit: ConfigureBlock, author: MemoryAuthor, key: str
+) -> MemoryUpdated | None:
+    known = _editable(memory, edit.label, author)
+    rules = BlockRules(
+        known.description if edit.description is None else edit.description,
+        known.limit if edit.limit is None else edit.limit,
+        known.read_only if edit.read_only is None else edit.read_only,
+    )
+    require_block(Block(known.label, "", rules.description, rules.limit))
+    return None if rules == known.rules else _configured(memory, known, rules, author, key)
+
+
+def _configured(
+    memory: BlockMemory, known: Block, rules: BlockRules, author: MemoryAuthor, key: str
+) -> MemoryUpdated:
+    return MemoryUpdated(
+        label=known.label,
+        operation="configure",
+        author=author,
+        was=known.rules,
+        becomes=rules,
+        key=key,
+        before=memory.undo.get(known.label, 0),
+    )
 
 
 def _creation(memory: BlockMemory, block: Block, author: MemoryAuthor, key: str) -> MemoryUpdated:

@@ -79,11 +79,31 @@ class CreateBlock(Struct, frozen=True, tag="create"):
         return self.block.label
 
 
+class ConfigureBlock(Struct, frozen=True, tag="configure"):
+    """Changes what holds for the text of a block; None leaves it, and the text stays in any case.
+
+    A text that is longer than the new limit may only become shorter.
+    """
+
+    label: str
+    description: str | None = None
+    limit: int | None = None
+    read_only: bool | None = None
+
+
 class DeleteBlock(Struct, frozen=True, tag="delete"):
     """Removes a block."""
 
     label: str
 
 
-BlockEdit = AppendText | ReplaceText | InsertText | RewriteBlock | CreateBlock | DeleteBlock
+BlockEdit = (
+    AppendText
+    | ReplaceText
+    | InsertText
+    | RewriteBlock
+    | CreateBlock
+    | ConfigureBlock
+    | DeleteBlock
+)
 """What may be asked of a memory block; see `weft.block_edits` for what is refused."""

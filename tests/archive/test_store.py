@@ -16,6 +16,8 @@ from tests.archive.story import DAY, OWNER, Teller, search, store_of, texts
 from weft.archive import finder, store
 from weft.archive.embedder import CallableEmbedder, Vectors
 from weft.archive.hashing import HashingEmbedder
+from weft.archive.index import Index, Known, Source
+from weft.archive.page import Page
 from weft.archive.store import ArchiveStore
 from weft.errors import (
     ArchiveFailed,
@@ -26,7 +28,7 @@ from weft.errors import (
     JournalClosed,
 )
 from weft.items import user_message
-from weft.passages import Filters, NewPassage, Period
+from weft.passages import Filters, NewPassage, Passage, Period
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -602,6 +604,71 @@ async def test_a_folder_that_is_not_there_is_an_error_of_the_archive(
     with pytest.raises(ArchiveFailed, match="made of the journal"):
         await search(archive, "x")
     await archive.close()
+
+
+async def test_what_cannot_be_swept_is_logged(
+    teller: Teller, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "weft.db-archive"
+    await teller.note("t1", "blue shoes")
+    archive = store_of(teller, path)
+    await archive.sweep(OWNER)  # there is nothing to sweep
+    assert not path.exists()
+    await search(archive, "blue")
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute(
+            "CREATE TRIGGER stop BEFORE DELETE ON source BEGIN SELECT RAISE(ABORT, 'stopped'); END"
+        )
+    await teller.delete("t1")
+    with caplog.at_level(logging.WARNING, "weft.archive"):
+        await archive.sweep(OWNER)
+    assert "still in the archive" in caplog.text
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute("DROP TRIGGER stop")
+    assert await texts(archive, "blue") == []
+    await archive.close()
+
+
+def test_a_page_of_a_thread_that_was_made_anew(tmp_path: Path) -> None:
+    """Another process may be ahead: then the page does not follow what the index knows."""
+    index = Index(tmp_path / "weft.db-archive")
+    note = Passage(id="p", text="blue", kind="archive", thread_id="t", seq=1, created_at=1.0)
+    first, second = Source("t", OWNER, 1), Source("t", OWNER, 2)
+    assert index.apply(first, Page(0, 3, 1.0, (), (note,)), {}) == 3
+    assert index.apply(first, Page(0, 3, 1.0, (), (note,)), {}) == 3
+    assert index.apply(first, Page(5, 6, 1.0, (), ()), {}) == 3
+    assert index.statistics(OWNER).passages == 1
+    assert index.apply(second, Page(3, 4, 1.0, (), ()), {}) == 0
+    assert index.statistics(OWNER).passages == 0
+    assert index.sources() == {"t": Known(2, 0, 0.0)}
+    index.drop(["t", "unknown"])
+    assert index.sources(OWNER) == {}
+    index.close()
+
+
+async def test_an_embedder_that_fails_in_the_background_is_logged(
+    teller: Teller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(store, "BATCH", 2)
+    monkeypatch.setattr(store, "AT_ONCE", 2)
+    asked = 0
+
+    def embed(some: list[str]) -> Vectors:
+        nonlocal asked
+        asked += 1
+        if asked > 2:  # the query, and the texts that a search waits for
+            raise OSError
+        return [[1.0]] * len(some)
+
+    for n in range(6):
+        await teller.note("t1", f"note {n}")
+    archive = store_of(teller, None, CallableEmbedder(embed))
+    with caplog.at_level(logging.WARNING, "weft.archive"):
+        assert len(await search(archive, "note", by="vector")) == 2
+        (task,) = [one for one in asyncio.all_tasks() if one.get_name() == "weft archive vectors"]
+        await task
+        await archive.close()
+    assert "Vectors are missing" in caplog.text
 
 
 async def test_a_journal_that_is_closed(teller: Teller, path: Path | None) -> None:

@@ -10,7 +10,8 @@ from tests.compaction.test_runs import agent_of, compactions, looks, run, say
 from weft import Block, MemoryUpdated, RetryPolicy
 from weft.compaction.budget import ContextBudget, budget_of
 from weft.compaction.strategies import Summarize
-from weft.compaction.summary import HEADING, summarize
+from weft.compaction.summary import HEADING
+from weft.compaction.summary_writer import summarize
 from weft.compaction.transcript import pieces, transcript
 from weft.errors import ServerFailed
 from weft.items import (

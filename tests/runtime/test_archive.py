@@ -21,6 +21,7 @@ from weft.errors import (
     InvalidInput,
     JournalClosed,
     JournalLocked,
+    StaleWriter,
     ThreadNotFound,
     UnknownPassage,
 )
@@ -243,6 +244,18 @@ async def test_what_is_refused_changes_nothing(open_runtime: Open) -> None:
             await weft.Thread("thread_x", runtime._threads, runtime.journal, runtime.agent).search(
                 ""
             )
+
+
+async def test_what_could_not_be_kept_leaves_no_vector(open_runtime: Open) -> None:
+    async with open_runtime(embedder=HashingEmbedder(16)) as runtime:
+        await runtime.archive().insert("first")
+        thread_id = shared_id("", "archive")
+        await runtime.journal.claim(thread_id)  # another process took the thread over
+        with pytest.raises(StaleWriter):
+            await runtime.archive().insert("second")
+        assert [found.text for found in await runtime.archive().search("")] == ["first"]
+        await runtime.archive().insert("third")
+        assert (await runtime.archive().statistics()).without_vector == 0
 
 
 async def test_an_embedder_is_checked_where_it_is_given() -> None:

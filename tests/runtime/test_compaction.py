@@ -55,6 +55,12 @@ async def slow(seconds: float) -> str:
     return LONG
 
 
+@tool
+async def write() -> str:
+    """Writes much."""
+    return "x" * 3 * 1_900
+
+
 async def talk(thread: Thread, rounds: int, first: int = 0) -> None:
     for n in range(first, first + rounds):
         await (await thread.send(f"question {n} {LONG}")).result()
@@ -299,6 +305,24 @@ async def test_a_run_that_never_asked_is_followed_by_nothing(open_runtime: Open)
         with pytest.raises(LookupError):
             await run.result()
         assert await compactions(thread) == []
+
+
+async def test_a_thread_that_worked_for_a_call_is_left_as_it_is(open_runtime: Open) -> None:
+    answers = iter([(Call("write"),), (Text("x" * 3 * 1_000),)])
+    worker = Agent(
+        CountingModel(lambda request: next(answers)),
+        name="worker",
+        tools=[write],
+        context=SlidingWindow(max_tokens=4_000, keep=1),
+    )
+    model = ScriptedModel([Call("worker", '{"message": "work"}'), "Done."])
+    agent = Agent(model, tools=[worker.as_tool()])
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("go")).result()
+        await asyncio.sleep(1)
+        [work] = await runtime.threads(parent=thread.id)
+        assert await compactions(await runtime.connect(work.id)) == []
 
 
 # Pins

@@ -245,6 +245,38 @@ async def test_threads_of_one_owner_share_a_block(open_runtime: Open) -> None:
         assert "No jokes." not in read_by(model)[-1]
 
 
+async def test_agents_that_share_a_block_each_read_it_as_they_declare_it(
+    open_runtime: Open,
+) -> None:
+    writes = ScriptedModel([noting("team", "No jokes."), "noted", "well"])
+    reads = ScriptedModel([noting("team", "Jokes!"), "sorry"])
+    writer = Agent(writes, name="writer", tools=[note], blocks=[TEAM])
+    closed = Block("team", "other", limit=9, read_only=True, shared="style")
+    reader = Agent(reads, name="reader", tools=[note], blocks=[closed])
+    async with open_runtime(writer, reader) as runtime:
+        there = await runtime.create_thread(reader)
+        here = await runtime.create_thread(writer)
+        await (await here.send("no jokes")).result()
+        await (await there.send("jokes")).result()
+        (output,) = [i for i in await there.history() if isinstance(i, FunctionCallOutput)]
+        assert output.is_error
+        await (await here.send("and now?")).result()
+        shared = await runtime.memory("style")
+        assert await shared.get("team") == Block("team", "We say thou.\nNo jokes.", "How we write.")
+        assert [change.operation for change in await shared.changes()] == ["create", "append"]
+        assert 'read_only="true"' in read_by(reads)[0]
+        assert "How we write." in read_by(reads)[0]
+        await shared.configure("team", limit=100, description="Tone")
+        assert await shared.get("team") == Block("team", "We say thou.\nNo jokes.", "Tone", 100)
+        await shared.configure("team", limit=100)
+        with pytest.raises(InvalidInput):
+            await shared.configure("team", limit=0)
+        with pytest.raises(UnknownBlock):
+            await shared.configure("nobody", limit=10)
+        await shared.undo("team")
+        assert [change.operation for change in await shared.changes()][2:] == ["configure", "undo"]
+
+
 async def test_a_shared_memory_is_there_after_a_restart(open_runtime: Open) -> None:
     agent = Agent(ScriptedModel(["a"]), blocks=[TEAM])
     async with open_runtime(agent) as runtime:

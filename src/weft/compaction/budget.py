@@ -1,6 +1,7 @@
 """The budget of an agent's context: its strategy, and the numbers that follow for its model."""
 
 from collections.abc import Callable
+from importlib import import_module
 
 from msgspec import Struct
 
@@ -135,6 +136,7 @@ def budget_of(
 def _summarizers(
     strategy: Summarize, model: Model, window: int, price_of: Callable[[str], Price | None]
 ) -> tuple[Summarizer, ...]:
+    import_module("weft.compaction.summary_writer")  # few programs need it, and these now
     own = model if strategy.model is None else resolve_model(strategy.model)
     models = [own]
     if strategy.fallback_model is not None:

@@ -1,9 +1,11 @@
 """The compactor of a thread: sees to it that what the model is asked fits into its window."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from importlib import import_module
+from typing import cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from weft.block_edits import change
@@ -12,7 +14,7 @@ from weft.compaction.budget import ContextBudget
 from weft.compaction.cut import Cut
 from weft.compaction.gauge import Gauge, Size
 from weft.compaction.strategies import NoCompaction, Summarize
-from weft.compaction.summary import Summary, summarize, summary_message, text_of
+from weft.compaction.summary import Summary, summary_message, text_of
 from weft.compaction.tokens import text_tokens
 from weft.errors import ContextOverflow, WeftError
 from weft.events import CompactionCause, ContextCompacted, MemoryUpdated
@@ -24,10 +26,13 @@ from weft.writer import ThreadWriter
 
 _LOGGER = logger_of("weft.compaction")
 
+Write = Callable[[ContextBudget, str, Sequence[Item]], Awaitable[Summary]]
+"""Writes a summary of items and of the summary before; see `weft.compaction.summary_writer`."""
+
 _ABOUT_SUMMARY = "What was said before, of which not all is shown any more. It is kept by itself."
 
 
-class _Plan(NamedTuple):
+class _Plan(Struct, frozen=True):
     """A cut that was chosen, when, and why."""
 
     budget: ContextBudget
@@ -228,6 +233,9 @@ class Compactor:
         block = state.memory.get(plan.budget.block)
         if block is not None and self._has_blocks:
             before = "\n\n".join(text for text in (before, block.value) if text)
+        # Loaded where an agent was given the strategy.
+        writer = import_module("weft.compaction.summary_writer")
+        summarize = cast("Write", writer.summarize)
         summary = await summarize(plan.budget, before, _leaving(state, plan.cut))
         if self._is_current(plan):
             self._apply(plan, summary)

@@ -4,7 +4,8 @@ It adds the estimates of the items up, and corrects them by what the provider co
 request the size is known, and only what came since is estimated.
 """
 
-from typing import NamedTuple
+from msgspec import Struct
+from msgspec.structs import replace
 
 from weft.compaction.budget import ContextBudget
 from weft.compaction.cut import Aim, Cutter
@@ -31,7 +32,7 @@ _PRIOR = 2_000
 _LEAST_SCALE, _MOST_SCALE = 0.25, 8.0
 
 
-class Size(NamedTuple):
+class Size(Struct, frozen=True):
     """How long the next request is: as `expected`, and at most, as far as one can tell."""
 
     expected: int
@@ -39,7 +40,7 @@ class Size(NamedTuple):
     counted_by: CountedBy
 
 
-class _Sent(NamedTuple):
+class _Sent(Struct, frozen=True):
     """A request as it was sent: how long the history was, what of it was read, its estimate."""
 
     items: int
@@ -172,7 +173,7 @@ class Gauge:
             if same and request.instructions == last.instructions:
                 return tokens
         tokens = frame_tokens(request, count)
-        self._framed = (request, tokens)
+        self._framed = (replace(request, items=()), tokens)
         return tokens
 
 

@@ -622,7 +622,7 @@ class ThreadActor:
         run = self.state.run
         assert run is not None
         budget = definition.reachable.get(run.agent, definition).budget
-        if budget is not None:
+        if budget is not None and self.info.work is None:  # what works for another goes on no more
             self.compactor.after_run(budget)
 
     def _hear(self, definition: AnyAgent) -> None:

@@ -7,6 +7,7 @@ from weft.blocks import (
     AppendText,
     Block,
     BlockEdit,
+    ConfigureBlock,
     CreateBlock,
     DeleteBlock,
     InsertText,
@@ -76,6 +77,21 @@ class Memory:
     ) -> None:
         """Makes a block; see `Block`. Raises `BlockExists`."""
         await self._edit(CreateBlock(Block(label, value, description, limit, read_only)), key)
+
+    async def configure(
+        self,
+        label: str,
+        *,
+        description: str | None = None,
+        limit: int | None = None,
+        read_only: bool | None = None,
+        key: str = "",
+    ) -> None:
+        """Changes what holds for the text of a block; None leaves it, and the text stays.
+
+        Of a block of its own, an agent that declares otherwise changes it back with its next run.
+        """
+        await self._edit(ConfigureBlock(label, description, limit, read_only), key)
 
     async def delete(self, label: str, *, key: str = "") -> None:
         """Removes a block; an agent that declares it does not make it again."""

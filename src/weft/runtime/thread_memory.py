@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from weft.block_edits import change, require_as_read, seeds
+from weft.block_edits import change, require_as_read, require_editable, seeds
 from weft.block_memory import BlockMemory
 from weft.blocks import Block, BlockEdit
 from weft.errors import ConfigurationError
@@ -60,7 +60,7 @@ class ThreadMemory:
         names = {block.label: block.shared for block in declared if block.shared}
         for name in dict.fromkeys(names.values()):
             memory = await self._of_name(name)
-            memory.seed([replace(one, shared="") for one in declared if one.shared == name])
+            memory.seed_shared([block for block in declared if block.shared == name])
         self._declared, self._names = declared, names
 
     async def blocks(self) -> Sequence[Block]:
@@ -83,7 +83,7 @@ class ThreadMemory:
             memory = shared[block.shared] if block.shared else own
             found = memory.get(block.label)
             if found is not None:
-                declared.append(found)
+                declared.append(_as_declared(found, block) if block.shared else found)
         known = {block.label for block in self._declared}
         return (*declared, *(block for block in own.blocks if block.label not in known))
 
@@ -93,7 +93,11 @@ class ThreadMemory:
         The run is told of a change elsewhere. Raises the kinds of `MemoryFailed`.
         """
         thread, label = self._thread, edit.label
-        memory = await (await self._owner())._memory_of(label)
+        owner = await self._owner()
+        for block in owner._declared:
+            if block.label == label and block.shared:
+                require_editable(block, "model")  # others may be allowed what this agent is not
+        memory = await owner._memory_of(label)
         read, run_id = self._read.get(label), _run_of(thread)
         own = memory.thread_id == thread.id
         if key and not own:
@@ -139,6 +143,16 @@ class ThreadMemory:
         """Makes the blocks of the thread that an agent declares be there."""
         own = [block for block in declared if not block.shared]
         for event in seeds(self._thread.state.memory, own):
+            self._thread.record(event)
+
+    def seed_shared(self, declared: Sequence[Block]) -> None:
+        """Makes the blocks be there that an agent declares, of a memory that threads share.
+
+        Agents that declare them otherwise do not change each other's: what holds for the text is
+        what was declared first, and to read only is up to each.
+        """
+        made = [replace(block, shared="", read_only=False) for block in declared]
+        for event in seeds(self._thread.state.memory, made, configures=False):
             self._thread.record(event)
 
     async def take(
@@ -194,6 +208,15 @@ def _run_of(thread: ThreadWriter) -> str:
     """The id of the run in progress, or nothing."""
     run = thread.state.active_run
     return run.id if run is not None else ""
+
+
+def _as_declared(block: Block, declared: Block) -> Block:
+    """Returns a shared block as an agent that declares it reads it."""
+    return replace(
+        block,
+        description=declared.description or block.description,
+        read_only=declared.read_only or block.read_only,
+    )
 
 
 def _before(event: MemoryUpdated, after: str | None) -> str | None:

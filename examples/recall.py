@@ -1,0 +1,49 @@
+"""An agent notes what it hears, and finds it again in another conversation.
+
+python examples/recall.py
+"""
+
+import asyncio
+import json
+
+import weft
+from weft.memory import HashingEmbedder, archive_tools
+from weft.models.base import ModelRequest
+from weft.testing import Call, ScriptedModel
+
+
+def answer(request: ModelRequest) -> str:
+    """A model that tells what its search has found."""
+    outputs = [item for item in request.items if isinstance(item, weft.FunctionCallOutput)]
+    return f"I found:\n{outputs[-1].text}"
+
+
+model = ScriptedModel(
+    [
+        Call("archive_insert", json.dumps({"text": "Ada is allergic to hazelnuts."})),
+        "I will remember that.",
+        Call("archive_search", json.dumps({"query": "allergies of Ada", "limit": 3})),
+        answer,
+        Call("conversation_search", json.dumps({"query": "hazelnut", "role": "user"})),
+        answer,
+    ]
+)
+agent = weft.Agent(model, name="cook", tools=archive_tools())
+
+
+async def main() -> None:
+    """Three conversations of one owner."""
+    said = (
+        "I must not eat hazelnuts. Ada.",
+        "What should I leave out of the cake for Ada?",
+        "When did I tell you of hazelnuts?",
+    )
+    async with weft.open(agents=[agent], embedder=HashingEmbedder()) as runtime:
+        for text in said:
+            thread = await runtime.create_thread(agent, owner="ada")
+            print(f"> {text}")
+            print((await (await thread.send(text)).result()).text)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
