@@ -14,6 +14,8 @@ MAX_FOUND = 50
 _MAX_TEXT = 1000
 _MAX_OUTPUT = 20_000
 _MORE = 30
+_PAGE = 100
+_DEPTH = 500
 
 
 def archive_tools(*names: str) -> list[Tool[..., object]]:
@@ -106,22 +108,37 @@ async def conversation_search(
         since=since or None,
         until=until or None,
     )
-    number = _bounded(limit)
-    found, note = await _search(ctx, query, filters, number + _MORE)
-    # The question that is being answered would always be found first.
-    earlier = [one for one in found if one.passage.run_id != ctx.run_id]
-    return _shown(earlier[:number], note)
+    return _shown(*await _search_earlier(ctx, query, filters, _bounded(limit)))
+
+
+async def _search_earlier(
+    ctx: RunContext[object], query: str, filters: Filters, number: int
+) -> tuple[Sequence[Found], str]:
+    """Leaves out what the run says and its model still reads: its question would be found first."""
+    left = ctx.memory.archive.left_window()
+    earlier: list[Found] = []
+    note, start, limit = "", 0, number + _MORE
+    while len(earlier) < number and limit > 0:
+        found, note = await _search(ctx, query, filters, limit, start)
+        earlier += [
+            one for one in found if one.passage.run_id != ctx.run_id or one.passage.id in left
+        ]
+        if len(found) < limit:
+            break
+        start += limit
+        limit = min(_PAGE, _DEPTH - start)
+    return earlier[:number], note
 
 
 async def _search(
-    ctx: RunContext[object], query: str, filters: Filters, limit: int
+    ctx: RunContext[object], query: str, filters: Filters, limit: int, offset: int = 0
 ) -> tuple[Sequence[Found], str]:
     """Returns what was found, and what the model should know of how."""
     archive = ctx.memory.archive
     try:
-        return await archive.search(query, filters=filters, limit=limit), ""
+        return await archive.search(query, filters=filters, limit=limit, offset=offset), ""
     except EmbeddingFailed as error:
-        found = await archive.search(query, by="text", filters=filters, limit=limit)
+        found = await archive.search(query, by="text", filters=filters, limit=limit, offset=offset)
         return found, f" by words only, because {error.message}"
 
 
@@ -150,7 +167,8 @@ def _described(passage: Passage) -> str:
     if passage.role is not None:
         parts += [passage.role, passage.thread_id]
     if passage.tags:
-        parts.append(f"tags: {', '.join(passage.tags)}")
+        # On one line: what begins a line is ours.
+        parts.append(f"tags: {', '.join(' '.join(tag.split()) for tag in passage.tags)}")
     return f"[{'; '.join(parts)}]"
 
 
