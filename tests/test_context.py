@@ -4,11 +4,17 @@ import pytest
 from msgspec.structs import replace
 from tests.fold import ASKED, DONE, RESPONSE, STARTED, STEP, STEP_DONE, TEXT, R, fold
 
+import weft
+from weft import Agent, tool
+from weft.compaction.strategies import SlidingWindow
 from weft.errors import InvalidTransition
 from weft.events import ContextCompacted, DurableEvent, HistoryReplaced, MessageAdded, MessagePinned
 from weft.items import FunctionCall, FunctionCallOutput, Message, user_message
 from weft.state import ThreadState
+from weft.testing import Call, ScriptedModel
 from weft.usage import Usage
+
+pytestmark = pytest.mark.anyio
 
 COMPACTED = ContextCompacted(
     cut=2,
@@ -90,6 +96,24 @@ def test_a_history_that_is_replaced_is_read_whole() -> None:
     state = fold([*begun, HistoryReplaced(run_id=R, items=(user_message("anew"),))])
     assert read(state) == ["anew"]
     assert state.context.pinned == ("msg_x",)
+
+
+async def test_a_call_has_an_id_of_its_own_also_when_the_model_no_longer_reads_the_first() -> None:
+    @tool
+    def look() -> str:
+        """Looks."""
+        return "seen"
+
+    script = [Call("look", "{}", "call_0"), "one", Call("look", "{}", "call_0"), "two"]
+    window = SlidingWindow(max_tokens=10_000, max_messages=2, keep=1)
+    agent = Agent(ScriptedModel(script), tools=[look], context=window)
+    async with weft.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("go")).result()
+        await (await thread.send("again")).result()
+        assert (await thread.state()).context.cut >= 2
+        calls = [item for item in await thread.history() if isinstance(item, FunctionCall)]
+        assert len({call.call_id for call in calls}) == 2
 
 
 def test_the_size_that_the_provider_counted_is_known_until_the_next_compaction() -> None:

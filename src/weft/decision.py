@@ -223,8 +223,10 @@ def request_for(
     text = instructions if isinstance(instructions, str) else instructions(deps)
     if blocks:
         text = f"{text}\n\n{compile_blocks(blocks)}" if text else compile_blocks(blocks)
+    read = state.context.items(state.history)
     return ModelRequest(
-        items=state.context.items(state.history),
+        items=read,
+        conversation=state.history if read is not state.history else (),
         instructions=text,
         tools=tools.schemas,
         output=definition.output.schema if definition.output is not None else None,

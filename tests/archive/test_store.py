@@ -124,6 +124,26 @@ async def test_owners_never_meet(teller: Teller, archive: ArchiveStore) -> None:
     assert [one.text for one in await archive.passages("eve", "p")] == ["secret recipe"]
 
 
+async def test_a_small_owner_among_large_ones(
+    teller: Teller, archive: ArchiveStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finder, "MATCHES", 2)
+    await teller.thread("theirs", owner="eve")
+    for n in range(20):
+        await teller.note("theirs", f"blue moon {n}", tags=["x"])
+    await teller.note("t1", "blue shoes", tags=["x"])
+    await teller.note("t1", "blue hats")
+    await teller.say("t1", "blue eyes")
+    await search(archive, "", owner="eve")
+    for by in ("text", "vector", "both"):
+        found = await texts(archive, "blue shoes", by=by, limit=50)
+        assert found[0] == "blue shoes"
+        assert set(found) <= {"blue shoes", "blue hats", "blue eyes"}
+        filters = Filters(kind="archive", any_tags=("x",), period=Period(DAY, 3 * DAY))
+        assert await texts(archive, "blue", by=by, filters=filters) == ["blue shoes"]
+        assert len(await texts(archive, "moon", by=by, owner="eve")) in {2, 10}
+
+
 async def test_without_a_query_the_newest_come_first(teller: Teller, archive: ArchiveStore) -> None:
     for n in range(4):
         await teller.note("t1", f"note {n}")

@@ -241,3 +241,27 @@ async def test_an_embedder_that_refuses_all_is_told_of(raises: bool) -> None:
     embedder.works = True
     assert len(await texts(archive, "flower", by="vector")) == 9
     await archive.close()
+
+
+@pytest.mark.parametrize("ends", [[""], ["-wal", "-shm"], ["", "-wal", "-shm"]])
+async def test_files_that_are_removed_while_they_are_open_are_made_again(
+    tmp_path: Path, ends: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path, teller = tmp_path / "weft.db-archive", Teller()
+    await teller.thread("t1")
+    archive = store_of(teller, path, HashingEmbedder(8))
+    for n in range(50):
+        await teller.note("t1", f"blue shoes {n} " + "x" * 1000)
+    await archive.follow_whole(OWNER)
+    for end in ends:
+        path.with_name(path.name + end).unlink()
+    with caplog.at_level(logging.WARNING, "weft.archive"):
+        for n in range(3):
+            await teller.note("t1", f"blue hat {n}")
+            assert f"blue hat {n}" in await texts(archive, "hat")
+    assert "opened again" in caplog.text
+    assert (await archive.statistics(OWNER)).passages == 53
+    await archive.close()
+    archive = store_of(teller, path, HashingEmbedder(8))
+    assert len(await texts(archive, "hat", limit=100, by="vector")) == 53
+    await archive.close()

@@ -180,3 +180,12 @@ def test_the_database_of_the_conversation_is_left_alone(tmp_path: Path) -> None:
     assert folder.files() == ["notes.txt"]
     with pytest.raises(ValueError, match="no file"):
         folder.read("weft.db-driver")
+
+
+@pytest.mark.parametrize(("model", "window"), [("gpt-4o", 128_000), ("scripted", 32_000)])
+def test_a_long_chat_stays_in_the_window_of_its_model(
+    tmp_path: Path, model: str, window: int
+) -> None:
+    agent = demo_agent(ScriptedModel([], name=model), tmp_path)
+    assert agent.budget is not None
+    assert agent.budget.window == window

@@ -9,6 +9,7 @@ from weft.compaction.tokens import (
     SMALL_IMAGE_TOKENS,
     frame_tokens,
     item_tokens,
+    items_tokens,
     text_tokens,
 )
 from weft.errors import ConfigurationError
@@ -50,7 +51,8 @@ def test_a_text_is_a_third_of_its_bytes(text: str, tokens: int) -> None:
             IMAGE_TOKENS + SMALL_IMAGE_TOKENS,
             IMAGE_TOKENS + SMALL_IMAGE_TOKENS,
         ),
-        (FunctionCall("c", "look", '{"a": 1}'), 5, 3),
+        (FunctionCall("c", "look", '{"a": 1}'), 4, 2),
+        (FunctionCall("c", "look", '{"a": "é"}'), 5, 2),
         (FunctionCallOutput("c", "one two"), 3, 2),
         (FunctionCallOutput("c", (InputText("one"), InputImage("d", "low"))), 101, 101),
         (Reasoning(content=(ReasoningText("one two"),)), 3, 2),
@@ -61,6 +63,8 @@ def test_a_text_is_a_third_of_its_bytes(text: str, tokens: int) -> None:
 def test_items(item: object, tokens: int, counted: int) -> None:
     assert item_tokens(item) == tokens + ITEM_TOKENS  # type: ignore[arg-type]
     assert item_tokens(item, words) == counted + ITEM_TOKENS  # type: ignore[arg-type]
+    assert items_tokens([item]) == [tokens + ITEM_TOKENS]  # type: ignore[list-item]
+    assert items_tokens([item], words) == [counted + ITEM_TOKENS]  # type: ignore[list-item]
 
 
 def test_the_frame_is_instructions_tools_and_output() -> None:

@@ -130,8 +130,8 @@ LOOK = FunctionCall("toolu_a", "look", '{"at":"Zürich"}')
 NOW = FunctionCall("toolu_b", "now", "")
 
 
-def decode(*chunks: bytes, history: tuple[Item, ...] = ()) -> list[StreamEvent]:
-    decoder = AnthropicDecoder("anthropic", history)
+def decode(*chunks: bytes, used_call_ids: tuple[str, ...] = ()) -> list[StreamEvent]:
+    decoder = AnthropicDecoder("anthropic", used_call_ids)
     events = [event for chunk in chunks for event in decoder.feed(chunk)]
     return events + decoder.end()
 
@@ -403,7 +403,7 @@ def test_a_cut_last_frame_is_incomplete_rather_than_garbage() -> None:
 
 
 def test_a_repeated_call_id_is_repaired() -> None:
-    events = decode(STREAM, history=(LOOK,))
+    events = decode(STREAM, used_call_ids=(LOOK.call_id,))
     call = items_of(events)[3]
     assert isinstance(call, FunctionCall)
     assert call.call_id != "toolu_a"

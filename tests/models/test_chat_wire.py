@@ -81,8 +81,8 @@ LOOK = FunctionCall("a", "look", '{"at": "Zürich"}')
 DRAW = FunctionCall("b", "draw", '{"it": "\\u00e9"}')
 
 
-def decode(*chunks: bytes, history: tuple[Item, ...] = ()) -> list[StreamEvent]:
-    decoder = ChatDecoder("chat", history)
+def decode(*chunks: bytes, used_call_ids: tuple[str, ...] = ()) -> list[StreamEvent]:
+    decoder = ChatDecoder("chat", used_call_ids)
     events = [event for piece in chunks for event in decoder.feed(piece)]
     return events + decoder.end()
 
@@ -465,7 +465,7 @@ def test_the_wire() -> None:
 def test_call_ids_of_earlier_steps_are_not_used_again() -> None:
     (first, second) = [
         item
-        for item in items_of(decode(STREAM, history=(FunctionCall("a", "look", "{}"),)))
+        for item in items_of(decode(STREAM, used_call_ids=("a",)))
         if isinstance(item, FunctionCall)
     ]
     assert first.call_id != "a"

@@ -152,8 +152,8 @@ ITEMS: list[Item] = [
 ]
 
 
-def decode(*chunks: bytes, history: tuple[Item, ...] = ()) -> list[StreamEvent]:
-    decoder = ResponsesDecoder("openai", history)
+def decode(*chunks: bytes, used_call_ids: tuple[str, ...] = ()) -> list[StreamEvent]:
+    decoder = ResponsesDecoder("openai", used_call_ids)
     events = [event for chunk in chunks for event in decoder.feed(chunk)]
     return events + decoder.end()
 
@@ -233,7 +233,7 @@ def test_a_cut_last_frame_is_incomplete_rather_than_garbage() -> None:
 
 
 def test_a_repeated_call_id_is_repaired() -> None:
-    events = decode(STREAM, history=(FunctionCall("call_a", "look", "{}"),))
+    events = decode(STREAM, used_call_ids=("call_a",))
     call = items_of(events)[-1]
     assert isinstance(call, FunctionCall)
     assert call.call_id != "call_a"

@@ -32,7 +32,11 @@ Where more match, its commonest words count only as far as there is room, and of
 more by itself the newest rows.
 """
 
+ENOUGH = 100
+"""How many rows the rarer words of a query must match, so that the common ones do not count."""
+
 _FIRST = 64
+_MANY = 4
 
 MOST_OWNERS = 64
 MOST_ROWS = 2_000_000
@@ -62,11 +66,16 @@ class Answer(Struct, frozen=True):
 
 
 class _Place(Struct, frozen=True):
-    """Where is searched: an owner, on one thread, or without the messages of some."""
+    """Where is searched: an owner, on one thread, or without the messages of some.
+
+    `passages` are the owner's; `is_most` where they are a good part of all.
+    """
 
     owner: int
     source: int | None
     aside: tuple[int, ...]
+    passages: int
+    is_most: bool
 
 
 class Finder:
@@ -108,78 +117,82 @@ class Finder:
         return Answer(self._found(ranking, query), broken)
 
     def _place(self, owner: str, filters: Filters) -> _Place | None:
-        row = self._connection.execute("SELECT o FROM owner WHERE name = ?", (owner,)).fetchone()
+        row = self._connection.execute(
+            "SELECT o, passages FROM owner WHERE name = ?", (owner,)
+        ).fetchone()
         if row is None:
             return None
+        (rows,) = self._connection.execute("SELECT coalesce(max(n), 0) FROM passage").fetchone()
+        is_most = row[1] * _MANY >= rows
         sources = "SELECT s FROM source WHERE o = ? AND"
         if filters.thread_id:
             source = self._connection.execute(
                 f"{sources} thread_id = ?", (row[0], filters.thread_id)
             ).fetchone()
-            return None if source is None else _Place(row[0], source[0], ())
+            return None if source is None else _Place(row[0], source[0], (), row[1], is_most)
         aside = self._connection.execute(f"{sources} aside", (row[0],)).fetchall()
-        return _Place(row[0], None, tuple(s for (s,) in aside))
+        return _Place(row[0], None, tuple(s for (s,) in aside), row[1], is_most)
 
     # By words
 
     def _by_text(self, place: _Place, terms: Sequence[str], filters: Filters) -> list[Hit]:
         if not terms:
             return []
-        scope = _scope(place, filters)
-        rare = self._rare(terms, scope)
-        scores = self._matches(place, filters, scope, rare)
-        if len(rare) < len(terms) and len(scores) < DEPTH:
+        rare, number = self._rare(terms, place)
+        near = self._near(place.owner, filters.period) if number > MATCHES else ""
+        scores = self._matches(place, filters, rare, near)
+        if len(rare) < len(terms) and len(scores) < ENOUGH:
             # There is room for some that have only the commoner words.
-            common = self._matches(place, filters, scope, terms)
+            near = near or self._near(place.owner, filters.period)
+            common = self._matches(place, filters, terms, near)
             scores |= {n: max(score, scores.get(n, score)) for n, score in common.items()}
         best = sorted(scores.items(), key=lambda row: (-row[1], -row[0]))
         return [Hit(n, score) for n, score in best[:DEPTH]]
 
     def _matches(
-        self, place: _Place, filters: Filters, scope: str, terms: Sequence[str]
+        self, place: _Place, filters: Filters, terms: Sequence[str], near: str
     ) -> dict[int, float]:
         """Returns the best of the newest rows that match, with their BM25."""
-        join, where, values = self._period(place.owner, filters.period)
+        match, where, values = _asked(place, filters)
+        join = " JOIN passage p ON p.n = w.rowid" if where else ""
         newest = (
             "SELECT w.rowid AS n, -bm25(words, 1.0, 0.0) AS score"  # noqa: S608 - of constants
-            f" FROM words w{join} WHERE words MATCH ? {where} ORDER BY w.rowid DESC LIMIT ?"
+            f" FROM words w{join} WHERE words MATCH ?{near}{where} ORDER BY w.rowid DESC LIMIT ?"
         )
+        words = " AND ".join([*match, f"text : ({' OR '.join(terms)})"])
         rows = self._connection.execute(
             f"SELECT n, score FROM ({newest}) ORDER BY score DESC, n DESC LIMIT ?",  # noqa: S608 - of constants
-            (f"{scope} AND text : ({' OR '.join(terms)})", *values, MATCHES, DEPTH),
+            (words, *values, MATCHES, DEPTH),
         )
         return dict(rows.fetchall())
 
-    def _period(self, owner: int, period: Period) -> tuple[str, str, list[object]]:
-        """Returns what SQL asks of a row `w` for a period: rows of one time are close together."""
+    def _near(self, owner: int, period: Period) -> str:
+        """Returns what SQL asks of a row `w` beside its time: rows of one time are together."""
         if period == Period():
-            return "", "", []
+            return ""
         where, values = _within(period)
         bounds = "SELECT min(p.n), max(p.n) FROM passage p WHERE p.o = ?"
         first, last = self._connection.execute(bounds + where, (owner, *values)).fetchone()
-        return (
-            " JOIN passage p ON p.n = w.rowid",
-            f"AND w.rowid BETWEEN ? AND ?{where}",
-            [first or 0, last or 0, *values],
-        )
+        return f" AND w.rowid BETWEEN {int(first or 0)} AND {int(last or 0)}"
 
-    def _rare(self, terms: Sequence[str], scope: str) -> list[str]:
+    def _rare(self, terms: Sequence[str], place: _Place) -> tuple[list[str], int]:
         """Returns the words of a query without the commonest that would match too many rows.
 
-        They say the least, and cost the most. One is left in any case.
+        They say the least, and cost the most. One is left in any case. The number is how many rows
+        they match at most, or more than `MATCHES`.
         """
-        if self._count(scope) <= MATCHES:
-            return list(terms)  # there are not so many rows
+        if place.passages <= MATCHES:
+            return list(terms), place.passages  # there are not so many rows
         # Those of other owners count as well: it is quicker, and only about what is common.
         counts = {term: self._count(f"text : {term}") for term in terms}
         kept: list[str] = []
         total = 0
         for term in sorted(terms, key=counts.__getitem__):
-            total += counts[term]
-            if kept and total > MATCHES:
+            if kept and total + counts[term] > MATCHES:
                 break
             kept.append(term)
-        return kept
+            total += counts[term]
+        return kept, total
 
     def _count(self, match: str) -> int:
         (count,) = self._connection.execute(
@@ -257,8 +270,8 @@ class Finder:
     def _newest(self, place: _Place, filters: Filters) -> list[Hit]:
         where, values = _conditions(place, filters)
         rows = self._connection.execute(
-            f"SELECT p.n FROM passage p WHERE p.o = ? {where} ORDER BY p.at DESC, p.n DESC LIMIT ?",  # noqa: S608 - it is made of constants
-            (place.owner, *values, DEPTH),
+            f"SELECT p.n FROM passage p WHERE TRUE {where} ORDER BY p.at DESC, p.n DESC LIMIT ?",  # noqa: S608 - it is made of constants
+            (*values, DEPTH),
         )
         return [Hit(n, 0.0) for (n,) in rows.fetchall()]
 
@@ -304,20 +317,39 @@ def _shown(passage: Passage, ranking: Ranking, n: int, *, by_words: bool) -> Fou
     )
 
 
-def _scope(place: _Place, filters: Filters) -> str:
-    """Returns what a row must have in its scope: all that is asked for but the period."""
+def _asked(place: _Place, filters: Filters) -> tuple[list[str], str, list[object]]:
+    """Returns what full text asks of a row `w`, and what SQL asks of its passage `p`.
+
+    Whose it is, full text asks by a word; where that word is in most rows, it is quicker to look at
+    those that have the other words.
+    """
+    where, values = _within(filters.period)
+    groups = [[tag_word(tag)] for tag in filters.all_tags]
+    groups.append([tag_word(tag) for tag in filters.any_tags])
+    groups.append([role_word(role) for role in filters.roles])
     kinds = KINDS if filters.kind is None else (filters.kind,)
-    letter, number = ("o", place.owner) if place.source is None else ("t", place.source)
-    groups = [[scope_word(letter, number, kind) for kind in kinds]]
-    groups += [[tag_word(tag)] for tag in filters.all_tags]
-    for group in (
-        [role_word(role) for role in filters.roles],
-        [tag_word(tag) for tag in filters.any_tags],
-    ):
-        groups += [group] if group else []
-    return " AND ".join(
-        "scope : (" + " OR ".join(f'"{word}"' for word in group) + ")" for group in groups
-    )
+    if place.source is not None:
+        groups.append([scope_word("t", place.source, kind) for kind in kinds])
+    elif place.is_most:
+        ours, whose = _ours(place, filters)
+        where += ours
+        values += whose
+    else:
+        groups.append([scope_word("o", place.owner, kind) for kind in kinds])
+    match = [" OR ".join(f'"{word}"' for word in group) for group in groups if group]
+    return [f"scope : ({words})" for words in match], where, values
+
+
+def _ours(place: _Place, filters: Filters) -> tuple[str, list[object]]:
+    """Returns what SQL asks of a row `p` of an owner, of the kind that is asked for."""
+    where, values = " AND p.o = ?", list[object]([place.owner])
+    if place.aside:
+        where += " AND NOT (p.kind = ? AND p.s IN (SELECT value FROM json_each(?)))"
+        values += [KINDS.index("message"), _json(place.aside)]
+    if filters.kind is not None:
+        where += " AND p.kind = ?"
+        values.append(KINDS.index(filters.kind))
+    return where, values
 
 
 def _conditions(place: _Place, filters: Filters) -> tuple[str, list[object]]:
@@ -333,12 +365,9 @@ def _conditions(place: _Place, filters: Filters) -> tuple[str, list[object]]:
     if place.source is not None:
         where += " AND p.s = ?"
         values.append(place.source)
-    elif place.aside:
-        where += " AND NOT (p.kind = ? AND p.s IN (SELECT value FROM json_each(?)))"
-        values += [KINDS.index("message"), _json(place.aside)]
-    if filters.kind is not None:
-        where += " AND p.kind = ?"
-        values.append(KINDS.index(filters.kind))
+    ours, whose = _ours(place, filters)
+    where += ours
+    values += whose
     if filters.roles:
         where += " AND p.role IN (SELECT value FROM json_each(?))"
         values.append(_json([ROLES.index(role) for role in filters.roles]))

@@ -222,6 +222,9 @@ class Index:
             "INSERT INTO words (rowid, text, scope) VALUES (?, ?, ?)",
             [(n, *words_of(one, o, s, aside=source.aside)) for n, one in numbered],
         )
+        connection.execute(
+            "UPDATE owner SET passages = passages + ? WHERE o = ?", (len(numbered), o)
+        )
         connection.executemany(
             "INSERT OR IGNORE INTO tag VALUES (?, ?, ?)",
             [(o, tag, n) for n, one in numbered for tag in one.tags],
@@ -253,8 +256,10 @@ class Index:
             "INSERT INTO words (words, rowid, text, scope) VALUES ('delete', ?, ?, ?)",
             [(n, *words_of(texts[n], o, s, aside=bool(aside))) for n, o, s, _, aside in rows],
         )
-        numbers = [(row[0],) for row in rows]
-        connection.executemany("DELETE FROM passage WHERE n = ?", numbers)
+        connection.executemany("DELETE FROM passage WHERE n = ?", [(row[0],) for row in rows])
+        connection.executemany(
+            "UPDATE owner SET passages = passages - 1 WHERE o = ?", [(row[1],) for row in rows]
+        )
         connection.executemany(
             "DELETE FROM tag WHERE o = ? AND n = ?", [(row[1], row[0]) for row in rows]
         )

@@ -19,7 +19,7 @@ from weft.archive.embedder import Embedder, Vectors, embedded
 from weft.archive.filters import require_way
 from weft.archive.finder import DEPTH, Finder, Query
 from weft.archive.index import Index, Known, Source, Statistics
-from weft.archive.index_file import IndexDamaged, remove_damaged
+from weft.archive.index_file import IndexDamaged, IndexGone, remove_damaged
 from weft.archive.open_index import OpenIndex
 from weft.archive.page import Page, page_of
 from weft.archive.threads import THREADS
@@ -345,11 +345,13 @@ class ArchiveStore:
     # The threads, and the files
 
     async def _repaired(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Does something; where the index is damaged, once more with one that was made again."""
+        """Does something; where the index is damaged or gone, once more with another one."""
         try:
             return await operation()
         except IndexDamaged as error:
             _LOGGER.warning("%s It is made again.", error.message)
+        except IndexGone as error:
+            _LOGGER.warning("%s It is opened again.", error.message)
         return await operation()
 
     async def _write(self, operation: Callable[[Index], T]) -> T:
@@ -368,14 +370,15 @@ class ArchiveStore:
 
     @asynccontextmanager
     async def _watched(self, files: OpenIndex) -> AsyncGenerator[None]:
-        """Puts files aside that turn out to be damaged, once for all who use them."""
+        """Closes files that turn out to be damaged or gone, once for all who use them."""
         try:
             yield
-        except IndexDamaged:
+        except (IndexDamaged, IndexGone) as error:
             async with self._opening:
                 if self._files is files:
                     await self._shut()
-                    await _in_thread(files.set_aside)
+                    if isinstance(error, IndexDamaged):
+                        await _in_thread(files.set_aside)
             raise
 
     async def _opened(self) -> OpenIndex:

@@ -9,8 +9,11 @@ from weft.agent import Agent
 from weft.cli.calculator import evaluate
 from weft.cli.climate import typical_weather
 from weft.cli.folder import Folder
+from weft.compaction.strategies import SlidingWindow
 from weft.definition import AnyTool
 from weft.models.base import Model
+from weft.models.resolve import resolve_model
+from weft.models.windows import window_of
 from weft.tools.context import RunContext
 from weft.tools.function import tool
 
@@ -18,6 +21,9 @@ INSTRUCTIONS = (
     "You are the demo agent of weft, an agent runtime for Python. Be brief and friendly. "
     "Use the tools whenever they can answer; call several at once where that helps."
 )
+WINDOW = 32_000
+"""How many tokens a model is taken to read where that is not known."""
+
 MAX_SECONDS = 30.0
 PROGRESS_EVERY = 25
 
@@ -114,4 +120,14 @@ def _contains(folder: Folder, path: str, query: str) -> bool:
 def demo_agent(model: Model | str, root: Path, database: Path | None = None) -> Agent[None, str]:
     """Returns the demo agent, with file tools for the folder `root` without its own `database`."""
     tools: list[AnyTool] = [get_weather, calculate, current_time, *file_tools(root, database)]
-    return Agent(model, name="demo", instructions=INSTRUCTIONS, tools=tools, to_user=True)
+    resolved = resolve_model(model)
+    # A chat may go on for months, and what is too long for the model must not end it.
+    window = SlidingWindow(max_tokens=window_of(resolved.name) or WINDOW)
+    return Agent(
+        resolved,
+        name="demo",
+        instructions=INSTRUCTIONS,
+        tools=tools,
+        context=window,
+        to_user=True,
+    )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import accumulate, islice
 from typing import Literal
 
-from weft.compaction.tokens import Count, item_tokens
+from weft.compaction.tokens import Count, items_tokens
 from weft.history import History
 from weft.items import (
     FunctionCall,
@@ -17,6 +17,9 @@ from weft.items import (
     Item,
     Message,
 )
+
+_Place = Literal["user", "system", "response", "output"]
+"""What an item is, as far as it says where the next may begin something."""
 
 
 class Tally:
@@ -42,7 +45,7 @@ class Tally:
         self._system: list[int] = []
         self._system_tokens = array("q", [0])
         self._open: set[str] = set()
-        self._last: Literal["user", "system", "response", "output", ""] = ""
+        self._last: _Place = "response"
 
     def __len__(self) -> int:
         return len(self._tokens) - 1
@@ -53,9 +56,8 @@ class Tally:
         if known == len(history):
             return
         new, count = history[known:], self.count
-        sizes = [item_tokens(item, count) for item in new]
-        for index, item in enumerate(new, known):
-            self._add(index, item)
+        sizes = items_tokens(new, count)
+        self._read(new, known)
         for index in self._system[len(self._system_tokens) - 1 :]:
             self._system_tokens.append(self._system_tokens[-1] + sizes[index - known])
         self._tokens.extend(islice(accumulate(sizes, initial=self._tokens[-1]), 1, None))
@@ -81,28 +83,34 @@ class Tally:
         """How many tokens the system and developer messages before `end` are."""
         return self._system_tokens[bisect_left(self._system, end)]
 
-    def _add(self, index: int, item: Item) -> None:
-        # By the kind of item, the usual ones first: thousands are gone through after a restart.
-        last = self._last
-        if isinstance(item, FunctionCallOutput):
-            self._open.discard(item.call_id)
-            self._last = "output"
-        elif isinstance(item, Message) and item.role != "assistant":
-            if item.role == "user":
-                if last != "user":
-                    self.turns.append(index)
-                    self.steps.clear()
-                self.asked = index
-                self._last = "user"
-            else:
-                self._system.append(index)
-                self._last = "system"
-        else:
+    def _read(self, items: Sequence[Item], start: int) -> None:
+        """Notes where turns and steps begin in items, of which the first has the place `start`."""
+        open_calls, steps, last = self._open, self.steps, self._last
+        # The usual kinds first: thousands of items are gone through after a restart.
+        for index, item in enumerate(items, start):
+            if isinstance(item, FunctionCallOutput):
+                open_calls.discard(item.call_id)
+                last = "output"
+                continue
+            if isinstance(item, Message) and item.role != "assistant":
+                last = self._asked(index, item, last)
+                continue
             # A response begins after outputs, or what a program added to them.
-            if last in {"output", "system"} and not self._open:
-                self.steps.append(index)
+            if last != "response" and last != "user" and not open_calls:
+                steps.append(index)
             if isinstance(item, FunctionCall):
-                self._open.add(item.call_id)
+                open_calls.add(item.call_id)
             elif not isinstance(item, Message):
                 self._thoughts.append(index)
-            self._last = "response"
+            last = "response"
+        self._last = last
+
+    def _asked(self, index: int, item: Message, last: _Place) -> _Place:
+        if item.role != "user":
+            self._system.append(index)
+            return "system"
+        if last != "user":
+            self.turns.append(index)
+            self.steps.clear()
+        self.asked = index
+        return "user"

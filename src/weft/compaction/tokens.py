@@ -4,7 +4,7 @@ An estimate is meant to be rather too high: 3 bytes a token, where prose in Engl
 code has 3 to 4. What the provider counts corrects it (`compactor`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -64,7 +64,7 @@ def item_tokens(item: Item, count: Count | None = None) -> int:
         output = item.output
         tokens = text_tokens(output, count) if isinstance(output, str) else _parts(output, count)
     elif isinstance(item, FunctionCall):
-        tokens = text_tokens(item.arguments, count) + text_tokens(item.name, count)
+        tokens = text_tokens(item.name + item.arguments, count)
     elif isinstance(item, Message):
         tokens = _parts(item.content, count)
     elif isinstance(item, Reasoning):
@@ -73,6 +73,30 @@ def item_tokens(item: Item, count: Count | None = None) -> int:
     else:
         tokens = text_tokens(bytes(item.raw).decode(errors="replace"), count)
     return tokens + ITEM_TOKENS
+
+
+def items_tokens(items: Sequence[Item], count: Count | None = None) -> list[int]:
+    """Returns how many tokens each item is; raises as `text_tokens`."""
+    if count is not None:
+        return [item_tokens(item, count) for item in items]
+    return [_estimated(item) for item in items]
+
+
+def _estimated(item: Item) -> int:
+    """The same as `item_tokens`, with less work for the usual items, of which there are many."""
+    if isinstance(item, FunctionCallOutput):
+        text = item.output
+        if isinstance(text, str) and text.isascii():
+            return -(-len(text) // BYTES_PER_TOKEN) + ITEM_TOKENS
+    elif isinstance(item, FunctionCall):
+        text = item.arguments
+        if text.isascii() and item.name.isascii():
+            return -(-(len(item.name) + len(text)) // BYTES_PER_TOKEN) + ITEM_TOKENS
+    elif isinstance(item, Message) and len(item.content) == 1:
+        part = item.content[0]
+        if isinstance(part, _TEXTS) and part.text.isascii():
+            return -(-len(part.text) // BYTES_PER_TOKEN) + ITEM_TOKENS
+    return item_tokens(item)
 
 
 def _parts(parts: Iterable[ContentPart], count: Count | None) -> int:

@@ -3,7 +3,7 @@
 https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 import msgspec
@@ -12,7 +12,7 @@ from msgspec.structs import asdict, replace
 
 from weft.errors import StreamInvalid
 from weft.events import FinishReason
-from weft.items import Item, ProviderItem, Reasoning, ReasoningText
+from weft.items import ProviderItem, Reasoning, ReasoningText
 from weft.models.anthropic_request import AnthropicOptions, encode_request
 from weft.models.base import ModelRequest
 from weft.models.failure import ErrorBody, stream_failure
@@ -45,7 +45,7 @@ class AnthropicWire:
 
     def decoder(self, request: ModelRequest) -> Decoder:
         """Returns a decoder that knows the call ids used so far."""
-        return AnthropicDecoder(self.provider, request.items)
+        return AnthropicDecoder(self.provider, request.used_call_ids)
 
 
 class _OutputDetails(Struct):
@@ -220,8 +220,8 @@ class _HostedBlock:
 class AnthropicDecoder(SseDecoder):
     """Decodes one streamed response of the Messages API."""
 
-    def __init__(self, provider: str, history: Sequence[Item] = ()) -> None:
-        super().__init__(provider, history)
+    def __init__(self, provider: str, used_call_ids: Iterable[str] = ()) -> None:
+        super().__init__(provider, used_call_ids)
         self._thoughts: dict[int, _Thought] = {}
         self._hosted: dict[int, _HostedBlock] = {}
         self._calls: dict[int, bool] = {}

@@ -1,13 +1,14 @@
 """The port to language models: a request, a stream of events, and the protocol between them."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Literal, Protocol
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from weft.items import Item
+from weft.items import FunctionCall, Item
 from weft.schema import OutputSchema, ToolSchema
 from weft.streaming.demux import StreamEvent
 
@@ -46,13 +47,24 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
 
 
 class ModelRequest(Struct, frozen=True, kw_only=True):
-    """One request: the conversation so far and what may be done with it."""
+    """One request: what is read of the conversation so far, and what may be done with it.
+
+    `conversation` is all of it, where `items` are a part.
+    """
 
     items: Sequence[Item]
     instructions: str = ""
     tools: tuple[ToolSchema, ...] = ()
     output: OutputSchema | None = None
     settings: ModelSettings = ModelSettings()
+    conversation: Sequence[Item] = ()
+
+    @property
+    def used_call_ids(self) -> Iterator[str]:
+        """The ids of all calls so far, which no new call may have; a request reads them rarely."""
+        for item in chain(self.items, self.conversation):
+            if isinstance(item, FunctionCall):
+                yield item.call_id
 
 
 class Model(Protocol):

@@ -61,7 +61,7 @@ class ChatWire:
 
     def decoder(self, request: ModelRequest) -> Decoder:
         """Returns a decoder that knows the call ids used so far."""
-        return ChatDecoder(self.provider, request.items)
+        return ChatDecoder(self.provider, request.used_call_ids)
 
 
 def encode_request(
@@ -238,8 +238,8 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 class ChatDecoder(SseDecoder):
     """Decodes one streamed response of the Chat Completions API."""
 
-    def __init__(self, provider: str, history: Sequence[Item] = ()) -> None:
-        super().__init__(provider, history)
+    def __init__(self, provider: str, used_call_ids: Iterable[str] = ()) -> None:
+        super().__init__(provider, used_call_ids)
         self._calls: list[str | None] = []
         self._places: dict[int, int] = {}
         self._finish: FinishReason | None = None

@@ -4,7 +4,7 @@ https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 import msgspec
@@ -53,7 +53,7 @@ class ResponsesWire:
 
     def decoder(self, request: ModelRequest) -> Decoder:
         """Returns a decoder that knows the call ids used so far."""
-        return ResponsesDecoder(self.provider, request.items)
+        return ResponsesDecoder(self.provider, request.used_call_ids)
 
 
 def encode_request(model: str, request: ModelRequest) -> bytes:
@@ -302,8 +302,8 @@ _decode_item = msgspec.json.Decoder(_WireItem).decode
 class ResponsesDecoder(SseDecoder):
     """Decodes one streamed response of the Responses API."""
 
-    def __init__(self, provider: str, history: Sequence[Item] = ()) -> None:
-        super().__init__(provider, history)
+    def __init__(self, provider: str, used_call_ids: Iterable[str] = ()) -> None:
+        super().__init__(provider, used_call_ids)
         self._summaries: dict[int, int] = {}
 
     def _frames(

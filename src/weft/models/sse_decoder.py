@@ -4,20 +4,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 from weft.errors import StreamIncomplete
-from weft.items import FunctionCall, Item
 from weft.streaming.demux import Demux, StreamEvent
 from weft.streaming.sse import SseParser
 
 
 class SseDecoder(ABC):
-    """Fulfils `Decoder` for responses that are event streams; `history` is that of the request."""
+    """Fulfils `Decoder` for responses that are event streams; see `Demux` for `used_call_ids`."""
 
-    def __init__(self, provider: str, history: Iterable[Item] = ()) -> None:
+    def __init__(self, provider: str, used_call_ids: Iterable[str] = ()) -> None:
         self._provider = provider
         self._sse = SseParser()
-        self._demux = Demux(
-            provider, {item.call_id for item in history if isinstance(item, FunctionCall)}
-        )
+        self._demux = Demux(provider, used_call_ids)
         self.finished = False
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:

@@ -6,7 +6,7 @@ deltas, finds out when the arguments of a call are complete, and repairs call id
 or used twice.
 """
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Literal
 
 from msgspec import Struct
@@ -119,9 +119,10 @@ class Demux:
     Raises `StreamInvalid` beyond 1,024 items or 64 Mi characters.
     """
 
-    def __init__(self, provider: str, used_call_ids: Collection[str] = ()) -> None:
+    def __init__(self, provider: str, used_call_ids: Iterable[str] = ()) -> None:
         self._provider = provider
-        self._used = set(used_call_ids)
+        self._used_before = used_call_ids
+        self._used: set[str] | None = None  # most responses have no call, and need not know
         self._open: dict[Key, _OpenMessage | _OpenReasoning | _OpenCall] = {}
         self._closed: set[Key] = set()
         self._indices = 0
@@ -288,6 +289,8 @@ class Demux:
         )
 
     def _unused(self, call_id: str) -> str:
+        if self._used is None:
+            self._used = set(self._used_before)
         if not call_id or call_id in self._used:
             call_id = new_id("call")
         self._used.add(call_id)

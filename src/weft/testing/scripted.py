@@ -8,7 +8,6 @@ from typing import Self, assert_never
 from msgspec import Struct
 
 from weft.errors import UnconsumedSteps, UnexpectedRequest
-from weft.items import FunctionCall
 from weft.models.base import ModelRequest
 from weft.streaming.demux import Demux, StreamEvent
 from weft.testing.simulator.turn import (
@@ -100,8 +99,7 @@ def _last_item(request: ModelRequest) -> str:
 
 
 def _demux(provider: str, request: ModelRequest, turn: Turn) -> Demux:
-    calls = [item.call_id for item in request.items if isinstance(item, FunctionCall)]
-    demux = Demux(provider, calls)
+    demux = Demux(provider, request.used_call_ids)
     demux.usage = turn.usage or Usage(requests=1)
     return demux
 
