@@ -263,6 +263,31 @@ async def test_an_embedder_is_checked_where_it_is_given() -> None:
         weft.open(embedder="text-embedding")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "dimensions", "says"),
+    [
+        (None, 2, "name of the embedder is None"),
+        ("", 2, "name of the embedder is ''"),
+        ("\ud800", 2, "name of the embedder"),
+        ("e", "2", "dimensions of the embedder e are '2'"),
+        ("e", 0, "dimensions of the embedder e are 0"),
+    ],
+)
+async def test_an_embedder_has_a_name_and_a_size(
+    name: object, dimensions: object, says: str
+) -> None:
+    class Wrong:
+        async def embed(self, texts: Sequence[str]) -> Vectors:
+            return [[1.0, 2.0] for _ in texts]
+
+    wrong = Wrong()
+    with pytest.raises(ConfigurationError, match="name of the embedder is None"):
+        weft.open(embedder=wrong)  # type: ignore[arg-type]
+    wrong.name, wrong.dimensions = name, dimensions  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match=says):
+        weft.open(embedder=wrong)  # type: ignore[arg-type]
+
+
 async def test_after_the_end_nothing_is_searched(open_runtime: Open) -> None:
     async with open_runtime() as runtime:
         archive = runtime.archive()

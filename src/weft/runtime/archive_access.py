@@ -20,10 +20,7 @@ class ArchiveAccess:
     """Makes the `ArchiveStore` of a journal when it is needed: programs without one load none."""
 
     def __init__(self, journal: Journal, embedder: "Embedder | EmbedFunction | None") -> None:
-        if embedder is not None and not callable(getattr(embedder, "embed", embedder)):
-            raise ConfigurationError(
-                f"{embedder!r} cannot embed; give an Embedder, or a function of a list of texts."
-            )
+        _require_embedder(embedder)
         self._journal = journal
         self._embedder = embedder
         self._store: ArchiveStore | None = None
@@ -104,6 +101,27 @@ class ArchiveAccess:
             store.drop_vectors(passages)
             raise
         await store.added(owner)
+
+
+def _require_embedder(embedder: object) -> None:
+    """Raises `ConfigurationError` for what is neither None nor an embedder nor a function."""
+    if embedder is None or (callable(embedder) and not hasattr(embedder, "embed")):
+        return
+    if not callable(getattr(embedder, "embed", None)):
+        raise ConfigurationError(
+            f"{embedder!r} cannot embed; give an Embedder, or a function of a list of texts."
+        )
+    name, size = getattr(embedder, "name", None), getattr(embedder, "dimensions", "missing")
+    if not isinstance(name, str) or not name.isprintable() or not name:
+        raise ConfigurationError(
+            f"The name of the embedder is {name!r:.100}; it must be a text that tells its vectors "
+            "from those of others."
+        )
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise ConfigurationError(
+            f"The dimensions of the embedder {name} are {size!r:.100}; they must be a number, or "
+            "None where only the first vector tells."
+        )
 
 
 def index_path(database: Path | None) -> Path | None:
