@@ -14,7 +14,7 @@ from tests.archive.story import OWNER, Teller, search, store_of, texts
 
 from weft.archive.embedder import CallableEmbedder, Vectors
 from weft.archive.hashing import HashingEmbedder
-from weft.errors import EmbeddingFailed, EmbeddingInvalid
+from weft.errors import EmbeddingFailed, EmbeddingInvalid, JournalError
 from weft.items import message
 from weft.journal.base import ThreadMark
 from weft.journal.memory import MemoryJournal
@@ -264,4 +264,43 @@ async def test_files_that_are_removed_while_they_are_open_are_made_again(
     await archive.close()
     archive = store_of(teller, path, HashingEmbedder(8))
     assert len(await texts(archive, "hat", limit=100, by="vector")) == 53
+    await archive.close()
+
+
+class FailingJournal(MemoryJournal):
+    """A journal that cannot be read for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails = False
+        self.failed = asyncio.Event()
+
+    async def marks(self, *, owner: str | None) -> list[ThreadMark]:
+        if self.fails:
+            self.failed.set()
+            raise JournalError("The disk is gone.")
+        return await super().marks(owner=owner)
+
+
+async def test_a_journal_that_fails_for_a_while_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = FailingJournal()
+    teller = Teller(journal)
+    await teller.thread("t1")
+    await teller.note("t1", "blue shoes")
+    archive = store_of(teller, tmp_path / "weft.db-archive")
+    assert await texts(archive, "blue") == ["blue shoes"]
+    journal.fails = True
+    with caplog.at_level(logging.WARNING, "weft.archive"):
+        await archive.added(OWNER)
+        await journal.failed.wait()
+        assert "could not follow: The disk is gone." in caplog.text
+        await teller.delete("t1")
+        await archive.sweep(OWNER)  # the thread is deleted, whatever becomes of the index
+    assert "still in the archive: The disk is gone." in caplog.text
+    with pytest.raises(JournalError):
+        await texts(archive, "blue")
+    journal.fails = False
+    assert await texts(archive, "blue") == []
     await archive.close()

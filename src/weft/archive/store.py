@@ -28,7 +28,7 @@ from weft.errors import (
     ArchiveFailed,
     ConfigurationError,
     InvalidInput,
-    JournalClosed,
+    JournalError,
     MemoryFailed,
     ThreadNotFound,
 )
@@ -159,7 +159,7 @@ class ArchiveStore:
                 await self.follow(owner, with_vectors=False)
                 if tidy:
                     await self._repaired(lambda: self._write(Index.tidy))
-        except MemoryFailed as error:
+        except (MemoryFailed, JournalError) as error:
             _LOGGER.warning("Deleted threads are still in the archive: %s", error.message)
 
     # Vectors
@@ -231,7 +231,7 @@ class ArchiveStore:
     async def _follow_logged(self, owner: str) -> None:
         try:
             await self.follow(owner, with_vectors=False)
-        except (MemoryFailed, JournalClosed) as error:  # whoever searches meets it again
+        except (MemoryFailed, JournalError) as error:  # whoever searches meets it again
             _LOGGER.warning("The archive could not follow: %s", error.message)
 
     async def _follow(self, owner: str, *, with_vectors: bool) -> None:
