@@ -1,6 +1,6 @@
 """The port to what a run remembers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from weft.blocks import Block, BlockEdit
@@ -22,6 +22,10 @@ class RunArchive(Protocol):
         self, text: str, *, by: By = "both", filters: Filters, limit: int = 10, offset: int = 0
     ) -> Sequence[Found]:
         """Returns what fits `text` best; see `weft.runtime.archive.Archive.search`."""
+        ...
+
+    def left_window(self) -> Collection[str]:
+        """Returns the ids of the thread's messages that its model no longer reads."""
         ...
 
 

@@ -25,6 +25,7 @@ def test_what_may_be_put_in() -> None:
         ("x", [" "], None, "from 1 to 200"),
         ("x", ["t" * 201], None, "from 1 to 200"),
         ("x", ["\udfff"], None, "not valid UTF-8"),
+        ("x", ["a\0b"], None, "no NUL"),
         ("x", [], float("nan"), "number of seconds"),
     ],
 )

@@ -52,13 +52,22 @@ def test_what_names_no_zone_is_utc() -> None:
     assert moment("2026-03-01") == START
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "2026-03", "1.3.2026"])
-def test_what_is_no_date_is_refused(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "2026-03", "1.3.2026", 5.0])
+def test_what_is_no_date_is_refused(text: Moment) -> None:
     with pytest.raises(InvalidInput, match="is no date"):
         period(text, None)
 
 
+def test_a_week_is_no_day() -> None:
+    for text in ("2026-W10", " 2026W10"):
+        with pytest.raises(InvalidInput, match="is a week"):
+            period(text, None)
+    assert moment("2026-W10-1") == moment("2026-03-02")
+
+
 def test_the_ends_of_the_calendar() -> None:
     assert period(date.min, date.max).since is not None
-    east = timezone(timedelta(hours=14))
-    assert moment(datetime.min.replace(tzinfo=east)) < 0 < moment(datetime.max)
+    assert moment(datetime.min) < 0 < moment(datetime.max)
+    for text in ("0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00"):
+        with pytest.raises(InvalidInput, match="beyond"):
+            moment(text)

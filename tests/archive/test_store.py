@@ -28,7 +28,7 @@ from weft.errors import (
     JournalClosed,
 )
 from weft.items import user_message
-from weft.passages import Filters, Passage, Period
+from weft.passages import Filters, NewPassage, Passage, Period
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -586,8 +586,8 @@ async def test_a_change_that_fails_changes_nothing(teller: Teller, tmp_path: Pat
         )
     await teller.unnote("t1", "p1")
     await teller.note("t1", "red hats", "p2")
-    ids, vectors = ["p2"], await archive.vectors_of(["red hats"])
-    archive.keep_vectors(ids, vectors)
+    vectors = await archive.vectors_of(["red hats"])
+    archive.keep_vectors([NewPassage("p2", "red hats")], vectors)
     with pytest.raises(ArchiveFailed, match="stopped"):
         await search(archive, "blue shoes", by="vector")
     with contextlib.closing(sqlite3.connect(path)) as file:

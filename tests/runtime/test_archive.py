@@ -1,11 +1,14 @@
 """The archive of runtimes and threads: what is put in, who finds it, and when it is gone."""
 
 import asyncio
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import weft
@@ -229,6 +232,14 @@ async def test_what_is_refused_changes_nothing(open_runtime: Open) -> None:
         assert len(await runtime.journal.read(shared_id("", "archive"), after=0)) == 1
         with pytest.raises(InvalidInput):
             await archive.search("first", since="soon")
+        with pytest.raises(InvalidInput):
+            await archive.search("first", by="words")  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput):
+            await runtime.search("first", roles=["tool"])  # type: ignore[list-item]
+        with pytest.raises(InvalidInput, match="goes to insert"):
+            await archive.insert_many("first")
+        with pytest.raises(UnknownPassage):
+            await archive.get("\ud800")
         with pytest.raises(ThreadNotFound):
             await weft.Thread("thread_x", runtime._threads, runtime.journal, runtime.agent).search(
                 ""
@@ -250,6 +261,31 @@ async def test_what_could_not_be_kept_leaves_no_vector(open_runtime: Open) -> No
 async def test_an_embedder_is_checked_where_it_is_given() -> None:
     with pytest.raises(ConfigurationError, match="cannot embed"):
         weft.open(embedder="text-embedding")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "dimensions", "says"),
+    [
+        (None, 2, "name of the embedder is None"),
+        ("", 2, "name of the embedder is ''"),
+        ("\ud800", 2, "name of the embedder"),
+        ("e", "2", "dimensions of the embedder e are '2'"),
+        ("e", 0, "dimensions of the embedder e are 0"),
+    ],
+)
+async def test_an_embedder_has_a_name_and_a_size(
+    name: object, dimensions: object, says: str
+) -> None:
+    class Wrong:
+        async def embed(self, texts: Sequence[str]) -> Vectors:
+            return [[1.0, 2.0] for _ in texts]
+
+    wrong = Wrong()
+    with pytest.raises(ConfigurationError, match="name of the embedder is None"):
+        weft.open(embedder=wrong)  # type: ignore[arg-type]
+    wrong.name, wrong.dimensions = name, dimensions  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match=says):
+        weft.open(embedder=wrong)  # type: ignore[arg-type]
 
 
 async def test_after_the_end_nothing_is_searched(open_runtime: Open) -> None:
@@ -378,3 +414,47 @@ async def test_a_process_that_is_killed_loses_nothing(tmp_path: Path, lines: int
             (best, *_) = await archive.search(passage.text, by="vector", limit=1)
             assert best.vector_score == pytest.approx(1.0, abs=1e-5)
         assert missing <= 3
+
+
+async def test_a_key_that_is_used_for_another_text_changes_nothing(open_runtime: Open) -> None:
+    async with open_runtime(embedder=HashingEmbedder(64)) as runtime:
+        archive = runtime.archive(owner="ann")
+        await asyncio.gather(
+            archive.insert("alpha beta", key="k"), archive.insert("gamma delta", key="k")
+        )
+        (kept,) = await archive.search()
+        assert kept.text in {"alpha beta", "gamma delta"}  # whichever came first
+        (found,) = await archive.search(kept.text, by="vector")
+        assert found.vector_score == pytest.approx(1.0)
+
+
+async def test_nothing_of_what_was_deleted_is_left_in_the_files(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'weft.db'}"
+    agent = agent_saying("ok", "ok")
+
+    async with weft.open(url, agents=[agent], embedder=HashingEmbedder(64)) as runtime:
+        thread = await runtime.create_thread(agent, owner="bob")
+        await say(thread, "grault")
+        await runtime.archive(owner="bob").insert("garply")
+        await runtime.archive(owner="ann").insert("waldo")
+        removed = await runtime.archive(owner="ann").insert("plugh")
+        for owner in ("ann", "bob"):
+            await runtime.archive(owner=owner).follow()
+        await runtime.archive(owner="ann").remove(removed)
+        await runtime.delete_owner("bob")
+        await runtime.archive(owner="ann").follow()
+        (index,) = tmp_path.glob("weft.db-archive")
+        with contextlib.closing(sqlite3.connect(index)) as file:
+            file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for word in ("grault", "garply"):
+            assert word.encode() not in index.read_bytes()
+    (vectors,) = tmp_path.glob("*.f32")
+    rows = np.fromfile(vectors, np.float32).reshape(-1, 64)
+    assert len(rows) == 5
+    assert np.flatnonzero(rows.any(axis=1)).size == 1
+    assert b"waldo" in index.read_bytes()
+    assert b"plugh" not in index.read_bytes()
+    journal = (tmp_path / "weft.db").read_bytes()
+    assert b"plugh" in journal  # its thread tells that it was there, until it is deleted
+    assert b"grault" not in journal
+    assert b"garply" not in journal

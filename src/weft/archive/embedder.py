@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from weft.archive.threads import THREADS
+from weft.archive.threads import EMBEDDERS
 from weft.errors import ConfigurationError, EmbeddingFailed, EmbeddingInvalid, WeftError
 
 Vectors = Sequence[Sequence[float]]
@@ -76,7 +76,7 @@ class CallableEmbedder:
             made = function(list(texts))
         else:
             loop = asyncio.get_running_loop()
-            made = await loop.run_in_executor(THREADS, function, list(texts))
+            made = await loop.run_in_executor(EMBEDDERS, function, list(texts))
         return await made if isinstance(made, Awaitable) else made
 
 

@@ -285,17 +285,20 @@ class Finder:
         return [_shown(passages[n], ranking, n, by_words=by_words) for n in chosen]
 
     def _without_copies(self, rows: Sequence[int], number: int) -> list[int]:
-        """Leaves out what a fork copied: the same event, of the same id, on another thread."""
-        firsts: dict[tuple[str, int], int] = {}
+        """Leaves out what a fork copied: the same event, of the same id and time.
+
+        The id alone does not tell: some providers give their messages the same on every thread.
+        """
+        firsts: dict[tuple[str, int, float], int] = {}
         start = 0
         while len(firsts) < number and start < len(rows):
             some = rows[start : start + max(_FIRST, number)]
             start += len(some)
             found = self._connection.execute(
-                "SELECT n, id, seq FROM passage WHERE n IN (SELECT value FROM json_each(?))",
+                "SELECT n, id, seq, at FROM passage WHERE n IN (SELECT value FROM json_each(?))",
                 (_json(some),),
             )
-            names = {n: (id, seq) for n, id, seq in found.fetchall()}
+            names = {n: (id, seq, at) for n, id, seq, at in found.fetchall()}
             for n in some:
                 firsts.setdefault(names[n], n)
         return list(firsts.values())[:number]

@@ -15,7 +15,8 @@ _VERSION = 1
 _GRAM = 3
 _SHORT_WORD = 3
 _SHORT_WEIGHT = 0.3
-_FEW = 4
+_FEW = 2000
+"""How many characters are hashed at once, without a thread."""
 
 
 class HashingEmbedder:
@@ -44,7 +45,7 @@ class HashingEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> "list[array[float]]":
         """Returns a vector for each text; many are made in a thread."""
-        if len(texts) <= _FEW:
+        if sum(map(len, texts)) <= _FEW:
             return self._vectors(texts)
         return await asyncio.get_running_loop().run_in_executor(THREADS, self._vectors, texts)
 

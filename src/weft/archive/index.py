@@ -69,6 +69,8 @@ _Row = tuple[int, int, int, int | None, int]
 class Index:
     """Writes the index in the file `path`, or in memory where it is None.
 
+    It is `untidy` while something of what was deleted may be left in its files.
+
     All methods raise `IndexDamaged` where the file cannot be used any more, else `ArchiveFailed`.
     """
 
@@ -77,6 +79,7 @@ class Index:
         self.connection = connect(path)
         self.files = VectorFiles(path)
         self._embedder = ""
+        self.untidy = False
 
     def close(self) -> None:
         """Closes the file."""
@@ -125,6 +128,20 @@ class Index:
                 if row is not None:
                     self._drop(connection, row[0])
             connection.execute("DELETE FROM owner WHERE o NOT IN (SELECT o FROM source)")
+
+    def tidy(self) -> None:
+        """Overwrites what is left in the files of what was deleted.
+
+        Full text keeps the words of a row that was deleted until its parts are merged, and a slot
+        its vector until another one takes it.
+        """
+        with self._change() as connection:
+            connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+            slots = connection.execute("SELECT slot FROM free_slot ORDER BY slot").fetchall()
+            space = space_of(connection)
+            if slots and space.dimensions is not None:
+                self.files.wipe(space, [slot for (slot,) in slots])
+        self.untidy = False
 
     def passages(self, owner: str, passage_id: str) -> list[Passage]:
         """Returns what was put into the archive of an owner under an id, on each thread."""
@@ -232,6 +249,7 @@ class Index:
         rows: list[_Row] = connection.execute(f"{leave} WHERE {where}", values).fetchall()
         if not rows:
             return
+        self.untidy = True
         passages = connection.execute(f"{SELECT} WHERE {where}", values).fetchall()
         texts = {row[0]: passage_in(row) for row in passages}
         connection.executemany(
@@ -271,14 +289,14 @@ class Index:
             self._remove_leftovers(space_of(connection).file)
         self._embedder = name
 
-    def lacking(self, owner: str, limit: int) -> list[Lacking]:
-        """Returns texts of an owner that have no vector yet, the newest first."""
+    def lacking(self, owner: str, limit: int, refused: Sequence[int] = ()) -> list[Lacking]:
+        """Returns texts of an owner without a vector, but for those `refused`, the newest first."""
         with typed_errors():
             rows = self.connection.execute(
                 "SELECT n, text FROM passage"
                 " WHERE slot IS NULL AND o = (SELECT o FROM owner WHERE name = ?)"
-                " ORDER BY n DESC LIMIT ?",
-                (owner, limit),
+                " AND n NOT IN (SELECT value FROM json_each(?)) ORDER BY n DESC LIMIT ?",
+                (owner, msgspec.json.encode(refused).decode(), limit),
             )
             return [Lacking(n, text) for n, text in rows.fetchall()]
 

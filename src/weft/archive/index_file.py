@@ -19,10 +19,15 @@ VERSION = 1
 BUSY_SECONDS = 30.0
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_GONE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 
 
 class IndexDamaged(ArchiveFailed):
     """The file of the index cannot be used any more, and must be made again."""
+
+
+class IndexGone(ArchiveFailed):
+    """The file of the index was removed, or cannot be reached; open it again."""
 
 
 @contextmanager
@@ -31,10 +36,12 @@ def typed_errors() -> Generator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         # Tables that are missing are damage too: whoever had the file last was no weft.
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE or _is_foreign(error):
+        if code in _DAMAGE or _is_foreign(error):
             raise IndexDamaged(f"The index of the archive is damaged: {error}.") from error
-        raise ArchiveFailed(
+        kind = IndexGone if code in _GONE else ArchiveFailed
+        raise kind(
             f"The index of the archive failed: {error}. Nothing was lost: it is made of the "
             "journal."
         ) from error

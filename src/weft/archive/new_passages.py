@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from weft.archive.filters import require_utf8, tags_of
 from weft.errors import InvalidInput
 from weft.passages import NewPassage
 
 MAX_CHARS = 100_000
-MAX_TAGS = 50
-MAX_TAG_CHARS = 200
 
 
 def new_passage(
@@ -25,24 +24,8 @@ def new_passage(
         raise InvalidInput(
             f"The text has {len(text)} characters, and may have {MAX_CHARS}; split it."
         )
-    _require_utf8(text)
-    if isinstance(tags, str):
-        raise InvalidInput(f"Tags are a list of texts; write tags=[{tags[:50]!r}].")
-    if len(tags) > MAX_TAGS:
-        raise InvalidInput(f"The text has {len(tags)} tags, and may have {MAX_TAGS}.")
-    for tag in tags:
-        if not tag.strip() or len(tag) > MAX_TAG_CHARS:
-            raise InvalidInput(f"A tag has from 1 to {MAX_TAG_CHARS} characters, not {tag[:50]!r}.")
-        _require_utf8(tag)
+    require_utf8(text)
+    kept = tags_of(tags)
     if created_at is not None and not math.isfinite(created_at):
         raise InvalidInput("The time of a text must be a number of seconds.")
-    return NewPassage(id, text, tuple(dict.fromkeys(tags)), created_at)
-
-
-def _require_utf8(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"The text is not valid UTF-8 at character {error.start}; decode it before."
-        ) from error
+    return NewPassage(id, text, kept, created_at)

@@ -42,6 +42,9 @@ class OpenIndex:
         self.writer.shutdown(wait=True)
         self.reader.shutdown(wait=True)
         with contextlib.suppress(ArchiveFailed):  # what is damaged is given up in any case
+            if self.index.untidy:
+                self.index.tidy()
+        with contextlib.suppress(ArchiveFailed):  # as above
             self.finder.close()
             self.index.close()
 

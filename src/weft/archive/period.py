@@ -1,6 +1,7 @@
 """Periods of time as people name them: dates and moments, both ends included; pure."""
 
 import math
+import re
 from datetime import UTC, date, datetime, timedelta
 
 from weft.errors import InvalidInput
@@ -13,6 +14,7 @@ What names no time zone is UTC.
 """
 
 _DAY = timedelta(days=1)
+_WEEK = re.compile(r"\d{4}-?W\d{2}")
 
 
 def period(since: Moment | None, until: Moment | None) -> Period:
@@ -32,19 +34,32 @@ def moment(moment: Moment) -> float:
     return _bounds(moment)[0]
 
 
-def _bounds(moment: Moment) -> tuple[float, float]:
+def _bounds(moment: object) -> tuple[float, float]:
     """Returns the first and the last moment of what may be a day."""
     if isinstance(moment, str):
         moment = _parsed(moment)
     if isinstance(moment, datetime):
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        return moment.timestamp(), moment.timestamp()
+        return _seconds(moment), _seconds(moment)
+    if not isinstance(moment, date):
+        raise InvalidInput(
+            f"{moment!r:.100} is no date; give a date, a datetime or a text in ISO 8601."
+        )
     start = datetime(moment.year, moment.month, moment.day, tzinfo=UTC).timestamp()
     return start, math.nextafter(start + _DAY.total_seconds(), 0)
 
 
+def _seconds(moment: datetime) -> float:
+    try:
+        return moment.astimezone(UTC).timestamp()
+    except OverflowError as error:
+        raise InvalidInput(f"{moment.isoformat()} is beyond what a calendar holds.") from error
+
+
 def _parsed(text: str) -> datetime | date:
+    if _WEEK.fullmatch(text.strip()):
+        raise InvalidInput(f"{text[:100]!r} is a week; name its first day and its last one.")
     try:
         return date.fromisoformat(text.strip())
     except ValueError:  # then it may name a time as well

@@ -1,6 +1,9 @@
 """Which vectors there are, and the file they are in."""
 
+import contextlib
+import os
 import sqlite3
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +57,19 @@ class VectorFiles:
             make = import_module("weft.archive.vectors").VectorFile
             self._open = {space.file: make(path, space.dimensions)}
         return self._open[space.file]
+
+    def wipe(self, space: VectorSpace, slots: Sequence[int]) -> None:
+        """Overwrites slots on the disk that nobody names; raises `OSError`."""
+        if self._path is None:
+            return
+        size = 4 * (space.dimensions or 0)
+        path = self._path.with_name(space.file)
+        with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            for slot in slots:
+                if slot * size < end:  # else it was never written
+                    file.seek(slot * size)
+                    file.write(bytes(size))
 
     def columns(self, version: object) -> "Columns":
         """Returns columns for the passages with vectors."""

@@ -7,16 +7,19 @@ reads the journal: whatever becomes of the index, no conversation waits for it o
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakValueDictionary
 
+from weft.archive.apart import vectors_apart
 from weft.archive.embedder import Embedder, Vectors, embedded
+from weft.archive.filters import require_way
 from weft.archive.finder import DEPTH, Finder, Query
 from weft.archive.index import Index, Known, Source, Statistics
-from weft.archive.index_file import IndexDamaged, remove_damaged
+from weft.archive.index_file import IndexDamaged, IndexGone, remove_damaged
 from weft.archive.open_index import OpenIndex
 from weft.archive.page import Page, page_of
 from weft.archive.threads import THREADS
@@ -25,18 +28,21 @@ from weft.errors import (
     ArchiveFailed,
     ConfigurationError,
     InvalidInput,
-    JournalClosed,
+    JournalError,
     MemoryFailed,
     ThreadNotFound,
 )
 from weft.journal.base import Journal, ThreadMark
 from weft.logging import logger_of
-from weft.passages import By, Filters, Found, Passage
+from weft.passages import By, Filters, Found, NewPassage, Passage
 
 if TYPE_CHECKING:
     from weft.archive.vectors import Matrix
 
     _Check = Callable[[Vectors, int, int | None], Iterable[Matrix]]
+
+_Told = tuple[str, int]
+"""A passage that is not indexed yet: its id, and the hash of its text, which may be another one."""
 
 T = TypeVar("T")
 _LOGGER = logger_of("weft.archive")
@@ -71,8 +77,10 @@ class ArchiveStore:
         self._opening = asyncio.Lock()
         self._files: OpenIndex | None = None
         self._following: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._vectors: dict[str, Matrix] = {}
+        self._embedding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._vectors: dict[_Told, Matrix] = {}
         self._background: dict[str, asyncio.Task[None]] = {}
+        self._refused: list[int] = []
         self._check: _Check | None = None
         self._marks: OrderedDict[str, list[ThreadMark]] = OrderedDict()
         self._closed = False
@@ -95,9 +103,10 @@ class ArchiveStore:
     ) -> list[Found]:
         """Returns what fits `text` best, of all that is durable now.
 
-        Raises `InvalidInput` for a limit or a text that is out of bounds, `ConfigurationError`
-        where vectors are asked for without an embedder, and `MemoryFailed`.
+        Raises `InvalidInput` for a `by` that is none and for a limit or a text out of bounds,
+        `ConfigurationError` where vectors are asked for without an embedder, and `MemoryFailed`.
         """
+        require_way(by)
         _require_bounds(text, limit, offset)
         if self.embedder is None:
             if by == "vector":
@@ -139,15 +148,18 @@ class ArchiveStore:
 
         return await self._repaired(operation)
 
-    async def sweep(self, owner: str) -> None:
+    async def sweep(self, owner: str, *, tidy: bool = False) -> None:
         """Forgets the threads of an owner that were deleted, if there is an index.
 
+        With `tidy`, what they leave in the files is overwritten, which else comes with the end.
         What fails is logged: the next search forgets them as well.
         """
         try:
             if self._files is not None or await self._is_there():
                 await self.follow(owner, with_vectors=False)
-        except MemoryFailed as error:
+                if tidy:
+                    await self._repaired(lambda: self._write(Index.tidy))
+        except (MemoryFailed, JournalError) as error:
             _LOGGER.warning("Deleted threads are still in the archive: %s", error.message)
 
     # Vectors
@@ -170,14 +182,14 @@ class ArchiveStore:
             return list(check(vectors, len(texts), size))
         return list(await _in_thread(lambda: check(vectors, len(texts), size)))
 
-    def keep_vectors(self, ids: Sequence[str], vectors: "Sequence[Matrix]") -> None:
+    def keep_vectors(self, passages: Sequence[NewPassage], vectors: "Sequence[Matrix]") -> None:
         """Keeps the vectors of passages that are about to be added, until the index has them."""
-        self._vectors.update(zip(ids, vectors, strict=True))
+        self._vectors.update(zip(map(_told, passages), vectors, strict=True))
 
-    def drop_vectors(self, ids: Sequence[str]) -> None:
+    def drop_vectors(self, passages: Sequence[NewPassage]) -> None:
         """Forgets the vectors of passages that were not added."""
-        for id in ids:
-            self._vectors.pop(id, None)
+        for passage in passages:
+            self._vectors.pop(_told(passage), None)
 
     async def added(self, owner: str) -> None:
         """Has the index take the passages that were added, with the vectors that are kept.
@@ -219,29 +231,29 @@ class ArchiveStore:
     async def _follow_logged(self, owner: str) -> None:
         try:
             await self.follow(owner, with_vectors=False)
-        except (MemoryFailed, JournalClosed) as error:  # whoever searches meets it again
+        except (MemoryFailed, JournalError) as error:  # whoever searches meets it again
             _LOGGER.warning("The archive could not follow: %s", error.message)
 
     async def _follow(self, owner: str, *, with_vectors: bool) -> None:
-        lock = self._following.get(owner)
-        if lock is None:
-            lock = self._following[owner] = asyncio.Lock()
-        async with lock:
+        async with _lock(self._following, owner):
             await self._follow_threads(owner)
-            if not with_vectors:
-                return
-            left = AT_ONCE
-            while left > 0 and (done := await self._embed(owner)):
-                left -= done
-            if left <= 0:
-                self._embed_in_background(owner)
+        if not with_vectors:
+            return
+        # Beside it, because an embedder may be slow: what needs no vectors waits for none.
+        left = AT_ONCE
+        while left > 0 and (done := await self._embed(owner)):
+            left -= done
+        if left <= 0:
+            self._embed_in_background(owner)
 
     async def _follow_threads(self, owner: str) -> None:
         latest = await self._journal.marks(owner=owner)
         if self._files is not None and latest == self._marks.get(owner):
             return
-        marks = {mark.id: mark for mark in latest}
         known = await self._write(lambda index: index.sources(owner))
+        # Only now: another process may have added to both, and the journal never has less.
+        latest = await self._journal.marks(owner=owner)
+        marks = {mark.id: mark for mark in latest}
         gone = [
             id
             for id, source in known.items()
@@ -279,21 +291,42 @@ class ArchiveStore:
             seq = await self._apply(source, page)
 
     async def _apply(self, source: Source, page: Page) -> int:
-        ids = [one.id for one in page.added if one.id in self._vectors]
-        vectors = {id: self._vectors[id] for id in ids}
+        told = {one.id: _told(one) for one in page.added if _told(one) in self._vectors}
+        vectors = {id: self._vectors[one] for id, one in told.items()}
         seq = await self._write(lambda index: index.apply(source, page, vectors))
-        for id in ids:
-            self._vectors.pop(id, None)
+        for one in told.values():
+            self._vectors.pop(one, None)
         return seq
 
     async def _embed(self, owner: str) -> int:
         """Makes the vectors of some texts that have none; returns of how many."""
-        lacking = await self._write(lambda index: index.lacking(owner, BATCH))
-        vectors = await self.vectors_of([one.text for one in lacking])
-        if lacking:
-            numbers = [one.n for one in lacking]
-            await self._write(lambda index: index.give(numbers, vectors))
-        return len(lacking)
+        async with _lock(self._embedding, owner):
+            refused = self._refused
+            lacking = await self._write(lambda index: index.lacking(owner, BATCH, refused))
+            if not lacking:
+                return 0
+            files = self._files
+            vectors = await vectors_apart(self.vectors_of, [one.text for one in lacking])
+            # In an index that was made again meanwhile, the numbers are of other texts.
+            if self._files is files:
+                given = [
+                    one.n
+                    for one, vector in zip(lacking, vectors, strict=True)
+                    if vector is not None
+                ]
+                kept = [vector for vector in vectors if vector is not None]
+                await self._write(lambda index: index.give(given, kept))
+                self._refuse([one.n for one in lacking if one.n not in given])
+            return len(lacking)
+
+    def _refuse(self, numbers: Sequence[int]) -> None:
+        """Lets texts be without a vector for as long as the index is open."""
+        if numbers:
+            _LOGGER.warning(
+                "The embedder refuses %d texts of the archive; they are found by their words only.",
+                len(numbers),
+            )
+            self._refused = [*self._refused, *numbers]
 
     def _embed_in_background(self, owner: str) -> None:
         key = f"vectors/{owner}"
@@ -312,29 +345,41 @@ class ArchiveStore:
     # The threads, and the files
 
     async def _repaired(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Does something; where the index is damaged, once more with one that was made again."""
+        """Does something; where the index is damaged or gone, once more with another one."""
         try:
             return await operation()
         except IndexDamaged as error:
-            damaged = self._files
             _LOGGER.warning("%s It is made again.", error.message)
-        async with self._opening:
-            if damaged is not None and self._files is damaged:  # else somebody was quicker
-                await self._shut()
-                await _in_thread(damaged.set_aside)
+        except IndexGone as error:
+            _LOGGER.warning("%s It is opened again.", error.message)
         return await operation()
 
     async def _write(self, operation: Callable[[Index], T]) -> T:
         files = await self._opened()
-        return await asyncio.get_running_loop().run_in_executor(
-            files.writer, operation, files.index
-        )
+        async with self._watched(files):
+            return await asyncio.get_running_loop().run_in_executor(
+                files.writer, operation, files.index
+            )
 
     async def _read(self, operation: Callable[[Finder], T]) -> T:
         files = await self._opened()
-        return await asyncio.get_running_loop().run_in_executor(
-            files.reader, operation, files.finder
-        )
+        async with self._watched(files):
+            return await asyncio.get_running_loop().run_in_executor(
+                files.reader, operation, files.finder
+            )
+
+    @asynccontextmanager
+    async def _watched(self, files: OpenIndex) -> AsyncGenerator[None]:
+        """Closes files that turn out to be damaged or gone, once for all who use them."""
+        try:
+            yield
+        except (IndexDamaged, IndexGone) as error:
+            async with self._opening:
+                if self._files is files:
+                    await self._shut()
+                    if isinstance(error, IndexDamaged):
+                        await _in_thread(files.set_aside)
+            raise
 
     async def _opened(self) -> OpenIndex:
         if self._files is not None:
@@ -359,9 +404,9 @@ class ArchiveStore:
 
     async def _forget_deleted(self, opened: OpenIndex) -> None:
         """Drops threads that were deleted while the index was not open."""
-        numbers = {mark.id: mark.number for mark in await self._journal.marks(owner=None)}
         loop = asyncio.get_running_loop()
         known = await loop.run_in_executor(opened.writer, opened.index.sources)
+        numbers = {mark.id: mark.number for mark in await self._journal.marks(owner=None)}
         gone = [id for id, source in known.items() if numbers.get(id) != source.number]
         if gone:
             await loop.run_in_executor(opened.writer, opened.index.drop, gone)
@@ -369,8 +414,21 @@ class ArchiveStore:
     async def _shut(self) -> None:
         files, self._files = self._files, None
         self._marks.clear()
+        self._refused = []
         if files is not None:
             await _in_thread(files.close)
+
+
+def _told(passage: NewPassage | Passage) -> _Told:
+    return passage.id, hash(passage.text)
+
+
+def _lock(locks: WeakValueDictionary[str, asyncio.Lock], owner: str) -> asyncio.Lock:
+    """Returns the lock of an owner, which is kept as long as somebody has it."""
+    lock = locks.get(owner)
+    if lock is None:
+        lock = locks[owner] = asyncio.Lock()
+    return lock
 
 
 def _require_bounds(text: str, limit: int, offset: int) -> None:

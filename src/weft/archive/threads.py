@@ -2,5 +2,8 @@
 
 from weft.executor import DaemonExecutor
 
+EMBEDDERS = DaemonExecutor(4)
+"""For embedders that are plain functions: written by others, they may never return."""
+
 THREADS = DaemonExecutor(4)
-"""For embedders that are plain functions, and for looking at what embedders return."""
+"""For what ends by itself: looking at what embedders return, opening and closing files."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-from weft.archive.period import period
+from weft.archive.filters import filters_of
 from weft.errors import ConfigurationError, EmbeddingFailed
 from weft.passages import Filters, Found, Passage
 from weft.tools.context import RunContext
@@ -14,6 +14,8 @@ MAX_FOUND = 50
 _MAX_TEXT = 1000
 _MAX_OUTPUT = 20_000
 _MORE = 30
+_PAGE = 100
+_DEPTH = 500
 
 
 def archive_tools(*names: str) -> list[Tool[..., object]]:
@@ -67,11 +69,12 @@ async def archive_search(
         limit: How many to return, at most 50.
     """
     chosen = tuple(tags or ())
-    filters = Filters(
-        kind="archive",
+    filters = filters_of(
+        "archive",
         any_tags=() if match_all_tags else chosen,
         all_tags=chosen if match_all_tags else (),
-        period=period(since or None, until or None),
+        since=since or None,
+        until=until or None,
     )
     found, note = await _search(ctx, query, filters, _bounded(limit))
     return _shown(found, note)
@@ -98,28 +101,44 @@ async def conversation_search(
         until: Only messages up to this day, with it.
         limit: How many to return, at most 50.
     """
-    filters = Filters(
-        kind="message",
+    filters = filters_of(
+        "message",
         thread_id=ctx.thread_id if this_conversation else "",
         roles=() if role is None else (role,),
-        period=period(since or None, until or None),
+        since=since or None,
+        until=until or None,
     )
-    number = _bounded(limit)
-    found, note = await _search(ctx, query, filters, number + _MORE)
-    # The question that is being answered would always be found first.
-    earlier = [one for one in found if one.passage.run_id != ctx.run_id]
-    return _shown(earlier[:number], note)
+    return _shown(*await _search_earlier(ctx, query, filters, _bounded(limit)))
+
+
+async def _search_earlier(
+    ctx: RunContext[object], query: str, filters: Filters, number: int
+) -> tuple[Sequence[Found], str]:
+    """Leaves out what the run says and its model still reads: its question would be found first."""
+    left = ctx.memory.archive.left_window()
+    earlier: list[Found] = []
+    note, start, limit = "", 0, number + _MORE
+    while len(earlier) < number and limit > 0:
+        found, note = await _search(ctx, query, filters, limit, start)
+        earlier += [
+            one for one in found if one.passage.run_id != ctx.run_id or one.passage.id in left
+        ]
+        if len(found) < limit:
+            break
+        start += limit
+        limit = min(_PAGE, _DEPTH - start)
+    return earlier[:number], note
 
 
 async def _search(
-    ctx: RunContext[object], query: str, filters: Filters, limit: int
+    ctx: RunContext[object], query: str, filters: Filters, limit: int, offset: int = 0
 ) -> tuple[Sequence[Found], str]:
     """Returns what was found, and what the model should know of how."""
     archive = ctx.memory.archive
     try:
-        return await archive.search(query, filters=filters, limit=limit), ""
+        return await archive.search(query, filters=filters, limit=limit, offset=offset), ""
     except EmbeddingFailed as error:
-        found = await archive.search(query, by="text", filters=filters, limit=limit)
+        found = await archive.search(query, by="text", filters=filters, limit=limit, offset=offset)
         return found, f" by words only, because {error.message}"
 
 
@@ -148,7 +167,8 @@ def _described(passage: Passage) -> str:
     if passage.role is not None:
         parts += [passage.role, passage.thread_id]
     if passage.tags:
-        parts.append(f"tags: {', '.join(passage.tags)}")
+        # On one line: what begins a line is ours.
+        parts.append(f"tags: {', '.join(' '.join(tag.split()) for tag in passage.tags)}")
     return f"[{'; '.join(parts)}]"
 
 

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from weft.archive.filters import filters_of
 from weft.archive.new_passages import new_passage
-from weft.archive.period import Moment, moment, period
+from weft.archive.period import Moment, moment
+from weft.errors import InvalidInput
 from weft.ids import id_of, new_id
 from weft.inputs import InsertInput, RemoveInput
 from weft.journal.base import Journal
-from weft.passages import By, Filters, Found, NewPassage, Passage
+from weft.passages import By, Found, NewPassage, Passage
 from weft.runtime.access import ThreadAccess
 from weft.runtime.shared_memory import require_shared
 
@@ -59,9 +61,9 @@ class Archive:
 
         Raises `InvalidInput`, `EmbeddingFailed` and `EmbeddingInvalid`.
         """
+        at = None if created_at is None else moment(created_at)
         thread_id = await self._thread()
         id = id_of("passage", thread_id, key) if key else new_id("passage")
-        at = None if created_at is None else moment(created_at)
         await self._insert(thread_id, [new_passage(id, text, tags, at)])
         return id
 
@@ -72,6 +74,8 @@ class Archive:
 
         Raises as `insert` does; then the hundreds before are in, and the others are not.
         """
+        if isinstance(texts, str):
+            raise InvalidInput("insert_many takes a list of texts; a single one goes to insert.")
         thread_id = await self._thread()
         at = None if created_at is None else moment(created_at)
         left, ids = iter(texts), list[str]()
@@ -101,18 +105,19 @@ class Archive:
           day; texts are in ISO 8601; what names no time zone is UTC.
         - `this_thread`: only those of the thread; otherwise all of its owner's.
         - `by`: `"both"` combines full text and vectors, where there is an embedder.
-        - `limit`, `offset`: which of them, 100 at a time and of the best 1,000.
+        - `limit`, `offset`: which of them, 100 at a time and of the best 500.
 
         Any text may be searched for; none of it is syntax. Raises `InvalidInput`,
         `EmbeddingFailed`, `EmbeddingInvalid`, and `ConfigurationError` for `by="vector"` without
         an embedder.
         """
-        filters = Filters(
-            kind="archive",
+        filters = filters_of(
+            "archive",
             thread_id=await self._thread() if this_thread else "",
-            any_tags=tuple(any_tags),
-            all_tags=tuple(all_tags),
-            period=period(since, until),
+            any_tags=any_tags,
+            all_tags=all_tags,
+            since=since,
+            until=until,
         )
         return await self._threads.archive.search(
             await self._owned_by(), text, by=by, filters=filters, limit=limit, offset=offset
@@ -143,7 +148,7 @@ class Archive:
     async def _insert(self, thread_id: str, passages: Sequence[NewPassage]) -> None:
         archive, owner = self._threads.archive, await self._owned_by()
         vectors = await archive.vectors_of([passage.text for passage in passages])
-        async with archive.adding(owner, [passage.id for passage in passages], vectors):
+        async with archive.adding(owner, passages, vectors):
             await self._threads.remember(thread_id, InsertInput(tuple(passages)))
 
     async def _thread(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from weft.errors import ConfigurationError, UnknownPassage
 from weft.journal.base import Journal
-from weft.passages import By, Filters, Found, Passage
+from weft.passages import By, Filters, Found, NewPassage, Passage
 
 if TYPE_CHECKING:
     from weft.archive.embedder import Embedder, EmbedFunction
@@ -20,10 +20,7 @@ class ArchiveAccess:
     """Makes the `ArchiveStore` of a journal when it is needed: programs without one load none."""
 
     def __init__(self, journal: Journal, embedder: "Embedder | EmbedFunction | None") -> None:
-        if embedder is not None and not callable(getattr(embedder, "embed", embedder)):
-            raise ConfigurationError(
-                f"{embedder!r} cannot embed; give an Embedder, or a function of a list of texts."
-            )
+        _require_embedder(embedder)
         self._journal = journal
         self._embedder = embedder
         self._store: ArchiveStore | None = None
@@ -62,7 +59,8 @@ class ArchiveAccess:
 
         Raises `UnknownPassage` where none has.
         """
-        found = await self._made().passages(owner, passage_id)
+        id = passage_id.encode("utf-8", "replace").decode()  # half of a pair is in no id
+        found = await self._made().passages(owner, id)
         if not found:
             raise UnknownPassage(f"There is no passage {passage_id[:100]!r} in the archive.")
         return found
@@ -75,10 +73,10 @@ class ArchiveAccess:
         """Waits until the index has all of an owner's, with vectors."""
         await self._made().follow_whole(owner)
 
-    async def sweep(self, owner: str) -> None:
-        """Forgets the threads of an owner that were deleted; what fails is logged."""
+    async def sweep(self, owner: str, *, tidy: bool = False) -> None:
+        """Forgets the threads of an owner that were deleted; see `ArchiveStore.sweep`."""
         if self._store is not None or self._journal.database is not None:
-            await self._made().sweep(owner)
+            await self._made().sweep(owner, tidy=tidy)
 
     async def vectors_of(self, texts: Sequence[str]) -> "list[Matrix]":
         """Returns the vectors of texts, none without an embedder; raises `MemoryFailed`."""
@@ -86,7 +84,7 @@ class ArchiveAccess:
 
     @asynccontextmanager
     async def adding(
-        self, owner: str, ids: Sequence[str], vectors: "Sequence[Matrix]"
+        self, owner: str, passages: Sequence[NewPassage], vectors: "Sequence[Matrix]"
     ) -> AsyncGenerator[None]:
         """Keeps the vectors of passages that become durable inside, so that the index finds them.
 
@@ -96,13 +94,34 @@ class ArchiveAccess:
             yield
             return
         store = self._made()
-        store.keep_vectors(ids, vectors)
+        store.keep_vectors(passages, vectors)
         try:
             yield
         except BaseException:
-            store.drop_vectors(ids)
+            store.drop_vectors(passages)
             raise
         await store.added(owner)
+
+
+def _require_embedder(embedder: object) -> None:
+    """Raises `ConfigurationError` for what is neither None nor an embedder nor a function."""
+    if embedder is None or (callable(embedder) and not hasattr(embedder, "embed")):
+        return
+    if not callable(getattr(embedder, "embed", None)):
+        raise ConfigurationError(
+            f"{embedder!r} cannot embed; give an Embedder, or a function of a list of texts."
+        )
+    name, size = getattr(embedder, "name", None), getattr(embedder, "dimensions", "missing")
+    if not isinstance(name, str) or not name.isprintable() or not name:
+        raise ConfigurationError(
+            f"The name of the embedder is {name!r:.100}; it must be a text that tells its vectors "
+            "from those of others."
+        )
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise ConfigurationError(
+            f"The dimensions of the embedder {name} are {size!r:.100}; they must be a number, or "
+            "None where only the first vector tells."
+        )
 
 
 def index_path(database: Path | None) -> Path | None:

@@ -1,11 +1,12 @@
 """The archive as the runs of a thread use it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from weft.archive.new_passages import new_passage
 from weft.events import PassageAdded, PassageRemoved
 from weft.ids import id_of, new_id
 from weft.inputs import InsertInput, RemoveInput
+from weft.items import Message
 from weft.journal.base import ThreadInfo
 from weft.passages import By, Filters, Found
 from weft.runtime.archive_access import ArchiveAccess
@@ -27,7 +28,7 @@ class RunPassages:
         vectors = await self._archive.vectors_of([text])
         run = self._thread.state.active_run
         run_id = run.id if run is not None else ""
-        async with self._archive.adding(self._info.owner, [id], vectors):
+        async with self._archive.adding(self._info.owner, [passage], vectors):
             for event in passage_events(InsertInput((passage,), "model"), run_id):
                 self._thread.record(event)
             await self._thread.durable()
@@ -41,6 +42,16 @@ class RunPassages:
         return await self._archive.search(
             self._info.owner, text, by=by, filters=filters, limit=limit, offset=offset
         )
+
+    def left_window(self) -> Collection[str]:
+        """Returns the ids of the thread's messages that its model no longer reads."""
+        state = self._thread.state
+        kept = set(state.context.kept)
+        return {
+            item.id
+            for index, item in enumerate(state.history[: state.context.cut])
+            if isinstance(item, Message) and index not in kept
+        }
 
 
 def passage_events(

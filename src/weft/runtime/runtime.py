@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from weft.archive.period import Moment, period
+from weft.archive.filters import filters_of
+from weft.archive.period import Moment
 from weft.definition import AgentDefinition, Deps, Out
 from weft.errors import (
     ConfigurationError,
@@ -22,7 +23,7 @@ from weft.ids import new_id
 from weft.items import Role
 from weft.journal.base import Durability, Journal, ThreadInfo
 from weft.journal.memory import MemoryJournal
-from weft.passages import By, Filters, Found
+from weft.passages import By, Found
 from weft.runtime.access import ThreadAccess
 from weft.runtime.actor import AnyAgent
 from weft.runtime.archive import Archive
@@ -223,12 +224,7 @@ class Runtime:
 
         Raises as that does.
         """
-        filters = Filters(
-            kind="message",
-            thread_id=thread_id,
-            roles=tuple(roles),
-            period=period(since, until),
-        )
+        filters = filters_of("message", thread_id=thread_id, roles=roles, since=since, until=until)
         archive = self._opened().archive
         return await archive.search(owner, text, by=by, filters=filters, limit=limit, offset=offset)
 
@@ -246,7 +242,7 @@ class Runtime:
         for mark in sorted(marks, key=lambda mark: bool(mark.parent)):
             with contextlib.suppress(ThreadNotFound):  # with the thread for which it worked
                 await threads.delete(mark.id)
-        await self._archive.sweep(owner)
+        await self._archive.sweep(owner, tidy=True)
 
     async def threads(
         self, *, limit: int = 50, after: str = "", owner: str | None = None, parent: str = ""

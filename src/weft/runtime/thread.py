@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from weft.archive.period import Moment, period
+from weft.archive.filters import filters_of
+from weft.archive.period import Moment
 from weft.bus.position import Position
 from weft.bus.subscription import Subscription
 from weft.errors import RunNotFound
@@ -13,7 +14,7 @@ from weft.inputs import ApprovalInput, DenialInput, OnBusy, OutputInput, PinInpu
 from weft.items import FunctionCall, Input, Item, Role, as_message
 from weft.journal.base import Journal, ThreadInfo
 from weft.journal.projection import RunRecord
-from weft.passages import By, Filters, Found
+from weft.passages import By, Found
 from weft.runtime.access import ThreadAccess
 from weft.runtime.actor import AnyAgent
 from weft.runtime.archive import Archive
@@ -156,12 +157,7 @@ class Thread:
         `roles` are those who said them; the others are as in `Archive.search`, and so is what it
         raises. `Runtime.search` searches all conversations.
         """
-        filters = Filters(
-            kind="message",
-            thread_id=self.id,
-            roles=tuple(roles),
-            period=period(since, until),
-        )
+        filters = filters_of("message", thread_id=self.id, roles=roles, since=since, until=until)
         owner = (await self._journal.info(self.id)).owner
         return await self._threads.archive.search(
             owner, text, by=by, filters=filters, limit=limit, offset=offset
