@@ -247,9 +247,9 @@ async def test_a_restart_changes_no_request(open_runtime: Open) -> None:
 
 
 def encoded(request: ModelRequest) -> bytes:
-    """A request without the ids of its messages, which differ from thread to thread."""
+    """What is sent of a request, without the ids of its messages: they differ from thread to thread."""
     items = [msgspec.structs.replace(item, id="") for item in request.items]
-    return msgspec.json.encode(msgspec.structs.replace(request, items=items))
+    return msgspec.json.encode(msgspec.structs.replace(request, items=items, conversation=()))
 
 
 async def test_what_the_provider_counted_is_not_taken_for_longer_instructions(
