@@ -185,6 +185,15 @@ async def test_long_outputs_are_shortened_rather_than_left_out() -> None:
     assert len(whole.text) > 80_000
 
 
+async def test_outputs_are_shortened_also_where_the_rest_takes_nearly_all_room() -> None:
+    model = CountingModel(looks(1, 9_000))
+    agent = agent_of(model, SlidingWindow(max_tokens=8_000), instructions="x" * 17_000)
+    events, result = await run(agent)
+    assert result is not None
+    assert [event.shortened[0][0] for event in compactions(events)] == [2]
+    assert max(model.sizes) <= 7_000
+
+
 async def test_what_can_never_fit_is_not_sent() -> None:
     model = CountingModel(say("ok"))
     events, _ = await run(agent_of(model, SlidingWindow(max_tokens=4_000)), "long " * 9_000)
