@@ -102,6 +102,22 @@ async def test_a_summary_never_delays_the_end_of_a_run(open_runtime: Open) -> No
         assert state.ended.usage.requests == 16  # fifteen runs and a summary
 
 
+async def test_no_summary_is_written_for_a_thread_whose_limits_are_reached(
+    open_runtime: Open,
+) -> None:
+    writer = summaries()
+    agent = Agent(
+        CountingModel(ok),
+        context=Summarize(max_tokens=8_000, keep=2, model=writer),
+        thread_limits=Limits(max_tokens=40_000),
+    )
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 20)
+        assert {run.status for run in await thread.runs()} == {"completed", "incomplete"}
+        assert writer.requests == []
+
+
 async def test_runs_go_on_while_a_summary_is_written(open_runtime: Open) -> None:
     model = CountingModel(ok)
     agent = Agent(model, context=Summarize(max_tokens=8_000, keep=2, model=summaries(30)))
