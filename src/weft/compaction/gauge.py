@@ -109,8 +109,7 @@ class Gauge:
         if request is not None:
             self.frame = self._frame_of(request, count)
         self._state = state
-        run = state.active_run
-        first = run.first_item - 1 if run is not None and run.first_item else None
+        first = _first_of(state)
         self.cutter = Cutter(self._tally, state.history, state.context, first=first)
 
     def size(self) -> Size:
@@ -191,6 +190,15 @@ class Gauge:
         tokens = frame_tokens(request, count)
         self._framed = (request, tokens)
         return tokens
+
+
+def _first_of(state: ThreadState) -> int | None:
+    """The place of the user's message that the run in progress began with, if there is one."""
+    run = state.active_run
+    if run is None or not run.first_item:
+        return None
+    item = state.history[run.first_item - 1]
+    return run.first_item - 1 if isinstance(item, Message) and item.role == "user" else None
 
 
 def _reads_alike(one: Context, other: Context) -> bool:
