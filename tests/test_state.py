@@ -82,6 +82,7 @@ from weft.events import (
 from weft.history import require_valid
 from weft.items import (
     FunctionCall,
+    Message,
     user_message,
 )
 from weft.state import Announcement, OpenJob, ThreadState, apply
@@ -691,6 +692,27 @@ def test_between_steps_a_hook_may_change_the_history() -> None:
     ):
         with pytest.raises(InvalidTransition, match="still open"):
             fold([*begun(), STEP, event])
+
+
+@pytest.mark.parametrize(
+    ("items", "first"),
+    [
+        ((user_message("before"), ASKED.item, TEXT.item, user_message("more")), 2),
+        ((user_message("in short"), TEXT.item), 1),
+        ((TEXT.item, user_message("one"), user_message("two"), TEXT.item), 3),
+        ((TEXT.item,), 1),
+        ((), 0),
+    ],
+)
+def test_where_a_run_begins_in_a_history_that_is_replaced(
+    items: tuple[Message, ...], first: int
+) -> None:
+    state = fold([*begun(), HistoryReplaced(run_id=R, items=items)])
+    assert state.run is not None
+    assert state.run.first_item == first
+    woken = fold([STARTED, HistoryReplaced(run_id=R, items=items)])  # nothing was asked
+    assert woken.run is not None
+    assert woken.run.first_item == 0
 
 
 def test_a_hand_over_and_a_continuation_let_the_run_go_on() -> None:

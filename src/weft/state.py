@@ -13,7 +13,7 @@
 stand between a call and its output.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, assert_never
 
@@ -71,7 +71,7 @@ from weft.events import (
     UsageAdded,
 )
 from weft.history import History, require_valid
-from weft.items import FunctionCall, Message
+from weft.items import FunctionCall, Item, Message
 from weft.open_step import Step
 from weft.usage import Spent, Usage
 
@@ -106,9 +106,10 @@ class Run(Struct, frozen=True, omit_defaults=True):
     counts the messages weft itself added, `interrupted` the steps that were cut off. `usage`,
     `cost`, `calls` (asked for by the model) and `seconds` are used up so far, `tools` counts the
     calls of closed steps, `counted` holds the threads of other agents whose use is in it.
-    `first_item` is the length of the history when the run started. `finishing` is set once it was
-    asked to end after its step, `job_failure` is why a job makes it fail. `expires_at` (Unix
-    seconds) is when a run that requires action ends.
+    `first_item` is the length of the history when the run started: before it stands the message
+    that the run began with. `finishing` is set once it was asked to end after its step,
+    `job_failure` is why a job makes it fail. `expires_at` (Unix seconds) is when a run that
+    requires action ends.
     """
 
     id: str
@@ -312,7 +313,7 @@ def _safe_point_used(
                 require_valid(event.items)
             except InvalidInput as error:
                 raise InvalidTransition(error.message) from error
-            first = min(run.first_item, len(event.items))
+            first = _first_item_of(run, state.history, event.items)
             run = replace(run, hooked=run.steps, first_item=first)
             return replace(
                 state,
@@ -335,6 +336,21 @@ def _safe_point_used(
         case _ as unreachable:
             assert_never(unreachable)
     return replace(state, run=run)
+
+
+def _first_item_of(run: Run, before: History, items: Sequence[Item]) -> int:
+    """Where a run begins in the history that replaces another: behind the message it began with.
+
+    Where that is not there any more, the last message of the user stands for it.
+    """
+    if not run.first_item:
+        return 0
+    began = before[run.first_item - 1]
+    messages = [(i, item) for i, item in enumerate(items) if isinstance(item, Message)]
+    places = [i for i, item in messages if item.role == "user"]
+    same = [i for i in places if items[i] == began]
+    found = (same or places)[-1:]
+    return found[0] + 1 if found else min(run.first_item, len(items))
 
 
 def _run_began(state: ThreadState, event: RunQueued | RunStarted) -> ThreadState:

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from tests.compaction.counting import Answer, CountingModel
 from tests.compaction.histories import HISTORIES, conversation, texts
 
-from weft import Agent, ContextCompacted, Hooks, Limits, RunResult, tool
+from weft import (
+    Agent,
+    Completion,
+    CompletionContext,
+    ContextCompacted,
+    Hooks,
+    Limits,
+    RunResult,
+    tool,
+)
 from weft.compaction.strategies import ContextStrategy, NoCompaction, SlidingWindow
 from weft.errors import ConfigurationError, ContextOverflow, WeftError
 from weft.events import Event, Retrying, RunFailed
@@ -185,6 +194,15 @@ async def test_long_outputs_are_shortened_rather_than_left_out() -> None:
     assert len(whole.text) > 80_000
 
 
+async def test_outputs_are_shortened_also_where_the_rest_takes_nearly_all_room() -> None:
+    model = CountingModel(looks(1, 9_000))
+    agent = agent_of(model, SlidingWindow(max_tokens=8_000), instructions="x" * 17_000)
+    events, result = await run(agent)
+    assert result is not None
+    assert [event.shortened[0][0] for event in compactions(events)] == [2]
+    assert max(model.sizes) <= 7_000
+
+
 async def test_what_can_never_fit_is_not_sent() -> None:
     model = CountingModel(say("ok"))
     events, _ = await run(agent_of(model, SlidingWindow(max_tokens=4_000)), "long " * 9_000)
@@ -284,6 +302,38 @@ async def test_hooks_see_the_shorter_request() -> None:
     await agent.run("go", history=conversation(20))
     assert len(seen) == 2
     assert seen[1] < seen[0]
+
+
+async def test_the_task_stays_where_a_hook_tells_it_in_short() -> None:
+    told: list[Item] = [message("user", "The task, in short."), message("assistant", "I looked.")]
+
+    async def shorten(context: CompletionContext[None], completion: Completion) -> None:
+        if len(context.history) > 20 and context.history[0].id != told[0].id:
+            context.replace_history(told)
+            context.continue_with("go on")
+
+    model = CountingModel(looks(60))
+    agent = agent_of(
+        model, SlidingWindow(max_tokens=4_000), hooks=Hooks(after_completion=[shorten])
+    )
+    events, result = await run(agent, "the task")
+    assert result is not None
+    assert len(compactions(events)) > 1
+    assert texts(model.requests[-1].items)[:2] == ["The task, in short.", "go on"]
+
+
+async def test_a_run_that_nobody_asked_for_keeps_what_was_asked() -> None:
+    async def forget(context: CompletionContext[None], completion: Completion) -> None:
+        if len(context.history) == 21:
+            context.replace_history([message("assistant", "I looked.")])
+            context.continue_with("go on", role="developer")
+
+    model = CountingModel(looks(60))
+    agent = agent_of(model, SlidingWindow(max_tokens=4_000), hooks=Hooks(after_completion=[forget]))
+    events, result = await run(agent, "the task")
+    assert result is not None
+    assert len(compactions(events)) > 1
+    assert texts(model.requests[-1].items) == ["go on"]
 
 
 async def test_system_messages_of_hooks_stay_and_the_task_does() -> None:

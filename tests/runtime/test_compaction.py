@@ -27,7 +27,7 @@ from weft import (
 )
 from weft.compaction.strategies import NoCompaction, SlidingWindow, Summarize
 from weft.compaction.summary import HEADING
-from weft.errors import JournalFull, UnknownMessage
+from weft.errors import ContextOverflow, JournalFull, UnknownMessage
 from weft.events import RunCompleted
 from weft.history import require_valid
 from weft.items import Message
@@ -108,6 +108,22 @@ async def test_a_summary_never_delays_the_end_of_a_run(open_runtime: Open) -> No
         assert state.ended.usage.requests == 16  # fifteen runs and a summary
 
 
+async def test_no_summary_is_written_for_a_thread_whose_limits_are_reached(
+    open_runtime: Open,
+) -> None:
+    writer = summaries()
+    agent = Agent(
+        CountingModel(ok),
+        context=Summarize(max_tokens=8_000, keep=2, model=writer),
+        thread_limits=Limits(max_tokens=40_000),
+    )
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 20)
+        assert {run.status for run in await thread.runs()} == {"completed", "incomplete"}
+        assert writer.requests == []
+
+
 async def test_runs_go_on_while_a_summary_is_written(open_runtime: Open) -> None:
     model = CountingModel(ok)
     agent = Agent(model, context=Summarize(max_tokens=8_000, keep=2, model=summaries(30)))
@@ -155,6 +171,37 @@ async def test_what_is_written_into_a_block_while_its_summary_is_stays(open_runt
 async def value_of(thread: Thread, label: str) -> str | None:
     block = await thread.memory.get(label)
     return None if block is None else block.value
+
+
+async def test_a_refusal_while_a_summary_is_written_is_of_the_request_that_was_made(
+    open_runtime: Open,
+) -> None:
+    model = CountingModel(ok, window=5_850)  # less than it is taken for
+    strategy = Summarize(max_tokens=8_000, keep=2, model=summaries(30))
+    agent = Agent(model, context=strategy)
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 14)
+        assert is_compacting()
+        await talk(thread, 1, 14)  # waits for the summary, and is sent again
+        assert [size > 5_850 for size in model.sizes[-2:]] == [True, False]
+        [event] = await compactions(thread)
+        assert event.cause == "after_run"
+        await talk(thread, 6, 15)
+        assert len(await compactions(thread)) == 1
+        assert 4_000 < model.sizes[-1] < 5_850
+
+
+async def test_a_refusal_does_not_end_what_comes_later(open_runtime: Open) -> None:
+    refusals = [ContextOverflow("too many bytes"), ContextOverflow("too many bytes")]
+    model = ScriptedModel(["ok", *refusals, "fine"])
+    agent = Agent(model, instructions="x" * 9_000, context=SlidingWindow(max_tokens=8_000))
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 1)
+        with pytest.raises(ContextOverflow):
+            await (await thread.send("look at this")).result()
+        assert (await (await thread.send(f"and now? {LONG * 3}")).result()).text == "fine"
 
 
 async def test_beside_the_steps_of_a_long_run() -> None:
@@ -247,7 +294,7 @@ async def test_a_restart_changes_no_request(open_runtime: Open) -> None:
 
 
 def encoded(request: ModelRequest) -> bytes:
-    """What is sent of a request, without the ids of its messages: they differ from thread to thread."""
+    """What is sent of a request, without the ids of its messages, which differ."""
     items = [msgspec.structs.replace(item, id="") for item in request.items]
     return msgspec.json.encode(msgspec.structs.replace(request, items=items, conversation=()))
 

@@ -189,6 +189,26 @@ async def test_one_that_fails_harms_nobody_and_is_not_tried_for_ever(open_runtim
         assert len(asleep.requests) == 2
 
 
+async def test_it_does_not_work_for_a_thread_whose_limits_are_reached(open_runtime: Open) -> None:
+    def spends(text: str) -> Turn:
+        return Turn((Text(text),), usage=Usage(500, 0))
+
+    asleep = ScriptedModel([spends("tended") for _ in range(9)])
+    agent = Agent(
+        ScriptedModel([spends("noted") for _ in range(9)]),
+        thread_limits=Limits(max_tokens=1_200),
+        sleep_agent=sleeper(asleep),
+    )
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        for n in range(5):
+            result = await (await thread.send(f"message {n}")).result()
+            await asyncio.sleep(5)
+        assert result.stop_reason == "max_tokens"
+        assert len(asleep.requests) == 1
+        assert (await thread.state()).spent.usage.input_tokens == 1_500
+
+
 async def test_it_is_asked_only_every_so_many_messages(open_runtime: Open) -> None:
     asleep = ScriptedModel(["tended"])
     agent = Agent(ScriptedModel(["a", "b", "c"]), sleep_agent=sleeper(asleep, every=2))

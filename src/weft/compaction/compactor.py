@@ -97,18 +97,22 @@ class Compactor:
         """Makes the request that the provider just refused much shorter, if that can be done."""
         if isinstance(budget.strategy, NoCompaction):
             return False
-        before, gauge = self._thread.state.context, self._gauge
+        gauge = self._gauge
+        gauge.refused(budget.limit)
         await self._settled()
         gauge.look(self._thread.state, budget.count)
         size = gauge.size()
-        gauge.refused(max(budget.limit, size.expected))
+        if not gauge.reads_as_sent and size.most <= budget.limit // 2:
+            return True  # what went on beside the request has made room
         try:
-            cut = self._tightest(budget, budget.goal // 2, gauge.safe(budget.limit // 2))
+            limits = gauge.safe(budget.limit // 2), gauge.safe(budget.limit)
+            cut = self._tightest(budget, budget.goal // 2, *limits)
         except ContextOverflow:
             return False  # the provider has said it already
         if cut is not None:
             await self._compact(self._plan(budget, cut, size, "overflow"))
-        return self._thread.state.context is not before
+            gauge.look(self._thread.state, budget.count)
+        return not gauge.reads_as_sent
 
     def after_run(self, budget: ContextBudget) -> None:
         """Begins to compact after a run, when nobody waits; raises nothing.
@@ -173,20 +177,24 @@ class Compactor:
         size = gauge.size()
         if size.most <= budget.limit:
             return
-        cut = self._tightest(budget, budget.goal, gauge.safe(budget.limit))
+        cut = self._tightest(budget, budget.goal, gauge.safe(budget.limit), budget.limit)
         if cut is not None:
             await self._compact(self._plan(budget, cut, size, "before_step"))
             gauge.look(self._thread.state, budget.count)
 
-    def _tightest(self, budget: ContextBudget, goal: int, limit: int) -> Cut | None:
+    def _tightest(self, budget: ContextBudget, goal: int, limit: int, most: int) -> Cut | None:
         """Returns the cut that spares the most and surely fits; None where nothing can leave.
 
-        Raises `ContextOverflow` where what is left without fail cannot fit.
+        It surely fits within `limit`; where it cannot, texts are shortened so that it is expected
+        to have at most `most`. Raises `ContextOverflow` where what is left without fail cannot fit.
         """
         gauge = self._gauge
         aim = gauge.aim(budget, goal=goal, limit=limit, keep=budget.keep)
         cutter = gauge.cutter
-        cut = cutter.choose(aim) or cutter.choose(replace(aim, keep=0)) or cutter.shorten(aim)
+        cut = cutter.choose(aim) or cutter.choose(replace(aim, keep=0))
+        for longer in (limit, (limit + most) // 2, most):
+            aim = gauge.aim(budget, goal=goal, limit=longer, keep=0)
+            cut = cut or cutter.shorten(aim)
         now = self._thread.state.context
         if cut is not None and (cut.at, cut.shortened) != (now.cut, now.shortened):
             return cut

@@ -60,6 +60,7 @@ class Gauge:
         self._framed: tuple[ModelRequest, int] | None = None
         self._sent: _Sent | None = None
         self._scale: float | None = None
+        self._least_scale = 0.0
 
     @property
     def has_sent(self) -> bool:
@@ -67,9 +68,14 @@ class Gauge:
         return self._sent is not None
 
     @property
+    def reads_as_sent(self) -> bool:
+        """Whether of the same history the same would be read as in the request made last."""
+        return self._sent is not None and _reads_alike(self._sent.context, self._state.context)
+
+    @property
     def scale(self) -> float:
         """How many tokens of the provider are one of the estimate."""
-        return 1.0 if self._scale is None else self._scale
+        return max(self._least_scale, 1.0 if self._scale is None else self._scale)
 
     @property
     def estimated(self) -> int:
@@ -99,12 +105,12 @@ class Gauge:
         if state.edited != self._edited or count is not self._tally.count:
             self._tally, self._edited = Tally(count), state.edited
             self._framed = self._sent = self._scale = None
+            self._least_scale = 0.0
         self._tally.extend(state.history)
         if request is not None:
             self.frame = self._frame_of(request, count)
         self._state = state
-        run = state.active_run
-        first = run.first_item - 1 if run is not None and run.first_item else None
+        first = _first_of(state)
         self.cutter = Cutter(self._tally, state.history, state.context, first=first)
 
     def size(self) -> Size:
@@ -115,6 +121,7 @@ class Gauge:
         if sent is not None:
             scale = (measured + _PRIOR) / (sent.tokens + _PRIOR)
             self._scale = min(_MOST_SCALE, max(_LEAST_SCALE, scale))
+            self._least_scale = 0.0
             if _reads_alike(sent.context, context):
                 more = (estimated - sent.tokens) * self.scale
                 most = more * margin if more > 0 else more
@@ -124,9 +131,13 @@ class Gauge:
         return Size(round(tokens), round(tokens * margin), by)
 
     def at_least(self, expected: int) -> float:
-        """Returns how long a request is at least that is expected to be so long."""
-        rough = self._scale is None and self._tally.count is None
-        return expected * OPTIMISM if rough else expected
+        """Returns how long a request is at least that is expected to be so long.
+
+        What follows from a refusal is left out: nobody knows how short it would have to be.
+        """
+        if self._scale is not None:
+            return expected * self._scale / self.scale
+        return expected / self.scale * (OPTIMISM if self._tally.count is None else 1.0)
 
     def aim(self, budget: ContextBudget, *, goal: int, limit: int, keep: int) -> Aim:
         """Returns what a cut is to reach, in estimated tokens; `limit` of what is expected."""
@@ -151,9 +162,12 @@ class Gauge:
         self._sent = _Sent(len(state.history), state.context, self.estimated)
 
     def refused(self, limit: int) -> None:
-        """Takes note that the request was longer than `limit`, whatever it was taken for."""
-        scale = max(self.scale, limit / max(1, self.estimated))
-        self._scale = min(_MOST_SCALE, scale)
+        """Takes note that the request made last was longer, whatever it was taken for.
+
+        That holds until the provider counts one.
+        """
+        sent = self.estimated if self._sent is None else self._sent.tokens
+        self._least_scale = min(_MOST_SCALE, max(self.scale, limit / max(1, sent)))
 
     def _known(self, context: Context, estimated: int) -> _Sent | None:
         """The request that the provider counted last, if that is known."""
@@ -177,6 +191,15 @@ class Gauge:
         tokens = frame_tokens(request, count)
         self._framed = (replace(request, items=()), tokens)
         return tokens
+
+
+def _first_of(state: ThreadState) -> int | None:
+    """The place of the user's message that the run in progress began with, if there is one."""
+    run = state.active_run
+    if run is None or not run.first_item:
+        return None
+    item = state.history[run.first_item - 1]
+    return run.first_item - 1 if isinstance(item, Message) and item.role == "user" else None
 
 
 def _reads_alike(one: Context, other: Context) -> bool:

@@ -514,11 +514,15 @@ class ThreadActor:
         if run is None or run.is_active or self.info.work is not None:
             return
         try:
-            sleeper = self._agents(run.agent).sleep_agent
+            definition = self._agents(run.agent)
         except UnknownAgent:
             return  # whoever knows it will have it done
-        if sleeper is not None:
-            self._sleeping.look(sleeper)
+        if definition.sleep_agent is not None and not self._is_used_up(definition):
+            self._sleeping.look(definition.sleep_agent)
+
+    def _is_used_up(self, definition: AnyAgent) -> bool:
+        """Whether no run of the thread may do anything more, for which it would be prepared."""
+        return definition.thread_limits.reached(self.state.spent) is not None
 
     def _start_next(self) -> None:
         """Starts the run that waits first, or else one that answers what background jobs tell."""
@@ -622,9 +626,9 @@ class ThreadActor:
         run = self.state.run
         if run is None or self.info.work is not None:
             return  # what worked for another run is not gone on with
-        budget = definition.reachable.get(run.agent, definition).budget
-        if budget is not None and self.info.work is None:  # what works for another goes on no more
-            self.compactor.after_run(budget)
+        worker = definition.reachable.get(run.agent, definition)
+        if worker.budget is not None and not self._is_used_up(worker):
+            self.compactor.after_run(worker.budget)
 
     def _hear(self, definition: AnyAgent) -> None:
         """Has the hooks `on_event` told of what comes, if there are any."""
