@@ -185,6 +185,19 @@ def _noting(aside: list[Path]) -> Callable[[Path], None]:
     return noted
 
 
+async def test_an_embedder_is_given_valid_texts_only() -> None:
+    asked: list[str] = []
+
+    def embed(some: list[str]) -> Vectors:
+        asked.extend(some)
+        return [[1.0, 2.0] for _ in some]
+
+    archive = store_of(Teller(), None, CallableEmbedder(embed))
+    assert await texts(archive, "blue \ud83d shoes") == []
+    assert asked == ["blue ? shoes"]
+    await archive.close()
+
+
 class Choosy:
     """An embedder that refuses texts with `poison` in them: it raises, or returns no numbers."""
 

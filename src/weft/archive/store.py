@@ -116,8 +116,9 @@ class ArchiveStore:
             by = "text"
         lists = not text.strip()
         with_vectors = by != "text" and not lists
+        text = text.encode("utf-8", "replace").decode()  # half of a pair is in no text
         vector = (await self.vectors_of([text]))[0] if with_vectors else None
-        words = None if lists or by == "vector" else terms(text.encode("utf-8", "replace").decode())
+        words = None if lists or by == "vector" else terms(text)
         name = self.embedder.name if self.embedder is not None else ""
         query = Query(filters, words, vector, limit, offset, name)
         return await self._repaired(lambda: self._search(owner, query))
