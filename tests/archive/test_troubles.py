@@ -12,9 +12,10 @@ import pytest
 from msgspec.structs import replace
 from tests.archive.story import OWNER, Teller, search, store_of, texts
 
+import weft
 from weft.archive.embedder import CallableEmbedder, Vectors
 from weft.archive.hashing import HashingEmbedder
-from weft.errors import EmbeddingFailed, EmbeddingInvalid, JournalError
+from weft.errors import ArchiveFailed, EmbeddingFailed, EmbeddingInvalid, JournalError
 from weft.items import message
 from weft.journal.base import ThreadMark
 from weft.journal.memory import MemoryJournal
@@ -317,3 +318,42 @@ async def test_a_journal_that_fails_for_a_while_is_told_of(
     journal.fails = False
     assert await texts(archive, "blue") == []
     await archive.close()
+
+
+@pytest.mark.parametrize("harm", [False, True])
+async def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path, harm: bool) -> None:
+    """Such as a journal that somebody called after another one."""
+    path, teller = tmp_path / "weft.db-archive", Teller()
+    await teller.thread("t1")
+    await teller.note("t1", "blue shoes")
+    async with weft.open(f"sqlite:///{path}") as runtime:
+        await runtime.archive().insert("theirs")
+        await runtime.archive().search("theirs")
+    if harm:
+        with path.open("r+b") as file:
+            file.seek(200)
+            file.write(b"\xff" * 3000)
+    before = path.read_bytes()
+    archive = store_of(teller, path, HashingEmbedder(8))
+    for _ in range(2):
+        with pytest.raises(ArchiveFailed, match="another program"):
+            await texts(archive, "blue")
+        await archive.sweep(OWNER)
+    await archive.close()
+    assert path.read_bytes() == before
+    assert not path.with_name(f"{path.name}-damaged").exists()
+
+
+async def test_vectors_of_others_are_left_as_they_are(tmp_path: Path) -> None:
+    path, teller = tmp_path / "weft.db-archive", Teller()
+    await teller.thread("t1")
+    await teller.note("t1", "blue shoes")
+    others = tmp_path / "weft.db-archive-two-archive-0123456789ab.f32"
+    old = tmp_path / "weft.db-archive-0123456789ab.f32"
+    for file in (others, old):
+        file.write_bytes(b"")
+    archive = store_of(teller, path, HashingEmbedder(8))
+    assert await texts(archive, "blue") == ["blue shoes"]
+    await archive.close()
+    assert others.exists()
+    assert not old.exists()

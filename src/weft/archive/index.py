@@ -62,6 +62,8 @@ class Statistics(Struct, frozen=True):
     without_vector: int
 
 
+_HEX = "[0-9a-f]"
+
 _Row = tuple[int, int, int, int | None, int]
 """A row that is about to leave: n, o, s, slot, aside."""
 
@@ -408,7 +410,7 @@ class Index:
 
     def _remove_leftovers(self, current: str) -> None:
         if self.path is not None:
-            for path in self.path.parent.glob(f"{_escaped(self.path.name)}-*.f32"):
+            for path in self.path.parent.glob(f"{_escaped(self.path.name)}-{_HEX * 12}.f32"):
                 if path.name != current:
                     with suppress(OSError):  # somebody still reads it; the next one tries again
                         path.unlink()
