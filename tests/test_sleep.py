@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import pytest
 from tests.fold import R, begun, fold
 from tests.test_context import COMPACTED
 
@@ -36,9 +35,8 @@ def told(items: Sequence[Item] = ITEMS) -> ThreadState:
     return fold([*begun(), HistoryReplaced(run_id=R, items=tuple(items))])
 
 
-def sleeper(reads: Reads = "new", every: int = 1, max_chars: int = 1000) -> SleepAgent:
-    agent = Agent(ScriptedModel([]))
-    return SleepAgent(agent, reads=reads, every=every, max_chars=max_chars)
+def sleeper(reads: Reads = "new", every: int = 1) -> SleepAgent:
+    return SleepAgent(Agent(ScriptedModel([])), reads=reads, every=every)
 
 
 def test_all_that_is_new_or_what_left_the_window() -> None:
@@ -58,11 +56,13 @@ def test_nothing_before_the_user_said_enough() -> None:
     assert untended(ThreadState(), sleeper()) is None
 
 
-@pytest.mark.parametrize(
-    ("most", "end"), [(1, 1), (3, 2), (4, 2), (5, 3), (10, 4), (14, 5), (99, 6)]
-)
-def test_a_portion_has_so_many_characters_or_one_item(most: int, end: int) -> None:
-    assert untended(told(), sleeper(max_chars=most)) == (0, end)
+def test_the_rest_of_an_answer_counts_as_what_it_answers() -> None:
+    state = fold([MemoryTended(until=3, job_id="j")], told())
+    assert untended(state, sleeper(every=2)) == (3, 6)
+    assert untended(state, sleeper(every=3)) is None
+    state = fold([HistoryReplaced(run_id=R, items=ITEMS[:5])], state)
+    state = fold([MemoryTended(until=4, job_id="j")], state)
+    assert untended(state, sleeper()) == (4, 5)
 
 
 def test_a_history_that_is_replaced_is_read_anew() -> None:

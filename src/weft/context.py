@@ -18,7 +18,8 @@ class Context(Struct, frozen=True, omit_defaults=True):
     only so many characters are read. `summary` stands between the kept ones and the rest.
 
     `pinned` holds the ids of messages that are always read. The provider counted
-    `measured_tokens` in a request that was made when the history had `measured_items`.
+    `measured_tokens` in a request that was made when the history had `measured_items`; of them
+    `measured_frame` were estimated to be no items.
     """
 
     cut: int = 0
@@ -28,6 +29,7 @@ class Context(Struct, frozen=True, omit_defaults=True):
     pinned: tuple[str, ...] = ()
     measured_tokens: int = 0
     measured_items: int = 0
+    measured_frame: int = 0
 
     def items(self, history: History) -> Sequence[Item]:
         """Returns what the model reads of a history."""
@@ -56,13 +58,14 @@ class Context(Struct, frozen=True, omit_defaults=True):
             summary=event.summary,
             measured_tokens=0,
             measured_items=0,
+            measured_frame=0,
         )
 
-    def measured(self, tokens: int, items: int) -> "Context":
+    def measured(self, tokens: int, items: int, frame: int = 0) -> "Context":
         """Returns the context with what the provider counted in a request of so many items."""
         if not tokens:
             return self  # it did not say
-        return replace(self, measured_tokens=tokens, measured_items=items)
+        return replace(self, measured_tokens=tokens, measured_items=items, measured_frame=frame)
 
     def with_pin(self, history: History, event: MessagePinned) -> "Context":
         """Returns the context after a message was pinned, or no longer is."""

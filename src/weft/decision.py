@@ -40,7 +40,7 @@ def stop(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> Stop | N
     if reason is not None:
         return Stop(reason)
     if definition.thread_limits is not NO_LIMITS:
-        reason = definition.thread_limits.reached(state.ended + run.spent)
+        reason = definition.thread_limits.reached(state.spent)
     return Stop(reason, "thread") if reason is not None else None
 
 

@@ -236,13 +236,16 @@ class ToolOutputRecorded(DurableEvent, frozen=True, tag="tool.output"):
 class ResponseCompleted(DurableEvent, frozen=True, omit_defaults=True, tag="response.completed"):
     """The response of the model is complete; its calls may still be running.
 
-    `cost` is what it cost, as far as the model's price is known.
+    `cost` is what it cost, as far as the model's price is known. Of the tokens of the request,
+    `frame_tokens` are estimated to be no item but instructions, tools and output; 0 where the
+    agent's context estimates nothing.
     """
 
     response_id: str
     finish_reason: FinishReason
     usage: Usage
     cost: float = 0.0
+    frame_tokens: int = 0
 
 
 class UsageAdded(DurableEvent, frozen=True, omit_defaults=True, tag="usage.added"):

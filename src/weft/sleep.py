@@ -1,12 +1,11 @@
 """Sleep-time: an agent that tends the memory of another one between its runs."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, assert_never, get_args
+from typing import Literal, NamedTuple, get_args
 
 from weft.delegation import Worker
 from weft.errors import ConfigurationError
-from weft.history import History
-from weft.items import FunctionCall, FunctionCallOutput, Item, Message, ProviderItem, Reasoning
+from weft.items import Item, Message
 from weft.state import ThreadState
 
 Reads = Literal["left", "new"]
@@ -36,7 +35,7 @@ class SleepAgent:
       with a `context`; `"new"` gives it all that is new.
     - `every`: it works once there are so many new messages of the user in what it reads.
     - `task`: what it is told, before what it reads.
-    - `max_chars`: how much it is given at a time, the rest the next time.
+    - `max_chars`: how much it is given at a time, the rest right after it.
 
     Raises `ConfigurationError`.
     """
@@ -79,36 +78,17 @@ class Untended(NamedTuple):
 
 
 def untended(state: ThreadState, sleeper: SleepAgent) -> Untended | None:
-    """Returns what a sleep agent is to read next; None where there is nothing for it to do."""
+    """Returns what a sleep agent has not read; None where there is nothing for it to do."""
     first = state.tended
     end = state.context.cut if sleeper.reads == "left" else len(state.history)
     if end <= first or _messages(state.history[first:end]) < sleeper.every:
         return None
-    return Untended(first, _end_of_portion(state.history, first, end, sleeper.max_chars))
+    return Untended(first, end)
 
 
 def _messages(items: Sequence[Item]) -> int:
-    """How often the user said something."""
-    return sum(isinstance(item, Message) and item.role == "user" for item in items)
-
-
-def _end_of_portion(history: History, first: int, end: int, most: int) -> int:
-    """Returns where a portion of at most `most` characters ends; it has at least one item."""
-    chars = 0
-    for index in range(first, end):
-        chars += _chars(history[index])
-        if chars > most and index > first:
-            return index
-    return end
-
-
-def _chars(item: Item) -> int:
-    match item:
-        case Message() | FunctionCallOutput():
-            return len(item.text)
-        case FunctionCall():
-            return len(item.arguments)
-        case Reasoning() | ProviderItem():
-            return 0
-        case _ as unreachable:
-            assert_never(unreachable)
+    """How often the user said something; what is answered first was said before."""
+    first = items[0]
+    is_answer = not isinstance(first, Message) or first.role == "assistant"
+    said = sum(isinstance(item, Message) and item.role == "user" for item in items)
+    return is_answer + said

@@ -224,6 +224,12 @@ class ThreadState(Struct, frozen=True):
         """The run that has not ended, if there is one."""
         return self.run if self.run is not None and self.run.is_active else None
 
+    @property
+    def spent(self) -> Spent:
+        """What all runs of the thread used up so far, and what was done beside them."""
+        run = self.active_run
+        return self.ended if run is None else self.ended + run.spent
+
 
 def apply(state: ThreadState, event: RecordedEvent) -> ThreadState:
     """Returns the state after `event`.
@@ -437,7 +443,9 @@ def _response_completed(state: ThreadState, event: ResponseCompleted) -> ThreadS
         raise InvalidTransition(f"The response of step {step.number} is already complete.")
     return replace(
         state,
-        context=state.context.measured(event.usage.input_tokens, len(state.history)),
+        context=state.context.measured(
+            event.usage.input_tokens, len(state.history), event.frame_tokens
+        ),
         run=replace(run, usage=run.usage + event.usage, cost=run.cost + event.cost),
         step=replace(step, finish_reason=event.finish_reason),
     )

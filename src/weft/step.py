@@ -286,6 +286,11 @@ class _Step(Generic[Deps, Out]):
         budget, compactor = self._definition.budget, self._control.compactor
         return budget is not None and compactor is not None and await compactor.overflowed(budget)
 
+    def _frame_tokens(self) -> int:
+        """The estimate of what is no item of the request; 0 where the agent estimates nothing."""
+        budget, compactor = self._definition.budget, self._control.compactor
+        return compactor.frame_tokens if budget is not None and compactor is not None else 0
+
     async def _blocks(self) -> Sequence[Block]:
         """Returns the memory blocks as they are now."""
         memory = self._control.memory
@@ -355,6 +360,7 @@ class _Step(Generic[Deps, Out]):
                 finish_reason=event.finish_reason,
                 usage=event.usage,
                 cost=self._definition.cost_of(event.usage),
+                frame_tokens=self._frame_tokens(),
             )
         )
 

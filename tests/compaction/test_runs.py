@@ -160,6 +160,16 @@ async def test_messages_are_counted_as_well() -> None:
     assert len(model.requests[0].items) == 5
 
 
+@pytest.mark.parametrize("size", [1_000, 1_200, 1_500, 1_800, 2_100, 2_400, 2_700])
+async def test_what_is_kept_and_fills_the_window_is_not_cut_after_each_step(size: int) -> None:
+    model = CountingModel(looks(100, size))
+    agent = agent_of(model, SlidingWindow(max_tokens=8_000), instructions="Be kind. " * 700)
+    events, result = await run(agent)
+    assert result is not None
+    assert 0 < len(compactions(events)) <= 50
+    assert max(model.sizes) <= 8_000
+
+
 async def test_long_outputs_are_shortened_rather_than_left_out() -> None:
     model = CountingModel(looks(1, 90_000), window=8_000)
     events, result = await run(agent_of(model, SlidingWindow(max_tokens=8_000)))

@@ -12,7 +12,7 @@ from weft.compaction.budget import ContextBudget, budget_of
 from weft.compaction.strategies import Summarize
 from weft.compaction.summary import HEADING
 from weft.compaction.summary_writer import summarize
-from weft.compaction.transcript import pieces, transcript
+from weft.compaction.transcript import pieces, portion, transcript
 from weft.errors import ServerFailed
 from weft.items import (
     FunctionCall,
@@ -90,6 +90,29 @@ def test_a_transcript_tells_what_was_said_and_done() -> None:
         "output of tool: lost",
         "assistant: Well, no.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("most", "count"), [(0, 2), (9, 2), (10, 2), (36, 2), (37, 3), (59, 3), (60, 4), (78, 5)]
+)
+def test_a_portion_of_a_transcript_has_so_many_characters_or_one_item(
+    most: int, count: int
+) -> None:
+    items: list[Item] = [
+        user_message("four"),
+        Reasoning(id="r", encrypted_content="secret"),
+        FunctionCall("c", "look", '{"at": 1}'),
+        FunctionCallOutput("c", "found"),
+        Message("assistant", (OutputText("Well."),)),
+    ]
+    text, told = portion(items, most)
+    assert told == count
+    if most >= 10:
+        assert text == transcript(items[:count])
+        assert len(text) <= most
+    else:
+        assert text == f"{'user: four'[:most]}\n[{10 - most} characters are left out here]"
+    assert portion([], 5) == ("", 0)
 
 
 @pytest.mark.parametrize("most", [1, 7, 50, 10**6])
@@ -188,6 +211,13 @@ async def test_a_summary_that_cannot_be_written(script: list[object], problem: s
     assert done.text == ""
     assert problem in done.problem
     assert done.problem.startswith("m")
+
+
+async def test_a_summary_that_the_model_did_not_end_is_used_and_said_to_be_so() -> None:
+    model = ScriptedModel([Turn((Text("Half of"),), finish="length")])
+    done = await summarize(budget(model), "Before.", ITEMS)
+    assert (done.text, done.model) == ("Half of", "scripted")
+    assert done.problem == "the model stopped before the end of the summary"
 
 
 async def test_a_stream_that_does_not_end_is_no_summary() -> None:

@@ -14,6 +14,7 @@ from tests.runtime.test_threads import until
 import weft
 from weft import (
     Agent,
+    Block,
     CompletionContext,
     ContextCompacted,
     Hooks,
@@ -32,7 +33,8 @@ from weft.history import require_valid
 from weft.items import Message
 from weft.journal.memory import MemoryJournal
 from weft.models.base import ModelRequest
-from weft.testing import Call, Pause, ScriptedModel, Text
+from weft.testing import Call, Pause, ScriptedModel, Text, Turn
+from weft.usage import Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -122,6 +124,37 @@ async def test_runs_go_on_while_a_summary_is_written(open_runtime: Open) -> None
         assert f"question 14 {LONG}" in texts(items)
         await talk(thread, 1, 15)
         assert texts(model.requests[-1].items)[0] == f"{HEADING}Summary 0."
+
+
+async def test_what_is_written_into_a_block_while_its_summary_is_stays(open_runtime: Open) -> None:
+    writer = summaries(30)
+    strategy = Summarize(max_tokens=8_000, keep=2, model=writer, block="so_far")
+    model = CountingModel(ok)
+    agent = Agent(model, context=strategy, blocks=[Block("so_far")])
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await talk(thread, 14)
+        assert is_compacting()
+        await thread.memory.append("so_far", "Ada must not eat nuts.")
+        await until(thread, ContextCompacted)
+        [event] = await compactions(thread)
+        assert event.summary is not None
+        assert event.summary.text == f"{HEADING}Summary 0."
+        assert "changed while the summary was written" in event.fallback
+        assert await value_of(thread, "so_far") == "Ada must not eat nuts."
+        await talk(thread, 14, 14)
+        await asyncio.sleep(60)
+        asked = texts(writer.requests[1].items)[0]
+        assert "Ada must not eat nuts." in asked
+        assert "Summary 0." in asked
+        [_, event] = await compactions(thread)
+        assert (event.summary, event.fallback) == (None, "")
+        assert await value_of(thread, "so_far") == "Summary 1."
+
+
+async def value_of(thread: Thread, label: str) -> str | None:
+    block = await thread.memory.get(label)
+    return None if block is None else block.value
 
 
 async def test_beside_the_steps_of_a_long_run() -> None:
@@ -217,6 +250,69 @@ def encoded(request: ModelRequest) -> bytes:
     """A request without the ids of its messages, which differ from thread to thread."""
     items = [msgspec.structs.replace(item, id="") for item in request.items]
     return msgspec.json.encode(msgspec.structs.replace(request, items=items))
+
+
+async def test_what_the_provider_counted_is_not_taken_for_longer_instructions(
+    open_runtime: Open,
+) -> None:
+    model = CountingModel(ok)
+    short = Agent(model, context=SlidingWindow(max_tokens=10_000, keep=2))
+    async with open_runtime(short) as runtime:
+        thread = await runtime.create_thread(short)
+        await talk(thread, 16)
+        assert await compactions(thread) == []
+    other = Agent(model, instructions="x" * 12_000, context=SlidingWindow(max_tokens=10_000))
+    async with open_runtime(other) as runtime:
+        thread = await runtime.connect(thread.id)
+        await talk(thread, 1, 16)
+        [event] = await compactions(thread)
+        assert event.counted_by == "usage"
+        assert event.tokens_before > 10_000
+        assert model.sizes[-1] <= 8_750
+
+
+async def test_what_was_counted_without_a_context_is_estimated(open_runtime: Open) -> None:
+    model = CountingModel(ok)
+    async with open_runtime(Agent(model)) as runtime:
+        thread = await runtime.create_thread("agent")
+        await talk(thread, 16)
+    agent = Agent(model, instructions="x" * 12_000, context=SlidingWindow(max_tokens=10_000))
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.connect(thread.id)
+        await talk(thread, 1, 16)
+        [event] = await compactions(thread)
+        assert event.counted_by == "estimate"
+        assert model.sizes[-1] <= 8_750
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_summaries_of_an_agent_that_works_for_a_run_count_for_it(is_kept: bool) -> None:
+    left = iter(range(60))
+
+    def answer(request: ModelRequest) -> tuple[Text | Call, ...]:
+        n = next(left, None)
+        return (Text("Done."),) if n is None else (Call("slow", '{"seconds": 1}'),)
+
+    writer = ScriptedModel([Turn((Text("So far."),), usage=Usage(1_000, 100))] * 60)
+    worker = Agent(
+        CountingModel(answer, reports=False),
+        name="worker",
+        tools=[slow],
+        context=Summarize(max_tokens=4_000, model=writer),
+        limits=Limits(max_steps=None),
+    )
+    agent = Agent(
+        ScriptedModel([Call("worker", '{"message": "go"}'), "ok"]), tools=[worker.as_tool()]
+    )
+    if is_kept:
+        async with Runtime(MemoryJournal(), agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+            result = await (await thread.send("go")).result()
+            assert not is_compacting()  # nobody goes on with what the worker said
+    else:
+        result = await agent.run("go")
+    assert len(writer.requests) > 5
+    assert result.usage.input_tokens == 1_000 * len(writer.requests)
 
 
 async def test_resumed_the_same_items_are_read(open_runtime: Open) -> None:

@@ -94,13 +94,13 @@ class VectorFile:
         low, high = int(slots.min()), int(slots.max()) + 1
         rows = self.rows(high)
         if len(slots) * _DENSE >= high - low:
-            return (rows[low:high] @ query)[slots - low]
+            return _products(rows[low:high], query)[slots - low]
         scores = np.empty(len(slots), np.float32)
         chunk = np.empty((min(_CHUNK, len(slots)), self.dimensions), np.float32)
         for start in range(0, len(slots), _CHUNK):
             part = slots[start : start + _CHUNK]
             np.take(rows, part, axis=0, out=chunk[: len(part)], mode="clip")
-            scores[start : start + len(part)] = chunk[: len(part)] @ query
+            scores[start : start + len(part)] = _products(chunk[: len(part)], query)
         return scores
 
     @staticmethod
@@ -147,6 +147,12 @@ def checked(vectors: Sequence[Sequence[float]], count: int, dimensions: int | No
     matrix /= np.maximum(np.abs(matrix).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
     return (matrix / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)
+
+
+def _products(rows: Matrix, query: Matrix) -> Matrix:
+    # Not `@`: the threads of a BLAS library spin on for a while after each product, and whatever
+    # comes next, here and in other processes, waits for their core.
+    return np.einsum("ij,j->i", rows, query)
 
 
 def _runs(slots: Sequence[int]) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from weft.compaction.gauge import Gauge, Size
 from weft.compaction.strategies import NoCompaction, Summarize
 from weft.compaction.summary import Summary, summary_message, text_of
 from weft.compaction.tokens import text_tokens
-from weft.errors import ContextOverflow, WeftError
+from weft.errors import BlockChanged, ContextOverflow, WeftError
 from weft.events import CompactionCause, ContextCompacted, MemoryUpdated
 from weft.items import Item
 from weft.logging import logger_of
@@ -63,6 +63,11 @@ class Compactor:
         self._gauge = Gauge()
         self._work: asyncio.Task[None] | None = None
         self._is_closed = False
+
+    @property
+    def frame_tokens(self) -> int:
+        """The estimate of what is no item of the request that was made last; 0 before one was."""
+        return self._gauge.frame
 
     @property
     def is_busy(self) -> bool:
@@ -137,15 +142,20 @@ class Compactor:
     def _is_due(self, budget: ContextBudget, size: Size, threshold: int) -> bool:
         if self._work is not None or self._is_closed:
             return False
-        if size.expected > threshold:
-            return True
+        return size.expected > threshold or self._has_too_many(budget)
+
+    def _has_too_many(self, budget: ContextBudget) -> bool:
+        """Whether more messages are read than may be."""
         most = budget.max_messages
         return most is not None and self._gauge.messages(self._thread.state.context.cut) > most
 
     def _begin(self, budget: ContextBudget, size: Size, cause: CompactionCause) -> None:
         """Compacts beside what goes on, where that is of use."""
-        gauge = self._gauge
-        aim = gauge.aim(budget, goal=budget.goal, limit=budget.threshold, keep=budget.keep)
+        gauge, limit = self._gauge, budget.threshold
+        if not self._has_too_many(budget):
+            # One that spares little would be followed by the next at once, again and again.
+            limit = (budget.goal + limit) // 2
+        aim = gauge.aim(budget, goal=budget.goal, limit=limit, keep=budget.keep)
         cut = gauge.cutter.choose(aim)
         if cut is None:
             return
@@ -261,6 +271,7 @@ class Compactor:
             told = summary_message(summary.text)
             try:
                 if budget.block and self._has_blocks:
+                    _require_same(plan.state, state, budget.block)
                     written, cut_off = _written(state, run_id, budget.block, summary.text)
                     problem = "; ".join(text for text in (problem, cut_off) if text)
                     told, more = None, _growth(written)
@@ -301,6 +312,15 @@ def _leaving(state: ThreadState, cut: Cut) -> Sequence[Item]:
     context, kept = state.context, set(cut.kept)
     read = [*context.kept, *range(context.cut, cut.at)]
     return [state.history[index] for index in read if index not in kept]
+
+
+def _require_same(then: ThreadState, now: ThreadState, label: str) -> None:
+    """Raises `BlockChanged` where somebody wrote into a block since its summary was begun."""
+    before, after = then.memory.get(label), now.memory.get(label)
+    if (before and before.value) != (after and after.value):
+        raise BlockChanged(
+            f"The block {label!r} was changed while the summary was written, and keeps that."
+        )
 
 
 def _written(

@@ -160,9 +160,11 @@ class Gauge:
         items = context.measured_items
         if not context.measured_tokens:
             return None
-        if self._sent is None:  # an earlier process made it, and what is read is the same
+        if self._sent is None:  # an earlier process made it, and the same items are read
+            if not context.measured_frame:
+                return None
             since = self._tally.tokens(max(items, context.cut))
-            return _Sent(items, context, estimated - since)
+            return _Sent(items, context, estimated - since - self.frame + context.measured_frame)
         return self._sent if self._sent.items == items else None
 
     def _frame_of(self, request: ModelRequest, count: Count | None) -> int:

@@ -1,7 +1,6 @@
 """Writing summaries: a model tells what leaves the window, and what left it before."""
 
 import asyncio
-import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
@@ -9,7 +8,7 @@ from weft.compaction.budget import ContextBudget, Summarizer
 from weft.compaction.strategies import Summarize
 from weft.compaction.summary import Summary
 from weft.compaction.tokens import text_tokens
-from weft.compaction.transcript import pieces, transcript
+from weft.compaction.transcript import mark_of, marked, pieces, transcript
 from weft.errors import ContextOverflow, ModelError, StreamIncomplete, WeftError
 from weft.events import FinishReason
 from weft.items import Item, Message, user_message
@@ -68,6 +67,8 @@ async def summarize(budget: ContextBudget, before: str, items: Sequence[Item]) -
             cost += summarizer.price.cost(writer.usage)
         if writer.is_done:
             text, problem = _bounded(writer.text, budget.summary)
+            if writer.is_cut_off:
+                problem = "the model stopped before the end of the summary"
             if problem:
                 problems.append(problem)
             return Summary(text, writer.name, spent, cost, "; ".join(problems))
@@ -84,6 +85,7 @@ class _Writer:
         self.text = before
         self.usage = Usage()
         self.is_done = False
+        self.is_cut_off = False
         self._budget = budget
         self._strategy = strategy
         self._summarizer = summarizer
@@ -118,14 +120,13 @@ class _Writer:
         return WHAT_TO_KEEP if given is None else given
 
     def _request(self, piece: str) -> ModelRequest:
-        # Made of the texts, so that none of them can hold the marks.
-        digest = hashlib.sha256(f"{self.text}\0{piece}".encode(errors="replace")).hexdigest()[:8]
+        mark = mark_of(self.text, piece)
         task = _TASK.format(
-            instructions=self._wish, words=max(30, self._budget.summary * 2 // 3), mark=digest
+            instructions=self._wish, words=max(30, self._budget.summary * 2 // 3), mark=mark
         )
-        parts = [_marked("conversation", digest, piece)]
+        parts = [marked(mark, "conversation", piece)]
         if self.text:
-            parts.insert(0, _marked("summary so far", digest, self.text))
+            parts.insert(0, marked(mark, "summary so far", self.text))
         parts.append("Write the new summary.")
         return ModelRequest(
             items=(user_message("\n\n".join(parts)),),
@@ -164,11 +165,8 @@ class _Writer:
         text = "\n\n".join(texts).strip()
         if not text or reason == "content_filter":
             raise ModelError("The model wrote no summary.")
+        self.is_cut_off = reason == "length"
         return text
-
-
-def _marked(name: str, mark: str, text: str) -> str:
-    return f"--- {mark} {name} ---\n{text}\n--- {mark} end of {name} ---"
 
 
 def _bounded(text: str, tokens: int) -> tuple[str, str]:

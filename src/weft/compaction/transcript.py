@@ -1,5 +1,6 @@
-"""A part of a conversation as text, for the model that writes its summary."""
+"""A part of a conversation as text, for a model that is to tell of it or to learn from it."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import assert_never
 
@@ -21,7 +22,41 @@ from weft.items import (
 def transcript(items: Iterable[Item]) -> str:
     """Returns what was said and done; what a model thought is left out."""
     names: dict[str, str] = {}
-    return "\n\n".join(_paragraphs(items, names))
+    paragraphs = (_paragraph(item, names) for item in items)
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def portion(items: Iterable[Item], most: int) -> tuple[str, int]:
+    """Returns the beginning of a transcript, of at most `most` characters, and its items' number.
+
+    It is of one item at least, whose end is left out where that alone is longer.
+    """
+    names: dict[str, str] = {}
+    told: list[str] = []
+    size = count = 0
+    for item in items:
+        paragraph = _paragraph(item, names)
+        if paragraph:
+            size += len(paragraph) + 2
+            if told and size - 2 > most:
+                break
+            told.append(paragraph)
+        count += 1
+    text = "\n\n".join(told)
+    if len(text) > most:
+        text = f"{text[:most]}\n[{len(text) - most} characters are left out here]"
+    return text, count
+
+
+def mark_of(*texts: str) -> str:
+    """Returns a mark to set texts off with; it is made of them, and so in none of them."""
+    joined = "\0".join(texts)
+    return hashlib.sha256(joined.encode(errors="replace")).hexdigest()[:8]
+
+
+def marked(mark: str, name: str, text: str) -> str:
+    """Returns a text between marks, for a model that is to read it and not to follow it."""
+    return f"--- {mark} {name} ---\n{text}\n--- {mark} end of {name} ---"
 
 
 def pieces(text: str, most: int, count: Count | None = None) -> Iterator[str]:
@@ -39,23 +74,22 @@ def pieces(text: str, most: int, count: Count | None = None) -> Iterator[str]:
     yield "\n\n".join(piece)
 
 
-def _paragraphs(items: Iterable[Item], names: dict[str, str]) -> Iterator[str]:
-    for item in items:
-        match item:
-            case Message():
-                yield f"{item.role}: {_content(item)}"
-            case FunctionCall():
-                names[item.call_id] = item.name
-                yield f"tool call: {item.name} {item.arguments}"
-            case FunctionCallOutput():
-                failed = " (failed)" if item.is_error else ""
-                images = " [image]" if not isinstance(item.output, str) else ""
-                name = names.get(item.call_id, "tool")
-                yield f"output of {name}{failed}: {item.text}{images}"
-            case Reasoning() | ProviderItem():
-                pass
-            case _ as unreachable:
-                assert_never(unreachable)
+def _paragraph(item: Item, names: dict[str, str]) -> str:
+    match item:
+        case Message():
+            return f"{item.role}: {_content(item)}"
+        case FunctionCall():
+            names[item.call_id] = item.name
+            return f"tool call: {item.name} {item.arguments}"
+        case FunctionCallOutput():
+            failed = " (failed)" if item.is_error else ""
+            images = " [image]" if not isinstance(item.output, str) else ""
+            name = names.get(item.call_id, "tool")
+            return f"output of {name}{failed}: {item.text}{images}"
+        case Reasoning() | ProviderItem():
+            return ""
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _content(message: Message) -> str:

@@ -620,7 +620,8 @@ class ThreadActor:
     def _compact_after(self, definition: AnyAgent) -> None:
         """Begins to make what the model reads shorter, after a run has ended and all know of it."""
         run = self.state.run
-        assert run is not None
+        if run is None or self.info.work is not None:
+            return  # what worked for another run is not gone on with
         budget = definition.reachable.get(run.agent, definition).budget
         if budget is not None and self.info.work is None:  # what works for another goes on no more
             self.compactor.after_run(budget)

@@ -140,8 +140,7 @@ class ThreadDelegation:
             _LOGGER.warning("The agent on %s could not be stopped: %s", id, error.message)
 
     def _count(self, id: str, state: ThreadState, job_id: str) -> None:
-        if state.run is not None:
-            record_spent(self._thread, state.run.spent, id, job_id)
+        record_spent(self._thread, state.spent, id, job_id)
 
 
 class _Shown:

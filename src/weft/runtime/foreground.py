@@ -228,9 +228,8 @@ class Run(Generic[Out]):
 
     @property
     def spent(self) -> Spent:
-        """What the run has used up so far."""
-        run = self._thread.state.run
-        return run.spent if run is not None else Spent()
+        """What the run has used up so far, and its summaries."""
+        return self._thread.state.spent
 
 
 class _Delegation:

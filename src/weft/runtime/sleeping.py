@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from weft.compaction.transcript import transcript
+from weft.compaction.transcript import mark_of, marked, portion
 from weft.events import MemoryTended
 from weft.jobs.context import job_context
 from weft.jobs.job import Job
@@ -23,7 +23,9 @@ class Tending(Job[None], announces="never"):
     async def task(self) -> None:
         """Has the agent read and tend."""
         context = job_context(self)
-        task = f"{self.sleeper.task}\n\n<conversation>\n{self.text}\n</conversation>"
+        mark = mark_of(self.text)
+        read = marked(mark, "conversation", self.text)
+        task = f"{self.sleeper.task}\n\nIt stands between the marks {mark}.\n\n{read}"
         result = await context.run_agent(self.sleeper.agent, task, lends_memory=True)
         if result.status == "completed":
             self.on_tended(context.job_id)
@@ -52,11 +54,12 @@ class Sleeping:
         if part is None or state.run is None or state.run.id == self._tried:
             return
         self._tried = state.run.id
-        text = transcript(state.history[part.first : part.end])[: sleeper.max_chars]
+        text, count = portion(state.history[part.first : part.end], sleeper.max_chars)
 
         def tended(job_id: str) -> None:
             self._tried = ""
-            self._thread.record(MemoryTended(until=part.end, job_id=job_id))
+            if self._thread.state.edited == state.edited:  # else it is another history by now
+                self._thread.record(MemoryTended(until=part.first + count, job_id=job_id))
             self._wake()
 
         self._job = Tending(sleeper, text, tended)
