@@ -15,6 +15,8 @@ from tests.archive.story import OWNER, Teller, search, store_of, texts
 import weft
 from weft.archive.embedder import CallableEmbedder, Vectors
 from weft.archive.hashing import HashingEmbedder
+from weft.archive.index import Source
+from weft.archive.page import page_of
 from weft.errors import ArchiveFailed, EmbeddingFailed, EmbeddingInvalid, JournalError
 from weft.items import message
 from weft.journal.base import ThreadMark
@@ -357,3 +359,29 @@ async def test_vectors_of_others_are_left_as_they_are(tmp_path: Path) -> None:
     await archive.close()
     assert others.exists()
     assert not old.exists()
+
+
+@pytest.mark.parametrize("again", [True, False])
+async def test_what_another_process_indexes_late_is_never_found(
+    tmp_path: Path, again: bool
+) -> None:
+    """It has read a thread that is deleted before it writes, and ends then."""
+    path, journal = tmp_path / "weft.db-archive", SlowJournal()
+    teller = Teller(journal)
+    await teller.thread("t1")
+    await teller.note("t1", "blue shoes")
+    driver, other = [store_of(teller, path, HashingEmbedder(8)) for _ in range(2)]
+    assert await texts(driver, "blue") == ["blue shoes"]
+    source = Source("t1", OWNER, (await journal.marks(owner=OWNER))[0].number)
+    page = page_of("t1", await journal.read("t1", after=0))
+    assert page is not None
+    await teller.delete("t1")
+    if again:
+        await teller.thread("t2")
+    await driver.sweep(OWNER)
+    assert await texts(driver, "blue") == []
+    await other._write(lambda index: index.apply(source, page, {}))
+    assert await texts(driver, "blue") == []
+    assert (await driver.statistics(OWNER)).passages == 0
+    for one in (driver, other):
+        await one.close()
