@@ -346,7 +346,10 @@ async def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path, 
     assert not path.with_name(f"{path.name}-damaged").exists()
 
 
-async def test_vectors_of_others_are_left_as_they_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("embedder", [HashingEmbedder(8), None])
+async def test_vectors_of_others_are_left_as_they_are(
+    tmp_path: Path, embedder: HashingEmbedder | None
+) -> None:
     path, teller = tmp_path / "weft.db-archive", Teller()
     await teller.thread("t1")
     await teller.note("t1", "blue shoes")
@@ -354,7 +357,7 @@ async def test_vectors_of_others_are_left_as_they_are(tmp_path: Path) -> None:
     old = tmp_path / "weft.db-archive-0123456789ab.f32"
     for file in (others, old):
         file.write_bytes(b"")
-    archive = store_of(teller, path, HashingEmbedder(8))
+    archive = store_of(teller, path, embedder)
     assert await texts(archive, "blue") == ["blue shoes"]
     await archive.close()
     assert others.exists()

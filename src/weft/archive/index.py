@@ -309,6 +309,11 @@ class Index:
             self._remove_leftovers(space_of(connection).file)
         self._embedder = name
 
+    def remove_leftovers(self) -> None:
+        """Removes the vectors of an index that was there before."""
+        with self._change() as connection:
+            self._remove_leftovers(space_of(connection).file)
+
     def lacking(self, owner: str, limit: int, refused: Sequence[int] = ()) -> list[Lacking]:
         """Returns texts of an owner without a vector, but for those `refused`, the newest first."""
         with typed_errors():
