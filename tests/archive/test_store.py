@@ -463,7 +463,7 @@ async def test_threads_that_were_deleted_meanwhile_are_dropped(
         assert file.execute("SELECT text FROM passage").fetchall() == [("blue t2",)]
 
 
-@pytest.mark.parametrize("damage", ["garbage", "foreign", "empty", "gone", "no table", "old"])
+@pytest.mark.parametrize("damage", ["garbage", "empty", "gone", "no table", "old"])
 async def test_a_damaged_index_is_put_aside_and_made_again(
     teller: Teller, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -475,10 +475,6 @@ async def test_a_damaged_index_is_put_aside_and_made_again(
     match damage:
         case "garbage":
             path.write_bytes(b"garbage " * 1000)
-        case "foreign":
-            path.unlink()
-            with contextlib.closing(sqlite3.connect(path)) as file:
-                file.execute("CREATE TABLE theirs (x)")
         case "empty":
             path.write_bytes(b"")
         case "gone":

@@ -12,9 +12,12 @@ import pytest
 from msgspec.structs import replace
 from tests.archive.story import OWNER, Teller, search, store_of, texts
 
+import weft
 from weft.archive.embedder import CallableEmbedder, Vectors
 from weft.archive.hashing import HashingEmbedder
-from weft.errors import EmbeddingFailed, EmbeddingInvalid, JournalError
+from weft.archive.index import Source
+from weft.archive.page import page_of
+from weft.errors import ArchiveFailed, EmbeddingFailed, EmbeddingInvalid, JournalError
 from weft.items import message
 from weft.journal.base import ThreadMark
 from weft.journal.memory import MemoryJournal
@@ -185,6 +188,19 @@ def _noting(aside: list[Path]) -> Callable[[Path], None]:
     return noted
 
 
+async def test_an_embedder_is_given_valid_texts_only() -> None:
+    asked: list[str] = []
+
+    def embed(some: list[str]) -> Vectors:
+        asked.extend(some)
+        return [[1.0, 2.0] for _ in some]
+
+    archive = store_of(Teller(), None, CallableEmbedder(embed))
+    assert await texts(archive, "blue \ud83d shoes") == []
+    assert asked == ["blue ? shoes"]
+    await archive.close()
+
+
 class Choosy:
     """An embedder that refuses texts with `poison` in them: it raises, or returns no numbers."""
 
@@ -304,3 +320,71 @@ async def test_a_journal_that_fails_for_a_while_is_told_of(
     journal.fails = False
     assert await texts(archive, "blue") == []
     await archive.close()
+
+
+@pytest.mark.parametrize("harm", [False, True])
+async def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path, harm: bool) -> None:
+    """Such as a journal that somebody called after another one."""
+    path, teller = tmp_path / "weft.db-archive", Teller()
+    await teller.thread("t1")
+    await teller.note("t1", "blue shoes")
+    async with weft.open(f"sqlite:///{path}") as runtime:
+        await runtime.archive().insert("theirs")
+        await runtime.archive().search("theirs")
+    if harm:
+        with path.open("r+b") as file:
+            file.seek(200)
+            file.write(b"\xff" * 3000)
+    before = path.read_bytes()
+    archive = store_of(teller, path, HashingEmbedder(8))
+    for _ in range(2):
+        with pytest.raises(ArchiveFailed, match="another program"):
+            await texts(archive, "blue")
+        await archive.sweep(OWNER)
+    await archive.close()
+    assert path.read_bytes() == before
+    assert not path.with_name(f"{path.name}-damaged").exists()
+
+
+@pytest.mark.parametrize("embedder", [HashingEmbedder(8), None])
+async def test_vectors_of_others_are_left_as_they_are(
+    tmp_path: Path, embedder: HashingEmbedder | None
+) -> None:
+    path, teller = tmp_path / "weft.db-archive", Teller()
+    await teller.thread("t1")
+    await teller.note("t1", "blue shoes")
+    others = tmp_path / "weft.db-archive-two-archive-0123456789ab.f32"
+    old = tmp_path / "weft.db-archive-0123456789ab.f32"
+    for file in (others, old):
+        file.write_bytes(b"")
+    archive = store_of(teller, path, embedder)
+    assert await texts(archive, "blue") == ["blue shoes"]
+    await archive.close()
+    assert others.exists()
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("again", [True, False])
+async def test_what_another_process_indexes_late_is_never_found(
+    tmp_path: Path, again: bool
+) -> None:
+    """It has read a thread that is deleted before it writes, and ends then."""
+    path, journal = tmp_path / "weft.db-archive", SlowJournal()
+    teller = Teller(journal)
+    await teller.thread("t1")
+    await teller.note("t1", "blue shoes")
+    driver, other = [store_of(teller, path, HashingEmbedder(8)) for _ in range(2)]
+    assert await texts(driver, "blue") == ["blue shoes"]
+    source = Source("t1", OWNER, (await journal.marks(owner=OWNER))[0].number)
+    page = page_of("t1", await journal.read("t1", after=0))
+    assert page is not None
+    await teller.delete("t1")
+    if again:
+        await teller.thread("t2")
+    await driver.sweep(OWNER)
+    assert await texts(driver, "blue") == []
+    await other._write(lambda index: index.apply(source, page, {}))
+    assert await texts(driver, "blue") == []
+    assert (await driver.statistics(OWNER)).passages == 0
+    for one in (driver, other):
+        await one.close()

@@ -13,7 +13,17 @@ from msgspec import Struct
 
 from weft.archive.fusion import Hit, Ranking
 from weft.archive.index_file import typed_errors
-from weft.archive.row import KINDS, ROLES, SELECT, passage_in, role_word, scope_word, tag_word
+from weft.archive.row import (
+    KINDS,
+    ROLES,
+    SELECT,
+    Written,
+    passage_in,
+    role_word,
+    scope_word,
+    tag_word,
+    written_of,
+)
 from weft.archive.space import VectorFiles, VectorSpace, require_embedder, space_of
 from weft.errors import EmbeddingInvalid
 from weft.passages import Filters, Found, Passage, Period
@@ -59,10 +69,11 @@ class Query(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """What was found, and rows whose vectors are gone."""
+    """What was found, rows whose vectors are gone, and how often the owner was written to."""
 
     found: list[Found]
     broken: list[int]
+    written: Written
 
 
 class _Place(Struct, frozen=True):
@@ -102,9 +113,10 @@ class Finder:
                     self._connection.execute("COMMIT")
 
     def _find(self, owner: str, query: Query) -> Answer:
+        written = written_of(self._connection, owner)
         place = self._place(owner, query.filters)
         if place is None:
-            return Answer([], [])
+            return Answer([], [], written)
         broken: list[int] = []
         texts = vectors = None
         if query.terms is not None:
@@ -114,7 +126,7 @@ class Finder:
         if texts is None and vectors is None:
             texts = self._newest(place, query.filters)
         ranking = Ranking(texts, vectors)
-        return Answer(self._found(ranking, query), broken)
+        return Answer(self._found(ranking, query), broken, written)
 
     def _place(self, owner: str, filters: Filters) -> _Place | None:
         row = self._connection.execute(

@@ -16,9 +16,10 @@ from msgspec import Struct
 
 from weft.archive.index_file import connect, typed_errors
 from weft.archive.page import Page
-from weft.archive.row import KINDS, ROLES, SELECT, passage_in, words_of
+from weft.archive.row import KINDS, ROLES, SELECT, Written, passage_in, words_of, written_of
 from weft.archive.space import VectorFiles, VectorSpace, require_embedder, space_of
 from weft.errors import EmbeddingInvalid
+from weft.journal.base import ThreadMark
 from weft.passages import Passage
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Statistics(Struct, frozen=True):
     without_vector: int
 
 
+_HEX = "[0-9a-f]"
+
 _Row = tuple[int, int, int, int | None, int]
 """A row that is about to leave: n, o, s, slot, aside."""
 
@@ -97,6 +100,18 @@ class Index:
                 () if owner is None else (owner,),
             )
             return {thread_id: Known(*known) for thread_id, *known in rows.fetchall()}
+
+    def settled(self, owner: str, marks: Iterable[ThreadMark]) -> Written | None:
+        """Returns how often an owner was written to, if the index has these threads and no other.
+
+        That is, up to exactly these events.
+        """
+        with typed_errors():
+            # First: what another process writes in between must not be taken for known.
+            written = written_of(self.connection, owner)
+        known = self.sources(owner)
+        there = {id: (source.number, source.seq) for id, source in known.items()}
+        return written if there == {m.id: (m.number, m.seq) for m in marks if m.seq} else None
 
     def apply(self, source: Source, page: Page, vectors: Mapping[str, "Matrix"]) -> int:
         """Adds what a page of events says; returns up to which event the index knows the thread.
@@ -223,7 +238,8 @@ class Index:
             [(n, *words_of(one, o, s, aside=source.aside)) for n, one in numbered],
         )
         connection.execute(
-            "UPDATE owner SET passages = passages + ? WHERE o = ?", (len(numbered), o)
+            "UPDATE owner SET passages = passages + ?, writes = writes + 1 WHERE o = ?",
+            (len(numbered), o),
         )
         connection.executemany(
             "INSERT OR IGNORE INTO tag VALUES (?, ?, ?)",
@@ -240,6 +256,10 @@ class Index:
 
     def _drop(self, connection: sqlite3.Connection, s: int) -> None:
         self._remove(connection, "p.s = ?", (s,))
+        connection.execute(
+            "UPDATE owner SET writes = writes + 1 WHERE o = (SELECT o FROM source WHERE s = ?)",
+            (s,),
+        )
         connection.execute("DELETE FROM source WHERE s = ?", (s,))
 
     def _remove(
@@ -288,6 +308,11 @@ class Index:
                 connection.execute("UPDATE vectors SET dimensions = ?", (dimensions,))
             self._remove_leftovers(space_of(connection).file)
         self._embedder = name
+
+    def remove_leftovers(self) -> None:
+        """Removes the vectors of an index that was there before."""
+        with self._change() as connection:
+            self._remove_leftovers(space_of(connection).file)
 
     def lacking(self, owner: str, limit: int, refused: Sequence[int] = ()) -> list[Lacking]:
         """Returns texts of an owner without a vector, but for those `refused`, the newest first."""
@@ -408,7 +433,7 @@ class Index:
 
     def _remove_leftovers(self, current: str) -> None:
         if self.path is not None:
-            for path in self.path.parent.glob(f"{_escaped(self.path.name)}-*.f32"):
+            for path in self.path.parent.glob(f"{_escaped(self.path.name)}-{_HEX * 12}.f32"):
                 if path.name != current:
                     with suppress(OSError):  # somebody still reads it; the next one tries again
                         path.unlink()

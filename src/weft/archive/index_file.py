@@ -18,6 +18,10 @@ APPLICATION_ID = 0x77656661  # "wefa", so that another program's database is tol
 VERSION = 1
 BUSY_SECONDS = 30.0
 
+_SQLITE = b"SQLite format 3\0"
+_HEAD = 72
+"""The bytes of a database up to its application's number; see https://sqlite.org/fileformat.html"""
+
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _GONE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 
@@ -89,18 +93,21 @@ def _connection(path: Path | None) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = wal")
-    # Slots of vectors are used again once the deletion of their rows cannot be undone any more.
-    connection.execute("PRAGMA synchronous = full")
-    # What is deleted is overwritten.
-    connection.execute("PRAGMA secure_delete = on")
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not tables:
         _make_tables(connection)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    if (version, application) != (VERSION, APPLICATION_ID):
+    if application != APPLICATION_ID:
+        raise _of_another_program()
+    if version != VERSION:
         raise IndexDamaged(f"The index of the archive is of version {version}, not {VERSION}.")
+    # Only now: whose file it is stands in the file itself, also where its log is damaged.
+    connection.execute("PRAGMA journal_mode = wal")
+    # Slots of vectors are used again once the deletion of their rows cannot be undone any more.
+    connection.execute("PRAGMA synchronous = full")
+    # What is deleted is overwritten.
+    connection.execute("PRAGMA secure_delete = on")
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
@@ -117,6 +124,13 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
+def _of_another_program() -> ArchiveFailed:
+    return ArchiveFailed(
+        "Where the index of the archive belongs, beside the journal, is the database of another "
+        "program; move it, or the journal."
+    )
+
+
 def remove_damaged(path: Path) -> bool:
     """Removes a file that was put aside, so that nothing of a deletion stays in it.
 
@@ -128,8 +142,15 @@ def remove_damaged(path: Path) -> bool:
 
 
 def set_aside(path: Path) -> None:
-    """Gives a damaged file another name, and removes the log that belongs to it."""
+    """Gives a damaged file another name, and removes the log that belongs to it.
+
+    Raises `ArchiveFailed` for the database of another program, which is left as it is.
+    """
     with typed_errors(), contextlib.suppress(FileNotFoundError):
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        if head.startswith(_SQLITE) and head[-4:] != APPLICATION_ID.to_bytes(4, "big"):
+            raise _of_another_program()
         path.replace(path.with_name(f"{path.name}-damaged"))
     for end in ("-wal", "-shm"):
         with contextlib.suppress(OSError):  # without its file it is of no use to anybody

@@ -59,6 +59,8 @@ def _index(path: Path | None, embedder: Embedder | None) -> Index:
     try:
         if embedder is not None:
             index.use_embedder(embedder.name, embedder.dimensions)
+        else:
+            index.remove_leftovers()
     except BaseException:
         index.close()
         raise

@@ -1,5 +1,6 @@
 """Rows of the index: what they hold of a passage, as SQLite keeps it."""
 
+import sqlite3
 from hashlib import blake2b
 
 import msgspec
@@ -17,6 +18,18 @@ SELECT = (
     "SELECT p.n, p.id, p.text, p.kind, t.thread_id, p.seq, p.at, p.run_id, p.role, p.tags"
     " FROM passage p JOIN source t ON t.s = p.s"
 )
+
+
+Written = tuple[int, int]
+"""The number of an owner, and how often its threads were written; no owner has both again."""
+
+
+def written_of(connection: sqlite3.Connection, owner: str) -> Written:
+    """Returns how often an owner was written to; (0, 0) for one that has nothing."""
+    row: Written | None = connection.execute(
+        "SELECT o, writes FROM owner WHERE name = ?", (owner,)
+    ).fetchone()
+    return row or (0, 0)
 
 
 def passage_in(row: tuple[object, ...]) -> Passage:

@@ -1,11 +1,13 @@
 -- The index of the archive: made of events, and made again where it is lost.
 
--- `passages` are in the index; `changes` counts what makes copies of its slots in memory wrong.
+-- `passages` are in the index; `changes` counts what makes copies of its slots in memory wrong, and
+-- `writes` how often its threads were written, so that whoever followed them sees others at work.
 CREATE TABLE owner (
     o        INTEGER PRIMARY KEY AUTOINCREMENT,
     name     TEXT NOT NULL UNIQUE,
     passages INTEGER NOT NULL DEFAULT 0,
-    changes  INTEGER NOT NULL DEFAULT 0
+    changes  INTEGER NOT NULL DEFAULT 0,
+    writes   INTEGER NOT NULL DEFAULT 0
 );
 
 -- Threads: `number` is the journal's, so that one made anew under the same id is told apart. Events

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakValueDictionary
 
+from msgspec import Struct
+
 from weft.archive.apart import vectors_apart
 from weft.archive.embedder import Embedder, Vectors, embedded
 from weft.archive.filters import require_way
@@ -22,6 +24,7 @@ from weft.archive.index import Index, Known, Source, Statistics
 from weft.archive.index_file import IndexDamaged, IndexGone, remove_damaged
 from weft.archive.open_index import OpenIndex
 from weft.archive.page import Page, page_of
+from weft.archive.row import Written
 from weft.archive.threads import THREADS
 from weft.archive.words import terms
 from weft.errors import (
@@ -63,6 +66,13 @@ _KEPT_OWNERS = 64
 _FEW = 4
 
 
+class _Settled(Struct, frozen=True):
+    """What the index had of an owner, and how often it was written to by then."""
+
+    marks: list[ThreadMark]
+    written: Written
+
+
 class ArchiveStore:
     """Searches what was said and noted on the threads of a journal.
 
@@ -82,7 +92,7 @@ class ArchiveStore:
         self._background: dict[str, asyncio.Task[None]] = {}
         self._refused: list[int] = []
         self._check: _Check | None = None
-        self._marks: OrderedDict[str, list[ThreadMark]] = OrderedDict()
+        self._settled: OrderedDict[str, _Settled] = OrderedDict()
         self._closed = False
 
     async def close(self) -> None:
@@ -116,8 +126,9 @@ class ArchiveStore:
             by = "text"
         lists = not text.strip()
         with_vectors = by != "text" and not lists
+        text = text.encode("utf-8", "replace").decode()  # half of a pair is in no text
         vector = (await self.vectors_of([text]))[0] if with_vectors else None
-        words = None if lists or by == "vector" else terms(text.encode("utf-8", "replace").decode())
+        words = None if lists or by == "vector" else terms(text)
         name = self.embedder.name if self.embedder is not None else ""
         query = Query(filters, words, vector, limit, offset, name)
         return await self._repaired(lambda: self._search(owner, query))
@@ -125,7 +136,13 @@ class ArchiveStore:
     async def _search(self, owner: str, query: Query) -> list[Found]:
         with_vectors = query.vector is not None
         await self._follow(owner, with_vectors=with_vectors)
+        settled = self._settled.get(owner)
         answer = await self._read(lambda finder: finder.find(owner, query))
+        if settled is not None and answer.written != settled.written:
+            # Another process wrote meanwhile, maybe what it had read before a deletion.
+            self._settled.pop(owner, None)
+            await self._follow(owner, with_vectors=with_vectors)
+            answer = await self._read(lambda finder: finder.find(owner, query))
         if answer.broken:
             # The power failed between the vectors and their rows, or the file is gone.
             await self._write(lambda index: index.lose(answer.broken))
@@ -143,6 +160,7 @@ class ArchiveStore:
 
     async def _followed(self, owner: str, read: Callable[[Index], T]) -> T:
         async def operation() -> T:
+            self._settled.pop(owner, None)  # another process may have written meanwhile
             await self._follow(owner, with_vectors=False)
             return await self._write(read)
 
@@ -212,6 +230,7 @@ class ArchiveStore:
         The newest texts without a vector get theirs; where there are more than some hundred, the
         others get them in the background.
         """
+        self._settled.pop(owner, None)  # another process may have written meanwhile
         await self._repaired(lambda: self._follow(owner, with_vectors=with_vectors))
 
     async def follow_whole(self, owner: str) -> None:
@@ -248,7 +267,8 @@ class ArchiveStore:
 
     async def _follow_threads(self, owner: str) -> None:
         latest = await self._journal.marks(owner=owner)
-        if self._files is not None and latest == self._marks.get(owner):
+        settled = self._settled.get(owner)
+        if self._files is not None and settled is not None and latest == settled.marks:
             return
         known = await self._write(lambda index: index.sources(owner))
         # Only now: another process may have added to both, and the journal never has less.
@@ -269,10 +289,12 @@ class ArchiveStore:
             if source.seq < mark.seq:
                 with contextlib.suppress(ThreadNotFound):  # deleted meanwhile
                     await self._follow_thread(mark, source)
-        self._marks[owner] = latest
-        self._marks.move_to_end(owner)
-        if len(self._marks) > _KEPT_OWNERS:
-            self._marks.popitem(last=False)
+        written = await self._write(lambda index: index.settled(owner, latest))
+        self._settled.pop(owner, None)
+        if written is not None:
+            self._settled[owner] = _Settled(latest, written)
+            if len(self._settled) > _KEPT_OWNERS:
+                self._settled.popitem(last=False)
 
     async def _follow_thread(self, mark: ThreadMark, known: Known) -> None:
         source = Source(mark.id, mark.owner, mark.number, bool(mark.parent))
@@ -413,7 +435,7 @@ class ArchiveStore:
 
     async def _shut(self) -> None:
         files, self._files = self._files, None
-        self._marks.clear()
+        self._settled.clear()
         self._refused = []
         if files is not None:
             await _in_thread(files.close)
