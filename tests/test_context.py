@@ -62,6 +62,11 @@ def test_what_is_shortened_says_how_much_is_missing() -> None:
     assert said.role == "assistant"
 
 
+def test_what_is_short_enough_is_read_whole() -> None:
+    state = fold([*SAID[:1], replace(COMPACTED, cut=0, shortened=((0, 9),))])
+    assert read(state) == ["message 0"]
+
+
 def test_kept_items_may_be_shortened_too() -> None:
     state = fold([*SAID[:3], replace(COMPACTED, kept=(0,), shortened=((0, 2),))])
     assert read(state) == ["me\n[7 characters are left out here]", "message 2"]

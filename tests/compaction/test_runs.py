@@ -266,6 +266,7 @@ async def test_a_second_refusal_fails_the_run() -> None:
     assert len(short.requests) == 1  # there was nothing that could leave
 
 
+@pytest.mark.timeout(300)  # six seconds, and ten times as long where coverage is measured
 async def test_five_thousand_steps_within_32k() -> None:
     model = CountingModel(looks(5_000), ratio=1.3, spread=0.1, window=32_000)
     agent = agent_of(model, SlidingWindow(max_tokens=32_000))

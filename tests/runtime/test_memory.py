@@ -298,6 +298,15 @@ async def test_a_shared_memory_is_there_after_a_restart(open_runtime: Open) -> N
             await runtime.memory("no name")
 
 
+async def test_an_owner_that_no_journal_can_keep_is_refused(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel([]))
+    async with open_runtime(agent) as runtime:
+        with pytest.raises(InvalidInput, match="owner"):
+            await runtime.create_thread(agent, owner="\ud800")
+        with pytest.raises(InvalidInput, match="owner"):
+            await runtime.memory("style", owner="\ud800")
+
+
 async def test_many_that_edit_at_once_lose_nothing(open_runtime: Open) -> None:
     notes = [noting("team", f"line {n}", f"c{n}") for n in range(8)]
     model = ScriptedModel([*notes, *["ok"] * 8])

@@ -35,6 +35,7 @@ from tests.fold import (
     R,
 )
 
+from weft.blocks import BlockRules
 from weft.events import (
     AgentEvent,
     ContextCompacted,
@@ -45,6 +46,7 @@ from weft.events import (
     JobDelegated,
     JobSettled,
     JobStarted,
+    MemoryUpdated,
     MessageQueued,
     QuotaHit,
     RateLimitHit,
@@ -728,3 +730,14 @@ def test_a_summary_after_a_run_counts_its_tokens() -> None:
     assert tokens[0][1]["gen_ai.request.model"] == "small"
     nameless = Story().tell(replace(written, model=""))
     assert "gen_ai.request.model" not in nameless.attributes("compact_context")
+
+
+def test_what_changes_in_the_memory_is_no_span() -> None:
+    made = MemoryUpdated(label="human", operation="create", author="agent", becomes=BlockRules())
+    story = Story().tell(ASKED, STARTED, made, STEP, RESPONSE, TEXT, STEP_DONE, DONE)
+    assert len(story.tree()) == 3
+    assert Story().tell(made).tree() == []
+
+
+def test_a_request_that_failed_when_none_was_made() -> None:
+    assert Story().tell(STARTED, RETRYING, DONE).tree() == ["invoke_agent a 1-3"]

@@ -160,7 +160,8 @@ class Runtime:
         """Makes a thread on which `agent` answers, unless a message names another.
 
         `metadata` is any JSON object. `owner` is a user or tenant of yours. Raises `UnknownAgent`
-        for a name that is not known, `InvalidInput` for metadata that JSON cannot say.
+        for a name that is not known, `InvalidInput` for metadata that JSON cannot say and for an
+        owner that is not valid UTF-8.
         """
         threads = self._opened()
         if isinstance(agent, str):
@@ -172,7 +173,7 @@ class Runtime:
         info = ThreadInfo(
             id=new_id("thread"),
             agent=name,
-            owner=owner,
+            owner=_valid(owner),
             metadata=_checked(metadata or {}),
             created_at=now,
             updated_at=now,
@@ -192,10 +193,11 @@ class Runtime:
     async def memory(self, name: str, *, owner: str = "") -> Memory:
         """Returns the memory that threads of an owner share under a name; see `Block.shared`.
 
-        It is made if it is not there. Raises `InvalidInput` for a name that is none.
+        It is made if it is not there. Raises `InvalidInput` for a name that is none and for an
+        owner that is not valid UTF-8.
         """
         threads = self._opened()
-        return Memory(await threads.shared(owner, name), threads, self.journal)
+        return Memory(await threads.shared(_valid(owner), name), threads, self.journal)
 
     def archive(self, *, owner: str = "") -> Archive:
         """Returns the archive of an owner: texts that belong to no conversation, and those of all.
@@ -316,6 +318,14 @@ def _journal(url: str | None, durability: Durability, *, drive: bool) -> Journal
     # Imported when it is first named, as models are: a program in memory loads no database.
     sqlite = import_module("weft.journal.sqlite")
     return sqlite.SqliteJournal(Path(path), durability=durability, drive=drive)
+
+
+def _valid(owner: str) -> str:
+    try:
+        owner.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"The owner is not valid UTF-8 at character {error.start}.") from error
+    return owner
 
 
 def _checked(metadata: Mapping[str, object]) -> Mapping[str, object]:
