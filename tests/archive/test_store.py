@@ -325,6 +325,34 @@ async def test_an_embedder_that_raises_is_told_of_and_text_is_found(
     await archive.close()
 
 
+async def test_of_two_processes_with_two_sizes_the_first_counts(
+    teller: Teller, tmp_path: Path
+) -> None:
+    path = tmp_path / "weft.db-archive"
+    sizes = {"one": 2, "two": 3}
+    stores: dict[str, ArchiveStore] = {}
+    for name, size in sizes.items():
+
+        def embed(texts: Sequence[str], size: int = size) -> Vectors:
+            return [[1.0] * size for _ in texts]
+
+        made = stores[name] = store_of(teller, path, CallableEmbedder(embed, name="changed"))
+        await made.follow(OWNER, with_vectors=False)
+        passage = NewPassage(f"p-{name}", f"blue {name}")
+        made.keep_vectors([passage], await made.vectors_of([passage.text]))
+    await teller.note("t1", "blue one", "p-one")
+    await stores["one"].follow(OWNER, with_vectors=False)
+    await teller.note("t1", "blue two", "p-two")
+    await stores["two"].follow(OWNER, with_vectors=False)
+    for one in stores.values():
+        assert set(await texts(one, "blue", by="text")) == {"blue one", "blue two"}
+    with pytest.raises(EmbeddingInvalid, match="of the size 3, and"):
+        await search(stores["two"], "blue")
+    assert set(await texts(stores["one"], "blue")) == {"blue one", "blue two"}
+    for one in stores.values():
+        await one.close()
+
+
 async def test_a_size_that_changes_is_refused(teller: Teller, path: Path | None) -> None:
     size = 3
     embedder = CallableEmbedder(lambda some: [[1.0] * size for _ in some])
@@ -332,7 +360,7 @@ async def test_a_size_that_changes_is_refused(teller: Teller, path: Path | None)
     await teller.note("t1", "one")
     assert len(await search(archive, "x", by="vector")) == 1
     size = 5
-    with pytest.raises(EmbeddingInvalid, match="keep to one size"):
+    with pytest.raises(EmbeddingInvalid, match="before of 3"):
         await search(archive, "x", by="vector")
     await teller.note("t1", "two")
     with pytest.raises(EmbeddingInvalid, match="needs another name"):
@@ -619,6 +647,24 @@ async def test_a_folder_that_is_not_there_is_an_error_of_the_archive(
     archive = store_of(teller, tmp_path / "none" / "weft.db-archive", HashingEmbedder(8))
     with pytest.raises(ArchiveFailed, match="made of the journal"):
         await search(archive, "x")
+    await archive.close()
+
+
+async def test_who_forgets_a_thread_looks_at_no_other(teller: Teller, tmp_path: Path) -> None:
+    path = tmp_path / "weft.db-archive"
+    archive = store_of(teller, path)
+    await teller.note("t1", "blue shoes")
+    await archive.forget(OWNER, "t1")  # there is no index
+    assert not path.exists()
+    assert await texts(archive, "blue") == ["blue shoes"]
+    await teller.note("t2", "blue socks")
+    await teller.delete("t1")
+    await archive.forget(OWNER, "t1")
+    await archive.forget(OWNER, "nobody")
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        assert file.execute("SELECT thread_id FROM source").fetchall() == []
+        assert file.execute("SELECT count(*) FROM passage").fetchone() == (0,)
+    assert await texts(archive, "blue") == ["blue socks"]
     await archive.close()
 
 

@@ -246,6 +246,36 @@ async def test_what_is_refused_changes_nothing(open_runtime: Open) -> None:
             )
 
 
+async def test_a_function_that_changes_its_size_is_refused(open_runtime: Open) -> None:
+    size = 2
+
+    def embed(texts: Sequence[str]) -> Vectors:
+        return [[1.0] * size for _ in texts]
+
+    async with open_runtime(embedder=embed) as runtime:
+        archive = runtime.archive(owner="ann")
+        await archive.insert("blue shoes")
+        await archive.insert("blue socks")
+        size = 3
+        for _ in range(2):
+            with pytest.raises(EmbeddingInvalid, match=r"of the size 3, and before of 2"):
+                await archive.insert("blue eyes")
+        size = 2
+        assert len(await archive.search("blue")) == 2
+        events = await runtime.journal.read(shared_id("ann", "archive"), after=0)
+        assert len(events) == 2
+    is_kept = runtime.journal.database is not None
+    async with open_runtime(embedder=embed) as runtime:
+        archive = runtime.archive(owner="ann")
+        size = 3
+        if is_kept:  # the index tells, also before it was searched
+            with pytest.raises(EmbeddingInvalid, match=r"of the size 3, and before of 2"):
+                await archive.insert("blue eyes")
+        size = 2
+        await archive.insert("blue eyes")
+        assert len(await archive.search("blue")) == 3
+
+
 async def test_what_could_not_be_kept_leaves_no_vector(open_runtime: Open) -> None:
     async with open_runtime(embedder=HashingEmbedder(16)) as runtime:
         await runtime.archive().insert("first")

@@ -297,6 +297,12 @@ class Index:
 
     # Vectors
 
+    @property
+    def dimensions(self) -> int | None:
+        """The size of the vectors, if there are any yet."""
+        with typed_errors():
+            return space_of(self.connection).dimensions
+
     def use_embedder(self, name: str, dimensions: int | None) -> None:
         """Has all vectors made again, unless they are of this embedder and this size."""
         with self._change() as connection:

@@ -30,6 +30,7 @@ from weft.archive.words import terms
 from weft.errors import (
     ArchiveFailed,
     ConfigurationError,
+    EmbeddingInvalid,
     InvalidInput,
     JournalError,
     MemoryFailed,
@@ -92,6 +93,7 @@ class ArchiveStore:
         self._background: dict[str, asyncio.Task[None]] = {}
         self._refused: list[int] = []
         self._check: _Check | None = None
+        self._size: int | None = None
         self._settled: OrderedDict[str, _Settled] = OrderedDict()
         self._closed = False
 
@@ -166,17 +168,37 @@ class ArchiveStore:
 
         return await self._repaired(operation)
 
-    async def sweep(self, owner: str, *, tidy: bool = False) -> None:
-        """Forgets the threads of an owner that were deleted, if there is an index.
+    async def forget(self, owner: str, thread_id: str) -> None:
+        """Forgets a thread that was deleted, if there is an index.
 
-        With `tidy`, what they leave in the files is overwritten, which else comes with the end.
-        What fails is logged: the next search forgets them as well.
+        What it leaves in the files is overwritten with the end, or by `sweep`. What fails is
+        logged: the next search forgets the thread as well.
         """
+
+        async def operation() -> None:
+            async with _lock(self._following, owner):  # who follows may have read of the thread
+                self._settled.pop(owner, None)
+                await self._write(lambda index: index.drop([thread_id]))
+
+        await self._forgotten(operation)
+
+    async def sweep(self, owner: str) -> None:
+        """Forgets all threads of an owner that were deleted, and overwrites what they left.
+
+        What fails is logged, as in `forget`.
+        """
+
+        async def operation() -> None:
+            self._settled.pop(owner, None)
+            await self._follow(owner, with_vectors=False)
+            await self._write(Index.tidy)
+
+        await self._forgotten(operation)
+
+    async def _forgotten(self, operation: Callable[[], Awaitable[None]]) -> None:
         try:
             if self._files is not None or await self._is_there():
-                await self.follow(owner, with_vectors=False)
-                if tidy:
-                    await self._repaired(lambda: self._write(Index.tidy))
+                await self._repaired(operation)
         except (MemoryFailed, JournalError) as error:
             _LOGGER.warning("Deleted threads are still in the archive: %s", error.message)
 
@@ -196,9 +218,34 @@ class ArchiveStore:
             module = await _in_thread(lambda: import_module("weft.archive.vectors"))
             self._check = cast("_Check", module.checked)
         check, size = self._check, embedder.dimensions
+        if size is None and self._size is None:
+            known = await self._size_before()
+            self._size = known if self._size is None else self._size
         if len(texts) <= _FEW:
-            return list(check(vectors, len(texts), size))
-        return list(await _in_thread(lambda: check(vectors, len(texts), size)))
+            rows = list(check(vectors, len(texts), size))
+        else:
+            rows = list(await _in_thread(lambda: check(vectors, len(texts), size)))
+        self._require_one_size(embedder.name, len(rows[0]))
+        return rows
+
+    async def _size_before(self) -> int | None:
+        """Returns the size of the vectors that an earlier process made, if there are any."""
+        try:
+            if self._files is None and not await self._is_there():
+                return None
+            return await self._repaired(lambda: self._write(lambda index: index.dimensions))
+        except ArchiveFailed:
+            return None  # what is put in does not depend on the index
+
+    def _require_one_size(self, name: str, size: int) -> None:
+        """Raises `EmbeddingInvalid` for vectors of another size than those before."""
+        if self._size is None:
+            self._size = size
+        elif self._size != size:
+            raise EmbeddingInvalid(
+                f"The embedder {name} returned vectors of the size {size}, and before of "
+                f"{self._size}; an embedder that changed needs another name."
+            )
 
     def keep_vectors(self, passages: Sequence[NewPassage], vectors: "Sequence[Matrix]") -> None:
         """Keeps the vectors of passages that are about to be added, until the index has them."""
@@ -315,7 +362,11 @@ class ArchiveStore:
     async def _apply(self, source: Source, page: Page) -> int:
         told = {one.id: _told(one) for one in page.added if _told(one) in self._vectors}
         vectors = {id: self._vectors[one] for id, one in told.items()}
-        seq = await self._write(lambda index: index.apply(source, page, vectors))
+        try:
+            seq = await self._write(lambda index: index.apply(source, page, vectors))
+        except EmbeddingInvalid:
+            # Another process has begun with another size: who searches by vectors is told.
+            seq = await self._write(lambda index: index.apply(source, page, {}))
         for one in told.values():
             self._vectors.pop(one, None)
         return seq

@@ -73,10 +73,20 @@ class ArchiveAccess:
         """Waits until the index has all of an owner's, with vectors."""
         await self._made().follow_whole(owner)
 
-    async def sweep(self, owner: str, *, tidy: bool = False) -> None:
-        """Forgets the threads of an owner that were deleted; see `ArchiveStore.sweep`."""
-        if self._store is not None or self._journal.database is not None:
-            await self._made().sweep(owner, tidy=tidy)
+    async def forget(self, owner: str, thread_id: str) -> None:
+        """Forgets a thread that was deleted; see `ArchiveStore.forget`."""
+        if self._may_have_index:
+            await self._made().forget(owner, thread_id)
+
+    async def sweep(self, owner: str) -> None:
+        """Forgets all threads of an owner that were deleted; see `ArchiveStore.sweep`."""
+        if self._may_have_index:
+            await self._made().sweep(owner)
+
+    @property
+    def _may_have_index(self) -> bool:
+        """Whether there is an index, maybe one that an earlier process made."""
+        return self._store is not None or self._journal.database is not None
 
     async def vectors_of(self, texts: Sequence[str]) -> "list[Matrix]":
         """Returns the vectors of texts, none without an embedder; raises `MemoryFailed`."""

@@ -213,8 +213,7 @@ class Driver:
         if loading is not None:
             await asyncio.wait([loading])  # it may have read the thread before
         self._drop(thread_id, ThreadNotFound(f"The thread {thread_id} was deleted."))
-        if info.work is None:  # else with the thread for which its agent worked
-            await self.archive.sweep(info.owner)
+        await self.archive.forget(info.owner, thread_id)
 
     async def abandon(self, thread_id: str) -> ThreadState:
         """Cancels what an agent does for a run that needs it no more; returns what is then."""

@@ -244,7 +244,7 @@ class Runtime:
         for mark in sorted(marks, key=lambda mark: bool(mark.parent)):
             with contextlib.suppress(ThreadNotFound):  # with the thread for which it worked
                 await threads.delete(mark.id)
-        await self._archive.sweep(owner, tidy=True)
+        await self._archive.sweep(owner)
 
     async def threads(
         self, *, limit: int = 50, after: str = "", owner: str | None = None, parent: str = ""
