@@ -9,7 +9,7 @@ import weft
 from chaos.evidence import Evidence
 from chaos.records import BoardRead, Ran, Remembered
 from chaos.tasks import Desk, jobs_of_run, jobs_of_thread, submitted
-from weft.blocks import AppendText
+from weft.domain.blocks import AppendText
 from weft.models.openai import OpenAIResponses
 
 SCENARIO = "sim:reasoning=3,deltas=12,calls=6,rounds=2,every=3"

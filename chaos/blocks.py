@@ -17,8 +17,8 @@ from chaos.records import (
     UndoIntent,
 )
 from chaos.stored import StoredThread
-from weft.block_memory import NO_MEMORY
-from weft.events import MemoryUpdated
+from weft.domain.block_memory import NO_MEMORY
+from weft.domain.events import MemoryUpdated
 
 
 class _Texts:

@@ -8,8 +8,8 @@ from chaos.evidence import Evidence
 from chaos.findings import Findings
 from chaos.records import AnswerAcknowledged, Ran
 from chaos.stored import StoredThread
-from weft.answers import DENIED
-from weft.events import (
+from weft.domain.answers import DENIED
+from weft.domain.events import (
     ToolApproved,
     ToolCallRequested,
     ToolOutputRecorded,

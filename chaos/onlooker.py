@@ -24,8 +24,8 @@ from chaos.records import (
 from chaos.scribe import Scribe
 from chaos.talk import AGAIN, MOST_WAITING, answered, cancel_job
 from chaos.watcher import Watcher
+from weft.domain.inputs import OnBusy
 from weft.errors import JournalError, ThreadError
-from weft.inputs import OnBusy
 
 
 class Onlooker:

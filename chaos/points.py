@@ -11,15 +11,20 @@ from types import UnionType
 from typing import Any, NamedTuple, TypeVar, cast
 
 import chaos.tasks
+import weft.actors.driver
+import weft.actors.live
 import weft.journal.sqlite
 import weft.journal.sqlite_writes
-import weft.runtime.driver
-import weft.runtime.live
-import weft.safe_point
-import weft.step
+import weft.loop.safe_point
+import weft.loop.step
 import weft.tools.call
+from weft.actors.actor import ThreadActor
+from weft.actors.delegation import ThreadDelegation
+from weft.actors.driver import Driver
+from weft.actors.journaled import JournaledThread
+from weft.actors.thread_jobs import ThreadJobs
 from weft.bus.topic import Topic
-from weft.events import (
+from weft.domain.events import (
     JobDelegated,
     JobSettled,
     JobStarted,
@@ -31,12 +36,7 @@ from weft.events import (
 from weft.jobs.lifecycle import Lifecycle
 from weft.journal.sqlite import SqliteJournal
 from weft.journal.sqlite_writes import Transactions
-from weft.runtime.actor import ThreadActor
-from weft.runtime.delegation import ThreadDelegation
-from weft.runtime.driver import Driver
-from weft.runtime.journaled import JournaledThread
-from weft.runtime.thread_jobs import ThreadJobs
-from weft.runtime.thread_memory import ThreadMemory
+from weft.memory.blocks.thread_memory import ThreadMemory
 
 E = TypeVar("E")
 
@@ -115,7 +115,7 @@ def _where_true(original: property, reached: Reached) -> property:
 POINTS: dict[str, Point] = {
     "before the tables are made": Point(weft.journal.sqlite, "migrate", _before, 1),
     "after the tables are made": Point(weft.journal.sqlite, "migrate", _after, 1),
-    "live socket open": Point(weft.runtime.live.LiveServer, "start", _after_await, 1),
+    "live socket open": Point(weft.actors.live.LiveServer, "start", _after_await, 1),
     "thread made": Point(Driver, "create", _after_await, 1),
     "thread claimed": Point(SqliteJournal, "claim", _after_await, 5),
     "before the transaction": Point(Transactions, "commit", _before, 40),
@@ -132,12 +132,12 @@ POINTS: dict[str, Point] = {
     "answer durable, not acknowledged": Point(Driver, "answer", _after_await, 5),
     "cancel taken": Point(ThreadActor, "_accept_cancel", _after, 1),
     "inbox taken": Point(ThreadActor, "_take_inbox", _after_await),
-    "tool started": Point(weft.step._Step, "_attempt", _after_await, 21),
+    "tool started": Point(weft.loop.step._Step, "_attempt", _after_await, 21),
     "tool done, no output yet": Point(weft.tools.call, "_attempt", _after_await, 21),
     "tool output recorded": Point(JournaledThread, "record", _with(ToolOutputRecorded), 21),
     "run ended, not durable": Point(JournaledThread, "record", _with(TerminalEvent), 3),
     "run ended, durable": Point(ThreadActor, "_on_kept", _with(TerminalEvent), 3),
-    "hook done, nothing recorded": Point(weft.safe_point, "_record", _before, 3),
+    "hook done, nothing recorded": Point(weft.loop.safe_point, "_record", _before, 3),
     "agent asked to work": Point(ThreadDelegation, "_require_thread", _after_await, 2),
     "agent done, not counted": Point(ThreadDelegation, "_count", _before, 2),
     "job recorded, not durable": Point(JournaledThread, "record", _with(JobStarted), 10),
@@ -160,8 +160,8 @@ POINTS: dict[str, Point] = {
         ThreadActor, "_on_kept", _with(JobStarted, lambda event: event.attempt > 1)
     ),
     "agent of a job to be stopped": Point(Driver, "abandon", _before, 1),
-    "shared memory to be made": Point(weft.runtime.driver, "require_shared", _before, 1),
-    "shared memory made": Point(weft.runtime.driver, "require_shared", _after_await, 1),
+    "shared memory to be made": Point(weft.actors.driver, "require_shared", _before, 1),
+    "shared memory made": Point(weft.actors.driver, "require_shared", _after_await, 1),
     "blocks prepared, not durable": Point(ThreadMemory, "prepare", _after_await),
     "block changed, not durable": Point(JournaledThread, "record", _with(MemoryUpdated), 10),
     "block changed, durable": Point(ThreadActor, "_on_kept", _with(MemoryUpdated), 10),

@@ -15,8 +15,8 @@ from chaos.records import (
     UndoAcknowledged,
     UndoIntent,
 )
-from weft.block_undo import taken_back
 from weft.errors import ChangeNotUndoable, UnknownBlock
+from weft.memory.blocks.undo import taken_back
 
 AGAIN = 0.3
 PAUSE = 0.6

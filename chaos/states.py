@@ -7,12 +7,13 @@ from pathlib import Path
 import weft
 from chaos.findings import Findings
 from chaos.stored import StoredThread
+from weft.domain.events import RunFailed, RunStarted, TerminalEvent
+from weft.domain.fold import apply
+from weft.domain.history import require_valid
+from weft.domain.state import ThreadState
 from weft.errors import WeftError
-from weft.events import RunFailed, RunStarted, TerminalEvent
-from weft.history import require_valid
 from weft.journal.projection import status_of
 from weft.journal.snapshot import encode_head
-from weft.state import ThreadState, apply
 
 
 def judge_state(findings: Findings, thread: StoredThread, database: Path) -> None:

@@ -6,8 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from weft.envelope import decode_events
-from weft.events import RecordedEvent
+from weft.domain.envelope import decode_events
+from weft.domain.events import RecordedEvent
 from weft.journal.sqlite_file import SEQ_BITS
 
 

@@ -16,8 +16,8 @@ from chaos.records import (
     Intent,
     JobCancelled,
 )
+from weft.domain.inputs import OnBusy
 from weft.errors import Conflict, RunNotInProgress, UnknownToolCall
-from weft.inputs import OnBusy
 
 MOST_WAITING = 3
 KINDS: Sequence[OnBusy] = ("queue", "queue", "queue", "steer", "cancel")

@@ -9,7 +9,7 @@ from typing import Any
 import weft
 from chaos.evidence import Evidence
 from chaos.records import JobBegan, JobDone, JobSubmitted
-from weft.ids import new_id
+from weft.domain.ids import new_id
 from weft.jobs.agent_job import AgentJob
 from weft.jobs.context import JobContext, job_context
 from weft.jobs.job import Job

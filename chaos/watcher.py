@@ -10,9 +10,8 @@ import weft
 from chaos.evidence import Evidence
 from chaos.records import Seen, TextSeen
 from weft.bus.subscription import Subscription
-from weft.envelope import Envelope
-from weft.errors import JournalError
-from weft.events import (
+from weft.domain.envelope import Envelope
+from weft.domain.events import (
     Delta,
     DeltaKey,
     DurableEvent,
@@ -26,6 +25,7 @@ from weft.events import (
     ToUserDelta,
     delta_key,
 )
+from weft.errors import JournalError
 
 LEAVING = 0.01
 

@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import weft
-import weft.runtime.actor
+import weft.actors.actor
 from chaos import points
 from chaos.agents import SHARED, chaos_agent, chaos_worker
 from chaos.evidence import Evidence
@@ -122,7 +122,7 @@ async def _at_rest(runtime: weft.Runtime) -> bool:
 
 if __name__ == "__main__":
     folder, url, seed, mode, point, n = sys.argv[1:]
-    weft.runtime.actor.SNAPSHOT_EVERY = 40  # so that snapshots happen within a short run
+    weft.actors.actor.SNAPSHOT_EVERY = 40  # so that snapshots happen within a short run
     if point:
         points.arm(point, int(n), lambda: Evidence(Path(folder)).add(PointReached(point)))
     asyncio.run(main(Path(folder), url, seed, mode))

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import weft
-from weft.items import user_message
+from weft.domain.items import user_message
 from weft.jobs import Commander, Handler, Job, Node, blocking, handler
 from weft.models.base import ModelRequest
 from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent

@@ -7,7 +7,7 @@ import asyncio
 import os
 
 import weft
-from weft.blocks import AppendText
+from weft.domain.blocks import AppendText
 from weft.memory import Block, block_tools
 
 HUMAN = Block("human", "Name: Ada", "What you know of the user.", limit=500, shared="people")

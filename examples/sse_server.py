@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 import weft
+from weft.domain.items import user_message
 from weft.errors import InvalidInput, WeftError
-from weft.items import user_message
 
 agent = weft.Agent(os.environ.get("WEFT_MODEL", "demo"), instructions="Be brief.")
 

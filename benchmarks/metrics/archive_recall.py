@@ -12,9 +12,9 @@ import weft
 from benchmarks.bench import Bench
 from benchmarks.facts import Fact, conversations, facts
 from benchmarks.row import Row
+from weft.domain.passages import By
 from weft.memory import HashingEmbedder
 from weft.models.base import ModelRequest
-from weft.passages import By
 from weft.testing import ScriptedModel
 
 FIRST = 5

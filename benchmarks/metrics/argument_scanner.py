@@ -16,10 +16,10 @@ import msgspec
 
 from benchmarks.bench import Bench
 from benchmarks.row import Row, Target
-from weft.events import ToolArgumentsDelta, ToolCallStarted
+from weft.domain.events import ToolArgumentsDelta, ToolCallStarted
 from weft.streaming.jsonfields import JsonFieldScanner
 from weft.streaming.streamed_fields import StreamedFields, StreamedParameters
-from weft.testing.simulator.prose import prose
+from weft.testing.simulator.brain.prose import prose
 
 SIZES = {"1KB": (1_000, 200, 1), "1MB": (1_000_000, 1, 500)}
 DELTA = 8

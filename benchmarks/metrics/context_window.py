@@ -17,18 +17,25 @@ from statistics import median
 from benchmarks.bench import Bench
 from benchmarks.row import Row, Target
 from weft import Agent, Limits, tool
-from weft.compaction.cut import Aim, Cutter
-from weft.compaction.tally import Tally
-from weft.compaction.tokens import frame_tokens, item_tokens
-from weft.context import WHOLE
-from weft.events import ContextCompacted
-from weft.history import History, require_valid
-from weft.items import FunctionCall, FunctionCallOutput, Item, Message, OutputText, user_message
+from weft.domain.context import WHOLE
+from weft.domain.events import ContextCompacted
+from weft.domain.history import History, require_valid
+from weft.domain.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    Message,
+    OutputText,
+    user_message,
+)
+from weft.domain.usage import Usage
 from weft.memory import SlidingWindow
+from weft.memory.compaction.cut import Aim, Cutter
+from weft.memory.compaction.tally import Tally
+from weft.memory.compaction.tokens import frame_tokens, item_tokens
 from weft.models.base import ModelRequest
 from weft.streaming.demux import Demux, StreamEvent
-from weft.testing.simulator.prose import prose
-from weft.usage import Usage
+from weft.testing.simulator.brain.prose import prose
 
 STEPS = 5_000
 WINDOW = 32_000

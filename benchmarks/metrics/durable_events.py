@@ -13,9 +13,9 @@ from statistics import median
 
 from benchmarks.bench import Bench
 from benchmarks.row import Row, Target
-from weft.envelope import Envelope
-from weft.events import MessageAdded
-from weft.items import Message, OutputText
+from weft.domain.envelope import Envelope
+from weft.domain.events import MessageAdded
+from weft.domain.items import Message, OutputText
 from weft.journal.base import Batch, Claim, ThreadInfo
 from weft.journal.sqlite import SqliteJournal
 

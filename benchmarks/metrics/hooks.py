@@ -13,10 +13,10 @@ from collections.abc import AsyncGenerator
 from benchmarks.bench import Bench
 from benchmarks.row import Row, Target
 from weft import Agent, Hooks, Limits, ToolRules, tool
-from weft.items import FunctionCall, Message, OutputText
+from weft.domain.items import FunctionCall, Message, OutputText
+from weft.domain.usage import Usage
 from weft.models.base import ModelRequest
 from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
-from weft.usage import Usage
 
 REPEATS = 15
 STEPS = 400

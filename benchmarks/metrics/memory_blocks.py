@@ -15,13 +15,13 @@ from msgspec.structs import replace
 
 from benchmarks.bench import Bench
 from benchmarks.row import Row, Target
-from weft.block_edits import change, seeds
-from weft.block_memory import BlockMemory
-from weft.block_prompt import compile_blocks
-from weft.block_undo import undo
-from weft.blocks import Block, BlockEdit, ReplaceText
-from weft.events import MemoryUpdated
-from weft.testing.simulator.prose import prose
+from weft.domain.block_memory import BlockMemory
+from weft.domain.blocks import Block, BlockEdit, ReplaceText
+from weft.domain.events import MemoryUpdated
+from weft.memory.blocks.edits import change, seeds
+from weft.memory.blocks.prompt import compile_blocks
+from weft.memory.blocks.undo import undo
+from weft.testing.simulator.brain.prose import prose
 
 BLOCKS = 10
 LENGTH = 2_000

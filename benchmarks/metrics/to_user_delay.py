@@ -19,8 +19,8 @@ from benchmarks.work import Figures, Options
 from weft import Agent, ToUserDelta
 from weft.models.base import ModelRequest
 from weft.models.http import HttpModel
-from weft.models.responses_wire import ResponsesWire
-from weft.models.wire import Decoder
+from weft.models.wire.base import Decoder
+from weft.models.wire.responses import ResponsesWire
 from weft.streaming.demux import StreamEvent
 
 REPEATS = 3

@@ -4,9 +4,8 @@ The names most programs need; the rest is in the modules, one concept in each.
 """
 
 from weft.agent import Agent
-from weft.blocks import Block
-from weft.errors import WeftError
-from weft.events import (
+from weft.domain.blocks import Block
+from weft.domain.events import (
     AgentEvent,
     ContextCompacted,
     Event,
@@ -55,9 +54,7 @@ from weft.events import (
     ToUserDelta,
     UsageAdded,
 )
-from weft.hook_context import Completion, CompletionContext, HookContext, RunEnd
-from weft.hooks import ChangedArguments, Hooks, ToolCall, Veto, hook
-from weft.items import (
+from weft.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     InputImage,
@@ -67,27 +64,30 @@ from weft.items import (
     OutputText,
     Reasoning,
 )
+from weft.domain.limits import Limits
+from weft.domain.result import RunResult
+from weft.domain.rules import ToolRules
+from weft.domain.thread_tree import ThreadTree
+from weft.domain.usage import Price, Usage
+from weft.errors import WeftError
 from weft.journal.base import ThreadInfo
 from weft.journal.projection import RunRecord
-from weft.limits import Limits
+from weft.loop.hook_context import Completion, CompletionContext, HookContext, RunEnd
+from weft.loop.hooks import ChangedArguments, Hooks, ToolCall, Veto, hook
 from weft.models.base import ModelSettings, NamedTool
 from weft.models.fallback import FallbackModel
 from weft.models.resolve import resolve_model
 from weft.models.retry import RetryPolicy
 from weft.models.typed_stream import typed_stream
-from weft.result import RunResult
-from weft.rules import ToolRules
 from weft.runtime.foreground import Run
 from weft.runtime.memory import Memory
 from weft.runtime.runtime import Runtime
 from weft.runtime.runtime import open as open
 from weft.runtime.thread import PendingCall, Thread
 from weft.runtime.thread_run import ThreadRun
-from weft.thread_tree import ThreadTree
 from weft.tools.context import RunContext
 from weft.tools.function import Tool, tool
 from weft.tools.output import Image
-from weft.usage import Price, Usage
 
 __version__ = "0.1.0"
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from weft.definition import AgentDefinition, Deps, Out
+from weft.domain.items import Input, Item
+from weft.domain.result import RunResult
 from weft.errors import ConfigurationError, ToolFailed
-from weft.items import Input, Item
-from weft.result import RunResult
+from weft.loop.definition import AgentDefinition, Deps, Out
 from weft.runtime.foreground import Run
 from weft.tools.context import RunContext
 from weft.tools.function import Tool, tool

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weft.bus.feed import Feed
-from weft.events import (
+from weft.domain.events import (
     AgentEvent,
     Event,
     FieldDelta,

@@ -13,9 +13,8 @@ from msgspec.structs import replace
 from weft.bus.position import Position
 from weft.bus.subscription import Subscription, joined
 from weft.bus.topic import Topic
-from weft.envelope import Envelope
-from weft.errors import InvalidInput, JournalCorrupt, JournalFull, JournalLocked
-from weft.events import (
+from weft.domain.envelope import Envelope
+from weft.domain.events import (
     Delta,
     DeltaKey,
     DurableEvent,
@@ -37,7 +36,8 @@ from weft.events import (
     delta_key,
     with_delta,
 )
-from weft.items import FunctionCall, Message, OutputText, Reasoning
+from weft.domain.items import FunctionCall, Message, OutputText, Reasoning
+from weft.errors import InvalidInput, JournalCorrupt, JournalFull, JournalLocked
 from weft.testing import run
 
 ITEMS = ["a", "b", "c"]

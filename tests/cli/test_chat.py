@@ -11,8 +11,8 @@ import weft
 from weft import Agent, tool
 from weft.cli.chat import EXIT_CANCELLED, EXIT_WAITING, answer_once, converse
 from weft.cli.transcript import Transcript
+from weft.domain.items import FunctionCallOutput, Message
 from weft.errors import ServerFailed
-from weft.items import FunctionCallOutput, Message
 from weft.models.base import ModelRequest
 from weft.models.retry import RetryPolicy
 from weft.testing import Call, Pause, ScriptedModel, Text

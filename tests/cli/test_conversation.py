@@ -6,8 +6,8 @@ import pytest
 
 from weft import Agent, RunContext, Runtime, Thread, tool
 from weft.cli.conversation import PAGE, show_tree
+from weft.domain.events import JobDelegated
 from weft.errors import ConnectionFailed
-from weft.events import JobDelegated
 from weft.jobs.agent_job import AgentJob
 from weft.jobs.context import job_context
 from weft.jobs.job import Job

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.cli.calculator import evaluate
-from weft.cli.climate import typical_weather
-from weft.cli.demo_agent import current_time, demo_agent, file_tools
-from weft.cli.folder import MAX_BYTES, Folder
+from weft.cli.demo.calculator import evaluate
+from weft.cli.demo.climate import typical_weather
+from weft.cli.demo.demo_agent import current_time, demo_agent, file_tools
+from weft.cli.demo.folder import MAX_BYTES, Folder
 from weft.testing import Call, ScriptedModel
 from weft.tools.function import Tool
 

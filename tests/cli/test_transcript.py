@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.fold import (
+from tests.domain.fold import (
     BACK,
     BACK_BELOW,
     BACK_DONE,
@@ -15,10 +15,10 @@ from tests.fold import (
     TOLD,
 )
 
-from weft.blocks import BlockRules
 from weft.cli.plain_text import clean
 from weft.cli.transcript import Transcript
-from weft.events import (
+from weft.domain.blocks import BlockRules
+from weft.domain.events import (
     Event,
     FieldDelta,
     MemoryOperation,
@@ -39,8 +39,8 @@ from weft.events import (
     ToolProgress,
     ToUserDelta,
 )
-from weft.items import FunctionCall, FunctionCallOutput, user_message
-from weft.usage import Usage
+from weft.domain.items import FunctionCall, FunctionCallOutput, user_message
+from weft.domain.usage import Usage
 
 R = "run_1"
 CALL = FunctionCall("c", "get_weather", '{"city": "Zürich", "days": 2}')

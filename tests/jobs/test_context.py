@@ -7,13 +7,13 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from weft import Agent
-from weft.delegation import Worker
+from weft.domain.items import Input
+from weft.domain.result import RunResult
 from weft.errors import AgentsTooDeep, ConfigurationError
-from weft.items import Input
 from weft.jobs import Commander, Handler, Job, Root, StartQueue, Tree, handler
 from weft.jobs.agent_job import AgentJob
 from weft.jobs.context import JobContext, job_context
-from weft.result import RunResult
+from weft.ports import Worker
 from weft.testing import ScriptedModel
 
 pytestmark = pytest.mark.anyio

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from msgspec.structs import replace
-from tests.fold import (
+from tests.domain.fold import (
     BACK,
     BACK_QUIET,
     JOB,
@@ -14,8 +14,8 @@ from tests.fold import (
     JOB_DONE,
 )
 
-from weft.envelope import Envelope, recorded
-from weft.events import (
+from weft.domain.envelope import Envelope, recorded
+from weft.domain.events import (
     MessageAdded,
     RecordedEvent,
     ResponseCompleted,
@@ -24,11 +24,12 @@ from weft.events import (
     StepCompleted,
     StepStarted,
 )
-from weft.items import Message, OutputText, user_message
+from weft.domain.fold import apply
+from weft.domain.items import Message, OutputText, user_message
+from weft.domain.state import ThreadState
+from weft.domain.usage import Usage
 from weft.journal.base import Batch, Claim, Journal, ThreadInfo
 from weft.journal.projection import project, status_of
-from weft.state import ThreadState, apply
-from weft.usage import Usage
 
 
 def thread(id: str = "thread_1", **fields: object) -> ThreadInfo:

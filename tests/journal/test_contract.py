@@ -7,19 +7,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.fold import BACK, BACK_DONE, BACK_QUIET, BACK_QUIET_DONE, TOLD, TOLD_QUIETLY
+from tests.domain.fold import BACK, BACK_DONE, BACK_QUIET, BACK_QUIET_DONE, TOLD, TOLD_QUIETLY
 from tests.journal.story import Driver, conversation, make, numbered, thread, with_jobs
 
-from weft.envelope import Envelope
+from weft.domain.envelope import Envelope
+from weft.domain.events import RecordedEvent, RunQueued, RunStarted
+from weft.domain.fold import apply
+from weft.domain.ids import new_id
+from weft.domain.inputs import ApprovalInput, CancelInput, SendInput
+from weft.domain.items import user_message
+from weft.domain.limits import Limits
+from weft.domain.state import ThreadState
 from weft.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
-from weft.events import RecordedEvent, RunQueued, RunStarted
-from weft.ids import new_id
-from weft.inputs import ApprovalInput, CancelInput, SendInput
-from weft.items import user_message
 from weft.journal.base import Batch, Fork, Journal, Work
 from weft.journal.projection import Projection, RunRecord
-from weft.limits import Limits
-from weft.state import ThreadState, apply
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from hypothesis import given
-from tests.fold import (
+from tests.domain.fold import (
     ASKED,
     BACK,
     BACK_DONE,
@@ -17,11 +17,11 @@ from tests.fold import (
     fold,
     fold_what_follows,
 )
-from tests.test_state import EVENTS
+from tests.domain.test_state import EVENTS
 
-from weft.events import DurableEvent
+from weft.domain.events import DurableEvent
+from weft.domain.state import NO_JOBS, ThreadState
 from weft.journal.snapshot import decode_snapshot, encode_head, encode_items
-from weft.state import NO_JOBS, ThreadState
 
 
 def kept(state: ThreadState) -> ThreadState:

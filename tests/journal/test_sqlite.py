@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.fold import BACK, DONE
+from tests.domain.fold import BACK, DONE
 from tests.journal.story import Driver, conversation, make, numbered, thread
 
-from weft.envelope import Envelope
+from weft.domain.envelope import Envelope
+from weft.domain.events import MessageAdded
+from weft.domain.inputs import CancelInput
+from weft.domain.items import user_message
 from weft.errors import (
     JournalClosed,
     JournalCorrupt,
@@ -25,9 +28,6 @@ from weft.errors import (
     JournalTooNew,
     StaleWriter,
 )
-from weft.events import MessageAdded
-from weft.inputs import CancelInput
-from weft.items import user_message
 from weft.journal import driver_lock, sqlite_file
 from weft.journal.base import Batch
 from weft.journal.sqlite import SqliteJournal

@@ -9,8 +9,8 @@ import pytest
 from tests.mcp.running import ODD
 
 from weft import Agent
+from weft.domain.items import FunctionCallOutput
 from weft.errors import ToolSourceFailed
-from weft.items import FunctionCallOutput
 from weft.mcp import MCPTools
 from weft.mcp.restart import RestartPolicy
 from weft.testing import Call, ScriptedModel

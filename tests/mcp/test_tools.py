@@ -13,9 +13,9 @@ from tests.mcp.running import COMMAND, await_end, free_port, http_servers
 
 import weft
 from weft import Agent, RunResult, tool
+from weft.domain.events import ToolProgress
+from weft.domain.items import FunctionCallOutput, InputImage
 from weft.errors import ConfigurationError
-from weft.events import ToolProgress
-from weft.items import FunctionCallOutput, InputImage
 from weft.mcp import MCPTools
 from weft.mcp.restart import RestartPolicy
 from weft.models.base import ModelRequest

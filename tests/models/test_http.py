@@ -6,6 +6,16 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from weft.domain.events import TextDelta
+from weft.domain.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    Message,
+    Reasoning,
+    user_message,
+)
+from weft.domain.schema import ToolSchema
 from weft.errors import (
     BadRequest,
     ConfigurationError,
@@ -22,15 +32,12 @@ from weft.errors import (
     StreamInvalid,
     WeftError,
 )
-from weft.events import TextDelta
-from weft.items import FunctionCall, FunctionCallOutput, Item, Message, Reasoning, user_message
 from weft.models import network
 from weft.models.anthropic import AnthropicMessages
 from weft.models.base import ModelRequest, ModelSettings
 from weft.models.http import HttpModel, Timeouts
 from weft.models.openai import OpenAIChat, OpenAIResponses
 from weft.models.resolve import resolve_model
-from weft.schema import ToolSchema
 from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 from weft.testing import Call, ProviderSimulator, Text, Turn
 

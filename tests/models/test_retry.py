@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from weft import Agent, TextDelta
+from weft.domain.items import user_message
+from weft.domain.usage import Usage
 from weft.errors import (
     BadRequest,
     ConfigurationError,
@@ -13,13 +15,11 @@ from weft.errors import (
     ServerFailed,
     StreamIncomplete,
 )
-from weft.items import user_message
 from weft.models.base import ModelRequest
 from weft.models.fallback import FallbackModel
 from weft.models.retry import Backoff, RetryPolicy
 from weft.streaming.demux import ResponseFinished, StreamEvent
 from weft.testing import ScriptedModel, Text, Unfinished
-from weft.usage import Usage
 
 pytestmark = pytest.mark.anyio
 

@@ -14,19 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weft.domain.events import FieldDelta, ReasoningDelta, TextDelta, ToUserDelta
+from weft.domain.items import FunctionCall
+from weft.domain.usage import Usage
 from weft.errors import ConfigurationError, ServerFailed, StreamIncomplete, StreamInvalid
-from weft.events import FieldDelta, ReasoningDelta, TextDelta, ToUserDelta
-from weft.items import FunctionCall
 from weft.models.typed_stream import StreamFormat, typed_stream
 from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 from weft.streaming.sse import SseParser
 from weft.testing import Call, ProviderSimulator, Reasoning, Text, Turn
-from weft.testing.simulator.chat_wire import stream_chat
 from weft.testing.simulator.envelope import Envelope
 from weft.testing.simulator.frames import Frame
-from weft.testing.simulator.messages_wire import stream_messages
-from weft.testing.simulator.responses_wire import stream_responses
-from weft.usage import Usage
+from weft.testing.simulator.wire.chat_wire import stream_chat
+from weft.testing.simulator.wire.messages_wire import stream_messages
+from weft.testing.simulator.wire.responses_wire import stream_responses
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 

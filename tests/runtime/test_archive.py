@@ -13,7 +13,8 @@ import pytest
 
 import weft
 from weft import Agent, Runtime
-from weft.archive.embedder import Vectors
+from weft.actors.shared_memory import shared_id
+from weft.domain.events import PassageAdded, PassageRemoved
 from weft.errors import (
     ConfigurationError,
     EmbeddingFailed,
@@ -25,9 +26,8 @@ from weft.errors import (
     ThreadNotFound,
     UnknownPassage,
 )
-from weft.events import PassageAdded, PassageRemoved
 from weft.memory import HashingEmbedder
-from weft.runtime.shared_memory import shared_id
+from weft.memory.archive.embedder import Vectors
 from weft.testing import ScriptedModel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
@@ -382,7 +382,7 @@ async def main():
         await (await thread.send("hello")).result()
         await thread.delete()
 
-heavy = {{"numpy", "sqlite3", "weft.archive.store", "aiohttp"}}
+heavy = {{"numpy", "sqlite3", "weft.memory.archive.store", "aiohttp"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 asyncio.run(main())
 assert "numpy" not in sys.modules

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.compaction.counting import CountingModel
-from tests.compaction.histories import texts
-from tests.runtime.test_failures import FailingJournal
+from tests.actors.test_failures import FailingJournal
+from tests.memory.compaction.counting import CountingModel
+from tests.memory.compaction.histories import texts
 from tests.runtime.test_threads import until
 
 import weft
@@ -25,16 +25,16 @@ from weft import (
     ThreadInfo,
     tool,
 )
-from weft.compaction.strategies import NoCompaction, SlidingWindow, Summarize
-from weft.compaction.summary import HEADING
+from weft.domain.events import RunCompleted
+from weft.domain.history import require_valid
+from weft.domain.items import Message
+from weft.domain.usage import Usage
 from weft.errors import ContextOverflow, JournalFull, UnknownMessage
-from weft.events import RunCompleted
-from weft.history import require_valid
-from weft.items import Message
 from weft.journal.memory import MemoryJournal
+from weft.memory.compaction.strategies import NoCompaction, SlidingWindow, Summarize
+from weft.memory.compaction.summary import HEADING
 from weft.models.base import ModelRequest
 from weft.testing import Call, Pause, ScriptedModel, Text, Turn
-from weft.usage import Usage
 
 pytestmark = pytest.mark.anyio
 

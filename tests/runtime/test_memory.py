@@ -9,7 +9,8 @@ import pytest
 
 import weft
 from weft import Agent, Block, MemoryUpdated, RunContext, Runtime, tool
-from weft.blocks import AppendText, CreateBlock, DeleteBlock, RewriteBlock
+from weft.domain.blocks import AppendText, CreateBlock, DeleteBlock, RewriteBlock
+from weft.domain.items import FunctionCallOutput
 from weft.errors import (
     BlockChanged,
     BlockReadOnly,
@@ -21,7 +22,6 @@ from weft.errors import (
     ThreadNotFound,
     UnknownBlock,
 )
-from weft.items import FunctionCallOutput
 from weft.memory import block_tools
 from weft.testing import Call, ScriptedModel
 

@@ -9,6 +9,20 @@ import pytest
 
 import weft
 from weft import Agent, Limits, RetryPolicy, Runtime, Thread, tool
+from weft.domain.events import (
+    DurableEvent,
+    Event,
+    MessageAdded,
+    RunCompleted,
+    RunFailed,
+    StepInterrupted,
+    TerminalEvent,
+    TextDelta,
+    ToolOutputRecorded,
+    ToolStarted,
+)
+from weft.domain.history import require_valid
+from weft.domain.items import FunctionCall, FunctionCallOutput, Item, Message
 from weft.errors import (
     ConfigurationError,
     Conflict,
@@ -24,20 +38,6 @@ from weft.errors import (
     UnknownAgent,
     UnknownToolCall,
 )
-from weft.events import (
-    DurableEvent,
-    Event,
-    MessageAdded,
-    RunCompleted,
-    RunFailed,
-    StepInterrupted,
-    TerminalEvent,
-    TextDelta,
-    ToolOutputRecorded,
-    ToolStarted,
-)
-from weft.history import require_valid
-from weft.items import FunctionCall, FunctionCallOutput, Item, Message
 from weft.journal.sqlite import SqliteJournal
 from weft.models.base import ModelRequest
 from weft.testing import Call, Pause, ScriptedModel, Text

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from weft import Agent, ChangedArguments, HookContext, Hooks, Runtime, ToolCall, tool
-from weft.events import (
+from weft.domain.events import (
     Delta,
     DeltaKey,
     Event,
@@ -26,7 +26,7 @@ from weft.events import (
     ToUserDelta,
     delta_key,
 )
-from weft.items import FunctionCall, FunctionCallOutput
+from weft.domain.items import FunctionCall, FunctionCallOutput
 from weft.journal.memory import MemoryJournal
 from weft.models.base import ModelRequest
 from weft.streaming.demux import Demux, StreamEvent

@@ -1,14 +1,13 @@
 import pytest
 
-from weft.errors import StreamInvalid
-from weft.events import (
+from weft.domain.events import (
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
     ToolArgumentsDelta,
     ToolCallStarted,
 )
-from weft.items import (
+from weft.domain.items import (
     FunctionCall,
     Message,
     OutputText,
@@ -17,9 +16,10 @@ from weft.items import (
     Refusal,
     SummaryText,
 )
+from weft.domain.usage import Usage
+from weft.errors import StreamInvalid
 from weft.streaming import demux as demux_module
 from weft.streaming.demux import Demux, ItemFinished, ResponseFinished
-from weft.usage import Usage
 
 
 def test_text_streams_and_finishes_as_one_message() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.events import (
+from weft.domain.events import (
     FieldDelta,
     LiveEvent,
     ReasoningDelta,

@@ -1,6 +1,6 @@
 import json
 
-from weft.items import (
+from weft.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     InputImage,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.fold import (
+from tests.domain.fold import (
     ASKED,
     BACK,
     BACK_BELOW,
@@ -35,8 +35,8 @@ from tests.fold import (
     R,
 )
 
-from weft.blocks import BlockRules
-from weft.events import (
+from weft.domain.blocks import BlockRules
+from weft.domain.events import (
     AgentEvent,
     ContextCompacted,
     DurableEvent,
@@ -75,11 +75,11 @@ from weft.events import (
     ToolStarted,
     UsageAdded,
 )
-from weft.items import FunctionCall, FunctionCallOutput, user_message
+from weft.domain.items import FunctionCall, FunctionCallOutput, user_message
+from weft.domain.usage import Usage
 from weft.telemetry.run_spans import INTERRUPTED, TOOL_FAILED, Options
 from weft.telemetry.signal import Measured, Signal, SpanBegan, SpanEnded
 from weft.telemetry.thread_spans import ThreadSpans
-from weft.usage import Usage
 
 DELTA = TextDelta("i", "t")
 USED = Usage()
@@ -705,12 +705,12 @@ def test_a_compaction_is_below_its_run_while_that_is_open() -> None:
     assert story.attributes("compact_context") == {
         "gen_ai.conversation.id": "t",
         "weft.run.id": R,
-        "weft.context.strategy": "summarize",
-        "weft.context.cause": "before_step",
-        "weft.context.tokens_before": 900,
-        "weft.context.tokens_after": 400,
-        "weft.context.counted_by": "usage",
-        "weft.context.left_out": 5,
+        "weft.domain.context.strategy": "summarize",
+        "weft.domain.context.cause": "before_step",
+        "weft.domain.context.tokens_before": 900,
+        "weft.domain.context.tokens_after": 400,
+        "weft.domain.context.counted_by": "usage",
+        "weft.domain.context.left_out": 5,
     }
 
 
@@ -724,7 +724,7 @@ def test_a_summary_after_a_run_counts_its_tokens() -> None:
     told = story.attributes("compact_context")
     assert told["gen_ai.request.model"] == "small"
     assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]) == (80, 9)
-    assert (told["weft.cost"], told["weft.context.fallback"]) == (0.5, "large: down")
+    assert (told["weft.cost"], told["weft.domain.context.fallback"]) == (0.5, "large: down")
     tokens = story.measured("gen_ai.client.token.usage")[-2:]
     assert [count for count, _ in tokens] == [80, 9]
     assert tokens[0][1]["gen_ai.request.model"] == "small"

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weft.testing.simulator import Call, Text, think
-from weft.testing.simulator.chat_request import decode_chat
-from weft.testing.simulator.extraction import expression, path, place, query, seconds, zone
-from weft.testing.simulator.responses_request import decode_responses
+from weft.testing.simulator.brain.extraction import expression, path, place, query, seconds, zone
+from weft.testing.simulator.wire.chat_request import decode_chat
+from weft.testing.simulator.wire.responses_request import decode_responses
 
 STRING = {"type": "string"}
 

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from weft.testing.simulator import Fault, ProviderSimulator, Text, Turn
-from weft.testing.simulator.prose import prose
+from weft.testing.simulator.brain.prose import prose
 
 pytestmark = pytest.mark.anyio
 

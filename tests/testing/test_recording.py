@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 import weft
+from weft.domain.items import FunctionCall, FunctionCallOutput, Item, Reasoning
 from weft.errors import (
     BadRequest,
     ConnectionFailed,
@@ -25,7 +26,6 @@ from weft.errors import (
     UnexpectedRequest,
     WeftError,
 )
-from weft.items import FunctionCall, FunctionCallOutput, Item, Reasoning
 from weft.models import transport
 from weft.models.anthropic import AnthropicMessages
 from weft.models.http import HttpModel, Timeouts

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weft.domain.ids import new_id
 from weft.errors import RecordingInvalid
-from weft.ids import new_id
 from weft.testing.recording.cuts import pieces
 from weft.testing.recording.exchange import Exchange
 from weft.testing.recording.file import decode_recording, encode_recording

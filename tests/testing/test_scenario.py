@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from weft.testing.simulator import FAULTS, Fault, InvalidScenario, parse_faults, parse_scenario
 from weft.testing.simulator import scenario as grammar
-from weft.testing.simulator.arguments import fill
-from weft.testing.simulator.prose import prose
+from weft.testing.simulator.brain.arguments import fill
+from weft.testing.simulator.brain.prose import prose
 from weft.testing.simulator.scenario import Scenario
 from weft.testing.simulator.turn import pieces
 from weft.testing.simulator.writes import pace, spoil_writes

@@ -4,7 +4,7 @@ import openai
 import pytest
 
 from weft.testing.simulator import ProviderSimulator
-from weft.testing.simulator.prose import prose
+from weft.testing.simulator.brain.prose import prose
 
 pytestmark = pytest.mark.anyio
 

@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 import anthropic
 import pytest
 
+from weft.domain.usage import Usage
 from weft.testing.simulator import (
     Call,
     ProviderSimulator,
@@ -11,8 +12,7 @@ from weft.testing.simulator import (
     Text,
     Turn,
 )
-from weft.testing.simulator.prose import prose
-from weft.usage import Usage
+from weft.testing.simulator.brain.prose import prose
 
 pytestmark = pytest.mark.anyio
 

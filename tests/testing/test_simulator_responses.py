@@ -4,6 +4,7 @@ import openai
 import pytest
 from openai.types.responses import ResponseFunctionToolCall
 
+from weft.domain.usage import Usage
 from weft.testing.simulator import (
     Call,
     ProviderSimulator,
@@ -12,8 +13,7 @@ from weft.testing.simulator import (
     Text,
     Turn,
 )
-from weft.testing.simulator.prose import prose
-from weft.usage import Usage
+from weft.testing.simulator.brain.prose import prose
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from weft import Image, RunContext, tool
-from weft.items import FunctionCall, InputImage, InputText
+from weft.domain.items import FunctionCall, InputImage, InputText
 from weft.tools import call as call_module
 from weft.tools.call import PreparedCall, RefusedCall, ToolOutcome, execute, prepare
 from weft.tools.context import CallCancelled, CancellationToken

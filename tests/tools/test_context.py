@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from weft import RunContext, tool
-from weft.items import FunctionCall
+from weft.domain.items import FunctionCall
 from weft.tools.call import execute, prepare
 from weft.tools.toolset import Toolset
 

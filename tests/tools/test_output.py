@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, model_serializer
 
 from weft import Image
-from weft.items import InputImage, InputText
+from weft.domain.items import InputImage, InputText
 from weft.tools.failure import explain_failure
 from weft.tools.output import to_output
 

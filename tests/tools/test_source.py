@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import pytest
 
 from weft import Agent, ModelSettings, NamedTool, Tool, ToolRules, tool
+from weft.domain.items import FunctionCallOutput
+from weft.domain.schema import ToolSchema
 from weft.errors import ConfigurationError, ToolSourceFailed
-from weft.hook_context import HookContext
-from weft.hooks import ChangedArguments, Hooks, ToolCall
-from weft.items import FunctionCallOutput
-from weft.schema import ToolSchema
+from weft.loop.hook_context import HookContext
+from weft.loop.hooks import ChangedArguments, Hooks, ToolCall
 from weft.testing import Call, ScriptedModel
 from weft.tools.parameters import CONTEXT, GivenParameters
 from weft.tools.source import ToolSource, ToolSources

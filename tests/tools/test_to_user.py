@@ -9,10 +9,10 @@ import pytest
 from pydantic import BaseModel
 
 from weft import Agent, tool
+from weft.domain.items import FunctionCall
+from weft.domain.schema import ToolSchema
 from weft.errors import ConfigurationError, InvalidTool
-from weft.items import FunctionCall
-from weft.models.anthropic_schema import supported_schema
-from weft.schema import ToolSchema
+from weft.models.wire.anthropic_schema import supported_schema
 from weft.testing import ScriptedModel
 from weft.tools.call import PreparedCall, RefusedCall, awaits_of, prepare
 from weft.tools.function import Tool, with_to_user

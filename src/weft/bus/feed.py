@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 
-from weft.events import Event, delta_in, text_key, with_delta
+from weft.domain.events import Event, delta_in, text_key, with_delta
 
 
 class _Growth:

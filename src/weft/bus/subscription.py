@@ -8,9 +8,9 @@ from typing import cast
 
 from weft.bus.position import Position
 from weft.bus.topic import EventSource, Topic
-from weft.envelope import Envelope
+from weft.domain.envelope import Envelope
+from weft.domain.events import Delta, Event, delta_in, text_key, with_delta
 from weft.errors import JournalCorrupt
-from weft.events import Delta, Event, delta_in, text_key, with_delta
 
 LIMIT = 1024
 

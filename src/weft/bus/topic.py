@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from weft.bus.position import Position
-from weft.envelope import Envelope
-from weft.events import (
+from weft.domain.envelope import Envelope
+from weft.domain.events import (
     AgentEvent,
     Delta,
     DeltaKey,

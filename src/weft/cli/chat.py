@@ -15,8 +15,8 @@ from weft.cli.interrupt import InterruptCancels
 from weft.cli.plain_text import one_line
 from weft.cli.screen import Screen
 from weft.cli.transcript import Transcript
+from weft.domain.events import RunRequiresAction, TerminalEvent
 from weft.errors import ConfigurationError, ThreadError
-from weft.events import RunRequiresAction, TerminalEvent
 from weft.runtime.thread import PendingCall, Thread
 from weft.runtime.thread_run import ThreadRun
 

@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import datetime
 
-from weft.blocks import Block
 from weft.cli.plain_text import clean, one_line
 from weft.cli.transcript import Transcript
+from weft.domain.blocks import Block
+from weft.domain.events import AgentEvent, RecordedEvent
+from weft.domain.thread_tree import ThreadTree
 from weft.errors import ThreadNotFound
-from weft.events import AgentEvent, RecordedEvent
 from weft.journal.base import ThreadInfo
 from weft.runtime.runtime import Runtime
 from weft.runtime.thread import Thread
-from weft.thread_tree import ThreadTree
 
 PAGE = 500
 

@@ -28,13 +28,13 @@ from weft.cli.database import (
     open_for_chat,
     open_for_reading,
 )
-from weft.cli.demo_agent import demo_agent
+from weft.cli.demo.demo_agent import demo_agent
 from weft.cli.failure import debug_option
 from weft.cli.model_choice import choose_model
 from weft.cli.plain_text import clean
 from weft.cli.transcript import Transcript
+from weft.domain.items import user_message
 from weft.errors import ConfigurationError, InvalidInput
-from weft.items import user_message
 
 MAX_STDIN_BYTES = 10_000_000
 SHOWN_AGAIN = 200

@@ -3,7 +3,7 @@
 import json
 
 from weft.cli.plain_text import one_line
-from weft.items import FunctionCall
+from weft.domain.items import FunctionCall
 
 MAX_LABEL = 50
 

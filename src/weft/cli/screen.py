@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from weft.bus.position import Position
 from weft.cli.transcript import Transcript
-from weft.events import DurableEvent, Event
+from weft.domain.events import DurableEvent, Event
 from weft.runtime.thread import Thread
 
 

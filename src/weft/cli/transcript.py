@@ -7,7 +7,7 @@ import click
 
 from weft.cli.open_calls import OpenCalls, as_written
 from weft.cli.plain_text import clean, one_line
-from weft.events import (
+from weft.domain.events import (
     AgentEvent,
     ContextCompacted,
     Event,
@@ -61,7 +61,7 @@ from weft.events import (
     ToUserDelta,
     UsageAdded,
 )
-from weft.items import FunctionCall
+from weft.domain.items import FunctionCall
 
 Write = Callable[[str], None]
 _DONE: dict[MemoryOperation, str] = {

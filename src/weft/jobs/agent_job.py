@@ -2,11 +2,11 @@
 
 from typing import TypeVar
 
-from weft.delegation import Worker
-from weft.items import Input
+from weft.domain.items import Input
+from weft.domain.result import RunResult
 from weft.jobs.context import job_context
 from weft.jobs.job import Job
-from weft.result import RunResult
+from weft.ports import Worker
 
 Out = TypeVar("Out")
 

@@ -5,11 +5,11 @@ from typing import Generic, TypeVar, cast
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from weft.delegation import Delegation, Worker
+from weft.domain.items import Input
+from weft.domain.result import RunResult
 from weft.errors import ConfigurationError
-from weft.items import Input
 from weft.jobs.node import Node
-from weft.result import RunResult
+from weft.ports import Delegation, Worker
 
 Deps = TypeVarWithDefault("Deps", default=None)
 Out = TypeVar("Out")

@@ -5,8 +5,8 @@ from typing import Any, ClassVar, TypeVar, get_args
 
 from typing_extensions import Format, get_annotations
 
+from weft.domain.events import Announces
 from weft.errors import ConfigurationError
-from weft.events import Announces
 from weft.jobs.failure import require_on_failure
 from weft.jobs.node import Node
 

@@ -8,12 +8,12 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec import Struct
 
-from weft.envelope import Envelope
-from weft.events import RecordedEvent
-from weft.inputs import ThreadInput
+from weft.domain.envelope import Envelope
+from weft.domain.events import RecordedEvent
+from weft.domain.inputs import ThreadInput
+from weft.domain.limits import Limits
+from weft.domain.state import RunStatus, ThreadState
 from weft.journal.projection import Projection, RunRecord
-from weft.limits import Limits
-from weft.state import RunStatus, ThreadState
 
 
 class Work(Struct, frozen=True, omit_defaults=True):

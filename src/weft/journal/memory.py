@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace as changed
 
-from weft.envelope import recorded
+from weft.domain.envelope import recorded
+from weft.domain.events import RecordedEvent
+from weft.domain.fold import apply
+from weft.domain.inputs import SendInput, ThreadInput
+from weft.domain.state import ACTIVE, RunStatus, ThreadState
 from weft.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
-from weft.events import RecordedEvent
-from weft.inputs import SendInput, ThreadInput
 from weft.journal.base import (
     Batch,
     Claim,
@@ -19,7 +21,6 @@ from weft.journal.base import (
     Waiting,
 )
 from weft.journal.projection import Projection, RunRecord, merged, order
-from weft.state import ACTIVE, RunStatus, ThreadState, apply
 
 
 @dataclass

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from weft.decision import can_go_on
-from weft.events import (
+from weft.domain.events import (
     DurableEvent,
     JobSettled,
     JobStarted,
@@ -22,7 +21,7 @@ from weft.events import (
     RunRequiresAction,
     RunStarted,
 )
-from weft.state import RunStatus, ThreadState
+from weft.domain.state import RunStatus, ThreadState, can_go_on
 
 MAX_TITLE = 80
 

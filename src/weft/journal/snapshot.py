@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from weft.block_memory import NO_MEMORY, BlockMemory
-from weft.context import WHOLE, Context
-from weft.history import History
-from weft.items import Item, Message
-from weft.open_step import Step
-from weft.state import NO_JOBS, Announcement, OpenJob, QueuedRun, Run, ThreadState
-from weft.usage import Spent
+from weft.domain.block_memory import NO_MEMORY, BlockMemory
+from weft.domain.context import WHOLE, Context
+from weft.domain.history import History
+from weft.domain.items import Item, Message
+from weft.domain.open_step import Step
+from weft.domain.state import NO_JOBS, Announcement, OpenJob, QueuedRun, Run, ThreadState
+from weft.domain.usage import Spent
 
 
 class _Head(Struct, frozen=True, omit_defaults=True):

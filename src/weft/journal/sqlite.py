@@ -14,7 +14,11 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from weft.envelope import decode_events
+from weft.domain.envelope import decode_events
+from weft.domain.events import RecordedEvent
+from weft.domain.fold import apply
+from weft.domain.inputs import ThreadInput
+from weft.domain.state import ThreadState
 from weft.errors import (
     InvalidTransition,
     JournalClosed,
@@ -22,8 +26,6 @@ from weft.errors import (
     JournalError,
     ThreadNotFound,
 )
-from weft.events import RecordedEvent
-from weft.inputs import ThreadInput
 from weft.journal import sqlite_writes as writes
 from weft.journal.base import (
     Batch,
@@ -50,7 +52,6 @@ from weft.journal.sqlite_file import (
     require_tables,
     typed_errors,
 )
-from weft.state import ThreadState, apply
 
 T = TypeVar("T")
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from weft.domain.inputs import SendInput, ThreadInput
+from weft.domain.state import ThreadState
 from weft.errors import JournalError, StaleWriter, ThreadNotFound
-from weft.inputs import SendInput, ThreadInput
 from weft.journal.base import Batch, Claim, Fork, ThreadInfo
 from weft.journal.snapshot import encode_head, encode_items
 from weft.journal.sqlite_file import SEQ_BITS, typed_errors
-from weft.state import ThreadState
 
 
 class Change(Struct, frozen=True, eq=False):

@@ -9,6 +9,7 @@ from typing import Self, cast
 
 from mcp.types import Tool as ServerTool
 
+from weft.domain.schema import ToolSchema
 from weft.errors import ConfigurationError, RemoteToolFailed
 from weft.logging import logger_of
 from weft.mcp.address import parse_address
@@ -17,8 +18,7 @@ from weft.mcp.names import PREFIX, tool_names
 from weft.mcp.restart import RestartPolicy
 from weft.mcp.result import error_text, output_of
 from weft.mcp.server import Server
-from weft.models.per_loop import PerLoop
-from weft.schema import ToolSchema
+from weft.per_loop import PerLoop
 from weft.tools.context import RunContext
 from weft.tools.function import NeedsApproval, Tool
 from weft.tools.parameters import CONTEXT, GivenParameters

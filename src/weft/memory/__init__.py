@@ -15,15 +15,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from weft.archive.embedder import CallableEmbedder, Embedder
-    from weft.archive.hashing import HashingEmbedder
-    from weft.archive.openai import OpenAIEmbedder
-    from weft.blocks import Block
-    from weft.compaction.strategies import ContextStrategy, NoCompaction, SlidingWindow, Summarize
-    from weft.memory.archive_tools import archive_tools
-    from weft.memory.block_tools import block_tools
-    from weft.passages import Found, Passage
-    from weft.sleep import SleepAgent
+    from weft.domain.blocks import Block
+    from weft.domain.passages import Found, Passage
+    from weft.memory.archive.embedder import CallableEmbedder, Embedder
+    from weft.memory.archive.hashing import HashingEmbedder
+    from weft.memory.archive.openai import OpenAIEmbedder
+    from weft.memory.archive.tools import archive_tools
+    from weft.memory.blocks.tools import block_tools
+    from weft.memory.compaction.strategies import (
+        ContextStrategy,
+        NoCompaction,
+        SlidingWindow,
+        Summarize,
+    )
+    from weft.memory.sleep import SleepAgent
 
 __all__ = [
     "Block",
@@ -43,20 +48,20 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Block": "weft.blocks",
-    "CallableEmbedder": "weft.archive.embedder",
-    "ContextStrategy": "weft.compaction.strategies",
-    "Embedder": "weft.archive.embedder",
-    "Found": "weft.passages",
-    "HashingEmbedder": "weft.archive.hashing",
-    "NoCompaction": "weft.compaction.strategies",
-    "OpenAIEmbedder": "weft.archive.openai",
-    "Passage": "weft.passages",
-    "SleepAgent": "weft.sleep",
-    "SlidingWindow": "weft.compaction.strategies",
-    "Summarize": "weft.compaction.strategies",
-    "archive_tools": "weft.memory.archive_tools",
-    "block_tools": "weft.memory.block_tools",
+    "Block": "weft.domain.blocks",
+    "CallableEmbedder": "weft.memory.archive.embedder",
+    "ContextStrategy": "weft.memory.compaction.strategies",
+    "Embedder": "weft.memory.archive.embedder",
+    "Found": "weft.domain.passages",
+    "HashingEmbedder": "weft.memory.archive.hashing",
+    "NoCompaction": "weft.memory.compaction.strategies",
+    "OpenAIEmbedder": "weft.memory.archive.openai",
+    "Passage": "weft.domain.passages",
+    "SleepAgent": "weft.memory.sleep",
+    "SlidingWindow": "weft.memory.compaction.strategies",
+    "Summarize": "weft.memory.compaction.strategies",
+    "archive_tools": "weft.memory.archive.tools",
+    "block_tools": "weft.memory.blocks.tools",
 }
 
 

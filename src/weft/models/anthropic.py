@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from weft.models.anthropic_request import AnthropicOptions, PromptCache
-from weft.models.anthropic_wire import AnthropicWire
 from weft.models.endpoint import endpoint
 from weft.models.http import HttpModel, Timeouts
+from weft.models.wire.anthropic import AnthropicWire
+from weft.models.wire.anthropic_request import AnthropicOptions, PromptCache
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from weft.items import FunctionCall, Item
-from weft.schema import OutputSchema, ToolSchema
+from weft.domain.items import FunctionCall, Item
+from weft.domain.schema import OutputSchema, ToolSchema
 from weft.streaming.demux import StreamEvent
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]

@@ -22,7 +22,7 @@ from weft.models.base import ModelRequest
 from weft.models.failure import http_failure
 from weft.models.secrets import masked, masked_url, secrets_of
 from weft.models.transport import HttpRequest, HttpResponse, ResponseBody
-from weft.models.wire import Decoder, Wire
+from weft.models.wire.base import Decoder, Wire
 from weft.streaming.demux import StreamEvent
 
 _HTTP_OK = 200

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from weft.models.chat_wire import ChatWire
 from weft.models.endpoint import endpoint
 from weft.models.http import HttpModel, Timeouts
-from weft.models.responses_wire import ResponsesWire
+from weft.models.wire.chat import ChatWire
+from weft.models.wire.responses import ResponsesWire
 
 OPENAI_URL = "https://api.openai.com/v1"
 OLLAMA_URL = "http://127.0.0.1:11434"

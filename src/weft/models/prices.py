@@ -8,8 +8,8 @@ https://platform.openai.com/docs/pricing, https://platform.claude.com/docs/en/ab
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from weft.domain.usage import Price
 from weft.models.version import without_date
-from weft.usage import Price
 
 PRICES: Mapping[str, Price] = MappingProxyType(
     {

@@ -12,7 +12,7 @@ import aiohttp
 from msgspec import Struct
 
 from weft.models import network
-from weft.models.per_loop import PerLoop
+from weft.per_loop import PerLoop
 
 
 class HttpRequest(Struct, frozen=True, kw_only=True):

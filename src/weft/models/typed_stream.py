@@ -7,9 +7,9 @@ from typing import Literal, cast
 
 from weft.errors import ConfigurationError
 from weft.models.base import ModelRequest
-from weft.models.sdk_chunks import Chunk, SdkChunks
 from weft.models.thread_iterator import ThreadIterator
-from weft.models.wire import Decoder, Wire
+from weft.models.wire.base import Decoder, Wire
+from weft.models.wire.sdk_chunks import Chunk, SdkChunks
 from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 from weft.streaming.streamed_fields import StreamedFields, StreamedParameters
 
@@ -21,9 +21,9 @@ OnEnd = Callable[[BaseException | None], Awaitable[None] | None]
 
 # Imported when first named, as the providers are.
 _WIRES = {
-    "responses": "weft.models.responses_wire:ResponsesWire",
-    "chat": "weft.models.chat_wire:ChatWire",
-    "messages": "weft.models.anthropic_wire:AnthropicWire",
+    "responses": "weft.models.wire.responses:ResponsesWire",
+    "chat": "weft.models.wire.chat:ChatWire",
+    "messages": "weft.models.wire.anthropic:AnthropicWire",
 }
 
 

@@ -4,19 +4,19 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from weft.archive.filters import filters_of
-from weft.archive.new_passages import new_passage
-from weft.archive.period import Moment, moment
+from weft.actors.access import ThreadAccess
+from weft.actors.shared_memory import require_shared
+from weft.domain.ids import id_of, new_id
+from weft.domain.inputs import InsertInput, RemoveInput
+from weft.domain.passages import By, Found, NewPassage, Passage
 from weft.errors import InvalidInput
-from weft.ids import id_of, new_id
-from weft.inputs import InsertInput, RemoveInput
 from weft.journal.base import Journal
-from weft.passages import By, Found, NewPassage, Passage
-from weft.runtime.access import ThreadAccess
-from weft.runtime.shared_memory import require_shared
+from weft.memory.archive.filters import filters_of
+from weft.memory.archive.new_passages import new_passage
+from weft.memory.archive.period import Moment, moment
 
 if TYPE_CHECKING:
-    from weft.archive.index import Statistics
+    from weft.memory.archive.index import Statistics
 
 SHARED = "archive"
 """The name of the shared memory on which passages live that belong to no conversation."""

@@ -7,13 +7,11 @@ from typing import Any, Generic, TypeVar, cast
 
 from msgspec.structs import replace
 
+from weft.actors.delegation import AgentShown, delegated, record_spent, started
+from weft.actors.result import result_of
+from weft.actors.thread_jobs import ThreadJobs
 from weft.bus.feed import Feed
-from weft.compaction.compactor import Compactor
-from weft.control import RunControl
-from weft.definition import AgentDefinition, Deps, Out
-from weft.delegation import Worker
-from weft.errors import InvalidInput, RunInterrupted
-from weft.events import (
+from weft.domain.events import (
     Event,
     LiveEvent,
     MessageAdded,
@@ -22,18 +20,21 @@ from weft.events import (
     RunFinishing,
     RunStarted,
 )
-from weft.history import History, require_valid
-from weft.ids import new_id
-from weft.items import Input, Item, as_message
-from weft.listener import EventListener
-from weft.loop import cancel, drive, run_ended
-from weft.result import RunResult
-from weft.runtime.delegated import AgentShown, delegated, record_spent, started
-from weft.runtime.result import result_of
-from weft.runtime.thread_jobs import ThreadJobs
-from weft.runtime.thread_memory import ThreadMemory
-from weft.state import ThreadState, apply
-from weft.usage import Spent
+from weft.domain.fold import apply
+from weft.domain.history import History, require_valid
+from weft.domain.ids import new_id
+from weft.domain.items import Input, Item, as_message
+from weft.domain.result import RunResult
+from weft.domain.state import ThreadState
+from weft.domain.usage import Spent
+from weft.errors import InvalidInput, RunInterrupted
+from weft.loop.control import RunControl
+from weft.loop.definition import AgentDefinition, Deps, Out
+from weft.loop.drive import cancel, drive, run_ended
+from weft.loop.listener import EventListener
+from weft.memory.blocks.thread_memory import ThreadMemory
+from weft.memory.compaction.compactor import Compactor
+from weft.ports import Worker
 
 T = TypeVar("T")
 

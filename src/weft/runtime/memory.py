@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from weft.blocks import (
+from weft.actors.access import ThreadAccess
+from weft.domain.blocks import (
     BLOCK_CHARS,
     AppendText,
     Block,
@@ -14,11 +15,10 @@ from weft.blocks import (
     ReplaceText,
     RewriteBlock,
 )
-from weft.events import MemoryUpdated
-from weft.inputs import EditInput, UndoInput
+from weft.domain.events import MemoryUpdated
+from weft.domain.inputs import EditInput, UndoInput
 from weft.journal.base import Journal
-from weft.runtime.access import ThreadAccess
-from weft.runtime.block_changes import changes_of
+from weft.memory.blocks.changes import changes_of
 
 
 class Memory:

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from weft.archive.filters import filters_of
-from weft.archive.period import Moment
-from weft.definition import AgentDefinition, Deps, Out
+from weft.actors.access import ThreadAccess
+from weft.actors.actor import AnyAgent
+from weft.actors.driver import Driver
+from weft.actors.onlooker import Onlooker
+from weft.domain.ids import new_id
+from weft.domain.items import Role
+from weft.domain.passages import By, Found
 from weft.errors import (
     ConfigurationError,
     InvalidInput,
@@ -19,22 +23,18 @@ from weft.errors import (
     ThreadNotFound,
     UnknownAgent,
 )
-from weft.ids import new_id
-from weft.items import Role
 from weft.journal.base import Durability, Journal, ThreadInfo
 from weft.journal.memory import MemoryJournal
-from weft.passages import By, Found
-from weft.runtime.access import ThreadAccess
-from weft.runtime.actor import AnyAgent
+from weft.loop.definition import AgentDefinition, Deps, Out
+from weft.memory.archive.access import ArchiveAccess
+from weft.memory.archive.filters import filters_of
+from weft.memory.archive.period import Moment
 from weft.runtime.archive import Archive
-from weft.runtime.archive_access import ArchiveAccess
-from weft.runtime.driver import Driver
 from weft.runtime.memory import Memory
-from weft.runtime.onlooker import Onlooker
 from weft.runtime.thread import Thread
 
 if TYPE_CHECKING:
-    from weft.archive.embedder import Embedder, EmbedFunction
+    from weft.memory.archive.embedder import Embedder, EmbedFunction
 
 AnyDefinition = AgentDefinition[Deps, Out]
 IDLE_SECONDS = 30.0

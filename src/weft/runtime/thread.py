@@ -3,24 +3,24 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from weft.archive.filters import filters_of
-from weft.archive.period import Moment
+from weft.actors.access import ThreadAccess
+from weft.actors.actor import AnyAgent
 from weft.bus.position import Position
 from weft.bus.subscription import Subscription
+from weft.domain.events import Awaited, RecordedEvent
+from weft.domain.ids import id_of, new_id
+from weft.domain.inputs import ApprovalInput, DenialInput, OnBusy, OutputInput, PinInput, SendInput
+from weft.domain.items import FunctionCall, Input, Item, Role, as_message
+from weft.domain.passages import By, Found
+from weft.domain.state import OpenJob, ThreadState
 from weft.errors import RunNotFound
-from weft.events import Awaited, RecordedEvent
-from weft.ids import id_of, new_id
-from weft.inputs import ApprovalInput, DenialInput, OnBusy, OutputInput, PinInput, SendInput
-from weft.items import FunctionCall, Input, Item, Role, as_message
 from weft.journal.base import Journal, ThreadInfo
 from weft.journal.projection import RunRecord
-from weft.passages import By, Found
-from weft.runtime.access import ThreadAccess
-from weft.runtime.actor import AnyAgent
+from weft.memory.archive.filters import filters_of
+from weft.memory.archive.period import Moment
 from weft.runtime.archive import Archive
 from weft.runtime.memory import Memory
 from weft.runtime.thread_run import ThreadRun
-from weft.state import OpenJob, ThreadState
 from weft.tools.output import to_output
 
 MAX_OUTPUT_CHARS = 100_000

@@ -2,23 +2,20 @@
 
 from collections.abc import AsyncGenerator, Callable
 
+from weft.actors.access import ThreadAccess
+from weft.actors.result import result_of_ended
 from weft.bus.position import Position
 from weft.bus.subscription import Subscription
-from weft.definition import AgentDefinition
-from weft.errors import error_of
-from weft.events import (
+from weft.domain.events import (
     DurableEvent,
     Event,
     MessageAdded,
-    RunFailed,
     RunStarted,
     TerminalEvent,
 )
+from weft.domain.result import RunResult
 from weft.journal.base import Journal
-from weft.result import RunResult
-from weft.runtime.access import ThreadAccess
-from weft.runtime.ending import Ended
-from weft.runtime.result import never_began, result_of
+from weft.loop.definition import AgentDefinition
 
 AnyAgent = AgentDefinition[object, object]
 
@@ -92,17 +89,3 @@ class ThreadRun:
                 yield event
                 if isinstance(event, TerminalEvent):
                     return
-
-
-def result_of_ended(
-    ended: Ended, run_id: str, agents: Callable[[str], AnyAgent]
-) -> RunResult[object]:
-    """Returns what came of a run that has ended; raises the error of one that failed."""
-    if ended.error is not None:
-        raise ended.error
-    event, run = ended.event, ended.state.run
-    if isinstance(event, RunFailed):
-        raise error_of(event.code, event.message, retryable=event.retryable)
-    if run is None or run.id != run_id:
-        return never_began(ended.state)
-    return result_of(ended.state, run, agents(run.agent))

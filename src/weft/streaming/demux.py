@@ -11,8 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from weft.errors import StreamInvalid
-from weft.events import (
+from weft.domain.events import (
     FinishReason,
     LiveEvent,
     ReasoningDelta,
@@ -21,8 +20,8 @@ from weft.events import (
     ToolArgumentsDelta,
     ToolCallStarted,
 )
-from weft.ids import new_id
-from weft.items import (
+from weft.domain.ids import new_id
+from weft.domain.items import (
     ContentPart,
     FunctionCall,
     Item,
@@ -32,8 +31,9 @@ from weft.items import (
     ReasoningText,
     Refusal,
 )
+from weft.domain.usage import Usage
+from weft.errors import StreamInvalid
 from weft.streaming.jsonfields import JsonFieldScanner
-from weft.usage import Usage
 
 Key = int | str
 

@@ -8,8 +8,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from weft.errors import StreamInvalid
-from weft.events import (
+from weft.domain.events import (
     FieldDelta,
     LiveEvent,
     TextDelta,
@@ -17,6 +16,7 @@ from weft.events import (
     ToolCallStarted,
     ToUserDelta,
 )
+from weft.errors import StreamInvalid
 from weft.streaming.jsonfields import JsonFieldScanner
 
 # What models like to put before JSON; whoever parses the finished text takes it away as well.

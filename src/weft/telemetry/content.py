@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from weft.items import (
+from weft.domain.items import (
     ContentPart,
     FunctionCall,
     InputImage,

@@ -3,7 +3,7 @@
 It is below the span of its run while that is open; many come after their run.
 """
 
-from weft.events import ContextCompacted
+from weft.domain.events import ContextCompacted
 from weft.telemetry.signal import Measured, Signal, SpanBegan, SpanEnded, Value
 
 
@@ -14,15 +14,15 @@ def compaction_signals(
     attributes: dict[str, Value] = {
         "gen_ai.conversation.id": thread_id,
         "weft.run.id": event.run_id,
-        "weft.context.strategy": event.strategy,
-        "weft.context.cause": event.cause,
-        "weft.context.tokens_before": event.tokens_before,
-        "weft.context.tokens_after": event.tokens_after,
-        "weft.context.counted_by": event.counted_by,
-        "weft.context.left_out": event.left_out,
+        "weft.domain.context.strategy": event.strategy,
+        "weft.domain.context.cause": event.cause,
+        "weft.domain.context.tokens_before": event.tokens_before,
+        "weft.domain.context.tokens_after": event.tokens_after,
+        "weft.domain.context.counted_by": event.counted_by,
+        "weft.domain.context.left_out": event.left_out,
     }
     if event.fallback:
-        attributes["weft.context.fallback"] = event.fallback
+        attributes["weft.domain.context.fallback"] = event.fallback
     if event.model:
         attributes["gen_ai.request.model"] = event.model
     usage = event.usage

@@ -25,7 +25,7 @@ except ImportError as error:
         "weft.telemetry.otel needs OpenTelemetry: pip install 'weft[otel]'."
     ) from error
 
-from weft.events import Event
+from weft.domain.events import Event
 from weft.logging import logger_of
 from weft.telemetry.run_spans import Options
 from weft.telemetry.signal import Measured, Metric, Signal, SpanBegan, SpanEnded

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from weft.events import (
+from weft.domain.events import (
     HandedOff,
     JobSettled,
     JobStarted,
@@ -44,10 +44,10 @@ from weft.events import (
     ToolOutputRecorded,
     ToolStarted,
 )
-from weft.items import FunctionCall, FunctionCallOutput, Item
+from weft.domain.items import FunctionCall, FunctionCallOutput, Item
+from weft.domain.usage import Usage
 from weft.telemetry.content import output_messages
 from weft.telemetry.signal import Attributes, Measured, Signal, SpanBegan, SpanEnded, Value
-from weft.usage import Usage
 
 TOOL_FAILED = "tool_failed"
 """The `error.type` of a tool whose output describes a failure."""
@@ -265,7 +265,7 @@ class RunSpans:
         self._end_step(at, INTERRUPTED)
         self._model = event.model
         name = f"step {event.step}"
-        attributes: dict[str, Value] = {"weft.step": event.step}
+        attributes: dict[str, Value] = {"weft.loop.step": event.step}
         if self.agent:
             attributes["gen_ai.agent.name"] = self.agent
         self._step = self._begin(name, at, self._run.id, attributes)

@@ -4,7 +4,7 @@ import itertools
 from collections import OrderedDict
 from typing import TypeVar
 
-from weft.events import (
+from weft.domain.events import (
     AgentEvent,
     ContextCompacted,
     DurableEvent,
@@ -23,7 +23,7 @@ from weft.events import (
     ToolProgress,
     ToolStarted,
 )
-from weft.items import Message
+from weft.domain.items import Message
 from weft.telemetry.content import input_messages
 from weft.telemetry.context_spans import compaction_signals
 from weft.telemetry.run_spans import Options, RunSpans

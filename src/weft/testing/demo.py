@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 
 from weft.models.base import ModelRequest
 from weft.models.openai import OpenAIResponses
-from weft.models.per_loop import PerLoop
+from weft.per_loop import PerLoop
 from weft.streaming.demux import StreamEvent
 from weft.testing.simulator import SimulatorProcess
 

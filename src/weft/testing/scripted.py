@@ -7,6 +7,7 @@ from typing import Self, assert_never
 
 from msgspec import Struct
 
+from weft.domain.usage import Usage
 from weft.errors import UnconsumedSteps, UnexpectedRequest
 from weft.models.base import ModelRequest
 from weft.streaming.demux import Demux, StreamEvent
@@ -22,7 +23,6 @@ from weft.testing.simulator.turn import (
     argument_pieces,
     pieces,
 )
-from weft.usage import Usage
 
 
 class Unfinished(Struct, frozen=True):

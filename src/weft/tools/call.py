@@ -15,10 +15,10 @@ from typing import TypeVar, cast
 import msgspec
 from pydantic import ValidationError
 
-from weft.events import Awaited
+from weft.domain.events import Awaited
+from weft.domain.ids import new_id
+from weft.domain.items import FunctionCall, FunctionCallOutput, OutputPart
 from weft.executor import DaemonExecutor
-from weft.ids import new_id
-from weft.items import FunctionCall, FunctionCallOutput, OutputPart
 from weft.logging import logger_of
 from weft.tools.context import RunContext
 from weft.tools.failure import explain_failure

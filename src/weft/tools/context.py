@@ -9,13 +9,12 @@ from typing import Generic
 
 from typing_extensions import TypeVar
 
-from weft.delegation import Delegation, Worker
+from weft.domain.items import Input
+from weft.domain.result import RunResult
 from weft.errors import ConfigurationError
-from weft.items import Input
 from weft.jobs.node import Node
 from weft.jobs.run_jobs import RunJobs
-from weft.result import RunResult
-from weft.run_memory import RunMemory
+from weft.ports import Delegation, RunMemory, Worker
 
 Deps = TypeVar("Deps", default=None)
 Out = TypeVar("Out")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, overload
 
-from weft.delegation import Worker
+from weft.domain.schema import ToolSchema
 from weft.errors import InvalidTool
-from weft.schema import ToolSchema
+from weft.ports import Worker
 from weft.tools.parameters import Parameters
 from weft.tools.signature import Signature
 from weft.tools.streamed import require_streamable

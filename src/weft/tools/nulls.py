@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
-from weft.schema import JsonSchema
+from weft.domain.schema import JsonSchema
 
 
 def without_nulls(value: object, schema: JsonSchema) -> object:

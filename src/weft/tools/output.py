@@ -9,7 +9,7 @@ import msgspec
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from weft.items import InputImage, InputText, OutputPart
+from weft.domain.items import InputImage, InputText, OutputPart
 
 _SCHEMES = ("https://", "http://", "data:")
 

@@ -6,8 +6,8 @@ from typing import Generic, TypeVar, cast
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
+from weft.domain.schema import JsonSchema, OutputSchema
 from weft.errors import ConfigurationError
-from weft.schema import JsonSchema, OutputSchema
 from weft.tools.failure import MAX_FAILURE, explain_failure
 from weft.tools.nulls import without_nulls
 from weft.tools.output import truncated

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from weft.schema import JsonSchema
+from weft.domain.schema import JsonSchema
 
 # Not the name of a parameter in any language, so that no argument is called the same.
 CONTEXT = "weft context"

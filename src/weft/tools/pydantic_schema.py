@@ -5,7 +5,7 @@ from typing import cast
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
-from weft.schema import JsonSchema
+from weft.domain.schema import JsonSchema
 
 
 class QuietJsonSchema(GenerateJsonSchema):

@@ -10,8 +10,8 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
+from weft.domain.schema import JsonSchema
 from weft.errors import InvalidTool
-from weft.schema import JsonSchema
 from weft.tools.context import RunContext
 from weft.tools.nulls import without_nulls
 from weft.tools.pydantic_schema import QuietJsonSchema, without_titles

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
+from weft.domain.schema import JsonSchema
 from weft.errors import ConfigurationError
-from weft.schema import JsonSchema
 
 
 def require_streamable(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from weft.schema import JsonSchema
+from weft.domain.schema import JsonSchema
 
 _KEYWORDS = {
     "$defs",

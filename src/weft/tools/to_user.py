@@ -9,8 +9,8 @@ from typing import cast
 
 from msgspec.structs import replace
 
+from weft.domain.schema import JsonSchema, ToolSchema
 from weft.errors import InvalidTool
-from weft.schema import JsonSchema, ToolSchema
 
 TO_USER = "to_user"
 """What the parameter is called where no other name is given."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from weft.domain.schema import ToolSchema
 from weft.errors import DuplicateTool
-from weft.schema import ToolSchema
 from weft.streaming.streamed_fields import StreamedParameters
 from weft.tools.function import Tool, as_tool, with_to_user
 

@@ -11,7 +11,7 @@ brain; how it fails, from a fault (`weft.testing.simulator.faults`).
 """
 
 from weft.testing.simulator.app import RecordedRequest, Respond, SimulatorApp, SimulatorStatistics
-from weft.testing.simulator.brain import think
+from weft.testing.simulator.brain.brain import think
 from weft.testing.simulator.faults import FAULTS, Fault, InvalidScenario, parse_faults
 from weft.testing.simulator.process import SimulatorNotStarted, SimulatorProcess
 from weft.testing.simulator.rejection import Rejected

@@ -14,32 +14,32 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from weft.testing.simulator.brain import think
-from weft.testing.simulator.chat_request import decode_chat
-from weft.testing.simulator.chat_wire import chat_failure, complete_chat, stream_chat
+from weft.testing.simulator.brain.brain import think
 from weft.testing.simulator.delivery import Answer, deliver
 from weft.testing.simulator.envelope import Envelope, estimate
 from weft.testing.simulator.faults import Fault, InvalidScenario, check_faults
 from weft.testing.simulator.frames import FailureFrame, Piece, spoil_frames
-from weft.testing.simulator.messages_error import messages_body, messages_status
-from weft.testing.simulator.messages_request import decode_messages
-from weft.testing.simulator.messages_wire import (
+from weft.testing.simulator.playback import play
+from weft.testing.simulator.rejection import Rejected, rejection
+from weft.testing.simulator.request import ProviderRequest, WireFormat
+from weft.testing.simulator.scenario import HEADER, Scenario, is_scenario, parse_scenario
+from weft.testing.simulator.turn import Hold, Pause, Turn, addressed
+from weft.testing.simulator.window import require_window
+from weft.testing.simulator.wire.chat_request import decode_chat
+from weft.testing.simulator.wire.chat_wire import chat_failure, complete_chat, stream_chat
+from weft.testing.simulator.wire.messages_error import messages_body, messages_status
+from weft.testing.simulator.wire.messages_request import decode_messages
+from weft.testing.simulator.wire.messages_wire import (
     complete_messages,
     messages_failure,
     stream_messages,
 )
-from weft.testing.simulator.playback import play
-from weft.testing.simulator.rejection import Rejected, rejection
-from weft.testing.simulator.request import ProviderRequest, WireFormat
-from weft.testing.simulator.responses_request import decode_responses, echo
-from weft.testing.simulator.responses_wire import (
+from weft.testing.simulator.wire.responses_request import decode_responses, echo
+from weft.testing.simulator.wire.responses_wire import (
     complete_responses,
     responses_failure,
     stream_responses,
 )
-from weft.testing.simulator.scenario import HEADER, Scenario, is_scenario, parse_scenario
-from weft.testing.simulator.turn import Hold, Pause, Turn, addressed
-from weft.testing.simulator.window import require_window
 from weft.testing.simulator.writes import Script, Write, pace, spoil_writes
 
 Respond = Callable[[ProviderRequest], Turn]

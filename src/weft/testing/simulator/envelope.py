@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from weft.domain.usage import Usage
 from weft.testing.simulator.turn import (
     Call,
     Reasoning,
@@ -14,7 +15,6 @@ from weft.testing.simulator.turn import (
     pieces,
     spoken,
 )
-from weft.usage import Usage
 
 BYTES_PER_TOKEN = 4
 

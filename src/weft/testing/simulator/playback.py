@@ -2,9 +2,9 @@
 
 import msgspec
 
-from weft.schema import ToolSchema
-from weft.testing.simulator.arguments import fill
-from weft.testing.simulator.prose import prose
+from weft.domain.schema import ToolSchema
+from weft.testing.simulator.brain.arguments import fill
+from weft.testing.simulator.brain.prose import prose
 from weft.testing.simulator.request import ProviderRequest
 from weft.testing.simulator.scenario import Scenario
 from weft.testing.simulator.turn import Call, Output, Reasoning, Refusal, Text, Turn

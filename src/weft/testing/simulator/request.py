@@ -6,8 +6,8 @@ from typing import Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from weft.items import FunctionCall, FunctionCallOutput, Message
-from weft.schema import OutputSchema, ToolSchema
+from weft.domain.items import FunctionCall, FunctionCallOutput, Message
+from weft.domain.schema import OutputSchema, ToolSchema
 from weft.testing.simulator.rejection import Rejected
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from weft.domain.usage import Usage
 from weft.testing.simulator.faults import Fault
-from weft.usage import Usage
 
 Finish = Literal["stop", "length", "content_filter"]
 MAX_PIECES = 100_000

@@ -1,0 +1,1 @@
+"""Threads in the process that drives them, and beside it."""

@@ -1,0 +1,1 @@
+"""The agent of `make demo`, and its tools."""

@@ -1,1 +1,0 @@
-"""Who drives a thread, and who takes over."""

@@ -1,0 +1,1 @@
+"""The agent loop: what an agent is, and how a run of it goes."""

@@ -1,0 +1,1 @@
+"""Providers' HTTP APIs: how requests are encoded and responses decoded. Pure."""

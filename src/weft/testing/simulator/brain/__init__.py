@@ -1,0 +1,1 @@
+"""The demo model: what it says, and which tools it calls."""

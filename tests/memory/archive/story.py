@@ -1,0 +1,96 @@
+"""A journal whose threads say and note things, and the archive that follows it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from weft.domain.envelope import Envelope
+from weft.domain.events import MessageAdded, PassageAdded, PassageRemoved, RecordedEvent
+from weft.domain.items import Message, message
+from weft.domain.limits import Limits
+from weft.domain.passages import By, Filters, Found
+from weft.journal.base import Batch, Claim, Journal, ThreadInfo, Work
+from weft.journal.memory import MemoryJournal
+from weft.memory.archive.embedder import Embedder
+from weft.memory.archive.store import ArchiveStore
+
+OWNER = "ann"
+ALL = Filters()
+DAY = 86_400.0
+
+
+class Teller:
+    """Appends to threads what is said and noted; the n-th event of a thread is of the n-th day.
+
+    All that is told is `later` by so many seconds.
+    """
+
+    def __init__(self, journal: Journal | None = None, later: float = 0.0) -> None:
+        self._later = later
+        self.journal = journal or MemoryJournal()
+        self._claims: dict[str, Claim] = {}
+        self._seqs: dict[str, int] = {}
+
+    async def thread(self, id: str, owner: str = OWNER, parent: str = "") -> None:
+        work = Work(parent, "run", "call", 1, Limits()) if parent else None
+        info = ThreadInfo(id=id, agent="a", owner=owner, created_at=1.0, updated_at=1.0, work=work)
+        self._claims[id] = await self.journal.create(info)
+        self._seqs[id] = 0
+
+    async def note(
+        self,
+        thread: str,
+        text: str,
+        id: str = "",
+        tags: Sequence[str] = (),
+        at: float | None = None,
+    ) -> str:
+        id = id or f"passage_{thread}_{self._seqs[thread]}"
+        await self.append(
+            thread,
+            PassageAdded(passage_id=id, text=text, author="user", tags=tuple(tags), written_at=at),
+        )
+        return id
+
+    async def say(self, thread: str, said: str | Message, role: str = "user") -> None:
+        item = message(role, said) if isinstance(said, str) else said  # type: ignore[arg-type]
+        await self.append(thread, MessageAdded(run_id="run", item=item, origin="user"))
+
+    async def unnote(self, thread: str, id: str) -> None:
+        await self.append(thread, PassageRemoved(passage_id=id))
+
+    async def append(self, thread: str, event: RecordedEvent) -> None:
+        seq = self._seqs[thread] = self._seqs[thread] + 1
+        event = replace(event, seq=seq, at=self._later + seq * DAY)
+        await self.journal.append(Batch(self._claims[thread], [Envelope(event, seq)]))
+
+    def seq(self, thread: str) -> int:
+        return self._seqs[thread]
+
+    async def delete(self, thread: str) -> None:
+        await self.journal.delete(thread)
+        del self._claims[thread]
+
+
+def store_of(
+    teller: Teller, path: Path | None = None, embedder: Embedder | None = None
+) -> ArchiveStore:
+    return ArchiveStore(teller.journal, path, embedder)
+
+
+async def search(
+    store: ArchiveStore,
+    text: str,
+    *,
+    owner: str = OWNER,
+    by: By = "both",
+    filters: Filters = ALL,
+    limit: int = 10,
+    offset: int = 0,
+) -> list[Found]:
+    return await store.search(owner, text, by=by, filters=filters, limit=limit, offset=offset)
+
+
+async def texts(store: ArchiveStore, text: str, **options: object) -> list[str]:
+    return [found.text for found in await search(store, text, **options)]  # type: ignore[arg-type]

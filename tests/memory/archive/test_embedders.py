@@ -1,0 +1,291 @@
+"""Embedders: functions, hashes, and an endpoint like OpenAI's."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+import numpy as np
+import pytest
+
+from weft.errors import (
+    BadRequest,
+    ConfigurationError,
+    ConnectionFailed,
+    EmbeddingFailed,
+    EmbeddingInvalid,
+    MissingKey,
+    ModelError,
+    ModelTimeout,
+    NetworkForbidden,
+    RateLimited,
+    StreamInvalid,
+)
+from weft.memory.archive import openai
+from weft.memory.archive.embedder import CallableEmbedder, Embedder, Vectors, as_embedder, embedded
+from weft.memory.archive.hashing import HashingEmbedder
+from weft.memory.archive.openai import OpenAIEmbedder
+from weft.memory.archive.vectors import checked
+from weft.models.http import Timeouts
+from weft.models.retry import RetryPolicy
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
+
+KEY = "sk-0123456789abcdef"
+ONCE = RetryPolicy(max_retries=0)
+
+
+def close(one: Sequence[float], two: Sequence[float]) -> float:
+    a, b = np.array(one), np.array(two)
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+async def test_hashing_knows_how_texts_are_written_and_nothing_else() -> None:
+    embedder = HashingEmbedder()
+    assert isinstance(embedder, Embedder)
+    texts = ["a colourful house", "colour of houses", "automobile", "car", "東京都に住む", "東京都"]
+    vectors = await embedder.embed([*texts, "a colourfull hous", "", "?!"])
+    assert {len(vector) for vector in vectors} == {384}
+    assert close(vectors[0], vectors[1]) > 0.2
+    assert close(vectors[0], vectors[6]) > 0.3
+    assert abs(close(vectors[2], vectors[3])) < 0.2
+    assert close(vectors[4], vectors[5]) > 0.4
+    assert not any(vectors[7])
+    assert not any(vectors[8])
+    assert await embedder.embed(texts[:1]) == vectors[:1]
+    assert HashingEmbedder(8).name != embedder.name
+    with pytest.raises(ConfigurationError):
+        HashingEmbedder(0)
+
+
+async def test_functions_of_any_kind_embed() -> None:
+    def plain(some: list[str]) -> Vectors:
+        return [[float(len(one))] for one in some]
+
+    async def waits(some: list[str]) -> Vectors:
+        return plain(some)
+
+    class Caller:
+        async def __call__(self, some: list[str]) -> Vectors:
+            return plain(some)
+
+    for function in (plain, waits, Caller(), partial(waits)):
+        embedder = as_embedder(function)
+        assert await embedded(embedder, ["ab", "c"]) == [[2.0], [1.0]]
+        assert embedder.dimensions is None
+    assert as_embedder(plain).name.endswith("plain")
+    assert CallableEmbedder(plain, name="mine", dimensions=1).name == "mine"
+    hashing = HashingEmbedder()
+    assert as_embedder(hashing) is hashing
+    with pytest.raises(ConfigurationError):
+        CallableEmbedder("words")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError):
+        CallableEmbedder(plain, dimensions=0)
+
+
+async def test_whatever_an_embedder_raises_has_a_type() -> None:
+    def fails(error: Exception) -> Embedder:
+        def function(_: list[str]) -> Vectors:
+            raise error
+
+        return CallableEmbedder(function)
+
+    for error in (ValueError("x"), KeyError("x"), RateLimited("slow down")):
+        with pytest.raises(EmbeddingFailed) as failed:
+            await embedded(fails(error), ["x"])
+        assert failed.value.__cause__ is error
+    assert "slow down" in failed.value.message
+    for typed in (EmbeddingFailed("x"), EmbeddingInvalid("y")):
+        with pytest.raises(type(typed)) as raised:
+            await embedded(fails(typed), ["x"])
+        assert raised.value is typed
+    with pytest.raises(asyncio.CancelledError):
+        await embedded(CallableEmbedder(_cancelled), ["x"])
+
+
+async def _cancelled(_: list[str]) -> Vectors:
+    raise asyncio.CancelledError
+
+
+def test_vectors_become_of_length_one() -> None:
+    rows = checked([[3.0, 4.0], [0.0, 0.0], [1e300, 0.0], [1e-300, 0.0]], 4, 2)
+    assert np.allclose(rows, [[0.6, 0.8], [0, 0], [1, 0], [1, 0]])
+    assert checked(np.ones((2, 3)), 2, None).dtype == np.float32  # type: ignore[arg-type]
+    with pytest.raises(EmbeddingInvalid, match="the sizes 1, 2; all must have one size"):
+        checked([[1.0], [1.0, 2.0]], 2, None)
+    with pytest.raises(EmbeddingInvalid, match="lists of lists"):
+        checked([[[1.0]]], 1, 1)  # type: ignore[list-item]
+
+
+# An endpoint like OpenAI's
+
+Request = tuple[str, dict[str, object]]
+Answer = Callable[[dict[str, object]], bytes]
+
+
+def answer(status: str, body: object, headers: str = "") -> bytes:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(raw)}\r\n{headers}\r\n"
+    return head.encode() + raw
+
+
+def vectors_for(request: dict[str, object]) -> bytes:
+    texts = request["input"]
+    assert isinstance(texts, list)
+    data = [{"index": n, "embedding": [float(len(one)), 1.0]} for n, one in enumerate(texts)]
+    return answer("200 OK", {"object": "list", "data": data[::-1], "usage": {"total_tokens": 3}})
+
+
+@asynccontextmanager
+async def server(*answers: Answer) -> AsyncIterator[tuple[str, list[Request]]]:
+    """Gives the answers one after the other, the last one for ever; none is silence."""
+    left, requests, serving = list(answers), list[Request](), set[asyncio.Task[None]]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                size = int(head.lower().partition("content-length: ")[2].partition("\r")[0])
+                requests.append((head, json.loads(await reader.readexactly(size))))
+                if left:
+                    reply = (left.pop(0) if len(left) > 1 else left[0])(requests[-1][1])
+                    writer.write(reply)
+                    await writer.drain()
+                    if not reply:
+                        break
+        except asyncio.IncompleteReadError:
+            pass  # the client has hung up
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}/v1", requests
+    finally:
+        listening.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+
+async def test_an_endpoint_embeds_in_batches() -> None:
+    async with server(vectors_for) as (url, requests):
+        embedder = OpenAIEmbedder("small", base_url=url, api_key=KEY, batch=2, max_chars=4)
+        assert await embedder.embed(["a", "bb", "ccccccc"]) == [[1.0, 1.0], [2.0, 1.0], [4.0, 1.0]]
+    assert [body["input"] for _, body in requests] == [["a", "bb"], ["cccc"]]
+    head, body = requests[0]
+    assert head.startswith("POST /v1/embeddings HTTP/1.1")
+    assert f"Authorization: Bearer {KEY}" in head
+    assert body == {"model": "small", "input": ["a", "bb"], "encoding_format": "float"}
+    assert KEY not in repr(embedder)
+    assert (embedder.name, embedder.dimensions) == ("small", None)
+
+
+async def test_a_size_is_asked_for() -> None:
+    async with server(vectors_for) as (url, requests):
+        embedder = OpenAIEmbedder("small", base_url=url, dimensions=2, environ={})
+        await embedder.embed(["a"])
+    assert requests[0][1]["dimensions"] == 2
+    assert "Authorization" not in requests[0][0]
+    assert (embedder.name, embedder.dimensions) == ("small/2", 2)
+
+
+async def test_keys_come_from_the_environment() -> None:
+    async with server(vectors_for) as (url, requests):
+        environ = {"OPENAI_API_KEY": "sk-of-openai", "OPENAI_BASE_URL": url}
+        await OpenAIEmbedder("small", environ=environ).embed(["a"])
+        await OpenAIEmbedder("small", base_url=url, environ=environ).embed(["a"])
+        await OpenAIEmbedder("small", base_url=url, environ={"WEFT_API_KEY": "mine"}).embed(["a"])
+        await OpenAIEmbedder("small", api_key="given", environ=environ).embed(["a"])
+    sent = [head.partition("Authorization: Bearer ")[2].partition("\r")[0] for head, _ in requests]
+    assert sent == ["sk-of-openai", "", "mine", "given"]
+    with pytest.raises(MissingKey, match="OPENAI_API_KEY"):
+        OpenAIEmbedder("small", environ={})
+
+
+def test_what_cannot_be_an_endpoint() -> None:
+    for options in (
+        {"base_url": "ftp://x"},
+        {"base_url": "http://user:word@x"},
+        {"batch": 0},
+        {"max_chars": 0},
+        {"dimensions": 0},
+    ):
+        with pytest.raises(ConfigurationError) as refused:
+            OpenAIEmbedder("small", api_key=KEY, **options)  # type: ignore[arg-type]
+        assert "word" not in str(refused.value)
+    with pytest.raises(MissingKey):
+        OpenAIEmbedder("small", api_key="sk-\n")
+
+
+async def test_other_hosts_are_forbidden_where_tests_forbid_them() -> None:
+    with pytest.raises(NetworkForbidden):
+        await OpenAIEmbedder("small", base_url="http://example.com", api_key=KEY).embed(["a"])
+
+
+async def test_a_failure_is_tried_again() -> None:
+    slow = answer("429 Too Many", {"error": {"message": "slow"}}, "Retry-After: 0\r\n")
+    async with server(lambda _: slow, vectors_for) as (url, requests):
+        embedder = OpenAIEmbedder("small", base_url=url, api_key=KEY)
+        assert await embedder.embed(["a"]) == [[1.0, 1.0]]
+    assert len(requests) == 2
+
+
+REFUSED: dict[str, tuple[bytes, type[Exception], str]] = {
+    "bad request": (
+        answer("400 Bad", {"error": {"message": f"no such model for {KEY}"}}), BadRequest, "no such"
+    ),
+    "server": (answer("500 Oops", b"<html>"), ModelError, "500"),
+    "hang up": (b"", ConnectionFailed, "No connection"),
+    "cut off": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", ModelTimeout, "in time"),
+    "no list": (answer("200 OK", {"data": 5}), EmbeddingInvalid, "no list of vectors"),
+    "no json": (answer("200 OK", b"hello"), EmbeddingInvalid, "no list of vectors"),
+    "too few": (answer("200 OK", {"data": []}), EmbeddingInvalid, "0 vectors for 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+async def test_failures_have_types_and_no_keys(kind: str) -> None:
+    reply, error, says = REFUSED[kind]
+    async with server(lambda _: reply) as (url, _):
+        embedder = OpenAIEmbedder(
+            "small",
+            base_url=url,
+            api_key=KEY,
+            retry=ONCE,
+            timeouts=Timeouts(between_chunks=0.2),
+        )
+        with pytest.raises(error, match=says) as failed:
+            await embedder.embed(["a"])
+    assert KEY not in str(failed.value)
+
+
+async def test_silence_has_an_end() -> None:
+    async with server() as (url, _):
+        embedder = OpenAIEmbedder(
+            "small", base_url=url, api_key=KEY, retry=ONCE, timeouts=Timeouts(first_byte=0.1)
+        )
+        with pytest.raises(ModelTimeout):
+            await embedder.embed(["a"])
+
+
+async def test_an_answer_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai, "_MAX_BYTES", 1000)
+    async with server(lambda _: answer("200 OK", b" " * 5000)) as (url, _):
+        embedder = OpenAIEmbedder("small", base_url=url, api_key=KEY, retry=ONCE)
+        with pytest.raises(StreamInvalid, match="more than 1,000 bytes"):
+            await embedder.embed(["a"])
+
+
+async def test_servers_that_leave_the_places_out() -> None:
+    data = [{"embedding": [1.0]}, {"embedding": [2.0]}]
+    async with server(lambda _: answer("200 OK", {"data": data})) as (url, _):
+        embedder = OpenAIEmbedder("small", base_url=url, api_key=KEY)
+        assert await embedder.embed(["a", "b"]) == [[1.0], [2.0]]

@@ -1,0 +1,73 @@
+"""What events change in the archive."""
+
+from weft.domain.events import MessageAdded, PassageAdded, PassageRemoved, RunStarted
+from weft.domain.items import InputImage, Message, OutputText, user_message
+from weft.memory.archive.page import page_of
+
+
+def note(seq: int, id: str, text: str = "text") -> PassageAdded:
+    return PassageAdded(seq=seq, at=float(seq), passage_id=id, text=text, author="user")
+
+
+def said(seq: int, message: Message) -> MessageAdded:
+    return MessageAdded(seq=seq, at=float(seq), run_id="run_1", item=message, origin="user")
+
+
+def test_nothing_is_no_page() -> None:
+    assert page_of("t", []) is None
+
+
+def test_what_was_said_and_noted() -> None:
+    hello = user_message("hello")
+    answer = Message("assistant", (OutputText("hi "), OutputText("there")), "")
+    page = page_of(
+        "t",
+        [
+            RunStarted(seq=4, run_id="run_1", agent="a"),
+            said(5, hello),
+            said(6, answer),
+            PassageAdded(
+                seq=7, at=9.0, passage_id="p", text="x", author="model", tags=("a",), written_at=2.0
+            ),
+        ],
+    )
+    assert page is not None
+    assert (page.after, page.until, page.at, page.removed) == (3, 7, 9.0, ())
+    one, two, three = page.added
+    assert (one.id, one.kind, one.role, one.created_at) == (hello.id, "message", "user", 5.0)
+    assert (one.run_id, one.seq, one.thread_id) == ("run_1", 5, "t")
+    assert (two.id, two.text, two.role) == ("t/6", "hi there", "assistant")
+    assert (three.kind, three.tags, three.created_at, three.role) == ("archive", ("a",), 2.0, None)
+
+
+def test_messages_without_text_are_left_out() -> None:
+    image = Message("user", (InputImage("https://example.com/a.png"),), "msg_1")
+    page = page_of("t", [said(1, image), said(2, Message("assistant", (OutputText(" \n"),), "m"))])
+    assert page is not None
+    assert page.added == ()
+    assert page.until == 2
+
+
+def test_the_same_passage_is_one_and_the_same_message_is_two() -> None:
+    hello = user_message("hello")
+    page = page_of(
+        "t", [note(1, "p", "first"), note(2, "p", "again"), said(3, hello), said(4, hello)]
+    )
+    assert page is not None
+    assert [(one.id, one.seq) for one in page.added] == [("p", 1), (hello.id, 3), (hello.id, 4)]
+
+
+def test_what_was_removed_is_gone_unless_it_came_again() -> None:
+    page = page_of(
+        "t",
+        [
+            note(1, "p"),
+            PassageRemoved(seq=2, passage_id="p"),
+            note(3, "q"),
+            PassageRemoved(seq=4, passage_id="r"),
+            note(5, "r", "new"),
+        ],
+    )
+    assert page is not None
+    assert page.removed == ("p", "r")
+    assert [(one.id, one.seq) for one in page.added] == [("q", 3), ("r", 5)]
