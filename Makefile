@@ -1,9 +1,9 @@
-# weft: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
+# treadle: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format docs coverage chaos bench bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
-PURE := src/weft/domain/*,src/weft/streaming/*,src/weft/models/wire/*
+PURE := src/treadle/domain/*,src/treadle/streaming/*,src/treadle/models/wire/*
 export PROMPT := $(value PROMPT)
 
 help:  ## List the commands
@@ -22,7 +22,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt scripts/bootstrap
 	@touch $@ $(VENV)/.dev $(VENV)/.plain
 
 demo: $(VENV)/.plain  ## Chat in the terminal; PROMPT="..." answers once
-	@$(BIN)/weft chat $${PROMPT:+-- "$$PROMPT"}
+	@$(BIN)/treadle chat $${PROMPT:+-- "$$PROMPT"}
 
 test: $(VENV)/.dev  ## Run all the tests
 	@$(BIN)/python -m pytest
@@ -59,7 +59,7 @@ bench-peers: $(VENV)/.dev  ## Install the frameworks that `make bench` compares 
 constraints:  ## Move every dependency to its newest version and pin it
 	@rm -rf $(VENV) && : > constraints.txt && scripts/bootstrap dev,docs
 	@{ echo "# The versions the tests run with. Made by 'make constraints'."; \
-	  $(BIN)/pip list --format=freeze | grep -viE '^(weft|pip|setuptools|wheel)=='; } > constraints.txt
+	  $(BIN)/pip list --format=freeze | grep -viE '^(treadle|pip|setuptools|wheel)=='; } > constraints.txt
 
 clean:  ## Remove what the commands made
 	rm -rf $(VENV) .venv-* site .hypothesis .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""What weft costs, measured beside its floor, the openai SDK and other frameworks.
+"""What treadle costs, measured beside its floor, the openai SDK and other frameworks.
 
 `make bench` runs it; `python -m benchmarks NAME...` runs the metrics named.
 """

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from benchmarks.plan import ARGUMENT_SIZE, STAMP_WIDTH, Plan, parse_plan
-from weft.testing.simulator.brain.prose import prose
-from weft.testing.simulator.envelope import Envelope, estimate
-from weft.testing.simulator.turn import Call, Output, Pause, Text, Turn
-from weft.testing.simulator.wire.responses_request import echo
-from weft.testing.simulator.wire.responses_wire import stream_responses
-from weft.testing.simulator.writes import pace
+from treadle.testing.simulator.brain.prose import prose
+from treadle.testing.simulator.envelope import Envelope, estimate
+from treadle.testing.simulator.turn import Call, Output, Pause, Text, Turn
+from treadle.testing.simulator.wire.responses_request import echo
+from treadle.testing.simulator.wire.responses_wire import stream_responses
+from treadle.testing.simulator.writes import pace
 
 TOOL = "note"
 STAMP = "0" * STAMP_WIDTH

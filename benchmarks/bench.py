@@ -11,7 +11,7 @@ from statistics import median
 from benchmarks.work import Figures
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = ("weft", "floor", "openai_sdk")
+CORE = ("treadle", "floor", "openai_sdk")
 PEERS = {
     "openai_agents": "openai-agents",
     "pydanticai": "pydantic-ai",

@@ -19,7 +19,7 @@ def write_results(rows: Sequence[Row]) -> None:
 def _metric(row: Row) -> dict[str, object]:
     metric: dict[str, object] = {
         "metric": row.metric,
-        "value": _rounded(row.figures.get("weft")),
+        "value": _rounded(row.figures.get("treadle")),
         "unit": row.unit,
         "target": ", ".join(target.says for target in row.targets),
         "reached": row.reached,

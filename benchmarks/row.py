@@ -1,4 +1,4 @@
-"""A row: one figure of every party, and the targets that weft's has to reach."""
+"""A row: one figure of every party, and the targets that treadle's has to reach."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `ratio` says how weft stands to the other parties."""
+    """One line of the table. `ratio` says how treadle stands to the other parties."""
 
     metric: str
     unit: str
@@ -40,6 +40,6 @@ class Row:
 
 
 def ratio(figures: Mapping[str, float], *others: str) -> str:
-    """Returns weft's figure as a multiple of each other party's."""
+    """Returns treadle's figure as a multiple of each other party's."""
     known = [name for name in others if figures.get(name)]
-    return ", ".join(f"{figures['weft'] / figures[name]:.2f} x {name}" for name in known)
+    return ", ".join(f"{figures['treadle'] / figures[name]:.2f} x {name}" for name in known)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks.row import Row
 
-FIRST = ("weft", "floor", "openai_sdk")
+FIRST = ("treadle", "floor", "openai_sdk")
 
 
 def table(rows: Sequence[Row]) -> str:

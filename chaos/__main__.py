@@ -29,7 +29,7 @@ def main() -> int:
     if options.keep is not None:
         options.keep.mkdir()
     kept = None if options.keep is None else nullcontext(str(options.keep))
-    with kept or tempfile.TemporaryDirectory(prefix="weft-chaos-") as folder:
+    with kept or tempfile.TemporaryDirectory(prefix="treadle-chaos-") as folder:
         try:
             verdict = asyncio.run(campaign(options.kills, options.seed, Path(folder)))
         except* WorkerFailed as group:

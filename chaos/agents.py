@@ -5,12 +5,12 @@ import hashlib
 import random
 from typing import Any
 
-import weft
+import treadle
 from chaos.evidence import Evidence
 from chaos.records import BoardRead, Ran, Remembered
 from chaos.tasks import Desk, jobs_of_run, jobs_of_thread, submitted
-from weft.domain.blocks import AppendText
-from weft.models.openai import OpenAIResponses
+from treadle.domain.blocks import AppendText
+from treadle.models.openai import OpenAIResponses
 
 SCENARIO = "sim:reasoning=3,deltas=12,calls=6,rounds=2,every=3"
 WORKER_SCENARIO = "sim:deltas=6,calls=4,rounds=1,every=3"
@@ -25,76 +25,76 @@ NOTES, BOARD, DRAFT = "notes", "board", "draft"
 SHARED = "office"
 """The shared memory in which the board is."""
 BLOCKS = [
-    weft.Block(NOTES, limit=100_000),
-    weft.Block(BOARD, limit=100_000, shared=SHARED),
-    weft.Block(DRAFT, "to be deleted"),
+    treadle.Block(NOTES, limit=100_000),
+    treadle.Block(BOARD, limit=100_000, shared=SHARED),
+    treadle.Block(DRAFT, "to be deleted"),
 ]
 
-Tools = list[weft.Tool[..., Any]]
+Tools = list[treadle.Tool[..., Any]]
 
 
-def chaos_worker(base_url: str, evidence: Evidence) -> weft.Agent[Any, str]:
+def chaos_worker(base_url: str, evidence: Evidence) -> treadle.Agent[Any, str]:
     """Returns the agent that works for calls and jobs, whose model is that at `base_url`."""
     model = OpenAIResponses(WORKER_SCENARIO, api_key="none", base_url=base_url)
-    return weft.Agent(model, name=WORKER, tools=_effects(evidence), blocks=BLOCKS)
+    return treadle.Agent(model, name=WORKER, tools=_effects(evidence), blocks=BLOCKS)
 
 
-def chaos_agent(base_url: str, desk: Desk) -> weft.Agent[Any, str]:
+def chaos_agent(base_url: str, desk: Desk) -> treadle.Agent[Any, str]:
     """Returns the agent of the conversations, whose model is the simulator at `base_url`."""
     evidence = desk.evidence
 
-    @weft.tool
-    def threaded(context: weft.RunContext, text: str) -> str:
+    @treadle.tool
+    def threaded(context: treadle.RunContext, text: str) -> str:
         """Does something in a thread that must not be done twice."""
         _ran(context, evidence)
         return f"done {len(text)}"
 
-    @weft.tool(needs_approval=True)
-    async def approved(context: weft.RunContext, text: str) -> str:
+    @treadle.tool(needs_approval=True)
+    async def approved(context: treadle.RunContext, text: str) -> str:
         """Does something a person must allow."""
         _ran(context, evidence)
         return f"done {len(text)}"
 
-    @weft.tool(external=True)
+    @treadle.tool(external=True)
     async def outside(text: str) -> str:
         """Is answered by the client."""
         raise AssertionError("an external tool is never called")
 
     tools = [*_effects(evidence), threaded, approved, outside, desk.worker.as_tool(), *_jobs(desk)]
-    return weft.Agent(
+    return treadle.Agent(
         OpenAIResponses(SCENARIO, api_key="none", base_url=base_url),
         name="chaos",
         tools=tools,
         to_user=True,
-        hooks=weft.Hooks(after_completion=_note),
+        hooks=treadle.Hooks(after_completion=_note),
         on_job_failure="collect",
         blocks=BLOCKS,
     )
 
 
 def _effects(evidence: Evidence) -> Tools:
-    @weft.tool
-    async def effect(context: weft.RunContext, text: str) -> str:
+    @treadle.tool
+    async def effect(context: treadle.RunContext, text: str) -> str:
         """Does something that must not be done twice."""
         _ran(context, evidence)
         await asyncio.sleep(0.01)
         return f"done {len(text)}"
 
-    @weft.tool(idempotent=True)
-    async def repeatable(context: weft.RunContext, text: str) -> str:
+    @treadle.tool(idempotent=True)
+    async def repeatable(context: treadle.RunContext, text: str) -> str:
         """Does something that may be done again, with the same key."""
         _ran(context, evidence)
         await asyncio.sleep(0.01)
         return f"done {len(text)}"
 
-    @weft.tool(idempotent=True)
-    async def remembers(context: weft.RunContext, text: str) -> str:
+    @treadle.tool(idempotent=True)
+    async def remembers(context: treadle.RunContext, text: str) -> str:
         """Adds a line to a block, once."""
         _ran(context, evidence)
         return await _remembered(context, evidence)
 
-    @weft.tool
-    async def remembers_once(context: weft.RunContext, text: str) -> str:
+    @treadle.tool
+    async def remembers_once(context: treadle.RunContext, text: str) -> str:
         """Adds a line to a block, and is not called again."""
         _ran(context, evidence)
         return await _remembered(context, evidence)
@@ -102,7 +102,7 @@ def _effects(evidence: Evidence) -> Tools:
     return [effect, repeatable, remembers, remembers_once]
 
 
-async def _remembered(context: weft.RunContext, evidence: Evidence) -> str:
+async def _remembered(context: treadle.RunContext, evidence: Evidence) -> str:
     """Adds a line to the notes or to the board: which, is a matter of the call."""
     label = random.Random(context.call_id).choice([NOTES, BOARD])
     edited = await context.memory.edit(AppendText(label, context.call_id), key=context.call_id)
@@ -124,16 +124,16 @@ def _jobs(desk: Desk) -> Tools:
     """The tools that start jobs: which, is a matter of the call."""
     evidence = desk.evidence
 
-    @weft.tool
-    async def starts(context: weft.RunContext) -> str:
+    @treadle.tool
+    async def starts(context: treadle.RunContext) -> str:
         """Starts jobs of the run, and leaves them to it."""
         _ran(context, evidence)
         for job in jobs_of_run(desk, random.Random(context.call_id)):
             await submitted(context.jobs, job, evidence)
         return "started"
 
-    @weft.tool(idempotent=True)
-    async def starts_and_waits(context: weft.RunContext) -> str:
+    @treadle.tool(idempotent=True)
+    async def starts_and_waits(context: treadle.RunContext) -> str:
         """Starts jobs of the run, and waits for them."""
         _ran(context, evidence)
         jobs = jobs_of_run(desk, random.Random(context.call_id))
@@ -141,8 +141,8 @@ def _jobs(desk: Desk) -> Tools:
         results = await asyncio.gather(*nodes, return_exceptions=True)
         return f"{len(results)} ended"
 
-    @weft.tool
-    async def starts_for_later(context: weft.RunContext) -> str:
+    @treadle.tool
+    async def starts_for_later(context: treadle.RunContext) -> str:
         """Starts jobs of the thread."""
         _ran(context, evidence)
         for job in jobs_of_thread(random.Random(context.call_id)):
@@ -152,11 +152,11 @@ def _jobs(desk: Desk) -> Tools:
     return [starts, starts_and_waits, starts_for_later]
 
 
-def _ran(context: weft.RunContext, evidence: Evidence) -> None:
+def _ran(context: treadle.RunContext, evidence: Evidence) -> None:
     evidence.add(Ran(context.call_id, context.tool_name, context.idempotency_key))
 
 
-async def _note(context: weft.CompletionContext, completion: weft.Completion) -> None:
+async def _note(context: treadle.CompletionContext, completion: treadle.Completion) -> None:
     """Leaves a note behind each response, and takes its time before and after."""
     await asyncio.sleep(0.005)
     context.inject(note_of(context.run_id, completion.number), role="developer")

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from chaos.findings import Findings
 from chaos.stored import StoredThread
-from weft.domain.events import (
+from treadle.domain.events import (
     JobSettled,
     JobStarted,
     MessageAdded,
@@ -12,7 +12,7 @@ from weft.domain.events import (
     RunCancelled,
     RunStarted,
 )
-from weft.domain.ids import id_of
+from treadle.domain.ids import id_of
 
 
 def judge_announcements(findings: Findings, thread: StoredThread) -> None:

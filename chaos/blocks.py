@@ -17,8 +17,8 @@ from chaos.records import (
     UndoIntent,
 )
 from chaos.stored import StoredThread
-from weft.domain.block_memory import NO_MEMORY
-from weft.domain.events import MemoryUpdated
+from treadle.domain.block_memory import NO_MEMORY
+from treadle.domain.events import MemoryUpdated
 
 
 class _Texts:

@@ -8,8 +8,8 @@ from chaos.evidence import Evidence
 from chaos.findings import Findings
 from chaos.records import AnswerAcknowledged, Ran
 from chaos.stored import StoredThread
-from weft.domain.answers import DENIED
-from weft.domain.events import (
+from treadle.domain.answers import DENIED
+from treadle.domain.events import (
     ToolApproved,
     ToolCallRequested,
     ToolOutputRecorded,

@@ -17,7 +17,7 @@ from chaos.onlooker import Onlooker
 from chaos.points import POINTS
 from chaos.records import PointReached
 from chaos.verdict import Verdict, verdict_of
-from weft.testing import SimulatorProcess
+from treadle.testing import SimulatorProcess
 
 KILLS_A_ROUND = 40
 NAMED = 0.75
@@ -63,7 +63,7 @@ class Round:
         self._url = url
         self._chance = chance
         self._evidence = Evidence(folder)
-        self._onlooker = Onlooker(folder / "weft.db", self._evidence, f"{chance.random()}")
+        self._onlooker = Onlooker(folder / "treadle.db", self._evidence, f"{chance.random()}")
         self._kills = 0
 
     async def judged(self, points: list[str]) -> Verdict:

@@ -9,8 +9,8 @@ from chaos.findings import Findings
 from chaos.records import JobBegan, JobCancelled, JobDone, JobSubmitted
 from chaos.stored import StoredThread
 from chaos.tasks import DONE, PLANNED
-from weft.domain.events import JobDelegated, JobSettled, JobStarted, RunCancelling, TerminalEvent
-from weft.errors import NodeCancelled
+from treadle.domain.events import JobDelegated, JobSettled, JobStarted, RunCancelling, TerminalEvent
+from treadle.errors import NodeCancelled
 
 INTERRUPTED = "interrupted"
 """The code of a job that the end of the process has ended."""

@@ -6,7 +6,7 @@ from chaos.evidence import Evidence
 from chaos.findings import Findings
 from chaos.records import Acknowledged, CancelAcknowledged, CancelIntent, Intent
 from chaos.stored import StoredThread
-from weft.domain.events import (
+from treadle.domain.events import (
     MessageAdded,
     RunCancelled,
     RunCancelling,

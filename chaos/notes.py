@@ -5,7 +5,7 @@ from collections import Counter
 from chaos.agents import note_of
 from chaos.findings import Findings
 from chaos.stored import StoredThread
-from weft.domain.events import MessageAdded, RunCompleted, StepCompleted
+from treadle.domain.events import MessageAdded, RunCompleted, StepCompleted
 
 
 def judge_notes(findings: Findings, thread: StoredThread) -> None:

@@ -10,7 +10,7 @@ import random
 import time
 from pathlib import Path
 
-import weft
+import treadle
 from chaos.agents import SHARED
 from chaos.evidence import Evidence
 from chaos.records import (
@@ -24,8 +24,8 @@ from chaos.records import (
 from chaos.scribe import Scribe
 from chaos.talk import AGAIN, MOST_WAITING, answered, cancel_job
 from chaos.watcher import Watcher
-from weft.domain.inputs import OnBusy
-from weft.errors import JournalError, ThreadError
+from treadle.domain.inputs import OnBusy
+from treadle.errors import JournalError, ThreadError
 
 
 class Onlooker:
@@ -42,7 +42,7 @@ class Onlooker:
         """Looks on until it is cancelled."""
         watched: set[str] = set()
         async with (
-            weft.open(f"sqlite:///{self._database}", drive=False) as runtime,
+            treadle.open(f"sqlite:///{self._database}", drive=False) as runtime,
             asyncio.TaskGroup() as tasks,
         ):
             while True:
@@ -55,7 +55,7 @@ class Onlooker:
                         await self._act(runtime, thread, made.owner)
                 await asyncio.sleep(0.1)
 
-    def _watcher(self, thread: weft.Thread) -> Watcher:
+    def _watcher(self, thread: treadle.Thread) -> Watcher:
         return Watcher("outside", thread, self._evidence, self._chance, life=self._life)
 
     def _life(self) -> float:
@@ -68,7 +68,7 @@ class Onlooker:
             is_dead = True
         return math.nan if is_dead else self.driving
 
-    async def _act(self, runtime: weft.Runtime, thread: weft.Thread, owner: str) -> None:
+    async def _act(self, runtime: treadle.Runtime, thread: treadle.Thread, owner: str) -> None:
         """Says something, answers, cancels or edits, unless the database is held too long."""
         try:
             choice = self._chance.random()
@@ -84,7 +84,7 @@ class Onlooker:
         except JournalError:
             return  # it was not acknowledged
 
-    async def _say(self, thread: weft.Thread) -> None:
+    async def _say(self, thread: treadle.Thread) -> None:
         if len((await thread.state()).queue) >= MOST_WAITING:
             return
         on_busy: OnBusy = self._chance.choice(["queue", "queue", "cancel"])
@@ -100,7 +100,7 @@ class Onlooker:
             await run.cancel()
             self._evidence.add(CancelAcknowledged(thread.id, run.id, time.time(), "outside"))
 
-    async def _answer(self, thread: weft.Thread) -> None:
+    async def _answer(self, thread: treadle.Thread) -> None:
         for call, awaits in await thread.pending_calls():
             try:
                 answer = await answered(thread, call.call_id, awaits, self._chance)

@@ -11,20 +11,20 @@ from types import UnionType
 from typing import Any, NamedTuple, TypeVar, cast
 
 import chaos.tasks
-import weft.actors.driver
-import weft.actors.live
-import weft.journal.sqlite
-import weft.journal.sqlite_writes
-import weft.loop.safe_point
-import weft.loop.step
-import weft.tools.call
-from weft.actors.actor import ThreadActor
-from weft.actors.delegation import ThreadDelegation
-from weft.actors.driver import Driver
-from weft.actors.journaled import JournaledThread
-from weft.actors.thread_jobs import ThreadJobs
-from weft.bus.topic import Topic
-from weft.domain.events import (
+import treadle.actors.driver
+import treadle.actors.live
+import treadle.journal.sqlite
+import treadle.journal.sqlite_writes
+import treadle.loop.safe_point
+import treadle.loop.step
+import treadle.tools.call
+from treadle.actors.actor import ThreadActor
+from treadle.actors.delegation import ThreadDelegation
+from treadle.actors.driver import Driver
+from treadle.actors.journaled import JournaledThread
+from treadle.actors.thread_jobs import ThreadJobs
+from treadle.bus.topic import Topic
+from treadle.domain.events import (
     JobDelegated,
     JobSettled,
     JobStarted,
@@ -33,10 +33,10 @@ from weft.domain.events import (
     TerminalEvent,
     ToolOutputRecorded,
 )
-from weft.jobs.lifecycle import Lifecycle
-from weft.journal.sqlite import SqliteJournal
-from weft.journal.sqlite_writes import Transactions
-from weft.memory.blocks.thread_memory import ThreadMemory
+from treadle.jobs.lifecycle import Lifecycle
+from treadle.journal.sqlite import SqliteJournal
+from treadle.journal.sqlite_writes import Transactions
+from treadle.memory.blocks.thread_memory import ThreadMemory
 
 E = TypeVar("E")
 
@@ -113,14 +113,14 @@ def _where_true(original: property, reached: Reached) -> property:
 
 
 POINTS: dict[str, Point] = {
-    "before the tables are made": Point(weft.journal.sqlite, "migrate", _before, 1),
-    "after the tables are made": Point(weft.journal.sqlite, "migrate", _after, 1),
-    "live socket open": Point(weft.actors.live.LiveServer, "start", _after_await, 1),
+    "before the tables are made": Point(treadle.journal.sqlite, "migrate", _before, 1),
+    "after the tables are made": Point(treadle.journal.sqlite, "migrate", _after, 1),
+    "live socket open": Point(treadle.actors.live.LiveServer, "start", _after_await, 1),
     "thread made": Point(Driver, "create", _after_await, 1),
     "thread claimed": Point(SqliteJournal, "claim", _after_await, 5),
     "before the transaction": Point(Transactions, "commit", _before, 40),
     "events written, not their rows": Point(
-        weft.journal.sqlite_writes, "_insert_events", _after, 40
+        treadle.journal.sqlite_writes, "_insert_events", _after, 40
     ),
     "in the transaction": Point(Transactions, "_append", _after, 40),
     "after the transaction": Point(Transactions, "commit", _after, 40),
@@ -132,12 +132,12 @@ POINTS: dict[str, Point] = {
     "answer durable, not acknowledged": Point(Driver, "answer", _after_await, 5),
     "cancel taken": Point(ThreadActor, "_accept_cancel", _after, 1),
     "inbox taken": Point(ThreadActor, "_take_inbox", _after_await),
-    "tool started": Point(weft.loop.step._Step, "_attempt", _after_await, 21),
-    "tool done, no output yet": Point(weft.tools.call, "_attempt", _after_await, 21),
+    "tool started": Point(treadle.loop.step._Step, "_attempt", _after_await, 21),
+    "tool done, no output yet": Point(treadle.tools.call, "_attempt", _after_await, 21),
     "tool output recorded": Point(JournaledThread, "record", _with(ToolOutputRecorded), 21),
     "run ended, not durable": Point(JournaledThread, "record", _with(TerminalEvent), 3),
     "run ended, durable": Point(ThreadActor, "_on_kept", _with(TerminalEvent), 3),
-    "hook done, nothing recorded": Point(weft.loop.safe_point, "_record", _before, 3),
+    "hook done, nothing recorded": Point(treadle.loop.safe_point, "_record", _before, 3),
     "agent asked to work": Point(ThreadDelegation, "_require_thread", _after_await, 2),
     "agent done, not counted": Point(ThreadDelegation, "_count", _before, 2),
     "job recorded, not durable": Point(JournaledThread, "record", _with(JobStarted), 10),
@@ -160,8 +160,8 @@ POINTS: dict[str, Point] = {
         ThreadActor, "_on_kept", _with(JobStarted, lambda event: event.attempt > 1)
     ),
     "agent of a job to be stopped": Point(Driver, "abandon", _before, 1),
-    "shared memory to be made": Point(weft.actors.driver, "require_shared", _before, 1),
-    "shared memory made": Point(weft.actors.driver, "require_shared", _after_await, 1),
+    "shared memory to be made": Point(treadle.actors.driver, "require_shared", _before, 1),
+    "shared memory made": Point(treadle.actors.driver, "require_shared", _after_await, 1),
     "blocks prepared, not durable": Point(ThreadMemory, "prepare", _after_await),
     "block changed, not durable": Point(JournaledThread, "record", _with(MemoryUpdated), 10),
     "block changed, durable": Point(ThreadActor, "_on_kept", _with(MemoryUpdated), 10),
@@ -172,7 +172,7 @@ POINTS: dict[str, Point] = {
     "change of a block taken": Point(ThreadActor, "_accept_change", _after_await),
     "change of a block durable, not acknowledged": Point(Driver, "remember", _after_await),
     "change of a block undone": Point(ThreadMemory, "take_back", _after_await, 1),
-    "in a snapshot": Point(weft.journal.sqlite_writes, "encode_items", _after),
+    "in a snapshot": Point(treadle.journal.sqlite_writes, "encode_items", _after),
     "snapshot kept": Point(SqliteJournal, "snapshot", _after_await),
 }
 

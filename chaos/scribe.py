@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-import weft
+import treadle
 from chaos.agents import BOARD, DRAFT, NOTES
 from chaos.evidence import Evidence
 from chaos.records import (
@@ -15,8 +15,8 @@ from chaos.records import (
     UndoAcknowledged,
     UndoIntent,
 )
-from weft.errors import ChangeNotUndoable, UnknownBlock
-from weft.memory.blocks.undo import taken_back
+from treadle.errors import ChangeNotUndoable, UnknownBlock
+from treadle.memory.blocks.undo import taken_back
 
 AGAIN = 0.3
 PAUSE = 0.6
@@ -27,8 +27,8 @@ class Scribe:
 
     def __init__(
         self,
-        thread: weft.Thread,
-        board: weft.Memory,
+        thread: treadle.Thread,
+        board: treadle.Memory,
         evidence: Evidence,
         chance: random.Random,
         party: Party,

@@ -6,7 +6,7 @@ from chaos.evidence import Evidence
 from chaos.findings import Findings
 from chaos.records import Seen, TextSeen
 from chaos.stored import StoredThread
-from weft.domain.envelope import decode_events
+from treadle.domain.envelope import decode_events
 
 
 def judge_seen(findings: Findings, thread: StoredThread, evidence: Evidence) -> None:

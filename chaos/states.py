@@ -4,16 +4,16 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-import weft
+import treadle
 from chaos.findings import Findings
 from chaos.stored import StoredThread
-from weft.domain.events import RunFailed, RunStarted, TerminalEvent
-from weft.domain.fold import apply
-from weft.domain.history import require_valid
-from weft.domain.state import ThreadState
-from weft.errors import WeftError
-from weft.journal.projection import status_of
-from weft.journal.snapshot import encode_head
+from treadle.domain.events import RunFailed, RunStarted, TerminalEvent
+from treadle.domain.fold import apply
+from treadle.domain.history import require_valid
+from treadle.domain.state import ThreadState
+from treadle.errors import TreadleError
+from treadle.journal.projection import status_of
+from treadle.journal.snapshot import encode_head
 
 
 def judge_state(findings: Findings, thread: StoredThread, database: Path) -> None:
@@ -26,7 +26,7 @@ def judge_state(findings: Findings, thread: StoredThread, database: Path) -> Non
         for event in thread.events:
             state = apply(state, event)
         require_valid(state.history)
-    except WeftError as error:
+    except TreadleError as error:
         findings.wrong.append(f"{thread.id}: {error.message}")
         return
     if state.active_run is not None or state.queue or state.steering or thread.waiting:
@@ -59,5 +59,5 @@ def _judge_runs(findings: Findings, thread: StoredThread) -> None:
 
 
 async def _loaded(database: Path, thread_id: str) -> ThreadState:
-    async with weft.open(f"sqlite:///{database}", drive=False) as runtime:
+    async with treadle.open(f"sqlite:///{database}", drive=False) as runtime:
         return await (await runtime.connect(thread_id)).state()

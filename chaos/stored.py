@@ -6,9 +6,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from weft.domain.envelope import decode_events
-from weft.domain.events import RecordedEvent
-from weft.journal.sqlite_file import SEQ_BITS
+from treadle.domain.envelope import decode_events
+from treadle.domain.events import RecordedEvent
+from treadle.journal.sqlite_file import SEQ_BITS
 
 
 @dataclass(frozen=True)

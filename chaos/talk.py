@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Sequence
 
-import weft
+import treadle
 from chaos.evidence import Evidence
 from chaos.records import (
     Acknowledged,
@@ -16,8 +16,8 @@ from chaos.records import (
     Intent,
     JobCancelled,
 )
-from weft.domain.inputs import OnBusy
-from weft.errors import Conflict, RunNotInProgress, UnknownToolCall
+from treadle.domain.inputs import OnBusy
+from treadle.errors import Conflict, RunNotInProgress, UnknownToolCall
 
 MOST_WAITING = 3
 KINDS: Sequence[OnBusy] = ("queue", "queue", "queue", "steer", "cancel")
@@ -28,7 +28,7 @@ PAUSE = 0.8
 class Talk:
     """What a client does on one thread."""
 
-    def __init__(self, thread: weft.Thread, evidence: Evidence, chance: random.Random) -> None:
+    def __init__(self, thread: treadle.Thread, evidence: Evidence, chance: random.Random) -> None:
         self._thread = thread
         self._evidence = evidence
         self._chance = chance
@@ -42,7 +42,7 @@ class Talk:
 
     async def say(self) -> None:
         """Sends message after message, until it is cancelled; some runs it cancels."""
-        runs: list[weft.ThreadRun] = []
+        runs: list[treadle.ThreadRun] = []
         while True:
             while len((await self._thread.state()).queue) >= MOST_WAITING:
                 await asyncio.sleep(0.05)  # the lives before have left enough to do
@@ -61,12 +61,12 @@ class Talk:
                 await asyncio.sleep(PAUSE)  # a job that announces its end finds no run in progress
             await asyncio.sleep(self._chance.random() * 0.1)
 
-    async def _send(self, intent: Intent) -> weft.ThreadRun:
+    async def _send(self, intent: Intent) -> treadle.ThreadRun:
         run = await self._thread.send(intent.key, on_busy=intent.on_busy, key=intent.key)
         self._evidence.add(Acknowledged(self._thread.id, intent.key, run.id))
         return run
 
-    async def _cancel(self, run: weft.ThreadRun) -> None:
+    async def _cancel(self, run: treadle.ThreadRun) -> None:
         self._evidence.add(CancelIntent(self._thread.id, run.id))
         await run.cancel()
         self._evidence.add(CancelAcknowledged(self._thread.id, run.id, time.time(), "inside"))
@@ -85,7 +85,9 @@ class Talk:
             await asyncio.sleep(0.02)
 
 
-async def answered(thread: weft.Thread, call_id: str, awaits: str, chance: random.Random) -> Answer:
+async def answered(
+    thread: treadle.Thread, call_id: str, awaits: str, chance: random.Random
+) -> Answer:
     """Answers a call one way or another; returns which. Raises `ThreadError`."""
     if awaits == "output":
         await thread.submit_tool_output(call_id, f"of {call_id}")
@@ -97,7 +99,7 @@ async def answered(thread: weft.Thread, call_id: str, awaits: str, chance: rando
     return "deny"
 
 
-async def cancel_job(thread: weft.Thread, evidence: Evidence, chance: random.Random) -> None:
+async def cancel_job(thread: treadle.Thread, evidence: Evidence, chance: random.Random) -> None:
     """Cancels one of the jobs that are open, if there are any."""
     if jobs := await thread.jobs():
         job = chance.choice(jobs)

@@ -6,14 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import weft
+import treadle
 from chaos.evidence import Evidence
 from chaos.records import JobBegan, JobDone, JobSubmitted
-from weft.domain.ids import new_id
-from weft.jobs.agent_job import AgentJob
-from weft.jobs.context import JobContext, job_context
-from weft.jobs.job import Job
-from weft.jobs.node import Node
+from treadle.domain.ids import new_id
+from treadle.jobs.agent_job import AgentJob
+from treadle.jobs.context import JobContext, job_context
+from treadle.jobs.job import Job
+from treadle.jobs.node import Node
 
 SHORT, LONG = 0.03, 0.8
 WAKING = 0.6
@@ -42,7 +42,7 @@ class Desk:
     """What jobs get as `deps`: where they leave their traces, and an agent that works for them."""
 
     evidence: Evidence
-    worker: weft.Agent[Any, str]
+    worker: treadle.Agent[Any, str]
 
 
 @dataclass

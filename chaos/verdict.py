@@ -48,7 +48,7 @@ class Verdict(Findings):
 def verdict_of(folder: Path) -> Verdict:
     """Compares the database in `folder` with the logs beside it."""
     evidence, verdict = Evidence(folder), Verdict()
-    database = folder / "weft.db"
+    database = folder / "treadle.db"
     if found := damage(database):
         verdict.wrong.append(f"the database is damaged: {found}")
     threads = list(stored_threads(database))

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-import weft
+import treadle
 from chaos.evidence import Evidence
 from chaos.records import Seen, TextSeen
-from weft.bus.subscription import Subscription
-from weft.domain.envelope import Envelope
-from weft.domain.events import (
+from treadle.bus.subscription import Subscription
+from treadle.domain.envelope import Envelope
+from treadle.domain.events import (
     Delta,
     DeltaKey,
     DurableEvent,
@@ -25,7 +25,7 @@ from weft.domain.events import (
     ToUserDelta,
     delta_key,
 )
-from weft.errors import JournalError
+from treadle.errors import JournalError
 
 LEAVING = 0.01
 
@@ -44,7 +44,7 @@ class Watcher:
     def __init__(
         self,
         name: str,
-        thread: weft.Thread,
+        thread: treadle.Thread,
         evidence: Evidence,
         chance: random.Random,
         *,

@@ -13,8 +13,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-import weft
-import weft.actors.actor
+import treadle
+import treadle.actors.actor
 from chaos import points
 from chaos.agents import SHARED, chaos_agent, chaos_worker
 from chaos.evidence import Evidence
@@ -43,8 +43,8 @@ async def main(folder: Path, url: str, seed: str, mode: str) -> None:
     desk = Desk(evidence, chaos_worker(url, evidence))
     agent = chaos_agent(url, desk)
     unanswered, last, seen = _remembered(evidence)
-    database = f"sqlite:///{folder / 'weft.db'}"
-    async with weft.open(
+    database = f"sqlite:///{folder / 'treadle.db'}"
+    async with treadle.open(
         database, agents=[agent], deps=lambda info: desk, idle_seconds=0.3
     ) as runtime:
         threads = [await runtime.connect(made.thread_id) for made in evidence.read(ThreadMade)]
@@ -114,7 +114,7 @@ def _unacknowledged_edits(evidence: Evidence) -> defaultdict[str, list[EditInten
     return unmade
 
 
-async def _at_rest(runtime: weft.Runtime) -> bool:
+async def _at_rest(runtime: treadle.Runtime) -> bool:
     """Whether nothing is left to do, and nothing that onlookers said is left in an inbox."""
     journal = runtime.journal
     return not await journal.waiting_threads() and not await journal.unfinished()
@@ -122,7 +122,7 @@ async def _at_rest(runtime: weft.Runtime) -> bool:
 
 if __name__ == "__main__":
     folder, url, seed, mode, point, n = sys.argv[1:]
-    weft.actors.actor.SNAPSHOT_EVERY = 40  # so that snapshots happen within a short run
+    treadle.actors.actor.SNAPSHOT_EVERY = 40  # so that snapshots happen within a short run
     if point:
         points.arm(point, int(n), lambda: Evidence(Path(folder)).add(PointReached(point)))
     asyncio.run(main(Path(folder), url, seed, mode))

@@ -5,14 +5,14 @@ python examples/adviser.py
 
 import asyncio
 
-import weft
-from weft.models.base import ModelRequest
-from weft.testing import Call, ScriptedModel
+import treadle
+from treadle.models.base import ModelRequest
+from treadle.testing import Call, ScriptedModel
 
 SAME_CALLS = 2
 
 
-@weft.tool
+@treadle.tool
 async def search(query: str) -> str:
     """Searches the archive.
 
@@ -24,24 +24,24 @@ async def search(query: str) -> str:
 
 def seeker(request: ModelRequest) -> str | Call:
     """A model that tries the same again and again, unless somebody tells it better."""
-    outputs = [item for item in request.items if isinstance(item, weft.FunctionCallOutput)]
+    outputs = [item for item in request.items if isinstance(item, treadle.FunctionCallOutput)]
     if outputs and outputs[-1].text != "no hits":
         return f"I found it: {outputs[-1].text}."
     last = request.items[-1]
-    advised = isinstance(last, weft.Message) and last.role == "developer"
+    advised = isinstance(last, treadle.Message) and last.role == "developer"
     return Call("search", '{"query":"minutes budget"}' if advised else '{"query":"budgte"}')
 
 
-librarian = weft.Agent(
+librarian = treadle.Agent(
     ScriptedModel(["The word is misspelt, and it is in the minutes: search for 'minutes budget'."]),
     name="librarian",
     instructions="You are told what was searched in vain. Say how to search instead.",
 )
 
 
-async def advise(context: weft.CompletionContext, completion: weft.Completion) -> None:
+async def advise(context: treadle.CompletionContext, completion: treadle.Completion) -> None:
     """Asks the librarian once the last calls are the same, and injects what it says."""
-    calls = [item for item in context.history if isinstance(item, weft.FunctionCall)]
+    calls = [item for item in context.history if isinstance(item, treadle.FunctionCall)]
     last = [(call.name, call.arguments) for call in calls[-SAME_CALLS:]]
     if completion.calls and len(last) == SAME_CALLS and len(set(last)) == 1:
         advice = await context.run_agent(librarian, f"In vain: {calls[-1].arguments}")
@@ -50,18 +50,18 @@ async def advise(context: weft.CompletionContext, completion: weft.Completion) -
 
 async def main() -> None:
     """Runs the first agent, with the second behind its back."""
-    agent = weft.Agent(
+    agent = treadle.Agent(
         ScriptedModel([seeker] * 6),
         name="seeker",
         tools=[search],
-        hooks=weft.Hooks(after_completion=advise),
+        hooks=treadle.Hooks(after_completion=advise),
     )
     async with agent.stream("When was the budget decided?") as run:
         async for event in run:
             match event:
-                case weft.ToolCallRequested():
+                case treadle.ToolCallRequested():
                     print(f"search {event.item.arguments}")
-                case weft.MessageAdded(origin="hook"):
+                case treadle.MessageAdded(origin="hook"):
                     print(event.item.text)
                 case _:
                     pass

@@ -8,10 +8,10 @@ import os
 import tempfile
 from pathlib import Path
 
-import weft
+import treadle
 
 
-@weft.tool(needs_approval=True)
+@treadle.tool(needs_approval=True)
 async def send_mail(to: str) -> str:
     """Sends a mail.
 
@@ -23,29 +23,29 @@ async def send_mail(to: str) -> str:
 
 async def person(url: str, thread_id: str) -> None:
     """Watches the thread from outside, and approves what it asks for."""
-    async with weft.open(url, drive=False) as runtime:
+    async with treadle.open(url, drive=False) as runtime:
         thread = await runtime.connect(thread_id)
         async for event in thread.subscribe():
-            if isinstance(event, weft.RunRequiresAction):
+            if isinstance(event, treadle.RunRequiresAction):
                 for call, awaits in await thread.pending_calls():
                     print(f"{awaits} of {call.name} is asked for: yes")
                     await thread.approve(call.call_id)
-            elif isinstance(event, weft.RunCompleted):
+            elif isinstance(event, treadle.RunCompleted):
                 return
 
 
 async def main() -> None:
     """Drives a thread, while the person looks on."""
-    model = os.environ.get("WEFT_MODEL", "demo")
-    agent = weft.Agent(model, name="assistant", tools=[send_mail])
+    model = os.environ.get("TREADLE_MODEL", "demo")
+    agent = treadle.Agent(model, name="assistant", tools=[send_mail])
     with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder, 'weft.db')}"
-        async with weft.open(url, agents=[agent]) as runtime:
+        url = f"sqlite:///{Path(folder, 'treadle.db')}"
+        async with treadle.open(url, agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
             run = await thread.send("Send mail to ada@example.com.")
             await person(url, thread.id)
             result = await run.result()
-            outputs = [i.text for i in result.items if isinstance(i, weft.FunctionCallOutput)]
+            outputs = [i.text for i in result.items if isinstance(i, treadle.FunctionCallOutput)]
             print(result.status, outputs)
 
 

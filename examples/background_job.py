@@ -8,10 +8,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import weft
-from weft.jobs import Job, job_context
-from weft.models.base import ModelRequest
-from weft.testing import Call, ScriptedModel
+import treadle
+from treadle.jobs import Job, job_context
+from treadle.models.base import ModelRequest
+from treadle.testing import Call, ScriptedModel
 
 
 @dataclass
@@ -34,8 +34,8 @@ async def export_month(year: int, month: int) -> str:
     return f"{year}-{month:02}.csv"
 
 
-@weft.tool
-async def export(ctx: weft.RunContext, year: int) -> str:
+@treadle.tool
+async def export(ctx: treadle.RunContext, year: int) -> str:
     """Exports the bookings of a year.
 
     Args:
@@ -48,36 +48,36 @@ async def export(ctx: weft.RunContext, year: int) -> str:
 def clerk(request: ModelRequest) -> str | Call:
     """A model that asks for the export, and tells what becomes of it."""
     last = request.items[-1]
-    if isinstance(last, weft.FunctionCallOutput):
+    if isinstance(last, treadle.FunctionCallOutput):
         return "The export runs. I will tell you when it is there."
-    if isinstance(last, weft.Message) and "background job" in last.text:
+    if isinstance(last, treadle.Message) and "background job" in last.text:
         return f"It is there: {last.text.partition('] ')[2]}."
     return Call("export", '{"year": 2025}')
 
 
 async def main() -> None:
     """Leaves while the job runs; the next runtime starts it again, and hears of its end."""
-    agent = weft.Agent(ScriptedModel([clerk] * 8), name="clerk", tools=[export])
+    agent = treadle.Agent(ScriptedModel([clerk] * 8), name="clerk", tools=[export])
     with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder, 'weft.db')}"
-        async with weft.open(url, agents=[agent]) as runtime:
+        url = f"sqlite:///{Path(folder, 'treadle.db')}"
+        async with treadle.open(url, agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
             run = await thread.send("Export 2025, please.")
             print((await run.result()).text)
         print("[the process ends]")
-        async with weft.open(url, agents=[agent]) as runtime:
+        async with treadle.open(url, agents=[agent]) as runtime:
             thread = await runtime.connect(thread.id)
             async for event in thread.subscribe((await thread.state()).seq):
-                if isinstance(event, weft.MessageAdded) and event.origin == "model":
+                if isinstance(event, treadle.MessageAdded) and event.origin == "model":
                     print(event.item.text)
-                if isinstance(event, weft.RunCompleted):
+                if isinstance(event, treadle.RunCompleted):
                     break
             print(await tree_of(thread))
 
 
-async def tree_of(thread: weft.Thread) -> weft.ThreadTree:
+async def tree_of(thread: treadle.Thread) -> treadle.ThreadTree:
     """Returns what ran on the thread."""
-    tree = weft.ThreadTree()
+    tree = treadle.ThreadTree()
     for event in await thread.events():
         tree.apply(event)
     return tree

@@ -16,19 +16,19 @@ from asyncio import Queue
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import weft
-from weft.domain.items import user_message
-from weft.jobs import Commander, Handler, Job, Node, blocking, handler
-from weft.models.base import ModelRequest
-from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
-from weft.streaming.streamed_fields import StreamedFields
-from weft.tools.call import RefusedCall, prepare
-from weft.tools.toolset import Toolset
+import treadle
+from treadle.domain.items import user_message
+from treadle.jobs import Commander, Handler, Job, Node, blocking, handler
+from treadle.models.base import ModelRequest
+from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from treadle.streaming.streamed_fields import StreamedFields
+from treadle.tools.call import RefusedCall, prepare
+from treadle.tools.toolset import Toolset
 
 FORECAST = {"Paris": "18 °C and sunny", "Rome": "24 °C and clear"}
 
 
-@weft.tool
+@treadle.tool
 def get_weather(city: str) -> str:
     """Tells the weather in a city.
 
@@ -39,7 +39,7 @@ def get_weather(city: str) -> str:
     return FORECAST.get(city, "unknown")
 
 
-MODEL = weft.resolve_model(os.environ.get("WEFT_MODEL", "demo"))
+MODEL = treadle.resolve_model(os.environ.get("TREADLE_MODEL", "demo"))
 TOOLS = Toolset([get_weather], to_user=True)
 
 
@@ -47,7 +47,7 @@ TOOLS = Toolset([get_weather], to_user=True)
 class Chat(Job[None]):
     """Sends the context to the model."""
 
-    context: list[weft.Item]
+    context: list[treadle.Item]
 
     async def task(self) -> None:
         request = ModelRequest(items=tuple(self.context), tools=TOOLS.schemas)
@@ -58,21 +58,21 @@ class Chat(Job[None]):
 class Response(Job[None]):
     """Splits the stream into what goes to the user and what calls tools."""
 
-    context: list[weft.Item]
+    context: list[treadle.Item]
     stream: AsyncIterator[StreamEvent]
 
     async def task(self) -> None:
-        words, calls = Queue[str | None](64), Queue[weft.FunctionCall | None](64)
+        words, calls = Queue[str | None](64), Queue[treadle.FunctionCall | None](64)
         self.call(speak(words))
         self.call(act(calls, self.context))
         async for event in with_to_user(self.stream):
             match event:
-                case weft.TextDelta(delta=text) | weft.ToUserDelta(delta=text):
+                case treadle.TextDelta(delta=text) | treadle.ToUserDelta(delta=text):
                     await words.put(text)
                 case ItemFinished(item=item):
                     await words.put("\n")
                     self.context.append(item)
-                    if isinstance(item, weft.FunctionCall):
+                    if isinstance(item, treadle.FunctionCall):
                         await calls.put(item)
                 case _:
                     pass
@@ -99,10 +99,10 @@ async def speak(node: Handler[None], words: Queue[str | None]) -> None:
 
 @handler
 async def act(
-    node: Handler[None], calls: Queue[weft.FunctionCall | None], context: list[weft.Item]
+    node: Handler[None], calls: Queue[treadle.FunctionCall | None], context: list[treadle.Item]
 ) -> None:
     """Uses each tool as soon as its call is written; the outputs go back to the model."""
-    uses: list[Node[weft.FunctionCallOutput]] = []
+    uses: list[Node[treadle.FunctionCallOutput]] = []
     while (call := await calls.get()) is not None:
         uses.append(node.call(use(call)))
     if uses:
@@ -112,8 +112,8 @@ async def act(
 
 @handler
 async def use(
-    node: Handler[weft.FunctionCallOutput], call: weft.FunctionCall
-) -> weft.FunctionCallOutput:
+    node: Handler[treadle.FunctionCallOutput], call: treadle.FunctionCall
+) -> treadle.FunctionCallOutput:
     """Calls a tool in a thread, because it may block."""
     prepared = prepare(TOOLS, call)
     if isinstance(prepared, RefusedCall):
@@ -122,10 +122,10 @@ async def use(
         print(f"[{call.name} {prepared.arguments}]")
         output = str(await blocking(prepared.tool, **prepared.arguments))
     print(f"[{call.name}: {output}]")
-    return weft.FunctionCallOutput(call.call_id, output)
+    return treadle.FunctionCallOutput(call.call_id, output)
 
 
-async def ask(done: Node[None], context: list[weft.Item]) -> None:
+async def ask(done: Node[None], context: list[treadle.Item]) -> None:
     """Asks the person for the next line, and begins a round with it."""
     if done.state != "completed":
         return  # it failed, or the program is about to end
@@ -140,7 +140,7 @@ async def ask(done: Node[None], context: list[weft.Item]) -> None:
     await done.submit(new_round(context), parent=done.root)
 
 
-def new_round(context: list[weft.Item]) -> Node[None]:
+def new_round(context: list[treadle.Item]) -> Node[None]:
     """Returns a round, which asks for the next line once all of it has settled."""
     return Chat(context).on("settled", ask, context, inject_node=True)
 

@@ -6,15 +6,15 @@ python examples/fallback.py
 import asyncio
 import os
 
-import weft
-from weft.models.openai import OpenAIChat
+import treadle
+from treadle.models.openai import OpenAIChat
 
 
 async def main() -> None:
     """Asks a server that is not there, and the model behind it."""
     absent = OpenAIChat("big", api_key="", base_url="http://127.0.0.1:9/v1")
-    present = weft.resolve_model(os.environ.get("WEFT_MODEL", "demo"))
-    agent = weft.Agent(weft.FallbackModel(absent, present))
+    present = treadle.resolve_model(os.environ.get("TREADLE_MODEL", "demo"))
+    agent = treadle.Agent(treadle.FallbackModel(absent, present))
     print((await agent.run("Hello!")).output)
 
 

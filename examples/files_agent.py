@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import weft
+import treadle
 
 
 @dataclass
@@ -18,14 +18,14 @@ class Shelf:
     root: Path
 
 
-@weft.tool
-def list_files(context: weft.RunContext[Shelf]) -> list[str]:
+@treadle.tool
+def list_files(context: treadle.RunContext[Shelf]) -> list[str]:
     """Lists the files of the folder."""
     return sorted(path.name for path in context.deps.root.iterdir() if path.is_file())
 
 
-@weft.tool
-def count_words(context: weft.RunContext[Shelf], file: str) -> int:
+@treadle.tool
+def count_words(context: treadle.RunContext[Shelf], file: str) -> int:
     """Counts the words of a file.
 
     Args:
@@ -36,8 +36,8 @@ def count_words(context: weft.RunContext[Shelf], file: str) -> int:
 
 async def main(root: Path = Path(__file__).parent) -> None:
     """Asks for the files of a folder."""
-    model = os.environ.get("WEFT_MODEL", "demo")
-    agent = weft.Agent[Shelf, str](model, tools=[list_files, count_words])
+    model = os.environ.get("TREADLE_MODEL", "demo")
+    agent = treadle.Agent[Shelf, str](model, tools=[list_files, count_words])
     result = await agent.run("List the files, please.", deps=Shelf(root))
     print(result.output)
 

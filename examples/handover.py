@@ -5,15 +5,15 @@ python examples/handover.py
 
 import asyncio
 
-import weft
-from weft.testing import Call, ScriptedModel
+import treadle
+from treadle.testing import Call, ScriptedModel
 
-accountant = weft.Agent(
+accountant = treadle.Agent(
     ScriptedModel(["17.50"]),
     name="accountant",
     description="Adds up orders.",
 )
-clerk = weft.Agent(
+clerk = treadle.Agent(
     ScriptedModel(
         [
             [Call("accountant", '{"message":"Order 7: 12.50 and 5.00. What is the sum?"}')],
@@ -24,7 +24,7 @@ clerk = weft.Agent(
     description="Refunds orders.",
     tools=[accountant.as_tool()],
 )
-desk = weft.Agent(
+desk = treadle.Agent(
     ScriptedModel([[Call("transfer_to_clerk", "{}")]]),
     name="desk",
     instructions="Send the customer to whoever can help.",
@@ -37,11 +37,11 @@ async def main() -> None:
     async with desk.stream("I want my money back for order 7.") as run:
         async for event in run:
             match event:
-                case weft.HandedOff():
+                case treadle.HandedOff():
                     print(f"{event.agent} goes on")
-                case weft.AgentEvent(event=weft.MessageAdded(origin="model") as said):
+                case treadle.AgentEvent(event=treadle.MessageAdded(origin="model") as said):
                     print(f"  {event.agent}: {said.item.text}")
-                case weft.MessageAdded(origin="model"):
+                case treadle.MessageAdded(origin="model"):
                     print(event.item.text)
                 case _:
                     pass

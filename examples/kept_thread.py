@@ -8,11 +8,11 @@ import os
 import tempfile
 from pathlib import Path
 
-import weft
+import treadle
 
 
-@weft.tool(idempotent=True)
-async def look_up(context: weft.RunContext, word: str) -> str:
+@treadle.tool(idempotent=True)
+async def look_up(context: treadle.RunContext, word: str) -> str:
     """Looks a word up.
 
     Args:
@@ -24,18 +24,18 @@ async def look_up(context: weft.RunContext, word: str) -> str:
 
 async def main() -> None:
     """Leaves while a tool runs; the next runtime drives the run on."""
-    model = os.environ.get("WEFT_MODEL", "demo")
-    agent = weft.Agent(model, name="assistant", tools=[look_up])
+    model = os.environ.get("TREADLE_MODEL", "demo")
+    agent = treadle.Agent(model, name="assistant", tools=[look_up])
     with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder, 'weft.db')}"
-        async with weft.open(url, agents=[agent]) as runtime:
+        url = f"sqlite:///{Path(folder, 'treadle.db')}"
+        async with treadle.open(url, agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
             run = await thread.send("Look up the word loom.", key="loom")
             async for event in run:
-                if isinstance(event, weft.ToolStarted):
+                if isinstance(event, treadle.ToolStarted):
                     break
             print("Left:", (await thread.info()).status)
-        async with weft.open(url, agents=[agent]) as runtime:
+        async with treadle.open(url, agents=[agent]) as runtime:
             thread = await runtime.connect(thread.id)
             run = await thread.send("Look up the word loom.", key="loom")
             result = await run.result()

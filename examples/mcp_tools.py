@@ -1,6 +1,6 @@
 """The tools of an MCP server, which this program starts and asks a person about.
 
-python examples/mcp_tools.py          (needs: pip install 'weft[mcp]')
+python examples/mcp_tools.py          (needs: pip install 'treadle[mcp]')
 """
 
 import asyncio
@@ -9,8 +9,8 @@ import sys
 
 from mcp.server.mcpserver import Context, MCPServer
 
-import weft
-from weft.mcp import MCPTools
+import treadle
+from treadle.mcp import MCPTools
 
 server = MCPServer("warehouse", log_level="WARNING")
 
@@ -43,22 +43,22 @@ def must_be_approved(name: str, _: object) -> bool:
 
 async def main() -> None:
     """Asks for both tools, and approves the one that costs money."""
-    model = os.environ.get("WEFT_MODEL", "demo")
+    model = os.environ.get("TREADLE_MODEL", "demo")
     command = [sys.executable, __file__, "serve"]
     async with MCPTools(command, name="warehouse", needs_approval=must_be_approved) as warehouse:
-        agent = weft.Agent(model, name="clerk", tools=[warehouse])
-        async with weft.open(agents=[agent]) as runtime:
+        agent = treadle.Agent(model, name="clerk", tools=[warehouse])
+        async with treadle.open(agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
             run = await thread.send("Count the stock of 'lamps', and order the article 'lamps'.")
             async for event in run:
                 match event:
-                    case weft.ToolProgress(name=name, message=message):
+                    case treadle.ToolProgress(name=name, message=message):
                         print(f"{name}: {message}")
-                    case weft.RunRequiresAction():
+                    case treadle.RunRequiresAction():
                         for call, awaits in await thread.pending_calls():
                             print(f"{awaits} of {call.name} is asked for: yes")
                             await thread.approve(call.call_id)
-                    case weft.ToolOutputRecorded(name=name, item=output):
+                    case treadle.ToolOutputRecorded(name=name, item=output):
                         print(f"{name}: {output.text}")
                     case _:
                         pass

@@ -6,15 +6,15 @@ python examples/memory_blocks.py
 import asyncio
 import os
 
-import weft
-from weft.domain.blocks import AppendText
-from weft.memory import Block, block_tools
+import treadle
+from treadle.domain.blocks import AppendText
+from treadle.memory import Block, block_tools
 
 HUMAN = Block("human", "Name: Ada", "What you know of the user.", limit=500, shared="people")
 
 
-@weft.tool(idempotent=True)
-async def remember(context: weft.RunContext, fact: str) -> str:
+@treadle.tool(idempotent=True)
+async def remember(context: treadle.RunContext, fact: str) -> str:
     """Remembers a fact about the user.
 
     Args:
@@ -26,10 +26,10 @@ async def remember(context: weft.RunContext, fact: str) -> str:
 
 async def main() -> None:
     """Tells one conversation something that the other one knows then."""
-    model = os.environ.get("WEFT_MODEL", "demo")
+    model = os.environ.get("TREADLE_MODEL", "demo")
     tools = [remember, *block_tools("memory_replace", "memory_rewrite")]
-    agent = weft.Agent(model, name="assistant", tools=tools, blocks=[HUMAN])
-    async with weft.open(agents=[agent]) as runtime:
+    agent = treadle.Agent(model, name="assistant", tools=tools, blocks=[HUMAN])
+    async with treadle.open(agents=[agent]) as runtime:
         morning = await runtime.create_thread(agent, owner="ada")
         run = await morning.send("Remember 'Ada drinks tea.'")
         print((await run.result()).text)

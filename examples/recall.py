@@ -6,15 +6,15 @@ python examples/recall.py
 import asyncio
 import json
 
-import weft
-from weft.memory import HashingEmbedder, archive_tools
-from weft.models.base import ModelRequest
-from weft.testing import Call, ScriptedModel
+import treadle
+from treadle.memory import HashingEmbedder, archive_tools
+from treadle.models.base import ModelRequest
+from treadle.testing import Call, ScriptedModel
 
 
 def answer(request: ModelRequest) -> str:
     """A model that tells what its search has found."""
-    outputs = [item for item in request.items if isinstance(item, weft.FunctionCallOutput)]
+    outputs = [item for item in request.items if isinstance(item, treadle.FunctionCallOutput)]
     return f"I found:\n{outputs[-1].text}"
 
 
@@ -28,7 +28,7 @@ model = ScriptedModel(
         answer,
     ]
 )
-agent = weft.Agent(model, name="cook", tools=archive_tools())
+agent = treadle.Agent(model, name="cook", tools=archive_tools())
 
 
 async def main() -> None:
@@ -38,7 +38,7 @@ async def main() -> None:
         "What should I leave out of the cake for Ada?",
         "When did I tell you of hazelnuts?",
     )
-    async with weft.open(agents=[agent], embedder=HashingEmbedder()) as runtime:
+    async with treadle.open(agents=[agent], embedder=HashingEmbedder()) as runtime:
         for text in said:
             thread = await runtime.create_thread(agent, owner="ada")
             print(f"> {text}")

@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-import weft
-from weft.domain.items import user_message
-from weft.errors import InvalidInput, WeftError
+import treadle
+from treadle.domain.items import user_message
+from treadle.errors import InvalidInput, TreadleError
 
-agent = weft.Agent(os.environ.get("WEFT_MODEL", "demo"), instructions="Be brief.")
+agent = treadle.Agent(os.environ.get("TREADLE_MODEL", "demo"), instructions="Be brief.")
 
 
 async def ask(request: Request) -> Response:
@@ -32,7 +32,7 @@ async def ask(request: Request) -> Response:
             async with agent.stream(question) as run:
                 async for event in run:
                     yield b"data: " + msgspec.json.encode(event) + b"\n\n"
-        except WeftError:
+        except TreadleError:
             return  # the client has it as the event run.failed
 
     return StreamingResponse(events(), media_type="text/event-stream")

@@ -6,10 +6,10 @@ python examples/steering.py
 import asyncio
 import os
 
-import weft
+import treadle
 
 
-@weft.tool
+@treadle.tool
 async def slow_search(query: str) -> str:
     """Searches for a long time.
 
@@ -22,11 +22,11 @@ async def slow_search(query: str) -> str:
 
 async def main() -> None:
     """Cancels a search that takes too long, then asks something else."""
-    model = os.environ.get("WEFT_MODEL", "demo")
-    agent = weft.Agent(model, tools=[slow_search])
+    model = os.environ.get("TREADLE_MODEL", "demo")
+    agent = treadle.Agent(model, tools=[slow_search])
     async with agent.stream("Search for the meaning of life.") as run:
         async for event in run:
-            if isinstance(event, weft.ToolStarted):
+            if isinstance(event, treadle.ToolStarted):
                 run.cancel()
         result = await run.result()
     print("The first run:", result.status)

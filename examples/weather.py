@@ -6,12 +6,12 @@ python examples/weather.py
 import asyncio
 import os
 
-import weft
+import treadle
 
 FORECAST = {"Paris": "18 °C and sunny", "Rome": "24 °C and clear"}
 
 
-@weft.tool
+@treadle.tool
 async def get_weather(city: str) -> str:
     """Tells the weather in a city.
 
@@ -23,14 +23,14 @@ async def get_weather(city: str) -> str:
 
 async def main() -> None:
     """Asks about two cities and prints what happens."""
-    model = os.environ.get("WEFT_MODEL", "demo")
-    agent = weft.Agent(model, instructions="Be brief.", tools=[get_weather])
+    model = os.environ.get("TREADLE_MODEL", "demo")
+    agent = treadle.Agent(model, instructions="Be brief.", tools=[get_weather])
     async with agent.stream("What is the weather in Paris and in Rome?") as run:
         async for event in run:
             match event:
-                case weft.TextDelta(delta=text):
+                case treadle.TextDelta(delta=text):
                     print(text, end="", flush=True)
-                case weft.ToolCallRequested(item=call):
+                case treadle.ToolCallRequested(item=call):
                     print(f"[{call.name} {call.arguments}]")
                 case _:
                     pass

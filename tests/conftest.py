@@ -7,11 +7,11 @@ import pytest
 from blockbuster import BlockBuster
 from pydantic import TypeAdapter
 
-import weft
-from weft import Runtime
-from weft.journal.memory import MemoryJournal
-from weft.journal.sqlite import SqliteJournal
-from weft.testing import VirtualClockLoop, forbid_network
+import treadle
+from treadle import Runtime
+from treadle.journal.memory import MemoryJournal
+from treadle.journal.sqlite import SqliteJournal
+from treadle.testing import VirtualClockLoop, forbid_network
 
 # pydantic looks for its plugins once, at the first model, which may be on an event loop.
 TypeAdapter(int)
@@ -31,9 +31,9 @@ def no_network() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_blocking_calls() -> Iterator[None]:
-    """A blocking call of weft's own code on the event loop raises."""
-    alarm = BlockBuster(scanned_modules=["weft"], excluded_modules=["weft.testing"])
-    # Coverage measures code of weft's on the loop, and keeps what it finds under a lock of its own.
+    """A blocking call of treadle's own code on the event loop raises."""
+    alarm = BlockBuster(scanned_modules=["treadle"], excluded_modules=["treadle.testing"])
+    # Coverage measures treadle's code on the loop, and keeps its findings under a lock of its own.
     alarm.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", {"lock_data"})
     alarm.activate()
     try:
@@ -47,8 +47,8 @@ def open_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[...
     """Opens a runtime on each kind of journal; opened again, it finds what was there before."""
     memory = MemoryJournal()
 
-    def open_one(*agents: weft.Agent, **options: object) -> Runtime:
-        sqlite = SqliteJournal(tmp_path / "weft.db")
+    def open_one(*agents: treadle.Agent, **options: object) -> Runtime:
+        sqlite = SqliteJournal(tmp_path / "treadle.db")
         journal = memory if request.param == "memory" else sqlite
         return Runtime(journal, agents=agents, **options)  # type: ignore[arg-type]
 

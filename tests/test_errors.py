@@ -1,12 +1,12 @@
 import inspect
 import re
 
-from weft import errors
-from weft.errors import ModelError, WeftError
+from treadle import errors
+from treadle.errors import ModelError, TreadleError
 
 
-def tree() -> list[type[WeftError]]:
-    found: list[type[WeftError]] = [WeftError]
+def tree() -> list[type[TreadleError]]:
+    found: list[type[TreadleError]] = [TreadleError]
     for kind in found:
         found += kind.__subclasses__()
     return [kind for kind in found if kind.__module__ == errors.__name__]

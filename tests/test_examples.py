@@ -84,7 +84,7 @@ def test_the_dialogue_calls_its_tools_at_the_same_time() -> None:
 
 def run_example(name: str) -> str:
     """Returns what an example prints, without a terminal, to a person who types `TYPED`."""
-    environ = {key: value for key, value in os.environ.items() if key != "WEFT_MODEL"}
+    environ = {key: value for key, value in os.environ.items() if key != "TREADLE_MODEL"}
     done = subprocess.run(
         [sys.executable, EXAMPLES / name],
         input=TYPED.get(name, "").encode(),

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from weft import executor as module
-from weft.executor import DaemonExecutor
+from treadle import executor as module
+from treadle.executor import DaemonExecutor
 
 
 def test_results_and_errors() -> None:
@@ -71,7 +71,7 @@ def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_do_not_hold_up_exit() -> None:
     executor, gate = DaemonExecutor(), threading.Event()
     executor.submit(gate.wait, 10)
-    workers = [t for t in threading.enumerate() if t.name == "weft executor"]
+    workers = [t for t in threading.enumerate() if t.name == "treadle executor"]
     assert workers
     assert all(thread.daemon for thread in workers)
     gate.set()

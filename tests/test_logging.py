@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-import weft
-from weft.logging import InRun, JsonFormatter, RunFilter, enter_call, logger_of
-from weft.testing import Call, ScriptedModel
+import treadle
+from treadle.logging import InRun, JsonFormatter, RunFilter, enter_call, logger_of
+from treadle.testing import Call, ScriptedModel
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ def lines() -> Iterator[list[dict[str, object]]]:
     root.setLevel(before)
 
 
-@weft.tool
+@treadle.tool
 async def fails(n: int) -> str:
     """Fails in a task."""
     await asyncio.sleep(0)
@@ -50,7 +50,7 @@ async def fails(n: int) -> str:
     raise ValueError(f"no {n}")
 
 
-@weft.tool
+@treadle.tool
 def plain() -> str:
     """Runs in a thread."""
     APP.info("in a thread")
@@ -59,8 +59,8 @@ def plain() -> str:
 
 async def test_records_of_a_run_carry_its_ids(lines: list[dict[str, object]]) -> None:
     script = [[Call("fails", '{"n": 1}', call_id="c1"), Call("plain", call_id="c2")], "Done."]
-    agent = weft.Agent(ScriptedModel(script), tools=[fails, plain])
-    async with weft.open(agents=[agent]) as runtime:
+    agent = treadle.Agent(ScriptedModel(script), tools=[fails, plain])
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         run = await thread.send("Go.")
         await run.result()
@@ -72,14 +72,14 @@ async def test_records_of_a_run_carry_its_ids(lines: list[dict[str, object]]) ->
         expected = {} if message == "after the run" else ids
         assert {key: line[key] for key in ("thread_id", "run_id") if key in line} == expected
     assert found["in a thread"]["call_id"] == "c2"
-    failed = next(line for line in lines if line["logger"] == "weft.tools")
+    failed = next(line for line in lines if line["logger"] == "treadle.tools")
     assert (failed["call_id"], failed["level"]) == ("c1", "WARNING")
 
 
 async def test_parallel_runs_are_told_apart(lines: list[dict[str, object]]) -> None:
     async def one(n: int) -> None:
         script = [Call("fails", f'{{"n": {n}}}', call_id=f"c{n}"), "Done."]
-        await weft.Agent(ScriptedModel(script), tools=[fails]).run("Go.")
+        await treadle.Agent(ScriptedModel(script), tools=[fails]).run("Go.")
 
     await asyncio.gather(*map(one, range(5)))
     runs = {(line["run_id"], line["call_id"]) for line in lines}
@@ -89,8 +89,8 @@ async def test_parallel_runs_are_told_apart(lines: list[dict[str, object]]) -> N
     assert "run_id" not in lines[-1]
 
 
-def test_records_of_wefts_loggers_need_no_handler(caplog: pytest.LogCaptureFixture) -> None:
-    logger = logger_of("weft.tests")
+def test_records_of_treadles_loggers_need_no_handler(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logger_of("treadle.tests")
     with InRun("thread_1", "run_1"):
         with InRun("thread_2", "run_2"):
             logger.warning("inside")

@@ -4,7 +4,7 @@ from typing import Self
 
 import pytest
 
-from weft.per_loop import PerLoop
+from treadle.per_loop import PerLoop
 
 
 class Thing:

@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import weft
-from weft.errors import ConfigurationError, WeftError
-from weft.models.anthropic import AnthropicMessages
-from weft.models.http import HttpModel, Timeouts
-from weft.models.openai import OpenAIChat, OpenAIResponses
-from weft.testing import Call, ProviderSimulator, Text, Turn, record
+import treadle
+from treadle.errors import ConfigurationError, TreadleError
+from treadle.models.anthropic import AnthropicMessages
+from treadle.models.http import HttpModel, Timeouts
+from treadle.models.openai import OpenAIChat, OpenAIResponses
+from treadle.testing import Call, ProviderSimulator, Text, Turn, record
 
 pytestmark = pytest.mark.anyio
 
@@ -78,18 +78,18 @@ def shown_of(error: BaseException | None) -> Iterator[object]:
 
 async def failing(model: HttpModel, path: Path) -> None:
     """Lets a run with `model` fail in the foreground and on a thread, and looks everywhere."""
-    settings = weft.ModelSettings(extra_headers={"X-Api-Token": f"Bearer {TOKEN}"})
-    agent = weft.Agent(model, settings=settings, retry=weft.RetryPolicy(max_retries=1))
+    settings = treadle.ModelSettings(extra_headers={"X-Api-Token": f"Bearer {TOKEN}"})
+    agent = treadle.Agent(model, settings=settings, retry=treadle.RetryPolicy(max_retries=1))
     require_clean(model, agent, settings, agent.hash)
-    events: list[weft.Event] = []
-    with pytest.raises(WeftError) as caught:
+    events: list[treadle.Event] = []
+    with pytest.raises(TreadleError) as caught:
         async with agent.stream("Hi!") as run:
             async for event in run:
                 events.append(event)
     require_clean(run, *events, *shown_of(caught.value))
-    async with weft.open(f"sqlite:///{path}/weft.db", agents=[agent]) as runtime:
+    async with treadle.open(f"sqlite:///{path}/treadle.db", agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
-        with pytest.raises(WeftError) as caught:
+        with pytest.raises(TreadleError) as caught:
             await (await thread.send("Hi!")).result()
         require_clean(runtime, thread, await thread.state(), *shown_of(caught.value))
     for file in path.iterdir():
@@ -213,7 +213,7 @@ def test_what_is_refused_at_once(kind: Kind) -> None:
         require_clean(*shown_of(caught.value))
     for string in (f"chat:m@ftp://me:{PASSWORD}@host", f"nope:m@http://me:{PASSWORD}@host"):
         with pytest.raises(ConfigurationError) as caught:
-            weft.Agent(string)
+            treadle.Agent(string)
         require_clean(*shown_of(caught.value))
 
 
@@ -230,7 +230,7 @@ async def test_recordings(kind: Kind, tmp_path: Path, logged: list[str]) -> None
     require_clean(*logged)
 
 
-@weft.tool
+@treadle.tool
 async def look() -> str:
     """Looks."""
     raise ValueError("nothing there")
@@ -240,11 +240,11 @@ async def test_a_run_that_goes_well(kind: Kind, tmp_path: Path, logged: list[str
     script = [Turn((Call("look"),)), Turn((Text("Hello."),))]
     async with ProviderSimulator(script * 2) as simulator:
         model = kind("m", api_key=KEY, base_url=simulator.base_url)
-        settings = weft.ModelSettings(extra_headers={"X-Api-Token": TOKEN})
-        agent = weft.Agent(model, settings=settings, tools=[look])
+        settings = treadle.ModelSettings(extra_headers={"X-Api-Token": TOKEN})
+        agent = treadle.Agent(model, settings=settings, tools=[look])
         async with agent.stream("Hi!") as run:
             events = [event async for event in run]
-        async with weft.open(f"sqlite:///{tmp_path}/weft.db", agents=[agent]) as runtime:
+        async with treadle.open(f"sqlite:///{tmp_path}/treadle.db", agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
             result = await (await thread.send("Hi!")).result()
         require_clean(*events, result, *logged)

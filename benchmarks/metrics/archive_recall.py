@@ -8,14 +8,14 @@ combined. There is no target: it says what to expect without a trained embedder.
 import asyncio
 from collections.abc import Callable, Iterator
 
-import weft
+import treadle
 from benchmarks.bench import Bench
 from benchmarks.facts import Fact, conversations, facts
 from benchmarks.row import Row
-from weft.domain.passages import By
-from weft.memory import HashingEmbedder
-from weft.models.base import ModelRequest
-from weft.testing import ScriptedModel
+from treadle.domain.passages import By
+from treadle.memory import HashingEmbedder
+from treadle.models.base import ModelRequest
+from treadle.testing import ScriptedModel
 
 FIRST = 5
 OWNER = "bench"
@@ -25,14 +25,16 @@ WAYS: tuple[By, ...] = ("text", "vector", "both")
 def rows(bench: Bench) -> list[Row]:
     """Measures in this process, on a journal in memory."""
     shares = asyncio.run(_measure())
-    return [Row(f"archive_recall.{by}", f"% in first {FIRST}", {"weft": shares[by]}) for by in WAYS]
+    return [
+        Row(f"archive_recall.{by}", f"% in first {FIRST}", {"treadle": shares[by]}) for by in WAYS
+    ]
 
 
 async def _measure() -> dict[By, float]:
     told = conversations()
     answers = iter([answer for thread in told for _, answer in thread])
-    agent = weft.Agent(ScriptedModel([_next_of(answers)] * sum(map(len, told))), name="listener")
-    async with weft.open(agents=[agent], embedder=HashingEmbedder()) as runtime:
+    agent = treadle.Agent(ScriptedModel([_next_of(answers)] * sum(map(len, told))), name="listener")
+    async with treadle.open(agents=[agent], embedder=HashingEmbedder()) as runtime:
         for said in told:
             thread = await runtime.create_thread(agent, owner=OWNER)
             for text, _ in said:
@@ -49,7 +51,7 @@ def _next_of(answers: Iterator[str]) -> Callable[[ModelRequest], str]:
     return answer
 
 
-async def _share(runtime: weft.Runtime, asked: list[Fact], by: By) -> float:
+async def _share(runtime: treadle.Runtime, asked: list[Fact], by: By) -> float:
     hits = 0
     for fact in asked:
         found = await runtime.search(fact.question, owner=OWNER, by=by, limit=FIRST)

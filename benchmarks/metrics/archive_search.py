@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-import weft
+import treadle
 from benchmarks.bench import Bench
 from benchmarks.row import Row, Target
-from weft.memory import CallableEmbedder
+from treadle.memory import CallableEmbedder
 
 PASSAGES = 100_000
 DIMENSIONS = 384
@@ -44,14 +44,14 @@ FILTERS: dict[str, dict[str, Any]] = {
 
 def rows(bench: Bench) -> list[Row]:
     """Measures in this process."""
-    with tempfile.TemporaryDirectory(prefix="weft-bench-") as folder:
-        url = f"sqlite:///{Path(folder) / 'weft.db'}"
+    with tempfile.TemporaryDirectory(prefix="treadle-bench-") as folder:
+        url = f"sqlite:///{Path(folder) / 'treadle.db'}"
         insert, alone = asyncio.run(_insert(url))
         searches = asyncio.run(_search(url))
     fast = Target(">= 2,000/s", insert, MOST_US)
     return [
-        Row("archive_insert.many", "µs", {"weft": insert}, f"{1e6 / insert:,.0f}/s", (fast,)),
-        Row("archive_insert.alone", "µs", {"weft": alone}, f"{1e6 / alone:,.0f}/s"),
+        Row("archive_insert.many", "µs", {"treadle": insert}, f"{1e6 / insert:,.0f}/s", (fast,)),
+        Row("archive_insert.alone", "µs", {"treadle": alone}, f"{1e6 / alone:,.0f}/s"),
         *(_row(name, value) for name, value in searches.items()),
     ]
 
@@ -59,16 +59,16 @@ def rows(bench: Bench) -> list[Row]:
 def _row(name: str, value: float) -> Row:
     quick = Target(f"<= {LIMIT_MS:g} ms", value, LIMIT_MS)
     targets = () if name.startswith("cold") else (quick,)
-    return Row(f"archive_search.{name}", "ms", {"weft": value}, "", targets)
+    return Row(f"archive_search.{name}", "ms", {"treadle": value}, "", targets)
 
 
-def _runtime(url: str) -> weft.Runtime:
+def _runtime(url: str) -> treadle.Runtime:
     chance = np.random.default_rng(1)
 
     def embed(texts: list[str]) -> Any:
         return chance.standard_normal((len(texts), DIMENSIONS), dtype=np.float32)
 
-    return weft.open(url, embedder=CallableEmbedder(embed, name="random", dimensions=DIMENSIONS))
+    return treadle.open(url, embedder=CallableEmbedder(embed, name="random", dimensions=DIMENSIONS))
 
 
 def _writer() -> Callable[[], str]:

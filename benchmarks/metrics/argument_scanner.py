@@ -1,4 +1,4 @@
-"""Growing tool arguments: µs per delta of weft's scanner and of re-parsing all that has come.
+"""Growing tool arguments: µs per delta of treadle's scanner and of re-parsing all that has come.
 
 Deltas of 8 characters, at 1 KB and at 1 MB of arguments in all. *skipped*: none of the fields is
 streamed, as in a tool without any. *field*: the long one is, and its growth is taken; *events* are
@@ -16,10 +16,10 @@ import msgspec
 
 from benchmarks.bench import Bench
 from benchmarks.row import Row, Target
-from weft.domain.events import ToolArgumentsDelta, ToolCallStarted
-from weft.streaming.jsonfields import JsonFieldScanner
-from weft.streaming.streamed_fields import StreamedFields, StreamedParameters
-from weft.testing.simulator.brain.prose import prose
+from treadle.domain.events import ToolArgumentsDelta, ToolCallStarted
+from treadle.streaming.jsonfields import JsonFieldScanner
+from treadle.streaming.streamed_fields import StreamedFields, StreamedParameters
+from treadle.testing.simulator.brain.prose import prose
 
 SIZES = {"1KB": (1_000, 200, 1), "1MB": (1_000_000, 1, 500)}
 DELTA = 8
@@ -46,11 +46,13 @@ def _measure(scans: dict[str, Scan], length: int, times: int, sample: int) -> di
 
 
 def _row(kind: str, size: str, taken: dict[str, dict[str, float]]) -> Row:
-    figures = {"weft": taken[size][kind], "jiter": taken[size]["jiter"]}
+    figures = {"treadle": taken[size][kind], "jiter": taken[size]["jiter"]}
     growth = taken["1MB"][kind] / taken["1KB"][kind]
-    text = f"jiter {figures['jiter'] / figures['weft']:.0f} x weft; 1 MB is {growth:.2f} x 1 KB"
+    text = (
+        f"jiter {figures['jiter'] / figures['treadle']:.0f} x treadle; 1 MB is {growth:.2f} x 1 KB"
+    )
     targets = (
-        Target(f"<= {LIMIT_US:g} µs", figures["weft"], LIMIT_US),
+        Target(f"<= {LIMIT_US:g} µs", figures["treadle"], LIMIT_US),
         Target(f"1 MB <= {FLAT:g} x 1 KB", growth, FLAT),
     )
     judged = targets if kind == "field" else ()

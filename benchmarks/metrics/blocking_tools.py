@@ -10,8 +10,8 @@ from benchmarks.party import QUESTION, Party
 from benchmarks.provider import provider
 from benchmarks.row import Row, Target
 from benchmarks.work import Figures, Options
-from weft import Agent
-from weft.models.openai import OpenAIResponses
+from treadle import Agent
+from treadle.models.openai import OpenAIResponses
 
 REPEATS = 5
 LIMIT = 0.3
@@ -41,10 +41,10 @@ async def work(party: Party, options: Options) -> Figures:
 
 
 def rows(bench: Bench) -> list[Row]:
-    """Measures weft; the first run starts the threads and counts."""
-    with provider("weft.testing.simulator") as url:
+    """Measures treadle; the first run starts the threads and counts."""
+    with provider("treadle.testing.simulator") as url:
         port = int(url.rpartition(":")[2].partition("/")[0])
-        taken = bench.interleave("blocking_tools", ("weft",), REPEATS, peers=False, port=port)
-    seconds = taken["weft"]["first"]
+        taken = bench.interleave("blocking_tools", ("treadle",), REPEATS, peers=False, port=port)
+    seconds = taken["treadle"]["first"]
     target = Target("<= 0.3 s", seconds, LIMIT)
-    return [Row("blocking_tools", "s", {"weft": seconds}, "", (target,))]
+    return [Row("blocking_tools", "s", {"treadle": seconds}, "", (target,))]

@@ -35,10 +35,10 @@ async def _wave(party: Party, model: str, runs: int) -> None:
 
 
 def rows(bench: Bench) -> list[Row]:
-    """Measures weft's CPU as a multiple of the floor's."""
+    """Measures treadle's CPU as a multiple of the floor's."""
     taken = bench.interleave("concurrent_runs", CORE, REPEATS, peers=True, runs=RUNS)
     cpu = figures_of(taken, "cpu")
-    target = Target("<= 2.5 x floor", cpu["weft"] / cpu["floor"], LIMIT)
+    target = Target("<= 2.5 x floor", cpu["treadle"] / cpu["floor"], LIMIT)
     return [
         Row("concurrent_runs", "ms/run", cpu, ratio(cpu, "floor", "openai_sdk"), (target,)),
     ]

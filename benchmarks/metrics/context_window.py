@@ -1,7 +1,7 @@
 """A conversation of 5,000 steps within 32,000 tokens, and what choosing a cut takes.
 
 *requests*: the longest request of a run that calls a tool 5,000 times, as the model counts it: a
-third more than weft estimates, with single items up to a tenth off. Each request has to be a valid
+third more than treadle estimates, with single items up to a tenth off. Each request must be a valid
 history; the run fails otherwise. *step* is the CPU of a step of it, all included.
 
 *cut*: choosing where a history of 10,000 items is cut. *kept*: its tally is there already, as on
@@ -16,11 +16,11 @@ from statistics import median
 
 from benchmarks.bench import Bench
 from benchmarks.row import Row, Target
-from weft import Agent, Limits, tool
-from weft.domain.context import WHOLE
-from weft.domain.events import ContextCompacted
-from weft.domain.history import History, require_valid
-from weft.domain.items import (
+from treadle import Agent, Limits, tool
+from treadle.domain.context import WHOLE
+from treadle.domain.events import ContextCompacted
+from treadle.domain.history import History, require_valid
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     Item,
@@ -28,14 +28,14 @@ from weft.domain.items import (
     OutputText,
     user_message,
 )
-from weft.domain.usage import Usage
-from weft.memory import SlidingWindow
-from weft.memory.compaction.cut import Aim, Cutter
-from weft.memory.compaction.tally import Tally
-from weft.memory.compaction.tokens import frame_tokens, item_tokens
-from weft.models.base import ModelRequest
-from weft.streaming.demux import Demux, StreamEvent
-from weft.testing.simulator.brain.prose import prose
+from treadle.domain.usage import Usage
+from treadle.memory import SlidingWindow
+from treadle.memory.compaction.cut import Aim, Cutter
+from treadle.memory.compaction.tally import Tally
+from treadle.memory.compaction.tokens import frame_tokens, item_tokens
+from treadle.models.base import ModelRequest
+from treadle.streaming.demux import Demux, StreamEvent
+from treadle.testing.simulator.brain.prose import prose
 
 STEPS = 5_000
 WINDOW = 32_000
@@ -151,11 +151,11 @@ def rows(bench: Bench) -> list[Row]:
         Row(
             "context_window.requests",
             "tokens at most",
-            {"weft": longest},
+            {"treadle": longest},
             f"{STEPS:,} steps, {compactions} compactions",
             (within,),
         ),
-        Row("context_window.step", "ms CPU/step", {"weft": each}),
+        Row("context_window.step", "ms CPU/step", {"treadle": each}),
         Row(
             "context_window.cut", "ms", {"kept": kept, "fresh": fresh}, f"{ITEMS:,} items", (quick,)
         ),

@@ -1,4 +1,4 @@
-"""How many distributions a plain install brings, weft among them.
+"""How many distributions a plain install brings, treadle among them.
 
 The closure of the requirements in the installed metadata, without extras, on this platform.
 """
@@ -33,7 +33,10 @@ def closure(root: str) -> set[str]:
 
 
 def rows(bench: Bench) -> list[Row]:
-    """Counts those of weft, and of the openai SDK beside."""
-    counts = {"weft": float(len(closure("weft"))), "openai_sdk": float(len(closure("openai")))}
-    target = Target(f"<= {LIMIT}", counts["weft"], LIMIT)
+    """Counts those of treadle, and of the openai SDK beside."""
+    counts = {
+        "treadle": float(len(closure("treadle"))),
+        "openai_sdk": float(len(closure("openai"))),
+    }
+    target = Target(f"<= {LIMIT}", counts["treadle"], LIMIT)
     return [Row("distributions", "", counts, "", (target,))]

@@ -13,11 +13,11 @@ from statistics import median
 
 from benchmarks.bench import Bench
 from benchmarks.row import Row, Target
-from weft.domain.envelope import Envelope
-from weft.domain.events import MessageAdded
-from weft.domain.items import Message, OutputText
-from weft.journal.base import Batch, Claim, ThreadInfo
-from weft.journal.sqlite import SqliteJournal
+from treadle.domain.envelope import Envelope
+from treadle.domain.events import MessageAdded
+from treadle.domain.items import Message, OutputText
+from treadle.journal.base import Batch, Claim, ThreadInfo
+from treadle.journal.sqlite import SqliteJournal
 
 THREADS = 50
 EVENTS = 2_000
@@ -35,13 +35,17 @@ _MESSAGE = Message(
 
 def rows(bench: Bench) -> list[Row]:
     """Measures both in this process."""
-    with tempfile.TemporaryDirectory(prefix="weft-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="treadle-bench-") as folder:
         each, long, short = asyncio.run(_measure(Path(folder)))
     fast = Target(">= 30,000 events/s", each, MOST_US)
     flat = Target("long <= 1.2 x short", long / short, FLAT)
     return [
         Row(
-            "durable_events.throughput", "µs/event", {"weft": each}, f"{1e6 / each:,.0f}/s", (fast,)
+            "durable_events.throughput",
+            "µs/event",
+            {"treadle": each},
+            f"{1e6 / each:,.0f}/s",
+            (fast,),
         ),
         Row(
             "durable_events.append",
@@ -54,7 +58,7 @@ def rows(bench: Bench) -> list[Row]:
 
 
 async def _measure(folder: Path) -> tuple[float, float, float]:
-    journal = SqliteJournal(folder / "weft.db")
+    journal = SqliteJournal(folder / "treadle.db")
     await journal.open()
     try:
         writers = [Writer(journal, await _claim(journal, n)) for n in range(THREADS)]

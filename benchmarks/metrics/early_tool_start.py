@@ -13,8 +13,8 @@ from benchmarks.plan import Plan, stamp_of
 from benchmarks.quantile import quantile
 from benchmarks.row import Row, Target
 from benchmarks.work import Figures, Options
-from weft import Agent
-from weft.models.openai import OpenAIResponses
+from treadle import Agent
+from treadle.models.openai import OpenAIResponses
 
 REPEATS = 3
 LIMIT_MS = 5.0
@@ -59,9 +59,9 @@ def rows(bench: Bench) -> list[Row]:
 def _row(bench: Bench, kind: str, threads: int) -> Row:
     port = int(bench.url.rpartition(":")[2].partition("/")[0])
     taken = bench.interleave(
-        "early_tool_start", ("weft",), REPEATS, peers=False, port=port, threads=threads
+        "early_tool_start", ("treadle",), REPEATS, peers=False, port=port, threads=threads
     )
-    worst = taken["weft"]["worst"]
+    worst = taken["treadle"]["worst"]
     target = Target("<= 5 ms", worst, LIMIT_MS)
-    text = f"median {taken['weft']['p50']:.3f} ms"
-    return Row(f"early_tool_start.{kind}", "ms, worst", {"weft": worst}, text, (target,))
+    text = f"median {taken['treadle']['p50']:.3f} ms"
+    return Row(f"early_tool_start.{kind}", "ms, worst", {"treadle": worst}, text, (target,))

@@ -1,7 +1,7 @@
 """The delay of the first text delta, from the server's write to the consumer.
 
 The delta's text is the server's `time.monotonic_ns` in the instant of its write; on one machine
-that clock is the same in every process. What counts is what weft adds: its p99 less the floor's.
+that clock is the same in every process. What counts is what treadle adds: its p99 less the floor's.
 `one`: streams one after the other. `200`: 200 streams at a time, which start evenly spread and
 bring 50 deltas a second each; the client keeps to one core. Two figures beside, without a target:
 `200_at_once`, the same streams all started in one instant; and `call_to_text`, from the call of
@@ -88,6 +88,6 @@ def rows(bench: Bench) -> list[Row]:
 
 def _row(name: str, taken: dict[str, Figures], figure: str, limit: float | None) -> Row:
     delays = figures_of(taken, figure)
-    added = delays["weft"] - delays["floor"]
+    added = delays["treadle"] - delays["floor"]
     targets = () if limit is None else (Target(f"<= floor + {limit:g} ms", added, limit),)
     return Row(name, "ms p99", delays, f"{added:+.3f} ms, {ratio(delays, 'floor')}", targets)

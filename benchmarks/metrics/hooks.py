@@ -12,11 +12,11 @@ from collections.abc import AsyncGenerator
 
 from benchmarks.bench import Bench
 from benchmarks.row import Row, Target
-from weft import Agent, Hooks, Limits, ToolRules, tool
-from weft.domain.items import FunctionCall, Message, OutputText
-from weft.domain.usage import Usage
-from weft.models.base import ModelRequest
-from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from treadle import Agent, Hooks, Limits, ToolRules, tool
+from treadle.domain.items import FunctionCall, Message, OutputText
+from treadle.domain.usage import Usage
+from treadle.models.base import ModelRequest
+from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 
 REPEATS = 15
 STEPS = 400
@@ -84,7 +84,7 @@ async def _rows() -> list[Row]:
 def _row(kind: str, added: float, text: str) -> Row:
     wanted = kind not in {*WITHOUT_TARGET, "rules"}
     targets = (Target("<= 5 µs", added, LIMIT_US),) if wanted else ()
-    return Row(f"hooks.{kind}", "µs/step", {"weft": added}, text, targets)
+    return Row(f"hooks.{kind}", "µs/step", {"treadle": added}, text, targets)
 
 
 async def _step_us(hooks: Hooks, rules: ToolRules | None = None) -> float:

@@ -1,4 +1,4 @@
-"""Wall time of `import weft` in a fresh process, less that of an interpreter that does nothing."""
+"""Wall time of `import treadle` in a fresh process, less that of an idle interpreter."""
 
 import subprocess
 import sys
@@ -10,11 +10,11 @@ from benchmarks.row import Row, Target
 
 REPEATS = 11
 LIMIT_MS = 150.0
-PARTIES = {"weft": "import weft", "openai_sdk": "import openai", "bare": "pass"}
+PARTIES = {"treadle": "import treadle", "openai_sdk": "import openai", "bare": "pass"}
 
 
 def rows(bench: Bench) -> list[Row]:
-    """Measures weft and the openai SDK in turn; the first round fills the file cache."""
+    """Measures treadle and the openai SDK in turn; the first round fills the file cache."""
     taken: dict[str, list[float]] = {name: [] for name in PARTIES}
     for _ in range(1 + REPEATS):
         for name, code in PARTIES.items():
@@ -22,7 +22,7 @@ def rows(bench: Bench) -> list[Row]:
     medians = {name: median(times[1:]) for name, times in taken.items()}
     bare = medians.pop("bare")
     spent = {name: value - bare for name, value in medians.items()}
-    target = Target("<= 150 ms", spent["weft"], LIMIT_MS)
+    target = Target("<= 150 ms", spent["treadle"], LIMIT_MS)
     return [Row("import_time", "ms", spent, f"bare interpreter {bare:.0f} ms", (target,))]
 
 

@@ -1,6 +1,6 @@
 """A tree of jobs: CPU and memory of a node, whatever the size of the tree, and of a round.
 
-Each node has up to ten children and does nothing else. weft's jobs are kept by their parents; the
+Each node has up to ten children and does nothing else. Parents keep treadle's jobs; the
 same tree of tasks in `asyncio.TaskGroup`s is the floor, and agere's jobs a peer. Memory is the
 growth of what `tracemalloc` counts, per node, once the tree has settled and is still held, and at
 its peak. *unkept*: the jobs keep none that has settled, as agere's. *handlers*: agere's jobs run
@@ -25,7 +25,7 @@ from benchmarks.work import Figures, Options
 NODES = 100_000
 FEW = 1_000
 SIZES = (FEW, NODES)
-PARTIES = {"weft": "weft_jobs", "floor": "task_group", "agere": "agere_jobs"}
+PARTIES = {"treadle": "treadle_jobs", "floor": "task_group", "agere": "agere_jobs"}
 OTHER = {"unkept": "grow_unkept", "handlers": "grow"}
 ROUNDS = 100_000
 BRANCHES = 10
@@ -98,16 +98,16 @@ async def _rounds(runner: Any, number: int) -> Figures:
 
 
 def rows(bench: Bench) -> list[Row]:
-    """Measures weft, the floor and agere, where it is installed, in turn."""
-    taken: dict[str, list[Figures]] = {"weft": [], "floor": [], "agere": []}
+    """Measures treadle, the floor and agere, where it is installed, in turn."""
+    taken: dict[str, list[Figures]] = {"treadle": [], "floor": [], "agere": []}
     for _ in range(REPEATS):
         for name, party in PARTIES.items():
             python = bench.peers.get("agere") if name == "agere" else Path(sys.executable)
             if python is not None:
                 taken[name].append(bench.run(party, "job_tree", python))
     figures = {name: _medians(runs) for name, runs in taken.items() if runs}
-    memory = bench.run("weft_jobs", "job_tree", Path(sys.executable), memory=NODES)
-    rounds = bench.run("weft_jobs", "job_tree", Path(sys.executable), rounds=ROUNDS)
+    memory = bench.run("treadle_jobs", "job_tree", Path(sys.executable), memory=NODES)
+    rounds = bench.run("treadle_jobs", "job_tree", Path(sys.executable), rounds=ROUNDS)
     return [
         *(_cpu_row(size, figures) for size in (FEW, NODES)),
         *(_other_row(kind, size, figures) for kind in ("unkept", "handlers") for size in SIZES),
@@ -124,18 +124,18 @@ def _medians(runs: list[Figures]) -> Figures:
 def _cpu_row(size: int, taken: Mapping[str, Figures]) -> Row:
     figures = figures_of(taken, f"grow.{size}")
     targets = (
-        Target(f"<= {LIMIT_US:g} µs", figures["weft"], LIMIT_US),
-        Target(f"<= {FLOOR:g} x TaskGroup", figures["weft"] / figures["floor"], FLOOR),
+        Target(f"<= {LIMIT_US:g} µs", figures["treadle"], LIMIT_US),
+        Target(f"<= {FLOOR:g} x TaskGroup", figures["treadle"] / figures["floor"], FLOOR),
     )
     if "agere" in figures:
-        targets += (Target("< agere", figures["weft"], figures["agere"]),)
+        targets += (Target("< agere", figures["treadle"], figures["agere"]),)
     said = ratio(figures, "floor", "agere")
     return Row(f"job_tree.cpu.{size}", "µs/node", figures, said, targets)
 
 
 def _other_row(kind: str, size: int, taken: Mapping[str, Figures]) -> Row:
     """Beside jobs that are not kept: agere keeps none. Beside handlers: agere's jobs take turns."""
-    figures = {"weft": taken["weft"][f"{OTHER[kind]}.{size}"]}
+    figures = {"treadle": taken["treadle"][f"{OTHER[kind]}.{size}"]}
     if "agere" in taken:
         figures["agere"] = taken["agere"][
             f"{'grow' if kind == 'unkept' else 'grow_handlers'}.{size}"
@@ -149,21 +149,21 @@ def _linear_row(taken: Mapping[str, Figures]) -> Row:
         name: figures[f"uncollected.{NODES}"] / figures[f"uncollected.{FEW}"]
         for name, figures in taken.items()
     }
-    target = Target(f"<= {LINEAR:g}", growth["weft"], LINEAR)
+    target = Target(f"<= {LINEAR:g}", growth["treadle"], LINEAR)
     return Row(f"job_tree.growth.{NODES}", f"x {FEW:,}", growth, "", (target,))
 
 
 def _memory_rows(memory: Figures) -> list[Row]:
     kept = Target(f"<= {LIMIT_KB:g} KB", memory["kept"], LIMIT_KB)
     return [
-        Row("job_tree.memory.kept", "KB/node", {"weft": memory["kept"]}, "", (kept,)),
-        Row("job_tree.memory.peak", "KB/node", {"weft": memory["peak"]}),
+        Row("job_tree.memory.kept", "KB/node", {"treadle": memory["kept"]}, "", (kept,)),
+        Row("job_tree.memory.peak", "KB/node", {"treadle": memory["peak"]}),
     ]
 
 
 def _round_rows(rounds: Figures) -> list[Row]:
     flat = Target(f"<= {FLAT_KB:g} KB", rounds["growth"], FLAT_KB)
     return [
-        Row("job_tree.rounds.cpu", "µs/round", {"weft": rounds["cpu"]}),
-        Row(f"job_tree.rounds.growth.{ROUNDS}", "KB", {"weft": rounds["growth"]}, "", (flat,)),
+        Row("job_tree.rounds.cpu", "µs/round", {"treadle": rounds["cpu"]}),
+        Row(f"job_tree.rounds.growth.{ROUNDS}", "KB", {"treadle": rounds["growth"]}, "", (flat,)),
     ]

@@ -17,7 +17,7 @@ REPEATS = 3
 LIMIT = 1.25
 WAVE = 1_000
 SINGLE = 300
-PARTIES = ("weft", "weft_memory", "weft_sqlite")
+PARTIES = ("treadle", "treadle_memory", "treadle_sqlite")
 
 
 async def work(party: Party, options: Options) -> Figures:
@@ -46,6 +46,6 @@ def rows(bench: Bench) -> list[Row]:
 
 
 def _row(name: str, cpu: Figures) -> Row:
-    times = cpu["weft_sqlite"] / cpu["weft_memory"]
+    times = cpu["treadle_sqlite"] / cpu["treadle_memory"]
     target = Target("sqlite <= 1.25 x memory", times, LIMIT)
-    return Row(f"journaled_run.{name}", "ms/run", cpu, f"{times:.2f} x weft_memory", (target,))
+    return Row(f"journaled_run.{name}", "ms/run", cpu, f"{times:.2f} x treadle_memory", (target,))

@@ -47,10 +47,10 @@ def _written() -> int:
 
 
 def rows(bench: Bench) -> list[Row]:
-    """Measures weft, and the peers that are installed, each once."""
+    """Measures treadle, and the peers that are installed, each once."""
     taken = {
-        "weft": bench.interleave("long_conversation", ("weft_sqlite",), 1, peers=False)[
-            "weft_sqlite"
+        "treadle": bench.interleave("long_conversation", ("treadle_sqlite",), 1, peers=False)[
+            "treadle_sqlite"
         ]
     }
     for name, party in PEERS.items():

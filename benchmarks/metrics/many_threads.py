@@ -14,12 +14,12 @@ from statistics import median
 from typing import cast
 
 from benchmarks.bench import Bench
-from benchmarks.parties.weft_threads import WeftThreads
+from benchmarks.parties.treadle_threads import TreadleThreads
 from benchmarks.party import QUESTION, Party
 from benchmarks.plan import Plan
 from benchmarks.row import Row, Target
 from benchmarks.work import Figures, Options
-from weft import RunCompleted, TextDelta, Thread
+from treadle import RunCompleted, TextDelta, Thread
 
 IDLE = 10_000
 WARM_UP = 2_000
@@ -34,7 +34,7 @@ REVIVE_MS = 50.0
 
 async def work(party: Party, options: Options) -> Figures:
     """Measures all three in one process, the memory first."""
-    threads = cast("WeftThreads", party)
+    threads = cast("TreadleThreads", party)
     threads.runtime._threads._idle_seconds = 0.05  # type: ignore[attr-defined]
     figures = {"idle": await _idle(threads)}
     figures["active"] = await _active(threads)
@@ -42,7 +42,7 @@ async def work(party: Party, options: Options) -> Figures:
     return figures
 
 
-async def _idle(party: WeftThreads) -> float:
+async def _idle(party: TreadleThreads) -> float:
     model = Plan().model
     await _use(party, model, WARM_UP)
     before = _resident()
@@ -50,7 +50,7 @@ async def _idle(party: WeftThreads) -> float:
     return (_resident() - before) / 1024 / IDLE
 
 
-async def _use(party: WeftThreads, model: str, count: int) -> None:
+async def _use(party: TreadleThreads, model: str, count: int) -> None:
     for _ in range(count // 100):
         await asyncio.gather(*(party.converse(model) for _ in range(100)))
     await asyncio.sleep(0.5)
@@ -58,7 +58,7 @@ async def _use(party: WeftThreads, model: str, count: int) -> None:
         raise RuntimeError("Idle threads are still in memory.")
 
 
-async def _active(party: WeftThreads) -> float:
+async def _active(party: TreadleThreads) -> float:
     plan = Plan(deltas=DELTAS, first=100, every=20)
     agent = party.agent(plan.model)
     threads = [await party.runtime.create_thread(agent) for _ in range(ACTIVE)]
@@ -85,7 +85,7 @@ async def _text(thread: Thread) -> str:
     return text
 
 
-async def _revive(party: WeftThreads) -> float:
+async def _revive(party: TreadleThreads) -> float:
     model = Plan(calls=1, rounds=1).model
     thread = await party.runtime.create_thread(party.agent(model))
     while (await thread.state()).seq < REVIVED_EVENTS:
@@ -108,12 +108,14 @@ def _resident() -> int:
 
 
 def rows(bench: Bench) -> list[Row]:
-    """Measures weft on SQLite."""
-    taken = bench.interleave("many_threads", ("weft_sqlite",), 1, peers=False)["weft_sqlite"]
+    """Measures treadle on SQLite."""
+    taken = bench.interleave("many_threads", ("treadle_sqlite",), 1, peers=False)["treadle_sqlite"]
     idle = Target("< 1 KB", taken["idle"], IDLE_KB)
     revive = Target("< 50 ms", taken["revive"], REVIVE_MS)
     return [
-        Row("many_threads.idle", "KB/thread", {"weft": taken["idle"]}, "", (idle,)),
-        Row("many_threads.active", "ms CPU/run", {"weft": taken["active"]}, "3 subscribers each"),
-        Row("many_threads.revive", "ms", {"weft": taken["revive"]}, "10,000 events", (revive,)),
+        Row("many_threads.idle", "KB/thread", {"treadle": taken["idle"]}, "", (idle,)),
+        Row(
+            "many_threads.active", "ms CPU/run", {"treadle": taken["active"]}, "3 subscribers each"
+        ),
+        Row("many_threads.revive", "ms", {"treadle": taken["revive"]}, "10,000 events", (revive,)),
     ]

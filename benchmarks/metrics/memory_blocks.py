@@ -15,13 +15,13 @@ from msgspec.structs import replace
 
 from benchmarks.bench import Bench
 from benchmarks.row import Row, Target
-from weft.domain.block_memory import BlockMemory
-from weft.domain.blocks import Block, BlockEdit, ReplaceText
-from weft.domain.events import MemoryUpdated
-from weft.memory.blocks.edits import change, seeds
-from weft.memory.blocks.prompt import compile_blocks
-from weft.memory.blocks.undo import undo
-from weft.testing.simulator.brain.prose import prose
+from treadle.domain.block_memory import BlockMemory
+from treadle.domain.blocks import Block, BlockEdit, ReplaceText
+from treadle.domain.events import MemoryUpdated
+from treadle.memory.blocks.edits import change, seeds
+from treadle.memory.blocks.prompt import compile_blocks
+from treadle.memory.blocks.undo import undo
+from treadle.testing.simulator.brain.prose import prose
 
 BLOCKS = 10
 LENGTH = 2_000
@@ -48,12 +48,12 @@ def rows(bench: Bench) -> list[Row]:
         Row(
             "memory_blocks.unchanged",
             "µs",
-            {"weft": unchanged},
+            {"treadle": unchanged},
             f"{len(compile_blocks(blocks)):,} characters",
             (Target(f"<= {LIMIT_US:g} µs", unchanged, LIMIT_US),),
         ),
-        Row("memory_blocks.one_changed", "µs", {"weft": _median(lambda: changed(5), 500)}),
-        Row("memory_blocks.all_changed", "µs", {"weft": _median(all_changed, 500)}),
+        Row("memory_blocks.one_changed", "µs", {"treadle": _median(lambda: changed(5), 500)}),
+        Row("memory_blocks.all_changed", "µs", {"treadle": _median(all_changed, 500)}),
         *_changes(value),
     ]
 
@@ -97,6 +97,6 @@ def _changes(value: str) -> list[Row]:
         if (event.removed, event.added) != ("1", "0"):
             raise RuntimeError("the undo took something else back")
     return [
-        Row("memory_blocks.edit", "µs", {"weft": edits}),
-        Row("memory_blocks.undo", "µs", {"weft": median(undone)}, f"of {CHANGES:,} changes"),
+        Row("memory_blocks.edit", "µs", {"treadle": edits}),
+        Row("memory_blocks.undo", "µs", {"treadle": median(undone)}, f"of {CHANGES:,} changes"),
     ]

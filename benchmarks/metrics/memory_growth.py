@@ -40,8 +40,8 @@ def _resident() -> int:
 
 
 def rows(bench: Bench) -> list[Row]:
-    """Measures weft, and the floor as the noise of the method."""
-    taken = bench.interleave("memory_growth", ("weft", "floor"), REPEATS, peers=False, runs=RUNS)
+    """Measures treadle, and the floor as the noise of the method."""
+    taken = bench.interleave("memory_growth", ("treadle", "floor"), REPEATS, peers=False, runs=RUNS)
     growth = figures_of(taken, "growth")
-    target = Target("<= 0.1 KB", growth["weft"], LIMIT_KB)
+    target = Target("<= 0.1 KB", growth["treadle"], LIMIT_KB)
     return [Row("memory_growth", "KB/run", growth, "", (target,))]

@@ -1,4 +1,4 @@
-"""µs per SSE frame of weft's parser: one frame a chunk, and chunks of 64 KB."""
+"""µs per SSE frame of treadle's parser: one frame a chunk, and chunks of 64 KB."""
 
 import time
 
@@ -6,7 +6,7 @@ from benchmarks.answers import answer
 from benchmarks.bench import Bench
 from benchmarks.plan import Plan
 from benchmarks.row import Row
-from weft.streaming.sse import SseParser
+from treadle.streaming.sse import SseParser
 
 DELTAS = 5_000
 TIMES = 5
@@ -23,7 +23,7 @@ def rows(bench: Bench) -> list[Row]:
 
 
 def _row(name: str, chunks: list[bytes], frames: int) -> Row:
-    figures = {"weft": _parse(chunks, frames), "floor": _split(chunks, frames)}
+    figures = {"treadle": _parse(chunks, frames), "floor": _split(chunks, frames)}
     return Row(f"sse_parser.{name}", "µs/frame", figures)
 
 

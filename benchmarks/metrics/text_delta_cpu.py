@@ -49,7 +49,7 @@ def rows(bench: Bench) -> list[Row]:
 def _row(bench: Bench, name: str, **options: int) -> Row:
     taken = bench.interleave("text_delta_cpu", CORE, REPEATS, peers=True, **options)
     cpu = figures_of(taken, "cpu")
-    handed, sent = taken["weft"]["handed"], options["deltas"]
+    handed, sent = taken["treadle"]["handed"], options["deltas"]
     joined = f", {handed:.0f} of {sent} handed over" if handed < sent else ""
     return Row(
         name,
@@ -57,7 +57,7 @@ def _row(bench: Bench, name: str, **options: int) -> Row:
         cpu,
         ratio(cpu, "floor", "openai_sdk") + joined,
         (
-            Target("<= 2 x floor", cpu["weft"] / cpu["floor"], FLOOR_LIMIT),
-            Target("<= 1/6 openai_sdk", cpu["weft"] / cpu["openai_sdk"], SDK_LIMIT),
+            Target("<= 2 x floor", cpu["treadle"] / cpu["floor"], FLOOR_LIMIT),
+            Target("<= 1/6 openai_sdk", cpu["treadle"] / cpu["openai_sdk"], SDK_LIMIT),
         ),
     )

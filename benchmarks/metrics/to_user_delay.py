@@ -9,19 +9,19 @@ its write, and on one machine that clock is the same in every process.
 import time
 from statistics import median
 
-import weft
+import treadle
 from benchmarks.bench import Bench
 from benchmarks.party import QUESTION, Party, note
 from benchmarks.plan import STAMP_WIDTH, Plan, stamp_of
 from benchmarks.quantile import quantile
 from benchmarks.row import Row, Target
 from benchmarks.work import Figures, Options
-from weft import Agent, ToUserDelta
-from weft.models.base import ModelRequest
-from weft.models.http import HttpModel
-from weft.models.wire.base import Decoder
-from weft.models.wire.responses import ResponsesWire
-from weft.streaming.demux import StreamEvent
+from treadle import Agent, ToUserDelta
+from treadle.models.base import ModelRequest
+from treadle.models.http import HttpModel
+from treadle.models.wire.base import Decoder
+from treadle.models.wire.responses import ResponsesWire
+from treadle.streaming.demux import StreamEvent
 
 REPEATS = 3
 LIMIT_MS = 1.0
@@ -68,7 +68,7 @@ async def work(party: Party, options: Options) -> Figures:
     model = HttpModel(plan.model, wire, base_url=url, api_key="")
     agent = Agent(model, tools=[note], to_user=True)
     seen: list[tuple[str, int]] = []
-    async with weft.open(None, agents=[agent]) as runtime:
+    async with treadle.open(None, agents=[agent]) as runtime:
         for _ in range(WARM_UP + ROUNDS):
             thread = await runtime.create_thread(agent)
             seen.append(await _first_said(thread))
@@ -85,7 +85,7 @@ async def work(party: Party, options: Options) -> Figures:
     }
 
 
-async def _first_said(thread: weft.Thread) -> tuple[str, int]:
+async def _first_said(thread: treadle.Thread) -> tuple[str, int]:
     """Runs a conversation to its end; returns the first delta to the user, and when it came."""
     first: tuple[str, int] | None = None
     async for event in await thread.send(QUESTION):
@@ -104,11 +104,11 @@ def rows(bench: Bench) -> list[Row]:
 def _row(bench: Bench, name: str, before: int) -> Row:
     port = int(bench.url.rpartition(":")[2].partition("/")[0])
     taken = bench.interleave(
-        "to_user_delay", ("weft",), REPEATS, peers=False, port=port, before=before
-    )["weft"]
+        "to_user_delay", ("treadle",), REPEATS, peers=False, port=port, before=before
+    )["treadle"]
     text = (
         f"median {taken['bytes_p50']:.3f}; from the server's write: median {taken['p50']:.3f}, "
         f"p99 {taken['p99']:.3f}"
     )
     target = Target("<= 1 ms", taken["bytes_p99"], LIMIT_MS)
-    return Row(f"to_user_delay.{name}", "ms p99", {"weft": taken["bytes_p99"]}, text, (target,))
+    return Row(f"to_user_delay.{name}", "ms p99", {"treadle": taken["bytes_p99"]}, text, (target,))

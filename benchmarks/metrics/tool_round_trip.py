@@ -31,11 +31,11 @@ async def work(party: Party, options: Options) -> Figures:
 
 
 def rows(bench: Bench) -> list[Row]:
-    """Measures weft's CPU per round beyond the floor's."""
+    """Measures treadle's CPU per round beyond the floor's."""
     cpu = figures_of(
         bench.interleave("tool_round_trip", CORE, REPEATS, peers=True, rounds=ROUNDS), "cpu"
     )
-    added = cpu["weft"] - cpu["floor"]
+    added = cpu["treadle"] - cpu["floor"]
     target = Target("<= floor + 0.5 ms", added, LIMIT_MS)
     text = f"{added:+.3f} ms, {ratio(cpu, 'floor', 'openai_sdk')}"
     return [Row("tool_round_trip", "ms/round", cpu, text, (target,))]

@@ -47,6 +47,6 @@ class LangGraphSQLite:
 @asynccontextmanager
 async def connect(url: str) -> AsyncIterator[LangGraphSQLite]:
     """Opens one saver."""
-    with tempfile.TemporaryDirectory(prefix="weft-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="treadle-bench-") as folder:
         async with AsyncSqliteSaver.from_conn_string(str(Path(folder, "graph.db"))) as saver:
             yield LangGraphSQLite(url, saver)

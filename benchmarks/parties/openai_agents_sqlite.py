@@ -40,7 +40,7 @@ class OpenAIAgentsSQLite:
 async def connect(url: str) -> AsyncIterator[OpenAIAgentsSQLite]:
     """Opens one client and one session."""
     set_tracing_disabled(True)
-    with tempfile.TemporaryDirectory(prefix="weft-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="treadle-bench-") as folder:
         session = SQLiteSession("bench", Path(folder, "session.db"))
         async with AsyncOpenAI(base_url=url, api_key="any", max_retries=0, timeout=None) as client:
             yield OpenAIAgentsSQLite(client, session)

@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from weft import Agent, Runtime, Thread, tool
-from weft.domain.events import RunCompleted, ToolStarted
-from weft.domain.inputs import ApprovalInput, FinishInput, SendInput
-from weft.domain.items import Message, user_message
-from weft.errors import JournalError, JournalFull, RunNotFound, StaleWriter, UnknownAgent
-from weft.journal.base import Batch, ThreadInfo
-from weft.journal.memory import MemoryJournal
-from weft.testing import Call, Pause, ScriptedModel, Text
+from treadle import Agent, Runtime, Thread, tool
+from treadle.domain.events import RunCompleted, ToolStarted
+from treadle.domain.inputs import ApprovalInput, FinishInput, SendInput
+from treadle.domain.items import Message, user_message
+from treadle.errors import JournalError, JournalFull, RunNotFound, StaleWriter, UnknownAgent
+from treadle.journal.base import Batch, ThreadInfo
+from treadle.journal.memory import MemoryJournal
+from treadle.testing import Call, Pause, ScriptedModel, Text
 
 pytestmark = pytest.mark.anyio
 

@@ -24,8 +24,8 @@ from tests.domain.fold import (
 )
 from tests.domain.test_state import EVENTS
 
-from weft.actors.fork import _Addition, fork_of
-from weft.domain.events import (
+from treadle.actors.fork import _Addition, fork_of
+from treadle.domain.events import (
     DurableEvent,
     JobSettled,
     MessageAdded,
@@ -36,11 +36,11 @@ from weft.domain.events import (
     RunStarted,
     TextDelta,
 )
-from weft.domain.fold import apply
-from weft.domain.history import require_valid
-from weft.domain.items import user_message
-from weft.journal.base import ThreadInfo
-from weft.journal.projection import RunRecord
+from treadle.domain.fold import apply
+from treadle.domain.history import require_valid
+from treadle.domain.items import user_message
+from treadle.journal.base import ThreadInfo
+from treadle.journal.projection import RunRecord
 
 INFO = ThreadInfo(
     id="thread_1",

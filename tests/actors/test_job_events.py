@@ -4,20 +4,20 @@ import asyncio
 
 import pytest
 
-from weft.actors.job_events import (
+from treadle.actors.job_events import (
     MAX_OUTPUT_CHARS,
     ending_of,
     interruption_of,
     restart_of,
     told_of,
 )
-from weft.domain.events import JobSettled
-from weft.domain.result import RunResult
-from weft.domain.state import OpenJob
-from weft.domain.usage import Usage
-from weft.errors import ServerFailed
-from weft.jobs import Commander, Node
-from weft.tools.output import Image
+from treadle.domain.events import JobSettled
+from treadle.domain.result import RunResult
+from treadle.domain.state import OpenJob
+from treadle.domain.usage import Usage
+from treadle.errors import ServerFailed
+from treadle.jobs import Commander, Node
+from treadle.tools.output import Image
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +85,7 @@ async def test_an_error_is_told_in_words() -> None:
     )
 
 
-async def test_an_error_of_wefts_keeps_its_code() -> None:
+async def test_an_error_of_treadles_keeps_its_code() -> None:
     settled = ending_of(await ended(ServerFailed("Out of order.")), JOB, 1.0)
     assert (settled.code, settled.message) == ("server_failed", "Out of order.")
     assert settled.announcement is None

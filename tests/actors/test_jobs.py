@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.actors.test_failures import FailingJournal
 
-from weft import (
+from treadle import (
     Agent,
     Completion,
     CompletionContext,
@@ -20,7 +20,7 @@ from weft import (
     Thread,
     tool,
 )
-from weft.domain.events import (
+from treadle.domain.events import (
     DurableEvent,
     JobDelegated,
     JobSettled,
@@ -32,16 +32,16 @@ from weft.domain.events import (
     TerminalEvent,
     ToolOutputRecorded,
 )
-from weft.domain.inputs import CancelJobInput
-from weft.domain.items import FunctionCallOutput, Message
-from weft.domain.thread_tree import ThreadTree
-from weft.domain.usage import Usage
-from weft.errors import ConfigurationError, JobFailed, JournalError, NodeClosed, NodeDeadlock
-from weft.jobs.agent_job import AgentJob
-from weft.jobs.context import job_context
-from weft.jobs.job import Job
-from weft.journal.base import ThreadInfo
-from weft.testing import Call, Pause, ScriptedModel, Text, Turn
+from treadle.domain.inputs import CancelJobInput
+from treadle.domain.items import FunctionCallOutput, Message
+from treadle.domain.thread_tree import ThreadTree
+from treadle.domain.usage import Usage
+from treadle.errors import ConfigurationError, JobFailed, JournalError, NodeClosed, NodeDeadlock
+from treadle.jobs.agent_job import AgentJob
+from treadle.jobs.context import job_context
+from treadle.jobs.job import Job
+from treadle.journal.base import ThreadInfo
+from treadle.testing import Call, Pause, ScriptedModel, Text, Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -1203,7 +1203,7 @@ async def test_a_part_that_is_started_again_announces_nothing(open_runtime: Open
 
 
 async def test_open_jobs_have_a_bound(open_runtime: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("weft.actors.thread_jobs.MAX_OPEN", 3)
+    monkeypatch.setattr("treadle.actors.thread_jobs.MAX_OPEN", 3)
     helper = agent([START, "I see."], *[lambda: Nap("a")] * 4)
     async with open_runtime(helper, deps=fresh) as runtime:
         thread = await runtime.create_thread(helper)

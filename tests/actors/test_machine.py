@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from weft import Agent, RunContext, Runtime, Thread, tool
-from weft.domain.events import (
+from treadle import Agent, RunContext, Runtime, Thread, tool
+from treadle.domain.events import (
     Delta,
     DeltaKey,
     DurableEvent,
@@ -32,13 +32,13 @@ from weft.domain.events import (
     ToUserDelta,
     delta_key,
 )
-from weft.domain.fold import apply
-from weft.domain.history import require_valid
-from weft.domain.inputs import OnBusy
-from weft.domain.items import FunctionCall, Message, OutputText
-from weft.domain.state import ThreadState
-from weft.domain.usage import Usage
-from weft.errors import (
+from treadle.domain.fold import apply
+from treadle.domain.history import require_valid
+from treadle.domain.inputs import OnBusy
+from treadle.domain.items import FunctionCall, Message, OutputText
+from treadle.domain.state import ThreadState
+from treadle.domain.usage import Usage
+from treadle.errors import (
     Conflict,
     JournalClosed,
     JournalError,
@@ -47,11 +47,11 @@ from weft.errors import (
     RunNotInProgress,
     UnknownToolCall,
 )
-from weft.journal.base import Batch
-from weft.journal.memory import MemoryJournal
-from weft.models.base import ModelRequest
-from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
-from weft.testing import VirtualClockLoop
+from treadle.journal.base import Batch
+from treadle.journal.memory import MemoryJournal
+from treadle.models.base import ModelRequest
+from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from treadle.testing import VirtualClockLoop
 
 NAMES = ["effect", "harmless", "remove", "ask_client", "alone"]
 

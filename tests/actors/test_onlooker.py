@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import weft
-from weft import Agent, Block, tool
-from weft.domain.events import Event, MessageAdded, RunCompleted, TerminalEvent, TextDelta
-from weft.domain.items import FunctionCallOutput, Message
-from weft.errors import (
+import treadle
+from treadle import Agent, Block, tool
+from treadle.domain.events import Event, MessageAdded, RunCompleted, TerminalEvent, TextDelta
+from treadle.domain.items import FunctionCallOutput, Message
+from treadle.errors import (
     BlockExists,
     Conflict,
     JournalError,
@@ -21,9 +21,9 @@ from weft.errors import (
     UnknownBlock,
     UnknownToolCall,
 )
-from weft.models.base import ModelRequest
-from weft.models.openai import OpenAIResponses
-from weft.testing import Call, Pause, ProviderSimulator, ScriptedModel, Text
+from treadle.models.base import ModelRequest
+from treadle.models.openai import OpenAIResponses
+from treadle.testing import Call, Pause, ProviderSimulator, ScriptedModel, Text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -36,7 +36,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'weft.db'}"
+    return f"sqlite:///{tmp_path / 'treadle.db'}"
 
 
 @tool(external=True)
@@ -57,7 +57,10 @@ def slowly(request: ModelRequest) -> list[Text | Pause]:
 
 async def test_a_watcher_sees_text_while_it_is_written(url: str) -> None:
     agent = Agent(ScriptedModel([slowly, "Again."]))
-    async with weft.open(url, agents=[agent]) as driving, weft.open(url, drive=False) as watching:
+    async with (
+        treadle.open(url, agents=[agent]) as driving,
+        treadle.open(url, drive=False) as watching,
+    ):
         thread = await driving.create_thread(agent)
         mine = await watching.connect(thread.id)
 
@@ -74,7 +77,9 @@ async def test_a_watcher_sees_text_while_it_is_written(url: str) -> None:
         await (await thread.send("hi")).result()
         events = await watcher
         assert "".join(e.delta for e in events if isinstance(e, TextDelta)).startswith("first part")
-        durable = [event for event in events if isinstance(event, weft.domain.events.DurableEvent)]
+        durable = [
+            event for event in events if isinstance(event, treadle.domain.events.DurableEvent)
+        ]
         assert durable == await thread.events()
         order = [type(e) for e in events if isinstance(e, TextDelta | MessageAdded)]
         assert order.index(TextDelta) < len(order) - 1 - order[::-1].index(MessageAdded)
@@ -87,8 +92,8 @@ async def test_a_watcher_comes_back_within_an_item(url: str) -> None:
         )
         agent = Agent(model)
         async with (
-            weft.open(url, agents=[agent]) as driving,
-            weft.open(url, drive=False) as watching,
+            treadle.open(url, agents=[agent]) as driving,
+            treadle.open(url, drive=False) as watching,
         ):
             thread = await driving.create_thread(agent)
             mine = await watching.connect(thread.id)
@@ -110,8 +115,11 @@ async def test_a_watcher_comes_back_within_an_item(url: str) -> None:
 
 async def test_a_watcher_without_a_socket_sees_what_is_durable(url: str, tmp_path: Path) -> None:
     agent = Agent(ScriptedModel(["One.", "Two."]))
-    async with weft.open(url, agents=[agent]) as driving, weft.open(url, drive=False) as watching:
-        (tmp_path / "weft.db-live").unlink()
+    async with (
+        treadle.open(url, agents=[agent]) as driving,
+        treadle.open(url, drive=False) as watching,
+    ):
+        (tmp_path / "treadle.db-live").unlink()
         thread = await driving.create_thread(agent)
         mine = await watching.connect(thread.id)
         watcher = asyncio.create_task(first_end(mine))
@@ -120,7 +128,7 @@ async def test_a_watcher_without_a_socket_sees_what_is_durable(url: str, tmp_pat
         assert isinstance(await watcher, RunCompleted)
 
 
-async def first_end(thread: weft.Thread) -> Event | None:
+async def first_end(thread: treadle.Thread) -> Event | None:
     async for event in thread.subscribe():
         if isinstance(event, TerminalEvent):
             return event
@@ -129,15 +137,15 @@ async def first_end(thread: weft.Thread) -> Event | None:
 
 async def test_a_watcher_outlives_the_driver(url: str) -> None:
     agent = Agent(ScriptedModel(["One.", "Two."]))
-    async with weft.open(url, agents=[agent]) as driving:
+    async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.create_thread(agent)
         await (await thread.send("hi")).result()
-    async with weft.open(url, drive=False) as watching:
+    async with treadle.open(url, drive=False) as watching:
         mine = await watching.connect(thread.id)
         subscription = mine.subscribe()
         seen = [await anext(subscription) for _ in range(7)]
         assert isinstance(seen[-1], RunCompleted)
-        async with weft.open(url, agents=[agent]) as driving:
+        async with treadle.open(url, agents=[agent]) as driving:
             await (await (await driving.connect(thread.id)).send("again")).result()
             seen = [await anext(subscription) for _ in range(7)]
             assert isinstance(seen[-1], RunCompleted)
@@ -151,12 +159,15 @@ async def test_inputs_reach_the_driver_through_the_inbox(url: str) -> None:
     ]
     model = ScriptedModel([calls, "Done.", "Next."])
     agent = Agent(model, tools=[ask_client, remove])
-    async with weft.open(url, agents=[agent]) as driving, weft.open(url, drive=False) as outside:
+    async with (
+        treadle.open(url, agents=[agent]) as driving,
+        treadle.open(url, drive=False) as outside,
+    ):
         thread = await driving.create_thread(agent)
         mine = await outside.connect(thread.id)
         run = await mine.send("go", key="k")
         async for event in mine.subscribe():
-            if isinstance(event, weft.RunRequiresAction):
+            if isinstance(event, treadle.RunRequiresAction):
                 break
         assert (await mine.send("again", key="k")).id == run.id
         with pytest.raises(RunInProgress):
@@ -178,16 +189,19 @@ async def test_inputs_reach_the_driver_through_the_inbox(url: str) -> None:
 
 async def test_a_message_left_while_nobody_drives_is_answered_later(url: str) -> None:
     agent = Agent(ScriptedModel(["One.", "Three."]))
-    async with weft.open(url, agents=[agent]) as driving:
+    async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.create_thread(agent)
         await (await thread.send("one")).result()
-    async with weft.open(url, drive=False) as outside:
+    async with treadle.open(url, drive=False) as outside:
         mine = await outside.connect(thread.id)
         two, three = await mine.send("two"), await mine.send("three", on_busy="reject")
         with pytest.raises(RunNotFound):
             await mine.run(two.id)  # it is in the inbox yet
         await two.cancel()
-    async with weft.open(url, agents=[agent]) as driving, weft.open(url, drive=False) as outside:
+    async with (
+        treadle.open(url, agents=[agent]) as driving,
+        treadle.open(url, drive=False) as outside,
+    ):
         mine = await outside.connect(thread.id)
         endings = asyncio.gather(two_of(outside, mine, two.id), two_of(outside, mine, three.id))
         assert await endings == ["cancelled", "completed"]
@@ -195,12 +209,15 @@ async def test_a_message_left_while_nobody_drives_is_answered_later(url: str) ->
 
 async def test_a_message_is_there_once_however_often_and_wherefrom_it_is_sent(url: str) -> None:
     agent = Agent(ScriptedModel(["One.", "Two.", "Three."]))
-    async with weft.open(url, agents=[agent]) as driving:
+    async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.create_thread(agent)
-    async with weft.open(url, drive=False) as outside:
+    async with treadle.open(url, drive=False) as outside:
         mine = await outside.connect(thread.id)
         ids = {(await mine.send("one", key="k")).id for _ in range(3)}
-    async with weft.open(url, agents=[agent]) as driving, weft.open(url, drive=False) as outside:
+    async with (
+        treadle.open(url, agents=[agent]) as driving,
+        treadle.open(url, drive=False) as outside,
+    ):
         thread, mine = await driving.connect(thread.id), await outside.connect(thread.id)
         runs = await asyncio.gather(thread.send("one", key="k"), mine.send("one", key="k"))
         ids |= {run.id for run in runs}
@@ -218,18 +235,18 @@ async def test_a_message_is_there_once_however_often_and_wherefrom_it_is_sent(ur
 async def test_a_message_that_came_too_late_to_steer_has_a_run_of_its_own(url: str) -> None:
     call = Call("ask_client", json.dumps({"question": "one"}), "c1")
     agent = Agent(ScriptedModel([[call], "Two."]), tools=[ask_client])
-    async with weft.open(url, agents=[agent]) as driving:
+    async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.create_thread(agent)
         run = await thread.send("one")
         async for event in run:
-            if isinstance(event, weft.RunRequiresAction):
+            if isinstance(event, treadle.RunRequiresAction):
                 break
-    async with weft.open(url, drive=False) as outside:
+    async with treadle.open(url, drive=False) as outside:
         mine = await outside.connect(thread.id)
         await (await mine.run(run.id)).cancel()
         for _ in range(2):
             assert (await mine.send("late", on_busy="steer", key="k")).id == run.id
-    async with weft.open(url, agents=[agent]) as driving:
+    async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.connect(thread.id)
         await asyncio.wait_for(said_by(thread, "Two."), 5)
         first, second = await thread.runs()
@@ -240,42 +257,45 @@ async def test_a_message_that_came_too_late_to_steer_has_a_run_of_its_own(url: s
 
 async def test_what_was_to_steer_nothing_has_the_run_that_was_promised(url: str) -> None:
     agent = Agent(ScriptedModel(["One.", "Two."]))
-    async with weft.open(url, agents=[agent]) as driving:
+    async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.create_thread(agent)
-    async with weft.open(url, drive=False) as outside:
+    async with treadle.open(url, drive=False) as outside:
         mine = await outside.connect(thread.id)
         promised = [(await mine.send(text, on_busy="steer")).id for text in ("one", "two")]
-    async with weft.open(url, agents=[agent]) as driving:
+    async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.connect(thread.id)
         await asyncio.wait_for(said_by(thread, "Two."), 5)
         assert [record.id for record in await thread.runs()] == promised
 
 
-async def said_by(thread: weft.Thread, text: str) -> None:
+async def said_by(thread: treadle.Thread, text: str) -> None:
     """Waits until the agent has said something."""
     async for event in thread.subscribe():
         if isinstance(event, MessageAdded) and event.item.text == text:
             return
 
 
-async def two_of(outside: weft.Runtime, thread: weft.Thread, run_id: str) -> str:
+async def two_of(outside: treadle.Runtime, thread: treadle.Thread, run_id: str) -> str:
     ended = await outside._threads.ended(thread.id, run_id)  # type: ignore[reportPrivateUsage]
     assert ended.event.run_id == run_id
     return {"RunCancelled": "cancelled", "RunCompleted": "completed"}[type(ended.event).__name__]
 
 
 async def test_only_one_process_drives(url: str) -> None:
-    async with weft.open(url) as driving:
+    async with treadle.open(url) as driving:
         with pytest.raises(JournalLocked, match="drive=False"):
-            await weft.open(url).start()
+            await treadle.open(url).start()
         assert await driving.threads() == []
-    async with weft.open(url):
+    async with treadle.open(url):
         pass
 
 
 async def test_what_only_the_driver_can_do(url: str) -> None:
     agent = Agent(ScriptedModel([]))
-    async with weft.open(url, agents=[agent]) as driving, weft.open(url, drive=False) as outside:
+    async with (
+        treadle.open(url, agents=[agent]) as driving,
+        treadle.open(url, drive=False) as outside,
+    ):
         thread = await outside.create_thread(agent)
         assert [info.id for info in await driving.threads()] == [thread.id]
         with pytest.raises(JournalLocked, match="fork"):
@@ -288,7 +308,10 @@ async def test_what_only_the_driver_can_do(url: str) -> None:
 
 async def test_a_deleted_thread_ends_for_its_watchers(url: str) -> None:
     agent = Agent(ScriptedModel(["One."]))
-    async with weft.open(url, agents=[agent]) as driving, weft.open(url, drive=False) as outside:
+    async with (
+        treadle.open(url, agents=[agent]) as driving,
+        treadle.open(url, drive=False) as outside,
+    ):
         thread = await driving.create_thread(agent)
         await (await thread.send("one")).result()
         mine = await outside.connect(thread.id)
@@ -303,21 +326,21 @@ async def test_a_deleted_thread_ends_for_its_watchers(url: str) -> None:
 
 async def test_watching_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="no database"):
-        await weft.open(f"sqlite:///{tmp_path / 'none.db'}", drive=False).start()
+        await treadle.open(f"sqlite:///{tmp_path / 'none.db'}", drive=False).start()
     assert not (tmp_path / "none.db").exists()
 
 
 async def test_the_socket_belongs_to_its_owner(url: str, tmp_path: Path) -> None:
-    async with weft.open(url):
-        assert (tmp_path / "weft.db-live").stat().st_mode & 0o777 == 0o600
-        assert (tmp_path / "weft.db").stat().st_mode & 0o777 == 0o600
-    assert not (tmp_path / "weft.db-live").exists()
+    async with treadle.open(url):
+        assert (tmp_path / "treadle.db-live").stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "treadle.db").stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / "treadle.db-live").exists()
 
 
 async def test_a_watcher_that_says_nonsense_is_sent_away(url: str, tmp_path: Path) -> None:
-    async with weft.open(url):
+    async with treadle.open(url):
         for said in (b"nonsense\n", b'{"thread_id":"thread_none","seq":0}\n', b""):
-            reader, writer = await asyncio.open_unix_connection(tmp_path / "weft.db-live")
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "treadle.db-live")
             writer.write(said)
             writer.write_eof()
             assert await reader.read() == b""
@@ -328,10 +351,10 @@ async def test_a_watcher_does_not_hold_the_shutdown_up(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent = Agent(ScriptedModel(["One."]))
-    async with weft.open(url, agents=[agent]) as driving:
+    async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.create_thread(agent)
         await (await thread.send("hi")).result()
-        async with weft.open(url, drive=False) as watching:
+        async with treadle.open(url, drive=False) as watching:
             mine = await watching.connect(thread.id)
             subscription = mine.subscribe()
             for _ in range(7):
@@ -344,10 +367,10 @@ async def test_a_watcher_does_not_hold_the_shutdown_up(
 
 async def test_edits_follow_what_waits_in_the_inbox(url: str) -> None:
     agent = Agent(ScriptedModel([]), blocks=[Block("notes", "one")])
-    async with weft.open(url, agents=[agent]) as driving:
+    async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.create_thread(agent)
         await thread.memory.append("notes", "two")
-    async with weft.open(url, drive=False) as outside:  # nobody drives, and all of it waits
+    async with treadle.open(url, drive=False) as outside:  # nobody drives, and all of it waits
         memory = (await outside.connect(thread.id)).memory
         await memory.append("notes", "three")
         await memory.create("plan", "first")
@@ -359,7 +382,7 @@ async def test_edits_follow_what_waits_in_the_inbox(url: str) -> None:
             await memory.append("nothing", "x")
         await memory.undo("notes")
         await memory.undo("notes")
-    async with weft.open(url, agents=[agent]) as driving:
+    async with treadle.open(url, agents=[agent]) as driving:
         memory = (await driving.connect(thread.id)).memory
         async with asyncio.timeout(10):
             while len(await driving.journal.waiting_threads()):  # noqa: ASYNC110 - it is polled

@@ -9,18 +9,24 @@ from pathlib import Path
 
 import pytest
 
-import weft
-from weft import Agent, Block, MemoryUpdated, RunContext, Runtime, tool
-from weft.actors import actor
-from weft.domain.blocks import AppendText, CreateBlock, DeleteBlock
-from weft.domain.events import RecordedEvent
-from weft.domain.inputs import EditInput
-from weft.domain.items import FunctionCallOutput
-from weft.domain.state import ThreadState
-from weft.errors import ConfigurationError, InvalidInput, JournalError, JournalFull, ThreadNotFound
-from weft.journal.base import Batch, Claim, ThreadInfo
-from weft.journal.memory import MemoryJournal
-from weft.testing import Call, ScriptedModel
+import treadle
+from treadle import Agent, Block, MemoryUpdated, RunContext, Runtime, tool
+from treadle.actors import actor
+from treadle.domain.blocks import AppendText, CreateBlock, DeleteBlock
+from treadle.domain.events import RecordedEvent
+from treadle.domain.inputs import EditInput
+from treadle.domain.items import FunctionCallOutput
+from treadle.domain.state import ThreadState
+from treadle.errors import (
+    ConfigurationError,
+    InvalidInput,
+    JournalError,
+    JournalFull,
+    ThreadNotFound,
+)
+from treadle.journal.base import Batch, Claim, ThreadInfo
+from treadle.journal.memory import MemoryJournal
+from treadle.testing import Call, ScriptedModel
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +51,7 @@ def agent_of(*outputs: str | Call, blocks: tuple[Block, ...] = (BOARD,)) -> Agen
     return Agent(ScriptedModel([*outputs]), name="noter", tools=[note], blocks=blocks)
 
 
-async def lines_of(memory: weft.Memory, label: str = "board") -> list[str]:
+async def lines_of(memory: treadle.Memory, label: str = "board") -> list[str]:
     block = await memory.get(label)
     assert block is not None
     return block.value.splitlines()
@@ -227,7 +233,7 @@ async def test_an_undo_is_not_put_off_by_those_who_go_on_editing() -> None:
         assert len(await lines_of(office)) == 19
 
 
-async def edit_later(memory: weft.Memory, n: int) -> None:
+async def edit_later(memory: treadle.Memory, n: int) -> None:
     await asyncio.sleep(0.5 * n)
     await memory.append("board", f"later {n}")
 
@@ -304,18 +310,18 @@ def test_an_agent_declares_no_block_that_could_not_be_read_back() -> None:
 
 @pytest.mark.real_clock
 async def test_a_thread_that_cannot_be_loaded_holds_no_other_up(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'weft.db'}"
+    url = f"sqlite:///{tmp_path / 'treadle.db'}"
     agent = agent_of(blocks=(Block("notes"),))
-    async with weft.open(url, agents=[agent]) as runtime:
+    async with treadle.open(url, agents=[agent]) as runtime:
         broken, sound = [await runtime.create_thread(agent) for _ in range(2)]
         await sound.memory.append("notes", "one")
 
-    with closing(sqlite3.connect(tmp_path / "weft.db")) as connection:
+    with closing(sqlite3.connect(tmp_path / "treadle.db")) as connection:
         connection.execute(
             "UPDATE event SET body = '{}' WHERE position = (SELECT min(position) FROM event)"
         )
         connection.commit()
-    async with weft.open(url, agents=[agent]) as runtime:
+    async with treadle.open(url, agents=[agent]) as runtime:
         for id in (broken.id, sound.id):
             await runtime.journal.submit(id, EditInput(AppendText("notes", "two")))
         with pytest.raises(JournalError):

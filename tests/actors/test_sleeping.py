@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from weft import (
+from treadle import (
     Agent,
     Block,
     Completion,
@@ -22,15 +22,15 @@ from weft import (
     Thread,
     tool,
 )
-from weft.domain.blocks import RewriteBlock
-from weft.domain.events import RecordedEvent
-from weft.domain.items import FunctionCallOutput, user_message
-from weft.domain.usage import Usage
-from weft.errors import ConfigurationError
-from weft.memory.compaction.strategies import NoCompaction, SlidingWindow
-from weft.memory.sleep import SLEEP_TASK, SleepAgent
-from weft.models.base import ModelRequest
-from weft.testing import Call, Hold, Pause, ScriptedModel, Text, Turn
+from treadle.domain.blocks import RewriteBlock
+from treadle.domain.events import RecordedEvent
+from treadle.domain.items import FunctionCallOutput, user_message
+from treadle.domain.usage import Usage
+from treadle.errors import ConfigurationError
+from treadle.memory.compaction.strategies import NoCompaction, SlidingWindow
+from treadle.memory.sleep import SLEEP_TASK, SleepAgent
+from treadle.models.base import ModelRequest
+from treadle.testing import Call, Hold, Pause, ScriptedModel, Text, Turn
 
 pytestmark = pytest.mark.anyio
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.bus.feed import Feed
-from weft.domain.events import (
+from treadle.bus.feed import Feed
+from treadle.domain.events import (
     AgentEvent,
     Event,
     FieldDelta,

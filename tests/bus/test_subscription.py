@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from weft.bus.position import Position
-from weft.bus.subscription import Subscription, joined
-from weft.bus.topic import Topic
-from weft.domain.envelope import Envelope
-from weft.domain.events import (
+from treadle.bus.position import Position
+from treadle.bus.subscription import Subscription, joined
+from treadle.bus.topic import Topic
+from treadle.domain.envelope import Envelope
+from treadle.domain.events import (
     Delta,
     DeltaKey,
     DurableEvent,
@@ -36,9 +36,9 @@ from weft.domain.events import (
     delta_key,
     with_delta,
 )
-from weft.domain.items import FunctionCall, Message, OutputText, Reasoning
-from weft.errors import InvalidInput, JournalCorrupt, JournalFull, JournalLocked
-from weft.testing import run
+from treadle.domain.items import FunctionCall, Message, OutputText, Reasoning
+from treadle.errors import InvalidInput, JournalCorrupt, JournalFull, JournalLocked
+from treadle.testing import run
 
 ITEMS = ["a", "b", "c"]
 DELTAS: dict[str, Delta] = {

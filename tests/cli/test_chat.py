@@ -7,15 +7,15 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-import weft
-from weft import Agent, tool
-from weft.cli.chat import EXIT_CANCELLED, EXIT_WAITING, answer_once, converse
-from weft.cli.transcript import Transcript
-from weft.domain.items import FunctionCallOutput, Message
-from weft.errors import ServerFailed
-from weft.models.base import ModelRequest
-from weft.models.retry import RetryPolicy
-from weft.testing import Call, Pause, ScriptedModel, Text
+import treadle
+from treadle import Agent, tool
+from treadle.cli.chat import EXIT_CANCELLED, EXIT_WAITING, answer_once, converse
+from treadle.cli.transcript import Transcript
+from treadle.domain.items import FunctionCallOutput, Message
+from treadle.errors import ServerFailed
+from treadle.models.base import ModelRequest
+from treadle.models.retry import RetryPolicy
+from treadle.testing import Call, Pause, ScriptedModel, Text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -35,7 +35,7 @@ async def talk(agent: Agent, keys: str, written: list[str]) -> str:
     with create_pipe_input() as pipe:
         pipe.send_text(keys)
         session: PromptSession[str] = PromptSession(input=pipe, output=DummyOutput())
-        async with weft.open(agents=[agent]) as runtime:
+        async with treadle.open(agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
             await converse(thread, agent, Transcript(written.append), 0, session)
     return "".join(written)
@@ -91,7 +91,7 @@ async def test_ctrl_c_stops_an_answer_and_keeps_the_conversation(written: list[s
 
 
 async def once(agent: Agent, written: list[str]) -> int:
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         return await answer_once(thread, agent, "hi", Transcript(written.append))
 
@@ -118,7 +118,7 @@ CALLS = [Call("remove", '{"name":"x"}'), Call("look", '{"where":"out"}')]
 async def test_nobody_to_ask_leaves_the_run_waiting(written: list[str]) -> None:
     agent = Agent(ScriptedModel([CALLS]), tools=[remove, look])
     assert await once(agent, written) == EXIT_WAITING
-    assert "weft chat --thread thread_" in "".join(written)
+    assert "treadle chat --thread thread_" in "".join(written)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ async def test_ctrl_c_at_a_question_cancels_the_run(written: list[str]) -> None:
 
 async def test_a_run_that_was_left_is_shown_and_goes_on(written: list[str]) -> None:
     agent = Agent(ScriptedModel([CALLS, "Done."]), tools=[remove, look])
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         assert await answer_once(thread, agent, "hi", Transcript(written.append)) == EXIT_WAITING
         written.clear()
@@ -161,16 +161,16 @@ async def test_a_run_that_was_left_is_shown_and_goes_on(written: list[str]) -> N
     assert "Done." in "".join(written)
 
 
-async def said(thread: weft.Thread, text: str) -> None:
+async def said(thread: treadle.Thread, text: str) -> None:
     """Waits until the model has said it."""
     async for event in thread.subscribe():
-        if isinstance(event, weft.MessageAdded) and event.item.text == text:
+        if isinstance(event, treadle.MessageAdded) and event.item.text == text:
             return
 
 
 async def test_a_run_that_a_job_wakes_is_shown_while_the_person_writes(written: list[str]) -> None:
     @tool
-    async def remind(ctx: weft.RunContext) -> str:
+    async def remind(ctx: treadle.RunContext) -> str:
         """Reminds."""
         await ctx.jobs.submit(asyncio.sleep, 0.1, "of the tea", parent=ctx.jobs.root)
         return "will do"
@@ -179,7 +179,7 @@ async def test_a_run_that_a_job_wakes_is_shown_while_the_person_writes(written: 
     agent = Agent(model, tools=[remind])
     with create_pipe_input() as pipe:
         session: PromptSession[str] = PromptSession(input=pipe, output=DummyOutput())
-        async with weft.open(agents=[agent]) as runtime:
+        async with treadle.open(agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
             talking = asyncio.create_task(
                 converse(thread, agent, Transcript(written.append), 0, session)
@@ -198,13 +198,13 @@ async def test_a_run_that_a_job_wakes_is_shown_while_the_person_writes(written: 
 
 async def test_jobs_that_are_left_in_the_background_are_named(written: list[str]) -> None:
     @tool
-    async def remind(ctx: weft.RunContext) -> str:
+    async def remind(ctx: treadle.RunContext) -> str:
         """Reminds."""
         await ctx.jobs.submit(asyncio.sleep, 60, parent=ctx.jobs.root)
         return "will do"
 
     agent = Agent(ScriptedModel([Call("remind", "{}"), "Later."]), tools=[remind])
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         assert await answer_once(thread, agent, "hi", Transcript(written.append)) == 0
-    assert "(In the background: sleep; see weft chat --thread thread_" in "".join(written)
+    assert "(In the background: sleep; see treadle chat --thread thread_" in "".join(written)

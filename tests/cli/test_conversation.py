@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
-from weft import Agent, RunContext, Runtime, Thread, tool
-from weft.cli.conversation import PAGE, show_tree
-from weft.domain.events import JobDelegated
-from weft.errors import ConnectionFailed
-from weft.jobs.agent_job import AgentJob
-from weft.jobs.context import job_context
-from weft.jobs.job import Job
-from weft.journal.memory import MemoryJournal
-from weft.models.retry import RetryPolicy
-from weft.testing import Call, ScriptedModel
+from treadle import Agent, RunContext, Runtime, Thread, tool
+from treadle.cli.conversation import PAGE, show_tree
+from treadle.domain.events import JobDelegated
+from treadle.errors import ConnectionFailed
+from treadle.jobs.agent_job import AgentJob
+from treadle.jobs.context import job_context
+from treadle.jobs.job import Job
+from treadle.journal.memory import MemoryJournal
+from treadle.models.retry import RetryPolicy
+from treadle.testing import Call, ScriptedModel
 
 pytestmark = pytest.mark.anyio
 

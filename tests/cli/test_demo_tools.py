@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.cli.demo.calculator import evaluate
-from weft.cli.demo.climate import typical_weather
-from weft.cli.demo.demo_agent import current_time, demo_agent, file_tools
-from weft.cli.demo.folder import MAX_BYTES, Folder
-from weft.testing import Call, ScriptedModel
-from weft.tools.function import Tool
+from treadle.cli.demo.calculator import evaluate
+from treadle.cli.demo.climate import typical_weather
+from treadle.cli.demo.demo_agent import current_time, demo_agent, file_tools
+from treadle.cli.demo.folder import MAX_BYTES, Folder
+from treadle.testing import Call, ScriptedModel
+from treadle.tools.function import Tool
 
 NUMBERS = st.integers(0, 99).map(str)
 OPERATORS = st.sampled_from(["+", "-", "*", "//", "%"])
@@ -174,12 +174,12 @@ def test_the_demo_agent_has_strict_tools_only(folder: Path) -> None:
 
 
 def test_the_database_of_the_conversation_is_left_alone(tmp_path: Path) -> None:
-    for name in ("weft.db", "weft.db-wal", "weft.db-driver", "notes.txt"):
+    for name in ("treadle.db", "treadle.db-wal", "treadle.db-driver", "notes.txt"):
         (tmp_path / name).write_text("text")
-    folder = Folder(tmp_path, tmp_path / "weft.db")
+    folder = Folder(tmp_path, tmp_path / "treadle.db")
     assert folder.files() == ["notes.txt"]
     with pytest.raises(ValueError, match="no file"):
-        folder.read("weft.db-driver")
+        folder.read("treadle.db-driver")
 
 
 @pytest.mark.parametrize(("model", "window"), [("gpt-4o", 128_000), ("scripted", 32_000)])

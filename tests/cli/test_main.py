@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import weft as package
-from weft.journal.driver_lock import DriverLock
-from weft.testing import ScriptedModel
+import treadle as package
+from treadle.journal.driver_lock import DriverLock
+from treadle.testing import ScriptedModel
 
 pytestmark = pytest.mark.real_clock
 
@@ -20,19 +20,19 @@ QUESTION = "What is the weather in Paris and in Beijing, and what is 17*23?"
 
 @pytest.fixture(autouse=True)
 def a_database_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEFT_DATABASE", str(tmp_path / "folder" / "weft.db"))
+    monkeypatch.setenv("TREADLE_DATABASE", str(tmp_path / "folder" / "treadle.db"))
 
 
-def weft(
+def treadle(
     *arguments: str | bytes, stdin: bytes = b"", cwd: Path | None = None, **environ: str
 ) -> subprocess.CompletedProcess[bytes]:
     clean = {
         name: value
         for name, value in os.environ.items()
-        if name not in {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "WEFT_MODEL"}
+        if name not in {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "TREADLE_MODEL"}
     }
     return subprocess.run(
-        [sys.executable, "-m", "weft.cli.main", *arguments],
+        [sys.executable, "-m", "treadle.cli.main", *arguments],
         input=stdin,
         capture_output=True,
         cwd=cwd,
@@ -43,7 +43,7 @@ def weft(
 
 
 def test_three_tools_at_once_and_a_reply_of_their_outputs() -> None:
-    done = weft("chat", QUESTION)
+    done = treadle("chat", QUESTION)
     out = done.stdout.decode()
     assert done.returncode == 0, done.stderr
     assert "built-in demo model" in done.stderr.decode()
@@ -58,7 +58,7 @@ def test_three_tools_at_once_and_a_reply_of_their_outputs() -> None:
 
 
 def test_the_prompt_may_come_from_standard_input() -> None:
-    done = weft("chat", "--model", "demo", stdin=b"what is 2**10?\n")
+    done = treadle("chat", "--model", "demo", stdin=b"what is 2**10?\n")
     assert done.returncode == 0
     assert b"1024" in done.stdout
 
@@ -72,12 +72,12 @@ def test_the_prompt_may_come_from_standard_input() -> None:
         (["chat", "--agent", "nope", "hi"], "module:attribute"),
         (["chat", "--agent", "nope:x", "hi"], "cannot be imported"),
         (["chat", "--agent", "json:nope", "hi"], "has no 'nope'"),
-        (["chat", "--agent", "json:loads", "hi"], "not a weft.Agent"),
+        (["chat", "--agent", "json:loads", "hi"], "not a treadle.Agent"),
         (["chat", "--model", "demo", b"caf\xe9"], "not valid UTF-8"),
     ],
 )
 def test_bad_input_gets_one_clear_line(arguments: list[str | bytes], words: str) -> None:
-    done = weft(*arguments)
+    done = treadle(*arguments)
     lines = done.stderr.decode().splitlines()
     assert done.returncode == 1
     assert lines[-1].startswith("Error: ")
@@ -86,13 +86,13 @@ def test_bad_input_gets_one_clear_line(arguments: list[str | bytes], words: str)
 
 
 def test_input_that_is_not_utf8() -> None:
-    done = weft("chat", "--model", "demo", stdin=b"caf\xe9")
+    done = treadle("chat", "--model", "demo", stdin=b"caf\xe9")
     assert done.returncode == 1
     assert b"standard input is not UTF-8 (byte 3)" in done.stderr
 
 
 def test_debug_shows_the_traceback() -> None:
-    done = weft("chat", "--debug", "--model", "nope", "hi")
+    done = treadle("chat", "--debug", "--model", "nope", "hi")
     assert done.returncode == 1
     assert b"Traceback" in done.stderr
 
@@ -107,57 +107,58 @@ def test_debug_shows_the_traceback() -> None:
 )
 def test_a_module_that_fails_on_import(tmp_path: Path, source: str, words: bytes) -> None:
     (tmp_path / "broken.py").write_text(source)
-    done = weft("chat", "--agent", "broken:agent", "hi", cwd=tmp_path)
+    done = treadle("chat", "--agent", "broken:agent", "hi", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1
     assert words in done.stderr
 
 
 def test_a_model_beside_an_agent_is_refused() -> None:
-    done = weft("chat", "--model", "demo", "--agent", "json:loads", "hi")
+    done = treadle("chat", "--model", "demo", "--agent", "json:loads", "hi")
     assert done.returncode == 1
     assert b"Give --model or --agent" in done.stderr
 
 
 def test_standard_input_has_a_bound() -> None:
-    done = weft("chat", "--model", "demo", stdin=("a" + "é" * 5_000_000).encode())
+    done = treadle("chat", "--model", "demo", stdin=("a" + "é" * 5_000_000).encode())
     assert done.returncode == 1
     assert b"more than 10,000,000 bytes" in done.stderr
 
 
 AGENT = """
-import weft
-from weft.models.openai import OpenAIResponses
-from weft.testing import Text, Unfinished, ScriptedModel
-from weft.errors import ConnectionFailed
-good = weft.Agent(ScriptedModel(["Hello from mine."]))
-bad = weft.Agent(ScriptedModel([ConnectionFailed("No connection to there.")]),
-                 retry=weft.RetryPolicy(max_retries=0))
-limited = weft.Agent(ScriptedModel([["a"]]))
+import treadle
+from treadle.models.openai import OpenAIResponses
+from treadle.testing import Text, Unfinished, ScriptedModel
+from treadle.errors import ConnectionFailed
+good = treadle.Agent(ScriptedModel(["Hello from mine."]))
+bad = treadle.Agent(ScriptedModel([ConnectionFailed("No connection to there.")]),
+                 retry=treadle.RetryPolicy(max_retries=0))
+limited = treadle.Agent(ScriptedModel([["a"]]))
 def broken(deps):
     raise KeyError("no deps")
-raising = weft.Agent(ScriptedModel(["a"]), instructions=broken)
-unreachable = weft.Agent("openai:m@http://127.0.0.1:9/v1", retry=weft.RetryPolicy(max_retries=0))
+raising = treadle.Agent(ScriptedModel(["a"]), instructions=broken)
+retry = treadle.RetryPolicy(max_retries=0)
+unreachable = treadle.Agent("openai:m@http://127.0.0.1:9/v1", retry=retry)
 """
 
 
 def test_an_agent_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(AGENT)
-    done = weft("chat", "--agent", "mine:good", "hi", cwd=tmp_path)
+    done = treadle("chat", "--agent", "mine:good", "hi", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, b"Hello from mine.\n")
     for name, words in (
         ("bad", b"No connection to there."),
         ("unreachable", b"127.0.0.1"),
         ("raising", b"KeyError: 'no deps'"),
     ):
-        failed = weft("chat", "--agent", f"mine:{name}", "hi", cwd=tmp_path)
+        failed = treadle("chat", "--agent", f"mine:{name}", "hi", cwd=tmp_path)
         assert failed.returncode == 1
         assert failed.stderr.count(b"\n") == 1
         assert words in failed.stderr
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
-    command = f"{sys.executable} -m weft.cli.main chat --model demo '{QUESTION}' | head -n 1"
+    command = f"{sys.executable} -m treadle.cli.main chat --model demo '{QUESTION}' | head -n 1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=50, check=False)
     assert b"Traceback" not in done.stderr
     assert b"BrokenPipe" not in done.stderr
@@ -165,18 +166,18 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
 
 
 def test_conversations_are_kept_listed_and_shown() -> None:
-    assert weft("chat", "--model", "demo", "what is 17*23?").returncode == 0
-    assert weft("chat", "--model", "demo", "--last", "what is 2**10?").returncode == 0
-    assert weft("chat", "--model", "demo", "what is 1+1?").returncode == 0
-    assert weft("chat", "--model", "demo", "--memory", "what is 5+5?").returncode == 0
-    listed = weft("threads").stdout.decode().splitlines()
+    assert treadle("chat", "--model", "demo", "what is 17*23?").returncode == 0
+    assert treadle("chat", "--model", "demo", "--last", "what is 2**10?").returncode == 0
+    assert treadle("chat", "--model", "demo", "what is 1+1?").returncode == 0
+    assert treadle("chat", "--model", "demo", "--memory", "what is 5+5?").returncode == 0
+    listed = treadle("threads").stdout.decode().splitlines()
     assert [line.split("completed")[1].strip() for line in listed] == [
         "what is 1+1?",
         "what is 17*23?",
     ]
     thread_id = listed[1].split()[0]
-    assert weft("chat", "--model", "demo", "--thread", thread_id, "what is 3*3?").returncode == 0
-    shown = weft("show", thread_id).stdout.decode()
+    assert treadle("chat", "--model", "demo", "--thread", thread_id, "what is 3*3?").returncode == 0
+    shown = treadle("show", thread_id).stdout.decode()
     assert [line for line in shown.splitlines() if line.startswith(">")] == [
         "> what is 17*23?",
         "> what is 2**10?",
@@ -184,17 +185,17 @@ def test_conversations_are_kept_listed_and_shown() -> None:
     ]
     assert "391" in shown
     assert "1024" in shown
-    assert weft("show", "--last").stdout.decode() == shown
+    assert treadle("show", "--last").stdout.decode() == shown
 
 
 JOBS = """
 import asyncio
 from dataclasses import dataclass
 from typing import Any
-import weft
-from weft.jobs import Job
-from weft.jobs.agent_job import AgentJob
-from weft.testing import Call, ScriptedModel
+import treadle
+from treadle.jobs import Job
+from treadle.jobs.agent_job import AgentJob
+from treadle.testing import Call, ScriptedModel
 
 @dataclass
 class Page(Job[str]):
@@ -216,8 +217,8 @@ class Watch(Job[None], restartable=True, announces="never"):
     async def task(self) -> None:
         await asyncio.sleep(3600)
 
-@weft.tool
-async def start(ctx: weft.RunContext[Any]) -> str:
+@treadle.tool
+async def start(ctx: treadle.RunContext[Any]) -> str:
     "Starts jobs."
     for job in (Crawl(), Page("bad", "broken\\x07"), AgentJob(small, "6 * 7?")):
         await asyncio.wait([(await ctx.jobs.submit(job)).taking()])
@@ -225,47 +226,47 @@ async def start(ctx: weft.RunContext[Any]) -> str:
     return "started"
 
 def works(name):
-    return weft.Agent(ScriptedModel(["Done."]), name=name, description="Works.")
+    return treadle.Agent(ScriptedModel(["Done."]), name=name, description="Works.")
 
 small = works("small")
 ask = Call("adviser", '{"message": "hi"}', "c2")
 model = ScriptedModel([[Call("start", "{}", "c1")], [ask], "Done."])
-agent = weft.Agent(model, tools=[start, works("adviser").as_tool()])
+agent = treadle.Agent(model, tools=[start, works("adviser").as_tool()])
 """
 
 
 REMEMBERING = """
-import weft
-from weft.memory import Block, block_tools
-from weft.testing import Call, ScriptedModel
+import treadle
+from treadle.memory import Block, block_tools
+from treadle.testing import Call, ScriptedModel
 
 note = Call("memory_append", r'{"label": "human", "text": "Drinks tea.\\n\\nAnd milk."}', "c1")
 model = ScriptedModel([note, "Noted."])
 blocks = [Block("human", "Name: Ada", "Who\\nthey are.", 900), Block("rules", read_only=True)]
-agent = weft.Agent(model, tools=block_tools(), blocks=blocks)
+agent = treadle.Agent(model, tools=block_tools(), blocks=blocks)
 """
 
 
 def test_the_memory_blocks_of_a_conversation(tmp_path: Path) -> None:
     (tmp_path / "remembering.py").write_text(REMEMBERING)
-    chat = weft("chat", "--agent", "remembering:agent", "I drink tea.", cwd=tmp_path)
+    chat = treadle("chat", "--agent", "remembering:agent", "I drink tea.", cwd=tmp_path)
     assert chat.returncode == 0, chat.stderr
     assert "✎ human: +Drinks tea. + +And milk." in chat.stdout.decode()
-    done = weft("show", "--blocks", "--last")
+    done = treadle("show", "--blocks", "--last")
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode() == (
         "human (32 of 900 characters)  Who they are.\n"
         "  Name: Ada\n  Drinks tea.\n\n  And milk.\n"
         "rules (0 of 5,000 characters, read-only)\n"
     )
-    assert weft("chat", "--model", "demo", "what is 1+1?").returncode == 0
-    assert b"no memory blocks" in weft("show", "--blocks", "--last").stdout
+    assert treadle("chat", "--model", "demo", "what is 1+1?").returncode == 0
+    assert b"no memory blocks" in treadle("show", "--blocks", "--last").stdout
 
 
 def test_a_conversation_as_a_tree(tmp_path: Path) -> None:
     (tmp_path / "jobs.py").write_text(JOBS)
-    assert weft("chat", "--agent", "jobs:agent", "go", cwd=tmp_path).returncode == 0
-    done = weft("show", "--tree", "--last")
+    assert treadle("chat", "--agent", "jobs:agent", "go", cwd=tmp_path).returncode == 0
+    done = treadle("show", "--tree", "--last")
     assert (done.returncode, done.stderr) == (0, b"")
     drawn = done.stdout.decode()
     assert "\x1b" not in drawn
@@ -286,15 +287,15 @@ def test_a_conversation_as_a_tree(tmp_path: Path) -> None:
         "   └─ run adviser  completed",
         "background job Watch  in progress",
     ]
-    thread_id = weft("threads").stdout.decode().split()[0]
-    assert weft("show", thread_id, "--tree").stdout.decode() == drawn
+    thread_id = treadle("threads").stdout.decode().split()[0]
+    assert treadle("show", thread_id, "--tree").stdout.decode() == drawn
     # the thread of an agent is one like any other
     (adviser,) = re.findall(r"agent adviser .* (thread_\w+)", drawn)
-    assert weft("show", "--tree", adviser).stdout.startswith(b"run adviser  completed")
+    assert treadle("show", "--tree", adviser).stdout.startswith(b"run adviser  completed")
 
 
 def test_the_tree_of_a_conversation_in_which_nothing_has_run(tmp_path: Path) -> None:
-    database = tmp_path / "folder" / "weft.db"
+    database = tmp_path / "folder" / "treadle.db"
     database.parent.mkdir()
 
     async def make() -> str:
@@ -304,7 +305,7 @@ def test_the_tree_of_a_conversation_in_which_nothing_has_run(tmp_path: Path) -> 
 
     thread_id = asyncio.run(make())
     for named in ("--last", thread_id):
-        done = weft("show", "--tree", named)
+        done = treadle("show", "--tree", named)
         assert (done.returncode, done.stdout) == (0, b"Nothing has run on this thread yet.\n")
 
 
@@ -325,7 +326,7 @@ def test_the_tree_of_a_conversation_in_which_nothing_has_run(tmp_path: Path) -> 
     ],
 )
 def test_bad_names_get_one_clear_line(arguments: list[str], words: str) -> None:
-    done = weft(*arguments)
+    done = treadle(*arguments)
     assert done.returncode == 1
     assert done.stderr.decode().splitlines()[-1].startswith("Error: ")
     assert words in done.stderr.decode().splitlines()[-1]
@@ -334,24 +335,24 @@ def test_bad_names_get_one_clear_line(arguments: list[str], words: str) -> None:
 def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     other.write_text("not a database at all, but long enough to be looked at as one")
-    done = weft("chat", "--model", "demo", "--database", str(other), "hi")
+    done = treadle("chat", "--model", "demo", "--database", str(other), "hi")
     assert done.returncode == 1
     assert b"Error: other.db is damaged, or no database" in done.stderr
 
 
 def test_the_version() -> None:
-    assert weft("--version").stdout == b"weft, version 0.1.0\n"
+    assert treadle("--version").stdout == b"treadle, version 0.1.0\n"
 
 
 def test_a_second_chat_is_refused_while_one_drives(tmp_path: Path) -> None:
-    database = tmp_path / "folder" / "weft.db"
-    assert weft("chat", "--model", "demo", "what is 1+1?").returncode == 0
+    database = tmp_path / "folder" / "treadle.db"
+    assert treadle("chat", "--model", "demo", "what is 1+1?").returncode == 0
     lock = DriverLock(database)
     lock.acquire()
     try:
-        done = weft("chat", "--model", "demo", "what is 1+1?")
+        done = treadle("chat", "--model", "demo", "what is 1+1?")
         assert done.returncode == 1
         assert b"Another chat is open on" in done.stderr
-        assert weft("show", "--last").returncode == 0
+        assert treadle("show", "--last").returncode == 0
     finally:
         lock.release()

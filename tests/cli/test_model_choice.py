@@ -3,7 +3,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from weft.cli.model_choice import choose_model
+from treadle.cli.model_choice import choose_model
 
 pytestmark = pytest.mark.anyio
 
@@ -13,8 +13,8 @@ NOWHERE = {"OLLAMA_HOST": "http://127.0.0.1:9"}
 @pytest.mark.parametrize(
     ("option", "environ", "model"),
     [
-        ("chat:x", {"WEFT_MODEL": "demo"}, "chat:x"),
-        (None, {"WEFT_MODEL": "chat:y", "OPENAI_API_KEY": "k"}, "chat:y"),
+        ("chat:x", {"TREADLE_MODEL": "demo"}, "chat:x"),
+        (None, {"TREADLE_MODEL": "chat:y", "OPENAI_API_KEY": "k"}, "chat:y"),
         (None, {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}, "openai:gpt-5-mini"),
         (None, {"ANTHROPIC_API_KEY": "k"}, "anthropic:claude-sonnet-4-5"),
         (None, {"OPENAI_API_KEY": " "}, "demo"),

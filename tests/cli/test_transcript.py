@@ -15,10 +15,10 @@ from tests.domain.fold import (
     TOLD,
 )
 
-from weft.cli.plain_text import clean
-from weft.cli.transcript import Transcript
-from weft.domain.blocks import BlockRules
-from weft.domain.events import (
+from treadle.cli.plain_text import clean
+from treadle.cli.transcript import Transcript
+from treadle.domain.blocks import BlockRules
+from treadle.domain.events import (
     Event,
     FieldDelta,
     MemoryOperation,
@@ -39,8 +39,8 @@ from weft.domain.events import (
     ToolProgress,
     ToUserDelta,
 )
-from weft.domain.items import FunctionCall, FunctionCallOutput, user_message
-from weft.domain.usage import Usage
+from treadle.domain.items import FunctionCall, FunctionCallOutput, user_message
+from treadle.domain.usage import Usage
 
 R = "run_1"
 CALL = FunctionCall("c", "get_weather", '{"city": "Zürich", "days": 2}')

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from weft.domain.events import (
+from treadle.domain.events import (
     DurableEvent,
     JobDelegated,
     JobSettled,
@@ -21,8 +21,8 @@ from weft.domain.events import (
     ToolOutputRecorded,
     ToolStarted,
 )
-from weft.domain.fold import apply
-from weft.domain.items import (
+from treadle.domain.fold import apply
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     Message,
@@ -30,9 +30,9 @@ from weft.domain.items import (
     Reasoning,
     user_message,
 )
-from weft.domain.state import ThreadState
-from weft.domain.usage import Usage
-from weft.errors import InvalidTransition
+from treadle.domain.state import ThreadState
+from treadle.domain.usage import Usage
+from treadle.errors import InvalidTransition
 
 R = "run_1"
 ASKED = MessageAdded(run_id=R, item=user_message("hi"), origin="user")

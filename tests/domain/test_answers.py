@@ -4,10 +4,10 @@ import pytest
 from msgspec.structs import replace
 from tests.domain.fold import CALL, CALL_2, OUTPUT, RESPONSE, STEP, STEP_DONE, R, begun, fold
 
-from weft.domain.answers import approval_of, denial_of, output_of
-from weft.domain.events import RunCancelling, RunRequiresAction, ToolApproved
-from weft.domain.state import ThreadState
-from weft.errors import Conflict, RunNotInProgress, UnknownToolCall
+from treadle.domain.answers import approval_of, denial_of, output_of
+from treadle.domain.events import RunCancelling, RunRequiresAction, ToolApproved
+from treadle.domain.state import ThreadState
+from treadle.errors import Conflict, RunNotInProgress, UnknownToolCall
 
 WAITS = RunRequiresAction(run_id=R, call_ids=("c1", "c2"))
 

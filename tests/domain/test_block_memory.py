@@ -4,10 +4,10 @@ import pytest
 from msgspec.structs import replace
 from tests.domain.fold import fold
 
-from weft.domain.block_memory import REMEMBERED, BlockMemory
-from weft.domain.blocks import Block, BlockRules
-from weft.domain.events import MemoryUpdated
-from weft.errors import InvalidTransition
+from treadle.domain.block_memory import REMEMBERED, BlockMemory
+from treadle.domain.blocks import Block, BlockRules
+from treadle.domain.events import MemoryUpdated
+from treadle.errors import InvalidTransition
 
 MADE = MemoryUpdated(
     label="human",

@@ -4,21 +4,21 @@ import pytest
 from msgspec.structs import replace
 from tests.domain.fold import ASKED, DONE, RESPONSE, STARTED, STEP, STEP_DONE, TEXT, R, fold
 
-import weft
-from weft import Agent, tool
-from weft.domain.events import (
+import treadle
+from treadle import Agent, tool
+from treadle.domain.events import (
     ContextCompacted,
     DurableEvent,
     HistoryReplaced,
     MessageAdded,
     MessagePinned,
 )
-from weft.domain.items import FunctionCall, FunctionCallOutput, Message, user_message
-from weft.domain.state import ThreadState
-from weft.domain.usage import Usage
-from weft.errors import InvalidTransition
-from weft.memory.compaction.strategies import SlidingWindow
-from weft.testing import Call, ScriptedModel
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Message, user_message
+from treadle.domain.state import ThreadState
+from treadle.domain.usage import Usage
+from treadle.errors import InvalidTransition
+from treadle.memory.compaction.strategies import SlidingWindow
+from treadle.testing import Call, ScriptedModel
 
 pytestmark = pytest.mark.anyio
 
@@ -118,7 +118,7 @@ async def test_a_call_has_an_id_of_its_own_also_when_the_model_no_longer_reads_t
     script = [Call("look", "{}", "call_0"), "one", Call("look", "{}", "call_0"), "two"]
     window = SlidingWindow(max_tokens=10_000, max_messages=2, keep=1)
     agent = Agent(ScriptedModel(script), tools=[look], context=window)
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         await (await thread.send("go")).result()
         await (await thread.send("again")).result()

@@ -1,8 +1,8 @@
 import msgspec
 
-from weft.domain.envelope import Envelope, decode_events, recorded
-from weft.domain.events import RunFinishing, TextDelta, ToolCallRequested
-from weft.domain.items import FunctionCall
+from treadle.domain.envelope import Envelope, decode_events, recorded
+from treadle.domain.events import RunFinishing, TextDelta, ToolCallRequested
+from treadle.domain.items import FunctionCall
 
 
 def test_an_event_is_encoded_once() -> None:

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.domain.history import History, require_valid
-from weft.domain.items import (
+from treadle.domain.history import History, require_valid
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     Item,
@@ -12,7 +12,7 @@ from weft.domain.items import (
     Reasoning,
     user_message,
 )
-from weft.errors import InvalidInput
+from treadle.errors import InvalidInput
 
 
 def said(text: str) -> Message:

@@ -3,8 +3,8 @@ import re
 import msgspec
 import pytest
 
-from weft.domain.ids import id_of, new_id
-from weft.domain.items import (
+from treadle.domain.ids import id_of, new_id
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     InputImage,
@@ -19,8 +19,8 @@ from weft.domain.items import (
     message,
     user_message,
 )
-from weft.domain.usage import Price, Usage
-from weft.errors import InvalidInput
+from treadle.domain.usage import Price, Usage
+from treadle.errors import InvalidInput
 
 
 def test_items_survive_json() -> None:

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-import weft
-from weft import Agent, Limits, ModelSettings, NamedTool, Price, ToolRules, tool
-from weft.domain.events import RunIncomplete
-from weft.domain.items import FunctionCallOutput, Message
-from weft.domain.limits import NO_LIMITS
-from weft.domain.usage import Spent, Usage
-from weft.errors import ConfigurationError, RuleBroken
-from weft.models.prices import PRICES, price_of
-from weft.testing import Call, Pause, ScriptedModel, Text, Turn
+import treadle
+from treadle import Agent, Limits, ModelSettings, NamedTool, Price, ToolRules, tool
+from treadle.domain.events import RunIncomplete
+from treadle.domain.items import FunctionCallOutput, Message
+from treadle.domain.limits import NO_LIMITS
+from treadle.domain.usage import Spent, Usage
+from treadle.errors import ConfigurationError, RuleBroken
+from treadle.models.prices import PRICES, price_of
+from treadle.testing import Call, Pause, ScriptedModel, Text, Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -195,7 +195,7 @@ async def test_calls_beyond_the_limit_are_not_made() -> None:
 async def test_the_limits_of_a_thread_hold_for_all_its_runs() -> None:
     model = ScriptedModel(["One.", "Two.", "Three."])
     agent = Agent(model, thread_limits=Limits(max_steps=2))
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         for text in ("One.", "Two."):
             assert (await (await thread.send("hi")).result()).text == text
@@ -219,11 +219,11 @@ async def test_the_time_of_a_run_is_what_it_worked() -> None:
     )
     import asyncio
 
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         run = await thread.send("hi")
         async for event in run:
-            if isinstance(event, weft.RunRequiresAction):
+            if isinstance(event, treadle.RunRequiresAction):
                 break
         await asyncio.sleep(3600)
         await thread.submit_tool_output("c1", "x")
@@ -296,7 +296,7 @@ def test_a_choice_in_the_settings_stands_beside_rules() -> None:
 
 async def test_a_thread_without_a_limit_of_steps_goes_on() -> None:
     agent = Agent(ScriptedModel(["Hi."] * 40), thread_limits=Limits(max_tokens=10**9))
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         for _ in range(40):
             assert (await (await thread.send("hi")).result()).status == "completed"
@@ -310,7 +310,7 @@ async def test_the_time_of_a_step_that_is_cut_off_counts_for_the_thread() -> Non
     agent = Agent(
         ScriptedModel(slow), limits=Limits(max_seconds=20), thread_limits=Limits(max_seconds=35)
     )
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         for _ in range(2):
             result = await (await thread.send("hi")).result()
@@ -337,11 +337,11 @@ async def test_no_time_counts_twice_or_while_waiting() -> None:
     agent = Agent(ScriptedModel([calls, "Done."]), tools=[ask, slow])
     for patience in (10, 3600):  # the answer comes while the other tool runs, or long after
         agent.model = ScriptedModel([calls, "Done."])
-        async with weft.open(agents=[agent]) as runtime:
+        async with treadle.open(agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
             run = await thread.send("hi")
             async for event in run:
-                if isinstance(event, weft.RunRequiresAction):
+                if isinstance(event, treadle.RunRequiresAction):
                     break
             await asyncio.sleep(patience)
             await thread.submit_tool_output("c1", "x")

@@ -41,8 +41,8 @@ from tests.domain.fold import (
     fold,
 )
 
-from weft.domain.blocks import BlockRules
-from weft.domain.events import (
+from treadle.domain.blocks import BlockRules
+from treadle.domain.events import (
     ContextCompacted,
     DurableEvent,
     HandedOff,
@@ -78,16 +78,16 @@ from weft.domain.events import (
     ToolDelegated,
     UsageAdded,
 )
-from weft.domain.fold import apply
-from weft.domain.history import require_valid
-from weft.domain.items import (
+from treadle.domain.fold import apply
+from treadle.domain.history import require_valid
+from treadle.domain.items import (
     FunctionCall,
     Message,
     user_message,
 )
-from weft.domain.state import Announcement, OpenJob, ThreadState
-from weft.domain.usage import Spent, Usage
-from weft.errors import InvalidTransition
+from treadle.domain.state import Announcement, OpenJob, ThreadState
+from treadle.domain.usage import Spent, Usage
+from treadle.errors import InvalidTransition
 
 
 def test_a_whole_run() -> None:
@@ -247,7 +247,7 @@ def test_whatever_is_accepted_leaves_a_valid_history(events: list[DurableEvent])
 def test_items_of_a_provider_are_kept() -> None:
     import msgspec
 
-    from weft.domain.items import ProviderItem
+    from treadle.domain.items import ProviderItem
 
     item = ProviderItem("openai", msgspec.Raw(b"{}"))
     state = fold([STARTED, STEP, ProviderItemAdded(run_id=R, item=item), RESPONSE, STEP_DONE])

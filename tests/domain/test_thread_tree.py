@@ -31,7 +31,7 @@ from tests.domain.fold import (
 )
 from tests.domain.test_state import EVENTS, is_repeated
 
-from weft.domain.events import (
+from treadle.domain.events import (
     AgentEvent,
     DurableEvent,
     Event,
@@ -50,12 +50,12 @@ from weft.domain.events import (
     ToolApproved,
     ToolDelegated,
 )
-from weft.domain.fold import apply
-from weft.domain.items import FunctionCallOutput, user_message
-from weft.domain.state import ThreadState
-from weft.domain.thread_tree import MAX_DETAIL, MAX_ENDED, ThreadTree, TreeNode
-from weft.domain.usage import Usage
-from weft.errors import InvalidTransition
+from treadle.domain.fold import apply
+from treadle.domain.items import FunctionCallOutput, user_message
+from treadle.domain.state import ThreadState
+from treadle.domain.thread_tree import MAX_DETAIL, MAX_ENDED, ThreadTree, TreeNode
+from treadle.domain.usage import Usage
+from treadle.errors import InvalidTransition
 
 USED = Usage()
 DELEGATED = ToolDelegated(run_id=R, call_id="c1", agent="b", thread_id="thread_9")

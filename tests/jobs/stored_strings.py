@@ -6,7 +6,7 @@ import datetime
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from weft.jobs.job import Job
+from treadle.jobs.job import Job
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from weft.jobs import Commander, Job, current_node
-from weft.jobs.block_alarm import BlockAlarm
+from treadle.jobs import Commander, Job, current_node
+from treadle.jobs.block_alarm import BlockAlarm
 
 pytestmark = pytest.mark.anyio
 
@@ -30,13 +30,13 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(
-        "weft.jobs.commander.BlockAlarm", lambda threshold: BlockAlarm(threshold, clock)
+        "treadle.jobs.commander.BlockAlarm", lambda threshold: BlockAlarm(threshold, clock)
     )
     return clock
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "weft.jobs"]
+    return [record.getMessage() for record in caplog.records if record.name == "treadle.jobs"]
 
 
 async def test_a_body_that_blocks_is_named(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from weft.errors import NodeCancelled
-from weft.jobs import Commander, blocking, current_node
+from treadle.errors import NodeCancelled
+from treadle.jobs import Commander, blocking, current_node
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 

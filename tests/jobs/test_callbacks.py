@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from weft.errors import ConfigurationError, NodeClosed, NodeDeadlock
-from weft.jobs import Callback, CallbackEvent, Callbacks, Commander, Job, Node, current_node
+from treadle.errors import ConfigurationError, NodeClosed, NodeDeadlock
+from treadle.jobs import Callback, CallbackEvent, Callbacks, Commander, Job, Node, current_node
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from weft.errors import NodeCancelled
-from weft.jobs import Change, Commander, Job, Node, NodeSettled, current_node
+from treadle.errors import NodeCancelled
+from treadle.jobs import Change, Commander, Job, Node, NodeSettled, current_node
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from weft.jobs import Change, Commander, Job, Node, NodeSettled, NodeStarted, NodeSubmitted
+from treadle.jobs import Change, Commander, Job, Node, NodeSettled, NodeStarted, NodeSubmitted
 
 pytestmark = pytest.mark.anyio
 

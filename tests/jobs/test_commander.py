@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from weft.errors import (
+from treadle.errors import (
     CommanderNotRunning,
     CommanderRunning,
     ConfigurationError,
     NodeCancelled,
     NodeClosed,
 )
-from weft.jobs import Commander, Handler, Job, Node, current_node, handler
+from treadle.jobs import Commander, Handler, Job, Node, current_node, handler
 
 pytestmark = pytest.mark.anyio
 

@@ -6,15 +6,15 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from weft import Agent
-from weft.domain.items import Input
-from weft.domain.result import RunResult
-from weft.errors import AgentsTooDeep, ConfigurationError
-from weft.jobs import Commander, Handler, Job, Root, StartQueue, Tree, handler
-from weft.jobs.agent_job import AgentJob
-from weft.jobs.context import JobContext, job_context
-from weft.ports import Worker
-from weft.testing import ScriptedModel
+from treadle import Agent
+from treadle.domain.items import Input
+from treadle.domain.result import RunResult
+from treadle.errors import AgentsTooDeep, ConfigurationError
+from treadle.jobs import Commander, Handler, Job, Root, StartQueue, Tree, handler
+from treadle.jobs.agent_job import AgentJob
+from treadle.jobs.context import JobContext, job_context
+from treadle.ports import Worker
+from treadle.testing import ScriptedModel
 
 pytestmark = pytest.mark.anyio
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from weft.errors import ConfigurationError, JobError, NodeCancelled
-from weft.jobs import END, Commander, Graph, Handler, Job, Node, OnFailure, handler
-from weft.jobs.failure import MAX_KEPT, Failure, FailureLog
+from treadle.errors import ConfigurationError, JobError, NodeCancelled
+from treadle.jobs import END, Commander, Graph, Handler, Job, Node, OnFailure, handler
+from treadle.jobs.failure import MAX_KEPT, Failure, FailureLog
 
 pytestmark = pytest.mark.anyio
 

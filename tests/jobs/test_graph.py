@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.errors import ConfigurationError, NodeCancelled, NodeReused, TooManySteps, UnknownStep
-from weft.jobs import END, Commander, ConditionalEdge, Graph, Handler, Job, Node, handler
-from weft.testing import run
+from treadle.errors import ConfigurationError, NodeCancelled, NodeReused, TooManySteps, UnknownStep
+from treadle.jobs import END, Commander, ConditionalEdge, Graph, Handler, Job, Node, handler
+from treadle.testing import run
 
 pytestmark = pytest.mark.anyio
 

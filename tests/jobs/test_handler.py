@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from weft.errors import NodeReused
-from weft.jobs import Commander, Handler, Job, Node, handler
+from treadle.errors import NodeReused
+from treadle.jobs import Commander, Handler, Job, Node, handler
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, dataclass
 
 import pytest
 
-from weft.jobs import END, Commander, Graph, Job
+from treadle.jobs import END, Commander, Graph, Job
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from weft.errors import ConfigurationError
-from weft.jobs import Commander, Job, Node, OnFailure
+from treadle.errors import ConfigurationError
+from treadle.jobs import Commander, Job, Node, OnFailure
 
 PUBLIC = sorted(name for name in dir(Node) if not name.startswith("_"))
 SETTINGS = {"name", "on_failure", "keeps_children"}

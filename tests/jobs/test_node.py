@@ -6,14 +6,24 @@ from typing import Any
 
 import pytest
 
-from weft.errors import (
+from treadle.errors import (
     ConfigurationError,
     NodeCancelled,
     NodeClosed,
     NodeDeadlock,
     NodeReused,
 )
-from weft.jobs import Commander, Handler, Job, Node, Root, StartQueue, Tree, current_node, handler
+from treadle.jobs import (
+    Commander,
+    Handler,
+    Job,
+    Node,
+    Root,
+    StartQueue,
+    Tree,
+    current_node,
+    handler,
+)
 
 pytestmark = pytest.mark.anyio
 

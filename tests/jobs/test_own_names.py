@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from weft.jobs import Commander, Job, handler
-from weft.jobs.lifecycle import Lifecycle
+from treadle.jobs import Commander, Job, handler
+from treadle.jobs.lifecycle import Lifecycle
 
 pytestmark = pytest.mark.anyio
 

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from weft.errors import JobError
-from weft.jobs import Change, Commander, Job, Node, NodeSettled, NodeSubmitted, OnFailure
-from weft.testing.clock import run
+from treadle.errors import JobError
+from treadle.jobs import Change, Commander, Job, Node, NodeSettled, NodeSubmitted, OnFailure
+from treadle.testing.clock import run
 
 POLICIES: tuple[OnFailure | None, ...] = (None, "fail_fast", "collect")
 FINAL = {"completed", "failed", "cancelled"}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from weft.errors import NodeCancelled
-from weft.jobs import Commander, Job, Node, Root, StartQueue, Tree
+from treadle.errors import NodeCancelled
+from treadle.jobs import Commander, Job, Node, Root, StartQueue, Tree
 
 pytestmark = pytest.mark.anyio
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from weft.errors import NodeClosed
-from weft.jobs import Change, Commander, Job, Node, Root, Scope, StartQueue, Tree
-from weft.jobs.failure import MAX_KEPT, Failure
+from treadle.errors import NodeClosed
+from treadle.jobs import Change, Commander, Job, Node, Root, Scope, StartQueue, Tree
+from treadle.jobs.failure import MAX_KEPT, Failure
 
 pytestmark = pytest.mark.anyio
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from weft.errors import NodeCancelled
-from weft.jobs import Change, Commander, Job, Node, NodeSubmitted, Scope
-from weft.jobs.start_queue import BATCH
+from treadle.errors import NodeCancelled
+from treadle.jobs import Change, Commander, Job, Node, NodeSubmitted, Scope
+from treadle.jobs.start_queue import BATCH
 
 pytestmark = pytest.mark.anyio
 

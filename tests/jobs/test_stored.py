@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.jobs import stored_strings
 
-from weft.errors import ConfigurationError, JobNotRestartable
-from weft.jobs.job import Job
-from weft.jobs.stored import MAX_ARGUMENTS, kind_of, restored, stored
+from treadle.errors import ConfigurationError, JobNotRestartable
+from treadle.jobs.job import Job
+from treadle.jobs.stored import MAX_ARGUMENTS, kind_of, restored, stored
 
 T = TypeVar("T")
 
@@ -266,7 +266,7 @@ def test_a_class_that_is_no_longer_restartable() -> None:
 
 MODULE = """
 from dataclasses import dataclass
-from weft.jobs.job import Job
+from treadle.jobs.job import Job
 
 class Family(Job[None]):
     async def task(self) -> None: ...

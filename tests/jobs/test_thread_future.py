@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from weft.errors import (
+from treadle.errors import (
     CommanderNotRunning,
     CommanderRunning,
     ConfigurationError,
     NodeCancelled,
     NodeClosed,
 )
-from weft.jobs import Commander, Job, Node, blocking, current_node
+from treadle.jobs import Commander, Job, Node, blocking, current_node
 
 pytestmark = pytest.mark.real_clock
 

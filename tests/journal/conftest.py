@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from weft.journal.base import Journal
-from weft.journal.memory import MemoryJournal
-from weft.journal.sqlite import SqliteJournal
+from treadle.journal.base import Journal
+from treadle.journal.memory import MemoryJournal
+from treadle.journal.sqlite import SqliteJournal
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "weft.db"
+    return tmp_path / "treadle.db"
 
 
 @pytest.fixture(params=["memory", "process", "power"])

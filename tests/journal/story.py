@@ -14,8 +14,8 @@ from tests.domain.fold import (
     JOB_DONE,
 )
 
-from weft.domain.envelope import Envelope, recorded
-from weft.domain.events import (
+from treadle.domain.envelope import Envelope, recorded
+from treadle.domain.events import (
     MessageAdded,
     RecordedEvent,
     ResponseCompleted,
@@ -24,12 +24,12 @@ from weft.domain.events import (
     StepCompleted,
     StepStarted,
 )
-from weft.domain.fold import apply
-from weft.domain.items import Message, OutputText, user_message
-from weft.domain.state import ThreadState
-from weft.domain.usage import Usage
-from weft.journal.base import Batch, Claim, Journal, ThreadInfo
-from weft.journal.projection import project, status_of
+from treadle.domain.fold import apply
+from treadle.domain.items import Message, OutputText, user_message
+from treadle.domain.state import ThreadState
+from treadle.domain.usage import Usage
+from treadle.journal.base import Batch, Claim, Journal, ThreadInfo
+from treadle.journal.projection import project, status_of
 
 
 def thread(id: str = "thread_1", **fields: object) -> ThreadInfo:

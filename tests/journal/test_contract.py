@@ -10,17 +10,17 @@ from msgspec.structs import replace
 from tests.domain.fold import BACK, BACK_DONE, BACK_QUIET, BACK_QUIET_DONE, TOLD, TOLD_QUIETLY
 from tests.journal.story import Driver, conversation, make, numbered, thread, with_jobs
 
-from weft.domain.envelope import Envelope
-from weft.domain.events import RecordedEvent, RunQueued, RunStarted
-from weft.domain.fold import apply
-from weft.domain.ids import new_id
-from weft.domain.inputs import ApprovalInput, CancelInput, SendInput
-from weft.domain.items import user_message
-from weft.domain.limits import Limits
-from weft.domain.state import ThreadState
-from weft.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
-from weft.journal.base import Batch, Fork, Journal, Work
-from weft.journal.projection import Projection, RunRecord
+from treadle.domain.envelope import Envelope
+from treadle.domain.events import RecordedEvent, RunQueued, RunStarted
+from treadle.domain.fold import apply
+from treadle.domain.ids import new_id
+from treadle.domain.inputs import ApprovalInput, CancelInput, SendInput
+from treadle.domain.items import user_message
+from treadle.domain.limits import Limits
+from treadle.domain.state import ThreadState
+from treadle.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
+from treadle.journal.base import Batch, Fork, Journal, Work
+from treadle.journal.projection import Projection, RunRecord
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 

@@ -32,7 +32,7 @@ from tests.domain.fold import (
 )
 from tests.domain.test_state import EVENTS, is_repeated
 
-from weft.domain.events import (
+from treadle.domain.events import (
     DurableEvent,
     JobSettled,
     MessageAdded,
@@ -47,12 +47,12 @@ from weft.domain.events import (
     RunStarted,
     TerminalEvent,
 )
-from weft.domain.fold import apply
-from weft.domain.items import user_message
-from weft.domain.state import RunStatus, ThreadState
-from weft.domain.usage import Usage
-from weft.errors import InvalidTransition
-from weft.journal.projection import (
+from treadle.domain.fold import apply
+from treadle.domain.items import user_message
+from treadle.domain.state import RunStatus, ThreadState
+from treadle.domain.usage import Usage
+from treadle.errors import InvalidTransition
+from treadle.journal.projection import (
     MAX_TITLE,
     Projection,
     RunRecord,
@@ -138,7 +138,7 @@ def test_the_title_is_the_beginning_of_the_first_message_of_a_person() -> None:
     assert title(" one\n  two\t") == "one two"
     assert title("x" * MAX_TITLE) == "x" * MAX_TITLE
     assert title("x" * (MAX_TITLE + 1)) == "x" * (MAX_TITLE - 1) + "…"
-    assert title("weft says", "runtime") == ""
+    assert title("treadle says", "runtime") == ""
     first = told([ASKED, replace(ASKED, item=user_message("second"))])
     assert first is not None
     assert first.title == "hi"

@@ -19,9 +19,9 @@ from tests.domain.fold import (
 )
 from tests.domain.test_state import EVENTS
 
-from weft.domain.events import DurableEvent
-from weft.domain.state import NO_JOBS, ThreadState
-from weft.journal.snapshot import decode_snapshot, encode_head, encode_items
+from treadle.domain.events import DurableEvent
+from treadle.domain.state import NO_JOBS, ThreadState
+from treadle.journal.snapshot import decode_snapshot, encode_head, encode_items
 
 
 def kept(state: ThreadState) -> ThreadState:
@@ -45,7 +45,7 @@ def test_any_state_comes_back(events: list[DurableEvent]) -> None:
     assert list(again.jobs) == list(state.jobs)  # those above come before those below
 
 
-def test_a_snapshot_of_a_weft_without_jobs() -> None:
+def test_a_snapshot_of_a_treadle_without_jobs() -> None:
     state = decode_snapshot(b'{"seq":3,"items":0}', b"[]")
     assert state == ThreadState(seq=3)
     assert state.jobs is NO_JOBS

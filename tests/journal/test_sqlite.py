@@ -14,11 +14,11 @@ import pytest
 from tests.domain.fold import BACK, DONE
 from tests.journal.story import Driver, conversation, make, numbered, thread
 
-from weft.domain.envelope import Envelope
-from weft.domain.events import MessageAdded
-from weft.domain.inputs import CancelInput
-from weft.domain.items import user_message
-from weft.errors import (
+from treadle.domain.envelope import Envelope
+from treadle.domain.events import MessageAdded
+from treadle.domain.inputs import CancelInput
+from treadle.domain.items import user_message
+from treadle.errors import (
     JournalClosed,
     JournalCorrupt,
     JournalError,
@@ -28,10 +28,10 @@ from weft.errors import (
     JournalTooNew,
     StaleWriter,
 )
-from weft.journal import driver_lock, sqlite_file
-from weft.journal.base import Batch
-from weft.journal.sqlite import SqliteJournal
-from weft.journal.sqlite_writes import _MOST_ROWS, _size
+from treadle.journal import driver_lock, sqlite_file
+from treadle.journal.base import Batch
+from treadle.journal.sqlite import SqliteJournal
+from treadle.journal.sqlite_writes import _MOST_ROWS, _size
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -128,7 +128,7 @@ async def test_another_process_that_drives_is_refused_until_it_is_killed(path: P
     code = f"""
 import asyncio
 from pathlib import Path
-from weft.journal.sqlite import SqliteJournal
+from treadle.journal.sqlite import SqliteJournal
 async def main():
     await SqliteJournal(Path({str(path)!r})).open()
     print("open", flush=True)
@@ -159,7 +159,7 @@ async def test_opening_and_closing_the_lock_does_not_free_it(path: Path) -> None
         code = f"""
 import asyncio
 from pathlib import Path
-from weft.journal.sqlite import SqliteJournal
+from treadle.journal.sqlite import SqliteJournal
 asyncio.run(SqliteJournal(Path({str(path)!r})).open())
 """
         done = await asyncio.to_thread(
@@ -179,7 +179,7 @@ async def test_being_refused_beside_the_driver_does_not_cost_it_its_log(path: Pa
         code = f"""
 import asyncio
 from pathlib import Path
-from weft.journal.sqlite import SqliteJournal
+from treadle.journal.sqlite import SqliteJournal
 async def main():
     journal = SqliteJournal(Path({str(path)!r}), drive=False)
     await journal.open()
@@ -189,7 +189,7 @@ asyncio.run(main())
 """
         for _ in range(2):
             assert await python(code) == f"{len(events)}\n"
-            assert path.with_name("weft.db-wal").exists()
+            assert path.with_name("treadle.db-wal").exists()
             events += await driver.append(conversation(f"run_{len(events)}"))
 
 
@@ -226,13 +226,13 @@ async def test_beside_the_driver_one_reads_and_submits(path: Path) -> None:
         assert await driving.waiting_threads() == ["thread_1"]
 
 
-async def test_a_database_of_a_newer_weft_is_refused(path: Path) -> None:
+async def test_a_database_of_a_newer_treadle_is_refused(path: Path) -> None:
     async with opened(path):
         pass
     with raw(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     for drive in (True, False):
-        with pytest.raises(JournalTooNew, match="newer weft"):
+        with pytest.raises(JournalTooNew, match="newer treadle"):
             async with opened(path, drive=drive):
                 raise AssertionError
 
@@ -246,13 +246,13 @@ async def test_a_database_of_another_program_is_refused(path: Path) -> None:
             async with opened(path, drive=drive):
                 raise AssertionError
         assert path.read_bytes() == before
-        assert [file.name for file in path.parent.iterdir()] == ["weft.db"]
+        assert [file.name for file in path.parent.iterdir()] == ["treadle.db"]
 
 
 async def test_an_older_database_must_be_driven_once(path: Path) -> None:
     with raw(path) as connection:
         connection.execute(f"PRAGMA application_id = {sqlite_file.APPLICATION_ID}")
-    with pytest.raises(JournalError, match="older weft"):
+    with pytest.raises(JournalError, match="older treadle"):
         async with opened(path, drive=False):
             raise AssertionError
     async with opened(path):
@@ -289,7 +289,7 @@ def take_jobs_away(path: Path) -> None:
         assert tables(old) == tables(first)
 
 
-async def test_a_database_of_a_weft_without_jobs(path: Path) -> None:
+async def test_a_database_of_a_treadle_without_jobs(path: Path) -> None:
     async with opened(path) as journal:
         driver, other = await make(journal), await make(journal, "thread_2", owner="ann")
         await driver.append(conversation()[:4])
@@ -297,7 +297,7 @@ async def test_a_database_of_a_weft_without_jobs(path: Path) -> None:
         await other.append(conversation(key="k"))
         infos = await journal.threads(limit=9, after="", owner=None)
     await asyncio.to_thread(take_jobs_away, path)
-    with pytest.raises(JournalError, match="older weft"):
+    with pytest.raises(JournalError, match="older treadle"):
         async with opened(path, drive=False):
             raise AssertionError
     async with opened(path) as journal:
@@ -322,11 +322,11 @@ def test_a_migration_happens_whole_or_not_at_all(
 ) -> None:
     monkeypatch.setattr(sqlite_file, "_migrations", lambda: ["CREATE TABLE a (x);"])
     connection = sqlite_file.connect(path)
-    sqlite_file.migrate(connection, "weft.db")
+    sqlite_file.migrate(connection, "treadle.db")
     broken = ["CREATE TABLE a (x);", "CREATE TABLE b (x); CREATE TABLE a (x);"]
     monkeypatch.setattr(sqlite_file, "_migrations", lambda: broken)
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
-        sqlite_file.migrate(connection, "weft.db")
+        sqlite_file.migrate(connection, "treadle.db")
     connection.close()
     with raw(path) as again:
         assert again.execute("SELECT name FROM sqlite_master").fetchall() == [("a",)]
@@ -341,8 +341,8 @@ async def test_no_database_to_read(path: Path) -> None:
 
 
 async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match=r"weft\.db cannot be made; make its folder first"):
-        async with opened(tmp_path / "none" / "weft.db"):
+    with pytest.raises(JournalError, match=r"treadle\.db cannot be made; make its folder first"):
+        async with opened(tmp_path / "none" / "treadle.db"):
             raise AssertionError
 
 
@@ -356,8 +356,8 @@ READ_ONLY = """
 import asyncio, os, tempfile
 from pathlib import Path
 from tests.journal.story import conversation, make, thread
-from weft.errors import JournalError
-from weft.journal.sqlite import SqliteJournal
+from treadle.errors import JournalError
+from treadle.journal.sqlite import SqliteJournal
 
 async def attempt(what, path, drive):
     journal = SqliteJournal(path, drive=drive)
@@ -374,7 +374,7 @@ async def main():
     for what in ("file", "folder", "new"):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            path = folder / "weft.db"
+            path = folder / "treadle.db"
             if what != "new":
                 journal = SqliteJournal(path)
                 await journal.open()
@@ -419,9 +419,9 @@ async def test_what_is_read_only_is_told_and_read_where_that_can_be() -> None:
     ],
 )
 def test_what_the_system_says_of_files_has_a_kind(number: int, kind: type[JournalError]) -> None:
-    error = sqlite_file.file_error(OSError(number, os.strerror(number)), "weft.db")
+    error = sqlite_file.file_error(OSError(number, os.strerror(number)), "treadle.db")
     assert type(error) is kind
-    assert "weft.db" in error.message
+    assert "treadle.db" in error.message
 
 
 async def test_a_connection_that_may_not_write(path: Path) -> None:
@@ -484,7 +484,7 @@ def _has_dbstat(connection: sqlite3.Connection) -> bool:
     return True
 
 
-async def test_an_event_that_weft_cannot_read(path: Path) -> None:
+async def test_an_event_that_treadle_cannot_read(path: Path) -> None:
     async with opened(path) as journal:
         driver = await make(journal)
         await driver.append(conversation())
@@ -568,12 +568,12 @@ async def test_a_process_that_dies_in_a_migration_leaves_nothing_of_it(path: Pat
     code = f"""
 import os
 from pathlib import Path
-from weft.journal import sqlite_file
+from treadle.journal import sqlite_file
 connection = sqlite_file.connect(Path({str(path)!r}))
 connection.create_function("die", 0, lambda: os._exit(9))
 first = sqlite_file._migrations()
 sqlite_file._migrations = lambda: [*first, "CREATE TABLE b (x); DROP TABLE run; SELECT die();"]
-sqlite_file.migrate(connection, "weft.db")
+sqlite_file.migrate(connection, "treadle.db")
 print("not reached")
 """
     assert await python(code) == ""
@@ -656,11 +656,11 @@ async def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
 import asyncio, resource, signal
 from pathlib import Path
 from tests.journal.story import conversation, make
-from weft.errors import JournalError
-from weft.journal.sqlite import SqliteJournal
+from treadle.errors import JournalError
+from treadle.journal.sqlite import SqliteJournal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 async def main():
-    journal = SqliteJournal(Path({str(tmp_path / "weft.db")!r}))
+    journal = SqliteJournal(Path({str(tmp_path / "treadle.db")!r}))
     await journal.open()
     driver = await make(journal)
     kept = 0

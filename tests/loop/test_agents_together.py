@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-import weft
-from weft import (
+import treadle
+from treadle import (
     Agent,
     AgentEvent,
     Completion,
@@ -19,7 +19,7 @@ from weft import (
     RunContext,
     tool,
 )
-from weft.domain.events import (
+from treadle.domain.events import (
     Event,
     MessageAdded,
     RunStarted,
@@ -29,12 +29,12 @@ from weft.domain.events import (
     ToolOutputRecorded,
     UsageAdded,
 )
-from weft.domain.history import require_valid
-from weft.domain.items import FunctionCallOutput, Message, Reasoning
-from weft.domain.usage import Usage
-from weft.errors import BadRequest, ConfigurationError
-from weft.testing import Call, Hold, Pause, ScriptedModel, Text, Turn
-from weft.testing import Reasoning as Thinking
+from treadle.domain.history import require_valid
+from treadle.domain.items import FunctionCallOutput, Message, Reasoning
+from treadle.domain.usage import Usage
+from treadle.errors import BadRequest, ConfigurationError
+from treadle.testing import Call, Hold, Pause, ScriptedModel, Text, Turn
+from treadle.testing import Reasoning as Thinking
 
 pytestmark = pytest.mark.anyio
 
@@ -231,7 +231,7 @@ async def test_a_run_is_handed_over(kept: bool) -> None:
     desk = Agent(ScriptedModel([[transfer("clerk")]], name="m1"), name="desk", handoffs=[clerk])
     events: list[Event] = []
     if kept:
-        async with weft.open(agents=[desk]) as runtime:
+        async with treadle.open(agents=[desk]) as runtime:
             thread = await runtime.create_thread(desk)
             run = await thread.send("money back")
             async for event in run:
@@ -284,19 +284,19 @@ def test_a_circle_of_hand_overs_needs_a_limit() -> None:
 
 
 async def test_a_run_that_was_handed_over_goes_on_after_a_restart() -> None:
-    from weft.journal.memory import MemoryJournal
+    from treadle.journal.memory import MemoryJournal
 
     hold = asyncio.Event()
     clerk = Agent(ScriptedModel([[Hold(hold)], "Refunded."]), name="clerk")
     desk = Agent(ScriptedModel([[transfer("clerk")]]), name="desk", handoffs=[clerk])
     journal = MemoryJournal()
-    async with weft.Runtime(journal, agents=[desk]) as runtime:
+    async with treadle.Runtime(journal, agents=[desk]) as runtime:
         thread = await runtime.create_thread(desk)
         run = await thread.send("money back")
         async for event in run:
             if isinstance(event, HandedOff):
                 break
-    async with weft.Runtime(journal, agents=[desk]) as runtime:
+    async with treadle.Runtime(journal, agents=[desk]) as runtime:
         thread = await runtime.connect(thread.id)
         result = await (await thread.run(run.id)).result()
         assert (result.text, result.agent) == ("Refunded.", "clerk")
@@ -306,7 +306,7 @@ async def test_a_run_that_was_handed_over_goes_on_after_a_restart() -> None:
 
 
 async def test_a_worker_has_a_thread_of_its_own_which_is_kept(
-    open_runtime: Callable[..., weft.Runtime],
+    open_runtime: Callable[..., treadle.Runtime],
 ) -> None:
     small = worker("Forty-two.")
     big = boss([ask("worker")], "It is 42.", tools=[small.as_tool()])
@@ -323,15 +323,15 @@ async def test_a_worker_has_a_thread_of_its_own_which_is_kept(
         child = await runtime.connect(info.id)
         assert texts(await child.history()) == ["do it", "Forty-two."]
         shown = [e.event for e in seen if isinstance(e, AgentEvent)]
-        durable = [e for e in shown if isinstance(e, weft.domain.events.DurableEvent)]
+        durable = [e for e in shown if isinstance(e, treadle.domain.events.DurableEvent)]
         assert durable == (await child.events())[-len(durable) :]
         await thread.delete()
-        with pytest.raises(weft.errors.ThreadNotFound):
+        with pytest.raises(treadle.errors.ThreadNotFound):
             await runtime.connect(info.id)
 
 
 async def test_after_a_restart_the_worker_goes_on_and_is_not_begun_again(
-    open_runtime: Callable[..., weft.Runtime],
+    open_runtime: Callable[..., treadle.Runtime],
 ) -> None:
     effects: list[str] = []
     hold = asyncio.Event()
@@ -361,7 +361,7 @@ async def test_after_a_restart_the_worker_goes_on_and_is_not_begun_again(
 
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_cancelling_the_run_cancels_the_worker(
-    open_runtime: Callable[..., weft.Runtime], restarted: bool
+    open_runtime: Callable[..., treadle.Runtime], restarted: bool
 ) -> None:
     small = worker(*[[Text("x"), Pause(99_999)]] * 3)
     big = boss([ask("worker")], tools=[small.as_tool()])
@@ -384,7 +384,7 @@ async def test_cancelling_the_run_cancels_the_worker(
             assert await worker_status(runtime, thread.id) == "cancelled"
 
 
-async def worker_status(runtime: weft.Runtime, thread_id: str) -> str | None:
+async def worker_status(runtime: treadle.Runtime, thread_id: str) -> str | None:
     (info,) = await runtime.threads(parent=thread_id)
     child = await runtime.connect(info.id)
     async with asyncio.timeout(5):
@@ -397,7 +397,7 @@ async def worker_status(runtime: weft.Runtime, thread_id: str) -> str | None:
 async def test_a_worker_that_takes_too_long_is_stopped() -> None:
     small = worker([Text("x"), Pause(99_999)])
     big = boss([ask("worker")], "Too slow.", tools=[small.as_tool(timeout=10)])
-    async with weft.open(agents=[big]) as runtime:
+    async with treadle.open(agents=[big]) as runtime:
         thread = await runtime.create_thread(big)
         result = await (await thread.send("hi")).result()
         assert result.text == "Too slow."
@@ -409,9 +409,9 @@ async def test_a_worker_that_takes_too_long_is_stopped() -> None:
 
 
 async def test_reasoning_of_another_provider_is_left_out() -> None:
-    from weft.models.anthropic import AnthropicMessages
-    from weft.models.openai import OpenAIResponses
-    from weft.testing import ProviderSimulator
+    from treadle.models.anthropic import AnthropicMessages
+    from treadle.models.openai import OpenAIResponses
+    from treadle.testing import ProviderSimulator
 
     thinking = [Thinking("hm"), transfer("clerk")]
     async with ProviderSimulator([Turn(tuple(thinking)), Turn((Thinking("ah"), Text("Hi.")))]) as s:
@@ -492,7 +492,7 @@ async def test_a_worker_takes_the_place_of_no_agent() -> None:
     top = Agent(
         ScriptedModel([[Call("study", "{}", "c1")], "One.", "Two."]), name="top", tools=[study]
     )
-    async with weft.open(agents=[top]) as runtime:
+    async with treadle.open(agents=[top]) as runtime:
         thread = await runtime.create_thread(top)
         result = await (await thread.send("hi")).result()
         assert "give it another name" in outputs(result.history)["c1"]
@@ -500,7 +500,7 @@ async def test_a_worker_takes_the_place_of_no_agent() -> None:
 
 
 async def test_a_retry_begins_the_work_anew(
-    open_runtime: Callable[..., weft.Runtime],
+    open_runtime: Callable[..., treadle.Runtime],
 ) -> None:
     small = worker(BadRequest("no"), "Worked.")
 
@@ -517,7 +517,7 @@ async def test_a_retry_begins_the_work_anew(
 
 
 async def test_a_worker_that_nobody_knows_any_more_does_not_hold_the_thread_up() -> None:
-    from weft.journal.memory import MemoryJournal
+    from treadle.journal.memory import MemoryJournal
 
     @tool
     async def study(context: RunContext[None]) -> str:
@@ -526,13 +526,13 @@ async def test_a_worker_that_nobody_knows_any_more_does_not_hold_the_thread_up()
 
     top = boss([Call("study", "{}", "c1")], "One.", "Two.", tools=[study])
     journal = MemoryJournal()
-    async with weft.Runtime(journal, agents=[top]) as runtime:
+    async with treadle.Runtime(journal, agents=[top]) as runtime:
         thread = await runtime.create_thread(top)
         run = await thread.send("hi")
         async for event in run:
             if isinstance(event, AgentEvent) and isinstance(event.event, TextDelta):
                 break
-    async with weft.Runtime(journal, agents=[top]) as runtime:
+    async with treadle.Runtime(journal, agents=[top]) as runtime:
         thread = await runtime.connect(thread.id)
         assert (await (await thread.run(run.id)).result()).text == "One."
         async with asyncio.timeout(5):

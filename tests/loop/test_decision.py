@@ -24,8 +24,8 @@ from tests.domain.fold import (
     fold,
 )
 
-from weft import Agent, Limits
-from weft.domain.events import (
+from treadle import Agent, Limits
+from treadle.domain.events import (
     MessageQueued,
     RunCancelling,
     RunFinishing,
@@ -34,11 +34,11 @@ from weft.domain.events import (
     StepStarted,
     ToolApproved,
 )
-from weft.domain.items import user_message
-from weft.domain.state import ThreadState, can_go_on
-from weft.journal.projection import status_of
-from weft.loop.decision import Stop, may_answer, stop
-from weft.testing import ScriptedModel
+from treadle.domain.items import user_message
+from treadle.domain.state import ThreadState, can_go_on
+from treadle.journal.projection import status_of
+from treadle.loop.decision import Stop, may_answer, stop
+from treadle.testing import ScriptedModel
 
 APPROVAL = replace(CALL, awaits="approval")
 OUTSIDE = replace(CALL_2, awaits="output")

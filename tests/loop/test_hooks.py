@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-import weft
-from weft import (
+import treadle
+from treadle import (
     Agent,
     ChangedArguments,
     Completion,
@@ -22,7 +22,7 @@ from weft import (
     hook,
     tool,
 )
-from weft.domain.events import (
+from treadle.domain.events import (
     Event,
     HistoryReplaced,
     MessageAdded,
@@ -35,11 +35,11 @@ from weft.domain.events import (
     ToolOutputRecorded,
     ToolStarted,
 )
-from weft.domain.history import require_valid
-from weft.domain.items import FunctionCall, FunctionCallOutput, Item, Message, user_message
-from weft.errors import HookFailed, InvalidHook, InvalidInput
-from weft.models.base import ModelRequest
-from weft.testing import Call, Pause, ScriptedModel, Text
+from treadle.domain.history import require_valid
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message, user_message
+from treadle.errors import HookFailed, InvalidHook, InvalidInput
+from treadle.models.base import ModelRequest
+from treadle.testing import Call, Pause, ScriptedModel, Text
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +74,7 @@ async def events_of(agent: Agent[Any, Any], input: str = "hi") -> list[Event]:
         try:
             async for event in run:
                 events.append(event)
-        except weft.WeftError:
+        except treadle.TreadleError:
             pass
     return events
 
@@ -115,8 +115,8 @@ async def test_it_is_called_at_a_limit_and_after_a_terminal_tool() -> None:
 async def test_it_is_not_called_after_a_failure_or_a_cancel() -> None:
     called: list[int] = []
     hooks = Hooks(after_completion=lambda context, completion: called.append(1))
-    with pytest.raises(weft.WeftError):
-        await Agent(ScriptedModel([weft.errors.BadRequest("no")]), hooks=hooks).run("hi")
+    with pytest.raises(treadle.TreadleError):
+        await Agent(ScriptedModel([treadle.errors.BadRequest("no")]), hooks=hooks).run("hi")
     agent = Agent(ScriptedModel([[Text("x"), Pause(9)]]), hooks=hooks)
     async with agent.stream("hi") as run:
         async for event in run:
@@ -398,7 +398,7 @@ async def test_an_answer_that_no_hook_may_give() -> None:
 
 @pytest.mark.parametrize(
     ("script", "status"),
-    [(["Done."], "completed"), ([weft.errors.BadRequest("no")], "failed")],
+    [(["Done."], "completed"), ([treadle.errors.BadRequest("no")], "failed")],
 )
 async def test_on_run_end_is_told_how_it_ended(
     script: list[Any], status: str, caplog: pytest.LogCaptureFixture
@@ -509,17 +509,17 @@ async def test_on_a_thread_it_waits_for_outputs_from_outside() -> None:
     heard: list[RecordedEvent] = []
 
     def hear(context: HookContext, event: Event) -> None:
-        if isinstance(event, weft.domain.events.DurableEvent):
+        if isinstance(event, treadle.domain.events.DurableEvent):
             heard.append(event)  # type: ignore[arg-type]
 
     calls = [Call("ask", '{"question":"q"}', "c1"), Call("echo", '{"text":"x"}', "c2")]
     model = ScriptedModel([calls, "Done."])
     agent = Agent(model, tools=[ask, echo], hooks=Hooks(after_completion=look, on_event=hear))
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         run = await thread.send("hi")
         async for event in run:
-            if isinstance(event, weft.RunRequiresAction):
+            if isinstance(event, treadle.RunRequiresAction):
                 break
         assert seen == []
         await thread.submit_tool_output("c1", "answer")
@@ -530,7 +530,7 @@ async def test_on_a_thread_it_waits_for_outputs_from_outside() -> None:
 
 
 async def test_a_hook_is_called_again_after_a_restart_unless_it_had_changed_something() -> None:
-    from weft.journal.memory import MemoryJournal
+    from treadle.journal.memory import MemoryJournal
 
     journal, calls = MemoryJournal(), list[int]()
     stuck = asyncio.Event()
@@ -544,11 +544,11 @@ async def test_a_hook_is_called_again_after_a_restart_unless_it_had_changed_some
 
     model = ScriptedModel([[CALL], "Done."])
     agent = Agent(model, tools=[echo], hooks=Hooks(after_completion=slow))
-    async with weft.Runtime(journal, agents=[agent]) as runtime:
+    async with treadle.Runtime(journal, agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         run = await thread.send("hi")
         await stuck.wait()
-    async with weft.Runtime(journal, agents=[agent]) as runtime:
+    async with treadle.Runtime(journal, agents=[agent]) as runtime:
         thread = await runtime.connect(thread.id)
         await (await thread.run(run.id)).result()
         assert said(await thread.history()) == ["hi", "note 1", "Done.", "note 2"]
@@ -562,20 +562,20 @@ async def test_a_replaced_history_survives_snapshots_and_forks(tmp_path: Any) ->
 
     model = ScriptedModel(["One.", "Two.", "Three.", "Four."])
     agent = Agent(model, hooks=Hooks(after_completion=forget))
-    url = f"sqlite:///{tmp_path / 'weft.db'}"
-    import weft.actors.actor as actor
+    url = f"sqlite:///{tmp_path / 'treadle.db'}"
+    import treadle.actors.actor as actor
 
     before, actor.SNAPSHOT_EVERY = actor.SNAPSHOT_EVERY, 1
     try:
-        async with weft.open(url, agents=[agent]) as runtime:
+        async with treadle.open(url, agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
             for text in ("one", "two", "three"):
                 await (await thread.send(text)).result()
-        async with weft.open(url, agents=[agent]) as runtime:
+        async with treadle.open(url, agents=[agent]) as runtime:
             thread = await runtime.connect(thread.id)
             assert said(await thread.history()) == ["in short", "Three."]
             await (await thread.send("four")).result()
-        async with weft.open(url, agents=[agent]) as runtime:
+        async with treadle.open(url, agents=[agent]) as runtime:
             thread = await runtime.connect(thread.id)
             assert said(await thread.history()) == ["in short", "Three.", "four", "Four."]
             early = await thread.fork(at=14)
@@ -599,11 +599,11 @@ async def test_a_call_whose_hook_is_at_work_is_not_skipped() -> None:
 
     model = ScriptedModel([Call("approved", '{"text":"x"}', "c1"), "Done."])
     agent = Agent(model, tools=[approved], hooks=Hooks(before_tool=slow))
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         run = await thread.send("hi")
         async for event in run:
-            if isinstance(event, weft.RunRequiresAction):
+            if isinstance(event, treadle.RunRequiresAction):
                 await thread.approve("c1")
                 await asyncio.sleep(1)
                 await thread.send("by the way", on_busy="steer")
@@ -624,7 +624,7 @@ async def test_a_message_that_comes_while_the_end_is_told_starts_after_it() -> N
             raise ValueError("too late")
 
     agent = Agent(ScriptedModel(["One.", "Two."]), hooks=Hooks(on_run_end=ended, on_event=hear))
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         first = await thread.send("one")
         assert (await first.result()).text == "One."
@@ -643,11 +643,13 @@ async def test_hooks_are_told_of_a_run_that_expired() -> None:
     )
     model = ScriptedModel([Call("ask", '{"question":"q"}', "c1")])
     agent = Agent(model, tools=[ask], hooks=hooks, action_timeout=10)
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         assert (await (await thread.send("hi")).result()).status == "expired"
         await asyncio.sleep(1)
-        durable = [event for event in heard if isinstance(event, weft.domain.events.DurableEvent)]
+        durable = [
+            event for event in heard if isinstance(event, treadle.domain.events.DurableEvent)
+        ]
         assert durable == await thread.events()
     assert told == ["expired"]
 
@@ -665,7 +667,7 @@ async def test_a_hook_that_meets_a_cancellation_fails(point: str, kept: bool) ->
     )
     with pytest.raises(HookFailed, match="broken_off"):
         if kept:
-            async with weft.open(agents=[agent]) as runtime:
+            async with treadle.open(agents=[agent]) as runtime:
                 thread = await runtime.create_thread(agent)
                 await (await thread.send("hi")).result()
         else:
@@ -682,4 +684,4 @@ async def test_event_hooks_hear_the_end_of_a_run_that_is_left() -> None:
         async for event in run:
             if isinstance(event, TextDelta):
                 break
-    assert isinstance(heard[-1], weft.RunCancelled)
+    assert isinstance(heard[-1], treadle.RunCancelled)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from weft import Agent, Limits, ModelSettings, NamedTool, Price, RetryPolicy, Run, tool
-from weft.domain.events import (
+from treadle import Agent, Limits, ModelSettings, NamedTool, Price, RetryPolicy, Run, tool
+from treadle.domain.events import (
     DurableEvent,
     Event,
     MessageAdded,
@@ -28,8 +28,8 @@ from weft.domain.events import (
     ToolOutputRecorded,
     ToolStarted,
 )
-from weft.domain.history import require_valid
-from weft.domain.items import (
+from treadle.domain.history import require_valid
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     InputImage,
@@ -39,8 +39,8 @@ from weft.domain.items import (
     ProviderItem,
     user_message,
 )
-from weft.domain.usage import Usage
-from weft.errors import (
+from treadle.domain.usage import Usage
+from treadle.errors import (
     BadRequest,
     ConfigurationError,
     InvalidInput,
@@ -53,9 +53,9 @@ from weft.errors import (
     ToolFailed,
     UnexpectedRequest,
 )
-from weft.models.base import ModelRequest
-from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
-from weft.testing import (
+from treadle.models.base import ModelRequest
+from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from treadle.testing import (
     Call,
     Hold,
     Pause,
@@ -67,7 +67,7 @@ from weft.testing import (
     Unfinished,
     VirtualClockLoop,
 )
-from weft.tools.context import RunContext
+from treadle.tools.context import RunContext
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Generator
 import pytest
 from tests.mcp.running import COMMAND, free_port, http_servers
 
-from weft.mcp import MCPTools
+from treadle.mcp import MCPTools
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from tests.mcp.running import COMMAND, ODD, await_end, free_port
 
-from weft import Agent
-from weft.domain.items import FunctionCallOutput
-from weft.errors import ToolSourceFailed
-from weft.mcp import MCPTools
-from weft.mcp.restart import RestartPolicy
-from weft.testing import Call, ScriptedModel
+from treadle import Agent
+from treadle.domain.items import FunctionCallOutput
+from treadle.errors import ToolSourceFailed
+from treadle.mcp import MCPTools
+from treadle.mcp.restart import RestartPolicy
+from treadle.testing import Call, ScriptedModel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -91,7 +91,7 @@ async def test_a_path_that_leads_nowhere(url: str) -> None:
 
 async def test_the_standard_error_of_a_server_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     code = "import sys; print('one\\n\\ntwo', end='', file=sys.stderr)"
-    with caplog.at_level(logging.DEBUG, "weft.mcp"):
+    with caplog.at_level(logging.DEBUG, "treadle.mcp"):
         await answer(MCPTools([sys.executable, "-c", code], name="mine", restart=NEVER_AGAIN))
     lines = [record.message for record in caplog.records if record.levelno == logging.DEBUG]
     assert lines == ["mine: one", "mine: two"]
@@ -105,9 +105,9 @@ async def test_entering_tells_that_there_is_no_server() -> None:
 
 LEFT_OPEN = """
 import asyncio, sys, time
-from weft import Agent
-from weft.mcp import MCPTools
-from weft.testing import Call, ScriptedModel
+from treadle import Agent
+from treadle.mcp import MCPTools
+from treadle.testing import Call, ScriptedModel
 tools = MCPTools(sys.argv[1:])
 model = ScriptedModel([Call("pid", "{}"), "done"])
 agent = Agent(model, tools=[tools])
@@ -130,7 +130,7 @@ def test_nothing_is_left_when_a_program_ends_without_closing() -> None:
 
 LOOP_NOT_SHUT_DOWN = """
 import asyncio, os, sys
-from weft.mcp import MCPTools
+from treadle.mcp import MCPTools
 loop = asyncio.new_event_loop()
 print(len(loop.run_until_complete(MCPTools(sys.argv[1:]).tools())))
 """
@@ -149,10 +149,10 @@ def test_a_loop_that_is_never_shut_down_does_not_hang_the_exit() -> None:
 WITHOUT_THE_EXTRA = """
 import sys
 sys.modules["mcp"] = None
-import weft
+import treadle
 try:
-    import weft.mcp
-except weft.WeftError as error:
+    import treadle.mcp
+except treadle.TreadleError as error:
     print(error.code, error)
 """
 
@@ -161,5 +161,5 @@ def test_the_extra_is_named_where_it_is_missing() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_THE_EXTRA], capture_output=True, check=True, timeout=20
     )
-    assert done.stdout.decode().startswith("missing_extra weft.mcp needs the package mcp")
-    assert "weft[mcp]" in done.stdout.decode()
+    assert done.stdout.decode().startswith("missing_extra treadle.mcp needs the package mcp")
+    assert "treadle[mcp]" in done.stdout.decode()

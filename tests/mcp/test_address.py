@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from weft.errors import ConfigurationError
-from weft.mcp.address import Address, CommandAddress, UrlAddress, parse_address
+from treadle.errors import ConfigurationError
+from treadle.mcp.address import Address, CommandAddress, UrlAddress, parse_address
 
 
 def parse(

@@ -3,7 +3,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.mcp.names import tool_names
+from treadle.mcp.names import tool_names
 
 
 def test_what_providers_take_stays() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from tests.mcp.running import ODD
 
-from weft import Agent
-from weft.domain.items import FunctionCallOutput
-from weft.errors import ToolSourceFailed
-from weft.mcp import MCPTools
-from weft.mcp.restart import RestartPolicy
-from weft.testing import Call, ScriptedModel
+from treadle import Agent
+from treadle.domain.items import FunctionCallOutput
+from treadle.errors import ToolSourceFailed
+from treadle.mcp import MCPTools
+from treadle.mcp.restart import RestartPolicy
+from treadle.testing import Call, ScriptedModel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 

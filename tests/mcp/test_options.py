@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from weft import Agent, ModelSettings, NamedTool
-from weft.errors import ConfigurationError
-from weft.mcp import MCPTools
-from weft.testing import ScriptedModel
+from treadle import Agent, ModelSettings, NamedTool
+from treadle.errors import ConfigurationError
+from treadle.mcp import MCPTools
+from treadle.testing import ScriptedModel
 
 
 async def later(arguments: object) -> bool:

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.mcp.restart import RestartPause, RestartPolicy
+from treadle.mcp.restart import RestartPause, RestartPolicy
 
 POLICY = RestartPolicy(first_delay=1.0, max_delay=10.0, healthy_after=60.0)
 

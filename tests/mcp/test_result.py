@@ -11,8 +11,8 @@ from mcp.types import (
     TextResourceContents,
 )
 
-from weft.mcp.result import error_text, output_of
-from weft.tools.output import Image
+from treadle.mcp.result import error_text, output_of
+from treadle.tools.output import Image
 
 
 def text(words: str) -> TextContent:

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from tests.mcp.running import COMMAND, await_end, free_port, http_servers
 
-import weft
-from weft import Agent, RunResult, tool
-from weft.domain.events import ToolProgress
-from weft.domain.items import FunctionCallOutput, InputImage
-from weft.errors import ConfigurationError
-from weft.mcp import MCPTools
-from weft.mcp.restart import RestartPolicy
-from weft.models.base import ModelRequest
-from weft.testing import Call, ScriptedModel
+import treadle
+from treadle import Agent, RunResult, tool
+from treadle.domain.events import ToolProgress
+from treadle.domain.items import FunctionCallOutput, InputImage
+from treadle.errors import ConfigurationError
+from treadle.mcp import MCPTools
+from treadle.mcp.restart import RestartPolicy
+from treadle.models.base import ModelRequest
+from treadle.testing import Call, ScriptedModel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -37,7 +37,7 @@ def calling(name: str, arguments: Mapping[str, object] | None = None) -> Call:
 
 
 def outputs(result: RunResult[str]) -> dict[str, FunctionCallOutput]:
-    names = {i.call_id: i.name for i in result.items if isinstance(i, weft.FunctionCall)}
+    names = {i.call_id: i.name for i in result.items if isinstance(i, treadle.FunctionCall)}
     return {names[i.call_id]: i for i in result.items if isinstance(i, FunctionCallOutput)}
 
 
@@ -170,11 +170,11 @@ async def test_approval(url: str, rule: bool | Callable[..., bool], asked: set[s
     calls = [calling("s_add", {"a": 1, "b": 2}), calling("s_place", {"city": "Paris"})]
     tools = MCPTools(url, prefix="s_", needs_approval=rule)
     agent = Agent(ScriptedModel([calls, "done"]), tools=[tools])
-    async with weft.open(agents=[agent]) as runtime:
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         run = await thread.send("go")
         async for event in thread.subscribe():
-            if isinstance(event, weft.RunRequiresAction):
+            if isinstance(event, treadle.RunRequiresAction):
                 break
         pending = await thread.pending_calls()
         assert {call.name for call, awaits in pending if awaits == "approval"} == asked
@@ -207,7 +207,7 @@ async def test_a_server_that_ended_is_started_again() -> None:
     (first,) = set(await asyncio.gather(*(pid() for _ in range(10))))
     os.kill(first, signal.SIGKILL)  # between two calls
     await asyncio.to_thread(await_end, first)
-    while "weft mcp mine" in {task.get_name() for task in asyncio.all_tasks()}:  # noqa: ASYNC110
+    while "treadle mcp mine" in {task.get_name() for task in asyncio.all_tasks()}:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     script = ScriptedModel([calling("pid"), calling("die"), calling("pid"), "done"])
     result = await Agent(script, tools=[tools]).run("go")
@@ -262,20 +262,20 @@ async def test_a_run_can_be_cancelled_while_a_server_starts() -> None:
 
 
 async def test_an_approved_call_is_made_after_a_restart(url: str, tmp_path: Path) -> None:
-    database = f"sqlite:///{tmp_path / 'weft.db'}"
+    database = f"sqlite:///{tmp_path / 'treadle.db'}"
     calls = [calling("add", {"a": 1, "b": 2}), "done"]
 
     def agent() -> Agent[None, str]:
         return Agent(ScriptedModel(calls), tools=[MCPTools(url, needs_approval=True)])
 
-    async with weft.open(database, agents=[agent()]) as runtime:
+    async with treadle.open(database, agents=[agent()]) as runtime:
         thread = await runtime.create_thread("agent")
         run = await thread.send("go")
         async for event in run:
-            if isinstance(event, weft.RunRequiresAction):
+            if isinstance(event, treadle.RunRequiresAction):
                 break
     calls = calls[1:]
-    async with weft.open(database, agents=[agent()]) as runtime:
+    async with treadle.open(database, agents=[agent()]) as runtime:
         thread = await runtime.connect(thread.id)
         ((call, _),) = await thread.pending_calls()
         await thread.approve(call.call_id)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from tests.domain.fold import R, begun, fold
 from tests.domain.test_context import COMPACTED
 
-from weft import Agent
-from weft.domain.events import HistoryReplaced, MemoryTended
-from weft.domain.items import (
+from treadle import Agent
+from treadle.domain.events import HistoryReplaced, MemoryTended
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     Item,
@@ -17,9 +17,9 @@ from weft.domain.items import (
     SummaryText,
     user_message,
 )
-from weft.domain.state import ThreadState
-from weft.memory.sleep import Reads, SleepAgent, untended
-from weft.testing import ScriptedModel
+from treadle.domain.state import ThreadState
+from treadle.memory.sleep import Reads, SleepAgent, untended
+from treadle.testing import ScriptedModel
 
 ITEMS: Sequence[Item] = (
     user_message("abc"),

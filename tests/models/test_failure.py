@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from weft.errors import (
+from treadle.errors import (
     BadRequest,
     ContextOverflow,
     ModelError,
@@ -10,7 +10,7 @@ from weft.errors import (
     RateLimited,
     ServerFailed,
 )
-from weft.models.failure import ErrorBody, http_failure, stream_failure
+from treadle.models.failure import ErrorBody, http_failure, stream_failure
 
 NOW = 1_800_000_000.0
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from weft.domain.events import TextDelta
-from weft.domain.items import (
+from treadle.domain.events import TextDelta
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     Item,
@@ -15,8 +15,8 @@ from weft.domain.items import (
     Reasoning,
     user_message,
 )
-from weft.domain.schema import ToolSchema
-from weft.errors import (
+from treadle.domain.schema import ToolSchema
+from treadle.errors import (
     BadRequest,
     ConfigurationError,
     ConnectionFailed,
@@ -30,16 +30,16 @@ from weft.errors import (
     ServerFailed,
     StreamIncomplete,
     StreamInvalid,
-    WeftError,
+    TreadleError,
 )
-from weft.models import network
-from weft.models.anthropic import AnthropicMessages
-from weft.models.base import ModelRequest, ModelSettings
-from weft.models.http import HttpModel, Timeouts
-from weft.models.openai import OpenAIChat, OpenAIResponses
-from weft.models.resolve import resolve_model
-from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
-from weft.testing import Call, ProviderSimulator, Text, Turn
+from treadle.models import network
+from treadle.models.anthropic import AnthropicMessages
+from treadle.models.base import ModelRequest, ModelSettings
+from treadle.models.http import HttpModel, Timeouts
+from treadle.models.openai import OpenAIChat, OpenAIResponses
+from treadle.models.resolve import resolve_model
+from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from treadle.testing import Call, ProviderSimulator, Text, Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -352,7 +352,7 @@ def test_a_key_must_be_printable(key: str) -> None:
 
 
 def test_errors_are_of_one_tree() -> None:
-    assert issubclass(ModelError, WeftError)
+    assert issubclass(ModelError, TreadleError)
 
 
 async def answer(raw: bytes, model: type[HttpModel] = OpenAIResponses) -> list[StreamEvent]:
@@ -453,6 +453,6 @@ def test_a_password_in_a_url_is_not_shown() -> None:
         with pytest.raises(ConfigurationError) as caught:
             OpenAIResponses("m", api_key=key, base_url=url)
         assert "pass" not in caught.value.message
-    with pytest.raises(WeftError) as caught:
+    with pytest.raises(TreadleError) as caught:
         resolve_model("other:m@https://me:pass@host/v1")
     assert caught.value.message.startswith("'other:m@https://***@host/v1' names no model")

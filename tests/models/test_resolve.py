@@ -1,13 +1,13 @@
 import pytest
 
-from weft.errors import MissingKey, UnknownModel
-from weft.models.anthropic import AnthropicMessages
-from weft.models.http import HttpModel
-from weft.models.openai import OpenAIChat, OpenAIResponses
-from weft.models.resolve import resolve_model
-from weft.testing import ScriptedModel
+from treadle.errors import MissingKey, UnknownModel
+from treadle.models.anthropic import AnthropicMessages
+from treadle.models.http import HttpModel
+from treadle.models.openai import OpenAIChat, OpenAIResponses
+from treadle.models.resolve import resolve_model
+from treadle.testing import ScriptedModel
 
-KEYS = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "WEFT_API_KEY": "sk-3"}
+KEYS = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "TREADLE_API_KEY": "sk-3"}
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from weft import Agent, TextDelta
-from weft.domain.items import user_message
-from weft.domain.usage import Usage
-from weft.errors import (
+from treadle import Agent, TextDelta
+from treadle.domain.items import user_message
+from treadle.domain.usage import Usage
+from treadle.errors import (
     BadRequest,
     ConfigurationError,
     ModelError,
@@ -15,11 +15,11 @@ from weft.errors import (
     ServerFailed,
     StreamIncomplete,
 )
-from weft.models.base import ModelRequest
-from weft.models.fallback import FallbackModel
-from weft.models.retry import Backoff, RetryPolicy
-from weft.streaming.demux import ResponseFinished, StreamEvent
-from weft.testing import ScriptedModel, Text, Unfinished
+from treadle.models.base import ModelRequest
+from treadle.models.fallback import FallbackModel
+from treadle.models.retry import Backoff, RetryPolicy
+from treadle.streaming.demux import ResponseFinished, StreamEvent
+from treadle.testing import ScriptedModel, Text, Unfinished
 
 pytestmark = pytest.mark.anyio
 

@@ -1,6 +1,6 @@
 import pytest
 
-from weft.models.secrets import masked, masked_url, secrets_of
+from treadle.models.secrets import masked, masked_url, secrets_of
 
 
 def test_which_headers_are_secret() -> None:

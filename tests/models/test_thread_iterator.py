@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from weft.models.thread_iterator import ThreadIterator
+from treadle.models.thread_iterator import ThreadIterator
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 

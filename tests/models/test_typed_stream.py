@@ -14,19 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.domain.events import FieldDelta, ReasoningDelta, TextDelta, ToUserDelta
-from weft.domain.items import FunctionCall
-from weft.domain.usage import Usage
-from weft.errors import ConfigurationError, ServerFailed, StreamIncomplete, StreamInvalid
-from weft.models.typed_stream import StreamFormat, typed_stream
-from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
-from weft.streaming.sse import SseParser
-from weft.testing import Call, ProviderSimulator, Reasoning, Text, Turn
-from weft.testing.simulator.envelope import Envelope
-from weft.testing.simulator.frames import Frame
-from weft.testing.simulator.wire.chat_wire import stream_chat
-from weft.testing.simulator.wire.messages_wire import stream_messages
-from weft.testing.simulator.wire.responses_wire import stream_responses
+from treadle.domain.events import FieldDelta, ReasoningDelta, TextDelta, ToUserDelta
+from treadle.domain.items import FunctionCall
+from treadle.domain.usage import Usage
+from treadle.errors import ConfigurationError, ServerFailed, StreamIncomplete, StreamInvalid
+from treadle.models.typed_stream import StreamFormat, typed_stream
+from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from treadle.streaming.sse import SseParser
+from treadle.testing import Call, ProviderSimulator, Reasoning, Text, Turn
+from treadle.testing.simulator.envelope import Envelope
+from treadle.testing.simulator.frames import Frame
+from treadle.testing.simulator.wire.chat_wire import stream_chat
+from treadle.testing.simulator.wire.messages_wire import stream_messages
+from treadle.testing.simulator.wire.responses_wire import stream_responses
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 

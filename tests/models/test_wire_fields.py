@@ -10,22 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.domain.events import FieldDelta, ToUserDelta
-from weft.domain.items import FunctionCall, user_message
-from weft.domain.usage import Usage
-from weft.models.base import ModelRequest
-from weft.models.wire.anthropic import AnthropicWire
-from weft.models.wire.base import Wire
-from weft.models.wire.chat import ChatWire
-from weft.models.wire.responses import ResponsesWire
-from weft.streaming.demux import ItemFinished, StreamEvent
-from weft.streaming.streamed_fields import StreamedFields, StreamedParameters
-from weft.testing import Call, Text, Turn
-from weft.testing.simulator.envelope import Envelope
-from weft.testing.simulator.frames import Frame, Piece
-from weft.testing.simulator.wire.chat_wire import stream_chat
-from weft.testing.simulator.wire.messages_wire import stream_messages
-from weft.testing.simulator.wire.responses_wire import stream_responses
+from treadle.domain.events import FieldDelta, ToUserDelta
+from treadle.domain.items import FunctionCall, user_message
+from treadle.domain.usage import Usage
+from treadle.models.base import ModelRequest
+from treadle.models.wire.anthropic import AnthropicWire
+from treadle.models.wire.base import Wire
+from treadle.models.wire.chat import ChatWire
+from treadle.models.wire.responses import ResponsesWire
+from treadle.streaming.demux import ItemFinished, StreamEvent
+from treadle.streaming.streamed_fields import StreamedFields, StreamedParameters
+from treadle.testing import Call, Text, Turn
+from treadle.testing.simulator.envelope import Envelope
+from treadle.testing.simulator.frames import Frame, Piece
+from treadle.testing.simulator.wire.chat_wire import stream_chat
+from treadle.testing.simulator.wire.messages_wire import stream_messages
+from treadle.testing.simulator.wire.responses_wire import stream_responses
 
 Encode = Callable[[Turn, Envelope], list[Piece]]
 WIRES: dict[str, tuple[Wire, Encode]] = {

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import weft
-from weft import Agent, Runtime
-from weft.actors.shared_memory import shared_id
-from weft.domain.events import PassageAdded, PassageRemoved
-from weft.errors import (
+import treadle
+from treadle import Agent, Runtime
+from treadle.actors.shared_memory import shared_id
+from treadle.domain.events import PassageAdded, PassageRemoved
+from treadle.errors import (
     ConfigurationError,
     EmbeddingFailed,
     EmbeddingInvalid,
@@ -26,9 +26,9 @@ from weft.errors import (
     ThreadNotFound,
     UnknownPassage,
 )
-from weft.memory import HashingEmbedder
-from weft.memory.archive.embedder import Vectors
-from weft.testing import ScriptedModel
+from treadle.memory import HashingEmbedder
+from treadle.memory.archive.embedder import Vectors
+from treadle.testing import ScriptedModel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -45,7 +45,7 @@ def agent_saying(*answers: str) -> Agent:
     return Agent(ScriptedModel(list(answers)), name="helper")
 
 
-async def say(thread: weft.Thread, text: str) -> None:
+async def say(thread: treadle.Thread, text: str) -> None:
     await (await thread.send(text)).result()
 
 
@@ -160,7 +160,7 @@ async def test_a_deletion_reaches_an_index_that_is_not_open(
         assert await thread.search("xylophone")
     async with open_runtime(agent) as runtime:
         await (await runtime.connect(thread.id)).delete()
-    for file in tmp_path.glob("weft.db-archive*"):
+    for file in tmp_path.glob("treadle.db-archive*"):
         assert b"xylophone" not in file.read_bytes()
 
 
@@ -241,9 +241,9 @@ async def test_what_is_refused_changes_nothing(open_runtime: Open) -> None:
         with pytest.raises(UnknownPassage):
             await archive.get("\ud800")
         with pytest.raises(ThreadNotFound):
-            await weft.Thread("thread_x", runtime._threads, runtime.journal, runtime.agent).search(
-                ""
-            )
+            await treadle.Thread(
+                "thread_x", runtime._threads, runtime.journal, runtime.agent
+            ).search("")
 
 
 async def test_a_function_that_changes_its_size_is_refused(open_runtime: Open) -> None:
@@ -290,7 +290,7 @@ async def test_what_could_not_be_kept_leaves_no_vector(open_runtime: Open) -> No
 
 async def test_an_embedder_is_checked_where_it_is_given() -> None:
     with pytest.raises(ConfigurationError, match="cannot embed"):
-        weft.open(embedder="text-embedding")  # type: ignore[arg-type]
+        treadle.open(embedder="text-embedding")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -312,10 +312,10 @@ async def test_an_embedder_has_a_name_and_a_size(
 
     wrong = Wrong()
     with pytest.raises(ConfigurationError, match="name of the embedder is None"):
-        weft.open(embedder=wrong)  # type: ignore[arg-type]
+        treadle.open(embedder=wrong)  # type: ignore[arg-type]
     wrong.name, wrong.dimensions = name, dimensions  # type: ignore[attr-defined]
     with pytest.raises(ConfigurationError, match=says):
-        weft.open(embedder=wrong)  # type: ignore[arg-type]
+        treadle.open(embedder=wrong)  # type: ignore[arg-type]
 
 
 async def test_after_the_end_nothing_is_searched(open_runtime: Open) -> None:
@@ -344,14 +344,14 @@ async def test_forks_are_shown_once_and_removed_together(open_runtime: Open) -> 
 
 
 async def test_another_process_searches_and_puts_in(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'weft.db'}"
+    url = f"sqlite:///{tmp_path / 'treadle.db'}"
     agent = agent_saying("The sky is blue")
     embedder = HashingEmbedder(16)
-    async with weft.open(url, agents=[agent], embedder=embedder) as runtime:
+    async with treadle.open(url, agents=[agent], embedder=embedder) as runtime:
         thread = await runtime.create_thread(agent, owner="ann")
         await say(thread, "hello")
         await thread.archive.insert("blue shoes")
-        async with weft.open(url, drive=False, embedder=embedder) as onlooker:
+        async with treadle.open(url, drive=False, embedder=embedder) as onlooker:
             for way in ("text", "vector", "both"):
                 assert (await onlooker.search("sky", owner="ann", by=way))[0].text == (
                     "The sky is blue"
@@ -372,17 +372,17 @@ async def test_another_process_searches_and_puts_in(tmp_path: Path) -> None:
 
 def test_programs_without_an_archive_load_nothing_of_it(tmp_path: Path) -> None:
     program = f"""
-import asyncio, sys, weft
-from weft.testing import ScriptedModel
+import asyncio, sys, treadle
+from treadle.testing import ScriptedModel
 
 async def main():
-    agent = weft.Agent(ScriptedModel(["fine"]))
-    async with weft.open("sqlite:///{tmp_path / "weft.db"}", agents=[agent]) as runtime:
+    agent = treadle.Agent(ScriptedModel(["fine"]))
+    async with treadle.open("sqlite:///{tmp_path / "treadle.db"}", agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         await (await thread.send("hello")).result()
         await thread.delete()
 
-heavy = {{"numpy", "sqlite3", "weft.memory.archive.store", "aiohttp"}}
+heavy = {{"numpy", "sqlite3", "treadle.memory.archive.store", "aiohttp"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 asyncio.run(main())
 assert "numpy" not in sys.modules
@@ -392,11 +392,11 @@ assert "numpy" not in sys.modules
 
 
 KILLED = """
-import asyncio, sys, weft
-from weft.memory import HashingEmbedder
+import asyncio, sys, treadle
+from treadle.memory import HashingEmbedder
 
 async def main(url):
-    async with weft.open(url, embedder=HashingEmbedder(16)) as runtime:
+    async with treadle.open(url, embedder=HashingEmbedder(16)) as runtime:
         archive = runtime.archive()
         for n in range(10**6):
             id = await archive.insert(f"note {n} of many", tags=[f"t{n % 3}"])
@@ -413,7 +413,7 @@ asyncio.run(main(sys.argv[1]))
 
 @pytest.mark.parametrize("lines", [3, 20, 61])
 async def test_a_process_that_is_killed_loses_nothing(tmp_path: Path, lines: int) -> None:
-    url = f"sqlite:///{tmp_path / 'weft.db'}"
+    url = f"sqlite:///{tmp_path / 'treadle.db'}"
     kept: set[str] = set()
     for _ in range(3):
         process = await asyncio.create_subprocess_exec(
@@ -427,7 +427,7 @@ async def test_a_process_that_is_killed_loses_nothing(tmp_path: Path, lines: int
         for line in (await process.stdout.read()).decode().splitlines():
             kept = kept - {line.split()[1]} if line.startswith("-") else kept | {line}
         await process.wait()
-    async with weft.open(url, embedder=HashingEmbedder(16)) as runtime:
+    async with treadle.open(url, embedder=HashingEmbedder(16)) as runtime:
         archive = runtime.archive()
         await archive.follow()
         statistics = await archive.statistics()
@@ -459,10 +459,10 @@ async def test_a_key_that_is_used_for_another_text_changes_nothing(open_runtime:
 
 
 async def test_nothing_of_what_was_deleted_is_left_in_the_files(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'weft.db'}"
+    url = f"sqlite:///{tmp_path / 'treadle.db'}"
     agent = agent_saying("ok", "ok")
 
-    async with weft.open(url, agents=[agent], embedder=HashingEmbedder(64)) as runtime:
+    async with treadle.open(url, agents=[agent], embedder=HashingEmbedder(64)) as runtime:
         thread = await runtime.create_thread(agent, owner="bob")
         await say(thread, "grault")
         await runtime.archive(owner="bob").insert("garply")
@@ -473,7 +473,7 @@ async def test_nothing_of_what_was_deleted_is_left_in_the_files(tmp_path: Path) 
         await runtime.archive(owner="ann").remove(removed)
         await runtime.delete_owner("bob")
         await runtime.archive(owner="ann").follow()
-        (index,) = tmp_path.glob("weft.db-archive")
+        (index,) = tmp_path.glob("treadle.db-archive")
         with contextlib.closing(sqlite3.connect(index)) as file:
             file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for word in ("grault", "garply"):
@@ -484,7 +484,7 @@ async def test_nothing_of_what_was_deleted_is_left_in_the_files(tmp_path: Path) 
     assert np.flatnonzero(rows.any(axis=1)).size == 1
     assert b"waldo" in index.read_bytes()
     assert b"plugh" not in index.read_bytes()
-    journal = (tmp_path / "weft.db").read_bytes()
+    journal = (tmp_path / "treadle.db").read_bytes()
     assert b"plugh" in journal  # its thread tells that it was there, until it is deleted
     assert b"grault" not in journal
     assert b"garply" not in journal

@@ -11,8 +11,8 @@ from tests.memory.compaction.counting import CountingModel
 from tests.memory.compaction.histories import texts
 from tests.runtime.test_threads import until
 
-import weft
-from weft import (
+import treadle
+from treadle import (
     Agent,
     Block,
     CompletionContext,
@@ -25,16 +25,16 @@ from weft import (
     ThreadInfo,
     tool,
 )
-from weft.domain.events import RunCompleted
-from weft.domain.history import require_valid
-from weft.domain.items import Message
-from weft.domain.usage import Usage
-from weft.errors import ContextOverflow, JournalFull, UnknownMessage
-from weft.journal.memory import MemoryJournal
-from weft.memory.compaction.strategies import NoCompaction, SlidingWindow, Summarize
-from weft.memory.compaction.summary import HEADING
-from weft.models.base import ModelRequest
-from weft.testing import Call, Pause, ScriptedModel, Text, Turn
+from treadle.domain.events import RunCompleted
+from treadle.domain.history import require_valid
+from treadle.domain.items import Message
+from treadle.domain.usage import Usage
+from treadle.errors import ContextOverflow, JournalFull, UnknownMessage
+from treadle.journal.memory import MemoryJournal
+from treadle.memory.compaction.strategies import NoCompaction, SlidingWindow, Summarize
+from treadle.memory.compaction.summary import HEADING
+from treadle.models.base import ModelRequest
+from treadle.testing import Call, Pause, ScriptedModel, Text, Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -515,12 +515,12 @@ async def test_a_message_pinned_while_its_summary_is_written_stays(open_runtime:
 
 
 async def test_pins_from_a_process_that_watches(tmp_path: Path) -> None:
-    url, agent = f"sqlite:///{tmp_path / 'weft.db'}", Agent(ScriptedModel(["ok"]))
-    async with weft.open(url, agents=[agent]) as runtime:
+    url, agent = f"sqlite:///{tmp_path / 'treadle.db'}", Agent(ScriptedModel(["ok"]))
+    async with treadle.open(url, agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         await (await thread.send("remember this")).result()
     said = None
-    async with weft.open(url, drive=False) as watching:
+    async with treadle.open(url, drive=False) as watching:
         mine = await watching.connect(thread.id)
         [said, _] = await mine.history()
         assert isinstance(said, Message)
@@ -528,7 +528,7 @@ async def test_pins_from_a_process_that_watches(tmp_path: Path) -> None:
         await mine.unpin("msg_9")
         with pytest.raises(UnknownMessage):
             await mine.pin("msg_9")
-    async with weft.open(url, agents=[agent]) as runtime:
+    async with treadle.open(url, agents=[agent]) as runtime:
         thread = await runtime.connect(thread.id)
         pin = await until(thread, MessagePinned)
         assert isinstance(pin, MessagePinned)

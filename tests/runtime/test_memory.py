@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import weft
-from weft import Agent, Block, MemoryUpdated, RunContext, Runtime, tool
-from weft.domain.blocks import AppendText, CreateBlock, DeleteBlock, RewriteBlock
-from weft.domain.items import FunctionCallOutput
-from weft.errors import (
+import treadle
+from treadle import Agent, Block, MemoryUpdated, RunContext, Runtime, tool
+from treadle.domain.blocks import AppendText, CreateBlock, DeleteBlock, RewriteBlock
+from treadle.domain.items import FunctionCallOutput
+from treadle.errors import (
     BlockChanged,
     BlockReadOnly,
     BlockTooLong,
@@ -22,8 +22,8 @@ from weft.errors import (
     ThreadNotFound,
     UnknownBlock,
 )
-from weft.memory import block_tools
-from weft.testing import Call, ScriptedModel
+from treadle.memory import block_tools
+from treadle.testing import Call, ScriptedModel
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +49,7 @@ def read_by(model: ScriptedModel) -> list[str]:
     return [request.instructions for request in model.requests]
 
 
-async def changes(thread: weft.Thread) -> list[MemoryUpdated]:
+async def changes(thread: treadle.Thread) -> list[MemoryUpdated]:
     return [event for event in await thread.events() if isinstance(event, MemoryUpdated)]
 
 
@@ -130,7 +130,7 @@ async def test_an_undo_goes_past_what_was_undone_before(open_runtime: Open) -> N
             await memory.undo("human")
 
 
-async def value_of(memory: weft.Memory, label: str = "human") -> str:
+async def value_of(memory: treadle.Memory, label: str = "human") -> str:
     block = await memory.get(label)
     assert block is not None
     return block.value
@@ -391,12 +391,12 @@ async def test_a_foreground_run_has_blocks_of_its_own() -> None:
 
 @pytest.mark.real_clock
 async def test_another_process_edits_through_the_inbox(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'weft.db'}"
+    url = f"sqlite:///{tmp_path / 'treadle.db'}"
     agent = Agent(ScriptedModel([]), blocks=[HUMAN])
-    async with weft.open(url, agents=[agent]) as driving:
+    async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.create_thread(agent)
         await thread.memory.append("human", "one")
-        async with weft.open(url, drive=False) as outside:
+        async with treadle.open(url, drive=False) as outside:
             there = await outside.connect(thread.id)
             assert (await value_of(there.memory)) == "Name: Ada\none"
             with pytest.raises(UnknownBlock):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-import weft
-from weft import Agent, Limits, RetryPolicy, Runtime, Thread, tool
-from weft.domain.events import (
+import treadle
+from treadle import Agent, Limits, RetryPolicy, Runtime, Thread, tool
+from treadle.domain.events import (
     DurableEvent,
     Event,
     MessageAdded,
@@ -21,9 +21,9 @@ from weft.domain.events import (
     ToolOutputRecorded,
     ToolStarted,
 )
-from weft.domain.history import require_valid
-from weft.domain.items import FunctionCall, FunctionCallOutput, Item, Message
-from weft.errors import (
+from treadle.domain.history import require_valid
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message
+from treadle.errors import (
     ConfigurationError,
     Conflict,
     InvalidInput,
@@ -38,9 +38,9 @@ from weft.errors import (
     UnknownAgent,
     UnknownToolCall,
 )
-from weft.journal.sqlite import SqliteJournal
-from weft.models.base import ModelRequest
-from weft.testing import Call, Pause, ScriptedModel, Text
+from treadle.journal.sqlite import SqliteJournal
+from treadle.models.base import ModelRequest
+from treadle.testing import Call, Pause, ScriptedModel, Text
 
 pytestmark = pytest.mark.anyio
 
@@ -344,7 +344,7 @@ async def test_a_tool_that_may_have_run_is_not_run_again(open_runtime: Open) -> 
         return "done"
 
     @tool(idempotent=True)
-    async def harmless(context: weft.RunContext, name: str) -> str:
+    async def harmless(context: treadle.RunContext, name: str) -> str:
         """Does something that may be done again."""
         ran.append(f"{name} {context.idempotency_key}")
         await asyncio.sleep(60)
@@ -511,7 +511,7 @@ async def test_a_waiting_run_can_be_cancelled_after_a_restart(open_runtime: Open
     async with open_runtime(agent) as runtime:
         thread = await runtime.create_thread(agent)
         run = await thread.send("go")
-        await until(thread, weft.RunRequiresAction)
+        await until(thread, treadle.RunRequiresAction)
     async with open_runtime(agent) as runtime:
         thread = await runtime.connect(thread.id)
         run = await thread.run(run.id)
@@ -594,7 +594,7 @@ async def test_a_run_that_failed_raises_here_and_after_a_restart(open_runtime: O
 
 async def test_deps_come_from_the_thread(open_runtime: Open) -> None:
     @tool
-    async def whose(context: weft.RunContext[str]) -> str:
+    async def whose(context: treadle.RunContext[str]) -> str:
         """Tells the owner."""
         return context.deps
 
@@ -650,7 +650,7 @@ async def test_a_run_of_an_unknown_agent_waits_for_it(open_runtime: Open) -> Non
     async with open_runtime(agent) as runtime:
         thread = await runtime.create_thread(agent)
         run = await thread.send("hi")
-        await until(thread, weft.StepStarted)
+        await until(thread, treadle.StepStarted)
     async with open_runtime() as runtime:
         await asyncio.sleep(1)
         assert [info.status for info in await runtime.threads()] == ["in_progress"]
@@ -718,7 +718,7 @@ async def test_a_deleted_thread_is_gone(open_runtime: Open) -> None:
     async with open_runtime(agent) as runtime:
         thread = await runtime.create_thread(agent)
         run = await thread.send("hi")
-        await until(thread, weft.StepStarted)
+        await until(thread, treadle.StepStarted)
         watching = asyncio.create_task(until(thread, RunCompleted))
         waiting = asyncio.create_task(run.result())
         await asyncio.sleep(1)
@@ -768,22 +768,24 @@ async def test_bad_input(open_runtime: Open) -> None:
         open_runtime(agent, Agent(ScriptedModel([])))
 
 
-@pytest.mark.parametrize("url", ["weft.db", "postgres://x/y", "sqlite:///", "sqlite:///:memory:"])
+@pytest.mark.parametrize(
+    "url", ["treadle.db", "postgres://x/y", "sqlite:///", "sqlite:///:memory:"]
+)
 def test_a_url_that_is_no_database(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"sqlite:///weft\.db"):
-        weft.open(url)
+    with pytest.raises(ConfigurationError, match=r"sqlite:///treadle\.db"):
+        treadle.open(url)
 
 
 def test_options_that_make_no_sense() -> None:
     with pytest.raises(ConfigurationError, match="in memory"):
-        weft.open(drive=False)
+        treadle.open(drive=False)
     with pytest.raises(ConfigurationError, match="durability"):
-        weft.open(durability="always")  # type: ignore[arg-type]
+        treadle.open(durability="always")  # type: ignore[arg-type]
 
 
 async def test_a_foreground_run_refuses_tools_that_are_answered_outside() -> None:
     for one in (ask_client, remove, pay):
-        with pytest.raises(ConfigurationError, match=r"weft\.open"):
+        with pytest.raises(ConfigurationError, match=r"treadle\.open"):
             await Agent(ScriptedModel([]), tools=[one]).run("hi")
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from weft import Agent, ChangedArguments, HookContext, Hooks, Runtime, ToolCall, tool
-from weft.domain.events import (
+from treadle import Agent, ChangedArguments, HookContext, Hooks, Runtime, ToolCall, tool
+from treadle.domain.events import (
     Delta,
     DeltaKey,
     Event,
@@ -26,12 +26,12 @@ from weft.domain.events import (
     ToUserDelta,
     delta_key,
 )
-from weft.domain.items import FunctionCall, FunctionCallOutput
-from weft.journal.memory import MemoryJournal
-from weft.models.base import ModelRequest
-from weft.streaming.demux import Demux, StreamEvent
-from weft.testing import Call, Pause, ScriptedModel, Text, Unfinished
-from weft.testing import run as run_on_virtual_clock
+from treadle.domain.items import FunctionCall, FunctionCallOutput
+from treadle.journal.memory import MemoryJournal
+from treadle.models.base import ModelRequest
+from treadle.streaming.demux import Demux, StreamEvent
+from treadle.testing import Call, Pause, ScriptedModel, Text, Unfinished
+from treadle.testing import run as run_on_virtual_clock
 
 pytestmark = pytest.mark.anyio
 

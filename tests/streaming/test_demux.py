@@ -1,13 +1,13 @@
 import pytest
 
-from weft.domain.events import (
+from treadle.domain.events import (
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
     ToolArgumentsDelta,
     ToolCallStarted,
 )
-from weft.domain.items import (
+from treadle.domain.items import (
     FunctionCall,
     Message,
     OutputText,
@@ -16,10 +16,10 @@ from weft.domain.items import (
     Refusal,
     SummaryText,
 )
-from weft.domain.usage import Usage
-from weft.errors import StreamInvalid
-from weft.streaming import demux as demux_module
-from weft.streaming.demux import Demux, ItemFinished, ResponseFinished
+from treadle.domain.usage import Usage
+from treadle.errors import StreamInvalid
+from treadle.streaming import demux as demux_module
+from treadle.streaming.demux import Demux, ItemFinished, ResponseFinished
 
 
 def test_text_streams_and_finishes_as_one_message() -> None:

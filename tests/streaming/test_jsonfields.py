@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.errors import StreamInvalid
-from weft.streaming.jsonfields import FieldGrowth, JsonFieldScanner
+from treadle.errors import StreamInvalid
+from treadle.streaming.jsonfields import FieldGrowth, JsonFieldScanner
 
 
 def scan(*deltas: str, fields: tuple[str, ...] = ("f",)) -> tuple[dict[str, str], JsonFieldScanner]:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.errors import StreamInvalid
-from weft.streaming.sse import Frame, SseParser
+from treadle.errors import StreamInvalid
+from treadle.streaming.sse import Frame, SseParser
 
 Outcome = tuple[list[tuple[bytes, bytes]], bytes, int | None]
 

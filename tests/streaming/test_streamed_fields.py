@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.domain.events import (
+from treadle.domain.events import (
     FieldDelta,
     LiveEvent,
     ReasoningDelta,
@@ -20,7 +20,7 @@ from weft.domain.events import (
     ToolProgress,
     ToUserDelta,
 )
-from weft.streaming.streamed_fields import StreamedFields, StreamedParameters
+from treadle.streaming.streamed_fields import StreamedFields, StreamedParameters
 
 TOOLS = {
     "look": StreamedParameters("to_user", ()),

@@ -1,6 +1,6 @@
 import json
 
-from weft.domain.items import (
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     InputImage,
@@ -11,7 +11,7 @@ from weft.domain.items import (
     Refusal,
     SummaryText,
 )
-from weft.telemetry.content import input_messages, output_messages
+from treadle.telemetry.content import input_messages, output_messages
 
 
 def test_what_the_model_was_given() -> None:

@@ -16,21 +16,21 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-import weft
-from weft.errors import ConfigurationError, ServerFailed
-from weft.telemetry.otel import Telemetry
-from weft.testing import Call, ScriptedModel, Text, VirtualClockLoop
+import treadle
+from treadle.errors import ConfigurationError, ServerFailed
+from treadle.telemetry.otel import Telemetry
+from treadle.testing import Call, ScriptedModel, Text, VirtualClockLoop
 
 pytestmark = pytest.mark.anyio
 
 
-@weft.tool
+@treadle.tool
 async def add(a: int, b: int) -> int:
     """Adds."""
     return a + b
 
 
-@weft.tool(needs_approval=True)
+@treadle.tool(needs_approval=True)
 async def send(text: str) -> str:
     """Sends."""
     return f"sent {text}"
@@ -78,9 +78,9 @@ SCRIPT = [[Text("Let me see."), Call("add", '{"a": 1, "b": 2}')], "It is 3."]
 
 async def observed(
     telemetry: Telemetry, script: list[object] = SCRIPT, **options: object
-) -> list[weft.Event]:
-    agent = weft.Agent(ScriptedModel(script), name="adder", tools=[add], **options)
-    events: list[weft.Event] = []
+) -> list[treadle.Event]:
+    agent = treadle.Agent(ScriptedModel(script), name="adder", tools=[add], **options)
+    events: list[treadle.Event] = []
     async with agent.stream("1 + 2?") as run:
         try:
             async for event in run:
@@ -118,8 +118,8 @@ async def test_the_spans_of_a_run(backend: Backend) -> None:
         "invoke_agent adder": None,
     }
     run = backend.spans["invoke_agent adder"]
-    (started,) = [event for event in events if isinstance(event, weft.RunStarted)]
-    (ended,) = [event for event in events if isinstance(event, weft.RunCompleted)]
+    (started,) = [event for event in events if isinstance(event, treadle.RunStarted)]
+    (ended,) = [event for event in events if isinstance(event, treadle.RunCompleted)]
     assert run.start_time == int(started.at * 1e9)
     assert run.end_time == int(ended.at * 1e9)
     assert run.attributes["gen_ai.conversation.id"] == "thread_1"
@@ -146,7 +146,7 @@ async def test_the_metrics_of_a_run(backend: Backend) -> None:
 
 async def test_a_failure(backend: Backend) -> None:
     telemetry = backend.telemetry()
-    await observed(telemetry, [ServerFailed("Oops.")], retry=weft.RetryPolicy(max_retries=0))
+    await observed(telemetry, [ServerFailed("Oops.")], retry=treadle.RetryPolicy(max_retries=0))
     for name in ("chat scripted", "invoke_agent adder"):
         span = backend.spans[name]
         assert span.status.status_code is StatusCode.ERROR
@@ -174,14 +174,14 @@ async def test_a_run_stands_below_what_started_it(backend: Backend) -> None:
 
 async def test_a_run_that_waited_goes_on_in_its_trace(backend: Backend) -> None:
     telemetry = backend.telemetry()
-    agent = weft.Agent(ScriptedModel([Call("send", '{"text": "hi"}'), "Done."]), tools=[send])
-    async with weft.open(agents=[agent]) as runtime:
+    agent = treadle.Agent(ScriptedModel([Call("send", '{"text": "hi"}'), "Done."]), tools=[send])
+    async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         with backend.tracers.get_tracer("app").start_as_current_span("request"):
             run = await thread.send("Send it.")
             async for event in thread.subscribe():
                 telemetry.observe(thread.id, event)
-                if isinstance(event, weft.RunRequiresAction):
+                if isinstance(event, treadle.RunRequiresAction):
                     (call_id,) = event.call_ids
                     break
         seq = event.seq
@@ -190,41 +190,44 @@ async def test_a_run_that_waited_goes_on_in_its_trace(backend: Backend) -> None:
         await run.result()
         async for event in thread.subscribe(after=seq):
             telemetry.observe(thread.id, event)
-            if isinstance(event, weft.RunCompleted):
+            if isinstance(event, treadle.RunCompleted):
                 break
     runs = [s for s in backend.exporter.get_finished_spans() if s.name == "invoke_agent agent"]
-    assert [span.attributes["weft.run.status"] for span in runs] == ["requires_action", "completed"]
+    assert [span.attributes["treadle.run.status"] for span in runs] == [
+        "requires_action",
+        "completed",
+    ]
     assert parents(backend.spans)["execute_tool send"] == "invoke_agent agent"
     assert len({span.context.trace_id for span in backend.spans.values()}) == 1
     assert runs[0].parent == runs[1].parent
 
 
 async def test_a_run_that_another_process_goes_on_with(backend: Backend, tmp_path: Path) -> None:
-    agent = weft.Agent(ScriptedModel([Call("send", '{"text": "hi"}'), "Done."]), tools=[send])
-    path = f"sqlite:///{tmp_path}/weft.db"
-    async with weft.open(path, agents=[agent]) as runtime:
+    agent = treadle.Agent(ScriptedModel([Call("send", '{"text": "hi"}'), "Done."]), tools=[send])
+    path = f"sqlite:///{tmp_path}/treadle.db"
+    async with treadle.open(path, agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         await thread.send("Send it.")
         async for event in thread.subscribe():
-            if isinstance(event, weft.RunRequiresAction):
+            if isinstance(event, treadle.RunRequiresAction):
                 break
     telemetry = backend.telemetry()
-    async with weft.open(path, agents=[agent]) as runtime:
+    async with treadle.open(path, agents=[agent]) as runtime:
         again = await runtime.connect(thread.id)
         await again.approve(event.call_ids[0])
         async for late in again.subscribe(after=event.seq):
             telemetry.observe(thread.id, late)
-            if isinstance(late, weft.RunCompleted):
+            if isinstance(late, treadle.RunCompleted):
                 break
-    assert backend.spans["invoke_agent"].attributes["weft.resumed"] is True
+    assert backend.spans["invoke_agent"].attributes["treadle.resumed"] is True
     assert parents(backend.spans)["execute_tool send"] == "invoke_agent"
     assert parents(backend.spans)["step 2"] == "invoke_agent"
 
 
 async def test_the_end_of_the_process(backend: Backend) -> None:
     telemetry = backend.telemetry()
-    telemetry.observe("t", weft.RunStarted(run_id="r", agent="a"))
-    telemetry.observe("t", weft.StepStarted(run_id="r", step=1, model="m"))
+    telemetry.observe("t", treadle.RunStarted(run_id="r", agent="a"))
+    telemetry.observe("t", treadle.StepStarted(run_id="r", step=1, model="m"))
     assert backend.spans == {}
     telemetry.close()
     telemetry.close()
@@ -245,7 +248,7 @@ async def test_who_is_watched_does_not_suffer(
     telemetry._fold.close = broken  # type: ignore[method-assign,assignment]
     with caplog.at_level(logging.DEBUG):
         for _ in range(3):
-            telemetry.observe("t", weft.RunStarted(run_id="r", agent="a"))
+            telemetry.observe("t", treadle.RunStarted(run_id="r", agent="a"))
         telemetry.close()
     assert caplog.messages == ["A run cannot be observed (RuntimeError)."]
     assert secret not in caplog.text
@@ -254,12 +257,12 @@ async def test_who_is_watched_does_not_suffer(
 async def test_memory_is_bounded(backend: Backend) -> None:
     telemetry = Telemetry(tracer_provider=backend.tracers, max_runs=2)
     for n in range(50):
-        call = weft.FunctionCall(f"c{n}", "send", "{}")
+        call = treadle.FunctionCall(f"c{n}", "send", "{}")
         for event in (
-            weft.RunStarted(run_id=f"r{n}", agent="a"),
-            weft.StepStarted(run_id=f"r{n}", step=1, model="m"),
-            weft.ToolCallRequested(run_id=f"r{n}", item=call, awaits="approval"),
-            weft.RunRequiresAction(run_id=f"r{n}", call_ids=(call.call_id,)),
+            treadle.RunStarted(run_id=f"r{n}", agent="a"),
+            treadle.StepStarted(run_id=f"r{n}", step=1, model="m"),
+            treadle.ToolCallRequested(run_id=f"r{n}", item=call, awaits="approval"),
+            treadle.RunRequiresAction(run_id=f"r{n}", call_ids=(call.call_id,)),
         ):
             telemetry.observe(f"t{n}", event)
     assert len(telemetry._surroundings) <= 4
@@ -287,21 +290,21 @@ def test_without_opentelemetry_the_extra_is_named(monkeypatch: pytest.MonkeyPatc
             raise ModuleNotFoundError(name)
         return imported(name, *args)  # type: ignore[arg-type]
 
-    monkeypatch.delitem(sys.modules, "weft.telemetry.otel")
+    monkeypatch.delitem(sys.modules, "treadle.telemetry.otel")
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(ConfigurationError, match=r"pip install 'weft\[otel\]'"):
-        importlib.import_module("weft.telemetry.otel")
+    with pytest.raises(ConfigurationError, match=r"pip install 'treadle\[otel\]'"):
+        importlib.import_module("treadle.telemetry.otel")
 
 
 async def test_as_a_hook_of_agents_that_work_together(backend: Backend) -> None:
     telemetry = backend.telemetry()
-    hooks = weft.Hooks(on_event=telemetry.on_event)
+    hooks = treadle.Hooks(on_event=telemetry.on_event)
     for both in (False, True):
-        helper = weft.Agent(
-            ScriptedModel(["42"]), name="helper", hooks=hooks if both else weft.Hooks()
+        helper = treadle.Agent(
+            ScriptedModel(["42"]), name="helper", hooks=hooks if both else treadle.Hooks()
         )
         script = [Call("helper", '{"message": "6 * 7?"}'), "It is 42."]
-        agent = weft.Agent(
+        agent = treadle.Agent(
             ScriptedModel(script), name="asker", tools=[helper.as_tool()], hooks=hooks
         )
         with backend.tracers.get_tracer("app").start_as_current_span("request"):
@@ -328,13 +331,13 @@ async def test_as_a_hook_of_agents_that_work_together(backend: Backend) -> None:
 
 async def test_as_a_hook_on_a_kept_thread(backend: Backend, tmp_path: Path) -> None:
     telemetry = backend.telemetry()
-    helper = weft.Agent(ScriptedModel(["42"]), name="helper")
-    agent = weft.Agent(
+    helper = treadle.Agent(ScriptedModel(["42"]), name="helper")
+    agent = treadle.Agent(
         ScriptedModel([Call("helper", '{"message": "6 * 7?"}'), "It is 42."]),
         tools=[helper.as_tool()],
-        hooks=weft.Hooks(on_event=telemetry.on_event),
+        hooks=treadle.Hooks(on_event=telemetry.on_event),
     )
-    async with weft.open(f"sqlite:///{tmp_path}/weft.db", agents=[agent]) as runtime:
+    async with treadle.open(f"sqlite:///{tmp_path}/treadle.db", agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         await (await thread.send("6 * 7?")).result()
     assert parents(backend.spans)["invoke_agent helper"] == "execute_tool helper"

@@ -35,8 +35,8 @@ from tests.domain.fold import (
     R,
 )
 
-from weft.domain.blocks import BlockRules
-from weft.domain.events import (
+from treadle.domain.blocks import BlockRules
+from treadle.domain.events import (
     AgentEvent,
     ContextCompacted,
     DurableEvent,
@@ -75,11 +75,11 @@ from weft.domain.events import (
     ToolStarted,
     UsageAdded,
 )
-from weft.domain.items import FunctionCall, FunctionCallOutput, user_message
-from weft.domain.usage import Usage
-from weft.telemetry.run_spans import INTERRUPTED, TOOL_FAILED, Options
-from weft.telemetry.signal import Measured, Signal, SpanBegan, SpanEnded
-from weft.telemetry.thread_spans import ThreadSpans
+from treadle.domain.items import FunctionCall, FunctionCallOutput, user_message
+from treadle.domain.usage import Usage
+from treadle.telemetry.run_spans import INTERRUPTED, TOOL_FAILED, Options
+from treadle.telemetry.signal import Measured, Signal, SpanBegan, SpanEnded
+from treadle.telemetry.thread_spans import ThreadSpans
 
 DELTA = TextDelta("i", "t")
 USED = Usage()
@@ -177,9 +177,9 @@ def test_the_tree_of_a_run() -> None:
         "gen_ai.conversation.id": "t",
         "gen_ai.usage.input_tokens": 0,
         "gen_ai.usage.output_tokens": 0,
-        "weft.run.id": R,
-        "weft.run.status": "completed",
-        "weft.stop_reason": "end_turn",
+        "treadle.run.id": R,
+        "treadle.run.status": "completed",
+        "treadle.stop_reason": "end_turn",
     }
     assert story.attributes("execute_tool look") == {
         "gen_ai.operation.name": "execute_tool",
@@ -187,7 +187,7 @@ def test_the_tree_of_a_run() -> None:
         "gen_ai.tool.call.id": "c1",
         "gen_ai.tool.type": "function",
         "gen_ai.conversation.id": "t",
-        "weft.tool.attempts": 1,
+        "treadle.tool.attempts": 1,
     }
     chat = {
         "gen_ai.operation.name": "chat",
@@ -272,7 +272,7 @@ def test_a_response_that_breaks_off_has_the_code_of_the_run() -> None:
         "invoke_agent a > step 1 2-4",
         "step 1 > chat m 2-4 !server_failed",
     ]
-    assert story.attributes("invoke_agent a")["weft.run.status"] == "failed"
+    assert story.attributes("invoke_agent a")["treadle.run.status"] == "failed"
 
 
 def test_a_cancelled_run() -> None:
@@ -295,14 +295,14 @@ def test_a_refused_call_took_as_long_as_its_refusal() -> None:
     refused = replace(OUTPUT, item=FunctionCallOutput("c1", "no", is_error=True))
     story = Story().tell(STARTED, STEP, CALL, refused)
     assert story.tree()[3:] == [f"step 1 > execute_tool look 3-4 !{TOOL_FAILED}"]
-    assert story.attributes("execute_tool look")["weft.tool.attempts"] == 0
+    assert story.attributes("execute_tool look")["treadle.tool.attempts"] == 0
 
 
 def test_a_repeated_tool_is_one_span() -> None:
     again = replace(RUNNING, attempt=2)
     story = Story().tell(STARTED, STEP, CALL, RUNNING, again, OUTPUT)
     assert story.tree()[3:] == ["step 1 > execute_tool look 4-6"]
-    assert story.attributes("execute_tool look")["weft.tool.attempts"] == 2
+    assert story.attributes("execute_tool look")["treadle.tool.attempts"] == 2
 
 
 def test_a_run_that_waits_for_someone_is_not_kept() -> None:
@@ -325,7 +325,7 @@ def test_a_run_that_waits_for_someone_is_not_kept() -> None:
     end = story.ended(first)
     assert end is not None
     assert end.suspended
-    assert end.attributes["weft.run.status"] == "requires_action"
+    assert end.attributes["treadle.run.status"] == "requires_action"
 
 
 def test_a_run_that_another_process_began() -> None:
@@ -335,7 +335,7 @@ def test_a_run_that_another_process_began() -> None:
         "invoke_agent > step 2 2-4",
         "step 2 > chat m 2-3",
     ]
-    assert story.attributes("invoke_agent")["weft.resumed"] is True
+    assert story.attributes("invoke_agent")["treadle.resumed"] is True
 
 
 def test_a_run_that_never_began_is_nothing() -> None:
@@ -567,7 +567,7 @@ def test_arguments_that_a_hook_changed_and_what_a_response_cost() -> None:
     story = Story(Options(content=True)).tell(STARTED, STEP, CALL, started)
     assert story.attributes("execute_tool look")["gen_ai.tool.call.arguments"] == '{"at": 2}'
     story.tell(replace(RESPONSE, cost=0.5))
-    assert story.attributes("chat m")["weft.cost"] == 0.5
+    assert story.attributes("chat m")["treadle.cost"] == 0.5
 
 
 def test_a_tool_that_never_ended_ends_with_its_step() -> None:
@@ -592,10 +592,10 @@ def test_the_jobs_of_a_run_are_below_it_and_below_each_other() -> None:
     assert story.tree()[0] == "invoke_agent a 1-12"
     assert story.attributes("job index") == {
         "gen_ai.conversation.id": "t",
-        "weft.job.id": "job_1",
-        "weft.job.outcome": "completed",
+        "treadle.job.id": "job_1",
+        "treadle.job.outcome": "completed",
     }
-    assert story.attributes("job page")["weft.job.outcome"] == "failed"
+    assert story.attributes("job page")["treadle.job.outcome"] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -632,7 +632,7 @@ def test_a_run_that_waits_for_someone_is_held_while_its_jobs_go_on() -> None:
         "invoke_agent a > job index 4-9",
         "job index > job page 5-8 !c",
     ]
-    assert story.attributes("invoke_agent a")["weft.run.status"] == "requires_action"
+    assert story.attributes("invoke_agent a")["treadle.run.status"] == "requires_action"
 
 
 def test_an_answer_that_comes_before_the_jobs_end_goes_on_in_the_same_span() -> None:
@@ -653,8 +653,8 @@ def test_a_job_that_is_started_again_after_a_crash() -> None:
         "invoke_agent > step 2 2-",
         "step 2 > chat m 2-",
     ]
-    assert story.attributes("invoke_agent")["weft.resumed"] is True
-    assert story.attributes("job index")["weft.job.attempt"] == 2
+    assert story.attributes("invoke_agent")["treadle.resumed"] is True
+    assert story.attributes("job index")["treadle.job.attempt"] == 2
     # in the same process, it is the same span
     story = Story().tell(STARTED, JOB, JOB_AGAIN, JOB_DONE, DONE)
     assert story.tree() == ["invoke_agent a 1-5", "invoke_agent a > job index 2-4"]
@@ -704,13 +704,13 @@ def test_a_compaction_is_below_its_run_while_that_is_open() -> None:
     assert story.tree()[1] == "invoke_agent a > compact_context 2.5-3"
     assert story.attributes("compact_context") == {
         "gen_ai.conversation.id": "t",
-        "weft.run.id": R,
-        "weft.domain.context.strategy": "summarize",
-        "weft.domain.context.cause": "before_step",
-        "weft.domain.context.tokens_before": 900,
-        "weft.domain.context.tokens_after": 400,
-        "weft.domain.context.counted_by": "usage",
-        "weft.domain.context.left_out": 5,
+        "treadle.run.id": R,
+        "treadle.domain.context.strategy": "summarize",
+        "treadle.domain.context.cause": "before_step",
+        "treadle.domain.context.tokens_before": 900,
+        "treadle.domain.context.tokens_after": 400,
+        "treadle.domain.context.counted_by": "usage",
+        "treadle.domain.context.left_out": 5,
     }
 
 
@@ -724,7 +724,7 @@ def test_a_summary_after_a_run_counts_its_tokens() -> None:
     told = story.attributes("compact_context")
     assert told["gen_ai.request.model"] == "small"
     assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]) == (80, 9)
-    assert (told["weft.cost"], told["weft.domain.context.fallback"]) == (0.5, "large: down")
+    assert (told["treadle.cost"], told["treadle.domain.context.fallback"]) == (0.5, "large: down")
     tokens = story.measured("gen_ai.client.token.usage")[-2:]
     assert [count for count, _ in tokens] == [80, 9]
     assert tokens[0][1]["gen_ai.request.model"] == "small"

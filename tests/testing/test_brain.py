@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.testing.simulator import Call, Text, think
-from weft.testing.simulator.brain.extraction import expression, path, place, query, seconds, zone
-from weft.testing.simulator.wire.chat_request import decode_chat
-from weft.testing.simulator.wire.responses_request import decode_responses
+from treadle.testing.simulator import Call, Text, think
+from treadle.testing.simulator.brain.extraction import expression, path, place, query, seconds, zone
+from treadle.testing.simulator.wire.chat_request import decode_chat
+from treadle.testing.simulator.wire.responses_request import decode_responses
 
 STRING = {"type": "string"}
 
@@ -351,7 +351,7 @@ def test_a_new_question_leaves_unreported_outputs_behind():
         ("What time is it?", "Let me look at the clock…"),
         ("List the files", "Let me see which files there are…"),
         ("Read README.md", "Let me read README.md…"),
-        ("Search for weft", "Let me search for weft…"),
+        ("Search for treadle", "Let me search for treadle…"),
     ],
 )
 def test_it_says_what_it_is_about_to_do(question: str, said: str) -> None:

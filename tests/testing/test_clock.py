@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from weft.errors import TestingError
-from weft.testing.clock import NothingScheduled, VirtualClockLoop, run
+from treadle.errors import TestingError
+from treadle.testing.clock import NothingScheduled, VirtualClockLoop, run
 
 pytestmark = pytest.mark.anyio
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from weft.testing.simulator import Fault, ProviderSimulator, Text, Turn
-from weft.testing.simulator.brain.prose import prose
+from treadle.testing.simulator import Fault, ProviderSimulator, Text, Turn
+from treadle.testing.simulator.brain.prose import prose
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +85,7 @@ async def test_only_the_first_requests_of_a_scenario_fail(http):
 
 
 async def test_the_header_wins_over_the_model(http):
-    headers = {"x-weft-scenario": "deltas=1"}
+    headers = {"x-treadle-scenario": "deltas=1"}
     async with http.post("responses", json=responses("gpt-x"), headers=headers) as answer:
         assert prose(4) in (await answer.read()).decode()
 
@@ -144,7 +144,7 @@ async def test_garbage_and_unknown_events(http):
     with pytest.raises(json.JSONDecodeError):
         json.loads(frames[2])
     events = json_of(await read(http, responses("sim:fault=unknown@1")))
-    assert events[1] == {"type": "weft.unknown"}
+    assert events[1] == {"type": "treadle.unknown"}
 
 
 async def test_missing_terminals(http):

@@ -11,9 +11,9 @@ import aiohttp
 import msgspec
 import pytest
 
-import weft
-from weft.domain.items import FunctionCall, FunctionCallOutput, Item, Reasoning
-from weft.errors import (
+import treadle
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Reasoning
+from treadle.errors import (
     BadRequest,
     ConnectionFailed,
     ModelTimeout,
@@ -22,16 +22,16 @@ from weft.errors import (
     RecordingInvalid,
     StreamIncomplete,
     TestingError,
+    TreadleError,
     UnconsumedSteps,
     UnexpectedRequest,
-    WeftError,
 )
-from weft.models import transport
-from weft.models.anthropic import AnthropicMessages
-from weft.models.http import HttpModel, Timeouts
-from weft.models.openai import OpenAIChat, OpenAIResponses
-from weft.testing import Call, ProviderSimulator, Text, Turn, record, replay
-from weft.testing.recording.file import decode_recording
+from treadle.models import transport
+from treadle.models.anthropic import AnthropicMessages
+from treadle.models.http import HttpModel, Timeouts
+from treadle.models.openai import OpenAIChat, OpenAIResponses
+from treadle.testing import Call, ProviderSimulator, Text, Turn, record, replay
+from treadle.testing.recording.file import decode_recording
 
 pytestmark = pytest.mark.anyio
 
@@ -56,25 +56,25 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "recorded.jsonl"
 
 
-@weft.tool
+@treadle.tool
 async def look(at: str) -> str:
     """Looks."""
     return f"nothing at {at}"
 
 
-def agent_of(kind: Kind, url: str, name: str, **options: object) -> weft.Agent:
+def agent_of(kind: Kind, url: str, name: str, **options: object) -> treadle.Agent:
     model = kind(name, api_key=KEY, base_url=url, **options)
-    return weft.Agent(model, tools=[look])
+    return treadle.Agent(model, tools=[look])
 
 
 def said(items: list[Item]) -> list[object]:
-    """The conversation without the ids, which weft makes for some items."""
+    """The conversation without the ids, which treadle makes for some items."""
     kept: list[object] = []
     for item in items:
         match item:
             case FunctionCall():
                 kept.append((item.name, item.arguments))
-            case FunctionCallOutput() | Reasoning() | weft.Message():
+            case FunctionCallOutput() | Reasoning() | treadle.Message():
                 kept.append((type(item), item.text))
             case _:
                 kept.append(item)
@@ -92,7 +92,7 @@ async def test_a_run_is_the_same_in_a_replay(
         with replay(file, chunk=chunk) as served:
             # Neither the host nor the key matter, and nobody listens there.
             model = kind(name, api_key="another-key-987654321", base_url=NOWHERE)
-            replayed = await weft.Agent(model, tools=[look]).run("Hi!")
+            replayed = await treadle.Agent(model, tools=[look]).run("Hi!")
             assert served.remaining == 0
         assert said(list(replayed.history)) == said(list(recorded.history))
         assert replayed.usage == recorded.usage
@@ -107,7 +107,7 @@ async def test_cut_at_every_offset(kind: Kind, file: Path) -> None:
     exchanges = decode_recording(file.read_bytes(), file.name)
     longest = max(len(b"".join(exchange.chunks)) for exchange in exchanges)
     model = kind("any", api_key="", base_url=NOWHERE)
-    agent = weft.Agent(model, tools=[look])
+    agent = treadle.Agent(model, tools=[look])
     for offset in range(1, longest):
         with replay(file, chunk=lambda body, at=offset: (body[:at], body[at:])):
             replayed = await agent.run("Hi!")
@@ -117,9 +117,9 @@ async def test_cut_at_every_offset(kind: Kind, file: Path) -> None:
 async def test_a_stream_shows_the_same_events(
     simulator: ProviderSimulator, kind: Kind, file: Path
 ) -> None:
-    async def text(agent: weft.Agent) -> list[str]:
+    async def text(agent: treadle.Agent) -> list[str]:
         async with agent.stream("Hi!") as run:
-            return [event.delta async for event in run if isinstance(event, weft.TextDelta)]
+            return [event.delta async for event in run if isinstance(event, treadle.TextDelta)]
 
     with record(file):
         recorded = await text(agent_of(kind, simulator.base_url, "sim:deltas=9,every=3"))
@@ -138,9 +138,9 @@ async def test_a_rate_limit_and_then_an_answer(
     with replay(file, chunk=3):
         async with agent_of(kind, NOWHERE, name).stream("Hi!") as run:
             events = [event async for event in run]
-    (limited,) = [event for event in events if isinstance(event, weft.RateLimitHit)]
+    (limited,) = [event for event in events if isinstance(event, treadle.RateLimitHit)]
     assert limited.delay >= 7
-    assert isinstance(events[-1], weft.RunCompleted)
+    assert isinstance(events[-1], treadle.RunCompleted)
 
 
 FAILURES = ["400", "401", "quota", "error-mid", "cut@400", "end@400", "garbage@3", "500"]
@@ -151,12 +151,12 @@ FAILURES = ["400", "401", "quota", "error-mid", "cut@400", "end@400", "garbage@3
 async def test_failures_happen_again(
     simulator: ProviderSimulator, kind: Kind, file: Path, fault: str, chunk: int | None
 ) -> None:
-    async def failure(url: str) -> WeftError:
-        agent = weft.Agent(
+    async def failure(url: str) -> TreadleError:
+        agent = treadle.Agent(
             kind(f"sim:deltas=20,fault={fault}", api_key=KEY, base_url=url),
-            retry=weft.RetryPolicy(max_retries=0),
+            retry=treadle.RetryPolicy(max_retries=0),
         )
-        with pytest.raises(WeftError) as caught:
+        with pytest.raises(TreadleError) as caught:
             await agent.run("Hi!")
         return caught.value
 
@@ -176,7 +176,7 @@ async def test_silence_is_not_waited_for(
     async def failure(url: str, name: str) -> str:
         model = kind(name, api_key=KEY, base_url=url, timeouts=timeouts)
         with pytest.raises(ModelTimeout) as caught:
-            await weft.Agent(model, retry=weft.RetryPolicy(max_retries=0)).run("Hi!")
+            await treadle.Agent(model, retry=treadle.RetryPolicy(max_retries=0)).run("Hi!")
         return caught.value.message
 
     loop = asyncio.get_running_loop()
@@ -190,8 +190,8 @@ async def test_silence_is_not_waited_for(
 
 
 async def test_nobody_there(kind: Kind, file: Path) -> None:
-    agent = weft.Agent(
-        kind("m", api_key=KEY, base_url=NOWHERE), retry=weft.RetryPolicy(max_retries=0)
+    agent = treadle.Agent(
+        kind("m", api_key=KEY, base_url=NOWHERE), retry=treadle.RetryPolicy(max_retries=0)
     )
     messages: list[str] = []
     for switch in (record, replay):
@@ -222,7 +222,7 @@ async def test_threads(simulator: ProviderSimulator, kind: Kind, file: Path) -> 
     async def talk(url: str, switch: Callable[[Path], object]) -> list[object]:
         agent = agent_of(kind, url, name)
         # The runtime is open already: its tasks see the switch all the same.
-        async with weft.open(agents=[agent]) as runtime:
+        async with treadle.open(agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
             with switch(file):  # type: ignore[attr-defined]
                 for text in ("One", "Two"):
@@ -293,7 +293,7 @@ async def test_a_cancelled_run_is_kept_as_far_as_it_was_read(
         seen = 0
         async with agent_of(kind, url, "sim:deltas=50,every=5").stream("Hi!") as run:
             async for event in run:
-                seen += isinstance(event, weft.TextDelta)
+                seen += isinstance(event, treadle.TextDelta)
                 if seen == deltas:
                     run.cancel()
 
@@ -313,8 +313,8 @@ async def test_what_the_file_never_holds(kind: Kind, file: Path) -> None:
     ]
     async with ProviderSimulator(script) as simulator:
         model = kind("any", api_key=KEY, base_url=simulator.base_url)
-        settings = weft.ModelSettings(extra_headers={"X-Proxy-Token": f"Bearer {password}"})
-        agent = weft.Agent(model, settings=settings)
+        settings = treadle.ModelSettings(extra_headers={"X-Proxy-Token": f"Bearer {password}"})
+        agent = treadle.Agent(model, settings=settings)
         with record(file):
             await agent.run("What is in my headers?")
             await agent.run("And what else?")
@@ -379,7 +379,7 @@ async def test_a_file_that_cannot_be_written(simulator: ProviderSimulator, tmp_p
     ):
         await agent_of(OpenAIChat, simulator.base_url, "sim:").run("Hi!")
     with (
-        pytest.raises(RecordingInvalid, match=r"cannot be read.*weft\.testing\.record"),
+        pytest.raises(RecordingInvalid, match=r"cannot be read.*treadle\.testing\.record"),
         replay(tmp_path / "nowhere"),
     ):
         pass
@@ -405,11 +405,11 @@ async def test_a_chunk_has_a_byte(file: Path) -> None:
 
 
 async def test_a_limit_that_stays(simulator: ProviderSimulator, kind: Kind, file: Path) -> None:
-    name, retry = "sim:fault=429", weft.RetryPolicy(max_retries=2)
+    name, retry = "sim:fault=429", treadle.RetryPolicy(max_retries=2)
     for switch, url in ((record, simulator.base_url), (replay, NOWHERE)):
         model = kind(name, api_key=KEY, base_url=url)
         with pytest.raises(RateLimited) as caught, switch(file):
-            await weft.Agent(model, retry=retry).run("Hi!")
+            await treadle.Agent(model, retry=retry).run("Hi!")
         assert caught.value.attempts == 3
 
 
@@ -453,8 +453,8 @@ async def test_a_connection_that_takes_too_long(
 
     monkeypatch.setattr(transport, "post", slow)
     monkeypatch.setattr(transport, "_transport", slow)
-    agent = weft.Agent(
-        kind("m", api_key=KEY, base_url=NOWHERE), retry=weft.RetryPolicy(max_retries=0)
+    agent = treadle.Agent(
+        kind("m", api_key=KEY, base_url=NOWHERE), retry=treadle.RetryPolicy(max_retries=0)
     )
     for switch in (record, replay):
         with pytest.raises(ModelTimeout, match=r"Timeouts\.connect"), switch(file):
@@ -468,7 +468,9 @@ async def test_a_server_that_hangs_up(kind: Kind, file: Path) -> None:
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    agent = weft.Agent(kind("m", api_key="", base_url=url), retry=weft.RetryPolicy(max_retries=0))
+    agent = treadle.Agent(
+        kind("m", api_key="", base_url=url), retry=treadle.RetryPolicy(max_retries=0)
+    )
     messages: list[str] = []
     for switch in (record, replay):
         with pytest.raises(ConnectionFailed) as caught, switch(file):
@@ -509,10 +511,10 @@ async def test_a_request_that_tests_forbid(kind: Kind, file: Path) -> None:
 
 def test_who_records_nothing_imports_no_http_client() -> None:
     program = """
-import sys, weft.testing
+import sys, treadle.testing
 assert "aiohttp" not in sys.modules
-from weft.testing import Replay, record, replay
+from treadle.testing import Replay, record, replay
 assert "aiohttp" in sys.modules
-assert not hasattr(weft.testing, "nothing")
+assert not hasattr(treadle.testing, "nothing")
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=50)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.domain.ids import new_id
-from weft.errors import RecordingInvalid
-from weft.testing.recording.cuts import pieces
-from weft.testing.recording.exchange import Exchange
-from weft.testing.recording.file import decode_recording, encode_recording
-from weft.testing.recording.masking import holds_secret, masked_chunks
-from weft.testing.recording.matching import canonical, differences
+from treadle.domain.ids import new_id
+from treadle.errors import RecordingInvalid
+from treadle.testing.recording.cuts import pieces
+from treadle.testing.recording.exchange import Exchange
+from treadle.testing.recording.file import decode_recording, encode_recording
+from treadle.testing.recording.masking import holds_secret, masked_chunks
+from treadle.testing.recording.matching import canonical, differences
 
 json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),

@@ -1,9 +1,9 @@
 import pytest
 
-from weft.domain.items import FunctionCall, FunctionCallOutput, InputImage, Message, Refusal
-from weft.testing.simulator import Rejected, ToolChoice
-from weft.testing.simulator.wire.chat_request import decode_chat
-from weft.testing.simulator.wire.responses_request import decode_responses
+from treadle.domain.items import FunctionCall, FunctionCallOutput, InputImage, Message, Refusal
+from treadle.testing.simulator import Rejected, ToolChoice
+from treadle.testing.simulator.wire.chat_request import decode_chat
+from treadle.testing.simulator.wire.responses_request import decode_responses
 
 SCHEMA = {"type": "object", "properties": {}}
 CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "id": "fc"}

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.testing.simulator import FAULTS, Fault, InvalidScenario, parse_faults, parse_scenario
-from weft.testing.simulator import scenario as grammar
-from weft.testing.simulator.brain.arguments import fill
-from weft.testing.simulator.brain.prose import prose
-from weft.testing.simulator.scenario import Scenario
-from weft.testing.simulator.turn import pieces
-from weft.testing.simulator.writes import pace, spoil_writes
+from treadle.testing.simulator import FAULTS, Fault, InvalidScenario, parse_faults, parse_scenario
+from treadle.testing.simulator import scenario as grammar
+from treadle.testing.simulator.brain.arguments import fill
+from treadle.testing.simulator.brain.prose import prose
+from treadle.testing.simulator.scenario import Scenario
+from treadle.testing.simulator.turn import pieces
+from treadle.testing.simulator.writes import pace, spoil_writes
 
 
 def test_defaults():

@@ -5,7 +5,7 @@ import aiohttp
 import pytest
 from starlette.testclient import TestClient
 
-from weft.testing.simulator import Call, Hold, Pause, ProviderSimulator, Text, Turn
+from treadle.testing.simulator import Call, Hold, Pause, ProviderSimulator, Text, Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -95,7 +95,7 @@ async def test_exit_is_prompt_with_open_streams():
         async with ProviderSimulator(respond) as simulator:
             urls = [f"{simulator.base_url}/responses"] * 5
             answers = [await session.post(url, json=BODY) for url in urls]
-            stalled = {"x-weft-scenario": "every=60000"}
+            stalled = {"x-treadle-scenario": "every=60000"}
             answers.append(await session.post(urls[0], json=BODY, headers=stalled))
             for answer in answers:
                 await answer.content.readany()

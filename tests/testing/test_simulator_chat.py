@@ -3,8 +3,8 @@ from collections.abc import AsyncIterator
 import openai
 import pytest
 
-from weft.testing.simulator import ProviderSimulator
-from weft.testing.simulator.brain.prose import prose
+from treadle.testing.simulator import ProviderSimulator
+from treadle.testing.simulator.brain.prose import prose
 
 pytestmark = pytest.mark.anyio
 

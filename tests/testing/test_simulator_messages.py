@@ -3,8 +3,8 @@ from collections.abc import AsyncIterator
 import anthropic
 import pytest
 
-from weft.domain.usage import Usage
-from weft.testing.simulator import (
+from treadle.domain.usage import Usage
+from treadle.testing.simulator import (
     Call,
     ProviderSimulator,
     Reasoning,
@@ -12,7 +12,7 @@ from weft.testing.simulator import (
     Text,
     Turn,
 )
-from weft.testing.simulator.brain.prose import prose
+from treadle.testing.simulator.brain.prose import prose
 
 pytestmark = pytest.mark.anyio
 

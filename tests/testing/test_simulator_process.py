@@ -6,7 +6,7 @@ import sys
 import aiohttp
 import pytest
 
-from weft.testing.simulator import SimulatorNotStarted, SimulatorProcess
+from treadle.testing.simulator import SimulatorNotStarted, SimulatorProcess
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -42,7 +42,7 @@ async def test_serves_and_exits_with_an_open_stream():
 
 
 async def test_ends_quietly_when_its_input_ends():
-    process = await start("-m", "weft.testing.simulator")
+    process = await start("-m", "treadle.testing.simulator")
     assert process.stdin is not None
     assert process.stdout is not None
     assert b"http://127.0.0.1:" in await process.stdout.readline()
@@ -52,7 +52,7 @@ async def test_ends_quietly_when_its_input_ends():
 
 PARENT = """
 import asyncio, sys
-from weft.testing.simulator import SimulatorProcess
+from treadle.testing.simulator import SimulatorProcess
 
 async def main():
     async with SimulatorProcess() as simulator:

@@ -4,8 +4,8 @@ import openai
 import pytest
 from openai.types.responses import ResponseFunctionToolCall
 
-from weft.domain.usage import Usage
-from weft.testing.simulator import (
+from treadle.domain.usage import Usage
+from treadle.testing.simulator import (
     Call,
     ProviderSimulator,
     Reasoning,
@@ -13,7 +13,7 @@ from weft.testing.simulator import (
     Text,
     Turn,
 )
-from weft.testing.simulator.brain.prose import prose
+from treadle.testing.simulator.brain.prose import prose
 
 pytestmark = pytest.mark.anyio
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, field_validator
 
-from weft import Image, RunContext, tool
-from weft.domain.items import FunctionCall, InputImage, InputText
-from weft.tools import call as call_module
-from weft.tools.call import PreparedCall, RefusedCall, ToolOutcome, execute, prepare
-from weft.tools.context import CallCancelled, CancellationToken
-from weft.tools.function import Tool
-from weft.tools.toolset import Toolset
+from treadle import Image, RunContext, tool
+from treadle.domain.items import FunctionCall, InputImage, InputText
+from treadle.tools import call as call_module
+from treadle.tools.call import PreparedCall, RefusedCall, ToolOutcome, execute, prepare
+from treadle.tools.context import CallCancelled, CancellationToken
+from treadle.tools.function import Tool
+from treadle.tools.toolset import Toolset
 
 pytestmark = pytest.mark.anyio
 
@@ -396,9 +396,9 @@ async def test_problems_are_bounded_as_a_whole() -> None:
 async def test_the_traceback_is_logged_for_those_who_debug(
     caplog: pytest.LogCaptureFixture, level: int, traced: bool
 ) -> None:
-    caplog.set_level(level, "weft.tools")
+    caplog.set_level(level, "treadle.tools")
     await Calls().make(raising(ValueError("no")))
-    records = [record for record in caplog.records if record.name == "weft.tools"]
+    records = [record for record in caplog.records if record.name == "treadle.tools"]
     assert [record.levelno for record in records] == [logging.WARNING]
     assert records[0].getMessage() == "bad failed: ValueError: no"
     assert bool(records[0].exc_info) is traced

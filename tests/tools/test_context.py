@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from weft import RunContext, tool
-from weft.domain.items import FunctionCall
-from weft.tools.call import execute, prepare
-from weft.tools.toolset import Toolset
+from treadle import RunContext, tool
+from treadle.domain.items import FunctionCall
+from treadle.tools.call import execute, prepare
+from treadle.tools.toolset import Toolset
 
 pytestmark = pytest.mark.anyio
 

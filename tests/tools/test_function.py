@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError
 
-from weft import RunContext, Tool, tool
-from weft.errors import DuplicateTool, InvalidTool
-from weft.tools.nulls import without_nulls
-from weft.tools.strict import strict_schema
-from weft.tools.toolset import Toolset
+from treadle import RunContext, Tool, tool
+from treadle.errors import DuplicateTool, InvalidTool
+from treadle.tools.nulls import without_nulls
+from treadle.tools.strict import strict_schema
+from treadle.tools.toolset import Toolset
 
 
 class Unit(Enum):

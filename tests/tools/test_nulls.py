@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from weft import tool
-from weft.tools.nulls import without_nulls
-from weft.tools.output_type import OutputType
+from treadle import tool
+from treadle.tools.nulls import without_nulls
+from treadle.tools.output_type import OutputType
 
 
 class Circle(BaseModel):

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, model_serializer
 
-from weft import Image
-from weft.domain.items import InputImage, InputText
-from weft.tools.failure import explain_failure
-from weft.tools.output import to_output
+from treadle import Image
+from treadle.domain.items import InputImage, InputText
+from treadle.tools.failure import explain_failure
+from treadle.tools.output import to_output
 
 LARGE = 1_000_000
 

@@ -6,8 +6,8 @@ import pytest
 from pydantic import BaseModel, field_validator
 from typing_extensions import TypedDict
 
-from weft.errors import ConfigurationError
-from weft.tools.output_type import OutputType
+from treadle.errors import ConfigurationError
+from treadle.tools.output_type import OutputType
 
 
 class City(BaseModel):

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from weft import RunContext, tool
-from weft.errors import InvalidTool
+from treadle import RunContext, tool
+from treadle.errors import InvalidTool
 
 
 class Exact(BaseModel):

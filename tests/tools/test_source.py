@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from weft import Agent, ModelSettings, NamedTool, Tool, ToolRules, tool
-from weft.domain.items import FunctionCallOutput
-from weft.domain.schema import ToolSchema
-from weft.errors import ConfigurationError, ToolSourceFailed
-from weft.loop.hook_context import HookContext
-from weft.loop.hooks import ChangedArguments, Hooks, ToolCall
-from weft.testing import Call, ScriptedModel
-from weft.tools.parameters import CONTEXT, GivenParameters
-from weft.tools.source import ToolSource, ToolSources
-from weft.tools.toolset import Toolset
+from treadle import Agent, ModelSettings, NamedTool, Tool, ToolRules, tool
+from treadle.domain.items import FunctionCallOutput
+from treadle.domain.schema import ToolSchema
+from treadle.errors import ConfigurationError, ToolSourceFailed
+from treadle.loop.hook_context import HookContext
+from treadle.loop.hooks import ChangedArguments, Hooks, ToolCall
+from treadle.testing import Call, ScriptedModel
+from treadle.tools.parameters import CONTEXT, GivenParameters
+from treadle.tools.source import ToolSource, ToolSources
+from treadle.tools.toolset import Toolset
 
 pytestmark = pytest.mark.anyio
 

@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from weft import tool
-from weft.tools.strict import strict_schema
+from treadle import tool
+from treadle.tools.strict import strict_schema
 
 
 class Place(BaseModel):

@@ -8,18 +8,18 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
-from weft import Agent, tool
-from weft.domain.items import FunctionCall
-from weft.domain.schema import ToolSchema
-from weft.errors import ConfigurationError, InvalidTool
-from weft.models.wire.anthropic_schema import supported_schema
-from weft.testing import ScriptedModel
-from weft.tools.call import PreparedCall, RefusedCall, awaits_of, prepare
-from weft.tools.function import Tool, with_to_user
-from weft.tools.streamed import require_streamable
-from weft.tools.strict import strict_schema
-from weft.tools.to_user import spoken
-from weft.tools.toolset import Toolset
+from treadle import Agent, tool
+from treadle.domain.items import FunctionCall
+from treadle.domain.schema import ToolSchema
+from treadle.errors import ConfigurationError, InvalidTool
+from treadle.models.wire.anthropic_schema import supported_schema
+from treadle.testing import ScriptedModel
+from treadle.tools.call import PreparedCall, RefusedCall, awaits_of, prepare
+from treadle.tools.function import Tool, with_to_user
+from treadle.tools.streamed import require_streamable
+from treadle.tools.strict import strict_schema
+from treadle.tools.to_user import spoken
+from treadle.tools.toolset import Toolset
 
 
 def look(city: str, days: int = 1) -> str:

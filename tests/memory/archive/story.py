@@ -5,15 +5,15 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from weft.domain.envelope import Envelope
-from weft.domain.events import MessageAdded, PassageAdded, PassageRemoved, RecordedEvent
-from weft.domain.items import Message, message
-from weft.domain.limits import Limits
-from weft.domain.passages import By, Filters, Found
-from weft.journal.base import Batch, Claim, Journal, ThreadInfo, Work
-from weft.journal.memory import MemoryJournal
-from weft.memory.archive.embedder import Embedder
-from weft.memory.archive.store import ArchiveStore
+from treadle.domain.envelope import Envelope
+from treadle.domain.events import MessageAdded, PassageAdded, PassageRemoved, RecordedEvent
+from treadle.domain.items import Message, message
+from treadle.domain.limits import Limits
+from treadle.domain.passages import By, Filters, Found
+from treadle.journal.base import Batch, Claim, Journal, ThreadInfo, Work
+from treadle.journal.memory import MemoryJournal
+from treadle.memory.archive.embedder import Embedder
+from treadle.memory.archive.store import ArchiveStore
 
 OWNER = "ann"
 ALL = Filters()

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from weft import Agent, FunctionCallOutput, Limits, RunContext, Runtime, Thread, tool
-from weft.domain.events import PassageAdded
-from weft.errors import ConfigurationError
-from weft.memory import HashingEmbedder, SlidingWindow, archive_tools
-from weft.memory.archive.embedder import Vectors
-from weft.models.base import ModelRequest
-from weft.testing import Call, ScriptedModel, Text
+from treadle import Agent, FunctionCallOutput, Limits, RunContext, Runtime, Thread, tool
+from treadle.domain.events import PassageAdded
+from treadle.errors import ConfigurationError
+from treadle.memory import HashingEmbedder, SlidingWindow, archive_tools
+from treadle.memory.archive.embedder import Vectors
+from treadle.models.base import ModelRequest
+from treadle.testing import Call, ScriptedModel, Text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 

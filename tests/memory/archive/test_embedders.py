@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from weft.errors import (
+from treadle.errors import (
     BadRequest,
     ConfigurationError,
     ConnectionFailed,
@@ -22,13 +22,19 @@ from weft.errors import (
     RateLimited,
     StreamInvalid,
 )
-from weft.memory.archive import openai
-from weft.memory.archive.embedder import CallableEmbedder, Embedder, Vectors, as_embedder, embedded
-from weft.memory.archive.hashing import HashingEmbedder
-from weft.memory.archive.openai import OpenAIEmbedder
-from weft.memory.archive.vectors import checked
-from weft.models.http import Timeouts
-from weft.models.retry import RetryPolicy
+from treadle.memory.archive import openai
+from treadle.memory.archive.embedder import (
+    CallableEmbedder,
+    Embedder,
+    Vectors,
+    as_embedder,
+    embedded,
+)
+from treadle.memory.archive.hashing import HashingEmbedder
+from treadle.memory.archive.openai import OpenAIEmbedder
+from treadle.memory.archive.vectors import checked
+from treadle.models.http import Timeouts
+from treadle.models.retry import RetryPolicy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -202,7 +208,9 @@ async def test_keys_come_from_the_environment() -> None:
         environ = {"OPENAI_API_KEY": "sk-of-openai", "OPENAI_BASE_URL": url}
         await OpenAIEmbedder("small", environ=environ).embed(["a"])
         await OpenAIEmbedder("small", base_url=url, environ=environ).embed(["a"])
-        await OpenAIEmbedder("small", base_url=url, environ={"WEFT_API_KEY": "mine"}).embed(["a"])
+        await OpenAIEmbedder("small", base_url=url, environ={"TREADLE_API_KEY": "mine"}).embed(
+            ["a"]
+        )
         await OpenAIEmbedder("small", api_key="given", environ=environ).embed(["a"])
     sent = [head.partition("Authorization: Bearer ")[2].partition("\r")[0] for head, _ in requests]
     assert sent == ["sk-of-openai", "", "mine", "given"]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from weft.domain.passages import Filters, Period
-from weft.errors import InvalidInput
-from weft.memory.archive.filters import filters_of, require_way
+from treadle.domain.passages import Filters, Period
+from treadle.errors import InvalidInput
+from treadle.memory.archive.filters import filters_of, require_way
 
 
 def test_what_may_be_asked_for() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from weft.memory.archive.fusion import Hit, Ranking
+from treadle.memory.archive.fusion import Hit, Ranking
 
 
 def test_one_ranking_stays_as_it_is() -> None:

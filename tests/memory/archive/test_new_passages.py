@@ -2,8 +2,8 @@
 
 import pytest
 
-from weft.errors import InvalidInput
-from weft.memory.archive.new_passages import MAX_CHARS, new_passage
+from treadle.errors import InvalidInput
+from treadle.memory.archive.new_passages import MAX_CHARS, new_passage
 
 
 def test_what_may_be_put_in() -> None:

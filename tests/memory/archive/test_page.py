@@ -1,8 +1,8 @@
 """What events change in the archive."""
 
-from weft.domain.events import MessageAdded, PassageAdded, PassageRemoved, RunStarted
-from weft.domain.items import InputImage, Message, OutputText, user_message
-from weft.memory.archive.page import page_of
+from treadle.domain.events import MessageAdded, PassageAdded, PassageRemoved, RunStarted
+from treadle.domain.items import InputImage, Message, OutputText, user_message
+from treadle.memory.archive.page import page_of
 
 
 def note(seq: int, id: str, text: str = "text") -> PassageAdded:

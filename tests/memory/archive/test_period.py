@@ -4,9 +4,9 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from weft.domain.passages import Period
-from weft.errors import InvalidInput
-from weft.memory.archive.period import Moment, moment, period
+from treadle.domain.passages import Period
+from treadle.errors import InvalidInput
+from treadle.memory.archive.period import Moment, moment, period
 
 DAY = 86_400.0
 START = datetime(2026, 3, 1, tzinfo=UTC).timestamp()

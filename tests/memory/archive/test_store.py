@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.memory.archive.story import DAY, OWNER, Teller, search, store_of, texts
 
-from weft.domain.items import user_message
-from weft.domain.passages import Filters, NewPassage, Passage, Period
-from weft.errors import (
+from treadle.domain.items import user_message
+from treadle.domain.passages import Filters, NewPassage, Passage, Period
+from treadle.errors import (
     ArchiveFailed,
     ConfigurationError,
     EmbeddingFailed,
@@ -23,19 +23,19 @@ from weft.errors import (
     InvalidInput,
     JournalClosed,
 )
-from weft.memory.archive import finder, store
-from weft.memory.archive.embedder import CallableEmbedder, Vectors
-from weft.memory.archive.hashing import HashingEmbedder
-from weft.memory.archive.index import Index, Known, Source
-from weft.memory.archive.page import Page
-from weft.memory.archive.store import ArchiveStore
+from treadle.memory.archive import finder, store
+from treadle.memory.archive.embedder import CallableEmbedder, Vectors
+from treadle.memory.archive.hashing import HashingEmbedder
+from treadle.memory.archive.index import Index, Known, Source
+from treadle.memory.archive.page import Page
+from treadle.memory.archive.store import ArchiveStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
 
 @pytest.fixture(params=["memory", "file"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
-    return tmp_path / "weft.db-archive" if request.param == "file" else None
+    return tmp_path / "treadle.db-archive" if request.param == "file" else None
 
 
 @pytest.fixture
@@ -328,7 +328,7 @@ async def test_an_embedder_that_raises_is_told_of_and_text_is_found(
 async def test_of_two_processes_with_two_sizes_the_first_counts(
     teller: Teller, tmp_path: Path
 ) -> None:
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     sizes = {"one": 2, "two": 3}
     stores: dict[str, ArchiveStore] = {}
     for name, size in sizes.items():
@@ -385,7 +385,7 @@ async def test_a_text_without_a_direction_is_found_by_its_words(
 
 
 async def test_another_embedder_makes_the_vectors_again(teller: Teller, tmp_path: Path) -> None:
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     for n in range(3):
         await teller.note("t1", f"note {n}")
     asked: list[str] = []
@@ -407,7 +407,7 @@ async def test_another_embedder_makes_the_vectors_again(teller: Teller, tmp_path
 
 
 async def test_two_embedders_at_once_are_refused(teller: Teller, tmp_path: Path) -> None:
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     await teller.note("t1", "blue")
     first, second = (
         store_of(teller, path, HashingEmbedder(8)),
@@ -455,7 +455,7 @@ async def test_follow_whole_waits_for_all_vectors(
 
 
 async def test_an_index_that_is_opened_again_goes_on(teller: Teller, tmp_path: Path) -> None:
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     asked: list[str] = []
 
     def embed(some: list[str]) -> Vectors:
@@ -473,7 +473,7 @@ async def test_an_index_that_is_opened_again_goes_on(teller: Teller, tmp_path: P
 async def test_threads_that_were_deleted_meanwhile_are_dropped(
     teller: Teller, tmp_path: Path
 ) -> None:
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     await teller.thread("theirs", owner="eve")
     for id in ("t1", "t2", "theirs"):
         await teller.note(id, f"blue {id}")
@@ -495,7 +495,7 @@ async def test_threads_that_were_deleted_meanwhile_are_dropped(
 async def test_a_damaged_index_is_put_aside_and_made_again(
     teller: Teller, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     await teller.note("t1", "blue shoes")
     archive = store_of(teller, path, HashingEmbedder(8))
     assert await texts(archive, "blue") == ["blue shoes"]
@@ -525,7 +525,7 @@ async def test_a_damaged_index_is_put_aside_and_made_again(
 async def test_damage_while_it_is_open_is_repaired(
     teller: Teller, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     for n in range(300):
         await teller.note("t1", f"blue shoes {n} " + "x" * 100)
     archive = store_of(teller, path, HashingEmbedder(8))
@@ -536,7 +536,7 @@ async def test_damage_while_it_is_open_is_repaired(
         raw.seek(4096)
         raw.write(b"\xff" * (path.stat().st_size - 4096))
     await teller.note("t2", "blue hats")
-    with caplog.at_level(logging.WARNING, "weft.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
         assert "blue hats" in await texts(archive, "hats")
     assert "made again" in caplog.text
     assert (await archive.statistics(OWNER)).passages == 301
@@ -548,7 +548,7 @@ async def test_another_journal_is_noticed(teller: Teller, tmp_path: Path) -> Non
 
     It is noticed where a thread has fewer events than before, and when it has more.
     """
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     await teller.note("t1", "blue shoes")
     await teller.note("t1", "blue socks")
     archive = store_of(teller, path)
@@ -574,7 +574,7 @@ async def test_another_journal_is_noticed(teller: Teller, tmp_path: Path) -> Non
 
 
 async def test_vectors_that_are_gone_are_made_again(teller: Teller, tmp_path: Path) -> None:
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     for n in range(6):
         await teller.note("t1", f"note {n}")
 
@@ -599,7 +599,7 @@ async def test_vectors_that_are_gone_are_made_again(teller: Teller, tmp_path: Pa
 
 async def test_a_change_that_fails_changes_nothing(teller: Teller, tmp_path: Path) -> None:
     """Killed between the vectors and their rows, it leaves vectors in slots that are free."""
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     await teller.note("t1", "blue shoes", "p1")
     archive = store_of(teller, path, HashingEmbedder(8))
     before = await search(archive, "blue shoes", by="vector")
@@ -625,7 +625,7 @@ async def test_a_change_that_fails_changes_nothing(teller: Teller, tmp_path: Pat
 
 
 async def test_two_processes_index_at_once(teller: Teller, tmp_path: Path) -> None:
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     stores = [store_of(teller, path, HashingEmbedder(8)) for _ in range(2)]
     for n in range(20):
         await teller.note(f"t{1 + n % 2}", f"note {n}", tags=["x"])
@@ -644,14 +644,14 @@ async def test_two_processes_index_at_once(teller: Teller, tmp_path: Path) -> No
 async def test_a_folder_that_is_not_there_is_an_error_of_the_archive(
     teller: Teller, tmp_path: Path
 ) -> None:
-    archive = store_of(teller, tmp_path / "none" / "weft.db-archive", HashingEmbedder(8))
+    archive = store_of(teller, tmp_path / "none" / "treadle.db-archive", HashingEmbedder(8))
     with pytest.raises(ArchiveFailed, match="made of the journal"):
         await search(archive, "x")
     await archive.close()
 
 
 async def test_who_forgets_a_thread_looks_at_no_other(teller: Teller, tmp_path: Path) -> None:
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     archive = store_of(teller, path)
     await teller.note("t1", "blue shoes")
     await archive.forget(OWNER, "t1")  # there is no index
@@ -671,7 +671,7 @@ async def test_who_forgets_a_thread_looks_at_no_other(teller: Teller, tmp_path: 
 async def test_what_cannot_be_swept_is_logged(
     teller: Teller, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "weft.db-archive"
+    path = tmp_path / "treadle.db-archive"
     await teller.note("t1", "blue shoes")
     archive = store_of(teller, path)
     await archive.sweep(OWNER)  # there is nothing to sweep
@@ -682,7 +682,7 @@ async def test_what_cannot_be_swept_is_logged(
             "CREATE TRIGGER stop BEFORE DELETE ON source BEGIN SELECT RAISE(ABORT, 'stopped'); END"
         )
     await teller.delete("t1")
-    with caplog.at_level(logging.WARNING, "weft.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
         await archive.sweep(OWNER)
     assert "still in the archive" in caplog.text
     with contextlib.closing(sqlite3.connect(path)) as file:
@@ -693,7 +693,7 @@ async def test_what_cannot_be_swept_is_logged(
 
 def test_a_page_of_a_thread_that_was_made_anew(tmp_path: Path) -> None:
     """Another process may be ahead: then the page does not follow what the index knows."""
-    index = Index(tmp_path / "weft.db-archive")
+    index = Index(tmp_path / "treadle.db-archive")
     note = Passage(id="p", text="blue", kind="archive", thread_id="t", seq=1, created_at=1.0)
     first, second = Source("t", OWNER, 1), Source("t", OWNER, 2)
     assert index.apply(first, Page(0, 3, 1.0, (), (note,)), {}) == 3
@@ -725,9 +725,11 @@ async def test_an_embedder_that_fails_in_the_background_is_logged(
     for n in range(6):
         await teller.note("t1", f"note {n}")
     archive = store_of(teller, None, CallableEmbedder(embed))
-    with caplog.at_level(logging.WARNING, "weft.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
         assert len(await search(archive, "note", by="vector")) == 2
-        (task,) = [one for one in asyncio.all_tasks() if one.get_name() == "weft archive vectors"]
+        (task,) = [
+            one for one in asyncio.all_tasks() if one.get_name() == "treadle archive vectors"
+        ]
         await task
         await archive.close()
     assert "Vectors are missing" in caplog.text
@@ -785,7 +787,7 @@ STEPS = st.lists(
 async def test_it_finds_what_a_look_at_everything_finds(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple], on_disk: bool
 ) -> None:
-    path = tmp_path_factory.mktemp("archive") / "weft.db-archive" if on_disk else None
+    path = tmp_path_factory.mktemp("archive") / "treadle.db-archive" if on_disk else None
     teller, model = Teller(), dict[tuple[str, int], tuple[str, str, tuple[str, ...], str]]()
     for id in ("t1", "t2", "t3"):
         await teller.thread(id)

@@ -12,15 +12,15 @@ import pytest
 from msgspec.structs import replace
 from tests.memory.archive.story import OWNER, Teller, search, store_of, texts
 
-import weft
-from weft.domain.items import message
-from weft.errors import ArchiveFailed, EmbeddingFailed, EmbeddingInvalid, JournalError
-from weft.journal.base import ThreadMark
-from weft.journal.memory import MemoryJournal
-from weft.memory.archive.embedder import CallableEmbedder, Vectors
-from weft.memory.archive.hashing import HashingEmbedder
-from weft.memory.archive.index import Source
-from weft.memory.archive.page import page_of
+import treadle
+from treadle.domain.items import message
+from treadle.errors import ArchiveFailed, EmbeddingFailed, EmbeddingInvalid, JournalError
+from treadle.journal.base import ThreadMark
+from treadle.journal.memory import MemoryJournal
+from treadle.memory.archive.embedder import CallableEmbedder, Vectors
+from treadle.memory.archive.hashing import HashingEmbedder
+from treadle.memory.archive.index import Source
+from treadle.memory.archive.page import page_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -53,7 +53,9 @@ async def test_what_another_process_indexes_meanwhile_is_not_dropped(
     teller = Teller(journal)
     await teller.thread("t1")
     await teller.note("t1", "blue shoes")
-    stores = [store_of(teller, tmp_path / "weft.db-archive", HashingEmbedder(8)) for _ in range(2)]
+    stores = [
+        store_of(teller, tmp_path / "treadle.db-archive", HashingEmbedder(8)) for _ in range(2)
+    ]
     for one in stores:
         assert await texts(one, "blue") == ["blue shoes"]
     numbers = await _numbers(tmp_path)
@@ -78,7 +80,7 @@ async def test_what_another_process_indexes_meanwhile_is_not_dropped(
 
 
 async def _numbers(folder: Path) -> set[int]:
-    with contextlib.closing(sqlite3.connect(folder / "weft.db-archive")) as file:
+    with contextlib.closing(sqlite3.connect(folder / "treadle.db-archive")) as file:
         return {n for (n,) in file.execute("SELECT n FROM passage")}
 
 
@@ -115,7 +117,7 @@ async def test_nobody_but_who_needs_vectors_waits_for_an_embedder(tmp_path: Path
     for id in ("t1", "t2"):
         await teller.thread(id)
         await teller.note(id, f"a slow text of {id}")
-    archive = store_of(teller, tmp_path / "weft.db-archive", embedder)
+    archive = store_of(teller, tmp_path / "treadle.db-archive", embedder)
     waiting = asyncio.create_task(search(archive, "text"))
     await embedder.called.wait()
     async with asyncio.timeout(10):
@@ -138,7 +140,7 @@ async def test_functions_that_never_return_hold_up_no_end(tmp_path: Path) -> Non
 
     teller = Teller()
     await teller.thread("t1")
-    archive = store_of(teller, tmp_path / "weft.db-archive", CallableEmbedder(hang))
+    archive = store_of(teller, tmp_path / "treadle.db-archive", CallableEmbedder(hang))
     waiting = [asyncio.create_task(archive.vectors_of([str(n)])) for n in range(4)]
     try:
         for _ in waiting:
@@ -154,7 +156,7 @@ async def test_functions_that_never_return_hold_up_no_end(tmp_path: Path) -> Non
 async def test_damage_that_many_meet_is_repaired_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, teller = tmp_path / "weft.db-archive", Teller()
+    path, teller = tmp_path / "treadle.db-archive", Teller()
     owners = [f"owner{n}" for n in range(8)]
     archive = store_of(teller, path, HashingEmbedder(8))
     for owner in owners:
@@ -168,10 +170,10 @@ async def test_damage_that_many_meet_is_repaired_once(
         raw.seek(4096)
         raw.write(b"\xff" * (path.stat().st_size - 4096))
     aside: list[Path] = []
-    monkeypatch.setattr("weft.memory.archive.open_index.set_aside", _noting(aside))
+    monkeypatch.setattr("treadle.memory.archive.open_index.set_aside", _noting(aside))
     for owner in owners:
         await teller.note(owner, "blue hats")
-    with caplog.at_level(logging.WARNING, "weft.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
         found = await asyncio.gather(*(texts(archive, "hats", owner=owner) for owner in owners))
     assert all("blue hats" in some for some in found)
     assert aside == [path]
@@ -179,7 +181,7 @@ async def test_damage_that_many_meet_is_repaired_once(
 
 
 def _noting(aside: list[Path]) -> Callable[[Path], None]:
-    from weft.memory.archive.index_file import set_aside
+    from treadle.memory.archive.index_file import set_aside
 
     def noted(path: Path) -> None:
         aside.append(path)
@@ -229,7 +231,7 @@ async def test_a_text_that_an_embedder_refuses_hides_no_other(
     for n in range(9):
         await teller.note("t1", f"poison {n}" if n in {2, 7, 8} else f"flower {n}")
     archive = store_of(teller, None, embedder)
-    with caplog.at_level(logging.WARNING, "weft.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
         found = await texts(archive, "flower", by="vector")
     assert sorted(found) == [f"flower {n}" for n in (0, 1, 3, 4, 5, 6)]
     assert "refuses 3 texts" in caplog.text
@@ -263,7 +265,7 @@ async def test_an_embedder_that_refuses_all_is_told_of(raises: bool) -> None:
 async def test_files_that_are_removed_while_they_are_open_are_made_again(
     tmp_path: Path, ends: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    path, teller = tmp_path / "weft.db-archive", Teller()
+    path, teller = tmp_path / "treadle.db-archive", Teller()
     await teller.thread("t1")
     archive = store_of(teller, path, HashingEmbedder(8))
     for n in range(50):
@@ -271,7 +273,7 @@ async def test_files_that_are_removed_while_they_are_open_are_made_again(
     await archive.follow_whole(OWNER)
     for end in ends:
         path.with_name(path.name + end).unlink()
-    with caplog.at_level(logging.WARNING, "weft.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
         for n in range(3):
             await teller.note("t1", f"blue hat {n}")
             assert f"blue hat {n}" in await texts(archive, "hat")
@@ -305,10 +307,10 @@ async def test_a_journal_that_fails_for_a_while_is_told_of(
     teller = Teller(journal)
     await teller.thread("t1")
     await teller.note("t1", "blue shoes")
-    archive = store_of(teller, tmp_path / "weft.db-archive")
+    archive = store_of(teller, tmp_path / "treadle.db-archive")
     assert await texts(archive, "blue") == ["blue shoes"]
     journal.fails = True
-    with caplog.at_level(logging.WARNING, "weft.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
         await archive.added(OWNER)
         await journal.failed.wait()
         assert "could not follow: The disk is gone." in caplog.text
@@ -325,10 +327,10 @@ async def test_a_journal_that_fails_for_a_while_is_told_of(
 @pytest.mark.parametrize("harm", [False, True])
 async def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path, harm: bool) -> None:
     """Such as a journal that somebody called after another one."""
-    path, teller = tmp_path / "weft.db-archive", Teller()
+    path, teller = tmp_path / "treadle.db-archive", Teller()
     await teller.thread("t1")
     await teller.note("t1", "blue shoes")
-    async with weft.open(f"sqlite:///{path}") as runtime:
+    async with treadle.open(f"sqlite:///{path}") as runtime:
         await runtime.archive().insert("theirs")
         await runtime.archive().search("theirs")
     if harm:
@@ -350,11 +352,11 @@ async def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path, 
 async def test_vectors_of_others_are_left_as_they_are(
     tmp_path: Path, embedder: HashingEmbedder | None
 ) -> None:
-    path, teller = tmp_path / "weft.db-archive", Teller()
+    path, teller = tmp_path / "treadle.db-archive", Teller()
     await teller.thread("t1")
     await teller.note("t1", "blue shoes")
-    others = tmp_path / "weft.db-archive-two-archive-0123456789ab.f32"
-    old = tmp_path / "weft.db-archive-0123456789ab.f32"
+    others = tmp_path / "treadle.db-archive-two-archive-0123456789ab.f32"
+    old = tmp_path / "treadle.db-archive-0123456789ab.f32"
     for file in (others, old):
         file.write_bytes(b"")
     archive = store_of(teller, path, embedder)
@@ -369,7 +371,7 @@ async def test_what_another_process_indexes_late_is_never_found(
     tmp_path: Path, again: bool
 ) -> None:
     """It has read a thread that is deleted before it writes, and ends then."""
-    path, journal = tmp_path / "weft.db-archive", SlowJournal()
+    path, journal = tmp_path / "treadle.db-archive", SlowJournal()
     teller = Teller(journal)
     await teller.thread("t1")
     await teller.note("t1", "blue shoes")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weft.memory.archive.vectors import Matrix, VectorFile
+from treadle.memory.archive.vectors import Matrix, VectorFile
 
 DIMENSIONS = 6
 
@@ -69,19 +69,19 @@ def test_without_numpy_the_extra_is_named() -> None:
     program = """
 import asyncio, sys
 sys.modules["numpy"] = None
-import weft
-from weft.errors import MissingExtra
-from weft.memory import HashingEmbedder
+import treadle
+from treadle.errors import MissingExtra
+from treadle.memory import HashingEmbedder
 
 async def main():
-    async with weft.open() as runtime:
+    async with treadle.open() as runtime:
         await runtime.archive().insert("blue shoes")
         (found,) = await runtime.archive().search("shoes")
-    async with weft.open(embedder=HashingEmbedder()) as runtime:
+    async with treadle.open(embedder=HashingEmbedder()) as runtime:
         try:
             await runtime.archive().insert("blue shoes")
         except MissingExtra as error:
-            assert "weft[memory]" in str(error)
+            assert "treadle[memory]" in str(error)
         else:
             raise AssertionError
 

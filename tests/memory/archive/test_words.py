@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.memory.archive.words import MAX_TERMS, TOKENIZER, indexed, pieces, terms
+from treadle.memory.archive.words import MAX_TERMS, TOKENIZER, indexed, pieces, terms
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from weft.domain.block_memory import BlockMemory
-from weft.domain.blocks import Block, BlockEdit
-from weft.domain.events import MemoryAuthor, MemoryUpdated
-from weft.memory.blocks.edits import change
-from weft.memory.blocks.undo import undo
+from treadle.domain.block_memory import BlockMemory
+from treadle.domain.blocks import Block, BlockEdit
+from treadle.domain.events import MemoryAuthor, MemoryUpdated
+from treadle.memory.blocks.edits import change
+from treadle.memory.blocks.undo import undo
 
 
 class Story:

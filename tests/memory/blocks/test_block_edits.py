@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.memory.blocks.block_story import Story
 
-from weft.domain.block_memory import BlockMemory
-from weft.domain.blocks import (
+from treadle.domain.block_memory import BlockMemory
+from treadle.domain.blocks import (
     AppendText,
     Block,
     BlockEdit,
@@ -18,8 +18,8 @@ from weft.domain.blocks import (
     ReplaceText,
     RewriteBlock,
 )
-from weft.domain.events import MemoryUpdated, RecordedEvent
-from weft.errors import (
+from treadle.domain.events import MemoryUpdated, RecordedEvent
+from treadle.errors import (
     BlockChanged,
     BlockExists,
     BlockReadOnly,
@@ -29,10 +29,10 @@ from weft.errors import (
     MemoryFailed,
     TextNotFound,
     TextNotUnique,
+    TreadleError,
     UnknownBlock,
-    WeftError,
 )
-from weft.memory.blocks.edits import (
+from treadle.memory.blocks.edits import (
     MAX_BLOCKS,
     MAX_DESCRIPTION,
     MAX_LIMIT,
@@ -180,7 +180,7 @@ def test_a_key_is_used_once() -> None:
         ),
     ],
 )
-def test_what_is_refused(edit: BlockEdit, kind: type[WeftError], why: str) -> None:
+def test_what_is_refused(edit: BlockEdit, kind: type[TreadleError], why: str) -> None:
     memory = Story(HUMAN, Block("rules", "be good", read_only=True)).memory
     for author in ("user", "model"):
         with pytest.raises(kind, match=why):
@@ -307,7 +307,7 @@ def test_the_changes_of_any_edits_fold_to_the_texts(edits: list[BlockEdit], auth
         before = story.memory
         try:
             event = story.edit(edit, author)  # type: ignore[arg-type]
-        except WeftError:
+        except TreadleError:
             assert story.memory is before
             continue
         if isinstance(edit, CreateBlock):

@@ -5,8 +5,8 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from weft.domain.blocks import Block
-from weft.memory.blocks.prompt import compile_blocks
+from treadle.domain.blocks import Block
+from treadle.memory.blocks.prompt import compile_blocks
 
 ELEMENT = re.compile(
     r'<block label="([a-zA-Z0-9_-]+)"(?: description="([^"<>\n]*)")? chars="(\d+) of (\d+)"'

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-import weft.memory
-from weft import Agent, Block, RunContext
-from weft.domain.blocks import BlockEdit
-from weft.domain.items import FunctionCallOutput
-from weft.errors import ConfigurationError
-from weft.memory import block_tools
-from weft.memory.blocks.tools import memory_append, memory_delete
-from weft.testing import Call, ScriptedModel
+import treadle.memory
+from treadle import Agent, Block, RunContext
+from treadle.domain.blocks import BlockEdit
+from treadle.domain.items import FunctionCallOutput
+from treadle.errors import ConfigurationError
+from treadle.memory import block_tools
+from treadle.memory.blocks.tools import memory_append, memory_delete
+from treadle.testing import Call, ScriptedModel
 
 pytestmark = pytest.mark.anyio
 
@@ -135,7 +135,7 @@ async def test_a_call_that_is_made_again_has_the_same_key() -> None:
 
 
 def test_names_are_imported_when_they_are_first_named() -> None:
-    assert "block_tools" in dir(weft.memory)
-    assert weft.memory.Block is Block
+    assert "block_tools" in dir(treadle.memory)
+    assert treadle.memory.Block is Block
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        weft.memory.nothing  # noqa: B018 - the access is what fails
+        treadle.memory.nothing  # noqa: B018 - the access is what fails

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.memory.blocks.block_story import Story
 
-from weft.domain.blocks import (
+from treadle.domain.blocks import (
     AppendText,
     Block,
     CreateBlock,
@@ -15,9 +15,9 @@ from weft.domain.blocks import (
     ReplaceText,
     RewriteBlock,
 )
-from weft.errors import BlockReadOnly, BlockTooLong, ChangeNotUndoable, MemoryFailed
-from weft.memory.blocks.edits import MAX_BLOCKS, seeds
-from weft.memory.blocks.undo import newest_standing, taken_back
+from treadle.errors import BlockReadOnly, BlockTooLong, ChangeNotUndoable, MemoryFailed
+from treadle.memory.blocks.edits import MAX_BLOCKS, seeds
+from treadle.memory.blocks.undo import newest_standing, taken_back
 
 HUMAN = Block("human", "Likes tea\nHas a dog", "Who they are.", 60)
 IN_THE_WAY = "change {} came on top of it; take that back first"

@@ -3,20 +3,20 @@
 import zlib
 from collections.abc import AsyncGenerator, Callable
 
-from weft.domain.history import require_valid
-from weft.domain.items import Item
-from weft.domain.usage import Usage
-from weft.errors import ContextOverflow
-from weft.memory.compaction.tokens import frame_tokens, item_tokens
-from weft.models.base import ModelRequest
-from weft.streaming.demux import StreamEvent
-from weft.testing import Call, ScriptedModel, Text, Turn
+from treadle.domain.history import require_valid
+from treadle.domain.items import Item
+from treadle.domain.usage import Usage
+from treadle.errors import ContextOverflow
+from treadle.memory.compaction.tokens import frame_tokens, item_tokens
+from treadle.models.base import ModelRequest
+from treadle.streaming.demux import StreamEvent
+from treadle.testing import Call, ScriptedModel, Text, Turn
 
 Answer = Callable[[ModelRequest], tuple[Text | Call, ...]]
 
 
 class CountingModel:
-    """Answers as `answer` says, and counts tokens `ratio` times as many as weft estimates.
+    """Answers as `answer` says, and counts tokens `ratio` times as many as treadle estimates.
 
     Single items differ from that by up to `spread`. It reports what it counted where `reports`,
     and refuses requests above `window`. `sizes` holds what it counted.

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from weft.domain.items import (
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     Item,

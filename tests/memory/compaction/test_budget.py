@@ -4,18 +4,18 @@ from collections.abc import Callable
 
 import pytest
 
-from weft import Agent, Block, Limits, ModelSettings, Price
-from weft.errors import ConfigurationError, UnknownModel
-from weft.memory.compaction.budget import ContextBudget, budget_of
-from weft.memory.compaction.strategies import (
+from treadle import Agent, Block, Limits, ModelSettings, Price
+from treadle.errors import ConfigurationError, UnknownModel
+from treadle.memory.compaction.budget import ContextBudget, budget_of
+from treadle.memory.compaction.strategies import (
     ContextStrategy,
     NoCompaction,
     SlidingWindow,
     Summarize,
 )
-from weft.models.retry import RetryPolicy
-from weft.models.windows import window_of
-from weft.testing import ScriptedModel
+from treadle.models.retry import RetryPolicy
+from treadle.models.windows import window_of
+from treadle.testing import ScriptedModel
 
 
 def budget(

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.memory.compaction.histories import HISTORIES, conversation
 
-from weft.domain.context import WHOLE, Context
-from weft.domain.events import ContextCompacted
-from weft.domain.history import History, require_valid
-from weft.domain.items import (
+from treadle.domain.context import WHOLE, Context
+from treadle.domain.events import ContextCompacted
+from treadle.domain.history import History, require_valid
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     InputImage,
@@ -21,10 +21,10 @@ from weft.domain.items import (
     Reasoning,
     message,
 )
-from weft.errors import InvalidInput
-from weft.memory.compaction.cut import LEAST_CHARS, Aim, Cut, Cutter
-from weft.memory.compaction.tally import Tally
-from weft.memory.compaction.tokens import item_tokens
+from treadle.errors import InvalidInput
+from treadle.memory.compaction.cut import LEAST_CHARS, Aim, Cut, Cutter
+from treadle.memory.compaction.tally import Tally
+from treadle.memory.compaction.tokens import item_tokens
 
 
 def tally_of(items: Sequence[Item]) -> Tally:

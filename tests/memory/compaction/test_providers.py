@@ -3,11 +3,11 @@
 import pytest
 from tests.memory.compaction.histories import conversation
 
-from weft import Agent, ContextCompacted
-from weft.memory.compaction.strategies import SlidingWindow
-from weft.models.anthropic import AnthropicMessages
-from weft.models.openai import OpenAIChat, OpenAIResponses
-from weft.testing import ProviderSimulator
+from treadle import Agent, ContextCompacted
+from treadle.memory.compaction.strategies import SlidingWindow
+from treadle.models.anthropic import AnthropicMessages
+from treadle.models.openai import OpenAIChat, OpenAIResponses
+from treadle.testing import ProviderSimulator
 
 pytestmark = pytest.mark.anyio
 

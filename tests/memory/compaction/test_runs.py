@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.memory.compaction.counting import Answer, CountingModel
 from tests.memory.compaction.histories import HISTORIES, conversation, texts
 
-from weft import (
+from treadle import (
     Agent,
     Completion,
     CompletionContext,
@@ -19,12 +19,12 @@ from weft import (
     RunResult,
     tool,
 )
-from weft.domain.events import Event, Retrying, RunFailed
-from weft.domain.items import FunctionCallOutput, Item, Message, message
-from weft.errors import ConfigurationError, ContextOverflow, WeftError
-from weft.memory.compaction.strategies import ContextStrategy, NoCompaction, SlidingWindow
-from weft.models.base import ModelRequest
-from weft.testing import Call, ScriptedModel, Text, VirtualClockLoop
+from treadle.domain.events import Event, Retrying, RunFailed
+from treadle.domain.items import FunctionCallOutput, Item, Message, message
+from treadle.errors import ConfigurationError, ContextOverflow, TreadleError
+from treadle.memory.compaction.strategies import ContextStrategy, NoCompaction, SlidingWindow
+from treadle.models.base import ModelRequest
+from treadle.testing import Call, ScriptedModel, Text, VirtualClockLoop
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +68,7 @@ async def run(
         try:
             async for event in running:
                 events.append(event)
-        except WeftError:  # what it failed with is in its last event
+        except TreadleError:  # what it failed with is in its last event
             return events, None
         return events, await running.result()
 

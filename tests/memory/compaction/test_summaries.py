@@ -7,8 +7,8 @@ from tests.memory.compaction.counting import CountingModel
 from tests.memory.compaction.histories import conversation, texts
 from tests.memory.compaction.test_runs import agent_of, compactions, looks, run, say
 
-from weft import Block, MemoryUpdated, RetryPolicy
-from weft.domain.items import (
+from treadle import Block, MemoryUpdated, RetryPolicy
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     InputImage,
@@ -20,15 +20,15 @@ from weft.domain.items import (
     Refusal,
     user_message,
 )
-from weft.domain.usage import Price, Usage
-from weft.errors import ServerFailed
-from weft.memory.compaction.budget import ContextBudget, budget_of
-from weft.memory.compaction.strategies import Summarize
-from weft.memory.compaction.summary import HEADING
-from weft.memory.compaction.summary_writer import summarize
-from weft.memory.compaction.transcript import pieces, portion, transcript
-from weft.models.base import Model, ModelRequest
-from weft.testing import Pause, ScriptedModel, Text, Turn
+from treadle.domain.usage import Price, Usage
+from treadle.errors import ServerFailed
+from treadle.memory.compaction.budget import ContextBudget, budget_of
+from treadle.memory.compaction.strategies import Summarize
+from treadle.memory.compaction.summary import HEADING
+from treadle.memory.compaction.summary_writer import summarize
+from treadle.memory.compaction.transcript import pieces, portion, transcript
+from treadle.models.base import Model, ModelRequest
+from treadle.testing import Pause, ScriptedModel, Text, Turn
 
 pytestmark = pytest.mark.anyio
 

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from weft.domain.items import (
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     InputImage,
@@ -15,9 +15,9 @@ from weft.domain.items import (
     ReasoningText,
     Refusal,
 )
-from weft.domain.schema import OutputSchema, ToolSchema
-from weft.errors import ConfigurationError
-from weft.memory.compaction.tokens import (
+from treadle.domain.schema import OutputSchema, ToolSchema
+from treadle.errors import ConfigurationError
+from treadle.memory.compaction.tokens import (
     IMAGE_TOKENS,
     ITEM_TOKENS,
     SMALL_IMAGE_TOKENS,
@@ -26,7 +26,7 @@ from weft.memory.compaction.tokens import (
     items_tokens,
     text_tokens,
 )
-from weft.models.base import ModelRequest
+from treadle.models.base import ModelRequest
 
 
 def words(text: str) -> int:

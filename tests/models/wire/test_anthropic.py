@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.domain.events import ReasoningDelta, RefusalDelta, TextDelta, ToolArgumentsDelta
-from weft.domain.items import (
+from treadle.domain.events import ReasoningDelta, RefusalDelta, TextDelta, ToolArgumentsDelta
+from treadle.domain.items import (
     FunctionCall,
     Item,
     Message,
@@ -21,8 +21,8 @@ from weft.domain.items import (
     Refusal,
     user_message,
 )
-from weft.domain.usage import Usage
-from weft.errors import (
+from treadle.domain.usage import Usage
+from treadle.errors import (
     BadRequest,
     QuotaExceeded,
     RateLimited,
@@ -30,10 +30,10 @@ from weft.errors import (
     StreamIncomplete,
     StreamInvalid,
 )
-from weft.models.base import ModelRequest
-from weft.models.wire.anthropic import AnthropicDecoder, AnthropicWire
-from weft.models.wire.anthropic_request import AnthropicOptions
-from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from treadle.models.base import ModelRequest
+from treadle.models.wire.anthropic import AnthropicDecoder, AnthropicWire
+from treadle.models.wire.anthropic_request import AnthropicOptions
+from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 
 
 def frame(kind: str, **fields: object) -> bytes:
@@ -339,7 +339,7 @@ def test_blocks_of_hosted_tools_are_kept_as_they_are() -> None:
         START,
         start(0, **search),
         written(0, '{"query":'),
-        written(0, ' "weft"}'),
+        written(0, ' "treadle"}'),
         stop(0),
         start(1, **found),
         stop(1),
@@ -353,7 +353,7 @@ def test_blocks_of_hosted_tools_are_kept_as_they_are() -> None:
     assert isinstance(first, ProviderItem)
     assert isinstance(second, ProviderItem)
     assert first.provider == "anthropic"
-    assert json.loads(bytes(first.raw)) == {**search, "input": {"query": "weft"}}
+    assert json.loads(bytes(first.raw)) == {**search, "input": {"query": "treadle"}}
     assert json.loads(bytes(second.raw)) == found
 
 

@@ -12,7 +12,7 @@ from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.domain.items import (
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     InputImage,
@@ -27,12 +27,12 @@ from weft.domain.items import (
     message,
     user_message,
 )
-from weft.domain.schema import OutputSchema, ToolSchema
-from weft.models.base import ModelRequest, ModelSettings, NamedTool
-from weft.models.wire.anthropic_request import AnthropicOptions, encode_request
-from weft.models.wire.chat import encode_request as encode_chat
-from weft.models.wire.responses import encode_request as encode_responses
-from weft.testing.simulator.wire.messages_request import decode_messages
+from treadle.domain.schema import OutputSchema, ToolSchema
+from treadle.models.base import ModelRequest, ModelSettings, NamedTool
+from treadle.models.wire.anthropic_request import AnthropicOptions, encode_request
+from treadle.models.wire.chat import encode_request as encode_chat
+from treadle.models.wire.responses import encode_request as encode_responses
+from treadle.testing.simulator.wire.messages_request import decode_messages
 
 SDK = pydantic.TypeAdapter(MessageCreateParamsStreaming)
 PLAIN = AnthropicOptions(prompt_cache=None, eager_input_streaming=False)

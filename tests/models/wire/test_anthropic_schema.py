@@ -4,8 +4,8 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel, Field
 
-from weft.models.wire.anthropic_schema import supported_schema
-from weft.tools.output_type import OutputType
+from treadle.models.wire.anthropic_schema import supported_schema
+from treadle.tools.output_type import OutputType
 
 
 class Color(Enum):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.domain.events import RefusalDelta, TextDelta, ToolArgumentsDelta, ToolCallStarted
-from weft.domain.items import (
+from treadle.domain.events import RefusalDelta, TextDelta, ToolArgumentsDelta, ToolCallStarted
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     InputImage,
@@ -22,12 +22,12 @@ from weft.domain.items import (
     message,
     user_message,
 )
-from weft.domain.schema import OutputSchema, ToolSchema
-from weft.domain.usage import Usage
-from weft.errors import BadRequest, ServerFailed, StreamIncomplete, StreamInvalid
-from weft.models.base import ModelRequest, ModelSettings, NamedTool
-from weft.models.wire.chat import ChatDecoder, ChatWire, encode_request
-from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from treadle.domain.schema import OutputSchema, ToolSchema
+from treadle.domain.usage import Usage
+from treadle.errors import BadRequest, ServerFailed, StreamIncomplete, StreamInvalid
+from treadle.models.base import ModelRequest, ModelSettings, NamedTool
+from treadle.models.wire.chat import ChatDecoder, ChatWire, encode_request
+from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 
 
 def chunk(delta: object = None, finish: str | None = None, **more: object) -> bytes:

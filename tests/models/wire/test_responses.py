@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.domain.events import ReasoningDelta, RefusalDelta, TextDelta, ToolArgumentsDelta
-from weft.domain.items import (
+from treadle.domain.events import ReasoningDelta, RefusalDelta, TextDelta, ToolArgumentsDelta
+from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     InputImage,
@@ -25,9 +25,9 @@ from weft.domain.items import (
     message,
     user_message,
 )
-from weft.domain.schema import OutputSchema, ToolSchema
-from weft.domain.usage import Usage
-from weft.errors import (
+from treadle.domain.schema import OutputSchema, ToolSchema
+from treadle.domain.usage import Usage
+from treadle.errors import (
     BadRequest,
     QuotaExceeded,
     RateLimited,
@@ -35,9 +35,9 @@ from weft.errors import (
     StreamIncomplete,
     StreamInvalid,
 )
-from weft.models.base import ModelRequest, ModelSettings, NamedTool
-from weft.models.wire.responses import ResponsesDecoder, ResponsesWire, encode_request
-from weft.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from treadle.models.base import ModelRequest, ModelSettings, NamedTool
+from treadle.models.wire.responses import ResponsesDecoder, ResponsesWire, encode_request
+from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 
 
 def frame(kind: str, **fields: object) -> bytes:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from weft.errors import StreamInvalid
-from weft.models.wire.sdk_chunks import Chunk, SdkChunks
-from weft.streaming.sse import SseParser
+from treadle.errors import StreamInvalid
+from treadle.models.wire.sdk_chunks import Chunk, SdkChunks
+from treadle.streaming.sse import SseParser
 
 
 class Model(BaseModel):

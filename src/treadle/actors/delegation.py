@@ -1,0 +1,237 @@
+"""Agents that work for a run: within its budget, shown on its thread, found again after a crash."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast
+
+from treadle.actors.access import ThreadAccess
+from treadle.actors.result import result_of_ended
+from treadle.domain.envelope import Envelope
+from treadle.domain.events import AgentEvent, Event, JobDelegated, ToolDelegated, UsageAdded
+from treadle.domain.ids import id_of, new_id
+from treadle.domain.inputs import SendInput
+from treadle.domain.items import Input, as_message
+from treadle.domain.result import RunResult
+from treadle.domain.state import ThreadState
+from treadle.domain.usage import Spent
+from treadle.errors import (
+    AgentsTooDeep,
+    BudgetUsedUp,
+    ConfigurationError,
+    ThreadNotFound,
+    TreadleError,
+)
+from treadle.journal.base import Journal, ThreadInfo, Work
+from treadle.logging import logger_of
+from treadle.loop.definition import AgentDefinition
+from treadle.ports import ThreadWriter, Worker
+
+Out = TypeVar("Out")
+
+
+def delegated(
+    definition: AgentDefinition[object, Any],
+    agent: Worker[Out],
+    spent: Spent,
+    depth: int,
+) -> AgentDefinition[object, Out]:
+    """Returns the agent within what is left to that of `definition`, which has used up `spent`.
+
+    It works at `depth` + 1. Raises `AgentsTooDeep` and `BudgetUsedUp`.
+    """
+    if not isinstance(agent, AgentDefinition):
+        raise ConfigurationError(f"{agent!r:.100} is no agent.")
+    limits = definition.limits
+    if depth >= limits.max_depth:
+        raise AgentsTooDeep(
+            f"{agent.name} would work {depth + 1} deep, and {limits.max_depth} is allowed; do it "
+            "without another agent, or raise Limits.max_depth."
+        )
+    reached = limits.reached(spent)
+    if reached is not None and reached != "max_steps":
+        raise BudgetUsedUp(f"The run has nothing left for another agent: {reached}.")
+    worker = cast("AgentDefinition[object, Out]", agent)
+    return worker.within(limits.left(spent))
+
+
+def started(
+    state: ThreadState, agent: str, thread_id: str, *, call_id: str, job_id: str
+) -> ToolDelegated | JobDelegated:
+    """Returns the event that tells on which thread an agent works for a call, or for a job."""
+    if job_id:
+        run_id = state.jobs[job_id].run_id
+        return JobDelegated(run_id=run_id, job_id=job_id, agent=agent, thread_id=thread_id)
+    assert state.run is not None
+    return ToolDelegated(run_id=state.run.id, call_id=call_id, agent=agent, thread_id=thread_id)
+
+
+def record_spent(thread: ThreadWriter, spent: Spent, worker: str, job_id: str = "") -> None:
+    """Counts what the agent on the thread `worker` used, once: for the run, or the thread.
+
+    The latter where it worked for the background job `job_id`. Nothing is counted for what has
+    ended meanwhile.
+    """
+    run, job = thread.state.active_run, thread.state.jobs.get(job_id)
+    counts_for = job if job is not None and job.background else run
+    if counts_for is None or worker in counts_for.counted or spent == Spent():
+        return
+    thread.record(
+        UsageAdded(
+            run_id=job.run_id if counts_for is job and job is not None else counts_for.id,
+            usage=spent.usage,
+            cost=spent.cost,
+            calls=spent.tool_calls,
+            thread_id=worker,
+            job_id=job_id if counts_for is job else "",
+        )
+    )
+
+
+class AgentShown:
+    """Shows what an agent does to the subscribers of the thread that it works for."""
+
+    def __init__(self, thread: ThreadWriter, agent: str, call_id: str, thread_id: str = "") -> None:
+        self.thread_id = thread_id
+        self._thread = thread
+        self._agent = agent
+        self._call_id = call_id
+
+    def put(self, event: Event) -> None:
+        """Takes an event of the agent."""
+        self._thread.publish(AgentEvent(self._call_id, self._agent, self.thread_id, event))
+
+
+AnyAgent = AgentDefinition[object, object]
+Out = TypeVar("Out")
+
+_LOGGER = logger_of("treadle.runtime")
+
+
+class DrivingThreads(ThreadAccess, Protocol):
+    """The threads that this process drives."""
+
+    is_stopping: bool
+
+    async def abandon(self, thread_id: str) -> ThreadState:
+        """Cancels what an agent does for a run that needs it no more; returns what is then."""
+        ...
+
+
+class ThreadDelegation:
+    """Fulfils `Delegation` for the thread `info`.
+
+    The thread of the agent is named after the work, so that after a crash the same work is found
+    where it was: the agent goes on by itself, and whoever asks again waits for it.
+    """
+
+    def __init__(
+        self,
+        info: ThreadInfo,
+        thread: ThreadWriter,
+        threads: DrivingThreads,
+        journal: Journal,
+        *,
+        agents: Callable[[str], AnyAgent],
+        register: Callable[[AnyAgent], None],
+    ) -> None:
+        self._info = info
+        self._thread = thread
+        self._threads = threads
+        self._journal = journal
+        self._agents = agents
+        self._register = register
+
+    async def run(
+        self,
+        agent: Worker[Out],
+        input: Input,
+        *,
+        key: str,
+        call_id: str = "",
+        job_id: str = "",
+        lends_memory: bool = False,
+    ) -> RunResult[Out]:
+        """Runs the agent, or waits for it where it works already."""
+        thread, threads = self._thread, self._threads
+        id = id_of("thread", self._info.id, key)
+        self._register(cast("AnyAgent", agent))
+        await self._require_thread(id, agent, call_id, job_id, lends_memory)
+        if call_id or job_id:
+            thread.record(started(thread.state, agent.name, id, call_id=call_id, job_id=job_id))
+        shown = _Shown(AgentShown(thread, agent.name, call_id, id))
+        topic = await threads.topic(id)
+        topic.attach(shown)
+        message = SendInput(new_id("run"), as_message(input), agent=agent.name, key=key)
+        try:
+            run_id = await threads.send(id, message)
+            ended = await threads.ended(id, run_id)
+        except asyncio.CancelledError:
+            if not threads.is_stopping:  # else both go on in the next process
+                await self._abandon(id, job_id)
+            raise
+        finally:
+            topic.detach(shown)
+        self._count(id, ended.state, job_id)
+        return cast("RunResult[Out]", result_of_ended(ended, run_id, self._agents))
+
+    async def _require_thread(
+        self, id: str, agent: Worker[Any], call_id: str, job_id: str, lends_memory: bool
+    ) -> None:
+        """Makes the thread of the agent, unless an earlier process did."""
+        info = self._info
+        run_id, current, spent = self._given(job_id)
+        depth = info.work.depth if info.work is not None else 0
+        try:
+            await self._journal.info(id)
+        except ThreadNotFound:
+            worker = delegated(self._agents(current), agent, spent, depth)
+        else:
+            return
+        now = time.time()
+        await self._threads.create(
+            ThreadInfo(
+                id=id,
+                agent=agent.name,
+                owner=info.owner,
+                metadata=info.metadata,
+                created_at=now,
+                updated_at=now,
+                work=Work(info.id, run_id, call_id, depth + 1, worker.limits, lends_memory),
+            )
+        )
+
+    def _given(self, job_id: str) -> tuple[str, str, Spent]:
+        """The run for which an agent works, the agent within whose limits, and what is used up.
+
+        What works in the background has the limits of a run to itself.
+        """
+        state = self._thread.state
+        job = state.jobs.get(job_id)
+        if job is not None and job.background:
+            return job.run_id, job.agent, Spent()
+        assert state.run is not None
+        return state.run.id, state.run.agent, state.run.spent
+
+    async def _abandon(self, id: str, job_id: str) -> None:
+        try:
+            self._count(id, await self._threads.abandon(id), job_id)
+        except TreadleError as error:  # who cancelled the call is to hear of that alone
+            _LOGGER.warning("The agent on %s could not be stopped: %s", id, error.message)
+
+    def _count(self, id: str, state: ThreadState, job_id: str) -> None:
+        record_spent(self._thread, state.spent, id, job_id)
+
+
+class _Shown:
+    """Fulfils `Subscriber`."""
+
+    def __init__(self, shown: AgentShown) -> None:
+        self._shown = shown
+
+    def put(self, envelope: Envelope, /) -> None:
+        """Shows an event of the agent."""
+        self._shown.put(envelope.event)
+
+    def close(self, error: Exception | None, /) -> None:
+        """Nothing more is to be shown."""

@@ -1,0 +1,79 @@
+"""A copy of a thread up to some event, closed so that it can go on in another way."""
+
+import time
+
+from msgspec.structs import replace
+
+from treadle.domain.envelope import Envelope, recorded
+from treadle.domain.events import JobSettled, LiveEvent, MessageAdded, RecordedEvent, RunCancelled
+from treadle.domain.fold import apply
+from treadle.domain.ids import new_id
+from treadle.domain.state import ThreadState
+from treadle.domain.usage import Usage
+from treadle.journal.base import Fork, ThreadInfo
+from treadle.journal.projection import Projection, RunRecord, jobs_of, merged, project, status_of
+from treadle.loop.drive import cancel
+
+
+class _Addition:
+    """Fulfils `ThreadWriter` by collecting what is to be appended to the copy."""
+
+    def __init__(self, thread_id: str, state: ThreadState) -> None:
+        self.id = thread_id
+        self.state = state
+        self.entries: list[Envelope] = []
+
+    def record(self, event: RecordedEvent) -> None:
+        """Numbers `event` and applies it."""
+        event = replace(event, seq=self.state.seq + 1, at=time.time())
+        self.state = apply(self.state, event)
+        self.entries.append(Envelope(event, event.seq))
+
+    async def durable(self) -> None:
+        """Returns at once: all is appended together."""
+
+    def publish(self, event: LiveEvent, /) -> None:
+        """Nobody watches a thread that is not there yet."""
+
+
+def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> Fork:
+    """Returns the fork of a thread right after the event that led to `state`.
+
+    A run and the jobs that were under way are cancelled in the fork, and the runs that waited are
+    dropped. What background jobs had to tell is told.
+    """
+    now = time.time()
+    info = replace(
+        original,
+        id=new_id("thread"),
+        created_at=now,
+        updated_at=now,
+        status=None,
+        forked_from=original.id,
+        work=None,
+    )
+    addition = _Addition(info.id, state)
+    for job in reversed(list(state.jobs.values())):
+        addition.record(JobSettled(run_id=job.run_id, job_id=job.id, outcome="cancelled"))
+    if state.active_run is not None:
+        cancel(addition)
+    for told in addition.state.announced:  # in the copy, it wakes nobody
+        addition.record(MessageAdded(run_id=told.run_id, item=told.item, origin="job"))
+    for queued in addition.state.queue:
+        addition.record(RunCancelled(run_id=queued.id, usage=Usage()))
+    copied = {run.id: run for run in runs if 0 < run.first_seq <= state.seq}
+    for queued in state.queue:
+        copied[queued.id] = RunRecord(id=queued.id, agent=queued.agent)
+    if addition.entries:
+        added = project(recorded(addition.entries), None, addition.state)
+        for run in added.runs if added is not None else ():
+            copied[run.id] = merged(replace(copied.get(run.id, run), last_seq=0), run)
+    projection = Projection(
+        status_of(addition.state),
+        now,
+        info.title,
+        None,
+        tuple(copied.values()),
+        jobs=jobs_of(addition.state),
+    )
+    return Fork(original.id, state.seq, info, addition.entries, projection)

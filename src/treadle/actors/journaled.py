@@ -1,0 +1,166 @@
+"""A thread that is kept in a journal, as its one writer sees it.
+
+An event changes the state at once and is shown once the journal has it. Nothing waits for the
+journal but who must: a tool before it starts, an input before it is acknowledged, a result.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from treadle.bus.topic import Topic
+from treadle.domain.envelope import Envelope, recorded
+from treadle.domain.events import LiveEvent, RecordedEvent, TerminalEvent
+from treadle.domain.fold import apply
+from treadle.domain.state import RunStatus, ThreadState
+from treadle.errors import JournalError
+from treadle.journal.base import Batch, Claim, Journal
+from treadle.journal.projection import project, status_of
+
+
+class JournaledThread:
+    """Fulfils `ThreadWriter` with a journal and a topic.
+
+    What is recorded in one turn of the event loop is appended together. `on_kept` is called with
+    each event that is durable, after it was published, and `on_live` with each live one;
+    `on_failed` when the journal failed; `on_unwatched` when the last subscriber left. `final` holds
+    the states right after the terminal events of runs, until they are taken out.
+    """
+
+    def __init__(
+        self,
+        thread_id: str,
+        state: ThreadState,
+        claim: Claim,
+        journal: Journal,
+        *,
+        on_kept: Callable[[RecordedEvent], None],
+        on_live: Callable[[LiveEvent], None],
+        on_failed: Callable[[], None],
+        on_unwatched: Callable[[], None],
+    ) -> None:
+        self.id = thread_id
+        self.state = state
+        self.claim = claim
+        self.topic = Topic(state.seq, on_unwatched)
+        self.failure: JournalError | None = None
+        self.final: dict[str, ThreadState] = {}
+        self._journal = journal
+        self._on_kept = on_kept
+        self._on_live = on_live
+        self._on_failed = on_failed
+        self._status: RunStatus | None = status_of(state)
+        self._unsent: list[Envelope] = []
+        self._consumed: list[int] = []
+        self._sending = False
+        self._outbox: deque[Envelope | LiveEvent] = deque()
+        self._kept = state.seq
+        self._appends = 0
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was recorded is kept."""
+        return not self._appends and not self._sending
+
+    def record(self, event: RecordedEvent) -> None:
+        """Numbers `event`, applies it, and shows it once the journal has it."""
+        if self.failure is not None:
+            raise self.failure
+        event = replace(event, seq=self.state.seq + 1, at=time.time())
+        self.state = apply(self.state, event)
+        if isinstance(event, TerminalEvent):
+            self.final[event.run_id] = self.state
+        envelope = Envelope(event, event.seq)
+        self._unsent.append(envelope)
+        self._outbox.append(envelope)
+        self._send_soon()
+
+    def consume(self, number: int) -> None:
+        """Takes an input out of the inbox, together with the events it became."""
+        self._consumed.append(number)
+        self._send_soon()
+
+    async def durable(self) -> None:
+        """Waits until every event recorded so far is kept; raises `JournalError`."""
+        if self.failure is not None:
+            raise self.failure
+        if self._kept < self.state.seq:
+            kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append((self.state.seq, kept))
+            await kept
+
+    def publish(self, event: LiveEvent, /) -> None:
+        """Shows `event` after all that was recorded before it."""
+        if self._outbox:
+            self._outbox.append(event)
+        else:
+            self.topic.publish_live(event)
+            self._on_live(event)
+
+    def fail(self, error: JournalError) -> None:
+        """Ends the thread in this process: what was not kept did not happen."""
+        self.failure = error
+        self._outbox.clear()
+        while self._waiters:
+            _, kept = self._waiters.popleft()
+            if not kept.done():
+                kept.set_exception(error)
+        self._on_failed()
+
+    def _send_soon(self) -> None:
+        if not self._sending:
+            self._sending = True
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        self._sending = False
+        entries, self._unsent = self._unsent, []
+        consumed, self._consumed = self._consumed, []
+        if self.failure is not None:
+            return
+        projection = None
+        if entries:
+            projection = project(recorded(entries), self._status, self.state)
+            self._status = status_of(self.state)
+        self._appends += 1
+        appended = self._journal.append(Batch(self.claim, entries, consumed, projection))
+        appended.add_done_callback(lambda appended: self._appended(entries, appended))
+
+    def _appended(self, entries: list[Envelope], appended: asyncio.Future[None]) -> None:
+        self._appends -= 1
+        if appended.cancelled():
+            return  # the event loop ends
+        error = appended.exception()
+        if self.failure is not None:
+            return
+        if error is not None:
+            typed = error if isinstance(error, JournalError) else JournalError(f"{error}")
+            self.fail(typed)
+            return
+        if entries:
+            self._kept = entries[-1].seq
+            self._release()
+
+    def _release(self) -> None:
+        """Shows what is kept, and the live events behind it."""
+        outbox, topic, kept = self._outbox, self.topic, self._kept
+        while outbox:
+            first = outbox[0]
+            if not isinstance(first, Envelope):
+                topic.publish_live(first)
+                self._on_live(first)
+            elif first.seq <= kept:
+                topic.publish(first)
+                self._on_kept(first.event)  # type: ignore[arg-type]
+            else:
+                break
+            outbox.popleft()
+        waiters = self._waiters
+        while waiters and waiters[0][0] <= kept:
+            _, waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)

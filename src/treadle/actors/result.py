@@ -1,0 +1,70 @@
+"""From the state of a thread to what came of a run."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from treadle.actors.ending import Ended
+from treadle.domain.events import RunFailed
+from treadle.domain.result import RunResult
+from treadle.domain.state import Run, ThreadState
+from treadle.domain.usage import Usage
+from treadle.errors import error_of
+from treadle.loop.decision import final_text, refusal_of
+from treadle.loop.definition import AgentDefinition
+
+T = TypeVar("T")
+
+
+def result_of(state: ThreadState, run: Run, definition: AgentDefinition[object, T]) -> RunResult[T]:
+    """Returns the result of `run`, which ended last on the thread."""
+    text = final_text(state, definition)
+    return RunResult(
+        output=_output(definition, text) if run.status == "completed" else None,
+        text=text,
+        refusal=refusal_of(run.last_step) if run.last_step is not None else "",
+        items=state.history[max(run.first_item - 1, 0) :],
+        history=state.history,
+        usage=run.usage,
+        status=run.status,
+        stop_reason=run.stop_reason or "cancelled",
+        steps=run.steps,
+        cost=run.cost,
+        agent=run.agent,
+    )
+
+
+def never_began(state: ThreadState) -> RunResult[object]:
+    """Returns the result of a run that was taken out of the queue."""
+    return RunResult(
+        output=None,
+        text="",
+        refusal="",
+        items=(),
+        history=state.history,
+        usage=Usage(),
+        status="cancelled",
+        stop_reason="cancelled",
+        steps=0,
+    )
+
+
+def result_of_ended(
+    ended: Ended, run_id: str, agents: Callable[[str], AgentDefinition[object, object]]
+) -> RunResult[object]:
+    """Returns what came of a run that has ended; raises the error of one that failed."""
+    if ended.error is not None:
+        raise ended.error
+    event, run = ended.event, ended.state.run
+    if isinstance(event, RunFailed):
+        raise error_of(event.code, event.message, retryable=event.retryable)
+    if run is None or run.id != run_id:
+        return never_began(ended.state)
+    return result_of(ended.state, run, agents(run.agent))
+
+
+def _output(definition: AgentDefinition[object, T], text: str) -> T | None:
+    try:
+        return definition.parse(text)
+    except ValueError:
+        # The run was told to finish, or a terminal tool ended it, before there was an output.
+        return None

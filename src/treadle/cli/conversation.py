@@ -1,0 +1,113 @@
+"""Conversations that are kept: listed, printed, followed."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from datetime import datetime
+
+from treadle.cli.plain_text import clean, one_line
+from treadle.cli.transcript import Transcript
+from treadle.domain.blocks import Block
+from treadle.domain.events import AgentEvent, RecordedEvent
+from treadle.domain.thread_tree import ThreadTree
+from treadle.errors import ThreadNotFound
+from treadle.journal.base import ThreadInfo
+from treadle.runtime.runtime import Runtime
+from treadle.runtime.thread import Thread
+
+PAGE = 500
+
+
+async def list_threads(runtime: Runtime, limit: int, write: Callable[[str], None]) -> None:
+    """Writes a line for each conversation: id, when it was used last, status, title."""
+    infos = await runtime.threads(limit=limit)
+    for info in infos:
+        write(f"{_line(info)}\n")
+    if not infos:
+        write("There are no conversations yet; start one with treadle chat.\n")
+
+
+def _line(info: ThreadInfo) -> str:
+    used = datetime.fromtimestamp(info.updated_at).astimezone()
+    status = (info.status or "empty").replace("_", " ")
+    return f"{info.id}  {used:%Y-%m-%d %H:%M}  {status:15}  {clean(info.title)}".rstrip()
+
+
+async def show_thread(thread: Thread, transcript: Transcript, last: int | None = None) -> int:
+    """Shows what has happened on a thread so far, or the last so many events of it.
+
+    A run that has not ended is left out where only the last are shown: it is about to be followed.
+    Returns the number of the last event that was to be shown.
+    """
+    state = await thread.state()
+    after, until = 0, state.seq
+    if last is not None:
+        active = state.active_run
+        if active is not None:
+            runs = {run.id: run for run in await thread.runs()}
+            until = max(runs[active.id].first_seq - 2, 0)
+        after = max(0, until - last)
+    while after < until and (events := await thread.events(after=after, limit=PAGE)):
+        for event in events:
+            if event.seq <= until:
+                transcript.show(event)
+        after = events[-1].seq
+    return until
+
+
+async def watch_thread(thread: Thread, transcript: Transcript) -> None:
+    """Shows what has happened on a thread, and goes on with what happens."""
+    async with thread.subscribe() as events:
+        async for event in events:
+            transcript.show(event)
+
+
+async def show_tree(
+    runtime: Runtime, thread: Thread, write: Callable[[str], None], width: int | None = None
+) -> None:
+    """Writes the runs, jobs and agents of a thread as a tree, a line for each.
+
+    Lines are cut where a terminal of `width` columns ends.
+    """
+    tree = ThreadTree()
+    async for event in _all_of(thread):
+        tree.apply(event)
+    rest = [tree]
+    while rest:
+        told = rest.pop()
+        for agent in list(told.agents()):
+            with suppress(ThreadNotFound):  # it was deleted, or never kept
+                async for event in _all_of(await runtime.connect(agent.id)):
+                    told.apply(AgentEvent("", agent.name, agent.id, event))
+            assert agent.tree is not None
+            rest.append(agent.tree)
+    for line in tree.lines():
+        if width is not None and len(line) >= width:
+            line = f"{line[: width - 2]}…"
+        write(f"{clean(line)}\n")
+    if not tree.roots:
+        write("Nothing has run on this thread yet.\n")
+
+
+async def show_blocks(thread: Thread, write: Callable[[str], None]) -> None:
+    """Writes the memory blocks of a thread: what holds for each, then its text."""
+    blocks = await thread.memory.blocks()
+    for block in blocks:
+        write(f"{clean(_head(block))}\n")
+        for line in clean(block.value).splitlines():
+            write(f"  {line}".rstrip() + "\n")
+    if not blocks:
+        write("There are no memory blocks on this thread.\n")
+
+
+def _head(block: Block) -> str:
+    read_only = ", read-only" if block.read_only else ""
+    size = f"({len(block.value):,} of {block.limit:,} characters{read_only})"
+    return f"{block.label} {size}  {one_line(block.description)}".rstrip()
+
+
+async def _all_of(thread: Thread) -> AsyncIterator[RecordedEvent]:
+    after = 0
+    while events := await thread.events(after=after, limit=PAGE):
+        for event in events:
+            yield event
+        after = events[-1].seq

@@ -1,0 +1,85 @@
+"""Where the command keeps its conversations."""
+
+import os
+import sys
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from treadle.agent import Agent
+from treadle.errors import JournalError, JournalLocked
+from treadle.runtime.runtime import Runtime
+from treadle.runtime.runtime import open as open_runtime
+from treadle.runtime.thread import Thread
+
+database_option = click.option(
+    "--database",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file that keeps the conversations. Default: TREADLE_DATABASE, or the user's own.",
+)
+last_option = click.option("--last", is_flag=True, help="The conversation used last.")
+
+
+def database_path(option: Path | None, environ: Mapping[str, str]) -> Path:
+    """Returns the file named by the option, else by the environment, else the user's own."""
+    if option is not None:
+        return option
+    if named := environ.get("TREADLE_DATABASE", "").strip():
+        return Path(named)
+    return _data_folder(environ) / "treadle" / "treadle.db"
+
+
+def _data_folder(environ: Mapping[str, str]) -> Path:
+    """The folder for a user's data: https://specifications.freedesktop.org/basedir-spec/latest/."""
+    if sys.platform == "win32":
+        return Path(environ.get("LOCALAPPDATA") or Path.home())
+    if named := environ.get("XDG_DATA_HOME", "").strip():
+        return Path(named)
+    return Path.home() / ".local" / "share"
+
+
+@asynccontextmanager
+async def open_for_chat(
+    path: Path | None, agents: Iterable[Agent[Any, Any]]
+) -> AsyncGenerator[Runtime]:
+    """Drives the conversations of `path`, whose folder it makes; without a path, keeps nothing."""
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise JournalError(f"{path.parent} cannot be made: {error.strerror}.") from error
+    runtime = open_runtime(None if path is None else f"sqlite:///{path}", agents=agents)
+    try:
+        await runtime.start()
+    except JournalLocked as error:
+        raise JournalLocked(
+            f"Another chat is open on {path}; follow it with treadle watch, or give this one "
+            "--database FILE or --memory."
+        ) from error
+    try:
+        yield runtime
+    finally:
+        await runtime.shutdown()
+
+
+def open_for_reading(option: Path | None) -> Runtime:
+    """Returns the runtime that reads and watches the conversations of the user."""
+    path = database_path(option, os.environ)
+    if not path.exists():
+        raise JournalError(
+            f"There are no conversations yet in {path}; start one with treadle chat."
+        )
+    return open_runtime(f"sqlite:///{path}", drive=False)
+
+
+async def find_thread(runtime: Runtime, thread_id: str | None) -> Thread:
+    """Returns the thread of that id, or the one used last; raises `ThreadNotFound`."""
+    if thread_id is not None:
+        return await runtime.connect(thread_id)
+    threads = await runtime.threads(limit=1)
+    if not threads:
+        raise JournalError("There are no conversations yet; start one with treadle chat.")
+    return await runtime.connect(threads[0].id)

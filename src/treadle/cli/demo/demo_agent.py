@@ -1,0 +1,133 @@
+"""The agent of `treadle chat`: a few real tools, to see how an agent works."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from treadle.agent import Agent
+from treadle.cli.demo.calculator import evaluate
+from treadle.cli.demo.climate import typical_weather
+from treadle.cli.demo.folder import Folder
+from treadle.loop.definition import AnyTool
+from treadle.memory.compaction.strategies import SlidingWindow
+from treadle.models.base import Model
+from treadle.models.resolve import resolve_model
+from treadle.models.windows import window_of
+from treadle.tools.context import RunContext
+from treadle.tools.function import tool
+
+INSTRUCTIONS = (
+    "You are the demo agent of treadle, an agent runtime for Python. Be brief and friendly. "
+    "Use the tools whenever they can answer; call several at once where that helps."
+)
+WINDOW = 32_000
+"""How many tokens a model is taken to read where that is not known."""
+
+MAX_SECONDS = 30.0
+PROGRESS_EVERY = 25
+
+
+@tool
+async def get_weather(city: str) -> dict[str, str | int]:
+    """Tells the typical weather of a city in this month.
+
+    Args:
+        city: Name of a big city, in English.
+    """
+    return typical_weather(city, datetime.now(UTC).date())
+
+
+@tool
+async def calculate(expression: str) -> str:
+    """Calculates an arithmetic expression such as 17*23 or sqrt(2)/3.
+
+    Args:
+        expression: Numbers, + - * / // % **, brackets, abs, max, min, round, sqrt, pi, e.
+    """
+    return str(evaluate(expression))
+
+
+@tool
+def current_time(timezone: str = "UTC") -> str:
+    """Tells the date and time in a time zone.
+
+    Args:
+        timezone: An IANA name such as Europe/Paris.
+    """
+    if timezone.strip().upper() == "UTC":
+        return f"{datetime.now(UTC):%A, %d %B %Y, %H:%M} UTC"
+    try:
+        zone = ZoneInfo(timezone.strip())
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(
+            f"The time zone {timezone[:100]!r} is not known here; use an IANA name such as "
+            "Europe/Paris (this machine needs the tzdata package for them)."
+        ) from error
+    return f"{datetime.now(zone):%A, %d %B %Y, %H:%M %Z}"
+
+
+def file_tools(root: Path, database: Path | None = None) -> list[AnyTool]:
+    """Returns the tools that look at the files below `root`, but for those of `database`."""
+    folder = Folder(root, database)
+
+    @tool
+    def list_files() -> list[str]:
+        """Lists the files of the folder."""
+        return folder.files()
+
+    @tool
+    def read_file(path: str) -> str:
+        """Reads a text file of the folder.
+
+        Args:
+            path: The path of the file, as list_files gives it.
+        """
+        return folder.read(path)
+
+    @tool(timeout=2 * MAX_SECONDS)
+    async def slow_search(
+        context: RunContext[None], query: str, seconds: float = 3.0
+    ) -> dict[str, object]:
+        """Searches the text files of the folder for a word, slowly.
+
+        Args:
+            query: The text to look for.
+            seconds: How long the search shall take at least, up to 30.
+        """
+        files = await asyncio.to_thread(folder.searchable)
+        pause = min(max(seconds, 0.0), MAX_SECONDS) / max(len(files), 1)
+        every = max(1, min(PROGRESS_EVERY, len(files) // 4))
+        found: list[str] = []
+        for number, path in enumerate(files, 1):
+            if number % every == 0:
+                context.progress(f"{number} of {len(files)} files")
+            if await asyncio.to_thread(_contains, folder, path, query):
+                found.append(path)
+            await asyncio.sleep(pause)
+        return {"query": query, "files_searched": len(files), "found_in": found}
+
+    return [list_files, read_file, slow_search]
+
+
+def _contains(folder: Folder, path: str, query: str) -> bool:
+    try:
+        return query.casefold() in folder.read(path).casefold()
+    except (OSError, ValueError):  # no text file: nothing to be found in it
+        return False
+
+
+def demo_agent(model: Model | str, root: Path, database: Path | None = None) -> Agent[None, str]:
+    """Returns the demo agent, with file tools for the folder `root` without its own `database`."""
+    tools: list[AnyTool] = [get_weather, calculate, current_time, *file_tools(root, database)]
+    resolved = resolve_model(model)
+    # A chat may go on for months, and what is too long for the model must not end it.
+    window = SlidingWindow(max_tokens=window_of(resolved.name) or WINDOW)
+    return Agent(
+        resolved,
+        name="demo",
+        instructions=INSTRUCTIONS,
+        tools=tools,
+        context=window,
+        to_user=True,
+    )

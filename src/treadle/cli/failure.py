@@ -1,0 +1,44 @@
+"""An error as one line for the person who ran the command."""
+
+import functools
+import sys
+from collections.abc import Callable
+
+import click
+
+from treadle.cli.plain_text import clean, one_line
+from treadle.errors import TreadleError
+
+EXIT_INTERRUPTED = 130
+
+
+def in_one_line(error: BaseException) -> str:
+    """Returns what went wrong; an error that is not treadle's own is named by its type."""
+    if isinstance(error, TreadleError):
+        return clean(one_line(error.message))
+    return clean(one_line(f"{type(error).__name__}: {error}".rstrip(": ")))
+
+
+def debug_option(command: Callable[..., int]) -> Callable[..., None]:
+    """Makes a command of a function that returns its exit code: errors get one line.
+
+    With the option --debug they get their traceback.
+    """
+
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(command)
+    def run(*, debug: bool, **options: object) -> None:
+        try:
+            code = command(**options)
+        except (BrokenPipeError, click.ClickException):
+            raise
+        except Exception as error:
+            if debug:
+                raise
+            click.echo(f"Error: {in_one_line(error)}", err=True)
+            code = 1
+        except KeyboardInterrupt:
+            code = EXIT_INTERRUPTED
+        sys.exit(code)
+
+    return run

@@ -1,0 +1,57 @@
+"""Ctrl-C while an answer is written: it cancels the run instead of ending the program."""
+
+import asyncio
+import signal
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from treadle.runtime.thread_run import ThreadRun
+
+
+class InterruptCancels:
+    """While it is open, Ctrl-C cancels the run that was given to it, now or later.
+
+    Where there are no signals (another platform, another thread), Ctrl-C ends the program as usual.
+    """
+
+    def __init__(self) -> None:
+        self._run: ThreadRun | None = None
+        self._interrupted = False
+        self._cancelling: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._before = signal.getsignal(signal.SIGINT)
+        self.arm()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, self._before)
+        if self._cancelling:
+            await asyncio.wait(self._cancelling)
+
+    def arm(self) -> None:
+        """Takes Ctrl-C, also again after a prompt had it."""
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
+
+    def watch(self, run: ThreadRun) -> None:
+        """Names the run to cancel; at once, if Ctrl-C came already."""
+        self._run = run
+        if self._interrupted:
+            self._cancel(run)
+
+    def _interrupt(self) -> None:
+        self._interrupted = True
+        if self._run is not None:
+            self._cancel(self._run)
+
+    def _cancel(self, run: ThreadRun) -> None:
+        self._cancelling.add(asyncio.get_running_loop().create_task(run.cancel()))

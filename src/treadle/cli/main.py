@@ -1,0 +1,253 @@
+"""The `treadle` command."""
+
+import asyncio
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from prompt_toolkit import PromptSession
+
+import treadle
+from treadle.cli.chat import AnyAgent, Ask, answer_once, converse, load_agent
+from treadle.cli.conversation import (
+    list_threads,
+    show_blocks,
+    show_thread,
+    show_tree,
+    watch_thread,
+)
+from treadle.cli.database import (
+    database_option,
+    database_path,
+    find_thread,
+    last_option,
+    open_for_chat,
+    open_for_reading,
+)
+from treadle.cli.demo.demo_agent import demo_agent
+from treadle.cli.failure import debug_option
+from treadle.cli.model_choice import choose_model
+from treadle.cli.plain_text import clean
+from treadle.cli.transcript import Transcript
+from treadle.domain.items import user_message
+from treadle.errors import ConfigurationError, InvalidInput
+
+MAX_STDIN_BYTES = 10_000_000
+SHOWN_AGAIN = 200
+"""How many events of a conversation are shown to who goes on with it."""
+
+
+@click.group()
+@click.version_option(treadle.__version__, prog_name="treadle")
+def cli() -> None:
+    """An agent runtime for Python."""
+
+
+@cli.command()
+@click.argument("prompt", required=False)
+@click.option("--model", help='The model, such as "openai:gpt-5", "ollama:qwen3" or "demo".')
+@click.option("--agent", "agent_path", metavar="MODULE:NAME", help="An agent of your own.")
+@click.option("--thread", "thread_id", metavar="ID", help="Go on with this conversation.")
+@click.option("--last", is_flag=True, help="Go on with the conversation used last.")
+@click.option("--memory", is_flag=True, help="Keep nothing of this conversation.")
+@database_option
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=".",
+    help="The folder the demo agent may read. Default: the current one.",
+)
+@debug_option
+def chat(
+    prompt: str | None,
+    model: str | None,
+    agent_path: str | None,
+    thread_id: str | None,
+    last: bool,
+    memory: bool,
+    database: Path | None,
+    folder: Path,
+) -> int:
+    """Chat with an agent; with PROMPT, or text on standard input, answer once.
+
+    Without --agent it is a demo agent with a few tools. Without --model the model is that of
+    TREADLE_MODEL, else one for OPENAI_API_KEY or ANTHROPIC_API_KEY, else a local Ollama's, else the
+    built-in demo model. The conversation is kept: see treadle threads, and go on with --last.
+    """
+    if model is not None and agent_path is not None:
+        raise ConfigurationError("Give --model or --agent: an agent has its own model.")
+    if (thread_id is not None) + last + memory > 1:
+        raise ConfigurationError("Give only one of --thread, --last and --memory.")
+    text = _text(prompt)
+    if text is not None:
+        user_message(text)  # an empty one is refused before anything is made
+    agent = None if agent_path is None else load_agent(agent_path)
+    place = None if memory else database_path(database, os.environ)
+    return asyncio.run(_chat(text, agent, model, folder, _Conversation(place, thread_id, last)))
+
+
+class _Conversation(NamedTuple):
+    """Where the conversation is kept, and which one to go on with."""
+
+    database: Path | None
+    thread_id: str | None
+    last: bool
+
+
+async def _chat(
+    text: str | None,
+    agent: AnyAgent | None,
+    model: str | None,
+    folder: Path,
+    conversation: _Conversation,
+) -> int:
+    """Answers `text`, or converses where there is none; returns the exit code."""
+    if agent is None:
+        choice = await choose_model(model, os.environ)
+        agent = demo_agent(choice.model, folder, conversation.database)
+        note = click.style(clean(choice.note), dim=True)
+        click.echo(note, err=True, color=_color(sys.stderr.isatty()))
+    transcript = Transcript(_write, _width())
+    async with open_for_chat(conversation.database, [agent]) as runtime:
+        if conversation.thread_id is not None or conversation.last:
+            thread = await find_thread(runtime, conversation.thread_id)
+        else:
+            thread = await runtime.create_thread(agent)
+        if text is not None:
+            return await answer_once(thread, agent, text, transcript, _ask())
+        echo = Transcript(_write, _width(), echo=True)
+        shown = await show_thread(thread, echo, SHOWN_AGAIN)
+        await converse(thread, agent, transcript, shown)
+        if conversation.database is not None and await thread.history():
+            transcript.notice(f"Go on with: treadle chat --thread {thread.id}")
+    return 0
+
+
+def _ask() -> Ask | None:
+    """How to ask the person, where there is one."""
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        return PromptSession[str]().prompt_async
+    return None
+
+
+@cli.command()
+@click.option("--limit", default=20, show_default=True, help="How many, the newest first.")
+@database_option
+@debug_option
+def threads(limit: int, database: Path | None) -> int:
+    """List the conversations, those used last first."""
+    return asyncio.run(_threads(limit, database))
+
+
+async def _threads(limit: int, database: Path | None) -> int:
+    async with open_for_reading(database) as runtime:
+        await list_threads(runtime, limit, _write)
+    return 0
+
+
+@cli.command()
+@click.argument("thread_id", metavar="ID", required=False)
+@last_option
+@click.option("--tree", is_flag=True, help="Print its runs, jobs and agents as a tree instead.")
+@click.option("--blocks", is_flag=True, help="Print its memory blocks instead.")
+@database_option
+@debug_option
+def show(thread_id: str | None, last: bool, tree: bool, blocks: bool, database: Path | None) -> int:
+    """Print the conversation ID, or the last one."""
+    named = _named(thread_id, last)
+    if tree and blocks:
+        raise ConfigurationError("Give only one of --tree and --blocks.")
+    if tree:
+        return asyncio.run(_show_tree(named, database))
+    if blocks:
+        return asyncio.run(_show_blocks(named, database))
+    return asyncio.run(_show(named, database, follow=False))
+
+
+@cli.command()
+@click.argument("thread_id", metavar="ID", required=False)
+@last_option
+@database_option
+@debug_option
+def watch(thread_id: str | None, last: bool, database: Path | None) -> int:
+    """Print the conversation ID, or the last one, and follow it live until Ctrl-C."""
+    return asyncio.run(_show(_named(thread_id, last), database, follow=True))
+
+
+async def _show(thread_id: str | None, database: Path | None, *, follow: bool) -> int:
+    async with open_for_reading(database) as runtime:
+        thread = await find_thread(runtime, thread_id)
+        transcript = Transcript(_write, _width(), echo=True)
+        await (watch_thread if follow else show_thread)(thread, transcript)
+    return 0
+
+
+async def _show_tree(thread_id: str | None, database: Path | None) -> int:
+    async with open_for_reading(database) as runtime:
+        thread = await find_thread(runtime, thread_id)
+        await show_tree(runtime, thread, _write, _width() if sys.stdout.isatty() else None)
+    return 0
+
+
+async def _show_blocks(thread_id: str | None, database: Path | None) -> int:
+    async with open_for_reading(database) as runtime:
+        await show_blocks(await find_thread(runtime, thread_id), _write)
+    return 0
+
+
+def _named(thread_id: str | None, last: bool) -> str | None:
+    """The thread that was named; None is the last one."""
+    if (thread_id is None) != last:
+        raise ConfigurationError("Give the ID of a conversation (see treadle threads), or --last.")
+    return thread_id
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def _text(prompt: str | None) -> str | None:
+    """What is to be answered; None where a person is there to be asked."""
+    if prompt is not None or sys.stdin.isatty():
+        return prompt
+    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if len(data) > MAX_STDIN_BYTES:
+        raise InvalidInput(f"Standard input has more than {MAX_STDIN_BYTES:,} bytes.")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"The text on standard input is not UTF-8 (byte {error.start}); convert it first."
+        ) from error
+
+
+def _write(text: str) -> None:
+    click.echo(text, nl=False, color=_color(sys.stdout.isatty()))
+
+
+def _color(is_terminal: bool) -> bool:
+    return is_terminal and not os.environ.get("NO_COLOR")
+
+
+def main() -> None:
+    """Runs the command; the entry point of the package."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+    # What a person must know is printed; what a log would say is for programs.
+    logging.getLogger("treadle").addHandler(logging.NullHandler())
+    try:
+        cli()
+    except BrokenPipeError:
+        # The reader has left, as `head` does. What is still buffered must not raise at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

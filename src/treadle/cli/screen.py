@@ -1,0 +1,47 @@
+"""A thread as a terminal shows it: each event once, whoever waits for it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from treadle.bus.position import Position
+from treadle.cli.transcript import Transcript
+from treadle.domain.events import DurableEvent, Event
+from treadle.runtime.thread import Thread
+
+
+class Screen:
+    """Shows the events of a thread after number `after`.
+
+    One at a time may iterate `events`; who does so later goes on where the one before stopped.
+    """
+
+    def __init__(self, thread: Thread, transcript: Transcript, after: int) -> None:
+        self.thread = thread
+        self.transcript = transcript
+        self._after = Position(after)
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """Yields each event once it is shown."""
+        subscription = self.thread.subscribe(self._after)
+        try:
+            async with subscription:
+                async for event in subscription:
+                    self.transcript.show(event)
+                    yield event
+        finally:
+            self._after = Position.parse(subscription.position)
+
+    async def catch_up(self) -> None:
+        """Shows what has happened so far."""
+        until = (await self.thread.state()).seq
+        if self._after.seq >= until:
+            return
+        async with aclosing(self.events()) as events:
+            async for event in events:
+                if isinstance(event, DurableEvent) and event.seq >= until:
+                    return
+
+    async def arrival(self) -> None:
+        """Waits until something has happened that is not shown yet."""
+        async with self.thread.subscribe(self._after) as events:
+            await anext(events)

@@ -1,0 +1,102 @@
+"""What may be said to a thread from outside: the output of a call, an approval, a denial, a pin.
+
+Functions of the state: each returns the event to record, or None where the same was said
+before, and raises where it cannot be said.
+"""
+
+from treadle.domain.events import MessagePinned, ToolApproved, ToolOutputRecorded
+from treadle.domain.ids import new_id
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Message, OutputPart
+from treadle.domain.open_step import Step
+from treadle.domain.state import ThreadState
+from treadle.errors import Conflict, RunNotInProgress, UnknownMessage, UnknownToolCall
+
+DENIED = "The call was denied"
+
+
+def output_of(
+    state: ThreadState,
+    call_id: str,
+    output: str | tuple[OutputPart, ...],
+    *,
+    is_error: bool = False,
+) -> ToolOutputRecorded | None:
+    """Returns the event that answers an external call, or a call that waits for approval.
+
+    Raises `Conflict` when the call has another output, `UnknownToolCall` for a call that is not
+    open to answers, `RunNotInProgress` when no run is active.
+    """
+    known = _answered(state, call_id)
+    if known is not None:
+        if (known.output, known.is_error) == (output, is_error):
+            return None
+        raise Conflict(f"The call {call_id!r} already has another output.")
+    call, run_id = _awaited(state, call_id)
+    item = FunctionCallOutput(call_id, output, new_id("fco"), is_error)
+    return ToolOutputRecorded(run_id=run_id, item=item, name=call.name)
+
+
+def approval_of(state: ThreadState, call_id: str) -> ToolApproved | None:
+    """Returns the event that lets a call run; raises as `output_of` does."""
+    step = state.step
+    if step is not None and call_id in step.approved:
+        return None
+    if _answered(state, call_id) is not None:
+        raise Conflict(f"The call {call_id!r} was already answered; it can no longer be approved.")
+    call, run_id = _awaited(state, call_id)
+    if step is None or step.awaits_of(call_id) != "approval":
+        raise Conflict(f"{call.name} is answered from outside; submit the output of {call_id!r}.")
+    return ToolApproved(run_id=run_id, call_id=call_id)
+
+
+def denial_of(state: ThreadState, call_id: str, reason: str = "") -> ToolOutputRecorded | None:
+    """Returns the event that denies a call; the model reads the reason. Raises as `output_of`."""
+    if state.step is not None and call_id in state.step.approved:
+        raise Conflict(f"The call {call_id!r} was already approved.")
+    text = f"{DENIED}: {reason}" if reason else f"{DENIED}."
+    return output_of(state, call_id, text, is_error=True)
+
+
+def _awaited(state: ThreadState, call_id: str) -> tuple[FunctionCall, str]:
+    run, step = state.active_run, state.step
+    if run is None or run.status == "cancelling":
+        raise RunNotInProgress(f"No run waits for the call {call_id!r}; it has ended.")
+    call = step.call(call_id) if step is not None else None
+    if step is None or call is None:
+        raise UnknownToolCall(f"The run {run.id} has no open call {call_id!r}.")
+    if step.awaits_of(call_id) is None:
+        raise UnknownToolCall(f"{call.name} runs here; its call {call_id!r} takes no answer.")
+    return call, run.id
+
+
+def _answered(state: ThreadState, call_id: str) -> FunctionCallOutput | None:
+    """Returns the output of a call of the open step, or else of the newest of that id."""
+    step: Step | None = state.step
+    if step is not None and step.call(call_id) is not None:
+        return step.output(call_id)
+    history = state.history
+    for index in range(len(history) - 1, -1, -1):
+        item = history[index]
+        if isinstance(item, FunctionCallOutput) and item.call_id == call_id:
+            return item
+    return None
+
+
+def pin_of(state: ThreadState, message_id: str, *, pinned: bool) -> MessagePinned | None:
+    """Returns the event that pins a message of the history, or lets go of it.
+
+    Returns None where it is so already. Raises `UnknownMessage` for one that the history does not
+    have, such as one that still waits for its run.
+    """
+    if pinned == (message_id in state.context.pinned):
+        return None
+    if pinned and not _is_known(state, message_id):
+        raise UnknownMessage(
+            f"The history has no message {message_id[:100]!r}; those that wait for their run, and "
+            "those of a step in progress, cannot be pinned yet."
+        )
+    return MessagePinned(message_id=message_id, pinned=pinned)
+
+
+def _is_known(state: ThreadState, message_id: str) -> bool:
+    return any(isinstance(item, Message) and item.id == message_id for item in state.history)

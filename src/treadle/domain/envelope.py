@@ -1,0 +1,53 @@
+"""An event on its way: with its position in the thread, and encoded once for all who send it on."""
+
+from collections.abc import Iterable
+from typing import cast
+
+import msgspec
+from msgspec import Struct
+
+from treadle.domain.events import Event, RecordedEvent
+
+_ENCODER = msgspec.json.Encoder()
+_MANY = msgspec.json.Decoder(list[RecordedEvent])
+
+
+class Envelope(Struct, gc=False, eq=False):
+    """An event and its position `seq.n`: the n-th live event after the durable event `seq`.
+
+    A durable event stands at `seq.0`. `first` is the place of the first of the deltas that were
+    joined into this one, usually `n` itself.
+    """
+
+    event: Event
+    seq: int
+    n: int = 0
+    first: int = 0
+    _encoded: bytes = b""
+
+    @property
+    def json(self) -> bytes:
+        """The event as JSON, encoded at the first call."""
+        if not self._encoded:
+            self._encoded = _ENCODER.encode(self.event)
+        return self._encoded
+
+    @property
+    def position(self) -> str:
+        """The position as text, such as `17` or `17.4`: the id of a server-sent event.
+
+        Empty for one of several that count together, with the last of them.
+        """
+        if self.n < 0:
+            return ""
+        return f"{self.seq}.{self.n}" if self.n else str(self.seq)
+
+
+def recorded(envelopes: Iterable[Envelope]) -> list[RecordedEvent]:
+    """Returns the events of envelopes that hold durable ones."""
+    return cast("list[RecordedEvent]", [envelope.event for envelope in envelopes])
+
+
+def decode_events(data: bytes | str) -> list[RecordedEvent]:
+    """Returns the durable events of a JSON array; raises `msgspec.ValidationError`."""
+    return _MANY.decode(data)

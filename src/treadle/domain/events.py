@@ -1,0 +1,715 @@
+"""Events: what happened on a thread.
+
+*Durable* events carry a `seq`, unique and without gaps within their thread, and are recorded
+before anyone sees them; the state of a thread is their fold (`treadle.domain.fold`). *Live* events
+are the deltas in between; they stream past and are not recorded one by one.
+"""
+
+from typing import Literal, cast
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from treadle.domain.blocks import BlockRules
+from treadle.domain.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    Message,
+    ProviderItem,
+    Reasoning,
+)
+from treadle.domain.usage import Usage
+
+StopReason = Literal[
+    "end_turn",
+    "terminal_tool",
+    "finish_requested",
+    "max_steps",
+    "max_tokens",
+    "max_input_tokens",
+    "max_output_tokens",
+    "max_cost",
+    "max_seconds",
+    "max_tool_calls",
+    "content_filter",
+    "cancelled",
+    "failed",
+    "expired",
+]
+"""Why a run ended.
+
+Those that begin with `max_` are limits; `content_filter` is the provider's reason for a response
+that it did not write to its end.
+"""
+
+LimitScope = Literal["response", "run", "thread"]
+"""What a limit was for: one response of the provider, the run, or all runs of the thread."""
+
+FinishReason = Literal["stop", "length", "content_filter", "pause"]
+"""Why the provider ended a response.
+
+After `pause` it is asked again, with the response so far at the end of the history, and goes on.
+"""
+
+Awaited = Literal["output", "approval"]
+"""What a tool call waits for from outside: its output, or the permission to run it."""
+
+Origin = Literal["user", "model", "runtime", "hook", "job"]
+"""Who added a message: the caller, the model, treadle itself (a correction of invalid output, a
+tool that must still be called), a hook, or a background job that reports its end."""
+
+JobOutcome = Literal["completed", "failed", "cancelled"]
+"""How a job, with all that it started, came to its end."""
+
+Announces = Literal["wake", "quiet", "never"]
+"""How a background job tells its thread of its end.
+
+`wake`: with a message that enters the history at the next safe point, or starts a run where none is
+in progress. `quiet`: with a message that waits for the next run. `never`: only with its event.
+"""
+
+
+MemoryOperation = Literal[
+    "create", "append", "replace", "insert", "rewrite", "configure", "delete", "undo"
+]
+"""What was done to a memory block; `configure` changes what holds for its text."""
+
+MemoryAuthor = Literal["model", "user", "agent", "summary"]
+"""Who changed the memory: a tool that the model called, a person or a program, the definition of
+an agent, or the compaction that keeps its summary there."""
+
+CompactionCause = Literal["after_run", "before_step", "overflow"]
+"""When a history was compacted: after a run, before a request that would not have fitted, or after
+the provider refused one."""
+
+CountedBy = Literal["usage", "tokenizer", "estimate"]
+"""How tokens were counted: from what the provider counted last, by a tokenizer, or by an estimate
+from the length of the texts."""
+
+
+class DurableEvent(Struct, frozen=True, kw_only=True):
+    """What every recorded event has: its number, its time (Unix seconds) and its run."""
+
+    seq: int = 0
+    at: float = 0.0
+    run_id: str
+
+
+class MessageAdded(DurableEvent, frozen=True, tag="message.added"):
+    """A message entered the history; `index` is its place in the response that wrote it."""
+
+    item: Message
+    origin: Origin
+    index: int = 0
+
+
+class RunQueued(DurableEvent, frozen=True, omit_defaults=True, tag="run.queued"):
+    """A run waits for the one before it; `item` is the message it will start with.
+
+    `key` is the sender's idempotency key. `urgent` puts it before those that wait already.
+    """
+
+    item: Message
+    agent: str
+    key: str = ""
+    urgent: bool = False
+
+
+class RunStarted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="run.started"):
+    """A run began to work, with the agent `agent` as `agent_hash` tells its definition.
+
+    `key` is the sender's idempotency key.
+    """
+
+    agent: str
+    agent_hash: str = ""
+    key: str = ""
+
+
+class MessageQueued(DurableEvent, frozen=True, omit_defaults=True, tag="message.queued"):
+    """A message for the run in progress, which enters the history at the next safe point.
+
+    `key` is the sender's idempotency key.
+    """
+
+    item: Message
+    key: str = ""
+
+
+class RunFinishing(DurableEvent, frozen=True, gc=False, tag="run.finishing"):
+    """The run was asked to end after the step it is in."""
+
+
+class RunCancelling(DurableEvent, frozen=True, gc=False, tag="run.cancelling"):
+    """The run was asked to end now."""
+
+
+class StepStarted(DurableEvent, frozen=True, gc=False, tag="step.started"):
+    """A request is about to be sent to the model; steps count from 1 in each run."""
+
+    step: int
+    model: str
+
+
+class ReasoningAdded(DurableEvent, frozen=True, tag="reasoning.added"):
+    """The model finished a reasoning item."""
+
+    item: Reasoning
+    index: int = 0
+
+
+class ProviderItemAdded(DurableEvent, frozen=True, tag="provider_item.added"):
+    """The model finished an item that only its provider understands."""
+
+    item: ProviderItem
+    index: int = 0
+
+
+class ToolCallRequested(DurableEvent, frozen=True, omit_defaults=True, tag="tool.requested"):
+    """The model finished a tool call; its arguments are complete.
+
+    `awaits` tells what the call needs from outside, if anything. `to_user` names the argument in
+    which the model speaks to the user, if there is one.
+    """
+
+    item: FunctionCall
+    index: int = 0
+    awaits: Awaited | None = None
+    to_user: str = ""
+
+    @property
+    def said(self) -> str:
+        """What the model said to the user with this call."""
+        said = (self.arguments or {}).get(self.to_user) if self.to_user else None
+        return said if isinstance(said, str) else ""
+
+    @property
+    def arguments(self) -> dict[str, object] | None:
+        """The arguments, decoded; None where the model did not write a JSON object."""
+        try:
+            decoded = msgspec.json.decode(self.item.arguments or "{}")
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return None  # what the model wrote is kept as it is
+        return cast("dict[str, object]", decoded) if isinstance(decoded, dict) else None
+
+
+class RunRequiresAction(DurableEvent, frozen=True, omit_defaults=True, tag="run.requires_action"):
+    """The run waits for the outputs or approvals of `call_ids`, which come from outside.
+
+    It expires at `expires_at` (Unix seconds), or never. `seconds` is the time its step took so far.
+    """
+
+    call_ids: tuple[str, ...]
+    expires_at: float | None = None
+    seconds: float = 0.0
+
+
+class ToolApproved(DurableEvent, frozen=True, gc=False, tag="tool.approved"):
+    """A call that needed approval may run."""
+
+    call_id: str
+
+
+class ToolStarted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="tool.started"):
+    """A tool is about to be called; `attempt` counts from 1.
+
+    `arguments` is the JSON of what it is called with where a hook changed what the model wrote.
+    """
+
+    call_id: str
+    name: str
+    attempt: int
+    arguments: str = ""
+
+
+class ToolDelegated(DurableEvent, frozen=True, gc=False, tag="tool.delegated"):
+    """The agent `agent` works on a call, on the thread `thread_id` of its own."""
+
+    call_id: str
+    agent: str
+    thread_id: str
+
+
+class ToolOutputRecorded(DurableEvent, frozen=True, tag="tool.output"):
+    """A tool call has its output. `seconds` is the time the tool took."""
+
+    item: FunctionCallOutput
+    name: str
+    seconds: float = 0.0
+
+
+class ResponseCompleted(DurableEvent, frozen=True, omit_defaults=True, tag="response.completed"):
+    """The response of the model is complete; its calls may still be running.
+
+    `cost` is what it cost, as far as the model's price is known. Of the tokens of the request,
+    `frame_tokens` are estimated to be no item but instructions, tools and output; 0 where the
+    agent's context estimates nothing.
+    """
+
+    response_id: str
+    finish_reason: FinishReason
+    usage: Usage
+    cost: float = 0.0
+    frame_tokens: int = 0
+
+
+class UsageAdded(DurableEvent, frozen=True, omit_defaults=True, tag="usage.added"):
+    """What an agent used that worked for the run on the thread `thread_id`.
+
+    What one used that worked for the background job `job_id` counts for the thread alone.
+    """
+
+    usage: Usage
+    cost: float = 0.0
+    calls: int = 0
+    thread_id: str = ""
+    job_id: str = ""
+
+
+class StepCompleted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="step.completed"):
+    """The response is complete and every call of it is answered.
+
+    `seconds` is the time it took, without the time it waited for someone outside.
+    """
+
+    step: int
+    seconds: float = 0.0
+
+
+class StepInterrupted(
+    DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="step.interrupted"
+):
+    """The response broke off: discard its unfinished text; finished items stand."""
+
+    step: int
+    reason: str
+    seconds: float = 0.0
+
+
+class HistoryReplaced(DurableEvent, frozen=True, tag="history.replaced"):
+    """A hook replaced the history by `items`; what it was before stays in the events before."""
+
+    items: tuple[Item, ...]
+
+
+class RunContinued(DurableEvent, frozen=True, gc=False, tag="run.continued"):
+    """A hook lets the run go on although the model had said its last word."""
+
+
+class HandedOff(DurableEvent, frozen=True, gc=False, tag="run.handed_off"):
+    """Another agent, `agent`, goes on with the run, as `agent_hash` tells its definition."""
+
+    agent: str
+    agent_hash: str = ""
+
+
+class JobStarted(DurableEvent, frozen=True, omit_defaults=True, tag="job.started"):
+    """A job was placed in the thread's tree, and starts in its turn.
+
+    It belongs to the job `parent`, without one to the run; a `background` job, and what it starts,
+    belongs to the thread and may outlive the run that started it, whose agent is `agent`.
+
+    A job that may be started again after a crash has its class in `kind`, and its fields as JSON in
+    `arguments`; `attempt` counts its starts from 1.
+    """
+
+    job_id: str
+    name: str
+    parent: str = ""
+    background: bool = False
+    agent: str = ""
+    announces: Announces = "wake"
+    kind: str = ""
+    arguments: str = ""
+    attempt: int = 1
+
+
+class JobDelegated(DurableEvent, frozen=True, gc=False, tag="job.delegated"):
+    """The agent `agent` works for a job, on the thread `thread_id` of its own."""
+
+    job_id: str
+    agent: str
+    thread_id: str
+
+
+class JobSettled(DurableEvent, frozen=True, omit_defaults=True, tag="job.settled"):
+    """A job and all that it started have ended.
+
+    `output` is the beginning of its result as text; `code` and `message` are those of the error it
+    failed with, `problems` what its callbacks raised. `seconds` is the time it took. `fails_run` is
+    set where the run fails with it, because nobody waited for the job.
+
+    A background job may have an `announcement` of its end, which enters the history at the next
+    safe point; where `wakes`, a run is started for it if none is in progress.
+    """
+
+    job_id: str
+    outcome: JobOutcome
+    output: str = ""
+    code: str = ""
+    message: str = ""
+    problems: tuple[str, ...] = ()
+    seconds: float = 0.0
+    announcement: Message | None = None
+    wakes: bool = False
+    fails_run: bool = False
+
+
+class MemoryUpdated(
+    DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="memory.updated"
+):
+    """A memory block changed: at character `position` stood `removed`, and now stands `added`.
+
+    `was` and `becomes` tell what holds for its text, where the block was made, deleted or
+    configured. `key` tells changes that were asked for twice. An undo names the change that it
+    took back in `undoes`; `before` is the change of the block that would have been undone before.
+
+    A change by a run of another thread has that in `thread_id`. Where `memory` is set, the block
+    is one of that other thread: this event tells of a change there, which a run made here.
+    """
+
+    run_id: str = ""
+    label: str
+    operation: MemoryOperation
+    author: MemoryAuthor
+    position: int = 0
+    removed: str = ""
+    added: str = ""
+    was: BlockRules | None = None
+    becomes: BlockRules | None = None
+    key: str = ""
+    undoes: int = 0
+    before: int = 0
+    thread_id: str = ""
+    memory: str = ""
+
+    @property
+    def diff(self) -> str:
+        """The change, line by line: what left after a minus, what came after a plus.
+
+        Of a line of which a part changed, only that part is known. Where no text but what holds
+        for it changed, the lines tell that.
+        """
+        left, came = self.removed, self.added
+        if self.was is not None and self.becomes is not None:
+            left, came = _rules_that_differ(self.was, self.becomes)
+        return "\n".join([*_marked("-", left), *_marked("+", came)])
+
+
+def _rules_that_differ(was: BlockRules, becomes: BlockRules) -> tuple[str, str]:
+    pairs = [(name, getattr(was, name), getattr(becomes, name)) for name in was.__struct_fields__]
+    differ = [(f"{name}: {old}", f"{name}: {new}") for name, old, new in pairs if old != new]
+    return "\n".join(old for old, _ in differ), "\n".join(new for _, new in differ)
+
+
+def _marked(mark: str, text: str) -> list[str]:
+    # A text that goes to a new line first has none of its own before it.
+    lines = text.removeprefix("\n").splitlines() or [""] * bool(text)
+    return [mark + line for line in lines]
+
+
+class ContextCompacted(
+    DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="context.compacted"
+):
+    """What the model reads of the history became less; the history itself is as it was.
+
+    Items before number `cut` are no longer read, but for those that are `kept`; of those that are
+    `shortened`, so many characters are. `summary` tells of what was left out, unless that is in a
+    memory block.
+
+    `tokens_before` and `tokens_after` are the sizes of the next request, `counted_by` says how
+    they were counted, `left_out` how many items are no longer read since. `model` wrote the
+    summary; `fallback` says why it was not done as the `strategy` wants it.
+    """
+
+    run_id: str = ""
+    cut: int
+    kept: tuple[int, ...] = ()
+    shortened: tuple[tuple[int, int], ...] = ()
+    summary: Message | None = None
+    strategy: str
+    cause: CompactionCause
+    tokens_before: int
+    tokens_after: int
+    counted_by: CountedBy
+    left_out: int = 0
+    model: str = ""
+    fallback: str = ""
+    usage: Usage = Usage()
+    cost: float = 0.0
+    seconds: float = 0.0
+
+
+class MessagePinned(
+    DurableEvent, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="message.pinned"
+):
+    """The model reads a message for ever, whatever is compacted; or no longer."""
+
+    run_id: str = ""
+    message_id: str
+    pinned: bool = True
+
+
+class MemoryTended(DurableEvent, frozen=True, kw_only=True, gc=False, tag="memory.tended"):
+    """A sleep agent, as the job `job_id`, has read the history up to item `until`, and tended."""
+
+    run_id: str = ""
+    until: int
+    job_id: str
+
+
+class PassageAdded(
+    DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="archive.inserted"
+):
+    """A text was put into the archive; `written_at` (Unix seconds) where it is older."""
+
+    run_id: str = ""
+    passage_id: str
+    text: str
+    author: MemoryAuthor
+    tags: tuple[str, ...] = ()
+    written_at: float | None = None
+
+
+class PassageRemoved(DurableEvent, frozen=True, kw_only=True, gc=False, tag="archive.removed"):
+    """A text was taken out of the archive."""
+
+    run_id: str = ""
+    passage_id: str
+
+
+class RateLimitHit(DurableEvent, frozen=True, gc=False, tag="rate_limited"):
+    """The provider asked to wait; the request is repeated after `delay` seconds."""
+
+    delay: float
+    retries_remaining: int
+    message: str
+
+
+class Retrying(DurableEvent, frozen=True, gc=False, tag="retrying"):
+    """A request failed and is repeated after `delay` seconds; `code` tells the failure."""
+
+    code: str
+    delay: float
+    retries_remaining: int
+    message: str
+
+
+class RetriesExhausted(DurableEvent, frozen=True, gc=False, tag="retries_exhausted"):
+    """A request failed for the last time that the retry policy allows; the run fails."""
+
+    code: str
+    attempts: int
+    message: str
+
+
+class QuotaHit(DurableEvent, frozen=True, gc=False, tag="quota_exceeded"):
+    """The account at the provider has no budget left; the run fails."""
+
+    message: str
+
+
+class RunCompleted(DurableEvent, frozen=True, tag="run.completed"):
+    """The run reached its end.
+
+    Here and in the other events that end a run, `seconds` is the time that it waited for its jobs
+    since its last step.
+    """
+
+    stop_reason: StopReason
+    usage: Usage
+    seconds: float = 0.0
+
+
+class RunIncomplete(DurableEvent, frozen=True, tag="run.incomplete"):
+    """The run was stopped by a limit; `stop_reason` names it, `scope` says of what."""
+
+    stop_reason: StopReason
+    usage: Usage
+    scope: LimitScope = "run"
+    seconds: float = 0.0
+
+
+class RunFailed(DurableEvent, frozen=True, tag="run.failed"):
+    """The run failed; `code` and `retryable` are those of the error."""
+
+    code: str
+    message: str
+    retryable: bool
+    usage: Usage
+    seconds: float = 0.0
+
+
+class RunCancelled(DurableEvent, frozen=True, tag="run.cancelled"):
+    """The run was cancelled."""
+
+    usage: Usage
+    seconds: float = 0.0
+
+
+class RunExpired(DurableEvent, frozen=True, tag="run.expired"):
+    """The run waited too long for an output or an approval."""
+
+    usage: Usage
+    seconds: float = 0.0
+
+
+class TextDelta(Struct, frozen=True, gc=False, tag="text.delta"):
+    """Growth of the text of the message `item_id`."""
+
+    item_id: str
+    delta: str
+
+
+class ReasoningDelta(Struct, frozen=True, gc=False, tag="reasoning.delta"):
+    """Growth of the reasoning (or its summary) of the item `item_id`."""
+
+    item_id: str
+    delta: str
+
+
+class RefusalDelta(Struct, frozen=True, gc=False, tag="refusal.delta"):
+    """Growth of the refusal of the message `item_id`."""
+
+    item_id: str
+    delta: str
+
+
+class ToolCallStarted(Struct, frozen=True, gc=False, tag="tool.call_started"):
+    """The model began to write a tool call."""
+
+    item_id: str
+    call_id: str
+    name: str
+
+
+class ToolArgumentsDelta(Struct, frozen=True, gc=False, tag="tool.arguments.delta"):
+    """Growth of the raw JSON arguments of the call `call_id`."""
+
+    item_id: str
+    call_id: str
+    delta: str
+
+
+class ToUserDelta(Struct, frozen=True, gc=False, tag="to_user.delta"):
+    """Growth of what the call `call_id` says to the user, decoded, while the model writes it."""
+
+    item_id: str
+    call_id: str
+    delta: str
+
+
+class FieldDelta(Struct, frozen=True, gc=False, tag="field.delta"):
+    """Growth of the string `field`, decoded, of the arguments of the call `call_id`.
+
+    Without a `call_id` it is a field of the structured output, whose message is `item_id`.
+    """
+
+    item_id: str
+    call_id: str
+    field: str
+    delta: str
+
+
+class ToolProgress(Struct, frozen=True, gc=False, tag="tool.progress"):
+    """A running tool reported progress."""
+
+    call_id: str
+    name: str
+    message: str
+
+
+class AgentEvent(Struct, frozen=True, tag="agent.event"):
+    """What happened on the thread `thread_id`, on which `agent` works for the call `call_id`.
+
+    `call_id` is empty where it works for a job or a hook.
+    """
+
+    call_id: str
+    agent: str
+    thread_id: str
+    event: "Event"
+
+
+Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta | ToUserDelta | FieldDelta
+"""Growth of something that is being written; deltas of one `delta_key` make up one text."""
+
+DeltaKey = tuple[type[Delta], str, str]
+"""Which text a delta belongs to: the kind of the delta, the item, and the field."""
+
+LiveEvent = Delta | ToolCallStarted | ToolProgress | AgentEvent
+TerminalEvent = RunCompleted | RunIncomplete | RunFailed | RunCancelled | RunExpired
+RecordedEvent = (
+    MessageAdded
+    | RunQueued
+    | RunStarted
+    | MessageQueued
+    | RunFinishing
+    | RunCancelling
+    | StepStarted
+    | ReasoningAdded
+    | ProviderItemAdded
+    | ToolCallRequested
+    | RunRequiresAction
+    | ToolApproved
+    | ToolStarted
+    | ToolDelegated
+    | ToolOutputRecorded
+    | ResponseCompleted
+    | UsageAdded
+    | StepCompleted
+    | StepInterrupted
+    | HistoryReplaced
+    | RunContinued
+    | HandedOff
+    | JobStarted
+    | JobDelegated
+    | JobSettled
+    | MemoryUpdated
+    | ContextCompacted
+    | MessagePinned
+    | MemoryTended
+    | PassageAdded
+    | PassageRemoved
+    | RateLimitHit
+    | Retrying
+    | RetriesExhausted
+    | QuotaHit
+    | RunCompleted
+    | RunIncomplete
+    | RunFailed
+    | RunCancelled
+    | RunExpired
+)
+Event = RecordedEvent | LiveEvent
+
+
+def delta_in(event: Event) -> Delta | None:
+    """Returns the delta that an event is, or brings from the thread of another agent."""
+    while isinstance(event, AgentEvent):
+        event = event.event
+    return event if isinstance(event, Delta) else None
+
+
+def delta_key(delta: Delta) -> DeltaKey:
+    """Returns which text `delta` belongs to: only deltas of one text may be joined."""
+    if type(delta) is FieldDelta:
+        return FieldDelta, delta.item_id, delta.field
+    return type(delta), delta.item_id, ""
+
+
+def text_key(event: Event) -> object:
+    """Returns which text an event is growth of, here or on another agent's thread; None of none."""
+    if isinstance(event, AgentEvent):
+        key = text_key(event.event)
+        return None if key is None else (event.thread_id, key)
+    return delta_key(event) if isinstance(event, Delta) else None
+
+
+def with_delta(event: Event, text: str) -> Event:
+    """Returns an event with `text` in place of its delta: several of one text, joined."""
+    if isinstance(event, AgentEvent):
+        return replace(event, event=with_delta(event.event, text))
+    return replace(event, delta=text)

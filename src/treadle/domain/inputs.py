@@ -1,0 +1,127 @@
+"""Inputs: what anyone may say to a thread, from the process that drives it or from another.
+
+An input that waits for its driver is kept in the thread's inbox; the driver turns it into events.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from treadle.domain.blocks import BlockEdit
+from treadle.domain.events import MemoryAuthor
+from treadle.domain.items import Message, OutputPart
+from treadle.domain.passages import NewPassage
+
+OnBusy = Literal["queue", "steer", "reject", "cancel"]
+"""What becomes of a message while a run is active.
+
+`queue`: its run waits its turn. `steer`: it enters the active run at the next safe point, and
+calls that did not start yet are skipped. `reject`: `RunInProgress` is raised. `cancel`: the active
+run is cancelled, and the message's run is the next.
+"""
+
+
+class SendInput(Struct, frozen=True, tag="send"):
+    """A message, and the id of the run it starts; `key` is the sender's idempotency key."""
+
+    run_id: str
+    item: Message
+    on_busy: OnBusy = "queue"
+    agent: str = ""
+    key: str = ""
+
+
+class OutputInput(Struct, frozen=True, tag="output"):
+    """The output of an external call."""
+
+    call_id: str
+    output: str | tuple[OutputPart, ...]
+    is_error: bool = False
+
+
+class ApprovalInput(Struct, frozen=True, tag="approve"):
+    """The permission to run a call."""
+
+    call_id: str
+
+
+class DenialInput(Struct, frozen=True, tag="deny"):
+    """The refusal to run a call; the model reads the reason."""
+
+    call_id: str
+    reason: str = ""
+
+
+class CancelInput(Struct, frozen=True, tag="cancel"):
+    """The wish that a run ends now."""
+
+    run_id: str
+
+
+class FinishInput(Struct, frozen=True, tag="finish"):
+    """The wish that a run ends after its step."""
+
+    run_id: str
+
+
+class CancelJobInput(Struct, frozen=True, tag="cancel_job"):
+    """The wish that a job, and all that it started, end now."""
+
+    job_id: str
+
+
+class PinInput(Struct, frozen=True, tag="pin"):
+    """The wish that the model reads a message for ever, whatever is compacted; or no longer."""
+
+    message_id: str
+    pinned: bool = True
+
+
+class EditInput(Struct, frozen=True, tag="edit"):
+    """The wish to change a memory block of the thread.
+
+    The same `key` changes it once. `thread_id` is the thread whose run wants it, if it is another.
+    """
+
+    edit: BlockEdit
+    author: MemoryAuthor = "user"
+    key: str = ""
+    thread_id: str = ""
+
+
+class UndoInput(Struct, frozen=True, tag="undo"):
+    """The wish to take back the change of a memory block that has the number `seq`."""
+
+    label: str
+    seq: int
+
+
+class InsertInput(Struct, frozen=True, tag="insert_passages"):
+    """The wish to put texts into the archive; one whose id is there already stays as it is."""
+
+    passages: tuple[NewPassage, ...]
+    author: MemoryAuthor = "user"
+
+
+class RemoveInput(Struct, frozen=True, tag="remove_passage"):
+    """The wish to take a text out of the archive."""
+
+    passage_id: str
+
+
+MemoryInput = EditInput | UndoInput | InsertInput | RemoveInput
+AnswerInput = OutputInput | ApprovalInput | DenialInput
+ThreadInput = (
+    SendInput
+    | OutputInput
+    | ApprovalInput
+    | DenialInput
+    | CancelInput
+    | FinishInput
+    | CancelJobInput
+    | PinInput
+    | EditInput
+    | UndoInput
+    | InsertInput
+    | RemoveInput
+)

@@ -1,0 +1,95 @@
+"""A step as the fold sees it: the items of one response, and the outputs of its calls."""
+
+from msgspec import Struct
+
+from treadle.domain.events import Awaited, FinishReason
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Reasoning
+
+
+class Step(Struct, frozen=True, omit_defaults=True):
+    """One response of the model and the calls it asked for.
+
+    `items` pairs each item with its place in the response, because items may finish out of order.
+    `started` and `approved` hold the ids of calls, `awaits` what calls need from outside.
+    `delegated` holds the ids of the threads on which agents work for it. `finish_reason` is None
+    until the response is complete.
+    """
+
+    number: int
+    items: tuple[tuple[int, Item], ...] = ()
+    outputs: tuple[FunctionCallOutput, ...] = ()
+    started: tuple[str, ...] = ()
+    awaits: tuple[tuple[str, Awaited], ...] = ()
+    approved: tuple[str, ...] = ()
+    delegated: tuple[str, ...] = ()
+    finish_reason: FinishReason | None = None
+
+    @property
+    def calls(self) -> tuple[FunctionCall, ...]:
+        """The finished calls, in the order of the response."""
+        items = self.items
+        if len(items) > 1:
+            items = sorted(items, key=_place)
+        return tuple([item for _, item in items if isinstance(item, FunctionCall)])
+
+    @property
+    def pending(self) -> tuple[FunctionCall, ...]:
+        """The calls without an output."""
+        return tuple(call for call in self.calls if not self.is_answered(call.call_id))
+
+    @property
+    def awaited(self) -> tuple[FunctionCall, ...]:
+        """The pending calls that cannot go on without an output or an approval from outside."""
+        if not self.awaits:
+            return ()
+        return tuple(call for call in self.pending if self.awaits_of(call.call_id) is not None)
+
+    @property
+    def ready(self) -> tuple[FunctionCall, ...]:
+        """The pending calls that can run, or run already."""
+        if not self.awaits:
+            return self.pending
+        return tuple(call for call in self.pending if self.awaits_of(call.call_id) is None)
+
+    def awaits_of(self, call_id: str) -> Awaited | None:
+        """What the call still needs from outside, were it pending."""
+        for id, kind in self.awaits:
+            if id == call_id:
+                return None if call_id in self.approved else kind
+        return None
+
+    def call(self, call_id: str) -> FunctionCall | None:
+        """The finished call of that id."""
+        for _, item in self.items:
+            if isinstance(item, FunctionCall) and item.call_id == call_id:
+                return item
+        return None
+
+    def output(self, call_id: str) -> FunctionCallOutput | None:
+        """The output of the call of that id."""
+        return next((output for output in self.outputs if output.call_id == call_id), None)
+
+    def is_answered(self, call_id: str) -> bool:
+        """Whether the call of that id has its output."""
+        return any(output.call_id == call_id for output in self.outputs)
+
+    @property
+    def ordered(self) -> list[Item]:
+        """The items of the response in its own order."""
+        return [item for _, item in sorted(self.items, key=_place)]
+
+    def settled(self) -> list[Item]:
+        """The items of the response, then the outputs of its calls in call order.
+
+        Reasoning at the end of a response that broke off led to nothing and is left out, because
+        a provider refuses reasoning that is not followed by what it led to.
+        """
+        items = self.ordered
+        while items and isinstance(items[-1], Reasoning):
+            items.pop()
+        outputs = {output.call_id: output for output in self.outputs}
+        return [*items, *(outputs[call.call_id] for call in self.calls)]
+
+
+def _place(entry: tuple[int, Item]) -> int:
+    return entry[0]

@@ -1,0 +1,187 @@
+"""What is known of a thread: its history, its run and open step, and all that waits."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from treadle.domain.block_memory import NO_MEMORY, BlockMemory
+from treadle.domain.context import WHOLE, Context
+from treadle.domain.events import (
+    Announces,
+    StopReason,
+)
+from treadle.domain.history import History
+from treadle.domain.items import Message
+from treadle.domain.open_step import Step
+from treadle.domain.usage import Spent, Usage
+
+RunStatus = Literal[
+    "queued",
+    "in_progress",
+    "requires_action",
+    "cancelling",
+    "completed",
+    "incomplete",
+    "failed",
+    "cancelled",
+    "expired",
+]
+ACTIVE: frozenset[RunStatus] = frozenset({"in_progress", "requires_action", "cancelling"})
+
+
+class ToolCount(Struct, frozen=True, gc=False):
+    """How often a run called the tool `name`: calls that were made, and those that succeeded."""
+
+    name: str
+    made: int
+    succeeded: int
+
+
+class Run(Struct, frozen=True, omit_defaults=True):
+    """One activation of an agent on a thread.
+
+    `agent` is who works on it now, `agent_hash` tells its definition, `handoffs` how often the
+    agent changed. `last_step` is the step closed last, or None once a message was added after it.
+    `hooked` is the number of the step after which hooks changed something last. `corrections`
+    counts the messages treadle itself added, `interrupted` the steps that were cut off. `usage`,
+    `cost`, `calls` (asked for by the model) and `seconds` are used up so far, `tools` counts the
+    calls of closed steps, `counted` holds the threads of other agents whose use is in it.
+    `first_item` is the length of the history when the run started: before it stands the message
+    that the run began with. `finishing` is set once it was asked to end after its step,
+    `job_failure` is why a job makes it fail. `expires_at` (Unix seconds) is when a run that
+    requires action ends.
+    """
+
+    id: str
+    agent: str
+    agent_hash: str = ""
+    status: RunStatus = "in_progress"
+    stop_reason: StopReason | None = None
+    steps: int = 0
+    interrupted: int = 0
+    usage: Usage = Usage()
+    cost: float = 0.0
+    calls: int = 0
+    seconds: float = 0.0
+    tools: tuple[ToolCount, ...] = ()
+    handoffs: int = 0
+    last_step: Step | None = None
+    hooked: int = 0
+    counted: tuple[str, ...] = ()
+    corrections: int = 0
+    first_item: int = 0
+    finishing: bool = False
+    job_failure: str = ""
+    expires_at: float | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the run has not ended."""
+        return self.status in ACTIVE
+
+    @property
+    def spent(self) -> Spent:
+        """What the run has used up, the open step's calls left out."""
+        steps = self.steps - self.interrupted
+        return Spent(self.usage, self.cost, steps, self.calls, self.seconds)
+
+    def count_of(self, tool: str) -> ToolCount:
+        """How often the run called a tool, the open step left out."""
+        return next((one for one in self.tools if one.name == tool), ToolCount(tool, 0, 0))
+
+
+class QueuedRun(Struct, frozen=True, omit_defaults=True):
+    """A run that waits for the one before it, and the message it starts with."""
+
+    id: str
+    item: Message
+    agent: str
+    key: str = ""
+
+
+class OpenJob(Struct, frozen=True, omit_defaults=True):
+    """A job that has not settled, as `JobStarted` told of it; `children` of it are open.
+
+    `delegated` are the threads of the agents that work for it, `counted` those whose usage was.
+    """
+
+    id: str
+    name: str
+    run_id: str
+    parent: str = ""
+    background: bool = False
+    agent: str = ""
+    announces: Announces = "wake"
+    kind: str = ""
+    arguments: str = ""
+    attempt: int = 1
+    children: int = 0
+    delegated: tuple[str, ...] = ()
+    counted: tuple[str, ...] = ()
+
+
+class Announcement(Struct, frozen=True):
+    """What a background job of the run `run_id`, and of `agent`, tells of its end.
+
+    Where it `wakes`, it starts a run if none is in progress.
+    """
+
+    item: Message
+    run_id: str
+    agent: str
+    wakes: bool
+
+
+NO_JOBS: Mapping[str, OpenJob] = MappingProxyType({})
+
+
+class ThreadState(Struct, frozen=True):
+    """All that is known of a thread.
+
+    What was said, the run and its open step, the runs that wait (`queue`), and the messages that
+    wait for the next safe point of the run in progress (`steering`). `jobs` are the jobs that have
+    not settled, by their ids, `announced` what background jobs have to tell and nobody was told
+    yet. `ended` is what the runs that have ended used up, `edited` the number of the event that
+    replaced the history last. `memory` holds the thread's memory blocks, `context` says what of the
+    history the model reads, `tended` up to where a sleep agent has read it.
+    """
+
+    seq: int = 0
+    history: History = msgspec.field(default_factory=History)
+    run: Run | None = None
+    step: Step | None = None
+    queue: tuple[QueuedRun, ...] = ()
+    steering: tuple[Message, ...] = ()
+    ended: Spent = Spent()
+    edited: int = 0
+    jobs: Mapping[str, OpenJob] = NO_JOBS
+    announced: tuple[Announcement, ...] = ()
+    memory: BlockMemory = NO_MEMORY
+    context: Context = WHOLE
+    tended: int = 0
+
+    @property
+    def active_run(self) -> Run | None:
+        """The run that has not ended, if there is one."""
+        return self.run if self.run is not None and self.run.is_active else None
+
+    @property
+    def spent(self) -> Spent:
+        """What all runs of the thread used up so far, and what was done beside them."""
+        run = self.active_run
+        return self.ended if run is None else self.ended + run.spent
+
+
+def can_go_on(state: ThreadState) -> bool:
+    """Whether a thread has something to do that needs nothing from outside."""
+    run, step = state.active_run, state.step
+    if run is None:
+        return bool(state.queue) or any(told.wakes for told in state.announced)
+    if run.status != "requires_action" or step is None or step.ready or run.job_failure:
+        return True
+    # A message that steers skips what waits for approval; what is done elsewhere goes on.
+    approvals = (step.awaits_of(call.call_id) == "approval" for call in step.awaited)
+    return bool(state.steering) and any(approvals)

@@ -1,0 +1,75 @@
+"""What a job may know of the thread under which it runs."""
+
+import itertools
+from typing import Generic, TypeVar, cast
+
+from typing_extensions import TypeVar as TypeVarWithDefault
+
+from treadle.domain.items import Input
+from treadle.domain.result import RunResult
+from treadle.errors import ConfigurationError
+from treadle.jobs.node import Node
+from treadle.ports import Delegation, Worker
+
+Deps = TypeVarWithDefault("Deps", default=None)
+Out = TypeVar("Out")
+
+
+class JobContext(Generic[Deps]):
+    """What a job may know of the thread under which it runs.
+
+    - `deps`: what the tools of the thread get. `job_id`: the name of the job on the thread.
+    - `thread_id`, `run_id`: where it was started. `attempt`: how often it was, from 1.
+    - `background`: whether it belongs to the thread, and may outlive the run.
+    """
+
+    def __init__(
+        self,
+        deps: Deps,
+        delegation: Delegation,
+        *,
+        thread_id: str,
+        run_id: str,
+        job_id: str,
+        attempt: int = 1,
+        background: bool = False,
+    ) -> None:
+        self.deps = deps
+        self.thread_id = thread_id
+        self.run_id = run_id
+        self.job_id = job_id
+        self.attempt = attempt
+        self.background = background
+        self._delegation = delegation
+        self._delegated = itertools.count()
+
+    async def run_agent(
+        self, agent: Worker[Out], input: Input, *, lends_memory: bool = False
+    ) -> RunResult[Out]:
+        """Has an agent work for this job, on a thread of its own; returns what came of it.
+
+        Its events are shown under the thread, what it uses counts for the run, and it is cancelled
+        with the job. In a background job it works within the limits of a run of its own, and what
+        it uses counts for the thread. A restartable job that asks for the same agents in the same
+        order finds their work where it was. Where the thread `lends_memory`, the agent reads and
+        edits its memory blocks. Raises the error of a run that failed, `AgentsTooDeep` and
+        `BudgetUsedUp`.
+        """
+        key = f"{self.job_id}/{next(self._delegated)}"
+        return await self._delegation.run(
+            agent, input, key=key, job_id=self.job_id, lends_memory=lends_memory
+        )
+
+
+def job_context(node: "Node[object]") -> JobContext[object]:
+    """Returns what a job may know of its thread.
+
+    Raises `ConfigurationError` for a node that runs under no thread.
+    """
+    context = node.tree_context()
+    if not isinstance(context, JobContext):
+        # Not its repr: that of a dataclass shows all its data.
+        raise ConfigurationError(
+            f"{node.name} #{node.id} runs under no thread; a tool starts it with ctx.jobs."
+        )
+    return cast("JobContext[object]", context)

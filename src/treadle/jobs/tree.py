@@ -1,0 +1,76 @@
+"""What all nodes of one tree share."""
+
+import asyncio
+import contextvars
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from treadle.errors import NodeClosed
+from treadle.jobs.block_alarm import BlockAlarm
+from treadle.jobs.failure import FailureLog
+from treadle.jobs.start_queue import StartQueue
+
+if TYPE_CHECKING:
+    from treadle.jobs.callbacks import Callback
+    from treadle.jobs.lifecycle import Lifecycle
+    from treadle.jobs.node import Node
+
+FATAL = (KeyboardInterrupt, SystemExit)
+
+
+class Tree:
+    """The event loop, the context of what the tree itself calls, the start queue, the
+    failures nobody has seen, and the end.
+
+    `exit` is called with the result of the run and whether to wait for what is under way.
+    `inside_of` is the node in whose body the tree was made, if it was in one.
+    `endings` are the callbacks for the end of the tree, each with its node. While nodes settle
+    (`is_settling`), those whose bodies end meanwhile wait for their turn in `ended`.
+
+    A tree that belongs to somebody who keeps a record of it has an `admit`, which is called with a
+    parent and the child that is about to be placed below it, and refuses it by raising; a `kept`,
+    which is awaited by each submission before it returns; and a `context_of`, which returns what a
+    node may know of whom it belongs to.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        starts: StartQueue,
+        exit: Callable[[object, bool], None],
+        alarm: BlockAlarm | None = None,
+        *,
+        admit: "Callable[[Node[object], Node[object]], None] | None" = None,
+        kept: Callable[[], Awaitable[None]] | None = None,
+        context_of: "Callable[[Node[object]], object]" = lambda node: None,
+    ) -> None:
+        self.loop = loop
+        self.context = contextvars.copy_context()
+        self.starts = starts
+        self.failures = FailureLog()
+        self.endings: list[tuple[Lifecycle[object], Callback]] = []
+        self.ended: deque[Lifecycle[object]] = deque()
+        self.is_settling = False
+        self.exit = exit
+        self.is_exiting = False
+        self.inside_of: Lifecycle[object] | None = None
+        self.alarm = alarm
+        self.admit = admit
+        self.kept = kept
+        self.context_of = context_of
+        self.new_id = itertools.count(1).__next__
+
+    def ends_by(self, error: BaseException) -> bool:
+        """Whether `error` only says that the run takes no new work: a loop of rounds ends so."""
+        return self.is_exiting and isinstance(error, NodeClosed)
+
+    def raise_if_fatal(self, error: BaseException) -> None:
+        """Lets the event loop stop by `error`, as it does by that of a task: such as Ctrl-C."""
+        if isinstance(error, FATAL):
+            self.loop.call_soon(_raise, error)
+
+
+def _raise(error: BaseException) -> None:
+    raise error

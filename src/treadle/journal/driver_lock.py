@@ -1,0 +1,64 @@
+"""The lock that one process holds while it drives a database.
+
+It is a lock of the open file (`flock`), which the system frees when the process ends, however it
+ends. The older kind that SQLite uses (`fcntl`) would be lost as soon as anything in the process
+opens and closes the same file: https://sqlite.org/howtocorrupt.html, section 2.2.
+"""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from treadle.errors import JournalError, JournalLocked
+from treadle.journal.sqlite_file import file_error
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _take(file: int) -> None:
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _take(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class DriverLock:
+    """Held by the one runtime that drives the database `path`, in a file beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    def acquire(self) -> None:
+        """Raises `JournalLocked` when another process, or another runtime in this one, has it."""
+        lock = self._path.with_name(f"{self._path.name}-driver")
+        try:
+            file = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise file_error(error, lock.name) from error
+        try:
+            _take(file)
+        except (BlockingIOError, PermissionError) as error:
+            os.close(file)
+            raise JournalLocked(
+                f"{self._path.name} is driven by another process; end it, or open the database "
+                "with drive=False to read, watch and send."
+            ) from error
+        except OSError as error:
+            os.close(file)
+            raise JournalError(
+                f"{lock.name} cannot be locked ({error.strerror}); keep the database on a disk of "
+                "this machine."
+            ) from error
+        self._file = file
+
+    def release(self) -> None:
+        """Lets others drive; a second call does nothing."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # the lock ends with the file in any case
+                os.close(self._file)
+            self._file = None

@@ -1,0 +1,262 @@
+"""A journal that lives as long as the process, for tests and for programs that keep nothing."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace as changed
+
+from treadle.domain.envelope import recorded
+from treadle.domain.events import RecordedEvent
+from treadle.domain.fold import apply
+from treadle.domain.inputs import SendInput, ThreadInput
+from treadle.domain.state import ACTIVE, RunStatus, ThreadState
+from treadle.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
+from treadle.journal.base import (
+    Batch,
+    Claim,
+    Fork,
+    ThreadInfo,
+    ThreadMark,
+    Unfinished,
+    Waiting,
+)
+from treadle.journal.projection import Projection, RunRecord, merged, order
+
+
+@dataclass
+class _Kept:
+    """All that is kept of a thread."""
+
+    number: int
+    info: ThreadInfo
+    epoch: int = 0
+    events: list[RecordedEvent] = field(default_factory=list[RecordedEvent])
+    status: RunStatus | None = None
+    expires_at: float | None = None
+    jobs: int = 0
+    runs: dict[str, RunRecord] = field(default_factory=dict[str, RunRecord])
+    keys: dict[str, str] = field(default_factory=dict[str, str])
+    inbox: dict[int, ThreadInput] = field(default_factory=dict[int, ThreadInput])
+    changed: int = 0
+    snapshot: ThreadState = field(default_factory=ThreadState)
+
+
+class MemoryJournal:
+    """Fulfils `Journal` without a disk; what it keeps outlives `close`, not the process."""
+
+    def __init__(self) -> None:
+        self._threads: dict[str, _Kept] = {}
+        self._by_number: dict[int, _Kept] = {}
+        self._count = 0
+        self._closed = False
+
+    @property
+    def database(self) -> None:
+        """There is none: nobody else can look into this memory."""
+        return None
+
+    async def open(self) -> None:
+        """Makes the journal ready, also again after `close`."""
+        self._closed = False
+
+    async def close(self) -> None:
+        """Refuses everything from now on, until it is opened again."""
+        self._closed = True
+
+    async def create(self, info: ThreadInfo) -> Claim:
+        """Adds a thread without events, and claims it."""
+        self._require_open()
+        kept = self._add(info)
+        kept.epoch = 1
+        return Claim(kept.number, 1)
+
+    async def info(self, thread_id: str) -> ThreadInfo:
+        """Returns what lists show of a thread."""
+        return self._info(self._kept(thread_id))
+
+    async def threads(
+        self, *, limit: int, after: str, owner: str | None, parent: str = ""
+    ) -> list[ThreadInfo]:
+        """Returns threads, those changed last first."""
+        self._require_open()
+        kept = sorted(self._threads.values(), key=lambda kept: kept.changed, reverse=True)
+        if after:
+            last = self._kept(after).changed
+            kept = [one for one in kept if one.changed < last]
+        return [
+            self._info(one)
+            for one in kept
+            if owner in {None, one.info.owner}
+            and parent == _parent(one.info)
+            and not one.info.memory
+        ][: limit if limit >= 0 else None]
+
+    async def marks(self, *, owner: str | None) -> list[ThreadMark]:
+        """Returns how far each thread got."""
+        self._require_open()
+        return [
+            ThreadMark(id, kept.info.owner, kept.number, len(kept.events), _parent(kept.info))
+            for id, kept in self._threads.items()
+            if owner in {None, kept.info.owner}
+        ]
+
+    async def claim(self, thread_id: str) -> Claim:
+        """Takes a thread over."""
+        kept = self._kept(thread_id)
+        kept.epoch += 1
+        return Claim(kept.number, kept.epoch)
+
+    def append(self, batch: Batch) -> asyncio.Future[None]:
+        """Appends at once or not at all."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._append(batch)
+        except (JournalClosed, StaleWriter) as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+        return done
+
+    def _append(self, batch: Batch) -> None:
+        self._require_open()
+        kept = self._claimed(batch.claim)
+        kept.events.extend(recorded(batch.entries))
+        for number in batch.consumed:
+            kept.inbox.pop(number, None)
+        if batch.projection is not None:
+            self._project(kept, batch.projection)
+
+    def _project(self, kept: _Kept, projection: Projection) -> None:
+        kept.status, kept.expires_at = projection.status, projection.expires_at
+        kept.jobs = projection.jobs
+        kept.info = changed(
+            kept.info,
+            updated_at=projection.updated_at,
+            title=kept.info.title or projection.title,
+        )
+        kept.changed = self._next()
+        for run in projection.runs:
+            kept.runs[run.id] = merged(kept.runs.get(run.id, run), run)
+        for key, run_id in projection.keys:
+            kept.keys.setdefault(key, run_id)
+
+    def release(self, claim: Claim) -> None:
+        """Keeps everything: memory is where the journal is."""
+
+    async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
+        """Returns the fold of the events, up to and with number `at`."""
+        kept = self._kept(thread_id)
+        state = kept.snapshot if at is None or at >= kept.snapshot.seq else ThreadState()
+        for event in kept.events[state.seq : at]:
+            state = apply(state, event)
+        return state
+
+    async def read(
+        self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500
+    ) -> list[RecordedEvent]:
+        """Returns events with `after < seq <= until`."""
+        events = self._kept(thread_id).events
+        after = max(after, 0)
+        last = len(events) if until is None else until
+        return events[after : min(last, after + limit)]
+
+    async def snapshot(self, claim: Claim, state: ThreadState) -> None:
+        """Keeps the fold of the events so far."""
+        self._require_open()
+        kept = self._claimed(claim)
+        if state.seq > len(kept.events):
+            raise JournalError(f"Event {state.seq} is not kept; keep it before the snapshot.")
+        kept.snapshot = state
+
+    async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
+        """Returns what is known of a run."""
+        return self._kept(thread_id).runs.get(run_id)
+
+    async def run_of_key(self, thread_id: str, key: str, *, inbox: bool = True) -> str | None:
+        """Returns the id of the run of the message with this key, taken or waiting."""
+        kept = self._kept(thread_id)
+        if not inbox:
+            return kept.keys.get(key)
+        waiting = (
+            input.run_id
+            for input in kept.inbox.values()
+            if isinstance(input, SendInput) and key and input.key == key
+        )
+        return kept.keys.get(key) or next(waiting, None)
+
+    async def runs(self, thread_id: str) -> list[RunRecord]:
+        """Returns the runs of a thread."""
+        return sorted(self._kept(thread_id).runs.values(), key=order)
+
+    async def submit(self, thread_id: str, input: ThreadInput) -> None:
+        """Puts an input into the inbox of a thread, unless it is a message sent before."""
+        kept = self._kept(thread_id)
+        if isinstance(input, SendInput) and await self.run_of_key(thread_id, input.key):
+            return
+        kept.inbox[self._next()] = input
+
+    async def inbox(self, thread_id: str) -> list[Waiting]:
+        """Returns the inputs that wait."""
+        return [Waiting(number, input) for number, input in self._kept(thread_id).inbox.items()]
+
+    async def waiting_threads(self) -> list[str]:
+        """Returns the threads whose inbox is not empty."""
+        self._require_open()
+        return [id for id, kept in self._threads.items() if kept.inbox]
+
+    async def unfinished(self) -> list[Unfinished]:
+        """Returns the threads whose newest run has not ended or begun, or that have open jobs."""
+        self._require_open()
+        return [
+            Unfinished(id, kept.status, kept.expires_at, kept.jobs)
+            for id, kept in self._threads.items()
+            if kept.status in ACTIVE or kept.status == "queued" or kept.jobs
+        ]
+
+    async def fork(self, fork: Fork) -> None:
+        """Adds a thread with a copy of the first events of another."""
+        events = self._kept(fork.source).events[: fork.at]
+        kept = self._add(fork.info)
+        kept.events = [*events, *recorded(fork.entries)]
+        self._project(kept, fork.projection)
+
+    async def delete(self, thread_id: str) -> None:
+        """Removes a thread and everything about it."""
+        kept = self._kept(thread_id)
+        del self._threads[thread_id]
+        del self._by_number[kept.number]
+
+    def _claimed(self, claim: Claim) -> _Kept:
+        kept = self._by_number.get(claim.number)
+        if kept is None or kept.epoch != claim.epoch:
+            raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
+        return kept
+
+    def _add(self, info: ThreadInfo) -> _Kept:
+        if info.id in self._threads:
+            raise JournalError(f"There is a thread {info.id} already.")
+        kept = _Kept(self._next(), info)
+        kept.changed = kept.number
+        self._threads[info.id] = self._by_number[kept.number] = kept
+        return kept
+
+    def _next(self) -> int:
+        self._count += 1
+        return self._count
+
+    def _info(self, kept: _Kept) -> ThreadInfo:
+        return changed(kept.info, status=kept.status)
+
+    def _kept(self, thread_id: str) -> _Kept:
+        self._require_open()
+        if thread_id not in self._threads:
+            raise ThreadNotFound(f"There is no thread {thread_id[:100]!r}.")
+        return self._threads[thread_id]
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise JournalClosed("The journal is closed; open the runtime again.")
+
+
+def _parent(info: ThreadInfo) -> str:
+    return info.work.thread_id if info.work is not None else ""

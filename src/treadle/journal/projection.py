@@ -1,0 +1,160 @@
+"""What events change in the tables that answer queries; pure, the same for every journal."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from treadle.domain.events import (
+    DurableEvent,
+    JobSettled,
+    JobStarted,
+    MessageAdded,
+    MessageQueued,
+    RecordedEvent,
+    RunCancelled,
+    RunCompleted,
+    RunExpired,
+    RunFailed,
+    RunIncomplete,
+    RunQueued,
+    RunRequiresAction,
+    RunStarted,
+)
+from treadle.domain.state import RunStatus, ThreadState, can_go_on
+
+MAX_TITLE = 80
+
+
+class RunRecord(Struct, frozen=True, kw_only=True):
+    """A run as the journal lists it: who worked, and from which event to which.
+
+    `first_seq` and `last_seq` are 0 before the run began and ended.
+    """
+
+    id: str
+    agent: str
+    agent_hash: str = ""
+    status: RunStatus = "queued"
+    first_seq: int = 0
+    last_seq: int = 0
+
+
+class Projection(Struct, frozen=True):
+    """The rows that a batch of events changes: the thread's, those of its runs and of its keys.
+
+    `keys` pairs the idempotency key of a message with the run that it started or steered. `jobs` is
+    how many jobs have not settled, or wait to tell that they have.
+    """
+
+    status: RunStatus | None
+    updated_at: float
+    title: str
+    expires_at: float | None
+    runs: tuple[RunRecord, ...]
+    keys: tuple[tuple[str, str], ...] = ()
+    jobs: int = 0
+
+
+def project(
+    events: Sequence[RecordedEvent], before: RunStatus | None, state: ThreadState
+) -> Projection | None:
+    """Returns what `events`, which led to `state`, change; None where they change nothing."""
+    status = status_of(state)
+    runs: dict[str, RunRecord] = {}
+    title = ""
+    keys: dict[str, str] = {}
+    waits = jobs = False
+    for event in events:
+        if isinstance(event, RunQueued | RunStarted | MessageQueued) and event.key:
+            keys[event.key] = event.run_id
+        match event:
+            case RunQueued():
+                runs[event.run_id] = RunRecord(id=event.run_id, agent=event.agent)
+            case RunStarted():
+                runs[event.run_id] = RunRecord(
+                    id=event.run_id,
+                    agent=event.agent,
+                    agent_hash=event.agent_hash,
+                    status="in_progress",
+                    first_seq=event.seq,
+                )
+            case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
+                runs[event.run_id] = _ended(runs.get(event.run_id), event, _END[type(event)])
+            case RunRequiresAction():
+                waits = True  # perhaps no longer until the same moment
+            case JobStarted() | JobSettled() | MessageAdded(origin="job"):
+                jobs = True
+            case MessageAdded(origin="user"):
+                title = title or _title(event.item.text)
+            case _:
+                pass  # says nothing that a list shows
+    if not (runs or keys or title or waits or jobs) and status == before:
+        return None
+    expires_at = state.active_run.expires_at if state.active_run is not None else None
+    return Projection(
+        status,
+        events[-1].at,
+        title,
+        expires_at,
+        tuple(runs.values()),
+        tuple(keys.items()),
+        jobs_of(state),
+    )
+
+
+def jobs_of(state: ThreadState) -> int:
+    """Returns how many jobs of a thread have not settled, or wait to tell that they have."""
+    return len(state.jobs) + sum(told.wakes for told in state.announced)
+
+
+def status_of(state: ThreadState) -> RunStatus | None:
+    """Returns the status of a thread: that of its active run, its queue, its last run.
+
+    A run that requires action while other calls of its step still run counts as in progress, so
+    that it is driven on after a crash.
+    """
+    run = state.active_run
+    if run is not None:
+        waits = run.status == "requires_action"
+        return "in_progress" if waits and can_go_on(state) else run.status
+    if state.queue:
+        return "queued"
+    return state.run.status if state.run is not None else None
+
+
+_END: dict[type[DurableEvent], RunStatus] = {
+    RunCompleted: "completed",
+    RunIncomplete: "incomplete",
+    RunFailed: "failed",
+    RunCancelled: "cancelled",
+    RunExpired: "expired",
+}
+
+
+def _ended(known: RunRecord | None, event: RecordedEvent, status: RunStatus) -> RunRecord:
+    """The record of a run that ended; what it does not know keeps the value of the table."""
+    known = known or RunRecord(id=event.run_id, agent="")
+    return replace(known, status=status, last_seq=event.seq)
+
+
+def merged(old: RunRecord, new: RunRecord) -> RunRecord:
+    """Returns `new` with what it leaves open taken from `old`."""
+    return RunRecord(
+        id=old.id,
+        agent=new.agent or old.agent,
+        agent_hash=new.agent_hash or old.agent_hash,
+        status=new.status,
+        first_seq=new.first_seq or old.first_seq,
+        last_seq=new.last_seq or old.last_seq,
+    )
+
+
+def order(run: RunRecord) -> tuple[int, str]:
+    """Where a run stands among those of its thread: by its beginning; those that wait come last."""
+    return (run.first_seq or run.last_seq or 1 << 62, run.id)
+
+
+def _title(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_TITLE else f"{line[: MAX_TITLE - 1]}…"

@@ -1,0 +1,446 @@
+"""The journal in a SQLite database: one thread that writes in groups, readers beside it.
+
+Events of a thread stand together in the file and are never rewritten. Reads fetch a page as one
+JSON array, because each row fetched on its own would give the interpreter lock away and back.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from treadle.domain.envelope import decode_events
+from treadle.domain.events import RecordedEvent
+from treadle.domain.fold import apply
+from treadle.domain.inputs import ThreadInput
+from treadle.domain.state import ThreadState
+from treadle.errors import (
+    InvalidTransition,
+    JournalClosed,
+    JournalCorrupt,
+    JournalError,
+    ThreadNotFound,
+)
+from treadle.journal import sqlite_writes as writes
+from treadle.journal.base import (
+    Batch,
+    Claim,
+    Durability,
+    Fork,
+    ThreadInfo,
+    ThreadMark,
+    Unfinished,
+    Waiting,
+    Work,
+)
+from treadle.journal.driver_lock import DriverLock
+from treadle.journal.group_commit import GroupCommit
+from treadle.journal.projection import RunRecord, order
+from treadle.journal.snapshot import decode_snapshot
+from treadle.journal.sqlite_file import (
+    SEQ_BITS,
+    connect,
+    make_file,
+    migrate,
+    prepare,
+    require_ours,
+    require_tables,
+    typed_errors,
+)
+
+T = TypeVar("T")
+
+LAST_SEQ = (1 << SEQ_BITS) - 1
+READERS = 2
+LOAD_PAGE = 1000
+
+_METADATA = msgspec.json.Decoder(dict[str, object])
+_WORK = msgspec.json.Decoder(Work)
+_INPUT = msgspec.json.Decoder(ThreadInput)
+
+_INFO = """
+    SELECT t.id, t.agent, t.owner, t.metadata, a.title, a.status, t.created_at, a.updated_at,
+           t.forked_from, t.work, t.memory
+    FROM thread t JOIN activity a ON a.n = t.n
+"""
+_PAGE = """
+    SELECT CAST('[' || coalesce(group_concat(body, ','), '') || ']' AS BLOB) FROM (
+        SELECT CAST(body AS TEXT) AS body FROM event
+        WHERE position > ? AND position <= ? ORDER BY position LIMIT ?)
+"""
+# The end of a thread's events is found without reading the others.
+_LAST_SEQ = """
+    SELECT coalesce(max(position), 0) & ? FROM event
+    WHERE position > t.n << ? AND position < (t.n + 1) << ?
+"""
+_RUN = "SELECT id, agent, agent_hash, status, first_seq, last_seq FROM run"
+
+
+class SqliteJournal:
+    """Fulfils `Journal` with the database file `path`.
+
+    `durability` says what a durable event survives. Only one process at a time may have the
+    journal open with `drive`; without, it can read, create threads and submit inputs.
+    """
+
+    def __init__(
+        self, path: Path, *, durability: Durability = "process", drive: bool = True
+    ) -> None:
+        self._path = path
+        self._durability: Durability = durability
+        self._drive = drive
+        self._lock = DriverLock(path)
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._readers: ThreadPoolExecutor | None = None
+        self._transactions: writes.Transactions | None = None
+        self._writer: GroupCommit[Batch | writes.Change] | None = None
+        self._seen_version = -1
+
+    @property
+    def database(self) -> Path:
+        """The database file."""
+        return self._path
+
+    async def open(self) -> None:
+        """Opens or makes the database; raises the kinds of `JournalError`."""
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="treadle-reader")
+        try:
+            connection = await self._read(lambda _: self._open(), connected=False)
+        except BaseException:
+            await self.close()
+            raise
+        self._transactions = writes.Transactions(connection, self._path)
+        self._writer = GroupCommit(self._transactions.commit)
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._drive and not self._path.exists():
+            raise JournalError(f"There is no database {self._path.name}.")
+        name = self._path.name
+        if self._drive:
+            make_file(self._path)
+        connection = self._keep(connect(self._path))
+        # Before anything is written, also beside it: the file may belong to another program.
+        require_ours(connection, name)
+        if self._drive:
+            self._lock.acquire()
+            prepare(connection, self._durability)
+            migrate(connection, name)
+        else:
+            require_tables(connection, name)
+            prepare(connection, self._durability)
+        return connection
+
+    async def close(self) -> None:
+        """Waits for what was begun, then closes the database; a second call does nothing."""
+        writer, readers = self._writer, self._readers
+        if writer is not None:
+            await writer.close()
+        if readers is not None:
+            self._readers = None
+            await asyncio.to_thread(self._close_all, readers)
+
+    def _close_all(self, readers: ThreadPoolExecutor) -> None:
+        readers.shutdown(wait=True)  # SQLite must not lose a connection in the middle of a read
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+        self._lock.release()
+
+    def _keep(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        self._connections.append(connection)
+        return connection
+
+    # Writes
+
+    async def create(self, info: ThreadInfo) -> Claim:
+        """Adds a thread without events, and claims it."""
+        return writes.require_claim(await self._write(writes.create(info)))
+
+    async def claim(self, thread_id: str) -> Claim:
+        """Takes a thread over."""
+        return writes.require_claim(await self._write(writes.claim(thread_id)))
+
+    def append(self, batch: Batch) -> "asyncio.Future[None]":
+        """Appends at once or not at all, with all that other threads append meanwhile."""
+        return cast("asyncio.Future[None]", self._write(batch))
+
+    def release(self, claim: Claim) -> None:
+        """Forgets what it keeps in memory of a claimed thread."""
+        if self._transactions is not None:
+            self._transactions.forget(claim.number)
+
+    async def snapshot(self, claim: Claim, state: ThreadState) -> None:
+        """Keeps the fold of the events so far."""
+        await self._write(writes.snapshot(claim, state))
+
+    async def submit(self, thread_id: str, input: ThreadInput) -> None:
+        """Puts an input into the inbox of a thread."""
+        await self._write(writes.submit(thread_id, input))
+
+    async def fork(self, fork: Fork) -> None:
+        """Adds a thread with a copy of the first events of another."""
+        await self._write(writes.fork(fork))
+
+    async def delete(self, thread_id: str) -> None:
+        """Removes a thread and everything about it."""
+        await self._write(writes.delete(thread_id))
+
+    def _write(self, write: Batch | writes.Change) -> asyncio.Future[object]:
+        if self._writer is None:
+            raise JournalClosed("The journal is not open.")
+        return self._writer.put(write)
+
+    # Reads
+
+    async def info(self, thread_id: str) -> ThreadInfo:
+        """Returns what lists show of a thread."""
+
+        def read(connection: sqlite3.Connection) -> ThreadInfo:
+            row = connection.execute(f"{_INFO} WHERE t.id = ?", (thread_id,)).fetchone()
+            if row is None:
+                raise ThreadNotFound(f"There is no thread {thread_id[:100]!r}.")
+            return _info(row)
+
+        return await self._read(read)
+
+    async def threads(
+        self, *, limit: int, after: str, owner: str | None, parent: str = ""
+    ) -> list[ThreadInfo]:
+        """Returns threads, those changed last first."""
+
+        def read(connection: sqlite3.Connection) -> list[ThreadInfo]:
+            where, values = "t.parent = ? AND t.memory = ''", list[object]([parent])
+            if owner is not None:
+                where += " AND t.owner = ?"
+                values.append(owner)
+            if after:
+                number = writes.number_of(connection, after)
+                last = "SELECT updated_at, n FROM activity WHERE n = ?"
+                where += f" AND (a.updated_at, a.n) < ({last})"
+                values.append(number)
+            rows = connection.execute(
+                f"{_INFO} WHERE {where} ORDER BY a.updated_at DESC, a.n DESC LIMIT ?",
+                (*values, limit),
+            )
+            return [_info(row) for row in rows.fetchall()]
+
+        return await self._read(read)
+
+    async def marks(self, *, owner: str | None) -> list[ThreadMark]:
+        """Returns how far each thread got."""
+
+        def read(connection: sqlite3.Connection) -> list[ThreadMark]:
+            where, values = ("", ()) if owner is None else (" WHERE t.owner = ?", (owner,))
+            rows = connection.execute(
+                f"SELECT t.id, t.owner, t.n, ({_LAST_SEQ}), t.parent FROM thread t{where}",  # noqa: S608 - it is made of constants
+                (LAST_SEQ, SEQ_BITS, SEQ_BITS, *values),
+            )
+            return [ThreadMark(*row) for row in rows.fetchall()]
+
+        return await self._read(read)
+
+    async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
+        """Returns the fold of the events: the newest snapshot that fits, and what came after."""
+
+        def read(connection: sqlite3.Connection) -> ThreadState:
+            number = writes.number_of(connection, thread_id)
+            state = _snapshot(connection, number, at)
+            last = at if at is not None else LAST_SEQ
+            while events := _events(connection, number, state.seq, last, LOAD_PAGE):
+                for event in events:
+                    state = apply(state, event)
+            return state
+
+        # In one transaction, so that a deletion cannot come between two pages.
+        return await self._read(lambda connection: _at_once(connection, read))
+
+    async def read(
+        self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500
+    ) -> list[RecordedEvent]:
+        """Returns events with `after < seq <= until`."""
+        last = until if until is not None else LAST_SEQ
+
+        def read(connection: sqlite3.Connection) -> list[RecordedEvent]:
+            number = writes.number_of(connection, thread_id)
+            return _events(connection, number, after, last, limit)
+
+        return await self._read(read)
+
+    async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
+        """Returns what is known of a run."""
+        runs = await self._read(lambda c: _runs(c, thread_id, "AND id = ?", run_id))
+        return runs[0] if runs else None
+
+    async def run_of_key(self, thread_id: str, key: str, *, inbox: bool = True) -> str | None:
+        """Returns the id of the run of the message with this key, taken or waiting."""
+
+        def read(connection: sqlite3.Connection) -> str | None:
+            number = writes.number_of(connection, thread_id)
+            return writes.run_of_key(connection, number, key, inbox=inbox) if key else None
+
+        return await self._read(read)
+
+    async def runs(self, thread_id: str) -> list[RunRecord]:
+        """Returns the runs of a thread."""
+        runs = await self._read(lambda c: _runs(c, thread_id, ""))
+        return sorted(runs, key=order)
+
+    async def inbox(self, thread_id: str) -> list[Waiting]:
+        """Returns the inputs that wait."""
+
+        def read(connection: sqlite3.Connection) -> list[Waiting]:
+            number = writes.number_of(connection, thread_id)
+            rows = connection.execute(
+                "SELECT number, body FROM inbox WHERE n = ? ORDER BY number", (number,)
+            )
+            return [Waiting(number, _INPUT.decode(body)) for number, body in rows.fetchall()]
+
+        return await self._read(read)
+
+    async def waiting_threads(self) -> list[str]:
+        """Returns the threads whose inbox is not empty; cheap while no other process wrote."""
+
+        def read(connection: sqlite3.Connection) -> list[str]:
+            rows = connection.execute(
+                "SELECT id FROM thread WHERE n IN (SELECT DISTINCT n FROM inbox)"
+            )
+            return [id for (id,) in rows.fetchall()]
+
+        return await self._read(read)
+
+    async def unfinished(self) -> list[Unfinished]:
+        """Returns the threads whose newest run has not ended or begun, or that have open jobs."""
+
+        def read(connection: sqlite3.Connection) -> list[Unfinished]:
+            rows = connection.execute(
+                "SELECT t.id, a.status, a.expires_at, a.jobs"
+                " FROM activity a JOIN thread t ON t.n = a.n"
+                " WHERE a.status IN ('queued', 'in_progress', 'requires_action', 'cancelling')"
+                " OR a.jobs > 0"
+                " ORDER BY a.n"
+            )
+            return [Unfinished(*row) for row in rows.fetchall()]
+
+        return await self._read(read)
+
+    async def _read(self, read: Callable[[sqlite3.Connection], T], *, connected: bool = True) -> T:
+        if self._readers is None:
+            raise JournalClosed("The journal is not open.")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._work, read, connected)
+
+    def _work(self, read: Callable[[Any], T], connected: bool) -> T:
+        with typed_errors(self._path):
+            try:
+                return read(self._reader() if connected else None)
+            except (msgspec.DecodeError, UnicodeDecodeError, InvalidTransition) as error:
+                raise JournalCorrupt(
+                    f"{self._path.name} holds what treadle cannot read: {error}."
+                ) from error
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._keep(connect(self._path))
+            connection.execute("PRAGMA query_only = on")
+            self._local.connection = connection
+        return connection
+
+
+def _at_once(connection: sqlite3.Connection, read: Callable[[sqlite3.Connection], T]) -> T:
+    """Reads in one transaction."""
+    connection.execute("BEGIN")
+    try:
+        return read(connection)
+    finally:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+
+
+def _events(
+    connection: sqlite3.Connection, number: int, after: int, until: int, limit: int
+) -> list[RecordedEvent]:
+    # Beyond these, positions are those of other threads.
+    after, until = max(after, 0), min(until, LAST_SEQ)
+    if after >= until:
+        return []
+    start = number << SEQ_BITS
+    while True:
+        try:
+            (page,) = connection.execute(_PAGE, (start | after, start | until, limit)).fetchone()
+            events = decode_events(page)
+        except sqlite3.DataError:
+            if limit == 1:
+                raise
+            limit //= 2  # the page is longer than SQLite lets a text be
+        else:
+            _require_whole(events, after)
+            return events
+
+
+def _require_whole(events: Sequence[RecordedEvent], after: int) -> None:
+    """Raises `JournalCorrupt` unless the events are those right after event `after`."""
+    if [event.seq for event in events] != list(range(after + 1, after + len(events) + 1)):
+        raise JournalCorrupt(
+            f"Events of a thread are missing after event {after}; restore a backup."
+        )
+
+
+def _snapshot(connection: sqlite3.Connection, number: int, at: int | None) -> ThreadState:
+    last = at if at is not None else LAST_SEQ
+    row = connection.execute(
+        "SELECT head FROM snapshot WHERE n = ? AND seq <= ? ORDER BY seq DESC LIMIT 1",
+        (number, last),
+    ).fetchone()
+    if row is None:
+        return ThreadState()
+    (chunks,) = connection.execute(
+        "SELECT CAST('[' || coalesce(group_concat(items, ','), '') || ']' AS BLOB) FROM ("
+        "SELECT CAST(items AS TEXT) AS items FROM history WHERE n = ? ORDER BY first)",
+        (number,),
+    ).fetchone()
+    return decode_snapshot(row[0], chunks)
+
+
+def _runs(
+    connection: sqlite3.Connection, thread_id: str, condition: str, *values: str
+) -> list[RunRecord]:
+    number = writes.number_of(connection, thread_id)
+    rows: Sequence[tuple[Any, ...]] = connection.execute(
+        f"{_RUN} WHERE n = ? {condition}", (number, *values)
+    ).fetchall()
+    return [
+        RunRecord(
+            id=id,
+            agent=agent,
+            agent_hash=agent_hash,
+            status=status,
+            first_seq=first,
+            last_seq=last,
+        )
+        for id, agent, agent_hash, status, first, last in rows
+    ]
+
+
+def _info(row: tuple[Any, ...]) -> ThreadInfo:
+    id, agent, owner, metadata, title, status, created_at, updated_at = row[:8]
+    forked_from, work, memory = row[8:]
+    return ThreadInfo(
+        id=id,
+        agent=agent,
+        owner=owner,
+        metadata=_METADATA.decode(metadata),
+        title=title,
+        status=status,
+        created_at=created_at,
+        updated_at=updated_at,
+        forked_from=forked_from,
+        work=_WORK.decode(work) if work is not None else None,
+        memory=memory,
+    )

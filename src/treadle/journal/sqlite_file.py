@@ -1,0 +1,139 @@
+"""The database file of the SQLite journal: opening it, its errors, its migrations.
+
+Sources: https://sqlite.org/pragma.html, https://sqlite.org/wal.html, https://sqlite.org/rescode.html
+"""
+
+import errno
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from treadle.errors import (
+    JournalCorrupt,
+    JournalError,
+    JournalFull,
+    JournalLocked,
+    JournalReadOnly,
+    JournalTooNew,
+)
+from treadle.journal.base import Durability
+
+APPLICATION_ID = 0x77656674  # "treadle", so that another program's database is told apart
+BUSY_SECONDS = 5.0
+CHECKPOINT_PAGES = 4000
+# Beyond any seq that a thread reaches, so that positions of threads never meet.
+SEQ_BITS = 32
+
+
+@contextmanager
+def typed_errors(path: Path) -> Generator[None]:
+    """Turns the errors of sqlite3 into those of treadle."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _typed(error, path.name) from error
+
+
+def _typed(error: sqlite3.Error, name: str) -> JournalError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    match code:
+        case sqlite3.SQLITE_FULL:
+            return JournalFull(f"The disk of {name} is full; make room and try again.")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return JournalLocked(f"Another program holds {name} for too long; try again.")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return JournalReadOnly(f"{name} or its folder is read-only; allow writing to it.")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return JournalCorrupt(f"{name} is damaged, or no database; restore it from a backup.")
+        case sqlite3.SQLITE_CANTOPEN:
+            return JournalError(f"{name} cannot be opened; does its folder exist?")
+        case _:
+            return JournalError(f"{name} failed: {error}.")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Opens the database file and changes nothing, so that it can be looked at first."""
+    return sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+
+
+def prepare(connection: sqlite3.Connection, durability: Durability) -> None:
+    """Makes a connection ready to write to a database of treadle."""
+    # Without a write-ahead log, readers would hold the writer up.
+    connection.execute("PRAGMA journal_mode = wal")
+    # Pages that change often are copied to the database less often.
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA synchronous = {'full' if durability == 'power' else 'normal'}")
+
+
+def make_file(path: Path) -> None:
+    """Makes the database file where there is none, readable by its owner only.
+
+    One that is there is not opened: closing it would free the locks that SQLite holds on it for
+    this process, and another process would then remove the log that is being written.
+    See https://sqlite.org/howtocorrupt.html, section 2.2.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError as error:
+        if path.is_dir():
+            raise JournalError(f"{path.name} is a folder; name a file in it.") from error
+    except OSError as error:
+        raise file_error(error, path.name) from error
+
+
+def file_error(error: OSError, name: str) -> JournalError:
+    """Returns what to raise where the system refuses a file."""
+    match error.errno:
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return JournalReadOnly(f"{name} cannot be written; allow writing to it and its folder.")
+        case errno.ENOSPC | errno.EDQUOT:
+            return JournalFull(f"The disk of {name} is full; make room and try again.")
+        case errno.ENOENT | errno.ENOTDIR:
+            return JournalError(f"{name} cannot be made; make its folder first.")
+        case _:
+            return JournalError(f"{name} cannot be opened: {error.strerror}.")
+
+
+def require_ours(connection: sqlite3.Connection, name: str) -> None:
+    """Raises `JournalCorrupt` or `JournalTooNew` unless this treadle can write to the database."""
+    _version(connection, name, len(_migrations()))
+
+
+def migrate(connection: sqlite3.Connection, name: str) -> None:
+    """Brings the tables to this version; each migration happens whole or not at all."""
+    scripts = _migrations()
+    version = _version(connection, name, len(scripts))
+    for number, script in enumerate(scripts[version:], version + 1):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; "
+            f"PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
+        )
+
+
+def require_tables(connection: sqlite3.Connection, name: str) -> None:
+    """Raises `JournalError` unless the tables are those of this version."""
+    scripts = _migrations()
+    if _version(connection, name, len(scripts)) < len(scripts):
+        raise JournalError(f"{name} was made by an older treadle; open it for driving once.")
+
+
+def _version(connection: sqlite3.Connection, name: str, newest: int) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION_ID and tables:
+        raise JournalCorrupt(f"{name} is the database of another program; use another file.")
+    if version > newest:
+        raise JournalTooNew(
+            f"{name} has version {version}, this treadle knows {newest}; install a newer treadle."
+        )
+    return version
+
+
+def _migrations() -> list[str]:
+    scripts = sorted(Path(__file__).with_name("migrations").glob("*.sql"))
+    return [script.read_text(encoding="utf-8") for script in scripts]

@@ -1,0 +1,398 @@
+"""The writes of the SQLite journal, done in its writing thread, many in one transaction.
+
+Each statement gives the interpreter lock away and has to win it back from a busy event loop, so
+what a group costs is its number of statements. The events of a whole group are therefore written
+with one statement, and so are the rows that answer queries.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from treadle.domain.inputs import SendInput, ThreadInput
+from treadle.domain.state import ThreadState
+from treadle.errors import JournalError, StaleWriter, ThreadNotFound
+from treadle.journal.base import Batch, Claim, Fork, ThreadInfo
+from treadle.journal.snapshot import encode_head, encode_items
+from treadle.journal.sqlite_file import SEQ_BITS, typed_errors
+
+
+class Change(Struct, frozen=True, eq=False):
+    """A write that is no append: a function of the connection, run inside a transaction.
+
+    An `ordered` one finds what was appended before it, and not what was appended after it. The
+    others may come before all appends of their group, which then need fewer statements.
+    """
+
+    run: Callable[[sqlite3.Connection], object]
+    ordered: bool = True
+
+
+class _Deleted(Struct, frozen=True):
+    """The outcome of a deletion."""
+
+    number: int
+
+
+_MOST_ROWS = 256
+_NO_EPOCH = 0
+
+
+class Transactions:
+    """Commits groups of writes; knows the epoch of every thread that was claimed."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._epochs: dict[int, int] = {}
+        self._failed: dict[int, int] = {}
+
+    def commit(self, writes: Sequence[Batch | Change]) -> Sequence[object]:
+        """Returns what came of each write, errors included.
+
+        All succeed in one transaction; if one fails, each gets its own. An append that failed ends
+        its claim: appends behind it would leave a gap, or follow from what did not happen.
+        """
+        try:
+            with typed_errors(self._path):
+                return self._transaction(writes)
+        except Exception as error:  # noqa: BLE001 - it is raised where the write is awaited
+            if len(writes) == 1:
+                self._note_failure(writes[0], error)
+                return [error]
+        return [outcome for write in writes for outcome in self.commit([write])]
+
+    def _transaction(self, writes: Sequence[Batch | Change]) -> Sequence[object]:
+        connection = self._connection
+        batches = [write for write in writes if isinstance(write, Batch)]
+        if len(batches) == len(writes) and _is_one_statement(batches):
+            self._append(batches, {})  # it is a transaction by itself
+            return [None] * len(batches)
+        claimed: dict[int, int] = {}
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            results: dict[int, object] = {}
+            waiting: list[Batch] = []
+            for write in writes:
+                if isinstance(write, Batch):
+                    waiting.append(write)
+                    continue
+                if write.ordered:
+                    self._append(waiting, claimed)
+                    waiting = []
+                results[id(write)] = self._change(write, claimed)
+            self._append(waiting, claimed)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        for number, epoch in claimed.items():
+            self._failed.pop(number, None)
+            if epoch == _NO_EPOCH:
+                self._epochs.pop(number, None)
+            else:
+                self._epochs[number] = epoch
+        return [results.get(id(write)) for write in writes]
+
+    def _note_failure(self, write: Batch | Change, error: Exception) -> None:
+        if isinstance(write, Batch) and not isinstance(error, StaleWriter):
+            self._failed[write.claim.number] = write.claim.epoch
+
+    def _change(self, change: Change, claimed: dict[int, int]) -> object:
+        result = change.run(self._connection)
+        if isinstance(result, Claim):
+            claimed[result.number] = result.epoch
+        elif isinstance(result, _Deleted):
+            claimed[result.number] = _NO_EPOCH
+        return result
+
+    def _append(self, batches: Sequence[Batch], claimed: dict[int, int]) -> None:
+        if not batches:
+            return
+        for batch in batches:
+            self._require_newest(batch.claim, claimed)
+        _insert_events(self._connection, batches)
+        _project(self._connection, batches)
+        consumed = [number for batch in batches for number in batch.consumed]
+        if consumed:
+            # As one value: the number of values in a statement is limited.
+            self._connection.execute(
+                "DELETE FROM inbox WHERE number IN (SELECT value FROM json_each(?))",
+                (msgspec.json.encode(consumed).decode(),),
+            )
+
+    def _require_newest(self, claim: Claim, claimed: dict[int, int]) -> None:
+        epoch = claimed.get(claim.number, self._epochs.get(claim.number))
+        if epoch is None:
+            epoch = _epoch_of(self._connection, claim.number)
+        if epoch != claim.epoch:
+            raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
+        if self._failed.get(claim.number) == epoch:
+            raise StaleWriter("An append before this one failed; claim the thread again.")
+
+    def forget(self, number: int) -> None:
+        """Drops what is known of a thread, so that an idle one costs nothing."""
+        self._epochs.pop(number, None)
+
+
+def _is_one_statement(batches: Sequence[Batch]) -> bool:
+    count = sum(len(batch.entries) for batch in batches)
+    plain = all(batch.projection is None and not batch.consumed for batch in batches)
+    return plain and 0 < count <= _MOST_ROWS and _size(count) == count
+
+
+def _insert_events(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+    rows: list[object] = []
+    for batch in batches:
+        start = batch.claim.number << SEQ_BITS
+        for entry in batch.entries:
+            rows += (start | entry.seq, entry.json)
+    _insert(connection, "INSERT INTO event VALUES ", rows, 2)
+
+
+def _insert(
+    connection: sqlite3.Connection, head: str, values: list[object], width: int, tail: str = ""
+) -> None:
+    """Inserts rows of `width` values with as few statements as there can be."""
+    row = f"({','.join('?' * width)})"
+    start, left = 0, len(values) // width
+    while left:
+        size = _size(left)
+        end = start + size * width
+        connection.execute(head + ",".join([row] * size) + tail, values[start:end])
+        start, left = end, left - size
+
+
+def _size(rows: int) -> int:
+    """How many rows the next statement takes: few sizes, so that compiled statements are reused."""
+    return rows if rows <= 32 else min(_MOST_ROWS, 1 << (rows.bit_length() - 1))
+
+
+def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+    rows: dict[int, list[object]] = {}
+    runs: list[object] = []
+    keys: list[object] = []
+    for batch in batches:
+        projection, number = batch.projection, batch.claim.number
+        if projection is None:
+            continue
+        title = rows[number][3] if number in rows and rows[number][3] else projection.title
+        rows[number] = [
+            number, projection.status, projection.updated_at, title, projection.expires_at,
+            projection.jobs,
+        ]  # fmt: skip
+        for run in projection.runs:
+            runs += (
+                number, run.id, run.agent, run.agent_hash, run.status,
+                run.first_seq, run.last_seq,
+            )  # fmt: skip
+        for key, run_id in projection.keys:
+            keys += (number, key, run_id)
+    _insert(
+        connection,
+        "INSERT INTO activity VALUES ",
+        [value for row in rows.values() for value in row],
+        6,
+        " ON CONFLICT (n) DO UPDATE SET status = excluded.status, jobs = excluded.jobs,"
+        " updated_at = excluded.updated_at, expires_at = excluded.expires_at,"
+        " title = CASE title WHEN '' THEN excluded.title ELSE title END",
+    )
+    _insert(
+        connection,
+        "INSERT INTO run VALUES ",
+        runs,
+        7,
+        " ON CONFLICT (n, id) DO UPDATE SET status = excluded.status,"
+        " agent = CASE excluded.agent WHEN '' THEN agent ELSE excluded.agent END,"
+        " agent_hash = CASE excluded.agent_hash WHEN '' THEN agent_hash"
+        " ELSE excluded.agent_hash END,"
+        " first_seq = max(first_seq, excluded.first_seq),"
+        " last_seq = max(last_seq, excluded.last_seq)",
+    )
+    _insert(connection, "INSERT OR IGNORE INTO sent VALUES ", keys, 3)
+
+
+def _epoch_of(connection: sqlite3.Connection, number: int) -> int:
+    row = connection.execute("SELECT epoch FROM thread WHERE n = ?", (number,)).fetchone()
+    return row[0] if row is not None else _NO_EPOCH
+
+
+def number_of(connection: sqlite3.Connection, thread_id: str) -> int:
+    """Returns the number of a thread; raises `ThreadNotFound`."""
+    row = connection.execute("SELECT n FROM thread WHERE id = ?", (thread_id,)).fetchone()
+    if row is None:
+        raise ThreadNotFound(f"There is no thread {thread_id[:100]!r}.")
+    return row[0]
+
+
+def create(info: ThreadInfo) -> Change:
+    """Adds a thread without events, and claims it."""
+    return Change(lambda connection: Claim(_create(connection, info), 1), ordered=False)
+
+
+def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
+    work = info.work
+    cursor = connection.execute(
+        "INSERT INTO thread"
+        " (id, agent, owner, metadata, created_at, forked_from, parent, work, memory, epoch)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
+        (
+            info.id,
+            info.agent,
+            info.owner,
+            msgspec.json.encode(info.metadata),
+            info.created_at,
+            info.forked_from,
+            work.thread_id if work is not None else "",
+            msgspec.json.encode(work) if work is not None else None,
+            info.memory,
+        ),
+    )
+    number = cursor.lastrowid
+    assert number is not None
+    connection.execute(
+        "INSERT INTO activity VALUES (?, NULL, ?, ?, NULL, 0)",
+        (number, info.created_at, info.title),
+    )
+    return number
+
+
+def claim(thread_id: str) -> Change:
+    """Takes a thread over."""
+
+    def change(connection: sqlite3.Connection) -> Claim:
+        row = connection.execute(
+            "UPDATE thread SET epoch = epoch + 1 WHERE id = ? RETURNING n, epoch", (thread_id,)
+        ).fetchone()
+        if row is None:
+            raise ThreadNotFound(f"There is no thread {thread_id[:100]!r}.")
+        return Claim(*row)
+
+    return Change(change)
+
+
+def run_of_key(
+    connection: sqlite3.Connection, number: int, key: str, *, inbox: bool = True
+) -> str | None:
+    """Returns the run of the message with this key, be it taken or in the inbox."""
+    row = connection.execute(
+        "SELECT run_id FROM sent WHERE n = ? AND key = ?", (number, key)
+    ).fetchone()
+    if row is None and inbox:
+        row = connection.execute(
+            "SELECT CAST(body AS TEXT) ->> '$.run_id' FROM inbox"
+            " WHERE n = ? AND CAST(body AS TEXT) ->> '$.key' = ? ORDER BY number LIMIT 1",
+            (number, key),
+        ).fetchone()
+    return row[0] if row is not None else None
+
+
+def submit(thread_id: str, input: ThreadInput) -> Change:
+    """Puts an input into the inbox of a thread, unless it is a message that was sent before."""
+    body = msgspec.json.encode(input)
+    key = input.key if isinstance(input, SendInput) else ""
+
+    def change(connection: sqlite3.Connection) -> None:
+        number = number_of(connection, thread_id)
+        if key and run_of_key(connection, number, key) is not None:
+            return
+        connection.execute("INSERT INTO inbox (n, body) VALUES (?, ?)", (number, body))
+
+    return Change(change, ordered=False)
+
+
+def snapshot(claim: Claim, state: ThreadState) -> Change:
+    """Keeps the head of the state, and the items that no snapshot has yet."""
+
+    def change(connection: sqlite3.Connection) -> None:
+        number = claim.number
+        if _epoch_of(connection, number) != claim.epoch:
+            raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
+        _require_kept(connection, number, state.seq)
+        row = connection.execute(
+            "SELECT head ->> '$.items', coalesce(head ->> '$.edited', 0) FROM snapshot"
+            " WHERE n = ? ORDER BY seq DESC LIMIT 1",
+            (number,),
+        ).fetchone()
+        kept, edited = row if row is not None else (0, state.edited)
+        if edited != state.edited:
+            # Their items are no beginning of this history.
+            connection.execute("DELETE FROM snapshot WHERE n = ?", (number,))
+            connection.execute("DELETE FROM history WHERE n = ?", (number,))
+            kept = 0
+        connection.execute(
+            "INSERT OR IGNORE INTO snapshot VALUES (?, ?, ?)",
+            (number, state.seq, encode_head(state)),
+        )
+        items = state.history[kept:]
+        if items:
+            connection.execute(
+                "INSERT INTO history VALUES (?, ?, ?)", (number, kept, encode_items(items))
+            )
+
+    return Change(change)
+
+
+def _require_kept(connection: sqlite3.Connection, number: int, seq: int) -> None:
+    """Raises `JournalError` unless event `seq` is kept: a later fold tells what did not happen."""
+    if seq == 0:
+        return
+    position = number << SEQ_BITS | seq
+    row = connection.execute("SELECT 1 FROM event WHERE position = ?", (position,)).fetchone()
+    if row is None:
+        raise JournalError(f"Event {seq} is not kept; keep it before the snapshot.")
+
+
+def fork(fork: Fork) -> Change:
+    """Copies the first events of a thread to a new one, and the snapshots among them."""
+
+    def change(connection: sqlite3.Connection) -> None:
+        old = number_of(connection, fork.source)
+        new = _create(connection, fork.info)
+        start = old << SEQ_BITS
+        connection.execute(
+            "INSERT INTO event SELECT position - ? + ?, body FROM event"
+            " WHERE position > ? AND position <= ?",
+            (start, new << SEQ_BITS, start, start | fork.at),
+        )
+        connection.execute(
+            "INSERT INTO snapshot SELECT ?, seq, head FROM snapshot WHERE n = ? AND seq <= ?",
+            (new, old, fork.at),
+        )
+        connection.execute(
+            "INSERT INTO history SELECT ?, first, items FROM history WHERE n = ? AND first <"
+            " (SELECT max(head ->> '$.items') FROM snapshot WHERE n = ?)",
+            (new, old, new),
+        )
+        batch = Batch(Claim(new, 0), fork.entries, projection=fork.projection)
+        _insert_events(connection, [batch])
+        _project(connection, [batch])
+
+    return Change(change)
+
+
+def delete(thread_id: str) -> Change:
+    """Removes a thread and everything about it."""
+
+    def change(connection: sqlite3.Connection) -> _Deleted:
+        number = number_of(connection, thread_id)
+        connection.execute(
+            "DELETE FROM event WHERE position > ? AND position < ?",
+            (number << SEQ_BITS, (number + 1) << SEQ_BITS),
+        )
+        for table in ("activity", "run", "sent", "inbox", "snapshot", "history", "thread"):
+            connection.execute(f"DELETE FROM {table} WHERE n = ?", (number,))  # noqa: S608
+        return _Deleted(number)
+
+    return Change(change)
+
+
+def require_claim(result: object) -> Claim:
+    """The outcome of `claim`, for the type checker."""
+    if not isinstance(result, Claim):
+        raise JournalError("The thread could not be claimed.")
+    return result

@@ -1,0 +1,411 @@
+"""What an agent is: its model, instructions, tools, output and limits; data without behaviour."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from functools import cached_property
+from typing import Any, Generic, cast
+
+import msgspec
+from msgspec.structs import replace
+from typing_extensions import TypeVar
+
+from treadle.domain.blocks import Block
+from treadle.domain.limits import NO_LIMITS, Limits
+from treadle.domain.rules import ToolRules
+from treadle.domain.usage import Price, Usage
+from treadle.errors import ConfigurationError
+from treadle.jobs.failure import OnFailure, require_on_failure
+from treadle.loop.hooks import POINTS, Hooks
+from treadle.memory.blocks.edits import require_blocks
+from treadle.memory.compaction.budget import ContextBudget, budget_of
+from treadle.memory.compaction.strategies import ContextStrategy, NoCompaction
+from treadle.memory.sleep import SleepAgent
+from treadle.models.base import Model, ModelSettings, NamedTool
+from treadle.models.prices import PRICES, price_of
+from treadle.models.resolve import resolve_model
+from treadle.models.retry import RetryPolicy
+from treadle.tools.function import Tool
+from treadle.tools.handoff import handoff_tool
+from treadle.tools.output_type import OutputType
+from treadle.tools.source import ToolSource, ToolSources
+from treadle.tools.streamed import require_streamable
+from treadle.tools.toolset import Toolset
+
+Deps = TypeVar("Deps", default=None)
+Out = TypeVar("Out", default=str)
+
+MAX_STEPS = 32
+"""Responses in a run where its limits do not say how many."""
+
+AnyTool = Tool[..., object] | Callable[..., object]
+
+
+class AgentDefinition(Generic[Deps, Out]):
+    """An agent as the loop sees it.
+
+    - `model`: a model, or a string such as `"openai:gpt-5"` (`treadle.models.resolve`).
+    - `description`: what it is good for, which agents that may call it or hand over to it read.
+    - `instructions`: a text, or a function of the run's `deps` that returns one before each step.
+    - `tools`: tools; plain functions, which become tools with the default options; sources of
+      tools such as `treadle.mcp.MCPTools`, which are asked for theirs before each step.
+    - `output`: the type of the result; anything but `str` asks the model for JSON of that type. An
+      invalid one is sent back for correction at most `max_corrections` times.
+    - `settings`: how the model shall answer; a forced tool choice applies to the first step only.
+    - `rules`: for the order and number of tool calls; see `ToolRules`.
+    - `hooks`: functions that step into its runs; see `Hooks`.
+    - `handoffs`: agents to which it may hand a run over; see also `add_handoff`.
+    - `context`: what is done about a window that is finite; see `treadle.memory`. None sends the
+      whole history.
+    - `limits` of each run, `thread_limits` of all runs of a thread together.
+    - `early_tools`: start a tool as soon as its own arguments are complete.
+    - `action_timeout`: seconds a run waits for outputs and approvals from outside before it
+      expires; None is for ever.
+    - `max_parallel_tools`: how many tools of one step run at the same time.
+    - `to_user`: let the model say to the user, in each call, what it is about to do, in a parameter
+      "to_user" or of the given name (see `Tool`).
+    - `stream_fields`: the string fields of the structured output whose growth is shown.
+    - `blocks`: the memory blocks that it reads before each step, in this order. A thread that
+      does not have one gets it, unless it was deleted; others that it has are read as well.
+    - `sleep_agent`: tends the memory blocks beside the conversation; see `SleepAgent`.
+    - `on_job_failure`: what a job of a run that fails, and that nobody waits for, does to the run:
+      `"fail_fast"` cancels the other jobs and fails the run, `"collect"` lets it go on.
+
+    Raises `ConfigurationError` for what cannot work.
+    """
+
+    def __init__(
+        self,
+        model: Model | str,
+        *,
+        name: str = "agent",
+        description: str = "",
+        instructions: str | Callable[[Deps], str] = "",
+        tools: Iterable[AnyTool | ToolSource] = (),
+        output: type[Out] | None = None,
+        settings: ModelSettings | None = None,
+        context: ContextStrategy | None = None,
+        limits: Limits | None = None,
+        thread_limits: Limits | None = None,
+        rules: ToolRules | None = None,
+        hooks: Hooks[Deps] | Sequence[Hooks[Deps]] = (),
+        handoffs: "Iterable[AgentDefinition[Any, Any]]" = (),
+        retry: RetryPolicy | None = None,
+        early_tools: bool = True,
+        action_timeout: float | None = None,
+        max_parallel_tools: int = 16,
+        max_corrections: int = 2,
+        to_user: bool | str = False,
+        stream_fields: Iterable[str] = (),
+        blocks: Iterable[Block] = (),
+        sleep_agent: "SleepAgent | AgentDefinition[Any, Any] | None" = None,
+        on_job_failure: OnFailure = "fail_fast",
+    ) -> None:
+        if max_parallel_tools < 1:
+            raise ConfigurationError("max_parallel_tools must be at least 1.")
+        if action_timeout is not None and not action_timeout > 0:
+            raise ConfigurationError("action_timeout must be above 0, or None to wait for ever.")
+        if max_corrections < 0:
+            raise ConfigurationError("max_corrections cannot be negative.")
+        require_on_failure("on_job_failure", on_job_failure)
+        self.model = resolve_model(model)
+        self.name = name
+        self.description = description
+        self.instructions = instructions
+        given = tuple(tools)
+        self._own_tools = tuple(tool for tool in given if not isinstance(tool, ToolSource))
+        self._to_user = to_user
+        self.tools = Toolset(self._own_tools, to_user=to_user)
+        sources = (one for one in given if isinstance(one, ToolSource))
+        self.sources = ToolSources(sources, to_user=to_user)
+        self.handoffs: dict[str, AgentDefinition[Any, Any]] = {}
+        self.others: tuple[AgentDefinition[Any, Any], ...] = tuple(_workers(self.tools))
+        self.output = None if output is None or output is str else OutputType(output)
+        self.stream_fields = _streamed_of(self.output, stream_fields)
+        self.settings = settings or ModelSettings()
+        self.limits = (limits or Limits()).or_steps(MAX_STEPS)
+        self.thread_limits = NO_LIMITS if thread_limits is None else thread_limits.or_steps(None)
+        self.price = _price_of(self.model.name, self.limits, self.thread_limits)
+        self.retry = retry or RetryPolicy()
+        self.blocks = tuple(blocks)
+        require_blocks(self.blocks)
+        self.budget = None if context is None else self._budget_of(context)
+        self.given: Limits | None = None
+        self.rules = rules or ToolRules()
+        self._has_rules = self.rules != ToolRules() or self.limits.max_tool_calls is not None
+        self.hooks: Hooks[Deps] = hooks if isinstance(hooks, Hooks) else sum(hooks, Hooks[Deps]())
+        self.early_tools = early_tools
+        self.sleep_agent = _sleeper(sleep_agent, context)
+        if self.sleep_agent is not None:
+            self.others = (*self.others, cast("AgentDefinition[Any, Any]", self.sleep_agent.agent))
+        self.on_job_failure: OnFailure = on_job_failure
+        self.action_timeout = action_timeout
+        self.max_parallel_tools = max_parallel_tools
+        self.max_corrections = max_corrections
+        for agent in handoffs:
+            self.add_handoff(agent)
+        self._require_known_tools()
+        self._require_price()
+        self._require_names()
+
+    def add_handoff(self, agent: "AgentDefinition[Any, Any]") -> None:
+        """Lets this agent hand a run over to another, with a tool `transfer_to_…`.
+
+        For agents that hand over to each other, of which one is made first. Raises
+        `ConfigurationError` for a circle without `Limits.max_handoffs`, and for two agents or
+        tools of one name.
+        """
+        other = agent.reachable.get(self.name)
+        if other is self and (
+            self.limits.max_handoffs is None or agent.limits.max_handoffs is None
+        ):
+            raise ConfigurationError(
+                f"{self.name} and {agent.name} hand over to each other; give both a "
+                "Limits.max_handoffs, so that it ends."
+            )
+        if agent.name in self.handoffs:
+            raise ConfigurationError(f"{self.name} hands over to {agent.name!r} already.")
+        tools = [handoff_tool(one.name, one.description) for one in self.handoffs.values()]
+        tools.append(handoff_tool(agent.name, agent.description))
+        self.tools = Toolset((*self._own_tools, *tools), to_user=self._to_user)
+        self.handoffs[agent.name] = agent
+        self.others = (*self.others, agent)
+        self._require_names()
+
+    @property
+    def reachable(self) -> "Mapping[str, AgentDefinition[Any, Any]]":
+        """The agents that may come to work on its runs or for them, by name; itself included."""
+        if not self.others:
+            return {self.name: self}
+        found: dict[str, AgentDefinition[Any, Any]] = {}
+        left: list[AgentDefinition[Any, Any]] = [self]
+        while left:
+            agent = left.pop()
+            if agent.name in found:
+                continue
+            found[agent.name] = agent
+            left += agent.others
+        return found
+
+    def cost_of(self, usage: Usage) -> float:
+        """Returns what tokens cost with its model; 0 where its price is not known."""
+        price = self.price
+        return price.cost(usage) if price is not None else 0.0
+
+    def parse(self, text: str) -> Out:
+        """Returns the output that a text is; raises `ValueError`."""
+        return cast("Out", text) if self.output is None else self.output.parse(text)
+
+    @property
+    def listens(self) -> bool:
+        """Whether one of the agents that may work on a run has hooks `on_event`."""
+        return any(agent.hooks.at("on_event") for agent in self.reachable.values())
+
+    @property
+    def attends_ends(self) -> bool:
+        """Whether hooks are called when a run has ended."""
+        return self.listens or any(a.hooks.at("on_run_end") for a in self.reachable.values())
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether rules or limits may forbid a call."""
+        return self._has_rules or bool(self.handoffs)
+
+    def ends_run(self, tool: str) -> bool:
+        """Whether the output of a tool ends the run."""
+        known = self.tools.get(tool)
+        return (known is not None and known.terminal) or tool in self.rules.terminal
+
+    def within(self, limits: Limits) -> "AgentDefinition[Deps, Out]":
+        """Returns the same agent within narrower limits."""
+        narrowed = copy(self)
+        narrowed.given = limits if self.given is None else limits.within(self.given)
+        narrowed.__dict__["hash"] = self.hash  # it is the same agent
+        narrowed.limits = self.limits.within(limits)
+        narrowed._has_rules = self._has_rules or narrowed.limits.max_tool_calls is not None
+        return narrowed
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hexadecimal digits that tell this definition from others.
+
+        A function counts by its name, and so does a source of tools: a change inside a tool, or
+        of the tools that a source has, does not show.
+        """
+        instructions = self.instructions
+        described: dict[str, object] = {
+            "model": self.model.name,
+            "name": self.name,
+            "instructions": instructions if isinstance(instructions, str) else _name(instructions),
+            "tools": [_described(tool) for tool in self.tools],
+            "output": self.output.schema if self.output is not None else None,
+            "stream_fields": self.stream_fields,
+            # Headers may hold secrets, and change nothing of what the agent does.
+            "settings": replace(self.settings, extra_headers={}),
+            "limits": self.limits,
+            "thread_limits": self.thread_limits,
+            "rules": self.rules,
+            "hooks": {point: [hook.name for hook in self.hooks.at(point)] for point in POINTS},
+            "early_tools": self.early_tools,
+            "action_timeout": self.action_timeout,
+        }
+        if self.budget is not None:
+            described["context"] = self.budget.described
+        if self.sources:
+            described["sources"] = [(source.name, source.is_local) for source in self.sources]
+        if self.blocks:
+            described["blocks"] = self.blocks
+        if self.sleep_agent is not None:
+            described["sleep_agent"] = self.sleep_agent.described
+        encoded = msgspec.json.encode(described, enc_hook=_name, order="deterministic")
+        return hashlib.sha256(encoded).hexdigest()[:16]
+
+    def require_local_tools(self) -> None:
+        """Raises `ConfigurationError` for a tool that must be answered or approved from outside."""
+        for tool in self.tools:
+            if not tool.is_local:
+                raise ConfigurationError(
+                    f"The tool {tool.name} is answered or approved from outside, which needs a "
+                    "thread: treadle.open(agents=[agent]), then thread.send(…)."
+                )
+        for source in self.sources:
+            if not source.is_local:
+                raise ConfigurationError(
+                    f"Tools of {source.name} are answered or approved from outside, which needs "
+                    "a thread: treadle.open(agents=[agent]), then thread.send(…)."
+                )
+
+    def require_own_blocks(self) -> None:
+        """Raises `ConfigurationError` for a memory block that threads share."""
+        for block in self.blocks:
+            if block.shared:
+                raise ConfigurationError(
+                    f"The memory block {block.label} is shared, which needs a thread: "
+                    "treadle.open(agents=[agent]), then thread.send(…)."
+                )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model.name!r}, name={self.name!r})"
+
+    def _budget_of(self, context: ContextStrategy) -> ContextBudget:
+        def price(model: str) -> Price | None:
+            if model == self.model.name:
+                return self.price
+            tables = [limits.prices for limits in (self.limits, self.thread_limits)]
+            known = (price_of(model, table) for table in (*tables, PRICES) if table is not None)
+            return next((price for price in known if price is not None), None)
+
+        budget = budget_of(
+            context,
+            self.model,
+            max_output_tokens=self.settings.max_output_tokens,
+            retry=self.retry,
+            price_of=price,
+        )
+        if any(block.label == budget.block and block.shared for block in self.blocks):
+            raise ConfigurationError(
+                f"The summary cannot live in {budget.block!r}, which threads share: each has "
+                "a summary of its own. Name another block."
+            )
+        return budget
+
+    def _require_names(self) -> None:
+        """Raises `ConfigurationError` where an agent could be taken for another."""
+        known = self.reachable
+        for agent in known.values():
+            for other in agent.others:
+                if known[other.name] is not other:
+                    raise ConfigurationError(
+                        f"Two agents are called {other.name!r}; give one another name=…."
+                    )
+
+    def _require_price(self) -> None:
+        limited = self.limits.max_cost or self.thread_limits.max_cost
+        if limited is not None and self.price is None:
+            raise ConfigurationError(
+                f"The price of {self.model.name!r} is not known, and max_cost needs it: "
+                "Limits(max_cost=…, price=Price(input=…, output=…))."
+            )
+
+    def _require_known_tools(self) -> None:
+        if self.sources:
+            return  # what their tools are called is not known yet
+        for name in sorted(self.rules.names):
+            if name not in self.tools.names:
+                known = ", ".join(self.tools.names) or "none"
+                raise ConfigurationError(
+                    f"A rule names the tool {name!r}, which this agent does not have; it has: "
+                    f"{known}."
+                )
+        choice = self.settings.tool_choice
+        if isinstance(choice, NamedTool) and choice.name not in self.tools.names:
+            known = ", ".join(self.tools.names) or "none"
+            raise ConfigurationError(
+                f"The tool choice {choice.name!r} is no tool of this agent; it has: {known}."
+            )
+        if choice == "required" and not self.tools.names:
+            raise ConfigurationError('tool_choice="required" needs at least one tool.')
+
+
+def _price_of(model: str, *limits: Limits) -> Price | None:
+    given = next((one.price for one in limits if one.price is not None), None)
+    tables = [one.prices for one in limits if one.prices is not None]
+    known = (price_of(model, table) for table in (*tables, PRICES))
+    return given or next((price for price in known if price is not None), None)
+
+
+def _workers(tools: Toolset) -> Iterator[AgentDefinition[Any, Any]]:
+    """The agents that tools are."""
+    for tool in tools:
+        worker: object = tool.worker
+        if isinstance(worker, AgentDefinition):
+            yield cast("AgentDefinition[Any, Any]", worker)
+
+
+def _sleeper(
+    given: "SleepAgent | AgentDefinition[Any, Any] | None", context: ContextStrategy | None
+) -> SleepAgent | None:
+    sleeper = SleepAgent(given) if isinstance(given, AgentDefinition) else given
+    if sleeper is None:
+        return None
+    if not isinstance(sleeper.agent, AgentDefinition):
+        raise ConfigurationError(f"{sleeper.agent!r:.100} is no agent that could sleep.")
+    if sleeper.reads == "left" and (context is None or isinstance(context, NoCompaction)):
+        raise ConfigurationError(
+            "The sleep agent reads what leaves the window, and nothing ever does: give the agent "
+            'context=SlidingWindow() or Summarize(), or SleepAgent(…, reads="new").'
+        )
+    return sleeper
+
+
+def _described(tool: Tool[..., object]) -> tuple[object, ...]:
+    approval = tool.needs_approval
+    return (
+        tool.schema,
+        tool.timeout,
+        tool.retries,
+        tool.idempotent,
+        tool.external,
+        approval if isinstance(approval, bool) else _name(approval),
+        tool.serial,
+        tool.terminal,
+        tool.on_error,
+        tool.to_user,
+        tool.stream_fields,
+    )
+
+
+def _streamed_of(output: OutputType[Out] | None, fields: Iterable[str]) -> tuple[str, ...]:
+    if output is not None:
+        owner = f"the output {output.schema.name}"
+        return require_streamable(fields, output.schema.schema, owner, ConfigurationError)
+    if tuple(fields):
+        raise ConfigurationError(
+            "An agent's stream_fields are fields of its structured output: give it output=…; for "
+            "the arguments of a tool, @tool(stream_fields=[…])."
+        )
+    return ()
+
+
+def _name(value: object) -> str:
+    return getattr(value, "__qualname__", type(value).__qualname__)

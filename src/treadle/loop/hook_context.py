@@ -1,0 +1,226 @@
+"""What hooks may know of a run, and change in it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from msgspec.structs import replace
+from typing_extensions import TypeVar as TypeVarWithDefault
+
+from treadle.domain.events import (
+    HistoryReplaced,
+    MessageAdded,
+    RecordedEvent,
+    RunContinued,
+    RunFinishing,
+    StopReason,
+)
+from treadle.domain.history import require_valid
+from treadle.domain.ids import new_id
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Input, Item, Message, as_message
+from treadle.domain.items import message as make_message
+from treadle.domain.open_step import Step
+from treadle.domain.result import RunResult
+from treadle.domain.state import Run
+from treadle.domain.usage import Spent
+from treadle.errors import ConfigurationError, InvalidInput
+from treadle.jobs.node import Node
+from treadle.jobs.run_jobs import RunJobs
+from treadle.ports import Delegation, ThreadWriter, Worker
+
+Deps = TypeVarWithDefault("Deps", default=None)
+Out = TypeVar("Out")
+
+
+class HookContext(Generic[Deps]):
+    """What a hook may know of the run it steps into.
+
+    - `deps`: what the caller gave the run. `agent`: the name of the agent that works.
+    - `thread_id`, `run_id`: where the run belongs.
+    """
+
+    def __init__(
+        self,
+        thread: ThreadWriter,
+        agent: str,
+        deps: Deps,
+        delegation: Delegation | None,
+        jobs: RunJobs | None = None,
+    ) -> None:
+        assert thread.state.run is not None
+        self.deps = deps
+        self.thread_id = thread.id
+        self.run_id = thread.state.run.id
+        self.agent = agent
+        self._thread = thread
+        self._delegation = delegation
+        self._jobs = jobs
+
+    @property
+    def jobs(self) -> Node[None]:
+        """The run's node in the tree of its thread, to submit jobs to; see `RunContext.jobs`.
+
+        Raises `NodeClosed` once the run has ended, or is about to.
+        """
+        if self._jobs is None:
+            raise ConfigurationError("Jobs cannot be started here.")
+        return self._jobs.node
+
+    @property
+    def history(self) -> Sequence[Item]:
+        """The conversation so far, without the step that is open."""
+        return self._thread.state.history
+
+    @property
+    def step(self) -> int:
+        """The number of the step the run is in, or has closed last; 0 before the first."""
+        run = self._thread.state.run
+        return run.steps if run is not None else 0
+
+    @property
+    def spent(self) -> Spent:
+        """What the run has used up."""
+        run = self._thread.state.run
+        return run.spent if run is not None else Spent()
+
+
+class Completion:
+    """A response of the model that is complete, and the outputs of its calls."""
+
+    def __init__(self, step: Step, stop_reason: Callable[[], StopReason | None]) -> None:
+        self.step = step
+        self._stop_reason = stop_reason
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the run ends now, or None if it goes on."""
+        return self._stop_reason()
+
+    @property
+    def number(self) -> int:
+        """The number of the step in its run, from 1."""
+        return self.step.number
+
+    @property
+    def text(self) -> str:
+        """The text of the response."""
+        return "".join(item.text for item in self.step.ordered if isinstance(item, Message))
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """The items of the response, then the outputs of its calls."""
+        return self.step.settled()
+
+    @property
+    def calls(self) -> Sequence[FunctionCall]:
+        """The calls, in the order of the response."""
+        return self.step.calls
+
+    def output(self, call_id: str) -> FunctionCallOutput | None:
+        """The output of a call."""
+        return self.step.output(call_id)
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """How a run ended: the run as it is now, and the error it failed with, if it did."""
+
+    run: Run
+    error: Exception | None = None
+
+
+class CompletionContext(HookContext[Deps]):
+    """What an `after_completion` hook may do; all of it happens at once, when all hooks are done.
+
+    There is no other way to change a history.
+    """
+
+    def __init__(
+        self,
+        thread: ThreadWriter,
+        agent: str,
+        deps: Deps,
+        delegation: Delegation | None,
+        jobs: RunJobs | None = None,
+    ) -> None:
+        super().__init__(thread, agent, deps, delegation, jobs)
+        self.changes: list[RecordedEvent] = []
+        self._history: list[Item] | None = None
+        self._delegated = 0
+
+    @property
+    def history(self) -> Sequence[Item]:
+        """The conversation so far, with what this hook changes."""
+        return self._thread.state.history if self._history is None else tuple(self._history)
+
+    def inject(self, *messages: Input, role: str = "user") -> None:
+        """Adds messages behind the outputs; a text becomes a message of `role`.
+
+        Roles are user, assistant, system and developer. Raises `InvalidInput`.
+        """
+        for input in messages:
+            self._add(_as_message(input, role))
+
+    def replace_history(self, items: Sequence[Item]) -> None:
+        """Replaces the history; the thread's events keep what it was.
+
+        Raises `InvalidInput` unless every call in it has exactly one output behind it.
+        """
+        require_valid(items)
+        self._history = list(items)
+        self.changes.append(HistoryReplaced(run_id=self.run_id, items=tuple(items)))
+
+    def continue_with(self, *messages: Input, role: str = "user") -> None:
+        """Adds messages, and lets the run go on where it would end with the model's last word.
+
+        A limit, and a wish to finish, end it nevertheless. Raises `InvalidInput` without a message.
+        """
+        if not messages:
+            raise InvalidInput("continue_with needs a message, which the model is to answer.")
+        self.inject(*messages, role=role)
+        self.changes.append(RunContinued(run_id=self.run_id))
+
+    def finish(self) -> None:
+        """Ends the run now, as completed."""
+        self.changes.append(RunFinishing(run_id=self.run_id))
+
+    async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
+        """Has another agent work on a thread of its own, and returns what came of it.
+
+        What it uses counts for the run. After a crash it goes on where it was. Raises the error of
+        a run that failed, `AgentsTooDeep` and `BudgetUsedUp`.
+        """
+        if self._delegation is None:
+            raise ConfigurationError("Agents cannot be run here.")
+        self._delegated += 1
+        key = f"{self.run_id}/{self.step}/{self._delegated}"
+        return await self._delegation.run(agent, input, key=key)
+
+    def undo(self, changes: int) -> None:
+        """Keeps only the first changes: those of a hook that failed are none."""
+        del self.changes[changes:]
+        self._history = None
+        for change in self.changes:
+            if isinstance(change, HistoryReplaced):
+                self._history = list(change.items)
+            elif isinstance(change, MessageAdded):
+                self._changed().append(change.item)
+
+    def _changed(self) -> list[Item]:
+        if self._history is None:
+            self._history = list(self._thread.state.history)
+        return self._history
+
+    def _add(self, item: Message) -> None:
+        self._changed().append(item)
+        self.changes.append(MessageAdded(run_id=self.run_id, item=item, origin="hook"))
+
+
+def _as_message(input: Input, role: str) -> Message:
+    if isinstance(input, Message):
+        return input if input.id else replace(input, id=new_id("msg"))
+    if role == "user":
+        return as_message(input)
+    if role not in {"assistant", "system", "developer"}:
+        raise InvalidInput(f"{role!r} is no role; use user, assistant, system or developer.")
+    return make_message(cast("Any", role), input)

@@ -1,0 +1,223 @@
+"""Hooks: functions of the program that step into a run at defined points.
+
+    step:  before_model → response → before_tool → tool → after_tool → after_completion
+    run:   on_event, all along; on_run_end, once it has ended
+
+`after_completion` is the safe point: the response is complete, every output of its calls is in the
+history, and nothing has been asked next.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, TypeVar, cast
+
+from msgspec import Struct
+from typing_extensions import TypeVar as TypeVarWithDefault
+
+from treadle.domain.events import Event
+from treadle.domain.items import FunctionCallOutput
+from treadle.errors import HookFailed, InvalidHook
+from treadle.logging import logger_of
+from treadle.loop.hook_context import Completion, CompletionContext, HookContext, RunEnd
+from treadle.models.base import ModelRequest
+
+Deps = TypeVarWithDefault("Deps", default=None)
+F = TypeVar("F", bound=Callable[..., object])
+
+_LOGGER = logger_of("treadle.hooks")
+
+
+@dataclass(frozen=True)
+class Veto:
+    """A `before_tool` hook's answer: the tool is not called, and this is its output."""
+
+    output: object
+    is_error: bool = True
+
+
+@dataclass(frozen=True)
+class ChangedArguments:
+    """A `before_tool` hook's answer: the tool is called with these arguments.
+
+    They are validated like those of the model, which stay in the history as it wrote them.
+    """
+
+    arguments: Mapping[str, object]
+
+
+class ToolCall(Struct, frozen=True):
+    """A call as hooks of tools see it: `arguments` are those the tool is called with."""
+
+    call_id: str
+    name: str
+    arguments: Mapping[str, object]
+
+
+Answer = TypeVar("Answer")
+Now = Answer | Awaitable[Answer]
+
+BeforeModel = Callable[[HookContext[Deps], ModelRequest], Now[ModelRequest | None]]
+AfterCompletion = Callable[[CompletionContext[Deps], Completion], Now[None]]
+BeforeTool = Callable[[HookContext[Deps], ToolCall], Now[Veto | ChangedArguments | None]]
+AfterTool = Callable[[HookContext[Deps], ToolCall, FunctionCallOutput], Now[object]]
+OnRunEnd = Callable[[HookContext[Deps], RunEnd], Now[None]]
+OnEvent = Callable[[HookContext[Deps], Event], Now[None]]
+
+
+@dataclass(frozen=True)
+class Hook(Generic[F]):
+    """A function and how it is called; made by `hook`."""
+
+    function: F
+    isolated: bool = False
+    blocking: bool = False
+
+    @cached_property
+    def name(self) -> str:
+        """The name of the function."""
+        return getattr(self.function, "__qualname__", type(self.function).__qualname__)
+
+    def __call__(self, *arguments: object, undo: Callable[[], None] | None = None) -> object:
+        """Calls the function; what is returned is None, or for `answer` to be awaited with.
+
+        Two calls, because most hooks are plain functions that return nothing, and a coroutine for
+        each costs as much as they do. Raises `HookFailed`; if the hook is isolated, it is logged
+        instead, and `undo` called.
+        """
+        try:
+            if self.blocking:
+                return asyncio.to_thread(self.function, *arguments)
+            return self.function(*arguments)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - code of the user's
+            return self._failed(error, undo)
+
+    async def answer(self, value: object, undo: Callable[[], None] | None = None) -> object:
+        """Returns the hook's answer from what calling it returned; raises as that does."""
+        try:
+            return await cast("Awaitable[object]", value) if inspect.isawaitable(value) else value
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
+            return self._failed(error, undo)
+
+    def _failed(self, error: BaseException, undo: Callable[[], None] | None) -> None:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise error  # the run is cancelled; else the hook met the cancellation of another
+        if not self.isolated:
+            raise HookFailed(f"The hook {self.name} failed: {_told(error)}") from error
+        _LOGGER.warning("The hook %s failed, and is isolated: %s", self.name, _told(error))
+        if undo is not None:
+            undo()
+
+
+def hook(function: F, *, isolated: bool = False, blocking: bool = False) -> Hook[F]:
+    """Says how a hook is to be called: `Hooks(after_completion=hook(look, isolated=True))`.
+
+    - `isolated`: what it raises is logged, and the run goes on without what it would have changed.
+    - `blocking`: a plain function that waits or computes for long, to be called in a thread.
+
+    Raises `InvalidHook`.
+    """
+    made = Hook(function, isolated, blocking)
+    _require_function(made, None)
+    return made
+
+
+Several = F | Hook[F] | Sequence[F | Hook[F]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks(Generic[Deps]):
+    """The hooks of an agent: for each point a function, or several that are called in order.
+
+    Functions are async, or plain and short; see `hook` for others. The first argument is the
+    context.
+
+    - `before_model(context, request)`: may return a changed request for this step.
+    - `after_completion(context, completion)`: at the safe point after each response, once all
+      outputs of its calls are in the history, also those from outside; also after the last one. Not
+      after a failure or a cancel. After a crash it may be called again for a response for which it
+      had changed nothing yet.
+    - `before_tool(context, call)`: before a call that runs here, after its approval. May return a
+      `Veto` or `ChangedArguments`.
+    - `after_tool(context, call, output)`: may return what shall be the output instead, as tools do.
+    - `on_run_end(context, end)`: once the run has ended, however; what it raises is logged.
+    - `on_event(context, event)`: all events of the run in order, durable ones once they are kept.
+      The run waits for it before its next step.
+
+    What another hook raises fails the run with `hook_failed`; its history stays valid. Raises
+    `InvalidHook`.
+    """
+
+    before_model: Several[BeforeModel[Deps]] = ()
+    after_completion: Several[AfterCompletion[Deps]] = ()
+    before_tool: Several[BeforeTool[Deps]] = ()
+    after_tool: Several[AfterTool[Deps]] = ()
+    on_run_end: Several[OnRunEnd[Deps]] = ()
+    on_event: Several[OnEvent[Deps]] = ()
+    _made: dict[str, tuple[Hook[Any], ...]] = field(
+        default_factory=dict[str, tuple[Hook[Any], ...]], init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        for point in POINTS:
+            given: Any = getattr(self, point)
+            several = cast("Sequence[Any]", given if isinstance(given, Sequence) else (given,))
+            self._made[point] = tuple(_made(one, point) for one in several)
+
+    def __add__(self, other: "Hooks[Deps]") -> "Hooks[Deps]":
+        """Returns the hooks of both, these first."""
+        both: Any = {point: (*self.at(point), *other.at(point)) for point in POINTS}
+        return Hooks(**both)
+
+    def at(self, point: str) -> "tuple[Hook[Any], ...]":
+        """The hooks of a point, such as `"before_model"`, in order."""
+        return self._made[point]
+
+
+POINTS: Mapping[str, int] = {
+    "before_model": 2,
+    "after_completion": 2,
+    "before_tool": 2,
+    "after_tool": 3,
+    "on_run_end": 2,
+    "on_event": 2,
+}
+"""The points, and how many arguments a hook gets there."""
+
+
+def _made(one: Any, point: str) -> "Hook[Any]":
+    made = cast("Hook[Any]", one if isinstance(one, Hook) else Hook(one))
+    _require_function(made, point)
+    return made
+
+
+def _require_function(hook: "Hook[Any]", point: str | None) -> None:
+    function = hook.function
+    if not callable(function):
+        raise InvalidHook(f"{function!r:.100} is no function; a hook is one.")
+    called = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked, not its presence
+    kinds = (function, called)
+    if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in kinds):
+        raise InvalidHook(f"The hook {hook.name} is a generator; let it be a function.")
+    if hook.blocking and any(inspect.iscoroutinefunction(f) for f in kinds):
+        raise InvalidHook(f"The hook {hook.name} is async, so it cannot be called in a thread.")
+    if point is None:
+        return
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # a function of C, which says nothing about itself
+    try:
+        signature.bind(*[None] * POINTS[point])
+    except TypeError:
+        raise InvalidHook(
+            f"The hook {hook.name} cannot be called with {POINTS[point]} arguments, as {point} "
+            f"is; it takes {signature}."
+        ) from None
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:2000]

@@ -1,0 +1,401 @@
+"""Finding: by words, by vectors, by both, or the newest; always within one owner.
+
+For one thread of the process. All of a search is one transaction, so that what it finds is there.
+"""
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from treadle.domain.passages import Filters, Found, Passage, Period
+from treadle.errors import EmbeddingInvalid
+from treadle.memory.archive.fusion import Hit, Ranking
+from treadle.memory.archive.index_file import typed_errors
+from treadle.memory.archive.row import (
+    KINDS,
+    ROLES,
+    SELECT,
+    Written,
+    passage_in,
+    role_word,
+    scope_word,
+    tag_word,
+    written_of,
+)
+from treadle.memory.archive.space import VectorFiles, VectorSpace, require_embedder, space_of
+
+if TYPE_CHECKING:
+    from treadle.memory.archive.columns import Columns
+    from treadle.memory.archive.vectors import Matrix, VectorFile
+
+DEPTH = 500
+"""How many of the best are ranked in each way: beyond, there is no page."""
+
+MATCHES = 2500
+"""How many rows are ranked by the words of a query.
+
+Where more match, its commonest words count only as far as there is room, and of a word that matches
+more by itself the newest rows.
+"""
+
+ENOUGH = 100
+"""How many rows the rarer words of a query must match, so that the common ones do not count."""
+
+_FIRST = 64
+_MANY = 4
+
+MOST_OWNERS = 64
+MOST_ROWS = 2_000_000
+
+
+class Query(Struct, frozen=True):
+    """What is searched for: terms of full text, or a vector of the `embedder`, or both; the
+    newest without either.
+
+    Rows `offset` to `offset + limit` of what is found are wanted, which are the first `DEPTH` at
+    most.
+    """
+
+    filters: Filters
+    terms: Sequence[str] | None
+    vector: "Matrix | None"
+    limit: int
+    offset: int = 0
+    embedder: str = ""
+
+
+class Answer(Struct, frozen=True):
+    """What was found, rows whose vectors are gone, and how often the owner was written to."""
+
+    found: list[Found]
+    broken: list[int]
+    written: Written
+
+
+class _Place(Struct, frozen=True):
+    """Where is searched: an owner, on one thread, or without the messages of some.
+
+    `passages` are the owner's; `is_most` where they are a good part of all.
+    """
+
+    owner: int
+    source: int | None
+    aside: tuple[int, ...]
+    passages: int
+    is_most: bool
+
+
+class Finder:
+    """Searches the index through `connection`, and the vectors in `files`."""
+
+    def __init__(self, connection: sqlite3.Connection, files: VectorFiles) -> None:
+        self._connection = connection
+        self._files = files
+        self._columns: OrderedDict[int, Columns] = OrderedDict()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with typed_errors():
+            self._connection.close()
+
+    def find(self, owner: str, query: Query) -> Answer:
+        """Returns what fits the query best; raises as `Index` does."""
+        with typed_errors():
+            self._connection.execute("BEGIN")
+            try:
+                return self._find(owner, query)
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("COMMIT")
+
+    def _find(self, owner: str, query: Query) -> Answer:
+        written = written_of(self._connection, owner)
+        place = self._place(owner, query.filters)
+        if place is None:
+            return Answer([], [], written)
+        broken: list[int] = []
+        texts = vectors = None
+        if query.terms is not None:
+            texts = self._by_text(place, query.terms, query.filters)
+        if query.vector is not None:
+            vectors = self._by_vector(place, query, query.vector, broken)
+        if texts is None and vectors is None:
+            texts = self._newest(place, query.filters)
+        ranking = Ranking(texts, vectors)
+        return Answer(self._found(ranking, query), broken, written)
+
+    def _place(self, owner: str, filters: Filters) -> _Place | None:
+        row = self._connection.execute(
+            "SELECT o, passages FROM owner WHERE name = ?", (owner,)
+        ).fetchone()
+        if row is None:
+            return None
+        (rows,) = self._connection.execute("SELECT coalesce(max(n), 0) FROM passage").fetchone()
+        is_most = row[1] * _MANY >= rows
+        sources = "SELECT s FROM source WHERE o = ? AND"
+        if filters.thread_id:
+            source = self._connection.execute(
+                f"{sources} thread_id = ?", (row[0], filters.thread_id)
+            ).fetchone()
+            return None if source is None else _Place(row[0], source[0], (), row[1], is_most)
+        aside = self._connection.execute(f"{sources} aside", (row[0],)).fetchall()
+        return _Place(row[0], None, tuple(s for (s,) in aside), row[1], is_most)
+
+    # By words
+
+    def _by_text(self, place: _Place, terms: Sequence[str], filters: Filters) -> list[Hit]:
+        if not terms:
+            return []
+        rare, number = self._rare(terms, place)
+        near = self._near(place.owner, filters.period) if number > MATCHES else ""
+        scores = self._matches(place, filters, rare, near)
+        if len(rare) < len(terms) and len(scores) < ENOUGH:
+            # There is room for some that have only the commoner words.
+            near = near or self._near(place.owner, filters.period)
+            common = self._matches(place, filters, terms, near)
+            scores |= {n: max(score, scores.get(n, score)) for n, score in common.items()}
+        best = sorted(scores.items(), key=lambda row: (-row[1], -row[0]))
+        return [Hit(n, score) for n, score in best[:DEPTH]]
+
+    def _matches(
+        self, place: _Place, filters: Filters, terms: Sequence[str], near: str
+    ) -> dict[int, float]:
+        """Returns the best of the newest rows that match, with their BM25."""
+        match, where, values = _asked(place, filters)
+        join = " JOIN passage p ON p.n = w.rowid" if where else ""
+        newest = (
+            "SELECT w.rowid AS n, -bm25(words, 1.0, 0.0) AS score"  # noqa: S608 - of constants
+            f" FROM words w{join} WHERE words MATCH ?{near}{where} ORDER BY w.rowid DESC LIMIT ?"
+        )
+        words = " AND ".join([*match, f"text : ({' OR '.join(terms)})"])
+        rows = self._connection.execute(
+            f"SELECT n, score FROM ({newest}) ORDER BY score DESC, n DESC LIMIT ?",  # noqa: S608 - of constants
+            (words, *values, MATCHES, DEPTH),
+        )
+        return dict(rows.fetchall())
+
+    def _near(self, owner: int, period: Period) -> str:
+        """Returns what SQL asks of a row `w` beside its time: rows of one time are together."""
+        if period == Period():
+            return ""
+        where, values = _within(period)
+        bounds = "SELECT min(p.n), max(p.n) FROM passage p WHERE p.o = ?"
+        first, last = self._connection.execute(bounds + where, (owner, *values)).fetchone()
+        return f" AND w.rowid BETWEEN {int(first or 0)} AND {int(last or 0)}"
+
+    def _rare(self, terms: Sequence[str], place: _Place) -> tuple[list[str], int]:
+        """Returns the words of a query without the commonest that would match too many rows.
+
+        They say the least, and cost the most. One is left in any case. The number is how many rows
+        they match at most, or more than `MATCHES`.
+        """
+        if place.passages <= MATCHES:
+            return list(terms), place.passages  # there are not so many rows
+        # Those of other owners count as well: it is quicker, and only about what is common.
+        counts = {term: self._count(f"text : {term}") for term in terms}
+        kept: list[str] = []
+        total = 0
+        for term in sorted(terms, key=counts.__getitem__):
+            if kept and total + counts[term] > MATCHES:
+                break
+            kept.append(term)
+            total += counts[term]
+        return kept, total
+
+    def _count(self, match: str) -> int:
+        (count,) = self._connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)",
+            (match, MATCHES + 1),
+        ).fetchone()
+        return count
+
+    # By vectors
+
+    def _by_vector(
+        self, place: _Place, query: Query, vector: "Matrix", broken: list[int]
+    ) -> list[Hit]:
+        space, filters = space_of(self._connection), query.filters
+        require_embedder(space, query.embedder)
+        if space.dimensions is None or not vector.any():
+            return []  # nothing has a vector yet, or the query has no direction
+        if space.dimensions != len(vector):
+            raise EmbeddingInvalid(
+                f"The embedder returned a vector of the size {len(vector)} for the query, and of "
+                f"{space.dimensions} for the texts; it must keep to one size."
+            )
+        file = self._files.get(space)
+        columns = self._read_columns(place.owner, space, file, broken)
+        tagged = self._tagged(place.owner, filters)
+        chosen = columns.chosen(filters, source=place.source, aside=place.aside, tagged=tagged)
+        n, slots = (
+            (columns.n, columns.slot) if chosen.all() else (columns.n[chosen], columns.slot[chosen])
+        )
+        scores = file.scores(slots, vector)
+        return file.best(scores, n, DEPTH)
+
+    def _read_columns(
+        self, owner: int, space: VectorSpace, file: "VectorFile", broken: list[int]
+    ) -> "Columns":
+        """Returns what is in memory of an owner's passages, brought up to date."""
+        (changes,) = self._connection.execute(
+            "SELECT changes FROM owner WHERE o = ?", (owner,)
+        ).fetchone()
+        version = (space.file, changes)
+        columns = self._columns.pop(owner, None)
+        if columns is None or columns.version != version:
+            columns = self._files.columns(version)
+        rows = self._connection.execute(
+            "SELECT stamp, n, slot, s, kind, role, at FROM passage"
+            " WHERE slot >= 0 AND o = ? AND stamp > ? ORDER BY stamp",
+            (owner, columns.stamp),
+        ).fetchall()
+        broken += columns.add(rows, file)
+        self._columns[owner] = columns
+        while len(self._columns) > 1 and self._is_much():
+            self._columns.popitem(last=False)
+        return columns
+
+    def _is_much(self) -> bool:
+        rows = sum(len(columns) for columns in self._columns.values())
+        return len(self._columns) > MOST_OWNERS or rows > MOST_ROWS
+
+    def _tagged(self, owner: int, filters: Filters) -> "list[list[int]]":
+        """Returns the rows with one of the tags, and those with each of the tags to be had."""
+        groups = [[tag] for tag in filters.all_tags]
+        tagged: list[list[int]] = []
+        for tags in [filters.any_tags, *groups] if filters.any_tags else groups:
+            # As one value: each row by itself would give the interpreter lock away.
+            (rows,) = self._connection.execute(
+                "SELECT '[' || coalesce(group_concat(n), '') || ']' FROM tag"
+                " WHERE o = ? AND name IN (SELECT value FROM json_each(?))",
+                (owner, _json(tags)),
+            ).fetchone()
+            tagged.append(msgspec.json.decode(rows, type=list[int]))
+        return tagged
+
+    # The newest, and what is shown
+
+    def _newest(self, place: _Place, filters: Filters) -> list[Hit]:
+        where, values = _conditions(place, filters)
+        rows = self._connection.execute(
+            f"SELECT p.n FROM passage p WHERE TRUE {where} ORDER BY p.at DESC, p.n DESC LIMIT ?",  # noqa: S608 - it is made of constants
+            (*values, DEPTH),
+        )
+        return [Hit(n, 0.0) for (n,) in rows.fetchall()]
+
+    def _found(self, ranking: Ranking, query: Query) -> list[Found]:
+        last = query.offset + query.limit
+        chosen = self._without_copies(ranking.rows, last)[query.offset :]
+        among = "WHERE p.n IN (SELECT value FROM json_each(?))"
+        rows = self._connection.execute(f"{SELECT} {among}", (_json(chosen),))
+        passages = {row[0]: passage_in(row) for row in rows.fetchall()}
+        by_words = query.terms is not None
+        return [_shown(passages[n], ranking, n, by_words=by_words) for n in chosen]
+
+    def _without_copies(self, rows: Sequence[int], number: int) -> list[int]:
+        """Leaves out what a fork copied: the same event, of the same id and time.
+
+        The id alone does not tell: some providers give their messages the same on every thread.
+        """
+        firsts: dict[tuple[str, int, float], int] = {}
+        start = 0
+        while len(firsts) < number and start < len(rows):
+            some = rows[start : start + max(_FIRST, number)]
+            start += len(some)
+            found = self._connection.execute(
+                "SELECT n, id, seq, at FROM passage WHERE n IN (SELECT value FROM json_each(?))",
+                (_json(some),),
+            )
+            names = {n: (id, seq, at) for n, id, seq, at in found.fetchall()}
+            for n in some:
+                firsts.setdefault(names[n], n)
+        return list(firsts.values())[:number]
+
+
+def _shown(passage: Passage, ranking: Ranking, n: int, *, by_words: bool) -> Found:
+    text = ranking.text(n) if by_words else None
+    vector = ranking.vector(n)
+    return Found(
+        passage=passage,
+        score=ranking.scores[n],
+        text_rank=text[0] if text is not None else None,
+        text_score=text[1] if text is not None else None,
+        vector_rank=vector[0] if vector is not None else None,
+        vector_score=vector[1] if vector is not None else None,
+    )
+
+
+def _asked(place: _Place, filters: Filters) -> tuple[list[str], str, list[object]]:
+    """Returns what full text asks of a row `w`, and what SQL asks of its passage `p`.
+
+    Whose it is, full text asks by a word; where that word is in most rows, it is quicker to look at
+    those that have the other words.
+    """
+    where, values = _within(filters.period)
+    groups = [[tag_word(tag)] for tag in filters.all_tags]
+    groups.append([tag_word(tag) for tag in filters.any_tags])
+    groups.append([role_word(role) for role in filters.roles])
+    kinds = KINDS if filters.kind is None else (filters.kind,)
+    if place.source is not None:
+        groups.append([scope_word("t", place.source, kind) for kind in kinds])
+    elif place.is_most:
+        ours, whose = _ours(place, filters)
+        where += ours
+        values += whose
+    else:
+        groups.append([scope_word("o", place.owner, kind) for kind in kinds])
+    match = [" OR ".join(f'"{word}"' for word in group) for group in groups if group]
+    return [f"scope : ({words})" for words in match], where, values
+
+
+def _ours(place: _Place, filters: Filters) -> tuple[str, list[object]]:
+    """Returns what SQL asks of a row `p` of an owner, of the kind that is asked for."""
+    where, values = " AND p.o = ?", list[object]([place.owner])
+    if place.aside:
+        where += " AND NOT (p.kind = ? AND p.s IN (SELECT value FROM json_each(?)))"
+        values += [KINDS.index("message"), _json(place.aside)]
+    if filters.kind is not None:
+        where += " AND p.kind = ?"
+        values.append(KINDS.index(filters.kind))
+    return where, values
+
+
+def _conditions(place: _Place, filters: Filters) -> tuple[str, list[object]]:
+    """Returns what SQL asks of a row `p`."""
+    where, values = _within(filters.period)
+    groups = [[tag] for tag in filters.all_tags]
+    for tags in [filters.any_tags, *groups] if filters.any_tags else groups:
+        where += (
+            " AND EXISTS (SELECT 1 FROM tag WHERE o = ? AND n = p.n"
+            " AND name IN (SELECT value FROM json_each(?)))"
+        )
+        values += [place.owner, _json(tags)]
+    if place.source is not None:
+        where += " AND p.s = ?"
+        values.append(place.source)
+    ours, whose = _ours(place, filters)
+    where += ours
+    values += whose
+    if filters.roles:
+        where += " AND p.role IN (SELECT value FROM json_each(?))"
+        values.append(_json([ROLES.index(role) for role in filters.roles]))
+    return where, values
+
+
+def _within(period: Period) -> tuple[str, list[object]]:
+    where, values = "", list[object]()
+    if period.since is not None:
+        where += " AND p.at >= ?"
+        values.append(period.since)
+    if period.until is not None:
+        where += " AND p.at <= ?"
+        values.append(period.until)
+    return where, values
+
+
+def _json(values: Sequence[object]) -> str:
+    return msgspec.json.encode(values).decode()

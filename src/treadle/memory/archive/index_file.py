@@ -1,0 +1,157 @@
+"""The file of the index: opening it, its errors, and what becomes of a damaged one.
+
+All in it follows from the journal. So a file that is damaged, or of another version, is put aside
+and made anew, and never stands in the way of a conversation.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from treadle.errors import ArchiveFailed
+from treadle.memory.archive.words import TOKENIZER
+
+APPLICATION_ID = 0x77656661  # "wefa", so that another program's database is told apart
+VERSION = 1
+BUSY_SECONDS = 30.0
+
+_SQLITE = b"SQLite format 3\0"
+_HEAD = 72
+"""The bytes of a database up to its application's number; see https://sqlite.org/fileformat.html"""
+
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_GONE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+
+
+class IndexDamaged(ArchiveFailed):
+    """The file of the index cannot be used any more, and must be made again."""
+
+
+class IndexGone(ArchiveFailed):
+    """The file of the index was removed, or cannot be reached; open it again."""
+
+
+@contextmanager
+def typed_errors() -> Generator[None]:
+    """Turns the errors of sqlite3 and of files into `ArchiveFailed`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        # Tables that are missing are damage too: whoever had the file last was no treadle.
+        if code in _DAMAGE or _is_foreign(error):
+            raise IndexDamaged(f"The index of the archive is damaged: {error}.") from error
+        kind = IndexGone if code in _GONE else ArchiveFailed
+        raise kind(
+            f"The index of the archive failed: {error}. Nothing was lost: it is made of the "
+            "journal."
+        ) from error
+    except OSError as error:
+        raise ArchiveFailed(
+            f"A file of the archive failed: {error.strerror or error}. Nothing was lost: it is "
+            "made of the journal."
+        ) from error
+
+
+def _is_foreign(error: sqlite3.Error) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "no such" in str(error)
+
+
+def connect(path: Path | None) -> sqlite3.Connection:
+    """Opens the file, or a database in memory, ready to be written to; makes its tables.
+
+    Raises `IndexDamaged` for what is no index of this version, else `ArchiveFailed`.
+    """
+    with typed_errors():
+        if path is not None:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        connection = _connection(path)
+        try:
+            _prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def reader(path: Path) -> sqlite3.Connection:
+    """Opens the file for reading, beside the connection that writes."""
+    with typed_errors():
+        connection = _connection(path)
+        connection.execute("PRAGMA query_only = on")
+        return connection
+
+
+def _connection(path: Path | None) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path or ":memory:", timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if not tables:
+        _make_tables(connection)
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != APPLICATION_ID:
+        raise _of_another_program()
+    if version != VERSION:
+        raise IndexDamaged(f"The index of the archive is of version {version}, not {VERSION}.")
+    # Only now: whose file it is stands in the file itself, also where its log is damaged.
+    connection.execute("PRAGMA journal_mode = wal")
+    # Slots of vectors are used again once the deletion of their rows cannot be undone any more.
+    connection.execute("PRAGMA synchronous = full")
+    # What is deleted is overwritten.
+    connection.execute("PRAGMA secure_delete = on")
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables:  # another process was quicker
+        connection.execute("COMMIT")
+        return
+    schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
+    for statement in schema.replace("{tokenizer}", TOKENIZER).split(";\n"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("COMMIT")
+
+
+def _of_another_program() -> ArchiveFailed:
+    return ArchiveFailed(
+        "Where the index of the archive belongs, beside the journal, is the database of another "
+        "program; move it, or the journal."
+    )
+
+
+def remove_damaged(path: Path) -> bool:
+    """Removes a file that was put aside, so that nothing of a deletion stays in it.
+
+    Returns whether there is one in use.
+    """
+    with contextlib.suppress(OSError):  # there is none, or somebody looks at it
+        path.with_name(f"{path.name}-damaged").unlink()
+    return path.exists()
+
+
+def set_aside(path: Path) -> None:
+    """Gives a damaged file another name, and removes the log that belongs to it.
+
+    Raises `ArchiveFailed` for the database of another program, which is left as it is.
+    """
+    with typed_errors(), contextlib.suppress(FileNotFoundError):
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        if head.startswith(_SQLITE) and head[-4:] != APPLICATION_ID.to_bytes(4, "big"):
+            raise _of_another_program()
+        path.replace(path.with_name(f"{path.name}-damaged"))
+    for end in ("-wal", "-shm"):
+        with contextlib.suppress(OSError):  # without its file it is of no use to anybody
+            path.with_name(path.name + end).unlink()

@@ -1,0 +1,167 @@
+"""Vectors on disk: a file of float32 rows of length one, searched exactly by numpy.
+
+A row of the file is a *slot*. Which passage has which slot stands in the index, in whose
+transactions the file is written, before they are committed: a slot that no row names is free, and
+a row whose slot was never written, because the power failed, is found out by its length.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from treadle.errors import EmbeddingInvalid, MissingExtra
+from treadle.memory.archive.fusion import Hit
+
+try:
+    import numpy as np
+    from numpy.typing import NDArray
+except ImportError as error:
+    raise MissingExtra(
+        "Searching by vectors needs numpy: install treadle[memory]. Without an embedder, the "
+        "archive is searched by full text."
+    ) from error
+
+Matrix: TypeAlias = "NDArray[np.float32]"
+Slots: TypeAlias = "NDArray[np.int64]"
+
+_CHUNK = 2048
+_DENSE = 4
+_LENGTH_ERROR = 1e-3
+
+
+class VectorFile:
+    """The slots of one size: a file, or memory where `path` is None.
+
+    The file only grows: what another process has mapped stays as it is.
+    """
+
+    def __init__(self, path: Path | None, dimensions: int) -> None:
+        self.path = path
+        self.dimensions = dimensions
+        self._rows: Matrix = np.zeros((0, dimensions), np.float32)
+
+    def write(self, slots: Sequence[int], vectors: Sequence[Matrix]) -> None:
+        """Writes vectors to slots, which ascend, and waits for the disk; raises `OSError`."""
+        rows = np.stack(vectors)
+        if self.path is None:
+            self._write_memory(slots, rows)
+            return
+        with self.path.open("r+b" if self.path.exists() else "w+b", buffering=0) as file:
+            for start, stop in _runs(slots):
+                file.seek(slots[start] * self.dimensions * 4)
+                _write_all(file.write, rows[start:stop].tobytes())
+            os.fsync(file.fileno())
+
+    def _write_memory(self, slots: Sequence[int], rows: Matrix) -> None:
+        if slots and slots[-1] >= len(self._rows):
+            grown = np.zeros((max(slots[-1] + 1, len(self._rows) * 2), self.dimensions), np.float32)
+            grown[: len(self._rows)] = self._rows
+            self._rows = grown
+        self._rows[np.asarray(slots, np.int64)] = rows
+
+    def rows(self, least: int) -> Matrix:
+        """Returns all slots as they are now, at least the first `least` where there are so many.
+
+        Raises `OSError`.
+        """
+        if self.path is not None and len(self._rows) < least:
+            with contextlib.suppress(FileNotFoundError):  # then all of them are missing
+                whole = self.path.stat().st_size // (self.dimensions * 4)
+                if whole > len(self._rows):
+                    self._rows = np.asarray(
+                        np.memmap(self.path, np.float32, "r", shape=(whole, self.dimensions))
+                    )
+        return self._rows
+
+    def is_written(self, slots: Slots) -> "NDArray[np.bool_]":
+        """Returns for each slot whether it holds a vector."""
+        rows = self.rows(int(slots.max(initial=-1)) + 1)
+        written = slots < len(rows)
+        lengths = np.zeros(len(slots), np.float32)
+        if len(rows) and len(slots) * _DENSE >= len(rows):
+            lengths[written] = np.einsum("ij,ij->i", rows, rows)[slots[written]]
+        else:
+            chosen = rows[slots[written]]
+            lengths[written] = np.einsum("ij,ij->i", chosen, chosen)
+        return written & (np.abs(lengths - 1) < _LENGTH_ERROR)
+
+    def scores(self, slots: Slots, query: Matrix) -> Matrix:
+        """Returns the cosines of the angles between `query` and the vectors in `slots`."""
+        if not len(slots):
+            return np.zeros(0, np.float32)
+        low, high = int(slots.min()), int(slots.max()) + 1
+        rows = self.rows(high)
+        if len(slots) * _DENSE >= high - low:
+            return _products(rows[low:high], query)[slots - low]
+        scores = np.empty(len(slots), np.float32)
+        chunk = np.empty((min(_CHUNK, len(slots)), self.dimensions), np.float32)
+        for start in range(0, len(slots), _CHUNK):
+            part = slots[start : start + _CHUNK]
+            np.take(rows, part, axis=0, out=chunk[: len(part)], mode="clip")
+            scores[start : start + len(part)] = _products(chunk[: len(part)], query)
+        return scores
+
+    @staticmethod
+    def best(scores: Matrix, n: Slots, limit: int) -> list[Hit]:
+        """Returns the rows `n` with the highest scores, of equal ones the newer first."""
+        places = np.arange(len(scores))
+        if len(scores) > limit:
+            least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+            places = np.flatnonzero(scores >= least)
+        order = places[np.lexsort((-n[places], -scores[places]))][:limit]
+        return list(map(Hit, n[order].tolist(), scores[order].tolist()))
+
+
+def checked(vectors: Sequence[Sequence[float]], count: int, dimensions: int | None) -> Matrix:
+    """Returns what an embedder gave for `count` texts, as rows of length one or zero.
+
+    Raises `EmbeddingInvalid` where they are not so many, not of one size or not of `dimensions`,
+    and where they hold what is no number.
+    """
+    if len(vectors) != count:
+        raise EmbeddingInvalid(
+            f"The embedder returned {len(vectors)} vectors for {count} texts; it must return one "
+            "for each, in their order."
+        )
+    try:
+        sizes = {len(vector) for vector in vectors}
+    except TypeError as error:
+        raise EmbeddingInvalid(f"The embedder returned what is no vector: {error}.") from error
+    if len(sizes) > 1 or 0 in sizes or (dimensions is not None and sizes != {dimensions}):
+        known = "one size" if dimensions is None else f"the size {dimensions}"
+        raise EmbeddingInvalid(
+            f"The embedder returned vectors of the sizes {', '.join(map(str, sorted(sizes)))}; "
+            f"all must have {known}."
+        )
+    try:
+        matrix = np.asarray(vectors, np.float64)
+    except (TypeError, ValueError) as error:
+        raise EmbeddingInvalid(f"The embedder returned what is no vector: {error}.") from error
+    if matrix.ndim != 2:
+        raise EmbeddingInvalid("The embedder returned lists of lists where numbers should be.")
+    if not np.isfinite(matrix).all():
+        raise EmbeddingInvalid("The embedder returned a vector with infinite or missing numbers.")
+    # First by the largest number, whose square must not overflow.
+    matrix /= np.maximum(np.abs(matrix).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return (matrix / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)
+
+
+def _products(rows: Matrix, query: Matrix) -> Matrix:
+    # Not `@`: the threads of a BLAS library spin on for a while after each product, and whatever
+    # comes next, here and in other processes, waits for their core.
+    return np.einsum("ij,j->i", rows, query)
+
+
+def _runs(slots: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns where slots that stand together in the file begin and end in `slots`."""
+    cuts = [at for at in range(1, len(slots)) if slots[at] != slots[at - 1] + 1]
+    return list(zip([0, *cuts], [*cuts, len(slots)], strict=True)) if slots else []
+
+
+def _write_all(write: Callable[[bytes | memoryview], int | None], data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[write(left) or 0 :]

@@ -1,0 +1,228 @@
+"""The memory blocks of a thread, and the shared ones that its agent reads."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from treadle.domain.block_memory import BlockMemory
+from treadle.domain.blocks import Block, BlockEdit
+from treadle.domain.events import MemoryUpdated
+from treadle.domain.inputs import EditInput, UndoInput
+from treadle.errors import ConfigurationError
+from treadle.memory.blocks.changes import Changes, undo_of
+from treadle.memory.blocks.edits import change, require_as_read, require_editable, seeds
+from treadle.ports import RunArchive, ThreadWriter
+
+
+class ThreadMemory:
+    """Fulfils `RunMemory` for the runs of a thread, and takes the edits of people and programs.
+
+    `shared` finds the memory of that name that threads of this owner share. An agent that was lent
+    the memory of the thread for which it works reads and edits that one, which `lender` finds.
+    """
+
+    def __init__(
+        self,
+        thread: ThreadWriter,
+        *,
+        shared: "Callable[[str], Awaitable[ThreadMemory]] | None" = None,
+        lender: "Callable[[], Awaitable[ThreadMemory]] | None" = None,
+        changes: Changes | None = None,
+        archive: RunArchive | None = None,
+    ) -> None:
+        self._thread = thread
+        self._shared = shared
+        self._lender = lender
+        self._changes = changes
+        self._archive = archive
+        self._declared: Sequence[Block] = ()
+        self._names: Mapping[str, str] = {}
+        self._read: dict[str, str | None] = {}
+        self._changing = asyncio.Lock()  # an undo reads first what others are not to change then
+
+    @property
+    def thread_id(self) -> str:
+        """The thread to which the blocks belong."""
+        return self._thread.id
+
+    # For the runs of the thread
+
+    async def prepare(self, declared: Sequence[Block]) -> None:
+        """Makes the blocks that an agent declares be there; it is the one that works from now on.
+
+        Where the memory is lent, nothing is made: the blocks are those of the other agent.
+        """
+        if self._lender is not None:
+            return
+        self.seed(declared)
+        names = {block.label: block.shared for block in declared if block.shared}
+        for name in dict.fromkeys(names.values()):
+            memory = await self._of_name(name)
+            memory.seed_shared([block for block in declared if block.shared == name])
+        self._declared, self._names = declared, names
+
+    async def blocks(self) -> Sequence[Block]:
+        """Returns those that the agent declares, in its order, and then the others of the thread.
+
+        Of a shared memory only what the agent declares is read, and all of it is kept before.
+        """
+        blocks = await (await self._owner())._all()
+        self._read = {block.label: block.value for block in blocks}
+        return blocks
+
+    async def _all(self) -> Sequence[Block]:
+        own = self._thread.state.memory
+        if not self._declared:
+            return own.blocks
+        names = dict.fromkeys(self._names.values())
+        shared = {name: await (await self._of_name(name)).kept() for name in names}
+        declared: list[Block] = []
+        for block in self._declared:
+            memory = shared[block.shared] if block.shared else own
+            found = memory.get(block.label)
+            if found is not None:
+                declared.append(_as_declared(found, block) if block.shared else found)
+        known = {block.label for block in self._declared}
+        return (*declared, *(block for block in own.blocks if block.label not in known))
+
+    async def edit(self, edit: BlockEdit, *, key: str, as_read: bool = False) -> Block | None:
+        """Changes a block for the model of a run here, be it of the thread, shared or lent.
+
+        The run is told of a change elsewhere. Raises the kinds of `MemoryFailed`.
+        """
+        thread, label = self._thread, edit.label
+        owner = await self._owner()
+        for block in owner._declared:
+            if block.label == label and block.shared:
+                require_editable(block, "model")  # others may be allowed what this agent is not
+        memory = await owner._memory_of(label)
+        read, run_id = self._read.get(label), _run_of(thread)
+        own = memory.thread_id == thread.id
+        if key and not own:
+            # Providers give ids to calls that are unique within a conversation, and no further.
+            key = f"{thread.id}/{key}"
+        input = EditInput(edit, "model", key, "" if own else thread.id)
+        event = await memory.take(input, run_id if own else "", read=read if as_read else None)
+        after = memory._value_of(label)
+        if event is not None and _before(event, after) == read:
+            self._read[label] = after  # what the model itself changes, it knows
+        kept = await memory.kept()
+        if event is not None and not own:  # told only now: what is not kept did not happen
+            thread.record(replace(event, run_id=run_id, thread_id="", memory=memory.thread_id))
+            await thread.durable()
+        return kept.get(label)
+
+    @property
+    def archive(self) -> RunArchive:
+        """The archive of the thread's owner."""
+        if self._archive is None:
+            raise ConfigurationError(
+                "The archive needs a thread that is kept: treadle.open(agents=[agent]), then "
+                "thread.send(…)."
+            )
+        return self._archive
+
+    async def _owner(self) -> "ThreadMemory":
+        """Whose blocks they are: those of this thread, or of the one that lends them."""
+        return self if self._lender is None else await self._lender()
+
+    async def _memory_of(self, label: str) -> "ThreadMemory":
+        """Returns the memory in which a block lives, or is to be made."""
+        name = self._names.get(label)
+        return self if name is None else await self._of_name(name)
+
+    def _value_of(self, label: str) -> str | None:
+        block = self._thread.state.memory.get(label)
+        return None if block is None else block.value
+
+    # For the thread itself
+
+    def seed(self, declared: Sequence[Block]) -> None:
+        """Makes the blocks of the thread that an agent declares be there."""
+        own = [block for block in declared if not block.shared]
+        for event in seeds(self._thread.state.memory, own):
+            self._thread.record(event)
+
+    def seed_shared(self, declared: Sequence[Block]) -> None:
+        """Makes the blocks be there that an agent declares, of a memory that threads share.
+
+        Agents that declare them otherwise do not change each other's: what holds for the text is
+        what was declared first, and to read only is up to each.
+        """
+        made = [replace(block, shared="", read_only=False) for block in declared]
+        for event in seeds(self._thread.state.memory, made, configures=False):
+            self._thread.record(event)
+
+    async def take(
+        self, input: EditInput, run_id: str = "", *, read: str | None = None
+    ) -> MemoryUpdated | None:
+        """Changes a block of this thread; returns the event, or None where nothing changed.
+
+        With `read`, the block must hold that text. It waits for nothing but an undo that is being
+        made. Raises the kinds of `MemoryFailed`.
+        """
+        async with self._changing:
+            memory = self._thread.state.memory
+            if read is not None:
+                require_as_read(memory, input.edit.label, read, input.key)
+            event = change(memory, input.edit, input.author, key=input.key)
+            if event is not None:
+                event = replace(event, run_id=run_id, thread_id=input.thread_id)
+                self._thread.record(event)
+            return event
+
+    async def take_back(self, input: UndoInput) -> None:
+        """Undoes a change of a block of this thread, the last if `seq` is 0.
+
+        Raises `ChangeNotUndoable`.
+        """
+        if self._changes is None:
+            raise ConfigurationError("Changes can be undone on threads that are kept only.")
+        async with self._changing:
+            while True:
+                memory, last = self._thread.state.memory, self._thread.state.seq
+                await self._thread.durable()
+                event = await undo_of(memory, input, self._changes, last)
+                if memory is self._thread.state.memory:
+                    break  # else an agent that begins or a summary changed it meanwhile
+            self._thread.record(event)
+
+    async def kept(self) -> BlockMemory:
+        """Returns the blocks of this thread once they cannot be lost any more."""
+        memory = self._thread.state.memory
+        await self._thread.durable()
+        return memory
+
+    async def _of_name(self, name: str) -> "ThreadMemory":
+        if self._shared is None:
+            raise ConfigurationError(
+                f"The shared memory {name!r} needs a thread that is kept: "
+                "treadle.open(agents=[agent]), then thread.send(…)."
+            )
+        return await self._shared(name)
+
+
+def _run_of(thread: ThreadWriter) -> str:
+    """The id of the run in progress, or nothing."""
+    run = thread.state.active_run
+    return run.id if run is not None else ""
+
+
+def _as_declared(block: Block, declared: Block) -> Block:
+    """Returns a shared block as an agent that declares it reads it."""
+    return replace(
+        block,
+        description=declared.description or block.description,
+        read_only=declared.read_only or block.read_only,
+    )
+
+
+def _before(event: MemoryUpdated, after: str | None) -> str | None:
+    """Returns the text of a block before a change, after which it was `after`."""
+    if after is None:
+        return event.removed
+    if event.was is None and event.becomes is not None:
+        return None
+    end = event.position + len(event.added)
+    return after[: event.position] + event.removed + after[end:]

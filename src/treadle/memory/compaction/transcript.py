@@ -1,0 +1,115 @@
+"""A part of a conversation as text, for a model that is to tell of it or to learn from it."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import assert_never
+
+from treadle.domain.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    InputImage,
+    InputText,
+    Item,
+    Message,
+    OutputText,
+    ProviderItem,
+    Reasoning,
+    Refusal,
+)
+from treadle.memory.compaction.tokens import Count, text_tokens
+
+
+def transcript(items: Iterable[Item]) -> str:
+    """Returns what was said and done; what a model thought is left out."""
+    names: dict[str, str] = {}
+    paragraphs = (_paragraph(item, names) for item in items)
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def portion(items: Iterable[Item], most: int) -> tuple[str, int]:
+    """Returns the beginning of a transcript, of at most `most` characters, and its items' number.
+
+    It is of one item at least, whose end is left out where that alone is longer.
+    """
+    names: dict[str, str] = {}
+    told: list[str] = []
+    size = count = 0
+    for item in items:
+        paragraph = _paragraph(item, names)
+        if paragraph:
+            size += len(paragraph) + 2
+            if told and size - 2 > most:
+                break
+            told.append(paragraph)
+        count += 1
+    text = "\n\n".join(told)
+    if len(text) > most:
+        text = f"{text[:most]}\n[{len(text) - most} characters are left out here]"
+    return text, count
+
+
+def mark_of(*texts: str) -> str:
+    """Returns a mark to set texts off with; it is made of them, and so in none of them."""
+    joined = "\0".join(texts)
+    return hashlib.sha256(joined.encode(errors="replace")).hexdigest()[:8]
+
+
+def marked(mark: str, name: str, text: str) -> str:
+    """Returns a text between marks, for a model that is to read it and not to follow it."""
+    return f"--- {mark} {name} ---\n{text}\n--- {mark} end of {name} ---"
+
+
+def pieces(text: str, most: int, count: Count | None = None) -> Iterator[str]:
+    """Splits a text so that no piece has more than `most` tokens, between paragraphs if it can."""
+    piece: list[str] = []
+    size = 0
+    for paragraph in text.split("\n\n"):
+        for part in _parts(paragraph, most, count):
+            tokens = text_tokens(part, count) + 1
+            if piece and size + tokens > most:
+                yield "\n\n".join(piece)
+                piece, size = [], 0
+            piece.append(part)
+            size += tokens
+    yield "\n\n".join(piece)
+
+
+def _paragraph(item: Item, names: dict[str, str]) -> str:
+    match item:
+        case Message():
+            return f"{item.role}: {_content(item)}"
+        case FunctionCall():
+            names[item.call_id] = item.name
+            return f"tool call: {item.name} {item.arguments}"
+        case FunctionCallOutput():
+            failed = " (failed)" if item.is_error else ""
+            images = " [image]" if not isinstance(item.output, str) else ""
+            name = names.get(item.call_id, "tool")
+            return f"output of {name}{failed}: {item.text}{images}"
+        case Reasoning() | ProviderItem():
+            return ""
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _content(message: Message) -> str:
+    texts: list[str] = []
+    for part in message.content:
+        match part:
+            case InputText() | OutputText():
+                texts.append(part.text)
+            case Refusal():
+                texts.append(part.refusal)
+            case InputImage():
+                texts.append("[image]")
+            case _ as unreachable:
+                assert_never(unreachable)
+    return " ".join(texts)
+
+
+def _parts(text: str, most: int, count: Count | None) -> list[str]:
+    """Halves a text until each part has at most `most` tokens."""
+    if text_tokens(text, count) <= most or len(text) < 2:
+        return [text]
+    middle = len(text) // 2
+    return [*_parts(text[:middle], most, count), *_parts(text[middle:], most, count)]

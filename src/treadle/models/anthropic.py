@@ -1,0 +1,72 @@
+"""Anthropic's Messages API as a model, and servers compatible with it."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from treadle.models.endpoint import endpoint
+from treadle.models.http import HttpModel, Timeouts
+from treadle.models.wire.anthropic import AnthropicWire
+from treadle.models.wire.anthropic_request import AnthropicOptions, PromptCache
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+
+
+class AnthropicMessages(HttpModel):
+    """A model behind the Anthropic Messages API.
+
+    - `api_key` may be empty for servers that ask for none.
+    - `base_url` is the root of the API, with or without the `/v1`.
+    - `provider` marks the reasoning and the hosted tools' items, which go back only to a model of
+      the same mark: give a server that is not Anthropic's a mark of its own.
+    - `max_tokens` limits the output, thinking included, where `ModelSettings.max_output_tokens`
+      does not; the API wants a limit in each request, and each model has a highest one.
+    - `prompt_cache` marks tools, system and the last turns for the provider's prompt cache, which
+      keeps them for so long (writing costs more than plain input, reading far less); None: not.
+    - `eager_input_streaming` asks for the arguments of a call as they are written, unchecked, and
+      not buffered; turn it off for servers that do not know it.
+
+    `ModelSettings.reasoning_effort` turns thinking on: with an effort, or in models up to 4.5 with
+    a budget of tokens. As an effort, "minimal" counts as "low". A step that is forced to call a
+    tool does not think, because the API refuses that.
+
+    https://platform.claude.com/docs/en/api/messages
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        api_key: str,
+        base_url: str = ANTHROPIC_URL,
+        provider: str = "anthropic",
+        max_tokens: int = 32_000,
+        prompt_cache: PromptCache | None = "5m",
+        eager_input_streaming: bool = True,
+        timeouts: Timeouts | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        options = AnthropicOptions(
+            provider=provider,
+            max_tokens=max_tokens,
+            prompt_cache=prompt_cache,
+            eager_input_streaming=eager_input_streaming,
+        )
+        super().__init__(
+            name,
+            AnthropicWire(options),
+            base_url=base_url.rstrip("/").removesuffix("/v1"),
+            api_key=api_key,
+            timeouts=timeouts,
+            proxy=proxy,
+        )
+
+
+def anthropic(name: str, url: str, environ: Mapping[str, str]) -> AnthropicMessages:
+    """Returns the model `anthropic:name[@url]`.
+
+    A named server is a provider of its own: it can neither read nor sign Anthropic's thinking.
+    """
+    model = f"anthropic:{name}"
+    base_url, key = endpoint(model, url, environ, prefix="ANTHROPIC", default=ANTHROPIC_URL)
+    provider = f"anthropic:{urlsplit(url).hostname}" if url else "anthropic"
+    return AnthropicMessages(name, api_key=key, base_url=base_url, provider=provider)

@@ -1,0 +1,88 @@
+"""The port to language models: a request, a stream of events, and the protocol between them."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Literal, Protocol
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from treadle.domain.items import FunctionCall, Item
+from treadle.domain.schema import OutputSchema, ToolSchema
+from treadle.streaming.demux import StreamEvent
+
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+
+
+class NamedTool(Struct, frozen=True):
+    """A tool choice: the model must call the tool of this name."""
+
+    name: str
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
+
+
+class ModelSettings(Struct, frozen=True, kw_only=True):
+    """How a model shall answer; None leaves the provider's default.
+
+    `extra_body` is merged into the request's JSON and `extra_headers` into its headers, for what
+    compatible servers understand beyond the standard.
+    """
+
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_output_tokens: int | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    extra_body: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
+    extra_headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+
+    def __repr__(self) -> str:
+        # Headers may hold keys, and what is printed lands in logs and reports.
+        shown = replace(self, extra_headers=dict.fromkeys(self.extra_headers, "***"))
+        return Struct.__repr__(shown)
+
+
+class ModelRequest(Struct, frozen=True, kw_only=True):
+    """One request: what is read of the conversation so far, and what may be done with it.
+
+    `conversation` is all of it, where `items` are a part.
+    """
+
+    items: Sequence[Item]
+    instructions: str = ""
+    tools: tuple[ToolSchema, ...] = ()
+    output: OutputSchema | None = None
+    settings: ModelSettings = ModelSettings()
+    conversation: Sequence[Item] = ()
+
+    @property
+    def used_call_ids(self) -> Iterator[str]:
+        """The ids of all calls so far, which no new call may have; a request reads them rarely."""
+        for item in chain(self.items, self.conversation):
+            if isinstance(item, FunctionCall):
+                yield item.call_id
+
+
+class Model(Protocol):
+    """A language model.
+
+    `name` is the provider's name of the model; `provider` marks the reasoning items it writes.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def provider(self) -> str: ...
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[StreamEvent]:
+        """Sends `request` once and yields the response as it arrives.
+
+        Ends after exactly one `ResponseFinished`, or raises `ModelError`: `StreamIncomplete` when
+        the provider's stream ends without its terminal event. It does not retry.
+        """
+        ...

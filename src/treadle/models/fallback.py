@@ -1,0 +1,46 @@
+"""A model that asks the next one when one fails before anything of its response was seen."""
+
+from collections.abc import AsyncGenerator
+
+from treadle.errors import ConfigurationError, ModelError
+from treadle.models.base import Model, ModelRequest
+from treadle.streaming.demux import StreamEvent
+
+
+class FallbackModel:
+    """Asks each model in order until one begins to answer.
+
+    Any `ModelError` before the first event moves on, also one that a retry cannot cure, such as a
+    used-up quota. The error of the last model is raised.
+    """
+
+    def __init__(self, *models: Model) -> None:
+        if not models:
+            raise ConfigurationError("A FallbackModel needs at least one model.")
+        self._models = models
+
+    @property
+    def name(self) -> str:
+        """The name of the first model."""
+        return self._models[0].name
+
+    @property
+    def provider(self) -> str:
+        """The provider of the first model."""
+        return self._models[0].provider
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamEvent]:
+        """Streams the response of the first model that begins to answer."""
+        *others, last = self._models
+        for model in others:
+            seen = False
+            try:
+                async for event in model.stream(request):
+                    seen = True
+                    yield event
+                return
+            except ModelError:
+                if seen:
+                    raise
+        async for event in last.stream(request):
+            yield event

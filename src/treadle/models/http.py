@@ -1,0 +1,312 @@
+"""Models behind an HTTP API: time-outs and clear errors around a wire and a transport."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from typing import Self
+from urllib.parse import SplitResult, urlsplit
+
+import aiohttp
+from msgspec import Struct
+
+from treadle.errors import (
+    ConfigurationError,
+    ConnectionFailed,
+    MissingKey,
+    ModelError,
+    ModelTimeout,
+    StreamInvalid,
+)
+from treadle.models import transport
+from treadle.models.base import ModelRequest
+from treadle.models.failure import http_failure
+from treadle.models.secrets import masked, masked_url, secrets_of
+from treadle.models.transport import HttpRequest, HttpResponse, ResponseBody
+from treadle.models.wire.base import Decoder, Wire
+from treadle.streaming.demux import StreamEvent
+
+_HTTP_OK = 200
+_ERROR_BODY_LIMIT = 64 * 1024
+_END_OF_BODY_WAIT = 0.05
+_MAX_READ = 64 * 1024
+
+
+class Timeouts(Struct, frozen=True, kw_only=True):
+    """The longest waits for a provider, in seconds.
+
+    `connect`: until the connection stands. `first_byte`: from sending the request to the first
+    byte of the body. `between_chunks`: for each further piece.
+    """
+
+    connect: float = 10.0
+    first_byte: float = 120.0
+    between_chunks: float = 120.0
+
+
+class HttpModel:
+    """A model behind an HTTP API, spoken by a `Wire`.
+
+    `base_url` is the API's root, without the path of the endpoint. The key is sent to that host
+    only and appears in no error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        wire: Wire,
+        *,
+        base_url: str,
+        api_key: str,
+        timeouts: Timeouts | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        url = require_url(base_url)
+        if proxy is not None and _parsed(proxy) is None:
+            raise ConfigurationError(
+                f"The proxy {masked_url(proxy)!r} is not of the form http(s)://host:port."
+            )
+        require_key(api_key)
+        if url.username is not None and "Authorization" in wire.headers(api_key):
+            raise ConfigurationError(
+                f"The base URL {masked_url(base_url)!r} names a user, and there is an API key as "
+                "well; a request can carry one of them."
+            )
+        self._name = name
+        self._wire = wire
+        self._url = base_url.rstrip("/") + wire.path
+        self._host = url.hostname or ""
+        self._api_key = api_key.strip()
+        self._timeouts = timeouts or Timeouts()
+        self._proxy = proxy
+
+    @property
+    def name(self) -> str:
+        """The provider's name of the model."""
+        return self._name
+
+    @property
+    def provider(self) -> str:
+        """The mark of the reasoning items this model writes."""
+        return self._wire.provider
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._name!r}, url={masked_url(self._url)!r})"
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamEvent]:
+        """Sends `request` once and yields the response as it arrives; see `Model.stream`."""
+        call = self._call(request)
+        response = await self._send(call)
+        decoder = self._wire.decoder(request)
+        content = response.content
+        try:
+            with _Watchdog(response, self._timeouts) as watchdog:
+                while not decoder.finished:
+                    watchdog.wait()
+                    try:
+                        chunk = await content.read(_MAX_READ)
+                    except (aiohttp.ClientError, OSError) as error:
+                        if watchdog.expired or isinstance(error, TimeoutError):
+                            raise self._silence(watchdog.phase) from error
+                        # The response may be complete although the connection broke after it.
+                        for event in _end_or_raise(decoder, error):
+                            yield event
+                        return
+                    watchdog.received()
+                    for event in decoder.feed(chunk) if chunk else decoder.end():
+                        yield event
+                    if len(chunk) == _MAX_READ:
+                        # More is there already: tools and readers come first.
+                        await asyncio.sleep(0)
+            await _reach_end(content)
+        except ModelError as error:
+            hide_secrets(error, call)
+            raise
+        finally:
+            # Returns the connection to the pool at the end of the body, closes it before.
+            response.release()
+
+    def _call(self, request: ModelRequest) -> HttpRequest:
+        return HttpRequest(
+            model=self._name,
+            path=self._wire.path,
+            url=self._url,
+            headers={
+                "Content-Type": "application/json",
+                "Accept": "text/event-stream",
+                **self._wire.headers(self._api_key),
+                **request.settings.extra_headers,
+            },
+            body=self._wire.encode(self._name, request),
+            proxy=self._proxy,
+            connect=self._timeouts.connect,
+        )
+
+    async def _send(self, call: HttpRequest) -> HttpResponse:
+        try:
+            async with asyncio.timeout(self._timeouts.first_byte):
+                response = await transport.current()(call)
+        except (aiohttp.ClientError, OSError) as error:
+            failure, cause = self._unreachable(error), harmless_cause(error)
+        else:
+            await self._require_stream(response, call)
+            return response
+        # Out here, the error that was caught does not hang on to the one that is raised.
+        hide_secrets(failure, call)
+        raise failure from cause
+
+    async def _require_stream(self, response: HttpResponse, call: HttpRequest) -> None:
+        """Raises what the response stands for unless it is an event stream."""
+        if response.status != _HTTP_OK:
+            failure = await self._http_failure(response)
+            hide_secrets(failure, call)
+            raise failure
+        kind = response.content_type
+        if kind not in {"text/event-stream", "application/octet-stream", "text/plain"}:
+            response.close()
+            raise StreamInvalid(
+                f"{self._host} answered with {kind} where an event stream was asked for; check "
+                "that the base URL leads to the API."
+            )
+
+    async def _http_failure(self, response: HttpResponse) -> ModelError:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._timeouts.between_chunks):
+                while len(body) < _ERROR_BODY_LIMIT and not response.content.at_eof():
+                    body += await response.content.read(_ERROR_BODY_LIMIT - len(body))
+        except (aiohttp.ClientError, OSError):  # TimeoutError is one: what has come must do
+            pass
+        finally:
+            response.close()
+        return http_failure(response.status, response.headers, bytes(body), time.time())
+
+    def _unreachable(self, error: Exception) -> ModelError:
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return ModelTimeout(
+                f"No connection to {self._host} within {self._timeouts.connect:g} s; check the "
+                "network or raise Timeouts.connect."
+            )
+        if isinstance(error, TimeoutError):
+            return self._silence("first_byte")
+        reason: object = error
+        if isinstance(error, aiohttp.ClientConnectorError):
+            reason = error.os_error.strerror or error.os_error
+        return ConnectionFailed(
+            f"No connection to {self._host}: {reason}. Check the address and the network."
+        )
+
+    def _silence(self, phase: str) -> ModelTimeout:
+        seconds: float = getattr(self._timeouts, phase)
+        return ModelTimeout(
+            f"{self._host} sent nothing for {seconds:g} s; try again or raise Timeouts.{phase}."
+        )
+
+
+class _Watchdog:
+    """Closes a response whose next chunk is awaited for too long.
+
+    One timer for a whole response, set anew only when it fires: a timer for each chunk would cost
+    more than reading the chunk. It acts only while a chunk is awaited, so a slow consumer of the
+    events never looks like a silent provider.
+    """
+
+    def __init__(self, response: HttpResponse, timeouts: Timeouts) -> None:
+        self._response = response
+        self._timeouts = timeouts
+        self._loop = asyncio.get_running_loop()
+        self._waiting_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.phase = "first_byte"
+        self.expired = False
+
+    def __enter__(self) -> Self:
+        self._timer = self._loop.call_later(self._limit(), self._check)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def wait(self) -> None:
+        """A chunk is awaited from now on."""
+        self._waiting_since = self._loop.time()
+
+    def received(self) -> None:
+        """The chunk has come."""
+        self._waiting_since = None
+        self.phase = "between_chunks"
+
+    def _limit(self) -> float:
+        return float(getattr(self._timeouts, self.phase))
+
+    def _check(self) -> None:
+        now, since = self._loop.time(), self._waiting_since
+        due = (now if since is None else since) + self._limit()
+        if due <= now:
+            self.expired = True
+            self._response.close()
+        else:
+            self._timer = self._loop.call_at(due, self._check)
+
+
+def require_url(base_url: str) -> SplitResult:
+    """Returns the parts of the root URL of an API; raises `ConfigurationError`."""
+    url = _parsed(base_url)
+    if url is None:
+        raise ConfigurationError(
+            f"The base URL {masked_url(base_url)!r} is not of the form http(s)://host/path."
+        )
+    return url
+
+
+def require_key(api_key: str) -> None:
+    """Raises `MissingKey` for what cannot be a key."""
+    if not api_key.isascii() or not api_key.isprintable():
+        raise MissingKey("The API key contains characters that no key has; check its source.")
+
+
+def _parsed(url: str) -> SplitResult | None:
+    """Returns the parts of an absolute HTTP URL, None for anything else."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may hold a password
+        return None
+    return parts if parts.scheme in {"http", "https"} and parts.hostname else None
+
+
+def hide_secrets(error: ModelError, call: HttpRequest) -> None:
+    """Overwrites the keys of `call` in `error`, where the provider has repeated them."""
+    secrets = secrets_of(call.headers)
+    error.message = masked(error.message, secrets)
+    error.args = (error.message,)
+    if error.provider_code is not None:
+        error.provider_code = masked(error.provider_code, secrets)
+
+
+def harmless_cause(error: Exception) -> Exception | None:
+    """Returns what may stand behind an error that is shown.
+
+    aiohttp's own errors hold the headers of the request, or the proxy with its password.
+    """
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error
+    return None if isinstance(error, aiohttp.ClientError) else error
+
+
+def _end_or_raise(decoder: Decoder, error: Exception) -> list[StreamEvent]:
+    try:
+        return decoder.end()
+    except ModelError as incomplete:
+        raise incomplete from error
+
+
+async def _reach_end(content: ResponseBody) -> None:
+    """Waits a moment for the end of the body, so that the connection can be used again."""
+    if content.at_eof():
+        return
+    try:
+        async with asyncio.timeout(_END_OF_BODY_WAIT):
+            while not content.at_eof():
+                await content.readany()
+    except (aiohttp.ClientError, OSError):  # TimeoutError is one: the connection is closed then
+        return

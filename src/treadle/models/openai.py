@@ -1,0 +1,79 @@
+"""OpenAI's two APIs as models, and servers compatible with them."""
+
+from collections.abc import Mapping
+
+from treadle.models.endpoint import endpoint
+from treadle.models.http import HttpModel, Timeouts
+from treadle.models.wire.chat import ChatWire
+from treadle.models.wire.responses import ResponsesWire
+
+OPENAI_URL = "https://api.openai.com/v1"
+OLLAMA_URL = "http://127.0.0.1:11434"
+
+
+class OpenAIResponses(HttpModel):
+    """A model behind the OpenAI Responses API.
+
+    `api_key` may be empty for servers that ask for none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        api_key: str,
+        base_url: str = OPENAI_URL,
+        timeouts: Timeouts | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        wire = ResponsesWire()
+        super().__init__(
+            name, wire, base_url=base_url, api_key=api_key, timeouts=timeouts, proxy=proxy
+        )
+
+
+class OpenAIChat(HttpModel):
+    """A model behind the Chat Completions API, at OpenAI or any compatible server.
+
+    `api_key` may be empty for servers that ask for none. `provider` marks the reasoning items.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        api_key: str,
+        base_url: str = OPENAI_URL,
+        provider: str = "chat",
+        timeouts: Timeouts | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        field = "max_completion_tokens" if base_url == OPENAI_URL else "max_tokens"
+        wire = ChatWire(provider, field)
+        super().__init__(
+            name, wire, base_url=base_url, api_key=api_key, timeouts=timeouts, proxy=proxy
+        )
+
+
+def openai(name: str, url: str, environ: Mapping[str, str]) -> OpenAIResponses:
+    """Returns the model `openai:name[@url]`."""
+    base_url, key = endpoint(f"openai:{name}", url, environ, prefix="OPENAI", default=OPENAI_URL)
+    return OpenAIResponses(name, api_key=key, base_url=base_url)
+
+
+def chat(name: str, url: str, environ: Mapping[str, str]) -> OpenAIChat:
+    """Returns the model `chat:name[@url]`."""
+    base_url, key = endpoint(f"chat:{name}", url, environ, prefix="OPENAI", default=OPENAI_URL)
+    return OpenAIChat(name, api_key=key, base_url=base_url)
+
+
+def ollama(name: str, url: str, environ: Mapping[str, str]) -> OpenAIChat:
+    """Returns the model `ollama:name[@url]` of a local Ollama."""
+    base_url = url or f"{ollama_url(environ)}/v1"
+    return OpenAIChat(name, api_key="", base_url=base_url, provider="ollama")
+
+
+def ollama_url(environ: Mapping[str, str]) -> str:
+    """Returns the root URL of the local Ollama server, from OLLAMA_HOST where it is set."""
+    host = environ.get("OLLAMA_HOST", "").strip() or OLLAMA_URL
+    return (host if "://" in host else f"http://{host}").rstrip("/")

@@ -1,0 +1,49 @@
+"""From a string such as `"openai:gpt-5"` to a model.
+
+    openai:NAME         OpenAI Responses          key: OPENAI_API_KEY, URL: OPENAI_BASE_URL
+    chat:NAME           Chat Completions          key: OPENAI_API_KEY, URL: OPENAI_BASE_URL
+    anthropic:NAME      Anthropic Messages        key: ANTHROPIC_API_KEY, URL: ANTHROPIC_BASE_URL
+    ollama:NAME         a local Ollama            URL: OLLAMA_HOST
+    demo                the built-in demo model, in a process of its own
+
+`NAME@URL` names another server, which gets no key unless TREADLE_API_KEY holds one.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import cast
+
+from treadle.errors import UnknownModel
+from treadle.models.base import Model
+from treadle.models.secrets import masked_url
+
+Factory = Callable[[str, str, Mapping[str, str]], Model]
+"""Makes a model of its name, its URL (or "") and the environment."""
+
+# Imported when first named: an HTTP client takes longer to import than all of treadle.
+_FACTORIES = {
+    "openai": "treadle.models.openai:openai",
+    "chat": "treadle.models.openai:chat",
+    "anthropic": "treadle.models.anthropic:anthropic",
+    "ollama": "treadle.models.openai:ollama",
+    "demo": "treadle.testing.demo:demo",
+}
+_KNOWN = "openai:NAME, chat:NAME@URL, anthropic:NAME, ollama:NAME or demo"
+
+
+def resolve_model(model: Model | str, environ: Mapping[str, str] = os.environ) -> Model:
+    """Returns the model that a string names; a model is returned as it is.
+
+    Raises `UnknownModel` for a string of another form and `MissingKey` without an API key.
+    """
+    if not isinstance(model, str):
+        return model
+    provider, _, rest = model.strip().partition(":")
+    name, _, url = rest.partition("@")
+    if provider not in _FACTORIES or bool(name) == (provider == "demo"):
+        shown = model if not url else f"{provider}:{name}@{masked_url(url)}"
+        raise UnknownModel(f"{shown!r} names no model; write {_KNOWN}.")
+    module, _, function = _FACTORIES[provider].partition(":")
+    factory = cast("Factory", getattr(import_module(module), function))
+    return factory(name, url, environ)

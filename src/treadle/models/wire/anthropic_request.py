@@ -1,0 +1,155 @@
+"""Requests of the Anthropic Messages API.
+
+https://platform.claude.com/docs/en/api/messages/create
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal, assert_never
+
+import msgspec
+from msgspec import Struct
+
+from treadle.domain.items import FunctionCall, Item
+from treadle.domain.schema import JsonSchema, OutputSchema, ToolSchema
+from treadle.models.base import ModelRequest, ModelSettings, NamedTool
+from treadle.models.wire.anthropic_schema import supported_schema
+from treadle.models.wire.anthropic_turns import Block, Turn, encode_turns, split_instructions
+
+PromptCache = Literal["5m", "1h"]
+
+# These think within a budget of tokens; later ones by themselves, led by an effort.
+_THINKS_WITH_BUDGET = re.compile(
+    r"claude-(?:3-7|4-|(?:opus|sonnet|haiku)-4(?!-(?:[6-9]|[1-9]\d)(?!\d)))"
+)
+_BUDGETS = {"minimal": 1_024, "low": 4_096, "medium": 8_192, "high": 16_384, "xhigh": 24_576}
+_EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh"}
+_MIN_BUDGET = 1_024
+_CACHED_TURNS = 2
+
+
+class AnthropicOptions(Struct, frozen=True, kw_only=True):
+    """What a model behind this API has beyond `ModelSettings`; see `AnthropicMessages`."""
+
+    provider: str = "anthropic"
+    max_tokens: int = 32_000
+    prompt_cache: PromptCache | None = "5m"
+    eager_input_streaming: bool = True
+
+
+def encode_request(model: str, request: ModelRequest, options: AnthropicOptions) -> bytes:
+    """Returns the JSON body of a streaming request."""
+    settings = request.settings
+    texts, items = split_instructions(request.items)
+    schema = _format_schema(request.output)
+    if request.output is not None and schema is None:
+        texts.append(_asks_for_json(request.output))
+    system: list[Block] = [
+        {"type": "text", "text": text} for text in (request.instructions, *texts) if text.strip()
+    ]
+    turns = encode_turns(items, options.provider)
+    tools = _tools(request.tools, options) or _tools_mentioned(items)
+    max_tokens = settings.max_output_tokens or options.max_tokens
+    if options.prompt_cache is not None:
+        _mark_cached(tools, system, turns, options.prompt_cache)
+    optional = {
+        "system": system,
+        "tools": tools,
+        "tool_choice": _tool_choice(settings, request.tools) if tools else None,
+        "thinking": _thinking(model, settings, max_tokens),
+        "output_config": _output_config(model, settings, schema),
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+    }
+    body: Block = {"model": model, "max_tokens": max_tokens, "messages": turns, "stream": True}
+    body |= {name: value for name, value in optional.items() if value not in (None, [], {})}
+    body.update(settings.extra_body)
+    return msgspec.json.encode(body)
+
+
+def _tools(tools: Sequence[ToolSchema], options: AnthropicOptions) -> list[Block]:
+    eager: Block = {"eager_input_streaming": True} if options.eager_input_streaming else {}
+    # `strict` is not passed on: the API holds few tools of few optional fields to their schemas,
+    # and refuses the whole request beyond that. treadle validates the arguments in any case.
+    return [
+        {
+            "name": tool.name,
+            **({"description": tool.description} if tool.description else {}),
+            "input_schema": tool.parameters,
+            **eager,
+        }
+        for tool in tools
+    ]
+
+
+def _tools_mentioned(items: Iterable[Item]) -> list[Block]:
+    """Declares the tools of past calls: a history with calls needs declared tools."""
+    names = dict.fromkeys(item.name for item in items if isinstance(item, FunctionCall))
+    return [{"name": name, "input_schema": {"type": "object"}} for name in names]
+
+
+def _tool_choice(settings: ModelSettings, tools: Sequence[ToolSchema]) -> Block | None:
+    choice = settings.tool_choice if tools else "none"
+    alone: Block = (
+        {"disable_parallel_tool_use": True} if settings.parallel_tool_calls is False else {}
+    )
+    match choice:
+        case NamedTool():
+            return {"type": "tool", "name": choice.name, **alone}
+        case "required":
+            return {"type": "any", **alone}
+        case "none":
+            return {"type": "none"}
+        case "auto" | None:
+            return {"type": "auto", **alone} if alone or choice else None
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _thinking(model: str, settings: ModelSettings, max_tokens: int) -> Block | None:
+    effort = settings.reasoning_effort
+    if effort == "none":
+        return {"type": "disabled"}
+    # The API refuses to think where it is forced to call a tool.
+    forced = settings.tool_choice == "required" or isinstance(settings.tool_choice, NamedTool)
+    if effort is None or forced:
+        return None
+    if not _THINKS_WITH_BUDGET.search(model):
+        return {"type": "adaptive", "display": "summarized"}
+    budget = min(_BUDGETS[effort], max_tokens * 3 // 4)
+    return {"type": "enabled", "budget_tokens": budget} if budget >= _MIN_BUDGET else None
+
+
+def _output_config(model: str, settings: ModelSettings, schema: JsonSchema | None) -> Block:
+    config: Block = {}
+    effort = settings.reasoning_effort
+    if effort in _EFFORTS and not _THINKS_WITH_BUDGET.search(model):
+        config["effort"] = _EFFORTS[effort]
+    if schema is not None:
+        config["format"] = {"type": "json_schema", "schema": schema}
+    return config
+
+
+def _format_schema(output: OutputSchema | None) -> JsonSchema | None:
+    return supported_schema(output.schema) if output is not None and output.strict else None
+
+
+def _asks_for_json(output: OutputSchema) -> str:
+    schema = msgspec.json.encode(output.schema).decode()
+    return f"Your final answer is JSON only, without any other text, and fits this schema: {schema}"
+
+
+def _mark_cached(
+    tools: Sequence[Block], system: Sequence[Block], turns: Sequence[Turn], cache: PromptCache
+) -> None:
+    """Marks what later requests begin with as well: four breakpoints, as many as there may be.
+
+    The user's turn before the last is marked once more, because the API looks back only twenty
+    blocks for what an earlier request left in the cache.
+    https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+    """
+    mark: Block = {"type": "ephemeral", "ttl": cache}
+    spoken = [turn.content for turn in turns if turn.role == "user"][-_CACHED_TURNS:]
+    for blocks in (tools, system, *spoken):
+        if blocks and isinstance(last := blocks[-1], dict):
+            last["cache_control"] = mark

@@ -1,0 +1,382 @@
+"""The wire format of OpenAI Chat Completions and of the many servers compatible with it.
+
+https://platform.openai.com/docs/api-reference/chat-streaming
+
+The quirks of vLLM, Ollama, llama.cpp, Groq, Mistral, DeepSeek and OpenRouter are read here: ids
+missing or repeated, whole arguments in one chunk (also as an object), two calls in one chunk,
+`reasoning_content` or `reasoning`, chunks with usage only, empty `choices`, no `finish_reason`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+import msgspec
+from msgspec import Struct
+
+from treadle.domain.events import FinishReason
+from treadle.domain.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    InputImage,
+    InputText,
+    Item,
+    Message,
+    OutputPart,
+    OutputText,
+    ProviderItem,
+    Reasoning,
+)
+from treadle.domain.usage import Usage
+from treadle.errors import StreamInvalid
+from treadle.models.base import ModelRequest, NamedTool
+from treadle.models.failure import ErrorBody, stream_failure
+from treadle.models.wire.base import Decoder
+from treadle.models.wire.sse_decoder import SseDecoder
+from treadle.streaming.demux import StreamEvent
+
+_TEXT = "text"
+_REASONING = "reasoning"
+
+
+class ChatWire:
+    """The Chat Completions API.
+
+    `max_tokens_field` names the field that limits the output: `max_completion_tokens` at OpenAI,
+    `max_tokens` at most compatible servers.
+    """
+
+    path = "/chat/completions"
+
+    def __init__(self, provider: str = "chat", max_tokens_field: str = "max_tokens") -> None:
+        self.provider = provider
+        self._max_tokens_field = max_tokens_field
+
+    def headers(self, api_key: str) -> dict[str, str]:
+        """Returns the bearer token as a header."""
+        return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+    def encode(self, model: str, request: ModelRequest) -> bytes:
+        """Returns the JSON body of a streaming request."""
+        return encode_request(model, request, self._max_tokens_field)
+
+    def decoder(self, request: ModelRequest) -> Decoder:
+        """Returns a decoder that knows the call ids used so far."""
+        return ChatDecoder(self.provider, request.used_call_ids)
+
+
+def encode_request(
+    model: str, request: ModelRequest, max_tokens_field: str = "max_tokens"
+) -> bytes:
+    """Returns the JSON body of a streaming request."""
+    settings = request.settings
+    body: dict[str, object] = {
+        "model": model,
+        "messages": _messages(request),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.tools:
+        body["tools"] = [
+            {"type": "function", "function": msgspec.structs.asdict(tool)} for tool in request.tools
+        ]
+    if isinstance(settings.tool_choice, NamedTool):
+        function = {"name": settings.tool_choice.name}
+        body["tool_choice"] = {"type": "function", "function": function}
+    optional = {
+        "tool_choice": settings.tool_choice,
+        "parallel_tool_calls": settings.parallel_tool_calls,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        max_tokens_field: settings.max_output_tokens,
+        "reasoning_effort": settings.reasoning_effort,
+    }
+    for name, value in optional.items():
+        if value is not None:
+            body.setdefault(name, value)
+    if request.output is not None:
+        schema = msgspec.structs.asdict(request.output)
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    body.update(settings.extra_body)
+    return msgspec.json.encode(body)
+
+
+def _messages(request: ModelRequest) -> list[dict[str, object]]:
+    messages: list[dict[str, object]] = []
+    if request.instructions:
+        messages.append({"role": "system", "content": request.instructions})
+    images: list[OutputPart] = []
+    for item in request.items:
+        if images and not isinstance(item, FunctionCallOutput):
+            messages.append(_image_message(images))
+            images = []
+        images += _append_item(messages, item)
+    if images:
+        messages.append(_image_message(images))
+    return messages
+
+
+def _append_item(messages: list[dict[str, object]], item: Item) -> Iterable[OutputPart]:
+    """Appends `item`; returns the images of a tool output, which go into a message of their own."""
+    match item:
+        case Message(role="assistant"):
+            # Without text (a refusal) the message would be refused by some servers.
+            _assistant(messages)["content"] = item.text or item.refusal
+        case Message():
+            role = "system" if item.role == "developer" else item.role
+            messages.append({"role": role, "content": _content(item)})
+        case FunctionCall():
+            function = {"name": item.name, "arguments": item.arguments or "{}"}
+            call = {"id": item.call_id, "type": "function", "function": function}
+            calls = _assistant(messages, joins_calls=True).setdefault("tool_calls", [])
+            assert isinstance(calls, list)
+            calls.append(call)  # type: ignore[reportUnknownMemberType]
+        case FunctionCallOutput():
+            text = item.text
+            images = [] if isinstance(item.output, str) else _images(item.output)
+            if images and not text:
+                text = "The images are in the next message."
+            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": text})
+            return images
+        case Reasoning() | ProviderItem():
+            pass  # this API has no place for them
+        case _ as unreachable:
+            assert_never(unreachable)
+    return ()
+
+
+def _assistant(
+    messages: list[dict[str, object]], *, joins_calls: bool = False
+) -> dict[str, object]:
+    """The assistant message that grows; items of one response share one message."""
+    last = messages[-1] if messages else {}
+    if last.get("role") == "assistant" and (joins_calls or "content" not in last):
+        return last
+    message: dict[str, object] = {"role": "assistant"}
+    messages.append(message)
+    return message
+
+
+def _content(message: Message) -> str | list[dict[str, object]]:
+    if not any(isinstance(part, InputImage) for part in message.content):
+        return message.text
+    return [
+        _image_part(part) if isinstance(part, InputImage) else {"type": "text", "text": part.text}
+        for part in message.content
+        if isinstance(part, InputImage | InputText | OutputText)
+    ]
+
+
+def _images(parts: Sequence[OutputPart]) -> list[OutputPart]:
+    return [part for part in parts if isinstance(part, InputImage)]
+
+
+def _image_message(images: Sequence[OutputPart]) -> dict[str, object]:
+    content = [_image_part(part) for part in images if isinstance(part, InputImage)]
+    return {"role": "user", "content": content}
+
+
+def _image_part(part: InputImage) -> dict[str, object]:
+    return {"type": "image_url", "image_url": {"url": part.image_url, "detail": part.detail}}
+
+
+class _Function(Struct):
+    name: str | None = None
+    arguments: str | dict[str, object] | None = None
+
+
+class _ToolCall(Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _ContentPart(Struct):
+    type: str = ""
+    text: str | None = None
+    thinking: "list[_ContentPart] | None" = None
+
+
+class _Delta(Struct):
+    content: str | list[_ContentPart] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    index: int | None = 0
+
+
+class _PromptDetails(Struct):
+    cached_tokens: int | None = None
+
+
+class _CompletionDetails(Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Chunk(Struct):
+    id: str | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: ErrorBody | str | None = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+class ChatDecoder(SseDecoder):
+    """Decodes one streamed response of the Chat Completions API."""
+
+    def __init__(self, provider: str, used_call_ids: Iterable[str] = ()) -> None:
+        super().__init__(provider, used_call_ids)
+        self._calls: list[str | None] = []
+        self._places: dict[int, int] = {}
+        self._finish: FinishReason | None = None
+
+    def _last(self) -> Sequence[StreamEvent]:
+        # A `finish_reason` without `[DONE]` is an end too: some servers leave that out.
+        if self.finished or self._finish is None:
+            return ()
+        self._end(self._finish)
+        return self._demux.take()
+
+    def _frames(
+        self, frames: Sequence[tuple[bytes, bytes]], *, cut: bool = False
+    ) -> list[StreamEvent]:
+        for _, data in frames:
+            if self.finished:
+                break
+            if data.startswith(b"[DONE]"):
+                self._end(self._finish or "stop")
+                break
+            try:
+                chunk = _decode_chunk(data)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                if cut:
+                    break
+                raise StreamInvalid(
+                    f"The provider sent a chunk that is not valid: {error}. Try again; if it "
+                    "stays, check that the server speaks Chat Completions."
+                ) from error
+            self._chunk(chunk)
+        return self._demux.take()
+
+    def _chunk(self, chunk: _Chunk) -> None:
+        if chunk.error is not None:
+            error = chunk.error
+            raise stream_failure(ErrorBody(error) if isinstance(error, str) else error)
+        for choice in chunk.choices or ():
+            if choice.index:
+                continue  # only one answer is asked for
+            if choice.delta is not None:
+                self._delta(choice.delta)
+            if choice.finish_reason and self._finish is None:
+                self._finish_items(_finish_reason(choice.finish_reason))
+        if chunk.id:
+            self._demux.response_id = chunk.id
+        if chunk.usage is not None:
+            self._demux.usage = _usage(chunk.usage)
+
+    def _delta(self, delta: _Delta) -> None:
+        if self._finish is not None:
+            return  # a server that repeats itself after the end
+        if delta.content:
+            if isinstance(delta.content, str):
+                self._demux.text(_TEXT, delta.content)
+            else:
+                self._content_parts(delta.content)
+        if reasoning := delta.reasoning_content or delta.reasoning:
+            self._demux.reasoning(_REASONING, reasoning)
+        if delta.refusal:
+            self._demux.refusal(_TEXT, delta.refusal)
+        for call in delta.tool_calls or ():
+            self._tool_call(call)
+
+    def _content_parts(self, parts: Sequence[_ContentPart]) -> None:
+        for part in parts:
+            if part.text:
+                self._demux.text(_TEXT, part.text)
+            thought = "".join(piece.text or "" for piece in part.thinking or ())
+            if thought:
+                self._demux.reasoning(_REASONING, thought)
+
+    def _tool_call(self, call: _ToolCall) -> None:
+        function = call.function or _Function()
+        place = self._place(call, function)
+        arguments = function.arguments
+        if isinstance(arguments, dict):
+            arguments = msgspec.json.encode(arguments).decode()
+        if arguments and self._demux.arguments(place, arguments):
+            self._demux.finish(place)
+
+    def _place(self, call: _ToolCall, function: _Function) -> int:
+        """Returns the key of the call a chunk belongs to; opens a new call where it begins one."""
+        place = self._current_place(call)
+        begins = place is None or (
+            bool(function.name)
+            and bool(call.id)
+            and call.id != self._calls[place]
+            and self._calls[place] is not None
+        )
+        if place is None or begins or self._is_next_unnumbered(call, function, place):
+            place = len(self._calls)
+            self._calls.append(call.id)
+            self._demux.call(place, call.id or "", function.name or "")
+            if call.index is not None:
+                self._places[call.index] = place
+        return place
+
+    def _current_place(self, call: _ToolCall) -> int | None:
+        if call.index is not None:
+            return self._places.get(call.index)
+        if call.id:
+            known = [place for place, wire_id in enumerate(self._calls) if wire_id == call.id]
+            return known[-1] if known else None
+        return len(self._calls) - 1 if self._calls else None
+
+    def _is_next_unnumbered(self, call: _ToolCall, function: _Function, place: int) -> bool:
+        # Without index and id, a name after complete arguments can only be the next call.
+        return bool(call.index is None and function.name and not self._demux.is_open(place))
+
+    def _finish_items(self, reason: FinishReason) -> None:
+        self._demux.finish_all(truncated=reason != "stop")
+        self._finish = reason
+
+    def _end(self, reason: FinishReason) -> None:
+        if self._finish is None:
+            self._finish_items(reason)
+        usage = self._demux.usage
+        if not usage.requests:
+            self._demux.usage = Usage(requests=1)
+        self._demux.end(reason)
+        self.finished = True
+
+
+def _finish_reason(reason: str) -> FinishReason:
+    if reason in {"length", "max_tokens", "model_length"}:
+        return "length"
+    if reason == "content_filter":
+        return "content_filter"
+    return "stop"
+
+
+def _usage(wire: _Usage) -> Usage:
+    cached, reasoning = wire.prompt_tokens_details, wire.completion_tokens_details
+    return Usage(
+        input_tokens=wire.prompt_tokens or 0,
+        output_tokens=wire.completion_tokens or 0,
+        cached_input_tokens=(cached.cached_tokens or 0) if cached else 0,
+        reasoning_tokens=(reasoning.reasoning_tokens or 0) if reasoning else 0,
+        requests=1,
+    )

@@ -1,0 +1,440 @@
+"""The wire format of the OpenAI Responses API: requests to bytes, bytes to model events.
+
+https://platform.openai.com/docs/api-reference/responses-streaming
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+import msgspec
+from msgspec import Struct
+
+from treadle.domain.events import FinishReason
+from treadle.domain.items import (
+    ContentPart,
+    FunctionCall,
+    FunctionCallOutput,
+    InputImage,
+    InputText,
+    Item,
+    Message,
+    OutputText,
+    ProviderItem,
+    Reasoning,
+    ReasoningText,
+    Refusal,
+    SummaryText,
+)
+from treadle.domain.usage import Usage
+from treadle.errors import StreamInvalid
+from treadle.models.base import ModelRequest, NamedTool
+from treadle.models.failure import ErrorBody, stream_failure
+from treadle.models.wire.base import Decoder
+from treadle.models.wire.sse_decoder import SseDecoder
+from treadle.streaming.demux import StreamEvent
+
+_REASONING_MODELS = re.compile(r"(o\d|gpt-[5-9]|codex)")
+
+
+class ResponsesWire:
+    """The OpenAI Responses API; responses are not stored at the provider."""
+
+    path = "/responses"
+    provider = "openai"
+
+    def headers(self, api_key: str) -> dict[str, str]:
+        """Returns the bearer token as a header."""
+        return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+    def encode(self, model: str, request: ModelRequest) -> bytes:
+        """Returns the JSON body of a streaming request."""
+        return encode_request(model, request)
+
+    def decoder(self, request: ModelRequest) -> Decoder:
+        """Returns a decoder that knows the call ids used so far."""
+        return ResponsesDecoder(self.provider, request.used_call_ids)
+
+
+def encode_request(model: str, request: ModelRequest) -> bytes:
+    """Returns the JSON body of a streaming request."""
+    settings = request.settings
+    body: dict[str, object] = {
+        "model": model,
+        "input": _input(request.items),
+        "stream": True,
+        "store": False,
+    }
+    if request.instructions:
+        body["instructions"] = request.instructions
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if isinstance(settings.tool_choice, NamedTool):
+        body["tool_choice"] = {"type": "function", "name": settings.tool_choice.name}
+    optional = {
+        "tool_choice": settings.tool_choice,
+        "parallel_tool_calls": settings.parallel_tool_calls,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "max_output_tokens": settings.max_output_tokens,
+    }
+    for name, value in optional.items():
+        if value is not None:
+            body.setdefault(name, value)
+    if settings.reasoning_effort is not None:
+        body["reasoning"] = {"effort": settings.reasoning_effort}
+    if settings.reasoning_effort is not None or _REASONING_MODELS.match(model):
+        # Unstored reasoning can only be sent back encrypted; other models refuse the option.
+        body["include"] = ["reasoning.encrypted_content"]
+    if request.output is not None:
+        output = request.output
+        body["text"] = {
+            "format": {
+                "type": "json_schema",
+                "name": output.name,
+                "schema": output.schema,
+                "strict": output.strict,
+            }
+        }
+    body.update(settings.extra_body)
+    return msgspec.json.encode(body)
+
+
+def _tool(tool: object) -> dict[str, object]:
+    return {"type": "function", **msgspec.structs.asdict(tool)}  # type: ignore[arg-type]
+
+
+def _input(items: Sequence[Item]) -> list[object]:
+    return [encoded for item in items if (encoded := _encode_item(item)) is not None]
+
+
+def _encode_item(item: Item) -> object | None:
+    match item:
+        case Message():
+            content = [_encode_part(part) for part in item.content]
+            return {"type": "message", "role": item.role, "content": content}
+        case FunctionCall():
+            return {
+                "type": "function_call",
+                "call_id": item.call_id,
+                "name": item.name,
+                "arguments": item.arguments,
+            }
+        case FunctionCallOutput():
+            output = item.output
+            if not isinstance(output, str):
+                output = [_encode_part(part) for part in output]
+            return {"type": "function_call_output", "call_id": item.call_id, "output": output}
+        case Reasoning():
+            return _encode_reasoning(item)
+        case ProviderItem():
+            return item.raw if item.provider == ResponsesWire.provider else None
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _encode_reasoning(item: Reasoning) -> dict[str, object] | None:
+    if item.provider != ResponsesWire.provider or item.encrypted_content is None:
+        return None
+    return {
+        "type": "reasoning",
+        "id": item.id,
+        "summary": [{"type": "summary_text", "text": part.text} for part in item.summary],
+        "encrypted_content": item.encrypted_content,
+    }
+
+
+def _encode_part(part: ContentPart) -> dict[str, object]:
+    match part:
+        case InputText():
+            return {"type": "input_text", "text": part.text}
+        case OutputText():
+            return {"type": "output_text", "text": part.text}
+        case Refusal():
+            return {"type": "refusal", "refusal": part.refusal}
+        case InputImage():
+            return {"type": "input_image", "image_url": part.image_url, "detail": part.detail}
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+class _TextDelta(Struct, gc=False, tag="response.output_text.delta"):
+    delta: str
+    output_index: int
+    item_id: str = ""
+
+
+class _RefusalDelta(Struct, gc=False, tag="response.refusal.delta"):
+    delta: str
+    output_index: int
+    item_id: str = ""
+
+
+class _ArgumentsDelta(Struct, gc=False, tag="response.function_call_arguments.delta"):
+    delta: str
+    output_index: int
+
+
+class _SummaryDelta(Struct, gc=False, tag="response.reasoning_summary_text.delta"):
+    delta: str
+    output_index: int
+    item_id: str = ""
+    summary_index: int = 0
+
+
+class _ReasoningDelta(Struct, gc=False, tag="response.reasoning_text.delta"):
+    delta: str
+    output_index: int
+    item_id: str = ""
+
+
+class _WirePart(Struct):
+    type: str = ""
+    text: str = ""
+    refusal: str = ""
+
+
+class _WireItem(Struct):
+    id: str | None = None
+    content: list[_WirePart] | None = None
+    summary: list[_WirePart] | None = None
+    encrypted_content: str | None = None
+    call_id: str | None = None
+    name: str = ""
+    arguments: str = ""
+    status: str | None = None
+
+
+class _ItemHead(Struct):
+    type: str
+
+
+class _ItemAdded(Struct, tag="response.output_item.added"):
+    output_index: int
+    item: msgspec.Raw
+
+
+class _ItemDone(Struct, tag="response.output_item.done"):
+    output_index: int
+    item: msgspec.Raw
+
+
+class _InputDetails(Struct):
+    cached_tokens: int | None = None
+
+
+class _OutputDetails(Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(Struct):
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _IncompleteDetails(Struct):
+    reason: str | None = None
+
+
+class _Response(Struct):
+    id: str = ""
+    usage: _Usage | None = None
+    error: ErrorBody | None = None
+    incomplete_details: _IncompleteDetails | None = None
+
+
+class _Completed(Struct, tag="response.completed"):
+    response: _Response
+
+
+class _Incomplete(Struct, tag="response.incomplete"):
+    response: _Response
+
+
+class _Failed(Struct, tag="response.failed"):
+    response: _Response
+
+
+class _Error(Struct, tag="error"):
+    message: str | None = None
+    code: str | None = None
+    error: ErrorBody | None = None
+
+
+_WireEvent = (
+    _TextDelta
+    | _RefusalDelta
+    | _ArgumentsDelta
+    | _SummaryDelta
+    | _ReasoningDelta
+    | _ItemAdded
+    | _ItemDone
+    | _Completed
+    | _Incomplete
+    | _Failed
+    | _Error
+)
+
+_HANDLED = {
+    "response.output_text.delta",
+    "response.refusal.delta",
+    "response.function_call_arguments.delta",
+    "response.reasoning_summary_text.delta",
+    "response.reasoning_text.delta",
+    "response.output_item.added",
+    "response.output_item.done",
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+    "error",
+}
+_HANDLED_NAMES = {name.encode() for name in _HANDLED} | {b"message"}
+
+_TEXT_DELTA = b"response.output_text.delta"
+_decode_text = msgspec.json.Decoder(_TextDelta).decode
+_decode_event = msgspec.json.Decoder(_WireEvent).decode
+_decode_head = msgspec.json.Decoder(_ItemHead).decode
+_decode_item = msgspec.json.Decoder(_WireItem).decode
+
+
+class ResponsesDecoder(SseDecoder):
+    """Decodes one streamed response of the Responses API."""
+
+    def __init__(self, provider: str, used_call_ids: Iterable[str] = ()) -> None:
+        super().__init__(provider, used_call_ids)
+        self._summaries: dict[int, int] = {}
+
+    def _frames(
+        self, frames: Sequence[tuple[bytes, bytes]], *, cut: bool = False
+    ) -> list[StreamEvent]:
+        text = self._demux.text
+        for name, data in frames:
+            if self.finished:
+                break
+            try:
+                if name == _TEXT_DELTA:  # nearly all frames are; the tag need not be read again
+                    delta = _decode_text(data)
+                    text(delta.output_index, delta.delta, delta.item_id)
+                elif name in _HANDLED_NAMES and data != b"[DONE]":
+                    self._event(_decode_event(data))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                if cut or not _is_for_us(data, error):
+                    continue
+                raise StreamInvalid(
+                    f"The provider sent an event that is not valid: {error}. Try again; if it "
+                    "stays, check that the server speaks the Responses API."
+                ) from error
+        return self._demux.take()
+
+    def _event(self, event: _WireEvent) -> None:
+        match event:
+            case _TextDelta():
+                self._demux.text(event.output_index, event.delta, event.item_id)
+            case _ArgumentsDelta():
+                self._demux.arguments(event.output_index, event.delta)
+            case _ReasoningDelta():
+                self._demux.reasoning(event.output_index, event.delta, event.item_id)
+            case _SummaryDelta():
+                self._summary(event)
+            case _RefusalDelta():
+                self._demux.refusal(event.output_index, event.delta, event.item_id)
+            case _ItemAdded():
+                self._item_added(event)
+            case _ItemDone():
+                self._item_done(event)
+            case _Completed():
+                self._end(event.response, "stop")
+            case _Incomplete():
+                self._end(event.response, _incomplete_reason(event.response))
+            case _Failed():
+                raise stream_failure(event.response.error or ErrorBody())
+            case _Error():
+                raise stream_failure(event.error or ErrorBody(event.message, event.code))
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    def _summary(self, event: _SummaryDelta) -> None:
+        index = event.output_index
+        if event.summary_index > self._summaries.get(index, 0):
+            self._demux.reasoning(index, "\n\n", event.item_id)
+        self._summaries[index] = event.summary_index
+        self._demux.reasoning(index, event.delta, event.item_id)
+
+    def _item_added(self, event: _ItemAdded) -> None:
+        if _decode_head(event.item).type == "function_call":
+            item = _decode_item(event.item)
+            self._demux.call(event.output_index, item.call_id or "", item.name, item.id or "")
+
+    def _item_done(self, event: _ItemDone) -> None:
+        kind = _decode_head(event.item).type
+        if kind not in {"message", "reasoning", "function_call"}:
+            copy = msgspec.Raw(bytes(event.item))
+            self._demux.finish(event.output_index, ProviderItem(self._provider, copy))
+            return
+        wire = _decode_item(event.item)
+        if kind == "message":
+            self._demux.finish(event.output_index, _message(wire))
+        elif kind == "reasoning":
+            self._demux.finish(event.output_index, _reasoning(wire))
+        elif wire.status == "incomplete":
+            self._demux.drop(event.output_index)
+        else:
+            call = FunctionCall(wire.call_id or "", wire.name, wire.arguments, wire.id or "")
+            self._demux.finish(event.output_index, call)
+
+    def _end(self, response: _Response, reason: FinishReason) -> None:
+        self._demux.finish_all(truncated=True)
+        self._demux.usage = _usage(response.usage)
+        self._demux.response_id = response.id
+        self._demux.end(reason)
+        self.finished = True
+
+
+def _is_for_us(data: bytes, error: Exception) -> bool:
+    """Whether an event that could not be decoded is one that treadle must understand."""
+    if not isinstance(error, msgspec.ValidationError):
+        return True
+    try:
+        return _decode_head(data).type in _HANDLED
+    except msgspec.ValidationError:  # JSON, but no object with a type: nothing we know
+        return False
+
+
+def _incomplete_reason(response: _Response) -> FinishReason:
+    details = response.incomplete_details
+    filtered = details is not None and details.reason == "content_filter"
+    return "content_filter" if filtered else "length"
+
+
+def _message(wire: _WireItem) -> Message:
+    parts: list[ContentPart] = []
+    for part in wire.content or ():
+        if part.type == "output_text":
+            parts.append(OutputText(part.text))
+        if part.type == "refusal":
+            parts.append(Refusal(part.refusal))
+    return Message("assistant", tuple(parts), wire.id or "")
+
+
+def _reasoning(wire: _WireItem) -> Reasoning:
+    return Reasoning(
+        id=wire.id or "",
+        summary=tuple(SummaryText(part.text) for part in wire.summary or ()),
+        content=tuple(ReasoningText(part.text) for part in wire.content or ()),
+        encrypted_content=wire.encrypted_content,
+    )
+
+
+def _usage(wire: _Usage | None) -> Usage:
+    if wire is None:
+        return Usage(requests=1)
+    cached, reasoning = wire.input_tokens_details, wire.output_tokens_details
+    return Usage(
+        input_tokens=wire.input_tokens,
+        output_tokens=wire.output_tokens,
+        cached_input_tokens=(cached.cached_tokens or 0) if cached else 0,
+        reasoning_tokens=(reasoning.reasoning_tokens or 0) if reasoning else 0,
+        requests=1,
+    )

@@ -1,0 +1,129 @@
+"""What a run is lent by whoever holds it: the ports of the loop."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol, TypeVar
+
+from treadle.domain.blocks import Block, BlockEdit
+from treadle.domain.events import LiveEvent, RecordedEvent
+from treadle.domain.items import Input
+from treadle.domain.passages import By, Filters, Found
+from treadle.domain.result import RunResult
+from treadle.domain.state import ThreadState
+
+
+class ThreadWriter(Protocol):
+    """The one writer of a thread, as the loop sees it: its state, and the ways to add to it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def state(self) -> ThreadState:
+        """The fold of all events recorded so far."""
+        ...
+
+    def record(self, event: RecordedEvent) -> None:
+        """Numbers `event`, applies it to the state, and shows it to subscribers once it is kept.
+
+        Raises `InvalidTransition` for an event that cannot follow, and `JournalError` when the
+        thread cannot be kept any more.
+        """
+        ...
+
+    async def durable(self) -> None:
+        """Waits until every event recorded so far is kept; raises `JournalError`."""
+        ...
+
+    def publish(self, event: LiveEvent, /) -> None:
+        """Shows `event` to subscribers; never waits for them."""
+        ...
+
+
+Out = TypeVar("Out")
+Out_co = TypeVar("Out_co", covariant=True)
+
+
+class Worker(Protocol[Out_co]):
+    """An agent, as far as one needs to know it to have it work."""
+
+    @property
+    def name(self) -> str: ...
+
+    def parse(self, text: str) -> Out_co:
+        """Returns the output that a text is; raises `ValueError`."""
+        ...
+
+
+class Delegation(Protocol):
+    """Has agents work for the run in progress of one thread."""
+
+    async def run(
+        self,
+        agent: Worker[Out],
+        input: Input,
+        *,
+        key: str,
+        call_id: str = "",
+        job_id: str = "",
+        lends_memory: bool = False,
+    ) -> RunResult[Out]:
+        """Runs `agent` on a thread of its own, and returns what came of it.
+
+        It works for the call `call_id`, for the job `job_id`, or for a hook. `key` names the work
+        within the run: asked for again after a crash, it goes on where it was.
+        Where this thread `lends_memory`, the agent reads and edits the memory blocks of this one.
+        What it uses counts for the run, its events are shown under it, and it is cancelled with it.
+        Raises `AgentsTooDeep`, `BudgetUsedUp`, and the error of a run that failed.
+        """
+        ...
+
+
+class RunArchive(Protocol):
+    """What was said and noted on all threads of the owner of a run, for the agent that works."""
+
+    async def insert(self, text: str, *, tags: Sequence[str] = (), key: str = "") -> str:
+        """Notes a text on the thread of the run; returns its id once it cannot be lost.
+
+        The same `key` notes it once. Raises `InvalidInput`, `EmbeddingFailed`, `EmbeddingInvalid`
+        and `JournalError`, and then notes nothing.
+        """
+        ...
+
+    async def search(
+        self, text: str, *, by: By = "both", filters: Filters, limit: int = 10, offset: int = 0
+    ) -> Sequence[Found]:
+        """Returns what fits `text` best; see `treadle.runtime.archive.Archive.search`."""
+        ...
+
+    def left_window(self) -> Collection[str]:
+        """Returns the ids of the thread's messages that its model no longer reads."""
+        ...
+
+
+class RunMemory(Protocol):
+    """The memory of the agent that works on a run: the blocks of its thread, and shared ones."""
+
+    async def prepare(self, declared: Sequence[Block]) -> None:
+        """Makes the blocks that an agent declares be there; it is the one that works from now on.
+
+        Raises `JournalError`.
+        """
+        ...
+
+    async def blocks(self) -> Sequence[Block]:
+        """Returns the blocks that the agent reads, as they are now and in a stable order."""
+        ...
+
+    async def edit(self, edit: BlockEdit, *, key: str, as_read: bool = False) -> Block | None:
+        """Changes a block for the model; returns it as it is then, or None if it was deleted.
+
+        Returns once the change cannot be lost; the same `key` changes it once. With `as_read` the
+        block must hold what the agent read last, by `blocks` or before its step. Raises the kinds
+        of `MemoryFailed`, and then changes nothing.
+        """
+        ...
+
+    @property
+    def archive(self) -> RunArchive:
+        """The archive; raises `ConfigurationError` where there is none."""
+        ...

@@ -1,0 +1,287 @@
+"""A run in the foreground: on a thread kept in memory, as long as its holder holds it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+from msgspec.structs import replace
+
+from treadle.actors.delegation import AgentShown, delegated, record_spent, started
+from treadle.actors.result import result_of
+from treadle.actors.thread_jobs import ThreadJobs
+from treadle.bus.feed import Feed
+from treadle.domain.events import (
+    Event,
+    LiveEvent,
+    MessageAdded,
+    RecordedEvent,
+    RunCancelling,
+    RunFinishing,
+    RunStarted,
+)
+from treadle.domain.fold import apply
+from treadle.domain.history import History, require_valid
+from treadle.domain.ids import new_id
+from treadle.domain.items import Input, Item, as_message
+from treadle.domain.result import RunResult
+from treadle.domain.state import ThreadState
+from treadle.domain.usage import Spent
+from treadle.errors import InvalidInput, RunInterrupted
+from treadle.loop.control import RunControl
+from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.drive import cancel, drive, run_ended
+from treadle.loop.listener import EventListener
+from treadle.memory.blocks.thread_memory import ThreadMemory
+from treadle.memory.compaction.compactor import Compactor
+from treadle.ports import Worker
+
+T = TypeVar("T")
+
+
+Put = Callable[[Event], None]
+"""How a subscriber takes an event."""
+
+
+class MemoryThread:
+    """A thread that lives as long as the process: its fold, and its subscriber `put`, if any."""
+
+    def __init__(self, history: Iterable[Item] = (), put: Put | None = None) -> None:
+        self.id = new_id("thread")
+        self.state = ThreadState(history=History(history))
+        self._put = put
+        # The subscriber's own method, for a call less on the way of each delta.
+        self.publish: Callable[[LiveEvent], None] = put or _drop
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anyone is shown what happens."""
+        return self._put is not None
+
+    def listen(self, put: Put) -> None:
+        """Shows everything from now on to `put` as well."""
+        first = self._put
+
+        def both(event: Event) -> None:
+            if first is not None:
+                first(event)
+            put(event)
+
+        self._put = self.publish = both
+
+    def record(self, event: RecordedEvent) -> None:
+        """Numbers `event`, applies it to the state and shows it to the subscriber."""
+        event = replace(event, seq=self.state.seq + 1, at=time.time())
+        self.state = apply(self.state, event)
+        if self._put is not None:
+            self._put(event)
+
+    async def durable(self) -> None:
+        """Returns at once: the state in memory is all there is."""
+
+
+def _drop(event: LiveEvent) -> None:
+    """Nobody watches: live events are for those who do."""
+
+
+class Run(Generic[Out]):
+    """A run under way: iterate it for its events, await `result()` for what came of it.
+
+    A slow reader never holds the run up: deltas that wait are joined, nothing is lost.
+    """
+
+    def __init__(
+        self,
+        definition: AgentDefinition[Deps, Out],
+        input: Input,
+        *,
+        deps: Deps,
+        history: Sequence[Item] = (),
+        watched: bool = True,
+        put: Put | None = None,
+        depth: int = 0,
+    ) -> None:
+        require_valid(history)
+        for agent in definition.reachable.values():
+            agent.require_local_tools()
+            agent.require_own_blocks()
+        self.id = new_id("run")
+        self._message = as_message(input)
+        self._definition = cast("AgentDefinition[object, Out]", definition)
+        self._deps = deps
+        self._feed = Feed() if watched else None
+        self._thread = MemoryThread(history, put if self._feed is None else self._feed.put)
+        delegation = _Delegation(self._thread, self._definition, deps, depth)
+        self._control = RunControl(delegation)
+        self._jobs = self._control.jobs = ThreadJobs(
+            self._thread,
+            self._control,
+            delegation=delegation,
+            deps=lambda: deps,
+            policy=lambda: self._definition.on_job_failure,
+            journal=False,
+        )
+        self._compactor = self._control.compactor = Compactor(self._thread)
+        self._control.memory = ThreadMemory(self._thread)
+        self._listener: EventListener[object] | None = None
+        self._ended = asyncio.Event()
+        self._error: Exception | None = None
+        self._driver: asyncio.Task[None] | None = None
+
+    async def drive(self) -> None:
+        """Works until the run has ended; called once, by its owner, unless `start` does."""
+        self._begin()
+        thread, definition = self._thread, self._definition
+        try:
+            self._error = await drive(thread, definition, self._deps, self._control, self._listener)
+        except asyncio.CancelledError:
+            # Nobody can drive the run on: with its holder it ends.
+            if thread.state.active_run is not None:
+                await self._jobs.stop_for_good()
+                cancel(thread)
+                if self._listener is not None:
+                    self._listener.start()  # for what came with the end
+                    await self._listener.stop()
+                await run_ended(thread, definition, self._deps, self._control)
+            raise
+        finally:
+            await self._compactor.close()
+            self._end()
+
+    def start(self) -> None:
+        """Drives the run in a task, which its owner ends with `stop`."""
+        self._begin()
+        self._driver = asyncio.create_task(self.drive(), name=f"treadle {self.id}")
+
+    def _begin(self) -> None:
+        thread, definition = self._thread, self._definition
+        if thread.state.run is None:
+            if definition.listens:
+                self._listener = EventListener(definition, thread, self._deps, self._control)
+                thread.listen(self._listener.put)
+            thread.record(MessageAdded(run_id=self.id, item=self._message, origin="user"))
+            thread.record(RunStarted(run_id=self.id, agent=definition.name))
+
+    async def stop(self) -> None:
+        """Cancels the run if it has not ended, and waits for its end."""
+        driver = self._driver
+        if driver is None:
+            return
+        driver.cancel()
+        await asyncio.wait([driver])
+        if self._thread.state.active_run is not None:  # the task was cancelled before it began
+            cancel(self._thread)
+        self._end()
+        if not driver.cancelled() and (error := driver.exception()) is not None:
+            raise error
+
+    def _end(self) -> None:
+        if self._feed is not None:
+            self._feed.close(self._error)
+        self._ended.set()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """The events of the run; after the last one, raises the error of a failed run."""
+        if self._feed is None:
+            raise InvalidInput("This run was started without events; use agent.stream().")
+        return aiter(self._feed)
+
+    async def result(self) -> RunResult[Out]:
+        """Waits for the end of the run and returns what came of it.
+
+        Raises the error of a run that failed; a run that was cancelled or stopped by a limit has
+        a result that says so.
+        """
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+        return self._result()
+
+    def cancel(self) -> None:
+        """Ends the run now: tools are cancelled, and every call is answered."""
+        run = self._thread.state.active_run
+        if run is not None and run.status != "cancelling":
+            self._thread.record(RunCancelling(run_id=self.id))
+            self._control.cancel()
+
+    def finish(self) -> None:
+        """Ends the run after the step it is in."""
+        run = self._thread.state.active_run
+        if run is not None and not run.finishing:
+            self._thread.record(RunFinishing(run_id=self.id))
+
+    @property
+    def history(self) -> Sequence[Item]:
+        """The conversation so far, without the step that is open; valid at any time."""
+        return self._thread.state.history
+
+    def _result(self) -> RunResult[Out]:
+        state, run = self._thread.state, self._thread.state.run
+        if run is None or run.is_active:
+            raise RunInterrupted("The run was left before it began; start it again.")
+        agent = self._definition.reachable[run.agent]
+        return result_of(state, run, cast("AgentDefinition[object, Out]", agent))
+
+    @property
+    def thread_id(self) -> str:
+        """The id of the thread in memory."""
+        return self._thread.id
+
+    @property
+    def spent(self) -> Spent:
+        """What the run has used up so far, and its summaries."""
+        return self._thread.state.spent
+
+
+class _Delegation:
+    """Fulfils `Delegation` with runs in the foreground, within the run of the thread."""
+
+    def __init__(
+        self,
+        thread: MemoryThread,
+        definition: AgentDefinition[object, Any],
+        deps: object,
+        depth: int,
+    ) -> None:
+        self._thread = thread
+        self._definition = definition
+        self._deps = deps
+        self._depth = depth
+
+    async def run(
+        self,
+        agent: Worker[T],
+        input: Input,
+        *,
+        key: str,
+        call_id: str = "",
+        job_id: str = "",
+        lends_memory: bool = False,
+    ) -> RunResult[T]:
+        """Runs the agent; nobody can go on with it after a crash, so `key` says nothing.
+
+        Memory is lent to sleep agents only, which need a thread that outlives its run.
+        """
+        thread = self._thread
+        assert thread.state.run is not None
+        run = thread.state.run
+        current = self._definition.reachable.get(run.agent, self._definition)
+        definition = delegated(current, agent, run.spent, self._depth)
+        shown = AgentShown(thread, agent.name, call_id)
+        run = Run(
+            definition,
+            input,
+            deps=self._deps,
+            watched=False,
+            put=shown.put if thread.is_watched else None,
+            depth=self._depth + 1,
+        )
+        shown.thread_id = run.thread_id
+        if call_id or job_id:
+            event = started(thread.state, agent.name, run.thread_id, call_id=call_id, job_id=job_id)
+            thread.record(event)
+        try:
+            await run.drive()
+        finally:
+            record_spent(thread, run.spent, run.thread_id)
+        return await run.result()

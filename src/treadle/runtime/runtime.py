@@ -1,0 +1,339 @@
+"""The runtime: threads that are kept, driven and watched."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from treadle.actors.access import ThreadAccess
+from treadle.actors.actor import AnyAgent
+from treadle.actors.driver import Driver
+from treadle.actors.onlooker import Onlooker
+from treadle.domain.ids import new_id
+from treadle.domain.items import Role
+from treadle.domain.passages import By, Found
+from treadle.errors import (
+    ConfigurationError,
+    InvalidInput,
+    JournalClosed,
+    ThreadNotFound,
+    UnknownAgent,
+)
+from treadle.journal.base import Durability, Journal, ThreadInfo
+from treadle.journal.memory import MemoryJournal
+from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.memory.archive.access import ArchiveAccess
+from treadle.memory.archive.filters import filters_of
+from treadle.memory.archive.period import Moment
+from treadle.runtime.archive import Archive
+from treadle.runtime.memory import Memory
+from treadle.runtime.thread import Thread
+
+if TYPE_CHECKING:
+    from treadle.memory.archive.embedder import Embedder, EmbedFunction
+
+AnyDefinition = AgentDefinition[Deps, Out]
+IDLE_SECONDS = 30.0
+
+
+class Runtime:
+    """Threads on a journal: makes them, finds them, drives them. Made by `open`.
+
+    Use it as an async context manager, or call `start` and `shutdown`.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        agents: Iterable[AgentDefinition[Deps, Out]] = (),
+        deps: Callable[[ThreadInfo], object] | None = None,
+        drive: bool = True,
+        idle_seconds: float = IDLE_SECONDS,
+        embedder: "Embedder | EmbedFunction | None" = None,
+    ) -> None:
+        self.journal = journal
+        self._archive = ArchiveAccess(journal, embedder)
+        self._agents: dict[str, AnyAgent] = {}
+        self._lent: set[str] = set()
+        for agent in agents:
+            if self._agents.get(agent.name, agent) is not agent:
+                raise ConfigurationError(f"Two agents are called {agent.name!r}; rename one.")
+            self.register(agent)
+        self._threads: ThreadAccess
+        if drive:
+            self._threads = Driver(
+                journal,
+                agents=self.agent,
+                deps=deps or _no_deps,
+                register=self._lend,
+                idle_seconds=idle_seconds,
+                database=journal.database,
+                archive=self._archive,
+            )
+        else:
+            self._threads = Onlooker(journal, journal.database, self._archive)
+        self._open = False
+
+    async def __aenter__(self) -> "Runtime":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shutdown()
+
+    async def start(self) -> None:
+        """Opens the journal, and drives on whatever was not finished.
+
+        Raises the kinds of `JournalError`.
+        """
+        await self.journal.open()
+        self._archive.open()
+        self._open = True
+        try:
+            await self._threads.start()
+        except BaseException:
+            await self.shutdown()
+            raise
+
+    async def shutdown(self) -> None:
+        """Stops driving, waits until what was said is kept, and closes the journal.
+
+        Runs that did not end go on when the database is opened again. A second call does nothing.
+        Raises `ConfigurationError` in a job, for which it would wait.
+        """
+        if not self._open:
+            return
+        self._open = False
+        try:
+            await self._threads.stop()
+        except ConfigurationError:
+            self._open = True  # nothing was stopped
+            raise
+        finally:
+            if not self._open:
+                await self._archive.close()
+                await self.journal.close()
+
+    def register(self, agent: AgentDefinition[Deps, Out]) -> None:
+        """Makes an agent known, and those it may hand over to or have work for it.
+
+        One of the same name is replaced from the next run on.
+        """
+        for name, one in agent.reachable.items():
+            self._agents[name] = cast("AnyAgent", one)
+
+    def _lend(self, agent: AnyAgent) -> None:
+        """Makes an agent known that a tool or a hook has work; it takes nobody's place."""
+        for name, one in agent.reachable.items():
+            known = self._agents.get(name)
+            if known is not None and known is not one and name not in self._lent:
+                raise ConfigurationError(
+                    f"The agent that is to work is called {name!r} like one of this runtime; give "
+                    "it another name=…."
+                )
+        for name, one in agent.reachable.items():
+            if name not in self._agents:
+                self._lent.add(name)
+            self._agents[name] = cast("AnyAgent", one)
+
+    def agent(self, name: str) -> AnyAgent:
+        """Returns the agent of that name; raises `UnknownAgent`."""
+        if name not in self._agents:
+            known = ", ".join(self._agents) or "none"
+            raise UnknownAgent(
+                f"There is no agent {name[:100]!r} here; this runtime was opened with: {known}."
+            )
+        return self._agents[name]
+
+    async def create_thread(
+        self,
+        agent: AgentDefinition[Deps, Out] | str,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        owner: str = "",
+    ) -> Thread:
+        """Makes a thread on which `agent` answers, unless a message names another.
+
+        `metadata` is any JSON object. `owner` is a user or tenant of yours. Raises `UnknownAgent`
+        for a name that is not known, `InvalidInput` for metadata that JSON cannot say and for an
+        owner that is not valid UTF-8.
+        """
+        threads = self._opened()
+        if isinstance(agent, str):
+            name = self.agent(agent).name
+        else:
+            name = agent.name
+            self.register(agent)
+        now = time.time()
+        info = ThreadInfo(
+            id=new_id("thread"),
+            agent=name,
+            owner=_valid(owner),
+            metadata=_checked(metadata or {}),
+            created_at=now,
+            updated_at=now,
+        )
+        await threads.create(info)
+        return Thread(info.id, threads, self.journal, self.agent)
+
+    async def connect(self, thread_id: str) -> Thread:
+        """Returns a thread that exists; raises `ThreadNotFound`.
+
+        If it is not in memory, it is loaded; however many connect at once, it is loaded once.
+        """
+        threads = self._opened()
+        await threads.connect(thread_id)
+        return Thread(thread_id, threads, self.journal, self.agent)
+
+    async def memory(self, name: str, *, owner: str = "") -> Memory:
+        """Returns the memory that threads of an owner share under a name; see `Block.shared`.
+
+        It is made if it is not there. Raises `InvalidInput` for a name that is none and for an
+        owner that is not valid UTF-8.
+        """
+        threads = self._opened()
+        return Memory(await threads.shared(_valid(owner), name), threads, self.journal)
+
+    def archive(self, *, owner: str = "") -> Archive:
+        """Returns the archive of an owner: texts that belong to no conversation, and those of all.
+
+        It opens with the first use.
+        """
+        return Archive(self._opened(), self.journal, owner=owner)
+
+    async def search(
+        self,
+        text: str,
+        *,
+        owner: str = "",
+        thread_id: str = "",
+        roles: Sequence[Role] = (),
+        since: Moment | None = None,
+        until: Moment | None = None,
+        by: By = "both",
+        limit: int = 10,
+        offset: int = 0,
+    ) -> list[Found]:
+        """Returns the messages of an owner's conversations that fit `text` best.
+
+        - `thread_id`: of this thread only. `roles`: said by one of them.
+        - `since`, `until`, `by`, `limit`, `offset`: as in `Archive.search`.
+
+        Raises as that does.
+        """
+        filters = filters_of("message", thread_id=thread_id, roles=roles, since=since, until=until)
+        archive = self._opened().archive
+        return await archive.search(owner, text, by=by, filters=filters, limit=limit, offset=offset)
+
+    async def delete_owner(self, owner: str) -> None:
+        """Deletes all threads of an owner, shared memories, and all that they remember.
+
+        What is made for the owner meanwhile may stay. Raises `InvalidInput` without an owner, so
+        that nobody deletes what belongs to nobody, and `JournalLocked` where another process
+        drives the threads.
+        """
+        threads = self._opened()
+        if not owner:
+            raise InvalidInput("Name the owner whose threads are to be deleted.")
+        marks = await self.journal.marks(owner=owner)
+        for mark in sorted(marks, key=lambda mark: bool(mark.parent)):
+            with contextlib.suppress(ThreadNotFound):  # with the thread for which it worked
+                await threads.delete(mark.id)
+        await self._archive.sweep(owner)
+
+    async def threads(
+        self, *, limit: int = 50, after: str = "", owner: str | None = None, parent: str = ""
+    ) -> list[ThreadInfo]:
+        """Returns threads, those used last first; for the next page, `after` is the last id.
+
+        `owner` leaves out those of others. With `parent`, those on which agents work for that
+        thread, which are left out otherwise. Raises `InvalidInput` for a limit below 1, and
+        `ThreadNotFound` for an unknown `after`.
+        """
+        self._opened()
+        if limit < 1:
+            raise InvalidInput("The limit must be at least 1.")
+        return await self.journal.threads(limit=limit, after=after, owner=owner, parent=parent)
+
+    def _opened(self) -> ThreadAccess:
+        if not self._open:
+            raise JournalClosed("The runtime is not open; use `async with treadle.open(…)`.")
+        return self._threads
+
+
+def open(
+    url: str | None = None,
+    *,
+    agents: Iterable[AgentDefinition[Deps, Out]] = (),
+    deps: Callable[[ThreadInfo], object] | None = None,
+    durability: Durability = "process",
+    drive: bool = True,
+    idle_seconds: float = IDLE_SECONDS,
+    embedder: "Embedder | EmbedFunction | None" = None,
+) -> Runtime:
+    """Returns the runtime on a database; use it as an async context manager.
+
+        async with treadle.open("sqlite:///treadle.db", agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+
+    - `url`: `sqlite:///` and a path (four slashes make it absolute); None keeps threads in memory.
+    - `agents`: who may work on the threads. Runs that did not end are driven on with them.
+    - `deps`: a function of the thread that gives what tools get as `RunContext.deps`.
+    - `durability`: `"process"` survives the end of the process, also by `kill -9`; `"power"` also
+      that of the power, for the price of a sync for each group of events.
+    - `drive`: False only reads, watches and sends, while another process drives the threads.
+    - `idle_seconds`: after how long a thread that nobody needs leaves the memory.
+    - `embedder`: makes the vectors by which the archive finds texts of the same meaning: an
+      `Embedder`, or a function of a list of texts. Without one it finds by full text.
+
+    Raises `ConfigurationError` for a URL it does not know; entering raises `JournalError`.
+    """
+    return Runtime(
+        _journal(url, durability, drive=drive),
+        agents=agents,
+        deps=deps,
+        drive=drive,
+        idle_seconds=idle_seconds,
+        embedder=embedder,
+    )
+
+
+def _journal(url: str | None, durability: Durability, *, drive: bool) -> Journal:
+    if durability not in {"process", "power"}:
+        raise ConfigurationError(f"durability={durability!r} is not known; use process or power.")
+    if url is None:
+        if not drive:
+            raise ConfigurationError("Threads in memory are driven by the process they are in.")
+        return MemoryJournal()
+    scheme, _, path = url.partition(":///")
+    if scheme != "sqlite" or not path or path.startswith(":memory:"):
+        raise ConfigurationError(
+            f"{url[:200]!r} is not a database URL: use sqlite:///treadle.db, or nothing for memory."
+        )
+    # Imported when it is first named, as models are: a program in memory loads no database.
+    sqlite = import_module("treadle.journal.sqlite")
+    return sqlite.SqliteJournal(Path(path), durability=durability, drive=drive)
+
+
+def _valid(owner: str) -> str:
+    try:
+        owner.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"The owner is not valid UTF-8 at character {error.start}.") from error
+    return owner
+
+
+def _checked(metadata: Mapping[str, object]) -> Mapping[str, object]:
+    try:
+        return msgspec.json.decode(msgspec.json.encode(metadata), type=dict[str, object])
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"The metadata is no JSON object: {error}.") from error
+
+
+def _no_deps(_: ThreadInfo) -> None:
+    """Agents without dependencies get None."""

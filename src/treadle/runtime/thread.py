@@ -1,0 +1,229 @@
+"""A thread as its users hold it."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from treadle.actors.access import ThreadAccess
+from treadle.actors.actor import AnyAgent
+from treadle.bus.position import Position
+from treadle.bus.subscription import Subscription
+from treadle.domain.events import Awaited, RecordedEvent
+from treadle.domain.ids import id_of, new_id
+from treadle.domain.inputs import (
+    ApprovalInput,
+    DenialInput,
+    OnBusy,
+    OutputInput,
+    PinInput,
+    SendInput,
+)
+from treadle.domain.items import FunctionCall, Input, Item, Role, as_message
+from treadle.domain.passages import By, Found
+from treadle.domain.state import OpenJob, ThreadState
+from treadle.errors import RunNotFound
+from treadle.journal.base import Journal, ThreadInfo
+from treadle.journal.projection import RunRecord
+from treadle.memory.archive.filters import filters_of
+from treadle.memory.archive.period import Moment
+from treadle.runtime.archive import Archive
+from treadle.runtime.memory import Memory
+from treadle.runtime.thread_run import ThreadRun
+from treadle.tools.output import to_output
+
+MAX_OUTPUT_CHARS = 100_000
+
+
+class PendingCall(NamedTuple):
+    """A call that waits for someone outside, and what it waits for."""
+
+    call: FunctionCall
+    awaits: Awaited
+
+
+class Thread:
+    """A conversation that is kept: send to it, watch it, answer what it asks for.
+
+    A handle costs nothing; any number of them, here and in other processes, may be used at the
+    same time. Everything raises `ThreadNotFound` once the thread is deleted, and `JournalError`
+    when the journal fails.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        threads: ThreadAccess,
+        journal: Journal,
+        agents: Callable[[str], AnyAgent],
+    ) -> None:
+        self.id = id
+        self._threads = threads
+        self._journal = journal
+        self._agents = agents
+
+    def __repr__(self) -> str:
+        return f"Thread({self.id!r})"
+
+    async def send(
+        self,
+        message: Input,
+        *,
+        on_busy: OnBusy = "queue",
+        key: str = "",
+        agent: str = "",
+    ) -> ThreadRun:
+        """Sends a message and returns the run that answers it, once it cannot be lost any more.
+
+        - `on_busy`: what becomes of the message while a run is active; see `OnBusy`.
+        - `key`: sent again, it returns the run of the first time and sends nothing.
+        - `agent`: the name of the agent that shall answer; by default that of the thread.
+
+        Raises `InvalidInput` for an empty message, `RunInProgress` with `on_busy="reject"`, and
+        `UnknownAgent`.
+        """
+        # Whoever sends the same message again promises the same run, wherever the first got to.
+        run_id = id_of("run", self.id, key) if key else new_id("run")
+        input = SendInput(run_id, as_message(message), on_busy, agent, key)
+        return self._run(await self._threads.send(self.id, input))
+
+    def subscribe(self, after: int | str | Position = 0) -> Subscription:
+        """Returns the events after a position, those to come included; iterate it.
+
+        `after` is the number of a durable event, from 0, or the `position` where an earlier
+        subscription stood. Raises `InvalidInput` for anything else.
+        """
+        return Subscription(
+            lambda: self._threads.topic(self.id),
+            lambda after, until: self._journal.read(self.id, after=after, until=until),
+            Position.parse(after),
+        )
+
+    async def submit_tool_output(
+        self, call_id: str, output: object, *, is_error: bool = False
+    ) -> None:
+        """Answers an external call; `output` is what a tool may return.
+
+        The same output again has no effect. Raises `UnknownToolCall`, `Conflict` when the call
+        has another output, `RunNotInProgress`, and `TypeError` for what JSON cannot say.
+        """
+        converted = to_output(output, MAX_OUTPUT_CHARS)
+        await self._threads.answer(self.id, OutputInput(call_id, converted, is_error))
+
+    async def approve(self, call_id: str) -> None:
+        """Lets a call that needs approval run; raises as `submit_tool_output` does."""
+        await self._threads.answer(self.id, ApprovalInput(call_id))
+
+    async def deny(self, call_id: str, reason: str = "") -> None:
+        """Denies a call; the model reads the reason. Raises as `submit_tool_output` does."""
+        await self._threads.answer(self.id, DenialInput(call_id, reason))
+
+    async def pin(self, message_id: str) -> None:
+        """Has the model read a message for ever, whatever else leaves its window.
+
+        Raises `UnknownMessage` for one that the history does not have.
+        """
+        await self._threads.pin(self.id, PinInput(message_id))
+
+    async def unpin(self, message_id: str) -> None:
+        """Lets a pinned message leave the window like others; does nothing for one that is not."""
+        await self._threads.pin(self.id, PinInput(message_id, pinned=False))
+
+    async def jobs(self) -> Sequence[OpenJob]:
+        """Returns the jobs that have not settled, in the order in which they were started."""
+        return tuple((await self._threads.state(self.id)).jobs.values())
+
+    async def cancel_job(self, job_id: str) -> None:
+        """Cancels a job, and all that it started; does nothing for one that has settled.
+
+        Its `JobSettled` tells its end.
+        """
+        await self._threads.cancel_job(self.id, job_id)
+
+    @property
+    def memory(self) -> Memory:
+        """The memory blocks of the thread; those it shares are in `Runtime.memory`."""
+        return Memory(self.id, self._threads, self._journal)
+
+    @property
+    def archive(self) -> Archive:
+        """The archive: what is put into it here belongs to the thread, and is deleted with it."""
+        return Archive(self._threads, self._journal, thread_id=self.id)
+
+    async def search(
+        self,
+        text: str,
+        *,
+        roles: Sequence[Role] = (),
+        since: Moment | None = None,
+        until: Moment | None = None,
+        by: By = "both",
+        limit: int = 10,
+        offset: int = 0,
+    ) -> list[Found]:
+        """Returns the messages of this conversation that fit `text` best, from all its history.
+
+        `roles` are those who said them; the others are as in `Archive.search`, and so is what it
+        raises. `Runtime.search` searches all conversations.
+        """
+        filters = filters_of("message", thread_id=self.id, roles=roles, since=since, until=until)
+        owner = (await self._journal.info(self.id)).owner
+        return await self._threads.archive.search(
+            owner, text, by=by, filters=filters, limit=limit, offset=offset
+        )
+
+    async def info(self) -> ThreadInfo:
+        """Returns what lists show of the thread."""
+        return await self._journal.info(self.id)
+
+    async def state(self) -> ThreadState:
+        """Returns the fold of the events so far: run, open step, queue and history."""
+        return await self._threads.state(self.id)
+
+    async def history(self) -> Sequence[Item]:
+        """Returns the conversation so far, without the step that is open."""
+        return (await self._threads.state(self.id)).history
+
+    async def events(self, after: int = 0, limit: int = 500) -> list[RecordedEvent]:
+        """Returns at most `limit` durable events after number `after`."""
+        return await self._journal.read(self.id, after=after, limit=limit)
+
+    async def runs(self) -> list[RunRecord]:
+        """Returns the runs of the thread, the oldest first, and the agents that worked."""
+        return await self._journal.runs(self.id)
+
+    async def run(self, run_id: str) -> ThreadRun:
+        """Returns a run of the thread; raises `RunNotFound`."""
+        if await self._journal.run(self.id, run_id) is None:
+            raise RunNotFound(f"The thread {self.id} has no run {run_id[:100]!r}.")
+        return self._run(run_id)
+
+    async def active_run(self) -> ThreadRun | None:
+        """Returns the run that has not ended, if there is one."""
+        run = (await self._threads.state(self.id)).active_run
+        return self._run(run.id) if run is not None else None
+
+    async def pending_calls(self) -> Sequence[PendingCall]:
+        """Returns the calls that wait for an output or an approval from outside."""
+        step = (await self._threads.state(self.id)).step
+        if step is None:
+            return ()
+        return [
+            PendingCall(call, awaits)
+            for call in step.awaited
+            if (awaits := step.awaits_of(call.call_id)) is not None
+        ]
+
+    async def fork(self, at: int | None = None) -> "Thread":
+        """Copies the thread up to and with event number `at`; None copies all of it.
+
+        A run that was under way there is cancelled in the copy. Raises `InvalidInput` for an
+        event that the thread does not have.
+        """
+        forked = await self._threads.fork(self.id, at)
+        return Thread(forked, self._threads, self._journal, self._agents)
+
+    async def delete(self) -> None:
+        """Stops what goes on, and removes the thread with everything about it."""
+        await self._threads.delete(self.id)
+
+    def _run(self, run_id: str) -> ThreadRun:
+        return ThreadRun(run_id, self.id, self._threads, self._journal, self._agents)

@@ -1,0 +1,80 @@
+"""What was said, as the GenAI conventions write it into attributes; pure.
+
+https://github.com/open-telemetry/semantic-conventions/blob/v1.41.0/docs/gen-ai/gen-ai-output-messages.json
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from treadle.domain.items import (
+    ContentPart,
+    FunctionCall,
+    InputImage,
+    InputText,
+    Item,
+    Message,
+    OutputText,
+    Reasoning,
+)
+
+Part = dict[str, object]
+
+
+def input_messages(messages: Iterable[Message]) -> str:
+    """Returns messages to the model as JSON (`gen_ai.input.messages`)."""
+    return _json([{"role": m.role, "parts": [_part(p) for p in m.content]} for m in messages])
+
+
+def output_messages(items: Sequence[Item], finish_reason: str) -> str:
+    """Returns one response of the model as JSON (`gen_ai.output.messages`)."""
+    parts = [part for item in items for part in _parts(item)]
+    return _json([{"role": "assistant", "parts": parts, "finish_reason": finish_reason}])
+
+
+def _parts(item: Item) -> list[Part]:
+    match item:
+        case Message():
+            return [_part(part) for part in item.content]
+        case Reasoning():
+            return [{"type": "reasoning", "content": item.text}] if item.text else []
+        case FunctionCall():
+            return [
+                {
+                    "type": "tool_call",
+                    "id": item.call_id,
+                    "name": item.name,
+                    "arguments": _arguments(item.arguments),
+                }
+            ]
+        case _:
+            return []
+
+
+def _part(part: ContentPart) -> Part:
+    match part:
+        case InputText() | OutputText():
+            return {"type": "text", "content": part.text}
+        case InputImage():
+            return _image(part.image_url)
+        case _:
+            return {"type": "refusal", "content": part.refusal}
+
+
+def _image(url: str) -> Part:
+    head, comma, data = url.partition(",")
+    if not (comma and head.startswith("data:")):
+        return {"type": "uri", "modality": "image", "uri": url}
+    kind = head.removeprefix("data:").partition(";")[0]
+    return {"type": "blob", "modality": "image", "mime_type": kind, "content": data}
+
+
+def _arguments(text: str) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return text  # what the model wrote is kept as it is
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

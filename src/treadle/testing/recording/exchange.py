@@ -1,0 +1,36 @@
+"""An exchange: one request to a provider and what came of it, as a recording keeps it."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+End = Literal["complete", "left", "broken", "silent", "unreachable", "connect_timeout"]
+"""How an exchange ended.
+
+- `complete`: the body was read to its end.
+- `left`: nobody read on, as nobody does after the terminal event or when a run is cancelled.
+- `broken`: the connection broke in the middle of the body.
+- `silent`: the provider sent nothing for longer than the time-out.
+- `unreachable`, `connect_timeout`: there was no response.
+"""
+
+
+class Exchange(Struct, frozen=True, kw_only=True):
+    """A request and its response.
+
+    `path` is that of the endpoint below the API's root. `body` is the decoded JSON of the request,
+    or its text where it is none. `status` is None where no response came. `headers` are those of
+    the response that treadle acts on. `chunks` are the pieces in which the body arrived. `reason`
+    tells what broke the exchange.
+    """
+
+    path: str
+    model: str
+    body: object
+    status: int | None = None
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+    chunks: tuple[bytes, ...] = ()
+    end: End = "left"
+    reason: str = ""

@@ -1,0 +1,234 @@
+"""Records what providers send: a transport that listens to the real one."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from treadle.errors import RecordingInvalid
+from treadle.models import transport
+from treadle.models.secrets import masked, secrets_of
+from treadle.models.transport import HttpRequest, HttpResponse, ResponseBody
+from treadle.testing.recording.exchange import End, Exchange
+from treadle.testing.recording.file import encode_recording
+from treadle.testing.recording.masking import holds_secret, masked_chunks
+from treadle.testing.recording.switch import installed
+
+_KEPT_HEADERS = ("content-type", "retry-after", "retry-after-ms")
+_HTTP_OK = 200
+
+
+@contextmanager
+def record(path: str | os.PathLike[str]) -> Generator[None]:
+    """While it is open, keeps what providers send to the models of this process.
+
+    The file at `path` is written when the block ends, also by an error, and replaces an earlier
+    one. It holds each request's body and each response's status, body and the headers that treadle
+    acts on. It never holds the headers of a request, nor the key: where the provider repeats it,
+    it is overwritten, and of a conversation that repeats it nothing is written at all. The
+    conversation itself is in the file: record with data that others may read. A response that
+    nobody read to its end is kept as far as it was read.
+
+    Models that are not behind HTTP, such as `ScriptedModel`, have nothing to record. Raises
+    `RecordingInvalid` if no request was made, a message holds the key or the file cannot be
+    written, and `TestingError` inside another `record` or `replay`.
+    """
+    recorder = _Recorder()
+    with installed(recorder.send):
+        try:
+            yield
+        except BaseException:
+            if recorder.open:
+                _write(Path(path), recorder)
+            raise
+    if not recorder.open:
+        raise RecordingInvalid(
+            f"Nothing was asked of a model behind HTTP, so {path} was not written."
+        )
+    _write(Path(path), recorder)
+
+
+def _write(path: Path, recorder: "_Recorder") -> None:
+    """Replaces the file as a whole, so that a failure leaves the earlier one."""
+    data = encode_recording(recorder.exchanges())
+    draft = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(data)
+        draft.replace(path)
+    except OSError as error:
+        raise RecordingInvalid(f"The recording {path} cannot be written: {error}.") from error
+
+
+class _Recorder:
+    """Keeps the exchanges in the order of their requests, whichever thread makes them."""
+
+    def __init__(self) -> None:
+        self.open: list[_Listener] = []
+        self._lock = threading.Lock()
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Sends `request` over the network and listens to its response."""
+        listener = _Listener(request)
+        with self._lock:
+            self.open.append(listener)
+        try:
+            response = await transport.post(request)
+        except (aiohttp.ClientError, OSError) as error:
+            listener.unreachable(error)
+            raise
+        except asyncio.CancelledError:
+            listener.end = "silent"  # by a time-out, or by who cancelled the run
+            raise
+        except Exception:
+            self.open.remove(listener)  # it was never sent, as where tests forbid the network
+            raise
+        return listener.listen(response)
+
+    def exchanges(self) -> list[Exchange]:
+        """Returns what was heard so far."""
+        with self._lock:
+            if any(listener.asked_with_secret for listener in self.open):
+                raise RecordingInvalid(
+                    "A message to the model holds the API key, or another secret of the request's "
+                    "headers, so no recording was written; take it out of the conversation."
+                )
+            return [listener.exchange() for listener in self.open]
+
+
+class _Listener:
+    """Hears one exchange."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+        self._secrets = secrets_of(request.headers)
+        self._chunks: list[bytes] = []
+        self._status: int | None = None
+        self._headers: dict[str, str] = {}
+        self.end: End = "left"
+        self.reason = ""
+
+    @property
+    def asked_with_secret(self) -> bool:
+        """Whether the conversation holds a key, which the model may then spell out in pieces."""
+        return holds_secret(self._request.body, self._secrets)
+
+    def exchange(self) -> Exchange:
+        """Returns the exchange as far as it was heard, without secrets."""
+        secrets = self._secrets
+        return Exchange(
+            path=self._request.path,
+            model=self._request.model,
+            body=decoded(self._request.body),
+            status=self._status,
+            headers={name: masked(text, secrets) for name, text in self._headers.items()},
+            chunks=masked_chunks(self._chunks, secrets),
+            end=self.end,
+            reason=masked(self.reason, secrets),
+        )
+
+    def unreachable(self, error: Exception) -> None:
+        """There was no response."""
+        self.end = "unreachable"
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            self.end = "connect_timeout"
+        elif isinstance(error, aiohttp.ClientConnectorError):
+            self.reason = str(error.os_error.strerror or error.os_error)
+        else:
+            self.reason = str(error)
+
+    def listen(self, response: HttpResponse) -> HttpResponse:
+        """Returns `response`, overheard."""
+        self._status = response.status
+        self._headers = {
+            name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
+        }
+        return _HeardResponse(response, self)
+
+    def received(self, chunk: bytes) -> bytes:
+        """A piece of the body came, or its end."""
+        if chunk:
+            self._chunks.append(bytes(chunk))
+        else:
+            self.end = "complete"
+        return chunk
+
+    def broken(self, error: Exception) -> None:
+        """The connection broke; the reader itself closes it when the provider is silent."""
+        if self.end != "silent":
+            self.end, self.reason = "broken", str(error)
+
+    def cancelled(self) -> None:
+        """Nobody waits any longer for the body of an error: the provider was silent."""
+        if self._status != _HTTP_OK:
+            self.end = "silent"
+
+
+class _HeardResponse:
+    """A response of which the listener hears; fulfils `HttpResponse`."""
+
+    def __init__(self, response: HttpResponse, listener: _Listener) -> None:
+        self._response = response
+        self._listener = listener
+        self._body = _HeardBody(response.content, listener)
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.content_type = response.content_type
+
+    @property
+    def content(self) -> "_HeardBody":
+        return self._body
+
+    def release(self) -> object:
+        return self._response.release()
+
+    def close(self) -> object:
+        if self._body.is_awaited:
+            self._listener.end = "silent"
+        return self._response.close()
+
+
+class _HeardBody:
+    """A body of which the listener hears; fulfils `ResponseBody`."""
+
+    def __init__(self, body: ResponseBody, listener: _Listener) -> None:
+        self._body = body
+        self._listener = listener
+        self.is_awaited = False
+
+    async def read(self, n: int, /) -> bytes:
+        self.is_awaited = True
+        try:
+            chunk = await self._body.read(n)
+        except (aiohttp.ClientError, OSError) as error:
+            self._listener.broken(error)
+            raise
+        except asyncio.CancelledError:
+            self._listener.cancelled()
+            raise
+        finally:
+            self.is_awaited = False
+        return self._listener.received(chunk)
+
+    async def readany(self) -> bytes:
+        # What follows the terminal event is not waited for, so it cannot break the exchange.
+        return self._listener.received(await self._body.readany())
+
+    def at_eof(self) -> bool:
+        ended = self._body.at_eof()
+        if ended:
+            self._listener.received(b"")
+        return ended
+
+
+def decoded(body: bytes) -> object:
+    """Returns the JSON of a request's body, or its text where it is none."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return body.decode(errors="replace")

@@ -1,0 +1,61 @@
+"""A simulator of model providers: an honest HTTP server to run agents and clients against.
+
+    async with ProviderSimulator() as simulator:
+        client = AsyncOpenAI(base_url=simulator.base_url, api_key="any")
+        await client.responses.create(model="sim:deltas=200,every=5", input="Hello")
+
+It speaks OpenAI Responses, Chat Completions and Anthropic Messages, streaming and not, and refuses
+what they refuse, such as a call without its output. What it says comes from a scenario in the
+model's name (`treadle.testing.simulator.scenario`), from a script of turns, or from the demo
+model's brain; how it fails, from a fault (`treadle.testing.simulator.faults`).
+"""
+
+from treadle.testing.simulator.app import (
+    RecordedRequest,
+    Respond,
+    SimulatorApp,
+    SimulatorStatistics,
+)
+from treadle.testing.simulator.brain.brain import think
+from treadle.testing.simulator.faults import FAULTS, Fault, InvalidScenario, parse_faults
+from treadle.testing.simulator.process import SimulatorNotStarted, SimulatorProcess
+from treadle.testing.simulator.rejection import Rejected
+from treadle.testing.simulator.request import ProviderRequest, ToolChoice
+from treadle.testing.simulator.scenario import Scenario, parse_scenario
+from treadle.testing.simulator.server import ProviderSimulator
+from treadle.testing.simulator.turn import (
+    Call,
+    Hold,
+    Pause,
+    Reasoning,
+    Refusal,
+    Text,
+    Turn,
+)
+
+__all__ = [
+    "FAULTS",
+    "Call",
+    "Fault",
+    "Hold",
+    "InvalidScenario",
+    "Pause",
+    "ProviderRequest",
+    "ProviderSimulator",
+    "Reasoning",
+    "RecordedRequest",
+    "Refusal",
+    "Rejected",
+    "Respond",
+    "Scenario",
+    "SimulatorApp",
+    "SimulatorNotStarted",
+    "SimulatorProcess",
+    "SimulatorStatistics",
+    "Text",
+    "ToolChoice",
+    "Turn",
+    "parse_faults",
+    "parse_scenario",
+    "think",
+]

@@ -1,0 +1,155 @@
+"""What a tool may know of the call it serves."""
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Generic
+
+from typing_extensions import TypeVar
+
+from treadle.domain.items import Input
+from treadle.domain.result import RunResult
+from treadle.errors import ConfigurationError
+from treadle.jobs.node import Node
+from treadle.jobs.run_jobs import RunJobs
+from treadle.ports import Delegation, RunMemory, Worker
+
+Deps = TypeVar("Deps", default=None)
+Out = TypeVar("Out")
+
+MAX_PROGRESS = 2000
+
+
+class CallCancelled(Exception):
+    """Raised by `CancellationToken.raise_if_set` in a thread whose call was cancelled."""
+
+
+class CancellationToken:
+    """Tells a tool in a thread that nobody waits for it any more. Safe to use from any thread.
+
+    A thread cannot be stopped from outside: a long tool looks at its token now and then.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the call was cancelled or timed out."""
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """Marks the call as cancelled."""
+        self._event.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Blocks the thread until the call is cancelled, at most `timeout` seconds.
+
+        Returns whether it was: a sleep that ends early.
+        """
+        return self._event.wait(timeout)
+
+    def raise_if_set(self) -> None:
+        """Raises `CallCancelled` if the call was cancelled or timed out."""
+        if self.is_set:
+            raise CallCancelled("Nobody waits for this tool call any more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext(Generic[Deps]):
+    """What a tool may know of the call it serves.
+
+    - `deps`: what the caller gave the run.
+    - `thread_id`, `run_id`, `call_id`, `tool_name`: where the call belongs.
+    - `attempt`: 1 for the first, more for retries.
+    - `cancelled`: for plain functions, which run in threads; async tools get `CancelledError`.
+    """
+
+    deps: Deps
+    thread_id: str
+    run_id: str
+    call_id: str
+    tool_name: str
+    emit: Callable[[str], None]
+    attempt: int = 1
+    cancelled: CancellationToken = field(default_factory=CancellationToken)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    delegation: Delegation | None = field(default=None, repr=False)
+    run_jobs: RunJobs | None = field(default=None, repr=False)
+    run_memory: RunMemory | None = field(default=None, repr=False)
+    _delegated: "Iterator[int]" = field(default_factory=itertools.count, repr=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of one call; hand it to services that take such a key."""
+        return self.call_id
+
+    @property
+    def jobs(self) -> Node[None]:
+        """The run's node in the tree of its thread: submit jobs to it.
+
+        The run ends when they have settled. Those placed under its root, with
+        `ctx.jobs.submit(job, parent=ctx.jobs.root)`, belong to the thread: they may outlive the run
+        and tell of their end with a message. For async tools; in a thread of its own a plain
+        function has no event loop. Raises `ConfigurationError` there, and `NodeClosed` once the run
+        is about to end.
+        """
+        if self.run_jobs is None:
+            raise ConfigurationError("Jobs cannot be started here.")
+        if not self._is_on_loop():
+            raise ConfigurationError("Jobs are started on the event loop: make the tool async.")
+        return self.run_jobs.node
+
+    @property
+    def memory(self) -> RunMemory:
+        """What the agent remembers: its memory blocks, and ways to change them.
+
+        Raises `ConfigurationError` where there is no memory.
+        """
+        if self.run_memory is None:
+            raise ConfigurationError("There is no memory here.")
+        return self.run_memory
+
+    async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
+        """Has another agent work for this call, on a thread of its own; returns what came of it.
+
+        Its events are shown under the run, what it uses counts for the run, and it is cancelled
+        with the call. After a crash an `idempotent` tool that asks for the same agents in the same
+        order finds their work where it was; a retry begins anew. Raises the error of a run that
+        failed, `AgentsTooDeep` and `BudgetUsedUp`.
+        """
+        if self.delegation is None:
+            raise ConfigurationError("Agents cannot be run here.")
+        key = f"{self.call_id}/{self.attempt}/{next(self._delegated)}"
+        return await self.delegation.run(agent, input, key=key, call_id=self.call_id)
+
+    def progress(self, message: str) -> None:
+        """Shows subscribers how far the tool is; from any thread, at most 2,000 characters.
+
+        Does nothing once the call was cancelled or timed out: it has its output already.
+        """
+        text = message[:MAX_PROGRESS].encode("utf-8", "replace").decode("utf-8")
+        if self._is_on_loop():
+            self._report(text)  # at once, so that it comes before the output of the tool
+        elif not self.cancelled.is_set:
+            self.loop.call_soon_threadsafe(self._report, text)
+
+    def _is_on_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:  # a thread without a loop
+            return False
+
+    def _report(self, text: str) -> None:
+        if not self.cancelled.is_set:
+            self.emit(text)
+
+    def for_attempt(self, attempt: int) -> "RunContext[Deps]":
+        """Returns the context of another attempt, with a token of its own."""
+        if attempt == self.attempt:
+            return self  # the first, for which it was made
+        return replace(
+            self, attempt=attempt, cancelled=CancellationToken(), _delegated=itertools.count()
+        )

@@ -1,0 +1,248 @@
+"""A tool: a typed function, and how it is to be called."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, overload
+
+from treadle.domain.schema import ToolSchema
+from treadle.errors import InvalidTool
+from treadle.ports import Worker
+from treadle.tools.parameters import Parameters
+from treadle.tools.signature import Signature
+from treadle.tools.streamed import require_streamable
+from treadle.tools.to_user import TO_USER, spoken, without
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+
+OnError = Literal["answer", "raise"]
+NeedsApproval = bool | Callable[[Mapping[str, object]], bool]
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool(Generic[P, R_co]):
+    """A function the model may call; made by the decorator `tool`.
+
+    - `timeout`: seconds an attempt may take; None is no limit.
+    - `retries`: how often a call that raised or timed out is tried again. Only for functions that
+      may run twice; `RunContext.idempotency_key` stays the same.
+    - `idempotent`: running it twice is as good as once, so it may be run again after a crash.
+    - `external`: the function is never called; its output is submitted from outside, to the
+      thread.
+    - `needs_approval`: True, or a function of the call's arguments that says whether a person must
+      approve the call before it runs.
+    - `serial`: runs alone, after the other calls of its step.
+    - `terminal`: its output ends the run, unless it failed.
+    - `on_error`: `"answer"` gives the model the error as output; `"raise"` also ends the run with
+      `ToolFailed`, once every call of the step is answered.
+    - `max_output_chars`: longer outputs are cut, with a mark that says so.
+    - `to_user`: the name of a parameter that is added for the model, in which it says to the user
+      what it is about to do; shown while it is written, and not given to the function. "" is none.
+    - `stream_fields`: the string parameters whose growth is shown while the model writes them.
+    - `handoff`: the name of the agent to which it hands the run over.
+    - `worker`: the agent that does the work, where the tool is one.
+    """
+
+    function: Callable[P, R_co]
+    schema: ToolSchema
+    signature: Parameters
+    is_async: bool
+    timeout: float | None = None
+    retries: int = 0
+    idempotent: bool = False
+    external: bool = False
+    needs_approval: NeedsApproval = False
+    serial: bool = False
+    terminal: bool = False
+    on_error: OnError = "answer"
+    max_output_chars: int = 100_000
+    to_user: str = ""
+    stream_fields: tuple[str, ...] = ()
+    handoff: str = ""
+    worker: Worker[object] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name the model calls it by."""
+        return self.schema.name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Calls the function itself."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether every call of it runs here, without anyone's approval."""
+        return not self.external and self.needs_approval is False
+
+    def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
+        """Returns the keyword arguments; raises `ValueError`, mostly pydantic's kind.
+
+        What is said to the user is taken out, whatever the model wrote there.
+        """
+        return self.signature.validate(without(arguments, self.to_user))
+
+
+@overload
+def tool(function: Callable[P, R_co], /) -> Tool[P, R_co]: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    idempotent: bool = False,
+    external: bool = False,
+    needs_approval: NeedsApproval = False,
+    serial: bool = False,
+    terminal: bool = False,
+    on_error: OnError = "answer",
+    max_output_chars: int = 100_000,
+    strict: bool | None = None,
+    to_user: bool | str = False,
+    stream_fields: Iterable[str] = (),
+) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
+def tool(
+    function: Callable[P, R_co] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    idempotent: bool = False,
+    external: bool = False,
+    needs_approval: NeedsApproval = False,
+    serial: bool = False,
+    terminal: bool = False,
+    on_error: OnError = "answer",
+    max_output_chars: int = 100_000,
+    strict: bool | None = None,
+    to_user: bool | str = False,
+    stream_fields: Iterable[str] = (),
+) -> Tool[P, R_co] | Callable[[Callable[P, R_co]], Tool[P, R_co]]:
+    """Makes a tool of a typed function, as `@tool` or `@tool(timeout=5)`.
+
+    The parameters' types become a JSON Schema, their descriptions come from the docstring
+    (Google, NumPy or reST style) or from `Annotated[..., Field(description=...)]`. `async`
+    functions run as tasks, plain ones in threads. A parameter annotated with `RunContext` takes
+    the context. `name` and `description` default to those of the function; `strict` asks for the
+    provider's strict mode, by default where the schema allows it. `to_user=True` calls the
+    parameter it adds "to_user"; a text gives it another name. The other options are those of
+    `Tool`. Raises `InvalidTool` for what cannot be a tool.
+    """
+
+    def make(function: Callable[P, R_co]) -> Tool[P, R_co]:
+        tool_name = name or _name_of(function)
+        _require_function(tool_name, function)
+        _require_options(tool_name, timeout, retries, on_error, max_output_chars)
+        if external and needs_approval:
+            raise InvalidTool(
+                f"The tool {tool_name} is external, so that whoever answers it decides; leave "
+                "needs_approval out."
+            )
+        signature = Signature(function, tool_name, strict)
+        made = Tool(
+            function=function,
+            schema=ToolSchema(
+                tool_name,
+                signature.description if description is None else description,
+                signature.parameters,
+                signature.strict,
+            ),
+            signature=signature,
+            is_async=_is_async(function),
+            timeout=timeout,
+            retries=retries,
+            idempotent=idempotent,
+            external=external,
+            needs_approval=needs_approval,
+            serial=serial,
+            terminal=terminal,
+            on_error=on_error,
+            max_output_chars=max_output_chars,
+            stream_fields=require_streamable(
+                stream_fields, signature.parameters, f"the tool {tool_name}", InvalidTool
+            ),
+        )
+        return with_to_user(made, to_user)
+
+    return make if function is None else make(function)
+
+
+def as_tool(function: Tool[..., object] | Callable[..., object]) -> Tool[..., object]:
+    """Returns a tool as it is, and a plain function as a tool with the default options."""
+    if isinstance(function, Tool):
+        return cast("Tool[..., object]", function)
+    return tool(function)
+
+
+def with_to_user(tool: Tool[P, R_co], to_user: bool | str = True) -> Tool[P, R_co]:
+    """Returns a copy of `tool` that says to the user what it is about to do.
+
+    `to_user` is the name of the parameter, True the usual one; a tool that has one keeps it, and
+    False leaves the tool as it is. Raises `InvalidTool` where the name is taken or no identifier.
+    """
+    parameter = TO_USER if to_user is True else to_user
+    if parameter is False or tool.to_user:
+        return tool
+    return replace(tool, schema=spoken(tool.schema, parameter), to_user=parameter)
+
+
+def _name_of(function: Callable[..., object]) -> str:
+    if isinstance(function, functools.partial):
+        return _name_of(function.func)
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    if isinstance(function, functools.partial):
+        return _is_async(function.func)
+    call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked, not its presence
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _is_generator(function: Callable[..., Any]) -> bool:
+    if isinstance(function, functools.partial):
+        return _is_generator(function.func)
+    call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked, not its presence
+    return any(
+        inspect.isgeneratorfunction(candidate) or inspect.isasyncgenfunction(candidate)
+        for candidate in (function, call)
+    )
+
+
+def _require_function(name: str, function: object) -> None:
+    if isinstance(function, Tool):
+        raise InvalidTool(
+            f"{cast('Tool[..., object]', function).name!r} is a tool already; to change its "
+            "options, give tool(…) its function."
+        )
+    if not callable(function):
+        raise InvalidTool(f"{function!r} is no function; a tool is made of one.")
+    if not _NAME.fullmatch(name):
+        raise InvalidTool(
+            f"{name!r} is no name for a tool; give it one of letters, digits, _ and -, at most 64, "
+            "with tool(name=…)."
+        )
+    if _is_generator(function):
+        raise InvalidTool(f"The tool {name} is a generator; let it return its output as a whole.")
+
+
+def _require_options(
+    name: str, timeout: float | None, retries: int, on_error: str, max_output_chars: int
+) -> None:
+    if timeout is not None and not timeout > 0:  # so that NaN is refused as well
+        raise InvalidTool(f"The timeout of the tool {name} must be above 0, or None for no limit.")
+    if retries < 0:
+        raise InvalidTool(f"The retries of the tool {name} cannot be negative; 0 is none.")
+    if max_output_chars < 1:
+        raise InvalidTool(f"The tool {name} needs max_output_chars of at least 1.")
+    if on_error not in get_args(OnError):
+        raise InvalidTool(f"The tool {name} has on_error={on_error!r}; use 'answer' or 'raise'.")

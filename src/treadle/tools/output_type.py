@@ -1,0 +1,81 @@
+"""The type of an agent's structured output: its schema for the model, its validation for us."""
+
+import re
+from typing import Generic, TypeVar, cast
+
+import msgspec
+from pydantic import TypeAdapter, ValidationError
+
+from treadle.domain.schema import JsonSchema, OutputSchema
+from treadle.errors import ConfigurationError
+from treadle.tools.failure import MAX_FAILURE, explain_failure
+from treadle.tools.nulls import without_nulls
+from treadle.tools.output import truncated
+from treadle.tools.pydantic_schema import QuietJsonSchema, without_titles
+from treadle.tools.strict import strict_schema
+from treadle.tools.validation import explain_validation
+
+T = TypeVar("T")
+
+_WRAPPER = "value"
+
+
+class OutputType(Generic[T]):
+    """A type that the final text must parse as: a pydantic model, dataclass, TypedDict, list, …
+
+    Providers ask for an object; another type is wrapped as `{"value": …}`. Raises
+    `ConfigurationError` for a type that JSON cannot say.
+    """
+
+    def __init__(self, type_: type[T]) -> None:
+        name = getattr(type_, "__name__", str(type_))
+        try:
+            self._adapter: TypeAdapter[T] = TypeAdapter(type_)
+            schema = without_titles(self._adapter.json_schema(schema_generator=QuietJsonSchema))
+        except Exception as error:  # pydantic raises many kinds, and so does code of the user's
+            reason = explain_failure(error).splitlines()[0]
+            raise ConfigurationError(
+                f"The output type {name} cannot be said in JSON: {reason}"
+            ) from error
+        self._wrapped = schema.get("type") != "object"
+        self._plain = _wrapped(schema) if self._wrapped else schema
+        strict = strict_schema(self._plain)
+        safe_name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "output"
+        self.schema = OutputSchema(safe_name, strict or self._plain, strict is not None)
+
+    def parse(self, text: str) -> T:
+        """Returns the value of `text`; raises `ValueError` (pydantic's `ValidationError`)."""
+        try:
+            return self._parse(msgspec.json.decode(_unfenced(text)))
+        except ValueError:
+            raise
+        except Exception as error:  # a validator of the user's, or JSON nested too deeply
+            raise ValueError(explain_failure(error)) from error
+
+    def _parse(self, value: object) -> T:
+        if self.schema.strict:
+            value = without_nulls(value, self._plain)
+        if self._wrapped:
+            if not isinstance(value, dict) or _WRAPPER not in value:
+                raise ValueError(f'it must be a JSON object with the member "{_WRAPPER}"')
+            value = cast("dict[str, object]", value)[_WRAPPER]
+        # As JSON, because there dates and tuples may be written as text and lists.
+        return self._adapter.validate_json(msgspec.json.encode(value))
+
+    def explain(self, error: ValueError) -> str:
+        """Returns what is wrong, in words a model can act upon."""
+        if isinstance(error, ValidationError):
+            return explain_validation(error)
+        return truncated(str(error), MAX_FAILURE)
+
+
+def _wrapped(schema: JsonSchema) -> JsonSchema:
+    inner = {key: value for key, value in schema.items() if key != "$defs"}
+    defs = {"$defs": schema["$defs"]} if "$defs" in schema else {}
+    return {"type": "object", "properties": {_WRAPPER: inner}, "required": [_WRAPPER], **defs}
+
+
+def _unfenced(text: str) -> str:
+    """Returns the text inside a Markdown code fence, which models like to add, or the text."""
+    found = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?```\s*", text, re.DOTALL)
+    return cast("str", found[1]) if found else text

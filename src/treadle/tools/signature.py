@@ -1,0 +1,211 @@
+"""From a function's signature and docstring to a JSON Schema and a validator of arguments."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeGuard, cast, get_args, get_origin, get_type_hints
+
+import docstring_parser
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.fields import FieldInfo
+
+from treadle.domain.schema import JsonSchema
+from treadle.errors import InvalidTool
+from treadle.tools.context import RunContext
+from treadle.tools.nulls import without_nulls
+from treadle.tools.pydantic_schema import QuietJsonSchema, without_titles
+from treadle.tools.strict import strict_schema
+
+_Parameter = inspect.Parameter
+
+
+class Signature:
+    """What a tool's function takes.
+
+    - `description`: the docstring without its sections.
+    - `parameters`: the JSON Schema of the arguments, in the strict subset if `strict`.
+    - `context_parameter`: the name of the parameter that takes the `RunContext`, if there is one.
+
+    Raises `InvalidTool` for a parameter that no JSON can fill.
+    """
+
+    def __init__(self, function: Callable[..., object], name: str, strict: bool | None) -> None:
+        self._name = name
+        hints = _hints(function, name)
+        docstring = docstring_parser.parse(inspect.getdoc(_written(function)) or "")
+        self.description = _description(docstring)
+        self.context_parameter: str | None = None
+        documented = {param.arg_name: param.description for param in docstring.params}
+        fields: dict[str, Any] = {}
+        self._own_defaults = set[str]()
+        for parameter in _open_parameters(function):
+            self._require_nameable(parameter)
+            hint = hints.get(parameter.name)
+            if _is_context(hint):
+                self._take_context(parameter.name)
+                continue
+            fields[parameter.name] = self._field(parameter, hint, documented)
+            if not (parameter.default is _Parameter.empty or _is_field(parameter.default)):
+                self._own_defaults.add(parameter.name)
+        self._aliases = {f"field_{index}": key for index, key in enumerate(fields)}
+        self._model = self._create_model(fields)
+        self.takes_nothing = not fields
+        self._plain = self._plain_schema()
+        self.parameters, self.strict = self._held_to(strict)
+
+    def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
+        """Returns the keyword arguments; raises pydantic's `ValidationError`.
+
+        Parameters that were not given are left out where the function has a default of its own.
+        """
+        given = without_nulls(arguments, self._plain) if self.strict else arguments
+        # As JSON, because there dates and tuples may be written as text and lists, also for models
+        # that are strict about Python types.
+        validated = self._model.model_validate_json(msgspec.json.encode(given))
+        return {
+            name: getattr(validated, key)
+            for key, name in self._aliases.items()
+            if key in validated.model_fields_set or name not in self._own_defaults
+        }
+
+    def _require_nameable(self, parameter: _Parameter) -> None:
+        if parameter.kind in {_Parameter.VAR_POSITIONAL, _Parameter.VAR_KEYWORD}:
+            raise self._invalid(parameter.name, "takes any number of arguments; name each one")
+        if parameter.kind is _Parameter.POSITIONAL_ONLY:
+            raise self._invalid(parameter.name, "is positional-only; models pass arguments by name")
+
+    def _take_context(self, parameter: str) -> None:
+        if self.context_parameter is not None:
+            raise self._invalid(parameter, "is a second RunContext; one is enough")
+        self.context_parameter = parameter
+
+    def _field(
+        self, parameter: _Parameter, hint: Any, documented: Mapping[str, str | None]
+    ) -> tuple[Any, FieldInfo]:
+        name = parameter.name
+        if hint is None and name in {"self", "cls"}:
+            raise self._invalid(name, "belongs to a method; use a bound one, as in tool(shop.buy)")
+        if hint is None:
+            raise self._invalid(name, "has no type; annotate it")
+        if not hasattr(hint, "__module__"):  # `Annotated` would fail on such a value below
+            raise self._invalid(name, f"has {hint!r:.100} for a type; annotate it with a type")
+        default = ... if parameter.default is _Parameter.empty else parameter.default
+        field: FieldInfo = default if _is_field(default) else Field(default)
+        description = documented.get(name)
+        if description is None or field.description or _has_description(hint):
+            return hint, field
+        return Annotated[hint, Field(description=description)], field
+
+    def _create_model(self, fields: Mapping[str, Any]) -> type[BaseModel]:
+        # Under names of its own, because a parameter may be called like a method of the model.
+        aliased: dict[str, Any] = {
+            key: (Annotated[fields[name][0], fields[name][1]], _aliased(fields[name][1], name))
+            for key, name in self._aliases.items()
+        }
+        config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+        try:
+            return create_model(f"{self._name} arguments", __config__=config, **aliased)
+        except Exception as error:  # pydantic raises many kinds, and so does code of the user's
+            raise self._untypable(fields) from error
+
+    def _plain_schema(self) -> JsonSchema:
+        try:
+            schema = without_titles(self._model.model_json_schema(schema_generator=QuietJsonSchema))
+        except Exception as error:  # as in `_create_model`
+            fields = {
+                self._aliases[key]: (field.annotation, field)
+                for key, field in self._model.model_fields.items()
+            }
+            raise self._untypable(fields) from error
+        return {"properties": dict[str, object](), **schema}
+
+    def _held_to(self, strict: bool | None) -> tuple[JsonSchema, bool]:
+        found = None if strict is False else strict_schema(self._plain)
+        if found is None and strict:
+            raise InvalidTool(
+                f"The tool {self._name} cannot be strict: one of its parameters has no fixed "
+                "fields (a dict, for example). Give it a typed model or leave out strict=True."
+            )
+        return (self._plain, False) if found is None else (found, True)
+
+    def _untypable(self, fields: Mapping[str, Any]) -> InvalidTool:
+        for name, (hint, field) in fields.items():
+            try:
+                probe: Any = Annotated[hint, field]
+                create_model("probe", x=(probe, ...)).model_json_schema()
+            except Exception:  # noqa: BLE001 - as in `_create_model`
+                return self._invalid(
+                    name,
+                    f"has the type {_type_name(hint)}, which JSON cannot say; use str, int, a "
+                    "list, a pydantic model, …",
+                )
+        return InvalidTool(f"The tool {self._name} has a parameter whose type JSON cannot say.")
+
+    def _invalid(self, parameter: str, problem: str) -> InvalidTool:
+        return InvalidTool(f"The parameter {parameter!r} of the tool {self._name} {problem}.")
+
+
+def _aliased(field: FieldInfo, name: str) -> Any:
+    if field.is_required():
+        return Field(alias=name)
+    if field.default_factory is not None:
+        return Field(default_factory=cast("Any", field.default_factory), alias=name)
+    return Field(field.default, alias=name)
+
+
+def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
+    try:
+        return get_type_hints(_written(function), include_extras=True)
+    except Exception as error:  # an annotation is code of the user's and may raise anything
+        problem = " ".join(str(error).split())
+        raise InvalidTool(
+            f"The tool {name} has an annotation that cannot be resolved: {problem}. Define the "
+            "type at module level, or import it outside `if TYPE_CHECKING`."
+        ) from error
+
+
+def _open_parameters(function: Callable[..., object]) -> list[_Parameter]:
+    """The parameters that a caller is to fill; what a partial has bound by name is not one."""
+    bound = _bound_names(function)
+    parameters = inspect.signature(function).parameters
+    return [parameter for name, parameter in parameters.items() if name not in bound]
+
+
+def _bound_names(function: Callable[..., object]) -> frozenset[str]:
+    if isinstance(function, functools.partial):
+        return _bound_names(function.func) | function.keywords.keys()
+    return frozenset()
+
+
+def _written(function: Callable[..., object]) -> Callable[..., object]:
+    """The function as it stands in the source, below partials, wrappers and callable objects."""
+    if isinstance(function, functools.partial):
+        return _written(function.func)
+    return inspect.unwrap(function if inspect.isroutine(function) else type(function).__call__)
+
+
+def _description(docstring: docstring_parser.Docstring) -> str:
+    parts = (docstring.short_description, docstring.long_description)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _is_context(hint: Any) -> bool:
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    return hint is RunContext or get_origin(hint) is RunContext
+
+
+def _is_field(default: object) -> TypeGuard[FieldInfo]:
+    return isinstance(default, FieldInfo)
+
+
+def _has_description(hint: Any) -> bool:
+    metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return any(isinstance(entry, FieldInfo) and entry.description for entry in metadata)
+
+
+def _type_name(hint: Any) -> str:
+    if get_origin(hint) is Annotated:
+        return f"{_type_name(get_args(hint)[0])} with constraints"
+    return getattr(hint, "__name__", None) or str(hint)

@@ -1,0 +1,108 @@
+"""Tools that are not known before a run, and how they join those that are."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from treadle.errors import InvalidTool, TreadleError
+from treadle.logging import logger_of
+from treadle.tools.failure import explain_failure
+from treadle.tools.function import Tool, with_to_user
+from treadle.tools.toolset import Toolset
+
+_LOGGER = logger_of("treadle.tools")
+
+# The tools of a source, or why it has none.
+_Answer = Sequence[Tool[..., object]] | str
+
+
+@runtime_checkable
+class ToolSource(Protocol):
+    """Tools that are not known before a run: they are asked for before each step."""
+
+    @property
+    def name(self) -> str:
+        """What the source is called in messages, and in the hash of an agent; holds no secret."""
+        ...
+
+    @property
+    def is_local(self) -> bool:
+        """Whether every call of its tools runs here, without anyone's approval."""
+        ...
+
+    async def tools(self) -> Sequence[Tool[..., object]]:
+        """Returns the tools as they are now: the same object as before if nothing has changed.
+
+        Comes before every step, so it should cost nothing where nothing has changed. What it
+        raises is logged, and told to a model that calls a tool which nobody has.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Lets go of what the source holds for the running event loop; a second call is fine."""
+        ...
+
+
+class ToolSources:
+    """The sources of one agent.
+
+    Of several tools of one name the first counts: those of the agent itself come before those of
+    its sources, so that no source can put itself in the place of a tool that is known. `to_user`
+    is given to their tools as to those of the agent, but to those that have such a parameter.
+    """
+
+    def __init__(self, sources: Iterable[ToolSource], *, to_user: bool | str = False) -> None:
+        self._sources = tuple(sources)
+        self._to_user = to_user
+        self._last: tuple[Toolset, Sequence[_Answer], Toolset] | None = None
+
+    def __iter__(self) -> Iterator[ToolSource]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    async def joined_to(self, known: Toolset) -> Toolset:
+        """Returns `known` and all tools of the sources as they are now; one that fails has none."""
+        answers = await asyncio.gather(*(_ask(source) for source in self._sources))
+        # Nearly always nothing has changed since the step before.
+        if self._last is None or self._last[0] is not known or not _same(self._last[1], answers):
+            self._last = (known, answers, self._join(known, answers))
+        return self._last[2]
+
+    def _join(self, known: Toolset, answers: Sequence[_Answer]) -> Toolset:
+        tools = {tool.name: tool for tool in known}
+        failures: list[str] = []
+        for source, answer in zip(self._sources, answers, strict=True):
+            if isinstance(answer, str):
+                _LOGGER.warning("The tools of %s are missing: %s", source.name, answer)
+                failures.append(answer)
+                continue
+            for given in answer:
+                tool = self._speaking(given)
+                if tools.setdefault(tool.name, tool) is not tool:
+                    _LOGGER.warning(
+                        "The tool %s of %s is left out: another one has that name; give the "
+                        "source a prefix.",
+                        tool.name,
+                        source.name,
+                    )
+        return Toolset(tools.values(), missing=failures)
+
+    def _speaking(self, tool: Tool[..., object]) -> Tool[..., object]:
+        try:
+            return with_to_user(tool, self._to_user)
+        except InvalidTool:
+            return tool  # nobody here can rename its parameter
+
+
+def _same(before: Sequence[_Answer], now: Sequence[_Answer]) -> bool:
+    return all(new is old or new == old for old, new in zip(before, now, strict=True))
+
+
+async def _ask(source: ToolSource) -> _Answer:
+    """Returns the tools of a source, or why it has none."""
+    try:
+        return await source.tools()
+    except Exception as error:  # noqa: BLE001 - one source that fails must not end the run
+        return error.message if isinstance(error, TreadleError) else explain_failure(error)

@@ -1,0 +1,52 @@
+"""The tools of one agent, by name."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from treadle.domain.schema import ToolSchema
+from treadle.errors import DuplicateTool
+from treadle.streaming.streamed_fields import StreamedParameters
+from treadle.tools.function import Tool, as_tool, with_to_user
+
+
+class Toolset:
+    """Tools by name, in the order given. Raises `DuplicateTool` for two of one name.
+
+    `to_user` is given to those that have none of their own. `streamed` tells, by name, of which
+    tools parameters are streamed.
+    `missing` says why tools that should be here are not.
+    """
+
+    def __init__(
+        self,
+        tools: Iterable[Tool[..., object] | Callable[..., object]] = (),
+        *,
+        to_user: bool | str = False,
+        missing: Iterable[str] = (),
+    ) -> None:
+        self.missing = tuple(missing)
+        self._tools: dict[str, Tool[..., object]] = {}
+        for entry in tools:
+            tool = with_to_user(as_tool(entry), to_user)
+            if tool.name in self._tools:
+                raise DuplicateTool(
+                    f"Two tools are called {tool.name!r}; rename one with tool(name=…)."
+                )
+            self._tools[tool.name] = tool
+        self.schemas: tuple[ToolSchema, ...] = tuple(t.schema for t in self._tools.values())
+        self.streamed: Mapping[str, StreamedParameters] = {
+            tool.name: StreamedParameters(tool.to_user, tool.stream_fields)
+            for tool in self
+            if tool.to_user or tool.stream_fields
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, in order."""
+        return tuple(self._tools)
+
+    def __iter__(self) -> Iterator[Tool[..., object]]:
+        return iter(self._tools.values())
+
+    def get(self, name: str) -> Tool[..., object] | None:
+        """Returns the tool of that name, or None."""
+        return self._tools.get(name)
