@@ -24,7 +24,7 @@ from chaos.records import (
 from chaos.scribe import Scribe
 from chaos.talk import AGAIN, MOST_WAITING, answered, cancel_job
 from chaos.watcher import Watcher
-from treadle.domain.inputs import OnBusy
+from treadle.domain.entries import OnBusy
 from treadle.errors import JournalError, ThreadError
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from treadle.domain.inputs import OnBusy
+from treadle.domain.entries import OnBusy
 
 Party = Literal["inside", "outside"]
 """Who speaks: a client in the process that is killed, or one that outlives it."""

@@ -16,7 +16,7 @@ from chaos.records import (
     Intent,
     JobCancelled,
 )
-from treadle.domain.inputs import OnBusy
+from treadle.domain.entries import OnBusy
 from treadle.errors import Conflict, RunNotInProgress, UnknownToolCall
 
 MOST_WAITING = 3

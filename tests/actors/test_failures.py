@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from treadle import Agent, Runtime, Thread, tool
+from treadle.domain.entries import ApprovalEntry, FinishEntry, SendEntry
 from treadle.domain.events import RunCompleted, ToolStarted
-from treadle.domain.inputs import ApprovalInput, FinishInput, SendInput
 from treadle.domain.items import Message, user_message
 from treadle.errors import JournalError, JournalFull, RunNotFound, StaleWriter, UnknownAgent
 from treadle.journal.base import Batch, ThreadInfo
@@ -117,10 +117,10 @@ async def test_inputs_from_outside_that_have_no_effect_are_consumed() -> None:
     async with Runtime(journal, agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         await (await thread.send("one", key="k")).result()
-        await journal.submit(thread.id, SendInput("run_x", user_message("again"), key="k"))
-        await journal.submit(thread.id, ApprovalInput("call_none"))
-        await journal.submit(thread.id, FinishInput("run_none"))
-        await journal.submit(thread.id, SendInput("run_y", user_message("two")))
+        await journal.enqueue(thread.id, SendEntry("run_x", user_message("again"), key="k"))
+        await journal.enqueue(thread.id, ApprovalEntry("call_none"))
+        await journal.enqueue(thread.id, FinishEntry("run_none"))
+        await journal.enqueue(thread.id, SendEntry("run_y", user_message("two")))
         actor = await runtime._threads._reach(thread.id)  # type: ignore[attr-defined]
         actor.inbox_changed()
         assert (await (await _known(thread, "run_y")).result()).text == "Two."
@@ -142,7 +142,7 @@ async def test_a_message_from_outside_waits_for_its_agent() -> None:
         now = ThreadInfo(id="thread_1", agent="later", created_at=1.0, updated_at=1.0)
         await journal.create(now)
         thread = await runtime.connect("thread_1")
-        await journal.submit(thread.id, SendInput("run_y", user_message("two")))
+        await journal.enqueue(thread.id, SendEntry("run_y", user_message("two")))
         actor = await runtime._threads._reach(thread.id)  # type: ignore[attr-defined]
         actor.inbox_changed()
         await asyncio.sleep(1)

@@ -20,6 +20,7 @@ from treadle import (
     Thread,
     tool,
 )
+from treadle.domain.entries import CancelJobEntry
 from treadle.domain.events import (
     DurableEvent,
     JobDelegated,
@@ -32,7 +33,6 @@ from treadle.domain.events import (
     TerminalEvent,
     ToolOutputRecorded,
 )
-from treadle.domain.inputs import CancelJobInput
 from treadle.domain.items import FunctionCallOutput, Message
 from treadle.domain.thread_tree import ThreadTree
 from treadle.domain.usage import Usage
@@ -640,7 +640,7 @@ async def test_a_wish_to_cancel_a_job_outlives_a_crash(open_runtime: Open) -> No
         thread = await runtime.create_thread(helper)
         await (await thread.send("go")).result()
         (job,) = await thread.jobs()
-        await runtime.journal.submit(thread.id, CancelJobInput(job.id))  # as another process does
+        await runtime.journal.enqueue(thread.id, CancelJobEntry(job.id))  # as another process does
         runtime._threads._actors[thread.id].inbox_changed()  # type: ignore[attr-defined]
         await asyncio.sleep(2)
         assert await thread.jobs()  # it is leaving

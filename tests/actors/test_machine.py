@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from treadle import Agent, RunContext, Runtime, Thread, tool
+from treadle.domain.entries import OnBusy
 from treadle.domain.events import (
     Delta,
     DeltaKey,
@@ -34,7 +35,6 @@ from treadle.domain.events import (
 )
 from treadle.domain.fold import apply
 from treadle.domain.history import require_valid
-from treadle.domain.inputs import OnBusy
 from treadle.domain.items import FunctionCall, Message, OutputText
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Usage

@@ -13,8 +13,8 @@ import treadle
 from treadle import Agent, Block, MemoryUpdated, RunContext, Runtime, tool
 from treadle.actors import actor
 from treadle.domain.blocks import AppendText, CreateBlock, DeleteBlock
+from treadle.domain.entries import EditEntry
 from treadle.domain.events import RecordedEvent
-from treadle.domain.inputs import EditInput
 from treadle.domain.items import FunctionCallOutput
 from treadle.domain.state import ThreadState
 from treadle.errors import (
@@ -323,7 +323,7 @@ async def test_a_thread_that_cannot_be_loaded_holds_no_other_up(tmp_path: Path) 
         connection.commit()
     async with treadle.open(url, agents=[agent]) as runtime:
         for id in (broken.id, sound.id):
-            await runtime.journal.submit(id, EditInput(AppendText("notes", "two")))
+            await runtime.journal.enqueue(id, EditEntry(AppendText("notes", "two")))
         with pytest.raises(JournalError):
             await runtime.connect(broken.id)
         memory = (await runtime.connect(sound.id)).memory

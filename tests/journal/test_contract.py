@@ -10,11 +10,11 @@ from msgspec.structs import replace
 from tests.domain.fold import BACK, BACK_DONE, BACK_QUIET, BACK_QUIET_DONE, TOLD, TOLD_QUIETLY
 from tests.journal.story import Driver, conversation, make, numbered, thread, with_jobs
 
+from treadle.domain.entries import ApprovalEntry, CancelEntry, SendEntry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent, RunQueued, RunStarted
 from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
-from treadle.domain.inputs import ApprovalInput, CancelInput, SendInput
 from treadle.domain.items import user_message
 from treadle.domain.limits import Limits
 from treadle.domain.state import ThreadState
@@ -61,7 +61,7 @@ async def test_beyond_a_thread_nothing_is_read(journal: Journal) -> None:
 async def test_many_inputs_are_consumed_at_once(journal: Journal) -> None:
     driver = await make(journal)
     await asyncio.gather(
-        *(journal.submit("thread_1", CancelInput(f"run_{n}")) for n in range(2000))
+        *(journal.enqueue("thread_1", CancelEntry(f"run_{n}")) for n in range(2000))
     )
     numbers = [waiting.number for waiting in await journal.inbox("thread_1")]
     assert numbers == sorted(set(numbers))
@@ -174,32 +174,32 @@ async def test_appends_of_one_turn_keep_their_order(journal: Journal) -> None:
 
 async def test_a_message_waits_once_however_often_it_is_submitted(journal: Journal) -> None:
     driver = await make(journal)
-    first = SendInput("run_1", user_message("one"), key="k")
-    for input in (first, SendInput("run_2", user_message("one"), key="k")):
-        await journal.submit("thread_1", input)
-    await journal.submit("thread_1", SendInput("run_3", user_message("no key")))
-    await journal.submit("thread_1", SendInput("run_4", user_message("no key")))
-    inputs = [waiting.input for waiting in await journal.inbox("thread_1")]
-    assert [i.run_id for i in inputs if isinstance(i, SendInput)] == ["run_1", "run_3", "run_4"]
+    first = SendEntry("run_1", user_message("one"), key="k")
+    for input in (first, SendEntry("run_2", user_message("one"), key="k")):
+        await journal.enqueue("thread_1", input)
+    await journal.enqueue("thread_1", SendEntry("run_3", user_message("no key")))
+    await journal.enqueue("thread_1", SendEntry("run_4", user_message("no key")))
+    inputs = [waiting.entry for waiting in await journal.inbox("thread_1")]
+    assert [i.run_id for i in inputs if isinstance(i, SendEntry)] == ["run_1", "run_3", "run_4"]
     assert await journal.run_of_key("thread_1", "k") == "run_1"
     assert await journal.run_of_key("thread_1", "k", inbox=False) is None
     assert await journal.run_of_key("thread_1", "") is None
     await driver.append(conversation(key="l"))
-    await journal.submit("thread_1", SendInput("run_5", user_message("hi"), key="l"))
+    await journal.enqueue("thread_1", SendEntry("run_5", user_message("hi"), key="l"))
     assert await journal.run_of_key("thread_1", "l", inbox=False) == "run_1"
     assert len(await journal.inbox("thread_1")) == 3
 
 
 async def test_a_consumed_input_leaves_the_inbox_with_its_events(journal: Journal) -> None:
     driver = await make(journal)
-    inputs = [SendInput("run_1", user_message("hi")), CancelInput("run_1"), ApprovalInput("c")]
+    inputs = [SendEntry("run_1", user_message("hi")), CancelEntry("run_1"), ApprovalEntry("c")]
     for one in inputs:
-        await journal.submit("thread_1", one)
+        await journal.enqueue("thread_1", one)
     waiting = await journal.inbox("thread_1")
-    assert [entry.input for entry in waiting] == inputs
+    assert [one.entry for one in waiting] == inputs
     assert await journal.waiting_threads() == ["thread_1"]
     await driver.append(conversation(), [waiting[0].number, waiting[2].number])
-    assert [entry.input for entry in await journal.inbox("thread_1")] == [inputs[1]]
+    assert [one.entry for one in await journal.inbox("thread_1")] == [inputs[1]]
     await driver.append([], [waiting[1].number])
     assert await journal.inbox("thread_1") == []
     assert await journal.waiting_threads() == []
@@ -207,7 +207,7 @@ async def test_a_consumed_input_leaves_the_inbox_with_its_events(journal: Journa
 
 async def test_a_refused_append_consumes_nothing(journal: Journal) -> None:
     driver = await make(journal)
-    await journal.submit("thread_1", CancelInput("run_1"))
+    await journal.enqueue("thread_1", CancelEntry("run_1"))
     await journal.claim("thread_1")
     (waiting,) = await journal.inbox("thread_1")
     with pytest.raises(StaleWriter):
@@ -448,7 +448,7 @@ async def test_a_deleted_thread_leaves_nothing(journal: Journal) -> None:
     for one in (driver, other):
         await one.append(conversation(key="k"))
         await journal.snapshot(one.claim, one.state)
-    await journal.submit("thread_1", CancelInput("run_1"))
+    await journal.enqueue("thread_1", CancelEntry("run_1"))
     await journal.delete("thread_1")
     assert [info.id for info in await journal.threads(limit=9, after="", owner=None)] == [
         "thread_2"
@@ -471,7 +471,7 @@ async def test_a_thread_that_is_not_there(journal: Journal) -> None:
         journal.run("thread_9", "run_1"),
         journal.run_of_key("thread_9", "k"),
         journal.runs("thread_9"),
-        journal.submit("thread_9", CancelInput("run_1")),
+        journal.enqueue("thread_9", CancelEntry("run_1")),
         journal.inbox("thread_9"),
         journal.delete("thread_9"),
         journal.fork(Fork("thread_9", 0, thread("thread_8"), (), nothing)),

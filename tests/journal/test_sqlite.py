@@ -14,9 +14,9 @@ import pytest
 from tests.domain.fold import BACK, DONE
 from tests.journal.story import Driver, conversation, make, numbered, thread
 
+from treadle.domain.entries import CancelEntry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import MessageAdded
-from treadle.domain.inputs import CancelInput
 from treadle.domain.items import user_message
 from treadle.errors import (
     JournalClosed,
@@ -222,7 +222,7 @@ async def test_beside_the_driver_one_reads_and_submits(path: Path) -> None:
         driver = await make(driving)
         await driver.append(conversation())
         assert await beside.load("thread_1") == driver.state
-        await beside.submit("thread_1", CancelInput("run_1"))
+        await beside.enqueue("thread_1", CancelEntry("run_1"))
         assert await driving.waiting_threads() == ["thread_1"]
 
 
@@ -601,7 +601,7 @@ async def test_what_was_appended_behind_a_failed_append_is_refused_with_it(path:
     async with opened(path) as journal:
         driver, other = await make(journal), await make(journal, "thread_2")
         kept = await driver.append(conversation())
-        await journal.submit("thread_1", CancelInput("run_1"))
+        await journal.enqueue("thread_1", CancelEntry("run_1"))
         (waiting,) = await journal.inbox("thread_1")
         with no_room(journal):
             events = numbered(conversation("run_2", "x" * 100_000), after=7)

@@ -72,7 +72,7 @@ END = b'{"type":"end","how":"complete"}\n'
         (b"hello\n", "is no recording"),
         (b"\xff\n", "is no recording"),
         (REQUEST, "is no recording"),
-        (b'{"type":"recording","version":2}\n{"type":"new"}\n', "of version 2"),
+        (b'{"type":"recording","version":2}\n{"type":"new"}\n', "has version 2"),
         (HEAD + REQUEST + RESPONSE, "line 2: the exchange that begins here has no end"),
         (HEAD + RESPONSE + END, "line 2: a request is missing"),
         (HEAD + END, "line 2: a request is missing"),

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from treadle.actors.ending import Ended
 from treadle.bus.topic import Topic
-from treadle.domain.inputs import AnswerInput, MemoryInput, PinInput, SendInput
+from treadle.domain.entries import AnswerEntry, MemoryEntry, PinEntry, SendEntry
 from treadle.domain.state import ThreadState
 from treadle.journal.base import ThreadInfo
 from treadle.memory.archive.access import ArchiveAccess
@@ -34,11 +34,11 @@ class ThreadAccess(Protocol):
         """Makes sure that the thread exists, and loads it where that helps."""
         ...
 
-    async def send(self, thread_id: str, input: SendInput) -> str:
+    async def send(self, thread_id: str, input: SendEntry) -> str:
         """Hands a message over; returns the id of its run once it cannot be lost any more."""
         ...
 
-    async def answer(self, thread_id: str, input: AnswerInput) -> None:
+    async def answer(self, thread_id: str, input: AnswerEntry) -> None:
         """Hands the answer to a call over."""
         ...
 
@@ -54,11 +54,11 @@ class ThreadAccess(Protocol):
         """Has a job end now."""
         ...
 
-    async def pin(self, thread_id: str, input: PinInput) -> None:
+    async def pin(self, thread_id: str, input: PinEntry) -> None:
         """Has the model read a message for ever, or no longer; raises `UnknownMessage`."""
         ...
 
-    async def remember(self, thread_id: str, input: MemoryInput) -> None:
+    async def remember(self, thread_id: str, input: MemoryEntry) -> None:
         """Changes a memory block; raises the kinds of `MemoryFailed`."""
         ...
 

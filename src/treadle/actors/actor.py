@@ -16,6 +16,22 @@ from treadle.actors.sleeping import Sleeping
 from treadle.actors.thread_jobs import ThreadJobs
 from treadle.bus.topic import Topic
 from treadle.domain.answers import approval_of, denial_of, output_of, pin_of
+from treadle.domain.entries import (
+    AnswerEntry,
+    ApprovalEntry,
+    CancelEntry,
+    CancelJobEntry,
+    DenialEntry,
+    EditEntry,
+    FinishEntry,
+    InsertEntry,
+    MemoryEntry,
+    OutputEntry,
+    PinEntry,
+    RemoveEntry,
+    SendEntry,
+    UndoEntry,
+)
 from treadle.domain.events import (
     LiveEvent,
     MemoryUpdated,
@@ -30,22 +46,6 @@ from treadle.domain.events import (
     TerminalEvent,
 )
 from treadle.domain.ids import id_of, new_id
-from treadle.domain.inputs import (
-    AnswerInput,
-    ApprovalInput,
-    CancelInput,
-    CancelJobInput,
-    DenialInput,
-    EditInput,
-    FinishInput,
-    InsertInput,
-    MemoryInput,
-    OutputInput,
-    PinInput,
-    RemoveInput,
-    SendInput,
-    UndoInput,
-)
 from treadle.domain.items import Message
 from treadle.domain.state import Run, ThreadState, can_go_on
 from treadle.domain.usage import Usage
@@ -198,7 +198,7 @@ class ThreadActor:
 
     # Inputs
 
-    async def send(self, input: SendInput) -> str:
+    async def send(self, input: SendEntry) -> str:
         """Takes a message; returns the id of its run once it cannot be lost any more.
 
         Raises `RunInProgress` and `UnknownAgent`.
@@ -225,7 +225,7 @@ class ThreadActor:
             del self._sending[input.key]
         return await self._begun(input.key, run_id)
 
-    async def _send_once(self, input: SendInput) -> str:
+    async def _send_once(self, input: SendEntry) -> str:
         run_id = await self._journal.run_of_key(self.info.id, input.key)
         if run_id is None:
             run_id = self._accept_message(input)
@@ -240,7 +240,7 @@ class ThreadActor:
         await self._thread.durable()
         return await self._journal.run_of_key(self.info.id, key) or run_id
 
-    async def answer(self, input: AnswerInput) -> None:
+    async def answer(self, input: AnswerEntry) -> None:
         """Takes the answer to a call; raises `ThreadError`."""
         self._accept_answer(input)
         await self._thread.durable()
@@ -255,12 +255,12 @@ class ThreadActor:
         self._accept_finish(run_id)
         await self._thread.durable()
 
-    async def pin(self, input: PinInput) -> None:
+    async def pin(self, input: PinEntry) -> None:
         """Has the model read a message for ever, or no longer; raises `UnknownMessage`."""
         self._accept_pin(input)
         await self._thread.durable()
 
-    async def remember(self, input: MemoryInput) -> None:
+    async def remember(self, input: MemoryEntry) -> None:
         """Changes a memory block; raises the kinds of `MemoryFailed`."""
         self._remembering += 1
         try:
@@ -271,13 +271,13 @@ class ThreadActor:
             if self.failure is None:
                 self._wake()  # it may be idle from now on
 
-    async def _accept_change(self, input: MemoryInput) -> None:
+    async def _accept_change(self, input: MemoryEntry) -> None:
         match input:
-            case EditInput():
+            case EditEntry():
                 await self.memory.take(input)
-            case UndoInput():
+            case UndoEntry():
                 await self.memory.take_back(input)
-            case InsertInput() | RemoveInput():
+            case InsertEntry() | RemoveEntry():
                 for event in passage_events(input):
                     self._record(event)
             case _ as unreachable:
@@ -303,7 +303,7 @@ class ThreadActor:
             self._due = run.id
             self._wake()
 
-    def _accept_message(self, input: SendInput, *, must_keep: bool = False) -> str:
+    def _accept_message(self, input: SendEntry, *, must_keep: bool = False) -> str:
         state, run = self.state, self.state.active_run
         agent = input.agent or self.info.agent
         if run is None and not state.queue:
@@ -327,7 +327,7 @@ class ThreadActor:
         self._wake()
         return input.run_id
 
-    def _queue(self, input: SendInput, agent: str, *, urgent: bool = False) -> None:
+    def _queue(self, input: SendEntry, agent: str, *, urgent: bool = False) -> None:
         self._record(
             RunQueued(
                 run_id=input.run_id, item=input.item, agent=agent, key=input.key, urgent=urgent
@@ -349,13 +349,13 @@ class ThreadActor:
         self._record(RunStarted(run_id=run_id, agent=agent, agent_hash=definition.hash, key=key))
         self._definition = definition
 
-    def _accept_answer(self, input: AnswerInput) -> None:
+    def _accept_answer(self, input: AnswerEntry) -> None:
         match input:
-            case OutputInput():
+            case OutputEntry():
                 event = output_of(self.state, input.call_id, input.output, is_error=input.is_error)
-            case ApprovalInput():
+            case ApprovalEntry():
                 event = approval_of(self.state, input.call_id)
-            case DenialInput():
+            case DenialEntry():
                 event = denial_of(self.state, input.call_id, input.reason)
             case _ as unreachable:
                 assert_never(unreachable)
@@ -382,7 +382,7 @@ class ThreadActor:
         if run is not None and run.id == run_id and not run.finishing:
             self._record(RunFinishing(run_id=run_id))
 
-    def _accept_pin(self, input: PinInput) -> None:
+    def _accept_pin(self, input: PinEntry) -> None:
         event = pin_of(self.state, input.message_id, pinned=input.pinned)
         if event is not None:
             self._record(event)
@@ -405,11 +405,11 @@ class ThreadActor:
         for entry in waiting:
             if entry.number in self._taken:
                 continue
-            if isinstance(entry.input, CancelJobInput):
-                await self._accept_waiting_cancel(entry.input, entry.number)
+            if isinstance(entry.entry, CancelJobEntry):
+                await self._accept_waiting_cancel(entry.entry, entry.number)
                 continue
             try:
-                await self._accept_waiting(entry.input)
+                await self._accept_waiting(entry.entry)
             except JournalError:
                 raise
             except TreadleError as error:  # who sent it is gone, and it changes nothing
@@ -418,7 +418,7 @@ class ThreadActor:
             self._taken.add(entry.number)
             self._thread.consume(entry.number)
 
-    async def _accept_waiting_cancel(self, input: CancelJobInput, number: int) -> None:
+    async def _accept_waiting_cancel(self, input: CancelJobEntry, number: int) -> None:
         """Cancels a job; the wish waits in the inbox until its end is told.
 
         No event tells of it before, and a restartable job would be started again after a crash.
@@ -428,25 +428,25 @@ class ThreadActor:
         self.jobs.cancel(input.job_id, lambda: self._thread.consume(number))
 
     async def _accept_waiting(
-        self, input: SendInput | AnswerInput | CancelInput | FinishInput | PinInput | MemoryInput
+        self, input: SendEntry | AnswerEntry | CancelEntry | FinishEntry | PinEntry | MemoryEntry
     ) -> None:
         match input:
-            case SendInput():
+            case SendEntry():
                 await self._accept_waiting_message(input)
-            case OutputInput() | ApprovalInput() | DenialInput():
+            case OutputEntry() | ApprovalEntry() | DenialEntry():
                 self._accept_answer(input)
-            case CancelInput():
+            case CancelEntry():
                 self._accept_cancel(input.run_id)
-            case FinishInput():
+            case FinishEntry():
                 self._accept_finish(input.run_id)
-            case PinInput():
+            case PinEntry():
                 self._accept_pin(input)
-            case EditInput() | UndoInput() | InsertInput() | RemoveInput():
+            case EditEntry() | UndoEntry() | InsertEntry() | RemoveEntry():
                 await self._accept_change(input)
             case _ as unreachable:
                 assert_never(unreachable)
 
-    async def _accept_waiting_message(self, input: SendInput) -> None:
+    async def _accept_waiting_message(self, input: SendEntry) -> None:
         """Takes a message that was acknowledged already, so that it must not be refused."""
         if input.key and await self._was_sent(input):
             return
@@ -463,7 +463,7 @@ class ThreadActor:
             _LOGGER.warning("A message to %s waits: %s", self.info.id, error.message)
             self._queue(input, input.agent or self.info.agent)
 
-    async def _was_sent(self, input: SendInput) -> bool:
+    async def _was_sent(self, input: SendEntry) -> bool:
         """Whether a message of the same key came before; what is being sent here is waited for."""
         while (sending := self._sending.get(input.key)) is not None:
             await asyncio.wait([sending])

@@ -7,10 +7,10 @@ from typing import Any, Protocol, TypeVar, cast
 
 from treadle.actors.access import ThreadAccess
 from treadle.actors.result import result_of_ended
+from treadle.domain.entries import SendEntry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import AgentEvent, Event, JobDelegated, ToolDelegated, UsageAdded
 from treadle.domain.ids import id_of, new_id
-from treadle.domain.inputs import SendInput
 from treadle.domain.items import Input, as_message
 from treadle.domain.result import RunResult
 from treadle.domain.state import ThreadState
@@ -162,7 +162,7 @@ class ThreadDelegation:
         shown = _Shown(AgentShown(thread, agent.name, call_id, id))
         topic = await threads.topic(id)
         topic.attach(shown)
-        message = SendInput(new_id("run"), as_message(input), agent=agent.name, key=key)
+        message = SendEntry(new_id("run"), as_message(input), agent=agent.name, key=key)
         try:
             run_id = await threads.send(id, message)
             ended = await threads.ended(id, run_id)

@@ -15,7 +15,7 @@ from treadle.actors.shared_memory import require_shared, shared_id
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
 from treadle.bus.topic import Topic
-from treadle.domain.inputs import AnswerInput, MemoryInput, PinInput, SendInput
+from treadle.domain.entries import AnswerEntry, MemoryEntry, PinEntry, SendEntry
 from treadle.domain.state import ThreadState, can_go_on
 from treadle.errors import InvalidInput, JournalError, ThreadNotFound, TreadleError
 from treadle.journal.base import Claim, Journal, ThreadInfo, Work
@@ -125,11 +125,11 @@ class Driver:
         """Loads the thread; however many connect at once, it is loaded once."""
         await self._reach(thread_id)
 
-    async def send(self, thread_id: str, input: SendInput) -> str:
+    async def send(self, thread_id: str, input: SendEntry) -> str:
         """Hands a message to the actor."""
         return await (await self._reach(thread_id)).send(input)
 
-    async def answer(self, thread_id: str, input: AnswerInput) -> None:
+    async def answer(self, thread_id: str, input: AnswerEntry) -> None:
         """Hands the answer to a call to the actor."""
         await (await self._reach(thread_id)).answer(input)
 
@@ -145,11 +145,11 @@ class Driver:
         """Has a job end now."""
         await (await self._reach(thread_id)).cancel_job(job_id)
 
-    async def pin(self, thread_id: str, input: PinInput) -> None:
+    async def pin(self, thread_id: str, input: PinEntry) -> None:
         """Hands the wish to the actor."""
         await (await self._reach(thread_id)).pin(input)
 
-    async def remember(self, thread_id: str, input: MemoryInput) -> None:
+    async def remember(self, thread_id: str, input: MemoryEntry) -> None:
         """Hands a change of a memory block to the actor."""
         await (await self._reach(thread_id)).remember(input)
 

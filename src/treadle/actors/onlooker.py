@@ -15,25 +15,25 @@ from treadle.actors.shared_memory import require_shared
 from treadle.bus.topic import Topic
 from treadle.domain.answers import approval_of, denial_of, output_of, pin_of
 from treadle.domain.block_memory import BlockMemory
+from treadle.domain.entries import (
+    AnswerEntry,
+    ApprovalEntry,
+    CancelEntry,
+    CancelJobEntry,
+    DenialEntry,
+    EditEntry,
+    Entry,
+    FinishEntry,
+    InsertEntry,
+    MemoryEntry,
+    OutputEntry,
+    PinEntry,
+    RemoveEntry,
+    SendEntry,
+    UndoEntry,
+)
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import DurableEvent
-from treadle.domain.inputs import (
-    AnswerInput,
-    ApprovalInput,
-    CancelInput,
-    CancelJobInput,
-    DenialInput,
-    EditInput,
-    FinishInput,
-    InsertInput,
-    MemoryInput,
-    OutputInput,
-    PinInput,
-    RemoveInput,
-    SendInput,
-    ThreadInput,
-    UndoInput,
-)
 from treadle.domain.state import ThreadState
 from treadle.errors import InvalidInput, JournalLocked, MemoryFailed, RunInProgress, TreadleError
 from treadle.journal.base import Journal, ThreadInfo, Waiting
@@ -85,7 +85,7 @@ class Onlooker:
         """Makes sure that the thread exists."""
         await self._journal.info(thread_id)
 
-    async def send(self, thread_id: str, input: SendInput) -> str:
+    async def send(self, thread_id: str, input: SendEntry) -> str:
         """Leaves a message in the inbox; the driving process decides by what is true then."""
         if input.key:
             known = await self._journal.run_of_key(thread_id, input.key)
@@ -98,62 +98,62 @@ class Onlooker:
             # The driver decides by what is true then, but keeps the promise of this run.
             steered = run.id if run is not None else input.run_id
             input = replace(input, run_id=steered, on_busy="steer" if run is not None else "queue")
-        await self._journal.submit(thread_id, input)
+        await self._journal.enqueue(thread_id, input)
         if input.key:  # the same message may have been sent from elsewhere meanwhile
             return await self._journal.run_of_key(thread_id, input.key) or input.run_id
         return input.run_id
 
-    async def answer(self, thread_id: str, input: AnswerInput) -> None:
+    async def answer(self, thread_id: str, input: AnswerEntry) -> None:
         """Leaves an answer in the inbox, if it can be given."""
         state = await self._journal.load(thread_id)
         match input:
-            case OutputInput():
+            case OutputEntry():
                 event = output_of(state, input.call_id, input.output, is_error=input.is_error)
-            case ApprovalInput():
+            case ApprovalEntry():
                 event = approval_of(state, input.call_id)
-            case DenialInput():
+            case DenialEntry():
                 event = denial_of(state, input.call_id, input.reason)
         if event is not None:
-            await self._journal.submit(thread_id, input)
+            await self._journal.enqueue(thread_id, input)
 
     async def cancel(self, thread_id: str, run_id: str) -> None:
         """Leaves the wish in the inbox."""
-        await self._journal.submit(thread_id, CancelInput(run_id))
+        await self._journal.enqueue(thread_id, CancelEntry(run_id))
 
     async def finish(self, thread_id: str, run_id: str) -> None:
         """Leaves the wish in the inbox."""
-        await self._journal.submit(thread_id, FinishInput(run_id))
+        await self._journal.enqueue(thread_id, FinishEntry(run_id))
 
     async def cancel_job(self, thread_id: str, job_id: str) -> None:
         """Leaves the wish in the inbox."""
-        await self._journal.submit(thread_id, CancelJobInput(job_id))
+        await self._journal.enqueue(thread_id, CancelJobEntry(job_id))
 
-    async def pin(self, thread_id: str, input: PinInput) -> None:
+    async def pin(self, thread_id: str, input: PinEntry) -> None:
         """Leaves the wish in the inbox, if there is such a message."""
         state = await self._journal.load(thread_id)
         if pin_of(state, input.message_id, pinned=input.pinned) is not None:
-            await self._journal.submit(thread_id, input)
+            await self._journal.enqueue(thread_id, input)
 
-    async def remember(self, thread_id: str, input: MemoryInput) -> None:
+    async def remember(self, thread_id: str, input: MemoryEntry) -> None:
         """Leaves a change of a memory block in the inbox, if it can be made after those there.
 
         What is put into the archive, or taken out, is left there too.
         """
-        if isinstance(input, InsertInput | RemoveInput):
-            await self._journal.submit(thread_id, input)
+        if isinstance(input, InsertEntry | RemoveEntry):
+            await self._journal.enqueue(thread_id, input)
             return
         waiting = await self._journal.inbox(thread_id)
         state = await self._journal.load(thread_id)
-        if isinstance(input, EditInput):
+        if isinstance(input, EditEntry):
             memory = _changed(state.memory, waiting)
             if change(memory, input.edit, input.author, key=input.key) is None:
                 return
-        elif not any(_is_of(one.input, input.label) for one in waiting):
+        elif not any(_is_of(one.entry, input.label) for one in waiting):
             changes = partial(changes_of, self._journal, thread_id)
             event = await undo_of(state.memory, input, changes, state.seq)
             input = replace(input, seq=input.seq or event.undoes)  # the newest as it is here
         # Else what it takes back may have no number yet, and is the newest when its turn comes.
-        await self._journal.submit(thread_id, input)
+        await self._journal.enqueue(thread_id, input)
 
     async def shared(self, owner: str, name: str) -> str:
         """Adds the shared memory unless it is there; the driving process takes it over."""
@@ -246,20 +246,20 @@ def _changed(memory: BlockMemory, waiting: Sequence[Waiting]) -> BlockMemory:
     An edit that was taken meanwhile may be in both, and have no effect again.
     """
     for one in waiting:
-        if isinstance(one.input, EditInput):
+        if isinstance(one.entry, EditEntry):
             with suppress(MemoryFailed, InvalidInput):  # then it will have no effect
-                edit = one.input
+                edit = one.entry
                 event = change(memory, edit.edit, edit.author, key=edit.key)
                 memory = memory if event is None else memory.changed(event)
     return memory
 
 
-def _is_of(input: ThreadInput, label: str) -> bool:
+def _is_of(input: Entry, label: str) -> bool:
     """Whether an input changes the block of that label."""
     match input:
-        case EditInput():
+        case EditEntry():
             return input.edit.label == label
-        case UndoInput():
+        case UndoEntry():
             return input.label == label
         case _:
             return False

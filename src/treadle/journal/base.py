@@ -8,9 +8,9 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec import Struct
 
+from treadle.domain.entries import Entry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent
-from treadle.domain.inputs import ThreadInput
 from treadle.domain.limits import Limits
 from treadle.domain.state import RunStatus, ThreadState
 from treadle.journal.projection import Projection, RunRecord
@@ -100,10 +100,10 @@ class Fork(Struct, frozen=True, eq=False):
 
 
 class Waiting(Struct, frozen=True):
-    """An input in an inbox, and its number there."""
+    """An entry in an inbox, and its number there."""
 
     number: int
-    input: ThreadInput
+    entry: Entry
 
 
 class Unfinished(Struct, frozen=True):
@@ -212,7 +212,7 @@ class Journal(Protocol):
         """Returns the runs of a thread, the oldest first."""
         ...
 
-    async def submit(self, thread_id: str, input: ThreadInput) -> None:
+    async def enqueue(self, thread_id: str, entry: Entry) -> None:
         """Puts an input into the inbox of a thread; raises `ThreadNotFound`.
 
         A message whose key has a run (see `run_of_key`) was sent before: it changes nothing.

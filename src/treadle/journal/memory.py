@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace as changed
 
+from treadle.domain.entries import Entry, SendEntry
 from treadle.domain.envelope import recorded
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
-from treadle.domain.inputs import SendInput, ThreadInput
 from treadle.domain.state import ACTIVE, RunStatus, ThreadState
 from treadle.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
 from treadle.journal.base import (
@@ -36,7 +36,7 @@ class _Kept:
     jobs: int = 0
     runs: dict[str, RunRecord] = field(default_factory=dict[str, RunRecord])
     keys: dict[str, str] = field(default_factory=dict[str, str])
-    inbox: dict[int, ThreadInput] = field(default_factory=dict[int, ThreadInput])
+    inbox: dict[int, Entry] = field(default_factory=dict[int, Entry])
     changed: int = 0
     snapshot: ThreadState = field(default_factory=ThreadState)
 
@@ -178,9 +178,9 @@ class MemoryJournal:
         if not inbox:
             return kept.keys.get(key)
         waiting = (
-            input.run_id
-            for input in kept.inbox.values()
-            if isinstance(input, SendInput) and key and input.key == key
+            entry.run_id
+            for entry in kept.inbox.values()
+            if isinstance(entry, SendEntry) and key and entry.key == key
         )
         return kept.keys.get(key) or next(waiting, None)
 
@@ -188,16 +188,16 @@ class MemoryJournal:
         """Returns the runs of a thread."""
         return sorted(self._kept(thread_id).runs.values(), key=order)
 
-    async def submit(self, thread_id: str, input: ThreadInput) -> None:
-        """Puts an input into the inbox of a thread, unless it is a message sent before."""
+    async def enqueue(self, thread_id: str, entry: Entry) -> None:
+        """Puts an entry into the inbox of a thread, unless it is a message sent before."""
         kept = self._kept(thread_id)
-        if isinstance(input, SendInput) and await self.run_of_key(thread_id, input.key):
+        if isinstance(entry, SendEntry) and await self.run_of_key(thread_id, entry.key):
             return
-        kept.inbox[self._next()] = input
+        kept.inbox[self._next()] = entry
 
     async def inbox(self, thread_id: str) -> list[Waiting]:
         """Returns the inputs that wait."""
-        return [Waiting(number, input) for number, input in self._kept(thread_id).inbox.items()]
+        return [Waiting(number, entry) for number, entry in self._kept(thread_id).inbox.items()]
 
     async def waiting_threads(self) -> list[str]:
         """Returns the threads whose inbox is not empty."""

@@ -14,10 +14,10 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from treadle.domain.entries import Entry
 from treadle.domain.envelope import decode_events
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
-from treadle.domain.inputs import ThreadInput
 from treadle.domain.state import ThreadState
 from treadle.errors import (
     InvalidTransition,
@@ -61,7 +61,7 @@ LOAD_PAGE = 1000
 
 _METADATA = msgspec.json.Decoder(dict[str, object])
 _WORK = msgspec.json.Decoder(Work)
-_INPUT = msgspec.json.Decoder(ThreadInput)
+_ENTRY = msgspec.json.Decoder(Entry)
 
 _INFO = """
     SELECT t.id, t.agent, t.owner, t.metadata, a.title, a.status, t.created_at, a.updated_at,
@@ -179,9 +179,9 @@ class SqliteJournal:
         """Keeps the fold of the events so far."""
         await self._write(writes.snapshot(claim, state))
 
-    async def submit(self, thread_id: str, input: ThreadInput) -> None:
+    async def enqueue(self, thread_id: str, entry: Entry) -> None:
         """Puts an input into the inbox of a thread."""
-        await self._write(writes.submit(thread_id, input))
+        await self._write(writes.enqueue(thread_id, entry))
 
     async def fork(self, fork: Fork) -> None:
         """Adds a thread with a copy of the first events of another."""
@@ -299,7 +299,7 @@ class SqliteJournal:
             rows = connection.execute(
                 "SELECT number, body FROM inbox WHERE n = ? ORDER BY number", (number,)
             )
-            return [Waiting(number, _INPUT.decode(body)) for number, body in rows.fetchall()]
+            return [Waiting(number, _ENTRY.decode(body)) for number, body in rows.fetchall()]
 
         return await self._read(read)
 

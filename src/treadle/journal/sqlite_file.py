@@ -20,7 +20,7 @@ from treadle.errors import (
 )
 from treadle.journal.base import Durability
 
-APPLICATION_ID = 0x77656674  # "treadle", so that another program's database is told apart
+APPLICATION_ID = 0x7472646C  # "trdl", so that another program's database is told apart
 BUSY_SECONDS = 5.0
 CHECKPOINT_PAGES = 4000
 # Beyond any seq that a thread reaches, so that positions of threads never meet.

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from treadle.domain.inputs import SendInput, ThreadInput
+from treadle.domain.entries import Entry, SendEntry
 from treadle.domain.state import ThreadState
 from treadle.errors import JournalError, StaleWriter, ThreadNotFound
 from treadle.journal.base import Batch, Claim, Fork, ThreadInfo
@@ -291,10 +291,10 @@ def run_of_key(
     return row[0] if row is not None else None
 
 
-def submit(thread_id: str, input: ThreadInput) -> Change:
-    """Puts an input into the inbox of a thread, unless it is a message that was sent before."""
-    body = msgspec.json.encode(input)
-    key = input.key if isinstance(input, SendInput) else ""
+def enqueue(thread_id: str, entry: Entry) -> Change:
+    """Puts an entry into the inbox of a thread, unless it is a message that was sent before."""
+    body = msgspec.json.encode(entry)
+    key = entry.key if isinstance(entry, SendEntry) else ""
 
     def change(connection: sqlite3.Connection) -> None:
         number = number_of(connection, thread_id)

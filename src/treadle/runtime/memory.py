@@ -15,8 +15,8 @@ from treadle.domain.blocks import (
     ReplaceText,
     RewriteBlock,
 )
+from treadle.domain.entries import EditEntry, UndoEntry
 from treadle.domain.events import MemoryUpdated
-from treadle.domain.inputs import EditInput, UndoInput
 from treadle.journal.base import Journal
 from treadle.memory.blocks.changes import changes_of
 
@@ -104,11 +104,11 @@ class Memory:
         back. To undo an undo does it again. Raises `ChangeNotUndoable` where later changes stand
         in its place.
         """
-        await self._threads.remember(self.thread_id, UndoInput(label, seq))
+        await self._threads.remember(self.thread_id, UndoEntry(label, seq))
 
     async def changes(self, label: str = "") -> Sequence[MemoryUpdated]:
         """Returns the changes of a block, or of all blocks, the oldest first."""
         return await changes_of(self._journal, self.thread_id, label)
 
     async def _edit(self, edit: BlockEdit, key: str) -> None:
-        await self._threads.remember(self.thread_id, EditInput(edit, key=key))
+        await self._threads.remember(self.thread_id, EditEntry(edit, key=key))

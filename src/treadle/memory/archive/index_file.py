@@ -14,7 +14,7 @@ from pathlib import Path
 from treadle.errors import ArchiveFailed
 from treadle.memory.archive.words import TOKENIZER
 
-APPLICATION_ID = 0x77656661  # "wefa", so that another program's database is told apart
+APPLICATION_ID = 0x74726461  # "trda", so that another program's database is told apart
 VERSION = 1
 BUSY_SECONDS = 30.0
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
+from treadle.domain.entries import InsertEntry, RemoveEntry
 from treadle.domain.events import PassageAdded, PassageRemoved
 from treadle.domain.ids import id_of, new_id
-from treadle.domain.inputs import InsertInput, RemoveInput
 from treadle.domain.items import Message
 from treadle.domain.passages import By, Filters, Found
 from treadle.journal.base import ThreadInfo
@@ -29,7 +29,7 @@ class RunPassages:
         run = self._thread.state.active_run
         run_id = run.id if run is not None else ""
         async with self._archive.adding(self._info.owner, [passage], vectors):
-            for event in passage_events(InsertInput((passage,), "model"), run_id):
+            for event in passage_events(InsertEntry((passage,), "model"), run_id):
                 self._thread.record(event)
             await self._thread.durable()
         return id
@@ -55,10 +55,10 @@ class RunPassages:
 
 
 def passage_events(
-    input: InsertInput | RemoveInput, run_id: str = ""
+    input: InsertEntry | RemoveEntry, run_id: str = ""
 ) -> Iterator[PassageAdded | PassageRemoved]:
     """Returns the events of a change of the archive."""
-    if isinstance(input, RemoveInput):
+    if isinstance(input, RemoveEntry):
         yield PassageRemoved(run_id=run_id, passage_id=input.passage_id)
         return
     for passage in input.passages:

@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from treadle.domain.block_memory import BlockMemory
+from treadle.domain.entries import UndoEntry
 from treadle.domain.events import MemoryUpdated
-from treadle.domain.inputs import UndoInput
 from treadle.errors import ChangeNotUndoable
 from treadle.journal.base import Journal
 from treadle.memory.blocks.undo import newest_standing, undo
@@ -32,7 +32,7 @@ async def changes_of(
 
 
 async def undo_of(
-    memory: BlockMemory, input: UndoInput, changes: Changes, last: int
+    memory: BlockMemory, input: UndoEntry, changes: Changes, last: int
 ) -> MemoryUpdated:
     """Returns the event that undoes the change of a block that was asked for.
 

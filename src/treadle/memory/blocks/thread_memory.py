@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from treadle.domain.block_memory import BlockMemory
 from treadle.domain.blocks import Block, BlockEdit
+from treadle.domain.entries import EditEntry, UndoEntry
 from treadle.domain.events import MemoryUpdated
-from treadle.domain.inputs import EditInput, UndoInput
 from treadle.errors import ConfigurationError
 from treadle.memory.blocks.changes import Changes, undo_of
 from treadle.memory.blocks.edits import change, require_as_read, require_editable, seeds
@@ -102,7 +102,7 @@ class ThreadMemory:
         if key and not own:
             # Providers give ids to calls that are unique within a conversation, and no further.
             key = f"{thread.id}/{key}"
-        input = EditInput(edit, "model", key, "" if own else thread.id)
+        input = EditEntry(edit, "model", key, "" if own else thread.id)
         event = await memory.take(input, run_id if own else "", read=read if as_read else None)
         after = memory._value_of(label)
         if event is not None and _before(event, after) == read:
@@ -155,7 +155,7 @@ class ThreadMemory:
             self._thread.record(event)
 
     async def take(
-        self, input: EditInput, run_id: str = "", *, read: str | None = None
+        self, input: EditEntry, run_id: str = "", *, read: str | None = None
     ) -> MemoryUpdated | None:
         """Changes a block of this thread; returns the event, or None where nothing changed.
 
@@ -172,7 +172,7 @@ class ThreadMemory:
                 self._thread.record(event)
             return event
 
-    async def take_back(self, input: UndoInput) -> None:
+    async def take_back(self, input: UndoEntry) -> None:
         """Undoes a change of a block of this thread, the last if `seq` is 0.
 
         Raises `ChangeNotUndoable`.

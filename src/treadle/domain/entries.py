@@ -21,7 +21,7 @@ run is cancelled, and the message's run is the next.
 """
 
 
-class SendInput(Struct, frozen=True, tag="send"):
+class SendEntry(Struct, frozen=True, tag="send"):
     """A message, and the id of the run it starts; `key` is the sender's idempotency key."""
 
     run_id: str
@@ -31,7 +31,7 @@ class SendInput(Struct, frozen=True, tag="send"):
     key: str = ""
 
 
-class OutputInput(Struct, frozen=True, tag="output"):
+class OutputEntry(Struct, frozen=True, tag="output"):
     """The output of an external call."""
 
     call_id: str
@@ -39,45 +39,45 @@ class OutputInput(Struct, frozen=True, tag="output"):
     is_error: bool = False
 
 
-class ApprovalInput(Struct, frozen=True, tag="approve"):
+class ApprovalEntry(Struct, frozen=True, tag="approve"):
     """The permission to run a call."""
 
     call_id: str
 
 
-class DenialInput(Struct, frozen=True, tag="deny"):
+class DenialEntry(Struct, frozen=True, tag="deny"):
     """The refusal to run a call; the model reads the reason."""
 
     call_id: str
     reason: str = ""
 
 
-class CancelInput(Struct, frozen=True, tag="cancel"):
+class CancelEntry(Struct, frozen=True, tag="cancel"):
     """The wish that a run ends now."""
 
     run_id: str
 
 
-class FinishInput(Struct, frozen=True, tag="finish"):
+class FinishEntry(Struct, frozen=True, tag="finish"):
     """The wish that a run ends after its step."""
 
     run_id: str
 
 
-class CancelJobInput(Struct, frozen=True, tag="cancel_job"):
+class CancelJobEntry(Struct, frozen=True, tag="cancel_job"):
     """The wish that a job, and all that it started, end now."""
 
     job_id: str
 
 
-class PinInput(Struct, frozen=True, tag="pin"):
+class PinEntry(Struct, frozen=True, tag="pin"):
     """The wish that the model reads a message for ever, whatever is compacted; or no longer."""
 
     message_id: str
     pinned: bool = True
 
 
-class EditInput(Struct, frozen=True, tag="edit"):
+class EditEntry(Struct, frozen=True, tag="edit"):
     """The wish to change a memory block of the thread.
 
     The same `key` changes it once. `thread_id` is the thread whose run wants it, if it is another.
@@ -89,39 +89,39 @@ class EditInput(Struct, frozen=True, tag="edit"):
     thread_id: str = ""
 
 
-class UndoInput(Struct, frozen=True, tag="undo"):
+class UndoEntry(Struct, frozen=True, tag="undo"):
     """The wish to take back the change of a memory block that has the number `seq`."""
 
     label: str
     seq: int
 
 
-class InsertInput(Struct, frozen=True, tag="insert_passages"):
+class InsertEntry(Struct, frozen=True, tag="insert_passages"):
     """The wish to put texts into the archive; one whose id is there already stays as it is."""
 
     passages: tuple[NewPassage, ...]
     author: MemoryAuthor = "user"
 
 
-class RemoveInput(Struct, frozen=True, tag="remove_passage"):
+class RemoveEntry(Struct, frozen=True, tag="remove_passage"):
     """The wish to take a text out of the archive."""
 
     passage_id: str
 
 
-MemoryInput = EditInput | UndoInput | InsertInput | RemoveInput
-AnswerInput = OutputInput | ApprovalInput | DenialInput
-ThreadInput = (
-    SendInput
-    | OutputInput
-    | ApprovalInput
-    | DenialInput
-    | CancelInput
-    | FinishInput
-    | CancelJobInput
-    | PinInput
-    | EditInput
-    | UndoInput
-    | InsertInput
-    | RemoveInput
+MemoryEntry = EditEntry | UndoEntry | InsertEntry | RemoveEntry
+AnswerEntry = OutputEntry | ApprovalEntry | DenialEntry
+Entry = (
+    SendEntry
+    | OutputEntry
+    | ApprovalEntry
+    | DenialEntry
+    | CancelEntry
+    | FinishEntry
+    | CancelJobEntry
+    | PinEntry
+    | EditEntry
+    | UndoEntry
+    | InsertEntry
+    | RemoveEntry
 )
