@@ -11,8 +11,8 @@ from types import UnionType
 from typing import Any, NamedTuple, TypeVar, cast
 
 import chaos.tasks
-import treadle.actors.driver
-import treadle.actors.live
+import treadle.actors.threads
+import treadle.bus.socket
 import treadle.journal.sqlite
 import treadle.journal.sqlite_writes
 import treadle.loop.safe_point
@@ -21,9 +21,17 @@ import treadle.tools.call
 from treadle.actors.actor import ThreadActor
 from treadle.actors.delegation import ThreadDelegation
 from treadle.actors.driver import Driver
+from treadle.actors.intake import Intake
 from treadle.actors.journaled import JournaledThread
 from treadle.actors.thread_jobs import ThreadJobs
 from treadle.bus.topic import Topic
+from treadle.domain.entries import (
+    AnswerEntry,
+    CancelEntry,
+    MemoryEntry,
+    SendEntry,
+    UndoEntry,
+)
 from treadle.domain.events import (
     JobDelegated,
     JobSettled,
@@ -84,6 +92,21 @@ def _after_await(original: Wrapped, reached: Reached) -> Wrapped:
     return wrapper
 
 
+def _taking(kind: type[object] | UnionType) -> Callable[[Wrapped, Reached], Wrapped]:
+    """After a method that took an entry of this kind."""
+
+    def wrap(original: Wrapped, reached: Reached) -> Wrapped:
+        async def wrapper(self: object, entry: object, *args: Any) -> Any:
+            result = await original(self, entry, *args)
+            if isinstance(entry, kind):
+                reached()
+            return result
+
+        return wrapper
+
+    return wrap
+
+
 def _with(
     kind: type[E] | UnionType, where: Callable[[E], bool] = lambda event: True
 ) -> Callable[[Wrapped, Reached], Wrapped]:
@@ -115,7 +138,7 @@ def _where_true(original: property, reached: Reached) -> property:
 POINTS: dict[str, Point] = {
     "before the tables are made": Point(treadle.journal.sqlite, "migrate", _before, 1),
     "after the tables are made": Point(treadle.journal.sqlite, "migrate", _after, 1),
-    "live socket open": Point(treadle.actors.live.LiveServer, "start", _after_await, 1),
+    "live socket open": Point(treadle.bus.socket.SocketBus, "serve", _after_await, 1),
     "thread made": Point(Driver, "create", _after_await, 1),
     "thread claimed": Point(SqliteJournal, "claim", _after_await, 5),
     "before the transaction": Point(Transactions, "commit", _before, 40),
@@ -126,12 +149,12 @@ POINTS: dict[str, Point] = {
     "after the transaction": Point(Transactions, "commit", _after, 40),
     "before publishing": Point(Topic, "publish", _before, 40),
     "after publishing": Point(Topic, "publish", _after, 40),
-    "message taken": Point(ThreadActor, "_accept_message", _after, 8),
-    "message durable, not acknowledged": Point(Driver, "send", _after_await, 8),
-    "answer taken": Point(ThreadActor, "_accept_answer", _after, 5),
-    "answer durable, not acknowledged": Point(Driver, "answer", _after_await, 5),
-    "cancel taken": Point(ThreadActor, "_accept_cancel", _after, 1),
-    "inbox taken": Point(ThreadActor, "_take_inbox", _after_await),
+    "message taken": Point(Intake, "_take", _taking(SendEntry), 8),
+    "message durable, not acknowledged": Point(ThreadActor, "submit", _taking(SendEntry), 8),
+    "answer taken": Point(Intake, "_take", _taking(AnswerEntry), 5),
+    "answer durable, not acknowledged": Point(ThreadActor, "submit", _taking(AnswerEntry), 5),
+    "cancel taken": Point(Intake, "_take", _taking(CancelEntry), 1),
+    "inbox taken": Point(Intake, "take_inbox", _after_await),
     "tool started": Point(treadle.loop.step._Step, "_attempt", _after_await, 21),
     "tool done, no output yet": Point(treadle.tools.call, "_attempt", _after_await, 21),
     "tool output recorded": Point(JournaledThread, "record", _with(ToolOutputRecorded), 21),
@@ -160,8 +183,8 @@ POINTS: dict[str, Point] = {
         ThreadActor, "_on_kept", _with(JobStarted, lambda event: event.attempt > 1)
     ),
     "agent of a job to be stopped": Point(Driver, "abandon", _before, 1),
-    "shared memory to be made": Point(treadle.actors.driver, "require_shared", _before, 1),
-    "shared memory made": Point(treadle.actors.driver, "require_shared", _after_await, 1),
+    "shared memory to be made": Point(treadle.actors.threads, "require_shared", _before, 1),
+    "shared memory made": Point(treadle.actors.threads, "require_shared", _after_await, 1),
     "blocks prepared, not durable": Point(ThreadMemory, "prepare", _after_await),
     "block changed, not durable": Point(JournaledThread, "record", _with(MemoryUpdated), 10),
     "block changed, durable": Point(ThreadActor, "_on_kept", _with(MemoryUpdated), 10),
@@ -169,9 +192,11 @@ POINTS: dict[str, Point] = {
         JournaledThread, "record", _with(MemoryUpdated, lambda event: bool(event.memory))
     ),
     "block edited by a call": Point(ThreadMemory, "edit", _after_await),
-    "change of a block taken": Point(ThreadActor, "_accept_change", _after_await),
-    "change of a block durable, not acknowledged": Point(Driver, "remember", _after_await),
-    "change of a block undone": Point(ThreadMemory, "take_back", _after_await, 1),
+    "change of a block taken": Point(Intake, "_take", _taking(MemoryEntry)),
+    "change of a block durable, not acknowledged": Point(
+        ThreadActor, "submit", _taking(MemoryEntry)
+    ),
+    "change of a block undone": Point(Intake, "_take", _taking(UndoEntry), 1),
     "in a snapshot": Point(treadle.journal.sqlite_writes, "encode_items", _after),
     "snapshot kept": Point(SqliteJournal, "snapshot", _after_await),
 }

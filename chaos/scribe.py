@@ -15,8 +15,8 @@ from chaos.records import (
     UndoAcknowledged,
     UndoIntent,
 )
+from treadle.domain.block_undo import taken_back
 from treadle.errors import ChangeNotUndoable, UnknownBlock
-from treadle.memory.blocks.undo import taken_back
 
 AGAIN = 0.3
 PAUSE = 0.6

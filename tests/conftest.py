@@ -48,8 +48,10 @@ def open_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[...
     memory = MemoryJournal()
 
     def open_one(*agents: treadle.Agent, **options: object) -> Runtime:
-        sqlite = SqliteJournal(tmp_path / "treadle.db")
-        journal = memory if request.param == "memory" else sqlite
-        return Runtime(journal, agents=agents, **options)  # type: ignore[arg-type]
+        if request.param == "memory":
+            return Runtime(memory, agents=agents, **options)  # type: ignore[arg-type]
+        path = tmp_path / "treadle.db"
+        index = tmp_path / "treadle.db-archive"
+        return Runtime(SqliteJournal(path), agents=agents, index=index, **options)  # type: ignore[arg-type]
 
     return open_one

@@ -15,12 +15,12 @@ from msgspec.structs import replace
 
 from benchmarks.bench import Bench
 from benchmarks.row import Row, Target
+from treadle.domain.block_edits import change, seeds
 from treadle.domain.block_memory import BlockMemory
+from treadle.domain.block_undo import undo
 from treadle.domain.blocks import Block, BlockEdit, ReplaceText
 from treadle.domain.events import MemoryUpdated
-from treadle.memory.blocks.edits import change, seeds
 from treadle.memory.blocks.prompt import compile_blocks
-from treadle.memory.blocks.undo import undo
 from treadle.testing.simulator.brain.prose import prose
 
 BLOCKS = 10

@@ -121,8 +121,8 @@ async def test_inputs_from_outside_that_have_no_effect_are_consumed() -> None:
         await journal.enqueue(thread.id, ApprovalEntry("call_none"))
         await journal.enqueue(thread.id, FinishEntry("run_none"))
         await journal.enqueue(thread.id, SendEntry("run_y", user_message("two")))
-        actor = await runtime._threads._reach(thread.id)  # type: ignore[attr-defined]
-        actor.inbox_changed()
+        actor = await runtime._threads._driver.reach(thread.id)  # type: ignore[attr-defined]
+        actor.ring()
         assert (await (await _known(thread, "run_y")).result()).text == "Two."
         assert await journal.inbox(thread.id) == []
         with pytest.raises(RunNotFound):
@@ -143,12 +143,12 @@ async def test_a_message_from_outside_waits_for_its_agent() -> None:
         await journal.create(now)
         thread = await runtime.connect("thread_1")
         await journal.enqueue(thread.id, SendEntry("run_y", user_message("two")))
-        actor = await runtime._threads._reach(thread.id)  # type: ignore[attr-defined]
-        actor.inbox_changed()
+        actor = await runtime._threads._driver.reach(thread.id)  # type: ignore[attr-defined]
+        actor.ring()
         await asyncio.sleep(1)
         assert [run.status for run in await thread.runs()] == ["queued"]
         runtime.register(Agent(ScriptedModel(["Now."]), name="later"))
-        actor.inbox_changed()
+        actor.ring()
         run = await thread.run("run_y")
         assert (await run.result()).text == "Now."
 

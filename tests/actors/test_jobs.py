@@ -478,7 +478,7 @@ async def test_a_quiet_one_waits_for_the_next_run_and_a_silent_one_says_nothing(
 ) -> None:
     helper = agent(
         [START, "Later.", "I know."],
-        lambda: QuietIndex("x", 10), lambda: SilentNap("b", 10), lambda: Nap("c", 10, "broken"),
+        lambda: QuietIndex("x", 10), lambda: SilentNap("b", 11), lambda: Nap("c", 10, "broken"),
         background=True,
     )  # fmt: skip
     async with open_runtime(helper, deps=fresh) as runtime:
@@ -641,17 +641,15 @@ async def test_a_wish_to_cancel_a_job_outlives_a_crash(open_runtime: Open) -> No
         await (await thread.send("go")).result()
         (job,) = await thread.jobs()
         await runtime.journal.enqueue(thread.id, CancelJobEntry(job.id))  # as another process does
-        runtime._threads._actors[thread.id].inbox_changed()  # type: ignore[attr-defined]
+        runtime._threads._driver._actors[thread.id].ring()  # type: ignore[attr-defined]
         await asyncio.sleep(2)
         assert await thread.jobs()  # it is leaving
     async with open_runtime(agent(["Never."]), deps=fresh) as runtime:
         thread = await runtime.connect(thread.id)
-        await first(thread, JobStarted, 2)
-        assert await runtime.journal.waiting_threads() == [thread.id]
-        runtime._threads._actors[thread.id].inbox_changed()  # type: ignore[attr-defined]
+        await first(thread, JobStarted, 2)  # the wish is taken when the thread is loaded
         settled = await first(thread, JobSettled)
         assert settled.outcome == "cancelled"
-        await runtime._threads._actors[thread.id].settle()  # type: ignore[attr-defined]
+        await runtime._threads._driver._actors[thread.id].settle()  # type: ignore[attr-defined]
         assert await runtime.journal.waiting_threads() == []
 
 

@@ -325,7 +325,7 @@ async def test_a_thread_that_cannot_be_loaded_holds_no_other_up(tmp_path: Path) 
         for id in (broken.id, sound.id):
             await runtime.journal.enqueue(id, EditEntry(AppendText("notes", "two")))
         with pytest.raises(JournalError):
-            await runtime.connect(broken.id)
+            await (await runtime.connect(broken.id)).state()
         memory = (await runtime.connect(sound.id)).memory
         async with asyncio.timeout(10):
             while await lines_of(memory, "notes") != ["one", "two"]:  # noqa: ASYNC110 - polled

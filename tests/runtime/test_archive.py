@@ -264,7 +264,7 @@ async def test_a_function_that_changes_its_size_is_refused(open_runtime: Open) -
         assert len(await archive.search("blue")) == 2
         events = await runtime.journal.read(shared_id("ann", "archive"), after=0)
         assert len(events) == 2
-    is_kept = runtime.journal.database is not None
+    is_kept = runtime.journal.is_shared
     async with open_runtime(embedder=embed) as runtime:
         archive = runtime.archive(owner="ann")
         size = 3

@@ -259,7 +259,7 @@ async def test_a_thread_leaves_the_memory_after_its_summary(open_runtime: Open) 
         thread = await runtime.create_thread(agent)
         await talk(thread, 14)
         await asyncio.sleep(20)
-        actors = runtime._threads._actors  # type: ignore[attr-defined]
+        actors = runtime._threads._driver._actors  # type: ignore[attr-defined]
         assert list(actors) == [thread.id]
         await asyncio.sleep(20)
         assert not actors

@@ -273,14 +273,20 @@ async def test_a_key_holds_for_queued_and_steering_messages(open_runtime: Open) 
         assert said == ["go", "One.", "left", "Steered.", "next", "Two."]
 
 
-async def test_fifty_connects_give_one_actor(open_runtime: Open) -> None:
+async def test_connecting_takes_no_thread_and_fifty_entries_load_it_once(
+    open_runtime: Open,
+) -> None:
     agent = Agent(ScriptedModel(["Hello."]))
     async with open_runtime(agent) as runtime:
         thread = await runtime.create_thread(agent)
     async with open_runtime(agent) as runtime:
-        await asyncio.gather(*(runtime.connect(thread.id) for _ in range(50)))
+        threads = await asyncio.gather(*(runtime.connect(thread.id) for _ in range(50)))
+        assert not any([await one.history() for one in threads])
         claim = await runtime.journal.claim(thread.id)
-        assert claim.epoch == 3  # when it was made, when it was loaded, and now
+        assert claim.epoch == 2  # when it was created, and now
+        await asyncio.gather(*(one.cancel_job("job_none") for one in threads))
+        claim = await runtime.journal.claim(thread.id)
+        assert claim.epoch == 4  # when it was loaded, and now
 
 
 async def test_an_unknown_thread(open_runtime: Open) -> None:
@@ -297,7 +303,7 @@ async def test_an_idle_thread_leaves_the_memory_and_comes_back(open_runtime: Ope
         subscription = thread.subscribe()
         await anext(subscription)
         await asyncio.sleep(60)
-        driver = runtime._threads
+        driver = runtime._threads._driver  # type: ignore[attr-defined]
         assert thread.id in driver._actors  # type: ignore[attr-defined]
         await subscription.aclose()
         await asyncio.sleep(60)
@@ -553,7 +559,7 @@ async def test_a_waiting_run_without_timeout_waits_for_ever(open_runtime: Open) 
         thread = await runtime.create_thread(agent)
         run = await thread.send("go")
         await asyncio.sleep(60 if isinstance(runtime.journal, SqliteJournal) else 3e6)
-        assert not runtime._threads._actors  # type: ignore[attr-defined]
+        assert not runtime._threads._driver._actors  # type: ignore[attr-defined]
         await thread.approve("c1")
         assert (await run.result()).text == "Done."
 
@@ -831,5 +837,5 @@ async def test_a_subscription_that_is_dropped_is_forgotten(open_runtime: Open) -
         async for _ in thread.subscribe():
             break
         gc.collect()
-        actor = runtime._threads._actors[thread.id]  # type: ignore[attr-defined]
+        actor = runtime._threads._driver._actors[thread.id]  # type: ignore[attr-defined]
         assert not actor.topic.is_watched

@@ -1,10 +1,14 @@
-"""The port to threads: what a handle needs, from the process that drives them or from another."""
+"""The port to threads: what a handle needs, wherever the thread is driven.
+
+Access is separate from driving: whoever reads, watches or submits never takes a thread away from
+the process that drives it.
+"""
 
 from typing import Protocol
 
 from treadle.actors.ending import Ended
 from treadle.bus.topic import Topic
-from treadle.domain.entries import AnswerEntry, MemoryEntry, PinEntry, SendEntry
+from treadle.domain.entries import Entry
 from treadle.domain.state import ThreadState
 from treadle.journal.base import ThreadInfo
 from treadle.memory.archive.access import ArchiveAccess
@@ -15,7 +19,7 @@ class ThreadAccess(Protocol):
 
     @property
     def archive(self) -> ArchiveAccess:
-        """What was said and noted on all threads."""
+        """The archive of all threads."""
         ...
 
     async def start(self) -> None:
@@ -23,54 +27,29 @@ class ThreadAccess(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Ends what was started; all who wait or watch are told."""
+        """Ends what was started; all that wait or watch are told."""
         ...
 
     async def create(self, info: ThreadInfo) -> None:
         """Adds a thread."""
         ...
 
-    async def connect(self, thread_id: str) -> None:
-        """Makes sure that the thread exists, and loads it where that helps."""
-        ...
+    async def submit(self, thread_id: str, entry: Entry) -> str:
+        """Submits an entry; returns once it cannot be lost, with the id of its run if it has one.
 
-    async def send(self, thread_id: str, input: SendEntry) -> str:
-        """Hands a message over; returns the id of its run once it cannot be lost any more."""
-        ...
-
-    async def answer(self, thread_id: str, input: AnswerEntry) -> None:
-        """Hands the answer to a call over."""
-        ...
-
-    async def cancel(self, thread_id: str, run_id: str) -> None:
-        """Has a run end now."""
-        ...
-
-    async def finish(self, thread_id: str, run_id: str) -> None:
-        """Has a run end after its step."""
-        ...
-
-    async def cancel_job(self, thread_id: str, job_id: str) -> None:
-        """Has a job end now."""
-        ...
-
-    async def pin(self, thread_id: str, input: PinEntry) -> None:
-        """Has the model read a message for ever, or no longer; raises `UnknownMessage`."""
-        ...
-
-    async def remember(self, thread_id: str, input: MemoryEntry) -> None:
-        """Changes a memory block; raises the kinds of `MemoryFailed`."""
+        Raises what `treadle.domain.accept.accept` raises, and `UnknownAgent` for a message.
+        """
         ...
 
     async def shared(self, owner: str, name: str) -> str:
-        """Returns the id of the memory that threads of an owner share, made if it is not there.
+        """Returns the id of the memory that threads of an owner share; creates it if missing.
 
-        Raises `InvalidInput` for a name that is none.
+        Raises `InvalidInput` for a name that is not valid.
         """
         ...
 
     async def topic(self, thread_id: str) -> Topic:
-        """Returns where to hear of the thread."""
+        """Returns the topic on which the events of the thread arrive."""
         ...
 
     async def state(self, thread_id: str) -> ThreadState:

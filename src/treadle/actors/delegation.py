@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from treadle.actors.access import ThreadAccess
+from treadle.actors.host import AnyAgent, Host
 from treadle.actors.result import result_of_ended
 from treadle.domain.entries import SendEntry
 from treadle.domain.envelope import Envelope
@@ -22,7 +21,7 @@ from treadle.errors import (
     ThreadNotFound,
     TreadleError,
 )
-from treadle.journal.base import Journal, ThreadInfo, Work
+from treadle.journal.base import ThreadInfo, Work
 from treadle.logging import logger_of
 from treadle.loop.definition import AgentDefinition
 from treadle.ports import ThreadWriter, Worker
@@ -102,20 +101,9 @@ class AgentShown:
         self._thread.publish(AgentEvent(self._call_id, self._agent, self.thread_id, event))
 
 
-AnyAgent = AgentDefinition[object, object]
 Out = TypeVar("Out")
 
 _LOGGER = logger_of("treadle.runtime")
-
-
-class DrivingThreads(ThreadAccess, Protocol):
-    """The threads that this process drives."""
-
-    is_stopping: bool
-
-    async def abandon(self, thread_id: str) -> ThreadState:
-        """Cancels what an agent does for a run that needs it no more; returns what is then."""
-        ...
 
 
 class ThreadDelegation:
@@ -125,22 +113,10 @@ class ThreadDelegation:
     where it was: the agent goes on by itself, and whoever asks again waits for it.
     """
 
-    def __init__(
-        self,
-        info: ThreadInfo,
-        thread: ThreadWriter,
-        threads: DrivingThreads,
-        journal: Journal,
-        *,
-        agents: Callable[[str], AnyAgent],
-        register: Callable[[AnyAgent], None],
-    ) -> None:
+    def __init__(self, info: ThreadInfo, thread: ThreadWriter, host: Host) -> None:
         self._info = info
         self._thread = thread
-        self._threads = threads
-        self._journal = journal
-        self._agents = agents
-        self._register = register
+        self._host = host
 
     async def run(
         self,
@@ -153,9 +129,9 @@ class ThreadDelegation:
         lends_memory: bool = False,
     ) -> RunResult[Out]:
         """Runs the agent, or waits for it where it works already."""
-        thread, threads = self._thread, self._threads
+        thread, threads = self._thread, self._host.threads
         id = id_of("thread", self._info.id, key)
-        self._register(cast("AnyAgent", agent))
+        self._host.lend(cast("AnyAgent", agent))
         await self._require_thread(id, agent, call_id, job_id, lends_memory)
         if call_id or job_id:
             thread.record(started(thread.state, agent.name, id, call_id=call_id, job_id=job_id))
@@ -164,16 +140,16 @@ class ThreadDelegation:
         topic.attach(shown)
         message = SendEntry(new_id("run"), as_message(input), agent=agent.name, key=key)
         try:
-            run_id = await threads.send(id, message)
+            run_id = await threads.submit(id, message)
             ended = await threads.ended(id, run_id)
         except asyncio.CancelledError:
-            if not threads.is_stopping:  # else both go on in the next process
+            if not self._host.is_stopping:  # else both go on in the next process
                 await self._abandon(id, job_id)
             raise
         finally:
             topic.detach(shown)
         self._count(id, ended.state, job_id)
-        return cast("RunResult[Out]", result_of_ended(ended, run_id, self._agents))
+        return cast("RunResult[Out]", result_of_ended(ended, run_id, self._host.agent))
 
     async def _require_thread(
         self, id: str, agent: Worker[Any], call_id: str, job_id: str, lends_memory: bool
@@ -183,13 +159,13 @@ class ThreadDelegation:
         run_id, current, spent = self._given(job_id)
         depth = info.work.depth if info.work is not None else 0
         try:
-            await self._journal.info(id)
+            await self._host.journal.info(id)
         except ThreadNotFound:
-            worker = delegated(self._agents(current), agent, spent, depth)
+            worker = delegated(self._host.agent(current), agent, spent, depth)
         else:
             return
         now = time.time()
-        await self._threads.create(
+        await self._host.threads.create(
             ThreadInfo(
                 id=id,
                 agent=agent.name,
@@ -215,7 +191,7 @@ class ThreadDelegation:
 
     async def _abandon(self, id: str, job_id: str) -> None:
         try:
-            self._count(id, await self._threads.abandon(id), job_id)
+            self._count(id, await self._host.abandon(id), job_id)
         except TreadleError as error:  # who cancelled the call is to hear of that alone
             _LOGGER.warning("The agent on %s could not be stopped: %s", id, error.message)
 

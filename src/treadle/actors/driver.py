@@ -1,88 +1,85 @@
-"""The process that drives the threads of a journal: their actors, and what wakes them."""
+"""The threads that this process drives: their actors, and what brings them in and out of memory."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
 
-from treadle.actors.actor import AnyAgent, ThreadActor
-from treadle.actors.delegation import ThreadDelegation
-from treadle.actors.ending import Ended, read_ending
-from treadle.actors.engine import EmbeddedEngine
-from treadle.actors.fork import fork_of
-from treadle.actors.live import LiveServer, socket_path
-from treadle.actors.shared_memory import require_shared, shared_id
+from treadle.actors.access import ThreadAccess
+from treadle.actors.actor import ThreadActor
+from treadle.actors.engine import Engine
+from treadle.actors.following import Following
+from treadle.actors.host import AnyAgent
+from treadle.actors.shared_memory import shared_id
+from treadle.bus.base import Bus
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
-from treadle.bus.topic import Topic
-from treadle.domain.entries import AnswerEntry, MemoryEntry, PinEntry, SendEntry
+from treadle.domain.entries import CancelEntry
 from treadle.domain.state import ThreadState, can_go_on
-from treadle.errors import InvalidInput, JournalError, ThreadNotFound, TreadleError
+from treadle.errors import JournalError, JournalLocked, ThreadNotFound, TreadleError
 from treadle.journal.base import Claim, Journal, ThreadInfo, Work
 from treadle.logging import logger_of
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.thread_memory import ThreadMemory
-from treadle.ports import Delegation, ThreadWriter
 
 _LOGGER = logger_of("treadle.runtime")
 
 POLL_SECONDS = 0.1
-"""How often the inboxes are looked at, for what other processes put there."""
+"""How often the inboxes are looked at, for entries of a process whose ring did not arrive."""
 
 
 class Driver:
-    """Fulfils `ThreadAccess` with one actor for each thread that is in use.
+    """Fulfils `Host`, `Worker` and `Node` with one actor for each thread that is in use here.
 
-    A thread that nobody needed for `idle_seconds` leaves the memory, until somebody does.
-    `database` is the file that other processes read, and put inputs into; None where there are
-    none. `archive` is that of all threads.
+    A thread that is not used for `idle_seconds` leaves the memory, until it is used again.
+    `following` has the topics of this process, to which actors publish.
     """
 
     def __init__(
         self,
         journal: Journal,
         *,
-        agents: Callable[[str], AnyAgent],
-        deps: Callable[[ThreadInfo], object],
-        register: Callable[[AnyAgent], None],
-        idle_seconds: float,
-        database: Path | None,
+        threads: ThreadAccess,
+        following: Following,
+        engine: Engine,
+        bus: Bus,
         archive: ArchiveAccess,
+        agent: Callable[[str], AnyAgent],
+        deps: Callable[[ThreadInfo], object],
+        lend: Callable[[AnyAgent], None],
+        idle_seconds: float,
     ) -> None:
-        self._journal = journal
+        self.journal = journal
         self.archive = archive
-        self._agents = agents
-        self._deps = deps
-        self._register = register
+        self.threads = threads
+        self.agent = agent
+        self.deps = deps
+        self.lend = lend
         self.is_stopping = False
+        self._following = following
+        self._engine = engine
+        self._bus = bus
         self._idle_seconds = idle_seconds
-        self._database = database
-        socket = socket_path(database) if database is not None else None
-        self._live = LiveServer(socket, self._subscribe) if socket is not None else None
-        self._engine = EmbeddedEngine(self._drive)
         self._actors: dict[str, ThreadActor] = {}
         self._loading: dict[str, asyncio.Task[ThreadActor]] = {}
         self._evictions: dict[str, asyncio.TimerHandle] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}
         self._due: set[str] = set()
-        self._making = asyncio.Lock()  # a shared memory is made once
         self._poller: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Drives on whatever was not finished."""
-        await self._engine.start()
-        for unfinished in await self._journal.unfinished():
+        """Resumes what was not finished."""
+        await self._engine.start(self)
+        for unfinished in await self.journal.unfinished():
             if unfinished.status == "requires_action":
                 self._expire_at(unfinished.thread_id, unfinished.expires_at)
             if unfinished.status != "requires_action" or unfinished.jobs:
                 self._engine.wake(unfinished.thread_id)
-        if self._database is not None:
+        if self.journal.is_shared:
             self._poller = asyncio.create_task(self._poll(), name="treadle inbox poller")
-        if self._live is not None:
-            await self._live.start()
+        await self._bus.serve(self)
 
     async def stop(self) -> None:
-        """Interrupts all runs, to be driven on later, and waits until what was said is kept.
+        """Interrupts all runs, to be resumed later, and waits until what was recorded is kept.
 
         Raises `ConfigurationError` in a job: it would wait for itself.
         """
@@ -91,8 +88,7 @@ class Driver:
         self.is_stopping = True
         for timer in [*self._evictions.values(), *self._expiries.values()]:
             timer.cancel()
-        if self._live is not None:
-            await self._live.stop()
+        await self._bus.close()
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.wait([self._poller])
@@ -102,148 +98,136 @@ class Driver:
         for actor in self._actors.values():
             actor.jobs.abandon()  # all at once: each may have to clean up
             actor.compactor.abandon()
-        for actor in list(self._actors.values()):
+        for thread_id, actor in list(self._actors.items()):
             try:
                 await actor.settle()
             except JournalError as error:
-                _LOGGER.warning("%s could not be kept: %s", actor.info.id, error.message)
+                _LOGGER.warning("%s could not be kept: %s", thread_id, error.message)
             actor.close()
             await actor.jobs.close()
             await actor.compactor.close()
+            self._engine.release(thread_id)
         self._actors.clear()
 
-    # What handles ask for
+    # The way to actors
+
+    def known(self, thread_id: str) -> ThreadActor | None:
+        """Returns the actor of a thread that is in memory here and well."""
+        actor = self._actors.get(thread_id)
+        return actor if actor is not None and actor.failure is None else None
+
+    async def reach(self, thread_id: str) -> ThreadActor | None:
+        """Returns the actor of a thread, loaded if it has none; None if another node has it.
+
+        What it left undone is resumed. Raises `ThreadNotFound` and `JournalError`.
+        """
+        actor = self.known(thread_id)
+        if actor is None:
+            if not await self._engine.take(thread_id):
+                return None
+            actor = await self._load_once(thread_id)
+            if can_go_on(actor.state) or actor.state.jobs:
+                self._engine.wake(thread_id)
+        return actor
+
+    async def require(self, thread_id: str) -> ThreadActor:
+        """Returns the actor of a thread; raises `JournalLocked` if another node has it."""
+        actor = await self.reach(thread_id)
+        if actor is None:
+            raise JournalLocked(
+                f"{thread_id} is in use by another runtime, which has to do this; try it there."
+            )
+        return actor
 
     async def create(self, info: ThreadInfo) -> None:
         """Adds a thread; there is nothing to load."""
-        actor = self._host(info, ThreadState(), await self._journal.create(info))
+        claim = await self.journal.create(info)
+        await self._engine.take(info.id)
+        actor = self._host(info, ThreadState(), claim)
         if info.agent and info.work is None:
-            actor.memory.seed(self._agents(info.agent).blocks)
+            actor.memory.seed(self.agent(info.agent).blocks)
             await actor.settle()
-
-    async def connect(self, thread_id: str) -> None:
-        """Loads the thread; however many connect at once, it is loaded once."""
-        await self._reach(thread_id)
-
-    async def send(self, thread_id: str, input: SendEntry) -> str:
-        """Hands a message to the actor."""
-        return await (await self._reach(thread_id)).send(input)
-
-    async def answer(self, thread_id: str, input: AnswerEntry) -> None:
-        """Hands the answer to a call to the actor."""
-        await (await self._reach(thread_id)).answer(input)
-
-    async def cancel(self, thread_id: str, run_id: str) -> None:
-        """Has a run end now."""
-        await (await self._reach(thread_id)).cancel(run_id)
-
-    async def finish(self, thread_id: str, run_id: str) -> None:
-        """Has a run end after its step."""
-        await (await self._reach(thread_id)).finish(run_id)
-
-    async def cancel_job(self, thread_id: str, job_id: str) -> None:
-        """Has a job end now."""
-        await (await self._reach(thread_id)).cancel_job(job_id)
-
-    async def pin(self, thread_id: str, input: PinEntry) -> None:
-        """Hands the wish to the actor."""
-        await (await self._reach(thread_id)).pin(input)
-
-    async def remember(self, thread_id: str, input: MemoryEntry) -> None:
-        """Hands a change of a memory block to the actor."""
-        await (await self._reach(thread_id)).remember(input)
-
-    async def shared(self, owner: str, name: str) -> str:
-        """Returns the id of a shared memory; whoever asks meanwhile waits until it is made."""
-        async with self._making:
-            return await require_shared(self, self._journal, owner, name)
-
-    async def topic(self, thread_id: str) -> Topic:
-        """Returns the topic of the actor."""
-        return (await self._reach(thread_id)).topic
-
-    async def state(self, thread_id: str) -> ThreadState:
-        """Returns the state once all of it is kept."""
-        actor = await self._reach(thread_id)
-        state = actor.state
-        await actor.settle()
-        return state
-
-    async def ended(self, thread_id: str, run_id: str) -> Ended:
-        """Waits for the end of a run."""
-        actor = await self._reach(thread_id)
-        if not actor.knows(run_id):
-            ending = await read_ending(self._journal, thread_id, run_id)
-            if ending is not None:
-                return ending
-            actor = await self._reach(thread_id)
-        return await actor.ended(run_id)
-
-    async def fork(self, thread_id: str, at: int | None) -> str:
-        """Copies a thread; returns the id of the copy."""
-        state = await self.state(thread_id)
-        info = await self._journal.info(thread_id)
-        if info.memory:
-            raise InvalidInput("A shared memory cannot be forked: nobody would share the copy.")
-        if at is not None:
-            if not 0 <= at <= state.seq:
-                raise InvalidInput(f"The thread has the events 1 to {state.seq}, not {at}.")
-            state = await self._journal.load(thread_id, at=at)
-        fork = fork_of(state, info, await self._journal.runs(thread_id))
-        await self._journal.fork(fork)
-        return fork.info.id
 
     async def delete(self, thread_id: str) -> None:
         """Interrupts the thread, and removes it; raises `ConfigurationError` in a job of it."""
         known = self._actors.get(thread_id)
         if known is not None:
             known.jobs.refuse_inside("delete its thread")
-        info = await self._journal.info(thread_id)
+        info = await self.journal.info(thread_id)
+        if not await self._engine.take(thread_id):
+            raise JournalLocked(f"{thread_id} is in use by another runtime; delete it there.")
         await self._engine.interrupt(thread_id)
-        for work in await self._journal.threads(limit=-1, after="", owner=None, parent=thread_id):
+        for work in await self.journal.threads(limit=-1, after="", owner=None, parent=thread_id):
             await self.delete(work.id)
         actor = self._actors.get(thread_id)
         if actor is not None:
             await actor.jobs.close()
             await actor.compactor.close()
-        await self._journal.delete(thread_id)
+        await self.journal.delete(thread_id)
         loading = self._loading.get(thread_id)
         if loading is not None:
             await asyncio.wait([loading])  # it may have read the thread before
-        self._drop(thread_id, ThreadNotFound(f"The thread {thread_id} was deleted."))
+        error = ThreadNotFound(f"The thread {thread_id} was deleted.")
+        self._drop(thread_id, error)
+        self._following.drop(thread_id, error)  # it may have been watched without an actor
         await self.archive.forget(info.owner, thread_id)
 
+    # What actors ask for
+
+    def wake(self, thread_id: str) -> None:
+        """Asks for a thread to be driven."""
+        self._engine.wake(thread_id)
+
     async def abandon(self, thread_id: str) -> ThreadState:
-        """Cancels what an agent does for a run that needs it no more; returns what is then."""
-        actor = await self._reach(thread_id)
+        """Cancels what an agent does for a run that no longer needs it; returns the state then."""
+        actor = await self.require(thread_id)
         run = actor.state.active_run
         if run is not None:
-            await actor.cancel(run.id)
-            await self.ended(thread_id, run.id)
+            await actor.submit(CancelEntry(run.id))
+            await self.threads.ended(thread_id, run.id)
         await actor.jobs.cancel_background()
         return actor.state
 
-    def _subscribe(self, thread_id: str, after: Position) -> Subscription:
+    async def shared_memory(self, owner: str, name: str) -> ThreadMemory:
+        """Returns the memory that the threads of an owner share under a name."""
+        thread_id = shared_id(owner, name)
+        if self.known(thread_id) is None:  # it may have been deleted
+            await self.threads.shared(owner, name)
+        actor = await self.require(thread_id)
+        self.may_be_idle(thread_id)
+        return actor.memory
+
+    async def lent_memory(self, work: Work) -> ThreadMemory:
+        """Returns the memory of the thread for which an agent works."""
+        return await (await self.require(work.thread_id)).lend_memory()
+
+    # What the bus asks for
+
+    def drives(self, thread_id: str) -> bool:
+        """Returns whether the thread is driven here."""
+        return self.known(thread_id) is not None
+
+    def subscribe(self, thread_id: str, after: Position) -> Subscription:
+        """Returns the events of a thread after a position."""
         return Subscription(
-            lambda: self.topic(thread_id),
-            lambda after, until: self._journal.read(thread_id, after=after, until=until),
+            lambda: self.threads.topic(thread_id),
+            lambda after, until: self.journal.read(thread_id, after=after, until=until),
             after,
         )
 
-    # Actors
+    def ring(self, thread_id: str) -> None:
+        """Looks at the inbox of a thread soon, if it is in memory; the poller finds the others."""
+        actor = self.known(thread_id)
+        if actor is not None:
+            actor.ring()
 
-    async def _reach(self, thread_id: str) -> ThreadActor:
-        """Returns the actor for somebody; what it left undone, it goes on with."""
-        known = self._actors.get(thread_id)
-        actor = await self._actor(thread_id)
-        if actor is not known and (can_go_on(actor.state) or actor.state.jobs):
-            self._engine.wake(thread_id)
-        return actor
+    def follow(self, thread_id: str) -> None:
+        """Follows a thread that another runtime drives, if it is watched here."""
+        self._following.follow(thread_id)
 
-    async def _actor(self, thread_id: str) -> ThreadActor:
-        actor = self._actors.get(thread_id)
-        if actor is not None and actor.failure is None:
-            return actor
+    # Actors come and go
+
+    async def _load_once(self, thread_id: str) -> ThreadActor:
         loading = self._loading.get(thread_id)
         if loading is None:
             loading = asyncio.create_task(self._load(thread_id), name=f"treadle load {thread_id}")
@@ -253,64 +237,33 @@ class Driver:
 
     def _loaded(self, thread_id: str, loading: asyncio.Task[ThreadActor]) -> None:
         self._loading.pop(thread_id, None)
-        if not loading.cancelled():
-            loading.exception()  # raised where somebody waits, if anybody still does
+        if loading.cancelled() or loading.exception() is not None:  # raised where it is awaited
+            self._engine.release(thread_id)
 
     async def _load(self, thread_id: str) -> ThreadActor:
         failed = self._actors.get(thread_id)
         if failed is not None:
             await failed.jobs.close()  # what may be started again must not run twice at once
             await failed.compactor.close()
-        info = await self._journal.info(thread_id)
-        claim = await self._journal.claim(thread_id)
-        return self._host(info, await self._journal.load(thread_id), claim)
-
-    def _host(self, info: ThreadInfo, state: ThreadState, claim: Claim) -> ThreadActor:
-        actor = self._actors[info.id] = ThreadActor(
-            info,
-            state,
-            claim,
-            self._journal,
-            agents=self._agents,
-            deps=self._deps,
-            delegation=self._delegation,
-            abandon=self.abandon,
-            wake=lambda: self._engine.wake(info.id),
-            on_unwatched=lambda: self._evict_later(info.id),
-            shared=lambda name: self._shared(info.owner, name),
-            archive=self.archive,
-            lender=self._lender(info.work) if info.work is not None else None,
-        )
-        self._evict_later(info.id)
+        info = await self.journal.info(thread_id)
+        claim = await self.journal.claim(thread_id)
+        state = await self.journal.load(thread_id)
+        waiting = await self.journal.inbox(thread_id)
+        await self._following.hand_over(thread_id, state.seq)
+        actor = self._host(info, state, claim)
+        if waiting:
+            actor.ring()
         return actor
 
-    async def _shared(self, owner: str, name: str) -> ThreadMemory:
-        id = shared_id(owner, name)
-        known = self._actors.get(id)
-        if known is None or known.failure is not None:  # which its deletion may have been
-            await self.shared(owner, name)
-        actor = await self._reach(id)
-        self._evict_later(id)
-        return actor.memory
+    def _host(self, info: ThreadInfo, state: ThreadState, claim: Claim) -> ThreadActor:
+        topic = self._following.open(info.id, state.seq)
+        actor = self._actors[info.id] = ThreadActor(info, state, claim, topic, self)
+        self._bus.announce(info.id)
+        self.may_be_idle(info.id)
+        return actor
 
-    def _lender(self, work: Work) -> Callable[[], Awaitable[ThreadMemory]] | None:
-        """Returns what finds the memory of the thread for which an agent works, if it is lent."""
-        if not work.lends_memory:
-            return None
-
-        async def lender() -> ThreadMemory:
-            actor = await self._reach(work.thread_id)
-            await actor.lend_memory()
-            return actor.memory
-
-        return lender
-
-    def _delegation(self, info: ThreadInfo, thread: ThreadWriter) -> Delegation:
-        return ThreadDelegation(
-            info, thread, self, self._journal, agents=self._agents, register=self._register
-        )
-
-    def _evict_later(self, thread_id: str) -> None:
+    def may_be_idle(self, thread_id: str) -> None:
+        """Looks in `idle_seconds` whether the thread is still in use."""
         if thread_id not in self._actors:
             return
         timer = self._evictions.pop(thread_id, None)
@@ -320,7 +273,7 @@ class Driver:
         self._evictions[thread_id] = loop.call_later(self._idle_seconds, self._evict, thread_id)
 
     def _evict(self, thread_id: str) -> None:
-        """Drops the actor unless somebody needs it; who does comes back here when done."""
+        """Drops the actor unless it is in use; whatever uses it calls `may_be_idle` at its end."""
         self._evictions.pop(thread_id, None)
         actor = self._actors.get(thread_id)
         if actor is not None and actor.is_idle and not self._engine.is_driving(thread_id):
@@ -332,22 +285,27 @@ class Driver:
             timer.cancel()
         actor = self._actors.pop(thread_id, None)
         if actor is not None:
-            actor.jobs.abandon()  # whoever kept its tree is refused
+            actor.jobs.abandon()  # a program that kept its tree is refused
             actor.compactor.abandon()
             actor.close(error)
-            self._journal.release(actor.claim)
+            self._following.drop(thread_id, error)
+            self.journal.release(actor.claim)
+        self._engine.release(thread_id)
 
     # Driving
 
-    async def _drive(self, thread_id: str) -> None:
-        actor = await self._actor(thread_id)
+    async def drive(self, thread_id: str) -> None:
+        """Works off what is to be done on a thread."""
+        actor = await self.reach(thread_id)
+        if actor is None:
+            return  # the node that has it drives it
         if thread_id in self._due:
             self._due.discard(thread_id)
             actor.expire()
         try:
-            await actor.drive()
+            await actor.work()
         finally:
-            self._evict_later(thread_id)
+            self.may_be_idle(thread_id)
         run = actor.state.active_run
         self._expire_at(thread_id, run.expires_at if run is not None else None)
 
@@ -365,16 +323,19 @@ class Driver:
         self._engine.wake(thread_id)
 
     async def _poll(self) -> None:
-        """Looks at the inboxes again and again; a failure of the journal is met by who uses it."""
+        """Looks at the inboxes at intervals; a failure of the journal is met where it is used."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
-                waiting = await self._journal.waiting_threads()
+                waiting = await self.journal.waiting_threads()
             except TreadleError as error:
                 _LOGGER.warning("The inboxes could not be read: %s", error.message)
                 continue
             for thread_id in waiting:
                 try:
-                    (await self._reach(thread_id)).inbox_changed()
+                    actor = await self.reach(thread_id)
                 except TreadleError as error:  # the others are not to wait for it
                     _LOGGER.warning("%s could not be loaded: %s", thread_id, error.message)
+                else:
+                    if actor is not None:
+                        actor.ring()

@@ -1,6 +1,7 @@
 """How a run ended: for those who wait for it, or read from the journal."""
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 from treadle.domain.events import TerminalEvent
@@ -18,9 +19,13 @@ class Ended(NamedTuple):
 
 
 class Endings:
-    """The ends of a thread's runs, for those who wait for them here; it knows the last one."""
+    """The ends of a thread's runs, for tasks that wait for them here; it knows the last one.
 
-    def __init__(self) -> None:
+    `on_unawaited` is called when no task waits for a run any more.
+    """
+
+    def __init__(self, on_unawaited: Callable[[], None]) -> None:
+        self._on_unawaited = on_unawaited
         self._last: Ended | None = None
         self._errors: dict[str, Exception] = {}
         self._waiters: dict[str, list[asyncio.Future[Ended]]] = {}
@@ -47,6 +52,7 @@ class Endings:
             waiters.remove(waiter)
             if not waiters:
                 self._waiters.pop(run_id, None)
+                self._on_unawaited()
 
     def failed(self, run_id: str, error: Exception) -> None:
         """Takes note of what a run failed with, before its end is told."""

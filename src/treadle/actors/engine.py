@@ -1,80 +1,92 @@
-"""Who has a thread driven: the port, and the engine inside this process."""
+"""The port to engines: which node drives a thread, and when; and the engine inside a process.
+
+All memory of progress is in the journal, none in the engine. So an engine only decides who drives
+a thread (`take`, `release`) and rings the bell (`wake`); at-least-once is enough.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from treadle.errors import TreadleError
 from treadle.logging import logger_of
 
+_LOGGER = logger_of("treadle.engine")
+
+
+class Worker(Protocol):
+    """A node as its engine sees it."""
+
+    async def drive(self, thread_id: str) -> None:
+        """Works off what is to be done on a thread; returns when nothing is left.
+
+        Raises why the thread could not be driven on.
+        """
+        ...
+
 
 class Engine(Protocol):
-    """Calls `drive(thread_id)` for the threads that are woken, for each at most once at a time.
+    """Decides which node drives a thread, and asks that node to do so.
 
-    Progress is kept in the journal alone, so `drive` may be called once too often, never too
-    rarely.
+    A node that took a thread keeps it until it releases it: for its runs, its background jobs, its
+    compaction and its sleep agent. At most one node has a thread at a time, as far as the engine
+    can tell; the epoch of the journal is the fence for the moments in which it cannot.
     """
 
-    async def start(self) -> None:
-        """Makes the engine ready."""
-        ...
-
-    def wake(self, thread_id: str) -> None:
-        """Has the thread driven now, or again after the drive that goes on."""
-        ...
-
-    def is_driving(self, thread_id: str) -> bool:
-        """Whether the thread is being driven, here."""
-        ...
-
-    async def interrupt(self, thread_id: str) -> None:
-        """Interrupts the drive of a thread and waits for its end."""
+    async def start(self, worker: Worker) -> None:
+        """Makes the engine ready to ask `worker`."""
         ...
 
     async def stop(self) -> None:
         """Interrupts all drives and waits for their end; a second call does nothing."""
         ...
 
+    async def take(self, thread_id: str) -> bool:
+        """Takes a thread for this node; returns False if another node has it."""
+        ...
 
-_LOGGER = logger_of("treadle.engine")
+    def release(self, thread_id: str) -> None:
+        """Gives a thread back, so that any node can take it."""
+        ...
+
+    def wake(self, thread_id: str) -> None:
+        """Lets the node that has the thread, or one that can take it, drive it now or again."""
+        ...
+
+    def is_driving(self, thread_id: str) -> bool:
+        """Returns whether the thread is being driven by this node at this moment."""
+        ...
+
+    async def interrupt(self, thread_id: str) -> None:
+        """Interrupts the drive of a thread by this node and waits for its end."""
+        ...
+
+
+_taken: WeakKeyDictionary[object, dict[str, "EmbeddedEngine"]] = WeakKeyDictionary()
 
 
 class EmbeddedEngine:
-    """Fulfils `Engine` with tasks of one event loop; idle threads cost nothing."""
+    """Fulfils `Engine` with tasks of one event loop; idle threads cost nothing.
 
-    def __init__(self, drive: Callable[[str], Awaitable[None]]) -> None:
-        self._drive = drive
+    Runtimes on the same `journal` object divide its threads among them; another process is kept
+    away by the journal (see `DriverLock`).
+    """
+
+    def __init__(self, journal: object) -> None:
+        self._taken = _taken.setdefault(journal, {})
+        self._worker: Worker | None = None
         self._driving: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
-    async def start(self) -> None:
+    async def start(self, worker: Worker) -> None:
         """Starts the task that owns all drives."""
+        self._worker = worker
         ready = asyncio.Event()
         self._supervisor = asyncio.create_task(self._supervise(ready), name="treadle engine")
         await ready.wait()
-
-    def wake(self, thread_id: str) -> None:
-        """Has the thread driven now, or again after the drive that goes on."""
-        if self._tasks is None or self._stopping.is_set():
-            return
-        self._again.add(thread_id)
-        if thread_id not in self._driving:
-            task = self._tasks.create_task(self._work(thread_id), name=f"treadle {thread_id}")
-            self._driving[thread_id] = task
-
-    def is_driving(self, thread_id: str) -> bool:
-        """Whether the thread is being driven."""
-        return thread_id in self._driving
-
-    async def interrupt(self, thread_id: str) -> None:
-        """Interrupts the drive of a thread and waits for its end."""
-        task = self._driving.get(thread_id)
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
 
     async def stop(self) -> None:
         """Interrupts all drives and waits for their end; a second call does nothing."""
@@ -84,25 +96,56 @@ class EmbeddedEngine:
         if self._supervisor is not None:
             await asyncio.wait([self._supervisor])
 
+    async def take(self, thread_id: str) -> bool:
+        """Takes a thread unless another runtime of this process has it."""
+        return self._taken.setdefault(thread_id, self) is self
+
+    def release(self, thread_id: str) -> None:
+        """Gives a thread back."""
+        if self._taken.get(thread_id) is self:
+            del self._taken[thread_id]
+
+    def wake(self, thread_id: str) -> None:
+        """Lets the thread be driven now, or again after the drive that is under way."""
+        engine = self._taken.get(thread_id, self)
+        if engine is not self:
+            engine.wake(thread_id)
+            return
+        if self._tasks is None or self._stopping.is_set():
+            return
+        self._again.add(thread_id)
+        if thread_id not in self._driving:
+            task = self._tasks.create_task(self._work(thread_id), name=f"treadle {thread_id}")
+            self._driving[thread_id] = task
+
+    def is_driving(self, thread_id: str) -> bool:
+        """Returns whether the thread is being driven."""
+        return thread_id in self._driving
+
+    async def interrupt(self, thread_id: str) -> None:
+        """Interrupts the drive of a thread and waits for its end."""
+        task = self._driving.get(thread_id)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
     async def _supervise(self, ready: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as self._tasks:
             ready.set()
             await self._stopping.wait()
 
     async def _work(self, thread_id: str) -> None:
+        assert self._worker is not None
         try:
             while thread_id in self._again:
                 self._again.discard(thread_id)
-                await self._drive_once(thread_id)
+                try:
+                    await self._worker.drive(thread_id)
+                except TreadleError as error:
+                    _LOGGER.warning("%s is not driven now: %s", thread_id, error.message)
+                except Exception:
+                    # A defect met in one thread must not end the others.
+                    _LOGGER.exception("%s is not driven now", thread_id)
         finally:
             self._again.discard(thread_id)
             del self._driving[thread_id]
-
-    async def _drive_once(self, thread_id: str) -> None:
-        try:
-            await self._drive(thread_id)
-        except TreadleError as error:
-            _LOGGER.warning("%s is not driven on: %s", thread_id, error.message)
-        except Exception:
-            # A defect met in one thread must not end the others.
-            _LOGGER.exception("%s is not driven on", thread_id)

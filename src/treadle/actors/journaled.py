@@ -26,8 +26,8 @@ class JournaledThread:
 
     What is recorded in one turn of the event loop is appended together. `on_kept` is called with
     each event that is durable, after it was published, and `on_live` with each live one;
-    `on_failed` when the journal failed; `on_unwatched` when the last subscriber left. `final` holds
-    the states right after the terminal events of runs, until they are taken out.
+    `on_failed` when the journal failed. `final` holds the states right after the terminal events of
+    runs, until they are taken out.
     """
 
     def __init__(
@@ -36,16 +36,16 @@ class JournaledThread:
         state: ThreadState,
         claim: Claim,
         journal: Journal,
+        topic: Topic,
         *,
         on_kept: Callable[[RecordedEvent], None],
         on_live: Callable[[LiveEvent], None],
         on_failed: Callable[[], None],
-        on_unwatched: Callable[[], None],
     ) -> None:
         self.id = thread_id
         self.state = state
         self.claim = claim
-        self.topic = Topic(state.seq, on_unwatched)
+        self.topic = topic
         self.failure: JournalError | None = None
         self.final: dict[str, ThreadState] = {}
         self._journal = journal

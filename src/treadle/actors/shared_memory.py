@@ -3,10 +3,10 @@
 import time
 
 from treadle.actors.access import ThreadAccess
+from treadle.domain.block_edits import require_memory_name
 from treadle.domain.ids import id_of
 from treadle.errors import JournalError, ThreadNotFound
 from treadle.journal.base import Journal, ThreadInfo
-from treadle.memory.blocks.edits import require_memory_name
 
 
 def shared_id(owner: str, name: str) -> str:

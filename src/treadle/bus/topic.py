@@ -67,6 +67,11 @@ class Topic:
         return bool(self._subscribers)
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing more comes."""
+        return self._end is not None
+
+    @property
     def is_in_flight(self) -> bool:
         """Whether there are deltas of an item that is not finished."""
         return bool(self._in_flight)

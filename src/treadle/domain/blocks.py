@@ -106,4 +106,4 @@ BlockEdit = (
     | ConfigureBlock
     | DeleteBlock
 )
-"""What may be asked of a memory block; see `treadle.memory.blocks.edits` for what is refused."""
+"""What may be asked of a memory block; see `treadle.domain.block_edits` for what is refused."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal, Protocol
 
 import msgspec
@@ -129,8 +128,8 @@ class Journal(Protocol):
     """
 
     @property
-    def database(self) -> Path | None:
-        """The file that other processes of this machine can open as well, if there is one."""
+    def is_shared(self) -> bool:
+        """Whether other processes can put entries into the inboxes, so that these are polled."""
         ...
 
     async def open(self) -> None:

@@ -51,9 +51,9 @@ class MemoryJournal:
         self._closed = False
 
     @property
-    def database(self) -> None:
-        """There is none: nobody else can look into this memory."""
-        return None
+    def is_shared(self) -> bool:
+        """No other process can write to this memory."""
+        return False
 
     async def open(self) -> None:
         """Makes the journal ready, also again after `close`."""

@@ -103,9 +103,9 @@ class SqliteJournal:
         self._seen_version = -1
 
     @property
-    def database(self) -> Path:
-        """The database file."""
-        return self._path
+    def is_shared(self) -> bool:
+        """Other processes can open the database with `drive=False`."""
+        return True
 
     async def open(self) -> None:
         """Opens or makes the database; raises the kinds of `JournalError`."""

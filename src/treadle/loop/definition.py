@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 from typing_extensions import TypeVar
 
+from treadle.domain.block_edits import require_blocks
 from treadle.domain.blocks import Block
 from treadle.domain.limits import NO_LIMITS, Limits
 from treadle.domain.rules import ToolRules
@@ -17,7 +18,6 @@ from treadle.domain.usage import Price, Usage
 from treadle.errors import ConfigurationError
 from treadle.jobs.failure import OnFailure, require_on_failure
 from treadle.loop.hooks import POINTS, Hooks
-from treadle.memory.blocks.edits import require_blocks
 from treadle.memory.compaction.budget import ContextBudget, budget_of
 from treadle.memory.compaction.strategies import ContextStrategy, NoCompaction
 from treadle.memory.sleep import SleepAgent

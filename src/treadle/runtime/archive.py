@@ -5,7 +5,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from treadle.actors.access import ThreadAccess
-from treadle.actors.shared_memory import require_shared
 from treadle.domain.entries import InsertEntry, RemoveEntry
 from treadle.domain.ids import id_of, new_id
 from treadle.domain.passages import By, Found, NewPassage, Passage
@@ -131,7 +130,7 @@ class Archive:
         """Takes a text out, wherever in the owner's archive it is; raises `UnknownPassage`."""
         owner = await self._owned_by()
         for passage in await self._threads.archive.passages(owner, passage_id):
-            await self._threads.remember(passage.thread_id, RemoveEntry(passage_id))
+            await self._threads.submit(passage.thread_id, RemoveEntry(passage_id))
 
     async def statistics(self) -> "Statistics":
         """Returns how much of the owner's is in the index."""
@@ -149,13 +148,13 @@ class Archive:
         archive, owner = self._threads.archive, await self._owned_by()
         vectors = await archive.vectors_of([passage.text for passage in passages])
         async with archive.adding(owner, passages, vectors):
-            await self._threads.remember(thread_id, InsertEntry(tuple(passages)))
+            await self._threads.submit(thread_id, InsertEntry(tuple(passages)))
 
     async def _thread(self) -> str:
         """Returns the thread to which a new text belongs."""
         if self._thread_id:
             return self._thread_id
-        return await require_shared(self._threads, self._journal, self._owner, SHARED)
+        return await self._threads.shared(self._owner, SHARED)
 
     async def _owned_by(self) -> str:
         if self._thread_id:

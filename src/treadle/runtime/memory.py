@@ -104,11 +104,11 @@ class Memory:
         back. To undo an undo does it again. Raises `ChangeNotUndoable` where later changes stand
         in its place.
         """
-        await self._threads.remember(self.thread_id, UndoEntry(label, seq))
+        await self._threads.submit(self.thread_id, UndoEntry(label, seq))
 
     async def changes(self, label: str = "") -> Sequence[MemoryUpdated]:
         """Returns the changes of a block, or of all blocks, the oldest first."""
         return await changes_of(self._journal, self.thread_id, label)
 
     async def _edit(self, edit: BlockEdit, key: str) -> None:
-        await self._threads.remember(self.thread_id, EditEntry(edit, key=key))
+        await self._threads.submit(self.thread_id, EditEntry(edit, key=key))

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from treadle.actors.access import ThreadAccess
-from treadle.actors.actor import AnyAgent
 from treadle.actors.driver import Driver
-from treadle.actors.onlooker import Onlooker
+from treadle.actors.engine import EmbeddedEngine, Engine
+from treadle.actors.following import Following
+from treadle.actors.host import AnyAgent
+from treadle.actors.threads import Threads
+from treadle.bus.base import Bus
+from treadle.bus.local import LocalBus
 from treadle.domain.ids import new_id
 from treadle.domain.items import Role
 from treadle.domain.passages import By, Found
@@ -55,28 +59,37 @@ class Runtime:
         drive: bool = True,
         idle_seconds: float = IDLE_SECONDS,
         embedder: "Embedder | EmbedFunction | None" = None,
+        engine: Engine | None = None,
+        bus: Bus | None = None,
+        index: Path | None = None,
     ) -> None:
         self.journal = journal
-        self._archive = ArchiveAccess(journal, embedder)
+        self._archive = ArchiveAccess(journal, index, embedder)
         self._agents: dict[str, AnyAgent] = {}
         self._lent: set[str] = set()
         for agent in agents:
             if self._agents.get(agent.name, agent) is not agent:
                 raise ConfigurationError(f"Two agents are called {agent.name!r}; rename one.")
             self.register(agent)
-        self._threads: ThreadAccess
-        if drive:
-            self._threads = Driver(
+        bus = bus or LocalBus(journal)
+
+        def make_driver(threads: ThreadAccess, following: Following) -> Driver:
+            return Driver(
                 journal,
-                agents=self.agent,
-                deps=deps or _no_deps,
-                register=self._lend,
-                idle_seconds=idle_seconds,
-                database=journal.database,
+                threads=threads,
+                following=following,
+                engine=engine or EmbeddedEngine(journal),
+                bus=bus,
                 archive=self._archive,
+                agent=self.agent,
+                deps=deps or _no_deps,
+                lend=self._lend,
+                idle_seconds=idle_seconds,
             )
-        else:
-            self._threads = Onlooker(journal, journal.database, self._archive)
+
+        self._threads: ThreadAccess = Threads(
+            journal, bus, self._archive, make_driver if drive else None
+        )
         self._open = False
 
     async def __aenter__(self) -> "Runtime":
@@ -184,10 +197,10 @@ class Runtime:
     async def connect(self, thread_id: str) -> Thread:
         """Returns a thread that exists; raises `ThreadNotFound`.
 
-        If it is not in memory, it is loaded; however many connect at once, it is loaded once.
+        It takes nothing away from another runtime, and loads nothing: an entry does that.
         """
         threads = self._opened()
-        await threads.connect(thread_id)
+        await self.journal.info(thread_id)
         return Thread(thread_id, threads, self.journal, self.agent)
 
     async def memory(self, name: str, *, owner: str = "") -> Memory:
@@ -293,31 +306,40 @@ def open(
 
     Raises `ConfigurationError` for a URL it does not know; entering raises `JournalError`.
     """
+    if durability not in {"process", "power"}:
+        raise ConfigurationError(f"durability={durability!r} is not known; use process or power.")
+    path = _database(url)
+    if path is None and not drive:
+        raise ConfigurationError("Threads in memory are driven by the process they are in.")
+    journal: Journal = MemoryJournal()
+    bus: Bus | None = None
+    if path is not None:
+        # Imported when they are first needed: a program in memory loads no database.
+        sqlite = import_module("treadle.journal.sqlite")
+        journal = sqlite.SqliteJournal(path, durability=durability, drive=drive)
+        bus = import_module("treadle.bus.socket").SocketBus(path)
     return Runtime(
-        _journal(url, durability, drive=drive),
+        journal,
         agents=agents,
         deps=deps,
         drive=drive,
         idle_seconds=idle_seconds,
         embedder=embedder,
+        bus=bus,
+        index=path and path.with_name(f"{path.name}-archive"),
     )
 
 
-def _journal(url: str | None, durability: Durability, *, drive: bool) -> Journal:
-    if durability not in {"process", "power"}:
-        raise ConfigurationError(f"durability={durability!r} is not known; use process or power.")
+def _database(url: str | None) -> Path | None:
+    """Returns the file that a URL names, None for memory; raises `ConfigurationError`."""
     if url is None:
-        if not drive:
-            raise ConfigurationError("Threads in memory are driven by the process they are in.")
-        return MemoryJournal()
+        return None
     scheme, _, path = url.partition(":///")
     if scheme != "sqlite" or not path or path.startswith(":memory:"):
         raise ConfigurationError(
             f"{url[:200]!r} is not a database URL: use sqlite:///treadle.db, or nothing for memory."
         )
-    # Imported when it is first named, as models are: a program in memory loads no database.
-    sqlite = import_module("treadle.journal.sqlite")
-    return sqlite.SqliteJournal(Path(path), durability=durability, drive=drive)
+    return Path(path)
 
 
 def _valid(owner: str) -> str:

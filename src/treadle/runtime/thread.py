@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from treadle.actors.access import ThreadAccess
-from treadle.actors.actor import AnyAgent
+from treadle.actors.host import AnyAgent
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
 from treadle.domain.entries import (
     ApprovalEntry,
+    CancelJobEntry,
     DenialEntry,
     OnBusy,
     OutputEntry,
@@ -83,7 +84,7 @@ class Thread:
         # Whoever sends the same message again promises the same run, wherever the first got to.
         run_id = id_of("run", self.id, key) if key else new_id("run")
         input = SendEntry(run_id, as_message(message), on_busy, agent, key)
-        return self._run(await self._threads.send(self.id, input))
+        return self._run(await self._threads.submit(self.id, input))
 
     def subscribe(self, after: int | str | Position = 0) -> Subscription:
         """Returns the events after a position, those to come included; iterate it.
@@ -106,26 +107,26 @@ class Thread:
         has another output, `RunNotInProgress`, and `TypeError` for what JSON cannot say.
         """
         converted = to_output(output, MAX_OUTPUT_CHARS)
-        await self._threads.answer(self.id, OutputEntry(call_id, converted, is_error))
+        await self._threads.submit(self.id, OutputEntry(call_id, converted, is_error))
 
     async def approve(self, call_id: str) -> None:
         """Lets a call that needs approval run; raises as `submit_tool_output` does."""
-        await self._threads.answer(self.id, ApprovalEntry(call_id))
+        await self._threads.submit(self.id, ApprovalEntry(call_id))
 
     async def deny(self, call_id: str, reason: str = "") -> None:
         """Denies a call; the model reads the reason. Raises as `submit_tool_output` does."""
-        await self._threads.answer(self.id, DenialEntry(call_id, reason))
+        await self._threads.submit(self.id, DenialEntry(call_id, reason))
 
     async def pin(self, message_id: str) -> None:
         """Has the model read a message for ever, whatever else leaves its window.
 
         Raises `UnknownMessage` for one that the history does not have.
         """
-        await self._threads.pin(self.id, PinEntry(message_id))
+        await self._threads.submit(self.id, PinEntry(message_id))
 
     async def unpin(self, message_id: str) -> None:
         """Lets a pinned message leave the window like others; does nothing for one that is not."""
-        await self._threads.pin(self.id, PinEntry(message_id, pinned=False))
+        await self._threads.submit(self.id, PinEntry(message_id, pinned=False))
 
     async def jobs(self) -> Sequence[OpenJob]:
         """Returns the jobs that have not settled, in the order in which they were started."""
@@ -136,7 +137,7 @@ class Thread:
 
         Its `JobSettled` tells its end.
         """
-        await self._threads.cancel_job(self.id, job_id)
+        await self._threads.submit(self.id, CancelJobEntry(job_id))
 
     @property
     def memory(self) -> Memory:

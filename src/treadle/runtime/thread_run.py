@@ -6,6 +6,7 @@ from treadle.actors.access import ThreadAccess
 from treadle.actors.result import result_of_ended
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
+from treadle.domain.entries import CancelEntry, FinishEntry
 from treadle.domain.events import (
     DurableEvent,
     Event,
@@ -59,11 +60,11 @@ class ThreadRun:
 
         Does nothing to a run that has ended.
         """
-        await self._threads.cancel(self.thread_id, self.id)
+        await self._threads.submit(self.thread_id, CancelEntry(self.id))
 
     async def finish(self) -> None:
         """Ends the run after the step it is in; does nothing to one that has ended."""
-        await self._threads.finish(self.thread_id, self.id)
+        await self._threads.submit(self.thread_id, FinishEntry(self.id))
 
     async def __aiter__(self) -> AsyncGenerator[Event]:
         """The events of the run, from its first message to its terminal event."""

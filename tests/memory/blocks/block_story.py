@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from treadle.domain.block_edits import change
 from treadle.domain.block_memory import BlockMemory
+from treadle.domain.block_undo import undo
 from treadle.domain.blocks import Block, BlockEdit
 from treadle.domain.events import MemoryAuthor, MemoryUpdated
-from treadle.memory.blocks.edits import change
-from treadle.memory.blocks.undo import undo
 
 
 class Story:

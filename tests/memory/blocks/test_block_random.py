@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.memory.blocks.block_story import Story
 
+from treadle.domain.block_undo import taken_back
 from treadle.domain.blocks import Block, CreateBlock, DeleteBlock, RewriteBlock
 from treadle.domain.events import MemoryUpdated
 from treadle.errors import BlockExists, ChangeNotUndoable, UnknownBlock
-from treadle.memory.blocks.undo import taken_back
 
 Move = tuple[str, int, int, int]
 

@@ -17,11 +17,20 @@ if TYPE_CHECKING:
 
 
 class ArchiveAccess:
-    """Makes the `ArchiveStore` of a journal when it is needed: programs without one load none."""
+    """Makes the `ArchiveStore` of a journal when it is needed: programs without one load none.
 
-    def __init__(self, journal: Journal, embedder: "Embedder | EmbedFunction | None") -> None:
+    `index` is the file of the index; None keeps it in memory.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        index: Path | None,
+        embedder: "Embedder | EmbedFunction | None",
+    ) -> None:
         _require_embedder(embedder)
         self._journal = journal
+        self._index = index
         self._embedder = embedder
         self._store: ArchiveStore | None = None
 
@@ -42,7 +51,7 @@ class ArchiveAccess:
         if embedder is not None:
             embedder = import_module("treadle.memory.archive.embedder").as_embedder(embedder)
         make = import_module("treadle.memory.archive.store").ArchiveStore
-        made: ArchiveStore = make(self._journal, index_path(self._journal.database), embedder)
+        made: ArchiveStore = make(self._journal, self._index, embedder)
         self._store = made
         return made
 
@@ -86,7 +95,7 @@ class ArchiveAccess:
     @property
     def _may_have_index(self) -> bool:
         """Whether there is an index, maybe one that an earlier process made."""
-        return self._store is not None or self._journal.database is not None
+        return self._store is not None or self._index is not None
 
     async def vectors_of(self, texts: Sequence[str]) -> "list[Matrix]":
         """Returns the vectors of texts, none without an embedder; raises `MemoryFailed`."""
@@ -132,8 +141,3 @@ def _require_embedder(embedder: object) -> None:
             f"The dimensions of the embedder {name} are {size!r:.100}; they must be a number, or "
             "None where only the first vector tells."
         )
-
-
-def index_path(database: Path | None) -> Path | None:
-    """Returns the file of the index, beside the database."""
-    return database.with_name(f"{database.name}-archive") if database is not None else None

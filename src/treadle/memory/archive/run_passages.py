@@ -1,9 +1,9 @@
 """The archive as the runs of a thread use it."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
-from treadle.domain.entries import InsertEntry, RemoveEntry
-from treadle.domain.events import PassageAdded, PassageRemoved
+from treadle.domain.accept import passages_added
+from treadle.domain.entries import InsertEntry
 from treadle.domain.ids import id_of, new_id
 from treadle.domain.items import Message
 from treadle.domain.passages import By, Filters, Found
@@ -29,7 +29,7 @@ class RunPassages:
         run = self._thread.state.active_run
         run_id = run.id if run is not None else ""
         async with self._archive.adding(self._info.owner, [passage], vectors):
-            for event in passage_events(InsertEntry((passage,), "model"), run_id):
+            for event in passages_added(InsertEntry((passage,), "model"), run_id):
                 self._thread.record(event)
             await self._thread.durable()
         return id
@@ -52,21 +52,3 @@ class RunPassages:
             for index, item in enumerate(state.history[: state.context.cut])
             if isinstance(item, Message) and index not in kept
         }
-
-
-def passage_events(
-    input: InsertEntry | RemoveEntry, run_id: str = ""
-) -> Iterator[PassageAdded | PassageRemoved]:
-    """Returns the events of a change of the archive."""
-    if isinstance(input, RemoveEntry):
-        yield PassageRemoved(run_id=run_id, passage_id=input.passage_id)
-        return
-    for passage in input.passages:
-        yield PassageAdded(
-            run_id=run_id,
-            passage_id=passage.id,
-            text=passage.text,
-            author=input.author,
-            tags=passage.tags,
-            written_at=passage.created_at,
-        )

@@ -3,11 +3,10 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from treadle.domain.block_memory import BlockMemory
+from treadle.domain.block_undo import newest_standing
 from treadle.domain.entries import UndoEntry
 from treadle.domain.events import MemoryUpdated
-from treadle.errors import ChangeNotUndoable
 from treadle.journal.base import Journal
-from treadle.memory.blocks.undo import newest_standing, undo
 
 PAGE = 500
 Changes = Callable[[str, int, int], Awaitable[Sequence[MemoryUpdated]]]
@@ -31,23 +30,22 @@ async def changes_of(
     return found
 
 
-async def undo_of(
-    memory: BlockMemory, input: UndoEntry, changes: Changes, last: int
-) -> MemoryUpdated:
-    """Returns the event that undoes the change of a block that was asked for.
+async def undone_by(
+    memory: BlockMemory, entry: UndoEntry, changes: Changes, last: int
+) -> Sequence[MemoryUpdated]:
+    """Returns the change that `entry` undoes and those of its block after it, the oldest first.
 
-    Without a number that is the newest that is not undone. The `memory` is that of the state
-    `last`. Raises `ChangeNotUndoable`, and as an edit.
+    Without a number that is the newest change that is not undone. `memory` is the memory of the
+    thread after event `last`. Returns nothing if there is no such change.
     """
-    seq, first = input.seq, input.seq or memory.undo.get(input.label, 0)
+    seq, first = entry.seq, entry.seq or memory.undo.get(entry.label, 0)
     while first:
-        known = await changes(input.label, first, last)
+        known = await changes(entry.label, first, last)
         target = _numbered(known, seq) if seq else newest_standing(known)
         if target is not None:
-            return undo(memory, target, known[known.index(target) + 1 :], "user")
+            return known[known.index(target) :]
         first = known[0].before if known and not seq else 0
-    what = f"There is no change {seq} of" if seq else "There is no change to undo of"
-    raise ChangeNotUndoable(f"{what} the memory block {input.label[:100]!r}.")
+    return ()
 
 
 def _numbered(changes: Sequence[MemoryUpdated], seq: int) -> MemoryUpdated | None:

@@ -5,18 +5,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from treadle.domain.block_edits import change, require_as_read, require_editable, seeds
 from treadle.domain.block_memory import BlockMemory
 from treadle.domain.blocks import Block, BlockEdit
-from treadle.domain.entries import EditEntry, UndoEntry
+from treadle.domain.entries import EditEntry
 from treadle.domain.events import MemoryUpdated
 from treadle.errors import ConfigurationError
-from treadle.memory.blocks.changes import Changes, undo_of
-from treadle.memory.blocks.edits import change, require_as_read, require_editable, seeds
 from treadle.ports import RunArchive, ThreadWriter
 
 
 class ThreadMemory:
-    """Fulfils `RunMemory` for the runs of a thread, and takes the edits of people and programs.
+    """Fulfils `RunMemory` for the runs of a thread.
 
     `shared` finds the memory of that name that threads of this owner share. An agent that was lent
     the memory of the thread for which it works reads and edits that one, which `lender` finds.
@@ -28,18 +27,17 @@ class ThreadMemory:
         *,
         shared: "Callable[[str], Awaitable[ThreadMemory]] | None" = None,
         lender: "Callable[[], Awaitable[ThreadMemory]] | None" = None,
-        changes: Changes | None = None,
         archive: RunArchive | None = None,
     ) -> None:
         self._thread = thread
         self._shared = shared
         self._lender = lender
-        self._changes = changes
         self._archive = archive
         self._declared: Sequence[Block] = ()
         self._names: Mapping[str, str] = {}
         self._read: dict[str, str | None] = {}
-        self._changing = asyncio.Lock()  # an undo reads first what others are not to change then
+        self.editing = asyncio.Lock()
+        """Held while a block is changed; an undo holds it while it reads the journal."""
 
     @property
     def thread_id(self) -> str:
@@ -103,7 +101,8 @@ class ThreadMemory:
             # Providers give ids to calls that are unique within a conversation, and no further.
             key = f"{thread.id}/{key}"
         input = EditEntry(edit, "model", key, "" if own else thread.id)
-        event = await memory.take(input, run_id if own else "", read=read if as_read else None)
+        async with memory.editing:
+            event = memory.take(input, run_id if own else "", read=read if as_read else None)
         after = memory._value_of(label)
         if event is not None and _before(event, after) == read:
             self._read[label] = after  # what the model itself changes, it knows
@@ -154,39 +153,21 @@ class ThreadMemory:
         for event in seeds(self._thread.state.memory, made, configures=False):
             self._thread.record(event)
 
-    async def take(
-        self, input: EditEntry, run_id: str = "", *, read: str | None = None
+    def take(
+        self, entry: EditEntry, run_id: str = "", *, read: str | None = None
     ) -> MemoryUpdated | None:
         """Changes a block of this thread; returns the event, or None where nothing changed.
 
-        With `read`, the block must hold that text. It waits for nothing but an undo that is being
-        made. Raises the kinds of `MemoryFailed`.
+        With `read`, the block must hold that text. Raises the kinds of `MemoryFailed`.
         """
-        async with self._changing:
-            memory = self._thread.state.memory
-            if read is not None:
-                require_as_read(memory, input.edit.label, read, input.key)
-            event = change(memory, input.edit, input.author, key=input.key)
-            if event is not None:
-                event = replace(event, run_id=run_id, thread_id=input.thread_id)
-                self._thread.record(event)
-            return event
-
-    async def take_back(self, input: UndoEntry) -> None:
-        """Undoes a change of a block of this thread, the last if `seq` is 0.
-
-        Raises `ChangeNotUndoable`.
-        """
-        if self._changes is None:
-            raise ConfigurationError("Changes can be undone on threads that are kept only.")
-        async with self._changing:
-            while True:
-                memory, last = self._thread.state.memory, self._thread.state.seq
-                await self._thread.durable()
-                event = await undo_of(memory, input, self._changes, last)
-                if memory is self._thread.state.memory:
-                    break  # else an agent that begins or a summary changed it meanwhile
+        memory = self._thread.state.memory
+        if read is not None:
+            require_as_read(memory, entry.edit.label, read, entry.key)
+        event = change(memory, entry.edit, entry.author, key=entry.key)
+        if event is not None:
+            event = replace(event, run_id=run_id, thread_id=entry.thread_id)
             self._thread.record(event)
+        return event
 
     async def kept(self) -> BlockMemory:
         """Returns the blocks of this thread once they cannot be lost any more."""

@@ -8,13 +8,13 @@ from typing import cast
 from msgspec import Struct
 from msgspec.structs import replace
 
+from treadle.domain.block_edits import change
 from treadle.domain.blocks import BLOCK_CHARS, Block, CreateBlock, RewriteBlock
 from treadle.domain.events import CompactionCause, ContextCompacted, MemoryUpdated
 from treadle.domain.items import Item
 from treadle.domain.state import ThreadState
 from treadle.errors import BlockChanged, ContextOverflow, TreadleError
 from treadle.logging import logger_of
-from treadle.memory.blocks.edits import change
 from treadle.memory.compaction.budget import ContextBudget
 from treadle.memory.compaction.cut import Cut
 from treadle.memory.compaction.gauge import Gauge, Size

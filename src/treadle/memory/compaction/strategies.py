@@ -5,9 +5,9 @@ Each says how long a request may be, and what is done where the next one would b
 
 from msgspec import Struct
 
+from treadle.domain.block_edits import require_blocks
 from treadle.domain.blocks import Block
 from treadle.errors import ConfigurationError
-from treadle.memory.blocks.edits import require_blocks
 from treadle.memory.compaction.tokens import Count
 from treadle.models.base import Model
 

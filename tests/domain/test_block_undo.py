@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.memory.blocks.block_story import Story
 
+from treadle.domain.block_edits import MAX_BLOCKS, seeds
+from treadle.domain.block_undo import newest_standing, taken_back
 from treadle.domain.blocks import (
     AppendText,
     Block,
@@ -16,8 +18,6 @@ from treadle.domain.blocks import (
     RewriteBlock,
 )
 from treadle.errors import BlockReadOnly, BlockTooLong, ChangeNotUndoable, MemoryFailed
-from treadle.memory.blocks.edits import MAX_BLOCKS, seeds
-from treadle.memory.blocks.undo import newest_standing, taken_back
 
 HUMAN = Block("human", "Likes tea\nHas a dog", "Who they are.", 60)
 IN_THE_WAY = "change {} came on top of it; take that back first"

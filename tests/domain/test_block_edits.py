@@ -6,6 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.memory.blocks.block_story import Story
 
+from treadle.domain.block_edits import (
+    MAX_BLOCKS,
+    MAX_DESCRIPTION,
+    MAX_LIMIT,
+    change,
+    require_as_read,
+    require_blocks,
+    require_memory_name,
+    seeds,
+    smallest_splice,
+)
 from treadle.domain.block_memory import BlockMemory
 from treadle.domain.blocks import (
     AppendText,
@@ -31,17 +42,6 @@ from treadle.errors import (
     TextNotUnique,
     TreadleError,
     UnknownBlock,
-)
-from treadle.memory.blocks.edits import (
-    MAX_BLOCKS,
-    MAX_DESCRIPTION,
-    MAX_LIMIT,
-    change,
-    require_as_read,
-    require_blocks,
-    require_memory_name,
-    seeds,
-    smallest_splice,
 )
 
 TEXT = "Name: Ada\nLikes  tea\nHas a dog"

@@ -8,11 +8,11 @@ something was written into it, the change cannot be taken back by itself.
 from collections.abc import Collection, Sequence
 from itertools import count, islice
 
+from treadle.domain.block_edits import require_editable, require_fits, require_room
 from treadle.domain.block_memory import BlockMemory
 from treadle.domain.blocks import Block
 from treadle.domain.events import MemoryAuthor, MemoryUpdated
 from treadle.errors import ChangeNotUndoable
-from treadle.memory.blocks.edits import require_editable, require_fits, require_room
 
 
 def undo(

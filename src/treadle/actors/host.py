@@ -1,0 +1,67 @@
+"""The port of an actor to the process that hosts it."""
+
+from typing import Protocol
+
+from treadle.actors.access import ThreadAccess
+from treadle.domain.state import ThreadState
+from treadle.journal.base import Journal, ThreadInfo, Work
+from treadle.loop.definition import AgentDefinition
+from treadle.memory.archive.access import ArchiveAccess
+from treadle.memory.blocks.thread_memory import ThreadMemory
+
+AnyAgent = AgentDefinition[object, object]
+
+
+class Host(Protocol):
+    """What the threads of one process have in common."""
+
+    @property
+    def journal(self) -> Journal: ...
+
+    @property
+    def archive(self) -> ArchiveAccess: ...
+
+    @property
+    def threads(self) -> ThreadAccess:
+        """The way to any thread, wherever it is driven."""
+        ...
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this process is shutting down: what is interrupted now resumes in the next."""
+        ...
+
+    def agent(self, name: str, /) -> AnyAgent:
+        """Returns the agent of that name; raises `UnknownAgent`."""
+        ...
+
+    def deps(self, info: ThreadInfo, /) -> object:
+        """Returns what the tools of a thread get; may raise anything, being a user's function."""
+        ...
+
+    def lend(self, agent: AnyAgent, /) -> None:
+        """Makes an agent known that a tool, a hook or a job runs; raises `ConfigurationError`."""
+        ...
+
+    def wake(self, thread_id: str) -> None:
+        """Asks for a thread to be driven; never waits."""
+        ...
+
+    def may_be_idle(self, thread_id: str) -> None:
+        """Notes that something has ended that kept a thread in memory."""
+        ...
+
+    async def abandon(self, thread_id: str) -> ThreadState:
+        """Cancels what an agent does on a thread for a run that no longer needs it.
+
+        Returns the state after that.
+        """
+        ...
+
+    async def shared_memory(self, owner: str, name: str) -> ThreadMemory:
+        """Returns the memory of that name which the threads of an owner share."""
+        ...
+
+    async def lent_memory(self, work: Work) -> ThreadMemory:
+        """Returns the memory of the thread for which an agent works."""
+        ...

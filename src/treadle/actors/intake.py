@@ -1,0 +1,229 @@
+"""What comes to a thread that is driven here: entries of this process, and those of its inbox.
+
+An entry changes the state in the turn of the event loop in which it comes, so there is no moment
+at which two of them, or an entry and the loop, could disagree.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from treadle.actors.journaled import JournaledThread
+from treadle.domain.accept import StartRun, StopJob, accept, acknowledged, queue
+from treadle.domain.entries import EditEntry, Entry, SendEntry, UndoEntry
+from treadle.domain.events import MemoryUpdated, MessageQueued, RunCancelling
+from treadle.domain.ids import new_id
+from treadle.errors import JournalError, TreadleError
+from treadle.journal.base import Journal, ThreadInfo
+from treadle.logging import logger_of
+from treadle.memory.blocks.changes import changes_of, undone_by
+
+_LOGGER = logger_of("treadle.runtime")
+
+
+class Driving(Protocol):
+    """The part of an actor that drives its runs, as the intake sees it."""
+
+    def start(self, entry: SendEntry) -> None:
+        """Records the beginning of the run of a message; raises `UnknownAgent` before it does."""
+        ...
+
+    def interrupt(self) -> None:
+        """Interrupts what the active run is doing."""
+        ...
+
+    def notice(self) -> None:
+        """Looks at the state again, soon."""
+        ...
+
+    def knows(self, run_id: str) -> bool:
+        """Returns whether the run has not ended, or was the last to end."""
+        ...
+
+    async def stop_job(self, job_id: str, on_told: Callable[[], object]) -> None:
+        """Cancels a job; `on_told` is called with the event of its end, or at once without one."""
+        ...
+
+    def may_be_idle(self) -> None:
+        """Notes that something has ended that kept the thread in use."""
+        ...
+
+
+def _nothing() -> None:
+    """The end of a job that is cancelled from this process needs no other sign."""
+
+
+class Intake:
+    """Takes entries: decides by the state (`accept`), records, and acknowledges what is durable.
+
+    `editing` is held while a memory block is changed: an undo reads the journal first, and edits
+    that come meanwhile have to stay behind it.
+    """
+
+    def __init__(
+        self,
+        info: ThreadInfo,
+        thread: JournaledThread,
+        journal: Journal,
+        driving: Driving,
+        editing: asyncio.Lock,
+    ) -> None:
+        self._info = info
+        self._thread = thread
+        self._journal = journal
+        self._driving = driving
+        self._editing = editing
+        self._under_way = 0
+        self._sending: dict[str, asyncio.Future[str]] = {}
+        self._taken: set[int] = set()
+        self._inbox = asyncio.Lock()  # entries are taken in their order, by one task at a time
+        self.has_mail = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an entry is being taken."""
+        return self._under_way > 0
+
+    async def submit(self, entry: Entry) -> str:
+        """Takes an entry; returns once it cannot be lost, with the id of its run if it has one.
+
+        Raises what `accept` raises, and `UnknownAgent`.
+        """
+        self._under_way += 1
+        try:
+            if isinstance(entry, SendEntry) and entry.key:
+                return await self._send_once(entry)
+            run_id = await self._take(entry)
+            await self._thread.durable()
+            return run_id
+        finally:
+            self._under_way -= 1
+            self._driving.may_be_idle()
+
+    async def _send_once(self, entry: SendEntry) -> str:
+        """Takes a message with a key; all that send it meanwhile wait for the first."""
+        known = self._sending.get(entry.key)
+        if known is not None:
+            return await self._begun(entry.key, await asyncio.shield(known))
+        sent = self._sending[entry.key] = asyncio.get_running_loop().create_future()
+        try:
+            run_id = await self._journal.run_of_key(self._info.id, entry.key)
+            if run_id is None:
+                run_id = await self._take(entry)
+                await self._thread.durable()
+            sent.set_result(run_id)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                sent.set_exception(error)
+                sent.exception()  # raised here, whether or not another task waits
+            else:
+                sent.cancel()
+            raise
+        finally:
+            del self._sending[entry.key]
+        return await self._begun(entry.key, run_id)
+
+    async def _begun(self, key: str, run_id: str) -> str:
+        """Returns the run of a message once the thread has it, and not only the inbox."""
+        known = self._driving.knows(run_id)
+        if known or await self._journal.run(self._info.id, run_id) is not None:
+            return run_id
+        await self.take_inbox()
+        await self._thread.durable()
+        return await self._journal.run_of_key(self._info.id, key) or run_id
+
+    async def _take(self, entry: Entry, on_told: Callable[[], object] = _nothing) -> str:
+        """Does what an entry asks for; returns the id of its run if it has one."""
+        if isinstance(entry, EditEntry | UndoEntry):
+            async with self._editing:
+                return await self._do(entry, on_told)
+        return await self._do(entry, on_told)
+
+    async def _do(self, entry: Entry, on_told: Callable[[], object]) -> str:
+        changes = await self._undone(entry) if isinstance(entry, UndoEntry) else ()
+        if isinstance(entry, SendEntry) and not entry.agent:
+            entry = replace(entry, agent=self._info.agent)
+        accepted = accept(self._thread.state, entry, changes=changes)
+        run_id = entry.run_id if isinstance(entry, SendEntry) else ""
+        match accepted:
+            case StartRun():
+                self._driving.start(accepted.entry)
+            case StopJob():
+                await self._driving.stop_job(accepted.job_id, on_told)
+                return ""
+            case _:
+                for event in accepted:
+                    self._thread.record(event)
+                    if isinstance(event, RunCancelling):
+                        self._driving.interrupt()
+                    elif isinstance(event, MessageQueued):
+                        run_id = event.run_id  # it steers a run that is there already
+        self._driving.notice()
+        on_told()
+        return run_id
+
+    async def _undone(self, entry: UndoEntry) -> Sequence[MemoryUpdated]:
+        """Returns the changes that an undo needs to know, true in this turn of the event loop."""
+
+        async def read(label: str, first: int, last: int) -> Sequence[MemoryUpdated]:
+            return await changes_of(self._journal, self._info.id, label, first, last)
+
+        while True:
+            state = self._thread.state
+            await self._thread.durable()
+            changes = await undone_by(state.memory, entry, read, state.seq)
+            if state.memory is self._thread.state.memory:
+                return changes  # else the memory was changed while the journal was read
+
+    # The inbox: entries of other processes
+
+    async def take_inbox(self) -> None:
+        """Takes the entries that wait in the inbox; each leaves it with the events it became."""
+        async with self._inbox:
+            self.has_mail = False
+            waiting = await self._journal.inbox(self._info.id)
+            self._taken &= {one.number for one in waiting}
+            for one in waiting:
+                if one.number not in self._taken:
+                    await self._take_waiting(one.number, one.entry)
+
+    async def _take_waiting(self, number: int, entry: Entry) -> None:
+        def consume() -> None:
+            self._taken.add(number)
+            self._thread.consume(number)
+
+        try:
+            if isinstance(entry, SendEntry):
+                await self._take_waiting_message(entry)
+                consume()
+            else:
+                # The wish to cancel a job waits in the inbox until the job has ended: no event
+                # reports it before, and a restartable job would be started again after a crash.
+                await self._take(entry, consume)
+                self._taken.add(number)
+        except JournalError:
+            raise
+        except TreadleError as error:  # its sender is gone, and the entry changes nothing
+            _LOGGER.warning("An entry of %s has no effect: %s", self._info.id, error.message)
+            consume()
+
+    async def _take_waiting_message(self, entry: SendEntry) -> None:
+        """Takes a message that was acknowledged already, so that it must not be refused."""
+        if entry.key and await self._was_sent(entry):
+            return
+        entry = acknowledged(self._thread.state, entry, new_id("run"))
+        try:
+            await self._take(entry)
+        except JournalError:
+            raise
+        except TreadleError as error:  # its agent is not known here; it may be later
+            _LOGGER.warning("A message to %s waits: %s", self._info.id, error.message)
+            self._thread.record(queue(replace(entry, agent=entry.agent or self._info.agent)))
+
+    async def _was_sent(self, entry: SendEntry) -> bool:
+        """Whether a message of the same key came before; one that is being sent is waited for."""
+        while (sending := self._sending.get(entry.key)) is not None:
+            await asyncio.wait([sending])
+        return await self._journal.run_of_key(self._info.id, entry.key, inbox=False) is not None

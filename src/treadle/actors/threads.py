@@ -1,0 +1,281 @@
+"""The way to the threads of a journal: to the actor where one is driven here, else around it."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
+
+from treadle.actors.driver import Driver
+from treadle.actors.ending import Ended, read_ending
+from treadle.actors.following import Following
+from treadle.actors.fork import fork_of
+from treadle.actors.shared_memory import require_shared
+from treadle.bus.base import Bus
+from treadle.bus.topic import Topic
+from treadle.domain.accept import StartRun, StopJob, accept, acknowledged
+from treadle.domain.entries import Entry, SendEntry, UndoEntry
+from treadle.domain.envelope import Envelope
+from treadle.domain.events import (
+    MemoryUpdated,
+    MessageAdded,
+    RecordedEvent,
+    RunStarted,
+    TerminalEvent,
+)
+from treadle.domain.fold import apply
+from treadle.domain.ids import new_id
+from treadle.domain.state import ThreadState
+from treadle.errors import InvalidInput, JournalLocked, RunInterrupted, RunNotFound, TreadleError
+from treadle.journal.base import Journal, ThreadInfo, Waiting
+from treadle.memory.archive.access import ArchiveAccess
+from treadle.memory.blocks.changes import changes_of, undone_by
+
+
+class Threads:
+    """Fulfils `ThreadAccess`; `driver` is None in a process that drives no threads.
+
+    Reading and watching never take a thread. An entry goes to the actor of a thread that this
+    process drives, or that no other node drives; else it goes to the inbox, and the node that
+    drives the thread is rung.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        bus: Bus,
+        archive: ArchiveAccess,
+        make_driver: "Callable[[Threads, Following], Driver] | None",
+    ) -> None:
+        self.archive = archive
+        self._journal = journal
+        self._bus = bus
+        self._following = Following(
+            journal, bus, polls=make_driver is None, on_unwatched=self._unwatched
+        )
+        self._driver = make_driver(self, self._following) if make_driver is not None else None
+        self._creating = asyncio.Lock()  # a shared memory is created once
+
+    async def start(self) -> None:
+        """Makes the threads reachable, and resumes what was not finished if this process drives."""
+        if self._driver is not None:
+            await self._driver.start()
+
+    async def stop(self) -> None:
+        """Ends what was started; raises `ConfigurationError` in a job, which would wait for it."""
+        if self._driver is not None:
+            await self._driver.stop()
+        await self._following.stop()
+
+    async def create(self, info: ThreadInfo) -> None:
+        """Adds a thread; the process that drives loads it once there is something to do."""
+        if self._driver is not None:
+            await self._driver.create(info)
+        else:
+            await self._journal.create(info)
+
+    async def submit(self, thread_id: str, entry: Entry) -> str:
+        """Submits an entry to the actor, or to the inbox if another node drives the thread."""
+        actor = await self._driver.reach(thread_id) if self._driver is not None else None
+        if actor is not None:
+            return await actor.submit(entry)
+        return await self._enqueue(thread_id, entry)
+
+    async def shared(self, owner: str, name: str) -> str:
+        """Returns the id of a shared memory; tasks that ask meanwhile wait until it is created."""
+        async with self._creating:
+            return await require_shared(self, self._journal, owner, name)
+
+    async def topic(self, thread_id: str) -> Topic:
+        """Returns the topic of a thread: fed by its actor, or followed."""
+        actor = self._driver.known(thread_id) if self._driver is not None else None
+        return actor.topic if actor is not None else await self._following.topic(thread_id)
+
+    async def state(self, thread_id: str) -> ThreadState:
+        """Returns the state of a thread once all of it is kept."""
+        actor = self._driver.known(thread_id) if self._driver is not None else None
+        if actor is None:
+            return await self._journal.load(thread_id)
+        state = actor.state
+        await actor.settle()
+        return state
+
+    async def ended(self, thread_id: str, run_id: str) -> Ended:
+        """Waits for the end of a run, which may still be in the inbox."""
+        while True:
+            actor = self._driver.known(thread_id) if self._driver is not None else None
+            if actor is not None and actor.knows(run_id):
+                return await actor.ended(run_id)
+            topic = await self.topic(thread_id)
+            waiter = _EndWaiter(run_id)
+            topic.attach(waiter)  # before the journal is read, so that no end is missed
+            try:
+                run = await self._journal.run(thread_id, run_id)
+                if run is not None and run.last_seq:
+                    ending = await read_ending(self._journal, thread_id, run_id)
+                    assert ending is not None
+                    return ending
+                if run is None:
+                    await self._require_waiting(thread_id, run_id)
+                if self._driver is not None:
+                    self._driver.wake(thread_id)  # a failure of the journal may have stopped it
+                await waiter.ended
+            finally:
+                topic.detach(waiter)
+
+    async def fork(self, thread_id: str, at: int | None) -> str:
+        """Copies a thread; returns the id of the copy."""
+        if self._driver is None:
+            raise _not_here("fork")
+        state = await self.state(thread_id)
+        info = await self._journal.info(thread_id)
+        if info.memory:
+            raise InvalidInput("A shared memory cannot be forked: no agent would share the copy.")
+        if at is not None:
+            if not 0 <= at <= state.seq:
+                raise InvalidInput(f"The thread has the events 1 to {state.seq}, not {at}.")
+            state = await self._journal.load(thread_id, at=at)
+        fork = fork_of(state, info, await self._journal.runs(thread_id))
+        await self._journal.fork(fork)
+        return fork.info.id
+
+    async def delete(self, thread_id: str) -> None:
+        """Removes a thread; raises `JournalLocked` in a process that does not drive it."""
+        if self._driver is None:
+            raise _not_here("delete")
+        await self._driver.delete(thread_id)
+
+    def _unwatched(self, thread_id: str) -> None:
+        if self._driver is not None:
+            self._driver.may_be_idle(thread_id)
+
+    async def _require_waiting(self, thread_id: str, run_id: str) -> None:
+        """Raises `RunNotFound` unless the message that starts the run waits in the inbox."""
+        waiting = await self._journal.inbox(thread_id)
+        if any(isinstance(one.entry, SendEntry) and one.entry.run_id == run_id for one in waiting):
+            return
+        if await self._journal.run(thread_id, run_id) is None:  # it was not taken meanwhile
+            raise RunNotFound(f"The thread {thread_id} has no run {run_id[:100]!r}.")
+
+    # Entries for a thread that another node drives
+
+    async def _enqueue(self, thread_id: str, entry: Entry) -> str:
+        """Puts an entry into the inbox, if it has an effect after those that wait there.
+
+        The driving node decides again, by the state in which it takes the entry.
+        """
+        journal = self._journal
+        if isinstance(entry, SendEntry) and entry.key:
+            known = await journal.run_of_key(thread_id, entry.key)
+            if known is not None:
+                return known
+        if isinstance(entry, SendEntry):
+            return await self._enqueue_message(thread_id, entry)
+        waiting = await journal.inbox(thread_id)
+        state = _expected(await journal.load(thread_id), waiting)
+        if isinstance(entry, UndoEntry):
+            if any(isinstance(one.entry, UndoEntry) or _edits(one, entry.label) for one in waiting):
+                # What it takes back may have no number yet: it is the newest when its turn comes.
+                await self._put(thread_id, entry)
+                return ""
+            changes = await self._changes(thread_id, state, entry)
+            accept(state, entry, changes=changes)
+            await self._put(thread_id, replace(entry, seq=changes[0].seq))
+            return ""
+        accepted = accept(state, entry)
+        if isinstance(accepted, StartRun | StopJob) or accepted:
+            await self._put(thread_id, entry)
+        return ""
+
+    async def _enqueue_message(self, thread_id: str, entry: SendEntry) -> str:
+        journal = self._journal
+        if entry.on_busy in {"reject", "steer"}:
+            state = await journal.load(thread_id)
+            accept(state, entry)
+            if entry.on_busy == "steer":
+                # The driving node decides by what is true then, but this run is promised.
+                run = state.active_run
+                entry = (
+                    replace(entry, on_busy="queue")
+                    if run is None
+                    else replace(entry, run_id=run.id)
+                )
+        await self._put(thread_id, entry)
+        if entry.key:  # the same message may have been sent from elsewhere meanwhile
+            return await journal.run_of_key(thread_id, entry.key) or entry.run_id
+        return entry.run_id
+
+    async def _put(self, thread_id: str, entry: Entry) -> None:
+        await self._journal.enqueue(thread_id, entry)
+        await self._bus.ring(thread_id)
+
+    async def _changes(
+        self, thread_id: str, state: ThreadState, entry: UndoEntry
+    ) -> Sequence[MemoryUpdated]:
+        async def read(label: str, first: int, last: int) -> Sequence[MemoryUpdated]:
+            return await changes_of(self._journal, thread_id, label, first, last)
+
+        return await undone_by(state.memory, entry, read, state.seq)
+
+
+class _EndWaiter:
+    """Fulfils `Subscriber`: waits for the end of one run."""
+
+    def __init__(self, run_id: str) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._run_id = run_id
+
+    def put(self, envelope: Envelope, /) -> None:
+        """Notes the terminal event of the run."""
+        event = envelope.event
+        is_end = isinstance(event, TerminalEvent) and event.run_id == self._run_id
+        if is_end and not self.ended.done():
+            self.ended.set_result(None)
+
+    def close(self, error: Exception | None, /) -> None:
+        """Notes that no event comes here any more."""
+        if not self.ended.done():
+            self.ended.set_exception(
+                error
+                or RunInterrupted("The runtime was shut down before the run ended; open it again.")
+            )
+            self.ended.exception()  # the task that waits may have been cancelled meanwhile
+
+
+def _expected(state: ThreadState, waiting: Sequence[Waiting]) -> ThreadState:
+    """Returns the state as it will be once the driving node has taken the entries that wait.
+
+    An entry that was taken meanwhile may be in both, and then has no effect again. What cannot be
+    foreseen, such as an undo or the end of a job, is left out: the driving node decides.
+    """
+    for one in waiting:
+        if isinstance(one.entry, UndoEntry):
+            continue
+        with contextlib.suppress(TreadleError):  # then it will have no effect
+            entry = one.entry
+            if isinstance(entry, SendEntry):
+                entry = acknowledged(state, entry, new_id("run"))
+            accepted = accept(state, entry)
+            if isinstance(accepted, StopJob):
+                continue
+            for event in _started(accepted.entry) if isinstance(accepted, StartRun) else accepted:
+                state = apply(state, replace(event, seq=state.seq + 1))
+    return state
+
+
+def _started(entry: SendEntry) -> Sequence[RecordedEvent]:
+    run_id = entry.run_id
+    return [
+        MessageAdded(run_id=run_id, item=entry.item, origin="user"),
+        RunStarted(run_id=run_id, agent=entry.agent, key=entry.key),
+    ]
+
+
+def _edits(waiting: Waiting, label: str) -> bool:
+    """Whether an entry that waits changes the memory block of that label."""
+    entry = waiting.entry
+    return getattr(getattr(entry, "edit", None), "label", None) == label
+
+
+def _not_here(what: str) -> JournalLocked:
+    return JournalLocked(f"Only the process that drives the database can {what} a thread.")

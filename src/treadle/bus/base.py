@@ -1,0 +1,60 @@
+"""The port to other nodes: events go out to those that watch, and wakes come in.
+
+Within a process events go straight from the thread to its topic. A bus carries them between the
+runtimes that share a journal: one drives a thread and serves its events, any other follows them.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from treadle.bus.position import Position
+from treadle.bus.subscription import Subscription
+from treadle.domain.envelope import Envelope
+
+
+class Node(Protocol):
+    """A runtime that drives threads, as the bus sees it."""
+
+    def drives(self, thread_id: str) -> bool:
+        """Returns whether the thread is driven here."""
+        ...
+
+    def subscribe(self, thread_id: str, after: Position) -> Subscription:
+        """Returns the events of a thread that is driven here."""
+        ...
+
+    def ring(self, thread_id: str) -> None:
+        """Looks at the inbox of a thread soon; never waits."""
+        ...
+
+    def follow(self, thread_id: str) -> None:
+        """Notes that another node drives the thread from now on; never waits."""
+        ...
+
+
+class Bus(Protocol):
+    """Carries the live events of threads to other nodes, and wakes to the node that drives."""
+
+    async def serve(self, node: Node) -> None:
+        """Lets other nodes follow what `node` drives, until `close`."""
+        ...
+
+    async def close(self) -> None:
+        """Ends what was served; those that follow it notice. A second call does nothing."""
+        ...
+
+    def follow(self, thread_id: str, after: Position) -> AsyncGenerator[Envelope]:
+        """Yields the events of a thread after a position, as its driving node hands them out.
+
+        Ends when that node stops to serve the thread; at once if no other node drives it. What is
+        durable is in the journal in any case, so a reader can continue there.
+        """
+        ...
+
+    async def ring(self, thread_id: str) -> bool:
+        """Asks the driving node to look at the inbox; returns whether a node was reached."""
+        ...
+
+    def announce(self, thread_id: str) -> None:
+        """Announces to the other nodes that this one drives the thread from now on."""
+        ...

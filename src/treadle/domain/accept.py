@@ -1,0 +1,179 @@
+"""What an entry does to a thread: the one place where it is decided.
+
+`accept` is a pure function of the state, so the process that drives a thread and every other one
+decide alike: the driving process records what it returns, another one asks before it puts an entry
+into the inbox.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from treadle.domain.answers import approval_of, denial_of, output_of, pin_of
+from treadle.domain.block_edits import change
+from treadle.domain.block_undo import undo
+from treadle.domain.entries import (
+    ApprovalEntry,
+    CancelEntry,
+    CancelJobEntry,
+    DenialEntry,
+    EditEntry,
+    Entry,
+    FinishEntry,
+    InsertEntry,
+    OutputEntry,
+    PinEntry,
+    RemoveEntry,
+    SendEntry,
+    UndoEntry,
+)
+from treadle.domain.events import (
+    MemoryUpdated,
+    MessageQueued,
+    PassageAdded,
+    PassageRemoved,
+    RecordedEvent,
+    RunCancelled,
+    RunCancelling,
+    RunFinishing,
+    RunQueued,
+)
+from treadle.domain.state import Run, ThreadState
+from treadle.domain.usage import Usage
+from treadle.errors import ChangeNotUndoable, RunInProgress
+
+
+class StartRun(Struct, frozen=True):
+    """The message starts its run at once: the thread has nothing else to do."""
+
+    entry: SendEntry
+
+
+class StopJob(Struct, frozen=True):
+    """A job that is under way is to end; no event reports that before the job has ended."""
+
+    job_id: str
+
+
+Accepted = Sequence[RecordedEvent] | StartRun | StopJob
+"""The events to record, none without an effect; or what only the driving process can do."""
+
+
+def accept(state: ThreadState, entry: Entry, *, changes: Sequence[MemoryUpdated] = ()) -> Accepted:
+    """Returns what `entry` does to a thread in this state.
+
+    `changes` are those of the memory block that an `UndoEntry` names, from the one to undo up to
+    now; see `treadle.memory.blocks.changes.undone_by`. Raises the typed error of an entry that is
+    refused: `RunInProgress`, `UnknownToolCall`, `Conflict`, `RunNotInProgress`, `UnknownMessage`,
+    and the kinds of `MemoryFailed`.
+    """
+    match entry:
+        case SendEntry():
+            return _send(state, entry)
+        case OutputEntry():
+            return _recorded(output_of(state, entry.call_id, entry.output, is_error=entry.is_error))
+        case ApprovalEntry():
+            return _recorded(approval_of(state, entry.call_id))
+        case DenialEntry():
+            return _recorded(denial_of(state, entry.call_id, entry.reason))
+        case CancelEntry():
+            return _cancel(state, entry.run_id)
+        case FinishEntry():
+            run = state.active_run
+            is_due = run is not None and run.id == entry.run_id and not run.finishing
+            return [RunFinishing(run_id=entry.run_id)] if is_due else ()
+        case CancelJobEntry():
+            return StopJob(entry.job_id) if entry.job_id in state.jobs else ()
+        case PinEntry():
+            return _recorded(pin_of(state, entry.message_id, pinned=entry.pinned))
+        case EditEntry():
+            event = change(state.memory, entry.edit, entry.author, key=entry.key)
+            return () if event is None else [replace(event, thread_id=entry.thread_id)]
+        case UndoEntry():
+            return [_undo(state, entry, changes)]
+        case InsertEntry():
+            return list(passages_added(entry))
+        case RemoveEntry():
+            return [PassageRemoved(run_id="", passage_id=entry.passage_id)]
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def queue(entry: SendEntry) -> RunQueued:
+    """Returns the event by which a message waits for its turn."""
+    return RunQueued(
+        run_id=entry.run_id,
+        item=entry.item,
+        agent=entry.agent,
+        key=entry.key,
+        urgent=entry.on_busy == "cancel",
+    )
+
+
+def acknowledged(state: ThreadState, entry: SendEntry, new_run_id: str) -> SendEntry:
+    """Returns a message that was acknowledged before as one that cannot be refused any more.
+
+    One that was to steer a run that has ended meanwhile starts a run of its own, `new_run_id`.
+    """
+    if entry.on_busy == "reject":
+        return replace(entry, on_busy="queue")
+    run = state.active_run
+    steers = run is not None and run.id == entry.run_id and run.status != "cancelling"
+    if entry.on_busy == "steer" and not steers:
+        return replace(entry, run_id=new_run_id)
+    return entry
+
+
+def passages_added(entry: InsertEntry, run_id: str = "") -> Iterator[PassageAdded]:
+    """Yields the events that put texts into the archive, for the run `run_id` if one does."""
+    for passage in entry.passages:
+        yield PassageAdded(
+            run_id=run_id,
+            passage_id=passage.id,
+            text=passage.text,
+            author=entry.author,
+            tags=passage.tags,
+            written_at=passage.created_at,
+        )
+
+
+def _recorded(event: RecordedEvent | None) -> Sequence[RecordedEvent]:
+    return () if event is None else [event]
+
+
+def _send(state: ThreadState, entry: SendEntry) -> Accepted:
+    run = state.active_run
+    if run is None and not state.queue:
+        return StartRun(entry)
+    if entry.on_busy == "steer" and run is not None and run.status != "cancelling":
+        return [MessageQueued(run_id=run.id, item=entry.item, key=entry.key)]
+    if entry.on_busy == "reject":
+        busy = run.id if run is not None else state.queue[0].id
+        raise RunInProgress(f"The run {busy} is in progress; try again later.", run_id=busy)
+    if entry.on_busy == "cancel" and run is not None:
+        return [*_cancelling(run), queue(entry)]
+    return [queue(entry)]
+
+
+def _cancel(state: ThreadState, run_id: str) -> Sequence[RecordedEvent]:
+    run = state.active_run
+    if run is not None and run.id == run_id:
+        return _cancelling(run)
+    if any(queued.id == run_id for queued in state.queue):
+        return [RunCancelled(run_id=run_id, usage=Usage())]
+    return ()
+
+
+def _cancelling(run: Run) -> Sequence[RecordedEvent]:
+    return () if run.status == "cancelling" else [RunCancelling(run_id=run.id)]
+
+
+def _undo(state: ThreadState, entry: UndoEntry, changes: Sequence[MemoryUpdated]) -> MemoryUpdated:
+    if not changes:
+        what = (
+            f"There is no change {entry.seq} of" if entry.seq else "There is no change to undo of"
+        )
+        raise ChangeNotUndoable(f"{what} the memory block {entry.label[:100]!r}.")
+    return undo(state.memory, changes[0], changes[1:], "user")
