@@ -140,8 +140,11 @@ class ThreadActor:
 
     def ring(self) -> None:
         """Notes that entries of other processes wait in the inbox."""
-        self._intake.has_mail = True
-        self._wake()
+        self._intake.ring()
+
+    async def stop_intake(self) -> None:
+        """Takes no more from the inbox; what waits there is kept for the next process."""
+        await self._intake.stop()
 
     async def settle(self) -> None:
         """Waits until all that was recorded is kept; raises `JournalError`."""
@@ -190,14 +193,12 @@ class ThreadActor:
     # Driving
 
     async def work(self) -> None:
-        """Works off the inbox, the active run and the queue; returns when nothing is left to do.
+        """Works off the active run and the queue; returns when nothing is left to do.
 
         Raises `UnknownAgent` and `JournalError`; the run can then be resumed later.
         """
         await self._recover()
         while True:
-            if self._intake.has_mail:
-                await self._intake.take_inbox()
             state = self.state
             run = state.active_run
             if run is not None and run.id == self._due:

@@ -99,6 +99,7 @@ class Driver:
             actor.jobs.abandon()  # all at once: each may have to clean up
             actor.compactor.abandon()
         for thread_id, actor in list(self._actors.items()):
+            await actor.stop_intake()
             try:
                 await actor.settle()
             except JournalError as error:
@@ -161,6 +162,7 @@ class Driver:
             await self.delete(work.id)
         actor = self._actors.get(thread_id)
         if actor is not None:
+            await actor.stop_intake()
             await actor.jobs.close()
             await actor.compactor.close()
         await self.journal.delete(thread_id)
@@ -243,6 +245,7 @@ class Driver:
     async def _load(self, thread_id: str) -> ThreadActor:
         failed = self._actors.get(thread_id)
         if failed is not None:
+            await failed.stop_intake()
             await failed.jobs.close()  # what may be started again must not run twice at once
             await failed.compactor.close()
         info = await self.journal.info(thread_id)

@@ -62,18 +62,26 @@ class Engine(Protocol):
         ...
 
 
-_taken: WeakKeyDictionary[object, dict[str, "EmbeddedEngine"]] = WeakKeyDictionary()
+class _Group:
+    """The engines of one process on one journal: which of them has which thread."""
+
+    def __init__(self) -> None:
+        self.engines: list[EmbeddedEngine] = []
+        self.taken: dict[str, EmbeddedEngine] = {}
+
+
+_groups: WeakKeyDictionary[object, _Group] = WeakKeyDictionary()
 
 
 class EmbeddedEngine:
     """Fulfils `Engine` with tasks of one event loop; idle threads cost nothing.
 
-    Runtimes on the same `journal` object divide its threads among them; another process is kept
-    away by the journal (see `DriverLock`).
+    Runtimes on the same `journal` object divide its threads among them, and when one stops, another
+    takes its threads over; another process is kept away by the journal (see `DriverLock`).
     """
 
     def __init__(self, journal: object) -> None:
-        self._taken = _taken.setdefault(journal, {})
+        self._group = _groups.setdefault(journal, _Group())
         self._worker: Worker | None = None
         self._driving: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
@@ -87,6 +95,7 @@ class EmbeddedEngine:
         ready = asyncio.Event()
         self._supervisor = asyncio.create_task(self._supervise(ready), name="treadle engine")
         await ready.wait()
+        self._group.engines.append(self)
 
     async def stop(self) -> None:
         """Interrupts all drives and waits for their end; a second call does nothing."""
@@ -95,19 +104,24 @@ class EmbeddedEngine:
             task.cancel()
         if self._supervisor is not None:
             await asyncio.wait([self._supervisor])
+            self._supervisor = None
+            self._group.engines.remove(self)
 
     async def take(self, thread_id: str) -> bool:
         """Takes a thread unless another runtime of this process has it."""
-        return self._taken.setdefault(thread_id, self) is self
+        return self._group.taken.setdefault(thread_id, self) is self
 
     def release(self, thread_id: str) -> None:
-        """Gives a thread back."""
-        if self._taken.get(thread_id) is self:
-            del self._taken[thread_id]
+        """Gives a thread back; when this engine has stopped, another one looks what is left."""
+        group = self._group
+        if group.taken.get(thread_id) is self:
+            del group.taken[thread_id]
+            if self._stopping.is_set() and group.engines:
+                group.engines[0].wake(thread_id)
 
     def wake(self, thread_id: str) -> None:
         """Lets the thread be driven now, or again after the drive that is under way."""
-        engine = self._taken.get(thread_id, self)
+        engine = self._group.taken.get(thread_id, self)
         if engine is not self:
             engine.wake(thread_id)
             return

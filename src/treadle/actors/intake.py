@@ -79,12 +79,27 @@ class Intake:
         self._sending: dict[str, asyncio.Future[str]] = {}
         self._taken: set[int] = set()
         self._inbox = asyncio.Lock()  # entries are taken in their order, by one task at a time
-        self.has_mail = False
+        self._has_mail = False
+        self._reader: asyncio.Task[None] | None = None
 
     @property
     def is_busy(self) -> bool:
         """Whether an entry is being taken."""
-        return self._under_way > 0
+        return self._under_way > 0 or self._reader is not None
+
+    def ring(self) -> None:
+        """Takes the inbox soon, in parallel with the run that is driven; never waits."""
+        self._has_mail = True
+        if self._reader is None:
+            self._reader = asyncio.create_task(
+                self._read_mail(), name=f"treadle inbox {self._info.id}"
+            )
+
+    async def stop(self) -> None:
+        """Ends the reading of the inbox; what was not taken waits there."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait([self._reader])
 
     async def submit(self, entry: Entry) -> str:
         """Takes an entry; returns once it cannot be lost, with the id of its run if it has one.
@@ -179,10 +194,20 @@ class Intake:
 
     # The inbox: entries of other processes
 
+    async def _read_mail(self) -> None:
+        try:
+            while self._has_mail:
+                self._has_mail = False
+                await self.take_inbox()
+        except TreadleError as error:  # the journal keeps the entries until the next ring
+            _LOGGER.warning("The inbox of %s waits: %s", self._info.id, error.message)
+        finally:
+            self._reader = None
+            self._driving.may_be_idle()
+
     async def take_inbox(self) -> None:
         """Takes the entries that wait in the inbox; each leaves it with the events it became."""
         async with self._inbox:
-            self.has_mail = False
             waiting = await self._journal.inbox(self._info.id)
             self._taken &= {one.number for one in waiting}
             for one in waiting:

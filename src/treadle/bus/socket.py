@@ -117,6 +117,8 @@ class SocketBus:
             return False
         writer.write(_ENCODER.encode(Ring(thread_id)) + b"\n")
         writer.close()  # sends what was written first
+        with suppress(OSError):
+            await writer.wait_closed()
         return True
 
     def announce(self, thread_id: str) -> None:

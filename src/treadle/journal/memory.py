@@ -48,7 +48,8 @@ class MemoryJournal:
         self._threads: dict[str, _Kept] = {}
         self._by_number: dict[int, _Kept] = {}
         self._count = 0
-        self._closed = False
+        self._is_new = True
+        self._opened = 1  # it can be used right away, by as many runtimes as open it
 
     @property
     def is_shared(self) -> bool:
@@ -57,11 +58,12 @@ class MemoryJournal:
 
     async def open(self) -> None:
         """Makes the journal ready, also again after `close`."""
-        self._closed = False
+        self._opened = 1 if self._is_new else self._opened + 1
+        self._is_new = False
 
     async def close(self) -> None:
-        """Refuses everything from now on, until it is opened again."""
-        self._closed = True
+        """Refuses everything once all that opened it have closed it, until it is opened again."""
+        self._opened = max(0, self._opened - 1)
 
     async def create(self, info: ThreadInfo) -> Claim:
         """Adds a thread without events, and claims it."""
@@ -254,7 +256,7 @@ class MemoryJournal:
         return self._threads[thread_id]
 
     def _require_open(self) -> None:
-        if self._closed:
+        if not self._opened:
             raise JournalClosed("The journal is closed; open the runtime again.")
 
 

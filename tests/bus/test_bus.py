@@ -1,0 +1,200 @@
+"""The contract of buses between nodes, run on every adapter."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from treadle.bus.base import Bus
+from treadle.bus.local import LocalBus
+from treadle.bus.position import Position
+from treadle.bus.socket import SocketBus
+from treadle.bus.subscription import Subscription
+from treadle.bus.topic import Topic
+from treadle.domain.envelope import Envelope
+from treadle.domain.events import RecordedEvent, RunFinishing, TextDelta
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Sockets live in real time."""
+    return "asyncio"
+
+
+class Serving:
+    """A node that drives the thread `t`."""
+
+    def __init__(self) -> None:
+        self.topic = Topic()
+        self.journal: list[RecordedEvent] = []
+        self.rung: list[str] = []
+        self.followed: list[str] = []
+        self.was_rung = asyncio.Event()
+
+    def drives(self, thread_id: str) -> bool:
+        return thread_id == "t"
+
+    def subscribe(self, thread_id: str, after: Position) -> Subscription:
+        assert thread_id == "t"
+
+        async def open_topic() -> Topic:
+            return self.topic
+
+        async def read(after: int, until: int) -> list[RecordedEvent]:
+            return self.journal[after:until]
+
+        return Subscription(open_topic, read, after)
+
+    def ring(self, thread_id: str) -> None:
+        self.rung.append(thread_id)
+        self.was_rung.set()
+
+    def follow(self, thread_id: str) -> None:
+        self.followed.append(thread_id)
+
+    def record(self) -> None:
+        event = RunFinishing(run_id="r", seq=len(self.journal) + 1, at=1.0)
+        self.journal.append(event)
+        self.topic.publish(Envelope(event, event.seq))
+
+    def say(self, text: str) -> None:
+        self.topic.publish_live(TextDelta("item", text))
+
+
+MakeBus = Callable[[], Bus]
+
+
+@pytest.fixture(params=["local", "socket"])
+def make_bus(request: pytest.FixtureRequest, tmp_path: Path) -> MakeBus:
+    class Key: ...
+
+    key = Key()
+
+    def make() -> Bus:
+        return LocalBus(key) if request.param == "local" else SocketBus(tmp_path / "treadle.db")
+
+    return make
+
+
+@pytest.fixture
+async def served(make_bus: MakeBus) -> AsyncIterator[tuple[Serving, Bus]]:
+    node, bus = Serving(), make_bus()
+    await bus.serve(node)
+    yield node, bus
+    await bus.close()
+    await bus.close()
+
+
+async def next_of(events: AsyncIterator[Envelope], count: int) -> list[Envelope]:
+    async with asyncio.timeout(10):
+        return [await anext(events) for _ in range(count)]
+
+
+def said(envelopes: list[Envelope]) -> str:
+    return "".join(one.event.delta for one in envelopes if isinstance(one.event, TextDelta))
+
+
+async def test_events_arrive_with_their_places(
+    served: tuple[Serving, Bus], make_bus: MakeBus
+) -> None:
+    node, _ = served
+    node.record()
+    events = make_bus().follow("t", Position(0))
+    (first,) = await next_of(events, 1)
+    assert (first.seq, first.event) == (1, node.journal[0])
+    node.say("a")
+    node.say("b")
+    node.record()
+    later = await next_of(events, 3)
+    assert [(one.seq, one.n) for one in later] == [(1, 1), (1, 2), (2, 0)]
+    assert said(later) == "ab"
+    await events.aclose()
+
+
+async def test_a_follower_that_comes_back_within_an_item_misses_and_repeats_nothing(
+    served: tuple[Serving, Bus], make_bus: MakeBus
+) -> None:
+    node, _ = served
+    node.record()
+    text, after = "", Position(0)
+    for piece in "abcdefgh":
+        events = make_bus().follow("t", after)
+        node.say(piece)
+        while not text.endswith(piece):
+            (one,) = await next_of(events, 1)
+            text += said([one])
+            after = Position(one.seq, one.n)
+        await events.aclose()
+    assert text == "abcdefgh"
+
+
+async def test_without_a_driving_node_there_is_nothing_to_follow_or_ring(make_bus: MakeBus) -> None:
+    bus = make_bus()
+    async with asyncio.timeout(10):
+        assert [one async for one in bus.follow("t", Position(0))] == []
+    assert not await bus.ring("t")
+    await bus.close()
+
+
+async def test_a_node_does_not_follow_or_ring_itself(served: tuple[Serving, Bus]) -> None:
+    node, bus = served
+    async with asyncio.timeout(10):
+        assert [one async for one in bus.follow("t", Position(0))] == []
+    assert not await bus.ring("t")
+    assert node.rung == []
+
+
+async def test_a_ring_reaches_the_driving_node(
+    served: tuple[Serving, Bus], make_bus: MakeBus
+) -> None:
+    node, _ = served
+    assert await make_bus().ring("t")
+    async with asyncio.timeout(10):
+        await node.was_rung.wait()
+    assert node.rung == ["t"]
+
+
+@pytest.mark.parametrize("how", ["bus", "topic"])
+async def test_followers_end_with_what_they_follow(
+    served: tuple[Serving, Bus], make_bus: MakeBus, how: str
+) -> None:
+    node, bus = served
+    node.record()
+    events = make_bus().follow("t", Position(0))
+    await next_of(events, 1)
+    node.topic.close()
+    if how == "bus":
+        await bus.close()
+    async with asyncio.timeout(10):
+        assert [one async for one in events] == []
+
+
+async def test_what_a_node_drives_is_announced_to_the_other_nodes_of_the_process() -> None:
+    class Key: ...
+
+    key = Key()
+    buses, nodes = [LocalBus(key), LocalBus(key)], [Serving(), Serving()]
+    for bus, node in zip(buses, nodes, strict=True):
+        await bus.serve(node)
+    buses[0].announce("t")
+    assert [node.followed for node in nodes] == [[], ["t"]]
+    for bus in buses:
+        await bus.close()
+
+
+async def test_a_client_that_sends_what_is_no_request_is_sent_away(tmp_path: Path) -> None:
+    bus, node = SocketBus(tmp_path / "treadle.db"), Serving()
+    await bus.serve(node)
+    for line in (b"\n", b"{}\n", b'{"type":"ring"}\n', b"\xff\xfe\n", b"x" * 100_000 + b"\n"):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "treadle.db-live")
+        writer.write(line)
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):  # the rest of the line was not read
+                assert await reader.read() == b""
+        writer.close()
+    assert await SocketBus(tmp_path / "treadle.db").ring("t")
+    await bus.close()
