@@ -141,6 +141,7 @@ class ThreadActor:
     def ring(self) -> None:
         """Notes that entries of other processes wait in the inbox."""
         self._intake.ring()
+        self._wake()
 
     async def stop_intake(self) -> None:
         """Takes no more from the inbox; what waits there is kept for the next process."""
