@@ -31,23 +31,26 @@ class Change(Struct, frozen=True, eq=False):
     ordered: bool = True
 
 
-class _Deleted(Struct, frozen=True):
-    """The outcome of a deletion."""
-
-    number: int
-
-
 _MOST_ROWS = 256
-_NO_EPOCH = 0
+
+# The fence stands in the statement that inserts events, so that it costs no statement of its own,
+# and holds against every adapter on the database, in this process or another.
+_FENCED = "SELECT column1, column2 FROM (VALUES {rows}) WHERE {newest}"
+_IS_NEWEST = "(SELECT epoch FROM thread WHERE n = ?) = ?"
+# As one value where there are more claims: few texts, so that compiled statements are reused.
+_ARE_NEWEST = """
+    NOT EXISTS (SELECT 1 FROM json_each(?) AS claim
+        LEFT JOIN thread ON thread.n = claim.value ->> 0
+        WHERE thread.epoch IS NOT claim.value ->> 1)
+"""
 
 
 class Transactions:
-    """Commits groups of writes; knows the epoch of every thread that was claimed."""
+    """Commits groups of writes; knows which claims ended with an append that failed."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
-        self._epochs: dict[int, int] = {}
         self._failed: dict[int, int] = {}
 
     def commit(self, writes: Sequence[Batch | Change]) -> Sequence[object]:
@@ -69,9 +72,8 @@ class Transactions:
         connection = self._connection
         batches = [write for write in writes if isinstance(write, Batch)]
         if len(batches) == len(writes) and _is_one_statement(batches):
-            self._append(batches, {})  # it is a transaction by itself
+            self._append(batches)  # it is a transaction by itself
             return [None] * len(batches)
-        claimed: dict[int, int] = {}
         connection.execute("BEGIN IMMEDIATE")
         try:
             results: dict[int, object] = {}
@@ -81,40 +83,27 @@ class Transactions:
                     waiting.append(write)
                     continue
                 if write.ordered:
-                    self._append(waiting, claimed)
+                    self._append(waiting)
                     waiting = []
-                results[id(write)] = self._change(write, claimed)
-            self._append(waiting, claimed)
+                results[id(write)] = write.run(connection)
+            self._append(waiting)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        for number, epoch in claimed.items():
-            self._failed.pop(number, None)
-            if epoch == _NO_EPOCH:
-                self._epochs.pop(number, None)
-            else:
-                self._epochs[number] = epoch
         return [results.get(id(write)) for write in writes]
 
     def _note_failure(self, write: Batch | Change, error: Exception) -> None:
         if isinstance(write, Batch) and not isinstance(error, StaleWriter):
             self._failed[write.claim.number] = write.claim.epoch
 
-    def _change(self, change: Change, claimed: dict[int, int]) -> object:
-        result = change.run(self._connection)
-        if isinstance(result, Claim):
-            claimed[result.number] = result.epoch
-        elif isinstance(result, _Deleted):
-            claimed[result.number] = _NO_EPOCH
-        return result
-
-    def _append(self, batches: Sequence[Batch], claimed: dict[int, int]) -> None:
+    def _append(self, batches: Sequence[Batch]) -> None:
         if not batches:
             return
         for batch in batches:
-            self._require_newest(batch.claim, claimed)
+            if self._failed.get(batch.claim.number) == batch.claim.epoch:
+                raise StaleWriter("An append before this one failed; claim the thread again.")
         _insert_events(self._connection, batches)
         _project(self._connection, batches)
         consumed = [number for batch in batches for number in batch.consumed]
@@ -125,18 +114,9 @@ class Transactions:
                 (msgspec.json.encode(consumed).decode(),),
             )
 
-    def _require_newest(self, claim: Claim, claimed: dict[int, int]) -> None:
-        epoch = claimed.get(claim.number, self._epochs.get(claim.number))
-        if epoch is None:
-            epoch = _epoch_of(self._connection, claim.number)
-        if epoch != claim.epoch:
-            raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
-        if self._failed.get(claim.number) == epoch:
-            raise StaleWriter("An append before this one failed; claim the thread again.")
-
     def forget(self, number: int) -> None:
         """Drops what is known of a thread, so that an idle one costs nothing."""
-        self._epochs.pop(number, None)
+        self._failed.pop(number, None)
 
 
 def _is_one_statement(batches: Sequence[Batch]) -> bool:
@@ -146,12 +126,35 @@ def _is_one_statement(batches: Sequence[Batch]) -> bool:
 
 
 def _insert_events(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+    """Inserts the events of batches; raises `StaleWriter` unless their claims are the newest.
+
+    The first statement compares the epochs as it writes: within a transaction, that is enough.
+    """
     rows: list[object] = []
     for batch in batches:
         start = batch.claim.number << SEQ_BITS
         for entry in batch.entries:
             rows += (start | entry.seq, entry.json)
-    _insert(connection, "INSERT INTO event VALUES ", rows, 2)
+    claims = {batch.claim.number: batch.claim.epoch for batch in batches}
+    if any(claims[batch.claim.number] != batch.claim.epoch for batch in batches):
+        raise _stale()  # two drivers in one group: at most one of them has the newest claim
+    newest, fence = _IS_NEWEST, [value for claim in claims.items() for value in claim]
+    if len(claims) > 1:
+        newest, fence = _ARE_NEWEST, [msgspec.json.encode(list(claims.items())).decode()]
+    if not rows:
+        if not connection.execute(f"SELECT {newest}", fence).fetchone()[0]:
+            raise _stale()
+        return
+    size = _size(len(rows) // 2)
+    select = _FENCED.format(rows=",".join(["(?,?)"] * size), newest=newest)
+    cursor = connection.execute(f"INSERT INTO event {select}", (*rows[: 2 * size], *fence))
+    if cursor.rowcount != size:
+        raise _stale()
+    _insert(connection, "INSERT INTO event VALUES ", rows[2 * size :], 2)
+
+
+def _stale() -> StaleWriter:
+    return StaleWriter("Another driver has taken the thread over, or it was deleted.")
 
 
 def _insert(
@@ -218,7 +221,7 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
 
 def _epoch_of(connection: sqlite3.Connection, number: int) -> int:
     row = connection.execute("SELECT epoch FROM thread WHERE n = ?", (number,)).fetchone()
-    return row[0] if row is not None else _NO_EPOCH
+    return row[0] if row is not None else 0
 
 
 def number_of(connection: sqlite3.Connection, thread_id: str) -> int:
@@ -311,7 +314,7 @@ def snapshot(claim: Claim, state: ThreadState) -> Change:
     def change(connection: sqlite3.Connection) -> None:
         number = claim.number
         if _epoch_of(connection, number) != claim.epoch:
-            raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
+            raise _stale()
         _require_kept(connection, number, state.seq)
         row = connection.execute(
             "SELECT head ->> '$.items', coalesce(head ->> '$.edited', 0) FROM snapshot"
@@ -368,7 +371,7 @@ def fork(fork: Fork) -> Change:
             " (SELECT max(head ->> '$.items') FROM snapshot WHERE n = ?)",
             (new, old, new),
         )
-        batch = Batch(Claim(new, 0), fork.entries, projection=fork.projection)
+        batch = Batch(Claim(new, 1), fork.entries, projection=fork.projection)
         _insert_events(connection, [batch])
         _project(connection, [batch])
 
@@ -378,7 +381,7 @@ def fork(fork: Fork) -> Change:
 def delete(thread_id: str) -> Change:
     """Removes a thread and everything about it."""
 
-    def change(connection: sqlite3.Connection) -> _Deleted:
+    def change(connection: sqlite3.Connection) -> None:
         number = number_of(connection, thread_id)
         connection.execute(
             "DELETE FROM event WHERE position > ? AND position < ?",
@@ -386,7 +389,6 @@ def delete(thread_id: str) -> Change:
         )
         for table in ("activity", "run", "sent", "inbox", "snapshot", "history", "thread"):
             connection.execute(f"DELETE FROM {table} WHERE n = ?", (number,))  # noqa: S608
-        return _Deleted(number)
 
     return Change(change)
 
