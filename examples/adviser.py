@@ -6,7 +6,7 @@ python examples/adviser.py
 import asyncio
 
 import treadle
-from treadle.models.base import ModelRequest
+from treadle.models import ModelRequest
 from treadle.testing import Call, ScriptedModel
 
 SAME_CALLS = 2

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import treadle
 from treadle.jobs import Job, job_context
-from treadle.models.base import ModelRequest
+from treadle.models import ModelRequest
 from treadle.testing import Call, ScriptedModel
 
 

@@ -17,13 +17,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import treadle
-from treadle.domain.items import user_message
 from treadle.jobs import Commander, Handler, Job, Node, blocking, handler
-from treadle.models.base import ModelRequest
-from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
-from treadle.streaming.streamed_fields import StreamedFields
-from treadle.tools.call import RefusedCall, prepare
-from treadle.tools.toolset import Toolset
+from treadle.models import (
+    ItemFinished,
+    ModelRequest,
+    ResponseFinished,
+    StreamedFields,
+    StreamEvent,
+)
 
 FORECAST = {"Paris": "18 °C and sunny", "Rome": "24 °C and clear"}
 
@@ -40,7 +41,7 @@ def get_weather(city: str) -> str:
 
 
 MODEL = treadle.resolve_model(os.environ.get("TREADLE_MODEL", "demo"))
-TOOLS = Toolset([get_weather], to_user=True)
+TOOLS = treadle.Toolset([get_weather], to_user=True)
 
 
 @dataclass
@@ -115,8 +116,8 @@ async def use(
     node: Handler[treadle.FunctionCallOutput], call: treadle.FunctionCall
 ) -> treadle.FunctionCallOutput:
     """Calls a tool in a thread, because it may block."""
-    prepared = prepare(TOOLS, call)
-    if isinstance(prepared, RefusedCall):
+    prepared = treadle.prepare_call(TOOLS, call)
+    if isinstance(prepared, treadle.RefusedCall):
         output = prepared.problem
     else:
         print(f"[{call.name} {prepared.arguments}]")
@@ -136,7 +137,7 @@ async def ask(done: Node[None], context: list[treadle.Item]) -> None:
     except EOFError:
         print()
         return
-    context.append(user_message(line))
+    context.append(treadle.user_message(line))
     await done.submit(new_round(context), parent=done.root)
 
 
@@ -147,6 +148,6 @@ def new_round(context: list[treadle.Item]) -> Node[None]:
 
 if __name__ == "__main__":
     try:
-        Commander().run(new_round([user_message("Hello!")]))
+        Commander().run(new_round([treadle.user_message("Hello!")]))
     except KeyboardInterrupt:
         print()

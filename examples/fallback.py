@@ -7,7 +7,7 @@ import asyncio
 import os
 
 import treadle
-from treadle.models.openai import OpenAIChat
+from treadle.models import OpenAIChat
 
 
 async def main() -> None:

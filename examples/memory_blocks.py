@@ -7,8 +7,7 @@ import asyncio
 import os
 
 import treadle
-from treadle.domain.blocks import AppendText
-from treadle.memory import Block, block_tools
+from treadle.memory import AppendText, Block, block_tools
 
 HUMAN = Block("human", "Name: Ada", "What you know of the user.", limit=500, shared="people")
 

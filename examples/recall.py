@@ -8,7 +8,7 @@ import json
 
 import treadle
 from treadle.memory import HashingEmbedder, archive_tools
-from treadle.models.base import ModelRequest
+from treadle.models import ModelRequest
 from treadle.testing import Call, ScriptedModel
 
 

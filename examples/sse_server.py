@@ -14,7 +14,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 import treadle
-from treadle.domain.items import user_message
 from treadle.errors import InvalidInput, TreadleError
 
 agent = treadle.Agent(os.environ.get("TREADLE_MODEL", "demo"), instructions="Be brief.")
@@ -23,7 +22,7 @@ agent = treadle.Agent(os.environ.get("TREADLE_MODEL", "demo"), instructions="Be 
 async def ask(request: Request) -> Response:
     """Answers the question `q` with a stream of events."""
     try:
-        question = user_message(request.query_params.get("q", ""))
+        question = treadle.user_message(request.query_params.get("q", ""))
     except InvalidInput as error:
         return JSONResponse({"error": error.message}, status_code=400)
 

@@ -1,10 +1,16 @@
 """treadle: an agent runtime for Python.
 
-The names most programs need; the rest is in the modules, one concept in each.
+Public names live in this module and in `treadle.errors`, `treadle.models`, `treadle.jobs`,
+`treadle.memory`, `treadle.mcp`, `treadle.testing`, `treadle.telemetry` and `treadle.logging`.
+Everything else is private and may move.
 """
 
 from treadle.agent import Agent
+from treadle.bus.position import Position
+from treadle.bus.subscription import Subscription
 from treadle.domain.blocks import Block
+from treadle.domain.entries import OnBusy
+from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
     AgentEvent,
     ContextCompacted,
@@ -15,6 +21,7 @@ from treadle.domain.events import (
     JobDelegated,
     JobSettled,
     JobStarted,
+    LiveEvent,
     MemoryTended,
     MemoryUpdated,
     MessageAdded,
@@ -22,10 +29,14 @@ from treadle.domain.events import (
     MessageQueued,
     PassageAdded,
     PassageRemoved,
+    ProviderItemAdded,
     QuotaHit,
     RateLimitHit,
+    ReasoningAdded,
     ReasoningDelta,
+    RecordedEvent,
     RefusalDelta,
+    ResponseCompleted,
     RetriesExhausted,
     Retrying,
     RunCancelled,
@@ -42,6 +53,7 @@ from treadle.domain.events import (
     StepCompleted,
     StepInterrupted,
     StepStarted,
+    TerminalEvent,
     TextDelta,
     ToolApproved,
     ToolArgumentsDelta,
@@ -55,60 +67,89 @@ from treadle.domain.events import (
     UsageAdded,
 )
 from treadle.domain.items import (
+    ContentPart,
     FunctionCall,
     FunctionCallOutput,
+    Input,
     InputImage,
     InputText,
     Item,
     Message,
+    OutputPart,
     OutputText,
+    ProviderItem,
     Reasoning,
+    ReasoningText,
+    Refusal,
+    SummaryText,
+    user_message,
 )
 from treadle.domain.limits import Limits
 from treadle.domain.result import RunResult
 from treadle.domain.rules import ToolRules
-from treadle.domain.thread_tree import ThreadTree
+from treadle.domain.thread_tree import ThreadTree, TreeNode
 from treadle.domain.usage import Price, Usage
 from treadle.errors import TreadleError
 from treadle.journal.base import ThreadInfo
 from treadle.journal.projection import RunRecord
 from treadle.loop.hook_context import Completion, CompletionContext, HookContext, RunEnd
-from treadle.loop.hooks import ChangedArguments, Hooks, ToolCall, Veto, hook
+from treadle.loop.hooks import (
+    ChangedArguments,
+    Hook,
+    Hooks,
+    ToolCall,
+    Veto,
+    hook,
+)
 from treadle.models.base import ModelSettings, NamedTool
 from treadle.models.fallback import FallbackModel
 from treadle.models.resolve import resolve_model
 from treadle.models.retry import RetryPolicy
 from treadle.models.typed_stream import typed_stream
+from treadle.runtime.archive import Archive
 from treadle.runtime.foreground import Run
 from treadle.runtime.memory import Memory
 from treadle.runtime.runtime import Runtime
 from treadle.runtime.runtime import open as open
 from treadle.runtime.thread import PendingCall, Thread
 from treadle.runtime.thread_run import ThreadRun
-from treadle.tools.context import RunContext
+from treadle.tools.call import PreparedCall, RefusedCall
+from treadle.tools.call import prepare as prepare_call
+from treadle.tools.context import CallCancelled, CancellationToken, RunContext
 from treadle.tools.function import Tool, tool
 from treadle.tools.output import Image
+from treadle.tools.parameters import GivenParameters
+from treadle.tools.source import ToolSource
+from treadle.tools.toolset import Toolset
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Agent",
     "AgentEvent",
+    "Archive",
     "Block",
+    "CallCancelled",
+    "CancellationToken",
     "ChangedArguments",
     "Completion",
     "CompletionContext",
+    "ContentPart",
     "ContextCompacted",
+    "Envelope",
     "Event",
     "FallbackModel",
     "FieldDelta",
     "FunctionCall",
     "FunctionCallOutput",
+    "GivenParameters",
     "HandedOff",
     "HistoryReplaced",
+    "Hook",
     "HookContext",
     "Hooks",
     "Image",
+    "Input",
     "InputImage",
     "InputText",
     "Item",
@@ -116,6 +157,7 @@ __all__ = [
     "JobSettled",
     "JobStarted",
     "Limits",
+    "LiveEvent",
     "Memory",
     "MemoryTended",
     "MemoryUpdated",
@@ -125,16 +167,28 @@ __all__ = [
     "MessageQueued",
     "ModelSettings",
     "NamedTool",
+    "OnBusy",
+    "OutputPart",
     "OutputText",
     "PassageAdded",
     "PassageRemoved",
     "PendingCall",
+    "Position",
+    "PreparedCall",
     "Price",
+    "ProviderItem",
+    "ProviderItemAdded",
     "QuotaHit",
     "RateLimitHit",
     "Reasoning",
+    "ReasoningAdded",
     "ReasoningDelta",
+    "ReasoningText",
+    "RecordedEvent",
+    "Refusal",
     "RefusalDelta",
+    "RefusedCall",
+    "ResponseCompleted",
     "RetriesExhausted",
     "RetryPolicy",
     "Retrying",
@@ -158,6 +212,9 @@ __all__ = [
     "StepCompleted",
     "StepInterrupted",
     "StepStarted",
+    "Subscription",
+    "SummaryText",
+    "TerminalEvent",
     "TextDelta",
     "Thread",
     "ThreadInfo",
@@ -174,13 +231,18 @@ __all__ = [
     "ToolOutputRecorded",
     "ToolProgress",
     "ToolRules",
+    "ToolSource",
     "ToolStarted",
+    "Toolset",
     "TreadleError",
+    "TreeNode",
     "Usage",
     "UsageAdded",
     "Veto",
     "hook",
+    "prepare_call",
     "resolve_model",
     "tool",
     "typed_stream",
+    "user_message",
 ]

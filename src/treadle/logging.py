@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import msgspec
 
+__all__ = ["JsonFormatter", "RunFilter"]
+
 
 class _Place(NamedTuple):
     """Where in the conversations the program is."""

@@ -12,10 +12,6 @@ Usable alone, inside a running event loop or with one of its own:
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-# These two at once: a module that is called as what it holds would stand in the place of that.
-from treadle.jobs.blocking import blocking
-from treadle.jobs.handler import Handler, HandlerFunction, HandlerMethod, handler
-
 if TYPE_CHECKING:
     from treadle.jobs.agent_job import AgentJob
     from treadle.jobs.callbacks import Callback, CallbackEvent, Callbacks
@@ -24,6 +20,7 @@ if TYPE_CHECKING:
     from treadle.jobs.context import JobContext, job_context
     from treadle.jobs.failure import OnFailure
     from treadle.jobs.graph import END, ConditionalEdge, Graph
+    from treadle.jobs.handlers import Handler, HandlerFunction, HandlerMethod, handler
     from treadle.jobs.job import Announces, Job
     from treadle.jobs.lifecycle import NodeState
     from treadle.jobs.node import Node, current_node
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
     from treadle.jobs.scope import Scope
     from treadle.jobs.start_queue import StartQueue
     from treadle.jobs.tree import Tree
+    from treadle.jobs.worker_thread import blocking
 
 __all__ = [
     "END",
@@ -82,6 +80,10 @@ _MODULES = {
     "END": "graph",
     "ConditionalEdge": "graph",
     "Graph": "graph",
+    "Handler": "handlers",
+    "HandlerFunction": "handlers",
+    "HandlerMethod": "handlers",
+    "handler": "handlers",
     "Announces": "job",
     "Job": "job",
     "NodeState": "lifecycle",
@@ -91,6 +93,7 @@ _MODULES = {
     "Scope": "scope",
     "StartQueue": "start_queue",
     "Tree": "tree",
+    "blocking": "worker_thread",
 }
 
 

@@ -8,7 +8,7 @@ from typing_extensions import TypeVar
 
 from treadle.errors import ConfigurationError, TooManySteps, UnknownStep
 from treadle.jobs.failure import OnFailure, require_on_failure
-from treadle.jobs.handler import Handler
+from treadle.jobs.handlers import Handler
 from treadle.jobs.node import FunctionNode, Node
 
 V_contra = TypeVar("V_contra", contravariant=True, default=Any)

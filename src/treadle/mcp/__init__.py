@@ -1,6 +1,6 @@
-"""Tools of servers that speak the Model Context Protocol: https://modelcontextprotocol.io.
+"""Tools of servers of the Model Context Protocol: https://modelcontextprotocol.io.
 
-The protocol itself is spoken by the official package `mcp`, which the extra `treadle[mcp]` brings.
+The official package `mcp` implements the protocol; the extra `treadle[mcp]` installs it.
 """
 
 from treadle.errors import MissingExtra
@@ -12,8 +12,9 @@ except ImportError as error:
         "treadle.mcp needs the package mcp, version 2 or newer: pip install 'treadle[mcp]'."
     ) from error
 
-from treadle.mcp.tools import MCPTools
+from treadle.mcp.restart import RestartPolicy
+from treadle.mcp.tools import ApprovalRule, MCPTools
 
-__all__ = ["MCPTools"]
+__all__ = ["ApprovalRule", "MCPTools", "RestartPolicy"]
 
 del _Client

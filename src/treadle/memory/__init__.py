@@ -1,7 +1,7 @@
-"""What agents remember, and what of a conversation they read.
+"""What agents remember, and what they read of a conversation.
 
-An agent reads its blocks before each step, and its model edits them with tools; what leaves its
-window it finds again in the archive:
+An agent reads its blocks before each step, and its model edits them with tools. The archive finds
+what has left the window:
 
     Agent(
         "openai:gpt-5",
@@ -15,11 +15,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from treadle.domain.blocks import Block
-    from treadle.domain.passages import Found, Passage
-    from treadle.memory.archive.embedder import CallableEmbedder, Embedder
+    from treadle.domain.blocks import (
+        AppendText,
+        Block,
+        BlockEdit,
+        ConfigureBlock,
+        CreateBlock,
+        DeleteBlock,
+        InsertText,
+        ReplaceText,
+        RewriteBlock,
+    )
+    from treadle.domain.passages import By, Found, Passage
+    from treadle.memory.archive.embedder import CallableEmbedder, Embedder, EmbedFunction
     from treadle.memory.archive.hashing import HashingEmbedder
+    from treadle.memory.archive.index import Statistics
     from treadle.memory.archive.openai import OpenAIEmbedder
+    from treadle.memory.archive.period import Moment
     from treadle.memory.archive.tools import archive_tools
     from treadle.memory.blocks.tools import block_tools
     from treadle.memory.compaction.strategies import (
@@ -31,34 +43,58 @@ if TYPE_CHECKING:
     from treadle.memory.sleep import SleepAgent
 
 __all__ = [
+    "AppendText",
     "Block",
+    "BlockEdit",
+    "By",
     "CallableEmbedder",
+    "ConfigureBlock",
     "ContextStrategy",
+    "CreateBlock",
+    "DeleteBlock",
+    "EmbedFunction",
     "Embedder",
     "Found",
     "HashingEmbedder",
+    "InsertText",
+    "Moment",
     "NoCompaction",
     "OpenAIEmbedder",
     "Passage",
+    "ReplaceText",
+    "RewriteBlock",
     "SleepAgent",
     "SlidingWindow",
+    "Statistics",
     "Summarize",
     "archive_tools",
     "block_tools",
 ]
 
 _MODULES = {
+    "AppendText": "treadle.domain.blocks",
     "Block": "treadle.domain.blocks",
+    "BlockEdit": "treadle.domain.blocks",
+    "By": "treadle.domain.passages",
     "CallableEmbedder": "treadle.memory.archive.embedder",
+    "ConfigureBlock": "treadle.domain.blocks",
     "ContextStrategy": "treadle.memory.compaction.strategies",
+    "CreateBlock": "treadle.domain.blocks",
+    "DeleteBlock": "treadle.domain.blocks",
+    "EmbedFunction": "treadle.memory.archive.embedder",
     "Embedder": "treadle.memory.archive.embedder",
     "Found": "treadle.domain.passages",
     "HashingEmbedder": "treadle.memory.archive.hashing",
+    "InsertText": "treadle.domain.blocks",
+    "Moment": "treadle.memory.archive.period",
     "NoCompaction": "treadle.memory.compaction.strategies",
     "OpenAIEmbedder": "treadle.memory.archive.openai",
     "Passage": "treadle.domain.passages",
+    "ReplaceText": "treadle.domain.blocks",
+    "RewriteBlock": "treadle.domain.blocks",
     "SleepAgent": "treadle.memory.sleep",
     "SlidingWindow": "treadle.memory.compaction.strategies",
+    "Statistics": "treadle.memory.archive.index",
     "Summarize": "treadle.memory.compaction.strategies",
     "archive_tools": "treadle.memory.archive.tools",
     "block_tools": "treadle.memory.blocks.tools",
@@ -66,7 +102,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    # Imported when first named: some of these modules are heavy, and few programs need all.
+    # Imported when first named: some of these modules are slow to import.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

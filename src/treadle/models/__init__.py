@@ -1,1 +1,112 @@
-"""Language models: the port, the providers, retries and fallback."""
+"""Language models: the providers, and what is needed to write another one.
+
+Agent(OpenAIChat("qwen3", api_key="", base_url="http://127.0.0.1:8000/v1"))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from treadle.domain.schema import OutputSchema, ToolSchema
+    from treadle.models.anthropic import AnthropicMessages
+    from treadle.models.base import (
+        Model,
+        ModelRequest,
+        ModelSettings,
+        NamedTool,
+        ReasoningEffort,
+        ToolChoice,
+    )
+    from treadle.models.fallback import FallbackModel
+    from treadle.models.http import HttpModel, Timeouts
+    from treadle.models.openai import OpenAIChat, OpenAIResponses
+    from treadle.models.prices import PRICES
+    from treadle.models.resolve import resolve_model
+    from treadle.models.retry import RetryPolicy
+    from treadle.models.transport import HttpRequest, HttpResponse, ResponseBody, Transport
+    from treadle.models.windows import WINDOWS
+    from treadle.models.wire.base import Decoder, Wire
+    from treadle.streaming.demux import Demux, ItemFinished, ResponseFinished, StreamEvent
+    from treadle.streaming.sse import SseParser
+    from treadle.streaming.streamed_fields import StreamedFields, StreamedParameters
+
+__all__ = [
+    "PRICES",
+    "WINDOWS",
+    "AnthropicMessages",
+    "Decoder",
+    "Demux",
+    "FallbackModel",
+    "HttpModel",
+    "HttpRequest",
+    "HttpResponse",
+    "ItemFinished",
+    "Model",
+    "ModelRequest",
+    "ModelSettings",
+    "NamedTool",
+    "OpenAIChat",
+    "OpenAIResponses",
+    "OutputSchema",
+    "ReasoningEffort",
+    "ResponseBody",
+    "ResponseFinished",
+    "RetryPolicy",
+    "SseParser",
+    "StreamEvent",
+    "StreamedFields",
+    "StreamedParameters",
+    "Timeouts",
+    "ToolChoice",
+    "ToolSchema",
+    "Transport",
+    "Wire",
+    "resolve_model",
+]
+
+_MODULES = {
+    "AnthropicMessages": "treadle.models.anthropic",
+    "Decoder": "treadle.models.wire.base",
+    "Demux": "treadle.streaming.demux",
+    "FallbackModel": "treadle.models.fallback",
+    "HttpModel": "treadle.models.http",
+    "HttpRequest": "treadle.models.transport",
+    "HttpResponse": "treadle.models.transport",
+    "ItemFinished": "treadle.streaming.demux",
+    "Model": "treadle.models.base",
+    "ModelRequest": "treadle.models.base",
+    "ModelSettings": "treadle.models.base",
+    "NamedTool": "treadle.models.base",
+    "OpenAIChat": "treadle.models.openai",
+    "OpenAIResponses": "treadle.models.openai",
+    "OutputSchema": "treadle.domain.schema",
+    "PRICES": "treadle.models.prices",
+    "ReasoningEffort": "treadle.models.base",
+    "ResponseBody": "treadle.models.transport",
+    "ResponseFinished": "treadle.streaming.demux",
+    "RetryPolicy": "treadle.models.retry",
+    "SseParser": "treadle.streaming.sse",
+    "StreamEvent": "treadle.streaming.demux",
+    "StreamedFields": "treadle.streaming.streamed_fields",
+    "StreamedParameters": "treadle.streaming.streamed_fields",
+    "Timeouts": "treadle.models.http",
+    "ToolChoice": "treadle.models.base",
+    "ToolSchema": "treadle.domain.schema",
+    "Transport": "treadle.models.transport",
+    "WINDOWS": "treadle.models.windows",
+    "Wire": "treadle.models.wire.base",
+    "resolve_model": "treadle.models.resolve",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Imported when first named: the providers need an HTTP client, which is slow to import.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

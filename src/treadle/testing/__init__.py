@@ -1,11 +1,11 @@
-"""What users test their agents with.
+"""Helpers for the tests of programs that use treadle.
 
-- `ScriptedModel`: a model that says what the test has written down.
-- `ProviderSimulator`, `SimulatorProcess`: a real HTTP server that speaks the providers' formats,
+- `ScriptedModel`: a model that answers from a script.
+- `ProviderSimulator`, `SimulatorProcess`: a real HTTP server with the formats of the providers, and
   with faults.
-- `record`, `replay`: what a real provider sent, kept in a file and served again.
-- `VirtualClockLoop`: time that jumps instead of passing.
-- `forbid_network`: no test calls a real model.
+- `record`, `replay`: the responses of a real provider, kept in a file and served again.
+- `VirtualClockLoop`: an event loop whose clock jumps to the next timer instead of waiting.
+- `forbid_network`: makes every call of a real model an error.
 """
 
 from importlib import import_module
@@ -13,8 +13,22 @@ from typing import TYPE_CHECKING
 
 from treadle.testing.clock import VirtualClockLoop, run
 from treadle.testing.network import forbid_network
-from treadle.testing.scripted import ScriptedModel, Unfinished
-from treadle.testing.simulator import ProviderSimulator, SimulatorProcess
+from treadle.testing.scripted import Script, ScriptedModel, Step, Unfinished
+from treadle.testing.simulator import (
+    FAULTS,
+    Fault,
+    InvalidScenario,
+    ProviderRequest,
+    ProviderSimulator,
+    RecordedRequest,
+    Rejected,
+    Respond,
+    Scenario,
+    SimulatorNotStarted,
+    SimulatorProcess,
+    SimulatorStatistics,
+    parse_scenario,
+)
 from treadle.testing.simulator.turn import (
     Call,
     Hold,
@@ -26,29 +40,43 @@ from treadle.testing.simulator.turn import (
 )
 
 if TYPE_CHECKING:
-    from treadle.testing.recording import Replay, record, replay
+    from treadle.testing.recording import Cut, Replay, record, replay
 
 __all__ = [
+    "FAULTS",
     "Call",
+    "Cut",
+    "Fault",
     "Hold",
+    "InvalidScenario",
     "Pause",
+    "ProviderRequest",
     "ProviderSimulator",
     "Reasoning",
+    "RecordedRequest",
     "Refusal",
+    "Rejected",
     "Replay",
+    "Respond",
+    "Scenario",
+    "Script",
     "ScriptedModel",
+    "SimulatorNotStarted",
     "SimulatorProcess",
+    "SimulatorStatistics",
+    "Step",
     "Text",
     "Turn",
     "Unfinished",
     "VirtualClockLoop",
     "forbid_network",
+    "parse_scenario",
     "record",
     "replay",
     "run",
 ]
 
-_RECORDING = {"Replay", "record", "replay"}
+_RECORDING = {"Cut", "Replay", "record", "replay"}
 
 
 def __getattr__(name: str) -> object:

@@ -7,7 +7,8 @@ with replay("tests/weather.jsonl"):     # in the test, without one
     await agent.run("Weather in Paris?")
 """
 
+from treadle.testing.recording.cuts import Cut
 from treadle.testing.recording.recorder import record
 from treadle.testing.recording.replayer import Replay, replay
 
-__all__ = ["Replay", "record", "replay"]
+__all__ = ["Cut", "Replay", "record", "replay"]
