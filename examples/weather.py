@@ -13,7 +13,7 @@ FORECAST = {"Paris": "18 °C and sunny", "Rome": "24 °C and clear"}
 
 @treadle.tool
 async def get_weather(city: str) -> str:
-    """Tells the weather in a city.
+    """Returns the weather in a city.
 
     Args:
         city: Name of the city.
