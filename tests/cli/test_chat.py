@@ -115,7 +115,7 @@ async def look(where: str) -> str:
 CALLS = [Call("remove", '{"name":"x"}'), Call("look", '{"where":"out"}')]
 
 
-async def test_nobody_to_ask_leaves_the_run_waiting(written: list[str]) -> None:
+async def test_without_a_terminal_an_approval_leaves_the_run_waiting(written: list[str]) -> None:
     agent = Agent(ScriptedModel([CALLS]), tools=[remove, look])
     assert await once(agent, written) == EXIT_WAITING
     assert "treadle chat --thread thread_" in "".join(written)

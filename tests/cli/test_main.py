@@ -71,7 +71,7 @@ def test_the_prompt_may_come_from_standard_input() -> None:
         (["chat", "--model", "openai:gpt-5", "hi"], "needs a key: set OPENAI_API_KEY"),
         (["chat", "--agent", "nope", "hi"], "module:attribute"),
         (["chat", "--agent", "nope:x", "hi"], "cannot be imported"),
-        (["chat", "--agent", "json:nope", "hi"], "has no 'nope'"),
+        (["chat", "--agent", "json:nope", "hi"], "has no attribute 'nope'"),
         (["chat", "--agent", "json:loads", "hi"], "not a treadle.Agent"),
         (["chat", "--model", "demo", b"caf\xe9"], "not valid UTF-8"),
     ],
@@ -113,10 +113,10 @@ def test_a_module_that_fails_on_import(tmp_path: Path, source: str, words: bytes
     assert words in done.stderr
 
 
-def test_a_model_beside_an_agent_is_refused() -> None:
+def test_a_model_together_with_an_agent_is_refused() -> None:
     done = treadle("chat", "--model", "demo", "--agent", "json:loads", "hi")
     assert done.returncode == 1
-    assert b"Give --model or --agent" in done.stderr
+    assert b"Use only one of --model and --agent" in done.stderr
 
 
 def test_standard_input_has_a_bound() -> None:
@@ -322,7 +322,7 @@ def test_the_tree_of_a_conversation_in_which_nothing_has_run(tmp_path: Path) -> 
         (["show", "--last", "--tree", "--blocks"], "only one of"),
         (["chat", "--model", "demo", "--thread", "thread_none", "hi"], "no thread 'thread_none'"),
         (["chat", "--model", "demo", "--last", "hi"], "There are no conversations yet"),
-        (["chat", "--model", "demo", "--database", "/dev/null/x.db", "hi"], "cannot be made"),
+        (["chat", "--model", "demo", "--database", "/dev/null/x.db", "hi"], "cannot be created"),
     ],
 )
 def test_bad_names_get_one_clear_line(arguments: list[str], words: str) -> None:

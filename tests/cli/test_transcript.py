@@ -103,11 +103,11 @@ def remembered(operation: MemoryOperation, **fields: Any) -> MemoryUpdated:
         ([ToolProgress("c", "slow", "half")], "  slow: half\n"),
         (
             [RateLimitHit(run_id=R, delay=2, retries_remaining=3, message="m")],
-            "(Trying again in 2.0 s, 3 more retries: The provider asks to wait)\n",
+            "(Retrying in 2.0 s, 3 retries left: the provider asks to wait)\n",
         ),
         (
             [Retrying(run_id=R, code="c", delay=0.5, retries_remaining=0, message="oops")],
-            "(Trying again in 0.5 s, 0 more retries: oops)\n",
+            "(Retrying in 0.5 s, 0 retries left: oops)\n",
         ),
         (
             [TextDelta("m", "Half"), StepInterrupted(run_id=R, step=1, reason="It broke off")],
@@ -116,7 +116,7 @@ def remembered(operation: MemoryOperation, **fields: Any) -> MemoryUpdated:
         ([StepInterrupted(run_id=R, step=1, reason="It broke off")], ""),
         (
             [RunIncomplete(run_id=R, stop_reason="max_steps", usage=Usage())],
-            "(The run stopped before its end: max_steps.)\n",
+            "(The run stopped early: max_steps.)\n",
         ),
         ([RunCancelled(run_id=R, usage=Usage())], "(Cancelled.)\n"),
         (
@@ -255,7 +255,7 @@ def test_the_delay_of_a_retry_is_seen_in_a_narrow_terminal() -> None:
     transcript.show(
         Retrying(run_id=R, code="c", delay=1.5, retries_remaining=2, message="long " * 50)
     )
-    assert "Trying again in 1.5 s, 2 more retries" in written[0]
+    assert "Retrying in 1.5 s, 2 retries left" in written[0]
     assert written[0].count("\n") == 1
 
 

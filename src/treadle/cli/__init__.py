@@ -1,1 +1,1 @@
-"""The `treadle` command."""
+"""The `treadle` command: chat, list, show and watch conversations."""

@@ -1,4 +1,4 @@
-"""`treadle chat`: a conversation with an agent in the terminal, on a thread that is kept."""
+"""`treadle chat`: a conversation with an agent in the terminal, on a stored thread."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ from treadle.errors import ConfigurationError, ThreadError
 from treadle.runtime.thread import PendingCall, Thread
 from treadle.runtime.thread_run import ThreadRun
 
-HELP = "/help shows this, /quit leaves. Ctrl-C stops an answer, Ctrl-D leaves."
+HELP = "/help shows this line, /quit or Ctrl-D ends the chat, Ctrl-C stops an answer."
 EXIT_CANCELLED = 130
 EXIT_WAITING = 3
 
@@ -33,15 +33,17 @@ async def answer_once(
 ) -> int:
     """Answers one prompt; returns the exit code: 0, or 130 when it was interrupted.
 
-    Without anyone to `ask`, a run that needs an approval is left waiting: the code is 3. Raises
-    the error of a run that failed.
+    With `ask=None`, a run that needs an approval is left waiting, and the code is 3. Raises the
+    error of a failed run.
     """
     screen = Screen(thread, transcript, (await thread.state()).seq)
     async with InterruptCancels() as interrupt:
         run = await thread.send(prompt, agent=agent.name)
         answered = await _follow(screen, run, interrupt, ask)
     if not answered:
-        transcript.notice(f"(The run waits for you; go on with: treadle chat --thread {thread.id})")
+        transcript.notice(
+            f"(The run waits for an answer; continue with: treadle chat --thread {thread.id})"
+        )
         return EXIT_WAITING
     result = await run.result()
     if jobs := [job for job in await thread.jobs() if not job.parent]:
@@ -57,11 +59,10 @@ async def converse(
     after: int,
     session: PromptSession[str] | None = None,
 ) -> None:
-    """Asks and answers until the person leaves; first goes on with a run that is not finished.
+    """Asks and answers until the user leaves; first continues an unfinished run.
 
-    `after` is the number of the event that was shown last. What happens on the thread while the
-    person is asked, such as a run that a background job has started, is shown at once; what was
-    typed stays in the prompt.
+    `after` is the number of the event shown last. Events that arrive at the prompt, for example
+    from a run started by a background job, are shown at once; the typed text stays in the prompt.
     """
     session = session or PromptSession[str]()
     screen = Screen(thread, transcript, after)
@@ -90,15 +91,15 @@ async def converse(
 
 
 class _Arrival(Exception):
-    """Something has happened on the thread while the person wrote `typed`."""
+    """Events have arrived on the thread while the user typed `typed`."""
 
     def __init__(self, typed: str) -> None:
-        super().__init__("Something has happened on the thread.")
+        super().__init__("Events have arrived on the thread.")
         self.typed = typed
 
 
 async def _next_line(screen: Screen, session: PromptSession[str], typed: str) -> str:
-    """Returns what the person says; raises `_Arrival` where something is to be shown first."""
+    """Returns the next line typed; raises `_Arrival` if events must be shown first."""
     app = session.app
     arrival = asyncio.create_task(screen.arrival())
 
@@ -115,7 +116,7 @@ async def _next_line(screen: Screen, session: PromptSession[str], typed: str) ->
         arrival.cancel()
         await asyncio.wait([arrival])
         if not arrival.cancelled():
-            arrival.exception()  # what the thread failed with is raised where it is shown
+            arrival.exception()  # marks it as seen; showing the thread raises it again
 
 
 async def _already(run: ThreadRun) -> ThreadRun:
@@ -123,7 +124,7 @@ async def _already(run: ThreadRun) -> ThreadRun:
 
 
 async def _turn(screen: Screen, sending: Awaitable[ThreadRun], session: PromptSession[str]) -> None:
-    """Shows a run from its sending to its end; the conversation goes on after a failure too."""
+    """Sends a message and shows its run to the end; the chat continues after a failure."""
     try:
         async with InterruptCancels() as interrupt:
             run = await sending
@@ -136,11 +137,11 @@ async def _turn(screen: Screen, sending: Awaitable[ThreadRun], session: PromptSe
 async def _follow(
     screen: Screen, run: ThreadRun, interrupt: InterruptCancels, ask: Ask | None
 ) -> bool:
-    """Shows a run, and what comes before it; returns False where nobody can be asked."""
+    """Shows a run and the events before it; returns False if it needs an answer without `ask`."""
     interrupt.watch(run)
-    if ask is not None:  # what was asked for may have been shown already
+    if ask is not None:  # the request may have been shown already, by an earlier chat
         await _answer_calls(screen, run, ask)
-        interrupt.arm()  # the prompt has taken Ctrl-C for itself
+        interrupt.arm()  # the prompt has replaced the handler of Ctrl-C
     async with aclosing(screen.events()) as events:
         async for event in events:
             if isinstance(event, TerminalEvent) and event.run_id == run.id:
@@ -154,7 +155,7 @@ async def _follow(
 
 
 async def _answer_calls(screen: Screen, run: ThreadRun, ask: Ask) -> None:
-    """Asks the person about each call that waits."""
+    """Asks the user about each waiting call."""
     thread, transcript = screen.thread, screen.transcript
     for pending in await thread.pending_calls():
         transcript.line(f"? {transcript.written(pending.call)}")
@@ -164,16 +165,16 @@ async def _answer_calls(screen: Screen, run: ThreadRun, ask: Ask) -> None:
             await run.cancel()
             return
         except ThreadError:
-            pass  # somebody else has answered it meanwhile
+            pass  # another process has answered it in the meantime
 
 
 async def _answer_call(thread: Thread, pending: PendingCall, ask: Ask) -> None:
     call_id = pending.call.call_id
     match pending.awaits:
         case "output":
-            await thread.submit_tool_output(call_id, await ask("Its output: "))
+            await thread.submit_tool_output(call_id, await ask("Output of the call: "))
         case "approval":
-            answer = (await ask("Allow it? [y/N, or a reason against] ")).strip()
+            answer = (await ask("Allow this call? [y/N, or a reason to deny it] ")).strip()
             if answer.casefold() in {"y", "yes"}:
                 await thread.approve(call_id)
             else:
@@ -185,31 +186,35 @@ async def _answer_call(thread: Thread, pending: PendingCall, ask: Ask) -> None:
 
 def _tell(error: Exception, transcript: Transcript) -> None:
     if isinstance(error, BrokenPipeError):
-        raise error  # nobody reads any more
+        raise error  # the reader of the output has left
     transcript.notice(f"Error: {in_one_line(error)}")
 
 
 def load_agent(path: str) -> AnyAgent:
-    """Returns the agent that `module:attribute` names, looked for in the current folder too.
+    """Imports the agent `module:attribute`; the current folder is on the path.
 
     Raises `ConfigurationError`.
     """
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
-        raise ConfigurationError(f"{path!r} is not of the form module:attribute.")
+        raise ConfigurationError(
+            f"{path!r} is not of the form module:attribute, such as my_agents:support."
+        )
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         module = import_module(module_name)
     except (Exception, SystemExit) as error:
-        # A module runs when it is imported, and may raise anything.
+        # Importing executes the module, which may raise anything.
         raise ConfigurationError(
             f"The module {module_name!r} cannot be imported: {in_one_line(error)}"
         ) from error
     try:
         found = getattr(module, attribute)
     except AttributeError as error:
-        raise ConfigurationError(f"The module {module_name!r} has no {attribute!r}.") from error
+        raise ConfigurationError(
+            f"The module {module_name!r} has no attribute {attribute!r}."
+        ) from error
     if not isinstance(found, Agent):
         raise ConfigurationError(f"{path} is a {type(found).__name__}, not a treadle.Agent.")
     return cast("AnyAgent", found)

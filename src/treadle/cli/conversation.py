@@ -1,4 +1,4 @@
-"""Conversations that are kept: listed, printed, followed."""
+"""Stored conversations: listing, printing and following them."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -18,7 +18,7 @@ PAGE = 500
 
 
 async def list_threads(runtime: Runtime, limit: int, write: Callable[[str], None]) -> None:
-    """Writes a line for each conversation: id, when it was used last, status, title."""
+    """Writes a line for each conversation: id, time of last use, status, title."""
     infos = await runtime.threads(limit=limit)
     for info in infos:
         write(f"{_line(info)}\n")
@@ -33,10 +33,9 @@ def _line(info: ThreadInfo) -> str:
 
 
 async def show_thread(thread: Thread, transcript: Transcript, last: int | None = None) -> int:
-    """Shows what has happened on a thread so far, or the last so many events of it.
+    """Shows the events of a thread so far, or the `last` ones; returns the number of the last.
 
-    A run that has not ended is left out where only the last are shown: it is about to be followed.
-    Returns the number of the last event that was to be shown.
+    With `last`, an unfinished run is left out, because the caller is about to follow it.
     """
     state = await thread.state()
     after, until = 0, state.seq
@@ -55,7 +54,7 @@ async def show_thread(thread: Thread, transcript: Transcript, last: int | None =
 
 
 async def watch_thread(thread: Thread, transcript: Transcript) -> None:
-    """Shows what has happened on a thread, and goes on with what happens."""
+    """Shows the events of a thread, and continues with new ones as they happen."""
     async with thread.subscribe() as events:
         async for event in events:
             transcript.show(event)
@@ -64,9 +63,9 @@ async def watch_thread(thread: Thread, transcript: Transcript) -> None:
 async def show_tree(
     runtime: Runtime, thread: Thread, write: Callable[[str], None], width: int | None = None
 ) -> None:
-    """Writes the runs, jobs and agents of a thread as a tree, a line for each.
+    """Writes the runs, jobs and agents of a thread as a tree, one per line.
 
-    Lines are cut where a terminal of `width` columns ends.
+    Lines are cut to `width` columns.
     """
     tree = ThreadTree()
     async for event in _all_of(thread):
@@ -75,7 +74,7 @@ async def show_tree(
     while rest:
         told = rest.pop()
         for agent in list(told.agents()):
-            with suppress(ThreadNotFound):  # it was deleted, or never kept
+            with suppress(ThreadNotFound):  # deleted, or never stored
                 async for event in _all_of(await runtime.connect(agent.id)):
                     told.apply(AgentEvent("", agent.name, agent.id, event))
             assert agent.tree is not None
@@ -89,14 +88,14 @@ async def show_tree(
 
 
 async def show_blocks(thread: Thread, write: Callable[[str], None]) -> None:
-    """Writes the memory blocks of a thread: what holds for each, then its text."""
+    """Writes the memory blocks of a thread: a heading for each, then its text."""
     blocks = await thread.memory.blocks()
     for block in blocks:
         write(f"{clean(_head(block))}\n")
         for line in clean(block.value).splitlines():
             write(f"  {line}".rstrip() + "\n")
     if not blocks:
-        write("There are no memory blocks on this thread.\n")
+        write("This thread has no memory blocks.\n")
 
 
 def _head(block: Block) -> str:

@@ -1,4 +1,4 @@
-"""Where the command keeps its conversations."""
+"""Where the command stores its conversations."""
 
 import os
 import sys
@@ -18,13 +18,13 @@ from treadle.runtime.thread import Thread
 database_option = click.option(
     "--database",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file that keeps the conversations. Default: TREADLE_DATABASE, or the user's own.",
+    help="The database file. Default: TREADLE_DATABASE, or treadle.db in the user's data folder.",
 )
-last_option = click.option("--last", is_flag=True, help="The conversation used last.")
+last_option = click.option("--last", is_flag=True, help="Use the most recent conversation.")
 
 
 def database_path(option: Path | None, environ: Mapping[str, str]) -> Path:
-    """Returns the file named by the option, else by the environment, else the user's own."""
+    """Returns the file of the option, else of the environment, else in the user's data folder."""
     if option is not None:
         return option
     if named := environ.get("TREADLE_DATABASE", "").strip():
@@ -45,18 +45,20 @@ def _data_folder(environ: Mapping[str, str]) -> Path:
 async def open_for_chat(
     path: Path | None, agents: Iterable[Agent[Any, Any]]
 ) -> AsyncGenerator[Runtime]:
-    """Drives the conversations of `path`, whose folder it makes; without a path, keeps nothing."""
+    """Drives the conversations of `path` and creates its folder; None stores nothing."""
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise JournalError(f"{path.parent} cannot be made: {error.strerror}.") from error
+            raise JournalError(
+                f"The folder {path.parent} cannot be created: {error.strerror}."
+            ) from error
     runtime = open_runtime(None if path is None else f"sqlite:///{path}", agents=agents)
     try:
         await runtime.start()
     except JournalLocked as error:
         raise JournalLocked(
-            f"Another chat is open on {path}; follow it with treadle watch, or give this one "
+            f"Another chat is open on {path}; follow it with treadle watch, or start this one with "
             "--database FILE or --memory."
         ) from error
     try:
@@ -66,7 +68,7 @@ async def open_for_chat(
 
 
 def open_for_reading(option: Path | None) -> Runtime:
-    """Returns the runtime that reads and watches the conversations of the user."""
+    """Returns a runtime that reads and watches the stored conversations."""
     path = database_path(option, os.environ)
     if not path.exists():
         raise JournalError(
@@ -76,7 +78,7 @@ def open_for_reading(option: Path | None) -> Runtime:
 
 
 async def find_thread(runtime: Runtime, thread_id: str | None) -> Thread:
-    """Returns the thread of that id, or the one used last; raises `ThreadNotFound`."""
+    """Returns the thread of that id, or the most recent one; raises `ThreadNotFound`."""
     if thread_id is not None:
         return await runtime.connect(thread_id)
     threads = await runtime.threads(limit=1)

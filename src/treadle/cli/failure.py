@@ -1,4 +1,4 @@
-"""An error as one line for the person who ran the command."""
+"""An error as one line for the user of the command."""
 
 import functools
 import sys
@@ -13,16 +13,16 @@ EXIT_INTERRUPTED = 130
 
 
 def in_one_line(error: BaseException) -> str:
-    """Returns what went wrong; an error that is not treadle's own is named by its type."""
+    """Returns the message; of an error that is not treadle's own, with the type."""
     if isinstance(error, TreadleError):
         return clean(one_line(error.message))
     return clean(one_line(f"{type(error).__name__}: {error}".rstrip(": ")))
 
 
 def debug_option(command: Callable[..., int]) -> Callable[..., None]:
-    """Makes a command of a function that returns its exit code: errors get one line.
+    """Makes a command from a function that returns an exit code; errors print one line.
 
-    With the option --debug they get their traceback.
+    The option --debug prints their traceback instead.
     """
 
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")

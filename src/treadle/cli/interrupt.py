@@ -10,9 +10,9 @@ from treadle.runtime.thread_run import ThreadRun
 
 
 class InterruptCancels:
-    """While it is open, Ctrl-C cancels the run that was given to it, now or later.
+    """While open, makes Ctrl-C cancel the watched run, even if it is set after the Ctrl-C.
 
-    Where there are no signals (another platform, another thread), Ctrl-C ends the program as usual.
+    Without signal handlers (on other platforms, in other threads), Ctrl-C ends the program.
     """
 
     def __init__(self) -> None:
@@ -38,12 +38,12 @@ class InterruptCancels:
             await asyncio.wait(self._cancelling)
 
     def arm(self) -> None:
-        """Takes Ctrl-C, also again after a prompt had it."""
+        """Installs the handler of Ctrl-C; call it again after a prompt, which replaces it."""
         with suppress(NotImplementedError, RuntimeError, ValueError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
 
     def watch(self, run: ThreadRun) -> None:
-        """Names the run to cancel; at once, if Ctrl-C came already."""
+        """Sets the run to cancel, and cancels it if Ctrl-C was already pressed."""
         self._run = run
         if self._interrupted:
             self._cancel(run)

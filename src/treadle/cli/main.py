@@ -38,7 +38,7 @@ from treadle.errors import ConfigurationError, InvalidInput
 
 MAX_STDIN_BYTES = 10_000_000
 SHOWN_AGAIN = 200
-"""How many events of a conversation are shown to who goes on with it."""
+"""How many events of a conversation are shown when it is continued."""
 
 
 @click.group()
@@ -50,16 +50,16 @@ def cli() -> None:
 @cli.command()
 @click.argument("prompt", required=False)
 @click.option("--model", help='The model, such as "openai:gpt-5", "ollama:qwen3" or "demo".')
-@click.option("--agent", "agent_path", metavar="MODULE:NAME", help="An agent of your own.")
-@click.option("--thread", "thread_id", metavar="ID", help="Go on with this conversation.")
-@click.option("--last", is_flag=True, help="Go on with the conversation used last.")
-@click.option("--memory", is_flag=True, help="Keep nothing of this conversation.")
+@click.option("--agent", "agent_path", metavar="MODULE:NAME", help="Your own agent.")
+@click.option("--thread", "thread_id", metavar="ID", help="Continue this conversation.")
+@click.option("--last", is_flag=True, help="Continue the most recent conversation.")
+@click.option("--memory", is_flag=True, help="Do not store this conversation.")
 @database_option
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=".",
-    help="The folder the demo agent may read. Default: the current one.",
+    help="The folder that the demo agent may read. Default: the current folder.",
 )
 @debug_option
 def chat(
@@ -74,24 +74,25 @@ def chat(
 ) -> int:
     """Chat with an agent; with PROMPT, or text on standard input, answer once.
 
-    Without --agent it is a demo agent with a few tools. Without --model the model is that of
-    TREADLE_MODEL, else one for OPENAI_API_KEY or ANTHROPIC_API_KEY, else a local Ollama's, else the
-    built-in demo model. The conversation is kept: see treadle threads, and go on with --last.
+    Without --agent, a demo agent with a few tools answers. Without --model, the model is the one
+    named by TREADLE_MODEL, else one for OPENAI_API_KEY or ANTHROPIC_API_KEY, else the first model
+    of a local Ollama, else the built-in demo model. The conversation is stored: list it with
+    treadle threads, continue it with --last.
     """
     if model is not None and agent_path is not None:
-        raise ConfigurationError("Give --model or --agent: an agent has its own model.")
+        raise ConfigurationError("Use only one of --model and --agent: an agent has its own model.")
     if (thread_id is not None) + last + memory > 1:
-        raise ConfigurationError("Give only one of --thread, --last and --memory.")
+        raise ConfigurationError("Use only one of --thread, --last and --memory.")
     text = _text(prompt)
     if text is not None:
-        user_message(text)  # an empty one is refused before anything is made
+        user_message(text)  # refuses an empty text before the database is created
     agent = None if agent_path is None else load_agent(agent_path)
     place = None if memory else database_path(database, os.environ)
     return asyncio.run(_chat(text, agent, model, folder, _Conversation(place, thread_id, last)))
 
 
 class _Conversation(NamedTuple):
-    """Where the conversation is kept, and which one to go on with."""
+    """Where the conversation is stored, and which one to continue."""
 
     database: Path | None
     thread_id: str | None
@@ -105,7 +106,7 @@ async def _chat(
     folder: Path,
     conversation: _Conversation,
 ) -> int:
-    """Answers `text`, or converses where there is none; returns the exit code."""
+    """Answers `text`, or converses if it is None; returns the exit code."""
     if agent is None:
         choice = await choose_model(model, os.environ)
         agent = demo_agent(choice.model, folder, conversation.database)
@@ -123,23 +124,23 @@ async def _chat(
         shown = await show_thread(thread, echo, SHOWN_AGAIN)
         await converse(thread, agent, transcript, shown)
         if conversation.database is not None and await thread.history():
-            transcript.notice(f"Go on with: treadle chat --thread {thread.id}")
+            transcript.notice(f"Continue with: treadle chat --thread {thread.id}")
     return 0
 
 
 def _ask() -> Ask | None:
-    """How to ask the person, where there is one."""
+    """Returns how to ask the user, or None without a terminal."""
     if sys.stdin.isatty() and sys.stdout.isatty():
         return PromptSession[str]().prompt_async
     return None
 
 
 @cli.command()
-@click.option("--limit", default=20, show_default=True, help="How many, the newest first.")
+@click.option("--limit", default=20, show_default=True, help="How many to list.")
 @database_option
 @debug_option
 def threads(limit: int, database: Path | None) -> int:
-    """List the conversations, those used last first."""
+    """List the conversations, the most recent first."""
     return asyncio.run(_threads(limit, database))
 
 
@@ -152,15 +153,15 @@ async def _threads(limit: int, database: Path | None) -> int:
 @cli.command()
 @click.argument("thread_id", metavar="ID", required=False)
 @last_option
-@click.option("--tree", is_flag=True, help="Print its runs, jobs and agents as a tree instead.")
-@click.option("--blocks", is_flag=True, help="Print its memory blocks instead.")
+@click.option("--tree", is_flag=True, help="Print its runs, jobs and agents as a tree.")
+@click.option("--blocks", is_flag=True, help="Print its memory blocks.")
 @database_option
 @debug_option
 def show(thread_id: str | None, last: bool, tree: bool, blocks: bool, database: Path | None) -> int:
-    """Print the conversation ID, or the last one."""
+    """Print the conversation ID, or with --last the most recent one."""
     named = _named(thread_id, last)
     if tree and blocks:
-        raise ConfigurationError("Give only one of --tree and --blocks.")
+        raise ConfigurationError("Use only one of --tree and --blocks.")
     if tree:
         return asyncio.run(_show_tree(named, database))
     if blocks:
@@ -174,7 +175,7 @@ def show(thread_id: str | None, last: bool, tree: bool, blocks: bool, database: 
 @database_option
 @debug_option
 def watch(thread_id: str | None, last: bool, database: Path | None) -> int:
-    """Print the conversation ID, or the last one, and follow it live until Ctrl-C."""
+    """Print a conversation as treadle show does, and follow it live until Ctrl-C."""
     return asyncio.run(_show(_named(thread_id, last), database, follow=True))
 
 
@@ -200,7 +201,7 @@ async def _show_blocks(thread_id: str | None, database: Path | None) -> int:
 
 
 def _named(thread_id: str | None, last: bool) -> str | None:
-    """The thread that was named; None is the last one."""
+    """Returns the given id; None means the most recent conversation."""
     if (thread_id is None) != last:
         raise ConfigurationError("Give the ID of a conversation (see treadle threads), or --last.")
     return thread_id
@@ -211,7 +212,7 @@ def _width() -> int:
 
 
 def _text(prompt: str | None) -> str | None:
-    """What is to be answered; None where a person is there to be asked."""
+    """Returns the text to answer; None means an interactive chat."""
     if prompt is not None or sys.stdin.isatty():
         return prompt
     data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
@@ -239,12 +240,12 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
-    # What a person must know is printed; what a log would say is for programs.
+    # The command prints what its user needs; logs are for programs, so they stay silent here.
     logging.getLogger("treadle").addHandler(logging.NullHandler())
     try:
         cli()
     except BrokenPipeError:
-        # The reader has left, as `head` does. What is still buffered must not raise at exit.
+        # The reader closed the pipe, as `head` does. Buffered output must not raise at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 

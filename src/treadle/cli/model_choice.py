@@ -1,4 +1,4 @@
-"""Which model `treadle chat` talks to, and the line that says so."""
+"""Which model `treadle chat` uses, and the line that explains the choice."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ MAX_TAGS_BYTES = 1_000_000
 
 
 class ModelChoice(NamedTuple):
-    """A model string, and why it was chosen, for the person to read."""
+    """A model string, and a note for the user on why it was chosen."""
 
     model: str
     note: str
@@ -32,7 +32,7 @@ class _OllamaTags(Struct):
 
 
 async def choose_model(option: str | None, environ: Mapping[str, str]) -> ModelChoice:
-    """Returns the model named by the option, else by the environment, else what is at hand."""
+    """Returns the model of the option, else of the environment, else an available one."""
     if option:
         return ModelChoice(option, f"Model: {option}.")
     if named := environ.get("TREADLE_MODEL", "").strip():
@@ -44,11 +44,11 @@ async def choose_model(option: str | None, environ: Mapping[str, str]) -> ModelC
         if environ.get(variable, "").strip():
             return ModelChoice(model, f"Model: {model} ({variable} is set).")
     if name := await _first_ollama_model(ollama_url(environ)):
-        return ModelChoice(f"ollama:{name}", f"Model: ollama:{name} (a local Ollama answers).")
+        return ModelChoice(f"ollama:{name}", f"Model: ollama:{name} (found in a local Ollama).")
     return ModelChoice(
         "demo",
         "No API key and no Ollama found: using the built-in demo model. "
-        "Set OPENAI_API_KEY, ANTHROPIC_API_KEY or TREADLE_MODEL for a real one.",
+        "Set OPENAI_API_KEY, ANTHROPIC_API_KEY or TREADLE_MODEL for a real model.",
     )
 
 

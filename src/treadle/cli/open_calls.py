@@ -1,4 +1,4 @@
-"""The tool calls under way, and how a line tells them apart."""
+"""The open tool calls, and the labels that distinguish them."""
 
 import json
 
@@ -9,14 +9,14 @@ MAX_LABEL = 50
 
 
 class OpenCalls:
-    """Labels calls by their tool; with their arguments where calls of one tool overlap."""
+    """Labels calls by their tool, and by their arguments if calls of one tool overlap."""
 
     def __init__(self) -> None:
         self._calls: dict[str, tuple[str, str]] = {}
         self._overlapping: set[str] = set()
 
     def begin(self, call: FunctionCall, to_user: str = "") -> str:
-        """A call was requested; returns it as written, without the argument `to_user`."""
+        """Adds a requested call; returns it as written, without the argument `to_user`."""
         others = {id for id, (name, _) in self._calls.items() if name == call.name}
         if others:
             self._overlapping |= {call.call_id, *others}
@@ -25,24 +25,24 @@ class OpenCalls:
         return written
 
     def written(self, call: FunctionCall) -> str:
-        """Returns the call as it was written when it began, if it was seen to begin."""
+        """Returns the call as `begin` returned it, or as written if it is not known."""
         return self._calls[call.call_id][1] if call.call_id in self._calls else as_written(call)
 
     def label(self, call_id: str, name: str) -> str:
-        """Returns what to call the call `call_id` of the tool `name`."""
+        """Returns the label of the call `call_id` of the tool `name`."""
         if call_id not in self._overlapping:
             return name
         _, written = self._calls[call_id]
         return written if len(written) <= MAX_LABEL else f"{written[:MAX_LABEL]}…"
 
     def end(self, call_id: str) -> None:
-        """The call has its output."""
+        """Removes a call that has its output."""
         self._calls.pop(call_id, None)
         self._overlapping.discard(call_id)
 
 
 def as_written(call: FunctionCall, to_user: str = "") -> str:
-    """Returns the call as Python would write it, in one line, without the argument `to_user`."""
+    """Returns the call in Python syntax, in one line, without the argument `to_user`."""
     try:
         arguments = json.loads(call.arguments or "{}")
     except ValueError:

@@ -1,4 +1,4 @@
-"""Text from models and tools, made fit for a terminal."""
+"""Text from models and tools, made safe for a terminal."""
 
 MAX_SHOWN = 2000
 _CONTROLS = {
@@ -7,10 +7,10 @@ _CONTROLS = {
 
 
 def clean(text: str) -> str:
-    """Returns `text` without control characters but line feed and tab."""
+    """Replaces the control characters of `text`, except line feed and tab."""
     return text.translate(_CONTROLS)
 
 
 def one_line(text: str) -> str:
-    """Returns the beginning of `text` in one line."""
+    """Returns the first 2,000 characters of `text` as one line."""
     return " ".join(text[:MAX_SHOWN].split())

@@ -1,4 +1,4 @@
-"""A thread as a terminal shows it: each event once, whoever waits for it."""
+"""A thread as a terminal shows it: each event once, whichever function reads it."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -12,7 +12,7 @@ from treadle.runtime.thread import Thread
 class Screen:
     """Shows the events of a thread after number `after`.
 
-    One at a time may iterate `events`; who does so later goes on where the one before stopped.
+    One caller at a time may iterate `events`; the next one continues where it stopped.
     """
 
     def __init__(self, thread: Thread, transcript: Transcript, after: int) -> None:
@@ -21,7 +21,7 @@ class Screen:
         self._after = Position(after)
 
     async def events(self) -> AsyncGenerator[Event]:
-        """Yields each event once it is shown."""
+        """Yields each event after showing it."""
         subscription = self.thread.subscribe(self._after)
         try:
             async with subscription:
@@ -32,7 +32,7 @@ class Screen:
             self._after = Position.parse(subscription.position)
 
     async def catch_up(self) -> None:
-        """Shows what has happened so far."""
+        """Shows the events so far."""
         until = (await self.thread.state()).seq
         if self._after.seq >= until:
             return
@@ -42,6 +42,6 @@ class Screen:
                     return
 
     async def arrival(self) -> None:
-        """Waits until something has happened that is not shown yet."""
+        """Waits for an event that is not shown yet."""
         async with self.thread.subscribe(self._after) as events:
             await anext(events)

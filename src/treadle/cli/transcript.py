@@ -1,4 +1,4 @@
-"""A run as a person reads it in a terminal: text as it comes, a line for each thing done."""
+"""A run as text for a terminal: words as they arrive, a line for each action."""
 
 from collections.abc import Callable
 from typing import assert_never
@@ -75,10 +75,10 @@ _DONE: dict[MemoryOperation, str] = {
 class Transcript:
     """Writes the events of runs through `write`, to a terminal of `width` columns.
 
-    What comes from models and tools is printed without control characters, so that it cannot move
-    the cursor or change the terminal. What a call says to the user is a line of text before the
-    call; where several calls are written at the same time, the line belongs to the first, and the
-    others are read when they are complete.
+    Text of models and tools is printed without control characters, so that it cannot move the
+    cursor or change the terminal. The `to_user` text of a call is printed as a line before the
+    call. If several calls are written at the same time, the first one is printed as it grows, the
+    others when they are complete.
     """
 
     def __init__(self, write: Write, width: int = 100, *, echo: bool = False) -> None:
@@ -155,7 +155,7 @@ class Transcript:
                 assert_never(unreachable)
 
     def _message(self, event: MessageAdded) -> None:
-        """A message as a whole, unless its text was shown as it came, or typed here."""
+        """Shows a whole message, unless its text was streamed or typed here."""
         if event.origin != "model":
             self.end_line()
             if self._echo:
@@ -176,7 +176,7 @@ class Transcript:
             self.notice(f"({event.reason}; discard the unfinished text above.)")
 
     def _requested(self, event: ToolCallRequested) -> None:
-        """A call as a whole, after what it says to the user, unless that was shown as it came."""
+        """Shows a whole call, after its `to_user` text unless that was streamed."""
         if self._speaking == event.item.id:
             self._speaking = ""
         elif event.said:
@@ -190,13 +190,13 @@ class Transcript:
     def _ended(self, event: TerminalEvent) -> None:
         match event:
             case RunIncomplete():
-                self.notice(f"(The run stopped before its end: {event.stop_reason}.)")
+                self.notice(f"(The run stopped early: {event.stop_reason}.)")
             case RunCancelled():
                 self.notice("(Cancelled.)")
             case RunExpired():
-                self.notice("(The run expired: the answer it waited for took too long.)")
+                self.notice("(The run expired: it was not answered in time.)")
             case RunFailed():
-                if self._echo:  # who runs it is told by the error itself
+                if self._echo:  # without echo, the caller prints the error itself
                     self.notice(f"(Failed: {one_line(event.message)})")
                 self.end_line()
             case RunCompleted():
@@ -205,7 +205,7 @@ class Transcript:
                 assert_never(unreachable)
 
     def _job(self, event: JobStarted | JobSettled) -> None:
-        """That a job began, and how it ended."""
+        """Shows the start or the end of a job."""
         if isinstance(event, JobStarted):
             self._jobs[event.job_id] = event.name
             again = "" if event.attempt == 1 else f" (attempt {event.attempt})"
@@ -214,27 +214,27 @@ class Transcript:
             return
         name = self._jobs.pop(event.job_id, "job")
         mark = "✓" if event.outcome == "completed" else "✗"
-        # One that was cut off with its process has no time of its own.
+        # A job that was interrupted with its process has no duration.
         took = f" ({event.seconds:.1f} s)" if event.seconds else ""
-        told = one_line(event.output or event.message)
-        self.line(f"{mark} {one_line(name)} {event.outcome}{took}  {told}".rstrip())
+        result = one_line(event.output or event.message)
+        self.line(f"{mark} {one_line(name)} {event.outcome}{took}  {result}".rstrip())
 
     def _remembered(self, event: MemoryUpdated | ContextCompacted) -> None:
-        """What changed in a memory block, and that what the model reads became less."""
+        """Shows a change of a memory block, or a compaction."""
         if isinstance(event, ContextCompacted):
             tokens = f"{event.tokens_before:,} → {event.tokens_after:,} tokens"
-            self.line(f"(The context was compacted: {event.left_out} items left it, {tokens}.)")
+            self.line(f"(The context was compacted: {event.left_out} items removed, {tokens}.)")
             return
         diff = f": {one_line(event.diff)}" if event.diff else ""
         self.line(f"✎ {one_line(event.label)}{_DONE.get(event.operation, '')}{diff}")
 
     def _other_agent(self, event: ToolDelegated | HandedOff | AgentEvent | JobDelegated) -> None:
-        """That another agent works, and of what it does: its calls, and what it says."""
+        """Shows the start, the calls and the messages of another agent."""
         match event:
             case HandedOff():
-                self.line(f"({event.agent} goes on.)")
+                self.line(f"({event.agent} continues.)")
             case ToolDelegated() | JobDelegated():
-                if self._echo:  # whoever reads it later may want to read that thread too
+                if self._echo:  # a later reader may want to read that thread too
                     self.line(f"  {event.agent} works on {event.thread_id}")
             case AgentEvent(event=ToolCallRequested() as requested):
                 written = as_written(requested.item, requested.to_user)
@@ -242,16 +242,16 @@ class Transcript:
             case AgentEvent(event=MessageAdded(origin="model") as said):
                 self.line(f"  {event.agent}: {one_line(said.item.text)}")
             case AgentEvent():
-                pass  # the output of the call tells the rest
+                pass  # the output of the call contains the rest
             case _ as unreachable:
                 assert_never(unreachable)
 
     def line(self, text: str) -> None:
-        """Writes a dim line of its own, cut where the terminal ends."""
+        """Writes a separate dim line, cut to the width of the terminal."""
         self.notice(self._fitting(text))
 
     def notice(self, text: str) -> None:
-        """Writes a dim text of its own, whole."""
+        """Writes a separate dim text in full."""
         self.end_line()
         self._write(click.style(clean(text), dim=True) + "\n")
 
@@ -259,13 +259,13 @@ class Transcript:
         return text if len(text) < self._width else text[: self._width - 2] + "…"
 
     def end_line(self) -> None:
-        """Goes to a new line unless the last one is ended."""
+        """Starts a new line unless the last one is complete."""
         if self._mid_line:
             self._write("\n")
             self._mid_line = False
 
     def _text(self, text: str, voice: str, *, dim: bool = False) -> None:
-        """Goes on with the text of `voice`; another one begins on a line of its own."""
+        """Continues the text of `voice`; another voice starts on a new line."""
         if voice != self._voice:
             self.end_line()
             self._voice = voice
@@ -276,15 +276,14 @@ class Transcript:
     def _output(self, event: ToolOutputRecorded) -> None:
         call_id = event.item.call_id
         mark = "✗" if event.item.is_error else "✓"
-        # A call that was cut off has no time of its own.
+        # An interrupted call has no duration.
         took = f" ({event.seconds * 1000:.0f} ms)" if event.seconds else ""
         label = self._calls.label(call_id, event.name)
         self.line(f"{mark} {label}{took}  {one_line(event.item.text)}")
         self._calls.end(call_id)
 
     def _retry(self, event: RateLimitHit | Retrying) -> None:
-        what = "The provider asks to wait" if isinstance(event, RateLimitHit) else event.message
-        self.line(
-            f"(Trying again in {event.delay:.1f} s, {event.retries_remaining} more retries: "
-            f"{one_line(what)})"
-        )
+        what = "the provider asks to wait" if isinstance(event, RateLimitHit) else event.message
+        left = event.retries_remaining
+        retries = f"{left} {'retry' if left == 1 else 'retries'} left"
+        self.line(f"(Retrying in {event.delay:.1f} s, {retries}: {one_line(what)})")

@@ -1,4 +1,4 @@
-"""Arithmetic on a text, without ever evaluating it as Python."""
+"""Evaluates arithmetic in a text without executing it as Python."""
 
 import ast
 import math
@@ -13,9 +13,9 @@ Number = int | float
 
 
 def _rounded(number: Number, *digits: Any) -> Number:
-    # Python computes 10 to the power of the digits, however many.
+    # Python computes 10 to the power of the digits, which takes forever for a large number.
     if any(abs(wanted) > MAX_DIGITS for wanted in digits):
-        raise ValueError(f"round() knows at most {MAX_DIGITS} digits.")
+        raise ValueError(f"round() takes at most {MAX_DIGITS} digits.")
     return round(number, *digits)
 
 
@@ -45,9 +45,9 @@ _CONSTANTS: dict[str, Number] = {"pi": math.pi, "e": math.e}
 def evaluate(expression: str) -> Number:
     """Returns the value of an arithmetic expression.
 
-    It may hold + - * / // % **, brackets, abs, max, min, round, sqrt, pi and e. Raises
-    `ValueError` for anything else, for a result that is no real number, and beyond 200 characters,
-    an exponent of 1,000 or a number of 1,000 digits.
+    It may contain + - * / // % **, brackets, abs, max, min, round, sqrt, pi and e. Raises
+    `ValueError` for anything else, for a result that is not a real number, and above 200
+    characters, an exponent of 1,000 or a number of 1,000 digits.
     """
     if len(expression) > MAX_CHARS:
         raise ValueError(f"The expression is longer than {MAX_CHARS} characters.")
@@ -61,7 +61,7 @@ def evaluate(expression: str) -> Number:
         tree = ast.parse(text, mode="eval")
         return _real(_value(tree.body))
     except SyntaxError as error:
-        raise ValueError(f"{expression!r} is no arithmetic expression.") from error
+        raise ValueError(f"{expression!r} is not an arithmetic expression.") from error
     except (ArithmeticError, TypeError) as error:
         raise ValueError(f"{expression!r} has no value: {error}.") from error
 
@@ -86,9 +86,9 @@ def _value(node: ast.expr) -> Number:
 
 def _binary(op: ast.operator, left: Number, right: Number) -> Number:
     if isinstance(op, ast.Pow) and abs(right) > MAX_EXPONENT:
-        raise ValueError(f"The exponent is beyond {MAX_EXPONENT}.")
+        raise ValueError(f"The exponent is above {MAX_EXPONENT}.")
     if isinstance(op, ast.Pow) and isinstance(left, int) and isinstance(right, int):
-        # Refused before it is computed: a million digits take their time.
+        # Refused before it is computed, because a million digits take long.
         _require_small_power(left, right)
     return _bounded(_real(_BINARY[type(op)](left, right)))
 
@@ -107,5 +107,5 @@ def _bounded(number: Number) -> Number:
 def _real(number: object) -> Number:
     # A root of a negative number is complex in Python.
     if isinstance(number, complex):
-        raise ValueError("The result is no real number.")
+        raise ValueError("The result is not a real number.")
     return cast("Number", number)

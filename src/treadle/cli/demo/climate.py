@@ -1,4 +1,4 @@
-"""The typical weather of big cities by month: what the demo agent knows of the weather.
+"""The typical weather of big cities by month, for the demo agent.
 
 Mean daily temperatures in °C, rounded, of January, April, July and October; the months between
 are interpolated.

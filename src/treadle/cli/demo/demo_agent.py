@@ -1,4 +1,4 @@
-"""The agent of `treadle chat`: a few real tools, to see how an agent works."""
+"""The demo agent of `treadle chat`, with a few working tools."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -19,10 +19,10 @@ from treadle.tools.function import tool
 
 INSTRUCTIONS = (
     "You are the demo agent of treadle, an agent runtime for Python. Be brief and friendly. "
-    "Use the tools whenever they can answer; call several at once where that helps."
+    "Use the tools whenever they can answer; call several at once if that helps."
 )
 WINDOW = 32_000
-"""How many tokens a model is taken to read where that is not known."""
+"""The window assumed for models whose window is not known, in tokens."""
 
 MAX_SECONDS = 30.0
 PROGRESS_EVERY = 25
@@ -30,7 +30,7 @@ PROGRESS_EVERY = 25
 
 @tool
 async def get_weather(city: str) -> dict[str, str | int]:
-    """Tells the typical weather of a city in this month.
+    """Returns the typical weather of a city in this month.
 
     Args:
         city: Name of a big city, in English.
@@ -50,7 +50,7 @@ async def calculate(expression: str) -> str:
 
 @tool
 def current_time(timezone: str = "UTC") -> str:
-    """Tells the date and time in a time zone.
+    """Returns the date and time in a time zone.
 
     Args:
         timezone: An IANA name such as Europe/Paris.
@@ -61,27 +61,27 @@ def current_time(timezone: str = "UTC") -> str:
         zone = ZoneInfo(timezone.strip())
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(
-            f"The time zone {timezone[:100]!r} is not known here; use an IANA name such as "
+            f"The time zone {timezone[:100]!r} is unknown; use an IANA name such as "
             "Europe/Paris (this machine needs the tzdata package for them)."
         ) from error
     return f"{datetime.now(zone):%A, %d %B %Y, %H:%M %Z}"
 
 
 def file_tools(root: Path, database: Path | None = None) -> list[AnyTool]:
-    """Returns the tools that look at the files below `root`, but for those of `database`."""
+    """Returns tools that read the files below `root`, except those of `database`."""
     folder = Folder(root, database)
 
     @tool
     def list_files() -> list[str]:
-        """Lists the files of the folder."""
+        """Lists the files in the folder."""
         return folder.files()
 
     @tool
     def read_file(path: str) -> str:
-        """Reads a text file of the folder.
+        """Reads a text file in the folder.
 
         Args:
-            path: The path of the file, as list_files gives it.
+            path: The path of the file, as returned by list_files.
         """
         return folder.read(path)
 
@@ -89,11 +89,11 @@ def file_tools(root: Path, database: Path | None = None) -> list[AnyTool]:
     async def slow_search(
         context: RunContext[None], query: str, seconds: float = 3.0
     ) -> dict[str, object]:
-        """Searches the text files of the folder for a word, slowly.
+        """Searches the text files in the folder for a word, slowly.
 
         Args:
             query: The text to look for.
-            seconds: How long the search shall take at least, up to 30.
+            seconds: The minimum duration of the search, up to 30.
         """
         files = await asyncio.to_thread(folder.searchable)
         pause = min(max(seconds, 0.0), MAX_SECONDS) / max(len(files), 1)
@@ -113,7 +113,7 @@ def file_tools(root: Path, database: Path | None = None) -> list[AnyTool]:
 def _contains(folder: Folder, path: str, query: str) -> bool:
     try:
         return query.casefold() in folder.read(path).casefold()
-    except (OSError, ValueError):  # no text file: nothing to be found in it
+    except (OSError, ValueError):  # not a text file
         return False
 
 
@@ -121,7 +121,7 @@ def demo_agent(model: Model | str, root: Path, database: Path | None = None) -> 
     """Returns the demo agent, with file tools for the folder `root` without its own `database`."""
     tools: list[AnyTool] = [get_weather, calculate, current_time, *file_tools(root, database)]
     resolved = resolve_model(model)
-    # A chat may go on for months, and what is too long for the model must not end it.
+    # A chat may last for months; its length must not end it.
     window = SlidingWindow(max_tokens=window_of(resolved.name) or WINDOW)
     return Agent(
         resolved,

@@ -1,4 +1,4 @@
-"""The files of one folder, for tools that may not leave it."""
+"""The files of one folder, for tools restricted to it."""
 
 import os
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ MAX_BYTES = 100_000
 class Folder:
     """Text files below `root`; a path that leads out of it, by `..` or by a link, is refused.
 
-    The files of `database` are left out: a program that opens and closes a database that is in use
-    takes its locks away (https://sqlite.org/howtocorrupt.html, section 2.2).
+    The files of `database` are excluded: opening and closing the file of a database that this
+    process uses releases its locks (https://sqlite.org/howtocorrupt.html, section 2.2).
     """
 
     def __init__(self, root: Path, database: Path | None = None) -> None:
@@ -21,30 +21,31 @@ class Folder:
         self._database = database.resolve() if database is not None else None
 
     def files(self) -> list[str]:
-        """Returns the paths of at most 200 files, hidden ones left out."""
+        """Returns the paths of at most 200 files, without hidden ones."""
         found = self._paths(MAX_FILES + 1)
         if len(found) > MAX_FILES:
             found[MAX_FILES:] = [f"… only the first {MAX_FILES} files are listed"]
         return found
 
     def searchable(self) -> list[str]:
-        """Returns the paths that `files` lists, and nothing else."""
+        """Returns the paths of `files`, without the note about omitted ones."""
         return self._paths(MAX_FILES)
 
     def read(self, path: str) -> str:
-        """Returns the text of a file, at most 100,000 bytes of it.
+        """Returns the text of a file, cut after 100,000 bytes.
 
-        Raises `ValueError` for a path outside the folder, no file, or no UTF-8 text.
+        Raises `ValueError` for a path outside the folder, a path that is not a file, and text that
+        is not UTF-8.
         """
         root = self._root.resolve()
         try:
             target = (root / path).resolve()
         except (OSError, ValueError) as error:
-            raise ValueError(f"{path[:200]!r} is no path.") from error
+            raise ValueError(f"{path[:200]!r} is not a valid path.") from error
         if not target.is_relative_to(root):
             raise ValueError(f"{path[:200]!r} is outside the folder.")
         if not target.is_file() or self._is_database(target):
-            raise ValueError(f"There is no file {path[:200]!r}.")
+            raise ValueError(f"{path[:200]!r} is not a file in the folder.")
         with target.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
         try:
