@@ -16,22 +16,26 @@ from treadle.tools.function import Tool, tool
 
 
 class Agent(AgentDefinition[Deps, Out]):
-    """An agent; see `AgentDefinition` for what it is made of.
+    """An agent: a model with instructions, tools, an output type, limits and hooks.
 
         agent = Agent("openai:gpt-5", instructions="Be brief.", tools=[get_weather])
         result = await agent.run("What is the weather in Paris?")
 
-    An agent holds no conversation and may be used by any number of runs at the same time.
+    The parameters are those of `AgentDefinition`. An agent holds no conversation, so any number of
+    runs can use it at the same time.
     """
 
     async def run(
         self, input: Input, *, deps: Deps = None, history: Sequence[Item] = ()
     ) -> RunResult[Out]:
-        """Runs the agent to its end and returns what came of it.
+        """Runs the agent on a message, and returns the result.
 
-        `deps` reaches tools through their `RunContext`; `history` is the conversation so far, such
-        as the `history` of an earlier result. Raises `InvalidInput` for an empty message or an
-        invalid history, and the error of a run that failed.
+        - `input`: the message: a text, a `Message`, or parts of text and images.
+        - `deps`: is passed to tools and hooks as the `deps` of their context.
+        - `history`: the conversation so far, for example the `history` of an earlier result.
+
+        Raises `InvalidInput` for an empty message or an invalid history, and the error of a failed
+        run.
         """
         run = Run(self, input, deps=deps, history=history, watched=False)
         await run.drive()
@@ -41,9 +45,10 @@ class Agent(AgentDefinition[Deps, Out]):
     async def stream(
         self, input: Input, *, deps: Deps = None, history: Sequence[Item] = ()
     ) -> AsyncGenerator[Run[Out]]:
-        """Starts a run and yields it; leaving the context cancels a run that has not ended.
+        """Starts a run and yields it; leaving the block cancels a run that has not ended.
 
-        Parameters and errors are those of `run`, which come with the events and `result()`.
+        The parameters are those of `run`. Its errors are raised by the iteration of the events and
+        by `result()`. Use it with `async with`.
         """
         run = Run(self, input, deps=deps, history=history)
         run.start()
@@ -55,15 +60,17 @@ class Agent(AgentDefinition[Deps, Out]):
     def run_sync(
         self, input: Input, *, deps: Deps = None, history: Sequence[Item] = ()
     ) -> RunResult[Out]:
-        """Runs the agent from code that is not async; see `run`.
+        """Runs the agent from synchronous code; see `run`.
 
-        Raises `ConfigurationError` inside a running event loop.
+        Raises `ConfigurationError` if an event loop is running.
         """
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return asyncio.run(self.run(input, deps=deps, history=history))
-        raise ConfigurationError("run_sync() cannot be called from async code; await run().")
+        raise ConfigurationError(
+            "run_sync() cannot be called while an event loop is running; use `await agent.run(…)`."
+        )
 
     def as_tool(
         self,
@@ -73,22 +80,27 @@ class Agent(AgentDefinition[Deps, Out]):
         timeout: float | None = None,
         needs_approval: bool = False,
     ) -> Tool[..., object]:
-        """Returns a tool that has this agent work on a message, and whose output is its output.
+        """Returns a tool that runs this agent on a message, and returns the agent's output.
 
-        It works on a thread of its own, linked to the call: its events are shown as `AgentEvent`,
-        what it uses counts for the run, and it is cancelled with it. `name` and `description`
-        default to those of the agent; `timeout` is in seconds. Raises `InvalidTool`.
+        The agent works on a separate thread linked to the call. Its events are published as
+        `AgentEvent`, its usage counts for the calling run, and it is cancelled with that run.
+
+        - `name`, `description`: default to those of the agent.
+        - `timeout`: in seconds; None for no limit.
+        - `needs_approval`: whether a person must approve each call.
+
+        Raises `InvalidTool` if the name is not a valid tool name.
         """
 
         async def work(context: RunContext[object], message: str) -> object:
             """Asks the agent.
 
             Args:
-                message: What it is to do, and all it needs to know: it knows nothing else.
+                message: The task, with everything the agent must know. It sees nothing else.
             """
             result = await context.run_agent(self, message)
             if result.status != "completed":
-                why = f"{self.name} stopped before its end ({result.stop_reason})"
+                why = f"{self.name} stopped early ({result.stop_reason})"
                 raise ToolFailed(f"{why}: {result.text}" if result.text else f"{why}.")
             return result.output
 

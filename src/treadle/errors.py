@@ -1,84 +1,84 @@
-"""Every error of treadle: a stable `code`, a `retryable` flag, a message that says what to do.
+"""All errors of treadle: a stable `code`, a `retryable` flag, and a message for people.
 
 ```text
 TreadleError
-├── ConfigurationError            what the program asks for cannot work
+├── ConfigurationError            the program is set up in a way that cannot work
 │   ├── UnknownModel              a model string that names no provider
 │   ├── MissingKey                no API key in the environment or the call
 │   ├── InvalidTool               a function that cannot become a tool
 │   ├── InvalidHook               a function that cannot be a hook
-│   ├── DuplicateTool             two tools of one name
+│   ├── DuplicateTool             two tools of one agent have the same name
 │   └── MissingExtra              an optional dependency of treadle is not installed
 ├── InvalidInput                  an empty message, text that is not UTF-8
-├── ModelError                    a model provider did not answer as it should
+├── ModelError                    a model provider failed or refused
 │   ├── ConnectionFailed          retryable: refused, reset, name not found
-│   ├── ModelTimeout              retryable: connect, first byte or between chunks
+│   ├── ModelTimeout              retryable: while connecting, before or between chunks
 │   ├── RateLimited               retryable: HTTP 429 or its equivalent in a stream
 │   ├── ServerFailed              retryable: HTTP 5xx, overloaded
 │   ├── QuotaExceeded             the account has no budget left
 │   ├── BadRequest                any other HTTP 4xx
 │   │   └── ContextOverflow       the request is longer than the model's window
 │   ├── StreamIncomplete          retryable: the stream ended without its terminal event
-│   └── StreamInvalid             retryable: not the announced format, or too long
-├── RunError                      a run that could not go on
+│   └── StreamInvalid             retryable: not the expected format, or too long
+├── RunError                      a run failed
 │   ├── ToolFailed                a tool declared with on_error="raise" failed
 │   ├── OutputInvalid             the structured output stayed invalid after its corrections
 │   ├── OutputRefused             the model refused to give a structured output
 │   ├── HookFailed                a hook raised
-│   ├── JobFailed                 a job of the run failed, and nobody waited for it
-│   ├── RuleBroken                the model did not call a tool that it must call before its answer
+│   ├── JobFailed                 a job of the run failed while no code awaited it
+│   ├── RuleBroken                the model answered without a required tool call
 │   ├── AgentsTooDeep             agents called agents deeper than the limit
-│   ├── BudgetUsedUp              the run has nothing left for another agent to work with
+│   ├── BudgetUsedUp              the run has no budget left for another agent
 │   └── RunInterrupted            retryable: the driver of the run ended before the run did
-├── ToolSourceError               what serves tools from elsewhere did not do as it should
-│   ├── ToolSourceFailed          retryable: it could not be started, or reached, or it ended
+├── ToolSourceError               a source of tools failed
+│   ├── ToolSourceFailed          retryable: it could not be started or reached, or it ended
 │   └── RemoteToolFailed          it answered a call with an error
-├── ThreadError                   what was asked of a thread cannot be done
-│   ├── ThreadNotFound            no thread of that id, or it was deleted
-│   ├── RunNotFound               no run of that id on the thread
+├── ThreadError                   a request to a thread cannot be fulfilled
+│   ├── ThreadNotFound            the thread does not exist, or was deleted
+│   ├── RunNotFound               the thread has no run with that id
 │   ├── RunInProgress             a run is active, and on_busy="reject" was asked for
-│   ├── RunNotInProgress          no run waits for what was submitted
-│   ├── UnknownToolCall           the run has no call of that id
-│   ├── UnknownMessage            the history has no message of that id
-│   ├── Conflict                  the call was already answered with something else
-│   └── UnknownAgent              the runtime was opened without the agent of the thread
-├── JournalError                  the journal could not keep or give what was asked
+│   ├── RunNotInProgress          no run is waiting for the submitted answer
+│   ├── UnknownToolCall           the run has no call with that id
+│   ├── UnknownMessage            the history has no message with that id
+│   ├── Conflict                  the call already has a different answer
+│   └── UnknownAgent              the runtime was opened without this agent
+├── JournalError                  the journal could not store or load events
 │   ├── JournalFull               retryable: no space left on the disk
-│   ├── JournalLocked             retryable: another process drives, or holds, the database
+│   ├── JournalLocked             retryable: another process drives or locks the database
 │   ├── JournalReadOnly           the database cannot be written to
-│   ├── JournalCorrupt            the file is no database of treadle, or is damaged
-│   ├── JournalTooNew             the database was made by a newer treadle
+│   ├── JournalCorrupt            the file is not a treadle database, or is damaged
+│   ├── JournalTooNew             the database was written by a newer version of treadle
 │   ├── JournalClosed             the runtime was shut down
-│   └── StaleWriter               another driver has taken the thread over
-├── JobError                      what was asked of a tree of jobs cannot be done
+│   └── StaleWriter               another driver has claimed the thread
+├── JobError                      a request to a tree of jobs cannot be fulfilled
 │   ├── NodeClosed                the node has settled, or is being cancelled
 │   ├── NodeReused                a job or handler was submitted twice
-│   ├── NodeCancelled             the node that was awaited was cancelled
-│   ├── NodeDeadlock              a node waits for itself or for one it belongs to
-│   ├── TooManyJobs               retryable: a thread has as many open jobs as it can keep
-│   ├── JobNotRestartable         a stored job cannot be made again from what is known of it
+│   ├── NodeCancelled             the awaited node was cancelled
+│   ├── NodeDeadlock              a node waits for itself or for an ancestor
+│   ├── TooManyJobs               retryable: the thread has reached its limit of open jobs
+│   ├── JobNotRestartable         a stored job cannot be created again
 │   ├── TooManySteps              a graph took more steps than its max_steps
-│   ├── UnknownStep               a condition chose a step that its edge does not list
-│   ├── CommanderRunning          run() of a commander that is running
-│   └── CommanderNotRunning       something was submitted to a commander that is not running
-├── MemoryFailed                  what was asked of a memory cannot be done; nothing changed
-│   ├── UnknownBlock              no block of that label
-│   ├── BlockExists               a block of that label is there already
-│   ├── BlockReadOnly             a model tried to change a block that it may only read
-│   ├── BlockChanged              retryable: it is another since the model read it
-│   ├── BlockTooLong              the text would be longer than the block's limit
+│   ├── UnknownStep               a condition returned a step that its edge does not list
+│   ├── CommanderRunning          run() was called while the commander is running
+│   └── CommanderNotRunning       a job was submitted while the commander is not running
+├── MemoryFailed                  a request to a memory failed; nothing has changed
+│   ├── UnknownBlock              no block has that label
+│   ├── BlockExists               a block with that label exists already
+│   ├── BlockReadOnly             a model tried to change a read-only block
+│   ├── BlockChanged              retryable: the block has changed since the model read it
+│   ├── BlockTooLong              the text would exceed the limit of the block
 │   ├── TextNotFound              the text to be replaced is not in the block
-│   ├── TextNotUnique             the text to be replaced is in the block more than once
-│   ├── ChangeNotUndoable         later changes stand where the one to be undone did
-│   ├── UnknownPassage            no passage of that id in the archive
+│   ├── TextNotUnique             the text to be replaced occurs more than once
+│   ├── ChangeNotUndoable         a later change overlaps the one to be undone
+│   ├── UnknownPassage            the archive has no passage with that id
 │   ├── ArchiveFailed             the index of the archive cannot be read or written
 │   ├── EmbeddingFailed           retryable: an embedder raised, or could not be reached
 │   └── EmbeddingInvalid          an embedder returned vectors of the wrong number, size or value
-├── InvalidTransition             an event that cannot follow the thread's state
+├── InvalidTransition             an event does not fit the state of its thread
 └── TestingError                  raised by treadle.testing only
-    ├── UnexpectedRequest         asked what the script or the recording does not have
-    ├── UnconsumedSteps           asked less often than scripted or recorded
-    ├── RecordingInvalid          a recording that is missing, damaged or of another version
+    ├── UnexpectedRequest         the script or the recording has no such request
+    ├── UnconsumedSteps           a part of the script or recording was not used
+    ├── RecordingInvalid          a recording is missing, damaged or of another version
     └── NetworkForbidden          a real provider was called where tests forbid it
 ```
 """
@@ -88,10 +88,10 @@ from typing import ClassVar, Literal
 
 
 class TreadleError(Exception):
-    """The root of all errors of treadle.
+    """The base class of all errors of treadle.
 
-    `code` is stable and meant for programs; the message is meant for people; `retryable` says
-    whether the same call may succeed later without a change.
+    `code` is stable and meant for programs, `message` is meant for people. `retryable` is true if
+    the same call may succeed later without a change.
     """
 
     code: str = "error"
@@ -103,13 +103,13 @@ class TreadleError(Exception):
 
 
 class ConfigurationError(TreadleError):
-    """What the program asks for cannot work; found where it is defined."""
+    """The program is set up in a way that cannot work; raised where that is defined."""
 
     code = "configuration"
 
 
 class UnknownModel(ConfigurationError):
-    """A model string that names no provider."""
+    """A model string does not name a known provider."""
 
     code = "unknown_model"
 
@@ -121,13 +121,13 @@ class MissingKey(ConfigurationError):
 
 
 class InvalidTool(ConfigurationError):
-    """A function whose signature cannot become a tool."""
+    """A function cannot become a tool; the message contains the reason."""
 
     code = "invalid_tool"
 
 
 class DuplicateTool(ConfigurationError):
-    """Two tools of one agent share a name."""
+    """Two tools of one agent have the same name."""
 
     code = "duplicate_tool"
 
@@ -139,23 +139,24 @@ class MissingExtra(ConfigurationError, ImportError):
 
 
 class InvalidHook(ConfigurationError):
-    """A function cannot be a hook; the message names it and what is wrong."""
+    """A function cannot be a hook; the message contains its name and the reason."""
 
     code = "invalid_hook"
 
 
 class InvalidInput(TreadleError):
-    """Input that no model can be given, such as an empty message."""
+    """Input that cannot be sent to a model, such as an empty message."""
 
     code = "invalid_input"
 
 
 class ModelError(TreadleError):
-    """A model provider did not answer as it should.
+    """A model provider failed or refused.
 
-    `status` is the HTTP status, where there was one. `retry_after` is the provider's own wish in
-    seconds. `provider_code` is the provider's error code, kept as received. `attempts` counts the
-    requests made before the error was raised.
+    - `status`: the HTTP status, if there was a response.
+    - `retry_after`: the pause that the provider asks for, in seconds.
+    - `provider_code`: the provider's error code, as received.
+    - `attempts`: the number of requests made before the error was raised.
     """
 
     code = "model_error"
@@ -183,14 +184,14 @@ class ConnectionFailed(ModelError):
 
 
 class ModelTimeout(ModelError):
-    """The provider was silent for too long: while connecting, before or between chunks."""
+    """The provider sent nothing for too long: while connecting, before or between chunks."""
 
     code = "model_timeout"
     retryable = True
 
 
 class RateLimited(ModelError):
-    """Too many requests; `retry_after` holds the provider's wish, if it gave one."""
+    """Too many requests; `retry_after` is the requested pause, if the provider sent one."""
 
     code = "rate_limited"
     retryable = True
@@ -204,7 +205,7 @@ class ServerFailed(ModelError):
 
 
 class QuotaExceeded(ModelError):
-    """The account has no budget left; waiting does not help."""
+    """The account has no budget left; a retry does not help."""
 
     code = "quota_exceeded"
 
@@ -216,7 +217,7 @@ class BadRequest(ModelError):
 
 
 class ContextOverflow(BadRequest):
-    """The request is longer than the window of the model; see `treadle.memory.Summarize`."""
+    """The request is longer than the model's window; see `treadle.memory.Summarize`."""
 
     code = "context_overflow"
 
@@ -229,20 +230,20 @@ class StreamIncomplete(ModelError):
 
 
 class StreamInvalid(ModelError):
-    """The stream is not of the announced format, or exceeds a limit."""
+    """The stream does not have the expected format, or exceeds a limit."""
 
     code = "stream_invalid"
     retryable = True
 
 
 class RunError(TreadleError):
-    """A run that could not go on."""
+    """A run failed."""
 
     code = "run_error"
 
 
 class ToolFailed(RunError):
-    """A tool declared with `on_error="raise"` failed; every call was answered first."""
+    """A tool declared with `on_error="raise"` failed; every call has an output."""
 
     code = "tool_failed"
 
@@ -254,25 +255,25 @@ class OutputInvalid(RunError):
 
 
 class OutputRefused(RunError):
-    """The model refused to give the structured output it was asked for."""
+    """The model refused to give the requested structured output."""
 
     code = "output_refused"
 
 
 class HookFailed(RunError):
-    """A hook raised; its cause is what it raised."""
+    """A hook raised an exception, which is the cause of this error."""
 
     code = "hook_failed"
 
 
 class JobFailed(RunError):
-    """A job of the run failed, and nobody waited for it; its cause is what it raised."""
+    """A job of the run failed while no code awaited it; its exception is the cause."""
 
     code = "job_failed"
 
 
 class RuleBroken(RunError):
-    """The model gave its answer again and again without a tool that it must call before."""
+    """The model answered without a required tool call, after all corrections."""
 
     code = "rule_broken"
 
@@ -284,7 +285,7 @@ class AgentsTooDeep(RunError):
 
 
 class BudgetUsedUp(RunError):
-    """The run has nothing left for another agent to work with."""
+    """The run has no budget left for another agent."""
 
     code = "budget_used_up"
 
@@ -297,7 +298,7 @@ class RunInterrupted(RunError):
 
 
 class ToolSourceError(TreadleError):
-    """What serves tools from elsewhere did not do as it should."""
+    """A source of tools, such as an MCP server, failed."""
 
     code = "tool_source_error"
 
@@ -310,31 +311,31 @@ class ToolSourceFailed(ToolSourceError):
 
 
 class RemoteToolFailed(ToolSourceError):
-    """A source of tools answered a call with an error; the message is its own."""
+    """A source of tools answered a call with an error; the message is the source's own."""
 
     code = "remote_tool_failed"
 
 
 class ThreadError(TreadleError):
-    """What was asked of a thread cannot be done."""
+    """A request to a thread cannot be fulfilled."""
 
     code = "thread_error"
 
 
 class ThreadNotFound(ThreadError):
-    """There is no thread of that id, or it was deleted."""
+    """The thread does not exist, or was deleted."""
 
     code = "thread_not_found"
 
 
 class RunNotFound(ThreadError):
-    """The thread has no run of that id."""
+    """The thread has no run with that id."""
 
     code = "run_not_found"
 
 
 class RunInProgress(ThreadError):
-    """A run is active, and the caller would not wait; `run_id` names it."""
+    """A run is active, and `on_busy="reject"` was given; `run_id` is the active run."""
 
     code = "run_in_progress"
 
@@ -344,25 +345,25 @@ class RunInProgress(ThreadError):
 
 
 class RunNotInProgress(ThreadError):
-    """No run waits for what was submitted."""
+    """No run is waiting for the submitted answer."""
 
     code = "run_not_in_progress"
 
 
 class UnknownToolCall(ThreadError):
-    """The run in progress has no call of that id that could be answered."""
+    """The active run has no open call with that id."""
 
     code = "unknown_tool_call"
 
 
 class UnknownMessage(ThreadError):
-    """The history has no message of that id."""
+    """The history has no message with that id."""
 
     code = "unknown_message"
 
 
 class Conflict(ThreadError):
-    """The call was already answered, with something else."""
+    """The call already has a different answer."""
 
     code = "conflict"
 
@@ -374,7 +375,7 @@ class UnknownAgent(ThreadError):
 
 
 class JournalError(TreadleError):
-    """The journal could not keep, or give, what was asked; nothing of it became visible."""
+    """The journal could not store or load events; subscribers have not seen them."""
 
     code = "journal_error"
     retryable = True
@@ -387,7 +388,7 @@ class JournalFull(JournalError):
 
 
 class JournalLocked(JournalError):
-    """Another process drives the database, or holds it for too long."""
+    """Another process drives the database, or has locked it for too long."""
 
     code = "journal_locked"
 
@@ -400,14 +401,14 @@ class JournalReadOnly(JournalError):
 
 
 class JournalCorrupt(JournalError):
-    """The file is no database of treadle, or is damaged."""
+    """The file is not a treadle database, or is damaged."""
 
     code = "journal_corrupt"
     retryable = False
 
 
 class JournalTooNew(JournalError):
-    """The database was made by a newer version of treadle."""
+    """The database was written by a newer version of treadle."""
 
     code = "journal_too_new"
     retryable = False
@@ -421,20 +422,20 @@ class JournalClosed(JournalError):
 
 
 class StaleWriter(JournalError):
-    """Another driver has taken the thread over."""
+    """Another driver has claimed the thread."""
 
     code = "stale_writer"
     retryable = False
 
 
 class JobError(TreadleError):
-    """What was asked of a tree of jobs cannot be done."""
+    """A request to a tree of jobs cannot be fulfilled."""
 
     code = "job_error"
 
 
 class NodeClosed(JobError):
-    """The node takes no more children: it has settled, or it is being cancelled."""
+    """The node accepts no more children: it has settled, or it is being cancelled."""
 
     code = "node_closed"
 
@@ -446,26 +447,26 @@ class NodeReused(JobError):
 
 
 class NodeCancelled(JobError):
-    """The node that was awaited was cancelled, so it has no result."""
+    """The awaited node was cancelled, so it has no result."""
 
     code = "node_cancelled"
 
 
 class NodeDeadlock(JobError):
-    """A node waits for itself, or for one that cannot settle before it."""
+    """A node waits for itself, or for a node that cannot settle before it."""
 
     code = "node_deadlock"
 
 
 class TooManyJobs(JobError):
-    """A thread has as many open jobs as it can keep; some of them must settle first."""
+    """A thread has reached its limit of open jobs; some of them must settle first."""
 
     code = "too_many_jobs"
     retryable = True
 
 
 class JobNotRestartable(JobError):
-    """A stored job cannot be made again: its class is not known here, or has changed."""
+    """A stored job cannot be created again: its class is unknown here, or has changed."""
 
     code = "job_not_restartable"
 
@@ -477,7 +478,7 @@ class TooManySteps(JobError):
 
 
 class UnknownStep(JobError):
-    """The condition of an edge chose a step that the edge does not list."""
+    """The condition of an edge returned a step that the edge does not list."""
 
     code = "unknown_step"
 
@@ -489,44 +490,44 @@ class CommanderRunning(JobError):
 
 
 class CommanderNotRunning(JobError):
-    """Only a commander that is running takes jobs."""
+    """A job was submitted while the commander is not running."""
 
     code = "commander_not_running"
 
 
 class MemoryFailed(TreadleError):
-    """What was asked of a memory cannot be done; nothing was changed."""
+    """A request to a memory failed; nothing has changed."""
 
     code = "memory_failed"
 
 
 class UnknownBlock(MemoryFailed):
-    """There is no memory block of that label."""
+    """No memory block has that label."""
 
     code = "unknown_block"
 
 
 class BlockExists(MemoryFailed):
-    """There is a memory block of that label already."""
+    """A memory block with that label exists already."""
 
     code = "block_exists"
 
 
 class BlockReadOnly(MemoryFailed):
-    """A model tried to change a memory block that it may only read."""
+    """A model tried to change a read-only memory block."""
 
     code = "block_read_only"
 
 
 class BlockChanged(MemoryFailed):
-    """A memory block is another since the model read it, so that it knows not what it replaces."""
+    """The memory block has changed since the model read it; the model must read it again."""
 
     code = "block_changed"
     retryable = True
 
 
 class BlockTooLong(MemoryFailed):
-    """The text would be longer than the memory block may be."""
+    """The text would exceed the limit of the memory block."""
 
     code = "block_too_long"
 
@@ -538,19 +539,19 @@ class TextNotFound(MemoryFailed):
 
 
 class TextNotUnique(MemoryFailed):
-    """The text to be replaced is in the memory block more than once; the message tells where."""
+    """The text to be replaced occurs more than once; the message lists the lines."""
 
     code = "text_not_unique"
 
 
 class ChangeNotUndoable(MemoryFailed):
-    """A later change stands where the one to be undone did."""
+    """A later change overlaps the one to be undone; undo the later one first."""
 
     code = "change_not_undoable"
 
 
 class UnknownPassage(MemoryFailed):
-    """There is no passage of that id in the archive, or it was removed."""
+    """The archive has no passage with that id, or it was removed."""
 
     code = "unknown_passage"
 
@@ -575,7 +576,7 @@ class EmbeddingInvalid(MemoryFailed):
 
 
 class InvalidTransition(TreadleError):
-    """An event that cannot follow the thread's state: a defect of the caller of `apply`."""
+    """An event does not fit the state of its thread: a defect in the caller of `apply`."""
 
     code = "invalid_transition"
 
@@ -588,31 +589,31 @@ class TestingError(TreadleError):
 
 
 class UnexpectedRequest(TestingError):
-    """A model was asked more often than scripted, or what the recording does not have."""
+    """The script of a model has ended, or a recording has no such request."""
 
     code = "unexpected_request"
 
 
 class UnconsumedSteps(TestingError):
-    """A model was asked less often than scripted or recorded."""
+    """A part of the script or recording was not used."""
 
     code = "unconsumed_steps"
 
 
 class RecordingInvalid(TestingError):
-    """A recording is missing, damaged or of another version, or could not be made."""
+    """A recording is missing, damaged, of another version, or could not be written."""
 
     code = "recording_invalid"
 
 
 class NetworkForbidden(TestingError):
-    """A real provider was called where the tests forbid it."""
+    """A real provider was called inside `forbid_network`."""
 
     code = "network_forbidden"
 
 
 def error_of(code: str, message: str, *, retryable: bool) -> TreadleError:
-    """Returns the error that a failed run was recorded with, of its own class where it has one."""
+    """Rebuilds the error of a recorded failed run; an unknown code gives a `RunError`."""
     kinds = [kind for root in (ModelError, RunError) for kind in _kinds(root)]
     kind = next((kind for kind in kinds if kind.code == code), RunError)
     error = kind(message)

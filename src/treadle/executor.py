@@ -1,8 +1,8 @@
-"""An executor for plain functions: as many threads as are needed, and none that holds up exit.
+"""An executor for plain functions: threads on demand, which never delay the exit of the process.
 
-The standard library's pool is too narrow on a small machine, where eight functions that wait would
-take turns, and the interpreter waits for its threads at exit, so one function that hangs would
-keep the process alive.
+The default pool of asyncio has too few threads on a small machine, where eight waiting functions
+would take turns. The interpreter also waits for its threads at exit, so one function that hangs
+would keep the process alive.
 """
 
 import queue
@@ -21,8 +21,8 @@ _Job = tuple["Future[object]", Callable[[], object]]
 class DaemonExecutor(Executor):
     """An executor of daemon threads.
 
-    A job takes an idle thread or starts a new one; beyond `max_threads` it waits its turn. A
-    thread ends after 10 idle seconds.
+    A job takes an idle thread or starts a new one. Once there are `max_threads` threads, jobs wait
+    for their turn. A thread ends after 10 idle seconds.
     """
 
     def __init__(self, max_threads: int = 128) -> None:
@@ -36,7 +36,7 @@ class DaemonExecutor(Executor):
         self._backlog = 0
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """Runs `fn` in a thread; raises `RuntimeError` when the system gives no more threads."""
+        """Runs `fn` in a thread; raises `RuntimeError` if the system cannot start a thread."""
         future: Future[T] = Future()
         if self._take_place():
             self._start()
@@ -44,10 +44,12 @@ class DaemonExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Does nothing: idle threads end by themselves."""
+        """Does nothing: idle threads end on their own."""
 
     def _take_place(self) -> bool:
-        """Promises the next job to a free thread or to the backlog; else tells to start one."""
+        """Assigns the next job to a free thread or the backlog; returns True to start a thread."""
+        # The thread is reserved before the job is queued. Otherwise two jobs could count on the
+        # same idle thread, and one would wait although another thread may be started.
         with self._lock:
             if self._free:
                 self._free -= 1
@@ -75,7 +77,7 @@ class DaemonExecutor(Executor):
                     return
                 continue
             _run(future, job)
-            del future, job  # an idle thread must not keep alive what it worked on
+            del future, job  # an idle thread must not keep its last job alive
             with self._lock:
                 if self._backlog:
                     self._backlog -= 1
@@ -83,7 +85,7 @@ class DaemonExecutor(Executor):
                     self._free += 1
 
     def _leave(self) -> bool:
-        """Takes this thread out of the free ones, unless a job has just been promised to it."""
+        """Removes this thread from the free ones, unless a job has just been assigned to it."""
         with self._lock:
             if not self._free:
                 return False
@@ -98,9 +100,9 @@ def _run(future: "Future[object]", job: Callable[[], object]) -> None:
     try:
         result = job()
     except StopIteration as error:
-        # A future cannot carry it: raised in a coroutine it would look like its end.
+        # A future cannot carry StopIteration: raised in a coroutine, it would end the coroutine.
         future.set_exception(RuntimeError(f"the function raised {error!r}"))
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the caller
+    except BaseException as error:  # noqa: BLE001 - every exception belongs to the caller
         future.set_exception(error)
     else:
         future.set_result(result)

@@ -1,8 +1,8 @@
-"""Log records that tell which run they belong to.
+"""Log records with the ids of the run in which they were made.
 
 Records of the loggers `treadle.*` carry `thread_id`, `run_id` and `call_id`, which are empty
-outside of a run or a tool. Other loggers, such as those of tools, get them where the handler has
-the filter:
+outside a run or a tool. Add the filter to a handler to extend this to other loggers, such as those
+of tools:
 
     handler = logging.StreamHandler()
     handler.addFilter(RunFilter())
@@ -25,7 +25,7 @@ __all__ = ["JsonFormatter", "RunFilter"]
 
 
 class _Place(NamedTuple):
-    """Where in the conversations the program is."""
+    """The thread, run and call in which the code runs; empty outside."""
 
     thread_id: str = ""
     run_id: str = ""
@@ -37,7 +37,7 @@ _place: ContextVar[_Place] = ContextVar("treadle_log_place", default=_NOWHERE)
 
 
 class InRun:
-    """While it is open, records of this task, and of those it starts, belong to a run."""
+    """While open, records of this task and of the tasks it starts belong to a run."""
 
     __slots__ = ("_place", "_token")
 
@@ -57,17 +57,17 @@ class InRun:
 
 
 def enter_call(call_id: str) -> None:
-    """From now on, records of this task, which is that of one tool call, belong to the call."""
+    """Makes all further records of this task, which executes one tool call, belong to it."""
     place = _place.get()
     _place.set(_Place(place.thread_id, place.run_id, call_id))
 
 
 class RunFilter(logging.Filter):
-    """Adds `thread_id`, `run_id` and `call_id` to each record; lets all of them pass."""
+    """Adds `thread_id`, `run_id` and `call_id` to each record, and passes all records."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Adds the ids of the run in which the record was made."""
-        if not hasattr(record, "run_id"):  # set where the record was made, maybe in another task
+        """Adds the ids of the current run; returns True."""
+        if not hasattr(record, "run_id"):  # a logger set it already, maybe in another task
             record.thread_id, record.run_id, record.call_id = _place.get()
         return True
 
@@ -76,7 +76,7 @@ _FILTER = RunFilter()
 
 
 def logger_of(module: str) -> logging.Logger:
-    """Returns the logger of one of treadle's modules, whose records carry the ids."""
+    """Returns the logger of a module of treadle; its records carry the ids."""
     logger = logging.getLogger(module)
     logger.addFilter(_FILTER)
     return logger
@@ -85,12 +85,12 @@ def logger_of(module: str) -> logging.Logger:
 class JsonFormatter(logging.Formatter):
     """Writes a record as one line of JSON.
 
-    `time` (ISO 8601, UTC), `level`, `logger`, `message`; `thread_id`, `run_id` and `call_id` where
-    they are known; `exception`, the traceback; and whatever was given as `extra`.
+    The fields are `time` (ISO 8601, UTC), `level`, `logger`, `message`; `thread_id`, `run_id` and
+    `call_id` unless empty; `exception`, a traceback; and the fields passed as `extra`.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the line, without its end."""
+        """Returns the line, without a line feed."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
             "level": record.levelname,

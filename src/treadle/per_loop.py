@@ -1,4 +1,4 @@
-"""What is opened once for each event loop and closed with it."""
+"""Resources that are opened once per event loop and closed with it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -9,12 +9,9 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """Opens something when an event loop first needs it, and closes it when that loop shuts down.
+    """Opens a resource when an event loop first needs it, and closes it when the loop shuts down.
 
-    `open` returns the context manager to enter; it must not be made of an async generator. A
-    suspended async generator is closed by its event loop when that shuts down
-    (`loop.shutdown_asyncgens`, which `asyncio.run` calls), so the one in here sees to the closing,
-    and nobody has to remember it.
+    `open` returns the context manager to enter. It must not be based on an async generator.
     """
 
     def __init__(self, open: Callable[[], AbstractAsyncContextManager[T]]) -> None:
@@ -22,7 +19,7 @@ class PerLoop(Generic[T]):
         self._slots: dict[asyncio.AbstractEventLoop, _Slot[T]] = {}
 
     async def get(self) -> T:
-        """Returns what the running event loop has open, opening it first if need be."""
+        """Returns the resource of the running event loop, opening it on the first call."""
         loop = asyncio.get_running_loop()
         slot = self._slots.get(loop)
         if slot is None:
@@ -35,7 +32,7 @@ class PerLoop(Generic[T]):
         return slot.values[0]
 
     async def aclose(self) -> None:
-        """Closes what the running event loop has open; the next `get` opens it again."""
+        """Closes the resource of the running event loop; the next `get` opens it again."""
         slot = self._slots.get(asyncio.get_running_loop())
         if slot is not None:
             async with slot.lock:
@@ -43,6 +40,10 @@ class PerLoop(Generic[T]):
                     await slot.holder.aclose()
 
     async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[T]:
+        # An event loop that shuts down closes its suspended async generators
+        # (`loop.shutdown_asyncgens`, which `asyncio.run` calls). This one stays suspended while the
+        # resource is open, so the loop itself closes it. If `open` were based on an async
+        # generator, that one would be closed at the same time as this one, in any order.
         try:
             async with self._open() as value:
                 yield value
@@ -51,7 +52,7 @@ class PerLoop(Generic[T]):
 
 
 class _Slot(Generic[T]):
-    """What one event loop has open: a value or none yet."""
+    """The resource of one event loop; `values` is empty until it is open."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()

@@ -107,7 +107,7 @@ async def test_a_worker_that_fails_or_stops_is_an_error_output() -> None:
     stopped = worker([Call("nothing", "{}", "x")], limits=Limits(max_steps=1))
     big = boss([ask("worker")], "So be it.", tools=[stopped.as_tool()])
     found = outputs((await big.run("hi")).history)
-    assert "worker stopped before its end (max_steps)" in found["c1"]
+    assert "worker stopped early (max_steps)" in found["c1"]
 
 
 async def test_a_structured_output_is_passed_on() -> None:
