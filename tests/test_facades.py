@@ -200,3 +200,18 @@ def run(code: str, *arguments: str) -> None:
         [sys.executable, "-c", code, *arguments], capture_output=True, check=False, timeout=50
     )
     assert not done.returncode, done.stderr.decode()
+
+
+def test_the_reference_documents_every_public_name() -> None:
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs/reference").glob("*.md"))
+    documented = set(re.findall(r"^::: (treadle[\w.]*)$", pages, re.MULTILINE))
+    names = {
+        f"{facade}.{name}": getattr(importlib.import_module(facade), name)
+        for facade in FACADES
+        for name in exported(importlib.import_module(facade))
+    }
+    assert documented <= {*names, "treadle.errors"}
+    # A page may document a name under another facade, or a module as a whole.
+    shown = {id(value) for path, value in names.items() if path in documented}
+    shown |= {id(value) for path, value in names.items() if path.rpartition(".")[0] in documented}
+    assert [path for path, value in names.items() if id(value) not in shown] == []
