@@ -1,6 +1,6 @@
 # treadle: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs coverage chaos bench bench-peers constraints clean
+.PHONY: help demo test lint format docs wheel coverage chaos bench bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := src/treadle/domain/*,src/treadle/streaming/*,src/treadle/models/wire/*
@@ -46,6 +46,10 @@ docs: $(VENV)/.docs  ## Build the documentation into site/
 	@$(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
+wheel: $(VENV)/.plain  ## Build a wheel into dist/
+	@$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
 N := 50
 chaos: $(VENV)/.dev  ## Kill a runtime N times (50) and look for losses; SEED=... repeats one
 	@$(BIN)/python -m chaos $(N) $${SEED:+--seed $$SEED}
@@ -62,4 +66,4 @@ constraints:  ## Move every dependency to its newest version and pin it
 	  $(BIN)/pip list --format=freeze | grep -viE '^(treadle|pip|setuptools|wheel)=='; } > constraints.txt
 
 clean:  ## Remove what the commands made
-	rm -rf $(VENV) .venv-* site .hypothesis .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* site dist .hypothesis .pytest_cache .ruff_cache
