@@ -1,4 +1,4 @@
-"""A second agent looks on, and helps the first out when it goes in circles.
+"""A second agent helps the first one when it repeats itself.
 
 python examples/adviser.py
 """
@@ -23,7 +23,7 @@ async def search(query: str) -> str:
 
 
 def seeker(request: ModelRequest) -> str | Call:
-    """A model that tries the same again and again, unless somebody tells it better."""
+    """A model that repeats the same search until it gets advice."""
     outputs = [item for item in request.items if isinstance(item, treadle.FunctionCallOutput)]
     if outputs and outputs[-1].text != "no hits":
         return f"I found it: {outputs[-1].text}."
@@ -35,21 +35,21 @@ def seeker(request: ModelRequest) -> str | Call:
 librarian = treadle.Agent(
     ScriptedModel(["The word is misspelt, and it is in the minutes: search for 'minutes budget'."]),
     name="librarian",
-    instructions="You are told what was searched in vain. Say how to search instead.",
+    instructions="You get a search without hits. Suggest a better one.",
 )
 
 
 async def advise(context: treadle.CompletionContext, completion: treadle.Completion) -> None:
-    """Asks the librarian once the last calls are the same, and injects what it says."""
+    """Asks the librarian when the last calls are equal, and injects its advice."""
     calls = [item for item in context.history if isinstance(item, treadle.FunctionCall)]
     last = [(call.name, call.arguments) for call in calls[-SAME_CALLS:]]
     if completion.calls and len(last) == SAME_CALLS and len(set(last)) == 1:
-        advice = await context.run_agent(librarian, f"In vain: {calls[-1].arguments}")
+        advice = await context.run_agent(librarian, f"No hits: {calls[-1].arguments}")
         context.inject(f"Advice: {advice.text}", role="developer")
 
 
 async def main() -> None:
-    """Runs the first agent, with the second behind its back."""
+    """Runs the first agent; a hook asks the second one for advice."""
     agent = treadle.Agent(
         ScriptedModel([seeker] * 6),
         name="seeker",

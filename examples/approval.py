@@ -1,4 +1,4 @@
-"""A call that waits for a person, who is asked by another process.
+"""A call that waits for approval, which another runtime gives.
 
 python examples/approval.py
 """
@@ -22,7 +22,7 @@ async def send_mail(to: str) -> str:
 
 
 async def person(url: str, thread_id: str) -> None:
-    """Watches the thread from outside, and approves what it asks for."""
+    """Watches the thread with a second runtime, and approves its calls."""
     async with treadle.open(url, drive=False) as runtime:
         thread = await runtime.connect(thread_id)
         async for event in thread.subscribe():
@@ -35,7 +35,7 @@ async def person(url: str, thread_id: str) -> None:
 
 
 async def main() -> None:
-    """Drives a thread, while the person looks on."""
+    """Drives a thread while the person watches it."""
     model = os.environ.get("TREADLE_MODEL", "demo")
     agent = treadle.Agent(model, name="assistant", tools=[send_mail])
     with tempfile.TemporaryDirectory() as folder:

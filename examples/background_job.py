@@ -1,4 +1,4 @@
-"""A job that outlives its run, and the process: at its end it wakes the agent.
+"""A job that outlives its run and the process, and wakes the agent when it ends.
 
 python examples/background_job.py
 """
@@ -16,7 +16,7 @@ from treadle.testing import Call, ScriptedModel
 
 @dataclass
 class Export(Job[str], restartable=True):
-    """Exports the bookings of a year; whoever started it does not wait."""
+    """Exports the bookings of a year, in the background."""
 
     year: int
 
@@ -29,7 +29,7 @@ class Export(Job[str], restartable=True):
 
 
 async def export_month(year: int, month: int) -> str:
-    """Takes its time."""
+    """Exports one month, slowly."""
     await asyncio.sleep(0.3)
     return f"{year}-{month:02}.csv"
 
@@ -46,7 +46,7 @@ async def export(ctx: treadle.RunContext, year: int) -> str:
 
 
 def clerk(request: ModelRequest) -> str | Call:
-    """A model that asks for the export, and tells what becomes of it."""
+    """A model that starts the export and reports its result."""
     last = request.items[-1]
     if isinstance(last, treadle.FunctionCallOutput):
         return "The export runs. I will tell you when it is there."
@@ -56,7 +56,7 @@ def clerk(request: ModelRequest) -> str | Call:
 
 
 async def main() -> None:
-    """Leaves while the job runs; the next runtime starts it again, and hears of its end."""
+    """Closes the runtime while the job runs; the next runtime restarts the job."""
     agent = treadle.Agent(ScriptedModel([clerk] * 8), name="clerk", tools=[export])
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder, 'treadle.db')}"
@@ -76,7 +76,7 @@ async def main() -> None:
 
 
 async def tree_of(thread: treadle.Thread) -> treadle.ThreadTree:
-    """Returns what ran on the thread."""
+    """Returns the runs and jobs of the thread."""
     tree = treadle.ThreadTree()
     for event in await thread.events():
         tree.apply(event)

@@ -1,11 +1,11 @@
-"""A dialogue with a model that calls tools, made of jobs and handlers alone.
+"""A dialogue with a model that calls tools, built only from jobs and handlers.
 
-    Chat ──► Response ──┬──► speak            what goes to the user
-      ▲                 └──► act ──┬──► use   what calls tools
+    Chat ──► Response ──┬──► speak            text for the user
+      ▲                 └──► act ──┬──► use   tool calls
       │                            └──► use
       └────────── outputs ─────────┘
 
-A round has settled when all of this has; then the person is asked for the next line.
+A round has settled when all of this has; then the user is asked for the next line.
 
 python examples/dialogue.py          (Ctrl-D ends it)
 """
@@ -36,7 +36,7 @@ def get_weather(city: str) -> str:
     Args:
         city: Name of the city.
     """
-    time.sleep(1)  # a service that takes its time
+    time.sleep(1)  # stands for a slow service
     return FORECAST.get(city, "unknown")
 
 
@@ -57,7 +57,7 @@ class Chat(Job[None]):
 
 @dataclass
 class Response(Job[None]):
-    """Splits the stream into what goes to the user and what calls tools."""
+    """Splits the stream into text for the user and tool calls."""
 
     context: list[treadle.Item]
     stream: AsyncIterator[StreamEvent]
@@ -82,7 +82,7 @@ class Response(Job[None]):
 
 
 async def with_to_user(stream: AsyncIterator[StreamEvent]) -> AsyncIterator[StreamEvent]:
-    """Adds what the model says to the user while it writes a call."""
+    """Adds the `to_user` text of calls as it grows."""
     fields = StreamedFields(TOOLS.streamed.get)
     async for event in stream:
         yield event
@@ -93,7 +93,7 @@ async def with_to_user(stream: AsyncIterator[StreamEvent]) -> AsyncIterator[Stre
 
 @handler
 async def speak(node: Handler[None], words: Queue[str | None]) -> None:
-    """Shows the user what the model says, as it is written."""
+    """Prints the text of the model as it arrives."""
     while (text := await words.get()) is not None:
         print(text, end="", flush=True)
 
@@ -102,7 +102,7 @@ async def speak(node: Handler[None], words: Queue[str | None]) -> None:
 async def act(
     node: Handler[None], calls: Queue[treadle.FunctionCall | None], context: list[treadle.Item]
 ) -> None:
-    """Uses each tool as soon as its call is written; the outputs go back to the model."""
+    """Calls each tool as soon as its call is complete; the outputs go to the model."""
     uses: list[Node[treadle.FunctionCallOutput]] = []
     while (call := await calls.get()) is not None:
         uses.append(node.call(use(call)))
@@ -115,7 +115,7 @@ async def act(
 async def use(
     node: Handler[treadle.FunctionCallOutput], call: treadle.FunctionCall
 ) -> treadle.FunctionCallOutput:
-    """Calls a tool in a thread, because it may block."""
+    """Calls a tool in a worker thread, because it may block."""
     prepared = treadle.prepare_call(TOOLS, call)
     if isinstance(prepared, treadle.RefusedCall):
         output = prepared.problem
@@ -127,9 +127,9 @@ async def use(
 
 
 async def ask(done: Node[None], context: list[treadle.Item]) -> None:
-    """Asks the person for the next line, and begins a round with it."""
+    """Asks the user for the next line, and starts a round with it."""
     if done.state != "completed":
-        return  # it failed, or the program is about to end
+        return  # the round failed, or the program is ending
     line = ""
     try:
         while not line.strip():
@@ -142,7 +142,7 @@ async def ask(done: Node[None], context: list[treadle.Item]) -> None:
 
 
 def new_round(context: list[treadle.Item]) -> Node[None]:
-    """Returns a round, which asks for the next line once all of it has settled."""
+    """Returns a round that asks for the next line when it has settled."""
     return Chat(context).on("settled", ask, context, inject_node=True)
 
 

@@ -1,4 +1,4 @@
-"""A second model that answers when the first cannot be reached.
+"""A second model answers if the first one cannot be reached.
 
 python examples/fallback.py
 """
@@ -11,7 +11,7 @@ from treadle.models import OpenAIChat
 
 
 async def main() -> None:
-    """Asks a server that is not there, and the model behind it."""
+    """Asks a server that does not exist, and then the fallback model."""
     absent = OpenAIChat("big", api_key="", base_url="http://127.0.0.1:9/v1")
     present = treadle.resolve_model(os.environ.get("TREADLE_MODEL", "demo"))
     agent = treadle.Agent(treadle.FallbackModel(absent, present))

@@ -13,20 +13,20 @@ import treadle
 
 @dataclass
 class Shelf:
-    """The folder the tools may look at."""
+    """The folder that the tools may read."""
 
     root: Path
 
 
 @treadle.tool
 def list_files(context: treadle.RunContext[Shelf]) -> list[str]:
-    """Lists the files of the folder."""
+    """Lists the files in the folder."""
     return sorted(path.name for path in context.deps.root.iterdir() if path.is_file())
 
 
 @treadle.tool
 def count_words(context: treadle.RunContext[Shelf], file: str) -> int:
-    """Counts the words of a file.
+    """Counts the words in a file.
 
     Args:
         file: The name of the file.

@@ -1,4 +1,4 @@
-"""A conversation that outlives its process: the same thread, from a second runtime.
+"""A conversation that outlives its process: a second runtime continues the thread.
 
 python examples/kept_thread.py
 """
@@ -13,7 +13,7 @@ import treadle
 
 @treadle.tool(idempotent=True)
 async def look_up(context: treadle.RunContext, word: str) -> str:
-    """Looks a word up.
+    """Looks up a word.
 
     Args:
         word: The word.
@@ -23,7 +23,7 @@ async def look_up(context: treadle.RunContext, word: str) -> str:
 
 
 async def main() -> None:
-    """Leaves while a tool runs; the next runtime drives the run on."""
+    """Closes the runtime while a tool runs; the next runtime resumes the run."""
     model = os.environ.get("TREADLE_MODEL", "demo")
     agent = treadle.Agent(model, name="assistant", tools=[look_up])
     with tempfile.TemporaryDirectory() as folder:

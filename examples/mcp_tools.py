@@ -1,6 +1,6 @@
-"""The tools of an MCP server, which this program starts and asks a person about.
+"""The tools of an MCP server that this program starts; one of them needs approval.
 
-python examples/mcp_tools.py          (needs: pip install 'treadle[mcp]')
+python examples/mcp_tools.py          (needs the extra treadle[mcp])
 """
 
 import asyncio
@@ -37,12 +37,12 @@ def order_article(article: str) -> str:
 
 
 def must_be_approved(name: str, _: object) -> bool:
-    """Whether a person is asked before a tool of the server is called."""
+    """Returns whether a call needs approval."""
     return name == "order_article"
 
 
 async def main() -> None:
-    """Asks for both tools, and approves the one that costs money."""
+    """Asks for both tools, and approves the order."""
     model = os.environ.get("TREADLE_MODEL", "demo")
     command = [sys.executable, __file__, "serve"]
     async with MCPTools(command, name="warehouse", needs_approval=must_be_approved) as warehouse:

@@ -1,4 +1,4 @@
-"""A block that an agent remembers in, shared by two conversations, edited and undone by a person.
+"""A memory block shared by two conversations, edited by an agent and by a person, with undo.
 
 python examples/memory_blocks.py
 """
@@ -24,7 +24,7 @@ async def remember(context: treadle.RunContext, fact: str) -> str:
 
 
 async def main() -> None:
-    """Tells one conversation something that the other one knows then."""
+    """Tells a fact in one conversation, which the other one then knows."""
     model = os.environ.get("TREADLE_MODEL", "demo")
     tools = [remember, *block_tools("memory_replace", "memory_rewrite")]
     agent = treadle.Agent(model, name="assistant", tools=tools, blocks=[HUMAN])

@@ -1,4 +1,4 @@
-"""An agent notes what it hears, and finds it again in another conversation.
+"""An agent stores a note, and finds it in another conversation.
 
 python examples/recall.py
 """
@@ -13,7 +13,7 @@ from treadle.testing import Call, ScriptedModel
 
 
 def answer(request: ModelRequest) -> str:
-    """A model that tells what its search has found."""
+    """A model that prints the output of its search."""
     outputs = [item for item in request.items if isinstance(item, treadle.FunctionCallOutput)]
     return f"I found:\n{outputs[-1].text}"
 

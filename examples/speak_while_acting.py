@@ -1,4 +1,4 @@
-"""An agent that says what it is about to do, while it still writes the call.
+"""An agent that announces its actions while it is still writing the call.
 
 python examples/speak_while_acting.py
 """
@@ -22,7 +22,7 @@ async def get_weather(city: str) -> str:
 
 
 async def main() -> None:
-    """Asks about two cities; prints what is said before each tool starts, then the answer."""
+    """Asks about two cities; prints the announcement of each call, then the answer."""
     model = os.environ.get("TREADLE_MODEL", "demo")
     agent = treadle.Agent(model, instructions="Be brief.", tools=[get_weather], to_user=True)
     async with agent.stream("What is the weather in Paris and in Rome?") as run:

@@ -1,4 +1,4 @@
-"""A web server that streams a run to a browser as server-sent events, on this machine only.
+"""A web server on the loopback interface that streams a run as server-sent events.
 
 python examples/sse_server.py, then open http://127.0.0.1:8000/ask?q=Hello
 """
@@ -32,7 +32,7 @@ async def ask(request: Request) -> Response:
                 async for event in run:
                     yield b"data: " + msgspec.json.encode(event) + b"\n\n"
         except TreadleError:
-            return  # the client has it as the event run.failed
+            return  # the client got the event run.failed
 
     return StreamingResponse(events(), media_type="text/event-stream")
 

@@ -1,4 +1,4 @@
-"""A run that is stopped from outside; the conversation goes on from where it stopped.
+"""A run is cancelled, and the conversation continues from where it stopped.
 
 python examples/steering.py
 """

@@ -1,4 +1,4 @@
-"""Two tools at once, with the reply streamed as it is written.
+"""Two parallel tool calls, and a streamed reply.
 
 python examples/weather.py
 """

@@ -41,7 +41,11 @@ PRINTED = {
         "] Ada is allergic to hazelnuts.",
         "] I must not eat hazelnuts. Ada.",
     ],
-    "handover.py": ["clerk goes on", "accountant: 17.50", "clerk ended it after 4 requests"],
+    "handoff.py": [
+        "clerk continues",
+        "accountant: 17.50",
+        "clerk ended the run after 4 requests",
+    ],
     "background_job.py": [
         "The export runs.",
         "[the process ends]",

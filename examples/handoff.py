@@ -1,6 +1,6 @@
-"""Agents together: a desk that hands over to a clerk, who has a calculator agent work for it.
+"""Several agents: a desk hands off to a clerk, which uses an accountant as a tool.
 
-python examples/handover.py
+python examples/handoff.py
 """
 
 import asyncio
@@ -27,7 +27,7 @@ clerk = treadle.Agent(
 desk = treadle.Agent(
     ScriptedModel([[Call("transfer_to_clerk", "{}")]]),
     name="desk",
-    instructions="Send the customer to whoever can help.",
+    instructions="Send the customer to the right colleague.",
     handoffs=[clerk],
 )
 
@@ -38,7 +38,7 @@ async def main() -> None:
         async for event in run:
             match event:
                 case treadle.HandedOff():
-                    print(f"{event.agent} goes on")
+                    print(f"{event.agent} continues")
                 case treadle.AgentEvent(event=treadle.MessageAdded(origin="model") as said):
                     print(f"  {event.agent}: {said.item.text}")
                 case treadle.MessageAdded(origin="model"):
@@ -46,7 +46,7 @@ async def main() -> None:
                 case _:
                     pass
         result = await run.result()
-    print(f"{result.agent} ended it after {result.usage.requests} requests")
+    print(f"{result.agent} ended the run after {result.usage.requests} requests")
 
 
 if __name__ == "__main__":
