@@ -90,7 +90,7 @@ def test_the_weather_is_that_of_the_month() -> None:
     assert typical_weather("Paris", january)["temperature_celsius"] == 5
     assert typical_weather("Paris", date(2026, 12, 1))["temperature_celsius"] == 8
     assert typical_weather("Paris", july)["note"] == "typical for July, not a measurement"
-    with pytest.raises(ValueError, match="Known are"):
+    with pytest.raises(ValueError, match="not in the table, which has"):
         typical_weather("Atlantis", july)
 
 

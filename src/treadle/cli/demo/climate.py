@@ -75,7 +75,7 @@ def typical_weather(city: str, day: date) -> dict[str, str | int]:
     name = _BY_NAME.get(city.strip().casefold())
     if name is None:
         some = ", ".join(list(_CLIMATES)[::6])
-        raise ValueError(f"There is no city {city[:100]!r} in the table. Known are {some}, …")
+        raise ValueError(f"The city {city[:100]!r} is not in the table, which has {some}, …")
     climate = _CLIMATES[name]
     return {
         "city": name,
