@@ -1,4 +1,4 @@
-"""What a run is lent by whoever holds it: the ports of the loop."""
+"""The ports of the loop: the thread it works on, and the services that a run is lent."""
 
 from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
@@ -44,7 +44,7 @@ Out_co = TypeVar("Out_co", covariant=True)
 
 
 class Worker(Protocol[Out_co]):
-    """An agent, as far as one needs to know it to have it work."""
+    """An agent, as far as a caller must know it to run it."""
 
     @property
     def name(self) -> str: ...
@@ -55,7 +55,7 @@ class Worker(Protocol[Out_co]):
 
 
 class Delegation(Protocol):
-    """Has agents work for the run in progress of one thread."""
+    """Runs agents for the run in progress of one thread."""
 
     async def run(
         self,
@@ -70,7 +70,7 @@ class Delegation(Protocol):
         """Runs `agent` on a thread of its own, and returns what came of it.
 
         It works for the call `call_id`, for the job `job_id`, or for a hook. `key` names the work
-        within the run: asked for again after a crash, it goes on where it was.
+        within the run: asked for again after a crash, it continues where it was.
         Where this thread `lends_memory`, the agent reads and edits the memory blocks of this one.
         What it uses counts for the run, its events are shown under it, and it is cancelled with it.
         Raises `AgentsTooDeep`, `BudgetUsedUp`, and the error of a run that failed.
@@ -79,7 +79,7 @@ class Delegation(Protocol):
 
 
 class RunArchive(Protocol):
-    """What was said and noted on all threads of the owner of a run, for the agent that works."""
+    """The archive of the owner of a run, for the agent that works on it."""
 
     async def insert(self, text: str, *, tags: Sequence[str] = (), key: str = "") -> str:
         """Notes a text on the thread of the run; returns its id once it cannot be lost.
@@ -92,7 +92,7 @@ class RunArchive(Protocol):
     async def search(
         self, text: str, *, by: By = "both", filters: Filters, limit: int = 10, offset: int = 0
     ) -> Sequence[Found]:
-        """Returns what fits `text` best; see `treadle.runtime.archive.Archive.search`."""
+        """Returns the passages that fit `text` best; see `treadle.runtime.archive.Archive.search`."""
         ...
 
     def left_window(self) -> Collection[str]:
@@ -104,7 +104,7 @@ class RunMemory(Protocol):
     """The memory of the agent that works on a run: the blocks of its thread, and shared ones."""
 
     async def prepare(self, declared: Sequence[Block]) -> None:
-        """Makes the blocks that an agent declares be there; it is the one that works from now on.
+        """Creates missing blocks of the agent that works on the run from now on.
 
         Raises `JournalError`.
         """

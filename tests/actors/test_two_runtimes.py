@@ -325,7 +325,7 @@ async def test_a_deleted_thread_ends_for_its_watchers(url: str) -> None:
 
 
 async def test_watching_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match="no database"):
+    with pytest.raises(JournalError, match="does not exist"):
         await treadle.open(f"sqlite:///{tmp_path / 'none.db'}", drive=False).start()
     assert not (tmp_path / "none.db").exists()
 

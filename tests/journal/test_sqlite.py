@@ -334,7 +334,7 @@ def test_a_migration_happens_whole_or_not_at_all(
 
 
 async def test_no_database_to_read(path: Path) -> None:
-    with pytest.raises(JournalError, match="no database"):
+    with pytest.raises(JournalError, match="does not exist"):
         async with opened(path, drive=False):
             raise AssertionError
     assert not path.exists()

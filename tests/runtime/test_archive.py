@@ -178,7 +178,7 @@ async def test_an_owner_is_deleted_with_all_that_is_remembered(open_runtime: Ope
         assert len(await runtime.archive(owner="eve").search("blue")) == 1
         assert (await (await runtime.memory("team", owner="eve")).blocks())[0].value == "kind"
         await runtime.delete_owner("ann")
-        with pytest.raises(InvalidInput, match="Name the owner"):
+        with pytest.raises(InvalidInput, match="name the owner"):
             await runtime.delete_owner("")
 
 

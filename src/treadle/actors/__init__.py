@@ -1,1 +1,1 @@
-"""Threads in the process that drives them, and beside it."""
+"""Threads in this process: the way to them, and those that it drives."""

@@ -1,7 +1,7 @@
 """The port to threads: what a handle needs, wherever the thread is driven.
 
-Access is separate from driving: whoever reads, watches or submits never takes a thread away from
-the process that drives it.
+Access is separate from driving: reading, watching and submitting never take a thread away from the
+process that drives it.
 """
 
 from typing import Protocol

@@ -40,7 +40,7 @@ def delegated(
     It works at `depth` + 1. Raises `AgentsTooDeep` and `BudgetUsedUp`.
     """
     if not isinstance(agent, AgentDefinition):
-        raise ConfigurationError(f"{agent!r:.100} is no agent.")
+        raise ConfigurationError(f"{agent!r:.100} is not an agent; pass an Agent.")
     limits = definition.limits
     if depth >= limits.max_depth:
         raise AgentsTooDeep(
@@ -110,7 +110,7 @@ class ThreadDelegation:
     """Fulfils `Delegation` for the thread `info`.
 
     The thread of the agent is named after the work, so that after a crash the same work is found
-    where it was: the agent goes on by itself, and whoever asks again waits for it.
+    where it was: the agent continues by itself, and a call that asks again waits for it.
     """
 
     def __init__(self, info: ThreadInfo, thread: ThreadWriter, host: Host) -> None:
@@ -143,7 +143,7 @@ class ThreadDelegation:
             run_id = await threads.submit(id, message)
             ended = await threads.ended(id, run_id)
         except asyncio.CancelledError:
-            if not self._host.is_stopping:  # else both go on in the next process
+            if not self._host.is_stopping:  # else both continue in the next process
                 await self._abandon(id, job_id)
             raise
         finally:
@@ -178,9 +178,9 @@ class ThreadDelegation:
         )
 
     def _given(self, job_id: str) -> tuple[str, str, Spent]:
-        """The run for which an agent works, the agent within whose limits, and what is used up.
+        """Returns the run for which an agent works, the agent whose limits hold, and its usage.
 
-        What works in the background has the limits of a run to itself.
+        Work in the background has the limits of a run to itself.
         """
         state = self._thread.state
         job = state.jobs.get(job_id)
@@ -192,7 +192,7 @@ class ThreadDelegation:
     async def _abandon(self, id: str, job_id: str) -> None:
         try:
             self._count(id, await self._host.abandon(id), job_id)
-        except TreadleError as error:  # who cancelled the call is to hear of that alone
+        except TreadleError as error:  # the caller that cancelled gets the cancellation alone
             _LOGGER.warning("The agent on %s could not be stopped: %s", id, error.message)
 
     def _count(self, id: str, state: ThreadState, job_id: str) -> None:

@@ -24,7 +24,7 @@ from treadle.memory.blocks.thread_memory import ThreadMemory
 _LOGGER = logger_of("treadle.runtime")
 
 POLL_SECONDS = 0.1
-"""How often the inboxes are looked at, for entries of a process whose ring did not arrive."""
+"""How often the inboxes are read, for entries whose ring did not arrive."""
 
 
 class Driver:

@@ -1,4 +1,4 @@
-"""How a run ended: for those who wait for it, or read from the journal."""
+"""How a run ended: for tasks that wait for it, or read from the journal."""
 
 import asyncio
 from collections.abc import Callable

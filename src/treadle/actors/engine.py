@@ -1,7 +1,7 @@
 """The port to engines: which node drives a thread, and when; and the engine inside a process.
 
-All memory of progress is in the journal, none in the engine. So an engine only decides who drives
-a thread (`take`, `release`) and rings the bell (`wake`); at-least-once is enough.
+All memory of progress is in the journal, none in the engine. So an engine only decides which
+node drives a thread (`take`, `release`) and rings the bell (`wake`); at-least-once is enough.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ class Worker(Protocol):
     async def drive(self, thread_id: str) -> None:
         """Works off what is to be done on a thread; returns when nothing is left.
 
-        Raises why the thread could not be driven on.
+        Raises why the thread could not be driven.
         """
         ...
 

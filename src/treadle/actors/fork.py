@@ -1,4 +1,4 @@
-"""A copy of a thread up to some event, closed so that it can go on in another way."""
+"""A copy of a thread up to some event, closed so that it can continue in another way."""
 
 import time
 
@@ -33,7 +33,7 @@ class _Addition:
         """Returns at once: all is appended together."""
 
     def publish(self, event: LiveEvent, /) -> None:
-        """Nobody watches a thread that is not there yet."""
+        """Does nothing: a thread that does not exist yet has no subscribers."""
 
 
 def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> Fork:
@@ -57,7 +57,7 @@ def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> 
         addition.record(JobSettled(run_id=job.run_id, job_id=job.id, outcome="cancelled"))
     if state.active_run is not None:
         cancel(addition)
-    for told in addition.state.announced:  # in the copy, it wakes nobody
+    for told in addition.state.announced:  # in the copy, it starts no run
         addition.record(MessageAdded(run_id=told.run_id, item=told.item, origin="job"))
     for queued in addition.state.queue:
         addition.record(RunCancelled(run_id=queued.id, usage=Usage()))

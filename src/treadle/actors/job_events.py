@@ -33,7 +33,7 @@ def _announced(settled: JobSettled, job: OpenJob) -> JobSettled:
         return settled
     told = settled.output if settled.outcome == "completed" else settled.message
     text = f"[The background job {job.name} {_ENDED[settled.outcome]}.] {told}".rstrip()
-    # Who cancelled it knows, and wants no answer.
+    # The caller that cancelled it knows, and expects no answer.
     wakes = job.announces == "wake" and settled.outcome != "cancelled"
     return replace(settled, announcement=user_message(text), wakes=wakes)
 
@@ -70,7 +70,7 @@ def restart_of(job: OpenJob) -> JobStarted:
         name=job.name,
         background=job.background,
         agent=job.agent,
-        # A part of another tells nobody: the thread would not have heard of it.
+        # A part of another job is not announced: the thread did not ask for it.
         announces="never" if job.parent else job.announces,
         kind=job.kind,
         arguments=job.arguments,

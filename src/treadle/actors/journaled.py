@@ -1,7 +1,7 @@
 """A thread that is kept in a journal, as its one writer sees it.
 
-An event changes the state at once and is shown once the journal has it. Nothing waits for the
-journal but who must: a tool before it starts, an input before it is acknowledged, a result.
+An event changes the state at once and is shown once the journal has it. Only three
+things wait for the journal: a tool before it starts, an entry before it is acknowledged, a result.
 """
 
 import asyncio

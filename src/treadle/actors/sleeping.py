@@ -35,7 +35,7 @@ class Sleeping:
     """Starts the sleep agent of a thread when there is something for it to read.
 
     One works at a time, once for each end of a run, and again as long as it gets on and something
-    is left: so one that fails is not tried for ever. `wake` has the thread looked at again.
+    is left: so one that fails is not tried forever. `wake` asks for the thread to be driven.
     """
 
     def __init__(self, thread: ThreadWriter, jobs: ThreadJobs, wake: Callable[[], None]) -> None:

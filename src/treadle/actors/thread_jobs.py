@@ -46,7 +46,7 @@ MAX_NAME_CHARS = 200
 
 
 class _Held(Scope):
-    """A scope that whoever holds the thread ends, and nobody below it."""
+    """A scope that the actor of the thread ends, and no node below it."""
 
     __slots__ = ()
 
@@ -100,7 +100,7 @@ class _RunScope(_Held):
 
     @property
     def fails_fast(self) -> bool:
-        """Whether a failure that nobody waits for is one of the run, which goes on so far."""
+        """Whether a failure that no task waits for fails the run, which has not been stopped."""
         return self._node_policy == "fail_fast" and not self._node_is_stopped
 
     def _node_child_failed(self, failure: Failure) -> None:
@@ -122,8 +122,8 @@ class _Placed(Struct):
     on_told: tuple[Callable[[], object], ...] = ()
 
 
-async def _nobody(thread_id: str) -> None:
-    """No agent is left behind where nothing outlives a run."""
+async def _no_agent(thread_id: str) -> None:
+    """Does nothing: no agent is left behind if nothing outlives a run."""
 
 
 class ThreadJobs:
@@ -144,7 +144,7 @@ class ThreadJobs:
         deps: Callable[[], object],
         policy: Callable[[], OnFailure],
         wake: Callable[[], object] = lambda: None,
-        end_agent: Callable[[str], Awaitable[object]] = _nobody,
+        end_agent: Callable[[str], Awaitable[object]] = _no_agent,
         journal: bool,
     ) -> None:
         self._thread = thread
@@ -197,12 +197,12 @@ class ThreadJobs:
             self._scope = None
 
     async def stop_for_good(self) -> None:
-        """Stops where nobody can go on: cancelled while it waits, it interrupts the clean-up."""
+        """Stops a run that cannot be resumed: cancelled while it waits, it interrupts the clean-up."""
         stopping = asyncio.ensure_future(self.stop())
         while not stopping.done():
             try:
                 await asyncio.shield(stopping)
-            except asyncio.CancelledError:  # raised by whoever called, once all has ended
+            except asyncio.CancelledError:  # raised by the caller, once all has ended
                 if self._scope is not None and not stopping.done():
                     self._scope.interrupt()
         stopping.result()
@@ -219,7 +219,7 @@ class ThreadJobs:
 
         Those that may be started again are; they start what they need below them anew. The others
         settle as interrupted, once the agents that worked for them have ended: were it the other
-        way round, the end of this process could leave these at work for nobody. Raises
+        way round, the end of this process could leave these at work in vain. Raises
         `UnknownAgent` before anything is done.
         """
         jobs = self._thread.state.jobs
@@ -252,13 +252,13 @@ class ThreadJobs:
             (self._tree_root() if job.background else self.node).call(node)
 
     async def _end_agents(self, thread_ids: Sequence[str]) -> None:
-        """Has agents end that worked for a job, unless they go on in the next process."""
+        """Stops agents that worked for a job, unless they continue in the next process."""
         for thread_id in thread_ids:
             if not self._is_closing:
                 await self._end_agent(thread_id)
 
     def begin(self, job: Job[Any]) -> None:
-        """Starts a background job of the thread, without anyone who asks for it."""
+        """Starts a background job of the thread that no run asked for."""
         self._tree_root().call(job)
 
     def cancel(self, job_id: str, on_told: Callable[[], object] = lambda: None) -> None:
@@ -286,7 +286,7 @@ class ThreadJobs:
                 await settling
 
     def abandon(self) -> None:
-        """Cancels all there is, without telling the thread: it goes on as after a crash."""
+        """Cancels all jobs without recording it: the thread continues as after a crash."""
         if self._is_closing:
             return  # their clean-up is not to be disturbed
         self._is_closing = True

@@ -16,7 +16,7 @@ from treadle.journal.projection import Projection, RunRecord
 
 
 class Work(Struct, frozen=True, omit_defaults=True):
-    """For whom the agent of a thread works: a run, and the call of it, if it is not a hook.
+    """The run for which the agent of a thread works, and the call of it, if it is not a hook.
 
     `depth` counts from 1; `limits` is what was left to the run. Where it `lends_memory`, the agent
     reads and edits the memory blocks of that thread.
@@ -53,7 +53,7 @@ class ThreadInfo(Struct, frozen=True, kw_only=True):
 
 
 class ThreadMark(Struct, frozen=True):
-    """How far a thread got, for whoever keeps something that follows from its events.
+    """How far a thread got, for an index that is made from its events.
 
     `number` is that of the thread in the journal, which no thread has again, also not one of the
     same id. `seq` is its last event. `parent` is the thread for which its agent works, or "".
@@ -106,7 +106,7 @@ class Waiting(Struct, frozen=True):
 
 
 class Unfinished(Struct, frozen=True):
-    """A thread that needs its driver: for its run, which has the `status`, or for its jobs.
+    """A thread that must be driven: for its run, which has the `status`, or for its jobs.
 
     The run expires at `expires_at` (Unix seconds), or never.
     """

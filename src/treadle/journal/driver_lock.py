@@ -27,7 +27,7 @@ else:
 
 
 class DriverLock:
-    """Held by the one runtime that drives the database `path`, in a file beside it."""
+    """Held by the one runtime that drives the database `path`, in a file next to it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

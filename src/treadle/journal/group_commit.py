@@ -66,7 +66,7 @@ class GroupCommit(Generic[W]):
     ) -> None:
         for (_, done), outcome in zip(group, outcomes.result(), strict=True):
             if done.done():
-                continue  # whoever waited was cancelled; what was written stays written
+                continue  # the waiting task was cancelled; what was written stays written
             if isinstance(outcome, BaseException):
                 done.set_exception(outcome)
             else:

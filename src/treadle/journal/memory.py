@@ -236,7 +236,7 @@ class MemoryJournal:
 
     def _add(self, info: ThreadInfo) -> _Kept:
         if info.id in self._threads:
-            raise JournalError(f"There is a thread {info.id} already.")
+            raise JournalError(f"The thread {info.id} exists already.")
         kept = _Kept(self._next(), info)
         kept.changed = kept.number
         self._threads[info.id] = self._by_number[kept.number] = kept
@@ -252,7 +252,7 @@ class MemoryJournal:
     def _kept(self, thread_id: str) -> _Kept:
         self._require_open()
         if thread_id not in self._threads:
-            raise ThreadNotFound(f"There is no thread {thread_id[:100]!r}.")
+            raise ThreadNotFound(f"The thread {thread_id[:100]!r} was not found.")
         return self._threads[thread_id]
 
     def _require_open(self) -> None:

@@ -27,7 +27,7 @@ MAX_TITLE = 80
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
-    """A run as the journal lists it: who worked, and from which event to which.
+    """A run as the journal lists it: its agent, and its first and last event.
 
     `first_seq` and `last_seq` are 0 before the run began and ended.
     """
@@ -112,7 +112,7 @@ def status_of(state: ThreadState) -> RunStatus | None:
     """Returns the status of a thread: that of its active run, its queue, its last run.
 
     A run that requires action while other calls of its step still run counts as in progress, so
-    that it is driven on after a crash.
+    that it is resumed after a crash.
     """
     run = state.active_run
     if run is not None:

@@ -1,4 +1,4 @@
-"""The journal in a SQLite database: one thread that writes in groups, readers beside it.
+"""The journal in a SQLite database: one thread that writes in groups, and readers.
 
 Events of a thread stand together in the file and are never rewritten. Reads fetch a page as one
 JSON array, because each row fetched on its own would give the interpreter lock away and back.
@@ -120,12 +120,14 @@ class SqliteJournal:
 
     def _open(self) -> sqlite3.Connection:
         if not self._drive and not self._path.exists():
-            raise JournalError(f"There is no database {self._path.name}.")
+            raise JournalError(
+                f"The database {self._path.name} does not exist; open it for driving once."
+            )
         name = self._path.name
         if self._drive:
             make_file(self._path)
         connection = self._keep(connect(self._path))
-        # Before anything is written, also beside it: the file may belong to another program.
+        # Before anything is written, even next to it: the file may belong to another program.
         require_ours(connection, name)
         if self._drive:
             self._lock.acquire()

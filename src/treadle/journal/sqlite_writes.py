@@ -21,7 +21,7 @@ from treadle.journal.sqlite_file import SEQ_BITS, typed_errors
 
 
 class Change(Struct, frozen=True, eq=False):
-    """A write that is no append: a function of the connection, run inside a transaction.
+    """A write other than an append: a function of the connection, run inside a transaction.
 
     An `ordered` one finds what was appended before it, and not what was appended after it. The
     others may come before all appends of their group, which then need fewer statements.
@@ -228,7 +228,7 @@ def number_of(connection: sqlite3.Connection, thread_id: str) -> int:
     """Returns the number of a thread; raises `ThreadNotFound`."""
     row = connection.execute("SELECT n FROM thread WHERE id = ?", (thread_id,)).fetchone()
     if row is None:
-        raise ThreadNotFound(f"There is no thread {thread_id[:100]!r}.")
+        raise ThreadNotFound(f"The thread {thread_id[:100]!r} was not found.")
     return row[0]
 
 
@@ -272,7 +272,7 @@ def claim(thread_id: str) -> Change:
             "UPDATE thread SET epoch = epoch + 1 WHERE id = ? RETURNING n, epoch", (thread_id,)
         ).fetchone()
         if row is None:
-            raise ThreadNotFound(f"There is no thread {thread_id[:100]!r}.")
+            raise ThreadNotFound(f"The thread {thread_id[:100]!r} was not found.")
         return Claim(*row)
 
     return Change(change)

@@ -100,7 +100,7 @@ class Runtime:
         await self.shutdown()
 
     async def start(self) -> None:
-        """Opens the journal, and drives on whatever was not finished.
+        """Opens the journal, and resumes what was not finished.
 
         Raises the kinds of `JournalError`.
         """
@@ -116,7 +116,7 @@ class Runtime:
     async def shutdown(self) -> None:
         """Stops driving, waits until what was said is kept, and closes the journal.
 
-        Runs that did not end go on when the database is opened again. A second call does nothing.
+        Runs that did not end are resumed when the database is opened again. A second call does nothing.
         Raises `ConfigurationError` in a job, for which it would wait.
         """
         if not self._open:
@@ -141,7 +141,7 @@ class Runtime:
             self._agents[name] = cast("AnyAgent", one)
 
     def _lend(self, agent: AnyAgent) -> None:
-        """Makes an agent known that a tool or a hook has work; it takes nobody's place."""
+        """Registers an agent that a tool or a hook runs; it replaces no other."""
         for name, one in agent.reachable.items():
             known = self._agents.get(name)
             if known is not None and known is not one and name not in self._lent:
@@ -159,7 +159,7 @@ class Runtime:
         if name not in self._agents:
             known = ", ".join(self._agents) or "none"
             raise UnknownAgent(
-                f"There is no agent {name[:100]!r} here; this runtime was opened with: {known}."
+                f"The agent {name[:100]!r} is not known here; this runtime was opened with: {known}."
             )
         return self._agents[name]
 
@@ -173,7 +173,7 @@ class Runtime:
         """Makes a thread on which `agent` answers, unless a message names another.
 
         `metadata` is any JSON object. `owner` is a user or tenant of yours. Raises `UnknownAgent`
-        for a name that is not known, `InvalidInput` for metadata that JSON cannot say and for an
+        for a name that is not known, `InvalidInput` for metadata that is not JSON and for an
         owner that is not valid UTF-8.
         """
         threads = self._opened()
@@ -246,13 +246,15 @@ class Runtime:
     async def delete_owner(self, owner: str) -> None:
         """Deletes all threads of an owner, shared memories, and all that they remember.
 
-        What is made for the owner meanwhile may stay. Raises `InvalidInput` without an owner, so
-        that nobody deletes what belongs to nobody, and `JournalLocked` where another process
+        What is made for the owner meanwhile may stay. Raises `InvalidInput` without an owner, since
+        threads without one may belong to different programs, and `JournalLocked` where another process
         drives the threads.
         """
         threads = self._opened()
         if not owner:
-            raise InvalidInput("Name the owner whose threads are to be deleted.")
+            raise InvalidInput(
+                "The owner is empty; name the owner whose threads are to be deleted."
+            )
         marks = await self.journal.marks(owner=owner)
         for mark in sorted(marks, key=lambda mark: bool(mark.parent)):
             with contextlib.suppress(ThreadNotFound):  # with the thread for which it worked
@@ -295,12 +297,12 @@ def open(
             thread = await runtime.create_thread(agent)
 
     - `url`: `sqlite:///` and a path (four slashes make it absolute); None keeps threads in memory.
-    - `agents`: who may work on the threads. Runs that did not end are driven on with them.
+    - `agents`: the agents that may work on the threads, and on runs that did not end.
     - `deps`: a function of the thread that gives what tools get as `RunContext.deps`.
     - `durability`: `"process"` survives the end of the process, also by `kill -9`; `"power"` also
       that of the power, for the price of a sync for each group of events.
     - `drive`: False only reads, watches and sends, while another process drives the threads.
-    - `idle_seconds`: after how long a thread that nobody needs leaves the memory.
+    - `idle_seconds`: after how long an unused thread leaves the memory, in seconds.
     - `embedder`: makes the vectors by which the archive finds texts of the same meaning: an
       `Embedder`, or a function of a list of texts. Without one it finds by full text.
 
@@ -354,7 +356,7 @@ def _checked(metadata: Mapping[str, object]) -> Mapping[str, object]:
     try:
         return msgspec.json.decode(msgspec.json.encode(metadata), type=dict[str, object])
     except (TypeError, ValueError) as error:
-        raise InvalidInput(f"The metadata is no JSON object: {error}.") from error
+        raise InvalidInput(f"The metadata is not a JSON object: {error}.") from error
 
 
 def _no_deps(_: ThreadInfo) -> None:

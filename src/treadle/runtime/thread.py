@@ -35,7 +35,7 @@ MAX_OUTPUT_CHARS = 100_000
 
 
 class PendingCall(NamedTuple):
-    """A call that waits for someone outside, and what it waits for."""
+    """A call that waits for an answer from outside, and the kind of that answer."""
 
     call: FunctionCall
     awaits: Awaited
@@ -76,12 +76,12 @@ class Thread:
 
         - `on_busy`: what becomes of the message while a run is active; see `OnBusy`.
         - `key`: sent again, it returns the run of the first time and sends nothing.
-        - `agent`: the name of the agent that shall answer; by default that of the thread.
+        - `agent`: the name of the agent that answers; by default that of the thread.
 
         Raises `InvalidInput` for an empty message, `RunInProgress` with `on_busy="reject"`, and
         `UnknownAgent`.
         """
-        # Whoever sends the same message again promises the same run, wherever the first got to.
+        # A message that is sent again promises the same run, however far the first one got.
         run_id = id_of("run", self.id, key) if key else new_id("run")
         input = SendEntry(run_id, as_message(message), on_busy, agent, key)
         return self._run(await self._threads.submit(self.id, input))
@@ -104,7 +104,7 @@ class Thread:
         """Answers an external call; `output` is what a tool may return.
 
         The same output again has no effect. Raises `UnknownToolCall`, `Conflict` when the call
-        has another output, `RunNotInProgress`, and `TypeError` for what JSON cannot say.
+        has another output, `RunNotInProgress`, and `TypeError` for what is not JSON.
         """
         converted = to_output(output, MAX_OUTPUT_CHARS)
         await self._threads.submit(self.id, OutputEntry(call_id, converted, is_error))
@@ -118,7 +118,7 @@ class Thread:
         await self._threads.submit(self.id, DenialEntry(call_id, reason))
 
     async def pin(self, message_id: str) -> None:
-        """Has the model read a message for ever, whatever else leaves its window.
+        """Keeps a message in the model's window, whatever else leaves it.
 
         Raises `UnknownMessage` for one that the history does not have.
         """
@@ -135,7 +135,7 @@ class Thread:
     async def cancel_job(self, job_id: str) -> None:
         """Cancels a job, and all that it started; does nothing for one that has settled.
 
-        Its `JobSettled` tells its end.
+        Its `JobSettled` event reports its end.
         """
         await self._threads.submit(self.id, CancelJobEntry(job_id))
 
@@ -162,8 +162,7 @@ class Thread:
     ) -> list[Found]:
         """Returns the messages of this conversation that fit `text` best, from all its history.
 
-        `roles` are those who said them; the others are as in `Archive.search`, and so is what it
-        raises. `Runtime.search` searches all conversations.
+        `roles`: of these roles only. The others, and what it raises, are as in `Archive.search`. `Runtime.search` searches all conversations.
         """
         filters = filters_of("message", thread_id=self.id, roles=roles, since=since, until=until)
         owner = (await self._journal.info(self.id)).owner
@@ -223,7 +222,7 @@ class Thread:
         return Thread(forked, self._threads, self._journal, self._agents)
 
     async def delete(self) -> None:
-        """Stops what goes on, and removes the thread with everything about it."""
+        """Interrupts the run, and removes the thread with everything that belongs to it."""
         await self._threads.delete(self.id)
 
     def _run(self, run_id: str) -> ThreadRun:

@@ -22,10 +22,10 @@ AnyAgent = AgentDefinition[object, object]
 
 
 class ThreadRun:
-    """A run on a thread: iterate it for its events, await `result()` for what came of it.
+    """A run on a thread: iterate it for its events, await `result()` for its result.
 
-    Neither is needed for the run to go on. A run that waits for an output or an approval from
-    outside goes on once the thread has it.
+    The run needs neither to continue. A run that waits for an output or an approval from outside
+    continues once the thread has it.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ThreadRun:
         return f"ThreadRun({self.id!r})"
 
     async def result(self) -> RunResult[object]:
-        """Waits for the end of the run and returns what came of it.
+        """Waits for the end of the run and returns its result.
 
         Raises the error of a run that failed, `RunInterrupted` when the runtime is shut down
         before its end, `UnknownAgent` when its agent is not known here. A run that was cancelled,
