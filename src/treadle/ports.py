@@ -92,7 +92,7 @@ class RunArchive(Protocol):
     async def search(
         self, text: str, *, by: By = "both", filters: Filters, limit: int = 10, offset: int = 0
     ) -> Sequence[Found]:
-        """Returns the passages that fit `text` best; see `treadle.runtime.archive.Archive.search`."""
+        """Returns the passages that fit `text` best; see `treadle.Archive.search`."""
         ...
 
     def left_window(self) -> Collection[str]:

@@ -1,7 +1,7 @@
 """The topics of this process: actors publish to those driven here, the others are followed.
 
-A topic outlives the actor that feeds it: subscribers keep theirs when a thread that was driven elsewhere, or
-by no process, comes to be driven here.
+A topic outlives the actor that feeds it: subscribers keep theirs when a thread that was
+driven elsewhere, or by no process, comes to be driven here.
 """
 
 import asyncio

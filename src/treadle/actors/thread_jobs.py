@@ -197,7 +197,7 @@ class ThreadJobs:
             self._scope = None
 
     async def stop_for_good(self) -> None:
-        """Stops a run that cannot be resumed: cancelled while it waits, it interrupts the clean-up."""
+        """Stops a run that is not resumed; cancelled while it waits, it interrupts the clean-up."""
         stopping = asyncio.ensure_future(self.stop())
         while not stopping.done():
             try:

@@ -116,8 +116,8 @@ class Runtime:
     async def shutdown(self) -> None:
         """Stops driving, waits until what was said is kept, and closes the journal.
 
-        Runs that did not end are resumed when the database is opened again. A second call does nothing.
-        Raises `ConfigurationError` in a job, for which it would wait.
+        Runs that did not end are resumed when the database is opened again. A second call does
+        nothing. Raises `ConfigurationError` in a job, for which it would wait.
         """
         if not self._open:
             return
@@ -159,7 +159,7 @@ class Runtime:
         if name not in self._agents:
             known = ", ".join(self._agents) or "none"
             raise UnknownAgent(
-                f"The agent {name[:100]!r} is not known here; this runtime was opened with: {known}."
+                f"The agent {name[:100]!r} is not known here; this runtime knows: {known}."
             )
         return self._agents[name]
 
@@ -247,8 +247,8 @@ class Runtime:
         """Deletes all threads of an owner, shared memories, and all that they remember.
 
         What is made for the owner meanwhile may stay. Raises `InvalidInput` without an owner, since
-        threads without one may belong to different programs, and `JournalLocked` where another process
-        drives the threads.
+        threads without one may belong to different programs, and `JournalLocked` if another
+        process drives the threads.
         """
         threads = self._opened()
         if not owner:

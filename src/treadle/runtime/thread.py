@@ -162,7 +162,8 @@ class Thread:
     ) -> list[Found]:
         """Returns the messages of this conversation that fit `text` best, from all its history.
 
-        `roles`: of these roles only. The others, and what it raises, are as in `Archive.search`. `Runtime.search` searches all conversations.
+        `roles`: of these roles only. The other parameters and the errors are those of
+        `Archive.search`. `Runtime.search` searches all conversations.
         """
         filters = filters_of("message", thread_id=self.id, roles=roles, since=since, until=until)
         owner = (await self._journal.info(self.id)).owner
