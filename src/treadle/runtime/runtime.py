@@ -47,7 +47,10 @@ IDLE_SECONDS = 30.0
 class Runtime:
     """Threads on a journal: makes them, finds them, drives them. Made by `open`.
 
-    Use it as an async context manager, or call `start` and `shutdown`.
+    Use it as an async context manager, or call `start` and `shutdown`. `open` documents the
+    parameters; besides these, `engine` decides which threads this runtime drives, `bus` carries
+    events to and from other runtimes (both by default among those of this process on the same
+    `journal`), and `index` is the file of the archive's index (None keeps it in memory).
     """
 
     def __init__(
