@@ -1,1 +1,1 @@
-"""Who hears of what happens on a thread."""
+"""The events of a thread on their way to its subscribers."""

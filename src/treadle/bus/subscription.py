@@ -1,76 +1,29 @@
 """One subscriber's view of a thread: what was, what is in flight, then what comes."""
 
-import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
-from itertools import groupby
-from typing import cast
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
+from treadle.bus.event_queue import EventQueue, QueueStatistics
 from treadle.bus.position import Position
 from treadle.bus.topic import EventSource, Topic
 from treadle.domain.envelope import Envelope
-from treadle.domain.events import Delta, Event, delta_in, text_key, with_delta
+from treadle.domain.events import Event
 from treadle.errors import JournalCorrupt
 
 LIMIT = 1024
 
 
-class _Queue:
-    """What waits for one subscriber; beyond `limit` it is dropped, to be read again.
-
-    First adjacent deltas of one text are joined. If that is not enough, the queue is emptied and
-    `lagging` is set: the durable part is in the journal, the rest with the topic.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.envelopes: deque[Envelope] = deque()
-        self.lagging = True
-        self.closed = False
-        self.error: Exception | None = None
-        self._limit = limit
-        self._wakeup: asyncio.Future[None] | None = None
-
-    def put(self, envelope: Envelope) -> None:
-        """Takes an event; never waits."""
-        if self.lagging:
-            self._wake()
-            return
-        self.envelopes.append(envelope)
-        if len(self.envelopes) >= self._limit:
-            self.envelopes = deque(joined(self.envelopes))
-            if len(self.envelopes) > self._limit // 2:
-                self.envelopes.clear()
-                self.lagging = True
-        self._wake()
-
-    def close(self, error: Exception | None) -> None:
-        """Takes note that nothing more comes."""
-        self.closed, self.error = True, error
-        self._wake()
-
-    async def wait(self) -> None:
-        """Waits for the next event, or the end."""
-        self._wakeup = asyncio.get_running_loop().create_future()
-        try:
-            await self._wakeup
-        finally:
-            self._wakeup = None
-
-    def _wake(self) -> None:
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
-
-
 class Subscription(AsyncIterator[Event]):
     """The events of a thread after a position: iterate it, in one task.
 
-    Durable events come exactly once and in order. Of an item in flight come the deltas after the
-    position, joined where they waited; of a finished one its durable event alone, for who was not
-    there. A slow subscriber is never waited for: what it missed is read from the journal.
+    Durable events come exactly once and in order. The deltas of a text come before the durable
+    event of its item, and add up to the text exactly, however often the reader pauses, leaves and
+    returns; several that wait are joined. A slow subscriber never delays the thread: it reads what
+    it missed from the journal and the topic. The topic remembers the deltas of the run in progress
+    and the one before it; of older items comes the durable event alone.
 
-    It begins when the first event is asked for: then `open` gives the topic. `read` gives the
-    durable events of before. `position` is where it stands, and can be given to `subscribe` again,
-    here or elsewhere.
+    It begins when the first event is asked for: then `open` gives the topic. `read` gives earlier
+    durable events. `position` can be given to `subscribe` again, in any process.
     """
 
     def __init__(
@@ -85,7 +38,8 @@ class Subscription(AsyncIterator[Event]):
         self._topic: Topic | None = None
         self._read = read
         self._after = after
-        self._queue = _Queue(limit)
+        self._queue = EventQueue(limit, drops_overflow=True)
+        self._queue.lag()  # until the first read, which starts with what is there already
         self._left = False
         self._missed: deque[Envelope] = deque()
         self._flight: deque[Envelope] = deque()
@@ -93,8 +47,12 @@ class Subscription(AsyncIterator[Event]):
 
     @property
     def position(self) -> str:
-        """The position of the event that came last, or where it began."""
+        """The position of the last event, before the first one the position it began at."""
         return self._after.text
+
+    def statistics(self) -> QueueStatistics:
+        """Returns how many events wait, how many deltas were joined, and how often it lagged."""
+        return self._queue.statistics()
 
     def __aiter__(self) -> "Subscription":
         return self
@@ -117,7 +75,7 @@ class Subscription(AsyncIterator[Event]):
         Raises `StopAsyncIteration` at the end, or the error that ended the thread.
         """
         topic, queue = self._topic, self._queue
-        if topic is None and not queue.closed:
+        if topic is None and not queue.is_closed:
             topic = await self._open()
             if not self._left:
                 self._topic = topic
@@ -126,25 +84,25 @@ class Subscription(AsyncIterator[Event]):
             if self._left:
                 raise StopAsyncIteration
             if self._missed:
-                return self._take(self._missed.popleft())
+                return self._deliver(self._missed.popleft())
             if self._read_to < self._until:
                 await self._read_missed()
-            elif queue.lagging and queue.error is None and topic is not None:
+            elif (envelope := queue.take()) is not None:
+                return self._deliver(envelope)
+            elif queue.is_lagging and queue.error is None and topic is not None:
                 self._catch_up(topic)
-            elif queue.envelopes:
-                return self._take(queue.envelopes.popleft())
             elif queue.error is not None:
                 raise queue.error
-            elif queue.closed:
+            elif queue.is_closed:
                 raise StopAsyncIteration
             else:
                 await queue.wait()
 
     async def aclose(self) -> None:
-        """Ends the subscription, also for who waits for its next event; may be called again."""
+        """Ends the subscription, including a wait for its next event; may be called again."""
         self._left = True
         self._detach()
-        self._queue.close(None)
+        self._queue.close()
 
     async def __aenter__(self) -> "Subscription":
         return self
@@ -159,32 +117,23 @@ class Subscription(AsyncIterator[Event]):
         if self._topic is not None:
             self._topic.detach(self._queue)
 
-    def _take(self, envelope: Envelope) -> Envelope:
-        if envelope.n >= 0:  # not one of several that count together, with the last of them
-            self._after = Position(envelope.seq, envelope.n)
+    def _deliver(self, envelope: Envelope) -> Envelope:
+        self._after = Position(envelope.seq, envelope.n)
         return envelope
 
     def _catch_up(self, topic: Topic) -> None:
         """Takes note of what there is beyond the position; from now on the queue collects."""
-        queue, after = self._queue, self._after
-        queue.envelopes.clear()
-        queue.lagging = False
+        # Without an `await`, so that no event is both here and in the queue, or in neither.
+        after = self._after
+        self._queue.resume()
         self._read_to, self._until = after.seq, max(topic.seq, after.seq)
-        pieces = topic.in_flight()
-        if after.n is None:
-            earlier = [piece for piece in pieces if piece.seq < after.seq]
-            self._missed.extend(_together(earlier, after.seq))
-            self._flight = deque(pieces[len(earlier) :])
-        else:
-            self._flight = deque(p for p in pieces if (p.seq, p.n) > (after.seq, after.n))
+        self._flight.extend(topic.after(after))
         if self._read_to == self._until:
-            self._missed.extend(joined(self._flight))
-            self._flight.clear()
+            self._missed, self._flight = self._flight, deque()
 
     async def _read_missed(self) -> None:
-        """Reads the next durable events, and puts the pieces in flight where they belong."""
-        page: list[Envelope] = []
-        flight = self._flight
+        """Reads the next durable events, and puts the live ones where they belong."""
+        missed, flight = self._missed, self._flight
         events = await self._read(self._read_to, self._until)
         if not events:
             raise JournalCorrupt(
@@ -192,47 +141,9 @@ class Subscription(AsyncIterator[Event]):
             )
         for event in events:
             while flight and flight[0].seq < event.seq:
-                page.append(flight.popleft())
-            page.append(Envelope(event, event.seq))
+                missed.append(flight.popleft())
+            missed.append(Envelope(event, event.seq))
             self._read_to = event.seq
         if self._read_to >= self._until:
-            page += flight
+            missed += flight
             flight.clear()
-        self._missed.extend(joined(page))
-
-
-def joined(envelopes: Iterable[Envelope]) -> list[Envelope]:
-    """Returns the events with adjacent deltas of one text joined."""
-    result: list[Envelope] = []
-    for _, group in groupby(envelopes, key=_kind):
-        result.append(_join(list(group)))
-    return result
-
-
-def _together(envelopes: list[Envelope], seq: int) -> list[Envelope]:
-    """Returns the deltas of each text as one, as if they had come right after event `seq`.
-
-    Only the last has a position, because only after it has all of them been seen.
-    """
-    texts: dict[object, list[Envelope]] = {}
-    for envelope in envelopes:
-        texts.setdefault(_kind(envelope), []).append(envelope)
-    result = [Envelope(_join(text).event, seq, -1) for text in texts.values()]
-    if result:
-        result[-1].n = 0
-    return result
-
-
-def _kind(envelope: Envelope) -> object:
-    """What adjacent events must have in common to be joined; an identity for those that cannot."""
-    key = text_key(envelope.event)
-    return id(envelope) if key is None else key
-
-
-def _join(same: list[Envelope]) -> Envelope:
-    first, last = same[0], same[-1]
-    if len(same) == 1:
-        return first
-    deltas = [cast("Delta", delta_in(envelope.event)) for envelope in same]
-    event = with_delta(first.event, "".join(delta.delta for delta in deltas))
-    return Envelope(event, last.seq, last.n, first.first)

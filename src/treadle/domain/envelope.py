@@ -1,4 +1,4 @@
-"""An event on its way: with its position in the thread, and encoded once for all who send it on."""
+"""An event with its position in the thread, encoded once for all subscribers."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -15,14 +15,12 @@ _MANY = msgspec.json.Decoder(list[RecordedEvent])
 class Envelope(Struct, gc=False, eq=False):
     """An event and its position `seq.n`: the n-th live event after the durable event `seq`.
 
-    A durable event stands at `seq.0`. `first` is the place of the first of the deltas that were
-    joined into this one, usually `n` itself.
+    A durable event has the position `seq.0`. For `n` of joined deltas see `treadle.bus.position`.
     """
 
     event: Event
     seq: int
     n: int = 0
-    first: int = 0
     _encoded: bytes = b""
 
     @property
@@ -34,12 +32,7 @@ class Envelope(Struct, gc=False, eq=False):
 
     @property
     def position(self) -> str:
-        """The position as text, such as `17` or `17.4`: the id of a server-sent event.
-
-        Empty for one of several that count together, with the last of them.
-        """
-        if self.n < 0:
-            return ""
+        """The position as text, such as `17` or `17.4`: the id of a server-sent event."""
         return f"{self.seq}.{self.n}" if self.n else str(self.seq)
 
 

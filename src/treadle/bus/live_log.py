@@ -1,0 +1,225 @@
+"""The live events that a reader can come back to: how every text has grown, event by event."""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
+
+from treadle.bus.blocks import Piece, place, place_rest
+from treadle.bus.position import Block, Position, block_in, last_in
+from treadle.domain.envelope import Envelope
+from treadle.domain.events import (
+    AgentEvent,
+    Delta,
+    Event,
+    RunStarted,
+    StepCompleted,
+    StepInterrupted,
+    StepStarted,
+    TerminalEvent,
+    ToolCallStarted,
+    ToolOutputRecorded,
+    delta_in,
+    text_key,
+    with_delta,
+)
+
+_Scope = tuple[str, ...]
+"""The threads of other agents through which an event came; empty for the thread's own."""
+
+
+class _Text:
+    """A text that the model writes, or the announcement of a call."""
+
+    __slots__ = ("call_id", "item_id", "landed", "scope")
+
+    def __init__(self, scope: _Scope, item_id: str, call_id: str) -> None:
+        self.scope = scope
+        self.item_id = item_id
+        self.call_id = call_id  # of this thread, for which another agent writes it
+        self.landed: int | None = None
+
+
+class _Stretch:
+    """What a text grew by between two durable events."""
+
+    __slots__ = ("deltas", "ends", "event", "numbers", "seq", "text")
+
+    def __init__(self, text: _Text, seq: int, event: Event) -> None:
+        self.text = text
+        self.seq = seq
+        self.event = event
+        # Numbers of eight bytes and joined strings: a run may have a hundred thousand deltas.
+        self.numbers = array("q")
+        self.ends = array("q")
+        self.deltas: list[str] = []
+
+    def grow(self, n: int, delta: str) -> None:
+        ends = self.ends
+        self.numbers.append(n)
+        ends.append((ends[-1] if ends else 0) + len(delta))
+        self.deltas.append(delta)
+
+    def pack(self) -> str:
+        """Keeps the deltas as one string, and returns it."""
+        if len(self.deltas) > 1:
+            self.deltas = ["".join(self.deltas)]
+        return self.deltas[0]
+
+    def between(self, low: int, high: int | None = None) -> Piece | None:
+        """Returns the growth of live event `low` (exclusive) to `high` (inclusive), if any."""
+        numbers = self.numbers
+        begin = bisect_right(numbers, low)
+        end = len(numbers) if high is None else bisect_right(numbers, high)
+        if begin >= end:
+            return None
+        event = self.event
+        if delta_in(event) is not None:
+            start = self.ends[begin - 1] if begin else 0
+            event = with_delta(event, self.pack()[start : self.ends[end - 1]])
+        return Piece(event, numbers[begin], numbers[end - 1])
+
+
+class LiveLog:
+    """The deltas and announced calls of a thread, its own and those of agents that work for it.
+
+    Texts in flight are kept, and those that landed (their item is durable, or was cut off) in the
+    run in progress or the one before it. So a reader that comes back within these gets each text
+    to its last character. One that comes back later reads of older texts the durable event alone.
+    """
+
+    def __init__(self) -> None:
+        self._stretches: list[_Stretch] = []  # in the order in which they began
+        self._in_flight: dict[object, _Stretch] = {}  # the last one of each text
+        self._runs: tuple[int, int] = (0, 0)
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether there is a text that has not landed."""
+        return bool(self._in_flight)
+
+    def add(self, event: Event, seq: int, n: int) -> None:
+        """Takes note of the live event `n` after the durable event `seq`."""
+        delta = delta_in(event)
+        key = text_key(event)
+        if delta is None:
+            scope, inner = _unwrap(event)
+            if not isinstance(inner, ToolCallStarted):
+                if scope:
+                    # As of the next durable event: a reader that knows only those up to `seq` has
+                    # not seen the text.
+                    self.land(event, seq + 1)
+                return  # of the moment: a reader that lags misses it
+            key = scope, ToolCallStarted, inner.item_id
+        stretch = self._in_flight.get(key)
+        if stretch is None or stretch.seq != seq:
+            if stretch is None:
+                text = _text_of(event)
+            else:
+                text = stretch.text
+                stretch.pack()
+            stretch = self._in_flight[key] = _Stretch(text, seq, event)
+            self._stretches.append(stretch)
+        stretch.grow(n, "" if delta is None else delta.delta)
+
+    def land(self, event: Event, seq: int) -> None:
+        """Takes note of the texts that `event` ends: from the durable event `seq` on they are past.
+
+        The event is durable on this thread, or on that of another agent.
+        """
+        scope, inner = _unwrap(event)
+        if self._in_flight:
+            self._land(scope, inner, seq)
+        if isinstance(inner, RunStarted) and not scope:
+            self._forget(seq)
+
+    def after(self, position: Position) -> list[Envelope]:
+        """Returns the live events that a reader at `position` has not seen, in order.
+
+        The deltas of a text are joined between two durable events. Deltas from before the event
+        `position.seq`, of texts that had not landed by it, come first if the reader was not there.
+        """
+        seq, n = position
+        block = Block(0, 0, 0) if n is None else block_in(n)
+        low = 0 if n is None else last_in(n)
+        result: list[Envelope] = []
+        if block is not None and block.high == 0:
+            result += place_rest(self._early(seq), seq, block)
+        first = bisect_left(self._stretches, seq, key=attrgetter("seq"))
+        for at, group in groupby(self._stretches[first:], attrgetter("seq")):
+            stretches = list(group)
+            if at == seq and block is not None and block.high:
+                pieces = _pieces(stretches, block.low, block.high)
+                result += place_rest(pieces, seq, block)
+            start = low if at == seq else 0
+            result += place(_pieces(stretches, start), at, start)
+        return result
+
+    def _land(self, scope: _Scope, event: Event, seq: int) -> None:
+        item_id = getattr(getattr(event, "item", None), "id", "")
+        # An agent that was cancelled may not be heard of any more; its call has an output then.
+        call_id = ""
+        if isinstance(event, ToolOutputRecorded) and not scope:
+            call_id = event.item.call_id
+        ends_all = isinstance(
+            event, StepCompleted | StepInterrupted | StepStarted | RunStarted | TerminalEvent
+        )
+        for key, stretch in list(self._in_flight.items()):
+            text = stretch.text
+            if text.scope == scope:
+                lands = ends_all or bool(item_id and text.item_id == item_id)
+            else:
+                lands = bool(call_id and text.call_id == call_id)
+            if lands:
+                text.landed = seq
+                stretch.pack()
+                del self._in_flight[key]
+
+    def _early(self, seq: int) -> list[Piece]:
+        """Returns what there was of each text in flight when durable event `seq` came."""
+        texts: dict[_Text, list[Piece]] = {}
+        for stretch in self._stretches:
+            text = stretch.text
+            if stretch.seq <= seq and (text.landed is None or text.landed > seq):
+                piece = stretch.between(-1, 0 if stretch.seq == seq else None)
+                if piece is not None:
+                    texts.setdefault(text, []).append(piece)
+        return [_join(pieces) for pieces in texts.values()]
+
+    def _forget(self, started: int) -> None:
+        """Drops the texts that landed before the run before the one that starts now."""
+        before, self._runs = self._runs[1], (self._runs[1], started)
+        if before:
+            self._stretches = [
+                stretch
+                for stretch in self._stretches
+                if stretch.text.landed is None or stretch.text.landed >= before
+            ]
+
+
+def _unwrap(event: Event) -> tuple[_Scope, Event]:
+    scope: list[str] = []
+    while isinstance(event, AgentEvent):
+        scope.append(event.thread_id)
+        event = event.event
+    return tuple(scope), event
+
+
+def _text_of(event: Event) -> _Text:
+    scope, inner = _unwrap(event)
+    assert isinstance(inner, Delta | ToolCallStarted)
+    return _Text(scope, inner.item_id, event.call_id if isinstance(event, AgentEvent) else "")
+
+
+def _pieces(stretches: Iterable[_Stretch], low: int, high: int | None = None) -> list[Piece]:
+    pieces = [stretch.between(low, high) for stretch in stretches]
+    return sorted((piece for piece in pieces if piece is not None), key=attrgetter("first"))
+
+
+def _join(pieces: list[Piece]) -> Piece:
+    event = pieces[0].event
+    if len(pieces) > 1:
+        deltas = [delta for piece in pieces if (delta := delta_in(piece.event)) is not None]
+        event = with_delta(event, "".join(delta.delta for delta in deltas))
+    return Piece(event, 0, 0)
