@@ -19,11 +19,10 @@ from treadle.errors import (
     TooManyJobs,
 )
 from treadle.jobs.block_alarm import BLOCKED_AFTER, BlockAlarm
-from treadle.jobs.change import Change, NodeSettled, NodeStarted, NodeSubmitted
 from treadle.jobs.context import JobContext
 from treadle.jobs.failure import Failure, OnFailure
 from treadle.jobs.job import Job
-from treadle.jobs.node import Node, current_node
+from treadle.jobs.node import Change, Node, NodeSettled, NodeStarted, NodeSubmitted, current_node
 from treadle.jobs.root import Root
 from treadle.jobs.scope import Scope
 from treadle.jobs.settling import Settling

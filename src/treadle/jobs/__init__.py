@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from treadle.jobs.agent_job import AgentJob
     from treadle.jobs.callbacks import Callback, CallbackEvent, Callbacks
-    from treadle.jobs.change import Change, Listener, NodeSettled, NodeStarted, NodeSubmitted
     from treadle.jobs.commander import Commander
     from treadle.jobs.context import JobContext, job_context
     from treadle.jobs.failure import OnFailure
@@ -23,7 +22,15 @@ if TYPE_CHECKING:
     from treadle.jobs.handlers import Handler, HandlerFunction, HandlerMethod, handler
     from treadle.jobs.job import Announces, Job
     from treadle.jobs.lifecycle import NodeState
-    from treadle.jobs.node import Node, current_node
+    from treadle.jobs.node import (
+        Change,
+        Listener,
+        Node,
+        NodeSettled,
+        NodeStarted,
+        NodeSubmitted,
+        current_node,
+    )
     from treadle.jobs.root import Root
     from treadle.jobs.scope import Scope
     from treadle.jobs.start_queue import StartQueue
@@ -68,11 +75,11 @@ _MODULES = {
     "Callback": "callbacks",
     "CallbackEvent": "callbacks",
     "Callbacks": "callbacks",
-    "Change": "change",
-    "Listener": "change",
-    "NodeSettled": "change",
-    "NodeStarted": "change",
-    "NodeSubmitted": "change",
+    "Change": "node",
+    "Listener": "node",
+    "NodeSettled": "node",
+    "NodeStarted": "node",
+    "NodeSubmitted": "node",
     "Commander": "commander",
     "JobContext": "context",
     "job_context": "context",

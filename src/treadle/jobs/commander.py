@@ -11,10 +11,9 @@ from typing_extensions import TypeVar, TypeVarTuple
 
 from treadle.errors import CommanderNotRunning, CommanderRunning, ConfigurationError
 from treadle.jobs.block_alarm import BLOCKED_AFTER, BlockAlarm
-from treadle.jobs.change import Listener
 from treadle.jobs.failure import OnFailure, require_on_failure
 from treadle.jobs.host import Host
-from treadle.jobs.node import Node, as_node
+from treadle.jobs.node import Listener, Node, as_node
 from treadle.jobs.root import Root
 from treadle.jobs.start_queue import StartQueue
 from treadle.jobs.thread_future import NodeFuture

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from treadle.jobs.failure import OnFailure, require_on_failure
+from treadle.jobs.lifecycle import Lifecycle
 from treadle.jobs.node import Node, function_name
 
 P = ParamSpec("P")
@@ -30,7 +31,7 @@ class Handler(Node[T_co]):
         self._node_name = name
         self._node_policy = on_failure
 
-    def _node_body(self) -> "Coroutine[Any, Any, T_co | Node[T_co]]":
+    def _node_body(self) -> "Coroutine[Any, Any, T_co | Lifecycle[T_co]]":
         work, self._node_work = self._node_work, None
         assert work is not None
         return work(self)

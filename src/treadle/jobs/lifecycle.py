@@ -12,23 +12,22 @@ import contextvars
 import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
 
 from treadle.errors import ConfigurationError, NodeClosed, NodeDeadlock, NodeReused
 from treadle.jobs.callbacks import Callback, Callbacks
-from treadle.jobs.change import Listener, NodeSettled, NodeStarted, NodeSubmitted
 from treadle.jobs.failure import MAX_KEPT, Failure, OnFailure
 from treadle.jobs.settling import Settling
 from treadle.jobs.start_queue import Place
 from treadle.jobs.tree import Tree
 
-if TYPE_CHECKING:
-    from treadle.jobs.node import Node  # every lifecycle is one; a change shows it as such
-
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 NodeState = Literal["pending", "active", "waiting", "completed", "failed", "cancelled"]
+
+Moment = Literal["submitted", "started", "settled"]
+"""What a listener is called for."""
 
 _CURRENT: "contextvars.ContextVar[Lifecycle[object]]" = contextvars.ContextVar("treadle_node")
 
@@ -110,7 +109,7 @@ class Lifecycle(Generic[T_co]):
         node._node_depth = 0
         return node
 
-    _node_tree: Tree | None
+    _node_tree: "Tree[Lifecycle[object]] | None"
     _node_parent: "Lifecycle[object] | None"
     _node_children: "dict[int, Lifecycle[object]] | None"
     _node_state: NodeState
@@ -119,7 +118,7 @@ class Lifecycle(Generic[T_co]):
     _node_is_stopped: bool  # takes no more children, and all there is below it was cancelled
     _node_place: Place | None  # of its body, where places are counted
     _node_task: "asyncio.Task[Any] | None"  # of its body, or of the callback that runs
-    _node_work: "Callable[..., Coroutine[Any, Any, T_co | Node[T_co]]] | None"
+    _node_work: "Callable[..., Coroutine[Any, Any, T_co | Lifecycle[T_co]]] | None"
     _node_result: T_co | None
     _node_delegate: "Lifecycle[T_co] | None"  # the node that its body returned
     _node_failure: Failure | None
@@ -131,7 +130,7 @@ class Lifecycle(Generic[T_co]):
     _node_waiters: "dict[asyncio.Future[None], None] | None"
     _node_takers: "dict[asyncio.Future[Failure | None], None] | None"
     _node_context: contextvars.Context | None  # of its body and its callbacks
-    _node_listener: Listener | None
+    _node_listener: Callable[[Any], None] | None  # called with a `Change` of `Node`
     _node_name: str | None
     _node_policy: OnFailure | None
     _node_id: int
@@ -155,18 +154,18 @@ class Lifecycle(Generic[T_co]):
 
     # How it comes into the tree
 
-    def _node_body(self) -> "Coroutine[Any, Any, T_co | Node[T_co]]":
+    def _node_body(self) -> "Coroutine[Any, Any, T_co | Lifecycle[T_co]]":
         """Returns the coroutine that is the node's own work."""
         work, self._node_work = self._node_work, None
         assert work is not None
         return work()
 
-    def _node_in_tree(self) -> Tree:
+    def _node_in_tree(self) -> "Tree[Lifecycle[object]]":
         if self._node_tree is None:
             raise ConfigurationError(f"{self._node_label()} is in no tree yet; submit it first.")
         return self._node_tree
 
-    def _node_adopt(self, child: "Lifecycle[object]", tree: Tree) -> None:
+    def _node_adopt(self, child: "Lifecycle[object]", tree: "Tree[Lifecycle[object]]") -> None:
         if child._node_tree is not None:
             raise NodeReused(
                 f"{child._node_label()} was submitted before; make a new one for each submission."
@@ -180,7 +179,7 @@ class Lifecycle(Generic[T_co]):
                 f"{self._node_label()} takes no more children{self._node_advice(child, tree)}"
             )
         if tree.admit is not None:
-            tree.admit(cast("Node[object]", self), cast("Node[object]", child))
+            tree.admit(self, child)
         policy = child._node_policy or child.on_failure or self._node_policy
         child._node_tree = tree
         child._node_parent = self
@@ -197,10 +196,10 @@ class Lifecycle(Generic[T_co]):
         self._node_children[child._node_id] = child
         self._node_open += 1  # last: whatever fails before leaves the parent as it was
         if child._node_listener is not None:
-            child._node_tell(NodeSubmitted)
+            child._node_tell("submitted")
         child._node_enter(tree)
 
-    def _node_advice(self, child: "Lifecycle[object]", tree: Tree) -> str:
+    def _node_advice(self, child: "Lifecycle[object]", tree: "Tree[Lifecycle[object]]") -> str:
         top: Lifecycle[object] = self
         while top._node_parent is not None:
             top = top._node_parent
@@ -212,7 +211,7 @@ class Lifecycle(Generic[T_co]):
         if callbacks.tree_end:
             self._node_in_tree().endings += ((self, callback) for callback in callbacks.tree_end)
 
-    def _node_enter(self, tree: Tree) -> None:
+    def _node_enter(self, tree: "Tree[Lifecycle[object]]") -> None:
         tree.starts.put(self)
 
     def _node_never_starts(self) -> None:
@@ -232,7 +231,7 @@ class Lifecycle(Generic[T_co]):
     def _node_begin(self) -> None:
         self._node_state = "active"
         if self._node_listener is not None:
-            self._node_tell(NodeStarted)
+            self._node_tell("started")
         if self._node_callbacks is not None and self._node_callbacks.start:
             self._node_due = deque((self, callback) for callback in self._node_callbacks.start)
             if not self._node_run_callbacks():
@@ -252,7 +251,7 @@ class Lifecycle(Generic[T_co]):
         # Not the node's own context: its callbacks are to be called in that.
         task.add_done_callback(self._node_body_done, context=tree.context)
 
-    async def _node_live(self) -> "T_co | Node[T_co]":
+    async def _node_live(self) -> "T_co | Lifecycle[T_co]":
         """The task of the body."""
         _CURRENT.set(self)
         body = self._node_body()
@@ -262,7 +261,7 @@ class Lifecycle(Generic[T_co]):
             )
         value = await body
         if isinstance(value, Lifecycle):
-            return cast("Node[T_co]", value)
+            return cast("Lifecycle[T_co]", value)
         task = self._node_task
         assert task is not None
         if self._node_ends_quietly() and not task.cancelling():
@@ -385,7 +384,7 @@ class Lifecycle(Generic[T_co]):
         self._node_callbacks = None
         self._node_due = None
         if self._node_listener is not None:
-            self._node_tell(NodeSettled)
+            self._node_tell("settled")
         is_taken = self._node_takers is not None and _wake(self._node_takers, self._node_failure)
         if self._node_waiters is not None:
             _wake(self._node_waiters, None)
@@ -554,10 +553,14 @@ class Lifecycle(Generic[T_co]):
         if not isinstance(error, asyncio.CancelledError):  # as that of a body: it is no failure
             self._node_report(failure)
 
-    def _node_tell(self, change: type[NodeSubmitted | NodeStarted | NodeSettled]) -> None:
+    def _node_change(self, moment: Moment) -> object:
+        """Returns what a listener is called with."""
+        raise NotImplementedError
+
+    def _node_tell(self, moment: Moment) -> None:
         assert self._node_listener is not None
         try:
-            self._node_listener(change(cast("Node[object]", self)))
+            self._node_listener(self._node_change(moment))
         except BaseException as error:  # noqa: BLE001 - a listener must not stop the tree
             self._node_callback_failed(error)
             self._node_in_tree().raise_if_fatal(error)

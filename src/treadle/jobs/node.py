@@ -5,12 +5,12 @@ import functools
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Self, TypeVar, TypeVarTuple, cast, overload
 
+import msgspec
+
 from treadle.errors import ConfigurationError, NodeCancelled
 from treadle.jobs.callbacks import Callback, CallbackEvent, Callbacks
-from treadle.jobs.change import Listener
-from treadle.jobs.drawing import draw
 from treadle.jobs.failure import Failure
-from treadle.jobs.lifecycle import Lifecycle, NodeState, current
+from treadle.jobs.lifecycle import Lifecycle, Moment, NodeState, current
 from treadle.jobs.settling import Settling
 
 T = TypeVar("T")
@@ -120,7 +120,15 @@ class Node(Lifecycle[T_co]):
 
     def drawing(self, max_nodes: int = 1000) -> str:
         """Returns the tree from this node down, a line for each of at most `max_nodes` nodes."""
-        return draw(self, max_nodes)
+        lines: list[str] = []
+        rest: list[tuple[Node[object], int]] = [(self, 0)]
+        while rest and len(lines) < max_nodes:
+            node, depth = rest.pop()
+            lines.append(f"{'  ' * depth}{node.name} #{node.id} {node.state}")
+            rest.extend((child, depth + 1) for child in reversed(node.children))
+        if rest:
+            lines.append("… and more")
+        return "\n".join(lines)
 
     # What is asked of a node
 
@@ -152,7 +160,7 @@ class Node(Lifecycle[T_co]):
                 self._node_note_endings(more)
         return self
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: "Listener") -> None:
         """Tells `listener` the changes of this node and of those submitted below it from now on."""
         self._node_listener = listener
 
@@ -216,6 +224,9 @@ class Node(Lifecycle[T_co]):
         (self if parent is None else parent)._node_adopt(node, self._node_in_tree())
         return node
 
+    def _node_change(self, moment: Moment) -> "Change":
+        return _CHANGES[moment](self)
+
     def cancel(self) -> "Settling":
         """Cancels this node and every descendant; await what it returns to wait for their end.
 
@@ -275,6 +286,40 @@ class Node(Lifecycle[T_co]):
         if not self._node_is_settled:
             yield from self._node_until_taken().__await__()
         return self.outcome()
+
+
+class NodeSubmitted(msgspec.Struct, frozen=True):
+    """A node was placed in the tree; it is pending."""
+
+    node: Node[object]
+
+
+class NodeStarted(msgspec.Struct, frozen=True):
+    """The body of a node is about to run."""
+
+    node: Node[object]
+
+
+class NodeSettled(msgspec.Struct, frozen=True):
+    """A node and all its descendants have ended, and its callbacks have run."""
+
+    node: Node[object]
+
+
+Change = NodeSubmitted | NodeStarted | NodeSettled
+"""A change of a tree, as a listener is called with it."""
+
+Listener = Callable[[Change], None]
+"""Is called in the turn of the event loop in which a change happens; it must not block.
+
+What it raises is kept in the `callback_errors` of the node.
+"""
+
+_CHANGES: dict[Moment, type[Change]] = {
+    "submitted": NodeSubmitted,
+    "started": NodeStarted,
+    "settled": NodeSettled,
+}
 
 
 class FunctionNode(Node[T_co]):

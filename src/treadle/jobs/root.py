@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import TypeVarTuple
 
 from treadle.errors import CommanderNotRunning, NodeClosed
-from treadle.jobs.change import Listener
 from treadle.jobs.failure import OnFailure
 from treadle.jobs.lifecycle import Lifecycle, current
-from treadle.jobs.node import Node
+from treadle.jobs.node import Listener, Node
 from treadle.jobs.scope import Scope
 from treadle.jobs.tree import Tree
 
@@ -28,7 +27,7 @@ class Root(Scope):
 
     def __init__(
         self,
-        tree: Tree,
+        tree: Tree[Lifecycle[object]],
         on_interrupt: Callable[[], object],
         *,
         on_failure: OnFailure,
@@ -86,7 +85,7 @@ class Root(Scope):
         """Settles, if nothing is open; for when `may_settle` may have changed its mind."""
         self._node_settle_up()
 
-    def _node_adopt(self, child: Lifecycle[object], tree: Tree) -> None:
+    def _node_adopt(self, child: Lifecycle[object], tree: Tree[Lifecycle[object]]) -> None:
         if tree.is_exiting:
             raise NodeClosed(f"The run is ending: it takes no new work such as {child.name}.")
         super()._node_adopt(child, tree)

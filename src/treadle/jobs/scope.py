@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-from treadle.jobs.change import Listener
 from treadle.jobs.failure import OnFailure
-from treadle.jobs.node import Node
+from treadle.jobs.node import Listener, Node
 from treadle.jobs.tree import Tree
 
 

@@ -5,22 +5,22 @@ import contextvars
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
 
 from treadle.errors import NodeClosed
 from treadle.jobs.block_alarm import BlockAlarm
+from treadle.jobs.callbacks import Callback
 from treadle.jobs.failure import FailureLog
 from treadle.jobs.start_queue import StartQueue
 
-if TYPE_CHECKING:
-    from treadle.jobs.callbacks import Callback
-    from treadle.jobs.lifecycle import Lifecycle
-    from treadle.jobs.node import Node
+N = TypeVar("N", default=Any)  # the nodes, whose module imports this one
 
 FATAL = (KeyboardInterrupt, SystemExit)
 
 
-class Tree:
+class Tree(Generic[N]):
     """The event loop, the context of what the tree itself calls, the start queue, the
     failures nobody has seen, and the end.
 
@@ -42,20 +42,20 @@ class Tree:
         exit: Callable[[object, bool], None],
         alarm: BlockAlarm | None = None,
         *,
-        admit: "Callable[[Node[object], Node[object]], None] | None" = None,
+        admit: Callable[[Any, Any], None] | None = None,
         kept: Callable[[], Awaitable[None]] | None = None,
-        context_of: "Callable[[Node[object]], object]" = lambda node: None,
+        context_of: Callable[[Any], object] = lambda node: None,
     ) -> None:
         self.loop = loop
         self.context = contextvars.copy_context()
         self.starts = starts
         self.failures = FailureLog()
-        self.endings: list[tuple[Lifecycle[object], Callback]] = []
-        self.ended: deque[Lifecycle[object]] = deque()
+        self.endings: list[tuple[N, Callback]] = []
+        self.ended: deque[N] = deque()
         self.is_settling = False
         self.exit = exit
         self.is_exiting = False
-        self.inside_of: Lifecycle[object] | None = None
+        self.inside_of: N | None = None
         self.alarm = alarm
         self.admit = admit
         self.kept = kept
