@@ -165,10 +165,10 @@ def test_a_key_is_used_once() -> None:
         (AppendText("human", "a\0b"), InvalidInput, r"U\+0000 at character 2"),
         (AppendText("human", "a\x9bb"), InvalidInput, r"U\+009B"),
         (RewriteBlock("human", "\ud800"), InvalidInput, "UTF-8 at character 0"),
-        (CreateBlock(Block("")), InvalidInput, "no label"),
-        (CreateBlock(Block("a b")), InvalidInput, "no label"),
-        (CreateBlock(Block("a" * 65)), InvalidInput, "no label"),
-        (CreateBlock(Block("a\n")), InvalidInput, "no label"),
+        (CreateBlock(Block("")), InvalidInput, "not a valid label"),
+        (CreateBlock(Block("a b")), InvalidInput, "not a valid label"),
+        (CreateBlock(Block("a" * 65)), InvalidInput, "not a valid label"),
+        (CreateBlock(Block("a\n")), InvalidInput, "not a valid label"),
         (CreateBlock(Block("b", limit=0)), InvalidInput, "from 1 to 100,000"),
         (CreateBlock(Block("b", limit=MAX_LIMIT + 1)), InvalidInput, "from 1 to 100,000"),
         (CreateBlock(Block("b", "toolong", limit=3)), BlockTooLong, "7 characters, 4 more"),
@@ -202,7 +202,7 @@ def test_only_models_are_kept_from_what_is_read_only(edit: BlockEdit) -> None:
 def test_a_block_that_is_another_since_it_was_read() -> None:
     story = Story(HUMAN)
     require_as_read(story.memory, "human", TEXT)
-    require_as_read(story.memory, "nobody", TEXT)
+    require_as_read(story.memory, "missing", TEXT)
     story.edit(AppendText("human", "x"), key="k")
     with pytest.raises(BlockChanged, match="read it again"):
         require_as_read(story.memory, "human", TEXT)
@@ -252,9 +252,9 @@ def test_what_an_agent_may_declare() -> None:
         require_blocks([HUMAN, HUMAN])
     with pytest.raises(ConfigurationError, match="at most 64"):
         require_blocks([Block(f"b{number}") for number in range(65)])
-    with pytest.raises(ConfigurationError, match="no label"):
+    with pytest.raises(ConfigurationError, match="not a valid label"):
         require_blocks([Block("a b")])
-    with pytest.raises(ConfigurationError, match="no name"):
+    with pytest.raises(ConfigurationError, match="not a valid name"):
         require_blocks([Block("a", shared="/")])
     with pytest.raises(InvalidInput):
         require_memory_name("")

@@ -53,7 +53,7 @@ def test_a_block_is_made_edited_and_configured() -> None:
     assert memory.get("human") == Block("human", "Ada L.", "Who?", 60, read_only=True)
     assert memory.undo == {"human": 3}
     assert memory.keys == ("call_1",)
-    assert memory.get("nobody") is None
+    assert memory.get("missing") is None
 
 
 def test_a_deleted_block_is_remembered_as_such_until_it_is_made_again() -> None:
@@ -95,7 +95,7 @@ def test_a_change_elsewhere_changes_nothing_here() -> None:
     [
         MADE,
         replace(MADE, before=1),
-        replace(GROWN, label="nobody", before=0),
+        replace(GROWN, label="missing", before=0),
         replace(GROWN, before=0),
         replace(GROWN, position=9),
         replace(GROWN, position=0, removed="Bob"),

@@ -86,7 +86,7 @@ def test_a_pinned_message_is_read_again_after_it_had_left() -> None:
     assert fold([pin], state).context == state.context
     loose = fold([replace(pin, pinned=False)], state)
     assert loose.context.pinned == ()
-    known = fold([MessagePinned(message_id="nobody"), MessagePinned(message_id=SAID[4].item.id)])
+    known = fold([MessagePinned(message_id="missing"), MessagePinned(message_id=SAID[4].item.id)])
     assert known.context.kept == ()
 
 

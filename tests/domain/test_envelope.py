@@ -1,5 +1,6 @@
 import msgspec
 
+from treadle.bus.position import Block, Position
 from treadle.domain.envelope import Envelope, decode_events, recorded
 from treadle.domain.events import RunFinishing, TextDelta, ToolCallRequested
 from treadle.domain.items import FunctionCall
@@ -14,7 +15,10 @@ def test_an_event_is_encoded_once() -> None:
 
 def test_positions() -> None:
     event = TextDelta("a", "x")
-    assert [Envelope(event, 3, n).position for n in (0, 4, -1)] == ["3", "3.4", ""]
+    assert [Envelope(event, 3, n).position for n in (0, 4)] == ["3", "3.4"]
+    within = Envelope(event, 3, Block(4, 99, 2).n)
+    assert within.position == "3.2" + "4".zfill(15) + "99".zfill(15)
+    assert Position.parse(within.position) == (3, within.n)
 
 
 def test_the_arguments_of_a_requested_call_are_decoded() -> None:

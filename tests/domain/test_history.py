@@ -68,8 +68,8 @@ def test_valid_histories(items: list[Item]) -> None:
     [
         ([CALL], "no output for the call 'c1' of look"),
         ([CALL, user_message("hi"), OUTPUT], "no output"),
-        ([OUTPUT], "is no open call"),
-        ([CALL, OUTPUT, OUTPUT], "is no open call"),
+        ([OUTPUT], "is not an open call"),
+        ([CALL, OUTPUT, OUTPUT], "is not an open call"),
         ([CALL, OUTPUT, CALL], "two calls with the id"),
     ],
 )

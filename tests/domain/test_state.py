@@ -607,7 +607,7 @@ EVENTS = st.lists(st.sampled_from(ANY_OF_ALL) | st.sampled_from(OF_JOBS), max_si
 
 
 def is_repeated(event: DurableEvent, state: ThreadState, settled: set[str]) -> bool:
-    """Whether the id of a job is given a second time, which nobody does."""
+    """Whether the id of a job is used a second time, which no program does."""
     is_start = isinstance(event, JobStarted) and event.job_id not in state.jobs
     return is_start and event.job_id in settled
 

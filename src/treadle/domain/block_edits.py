@@ -139,21 +139,21 @@ def require_blocks(declared: Sequence[Block]) -> None:
 
 
 def require_memory_name(name: str) -> None:
-    """Raises `InvalidInput` for what can be no name of a shared memory."""
+    """Raises `InvalidInput` for a name that a shared memory cannot have."""
     if not _MEMORY_NAME.fullmatch(name):
         raise InvalidInput(
-            f"{_short(name)!r} is no name for a shared memory; use letters, digits, dots, _ and "
-            "-, at most 64."
+            f"{_short(name)!r} is not a valid name for a shared memory; use letters, digits, "
+            "dots, _ and -, at most 64."
         )
 
 
 def require_block(block: Block) -> None:
-    """Raises `InvalidInput` or `BlockTooLong` for what can be no block."""
+    """Raises `InvalidInput` or `BlockTooLong` for an invalid block."""
     _require_typed(block, Block)
     if not _LABEL.fullmatch(block.label):
         raise InvalidInput(
-            f"{_short(block.label)!r} is no label for a memory block; use letters, digits, _ and "
-            "-, at most 64."
+            f"{_short(block.label)!r} is not a valid label for a memory block; use letters, "
+            "digits, _ and -, at most 64."
         )
     if not 1 <= block.limit <= MAX_LIMIT:
         raise InvalidInput(
@@ -342,7 +342,7 @@ def _inserted(block: Block, text: str, line: int) -> Splice:
     value = block.value
     lines = value.split("\n")
     if not lines[-1]:
-        lines.pop()  # what follows the last newline is no line
+        lines.pop()  # after the last newline no line begins
     if not -1 <= line <= len(lines):
         raise MemoryFailed(
             f"There is no line {line} in the memory block {block.label!r}; give a line from 0 "

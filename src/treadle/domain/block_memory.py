@@ -17,8 +17,8 @@ REMEMBERED = 256
 class BlockMemory(Struct, frozen=True):
     """Blocks in the order in which they were made.
 
-    `undo` tells for each label the number of the change that is undone next; `deleted` holds the
-    labels of blocks that were deleted, `keys` what changes were asked for with.
+    `undo` contains for each label the number of the change that is undone next, `deleted` the
+    labels of deleted blocks, `keys` the idempotency keys of changes.
     """
 
     blocks: tuple[Block, ...] = ()
@@ -44,7 +44,7 @@ class BlockMemory(Struct, frozen=True):
             blocks = (*blocks, _edited(made, event))
             deleted = tuple(one for one in deleted if one != label)
         elif block is None:
-            raise InvalidTransition(f"There is no block {label!r}.")
+            raise InvalidTransition(f"The block {label!r} does not exist.")
         elif event.was is not None and event.becomes is None:
             if event.removed != block.value:
                 raise InvalidTransition(f"The block {label!r} holds another text.")

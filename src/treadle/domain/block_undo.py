@@ -77,7 +77,7 @@ def taken_back(changes: Sequence[MemoryUpdated]) -> frozenset[int]:
 def newest_standing(changes: Sequence[MemoryUpdated]) -> MemoryUpdated | None:
     """Returns the newest of `changes`, up to now, that is neither an undo nor taken back.
 
-    It is what an undo without a number is meant for. Where it is none of them, it may be earlier.
+    An undo without a number means this change. None if it is not among `changes`: it may be older.
     """
     undone = taken_back(changes)
     standing = (one for one in reversed(changes) if not one.undoes and one.seq not in undone)

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 BLOCK_CHARS = 5000
-"""How long the text of a block may be where nothing else is said, in characters."""
+"""The default limit of the text of a block, in characters."""
 
 
 class Block(Struct, frozen=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""The context: what of a thread's history the model reads."""
+"""The context: the part of a thread's history that the model reads."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ from treadle.errors import InvalidTransition
 
 
 class Context(Struct, frozen=True, omit_defaults=True):
-    """What is read of a history that has been compacted; all of it, before the first time.
+    """The part of a history that the model reads; all of it before the first compaction.
 
-    Items before number `cut` are left out, but for those `kept` (ascending); of those `shortened`
-    only so many characters are read. `summary` stands between the kept ones and the rest.
+    Items before number `cut` are left out, except those `kept` (ascending). `shortened` pairs items
+    with the number of characters that are read. `summary` comes between kept items and the rest.
 
     `pinned` holds the ids of messages that are always read. The provider counted
-    `measured_tokens` in a request that was made when the history had `measured_items`; of them
-    `measured_frame` were estimated to be no items.
+    `measured_tokens` in a request that was made when the history had `measured_items` items; of
+    these tokens `measured_frame` were estimated to be instructions, tools and output schema.
     """
 
     cut: int = 0
@@ -49,7 +49,7 @@ class Context(Struct, frozen=True, omit_defaults=True):
         if not self.cut <= event.cut <= len(history):
             raise InvalidTransition(f"A context that begins at {self.cut} cannot at {event.cut}.")
         if any(not 0 <= index < event.cut for index in event.kept):
-            raise InvalidTransition("What is kept stands before the cut.")
+            raise InvalidTransition("Kept items must come before the cut.")
         return replace(
             self,
             cut=event.cut,
@@ -64,7 +64,7 @@ class Context(Struct, frozen=True, omit_defaults=True):
     def measured(self, tokens: int, items: int, frame: int = 0) -> "Context":
         """Returns the context with what the provider counted in a request of so many items."""
         if not tokens:
-            return self  # it did not say
+            return self  # the provider reported no usage
         return replace(self, measured_tokens=tokens, measured_items=items, measured_frame=frame)
 
     def with_pin(self, history: History, event: MessagePinned) -> "Context":

@@ -1,8 +1,8 @@
 """Events: what happened on a thread.
 
 *Durable* events carry a `seq`, unique and without gaps within their thread, and are recorded
-before anyone sees them; the state of a thread is their fold (`treadle.domain.fold`). *Live* events
-are the deltas in between; they stream past and are not recorded one by one.
+before a subscriber sees them; the state of a thread is their fold (`treadle.domain.fold`). *Live*
+events are the deltas in between; they are not recorded one by one.
 """
 
 from typing import Literal, cast
@@ -45,26 +45,27 @@ that it did not write to its end.
 """
 
 LimitScope = Literal["response", "run", "thread"]
-"""What a limit was for: one response of the provider, the run, or all runs of the thread."""
+"""The scope of a limit: one response of the provider, the run, or all runs of the thread."""
 
 FinishReason = Literal["stop", "length", "content_filter", "pause"]
 """Why the provider ended a response.
 
-After `pause` it is asked again, with the response so far at the end of the history, and goes on.
+After `pause` the request is repeated with the response so far at the end of the history, and the
+model continues.
 """
 
 Awaited = Literal["output", "approval"]
-"""What a tool call waits for from outside: its output, or the permission to run it."""
+"""What a tool call needs from outside: its output, or the permission to run it."""
 
 Origin = Literal["user", "model", "runtime", "hook", "job"]
-"""Who added a message: the caller, the model, treadle itself (a correction of invalid output, a
-tool that must still be called), a hook, or a background job that reports its end."""
+"""The source of a message: the caller, the model, treadle itself (a correction of invalid output,
+a tool that must still be called), a hook, or a background job that reports its end."""
 
 JobOutcome = Literal["completed", "failed", "cancelled"]
 """How a job, with all that it started, came to its end."""
 
 Announces = Literal["wake", "quiet", "never"]
-"""How a background job tells its thread of its end.
+"""How a background job reports its end to its thread.
 
 `wake`: with a message that enters the history at the next safe point, or starts a run where none is
 in progress. `quiet`: with a message that waits for the next run. `never`: only with its event.
@@ -74,11 +75,11 @@ in progress. `quiet`: with a message that waits for the next run. `never`: only 
 MemoryOperation = Literal[
     "create", "append", "replace", "insert", "rewrite", "configure", "delete", "undo"
 ]
-"""What was done to a memory block; `configure` changes what holds for its text."""
+"""The kind of a change of a memory block; `configure` changes its rules and not its text."""
 
 MemoryAuthor = Literal["model", "user", "agent", "summary"]
-"""Who changed the memory: a tool that the model called, a person or a program, the definition of
-an agent, or the compaction that keeps its summary there."""
+"""The author of a change of the memory: a tool that the model called, a person or a program, the
+definition of an agent, or the compaction that keeps its summary there."""
 
 CompactionCause = Literal["after_run", "before_step", "overflow"]
 """When a history was compacted: after a run, before a request that would not have fitted, or after
@@ -90,7 +91,7 @@ from the length of the texts."""
 
 
 class DurableEvent(Struct, frozen=True, kw_only=True):
-    """What every recorded event has: its number, its time (Unix seconds) and its run."""
+    """The fields of every recorded event: its number, its time (Unix seconds) and its run."""
 
     seq: int = 0
     at: float = 0.0
@@ -118,7 +119,7 @@ class RunQueued(DurableEvent, frozen=True, omit_defaults=True, tag="run.queued")
 
 
 class RunStarted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="run.started"):
-    """A run began to work, with the agent `agent` as `agent_hash` tells its definition.
+    """A run began to work with the agent `agent`; `agent_hash` identifies its definition.
 
     `key` is the sender's idempotency key.
     """
@@ -170,8 +171,8 @@ class ProviderItemAdded(DurableEvent, frozen=True, tag="provider_item.added"):
 class ToolCallRequested(DurableEvent, frozen=True, omit_defaults=True, tag="tool.requested"):
     """The model finished a tool call; its arguments are complete.
 
-    `awaits` tells what the call needs from outside, if anything. `to_user` names the argument in
-    which the model speaks to the user, if there is one.
+    `awaits` is what the call needs from outside, if anything. `to_user` names the argument that is
+    shown to the user while the model writes it, if there is one.
     """
 
     item: FunctionCall
@@ -181,7 +182,7 @@ class ToolCallRequested(DurableEvent, frozen=True, omit_defaults=True, tag="tool
 
     @property
     def said(self) -> str:
-        """What the model said to the user with this call."""
+        """The text for the user in the arguments of this call."""
         said = (self.arguments or {}).get(self.to_user) if self.to_user else None
         return said if isinstance(said, str) else ""
 
@@ -215,7 +216,7 @@ class ToolApproved(DurableEvent, frozen=True, gc=False, tag="tool.approved"):
 class ToolStarted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="tool.started"):
     """A tool is about to be called; `attempt` counts from 1.
 
-    `arguments` is the JSON of what it is called with where a hook changed what the model wrote.
+    `arguments` is set if a hook changed the arguments: the JSON that the tool is called with.
     """
 
     call_id: str
@@ -243,9 +244,9 @@ class ToolOutputRecorded(DurableEvent, frozen=True, tag="tool.output"):
 class ResponseCompleted(DurableEvent, frozen=True, omit_defaults=True, tag="response.completed"):
     """The response of the model is complete; its calls may still be running.
 
-    `cost` is what it cost, as far as the model's price is known. Of the tokens of the request,
-    `frame_tokens` are estimated to be no item but instructions, tools and output; 0 where the
-    agent's context estimates nothing.
+    `cost` is its price, 0 if the price of the model is unknown. `frame_tokens` estimates how many
+    tokens of the request were instructions, tools and output schema instead of items; it is 0 if
+    the agent's context makes no estimate.
     """
 
     response_id: str
@@ -256,9 +257,9 @@ class ResponseCompleted(DurableEvent, frozen=True, omit_defaults=True, tag="resp
 
 
 class UsageAdded(DurableEvent, frozen=True, omit_defaults=True, tag="usage.added"):
-    """What an agent used that worked for the run on the thread `thread_id`.
+    """The usage of an agent that worked for the run, on the thread `thread_id`.
 
-    What one used that worked for the background job `job_id` counts for the thread alone.
+    If it worked for the background job `job_id`, its usage counts for the thread and not the run.
     """
 
     usage: Usage
@@ -271,7 +272,7 @@ class UsageAdded(DurableEvent, frozen=True, omit_defaults=True, tag="usage.added
 class StepCompleted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="step.completed"):
     """The response is complete and every call of it is answered.
 
-    `seconds` is the time it took, without the time it waited for someone outside.
+    `seconds` is the time it took, without the time it waited for outputs or approvals from outside.
     """
 
     step: int
@@ -289,17 +290,17 @@ class StepInterrupted(
 
 
 class HistoryReplaced(DurableEvent, frozen=True, tag="history.replaced"):
-    """A hook replaced the history by `items`; what it was before stays in the events before."""
+    """A hook replaced the history by `items`; the earlier events still contain the old one."""
 
     items: tuple[Item, ...]
 
 
 class RunContinued(DurableEvent, frozen=True, gc=False, tag="run.continued"):
-    """A hook lets the run go on although the model had said its last word."""
+    """A hook made the run continue although the model had finished."""
 
 
 class HandedOff(DurableEvent, frozen=True, gc=False, tag="run.handed_off"):
-    """Another agent, `agent`, goes on with the run, as `agent_hash` tells its definition."""
+    """Another agent, `agent`, continues the run; `agent_hash` identifies its definition."""
 
     agent: str
     agent_hash: str = ""
@@ -308,8 +309,9 @@ class HandedOff(DurableEvent, frozen=True, gc=False, tag="run.handed_off"):
 class JobStarted(DurableEvent, frozen=True, omit_defaults=True, tag="job.started"):
     """A job was placed in the thread's tree, and starts in its turn.
 
-    It belongs to the job `parent`, without one to the run; a `background` job, and what it starts,
-    belongs to the thread and may outlive the run that started it, whose agent is `agent`.
+    It belongs to the job `parent`, or to the run if there is no parent. A `background` job and its
+    descendants belong to the thread and may outlive the run that started them; `agent` is the agent
+    of that run.
 
     A job that may be started again after a crash has its class in `kind`, and its fields as JSON in
     `arguments`; `attempt` counts its starts from 1.
@@ -335,14 +337,14 @@ class JobDelegated(DurableEvent, frozen=True, gc=False, tag="job.delegated"):
 
 
 class JobSettled(DurableEvent, frozen=True, omit_defaults=True, tag="job.settled"):
-    """A job and all that it started have ended.
+    """A job and all its descendants have ended.
 
-    `output` is the beginning of its result as text; `code` and `message` are those of the error it
-    failed with, `problems` what its callbacks raised. `seconds` is the time it took. `fails_run` is
-    set where the run fails with it, because nobody waited for the job.
+    `output` is the beginning of its result as text. `code` and `message` are those of the error it
+    failed with, `problems` the errors of its callbacks. `seconds` is the time it took. `fails_run`
+    is set if its failure fails the run, because no code awaited the job.
 
     A background job may have an `announcement` of its end, which enters the history at the next
-    safe point; where `wakes`, a run is started for it if none is in progress.
+    safe point; with `wakes` it starts a run if none is in progress.
     """
 
     job_id: str
@@ -360,14 +362,15 @@ class JobSettled(DurableEvent, frozen=True, omit_defaults=True, tag="job.settled
 class MemoryUpdated(
     DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="memory.updated"
 ):
-    """A memory block changed: at character `position` stood `removed`, and now stands `added`.
+    """A memory block changed: at character `position`, `removed` was replaced by `added`.
 
-    `was` and `becomes` tell what holds for its text, where the block was made, deleted or
-    configured. `key` tells changes that were asked for twice. An undo names the change that it
-    took back in `undoes`; `before` is the change of the block that would have been undone before.
+    `was` and `becomes` are the rules of the block before and after, if it was made, deleted or
+    configured. `key` identifies a change, so that a repeated request has no second effect. An undo
+    names the change that it took back in `undoes`; `before` is the change of the block that an undo
+    would have taken back until now.
 
-    A change by a run of another thread has that in `thread_id`. Where `memory` is set, the block
-    is one of that other thread: this event tells of a change there, which a run made here.
+    `thread_id` is set if a run of that other thread made the change. `memory` is set if the block
+    belongs to that other thread: the event then records what a run of this thread changed there.
     """
 
     run_id: str = ""
@@ -387,10 +390,10 @@ class MemoryUpdated(
 
     @property
     def diff(self) -> str:
-        """The change, line by line: what left after a minus, what came after a plus.
+        """The change, line by line: removed text after a minus, added text after a plus.
 
-        Of a line of which a part changed, only that part is known. Where no text but what holds
-        for it changed, the lines tell that.
+        Of a line that changed in part, only that part is shown. If the rules of the block changed
+        instead of its text, the lines show the rules.
         """
         left, came = self.removed, self.added
         if self.was is not None and self.becomes is not None:
@@ -405,7 +408,7 @@ def _rules_that_differ(was: BlockRules, becomes: BlockRules) -> tuple[str, str]:
 
 
 def _marked(mark: str, text: str) -> list[str]:
-    # A text that goes to a new line first has none of its own before it.
+    # A leading newline ends the line before the change; it adds no line of its own.
     lines = text.removeprefix("\n").splitlines() or [""] * bool(text)
     return [mark + line for line in lines]
 
@@ -413,15 +416,15 @@ def _marked(mark: str, text: str) -> list[str]:
 class ContextCompacted(
     DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="context.compacted"
 ):
-    """What the model reads of the history became less; the history itself is as it was.
+    """The model reads less of the history from now on; the history itself is unchanged.
 
-    Items before number `cut` are no longer read, but for those that are `kept`; of those that are
-    `shortened`, so many characters are. `summary` tells of what was left out, unless that is in a
-    memory block.
+    Items before number `cut` are left out, except those that are `kept`. `shortened` pairs items
+    with the number of characters that are still read. `summary` replaces the omitted items, unless
+    the summary is in a memory block.
 
-    `tokens_before` and `tokens_after` are the sizes of the next request, `counted_by` says how
-    they were counted, `left_out` how many items are no longer read since. `model` wrote the
-    summary; `fallback` says why it was not done as the `strategy` wants it.
+    `tokens_before` and `tokens_after` are the sizes of the next request, counted as `counted_by`
+    specifies; `left_out` is the number of items that are newly left out. `model` wrote the summary.
+    `fallback` is the reason if the result is not what the `strategy` would make.
     """
 
     run_id: str = ""
@@ -445,7 +448,7 @@ class ContextCompacted(
 class MessagePinned(
     DurableEvent, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="message.pinned"
 ):
-    """The model reads a message for ever, whatever is compacted; or no longer."""
+    """A message was pinned, so that compaction never leaves it out, or unpinned."""
 
     run_id: str = ""
     message_id: str
@@ -453,7 +456,7 @@ class MessagePinned(
 
 
 class MemoryTended(DurableEvent, frozen=True, kw_only=True, gc=False, tag="memory.tended"):
-    """A sleep agent, as the job `job_id`, has read the history up to item `until`, and tended."""
+    """The sleep agent of job `job_id` has read the history up to item `until` and edited memory."""
 
     run_id: str = ""
     until: int
@@ -463,7 +466,7 @@ class MemoryTended(DurableEvent, frozen=True, kw_only=True, gc=False, tag="memor
 class PassageAdded(
     DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="archive.inserted"
 ):
-    """A text was put into the archive; `written_at` (Unix seconds) where it is older."""
+    """A text was put into the archive; `written_at` (Unix seconds) is set if it is older."""
 
     run_id: str = ""
     passage_id: str
@@ -489,7 +492,7 @@ class RateLimitHit(DurableEvent, frozen=True, gc=False, tag="rate_limited"):
 
 
 class Retrying(DurableEvent, frozen=True, gc=False, tag="retrying"):
-    """A request failed and is repeated after `delay` seconds; `code` tells the failure."""
+    """A request failed and is repeated after `delay` seconds; `code` is that of the error."""
 
     code: str
     delay: float
@@ -524,7 +527,7 @@ class RunCompleted(DurableEvent, frozen=True, tag="run.completed"):
 
 
 class RunIncomplete(DurableEvent, frozen=True, tag="run.incomplete"):
-    """The run was stopped by a limit; `stop_reason` names it, `scope` says of what."""
+    """The run was stopped by the limit `stop_reason`, which applies to `scope`."""
 
     stop_reason: StopReason
     usage: Usage
@@ -594,7 +597,7 @@ class ToolArgumentsDelta(Struct, frozen=True, gc=False, tag="tool.arguments.delt
 
 
 class ToUserDelta(Struct, frozen=True, gc=False, tag="to_user.delta"):
-    """Growth of what the call `call_id` says to the user, decoded, while the model writes it."""
+    """Growth of the text for the user in the arguments of the call `call_id`, decoded."""
 
     item_id: str
     call_id: str
@@ -622,9 +625,9 @@ class ToolProgress(Struct, frozen=True, gc=False, tag="tool.progress"):
 
 
 class AgentEvent(Struct, frozen=True, tag="agent.event"):
-    """What happened on the thread `thread_id`, on which `agent` works for the call `call_id`.
+    """An event of the thread `thread_id`, on which `agent` works for the call `call_id`.
 
-    `call_id` is empty where it works for a job or a hook.
+    `call_id` is empty if the agent works for a job or a hook.
     """
 
     call_id: str
@@ -634,10 +637,10 @@ class AgentEvent(Struct, frozen=True, tag="agent.event"):
 
 
 Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta | ToUserDelta | FieldDelta
-"""Growth of something that is being written; deltas of one `delta_key` make up one text."""
+"""Growth of a text that the model writes; the deltas with one `delta_key` make up one text."""
 
 DeltaKey = tuple[type[Delta], str, str]
-"""Which text a delta belongs to: the kind of the delta, the item, and the field."""
+"""The key of a text: the kind of its deltas, the item, and the field."""
 
 LiveEvent = Delta | ToolCallStarted | ToolProgress | AgentEvent
 TerminalEvent = RunCompleted | RunIncomplete | RunFailed | RunCancelled | RunExpired
@@ -687,21 +690,24 @@ Event = RecordedEvent | LiveEvent
 
 
 def delta_in(event: Event) -> Delta | None:
-    """Returns the delta that an event is, or brings from the thread of another agent."""
+    """Returns the delta in an event, even if it comes from the thread of another agent, or None."""
     while isinstance(event, AgentEvent):
         event = event.event
     return event if isinstance(event, Delta) else None
 
 
 def delta_key(delta: Delta) -> DeltaKey:
-    """Returns which text `delta` belongs to: only deltas of one text may be joined."""
+    """Returns the key of the text that `delta` extends: only deltas of one text may be joined."""
     if type(delta) is FieldDelta:
         return FieldDelta, delta.item_id, delta.field
     return type(delta), delta.item_id, ""
 
 
 def text_key(event: Event) -> object:
-    """Returns which text an event is growth of, here or on another agent's thread; None of none."""
+    """Returns the key of the text that an event extends, here or on another agent's thread.
+
+    None for an event without a delta.
+    """
     if isinstance(event, AgentEvent):
         key = text_key(event.event)
         return None if key is None else (event.thread_id, key)

@@ -1,6 +1,6 @@
 """The state of a thread: a fold of its durable events.
 
-`apply(state, event)` is the only way a state comes about. A run goes
+`apply(state, event)` is the only way to a new state. A run has these states
 
     queued ──► in_progress ◄──► requires_action
                     │  └───────────────┐│
@@ -9,8 +9,8 @@
 
 (by way of `cancelling` to `cancelled`) and, while it is active, through steps: a step opens with
 `step.started`, collects the items of one response and the outputs of its calls, and closes with
-`step.completed` or `step.interrupted`. Only a closed step enters the history, so nothing can ever
-stand between a call and its output.
+`step.completed` or `step.interrupted`. Only a closed step enters the history, so no other item can
+come between a call and its output: providers refuse a history in which one does.
 """
 
 from collections.abc import Sequence
@@ -127,7 +127,7 @@ def _message_added(state: ThreadState, event: MessageAdded) -> ThreadState:
     if run is None:
         return replace(state, history=state.history.extended((event.item,)))
     if event.origin == "hook":
-        # What a hook adds does not undo the model's last word; see `RunContinued`.
+        # A message of a hook does not make the run continue; see `RunContinued`.
         run = replace(run, hooked=run.steps)
         return replace(state, run=run, history=state.history.extended((event.item,)))
     corrections = run.corrections + (event.origin == "runtime")
@@ -261,7 +261,7 @@ def _call_changed(
         case _ as unreachable:
             assert_never(unreachable)
     run = state.run
-    # The run goes on as soon as nothing of its step is awaited any more.
+    # The run continues as soon as no call of its step is awaited from outside.
     if run is not None and run.status == "requires_action" and not step.awaited:
         run = replace(run, status="in_progress", expires_at=None)
     return replace(state, run=run, step=step)
@@ -311,7 +311,7 @@ def _remembered(
 ) -> ThreadState:
     match event:
         case MemoryUpdated():
-            # One that tells of a block of another thread changes nothing here.
+            # A change in a block of another thread is only recorded here.
             return state if event.memory else replace(state, memory=state.memory.changed(event))
         case ContextCompacted():
             spent = Spent(event.usage, event.cost)
@@ -351,7 +351,7 @@ def _step_closed(state: ThreadState, event: StepCompleted | StepInterrupted) -> 
 
 
 def _counted(counts: tuple[ToolCount, ...], step: Step) -> tuple[ToolCount, ...]:
-    """Adds the calls of a step that were made: what was refused is none of them."""
+    """Adds the calls of a step that were made; a refused call was not."""
     tools = {count.name: count for count in counts}
     for call in step.calls:
         output = step.output(call.call_id)
@@ -392,16 +392,16 @@ def _run_ended(state: ThreadState, event: TerminalEvent) -> ThreadState:
 
 
 def _announcement_added(state: ThreadState, event: MessageAdded) -> ThreadState:
-    """What a background job tells enters the history; one that wakes wants an answer."""
-    told = next((one for one in state.announced if one.item.id == event.item.id), None)
-    if told is None:
+    """The announcement of a job enters the history; one that wakes needs a response."""
+    found = next((one for one in state.announced if one.item.id == event.item.id), None)
+    if found is None:
         raise InvalidTransition(f"No job announced the message {event.item.id}.")
     run = state.active_run
     return replace(
         state,
-        run=replace(run, last_step=None) if run is not None and told.wakes else state.run,
+        run=replace(run, last_step=None) if run is not None and found.wakes else state.run,
         history=state.history.extended((event.item,)),
-        announced=tuple(one for one in state.announced if one is not told),
+        announced=tuple(one for one in state.announced if one is not found),
     )
 
 
@@ -428,8 +428,8 @@ def _job_changed(state: ThreadState, event: JobStarted | JobDelegated | JobSettl
             _leave_parent(jobs, job)
             announced = state.announced
             if event.announcement is not None:
-                told = Announcement(event.announcement, event.run_id, job.agent, event.wakes)
-                announced = (*announced, told)
+                added = Announcement(event.announcement, event.run_id, job.agent, event.wakes)
+                announced = (*announced, added)
             return replace(state, jobs=jobs, announced=announced)
         case _ as unreachable:
             assert_never(unreachable)

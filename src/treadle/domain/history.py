@@ -73,7 +73,7 @@ class History(Sequence[Item]):
 def require_valid(items: Sequence[Item]) -> None:
     """Raises `InvalidInput` unless every call has exactly one output, before anything else.
 
-    Between a response's calls and their outputs only items of the same response may stand.
+    Only items of the same response may come between its calls and their outputs.
     """
     open_calls: dict[str, str] = {}
     seen: set[str] = set()
@@ -87,7 +87,7 @@ def require_valid(items: Sequence[Item]) -> None:
             case FunctionCallOutput():
                 if open_calls.pop(item.call_id, None) is None:
                     raise InvalidInput(
-                        f"The history answers {item.call_id!r}, which is no open call."
+                        f"The history answers {item.call_id!r}, which is not an open call."
                     )
             case Message(role="assistant") | Reasoning() | ProviderItem():
                 pass

@@ -47,7 +47,7 @@ OutputPart = InputText | InputImage
 
 
 class Message(Struct, frozen=True, tag="message"):
-    """Something said, by a person, a program or the model."""
+    """A message of a person, a program or the model."""
 
     role: Role
     content: tuple[ContentPart, ...]
@@ -77,9 +77,9 @@ class ReasoningText(Struct, frozen=True, gc=False, tag="reasoning_text"):
 
 
 class Reasoning(Struct, frozen=True, tag="reasoning", omit_defaults=True):
-    """What the model thought before it answered.
+    """The reasoning of the model before its answer.
 
-    `provider` names who wrote it, because only its author can read `encrypted_content` again.
+    `provider` names its author, because only the author can read `encrypted_content` again.
     """
 
     id: str = ""
@@ -90,7 +90,7 @@ class Reasoning(Struct, frozen=True, tag="reasoning", omit_defaults=True):
 
     @property
     def text(self) -> str:
-        """The reasoning, or its summary where the reasoning itself is not given."""
+        """The reasoning, or its summary if the reasoning itself is missing."""
         return "".join(p.text for p in self.content) or "\n\n".join(p.text for p in self.summary)
 
 
@@ -104,9 +104,9 @@ class FunctionCall(Struct, frozen=True, gc=False, tag="function_call"):
 
 
 class FunctionCallOutput(Struct, frozen=True, tag="function_call_output", omit_defaults=True):
-    """The output of a tool call: text, or parts where it holds images.
+    """The output of a tool call: a text, or parts if it contains images.
 
-    `is_error` tells that the text describes a failure; APIs without such a mark see plain output.
+    `is_error` is set if the text describes a failure; APIs without such a mark get plain output.
     """
 
     call_id: str
@@ -133,11 +133,11 @@ Item = Message | Reasoning | FunctionCall | FunctionCallOutput | ProviderItem
 
 
 Input = str | Message | Iterable[OutputPart]
-"""What a run starts with: a text, a message, or parts of text and images."""
+"""The input of a run: a text, a message, or parts of text and images."""
 
 
 def user_message(content: str | Iterable[OutputPart]) -> Message:
-    """Makes a user message of text, or of parts of text and images.
+    """Makes a user message with a new id of text, or of parts of text and images.
 
     Raises `InvalidInput` when it is empty or not encodable as UTF-8.
     """
@@ -150,7 +150,7 @@ def as_message(input: Input) -> Message:
 
 
 def message(role: Role, content: str | Iterable[OutputPart]) -> Message:
-    """Makes a message of `role`; raises as `user_message`."""
+    """Makes a message of `role` with a new id; raises as `user_message` does."""
     parts = (InputText(content),) if isinstance(content, str) else tuple(content)
     if not any(not isinstance(part, InputText) or part.text.strip() for part in parts):
         raise InvalidInput("The message is empty; give it some text.")

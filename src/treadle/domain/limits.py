@@ -1,4 +1,4 @@
-"""Limits: where a run ends although the model would go on."""
+"""Limits: when a run ends although the model would continue."""
 
 from collections.abc import Mapping
 
@@ -11,14 +11,14 @@ from treadle.errors import ConfigurationError
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Where a run, or all runs of a thread together, end; None is no limit.
+    """When a run, or all runs of a thread together, end; None is unlimited.
 
-    - `max_steps` counts responses; for a run it is 32 where nothing else is said.
+    - `max_steps` counts responses; the default for a run is 32.
     - `max_tokens` (input and output), `max_input_tokens`, `max_output_tokens` and `max_cost` are of
-      all steps together, with what other agents used that worked for the run. They are looked at
-      after each step.
-    - `max_seconds` of work, without the time of waiting for someone outside. It ends a run at once;
-      a thread, after a step.
+      all steps together, including the usage of other agents that worked for the run. They are
+      checked after each step.
+    - `max_seconds` of work, without the time of waiting for outputs from outside. It ends a run at
+      once; a thread, after a step.
     - `max_tool_calls`: calls beyond it are refused, and the run ends after the step with them.
     - `max_handoffs`: how often a run may change its agent; a call beyond it is refused.
     - `max_depth`: how deep agents may call agents: 1 is an agent called by the first one.
@@ -53,11 +53,11 @@ class Limits(Struct, frozen=True, kw_only=True):
                 raise ConfigurationError(f"Limits.{name} must be at least {least}.")
 
     def or_steps(self, steps: int | None) -> "Limits":
-        """Returns these limits, with `steps` as `max_steps` where nothing was said."""
+        """Returns these limits, with `steps` as `max_steps` if no limit was given."""
         return replace(self, max_steps=steps) if self.max_steps is UNSET else self
 
     def reached(self, spent: Spent) -> StopReason | None:
-        """Returns the first limit that what was used up has reached."""
+        """Returns the first limit that `spent` has reached, or None."""
         usage = spent.usage
         if isinstance(self.max_steps, int) and spent.steps >= self.max_steps:
             return "max_steps"
@@ -76,10 +76,10 @@ class Limits(Struct, frozen=True, kw_only=True):
         return None
 
     def left(self, spent: Spent) -> "Limits":
-        """Returns what is left for another agent that works for the run.
+        """Returns the limits for another agent that works for the run: what is left of these.
 
-        Steps are not passed on: each agent has its own. What is used up is left as the least that
-        there is: whoever asks looks at `reached` first.
+        Steps are not passed on: each agent has its own. Of a limit that is used up the smallest
+        valid value is left, so a caller checks `reached` first.
         """
         usage = spent.usage
         return Limits(

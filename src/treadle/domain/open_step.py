@@ -39,7 +39,7 @@ class Step(Struct, frozen=True, omit_defaults=True):
 
     @property
     def awaited(self) -> tuple[FunctionCall, ...]:
-        """The pending calls that cannot go on without an output or an approval from outside."""
+        """The pending calls that need an output or an approval from outside."""
         if not self.awaits:
             return ()
         return tuple(call for call in self.pending if self.awaits_of(call.call_id) is not None)
@@ -52,7 +52,7 @@ class Step(Struct, frozen=True, omit_defaults=True):
         return tuple(call for call in self.pending if self.awaits_of(call.call_id) is None)
 
     def awaits_of(self, call_id: str) -> Awaited | None:
-        """What the call still needs from outside, were it pending."""
+        """Returns what the call still needs from outside; None if it needs nothing."""
         for id, kind in self.awaits:
             if id == call_id:
                 return None if call_id in self.approved else kind
@@ -82,7 +82,7 @@ class Step(Struct, frozen=True, omit_defaults=True):
         """The items of the response, then the outputs of its calls in call order.
 
         Reasoning at the end of a response that broke off led to nothing and is left out, because
-        a provider refuses reasoning that is not followed by what it led to.
+        a provider refuses reasoning that is not followed by the item it led to.
         """
         items = self.ordered
         while items and isinstance(items[-1], Reasoning):

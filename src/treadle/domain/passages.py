@@ -1,4 +1,4 @@
-"""Passages: what the archive holds, what is asked of it, and what is found."""
+"""Passages: the texts of the archive, the filters of a search, and its results."""
 
 from typing import Literal
 
@@ -7,14 +7,14 @@ from msgspec import Struct
 from treadle.domain.items import Role
 
 Kind = Literal["archive", "message"]
-"""Where a text comes from: it was put into the archive, or it was said on a thread."""
+"""The source of a text: it was put into the archive, or it is a message of a thread."""
 
 By = Literal["both", "text", "vector"]
 """How a search finds: by the words of the query, by its vector, or by both, combined."""
 
 
 class NewPassage(Struct, frozen=True):
-    """A text that is to be put into the archive; `created_at` (Unix seconds) where it is older."""
+    """A text for the archive; `created_at` (Unix seconds) is set if it is older."""
 
     id: str
     text: str
@@ -63,18 +63,18 @@ class Found(Struct, frozen=True, kw_only=True):
 
 
 class Period(Struct, frozen=True):
-    """From `since` to `until`, both included, in Unix seconds; None is open."""
+    """From `since` to `until`, both included, in Unix seconds; None leaves that end open."""
 
     since: float | None = None
     until: float | None = None
 
 
 class Filters(Struct, frozen=True):
-    """What a passage must be, to be found: all that is given here.
+    """Conditions for a passage to be found; it must meet all that are given.
 
-    It has one of `any_tags`, and each of `all_tags`; it was said by one of `roles`, on the thread
-    `thread_id`, in the `period`. Without a thread, what agents say to each other that work for a
-    run is left out.
+    It has one of `any_tags` and each of `all_tags`; it is a message of one of `roles`, on the
+    thread `thread_id`, in the `period`. Without a `thread_id`, messages on the threads of agents
+    that work for a run are left out.
     """
 
     kind: Kind | None = None

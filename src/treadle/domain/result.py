@@ -1,4 +1,4 @@
-"""What came of a run."""
+"""The result of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult(Generic[T]):
-    """What came of a run.
+    """The result of a run.
 
-    - `output`: the result in the agent's output type; None when the run ended before there was one.
-    - `text`: what the model said last, or the output of the terminal tool.
-    - `items`: what the run added to the conversation, the input included.
-    - `history`: the whole conversation, to be given to the next run.
-    - `usage`: tokens of all steps, and of other agents that worked for the run. `cost`: what they
-      cost, as far as the prices are known. `steps`: how many responses there were.
-    - `status` and `stop_reason`: how and why the run ended. `agent`: who worked on it last.
+    - `output`: the result in the agent's output type; None if the run ended before there was one.
+    - `text`: the last text of the model, or the output of the terminal tool.
+    - `items`: the items that the run added to the conversation, including the input.
+    - `history`: the whole conversation, which can be passed to the next run.
+    - `usage`: tokens of all steps, and of other agents that worked for the run. `cost`: their cost,
+      as far as the prices are known. `steps`: the number of responses.
+    - `status` and `stop_reason`: how and why the run ended. `agent`: the name of the last agent.
     """
 
     output: T | None

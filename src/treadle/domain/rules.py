@@ -1,6 +1,7 @@
 """Rules for the order and number of an agent's tool calls; pure functions.
 
-A call that breaks a rule is not made: its output tells the model which rule, and the run goes on.
+A call that breaks a rule is not made: its output names the rule to the model, and the run
+continues.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -61,7 +62,7 @@ class ToolRules:
         return frozenset(named | ({self.first} if self.first is not None else set[str]()))
 
     def _circle(self, name: str, path: tuple[str, ...]) -> tuple[str, ...] | None:
-        """The circle in which every way to a tool ends; None where one way leads to it."""
+        """Returns a dependency cycle that makes a tool unreachable, or None."""
         if name in path:
             return (*path[path.index(name) :], name)
         circles = [self._circle(one, (*path, name)) for one in _names(self.after.get(name, ()))]
@@ -71,7 +72,7 @@ class ToolRules:
 def broken_rule(
     rules: ToolRules, run: Run, call: FunctionCall, before: Sequence[FunctionCall]
 ) -> str | None:
-    """Returns what the model is told where a call breaks a rule, or None.
+    """Returns the message for the model if a call breaks a rule, or None.
 
     `before` are the calls that stand before it in the same response.
     """

@@ -1,4 +1,4 @@
-"""What a model is told about a function it may call, or about the output it shall give."""
+"""Schemas for the model: of a function it may call, and of the output it must give."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ JsonSchema = Mapping[str, object]
 class ToolSchema(Struct, frozen=True):
     """A function as the model sees it.
 
-    `strict` asks the provider to constrain the arguments to `parameters`; it is set only where
+    `strict` asks the provider to constrain the arguments to `parameters`; it is set only if
     the schema fits the strict subset of JSON Schema.
     """
 
@@ -21,7 +21,7 @@ class ToolSchema(Struct, frozen=True):
 
 
 class OutputSchema(Struct, frozen=True):
-    """The JSON Schema that the text of the final message shall fit."""
+    """The JSON Schema that the text of the final message must fit."""
 
     name: str
     schema: JsonSchema

@@ -1,4 +1,4 @@
-"""What is known of a thread: its history, its run and open step, and all that waits."""
+"""The state of a thread: its history, its run and open step, and all that waits."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,10 +9,7 @@ from msgspec import Struct
 
 from treadle.domain.block_memory import NO_MEMORY, BlockMemory
 from treadle.domain.context import WHOLE, Context
-from treadle.domain.events import (
-    Announces,
-    StopReason,
-)
+from treadle.domain.events import Announces, StopReason
 from treadle.domain.history import History
 from treadle.domain.items import Message
 from treadle.domain.open_step import Step
@@ -43,8 +40,8 @@ class ToolCount(Struct, frozen=True, gc=False):
 class Run(Struct, frozen=True, omit_defaults=True):
     """One activation of an agent on a thread.
 
-    `agent` is who works on it now, `agent_hash` tells its definition, `handoffs` how often the
-    agent changed. `last_step` is the step closed last, or None once a message was added after it.
+    `agent` works on it now, `agent_hash` identifies its definition, `handoffs` counts changes of
+    the agent. `last_step` is the step closed last, or None once a message was added after it.
     `hooked` is the number of the step after which hooks changed something last. `corrections`
     counts the messages treadle itself added, `interrupted` the steps that were cut off. `usage`,
     `cost`, `calls` (asked for by the model) and `seconds` are used up so far, `tools` counts the
@@ -103,9 +100,10 @@ class QueuedRun(Struct, frozen=True, omit_defaults=True):
 
 
 class OpenJob(Struct, frozen=True, omit_defaults=True):
-    """A job that has not settled, as `JobStarted` told of it; `children` of it are open.
+    """A job that has not settled, with the fields of `JobStarted`; `children` of it are open.
 
-    `delegated` are the threads of the agents that work for it, `counted` those whose usage was.
+    `delegated` are the threads of the agents that work for it, `counted` are those whose usage is
+    counted already.
     """
 
     id: str
@@ -124,9 +122,9 @@ class OpenJob(Struct, frozen=True, omit_defaults=True):
 
 
 class Announcement(Struct, frozen=True):
-    """What a background job of the run `run_id`, and of `agent`, tells of its end.
+    """The message in which a background job of the run `run_id` of `agent` reports its end.
 
-    Where it `wakes`, it starts a run if none is in progress.
+    With `wakes` it starts a run if none is in progress.
     """
 
     item: Message
@@ -141,12 +139,12 @@ NO_JOBS: Mapping[str, OpenJob] = MappingProxyType({})
 class ThreadState(Struct, frozen=True):
     """All that is known of a thread.
 
-    What was said, the run and its open step, the runs that wait (`queue`), and the messages that
-    wait for the next safe point of the run in progress (`steering`). `jobs` are the jobs that have
-    not settled, by their ids, `announced` what background jobs have to tell and nobody was told
-    yet. `ended` is what the runs that have ended used up, `edited` the number of the event that
-    replaced the history last. `memory` holds the thread's memory blocks, `context` says what of the
-    history the model reads, `tended` up to where a sleep agent has read it.
+    The history, the run and its open step, the runs that wait (`queue`), and the messages that wait
+    for the next safe point of the run in progress (`steering`). `jobs` are the jobs that have not
+    settled, by their ids, `announced` the messages of background jobs that have not entered the
+    history. `ended` is the usage of the runs that have ended, `edited` the number of the event that
+    replaced the history last. `memory` contains the memory blocks, `context` selects what the model
+    reads of the history, `tended` is the number of items that a sleep agent has read.
     """
 
     seq: int = 0
@@ -170,7 +168,7 @@ class ThreadState(Struct, frozen=True):
 
     @property
     def spent(self) -> Spent:
-        """What all runs of the thread used up so far, and what was done beside them."""
+        """The usage of all runs of the thread so far, and of the work outside of runs."""
         run = self.active_run
         return self.ended if run is None else self.ended + run.spent
 
@@ -179,9 +177,10 @@ def can_go_on(state: ThreadState) -> bool:
     """Whether a thread has something to do that needs nothing from outside."""
     run, step = state.active_run, state.step
     if run is None:
-        return bool(state.queue) or any(told.wakes for told in state.announced)
+        return bool(state.queue) or any(one.wakes for one in state.announced)
     if run.status != "requires_action" or step is None or step.ready or run.job_failure:
         return True
-    # A message that steers skips what waits for approval; what is done elsewhere goes on.
+    # Steering skips calls that wait for approval. A call whose output comes from outside is not
+    # skipped: the work for it may be under way, and the model has to see its output.
     approvals = (step.awaits_of(call.call_id) == "approval" for call in step.awaited)
     return bool(state.steering) and any(approvals)

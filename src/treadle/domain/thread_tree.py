@@ -1,6 +1,6 @@
 """The tree of a thread: its runs, the jobs they started and the agents that work for them.
 
-A fold of the thread's events, for whoever wants to draw what is going on.
+A fold of the thread's events, from which a program can draw the work in progress.
 """
 
 from collections import deque
@@ -42,7 +42,7 @@ MAX_DETAIL = 200
 class TreeNode(Struct, eq=False):
     """A run, a job or an agent in a tree.
 
-    - `id`: of the run or the job; of an agent the thread on which it works, told in `tree`.
+    - `id`: of the run or the job; of an agent the thread on which it works, which `tree` contains.
     - `name`: of the agent or the job. `status`: that of a run, or how a job ended.
     - `detail`: the beginning of a job's result, or why it failed.
     - `began`: Unix seconds. `seconds`: the time it took, None while it is open.
@@ -64,11 +64,11 @@ class TreeNode(Struct, eq=False):
 
 
 class ThreadTree:
-    """The runs and background jobs of a thread in `roots`, each with what it started.
+    """The runs and background jobs of a thread in `roots`, each with the work it started.
 
-    Give it the thread's events in their order. What belongs to something whose beginning was not
-    told is a root as well. Of the roots that have ended, the last 1,000 are kept. `str(tree)` draws
-    it.
+    Pass it the thread's events in their order. A node whose parent began before the first event
+    passed is a root as well. Of the roots that have ended, the last 1,000 are kept. `str(tree)`
+    draws it.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class ThreadTree:
             case AgentEvent():
                 self._agent_event(event)
             case _:
-                pass  # what is said and done within a step is no node
+                pass  # messages and calls within a step are not nodes
 
     def agents(self) -> Iterator[TreeNode]:
         """Yields the agents that work, or worked, for the runs of this thread."""
@@ -143,7 +143,7 @@ class ThreadTree:
     ) -> None:
         node = self._open.get(event.run_id)
         if node is None:
-            return  # its beginning was not told
+            return  # it began before the first event passed
         match event:
             case HandedOff():
                 node.name = event.agent
@@ -158,7 +158,7 @@ class ThreadTree:
                 assert_never(unreachable)
 
     def _answered(self, run: TreeNode, call_id: str) -> None:
-        """A run that waits goes on as soon as nothing is awaited any more."""
+        """A run that waits continues as soon as no call is awaited any more."""
         self._awaited.discard(call_id)
         if run.status == "requires_action" and not self._awaited:
             run.status = "in_progress"
@@ -194,7 +194,7 @@ class ThreadTree:
         node = self._open.get(event.job_id)
         if node is not None:
             self._end(node, event.outcome, event.at, event.output or event.message)
-            if event.seconds:  # else nobody was there to take the time
+            if event.seconds:  # 0 if the process that ran the job ended before it
                 node.seconds = event.seconds
 
     # Agents
@@ -251,7 +251,7 @@ class ThreadTree:
             above.children.append(node)
 
     def _move(self, node: TreeNode, above: TreeNode | None) -> None:
-        """Places a job where it belongs from now on: no longer below what was lost."""
+        """Moves a job that was started again: its parent may have been lost in a crash."""
         before = self._above.get(node.id)
         if before is not above:
             (self.roots if before is None else before.children).remove(node)
@@ -259,7 +259,7 @@ class ThreadTree:
             self._place(node, above)
 
     def _end(self, node: TreeNode, status: RunStatus, at: float, detail: str = "") -> None:
-        """Ends a node, and the agents below it: nothing works for what has ended."""
+        """Ends a node and the agents that work for it."""
         is_first = node.seconds is None
         node.detail = " ".join(detail[:MAX_DETAIL].split())
         below = (one for one in node.children if one.kind == "agent" and one.seconds is None)

@@ -7,7 +7,7 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     """Token counts as the provider reports them.
 
     `cached_input_tokens` (read from the provider's prompt cache) and `cache_write_tokens` (written
-    to it, where the provider says so) are part of `input_tokens`, `reasoning_tokens` part of
+    to it, if the provider reports that) are part of `input_tokens`, `reasoning_tokens` part of
     `output_tokens`.
     """
 
@@ -35,10 +35,10 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Spent(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a run or a thread has used up: what limits are held against.
+    """What a run or a thread has used up; limits are compared with it.
 
-    `cost` is in the currency of the prices, `seconds` without the time of waiting for someone
-    outside, `tool_calls` what the model asked for, whether it was done or refused.
+    `cost` is in the currency of the prices, `seconds` is without the time of waiting for outputs
+    from outside, `tool_calls` counts the calls of the model, including refused ones.
     """
 
     usage: Usage = Usage()
@@ -58,7 +58,7 @@ class Spent(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Price(Struct, frozen=True):
-    """What a model costs, in any one currency per million tokens.
+    """The price of a model, in any one currency per million tokens.
 
     `cached_input` and `cache_write` (input that is read from the prompt cache, or written to it)
     default to the price of `input`.
