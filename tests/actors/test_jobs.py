@@ -677,7 +677,7 @@ async def test_a_restartable_job_must_be_data(open_runtime: Open) -> None:
     for job, problem in (
         (Local, "a class of a module"),
         (Plain, "must be a dataclass"),
-        (lambda: Opaque(object()), "JSON can say"),
+        (lambda: Opaque(object()), "valid JSON data"),
     ):
         helper = agent([START, "Done."], job)
         async with open_runtime(helper, deps=fresh) as runtime:

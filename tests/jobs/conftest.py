@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """The loop logs exceptions that nobody retrieved, at the latest where they are collected."""
+    """The loop logs exceptions never retrieved, at the latest where they are collected."""
     yield
     gc.collect()
     records = [*caplog.get_records("setup"), *caplog.get_records("call"), *caplog.records]

@@ -395,7 +395,7 @@ async def test_a_partial_or_an_object_as_callback_and_what_it_returns() -> None:
 
 def test_an_event_that_does_not_exist() -> None:
     wrong: Any = "setled"
-    with pytest.raises(ConfigurationError, match="There is no event 'setled'; there are start, er"):
+    with pytest.raises(ConfigurationError, match="'setled' is not a callback event; use start, er"):
         Nap().on(wrong, print)
 
 

@@ -109,7 +109,7 @@ async def test_one_that_cancels_itself_or_what_it_belongs_to() -> None:
         async def task(self) -> None:
             self.child = await self.submit(asyncio.sleep, 100)
             await self.cancel()
-            raise AssertionError("it goes on")
+            raise AssertionError("it continues")
 
     class Above(Job[None]):
         async def task(self) -> None:
@@ -118,7 +118,7 @@ async def test_one_that_cancels_itself_or_what_it_belongs_to() -> None:
 
         async def inside(self) -> None:
             await self.cancel()
-            raise AssertionError("it goes on")
+            raise AssertionError("it continues")
 
     async with Commander() as commander:
         for job in (Itself(), Above()):

@@ -136,7 +136,7 @@ async def test_run_is_for_synchronous_code() -> None:
         Commander().run(boom)
     with pytest.raises(ConfigurationError, match="run_auto"):
         Commander().run_auto(boom)
-    with pytest.raises(ConfigurationError, match="is no job"):
+    with pytest.raises(ConfigurationError, match="is not a job"):
         await asyncio.to_thread(lambda: Commander().run(7))  # type: ignore[call-overload]
 
 
@@ -266,7 +266,7 @@ async def test_exit_may_cancel_what_is_under_way() -> None:
         node.on("settled", settled.append, "settled").on("tree_end", settled.append, "end")
         await commander.submit(ends, "result", False)
         await asyncio.sleep(3600)
-        raise AssertionError("the block goes on")
+        raise AssertionError("the block continues")
     assert loop.time() == start
     assert settled == ["settled", "end"]
     assert node.state == "cancelled"

@@ -161,7 +161,7 @@ async def test_collect_of_a_body_that_fails_leaves_its_children() -> None:
 
 
 async def test_several_that_nobody_saw_are_raised_together() -> None:
-    with pytest.raises(ExceptionGroup, match="2 failures of jobs that nobody has seen") as caught:
+    with pytest.raises(ExceptionGroup, match="2 failures of jobs that were not seen") as caught:
         async with Commander(on_failure="collect") as commander:
             await commander.submit(boom, 1, "first")
             await commander.submit(boom, 2, "second")
@@ -261,7 +261,7 @@ async def test_more_failures_than_are_kept_are_counted() -> None:
     *kept, last = caught.value.exceptions
     assert [str(error) for error in kept] == [str(number) for number in range(MAX_KEPT)]
     assert isinstance(last, JobError)
-    assert str(last).startswith("5 more failures")
+    assert str(last).startswith("5 more unseen failures")
     assert len(commander.root.errors) == MAX_KEPT
 
 

@@ -79,9 +79,9 @@ def test_a_name_that_is_a_field_has_no_default_but_its_own() -> None:
 
     @dataclass
     class Called(Job[None]):
-        name: str = "somebody"
+        name: str = "anybody"
 
-    assert (Called().name, Called("me").name) == ("somebody", "me")
+    assert (Called().name, Called("me").name) == ("anybody", "me")
     assert Job[None]().name == "Job"
 
 

@@ -1,4 +1,4 @@
-"""A node: what it tells of itself, and when it is settled."""
+"""A node: its state, and when it is settled."""
 
 import asyncio
 import contextvars
@@ -421,7 +421,7 @@ async def test_what_is_no_job() -> None:
 
     async with Commander() as commander:
         for work in (7, nap(1)):
-            with pytest.raises(ConfigurationError, match="is no job"):
+            with pytest.raises(ConfigurationError, match="is not a job"):
                 await commander.submit(work)  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError, match=r"plain gave 7 where a coroutine"):
             await (await commander.submit(plain))
@@ -524,7 +524,7 @@ async def test_call_takes_what_submit_takes() -> None:
         assert await commander.call(nap, 1, "slept") == "slept"
         assert await commander.root.call(nap, 1, "slept") == "slept"
         begun: Any = nap(1)
-        with pytest.raises(ConfigurationError, match="is no job"):
+        with pytest.raises(ConfigurationError, match="is not a job"):
             commander.call(begun)
 
 

@@ -28,7 +28,7 @@ class Holder:
 
 
 def no_exit(result: object, wait: bool) -> None:
-    raise AssertionError("nobody exits")
+    raise AssertionError("no code exits")
 
 
 def root_of_its_own(cls: type[Root] = Root, **options: Any) -> Root:

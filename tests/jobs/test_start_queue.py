@@ -124,7 +124,7 @@ async def test_after_a_time_out_the_place_counts_again() -> None:
 
 
 async def test_a_wait_that_outlives_the_body_that_began_it() -> None:
-    """A task of the body goes on waiting: the place is free, and stays free."""
+    """A task of the body keeps waiting: the place is free, and stays free."""
     busy = Busy()
     left = list[asyncio.Task[Any]]()
 

@@ -46,7 +46,7 @@ class Base(Job[None], restartable=True):
 
 @dataclass
 class Everything(Base):
-    """All kinds of fields that JSON can say."""
+    """All kinds of fields that be valid JSON data."""
 
     ratio: float = 0.5
     is_new: bool = False
@@ -119,7 +119,7 @@ def test_the_kind_is_the_place_of_the_class() -> None:
 
 @dataclass
 class Computed(Job[int], restartable=True):
-    """Keeps something beside its data that is no data."""
+    """Keeps something that is not data next to its data."""
 
     number: int
     client: object = field(init=False, repr=False)
@@ -327,7 +327,7 @@ class Unknown(Job[None], restartable=True):
 
 @dataclass
 class MadeOfMore(Job[None], restartable=True):
-    """Is made with something that is no field."""
+    """Is made with something that is not a field."""
 
     number: int
     more: dataclasses.InitVar[int]
@@ -357,14 +357,14 @@ def deep() -> list[object]:
     ("job", "problem"),
     [
         (Plain(), "must be a dataclass"),
-        (Odd(object()), "JSON can say: .*object"),
-        (Odd(print), "JSON can say"),
-        (Odd({1: {2}, (1, 2): 3}), "JSON can say"),
-        (Odd("\ud800"), "JSON can say"),
-        (Odd(deep()), "JSON can say"),
+        (Odd(object()), "be valid JSON data: .*object"),
+        (Odd(print), "be valid JSON data"),
+        (Odd({1: {2}, (1, 2): 3}), "be valid JSON data"),
+        (Odd("\ud800"), "be valid JSON data"),
+        (Odd(deep()), "be valid JSON data"),
         (Exact(float("nan")), "Expected `float`, got `null`"),
         (Exact("no number"), "Expected `float`, got `str`"),  # type: ignore[arg-type]
-        (Unknown(1), "JSON can say: name 'NobodyKnows' is not defined"),
+        (Unknown(1), "be valid JSON data: name 'NobodyKnows' is not defined"),
         (MadeOfMore(1, 2), "what it is made of: missing a required argument: 'more'"),
         (MadeOtherwise(["a"]), "what it is made of: missing a required argument: 'words'"),
     ],

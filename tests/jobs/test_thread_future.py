@@ -1,4 +1,4 @@
-"""Jobs of other threads: submitted to a running tree, or run by whoever comes first."""
+"""Jobs of other threads: submitted to a running tree, or run by the thread that comes first."""
 
 import asyncio
 import contextvars
@@ -89,7 +89,7 @@ def test_a_future_has_the_result_or_the_exception() -> None:
         with pytest.raises(ValueError, match="boom"):
             commander.submit_threadsafe(boom).result(SECONDS)
         assert isinstance(commander.submit_threadsafe(boom).exception(SECONDS), ValueError)
-        with pytest.raises(ConfigurationError, match="is no job"):
+        with pytest.raises(ConfigurationError, match="is not a job"):
             commander.submit_threadsafe(7)  # type: ignore[call-overload]
         commander.submit_threadsafe(end).result(SECONDS)
         assert run.result() == "ended"
@@ -472,7 +472,7 @@ def test_a_node_is_awaited_in_its_own_event_loop() -> None:
             tried.set()
             await asyncio.sleep(3600)
 
-    with pytest.raises(ValueError, match="boom"):  # of which nobody has taken care
+    with pytest.raises(ValueError, match="boom"):  # which was not seen
         Commander().run(Fails())
     assert len(refused) == 1
 

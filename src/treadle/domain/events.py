@@ -309,7 +309,7 @@ class HandedOff(DurableEvent, frozen=True, gc=False, tag="run.handed_off"):
 class JobStarted(DurableEvent, frozen=True, omit_defaults=True, tag="job.started"):
     """A job was placed in the thread's tree, and starts in its turn.
 
-    It belongs to the job `parent`, or to the run if there is no parent. A `background` job and its
+    It belongs to the job `parent`, or to the run without one. A `background` job and its
     descendants belong to the thread and may outlive the run that started them; `agent` is the agent
     of that run.
 

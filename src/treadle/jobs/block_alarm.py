@@ -17,7 +17,7 @@ _LOGGER = logging.getLogger("treadle.jobs")
 class BlockAlarm:
     """Warns of each step of a body that keeps the event loop for `threshold` seconds or longer.
 
-    A step is what runs between two awaits that really wait. `clock` tells seconds.
+    A step is what runs between two awaits that really wait. `clock` returns seconds.
     """
 
     def __init__(self, threshold: float, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -62,7 +62,7 @@ class _Watched(Coroutine[Any, Any, T]):
         traceback: TracebackType | None = None,
         /,
     ) -> Any:
-        # The way of three arguments is on its way out; a task passes the exception alone.
+        # The form with three arguments is deprecated; a task passes the exception alone.
         return self._alarm.run(lambda: self._body.throw(kind), self._name)
 
     def close(self) -> None:

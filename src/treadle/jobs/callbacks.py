@@ -1,4 +1,4 @@
-"""Callbacks: what is called when something happens to a node."""
+"""Callbacks: functions that are called when the state of a node changes."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal, get_args
@@ -21,7 +21,7 @@ _EVENTS: tuple[str, ...] = get_args(CallbackEvent)
 
 
 class Callback(msgspec.Struct, frozen=True):
-    """A function, sync or async, and what it is called with.
+    """A function, sync or async, and the arguments it is called with.
 
     With `inject_node`, the node comes first: `function(node, *args, **kwargs)`.
     """
@@ -32,7 +32,7 @@ class Callback(msgspec.Struct, frozen=True):
     inject_node: bool = False
 
     def call(self, node: object) -> object:
-        """Calls the function; an async one returns what is to be awaited."""
+        """Calls the function; an async one returns its coroutine, which the caller awaits."""
         if self.inject_node:
             return self.function(node, *self.args, **self.kwargs)
         return self.function(*self.args, **self.kwargs)
@@ -66,7 +66,7 @@ class Callbacks(msgspec.Struct, frozen=True):
         """
         if event not in _EVENTS:
             raise ConfigurationError(
-                f"There is no event {event!r}; there are {', '.join(_EVENTS)}."
+                f"{event!r} is not a callback event; use {', '.join(_EVENTS)}."
             )
         added: tuple[Callback, ...] = (*getattr(self, event), callback)
         return msgspec.structs.replace(self, **{event: added})

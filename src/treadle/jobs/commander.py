@@ -33,14 +33,14 @@ class Commander(Generic[R]):
         result = Commander().run(Chat())
 
     The context is left when every node has settled. Leaving it with an exception cancels them all.
-    A failure that nobody has seen is raised at the end: itself, or an exception group of several.
+    A failure that was not seen is raised at the end: itself, or an exception group of several.
 
-    - `on_failure`: what the failure of a child that nobody awaits does to a node, where nothing
+    - `on_failure`: the effect on a node if a child fails that no code awaits, where nothing
       else was chosen: `"fail_fast"` (the default) or `"collect"`.
     - `limit`: how many bodies may run at a time; by default any number. A body that waits for
       another node does not count, nor does one that left such a wait to an `asyncio.shield`.
     - `max_pending`: `submit` waits while so many nodes have not started (default 8,192).
-    - `listener`: is told every change of the tree.
+    - `listener`: is called with every change of the tree.
     - `debug`: warns of jobs that block the event loop for `blocked_after` seconds (default 0.1);
       by default where the event loop is in debug mode.
 
@@ -148,7 +148,7 @@ class Commander(Generic[R]):
     def exit(self, result: R | None = None, *, wait: bool = True) -> None:
         """Ends the run, which returns `result`; to be called from inside, or from any thread.
 
-        The root takes no new children. With `wait`, everything under way goes on to its end, and
+        The root takes no new children. With `wait`, everything under way continues to its end, and
         may submit children of its own; without, it is cancelled, the block of an `async with` as
         well. Callbacks are called either way. The result of the first call stands; a later one may
         still cancel. Raises `CommanderNotRunning` once the tree has settled.
@@ -156,7 +156,7 @@ class Commander(Generic[R]):
         self._exit(result, wait)
 
     async def exited(self) -> None:
-        """Waits until `exit` was called: the body of a commander that serves until told to stop."""
+        """Waits until `exit` was called: the body of a commander that runs until stopped."""
         if self._exited is None:
             raise CommanderNotRunning("The commander has not run yet; enter it or call run().")
         await self._exited.wait()
@@ -179,8 +179,8 @@ class Commander(Generic[R]):
         """Runs a job with an event loop of its own; returns when the whole tree has settled.
 
         Returns what `exit` was given; where it was not called, the result of the job. Without
-        `auto_exit` the run goes on until `exit` is called, for jobs of other threads. Raises what
-        the job raised, `NodeCancelled` if it was cancelled, any failure that nobody has seen,
+        `auto_exit` the run continues until `exit` is called, for jobs of other threads. Raises what
+        the job raised, `NodeCancelled` if it was cancelled, any failure that was not seen,
         `CommanderRunning` while the commander runs, and `ConfigurationError` in async code.
         """
         _refuse_async("run")
@@ -211,7 +211,7 @@ class Commander(Generic[R]):
                 self.run(node)
             except CommanderRunning:
                 if node.id:
-                    raise  # it has run: something in it asked too much of a commander
+                    raise  # it has run: the error is one of its own
                 # Another thread was quicker, or an earlier run is about to end: its turn first.
                 with self._running:
                     continue
@@ -236,8 +236,8 @@ class Commander(Generic[R]):
 
         The future has the job's result, its exception, or `NodeCancelled`; to cancel the future is
         to cancel the job. A failure stops nothing else; it is raised at the end of the run if
-        nobody has asked the future for it by then. Raises `CommanderNotRunning` where no tree runs,
-        or where it was told to exit; any other refusal is the exception of the future.
+        no code has asked the future for it by then. Raises `CommanderNotRunning` if no tree runs
+        or the run is exiting; any other refusal is the exception of the future.
         """
         with self._door:
             loop = self._open_loop()
@@ -274,7 +274,7 @@ class Commander(Generic[R]):
         with self._door:
             is_open = self._loop is not None
             root.from_elsewhere(self._let_exit, root, result, wait, is_open)
-            self._incoming += is_open  # the tree settles only after it has been told
+            self._incoming += is_open  # the tree settles only after it has been placed
 
     def _let_exit(self, root: Root, result: Any, wait: bool, is_counted: bool) -> None:
         """Does what `exit` was called for in another thread."""
@@ -320,7 +320,7 @@ class Commander(Generic[R]):
                 root.let_in(node, parent)
                 if future is not None:
                     future.follow(node)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to who submitted
+        except Exception as error:  # noqa: BLE001 - the submitter gets every error
             if future is not None:
                 future.set_exception(error)
         self._has_come(root)
@@ -353,7 +353,7 @@ def _refuse_async(name: str) -> None:
 def _raise_all(
     unseen: list[BaseException], ends_with: BaseException | None, error: BaseException | None
 ) -> None:
-    """Raises all there is to raise, but for `error` alone, which goes on by itself."""
+    """Raises all unseen failures; a single `error` propagates on its own."""
     is_cancelled = isinstance(ends_with, asyncio.CancelledError)
     if ends_with is not None and not (unseen and is_cancelled):
         unseen = [ends_with, *(other for other in unseen if other is not ends_with)]
@@ -364,4 +364,4 @@ def _raise_all(
         return
     if len(unseen) == 1:
         raise unseen[0]
-    raise BaseExceptionGroup(f"{len(unseen)} failures of jobs that nobody has seen", unseen)
+    raise BaseExceptionGroup(f"{len(unseen)} failures of jobs that were not seen", unseen)

@@ -1,4 +1,4 @@
-"""What a job may know of the thread under which it runs."""
+"""The context of a job: the thread under which it runs."""
 
 import itertools
 from typing import Generic, TypeVar, cast
@@ -16,10 +16,10 @@ Out = TypeVar("Out")
 
 
 class JobContext(Generic[Deps]):
-    """What a job may know of the thread under which it runs.
+    """The thread under which a job runs, and what it offers.
 
-    - `deps`: what the tools of the thread get. `job_id`: the name of the job on the thread.
-    - `thread_id`, `run_id`: where it was started. `attempt`: how often it was, from 1.
+    - `deps`: the dependencies of the thread's tools. `job_id`: the name of the job on the thread.
+    - `thread_id`, `run_id`: where it was started. `attempt`: the number of starts, from 1.
     - `background`: whether it belongs to the thread, and may outlive the run.
     """
 
@@ -46,13 +46,13 @@ class JobContext(Generic[Deps]):
     async def run_agent(
         self, agent: Worker[Out], input: Input, *, lends_memory: bool = False
     ) -> RunResult[Out]:
-        """Has an agent work for this job, on a thread of its own; returns what came of it.
+        """Runs an agent for this job, on a thread of its own, and returns its result.
 
-        Its events are shown under the thread, what it uses counts for the run, and it is cancelled
-        with the job. In a background job it works within the limits of a run of its own, and what
-        it uses counts for the thread. A restartable job that asks for the same agents in the same
-        order finds their work where it was. Where the thread `lends_memory`, the agent reads and
-        edits its memory blocks. Raises the error of a run that failed, `AgentsTooDeep` and
+        Its events are shown under the thread, its usage counts for the run, and it is cancelled
+        with the job. In a background job it works within the limits of a run of its own, and its
+        usage counts for the thread. If a restartable job runs the same agents in the same order
+        after a restart, they continue. With `lends_memory` the agent reads and edits the memory
+        blocks of the thread. Raises the error of a run that failed, `AgentsTooDeep` and
         `BudgetUsedUp`.
         """
         key = f"{self.job_id}/{next(self._delegated)}"
@@ -62,9 +62,9 @@ class JobContext(Generic[Deps]):
 
 
 def job_context(node: "Node[object]") -> JobContext[object]:
-    """Returns what a job may know of its thread.
+    """Returns the context of a job.
 
-    Raises `ConfigurationError` for a node that runs under no thread.
+    Raises `ConfigurationError` if the node does not run under a thread.
     """
     context = node.tree_context()
     if not isinstance(context, JobContext):

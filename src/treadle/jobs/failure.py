@@ -1,27 +1,27 @@
-"""Failures: where they go, and which of them nobody has seen."""
+"""Failures: where they go, and which of them have not been seen."""
 
 from typing import Literal, get_args
 
 from treadle.errors import ConfigurationError, JobError
 
 OnFailure = Literal["fail_fast", "collect"]
-"""What the failure of a child that nobody awaits does to its parent.
+"""The effect on the parent if a child fails that no code awaits.
 
 `"fail_fast"`: the other children are cancelled, and the parent fails with the same exception.
-`"collect"`: the parent goes on, and lists it in its `errors`.
+`"collect"`: the parent continues, and lists the failure in its `errors`.
 """
 
 MAX_KEPT = 100
 
 
 def require_on_failure(name: str, value: object) -> None:
-    """Raises `ConfigurationError` if what was given as `name` is no `OnFailure`."""
+    """Raises `ConfigurationError` if the parameter `name` is not an `OnFailure`."""
     if value not in get_args(OnFailure):
         raise ConfigurationError(f"{name} is {value!r}; it must be fail_fast or collect.")
 
 
 class Failure:
-    """An exception a node ended with; `seen` once somebody was given it."""
+    """The exception a node ended with; `seen` once a caller has got it."""
 
     __slots__ = ("_left_out_of", "exception", "seen")
 
@@ -31,7 +31,7 @@ class Failure:
         self._left_out_of: FailureLog | None = None
 
     def take(self) -> BaseException:
-        """Returns the exception, which is seen from now on."""
+        """Returns the exception, and marks it as seen."""
         if not self.seen:
             log, self._left_out_of, self.seen = self._left_out_of, None, True
             if log is not None:
@@ -39,15 +39,15 @@ class Failure:
         return self.exception
 
     def leave_out_of(self, log: "FailureLog") -> None:
-        """Is only counted by `log`, until it is seen."""
+        """Makes `log` count the failure without keeping it, until it is seen."""
         self._left_out_of = log
         log.left_out += 1
 
 
 class FailureLog:
-    """The failures of a tree that nobody has seen yet.
+    """The failures of a tree that have not been seen.
 
-    It keeps 100 of them and counts the others in `left_out`, so that a tree may fail for ever.
+    It keeps 100 of them and counts the others in `left_out`, so that a tree may fail forever.
     """
 
     def __init__(self) -> None:
@@ -66,12 +66,10 @@ class FailureLog:
             failure.leave_out_of(self)
 
     def take_unseen(self) -> list[BaseException]:
-        """Returns what nobody has seen, each once; the last tells of those that were not kept."""
+        """Returns the unseen exceptions, each once; the last one counts those not kept."""
         unseen = [failure for failure in self._kept if not failure.seen]
         self._kept = []
         exceptions = list({id(failure.exception): failure.take() for failure in unseen}.values())
         if self.left_out:
-            exceptions.append(
-                JobError(f"{self.left_out} more failures that nobody has seen were not kept.")
-            )
+            exceptions.append(JobError(f"{self.left_out} more unseen failures were not kept."))
         return exceptions

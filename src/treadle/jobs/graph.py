@@ -1,4 +1,4 @@
-"""A graph: steps, and the edges that say which of them comes next."""
+"""A graph: steps, and the edges that decide which of them comes next."""
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -79,13 +79,13 @@ class Graph(Generic[V_contra, R_co]):
       theirs, in the order of the sequence.
     - `edges`: what comes after each step; edges may lead back. Every step has one.
     - `start`: the first step.
-    - `name`: what its node is called in reports.
+    - `name`: the name of its node in reports.
     - `max_steps`: how many steps it may take; None is any number. Default 1,000.
-    - `on_failure`: a step that fails fails the graph; with `"fail_fast"` those beside it are
-      cancelled, with `"collect"` they run to their end. By default as for its parent.
+    - `on_failure`: a step that fails fails the graph; with `"fail_fast"` those in parallel are
+      cancelled, with `"collect"` they run to their end. By default that of its parent.
 
-    A graph is itself a step of another graph. Raises `ConfigurationError` for names that are no
-    step, a step without an edge, a step that cannot be reached, a `max_steps` below 1, and an
+    A graph can itself be a step of another graph. Raises `ConfigurationError` for names that are
+    not steps, a step without an edge, a step that cannot be reached, a `max_steps` below 1, and an
     `on_failure` that is unknown.
     """
 
@@ -120,7 +120,7 @@ class Graph(Generic[V_contra, R_co]):
     def __call__(self, value: V_contra) -> Node[R_co]:
         """Returns a node that goes from the first step, with `value`, to the end.
 
-        The steps are its children; it keeps none that has settled, so that it may loop for ever.
+        The steps are its children; it keeps none that has settled, so that it may loop forever.
         It fails with what a step of it failed with, with `NodeCancelled` where a step alone was
         cancelled, with `TooManySteps` beyond `max_steps`, and with `UnknownStep` where a condition
         chose what its edge does not list.
@@ -139,8 +139,8 @@ class Graph(Generic[V_contra, R_co]):
         while name != END:
             if taken == self._max_steps:
                 raise TooManySteps(
-                    f"The graph {self._name} has taken {taken} steps and would go on with {name}. "
-                    "If it is to go on for so long, give it another max_steps."
+                    f"The graph {self._name} has taken {taken} step{'s' * (taken > 1)} and would "
+                    f"continue with {name}. If it has to run for longer, raise max_steps."
                 )
             taken += 1
             value = await self._take(node, name, value)
@@ -179,16 +179,16 @@ class Graph(Generic[V_contra, R_co]):
         if END in self._steps:
             raise ConfigurationError(f"A step cannot be called {END!r}; that is the end.")
         if self._start not in self._steps:
-            raise ConfigurationError(f"The start {self._start!r} is no step. Steps: {known}.")
+            raise ConfigurationError(f"The start {self._start!r} is not a step. Steps: {known}.")
         for name in self._edges:
             if name not in self._steps:
                 raise ConfigurationError(
-                    f"There is an edge from {name!r}, which is no step. Steps: {known}."
+                    f"There is an edge from {name!r}, which is not a step. Steps: {known}."
                 )
             for target in self._targets(name):
                 if target != END and target not in self._steps:
                     raise ConfigurationError(
-                        f"The edge from {name} leads to {target!r}, which is no step. "
+                        f"The edge from {name} leads to {target!r}, which is not a step. "
                         f"Steps: {known}, and END."
                     )
         for name in self._steps:

@@ -78,8 +78,8 @@ def handler(
 
         node.call(speak("Hello!"))
 
-    Calling it returns a `Handler`, which runs once it is submitted. `on_failure` is what the
-    failure of a child does to it; by default as for its parent. Raises `ConfigurationError` for
+    Calling it returns a `Handler`, which runs once it is submitted. `on_failure` is the
+    effect of a failed child on it; by default that of its parent. Raises `ConfigurationError` for
     an unknown one.
     """
     if on_failure is not None:
@@ -90,7 +90,7 @@ def handler(
 
 
 class _Decorator(Protocol):
-    """What `handler(on_failure=…)` returns."""
+    """The decorator that `handler(on_failure=…)` returns."""
 
     @overload
     def __call__(
@@ -134,10 +134,10 @@ class _HandlerDefinition:
         return _HandlerDefinition(self._function, self._on_failure, (instance,))
 
     def _is_for(self, first: object) -> bool:
-        """Whether the first argument is what the method is one of."""
+        """Whether the first argument is an instance that has the method."""
         if self._owner is not None:
             return isinstance(first, self._owner)  # as in Base.method(self, …)
-        # From Python 3.13 on, a classmethod calls what it holds without having looked it up.
+        # From Python 3.13 on, a classmethod calls its function without looking it up on the class.
         return isinstance(first, type) and any(
             issubclass(type(found), classmethod) and found.__func__ is self
             for cls in first.__mro__

@@ -6,10 +6,10 @@ from treadle.jobs.node import Node
 
 
 class Host:
-    """The current task, as the host of a tree; it is interrupted where the tree is.
+    """The current task, as the host of a tree; it is interrupted with the tree.
 
-    An interruption is a cancellation that is taken back at the end, as `asyncio.TaskGroup` does it;
-    one that came from outside is told apart by the count of them.
+    An interruption is a cancellation that is taken back at the end, as `asyncio.TaskGroup` does it.
+    A cancellation from outside is recognised by the count: there are more than were made here.
     """
 
     def __init__(self) -> None:
@@ -31,8 +31,8 @@ class Host:
     async def wait(self, root: Node[None], error: BaseException | None) -> BaseException | None:
         """Waits until `root` has settled, whose body has ended with `error`.
 
-        A cancellation from outside cancels the tree. Returns what the host is to end with: `error`,
-        or that cancellation, or None where the host was only interrupted.
+        A cancellation from outside cancels the tree. Returns the error that the host must raise:
+        `error`, or that cancellation, or None if the host was only interrupted.
         """
         if self._interrupts:
             error = await self._take_back(error)

@@ -1,4 +1,4 @@
-"""A job: a node that carries its own data and says in `task` what it does."""
+"""A job: a node that carries its own data and does its work in `task`."""
 
 from collections.abc import Coroutine
 from typing import Any, ClassVar, TypeVar, get_args
@@ -34,7 +34,7 @@ class Job(Node[T_co]):
 
     - `restartable`: promises that the job may be started again with the arguments it had, after the
       process has died under it (default False).
-    - `announces`: how a job placed under a thread's root tells its end to the thread: with a
+    - `announces`: how a job placed under a thread's root reports its end to the thread: with a
       message that wakes the agent (`"wake"`, the default), with one that the next run reads
       (`"quiet"`), or not at all (`"never"`).
     """
@@ -53,7 +53,7 @@ class Job(Node[T_co]):
         _require_free_names(cls)
         # A dataclass would compare jobs by their data and make them unhashable, but two jobs of the
         # same data are two nodes; and `asyncio.gather` wants them hashable. It leaves a class what
-        # that has of its own, so each has what it inherits.
+        # that it defines itself, so each class gets a copy of what it inherits.
         if "__eq__" not in cls.__dict__:
             compare, hashed = cls.__eq__, cls.__hash__
             cls.__eq__, cls.__hash__ = compare, hashed
@@ -82,7 +82,7 @@ def _require_free_names(cls: type[Job[Any]]) -> None:
         if base in Job.__mro__:
             continue
         for name in get_annotations(base, format=Format.FORWARDREF):
-            # What is no property or method is a setting of the class, and may be set.
+            # Other names are settings of the class, which may be set.
             if name != "name" and hasattr(getattr(Job, name, None), "__get__"):
                 raise ConfigurationError(
                     f"{cls.__name__} cannot have a field {name}: each node has that already; "

@@ -3,8 +3,8 @@
     pending ──► active ──► waiting ──► completed | failed | cancelled
 
 *Active* is while its body runs, *waiting* while the body has ended and a child has not settled.
-Then the state is final: the callbacks run, whoever awaits the node goes on, and its parent hears of
-it. Nothing here recurses: a tree may be as deep as memory allows.
+Then the state is final: the callbacks run, tasks that await the node continue, and its parent is
+notified. No method here recurses: a tree may be as deep as memory allows.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ T_co = TypeVar("T_co", covariant=True)
 NodeState = Literal["pending", "active", "waiting", "completed", "failed", "cancelled"]
 
 Moment = Literal["submitted", "started", "settled"]
-"""What a listener is called for."""
+"""The changes that a listener is called for."""
 
 _CURRENT: "contextvars.ContextVar[Lifecycle[object]]" = contextvars.ContextVar("treadle_node")
 
@@ -42,7 +42,7 @@ class _InstanceProperty(property):
 
 
 class Lifecycle(Generic[T_co]):
-    """What `Node` does by itself; what may be asked of one stands there."""
+    """The internal half of `Node`: states, callbacks and waiting; `Node` has the public methods."""
 
     __slots__ = (
         "_node_callback_errors",
@@ -126,7 +126,8 @@ class Lifecycle(Generic[T_co]):
     _node_callbacks: Callbacks | None
     _node_callback_errors: list[Failure] | None
     _node_due: "deque[tuple[Lifecycle[object], Callback]] | None"
-    # Who waits for the end, and who takes the outcome as well: a failure is then theirs.
+    # Futures of tasks that wait for the end. Takers get the outcome as well, so that a failure is
+    # theirs and does not go to the parent.
     _node_waiters: "dict[asyncio.Future[None], None] | None"
     _node_takers: "dict[asyncio.Future[Failure | None], None] | None"
     _node_context: contextvars.Context | None  # of its body and its callbacks
@@ -194,7 +195,7 @@ class Lifecycle(Generic[T_co]):
         if self._node_children is None:
             self._node_children = {}
         self._node_children[child._node_id] = child
-        self._node_open += 1  # last: whatever fails before leaves the parent as it was
+        self._node_open += 1  # last: an error before this leaves the parent unchanged
         if child._node_listener is not None:
             child._node_tell("submitted")
         child._node_enter(tree)
@@ -221,7 +222,7 @@ class Lifecycle(Generic[T_co]):
         return self._node_state == "pending"
 
     def _node_start(self) -> bool:
-        """Starts what its turn has come for; returns False if nothing is left to start."""
+        """Starts the body in its turn; returns False if the node no longer waits for a start."""
         if self._node_state != "pending":
             return False
         self._node_place = self._node_in_tree().starts.place()
@@ -272,7 +273,7 @@ class Lifecycle(Generic[T_co]):
         return value
 
     def _node_ends_quietly(self) -> bool:
-        """Whether nobody is told of its end, and nobody times the step in which it ends."""
+        """Whether no callback, listener or alarm observes the step in which the body ends."""
         is_told = self._node_callbacks is not None or self._node_listener is not None
         return not is_told and self._node_in_tree().alarm is None
 
@@ -298,9 +299,9 @@ class Lifecycle(Generic[T_co]):
             assert self._node_context is not None
             try:
                 self._node_context.run(self._node_adopt, node, self._node_in_tree())
-            except NodeClosed:  # it is being cancelled: so is what it would have gone on with
+            except NodeClosed:  # the node is being cancelled, and with it the node it returned
                 return
-            except Exception as error:  # noqa: BLE001 - whoever holds the tree may refuse it
+            except Exception as error:  # noqa: BLE001 - `Tree.admit` may refuse it
                 self._node_fail(error)
                 return
         elif not node._node_is_settled and node._node_parent is not self:
@@ -319,7 +320,7 @@ class Lifecycle(Generic[T_co]):
         self._node_state = "waiting"
         self._node_open -= 1
         self._node_settle_up()
-        if place is not None:  # after those who waited for this node were woken: they come first
+        if place is not None:  # after waiting tasks were woken: they take the place first
             place.end()
 
     # How it ends
@@ -404,7 +405,7 @@ class Lifecycle(Generic[T_co]):
     # What goes wrong
 
     def _node_fail(self, error: BaseException) -> None:
-        """The body has failed; children go on only where failures are collected."""
+        """The body has failed; children continue only with `on_failure` "collect"."""
         if self._node_failure is None:
             self._node_failure = Failure(error)
         elif self._node_failure.exception is not error:
@@ -413,12 +414,13 @@ class Lifecycle(Generic[T_co]):
             self._node_stop()
 
     def _node_child_failed(self, failure: Failure) -> None:
-        """A child has failed, and nobody awaited it."""
+        """A child has failed, and no task awaited it."""
         is_listed = self._node_policy == "collect" or self._node_failure is not None
         if is_listed or self._node_in_tree().ends_by(failure.exception):
             self._node_list(failure)
         else:
-            # The same exception, and from here on this node answers for it.
+            # The same exception in a failure of this node's own: the child's counts as seen, and is
+            # not reported a second time.
             self._node_failure = Failure(failure.take())
             self._node_stop()
 
@@ -437,7 +439,7 @@ class Lifecycle(Generic[T_co]):
     def _node_stop(self, *, again: bool = False) -> None:
         """Cancels all that runs in the subtree, and keeps it from growing.
 
-        What was stopped before is left to its clean-up, unless `again`.
+        Nodes that were stopped before are left to their clean-up, unless `again`.
         """
         reached: list[Lifecycle[object]] = []
         below: list[Lifecycle[object]] = [self]
@@ -460,13 +462,13 @@ class Lifecycle(Generic[T_co]):
             self._node_task.cancel()
 
     def _node_is_final(self) -> bool:
-        """Whether the state is final: what its callbacks save of it is not to be half saved."""
+        """Whether the state is final: the first cancellation then leaves the callbacks alone."""
         return self._node_state in {"completed", "failed", "cancelled"}
 
     # Callbacks and listeners
 
     def _node_run_callbacks(self) -> bool:
-        """Runs the callbacks that are due; returns False when it goes on after an async one."""
+        """Runs the callbacks that are due; returns False if it continues after an async one."""
         while self._node_due:
             node, callback = self._node_due.popleft()
             task = self._node_call(node, callback)
@@ -480,7 +482,7 @@ class Lifecycle(Generic[T_co]):
     def _node_call(
         self, node: "Lifecycle[object]", callback: Callback
     ) -> "asyncio.Task[object] | None":
-        """Calls one in the node's context; an async one goes on in a task."""
+        """Calls one in the node's context; an async one continues in the returned task."""
         tree = self._node_in_tree()
         context = self._node_context
         assert context is not None
@@ -505,7 +507,7 @@ class Lifecycle(Generic[T_co]):
 
     @staticmethod
     def _node_rest(value: object, name: str) -> Coroutine[Any, Any, object] | None:
-        """Returns what is to be awaited of what a callback returned."""
+        """Returns a coroutine for the result of a callback if that has to be awaited, else None."""
         if asyncio.iscoroutine(value):
             return cast("Coroutine[Any, Any, object]", value)
         if isinstance(value, Lifecycle):
@@ -515,8 +517,8 @@ class Lifecycle(Generic[T_co]):
                     f"{name} returned {node.name}, which is in no tree; submit it there, under "
                     "the root if the node has settled: node.root.call(…)."
                 )
-            return None  # it was submitted, and goes its own way
-        # To wait for a node that was only cancelled could be a deadlock.
+            return None  # it was submitted, and runs independently
+        # `node.cancel()` returns a `Settling`: to await it in a callback could be a deadlock.
         if value is None or isinstance(value, Settling) or not isinstance(value, Awaitable):
             return None
         return _awaited(cast("Awaitable[object]", value))
@@ -550,7 +552,7 @@ class Lifecycle(Generic[T_co]):
             self._node_callback_errors = []
         if len(self._node_callback_errors) < MAX_KEPT:
             self._node_callback_errors.append(failure)
-        if not isinstance(error, asyncio.CancelledError):  # as that of a body: it is no failure
+        if not isinstance(error, asyncio.CancelledError):  # as in a body, that is not a failure
             self._node_report(failure)
 
     def _node_change(self, moment: Moment) -> object:
@@ -569,7 +571,7 @@ class Lifecycle(Generic[T_co]):
 
     async def _node_until_settled(self, *, is_cancelled: bool) -> None:
         if is_cancelled and self._node_is_around():
-            # Who cancels what it belongs to cannot wait for it; it is interrupted here.
+            # A body that cancels an ancestor cannot wait for its end, and is interrupted here.
             await asyncio.sleep(0)
         elif not self._node_is_settled:
             if self._node_waiters is None:
@@ -582,7 +584,7 @@ class Lifecycle(Generic[T_co]):
         await self._node_wait_in(self._node_takers)
 
     async def _node_wait_in(self, waiting: "dict[asyncio.Future[T], None]") -> None:
-        """Waits until this node has settled, among others who do."""
+        """Waits until this node has settled; several tasks may."""
         if self._node_is_around():
             waiter = _CURRENT.get(None)
             raise NodeDeadlock(
@@ -604,12 +606,12 @@ class Lifecycle(Generic[T_co]):
             raise
 
     def _node_is_around(self) -> bool:
-        """Whether who is running now belongs to it."""
+        """Whether the code that runs now belongs to this node."""
         waiter = _CURRENT.get(None)
         return waiter is not None and waiter._node_is_inside(self)
 
     def _node_is_inside(self, other: "Lifecycle[object]") -> bool:
-        """Whether this is `other`, or one that belongs to it: also by a tree in the body of one."""
+        """Whether this is `other` or below it, including in a tree made in the body of a node."""
         node: Lifecycle[object] | None = self
         while node is not None and node._node_tree is not other._node_tree:
             node = node._node_in_tree().inside_of
@@ -619,7 +621,7 @@ class Lifecycle(Generic[T_co]):
 
     @staticmethod
     def _node_without_place(awaited: Awaitable[object]) -> Awaitable[object]:
-        """Returns what to await, for whichever node does: others may run in its place."""
+        """Returns `awaited`, lending the place of the running node to others meanwhile."""
         waiter = _CURRENT.get(None)
         if waiter is None or waiter._node_place is None:
             return awaited
@@ -627,12 +629,12 @@ class Lifecycle(Generic[T_co]):
 
 
 def current() -> "Lifecycle[object] | None":
-    """Returns the one whose body or callback is running, or None outside of any."""
+    """Returns the node whose body or callback is running, or None outside of any."""
     return _CURRENT.get(None)
 
 
 def _keep_node_changing(cls: Any) -> None:
-    """Lets what a node keeps for itself change where the class freezes its instances."""
+    """Makes the internal attributes of a node writable in a class with frozen instances."""
     frozen = cls.__setattr__
 
     def set_attribute(self: object, name: str, value: object) -> None:
@@ -649,7 +651,7 @@ async def _awaited(awaitable: Awaitable[object]) -> object:
 
 
 def _wake(waiting: "dict[asyncio.Future[T], None]", value: T) -> bool:
-    """Wakes those who wait; returns whether there was one."""
+    """Wakes the waiting tasks; returns whether there was one."""
     woken = [future for future in waiting if not future.done()]
     for future in woken:
         future.set_result(value)

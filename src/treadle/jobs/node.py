@@ -29,8 +29,8 @@ class Node(Lifecycle[T_co]):
     """A place in a tree; awaiting it gives its result once it has settled.
 
     Awaiting raises the exception of a failed node, and `NodeCancelled` for a cancelled one. A
-    failure that nobody awaits at the moment the node settles goes to the parent, which treats it
-    as its `on_failure` says; None inherits that of its own parent.
+    failure that no task awaits at the moment the node settles goes to the parent, which handles it
+    according to its `on_failure`; None inherits that of its own parent.
 
     A node keeps its settled children as long as it lives, unless `keeps_children` is False: the
     choice for one that lives long.
@@ -38,7 +38,7 @@ class Node(Lifecycle[T_co]):
 
     __slots__ = ()
 
-    # What a node tells of itself
+    # State
 
     @property
     def id(self) -> int:
@@ -57,20 +57,20 @@ class Node(Lifecycle[T_co]):
 
     @property
     def result(self) -> T_co | None:
-        """What the body returned, once the node has completed; else None.
+        """The result of the body once the node has completed; else None.
 
-        Where the body returned a node, its result.
+        If the body returned a node, the result of that node.
         """
         return self._node_result if self._node_state == "completed" else None
 
     @property
     def exception(self) -> BaseException | None:
-        """What a failed node failed with. Who asks has seen it: the run does not raise it again."""
+        """The exception of a failed node. Reading marks it as seen: the run does not raise it."""
         return self._node_failure.take() if self._node_failure is not None else None
 
     @property
     def errors(self) -> tuple[BaseException, ...]:
-        """Failures of children that did not fail this node; asking has seen them.
+        """Failures of children that did not fail this node; reading marks them as seen.
 
         A node that keeps no children keeps the first 100 of them.
         """
@@ -78,12 +78,12 @@ class Node(Lifecycle[T_co]):
 
     @property
     def callback_errors(self) -> tuple[BaseException, ...]:
-        """The first 100 that callbacks and listeners of this node raised; asking has seen them."""
+        """The first 100 errors of callbacks and listeners; reading marks them as seen."""
         return tuple(failure.take() for failure in self._node_callback_errors or ())
 
     @property
     def is_awaited(self) -> bool:
-        """Whether somebody waits for the outcome of the node now; a failure is then theirs."""
+        """Whether a task waits for the outcome of the node now, and would get its failure."""
         return any(not waiter.done() for waiter in self._node_takers or ())
 
     @property
@@ -108,14 +108,14 @@ class Node(Lifecycle[T_co]):
 
     @property
     def root(self) -> "Node[object]":
-        """The root of the tree; what is placed under it outlives its creator."""
+        """The root of the tree; a node placed under it outlives its creator."""
         node: Node[object] = self
         while (parent := node.parent) is not None:
             node = parent
         return node
 
     def tree_context(self) -> object:
-        """Returns what the node may know of whom its tree belongs to; None where of nobody."""
+        """Returns the context that the owner of the tree gives to the node, or None."""
         return self._node_in_tree().context_of(self)
 
     def drawing(self, max_nodes: int = 1000) -> str:
@@ -130,7 +130,7 @@ class Node(Lifecycle[T_co]):
             lines.append("… and more")
         return "\n".join(lines)
 
-    # What is asked of a node
+    # Actions
 
     def on(
         self,
@@ -161,7 +161,7 @@ class Node(Lifecycle[T_co]):
         return self
 
     def listen(self, listener: "Listener") -> None:
-        """Tells `listener` the changes of this node and of those submitted below it from now on."""
+        """Calls `listener` for changes of this node and of nodes submitted below it from now on."""
         self._node_listener = listener
 
     @overload
@@ -231,23 +231,23 @@ class Node(Lifecycle[T_co]):
         """Cancels this node and every descendant; await what it returns to wait for their end.
 
         Bodies get `CancelledError`, nodes that have not started never start, and the node takes no
-        more children. Its state becomes `cancelled`, unless its body fails on the way. What has
-        its final state keeps it, and its callbacks run on. Asked again, it interrupts what still
-        runs once more, callbacks as well. Raises `ConfigurationError` before submission.
+        more children. Its state becomes `cancelled`, unless its body fails meanwhile. Nodes in
+        a final state keep it, and their callbacks run to the end. A second call interrupts all that
+        still runs once more, including callbacks. Raises `ConfigurationError` before submission.
         """
         self._node_in_tree()
         self._node_stop(again=self._node_is_stopped)
         return Settling(lambda: self._node_until_settled(is_cancelled=True))
 
     def settling(self) -> "Settling":
-        """Returns what can be awaited until the node has settled; that raises nothing of its."""
+        """Returns an awaitable that waits until the node has settled, without raising its error."""
         return Settling(lambda: self._node_until_settled(is_cancelled=False))
 
     def taking(self) -> "asyncio.Future[Failure | None]":
         """Returns a future of the node's failure, if it has one, which is done when it has settled.
 
-        Having it counts as awaiting the node: a failure does not go to the parent. Who has it says
-        when it is seen, with `Failure.take`.
+        To hold it counts as awaiting the node: a failure does not go to the parent. The holder
+        marks the failure as seen with `Failure.take`.
         """
         future: asyncio.Future[Failure | None] = self._node_in_tree().loop.create_future()
         if self._node_is_settled:
@@ -347,13 +347,13 @@ def as_node(
         if asyncio.iscoroutine(work):
             work.close()
         raise ConfigurationError(
-            f"{work!r} is no job. Submit a Job, a handler that was called, or an async function "
+            f"{work!r} is not a job. Submit a Job, a handler that was called, or an async function "
             "and its arguments: submit(function, *args)."
         )
     return FunctionNode(work, args)
 
 
 def function_name(function: Callable[..., object]) -> str:
-    """Returns what a function is called where it stands."""
+    """Returns the qualified name of a function within the function that defines it."""
     name = getattr(function, "__qualname__", type(function).__name__)
     return str(name).rpartition("<locals>.")[2]

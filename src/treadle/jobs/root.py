@@ -19,8 +19,8 @@ Ts = TypeVarTuple("Ts")
 class Root(Scope):
     """The root of a tree; see `Scope`.
 
-    `may_settle` has the last word on the end. `is_host` tells whether who is running now is the
-    code that is to close the root, and so cannot wait for it.
+    It settles only if `may_settle` returns True. `is_host` returns whether the running code is the
+    code that has to close the root, and so cannot wait for it.
     """
 
     __slots__ = ("_is_host", "_may_settle")
@@ -55,7 +55,7 @@ class Root(Scope):
     def from_elsewhere(self, function: Callable[[*Ts], object], *args: *Ts) -> None:
         """Calls a function in the event loop of the tree, from another thread.
 
-        Raises `CommanderNotRunning` where that is closed.
+        Raises `CommanderNotRunning` if the loop is closed.
         """
         try:
             self._node_in_tree().loop.call_soon_threadsafe(function, *args)
@@ -63,11 +63,11 @@ class Root(Scope):
             raise CommanderNotRunning("The event loop of the run has ended.") from error
 
     def take_no_more(self) -> None:
-        """The run is ending: from now on nothing is placed here."""
+        """Refuses new nodes from now on, because the run is ending."""
         self._node_in_tree().is_exiting = True
 
     def stop(self) -> None:
-        """Cancels all there is, unless that was done: its clean-up is not to be disturbed."""
+        """Cancels the whole tree; does nothing the second time, so as not to disturb clean-up."""
         self._node_stop()
 
     def let_in(self, node: Node[object], parent: Node[object] | None) -> None:
@@ -78,11 +78,11 @@ class Root(Scope):
             self.call(node, parent=parent)
 
     def take_unseen(self) -> list[BaseException]:
-        """Returns the failures of the tree that nobody has seen; from now on they are."""
+        """Returns the unseen failures of the tree, and marks them as seen."""
         return self._node_in_tree().failures.take_unseen()
 
     def look_again(self) -> None:
-        """Settles, if nothing is open; for when `may_settle` may have changed its mind."""
+        """Settles if nothing is open; called after the answer of `may_settle` may have changed."""
         self._node_settle_up()
 
     def _node_adopt(self, child: Lifecycle[object], tree: Tree[Lifecycle[object]]) -> None:

@@ -8,12 +8,12 @@ from treadle.jobs.tree import Tree
 
 
 class Scope(Node[None]):
-    """A node that is active until it is closed: whoever opened it is its body.
+    """A node that is active until it is closed: the code that opened it is its body.
 
     It is active as soon as it is placed in a tree, and takes no place of the limit. It keeps no
-    child that has settled, so that rounds may go on under it for ever. `on_interrupt` is called
-    where the scope is cancelled or fails while it is open: its holder is to stop what it does, and
-    to close it. `on_failure` is as that of a node.
+    child that has settled, so that rounds may continue under it forever. `on_interrupt` is called
+    if the scope is cancelled or fails while it is open: its holder then stops its work and closes
+    the scope. `on_failure` is that of a node.
     """
 
     __slots__ = ("_has_begun", "_is_open", "_on_interrupt")

@@ -1,14 +1,14 @@
-"""Settling: what waits until a node has settled."""
+"""An awaitable that waits until a node has settled."""
 
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 
 class Settling:
-    """Awaited, it waits until a node has settled, whatever came of it.
+    """Waits, when awaited, until a node has settled, and does not raise its error.
 
-    What `cancel` of a node returns does not wait inside of that node or below it: the code that
-    would wait is part of what was cancelled.
+    The one that `Node.cancel` returns does not wait inside that node or below it: the waiting code
+    is itself cancelled.
     """
 
     __slots__ = ("_wait",)

@@ -16,9 +16,9 @@ SHARE = 8
 
 
 class Startable(Protocol):
-    """What is started when its turn has come.
+    """A node that is started in its turn.
 
-    Nothing may be left to start when it comes: whoever sees to that calls `withdraw`.
+    If it is cancelled before its turn, the caller of the cancellation calls `withdraw`.
     """
 
     def _node_start(self) -> bool:
@@ -26,7 +26,7 @@ class Startable(Protocol):
         ...
 
     def _node_is_pending(self) -> bool:
-        """Whether it is still to be started."""
+        """Whether it still waits for its start."""
         ...
 
 
@@ -34,7 +34,7 @@ class StartQueue:
     """Starts at most `limit` bodies at a time (None: any number), first in, first out.
 
     Starting happens in turns of the event loop of its own, at most 256 bodies a turn, so that
-    neither a submission nor a crowd of them holds the loop up. `room` makes a submitter wait
+    neither one submission nor many at once block the loop. `room` makes a submitter wait
     while `max_pending` nodes have not started.
     """
 
@@ -150,7 +150,7 @@ class Place:
     """The place of one body; others may run in it while the body waits.
 
     A body may wait for several at once, in tasks of its own: it needs its place again when the last
-    of them goes on.
+    of them continues.
     """
 
     __slots__ = ("_is_over", "_queue", "_waits")
@@ -169,7 +169,7 @@ class Place:
     async def lend(self, awaited: Awaitable[object]) -> None:
         """Waits for `awaited`, and then for the place.
 
-        A body that is interrupted goes on at once, to clean up or after a time-out.
+        An interrupted body continues at once, to clean up or after a timeout.
         """
         if not self._waits and not self._is_over:
             self._queue.give_back()
@@ -193,7 +193,7 @@ class Place:
 
 
 def _wake(queue: deque[asyncio.Future[None]], number: int) -> int:
-    """Wakes up to `number` of those who still wait; returns how many."""
+    """Wakes up to `number` futures that are still waited for; returns how many."""
     woken = 0
     while queue and woken < number:
         future = queue.popleft()

@@ -40,7 +40,7 @@ def stored(job: AnyJob) -> tuple[str, str]:
         _decoded(cls, arguments)
     except (TypeError, ValueError, NameError, RecursionError) as error:
         raise ConfigurationError(
-            f"{cls.__name__} is restartable, so its fields must be data that JSON can say: {error}."
+            f"{cls.__name__} is restartable, so its fields must be valid JSON data: {error}."
         ) from error
     try:
         inspect.signature(cls.__init__).bind(job, **fields)
@@ -59,7 +59,7 @@ def stored(job: AnyJob) -> tuple[str, str]:
 def restored(kind: str, arguments: str) -> AnyJob:
     """Returns a new job of what `stored` returned.
 
-    Raises `JobNotRestartable` where its class is not imported here, is no longer restartable, or
+    Raises `JobNotRestartable` if its class is not imported here, is not restartable any more, or
     does not take these fields.
     """
     for cls in _subclasses(Job):
@@ -91,7 +91,7 @@ def _init_fields(cls: type[AnyJob]) -> "Iterator[dataclasses.Field[object]]":
 
 
 def _decoded(cls: type[AnyJob], arguments: bytes) -> dict[str, object]:
-    """Returns the fields as their types say; those that the class does not know are left out."""
+    """Returns the fields decoded by their types; fields unknown to the class are left out."""
     hints: dict[str, object] = {}
     for base in reversed(cls.__mro__):
         if dataclasses.is_dataclass(base):

@@ -15,8 +15,8 @@ T = TypeVar("T")
 class NodeFuture(Future[T], Generic[T]):
     """Has the result of a node, its exception, or `NodeCancelled`; to cancel it cancels the node.
 
-    It stands for whoever awaits the node, so a failure does not go to the parent. It is seen by who
-    asks for the result or the exception.
+    It counts as awaiting the node, so a failure does not go to the parent. Reading the result or
+    the exception marks the failure as seen.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,4 +1,4 @@
-"""What all nodes of one tree share."""
+"""The state that all nodes of one tree share."""
 
 import asyncio
 import contextvars
@@ -22,17 +22,16 @@ FATAL = (KeyboardInterrupt, SystemExit)
 
 class Tree(Generic[N]):
     """The event loop, the context of what the tree itself calls, the start queue, the
-    failures nobody has seen, and the end.
+    unseen failures, and the end.
 
     `exit` is called with the result of the run and whether to wait for what is under way.
     `inside_of` is the node in whose body the tree was made, if it was in one.
     `endings` are the callbacks for the end of the tree, each with its node. While nodes settle
     (`is_settling`), those whose bodies end meanwhile wait for their turn in `ended`.
 
-    A tree that belongs to somebody who keeps a record of it has an `admit`, which is called with a
-    parent and the child that is about to be placed below it, and refuses it by raising; a `kept`,
-    which is awaited by each submission before it returns; and a `context_of`, which returns what a
-    node may know of whom it belongs to.
+    An owner that records the tree passes three functions. `admit` is called with a parent and the
+    node that is about to be placed below it, and refuses it by raising. `kept` is awaited by each
+    submission before it returns. `context_of` returns the context of a node.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Tree(Generic[N]):
         self.new_id = itertools.count(1).__next__
 
     def ends_by(self, error: BaseException) -> bool:
-        """Whether `error` only says that the run takes no new work: a loop of rounds ends so."""
+        """Whether `error` only means that the run takes no new work; it ends a loop of rounds."""
         return self.is_exiting and isinstance(error, NodeClosed)
 
     def raise_if_fatal(self, error: BaseException) -> None:

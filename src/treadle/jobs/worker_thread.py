@@ -1,4 +1,4 @@
-"""Blocking calls: made in a thread, so that nothing else waits for them."""
+"""Blocking calls: made in a thread, so that the event loop continues."""
 
 import asyncio
 import contextvars
@@ -20,10 +20,10 @@ async def blocking(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwarg
     The function sees the context variables of the caller; what it sets in them stays with it. At
     most 128 such calls run at a time, the others wait their turn. Raises what the function raises.
 
-    A cancelled call is left at once. No thread can be stopped: the function runs on to its end, and
-    what comes of it is dropped; one that has not begun never begins. A call that must not be left
-    half done is to be given something of yours that tells it to stop. The thread does not keep the
-    process alive.
+    A cancelled call is abandoned at once. A thread cannot be stopped: the function runs to its end,
+    and its result is dropped; one that has not begun never begins. If a call must end cleanly, pass
+    the function an object that it checks, such as a `threading.Event`. The thread does not keep
+    the process alive.
     """
     call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_EXECUTOR, call)
