@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from treadle.bus.base import Bus
+from treadle.bus.position import Position
 from treadle.bus.topic import Topic
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import DurableEvent
@@ -129,27 +130,35 @@ class Following:
     async def _feed(self, thread_id: str, topic: Topic) -> None:
         """Publishes what another node records and streams, until it is not watched any more."""
         loop = asyncio.get_running_loop()
-        asked_at = -RETRY_SECONDS
+        asked_at, after = -RETRY_SECONDS, topic.position
         while self._topics.get(thread_id) is topic:
             await self._catch_up(thread_id, topic)
             if loop.time() - asked_at >= RETRY_SECONDS:
-                await self._deliver(thread_id, topic)
+                if after.seq < topic.seq:
+                    after = topic.position
+                after = await self._deliver(thread_id, topic, after)
                 asked_at = loop.time()
             if not self._polls:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _deliver(self, thread_id: str, topic: Topic) -> None:
-        """Publishes what the bus delivers, until the driving node ends or there is none."""
-        async with aclosing(self._bus.follow(thread_id, topic.position)) as envelopes:
+    async def _deliver(self, thread_id: str, topic: Topic, after: Position) -> Position:
+        """Publishes what the bus delivers, until the driving node ends or there is none.
+
+        Returns the position of what came last: after a broken connection, the topic's own would ask
+        for the beginning of a text once more if nothing of it came after the last durable event.
+        """
+        async with aclosing(self._bus.follow(thread_id, after)) as envelopes:
             async for envelope in envelopes:
+                after = Position(envelope.seq, envelope.n)
                 if not isinstance(envelope.event, DurableEvent):
                     topic.publish_live(envelope.event, envelope.n)
                 elif envelope.seq > topic.seq:
                     topic.publish(envelope)
                 if not topic.is_watched and not topic.is_in_flight:
                     self._forget(thread_id)
-                    return
+                    break
+        return after
 
     async def _catch_up(self, thread_id: str, topic: Topic) -> None:
         """Publishes what the journal has beyond the topic."""
