@@ -65,7 +65,8 @@ class EventQueue:
         self._is_joining = False
         self._last: _Block | None = None  # the block at the end, which may still grow
         self._joined = self._overflows = 0
-        self._wakeup: asyncio.Future[None] | None = None
+        self.wakeup: asyncio.Future[None] | None = None
+        """What the task that takes events waits for, while it does."""
 
     def __len__(self) -> int:
         """The number of entries that wait."""
@@ -88,13 +89,13 @@ class EventQueue:
             if self._waiting >= self._limit and self._drops_overflow:
                 self._overflows += 1
                 self.lag()
-        if self._wakeup is not None:
-            self._wake()
+        if self.wakeup is not None:
+            self.wake()
 
     def close(self, error: Exception | None = None, /) -> None:
         """Ends the queue after the events that wait, with `error` if it is given."""
         self.is_closed, self.error = True, error
-        self._wake()
+        self.wake()
 
     def take(self) -> Envelope | None:
         """Removes and returns the next event; None if none waits."""
@@ -130,15 +131,16 @@ class EventQueue:
 
     async def wait(self) -> None:
         """Waits until something is put, or the queue is closed."""
-        self._wakeup = asyncio.get_running_loop().create_future()
+        self.wakeup = asyncio.get_running_loop().create_future()
         try:
-            await self._wakeup
+            await self.wakeup
         finally:
-            self._wakeup = None
+            self.wakeup = None
 
-    def _wake(self) -> None:
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
+    def wake(self) -> None:
+        """Lets the task that waits look again."""
+        if self.wakeup is not None and not self.wakeup.done():
+            self.wakeup.set_result(None)
 
     def _join_all(self) -> None:
         waiting, self._entries = self._entries, deque()
