@@ -19,7 +19,8 @@ from treadle.journal.base import ThreadMark
 from treadle.journal.memory import MemoryJournal
 from treadle.memory.archive.embedder import CallableEmbedder, Vectors
 from treadle.memory.archive.hashing import HashingEmbedder
-from treadle.memory.archive.index import Source
+from treadle.memory.archive.index import Index, Source
+from treadle.memory.archive.open_index import OpenIndex
 from treadle.memory.archive.page import page_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
@@ -188,6 +189,26 @@ def _noting(aside: list[Path]) -> Callable[[Path], None]:
         set_aside(path)
 
     return noted
+
+
+def test_an_index_that_cannot_be_read_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise ArchiveFailed("no more open files")
+
+    closed: list[Index] = []
+    close = Index.close
+
+    def close_noted(index: Index) -> None:
+        closed.append(index)
+        close(index)
+
+    monkeypatch.setattr("treadle.memory.archive.open_index.reader", fail)
+    monkeypatch.setattr(Index, "close", close_noted)
+    with pytest.raises(ArchiveFailed, match="no more open files"):
+        OpenIndex(tmp_path / "treadle.db-archive", None)
+    assert len(closed) == 1
 
 
 async def test_an_embedder_is_given_valid_texts_only() -> None:

@@ -1,6 +1,7 @@
 """Words for the full text."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -43,19 +44,18 @@ def test_a_query_has_a_bound() -> None:
 
 @given(query=st.text(max_size=60), text=st.text(max_size=60))
 def test_any_text_is_a_query_and_finds_itself(query: str, text: str) -> None:
-    connection = sqlite3.connect(":memory:")
-    connection.execute(
-        f'CREATE VIRTUAL TABLE words USING fts5 (text, content = "", tokenize = "{TOKENIZER}")'
-    )
-    for n, one in enumerate((query, text), 1):
-        connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (n, indexed(one)))
-    looked_for = terms(query)
-    if not looked_for:
-        return
-    rows = connection.execute(
-        "SELECT rowid FROM words WHERE words MATCH ?", (f"text : ({' OR '.join(looked_for)})",)
-    )
-    found = {n for (n,) in rows}
+    table = f'CREATE VIRTUAL TABLE words USING fts5 (text, content = "", tokenize = "{TOKENIZER}")'
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(table)
+        for n, one in enumerate((query, text), 1):
+            connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (n, indexed(one)))
+        looked_for = terms(query)
+        if not looked_for:
+            return
+        rows = connection.execute(
+            "SELECT rowid FROM words WHERE words MATCH ?", (f"text : ({' OR '.join(looked_for)})",)
+        )
+        found = {n for (n,) in rows}
     if any(word.isascii() and word.isalnum() for word in query.split()):
         assert 1 in found
 
@@ -74,8 +74,9 @@ def test_any_text_is_a_query_and_finds_itself(query: str, text: str) -> None:
     ],
 )
 def test_what_is_found(text: str, query: str) -> None:
-    connection = sqlite3.connect(":memory:")
-    connection.execute(f'CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = "{TOKENIZER}")')
-    connection.execute("INSERT INTO words VALUES (?)", (indexed(text),))
+    table = f'CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = "{TOKENIZER}")'
     match = f"text : ({' OR '.join(terms(query))})"
-    assert connection.execute("SELECT 1 FROM words WHERE words MATCH ?", (match,)).fetchone()
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(table)
+        connection.execute("INSERT INTO words VALUES (?)", (indexed(text),))
+        assert connection.execute("SELECT 1 FROM words WHERE words MATCH ?", (match,)).fetchone()

@@ -82,7 +82,11 @@ def reader(path: Path) -> sqlite3.Connection:
     """Opens the file for reading, beside the connection that writes."""
     with typed_errors():
         connection = _connection(path)
-        connection.execute("PRAGMA query_only = on")
+        try:
+            connection.execute("PRAGMA query_only = on")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 

@@ -34,7 +34,12 @@ class OpenIndex:
             self.finder = Finder(self.index.connection, self.index.files)
             self.reader = self.writer
         else:
-            self.finder = Finder(reader(path), VectorFiles(path))
+            try:
+                connection = reader(path)
+            except BaseException:
+                self.index.close()
+                raise
+            self.finder = Finder(connection, VectorFiles(path))
             self.reader = ThreadPoolExecutor(1, thread_name_prefix="treadle-archive-reader")
 
     def close(self) -> None:
@@ -44,9 +49,9 @@ class OpenIndex:
         with contextlib.suppress(ArchiveFailed):  # what is damaged is given up in any case
             if self.index.untidy:
                 self.index.tidy()
-        with contextlib.suppress(ArchiveFailed):  # as above
-            self.finder.close()
-            self.index.close()
+        for open_file in (self.finder, self.index):
+            with contextlib.suppress(ArchiveFailed):  # one that fails must not leave the other open
+                open_file.close()
 
     def set_aside(self) -> None:
         """Puts the file aside, unless another process has done so and there is a new one."""
