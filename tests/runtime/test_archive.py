@@ -27,7 +27,7 @@ from treadle.errors import (
     UnknownPassage,
 )
 from treadle.memory import HashingEmbedder
-from treadle.memory.archive.embedder import Vectors
+from treadle.memory.archive.embedders import Vectors
 from treadle.testing import ScriptedModel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]

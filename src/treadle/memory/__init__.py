@@ -27,11 +27,15 @@ if TYPE_CHECKING:
         RewriteBlock,
     )
     from treadle.domain.passages import By, Found, Passage
-    from treadle.memory.archive.embedder import CallableEmbedder, Embedder, EmbedFunction
-    from treadle.memory.archive.hashing import HashingEmbedder
+    from treadle.memory.archive.embedders import (
+        CallableEmbedder,
+        Embedder,
+        EmbedFunction,
+        HashingEmbedder,
+    )
     from treadle.memory.archive.index import Statistics
-    from treadle.memory.archive.openai import OpenAIEmbedder
-    from treadle.memory.archive.period import Moment
+    from treadle.memory.archive.openai_embedder import OpenAIEmbedder
+    from treadle.memory.archive.query import Moment
     from treadle.memory.archive.tools import archive_tools
     from treadle.memory.blocks.tools import block_tools
     from treadle.memory.compaction.strategies import (
@@ -76,19 +80,19 @@ _MODULES = {
     "Block": "treadle.domain.blocks",
     "BlockEdit": "treadle.domain.blocks",
     "By": "treadle.domain.passages",
-    "CallableEmbedder": "treadle.memory.archive.embedder",
+    "CallableEmbedder": "treadle.memory.archive.embedders",
     "ConfigureBlock": "treadle.domain.blocks",
     "ContextStrategy": "treadle.memory.compaction.strategies",
     "CreateBlock": "treadle.domain.blocks",
     "DeleteBlock": "treadle.domain.blocks",
-    "EmbedFunction": "treadle.memory.archive.embedder",
-    "Embedder": "treadle.memory.archive.embedder",
+    "EmbedFunction": "treadle.memory.archive.embedders",
+    "Embedder": "treadle.memory.archive.embedders",
     "Found": "treadle.domain.passages",
-    "HashingEmbedder": "treadle.memory.archive.hashing",
+    "HashingEmbedder": "treadle.memory.archive.embedders",
     "InsertText": "treadle.domain.blocks",
-    "Moment": "treadle.memory.archive.period",
+    "Moment": "treadle.memory.archive.query",
     "NoCompaction": "treadle.memory.compaction.strategies",
-    "OpenAIEmbedder": "treadle.memory.archive.openai",
+    "OpenAIEmbedder": "treadle.memory.archive.openai_embedder",
     "Passage": "treadle.domain.passages",
     "ReplaceText": "treadle.domain.blocks",
     "RewriteBlock": "treadle.domain.blocks",

@@ -10,9 +10,7 @@ from treadle.domain.ids import id_of, new_id
 from treadle.domain.passages import By, Found, NewPassage, Passage
 from treadle.errors import InvalidInput
 from treadle.journal.base import Journal
-from treadle.memory.archive.filters import filters_of
-from treadle.memory.archive.new_passages import new_passage
-from treadle.memory.archive.period import Moment, moment
+from treadle.memory.archive.query import Moment, filters_of, moment, new_passage
 
 if TYPE_CHECKING:
     from treadle.memory.archive.index import Statistics

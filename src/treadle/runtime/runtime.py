@@ -31,14 +31,13 @@ from treadle.journal.base import Durability, Journal, ThreadInfo
 from treadle.journal.memory import MemoryJournal
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.memory.archive.access import ArchiveAccess
-from treadle.memory.archive.filters import filters_of
-from treadle.memory.archive.period import Moment
+from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
 from treadle.runtime.memory import Memory
 from treadle.runtime.thread import Thread
 
 if TYPE_CHECKING:
-    from treadle.memory.archive.embedder import Embedder, EmbedFunction
+    from treadle.memory.archive.embedders import Embedder, EmbedFunction
 
 AnyDefinition = AgentDefinition[Deps, Out]
 IDLE_SECONDS = 30.0

@@ -24,8 +24,7 @@ from treadle.domain.state import OpenJob, ThreadState
 from treadle.errors import RunNotFound
 from treadle.journal.base import Journal, ThreadInfo
 from treadle.journal.projection import RunRecord
-from treadle.memory.archive.filters import filters_of
-from treadle.memory.archive.period import Moment
+from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
 from treadle.runtime.memory import Memory
 from treadle.runtime.thread_run import ThreadRun

@@ -12,7 +12,7 @@ from treadle.domain.limits import Limits
 from treadle.domain.passages import By, Filters, Found
 from treadle.journal.base import Batch, Claim, Journal, ThreadInfo, Work
 from treadle.journal.memory import MemoryJournal
-from treadle.memory.archive.embedder import Embedder
+from treadle.memory.archive.embedders import Embedder
 from treadle.memory.archive.store import ArchiveStore
 
 OWNER = "ann"

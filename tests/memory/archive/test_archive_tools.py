@@ -9,7 +9,7 @@ from treadle import Agent, FunctionCallOutput, Limits, RunContext, Runtime, Thre
 from treadle.domain.events import PassageAdded
 from treadle.errors import ConfigurationError
 from treadle.memory import HashingEmbedder, SlidingWindow, archive_tools
-from treadle.memory.archive.embedder import Vectors
+from treadle.memory.archive.embedders import Vectors
 from treadle.models.base import ModelRequest
 from treadle.testing import Call, ScriptedModel, Text
 

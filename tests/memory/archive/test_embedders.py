@@ -22,16 +22,16 @@ from treadle.errors import (
     RateLimited,
     StreamInvalid,
 )
-from treadle.memory.archive import openai
-from treadle.memory.archive.embedder import (
+from treadle.memory.archive import openai_embedder
+from treadle.memory.archive.embedders import (
     CallableEmbedder,
     Embedder,
+    HashingEmbedder,
     Vectors,
     as_embedder,
     embedded,
 )
-from treadle.memory.archive.hashing import HashingEmbedder
-from treadle.memory.archive.openai import OpenAIEmbedder
+from treadle.memory.archive.openai_embedder import OpenAIEmbedder
 from treadle.memory.archive.vectors import checked
 from treadle.models.http import Timeouts
 from treadle.models.retry import RetryPolicy
@@ -285,7 +285,7 @@ async def test_silence_has_an_end() -> None:
 
 
 async def test_an_answer_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(openai_embedder, "_MAX_BYTES", 1000)
     async with server(lambda _: answer("200 OK", b" " * 5000)) as (url, _):
         embedder = OpenAIEmbedder("small", base_url=url, api_key=KEY, retry=ONCE)
         with pytest.raises(StreamInvalid, match="more than 1,000 bytes"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.memory.archive.story import DAY, OWNER, Teller, search, store_of, texts
 
 from treadle.domain.items import user_message
-from treadle.domain.passages import Filters, NewPassage, Passage, Period
+from treadle.domain.passages import Filters, NewPassage, Period
 from treadle.errors import (
     ArchiveFailed,
     ConfigurationError,
@@ -24,10 +24,7 @@ from treadle.errors import (
     JournalClosed,
 )
 from treadle.memory.archive import finder, store
-from treadle.memory.archive.embedder import CallableEmbedder, Vectors
-from treadle.memory.archive.hashing import HashingEmbedder
-from treadle.memory.archive.index import Index, Known, Source
-from treadle.memory.archive.page import Page
+from treadle.memory.archive.embedders import CallableEmbedder, HashingEmbedder, Vectors
 from treadle.memory.archive.store import ArchiveStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
@@ -536,7 +533,7 @@ async def test_damage_while_it_is_open_is_repaired(
         raw.seek(4096)
         raw.write(b"\xff" * (path.stat().st_size - 4096))
     await teller.note("t2", "blue hats")
-    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.archive"):
         assert "blue hats" in await texts(archive, "hats")
     assert "made again" in caplog.text
     assert (await archive.statistics(OWNER)).passages == 301
@@ -682,30 +679,13 @@ async def test_what_cannot_be_swept_is_logged(
             "CREATE TRIGGER stop BEFORE DELETE ON source BEGIN SELECT RAISE(ABORT, 'stopped'); END"
         )
     await teller.delete("t1")
-    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.archive"):
         await archive.sweep(OWNER)
     assert "still in the archive" in caplog.text
     with contextlib.closing(sqlite3.connect(path)) as file:
         file.execute("DROP TRIGGER stop")
     assert await texts(archive, "blue") == []
     await archive.close()
-
-
-def test_a_page_of_a_thread_that_was_made_anew(tmp_path: Path) -> None:
-    """Another process may be ahead: then the page does not follow what the index knows."""
-    index = Index(tmp_path / "treadle.db-archive")
-    note = Passage(id="p", text="blue", kind="archive", thread_id="t", seq=1, created_at=1.0)
-    first, second = Source("t", OWNER, 1), Source("t", OWNER, 2)
-    assert index.apply(first, Page(0, 3, 1.0, (), (note,)), {}) == 3
-    assert index.apply(first, Page(0, 3, 1.0, (), (note,)), {}) == 3
-    assert index.apply(first, Page(5, 6, 1.0, (), ()), {}) == 3
-    assert index.statistics(OWNER).passages == 1
-    assert index.apply(second, Page(3, 4, 1.0, (), ()), {}) == 0
-    assert index.statistics(OWNER).passages == 0
-    assert index.sources() == {"t": Known(2, 0, 0.0)}
-    index.drop(["t", "unknown"])
-    assert index.sources(OWNER) == {}
-    index.close()
 
 
 async def test_an_embedder_that_fails_in_the_background_is_logged(
@@ -725,7 +705,7 @@ async def test_an_embedder_that_fails_in_the_background_is_logged(
     for n in range(6):
         await teller.note("t1", f"note {n}")
     archive = store_of(teller, None, CallableEmbedder(embed))
-    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.archive"):
         assert len(await search(archive, "note", by="vector")) == 2
         (task,) = [
             one for one in asyncio.all_tasks() if one.get_name() == "treadle archive vectors"

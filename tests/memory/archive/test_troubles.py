@@ -17,11 +17,9 @@ from treadle.domain.items import message
 from treadle.errors import ArchiveFailed, EmbeddingFailed, EmbeddingInvalid, JournalError
 from treadle.journal.base import ThreadMark
 from treadle.journal.memory import MemoryJournal
-from treadle.memory.archive.embedder import CallableEmbedder, Vectors
-from treadle.memory.archive.hashing import HashingEmbedder
-from treadle.memory.archive.index import Index, Source
-from treadle.memory.archive.open_index import OpenIndex
-from treadle.memory.archive.page import page_of
+from treadle.memory.archive.embedders import CallableEmbedder, HashingEmbedder, Vectors
+from treadle.memory.archive.index import Index, Source, page_of
+from treadle.memory.archive.store import OpenIndex
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -171,10 +169,10 @@ async def test_damage_that_many_meet_is_repaired_once(
         raw.seek(4096)
         raw.write(b"\xff" * (path.stat().st_size - 4096))
     aside: list[Path] = []
-    monkeypatch.setattr("treadle.memory.archive.open_index.set_aside", _noting(aside))
+    monkeypatch.setattr("treadle.memory.archive.store.set_aside", _noting(aside))
     for owner in owners:
         await teller.note(owner, "blue hats")
-    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.archive"):
         found = await asyncio.gather(*(texts(archive, "hats", owner=owner) for owner in owners))
     assert all("blue hats" in some for some in found)
     assert aside == [path]
@@ -204,7 +202,7 @@ def test_an_index_that_cannot_be_read_is_closed(
         closed.append(index)
         close(index)
 
-    monkeypatch.setattr("treadle.memory.archive.open_index.reader", fail)
+    monkeypatch.setattr("treadle.memory.archive.store.reader", fail)
     monkeypatch.setattr(Index, "close", close_noted)
     with pytest.raises(ArchiveFailed, match="no more open files"):
         OpenIndex(tmp_path / "treadle.db-archive", None)
@@ -252,7 +250,7 @@ async def test_a_text_that_an_embedder_refuses_hides_no_other(
     for n in range(9):
         await teller.note("t1", f"poison {n}" if n in {2, 7, 8} else f"flower {n}")
     archive = store_of(teller, None, embedder)
-    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.archive"):
         found = await texts(archive, "flower", by="vector")
     assert sorted(found) == [f"flower {n}" for n in (0, 1, 3, 4, 5, 6)]
     assert "refuses 3 texts" in caplog.text
@@ -294,7 +292,7 @@ async def test_files_that_are_removed_while_they_are_open_are_made_again(
     await archive.follow_whole(OWNER)
     for end in ends:
         path.with_name(path.name + end).unlink()
-    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.archive"):
         for n in range(3):
             await teller.note("t1", f"blue hat {n}")
             assert f"blue hat {n}" in await texts(archive, "hat")
@@ -331,7 +329,7 @@ async def test_a_journal_that_fails_for_a_while_is_told_of(
     archive = store_of(teller, tmp_path / "treadle.db-archive")
     assert await texts(archive, "blue") == ["blue shoes"]
     journal.fails = True
-    with caplog.at_level(logging.WARNING, "treadle.memory.archive"):
+    with caplog.at_level(logging.WARNING, "treadle.archive"):
         await archive.added(OWNER)
         await journal.failed.wait()
         assert "could not follow: The disk is gone." in caplog.text

@@ -11,7 +11,7 @@ from treadle.errors import ConfigurationError, UnknownPassage
 from treadle.journal.base import Journal
 
 if TYPE_CHECKING:
-    from treadle.memory.archive.embedder import Embedder, EmbedFunction
+    from treadle.memory.archive.embedders import Embedder, EmbedFunction
     from treadle.memory.archive.index import Statistics
     from treadle.memory.archive.store import ArchiveStore, Matrix
 
@@ -49,7 +49,7 @@ class ArchiveAccess:
         # Imported when it is first used: SQLite takes longer to import than all of treadle.
         embedder = self._embedder
         if embedder is not None:
-            embedder = import_module("treadle.memory.archive.embedder").as_embedder(embedder)
+            embedder = import_module("treadle.memory.archive.embedders").as_embedder(embedder)
         make = import_module("treadle.memory.archive.store").ArchiveStore
         made: ArchiveStore = make(self._journal, self._index, embedder)
         self._store = made

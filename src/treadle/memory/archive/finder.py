@@ -13,27 +13,26 @@ from msgspec import Struct
 
 from treadle.domain.passages import Filters, Found, Passage, Period
 from treadle.errors import EmbeddingInvalid
-from treadle.memory.archive.fusion import Hit, Ranking
-from treadle.memory.archive.index_file import typed_errors
-from treadle.memory.archive.row import (
+from treadle.memory.archive.index_file import (
     KINDS,
     ROLES,
     SELECT,
+    VectorFiles,
+    VectorSpace,
     Written,
     passage_in,
+    require_embedder,
     role_word,
     scope_word,
+    space_of,
     tag_word,
+    typed_errors,
     written_of,
 )
-from treadle.memory.archive.space import VectorFiles, VectorSpace, require_embedder, space_of
+from treadle.memory.archive.query import DEPTH, Hit, Query, Ranking
 
 if TYPE_CHECKING:
-    from treadle.memory.archive.columns import Columns
-    from treadle.memory.archive.vectors import Matrix, VectorFile
-
-DEPTH = 500
-"""How many of the best are ranked in each way: beyond, there is no page."""
+    from treadle.memory.archive.vectors import Columns, Matrix, VectorFile
 
 MATCHES = 2500
 """How many rows are ranked by the words of a query.
@@ -50,22 +49,6 @@ _MANY = 4
 
 MOST_OWNERS = 64
 MOST_ROWS = 2_000_000
-
-
-class Query(Struct, frozen=True):
-    """What is searched for: terms of full text, or a vector of the `embedder`, or both; the
-    newest without either.
-
-    Rows `offset` to `offset + limit` of what is found are wanted, which are the first `DEPTH` at
-    most.
-    """
-
-    filters: Filters
-    terms: Sequence[str] | None
-    vector: "Matrix | None"
-    limit: int
-    offset: int = 0
-    embedder: str = ""
 
 
 class Answer(Struct, frozen=True):

@@ -7,12 +7,23 @@ and made anew, and never stands in the way of a conversation.
 import contextlib
 import os
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import Struct
+
+from treadle.domain.items import Role
+from treadle.domain.passages import Kind, Passage
 from treadle.errors import ArchiveFailed
-from treadle.memory.archive.words import TOKENIZER
+from treadle.memory.archive.words import TOKENIZER, indexed
+
+if TYPE_CHECKING:
+    from treadle.memory.archive.vectors import Columns, VectorFile
 
 APPLICATION_ID = 0x74726461  # "trda", so that another program's database is told apart
 VERSION = 1
@@ -159,3 +170,128 @@ def set_aside(path: Path) -> None:
     for end in ("-wal", "-shm"):
         with contextlib.suppress(OSError):  # without its file it is of no use to anybody
             path.with_name(path.name + end).unlink()
+
+
+KINDS: tuple[Kind, ...] = ("archive", "message")
+ROLES: tuple[Role | None, ...] = (None, "user", "assistant", "system", "developer")
+
+_TAGS = msgspec.json.Decoder(tuple[str, ...])
+
+SELECT = (
+    "SELECT p.n, p.id, p.text, p.kind, t.thread_id, p.seq, p.at, p.run_id, p.role, p.tags"
+    " FROM passage p JOIN source t ON t.s = p.s"
+)
+
+
+Written = tuple[int, int]
+"""The number of an owner, and how often its threads were written; no owner has both again."""
+
+
+def written_of(connection: sqlite3.Connection, owner: str) -> Written:
+    """Returns how often an owner was written to; (0, 0) for one that has nothing."""
+    row: Written | None = connection.execute(
+        "SELECT o, writes FROM owner WHERE name = ?", (owner,)
+    ).fetchone()
+    return row or (0, 0)
+
+
+def passage_in(row: tuple[object, ...]) -> Passage:
+    """Returns the passage of a row of `SELECT`."""
+    _, id, text, kind, thread_id, seq, at, run_id, role, tags = row
+    return msgspec.convert(
+        {
+            "id": id,
+            "text": text,
+            "kind": KINDS[int(str(kind))],
+            "thread_id": thread_id,
+            "seq": seq,
+            "created_at": at,
+            "run_id": run_id,
+            "role": ROLES[int(str(role))],
+            "tags": _TAGS.decode(str(tags)),
+        },
+        Passage,
+    )
+
+
+def scope_word(letter: str, number: int, kind: Kind) -> str:
+    """Returns the word that stands for an owner (`o`), what is aside (`w`), or a thread (`t`)."""
+    return f"{letter}{number}{kind[0]}"
+
+
+def role_word(role: Role | None) -> str:
+    """Returns the word that stands for a role."""
+    return f"r{ROLES.index(role)}"
+
+
+def tag_word(tag: str) -> str:
+    """Returns the word that stands for a tag: its hash in digits, because words lose endings."""
+    return f"g{int.from_bytes(blake2b(tag.encode(), digest_size=8).digest(), 'big')}"
+
+
+def words_of(passage: Passage, owner: int, source: int, *, aside: bool) -> tuple[str, str]:
+    """Returns the text and the scope of a row in the table `words`, the same at any time."""
+    kind = passage.kind
+    # Only what agents say to each other is kept apart; what they note is for all.
+    place = scope_word("w" if aside and kind == "message" else "o", owner, kind)
+    scope = [place, scope_word("t", source, kind), role_word(passage.role)]
+    return indexed(passage.text), " ".join([*scope, *map(tag_word, passage.tags)])
+
+
+class VectorSpace(Struct, frozen=True):
+    """Which vectors there are: whose, of which size, and in which file."""
+
+    embedder: str
+    dimensions: int | None
+    file: str
+
+
+def space_of(connection: sqlite3.Connection) -> VectorSpace:
+    """Returns which vectors there are."""
+    row = connection.execute("SELECT embedder, dimensions, file FROM vectors").fetchone()
+    return VectorSpace(*row)
+
+
+def require_embedder(space: VectorSpace, name: str) -> None:
+    """Raises `ArchiveFailed` unless the vectors are those of the embedder `name`."""
+    if space.embedder != name:
+        raise ArchiveFailed(
+            f"Another process makes the vectors of this archive with {space.embedder!r}, this one "
+            f"with {name!r}; give both the same embedder."
+        )
+
+
+class VectorFiles:
+    """Opens the file of the vectors beside the index `path`, or memory where that is None.
+
+    numpy is imported with the first of them: without vectors, nobody needs it.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._open: dict[str, VectorFile] = {}
+
+    def get(self, space: VectorSpace) -> "VectorFile":
+        """Returns the file of a space whose size is known."""
+        if space.file not in self._open:
+            path = self._path.with_name(space.file) if self._path is not None else None
+            make = import_module("treadle.memory.archive.vectors").VectorFile
+            self._open = {space.file: make(path, space.dimensions)}
+        return self._open[space.file]
+
+    def wipe(self, space: VectorSpace, slots: Sequence[int]) -> None:
+        """Overwrites slots on the disk that nobody names; raises `OSError`."""
+        if self._path is None:
+            return
+        size = 4 * (space.dimensions or 0)
+        path = self._path.with_name(space.file)
+        with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            for slot in slots:
+                if slot * size < end:  # else it was never written
+                    file.seek(slot * size)
+                    file.write(bytes(size))
+
+    def columns(self, version: object) -> "Columns":
+        """Returns columns for the passages with vectors."""
+        return import_module("treadle.memory.archive.vectors").Columns(version)

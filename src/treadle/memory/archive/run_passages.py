@@ -9,7 +9,7 @@ from treadle.domain.items import Message
 from treadle.domain.passages import By, Filters, Found
 from treadle.journal.base import ThreadInfo
 from treadle.memory.archive.access import ArchiveAccess
-from treadle.memory.archive.new_passages import new_passage
+from treadle.memory.archive.query import new_passage
 from treadle.ports import ThreadWriter
 
 

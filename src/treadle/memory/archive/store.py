@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -21,23 +22,31 @@ from treadle.errors import (
     ArchiveFailed,
     ConfigurationError,
     EmbeddingInvalid,
-    InvalidInput,
     JournalError,
     MemoryFailed,
     ThreadNotFound,
 )
 from treadle.journal.base import Journal, ThreadMark
 from treadle.logging import logger_of
-from treadle.memory.archive.apart import vectors_apart
-from treadle.memory.archive.embedder import Embedder, Vectors, embedded
-from treadle.memory.archive.filters import require_way
-from treadle.memory.archive.finder import DEPTH, Finder, Query
-from treadle.memory.archive.index import Index, Known, Source, Statistics
-from treadle.memory.archive.index_file import IndexDamaged, IndexGone, remove_damaged
-from treadle.memory.archive.open_index import OpenIndex
-from treadle.memory.archive.page import Page, page_of
-from treadle.memory.archive.row import Written
-from treadle.memory.archive.threads import THREADS
+from treadle.memory.archive.embedders import (
+    THREADS,
+    Embedder,
+    Vectors,
+    embedded,
+    vectors_apart,
+)
+from treadle.memory.archive.finder import Finder
+from treadle.memory.archive.index import Index, Known, Page, Source, Statistics, page_of
+from treadle.memory.archive.index_file import (
+    IndexDamaged,
+    IndexGone,
+    VectorFiles,
+    Written,
+    reader,
+    remove_damaged,
+    set_aside,
+)
+from treadle.memory.archive.query import Query, require_bounds, require_way
 from treadle.memory.archive.words import terms
 
 if TYPE_CHECKING:
@@ -60,8 +69,6 @@ BATCH = 128
 AT_ONCE = 512
 """How many texts without a vector a search waits for; the others get theirs in the background."""
 
-MAX_QUERY = 10_000
-MAX_LIMIT = 100
 _KEPT_VECTORS = 4096
 _KEPT_OWNERS = 64
 _FEW = 4
@@ -72,6 +79,53 @@ class _Settled(Struct, frozen=True):
 
     marks: list[ThreadMark]
     written: Written
+
+
+class OpenIndex:
+    """Opens the index `path`, or one in memory; a damaged file is put aside and made anew.
+
+    `index` is for the thread `writer`, `finder` for the thread `reader`. Raises `ArchiveFailed`.
+    """
+
+    def __init__(self, path: Path | None, embedder: Embedder | None) -> None:
+        self._path = path
+        try:
+            self.index = _index(path, embedder)
+        except IndexDamaged:
+            if path is None:
+                raise
+            set_aside(path)
+            self.index = _index(path, embedder)
+        self._inode = _inode(path)
+        self.writer = ThreadPoolExecutor(1, thread_name_prefix="treadle-archive")
+        if path is None:
+            # What is in memory has one connection, and one thread that uses it.
+            self.finder = Finder(self.index.connection, self.index.files)
+            self.reader = self.writer
+        else:
+            try:
+                connection = reader(path)
+            except BaseException:
+                self.index.close()
+                raise
+            self.finder = Finder(connection, VectorFiles(path))
+            self.reader = ThreadPoolExecutor(1, thread_name_prefix="treadle-archive-reader")
+
+    def close(self) -> None:
+        """Waits for what was begun, and closes the files."""
+        self.writer.shutdown(wait=True)
+        self.reader.shutdown(wait=True)
+        with contextlib.suppress(ArchiveFailed):  # what is damaged is given up in any case
+            if self.index.untidy:
+                self.index.tidy()
+        for open_file in (self.finder, self.index):
+            with contextlib.suppress(ArchiveFailed):  # one that fails must not leave the other open
+                open_file.close()
+
+    def set_aside(self) -> None:
+        """Puts the file aside, unless another process has done so and there is a new one."""
+        if self._path is not None and _inode(self._path) == self._inode:
+            set_aside(self._path)
 
 
 class ArchiveStore:
@@ -119,7 +173,7 @@ class ArchiveStore:
         `ConfigurationError` where vectors are asked for without an embedder, and `MemoryFailed`.
         """
         require_way(by)
-        _require_bounds(text, limit, offset)
+        require_bounds(text, limit, offset)
         if self.embedder is None:
             if by == "vector":
                 raise ConfigurationError(
@@ -504,19 +558,25 @@ def _lock(locks: WeakValueDictionary[str, asyncio.Lock], owner: str) -> asyncio.
     return lock
 
 
-def _require_bounds(text: str, limit: int, offset: int) -> None:
-    if not 1 <= limit <= MAX_LIMIT:
-        raise InvalidInput(f"The limit must be from 1 to {MAX_LIMIT}.")
-    if offset < 0 or offset + limit > DEPTH:
-        raise InvalidInput(
-            f"A search goes through the best {DEPTH}, so offset and limit together cannot be more; "
-            "filter by dates, tags or threads."
-        )
-    if len(text) > MAX_QUERY:
-        raise InvalidInput(
-            f"The query has {len(text)} characters and may have {MAX_QUERY}; shorten it."
-        )
-
-
 async def _in_thread(function: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(THREADS, function)
+
+
+def _index(path: Path | None, embedder: Embedder | None) -> Index:
+    index = Index(path)
+    try:
+        if embedder is not None:
+            index.use_embedder(embedder.name, embedder.dimensions)
+        else:
+            index.remove_leftovers()
+    except BaseException:
+        index.close()
+        raise
+    return index
+
+
+def _inode(path: Path | None) -> int:
+    try:
+        return path.stat().st_ino if path is not None else 0
+    except FileNotFoundError:  # somebody removed it: then it is made anew
+        return 0

@@ -6,7 +6,7 @@ from typing import Literal
 
 from treadle.domain.passages import Filters, Found, Passage
 from treadle.errors import ConfigurationError, EmbeddingFailed
-from treadle.memory.archive.filters import filters_of
+from treadle.memory.archive.query import filters_of
 from treadle.tools.context import RunContext
 from treadle.tools.function import Tool, tool
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from treadle.errors import ConfigurationError, EmbeddingInvalid, MissingKey, ModelError
-from treadle.memory.archive.threads import THREADS
+from treadle.memory.archive.embedders import THREADS
 from treadle.models.endpoint import endpoint
 from treadle.models.http import Timeouts, require_key, require_url
 from treadle.models.json_call import json_call

@@ -1,8 +1,13 @@
-"""What events change in the archive."""
+"""What events change in the archive, and what the index makes of it."""
+
+from pathlib import Path
+
+from tests.memory.archive.story import OWNER
 
 from treadle.domain.events import MessageAdded, PassageAdded, PassageRemoved, RunStarted
 from treadle.domain.items import InputImage, Message, OutputText, user_message
-from treadle.memory.archive.page import page_of
+from treadle.domain.passages import Passage
+from treadle.memory.archive.index import Index, Known, Page, Source, page_of
 
 
 def note(seq: int, id: str, text: str = "text") -> PassageAdded:
@@ -71,3 +76,20 @@ def test_what_was_removed_is_gone_unless_it_came_again() -> None:
     assert page is not None
     assert page.removed == ("p", "r")
     assert [(one.id, one.seq) for one in page.added] == [("q", 3), ("r", 5)]
+
+
+def test_a_page_of_a_thread_that_was_made_anew(tmp_path: Path) -> None:
+    """Another process may be ahead: then the page does not follow what the index knows."""
+    index = Index(tmp_path / "treadle.db-archive")
+    note = Passage(id="p", text="blue", kind="archive", thread_id="t", seq=1, created_at=1.0)
+    first, second = Source("t", OWNER, 1), Source("t", OWNER, 2)
+    assert index.apply(first, Page(0, 3, 1.0, (), (note,)), {}) == 3
+    assert index.apply(first, Page(0, 3, 1.0, (), (note,)), {}) == 3
+    assert index.apply(first, Page(5, 6, 1.0, (), ()), {}) == 3
+    assert index.statistics(OWNER).passages == 1
+    assert index.apply(second, Page(3, 4, 1.0, (), ()), {}) == 0
+    assert index.statistics(OWNER).passages == 0
+    assert index.sources() == {"t": Known(2, 0, 0.0)}
+    index.drop(["t", "unknown"])
+    assert index.sources(OWNER) == {}
+    index.close()
