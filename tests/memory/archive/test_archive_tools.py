@@ -210,7 +210,7 @@ async def test_bad_arguments_are_answered(open_runtime: Open) -> None:
         thread = await runtime.create_thread(agent)
         await say(thread, "go")
         one, two = await outputs(thread)
-        assert "'yesterday' is no date" in one
+        assert "'yesterday' is not a date" in one
         assert "The text is empty" in two
 
 
@@ -227,5 +227,5 @@ def test_tools_by_name() -> None:
     ]  # fmt: skip
     (one,) = archive_tools("conversation_search")
     assert one.name == "conversation_search"
-    with pytest.raises(ConfigurationError, match="no archive tool 'search'"):
+    with pytest.raises(ConfigurationError, match="Unknown archive tool 'search'"):
         archive_tools("search")

@@ -120,7 +120,7 @@ def test_vectors_become_of_length_one() -> None:
     assert checked(np.ones((2, 3)), 2, None).dtype == np.float32  # type: ignore[arg-type]
     with pytest.raises(EmbeddingInvalid, match="the sizes 1, 2; all must have one size"):
         checked([[1.0], [1.0, 2.0]], 2, None)
-    with pytest.raises(EmbeddingInvalid, match="lists of lists"):
+    with pytest.raises(EmbeddingInvalid, match="nested lists"):
         checked([[[1.0]]], 1, 1)  # type: ignore[list-item]
 
 
@@ -253,8 +253,8 @@ REFUSED: dict[str, tuple[bytes, type[Exception], str]] = {
     "server": (answer("500 Oops", b"<html>"), ModelError, "500"),
     "hang up": (b"", ConnectionFailed, "No connection"),
     "cut off": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", ModelTimeout, "in time"),
-    "no list": (answer("200 OK", {"data": 5}), EmbeddingInvalid, "no list of vectors"),
-    "no json": (answer("200 OK", b"hello"), EmbeddingInvalid, "no list of vectors"),
+    "no list": (answer("200 OK", {"data": 5}), EmbeddingInvalid, "not a list of vectors"),
+    "no json": (answer("200 OK", b"hello"), EmbeddingInvalid, "not a list of vectors"),
     "too few": (answer("200 OK", {"data": []}), EmbeddingInvalid, "0 vectors for 1"),
 }  # fmt: skip
 

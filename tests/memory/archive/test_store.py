@@ -258,7 +258,7 @@ async def test_what_is_out_of_bounds_is_refused(archive: ArchiveStore) -> None:
     for limit, offset in ((0, 0), (101, 0), (10, -1), (10, finder.DEPTH)):
         with pytest.raises(InvalidInput):
             await search(archive, "x", limit=limit, offset=offset)
-    with pytest.raises(InvalidInput, match="shorten it"):
+    with pytest.raises(InvalidInput, match="Shorten it"):
         await search(archive, "x" * 10_001)
 
 
@@ -282,9 +282,9 @@ BAD: dict[str, tuple[object, str]] = {
     "too long": ([[1.0] * 5], "the sizes 5; all must have the size 4"),
     "not a number": ([[1.0, 2.0, 3.0, float("nan")]], "infinite or missing"),
     "infinite": ([[1.0, 2.0, 3.0, float("inf")]], "infinite or missing"),
-    "words": ([["a", "b", "c", "d"]], "no vector"),
-    "nothing": (None, "no list of vectors"),
-    "flat": ([1.0], "no vector"),
+    "words": ([["a", "b", "c", "d"]], "did not return vectors"),
+    "nothing": (None, "not return a list of vectors"),
+    "flat": ([1.0], "did not return vectors"),
 }
 
 

@@ -1,1 +1,1 @@
-"""The archive: what was said and noted on all threads, found again by words and by meaning."""
+"""The archive: finds messages and inserted texts of all threads, by words and by meaning."""

@@ -1,4 +1,4 @@
-"""The way to the archive of a journal, which opens when it is first used."""
+"""Access to the archive of a journal, which opens when it is first used."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -7,112 +7,110 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from treadle.domain.passages import By, Filters, Found, NewPassage, Passage
-from treadle.errors import ConfigurationError, UnknownPassage
+from treadle.errors import UnknownPassage
 from treadle.journal.base import Journal
+from treadle.memory.archive.embedders import Embedder, EmbedFunction, as_embedder
 
 if TYPE_CHECKING:
-    from treadle.memory.archive.embedders import Embedder, EmbedFunction
     from treadle.memory.archive.index import Statistics
     from treadle.memory.archive.store import ArchiveStore, Matrix
 
 
 class ArchiveAccess:
-    """Makes the `ArchiveStore` of a journal when it is needed: programs without one load none.
+    """Creates the `ArchiveStore` of a journal when it is first needed.
 
-    `index` is the file of the index; None keeps it in memory.
+    - `index`: the file of the index; None keeps the index in memory.
+    - `embedder`: an embedder or a function; None searches by full text only.
+
+    Raises `ConfigurationError` for an embedder that is not valid.
     """
 
     def __init__(
-        self,
-        journal: Journal,
-        index: Path | None,
-        embedder: "Embedder | EmbedFunction | None",
+        self, journal: Journal, index: Path | None, embedder: Embedder | EmbedFunction | None
     ) -> None:
-        _require_embedder(embedder)
         self._journal = journal
         self._index = index
-        self._embedder = embedder
+        self._embedder = None if embedder is None else as_embedder(embedder)
         self._store: ArchiveStore | None = None
 
     def open(self) -> None:
-        """Lets it be used, also again after `close`."""
+        """Makes the archive usable, including after `close`."""
         self._store = None
 
     async def close(self) -> None:
-        """Closes what was opened; a second call does nothing."""
+        """Closes the index if it is open; a second call does nothing."""
         if self._store is not None:
             await self._store.close()
 
-    def _made(self) -> "ArchiveStore":
-        if self._store is not None:
-            return self._store
-        # Imported when it is first used: SQLite takes longer to import than all of treadle.
-        embedder = self._embedder
-        if embedder is not None:
-            embedder = import_module("treadle.memory.archive.embedders").as_embedder(embedder)
-        make = import_module("treadle.memory.archive.store").ArchiveStore
-        made: ArchiveStore = make(self._journal, self._index, embedder)
-        self._store = made
-        return made
+    def _opened(self) -> "ArchiveStore":
+        if self._store is None:
+            # Imported late: sqlite3 takes longer to import than all of treadle, and programs that
+            # do not use the archive must not pay for it.
+            make = import_module("treadle.memory.archive.store").ArchiveStore
+            store: ArchiveStore = make(self._journal, self._index, self._embedder)
+            self._store = store
+        return self._store
 
     async def search(
         self, owner: str, text: str, *, by: By, filters: Filters, limit: int, offset: int
     ) -> list[Found]:
-        """Returns what fits `text` best; see `ArchiveStore.search`."""
-        return await self._made().search(
+        """Returns the passages that fit `text` best; see `ArchiveStore.search`."""
+        return await self._opened().search(
             owner, text, by=by, filters=filters, limit=limit, offset=offset
         )
 
     async def passages(self, owner: str, passage_id: str) -> list[Passage]:
-        """Returns a passage of an owner's archive, from each thread that has it; forks have it too.
+        """Returns a passage of an owner, once for each thread that has it: forks have copies.
 
-        Raises `UnknownPassage` where none has.
+        Raises `UnknownPassage` if no thread has it.
         """
-        id = passage_id.encode("utf-8", "replace").decode()  # half of a pair is in no id
-        found = await self._made().passages(owner, id)
+        # A lone surrogate cannot be encoded for SQLite, and is not part of any id.
+        id = passage_id.encode("utf-8", "replace").decode()
+        found = await self._opened().passages(owner, id)
         if not found:
-            raise UnknownPassage(f"There is no passage {passage_id[:100]!r} in the archive.")
+            raise UnknownPassage(f"The archive has no passage {passage_id[:100]!r}.")
         return found
 
     async def statistics(self, owner: str) -> "Statistics":
-        """Returns how much of an owner's there is."""
-        return await self._made().statistics(owner)
+        """Returns how many passages of an owner are in the index."""
+        return await self._opened().statistics(owner)
 
     async def follow(self, owner: str) -> None:
-        """Waits until the index has all of an owner's, with vectors."""
-        await self._made().follow_whole(owner)
+        """Waits until the index has all passages of an owner, with their vectors."""
+        await self._opened().follow_whole(owner)
 
     async def forget(self, owner: str, thread_id: str) -> None:
-        """Forgets a thread that was deleted; see `ArchiveStore.forget`."""
+        """Removes a deleted thread from the index; see `ArchiveStore.forget`."""
         if self._may_have_index:
-            await self._made().forget(owner, thread_id)
+            await self._opened().forget(owner, thread_id)
 
     async def sweep(self, owner: str) -> None:
-        """Forgets all threads of an owner that were deleted; see `ArchiveStore.sweep`."""
+        """Removes all deleted threads of an owner; see `ArchiveStore.sweep`."""
         if self._may_have_index:
-            await self._made().sweep(owner)
+            await self._opened().sweep(owner)
 
     @property
     def _may_have_index(self) -> bool:
-        """Whether there is an index, maybe one that an earlier process made."""
+        """Whether an index may exist; an earlier process may have written the file."""
         return self._store is not None or self._index is not None
 
     async def vectors_of(self, texts: Sequence[str]) -> "list[Matrix]":
-        """Returns the vectors of texts, none without an embedder; raises `MemoryFailed`."""
-        return [] if self._embedder is None else await self._made().vectors_of(texts)
+        """Returns the vectors of texts, nothing without an embedder; raises `MemoryFailed`."""
+        return [] if self._embedder is None else await self._opened().vectors_of(texts)
 
     @asynccontextmanager
     async def adding(
         self, owner: str, passages: Sequence[NewPassage], vectors: "Sequence[Matrix]"
     ) -> AsyncGenerator[None]:
-        """Keeps the vectors of passages that become durable inside, so that the index finds them.
+        """Holds the vectors of passages that become durable inside the block for the index.
 
-        Without vectors there is nothing to keep: the next search finds what is durable.
+        The index reads a passage as soon as it is durable, so its vector must be held before.
+        Without vectors there is nothing to hold: the next search reads the passages.
         """
         if not vectors:
             yield
             return
-        store = self._made()
+        store = self._opened()
         store.keep_vectors(passages, vectors)
         try:
             yield
@@ -120,24 +118,3 @@ class ArchiveAccess:
             store.drop_vectors(passages)
             raise
         await store.added(owner)
-
-
-def _require_embedder(embedder: object) -> None:
-    """Raises `ConfigurationError` for what is neither None nor an embedder nor a function."""
-    if embedder is None or (callable(embedder) and not hasattr(embedder, "embed")):
-        return
-    if not callable(getattr(embedder, "embed", None)):
-        raise ConfigurationError(
-            f"{embedder!r} cannot embed; give an Embedder, or a function of a list of texts."
-        )
-    name, size = getattr(embedder, "name", None), getattr(embedder, "dimensions", "missing")
-    if not isinstance(name, str) or not name.isprintable() or not name:
-        raise ConfigurationError(
-            f"The name of the embedder is {name!r:.100}; it must be a text that tells its vectors "
-            "from those of others."
-        )
-    if size is not None and (not isinstance(size, int) or size < 1):
-        raise ConfigurationError(
-            f"The dimensions of the embedder {name} are {size!r:.100}; they must be a number, or "
-            "None where only the first vector tells."
-        )

@@ -1,4 +1,4 @@
-"""Embedders make vectors of texts: any function, and one that hashes words and needs no model."""
+"""Embedders turn texts into vectors: the protocol, plain functions, and hashing without a model."""
 
 import asyncio
 import inspect
@@ -6,7 +6,7 @@ import math
 from array import array
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 from zlib import crc32
 
 from treadle.errors import (
@@ -22,24 +22,25 @@ from treadle.memory.archive.words import pieces
 if TYPE_CHECKING:
     from treadle.memory.archive.vectors import Matrix
 
-EMBEDDERS = DaemonExecutor(4)
-"""For embedders that are plain functions: written by others, they may never return."""
+T = TypeVar("T")
 
-THREADS = DaemonExecutor(4)
-"""For what ends by itself: looking at what embedders return, opening and closing files."""
+# Functions of other people may never return. They have threads of their own, so that a hanging
+# embedder cannot keep the archive from opening or closing its files.
+_EMBEDDER_THREADS = DaemonExecutor(4)
+_OWN_THREADS = DaemonExecutor(4)
 
-_VERSION = 1
+_HASHING_VERSION = 1
 _GRAM = 3
 _SHORT_WORD = 3
 _SHORT_WEIGHT = 0.3
-_FEW = 2000
-"""How many characters are hashed at once, without a thread."""
+_FEW_CHARS = 2000
+"""How many characters are hashed at once on the event loop; more are hashed in a thread."""
 
-_PLAIN = ["The weather is fine today."]
-"""A text that every embedder takes."""
+_HARMLESS = ["The weather is fine today."]
+"""A text that every working embedder accepts."""
 
 Vectors = Sequence[Sequence[float]]
-"""One vector for each text, in their order; rows of numpy will do."""
+"""One vector for each text, in the order of the texts. Rows of a numpy array are accepted."""
 
 EmbedFunction = Callable[[list[str]], "Vectors | Awaitable[Vectors]"]
 """A function that takes texts and returns their vectors; it may be async."""
@@ -47,42 +48,47 @@ EmbedFunction = Callable[[list[str]], "Vectors | Awaitable[Vectors]"]
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Makes vectors that are close to each other for texts that mean the same.
+    """Returns vectors that are close to each other for texts of similar meaning.
 
-    Vectors of different embedders have nothing to do with each other: when the `name` or the
-    number of `dimensions` changes, all vectors of the archive are made again. `dimensions` may be
-    None where only the first vector tells.
+    Vectors of different embedders cannot be compared. When `name` or `dimensions` changes, the
+    archive makes all its vectors again.
     """
 
     @property
     def name(self) -> str:
-        """What tells its vectors from those of others, such as the name of its model."""
+        """Identifies the vectors, for example by the name of the model."""
         ...
 
     @property
     def dimensions(self) -> int | None:
-        """How many numbers a vector has."""
+        """The length of each vector; None if it is known only from the first vector."""
         ...
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        """Returns a vector for each text; raises what it likes, which becomes `EmbeddingFailed`."""
+        """Returns a vector for each text; any exception is reported as `EmbeddingFailed`."""
         ...
 
 
 class CallableEmbedder:
-    """An embedder made of a function, async or plain; a plain one is called in a thread.
+    """Makes an embedder of a function. A function that is not async is called in a thread.
 
-    `name` is by default that of the function. Give `dimensions` where it is known, so that vectors
-    of another size are refused from the first one on.
+    - `function`: takes a list of texts and returns their vectors.
+    - `name`: by default the qualified name of the function.
+    - `dimensions`: the length of the vectors, if it is known; vectors of another length are then
+      refused from the first one on.
+
+    Raises `ConfigurationError`.
     """
 
     def __init__(
         self, function: EmbedFunction, *, name: str = "", dimensions: int | None = None
     ) -> None:
         if not callable(function):
-            raise ConfigurationError(f"{function!r} cannot embed; give a function of texts.")
-        if dimensions is not None and dimensions < 1:
-            raise ConfigurationError("An embedder has at least one dimension.")
+            raise ConfigurationError(
+                f"{function!r:.100} cannot embed texts; pass a function of a list of texts."
+            )
+        if dimensions is not None:
+            _require_positive(dimensions)
         self._function = function
         self._name = name or _name_of(function)
         self._dimensions = dimensions
@@ -94,7 +100,7 @@ class CallableEmbedder:
 
     @property
     def dimensions(self) -> int | None:
-        """How many numbers a vector has, where that is known."""
+        """The length of each vector, if it is known."""
         return self._dimensions
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
@@ -103,47 +109,44 @@ class CallableEmbedder:
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - its kind is asked, not its presence
         ):
-            made = function(list(texts))
+            vectors = function(list(texts))
         else:
             loop = asyncio.get_running_loop()
-            made = await loop.run_in_executor(EMBEDDERS, function, list(texts))
-        return await made if isinstance(made, Awaitable) else made
-
-
-def as_embedder(embedder: Embedder | EmbedFunction) -> Embedder:
-    """Returns an embedder as it is, and a function as an embedder."""
-    return embedder if isinstance(embedder, Embedder) else CallableEmbedder(embedder)
+            vectors = await loop.run_in_executor(_EMBEDDER_THREADS, function, list(texts))
+        # A lambda around an async function is a plain function that returns an awaitable.
+        return await vectors if isinstance(vectors, Awaitable) else vectors
 
 
 class HashingEmbedder:
-    """Hashes words, and the pieces of three characters in them, into vectors of a fixed size.
+    """Hashes words, and each three characters of a word, into vectors of a fixed length.
 
-    It is lexical: texts are close where they share words or parts of words, such as `colour` and
-    `colourful`, also with a slip of the pen. It knows nothing of meaning: `car` and `automobile`
-    are strangers. Good for tests, for what must work without a network, and beside full text,
-    which knows whole words only; for meaning use a trained model.
+    The comparison is lexical. Texts are close if they share words or parts of words, such as
+    `colour` and `colourful`, even if a word is misspelled. Synonyms such as `car` and `automobile`
+    are not close. It suits tests, programs without a network, and searches that combine it with
+    full text, which matches whole words only. Use a trained model to search by meaning.
+
+    - `dimensions`: the length of the vectors.
     """
 
     def __init__(self, dimensions: int = 384) -> None:
-        if dimensions < 1:
-            raise ConfigurationError("An embedder has at least one dimension.")
+        _require_positive(dimensions)
         self._dimensions = dimensions
 
     @property
     def name(self) -> str:
-        """The name of the embedder, with its version and its size."""
-        return f"hashing-{_VERSION}-{self._dimensions}"
+        """The name of the embedder, with its version and the length of its vectors."""
+        return f"hashing-{_HASHING_VERSION}-{self._dimensions}"
 
     @property
     def dimensions(self) -> int:
-        """How many numbers a vector has."""
+        """The length of each vector."""
         return self._dimensions
 
     async def embed(self, texts: Sequence[str]) -> "list[array[float]]":
-        """Returns a vector for each text; many are made in a thread."""
-        if sum(map(len, texts)) <= _FEW:
+        """Returns a vector for each text; long texts are hashed in a thread."""
+        if sum(map(len, texts)) <= _FEW_CHARS:
             return self._vectors(texts)
-        return await asyncio.get_running_loop().run_in_executor(THREADS, self._vectors, texts)
+        return await in_thread(self._vectors, texts)
 
     def _vectors(self, texts: Sequence[str]) -> "list[array[float]]":
         return [self._vector(text) for text in texts]
@@ -160,8 +163,35 @@ class HashingEmbedder:
         return vector
 
 
+def as_embedder(embedder: Embedder | EmbedFunction) -> Embedder:
+    """Returns an embedder unchanged, and wraps a function.
+
+    Raises `ConfigurationError` if `embedder` is neither, or if its name or its dimensions are not
+    valid.
+    """
+    if callable(embedder) and not hasattr(embedder, "embed"):
+        return CallableEmbedder(embedder)
+    if not callable(getattr(embedder, "embed", None)):
+        raise ConfigurationError(
+            f"{embedder!r:.100} cannot embed texts; pass an Embedder, or a function of a list of "
+            "texts."
+        )
+    name, size = getattr(embedder, "name", None), getattr(embedder, "dimensions", "missing")
+    if not isinstance(name, str) or not name.isprintable() or not name:
+        raise ConfigurationError(
+            f"The name of the embedder is {name!r:.100}; it must be a printable text that "
+            "identifies its vectors."
+        )
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise ConfigurationError(
+            f"The dimensions of the embedder {name} are {size!r:.100}; use a number of at least 1, "
+            "or None if only the first vector shows it."
+        )
+    return embedder  # type: ignore[return-value]
+
+
 async def embedded(embedder: Embedder, texts: Sequence[str]) -> Vectors:
-    """Returns the vectors of texts; raises `EmbeddingFailed` and `EmbeddingInvalid` only."""
+    """Returns the vectors of texts; raises only `EmbeddingFailed` and `EmbeddingInvalid`."""
     try:
         vectors = await embedder.embed(texts)
         len(vectors)
@@ -169,21 +199,22 @@ async def embedded(embedder: Embedder, texts: Sequence[str]) -> Vectors:
         raise
     except TypeError as error:
         raise EmbeddingInvalid(
-            f"The embedder {embedder.name} returned no list of vectors: {error}."
+            f"The embedder {embedder.name} did not return a list of vectors: {error}."
         ) from error
-    except Exception as error:  # an embedder is written by others, and may raise anything
+    except Exception as error:  # an embedder is foreign code, and may raise anything
+        # Only messages of our own errors are known to be free of keys.
         reason = error.message if isinstance(error, TreadleError) else f"{type(error).__name__}"
         raise EmbeddingFailed(f"The embedder {embedder.name} failed: {reason}") from error
     return vectors
 
 
-async def vectors_apart(
+async def embedded_or_refused(
     embed: "Callable[[Sequence[str]], Awaitable[list[Matrix]]]", texts: Sequence[str]
 ) -> "list[Matrix | None]":
-    """Returns the vectors of texts, None for each that `embed` refuses also when it is alone.
+    """Returns the vectors of texts, and None for each text that `embed` refuses on its own.
 
-    Such a text must not keep the others from being found. Raises what `embed` raises where it
-    takes no other text either, or may take this one later.
+    One refused text must not hide the others from searches. Raises the error of `embed` if it may
+    accept the texts later, or if it accepts no text at all.
     """
     try:
         return [*await embed(texts)]
@@ -191,11 +222,25 @@ async def vectors_apart(
         cause = error.__cause__
         if isinstance(cause, ModelError) and cause.retryable:
             raise
-        await embed(_PLAIN)
-    return await _halves(embed, texts)
+        # Separates an embedder that is down from one that refuses something in these texts.
+        await embed(_HARMLESS)
+    return await _embedded_in_halves(embed, texts)
 
 
-async def _halves(
+async def in_thread(function: Callable[..., T], *args: object) -> T:
+    """Calls a function of treadle, which returns soon, in a thread."""
+    return await asyncio.get_running_loop().run_in_executor(_OWN_THREADS, function, *args)
+
+
+def changed_size(embedder: str, size: int, before: int) -> EmbeddingInvalid:
+    """Returns the error for an embedder whose vectors have changed their length."""
+    return EmbeddingInvalid(
+        f"The embedder {embedder} returned vectors of the size {size}, and before of {before}; an "
+        "embedder that has changed needs another name."
+    )
+
+
+async def _embedded_in_halves(
     embed: "Callable[[Sequence[str]], Awaitable[list[Matrix]]]", texts: Sequence[str]
 ) -> "list[Matrix | None]":
     if len(texts) == 1:
@@ -206,8 +251,13 @@ async def _halves(
         try:
             vectors += await embed(half)
         except (EmbeddingFailed, EmbeddingInvalid):
-            vectors += await _halves(embed, half)
+            vectors += await _embedded_in_halves(embed, half)
     return vectors
+
+
+def _require_positive(dimensions: int) -> None:
+    if dimensions < 1:
+        raise ConfigurationError(f"dimensions must be at least 1, not {dimensions}.")
 
 
 def _name_of(function: EmbedFunction) -> str:
@@ -217,12 +267,15 @@ def _name_of(function: EmbedFunction) -> str:
 
 @lru_cache(maxsize=1 << 15)
 def _features(word: str, dimensions: int) -> tuple[tuple[int, float], ...]:
-    """Returns where a word stands in a vector, and how much; the sign keeps sums near zero."""
+    """Returns the places of a word in a vector, with a weight that is negative for half of them.
+
+    With both signs, words that share a place by chance cancel out on average.
+    """
     return tuple(_placed(feature, weight, dimensions) for feature, weight in _parts(word))
 
 
 def _parts(word: str) -> Iterator[tuple[str, float]]:
-    # Short words are mostly those that every sentence has.
+    # Short words are mostly those that occur in every sentence.
     weight = _SHORT_WEIGHT if word.isascii() and len(word) <= _SHORT_WORD else 1.0
     yield word, weight  # all of its pieces together weigh as much
     framed = f"<{word}>"
@@ -233,5 +286,5 @@ def _parts(word: str) -> Iterator[tuple[str, float]]:
 
 def _placed(feature: str, weight: float, dimensions: int) -> tuple[int, float]:
     code = crc32(feature.encode("utf-8", "replace"))
-    # Two unlike remixes of one code: the place must say nothing of the sign.
+    # The place and the sign come from different bits, so that they are independent.
     return (code * 2654435761 >> 7) % dimensions, weight if code & 1 else -weight

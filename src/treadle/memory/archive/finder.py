@@ -1,6 +1,7 @@
-"""Finding: by words, by vectors, by both, or the newest; always within one owner.
+"""Searches the index: by words, by vectors, by both, or for the newest; within one owner only.
 
-For one thread of the process. All of a search is one transaction, so that what it finds is there.
+For use in one thread. Each search is one transaction, so that all rows it ranks still exist when
+their passages are read.
 """
 
 import sqlite3
@@ -20,8 +21,9 @@ from treadle.memory.archive.index_file import (
     VectorFiles,
     VectorSpace,
     Written,
+    json_array,
     passage_in,
-    require_embedder,
+    require_same_embedder,
     role_word,
     scope_word,
     space_of,
@@ -37,22 +39,23 @@ if TYPE_CHECKING:
 MATCHES = 2500
 """How many rows are ranked by the words of a query.
 
-Where more match, its commonest words count only as far as there is room, and of a word that matches
-more by itself the newest rows.
+If more rows match, the most common words are dropped first. If a single word matches more rows,
+the newest of them are ranked.
 """
 
 ENOUGH = 100
-"""How many rows the rarer words of a query must match, so that the common ones do not count."""
+"""With at least this many matches of the rarer words, the common words are not searched."""
+
+MOST_OWNERS = 64
+MOST_ROWS = 2_000_000
+"""How much is kept in memory for searches by vectors; the least recently used owner leaves."""
 
 _FIRST = 64
 _MANY = 4
 
-MOST_OWNERS = 64
-MOST_ROWS = 2_000_000
-
 
 class Answer(Struct, frozen=True):
-    """What was found, rows whose vectors are gone, and how often the owner was written to."""
+    """The passages found, the rows whose vectors are missing, and the owner's count of writes."""
 
     found: list[Found]
     broken: list[int]
@@ -60,9 +63,12 @@ class Answer(Struct, frozen=True):
 
 
 class _Place(Struct, frozen=True):
-    """Where is searched: an owner, on one thread, or without the messages of some.
+    """The part of the index that is searched: an owner, or one of its threads.
 
-    `passages` are the owner's; `is_most` where they are a good part of all.
+    - `source`: the thread; None for all threads of the owner.
+    - `aside`: without a `source`, threads of delegated work, whose messages are left out.
+    - `passages`: how many passages the owner has.
+    - `is_most`: whether these are at least a quarter of all passages.
     """
 
     owner: int
@@ -86,7 +92,7 @@ class Finder:
             self._connection.close()
 
     def find(self, owner: str, query: Query) -> Answer:
-        """Returns what fits the query best; raises as `Index` does."""
+        """Returns the passages that fit the query best; raises as `Index` does."""
         with typed_errors():
             self._connection.execute("BEGIN")
             try:
@@ -137,7 +143,7 @@ class Finder:
         near = self._near(place.owner, filters.period) if number > MATCHES else ""
         scores = self._matches(place, filters, rare, near)
         if len(rare) < len(terms) and len(scores) < ENOUGH:
-            # There is room for some that have only the commoner words.
+            # There is room for rows that match only the common words.
             near = near or self._near(place.owner, filters.period)
             common = self._matches(place, filters, terms, near)
             scores |= {n: max(score, scores.get(n, score)) for n, score in common.items()}
@@ -147,8 +153,8 @@ class Finder:
     def _matches(
         self, place: _Place, filters: Filters, terms: Sequence[str], near: str
     ) -> dict[int, float]:
-        """Returns the best of the newest rows that match, with their BM25."""
-        match, where, values = _asked(place, filters)
+        """Returns the best of the `MATCHES` newest rows that match, with their BM25."""
+        match, where, values = _text_conditions(place, filters)
         join = " JOIN passage p ON p.n = w.rowid" if where else ""
         newest = (
             "SELECT w.rowid AS n, -bm25(words, 1.0, 0.0) AS score"  # noqa: S608 - of constants
@@ -162,23 +168,27 @@ class Finder:
         return dict(rows.fetchall())
 
     def _near(self, owner: int, period: Period) -> str:
-        """Returns what SQL asks of a row `w` beside its time: rows of one time are together."""
+        """Returns a condition on the number of a row `w`, which narrows a search in a period.
+
+        Rows are numbered as they come, so those of a period are mostly close to each other. FTS5
+        uses the bounds, and skips the rows outside instead of looking up the time of each.
+        """
         if period == Period():
             return ""
-        where, values = _within(period)
+        where, values = _period_condition(period)
         bounds = "SELECT min(p.n), max(p.n) FROM passage p WHERE p.o = ?"
         first, last = self._connection.execute(bounds + where, (owner, *values)).fetchone()
         return f" AND w.rowid BETWEEN {int(first or 0)} AND {int(last or 0)}"
 
     def _rare(self, terms: Sequence[str], place: _Place) -> tuple[list[str], int]:
-        """Returns the words of a query without the commonest that would match too many rows.
+        """Returns the rarest words of a query: as many as match `MATCHES` rows, but at least one.
 
-        They say the least, and cost the most. One is left in any case. The number is how many rows
-        they match at most, or more than `MATCHES`.
+        The most common words distinguish the least and cost the most. Also returns the most rows
+        that the words can match; above `MATCHES`, only that it is more.
         """
         if place.passages <= MATCHES:
-            return list(terms), place.passages  # there are not so many rows
-        # Those of other owners count as well: it is quicker, and only about what is common.
+            return list(terms), place.passages
+        # Counts rows of all owners: that is faster, and enough to tell common words from rare ones.
         counts = {term: self._count(f"text : {term}") for term in terms}
         kept: list[str] = []
         total = 0
@@ -202,13 +212,13 @@ class Finder:
         self, place: _Place, query: Query, vector: "Matrix", broken: list[int]
     ) -> list[Hit]:
         space, filters = space_of(self._connection), query.filters
-        require_embedder(space, query.embedder)
+        require_same_embedder(space, query.embedder)
         if space.dimensions is None or not vector.any():
-            return []  # nothing has a vector yet, or the query has no direction
+            return []  # no vectors yet, or the query has no direction
         if space.dimensions != len(vector):
             raise EmbeddingInvalid(
                 f"The embedder returned a vector of the size {len(vector)} for the query, and of "
-                f"{space.dimensions} for the texts; it must keep to one size."
+                f"{space.dimensions} for the texts; all must have one size."
             )
         file = self._files.get(space)
         columns = self._read_columns(place.owner, space, file, broken)
@@ -223,7 +233,10 @@ class Finder:
     def _read_columns(
         self, owner: int, space: VectorSpace, file: "VectorFile", broken: list[int]
     ) -> "Columns":
-        """Returns what is in memory of an owner's passages, brought up to date."""
+        """Returns the columns of an owner, brought up to date.
+
+        Rows with a missing vector are added to `broken`.
+        """
         (changes,) = self._connection.execute(
             "SELECT changes FROM owner WHERE o = ?", (owner,)
         ).fetchone()
@@ -238,29 +251,29 @@ class Finder:
         ).fetchall()
         broken += columns.add(rows, file)
         self._columns[owner] = columns
-        while len(self._columns) > 1 and self._is_much():
+        while len(self._columns) > 1 and self._is_full():
             self._columns.popitem(last=False)
         return columns
 
-    def _is_much(self) -> bool:
+    def _is_full(self) -> bool:
         rows = sum(len(columns) for columns in self._columns.values())
         return len(self._columns) > MOST_OWNERS or rows > MOST_ROWS
 
     def _tagged(self, owner: int, filters: Filters) -> "list[list[int]]":
-        """Returns the rows with one of the tags, and those with each of the tags to be had."""
+        """Returns the rows with any of `any_tags`, and the rows with each of `all_tags`."""
         groups = [[tag] for tag in filters.all_tags]
         tagged: list[list[int]] = []
         for tags in [filters.any_tags, *groups] if filters.any_tags else groups:
-            # As one value: each row by itself would give the interpreter lock away.
+            # As one JSON value: sqlite3 releases the interpreter lock for each row it fetches.
             (rows,) = self._connection.execute(
                 "SELECT '[' || coalesce(group_concat(n), '') || ']' FROM tag"
                 " WHERE o = ? AND name IN (SELECT value FROM json_each(?))",
-                (owner, _json(tags)),
+                (owner, json_array(tags)),
             ).fetchone()
             tagged.append(msgspec.json.decode(rows, type=list[int]))
         return tagged
 
-    # The newest, and what is shown
+    # The newest, and reading the passages
 
     def _newest(self, place: _Place, filters: Filters) -> list[Hit]:
         where, values = _conditions(place, filters)
@@ -274,15 +287,15 @@ class Finder:
         last = query.offset + query.limit
         chosen = self._without_copies(ranking.rows, last)[query.offset :]
         among = "WHERE p.n IN (SELECT value FROM json_each(?))"
-        rows = self._connection.execute(f"{SELECT} {among}", (_json(chosen),))
+        rows = self._connection.execute(f"{SELECT} {among}", (json_array(chosen),))
         passages = {row[0]: passage_in(row) for row in rows.fetchall()}
         by_words = query.terms is not None
         return [_shown(passages[n], ranking, n, by_words=by_words) for n in chosen]
 
     def _without_copies(self, rows: Sequence[int], number: int) -> list[int]:
-        """Leaves out what a fork copied: the same event, of the same id and time.
+        """Returns rows without the copies that forks made: the same event with the same time.
 
-        The id alone does not tell: some providers give their messages the same on every thread.
+        The id alone is not enough, because some providers use the same message ids on every thread.
         """
         firsts: dict[tuple[str, int, float], int] = {}
         start = 0
@@ -291,7 +304,7 @@ class Finder:
             start += len(some)
             found = self._connection.execute(
                 "SELECT n, id, seq, at FROM passage WHERE n IN (SELECT value FROM json_each(?))",
-                (_json(some),),
+                (json_array(some),),
             )
             names = {n: (id, seq, at) for n, id, seq, at in found.fetchall()}
             for n in some:
@@ -312,13 +325,13 @@ def _shown(passage: Passage, ranking: Ranking, n: int, *, by_words: bool) -> Fou
     )
 
 
-def _asked(place: _Place, filters: Filters) -> tuple[list[str], str, list[object]]:
-    """Returns what full text asks of a row `w`, and what SQL asks of its passage `p`.
+def _text_conditions(place: _Place, filters: Filters) -> tuple[list[str], str, list[object]]:
+    """Returns conditions for full text, and a condition in SQL on the passage `p` with its values.
 
-    Whose it is, full text asks by a word; where that word is in most rows, it is quicker to look at
-    those that have the other words.
+    Full text finds the rows of an owner by the owner's word. If most rows have that word, reading
+    its long list of rows costs more than checking the owner of the rows that match the query.
     """
-    where, values = _within(filters.period)
+    where, values = _period_condition(filters.period)
     groups = [[tag_word(tag)] for tag in filters.all_tags]
     groups.append([tag_word(tag) for tag in filters.any_tags])
     groups.append([role_word(role) for role in filters.roles])
@@ -326,21 +339,21 @@ def _asked(place: _Place, filters: Filters) -> tuple[list[str], str, list[object
     if place.source is not None:
         groups.append([scope_word("t", place.source, kind) for kind in kinds])
     elif place.is_most:
-        ours, whose = _ours(place, filters)
-        where += ours
-        values += whose
+        owned, owner_values = _owner_condition(place, filters)
+        where += owned
+        values += owner_values
     else:
         groups.append([scope_word("o", place.owner, kind) for kind in kinds])
     match = [" OR ".join(f'"{word}"' for word in group) for group in groups if group]
     return [f"scope : ({words})" for words in match], where, values
 
 
-def _ours(place: _Place, filters: Filters) -> tuple[str, list[object]]:
-    """Returns what SQL asks of a row `p` of an owner, of the kind that is asked for."""
+def _owner_condition(place: _Place, filters: Filters) -> tuple[str, list[object]]:
+    """Returns the condition on a row `p` for the owner and the kind, with its values."""
     where, values = " AND p.o = ?", list[object]([place.owner])
     if place.aside:
         where += " AND NOT (p.kind = ? AND p.s IN (SELECT value FROM json_each(?)))"
-        values += [KINDS.index("message"), _json(place.aside)]
+        values += [KINDS.index("message"), json_array(place.aside)]
     if filters.kind is not None:
         where += " AND p.kind = ?"
         values.append(KINDS.index(filters.kind))
@@ -348,28 +361,29 @@ def _ours(place: _Place, filters: Filters) -> tuple[str, list[object]]:
 
 
 def _conditions(place: _Place, filters: Filters) -> tuple[str, list[object]]:
-    """Returns what SQL asks of a row `p`."""
-    where, values = _within(filters.period)
+    """Returns the condition on a row `p` for all filters, with its values."""
+    where, values = _period_condition(filters.period)
     groups = [[tag] for tag in filters.all_tags]
     for tags in [filters.any_tags, *groups] if filters.any_tags else groups:
         where += (
             " AND EXISTS (SELECT 1 FROM tag WHERE o = ? AND n = p.n"
             " AND name IN (SELECT value FROM json_each(?)))"
         )
-        values += [place.owner, _json(tags)]
+        values += [place.owner, json_array(tags)]
     if place.source is not None:
         where += " AND p.s = ?"
         values.append(place.source)
-    ours, whose = _ours(place, filters)
-    where += ours
-    values += whose
+    owned, owner_values = _owner_condition(place, filters)
+    where += owned
+    values += owner_values
     if filters.roles:
         where += " AND p.role IN (SELECT value FROM json_each(?))"
-        values.append(_json([ROLES.index(role) for role in filters.roles]))
+        values.append(json_array([ROLES.index(role) for role in filters.roles]))
     return where, values
 
 
-def _within(period: Period) -> tuple[str, list[object]]:
+def _period_condition(period: Period) -> tuple[str, list[object]]:
+    """Returns the condition on a row `p` for a period, with its values."""
     where, values = "", list[object]()
     if period.since is not None:
         where += " AND p.at >= ?"
@@ -378,7 +392,3 @@ def _within(period: Period) -> tuple[str, list[object]]:
         where += " AND p.at <= ?"
         values.append(period.until)
     return where, values
-
-
-def _json(values: Sequence[object]) -> str:
-    return msgspec.json.encode(values).decode()

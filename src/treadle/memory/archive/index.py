@@ -1,6 +1,6 @@
-"""The index of the archive: what is written to it, each change whole or not at all.
+"""Writes the index of the archive; each change is one transaction.
 
-For one thread of the process, which may wait for another process; see `store` for the rest.
+For use in one thread, which may wait for another process to finish its transaction.
 """
 
 import os
@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from treadle.domain.events import MessageAdded, PassageAdded, PassageRemoved, RecordedEvent
 from treadle.domain.passages import Passage
-from treadle.errors import EmbeddingInvalid
 from treadle.journal.base import ThreadMark
+from treadle.memory.archive.embedders import changed_size
 from treadle.memory.archive.index_file import (
     KINDS,
     ROLES,
@@ -26,8 +26,9 @@ from treadle.memory.archive.index_file import (
     VectorSpace,
     Written,
     connect,
+    json_array,
     passage_in,
-    require_embedder,
+    require_same_embedder,
     space_of,
     typed_errors,
     words_of,
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
 
 
 class Page(Struct, frozen=True):
-    """What some events of a thread in a row change: what leaves, and then what comes.
+    """The changes of consecutive events of a thread: passages removed first, then passages added.
 
-    They follow event `after`; the last of them is event `until`, of the time `at`.
+    The events follow event `after`; the last of them is event `until`, recorded at the time `at`.
     """
 
     after: int
@@ -52,7 +53,7 @@ class Page(Struct, frozen=True):
 
 
 def page_of(thread_id: str, events: Iterable[RecordedEvent]) -> Page | None:
-    """Returns what `events`, which follow each other, say of passages; None without events."""
+    """Returns the changes of consecutive `events`; None without events."""
     first = last = None
     removed: list[str] = []
     added: dict[str | int, Passage] = {}
@@ -64,7 +65,8 @@ def page_of(thread_id: str, events: Iterable[RecordedEvent]) -> Page | None:
             continue
         passage = passage_of(thread_id, event)
         if passage is not None:
-            # A passage that is put in twice is one; a message may be said again with the same id.
+            # A passage that is added twice is one passage. A message with the same id is another
+            # message: some providers repeat ids.
             added.setdefault(passage.id if passage.kind == "archive" else passage.seq, passage)
     if first is None or last is None:
         return None
@@ -72,7 +74,7 @@ def page_of(thread_id: str, events: Iterable[RecordedEvent]) -> Page | None:
 
 
 def passage_of(thread_id: str, event: RecordedEvent) -> Passage | None:
-    """Returns the passage that an event adds, if it does: a message without text is none."""
+    """Returns the passage that an event adds, or None, for example for a message without text."""
     match event:
         case PassageAdded():
             return Passage(
@@ -101,7 +103,7 @@ def passage_of(thread_id: str, event: RecordedEvent) -> Passage | None:
 
 
 class Source(Struct, frozen=True):
-    """A thread: its number in the journal, and whether an agent works on it for another thread."""
+    """A thread of the journal; `aside` if an agent works on it for a run of another thread."""
 
     thread_id: str
     owner: str
@@ -110,25 +112,27 @@ class Source(Struct, frozen=True):
 
 
 class Known(Struct, frozen=True):
-    """What the index has of a thread: events up to `seq`, which is of the time `at`."""
+    """The state of a thread in the index: up to event `seq`, recorded at the time `at`."""
 
     number: int
     seq: int
     at: float
 
 
-class Lacking(Struct, frozen=True):
-    """A text that has no vector yet, in the row `n`."""
+class Unembedded(Struct, frozen=True):
+    """The text of the row `n`, which has no vector yet."""
 
     n: int
     text: str
 
 
 class Statistics(Struct, frozen=True):
-    """How much of an owner's is in the index.
+    """The size of an owner's part of the index.
 
-    `passages` were put into the archive, `messages` said on threads; `without_vector` are those of
-    both that no vector was made for yet.
+    - `passages`: texts that were added to the archive.
+    - `messages`: messages of threads.
+    - `threads`: threads with any of them.
+    - `without_vector`: passages and messages that have no vector yet.
     """
 
     passages: int
@@ -140,15 +144,16 @@ class Statistics(Struct, frozen=True):
 _HEX = "[0-9a-f]"
 
 _Row = tuple[int, int, int, int | None, int]
-"""A row that is about to leave: n, o, s, slot, aside."""
+"""A row that is about to be removed: n, o, s, slot, aside."""
 
 
 class Index:
-    """Writes the index in the file `path`, or in memory where it is None.
+    """Writes the index in the file `path`, or in memory if `path` is None.
 
-    It is `untidy` while something of what was deleted may be left in its files.
+    `untidy` is whether deleted texts or their vectors may be left in the files.
 
-    All methods raise `IndexDamaged` where the file cannot be used any more, else `ArchiveFailed`.
+    All methods raise `IndexDamaged` or `IndexGone` if the file cannot be used any longer, and
+    `ArchiveFailed` for other errors.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -166,32 +171,30 @@ class Index:
     # Threads and what they add
 
     def sources(self, owner: str | None = None) -> dict[str, Known]:
-        """Returns the threads that the index knows, all or those of an owner."""
+        """Returns the threads in the index, of an owner or of all owners, by their ids."""
         where = "" if owner is None else " WHERE o = (SELECT o FROM owner WHERE name = ?)"
         with typed_errors():
             rows = self.connection.execute(
-                f"SELECT thread_id, number, seq, at FROM source{where}",  # noqa: S608 - it is made of constants
+                f"SELECT thread_id, number, seq, at FROM source{where}",  # noqa: S608 - of constants
                 () if owner is None else (owner,),
             )
             return {thread_id: Known(*known) for thread_id, *known in rows.fetchall()}
 
     def settled(self, owner: str, marks: Iterable[ThreadMark]) -> Written | None:
-        """Returns how often an owner was written to, if the index has these threads and no other.
-
-        That is, up to exactly these events.
-        """
+        """Returns the owner's count of writes if the index matches `marks` exactly, or None."""
         with typed_errors():
-            # First: what another process writes in between must not be taken for known.
+            # Before the threads are read: a write of another process in between then makes the
+            # count too low, and a later search reads again. The other order would miss it.
             written = written_of(self.connection, owner)
         known = self.sources(owner)
         there = {id: (source.number, source.seq) for id, source in known.items()}
         return written if there == {m.id: (m.number, m.seq) for m in marks if m.seq} else None
 
     def apply(self, source: Source, page: Page, vectors: Mapping[str, "Matrix"]) -> int:
-        """Adds what a page of events says; returns up to which event the index knows the thread.
+        """Applies a page of events; returns the last event of the thread that is in the index.
 
-        That is another one than the page's last where the page does not follow what it knew.
-        `vectors` are those of passages that are known already, by the passages' ids.
+        If the page does not follow the last event in the index, because another process was
+        faster, nothing changes. `vectors` are the known vectors by the ids of their passages.
         """
         with self._change() as connection:
             s, o, seq = self._source(connection, source)
@@ -199,7 +202,8 @@ class Index:
                 return seq
             passages = self._new(connection, s, page)
             slots = self._store(connection, [vectors.get(one.id) for one in passages])
-            # Only now: a slot that this change makes free must not be written to in it.
+            # After `_store`: a slot that this transaction frees must not be written to before it
+            # commits. If it fails, the row of the slot is back, and needs its vector.
             self._remove_passages(connection, s, page.removed)
             self._insert(connection, source, (s, o), passages, slots)
             connection.execute(
@@ -208,7 +212,7 @@ class Index:
             return page.until
 
     def drop(self, thread_ids: Iterable[str]) -> None:
-        """Forgets threads, and all that they added."""
+        """Removes threads with all their passages."""
         with self._change() as connection:
             for thread_id in thread_ids:
                 row = connection.execute(
@@ -219,10 +223,10 @@ class Index:
             connection.execute("DELETE FROM owner WHERE o NOT IN (SELECT o FROM source)")
 
     def tidy(self) -> None:
-        """Overwrites what is left in the files of what was deleted.
+        """Overwrites the remains of deleted passages in the files.
 
-        Full text keeps the words of a row that was deleted until its parts are merged, and a slot
-        its vector until another one takes it.
+        FTS5 keeps the words of a deleted row until its segments are merged, and a free slot keeps
+        its vector until it is used again.
         """
         with self._change() as connection:
             connection.execute("INSERT INTO words (words) VALUES ('optimize')")
@@ -233,7 +237,7 @@ class Index:
         self.untidy = False
 
     def passages(self, owner: str, passage_id: str) -> list[Passage]:
-        """Returns what was put into the archive of an owner under an id, on each thread."""
+        """Returns the passage `passage_id` of an owner, once for each thread that has it."""
         with typed_errors():
             rows = self.connection.execute(
                 f"{SELECT} JOIN owner w ON w.o = p.o"
@@ -243,7 +247,7 @@ class Index:
         return [passage_in(row) for row in rows]
 
     def statistics(self, owner: str) -> Statistics:
-        """Returns how much of an owner's there is."""
+        """Returns the size of an owner's part of the index."""
         with typed_errors():
             (counted,) = self.connection.execute(
                 "SELECT json_array(count(*) FILTER (WHERE kind = 0),"
@@ -261,7 +265,7 @@ class Index:
         if row is not None and row[3] == source.number:
             return row[0], row[1], row[2]
         if row is not None:
-            self._drop(connection, row[0])  # a thread of the same id was there before
+            self._drop(connection, row[0])  # a deleted thread had the same id
         connection.execute("INSERT OR IGNORE INTO owner (name) VALUES (?)", (source.owner,))
         (o,) = connection.execute("SELECT o FROM owner WHERE name = ?", (source.owner,)).fetchone()
         cursor = connection.execute(
@@ -272,12 +276,12 @@ class Index:
         return cursor.lastrowid, o, 0
 
     def _new(self, connection: sqlite3.Connection, s: int, page: Page) -> list[Passage]:
-        """Returns the passages of a page that are not there yet."""
+        """Returns the passages of a page that are not in the index yet."""
         ids = [one.id for one in page.added if one.kind == "archive"]
         known = connection.execute(
             "SELECT id FROM passage WHERE s = ? AND kind = 0"
             " AND id IN (SELECT value FROM json_each(?))",
-            (s, msgspec.json.encode(ids).decode()),
+            (s, json_array(ids)),
         )
         twice = {id for (id,) in known.fetchall()} - set(page.removed) if ids else set[str]()
         return [one for one in page.added if one.kind == "message" or one.id not in twice]
@@ -302,7 +306,7 @@ class Index:
                 (
                     n, o, s, one.seq, KINDS.index(one.kind), ROLES.index(one.role), one.created_at,
                     slot, stamp, one.id, one.run_id,
-                    msgspec.json.encode(one.tags).decode(), one.text,
+                    json_array(one.tags), one.text,
                 )
                 for (n, one), slot, stamp in zip(numbered, slots, stamps, strict=True)
             ],
@@ -325,7 +329,7 @@ class Index:
             self._remove(
                 connection,
                 "p.s = ? AND p.kind = 0 AND p.id IN (SELECT value FROM json_each(?))",
-                (s, msgspec.json.encode(ids).decode()),
+                (s, json_array(ids)),
             )
 
     def _drop(self, connection: sqlite3.Connection, s: int) -> None:
@@ -364,7 +368,7 @@ class Index:
         self._outdate(connection, {row[1] for row in rows})
 
     def _outdate(self, connection: sqlite3.Connection, owners: Iterable[int]) -> None:
-        """Has whoever keeps the slots of these owners in memory read them again."""
+        """Makes the columns of these owners outdated, which the finders keep in memory."""
         connection.executemany(
             "UPDATE owner SET changes = changes + 1 WHERE o = ?", [(o,) for o in owners]
         )
@@ -373,16 +377,16 @@ class Index:
 
     @property
     def dimensions(self) -> int | None:
-        """The size of the vectors, if there are any yet."""
+        """The length of the vectors; None before the first vector."""
         with typed_errors():
             return space_of(self.connection).dimensions
 
     def use_embedder(self, name: str, dimensions: int | None) -> None:
-        """Has all vectors made again, unless they are of this embedder and this size."""
+        """Chooses the embedder, and discards all vectors by another one or of another length."""
         with self._change() as connection:
             space = space_of(connection)
             same = dimensions in {None, space.dimensions} or space.dimensions is None
-            if space.embedder != name or not same or not self._is_there(space):
+            if space.embedder != name or not same or not self._exists(space):
                 self._renew(connection, name, dimensions)
             elif space.dimensions is None:
                 connection.execute("UPDATE vectors SET dimensions = ?", (dimensions,))
@@ -390,28 +394,30 @@ class Index:
         self._embedder = name
 
     def remove_leftovers(self) -> None:
-        """Removes the vectors of an index that was there before."""
+        """Removes vector files that an earlier index has left."""
         with self._change() as connection:
             self._remove_leftovers(space_of(connection).file)
 
-    def lacking(self, owner: str, limit: int, refused: Sequence[int] = ()) -> list[Lacking]:
-        """Returns texts of an owner without a vector, but for those `refused`, the newest first."""
+    def without_vector(
+        self, owner: str, limit: int, refused: Sequence[int] = ()
+    ) -> list[Unembedded]:
+        """Returns the newest texts of an owner without a vector, except the rows `refused`."""
         with typed_errors():
             rows = self.connection.execute(
                 "SELECT n, text FROM passage"
                 " WHERE slot IS NULL AND o = (SELECT o FROM owner WHERE name = ?)"
                 " AND n NOT IN (SELECT value FROM json_each(?)) ORDER BY n DESC LIMIT ?",
-                (owner, msgspec.json.encode(refused).decode(), limit),
+                (owner, json_array(refused), limit),
             )
-            return [Lacking(n, text) for n, text in rows.fetchall()]
+            return [Unembedded(n, text) for n, text in rows.fetchall()]
 
-    def give(self, numbers: Sequence[int], vectors: Sequence["Matrix"]) -> None:
-        """Gives rows their vectors, those that are still there and have none."""
+    def set_vectors(self, numbers: Sequence[int], vectors: Sequence["Matrix"]) -> None:
+        """Sets the vectors of rows; skips rows that have left or have got a vector meanwhile."""
         with self._change() as connection:
             rows = connection.execute(
                 "SELECT n FROM passage WHERE slot IS NULL"
                 " AND n IN (SELECT value FROM json_each(?))",
-                (msgspec.json.encode(numbers).decode(),),
+                (json_array(numbers),),
             )
             left = {n for (n,) in rows.fetchall()}
             given = [(n, row) for n, row in zip(numbers, vectors, strict=True) if n in left]
@@ -425,18 +431,18 @@ class Index:
                 ],
             )
 
-    def lose(self, numbers: Sequence[int]) -> None:
-        """Notes that the vectors of rows are gone, and have to be made again."""
+    def unset_vectors(self, numbers: Sequence[int]) -> None:
+        """Marks rows whose vectors are missing from the file, so that they are made again."""
         with self._change() as connection:
-            chosen = msgspec.json.encode(numbers).decode()
+            chosen = json_array(numbers)
             where = "slot >= 0 AND n IN (SELECT value FROM json_each(?))"
-            rows = connection.execute(f"SELECT o, slot FROM passage WHERE {where}", (chosen,))  # noqa: S608 - it is made of constants
+            rows = connection.execute(f"SELECT o, slot FROM passage WHERE {where}", (chosen,))  # noqa: S608 - of constants
             lost = rows.fetchall()
             connection.executemany(
                 "INSERT OR IGNORE INTO free_slot VALUES (?)", [(slot,) for _, slot in lost]
             )
             connection.execute(
-                f"UPDATE passage SET slot = NULL, stamp = NULL WHERE {where}",  # noqa: S608 - as above
+                f"UPDATE passage SET slot = NULL, stamp = NULL WHERE {where}",  # noqa: S608 - of constants
                 (chosen,),
             )
             self._outdate(connection, {o for o, _ in lost})
@@ -444,14 +450,16 @@ class Index:
     def _store(
         self, connection: sqlite3.Connection, vectors: Sequence["Matrix | None"]
     ) -> list[int | None]:
-        """Writes vectors; returns the slot of each, -1 for one without a direction."""
+        """Writes vectors; returns the slot of each, or -1 for a vector of zeros."""
         kept = [vector for vector in vectors if vector is not None and vector.any()]
-        slots = iter(self._written(connection, kept))
+        slots = iter(self._write_vectors(connection, kept))
         return [
             None if vector is None else next(slots) if vector.any() else -1 for vector in vectors
         ]
 
-    def _written(self, connection: sqlite3.Connection, vectors: Sequence["Matrix"]) -> list[int]:
+    def _write_vectors(
+        self, connection: sqlite3.Connection, vectors: Sequence["Matrix"]
+    ) -> list[int]:
         if not vectors:
             return []
         space = self._space(connection, len(vectors[0]))
@@ -462,27 +470,24 @@ class Index:
     def _stamps(
         self, connection: sqlite3.Connection, slots: Sequence[int | None]
     ) -> list[int | None]:
-        """Numbers the vectors on, so that a reader finds those that are new to it."""
+        """Returns a stamp for each new vector; finders read the rows above their last stamp."""
         (last,) = connection.execute("SELECT stamp FROM vectors").fetchone()
         connection.execute("UPDATE vectors SET stamp = stamp + ?", (len(slots),))
         return [None if slot is None else last + at for at, slot in enumerate(slots, 1)]
 
     def _space(self, connection: sqlite3.Connection, dimensions: int) -> VectorSpace:
-        """Returns where vectors of this size go; raises `EmbeddingInvalid` where nowhere."""
+        """Returns the space for vectors of a length; raises `EmbeddingInvalid` for a new length."""
         space = space_of(connection)
-        require_embedder(space, self._embedder)
+        require_same_embedder(space, self._embedder)
         if space.dimensions is None:
             connection.execute("UPDATE vectors SET dimensions = ?", (dimensions,))
             return space_of(connection)
         if space.dimensions != dimensions:
-            raise EmbeddingInvalid(
-                f"The embedder {space.embedder} returned vectors of the size {dimensions}, and "
-                f"before of {space.dimensions}; an embedder that changed needs another name."
-            )
+            raise changed_size(space.embedder, dimensions, space.dimensions)
         return space
 
     def _take_slots(self, connection: sqlite3.Connection, number: int) -> list[int]:
-        """Returns slots that no row has, in ascending order."""
+        """Returns slots that no row uses, in ascending order: free ones first, then new ones."""
         free = connection.execute(
             "DELETE FROM free_slot WHERE slot IN"
             " (SELECT slot FROM free_slot ORDER BY slot LIMIT ?) RETURNING slot",
@@ -494,12 +499,12 @@ class Index:
         connection.execute("UPDATE vectors SET slots = slots + ?", (more,))
         return [*slots, *range(used, used + more)]
 
-    def _is_there(self, space: VectorSpace) -> bool:
-        """Whether the file of the vectors is; in memory it always is."""
+    def _exists(self, space: VectorSpace) -> bool:
+        """Whether the file of the vectors exists; vectors in memory always do."""
         return self.path is None or self.path.with_name(space.file).exists()
 
     def _renew(self, connection: sqlite3.Connection, name: str, dimensions: int | None) -> None:
-        """Begins a new file, and leaves the old one to whoever still reads it."""
+        """Starts a new file of vectors; other processes may still read the old one."""
         stem = self.path.name if self.path is not None else "archive"
         file = f"{stem}-{uuid.uuid4().hex[:12]}.f32"
         if self.path is not None:
@@ -515,12 +520,12 @@ class Index:
         if self.path is not None:
             for path in self.path.parent.glob(f"{_escaped(self.path.name)}-{_HEX * 12}.f32"):
                 if path.name != current:
-                    with suppress(OSError):  # somebody still reads it; the next one tries again
+                    with suppress(OSError):  # another process has it open; tried again later
                         path.unlink()
 
     @contextmanager
     def _change(self) -> Generator[sqlite3.Connection]:
-        """A transaction that no other process's comes between."""
+        """Runs a transaction that excludes the writes of other processes from its first read on."""
         connection = self.connection
         with typed_errors():
             connection.execute("BEGIN IMMEDIATE")

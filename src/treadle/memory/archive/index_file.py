@@ -1,7 +1,7 @@
-"""The file of the index: opening it, its errors, and what becomes of a damaged one.
+"""The files of the index: the database with its rows, and which file holds the vectors.
 
-All in it follows from the journal. So a file that is damaged, or of another version, is put aside
-and made anew, and never stands in the way of a conversation.
+All of the content follows from the journal. A file that is damaged, or of another version, is
+therefore set aside and made again, and never blocks a conversation.
 """
 
 import contextlib
@@ -25,24 +25,41 @@ from treadle.memory.archive.words import TOKENIZER, indexed
 if TYPE_CHECKING:
     from treadle.memory.archive.vectors import Columns, VectorFile
 
-APPLICATION_ID = 0x74726461  # "trda", so that another program's database is told apart
+APPLICATION_ID = 0x74726461  # "trda"; identifies the file, so that no other database is removed
 VERSION = 1
 BUSY_SECONDS = 30.0
 
+KINDS: tuple[Kind, ...] = ("archive", "message")
+"""The kinds of passages, by the number in their rows."""
+
+ROLES: tuple[Role | None, ...] = (None, "user", "assistant", "system", "developer")
+"""The roles of messages, by the number in their rows."""
+
+SELECT = (
+    "SELECT p.n, p.id, p.text, p.kind, t.thread_id, p.seq, p.at, p.run_id, p.role, p.tags"
+    " FROM passage p JOIN source t ON t.s = p.s"
+)
+"""Reads rows for `passage_in`."""
+
+Written = tuple[int, int]
+"""The number of an owner and its count of writes. The pair never occurs a second time."""
+
+_TAGS = msgspec.json.Decoder(tuple[str, ...])
+
 _SQLITE = b"SQLite format 3\0"
 _HEAD = 72
-"""The bytes of a database up to its application's number; see https://sqlite.org/fileformat.html"""
+"""The length of the header up to the application id; see https://sqlite.org/fileformat.html"""
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _GONE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 
 
 class IndexDamaged(ArchiveFailed):
-    """The file of the index cannot be used any more, and must be made again."""
+    """The file of the index cannot be used any longer, and must be made again."""
 
 
 class IndexGone(ArchiveFailed):
-    """The file of the index was removed, or cannot be reached; open it again."""
+    """The file of the index was removed or cannot be reached, and must be opened again."""
 
 
 @contextmanager
@@ -52,18 +69,18 @@ def typed_errors() -> Generator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        # Tables that are missing are damage too: whoever had the file last was no treadle.
+        # Missing tables are damage too: something other than treadle has written the file.
         if code in _DAMAGE or _is_foreign(error):
             raise IndexDamaged(f"The index of the archive is damaged: {error}.") from error
         kind = IndexGone if code in _GONE else ArchiveFailed
         raise kind(
-            f"The index of the archive failed: {error}. Nothing was lost: it is made of the "
-            "journal."
+            f"The index of the archive failed: {error}. No data is lost: the index is "
+            "made of the journal."
         ) from error
     except OSError as error:
         raise ArchiveFailed(
-            f"A file of the archive failed: {error.strerror or error}. Nothing was lost: it is "
-            "made of the journal."
+            f"A file of the archive failed: {error.strerror or error}. No data is lost: the "
+            "index is made of the journal."
         ) from error
 
 
@@ -72,12 +89,14 @@ def _is_foreign(error: sqlite3.Error) -> bool:
 
 
 def connect(path: Path | None) -> sqlite3.Connection:
-    """Opens the file, or a database in memory, ready to be written to; makes its tables.
+    """Opens the database `path`, or one in memory, for writing; creates missing tables.
 
-    Raises `IndexDamaged` for what is no index of this version, else `ArchiveFailed`.
+    Raises `IndexDamaged` for a file that is not an index of this version, otherwise
+    `ArchiveFailed`.
     """
     with typed_errors():
         if path is not None:
+            # SQLite would create it with the umask's mode; conversations are not for other users.
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         connection = _connection(path)
@@ -90,7 +109,7 @@ def connect(path: Path | None) -> sqlite3.Connection:
 
 
 def reader(path: Path) -> sqlite3.Connection:
-    """Opens the file for reading, beside the connection that writes."""
+    """Opens the file for reading, in parallel to the connection that writes."""
     with typed_errors():
         connection = _connection(path)
         try:
@@ -114,21 +133,23 @@ def _prepare(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION_ID:
-        raise _of_another_program()
+        raise _foreign_database()
     if version != VERSION:
         raise IndexDamaged(f"The index of the archive is of version {version}, not {VERSION}.")
-    # Only now: whose file it is stands in the file itself, also where its log is damaged.
+    # After the checks above: this writes to the file, which must not happen to the database of
+    # another program. The checks read the header, so they work even if the log is damaged.
     connection.execute("PRAGMA journal_mode = wal")
-    # Slots of vectors are used again once the deletion of their rows cannot be undone any more.
+    # A commit must be on the disk before it returns. Otherwise a power failure could undo a
+    # deletion after the slot of its vector has been given to another row.
     connection.execute("PRAGMA synchronous = full")
-    # What is deleted is overwritten.
+    # Overwrites deleted content, so that a deleted conversation cannot be read from the file.
     connection.execute("PRAGMA secure_delete = on")
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables:  # another process was quicker
+    if tables:  # another process created them after the check in `_prepare`
         connection.execute("COMMIT")
         return
     schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
@@ -139,56 +160,42 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _of_another_program() -> ArchiveFailed:
+def _foreign_database() -> ArchiveFailed:
     return ArchiveFailed(
-        "Where the index of the archive belongs, beside the journal, is the database of another "
-        "program; move it, or the journal."
+        "The index of the archive belongs next to the journal, but that file is the database of "
+        "another program; move it, or the journal."
     )
 
 
 def remove_damaged(path: Path) -> bool:
-    """Removes a file that was put aside, so that nothing of a deletion stays in it.
+    """Removes an index that was set aside, because deleted texts may be left in it.
 
-    Returns whether there is one in use.
+    Returns whether an index in use exists.
     """
-    with contextlib.suppress(OSError):  # there is none, or somebody looks at it
+    with contextlib.suppress(OSError):  # it does not exist, or another program has it open
         path.with_name(f"{path.name}-damaged").unlink()
     return path.exists()
 
 
 def set_aside(path: Path) -> None:
-    """Gives a damaged file another name, and removes the log that belongs to it.
+    """Renames a damaged index, and removes its log.
 
-    Raises `ArchiveFailed` for the database of another program, which is left as it is.
+    Raises `ArchiveFailed` for the database of another program, which stays as it is.
     """
     with typed_errors(), contextlib.suppress(FileNotFoundError):
         with path.open("rb") as file:
             head = file.read(_HEAD)
         if head.startswith(_SQLITE) and head[-4:] != APPLICATION_ID.to_bytes(4, "big"):
-            raise _of_another_program()
+            raise _foreign_database()
         path.replace(path.with_name(f"{path.name}-damaged"))
+    # A new index must not replay the log of the old one.
     for end in ("-wal", "-shm"):
-        with contextlib.suppress(OSError):  # without its file it is of no use to anybody
+        with contextlib.suppress(OSError):
             path.with_name(path.name + end).unlink()
 
 
-KINDS: tuple[Kind, ...] = ("archive", "message")
-ROLES: tuple[Role | None, ...] = (None, "user", "assistant", "system", "developer")
-
-_TAGS = msgspec.json.Decoder(tuple[str, ...])
-
-SELECT = (
-    "SELECT p.n, p.id, p.text, p.kind, t.thread_id, p.seq, p.at, p.run_id, p.role, p.tags"
-    " FROM passage p JOIN source t ON t.s = p.s"
-)
-
-
-Written = tuple[int, int]
-"""The number of an owner, and how often its threads were written; no owner has both again."""
-
-
 def written_of(connection: sqlite3.Connection, owner: str) -> Written:
-    """Returns how often an owner was written to; (0, 0) for one that has nothing."""
+    """Returns the count of writes of an owner; (0, 0) for an owner without threads."""
     row: Written | None = connection.execute(
         "SELECT o, writes FROM owner WHERE name = ?", (owner,)
     ).fetchone()
@@ -215,31 +222,43 @@ def passage_in(row: tuple[object, ...]) -> Passage:
 
 
 def scope_word(letter: str, number: int, kind: Kind) -> str:
-    """Returns the word that stands for an owner (`o`), what is aside (`w`), or a thread (`t`)."""
+    """Returns the word for an owner (`o`), for its delegated work (`w`), or for a thread (`t`)."""
     return f"{letter}{number}{kind[0]}"
 
 
 def role_word(role: Role | None) -> str:
-    """Returns the word that stands for a role."""
+    """Returns the word for a role."""
     return f"r{ROLES.index(role)}"
 
 
 def tag_word(tag: str) -> str:
-    """Returns the word that stands for a tag: its hash in digits, because words lose endings."""
+    """Returns the word for a tag: its hash in digits, because the stemmer would cut letters."""
     return f"g{int.from_bytes(blake2b(tag.encode(), digest_size=8).digest(), 'big')}"
 
 
 def words_of(passage: Passage, owner: int, source: int, *, aside: bool) -> tuple[str, str]:
-    """Returns the text and the scope of a row in the table `words`, the same at any time."""
+    """Returns the text and the scope of a row in the table `words`.
+
+    FTS5 without content deletes a row only if it is given the values with which the row was
+    inserted, so they must depend on nothing but the arguments.
+    """
     kind = passage.kind
-    # Only what agents say to each other is kept apart; what they note is for all.
+    # Messages between agents are found on their own thread only; their notes are for everyone.
     place = scope_word("w" if aside and kind == "message" else "o", owner, kind)
     scope = [place, scope_word("t", source, kind), role_word(passage.role)]
     return indexed(passage.text), " ".join([*scope, *map(tag_word, passage.tags)])
 
 
+def json_array(values: Sequence[object]) -> str:
+    """Returns values as JSON, which SQL reads with `json_each`.
+
+    A list is one parameter that way, whereas SQLite limits the number of parameters.
+    """
+    return msgspec.json.encode(values).decode()
+
+
 class VectorSpace(Struct, frozen=True):
-    """Which vectors there are: whose, of which size, and in which file."""
+    """The vectors of the index: by which embedder, of which length, and in which file."""
 
     embedder: str
     dimensions: int | None
@@ -247,24 +266,24 @@ class VectorSpace(Struct, frozen=True):
 
 
 def space_of(connection: sqlite3.Connection) -> VectorSpace:
-    """Returns which vectors there are."""
+    """Returns the vector space of the index."""
     row = connection.execute("SELECT embedder, dimensions, file FROM vectors").fetchone()
     return VectorSpace(*row)
 
 
-def require_embedder(space: VectorSpace, name: str) -> None:
-    """Raises `ArchiveFailed` unless the vectors are those of the embedder `name`."""
+def require_same_embedder(space: VectorSpace, name: str) -> None:
+    """Raises `ArchiveFailed` unless the vectors are by the embedder `name`."""
     if space.embedder != name:
         raise ArchiveFailed(
             f"Another process makes the vectors of this archive with {space.embedder!r}, this one "
-            f"with {name!r}; give both the same embedder."
+            f"with {name!r}; pass the same embedder to both."
         )
 
 
 class VectorFiles:
-    """Opens the file of the vectors beside the index `path`, or memory where that is None.
+    """Opens the file of the vectors next to the index `path`, or memory if `path` is None.
 
-    numpy is imported with the first of them: without vectors, nobody needs it.
+    Imports numpy with the first vectors, because a program without an embedder may not have it.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -272,7 +291,7 @@ class VectorFiles:
         self._open: dict[str, VectorFile] = {}
 
     def get(self, space: VectorSpace) -> "VectorFile":
-        """Returns the file of a space whose size is known."""
+        """Returns the vectors of a space whose dimensions are known."""
         if space.file not in self._open:
             path = self._path.with_name(space.file) if self._path is not None else None
             make = import_module("treadle.memory.archive.vectors").VectorFile
@@ -280,7 +299,7 @@ class VectorFiles:
         return self._open[space.file]
 
     def wipe(self, space: VectorSpace, slots: Sequence[int]) -> None:
-        """Overwrites slots on the disk that nobody names; raises `OSError`."""
+        """Overwrites free slots on the disk; raises `OSError`."""
         if self._path is None:
             return
         size = 4 * (space.dimensions or 0)
@@ -288,10 +307,10 @@ class VectorFiles:
         with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
             end = file.seek(0, os.SEEK_END)
             for slot in slots:
-                if slot * size < end:  # else it was never written
+                if slot * size < end:  # beyond the end, it was never written
                     file.seek(slot * size)
                     file.write(bytes(size))
 
     def columns(self, version: object) -> "Columns":
-        """Returns columns for the passages with vectors."""
+        """Returns empty columns for passages with vectors."""
         return import_module("treadle.memory.archive.vectors").Columns(version)

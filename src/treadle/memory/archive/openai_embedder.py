@@ -1,4 +1,6 @@
-"""Embeddings of OpenAI, and of the many servers that are compatible with it.
+"""Embeddings of OpenAI, and of servers that are compatible with its API.
+
+A module of its own, because it imports aiohttp, which other embedders do not need.
 
 https://platform.openai.com/docs/api-reference/embeddings/create
 """
@@ -11,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from treadle.errors import ConfigurationError, EmbeddingInvalid, MissingKey, ModelError
-from treadle.memory.archive.embedders import THREADS
+from treadle.memory.archive.embedders import in_thread
 from treadle.models.endpoint import endpoint
 from treadle.models.http import Timeouts, require_key, require_url
 from treadle.models.json_call import json_call
@@ -42,11 +44,12 @@ class OpenAIEmbedder:
     """An embedding model behind the API of OpenAI, or of any compatible server.
 
     - `model`: the provider's name of the model.
-    - `base_url`: the root of the API; by default OPENAI_BASE_URL, else OpenAI's own.
-    - `api_key`: by default OPENAI_API_KEY; for a `base_url` of yours TREADLE_API_KEY, or none.
-    - `dimensions`: asks the model for vectors of that size, where it can shorten them.
-    - `batch`: how many texts a request holds. `max_chars`: longer texts are cut for their vector,
-      because models refuse what they cannot read; full text still finds all of them.
+    - `base_url`: the root of the API; by default OPENAI_BASE_URL, otherwise the URL of OpenAI.
+    - `api_key`: by default OPENAI_API_KEY; with another `base_url` TREADLE_API_KEY, or no key.
+    - `dimensions`: asks the model for vectors of this length, if it can shorten them.
+    - `batch`: the number of texts in one request.
+    - `max_chars`: longer texts are cut for their vector, because models refuse texts beyond their
+      window. Full text still finds all of their words.
     - `retry`, `timeouts`: as for models.
 
     `embed` raises `ModelError`, which the archive turns into `EmbeddingFailed`. Raises `MissingKey`
@@ -67,7 +70,7 @@ class OpenAIEmbedder:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         if min(batch, max_chars, 1 if dimensions is None else dimensions) < 1:
-            raise ConfigurationError("batch, max_chars and dimensions must be at least 1.")
+            raise ConfigurationError("batch, max_chars and dimensions must each be at least 1.")
         if api_key is None:
             base_url, api_key = _endpoint(model, base_url, environ)
         self._model = model
@@ -76,8 +79,8 @@ class OpenAIEmbedder:
         require_key(api_key)
         if url.username is not None and api_key.strip():
             raise ConfigurationError(
-                f"The base URL {masked_url(self._url)!r} names a user, and there is an API key as "
-                "well; a request can carry one of them."
+                f"The base URL {masked_url(self._url)!r} contains a user, and there is also an "
+                "API key; a request can carry only one of them, so remove the other."
             )
         self._host = url.hostname or ""
         self._api_key = api_key.strip()
@@ -89,12 +92,12 @@ class OpenAIEmbedder:
 
     @property
     def name(self) -> str:
-        """The name of the model, with the size that is asked for."""
+        """The name of the model, with the length of the vectors if one was given."""
         return self._model if self._dimensions is None else f"{self._model}/{self._dimensions}"
 
     @property
     def dimensions(self) -> int | None:
-        """How many numbers a vector has, where that is asked for."""
+        """The length of each vector, if one was given."""
         return self._dimensions
 
     def __repr__(self) -> str:
@@ -118,8 +121,8 @@ class OpenAIEmbedder:
                 if retry is None:
                     raise
             else:
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(THREADS, _vectors, body, len(texts))
+                # In a thread: a batch is megabytes of JSON.
+                return await in_thread(_vectors, body, len(texts))
             await asyncio.sleep(retry.delay)
 
     def _call(self, texts: Sequence[str]) -> HttpRequest:
@@ -148,8 +151,8 @@ def _endpoint(model: str, base_url: str, environ: Mapping[str, str]) -> tuple[st
         return endpoint(model, base_url, environ, prefix="OPENAI", default=OPENAI_URL)
     except MissingKey as error:
         raise MissingKey(
-            f"The embedding model {model} needs a key: set OPENAI_API_KEY, give api_key=…, or name "
-            "a server of yours with base_url=…."
+            f"The embedding model {model} needs a key: set OPENAI_API_KEY, pass api_key=…, or pass "
+            "the URL of another server as base_url=…."
         ) from error
 
 
@@ -158,10 +161,10 @@ def _vectors(body: bytes, count: int) -> list[list[float]]:
         data = _ANSWER.decode(body).data
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise EmbeddingInvalid(
-            f"The server answered with what is no list of vectors: {error}."
+            f"The answer of the server is not a list of vectors: {error}."
         ) from error
     if len(data) != count:
         raise EmbeddingInvalid(f"The server returned {len(data)} vectors for {count} texts.")
-    if all(one.index >= 0 for one in data):  # some servers leave the places out
+    if all(one.index >= 0 for one in data):  # some compatible servers omit the index
         data = sorted(data, key=lambda one: one.index)
     return [one.embedding for one in data]

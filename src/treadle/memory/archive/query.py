@@ -1,11 +1,4 @@
-"""What may be put into the archive and asked of it, and how two rankings become one; pure.
-
-Periods of time are as people name them: dates and moments, both ends included.
-
-Scores of full text and of vectors cannot be compared, their ranks can: in reciprocal rank fusion,
-each ranking gives 1 / (60 + rank), as in Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion
-outperforms Condorcet and individual Rank Learning Methods", SIGIR 2009.
-"""
+"""Validates what is put into the archive and what is asked of it, and merges rankings; pure."""
 
 import math
 import re
@@ -23,172 +16,42 @@ if TYPE_CHECKING:
     from treadle.memory.archive.vectors import Matrix
 
 MAX_CHARS = 100_000
+"""The longest text of the archive."""
 
 MAX_TAGS = 50
-"""How many tags a text may have, and a search may ask for."""
+"""The most tags that a text may have, and that a search may ask for."""
 
 MAX_TAG_CHARS = 200
 
-_ROLES: tuple[str, ...] = get_args(Role)
-_WAYS: tuple[str, ...] = get_args(By)
-
 MAX_QUERY = 10_000
+"""The longest query, in characters."""
+
 MAX_LIMIT = 100
+"""The most results of one search."""
 
 DEPTH = 500
-"""How many of the best are ranked in each way: beyond, there is no page."""
+"""How many of the best passages are ranked in each way; no page goes beyond them."""
 
 DAMPING = 60
+"""The constant k of reciprocal rank fusion; the paper uses 60."""
 
 Moment = datetime | date | str
 """A moment, a whole day, or either of them in ISO 8601, such as `2026-03-01`.
 
-What names no time zone is UTC.
+UTC unless it names a time zone.
 """
 
+_ROLES: tuple[str, ...] = get_args(Role)
+_WAYS: tuple[str, ...] = get_args(By)
 _DAY = timedelta(days=1)
 _WEEK = re.compile(r"\d{4}-?W\d{2}")
 
 
-def new_passage(
-    id: str, text: str, tags: Sequence[str] = (), created_at: float | None = None
-) -> NewPassage:
-    """Returns a passage, its tags once each; raises `InvalidInput` for what cannot be one.
-
-    That is a text that is empty, too long or no UTF-8, tags that are empty, too long or too many,
-    and a time that is no number.
-    """
-    if not text.strip():
-        raise InvalidInput("The text is empty; the archive would never find it.")
-    if len(text) > MAX_CHARS:
-        raise InvalidInput(
-            f"The text has {len(text)} characters, and may have {MAX_CHARS}; split it."
-        )
-    require_utf8(text)
-    kept = tags_of(tags)
-    if created_at is not None and not math.isfinite(created_at):
-        raise InvalidInput("The time of a text must be a number of seconds.")
-    return NewPassage(id, text, kept, created_at)
-
-
-def filters_of(
-    kind: Kind,
-    *,
-    thread_id: str = "",
-    roles: Sequence[Role] = (),
-    any_tags: Sequence[str] = (),
-    all_tags: Sequence[str] = (),
-    since: Moment | None = None,
-    until: Moment | None = None,
-) -> Filters:
-    """Returns the filters; raises `InvalidInput` for roles, tags and dates that are none."""
-    if isinstance(roles, str):
-        raise InvalidInput(f"Roles are a list; write roles=[{roles[:50]!r}].")
-    for role in roles:
-        if role not in _ROLES:
-            raise InvalidInput(f"{role!r} is no role; the roles are {', '.join(_ROLES)}.")
-    return Filters(
-        kind=kind,
-        thread_id=thread_id,
-        roles=tuple(roles),
-        any_tags=tags_of(any_tags),
-        all_tags=tags_of(all_tags),
-        period=period(since, until),
-    )
-
-
-def tags_of(tags: Sequence[str]) -> tuple[str, ...]:
-    """Returns tags, once each; raises `InvalidInput` for what is none, and for more than 50."""
-    if isinstance(tags, str):
-        raise InvalidInput(f"Tags are a list of texts; write [{tags[:50]!r}].")
-    if len(tags) > MAX_TAGS:
-        raise InvalidInput(f"These are {len(tags)} tags; at most {MAX_TAGS} are allowed.")
-    for tag in tags:
-        if not tag.strip() or len(tag) > MAX_TAG_CHARS or "\0" in tag:
-            raise InvalidInput(
-                f"A tag has from 1 to {MAX_TAG_CHARS} characters, and no NUL; not {tag[:50]!r}."
-            )
-        require_utf8(tag)
-    return tuple(dict.fromkeys(tags))
-
-
-def require_way(by: str) -> None:
-    """Raises `InvalidInput` unless there is such a way to search."""
-    if by not in _WAYS:
-        raise InvalidInput(f"by={by[:50]!r} is no way to search; use {', '.join(_WAYS)}.")
-
-
-def require_utf8(text: str) -> None:
-    """Raises `InvalidInput` for a text that is not valid UTF-8, such as half of a pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"The text is not valid UTF-8 at character {error.start}; decode it before."
-        ) from error
-
-
-def period(since: Moment | None, until: Moment | None) -> Period:
-    """Returns the period between two moments, whichever is earlier; a day is in it as a whole.
-
-    Raises `InvalidInput` for a text that is no date.
-    """
-    first = None if since is None else _bounds(since)
-    last = None if until is None else _bounds(until)
-    if first is not None and last is not None and last[1] < first[0]:
-        first, last = last, first
-    return Period(None if first is None else first[0], None if last is None else last[1])
-
-
-def moment(moment: Moment) -> float:
-    """Returns a moment in Unix seconds, of a day its beginning; raises as `period` does."""
-    return _bounds(moment)[0]
-
-
-def _bounds(moment: object) -> tuple[float, float]:
-    """Returns the first and the last moment of what may be a day."""
-    if isinstance(moment, str):
-        moment = _parsed(moment)
-    if isinstance(moment, datetime):
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return _seconds(moment), _seconds(moment)
-    if not isinstance(moment, date):
-        raise InvalidInput(
-            f"{moment!r:.100} is no date; give a date, a datetime or a text in ISO 8601."
-        )
-    start = datetime(moment.year, moment.month, moment.day, tzinfo=UTC).timestamp()
-    return start, math.nextafter(start + _DAY.total_seconds(), 0)
-
-
-def _seconds(moment: datetime) -> float:
-    try:
-        return moment.astimezone(UTC).timestamp()
-    except OverflowError as error:
-        raise InvalidInput(f"{moment.isoformat()} is beyond what a calendar holds.") from error
-
-
-def _parsed(text: str) -> datetime | date:
-    if _WEEK.fullmatch(text.strip()):
-        raise InvalidInput(f"{text[:100]!r} is a week; name its first day and its last one.")
-    try:
-        return date.fromisoformat(text.strip())
-    except ValueError:  # then it may name a time as well
-        pass
-    try:
-        return datetime.fromisoformat(text.strip())
-    except ValueError as error:
-        raise InvalidInput(
-            f"{text[:100]!r} is no date; write it like 2026-03-01 or 2026-03-01T14:30+01:00."
-        ) from error
-
-
 class Query(Struct, frozen=True):
-    """What is searched for: terms of full text, or a vector of the `embedder`, or both; the
-    newest without either.
+    """A search: by the `terms` of full text, by the `vector` of the `embedder`, or by both.
 
-    Rows `offset` to `offset + limit` of what is found are wanted, which are the first `DEPTH` at
-    most.
+    Without either it finds the newest passages. `offset` and `limit` choose among the first
+    `DEPTH` results.
     """
 
     filters: Filters
@@ -199,20 +62,6 @@ class Query(Struct, frozen=True):
     embedder: str = ""
 
 
-def require_bounds(text: str, limit: int, offset: int) -> None:
-    if not 1 <= limit <= MAX_LIMIT:
-        raise InvalidInput(f"The limit must be from 1 to {MAX_LIMIT}.")
-    if offset < 0 or offset + limit > DEPTH:
-        raise InvalidInput(
-            f"A search goes through the best {DEPTH}, so offset and limit together cannot be more; "
-            "filter by dates, tags or threads."
-        )
-    if len(text) > MAX_QUERY:
-        raise InvalidInput(
-            f"The query has {len(text)} characters and may have {MAX_QUERY}; shorten it."
-        )
-
-
 class Hit(Struct, frozen=True):
     """The row `n` of the index, with its score in one ranking."""
 
@@ -221,10 +70,15 @@ class Hit(Struct, frozen=True):
 
 
 class Ranking:
-    """Rows of the index, the best first, and what they got in each of the rankings.
+    """Rows of the index, the best first, with their rank and score in each ranking.
 
-    `text` and `vector` are the rankings of full text and of vectors, where there were any; with
-    both, the rows are those of either, and newer ones come first where the scores are equal.
+    - `text`, `vector`: the hits by full text and by vectors, the best first; None if that way was
+      not searched.
+
+    With both, `rows` are the rows of either, merged by reciprocal rank fusion: BM25 and cosines
+    cannot be compared, but ranks can, so each ranking adds 1 / (60 + rank). Newer rows come first
+    among equal scores. Source: Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms
+    Condorcet and individual Rank Learning Methods", SIGIR 2009.
     """
 
     def __init__(self, text: Sequence[Hit] | None, vector: Sequence[Hit] | None) -> None:
@@ -238,12 +92,170 @@ class Ranking:
         self.rows: list[int] = list(self.scores)
 
     def text(self, n: int) -> tuple[int, float] | None:
-        """Returns the rank of a row by full text, which counts from 1, and its score."""
+        """Returns the rank (from 1) and the score of a row by full text, or None."""
         return self._text.get(n)
 
     def vector(self, n: int) -> tuple[int, float] | None:
-        """Returns the rank of a row by vectors, which counts from 1, and its score."""
+        """Returns the rank (from 1) and the score of a row by vectors, or None."""
         return self._vector.get(n)
+
+
+def new_passage(
+    id: str, text: str, tags: Sequence[str] = (), created_at: float | None = None
+) -> NewPassage:
+    """Returns a validated passage, with each tag once.
+
+    - `text`: not empty, valid UTF-8, at most 100,000 characters.
+    - `tags`: at most 50, see `tags_of`.
+    - `created_at`: Unix seconds; None for the time at which the passage is added.
+
+    Raises `InvalidInput`.
+    """
+    if not text.strip():
+        raise InvalidInput("The text is empty; the archive could never find it.")
+    if len(text) > MAX_CHARS:
+        raise InvalidInput(
+            f"The text has {len(text)} characters; at most {MAX_CHARS} are allowed. Split it."
+        )
+    require_utf8(text)
+    kept = tags_of(tags)
+    if created_at is not None and not math.isfinite(created_at):
+        raise InvalidInput(f"created_at must be a finite number of seconds, not {created_at}.")
+    return NewPassage(id, text, kept, created_at)
+
+
+def filters_of(
+    kind: Kind,
+    *,
+    thread_id: str = "",
+    roles: Sequence[Role] = (),
+    any_tags: Sequence[str] = (),
+    all_tags: Sequence[str] = (),
+    since: Moment | None = None,
+    until: Moment | None = None,
+) -> Filters:
+    """Returns validated filters; raises `InvalidInput` for unknown roles and bad tags and dates."""
+    if isinstance(roles, str):
+        raise InvalidInput(f"roles is a list; write roles=[{roles[:50]!r}].")
+    for role in roles:
+        if role not in _ROLES:
+            raise InvalidInput(f"Unknown role {role!r:.50}; the roles are {', '.join(_ROLES)}.")
+    return Filters(
+        kind=kind,
+        thread_id=thread_id,
+        roles=tuple(roles),
+        any_tags=tags_of(any_tags),
+        all_tags=tags_of(all_tags),
+        period=period(since, until),
+    )
+
+
+def tags_of(tags: Sequence[str]) -> tuple[str, ...]:
+    """Returns each tag once; raises `InvalidInput` for more than 50 tags and for invalid ones.
+
+    A tag has 1 to 200 characters, is valid UTF-8 and contains no NUL.
+    """
+    if isinstance(tags, str):
+        raise InvalidInput(f"Tags are a list of texts; write [{tags[:50]!r}].")
+    if len(tags) > MAX_TAGS:
+        raise InvalidInput(f"There are {len(tags)} tags; at most {MAX_TAGS} are allowed.")
+    for tag in tags:
+        # SQLite does not compare texts with NUL reliably; see https://sqlite.org/nulinstr.html
+        if not tag.strip() or len(tag) > MAX_TAG_CHARS or "\0" in tag:
+            raise InvalidInput(
+                f"The tag {tag[:50]!r} is not valid; a tag has from 1 to {MAX_TAG_CHARS} "
+                "characters and no NUL."
+            )
+        require_utf8(tag)
+    return tuple(dict.fromkeys(tags))
+
+
+def require_way(by: str) -> None:
+    """Raises `InvalidInput` unless `by` is a way to search."""
+    if by not in _WAYS:
+        raise InvalidInput(f"by={by[:50]!r} is not a way to search; use {', '.join(_WAYS)}.")
+
+
+def require_bounds(text: str, limit: int, offset: int) -> None:
+    """Raises `InvalidInput` for a query that is too long, and for pages out of bounds."""
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidInput(f"limit must be from 1 to {MAX_LIMIT}, not {limit}.")
+    if offset < 0 or offset + limit > DEPTH:
+        raise InvalidInput(
+            f"A search ranks the best {DEPTH} passages, so offset must be from 0 to "
+            f"{DEPTH - limit}, not {offset}; to find others, filter by dates, tags or threads."
+        )
+    if len(text) > MAX_QUERY:
+        raise InvalidInput(
+            f"The query has {len(text)} characters; at most {MAX_QUERY} are allowed. Shorten it."
+        )
+
+
+def require_utf8(text: str) -> None:
+    """Raises `InvalidInput` for a text that is not valid UTF-8, such as a lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"The text is not valid UTF-8 at character {error.start}; decode it correctly first."
+        ) from error
+
+
+def period(since: Moment | None, until: Moment | None) -> Period:
+    """Returns the period between two moments, in either order; whole days are included.
+
+    Raises `InvalidInput` for a text that is not a date.
+    """
+    first = None if since is None else _bounds(since)
+    last = None if until is None else _bounds(until)
+    if first is not None and last is not None and last[1] < first[0]:
+        first, last = last, first
+    return Period(None if first is None else first[0], None if last is None else last[1])
+
+
+def moment(moment: Moment) -> float:
+    """Returns a moment in Unix seconds, the beginning for a day; raises as `period` does."""
+    return _bounds(moment)[0]
+
+
+def _bounds(moment: object) -> tuple[float, float]:
+    """Returns the first and the last second of a day, or a moment twice."""
+    if isinstance(moment, str):
+        moment = _parsed(moment)
+    # First: a datetime is a date as well.
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return _seconds(moment), _seconds(moment)
+    if not isinstance(moment, date):
+        raise InvalidInput(
+            f"{moment!r:.100} is not a date; pass a date, a datetime or a text in ISO 8601."
+        )
+    start = datetime(moment.year, moment.month, moment.day, tzinfo=UTC).timestamp()
+    return start, math.nextafter(start + _DAY.total_seconds(), 0)
+
+
+def _seconds(moment: datetime) -> float:
+    try:
+        return moment.astimezone(UTC).timestamp()
+    except OverflowError as error:
+        raise InvalidInput(f"{moment.isoformat()} is beyond the years 1 to 9999.") from error
+
+
+def _parsed(text: str) -> datetime | date:
+    # `date.fromisoformat` takes a week for its Monday, which is probably not what was meant.
+    if _WEEK.fullmatch(text.strip()):
+        raise InvalidInput(f"{text[:100]!r} is a week; pass its first and its last day.")
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:  # it may contain a time as well
+        pass
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise InvalidInput(
+            f"{text[:100]!r} is not a date; write it like 2026-03-01 or 2026-03-01T14:30+01:00."
+        ) from error
 
 
 def _places(hits: Sequence[Hit] | None) -> dict[int, tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""The archive as the runs of a thread use it."""
+"""The archive as the tools of a run use it."""
 
 from collections.abc import Collection, Sequence
 
@@ -14,7 +14,7 @@ from treadle.ports import ThreadWriter
 
 
 class RunPassages:
-    """Fulfils `RunArchive`: what is noted belongs to the thread, what is found to its owner."""
+    """Implements `RunArchive`. Inserted texts belong to the thread, searches cover its owner."""
 
     def __init__(self, info: ThreadInfo, thread: ThreadWriter, archive: ArchiveAccess) -> None:
         self._info = info
@@ -22,9 +22,14 @@ class RunPassages:
         self._archive = archive
 
     async def insert(self, text: str, *, tags: Sequence[str] = (), key: str = "") -> str:
-        """Notes a text on the thread of the run; returns its id once it cannot be lost."""
+        """Adds a text to the archive; returns its id once the text is durable.
+
+        With the same `key`, the thread keeps one text only. Raises `InvalidInput`, `MemoryFailed`
+        and `JournalError`.
+        """
         id = id_of("passage", self._info.id, key) if key else new_id("passage")
         passage = new_passage(id, text, tags)
+        # Before the event: a text that cannot be embedded is refused, and nothing has changed.
         vectors = await self._archive.vectors_of([text])
         run = self._thread.state.active_run
         run_id = run.id if run is not None else ""
@@ -37,14 +42,15 @@ class RunPassages:
     async def search(
         self, text: str, *, by: By = "both", filters: Filters, limit: int = 10, offset: int = 0
     ) -> Sequence[Found]:
-        """Returns what fits `text` best of all that is the owner's."""
-        await self._thread.durable()  # what the run has just said or noted is found as well
+        """Returns the passages of the owner that fit `text` best."""
+        # The index follows what is durable; the run must find its own last message and notes.
+        await self._thread.durable()
         return await self._archive.search(
             self._info.owner, text, by=by, filters=filters, limit=limit, offset=offset
         )
 
     def left_window(self) -> Collection[str]:
-        """Returns the ids of the thread's messages that its model no longer reads."""
+        """Returns the ids of the thread's messages that the model no longer reads."""
         state = self._thread.state
         kept = set(state.context.kept)
         return {

@@ -1,7 +1,7 @@
--- The index of the archive: made of events, and made again where it is lost.
+-- The index of the archive. It is made of events, and made again from them if it is lost.
 
--- `passages` are in the index; `changes` counts what makes copies of its slots in memory wrong, and
--- `writes` how often its threads were written, so that whoever followed them sees others at work.
+-- `passages` is the number of the owner's passages. `changes` grows when slots in memory become
+-- outdated. `writes` grows with each change, so that a process notices the writes of others.
 CREATE TABLE owner (
     o        INTEGER PRIMARY KEY AUTOINCREMENT,
     name     TEXT NOT NULL UNIQUE,
@@ -10,8 +10,9 @@ CREATE TABLE owner (
     writes   INTEGER NOT NULL DEFAULT 0
 );
 
--- Threads: `number` is the journal's, so that one made anew under the same id is told apart. Events
--- up to `seq`, which is of the time `at`, are in the index. On those that are `aside` agents work.
+-- Threads. `number` is the number in the journal, which differs for a new thread with the id of a
+-- deleted one. The index has all events up to `seq`, which was recorded at the time `at`. On
+-- threads that are `aside`, an agent works for a run of another thread.
 CREATE TABLE source (
     s         INTEGER PRIMARY KEY AUTOINCREMENT,
     o         INTEGER NOT NULL,
@@ -23,8 +24,8 @@ CREATE TABLE source (
 );
 CREATE INDEX source_owner ON source (o);
 
--- `slot` is the place of the vector: NULL before there is one, -1 for a text that has none. `stamp`
--- counts the vectors in the order in which they came.
+-- `slot` is the place of the vector in the file: NULL before the vector is made, -1 for a vector of
+-- zeros, which is not stored. `stamp` numbers the vectors in the order in which they were set.
 CREATE TABLE passage (
     n      INTEGER PRIMARY KEY AUTOINCREMENT,
     o      INTEGER NOT NULL,
@@ -53,10 +54,11 @@ CREATE TABLE tag (
     PRIMARY KEY (o, name, n)
 ) WITHOUT ROWID;
 
--- `scope` holds words that stand for the owner and for the thread.
+-- `scope` contains words for the owner, the thread, the role and the tags.
 CREATE VIRTUAL TABLE words USING fts5 (text, scope, content = '', tokenize = "{tokenizer}");
 
--- One row: which vectors there are, in which file. `slots` of it are or were in use.
+-- One row: the embedder of the vectors and their file. `slots` is how many were ever used, `stamp`
+-- the last one given.
 CREATE TABLE vectors (
     embedder   TEXT NOT NULL,
     dimensions INTEGER,

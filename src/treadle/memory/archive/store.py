@@ -1,13 +1,13 @@
-"""The archive of a journal: an index that follows the threads, and is searched.
+"""The archive of a journal: keeps the index up to date, and searches it.
 
-It has threads of its own to write and to read with, and opens when it is first used. It only ever
-reads the journal: whatever becomes of the index, no conversation waits for it or depends on it.
+The index opens with the first use, and has worker threads of its own. The archive only reads the
+journal, so no conversation waits for the index or depends on it.
 """
 
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -29,11 +29,12 @@ from treadle.errors import (
 from treadle.journal.base import Journal, ThreadMark
 from treadle.logging import logger_of
 from treadle.memory.archive.embedders import (
-    THREADS,
     Embedder,
     Vectors,
+    changed_size,
     embedded,
-    vectors_apart,
+    embedded_or_refused,
+    in_thread,
 )
 from treadle.memory.archive.finder import Finder
 from treadle.memory.archive.index import Index, Known, Page, Source, Statistics, page_of
@@ -54,37 +55,41 @@ if TYPE_CHECKING:
 
     _Check = Callable[[Vectors, int, int | None], Iterable[Matrix]]
 
-_Told = tuple[str, int]
-"""A passage that is not indexed yet: its id, and the hash of its text, which may be another one."""
+_VectorKey = tuple[str, int]
+"""The id of a passage, and the hash of its text: another thread may use the id for another text."""
 
 T = TypeVar("T")
 _LOGGER = logger_of("treadle.archive")
 
 PAGE = 500
-"""How many events are looked at in one transaction of the index."""
+"""How many events one transaction of the index covers."""
 
 BATCH = 128
-"""How many texts an embedder is given at a time."""
+"""How many texts an embedder gets in one call."""
 
 AT_ONCE = 512
-"""How many texts without a vector a search waits for; the others get theirs in the background."""
+"""How many missing vectors a search waits for; the others are made in the background."""
 
 _KEPT_VECTORS = 4096
+"""How many vectors wait for the index before `added` waits for it."""
+
 _KEPT_OWNERS = 64
 _FEW = 4
+"""So many vectors are checked on the event loop; more of them in a thread."""
 
 
 class _Settled(Struct, frozen=True):
-    """What the index had of an owner, and how often it was written to by then."""
+    """The threads of an owner that the index had completely, and its count of writes then."""
 
     marks: list[ThreadMark]
     written: Written
 
 
 class OpenIndex:
-    """Opens the index `path`, or one in memory; a damaged file is put aside and made anew.
+    """Opens the index `path`, or one in memory; sets a damaged file aside and makes a new one.
 
-    `index` is for the thread `writer`, `finder` for the thread `reader`. Raises `ArchiveFailed`.
+    `index` is used in the thread `writer` only, `finder` in the thread `reader` only. Raises
+    `ArchiveFailed`.
     """
 
     def __init__(self, path: Path | None, embedder: Embedder | None) -> None:
@@ -99,7 +104,7 @@ class OpenIndex:
         self._inode = _inode(path)
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="treadle-archive")
         if path is None:
-            # What is in memory has one connection, and one thread that uses it.
+            # A database in memory belongs to one connection, which one thread uses.
             self.finder = Finder(self.index.connection, self.index.files)
             self.reader = self.writer
         else:
@@ -112,10 +117,10 @@ class OpenIndex:
             self.reader = ThreadPoolExecutor(1, thread_name_prefix="treadle-archive-reader")
 
     def close(self) -> None:
-        """Waits for what was begun, and closes the files."""
+        """Waits for operations in progress, and closes the files."""
         self.writer.shutdown(wait=True)
         self.reader.shutdown(wait=True)
-        with contextlib.suppress(ArchiveFailed):  # what is damaged is given up in any case
+        with contextlib.suppress(ArchiveFailed):  # a damaged file cannot be tidied
             if self.index.untidy:
                 self.index.tidy()
         for open_file in (self.finder, self.index):
@@ -123,16 +128,16 @@ class OpenIndex:
                 open_file.close()
 
     def set_aside(self) -> None:
-        """Puts the file aside, unless another process has done so and there is a new one."""
+        """Sets the file aside, unless another process has already replaced it by a new one."""
         if self._path is not None and _inode(self._path) == self._inode:
             set_aside(self._path)
 
 
 class ArchiveStore:
-    """Searches what was said and noted on the threads of a journal.
+    """Searches the messages and the texts that are on the threads of a journal.
 
-    `path` is the file of the index; None keeps it in memory. Without an `embedder`, it finds by
-    full text only.
+    - `path`: the file of the index; None keeps it in memory.
+    - `embedder`: None searches by full text only.
     """
 
     def __init__(self, journal: Journal, path: Path | None, embedder: Embedder | None) -> None:
@@ -143,8 +148,8 @@ class ArchiveStore:
         self._files: OpenIndex | None = None
         self._following: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._embedding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._vectors: dict[_Told, Matrix] = {}
-        self._background: dict[str, asyncio.Task[None]] = {}
+        self._vectors: dict[_VectorKey, Matrix] = {}
+        self._background: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._refused: list[int] = []
         self._check: _Check | None = None
         self._size: int | None = None
@@ -152,7 +157,7 @@ class ArchiveStore:
         self._closed = False
 
     async def close(self) -> None:
-        """Ends after what was begun; a second call does nothing."""
+        """Waits for operations in progress, and closes the index; a second call does nothing."""
         self._closed = True
         tasks = list(self._background.values())
         for task in tasks:
@@ -162,27 +167,27 @@ class ArchiveStore:
         async with self._opening:
             await self._shut()
 
-    # What is asked of it
+    # Searching and removing
 
     async def search(
         self, owner: str, text: str, *, by: By, filters: Filters, limit: int, offset: int
     ) -> list[Found]:
-        """Returns what fits `text` best, of all that is durable now.
+        """Returns the passages that fit `text` best, of everything that is durable now.
 
-        Raises `InvalidInput` for a `by` that is none and for a limit or a text out of bounds,
-        `ConfigurationError` where vectors are asked for without an embedder, and `MemoryFailed`.
+        Raises `InvalidInput` for an unknown `by` and for arguments out of bounds,
+        `ConfigurationError` for a search by vectors without an embedder, and `MemoryFailed`.
         """
         require_way(by)
         require_bounds(text, limit, offset)
         if self.embedder is None:
             if by == "vector":
                 raise ConfigurationError(
-                    "Searching by vectors needs an embedder; open the runtime with embedder=…."
+                    "by='vector' needs an embedder; open the runtime with embedder=…."
                 )
             by = "text"
         lists = not text.strip()
         with_vectors = by != "text" and not lists
-        text = text.encode("utf-8", "replace").decode()  # half of a pair is in no text
+        text = text.encode("utf-8", "replace").decode()  # no text has a lone surrogate
         vector = (await self.vectors_of([text]))[0] if with_vectors else None
         words = None if lists or by == "vector" else terms(text)
         name = self.embedder.name if self.embedder is not None else ""
@@ -195,51 +200,54 @@ class ArchiveStore:
         settled = self._settled.get(owner)
         answer = await self._read(lambda finder: finder.find(owner, query))
         if settled is not None and answer.written != settled.written:
-            # Another process wrote meanwhile, maybe what it had read before a deletion.
+            # Another process wrote after `_follow`. It may have read a thread before its deletion
+            # and written the passages after we removed them, so the answer may contain them.
             self._settled.pop(owner, None)
             await self._follow(owner, with_vectors=with_vectors)
             answer = await self._read(lambda finder: finder.find(owner, query))
         if answer.broken:
-            # The power failed between the vectors and their rows, or the file is gone.
-            await self._write(lambda index: index.lose(answer.broken))
+            # A power failure lost vectors whose rows are durable, or the file is missing.
+            await self._write(lambda index: index.unset_vectors(answer.broken))
             await self._follow(owner, with_vectors=with_vectors)
             answer = await self._read(lambda finder: finder.find(owner, query))
         return answer.found
 
     async def passages(self, owner: str, passage_id: str) -> list[Passage]:
-        """Returns what was put into the archive of an owner under an id, on each thread."""
+        """Returns the passage `passage_id` of an owner, once for each thread that has it."""
         return await self._followed(owner, lambda index: index.passages(owner, passage_id))
 
     async def statistics(self, owner: str) -> Statistics:
-        """Returns how much of an owner's is in the index, once it has followed."""
+        """Brings the index up to date; returns the size of the owner's part of it."""
         return await self._followed(owner, lambda index: index.statistics(owner))
 
     async def _followed(self, owner: str, read: Callable[[Index], T]) -> T:
         async def operation() -> T:
-            self._settled.pop(owner, None)  # another process may have written meanwhile
+            self._settled.pop(owner, None)  # another process may have written since
             await self._follow(owner, with_vectors=False)
             return await self._write(read)
 
         return await self._repaired(operation)
 
     async def forget(self, owner: str, thread_id: str) -> None:
-        """Forgets a thread that was deleted, if there is an index.
+        """Removes a deleted thread from the index, if the index exists.
 
-        What it leaves in the files is overwritten with the end, or by `sweep`. What fails is
-        logged: the next search forgets the thread as well.
+        Its remains in the files are overwritten by `sweep`, or when the index closes. Errors are
+        logged only, because the next search removes the thread as well.
         """
 
         async def operation() -> None:
-            async with _lock(self._following, owner):  # who follows may have read of the thread
+            # Under the lock: a task that follows may have read the thread before its deletion, and
+            # would add it again after this.
+            async with _lock(self._following, owner):
                 self._settled.pop(owner, None)
                 await self._write(lambda index: index.drop([thread_id]))
 
-        await self._forgotten(operation)
+        await self._log_failure_of_removal(operation)
 
     async def sweep(self, owner: str) -> None:
-        """Forgets all threads of an owner that were deleted, and overwrites what they left.
+        """Removes all deleted threads of an owner, and overwrites their remains in the files.
 
-        What fails is logged, as in `forget`.
+        Errors are logged only, as in `forget`.
         """
 
         async def operation() -> None:
@@ -247,11 +255,11 @@ class ArchiveStore:
             await self._follow(owner, with_vectors=False)
             await self._write(Index.tidy)
 
-        await self._forgotten(operation)
+        await self._log_failure_of_removal(operation)
 
-    async def _forgotten(self, operation: Callable[[], Awaitable[None]]) -> None:
+    async def _log_failure_of_removal(self, operation: Callable[[], Awaitable[None]]) -> None:
         try:
-            if self._files is not None or await self._is_there():
+            if self._files is not None or await self._exists():
                 await self._repaired(operation)
         except (MemoryFailed, JournalError) as error:
             _LOGGER.warning("Deleted threads are still in the archive: %s", error.message)
@@ -259,17 +267,17 @@ class ArchiveStore:
     # Vectors
 
     async def vectors_of(self, texts: Sequence[str]) -> "list[Matrix]":
-        """Returns the vectors of texts; raises `EmbeddingFailed` and `EmbeddingInvalid`.
+        """Returns the vectors of texts, or nothing without an embedder.
 
-        Without an embedder there is nothing to return.
+        Raises `EmbeddingFailed` and `EmbeddingInvalid`.
         """
         embedder = self.embedder
         if embedder is None or not texts:
             return []
         vectors = await embedded(embedder, texts)
         if self._check is None:
-            # Imported with the first vectors: without, nobody needs numpy.
-            module = await _in_thread(lambda: import_module("treadle.memory.archive.vectors"))
+            # Imports numpy, which takes long and may be missing in programs without an embedder.
+            module = await in_thread(import_module, "treadle.memory.archive.vectors")
             self._check = cast("_Check", module.checked)
         check, size = self._check, embedder.dimensions
         if size is None and self._size is None:
@@ -278,58 +286,56 @@ class ArchiveStore:
         if len(texts) <= _FEW:
             rows = list(check(vectors, len(texts), size))
         else:
-            rows = list(await _in_thread(lambda: check(vectors, len(texts), size)))
+            rows = list(await in_thread(check, vectors, len(texts), size))
         self._require_one_size(embedder.name, len(rows[0]))
         return rows
 
     async def _size_before(self) -> int | None:
-        """Returns the size of the vectors that an earlier process made, if there are any."""
+        """Returns the length of the vectors that an earlier process has made, or None."""
         try:
-            if self._files is None and not await self._is_there():
+            if self._files is None and not await self._exists():
                 return None
             return await self._repaired(lambda: self._write(lambda index: index.dimensions))
         except ArchiveFailed:
-            return None  # what is put in does not depend on the index
+            return None  # adding a text must not depend on the index
 
     def _require_one_size(self, name: str, size: int) -> None:
-        """Raises `EmbeddingInvalid` for vectors of another size than those before."""
+        """Raises `EmbeddingInvalid` for vectors of another length than the earlier ones."""
         if self._size is None:
             self._size = size
         elif self._size != size:
-            raise EmbeddingInvalid(
-                f"The embedder {name} returned vectors of the size {size}, and before of "
-                f"{self._size}; an embedder that changed needs another name."
-            )
+            raise changed_size(name, size, self._size)
 
     def keep_vectors(self, passages: Sequence[NewPassage], vectors: "Sequence[Matrix]") -> None:
-        """Keeps the vectors of passages that are about to be added, until the index has them."""
-        self._vectors.update(zip(map(_told, passages), vectors, strict=True))
+        """Holds the vectors of passages that are about to be added, until the index has them."""
+        self._vectors.update(zip(map(_vector_key, passages), vectors, strict=True))
 
     def drop_vectors(self, passages: Sequence[NewPassage]) -> None:
-        """Forgets the vectors of passages that were not added."""
+        """Discards the vectors of passages that were not added."""
         for passage in passages:
-            self._vectors.pop(_told(passage), None)
+            self._vectors.pop(_vector_key(passage), None)
 
     async def added(self, owner: str) -> None:
-        """Has the index take the passages that were added, with the vectors that are kept.
+        """Adds the passages that have become durable to the index, in the background.
 
-        It does so in the background; whoever brings more than it takes waits for it.
+        Waits for the index if too many vectors are held, which slows a fast writer down.
         """
         if len(self._vectors) <= _KEPT_VECTORS:
-            self._follow_soon(owner)
+            self._follow_in_background(owner)
             return
         await self.follow(owner, with_vectors=False)
-        # What is left was deleted meanwhile, or waits for another process: it is made again.
+        # Vectors that are still held belong to passages that were deleted, or that another process
+        # has indexed. They are dropped, and made again if they are needed.
         while len(self._vectors) > _KEPT_VECTORS:
             del self._vectors[next(iter(self._vectors))]
 
     # Following the journal
 
     async def follow(self, owner: str, *, with_vectors: bool) -> None:
-        """Brings the index up to what is durable now of an owner's threads.
+        """Brings the index up to everything that is durable now on an owner's threads.
 
-        The newest texts without a vector get theirs; where there are more than some hundred, the
-        others get them in the background.
+        With `with_vectors`, also makes up to `AT_ONCE` missing vectors, for the newest texts first,
+        and continues with the others in the background.
         """
         self._settled.pop(owner, None)  # another process may have written meanwhile
         await self._repaired(lambda: self._follow(owner, with_vectors=with_vectors))
@@ -341,25 +347,31 @@ class ArchiveStore:
         while with_vectors and await self._embed(owner):
             pass
 
-    def _follow_soon(self, owner: str) -> None:
-        """Brings the index up to date in the background."""
-        if owner not in self._background and not self._closed:
-            task = asyncio.create_task(self._follow_logged(owner), name="treadle archive")
-            self._background[owner] = task
-            task.add_done_callback(lambda _: self._background.pop(owner, None))
+    def _follow_in_background(self, owner: str) -> None:
+        self._in_background("treadle archive", self._follow_logged, owner)
 
     async def _follow_logged(self, owner: str) -> None:
         try:
             await self.follow(owner, with_vectors=False)
-        except (MemoryFailed, JournalError) as error:  # whoever searches meets it again
+        except (MemoryFailed, JournalError) as error:  # the next search raises it
             _LOGGER.warning("The archive could not follow: %s", error.message)
+
+    def _in_background(
+        self, name: str, work: Callable[[str], Coroutine[None, None, None]], owner: str
+    ) -> None:
+        """Starts a task for an owner, unless one of this name is running."""
+        key = (name, owner)
+        if key not in self._background and not self._closed:
+            task = asyncio.create_task(work(owner), name=name)
+            self._background[key] = task
+            task.add_done_callback(lambda _: self._background.pop(key, None))
 
     async def _follow(self, owner: str, *, with_vectors: bool) -> None:
         async with _lock(self._following, owner):
             await self._follow_threads(owner)
         if not with_vectors:
             return
-        # Beside it, because an embedder may be slow: what needs no vectors waits for none.
+        # Outside the lock, because an embedder may be slow: searches by text must not wait for it.
         left = AT_ONCE
         while left > 0 and (done := await self._embed(owner)):
             left -= done
@@ -372,7 +384,8 @@ class ArchiveStore:
         if self._files is not None and settled is not None and latest == settled.marks:
             return
         known = await self._write(lambda index: index.sources(owner))
-        # Only now: another process may have added to both, and the journal never has less.
+        # Read again, after `known`: another process may have added to the journal and the index
+        # in between, and its threads would then look as if the journal had lost events.
         latest = await self._journal.marks(owner=owner)
         marks = {mark.id: mark for mark in latest}
         gone = [
@@ -388,7 +401,7 @@ class ArchiveStore:
         for mark in marks.values():
             source = known.get(mark.id, Known(mark.number, 0, 0.0))
             if source.seq < mark.seq:
-                with contextlib.suppress(ThreadNotFound):  # deleted meanwhile
+                with contextlib.suppress(ThreadNotFound):  # deleted in between
                     await self._follow_thread(mark, source)
         written = await self._write(lambda index: index.settled(owner, latest))
         self._settled.pop(owner, None)
@@ -403,76 +416,72 @@ class ArchiveStore:
         if seq:
             last = await self._journal.read(mark.id, after=seq - 1, limit=1)
             if [event.at for event in last] != [known.at]:
-                # The journal is another one now, such as a backup.
+                # The journal has been replaced, for example by a backup.
                 await self._write(lambda index: index.drop([mark.id]))
                 seq = 0
         while seq < mark.seq:
             events = await self._journal.read(mark.id, after=seq, limit=PAGE)
             page = page_of(mark.id, events)
             if page is None:
-                return  # it was made anew meanwhile
+                return  # a new thread with the same id has replaced it
             seq = await self._apply(source, page)
 
     async def _apply(self, source: Source, page: Page) -> int:
-        told = {one.id: _told(one) for one in page.added if _told(one) in self._vectors}
-        vectors = {id: self._vectors[one] for id, one in told.items()}
+        keys = {one.id: _vector_key(one) for one in page.added}
+        held = {id: key for id, key in keys.items() if key in self._vectors}
+        vectors = {id: self._vectors[key] for id, key in held.items()}
         try:
             seq = await self._write(lambda index: index.apply(source, page, vectors))
         except EmbeddingInvalid:
-            # Another process has begun with another size: who searches by vectors is told.
+            # Another process has started with vectors of another length. Only searches by vectors
+            # may fail for that; the passage itself must get into the index.
             seq = await self._write(lambda index: index.apply(source, page, {}))
-        for one in told.values():
-            self._vectors.pop(one, None)
+        for key in held.values():
+            self._vectors.pop(key, None)
         return seq
 
     async def _embed(self, owner: str) -> int:
-        """Makes the vectors of some texts that have none; returns of how many."""
+        """Makes a batch of missing vectors; returns the number of its texts."""
         async with _lock(self._embedding, owner):
             refused = self._refused
-            lacking = await self._write(lambda index: index.lacking(owner, BATCH, refused))
-            if not lacking:
+            texts = await self._write(lambda index: index.without_vector(owner, BATCH, refused))
+            if not texts:
                 return 0
             files = self._files
-            vectors = await vectors_apart(self.vectors_of, [one.text for one in lacking])
-            # In an index that was made again meanwhile, the numbers are of other texts.
+            vectors = await embedded_or_refused(self.vectors_of, [one.text for one in texts])
+            # If the index was made again in between, its rows have other numbers.
             if self._files is files:
                 given = [
-                    one.n
-                    for one, vector in zip(lacking, vectors, strict=True)
-                    if vector is not None
+                    one.n for one, vector in zip(texts, vectors, strict=True) if vector is not None
                 ]
                 kept = [vector for vector in vectors if vector is not None]
-                await self._write(lambda index: index.give(given, kept))
-                self._refuse([one.n for one in lacking if one.n not in given])
-            return len(lacking)
+                await self._write(lambda index: index.set_vectors(given, kept))
+                self._refuse([one.n for one in texts if one.n not in given])
+            return len(texts)
 
     def _refuse(self, numbers: Sequence[int]) -> None:
-        """Lets texts be without a vector for as long as the index is open."""
+        """Leaves texts without a vector for as long as the index is open."""
         if numbers:
             _LOGGER.warning(
-                "The embedder refuses %d texts of the archive; they are found by their words only.",
+                "The embedder refuses %d texts of the archive; only full text finds them.",
                 len(numbers),
             )
             self._refused = [*self._refused, *numbers]
 
     def _embed_in_background(self, owner: str) -> None:
-        key = f"vectors/{owner}"
-        if key not in self._background:
-            task = asyncio.create_task(self._embed_all(owner), name="treadle archive vectors")
-            self._background[key] = task
-            task.add_done_callback(lambda _: self._background.pop(key, None))
+        self._in_background("treadle archive vectors", self._embed_all, owner)
 
     async def _embed_all(self, owner: str) -> None:
         try:
             while await self._embed(owner):
                 pass
-        except MemoryFailed as error:  # the next search tries again, and raises
+        except MemoryFailed as error:  # the next search tries again, and raises it
             _LOGGER.warning("Vectors are missing in the archive: %s", error.message)
 
-    # The threads, and the files
+    # Worker threads and files
 
     async def _repaired(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Does something; where the index is damaged or gone, once more with another one."""
+        """Runs an operation, and once more with a new index if the index is damaged or gone."""
         try:
             return await operation()
         except IndexDamaged as error:
@@ -497,7 +506,7 @@ class ArchiveStore:
 
     @asynccontextmanager
     async def _watched(self, files: OpenIndex) -> AsyncGenerator[None]:
-        """Closes files that turn out to be damaged or gone, once for all who use them."""
+        """Closes files that turn out to be damaged or gone, once for all operations on them."""
         try:
             yield
         except (IndexDamaged, IndexGone) as error:
@@ -505,7 +514,7 @@ class ArchiveStore:
                 if self._files is files:
                     await self._shut()
                     if isinstance(error, IndexDamaged):
-                        await _in_thread(files.set_aside)
+                        await in_thread(files.set_aside)
             raise
 
     async def _opened(self) -> OpenIndex:
@@ -515,22 +524,22 @@ class ArchiveStore:
             if self._closed:
                 raise ArchiveFailed("The runtime is not open; use `async with treadle.open(…)`.")
             if self._files is None:
-                opened = await _in_thread(lambda: OpenIndex(self._path, self.embedder))
+                opened = await in_thread(OpenIndex, self._path, self.embedder)
                 try:
                     await self._forget_deleted(opened)
                 except BaseException:
-                    await _in_thread(opened.close)
+                    await in_thread(opened.close)
                     raise
                 self._files = opened
             return self._files
 
-    async def _is_there(self) -> bool:
-        """Whether there is an index on the disk, also one that was put aside."""
+    async def _exists(self) -> bool:
+        """Whether an index is on the disk; also removes one that was set aside."""
         path = self._path
-        return path is not None and await _in_thread(lambda: remove_damaged(path))
+        return path is not None and await in_thread(remove_damaged, path)
 
     async def _forget_deleted(self, opened: OpenIndex) -> None:
-        """Drops threads that were deleted while the index was not open."""
+        """Removes threads that were deleted while the index was not open."""
         loop = asyncio.get_running_loop()
         known = await loop.run_in_executor(opened.writer, opened.index.sources)
         numbers = {mark.id: mark.number for mark in await self._journal.marks(owner=None)}
@@ -543,23 +552,19 @@ class ArchiveStore:
         self._settled.clear()
         self._refused = []
         if files is not None:
-            await _in_thread(files.close)
+            await in_thread(files.close)
 
 
-def _told(passage: NewPassage | Passage) -> _Told:
+def _vector_key(passage: NewPassage | Passage) -> _VectorKey:
     return passage.id, hash(passage.text)
 
 
 def _lock(locks: WeakValueDictionary[str, asyncio.Lock], owner: str) -> asyncio.Lock:
-    """Returns the lock of an owner, which is kept as long as somebody has it."""
+    """Returns the lock of an owner, which lives as long as a task holds it or waits for it."""
     lock = locks.get(owner)
     if lock is None:
         lock = locks[owner] = asyncio.Lock()
     return lock
-
-
-async def _in_thread(function: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(THREADS, function)
 
 
 def _index(path: Path | None, embedder: Embedder | None) -> Index:
@@ -578,5 +583,5 @@ def _index(path: Path | None, embedder: Embedder | None) -> Index:
 def _inode(path: Path | None) -> int:
     try:
         return path.stat().st_ino if path is not None else 0
-    except FileNotFoundError:  # somebody removed it: then it is made anew
+    except FileNotFoundError:  # removed in between; the next use opens a new one
         return 0

@@ -1,4 +1,4 @@
-"""The tools with which a model notes things in the archive, and finds them and what was said."""
+"""The tools for models: add a text to the archive, search it, and search conversations."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,17 +19,17 @@ _DEPTH = 500
 
 
 def archive_tools(*names: str) -> list[Tool[..., object]]:
-    """Returns the tools of these names, without any all of them.
+    """Returns the archive tools with these names; all of them without names.
 
-    They are `archive_insert`, `archive_search` and `conversation_search`. What is noted belongs to
-    the thread, and is found from all threads of its owner. Where the vector of a query cannot be
-    made, they find by full text, and say so. A call notes a text once, also where it is made again
-    after a crash. Raises `ConfigurationError` for a name that is none.
+    The names are `archive_insert`, `archive_search` and `conversation_search`. An inserted text
+    belongs to the thread, and is found from all threads of its owner. If the vector of a query
+    cannot be made, the tools search by full text and report that. A call inserts its text once,
+    even if it is repeated after a crash. Raises `ConfigurationError` for an unknown name.
     """
     unknown = [name for name in names if name not in _TOOLS]
     if unknown:
         raise ConfigurationError(
-            f"There is no archive tool {unknown[0]!r}; the names are {', '.join(_TOOLS)}."
+            f"Unknown archive tool {unknown[0]!r}; the names are {', '.join(_TOOLS)}."
         )
     return [_TOOLS[name] for name in dict.fromkeys(names or _TOOLS)]
 
@@ -114,7 +114,10 @@ async def conversation_search(
 async def _search_earlier(
     ctx: RunContext[object], query: str, filters: Filters, number: int
 ) -> tuple[Sequence[Found], str]:
-    """Leaves out what the run says and its model still reads: its question would be found first."""
+    """Searches without the messages of this run that its model still reads.
+
+    Otherwise the question of the user would be the best match for most queries.
+    """
     left = ctx.memory.archive.left_window()
     earlier: list[Found] = []
     note, start, limit = "", 0, number + _MORE
@@ -133,7 +136,7 @@ async def _search_earlier(
 async def _search(
     ctx: RunContext[object], query: str, filters: Filters, limit: int, offset: int = 0
 ) -> tuple[Sequence[Found], str]:
-    """Returns what was found, and what the model should know of how."""
+    """Returns the results, and a note for the model if the search fell back to full text."""
     archive = ctx.memory.archive
     try:
         return await archive.search(query, filters=filters, limit=limit, offset=offset), ""
@@ -167,7 +170,7 @@ def _described(passage: Passage) -> str:
     if passage.role is not None:
         parts += [passage.role, passage.thread_id]
     if passage.tags:
-        # On one line: what begins a line is ours.
+        # On one line, so that a tag cannot pretend to be another result.
         parts.append(f"tags: {', '.join(' '.join(tag.split()) for tag in passage.tags)}")
     return f"[{'; '.join(parts)}]"
 

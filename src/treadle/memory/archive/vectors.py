@@ -1,8 +1,9 @@
-"""Vectors on disk: a file of float32 rows of length one, searched exactly by numpy.
+"""Vectors on disk: a file of float32 rows of length one, searched exhaustively with numpy.
 
-A row of the file is a *slot*. Which passage has which slot stands in the index, in whose
-transactions the file is written, before they are committed: a slot that no row names is free, and
-a row whose slot was never written, because the power failed, is found out by its length.
+A row of the file is a *slot*. The index records the slot of each passage. The file is written
+inside the transaction of the index and before its commit. A crash in between leaves a slot without
+a passage, which is free. A power failure can leave a passage whose slot was not written; it is
+recognized because the vector does not have length one.
 """
 
 import contextlib
@@ -29,14 +30,18 @@ Matrix: TypeAlias = "NDArray[np.float32]"
 Slots: TypeAlias = "NDArray[np.int64]"
 
 _CHUNK = 2048
+"""How many scattered slots are copied together."""
+
 _DENSE = 4
+"""A scan of all slots is faster than gathering single ones from a share of one in four."""
+
 _LENGTH_ERROR = 1e-3
 
 
 class VectorFile:
-    """The slots of one size: a file, or memory where `path` is None.
+    """Vectors of one length in a file, or in memory if `path` is None.
 
-    The file only grows: what another process has mapped stays as it is.
+    The file only grows, so that the mappings of other processes stay valid.
     """
 
     def __init__(self, path: Path | None, dimensions: int) -> None:
@@ -45,7 +50,7 @@ class VectorFile:
         self._rows: Matrix = np.zeros((0, dimensions), np.float32)
 
     def write(self, slots: Sequence[int], vectors: Sequence[Matrix]) -> None:
-        """Writes vectors to slots, which ascend, and waits for the disk; raises `OSError`."""
+        """Writes vectors to ascending slots, and waits for the disk; raises `OSError`."""
         rows = np.stack(vectors)
         if self.path is None:
             self._write_memory(slots, rows)
@@ -64,12 +69,12 @@ class VectorFile:
         self._rows[np.asarray(slots, np.int64)] = rows
 
     def rows(self, least: int) -> Matrix:
-        """Returns all slots as they are now, at least the first `least` where there are so many.
+        """Returns all slots, including the first `least` of them as far as the file has them.
 
         Raises `OSError`.
         """
         if self.path is not None and len(self._rows) < least:
-            with contextlib.suppress(FileNotFoundError):  # then all of them are missing
+            with contextlib.suppress(FileNotFoundError):  # the caller finds all of them missing
                 whole = self.path.stat().st_size // (self.dimensions * 4)
                 if whole > len(self._rows):
                     self._rows = np.asarray(
@@ -78,7 +83,7 @@ class VectorFile:
         return self._rows
 
     def is_written(self, slots: Slots) -> "NDArray[np.bool_]":
-        """Returns for each slot whether it holds a vector."""
+        """Returns for each slot whether it contains a vector."""
         rows = self.rows(int(slots.max(initial=-1)) + 1)
         written = slots < len(rows)
         lengths = np.zeros(len(slots), np.float32)
@@ -90,7 +95,7 @@ class VectorFile:
         return written & (np.abs(lengths - 1) < _LENGTH_ERROR)
 
     def scores(self, slots: Slots, query: Matrix) -> Matrix:
-        """Returns the cosines of the angles between `query` and the vectors in `slots`."""
+        """Returns the cosine similarity of `query` and each vector in `slots`."""
         if not len(slots):
             return np.zeros(0, np.float32)
         low, high = int(slots.min()), int(slots.max()) + 1
@@ -107,7 +112,7 @@ class VectorFile:
 
     @staticmethod
     def best(scores: Matrix, n: Slots, limit: int) -> list[Hit]:
-        """Returns the rows `n` with the highest scores, of equal ones the newer first."""
+        """Returns the rows `n` with the highest scores, newer rows first among equal scores."""
         places = np.arange(len(scores))
         if len(scores) > limit:
             least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
@@ -117,13 +122,14 @@ class VectorFile:
 
 
 Row = tuple[int, int, int, int, int, int, float]
-"""A row of the index: stamp, n, slot, s, kind, role, at."""
+"""A row of the table `passage`: stamp, n, slot, s, kind, role, at."""
 
 
 class Columns:
-    """The passages of one owner that have a vector, in the order in which they got it.
+    """The columns that filters need, for the passages of one owner that have a vector.
 
-    `version` tells when what it holds is wrong and must be read again; rows are only added.
+    Rows are in the order in which they got their vectors, and are only added. When rows change or
+    leave, the owner's `version` in the index changes, and a new `Columns` is read from scratch.
     """
 
     def __init__(self, version: object) -> None:
@@ -140,7 +146,7 @@ class Columns:
         return len(self.n)
 
     def add(self, rows: Sequence[Row], file: VectorFile) -> list[int]:
-        """Adds rows; returns the numbers `n` of those whose vector is not in the file."""
+        """Adds rows; returns the numbers `n` of rows whose vector is missing from the file."""
         if not rows:
             return []
         stamps, *columns = zip(*rows, strict=True)
@@ -164,10 +170,11 @@ class Columns:
         aside: Sequence[int],
         tagged: Sequence[Sequence[int]],
     ) -> "NDArray[np.bool_]":
-        """Returns which rows pass the filters.
+        """Returns for each row whether it passes the filters.
 
-        `source` is the thread that is asked for, or `aside` those whose messages are left out;
-        a row must be in each of `tagged`.
+        - `source`: the only thread that is searched, or None.
+        - `aside`: without a `source`, the threads whose messages are left out.
+        - `tagged`: lists of row numbers `n`; a row must be in each of them.
         """
         chosen = np.ones(len(self), np.bool_)
         if source is not None:
@@ -183,7 +190,7 @@ class Columns:
         if filters.period.until is not None:
             chosen &= self._at <= filters.period.until
         for rows in tagged:
-            # A table of all rows there may be is quicker than sorting them.
+            # A lookup table over all row numbers is faster than `isin`, which sorts.
             known = np.zeros(int(self.n.max(initial=0)) + 1, np.bool_)
             numbers = np.asarray(rows, np.int64)
             known[numbers[numbers < len(known)]] = True
@@ -192,20 +199,20 @@ class Columns:
 
 
 def checked(vectors: Sequence[Sequence[float]], count: int, dimensions: int | None) -> Matrix:
-    """Returns what an embedder gave for `count` texts, as rows of length one or zero.
+    """Returns the vectors of an embedder for `count` texts, scaled to length one.
 
-    Raises `EmbeddingInvalid` where they are not so many, not of one size or not of `dimensions`,
-    and where they hold what is no number.
+    A vector of zeros has no direction and stays as it is. Raises `EmbeddingInvalid` unless there
+    are `count` vectors of finite numbers, all of `dimensions` or of one size if that is None.
     """
     if len(vectors) != count:
         raise EmbeddingInvalid(
             f"The embedder returned {len(vectors)} vectors for {count} texts; it must return one "
-            "for each, in their order."
+            "for each, in the same order."
         )
     try:
         sizes = {len(vector) for vector in vectors}
     except TypeError as error:
-        raise EmbeddingInvalid(f"The embedder returned what is no vector: {error}.") from error
+        raise EmbeddingInvalid(f"The embedder did not return vectors: {error}.") from error
     if len(sizes) > 1 or 0 in sizes or (dimensions is not None and sizes != {dimensions}):
         known = "one size" if dimensions is None else f"the size {dimensions}"
         raise EmbeddingInvalid(
@@ -215,25 +222,25 @@ def checked(vectors: Sequence[Sequence[float]], count: int, dimensions: int | No
     try:
         matrix = np.asarray(vectors, np.float64)
     except (TypeError, ValueError) as error:
-        raise EmbeddingInvalid(f"The embedder returned what is no vector: {error}.") from error
+        raise EmbeddingInvalid(f"The embedder did not return vectors: {error}.") from error
     if matrix.ndim != 2:
-        raise EmbeddingInvalid("The embedder returned lists of lists where numbers should be.")
+        raise EmbeddingInvalid("The embedder returned nested lists; a vector is a list of numbers.")
     if not np.isfinite(matrix).all():
         raise EmbeddingInvalid("The embedder returned a vector with infinite or missing numbers.")
-    # First by the largest number, whose square must not overflow.
+    # Divided by the largest number first, so that the squares do not overflow.
     matrix /= np.maximum(np.abs(matrix).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
     return (matrix / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)
 
 
 def _products(rows: Matrix, query: Matrix) -> Matrix:
-    # Not `@`: the threads of a BLAS library spin on for a while after each product, and whatever
-    # comes next, here and in other processes, waits for their core.
+    # Not `@`: a BLAS library keeps its threads spinning for a while after each product, and this
+    # process and others then wait for a free core.
     return np.einsum("ij,j->i", rows, query)
 
 
 def _runs(slots: Sequence[int]) -> list[tuple[int, int]]:
-    """Returns where slots that stand together in the file begin and end in `slots`."""
+    """Returns the bounds in `slots` of each run of slots that are adjacent in the file."""
     cuts = [at for at in range(1, len(slots)) if slots[at] != slots[at - 1] + 1]
     return list(zip([0, *cuts], [*cuts, len(slots)], strict=True)) if slots else []
 

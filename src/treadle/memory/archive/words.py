@@ -1,8 +1,8 @@
-"""Words for the full text: texts as they are indexed, and queries that are never syntax; pure.
+"""Prepares texts for the full-text index, and queries so that no text is syntax; pure.
 
-SQLite's tokenizer takes whatever stands between spaces and punctuation for a word. Scripts that
-are written without spaces are therefore indexed character by character, and asked for in pairs of
-neighbours; so are symbols such as emoji, each alone. See https://sqlite.org/fts5.html
+SQLite's tokenizer splits words at spaces and punctuation only. Scripts that are written without
+spaces are therefore indexed by single characters, and searched by pairs of adjacent characters.
+Symbols such as emoji are indexed and searched one by one. See https://sqlite.org/fts5.html
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 MAX_TERMS = 64
-"""How many different words of a query are looked for."""
+"""How many different words of a query are searched."""
 
 TOKENIZER = "porter unicode61 remove_diacritics 2 categories 'L* N* Co So'"
 
@@ -30,15 +30,15 @@ _UNSPACED_PART = re.compile(f"[{_UNSPACED}]")
 
 
 def indexed(text: str) -> str:
-    """Returns `text` as it is indexed: with spaces around what is a word of its own."""
+    """Returns `text` for the index, with spaces around each character that is indexed alone."""
     return text if text.isascii() else _ALONE.sub(r" \g<0> ", text)
 
 
 def terms(query: str) -> list[str]:
-    """Returns what is looked for, each a quoted phrase: nothing in a query is an operator.
+    """Returns the first `MAX_TERMS` different terms of a query.
 
-    The first `MAX_TERMS` different ones are taken; none where there is neither a letter, a digit
-    nor a symbol.
+    Each term is a quoted phrase, because FTS5 would read unquoted words such as OR as operators.
+    Returns nothing for a query without letters, digits and symbols.
     """
     found: dict[str, None] = {}
     for phrase in pieces(query):
@@ -49,7 +49,7 @@ def terms(query: str) -> list[str]:
 
 
 def pieces(text: str) -> Iterator[str]:
-    """Returns the words of a text; pairs of characters, with a space, where it has no words."""
+    """Returns the words of a text, and pairs of characters of scripts without spaces."""
     for piece in _BREAK.split(text):
         for part in _PART.findall(piece):
             if len(part) > 1 and _UNSPACED_PART.match(part):
