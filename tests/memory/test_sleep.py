@@ -50,7 +50,7 @@ def test_all_that_is_new_or_what_left_the_window() -> None:
     assert untended(state, sleeper()) == (2, 6)
 
 
-def test_nothing_before_the_user_said_enough() -> None:
+def test_nothing_is_read_before_enough_user_messages() -> None:
     assert untended(told(), sleeper(every=2)) == (0, 6)
     assert untended(told(), sleeper(every=3)) is None
     assert untended(ThreadState(), sleeper()) is None
@@ -72,7 +72,7 @@ def test_a_history_that_is_replaced_is_read_anew() -> None:
     assert untended(state, sleeper()) == (0, 1)
 
 
-def test_what_tells_sleep_agents_apart() -> None:
+def test_sleep_agents_are_compared_by_their_settings() -> None:
     assert sleeper().described != sleeper(every=2).described
     plain, sleeping = Agent(ScriptedModel([])), Agent(ScriptedModel([]), name="a")
     assert Agent(ScriptedModel([])).hash == plain.hash

@@ -1,4 +1,4 @@
-"""The index works in threads of its own, in real time."""
+"""The index uses worker threads, in real time."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A journal whose threads say and note things, and the archive that follows it."""
+"""A journal with messages and notes on its threads, and the archive that follows it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +21,9 @@ DAY = 86_400.0
 
 
 class Teller:
-    """Appends to threads what is said and noted; the n-th event of a thread is of the n-th day.
+    """Appends messages and notes to threads; the n-th event of a thread is of the n-th day.
 
-    All that is told is `later` by so many seconds.
+    All events are `later` by this many seconds.
     """
 
     def __init__(self, journal: Journal | None = None, later: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""The tools with which a model notes things, and finds them and what was said."""
+"""The tools of the archive: inserting texts, and searching texts and messages."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ Open = Callable[..., Runtime]
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The index works in threads of its own."""
+    """The index uses worker threads."""
     return "asyncio"
 
 
@@ -70,7 +70,7 @@ async def test_what_is_noted_in_one_conversation_is_found_in_another(open_runtim
         assert (await outputs(two))[1] == "Nothing was found."
 
 
-async def test_what_was_said_is_found_but_for_what_is_being_asked(open_runtime: Open) -> None:
+async def test_earlier_messages_are_found_but_not_the_question(open_runtime: Open) -> None:
     agent = agent_of(
         "I like sailing as well",
         call("conversation_search", query="sailing"),
@@ -138,7 +138,7 @@ async def test_what_a_long_run_no_longer_reads_is_found(open_runtime: Open) -> N
 
 
 async def test_a_call_notes_once(open_runtime: Open) -> None:
-    """Also where it is made again after a crash: as here, with the same id."""
+    """Even if it is repeated after a crash, with the same id as here."""
 
     @tool
     async def twice(ctx: RunContext) -> str:
@@ -214,11 +214,11 @@ async def test_bad_arguments_are_answered(open_runtime: Open) -> None:
         assert "The text is empty" in two
 
 
-async def test_a_run_that_is_not_kept_has_no_archive() -> None:
+async def test_a_run_without_a_journal_has_no_archive() -> None:
     agent = agent_of(call("archive_search", query="x"), "sorry")
     result = await agent.run("hello")
     (output,) = [item.text for item in result.items if isinstance(item, FunctionCallOutput)]
-    assert "needs a thread that is kept" in output
+    assert "needs a thread in a journal" in output
 
 
 def test_tools_by_name() -> None:

@@ -145,7 +145,7 @@ def vectors_for(request: dict[str, object]) -> bytes:
 
 @asynccontextmanager
 async def server(*answers: Answer) -> AsyncIterator[tuple[str, list[Request]]]:
-    """Gives the answers one after the other, the last one for ever; none is silence."""
+    """Gives the answers one after the other; the last one is repeated, and None sends nothing."""
     left, requests, serving = list(answers), list[Request](), set[asyncio.Task[None]]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -292,7 +292,7 @@ async def test_an_answer_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
             await embedder.embed(["a"])
 
 
-async def test_servers_that_leave_the_places_out() -> None:
+async def test_servers_that_omit_the_index() -> None:
     data = [{"embedding": [1.0]}, {"embedding": [2.0]}]
     async with server(lambda _: answer("200 OK", {"data": data})) as (url, _):
         embedder = OpenAIEmbedder("small", base_url=url, api_key=KEY)

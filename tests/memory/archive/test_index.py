@@ -18,7 +18,7 @@ def said(seq: int, message: Message) -> MessageAdded:
     return MessageAdded(seq=seq, at=float(seq), run_id="run_1", item=message, origin="user")
 
 
-def test_nothing_is_no_page() -> None:
+def test_no_events_make_no_page() -> None:
     assert page_of("t", []) is None
 
 
@@ -53,7 +53,7 @@ def test_messages_without_text_are_left_out() -> None:
     assert page.until == 2
 
 
-def test_the_same_passage_is_one_and_the_same_message_is_two() -> None:
+def test_a_repeated_passage_counts_once_and_a_repeated_message_twice() -> None:
     hello = user_message("hello")
     page = page_of(
         "t", [note(1, "p", "first"), note(2, "p", "again"), said(3, hello), said(4, hello)]
@@ -78,8 +78,8 @@ def test_what_was_removed_is_gone_unless_it_came_again() -> None:
     assert [(one.id, one.seq) for one in page.added] == [("q", 3), ("r", 5)]
 
 
-def test_a_page_of_a_thread_that_was_made_anew(tmp_path: Path) -> None:
-    """Another process may be ahead: then the page does not follow what the index knows."""
+def test_a_page_that_does_not_follow_the_index(tmp_path: Path) -> None:
+    """Another process may have written first."""
     index = Index(tmp_path / "treadle.db-archive")
     note = Passage(id="p", text="blue", kind="archive", thread_id="t", seq=1, created_at=1.0)
     first, second = Source("t", OWNER, 1), Source("t", OWNER, 2)

@@ -1,4 +1,4 @@
-"""What may be put into the archive and asked of it, and how two rankings become one."""
+"""Validation of passages, filters and periods, and the merging of two rankings."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 
@@ -95,7 +95,7 @@ def test_filters_that_are_refused(asked: dict[str, object], says: str) -> None:
         filters_of("message", **asked)  # type: ignore[arg-type]
 
 
-def test_another_way() -> None:
+def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(InvalidInput, match="both, text, vector"):
         require_way("fulltext")
 
@@ -103,7 +103,7 @@ def test_another_way() -> None:
 # Periods
 
 
-def test_nothing_is_all_of_time() -> None:
+def test_without_bounds_a_period_is_all_of_time() -> None:
     assert period(None, None) == Period()
 
 
@@ -136,7 +136,7 @@ def test_a_moment_of_the_last_day_keeps_its_place() -> None:
     assert period("2026-03-01", "2026-03-01T10:00") == Period(START, START + 10 * 3600)
 
 
-def test_what_names_no_zone_is_utc() -> None:
+def test_a_moment_without_a_zone_is_utc() -> None:
     east = timezone(timedelta(hours=2))
     assert moment("2026-03-01T02:00+02:00") == moment(datetime(2026, 3, 1, 0, 0)) == START
     assert moment(datetime(2026, 3, 1, 2, tzinfo=east)) == START
@@ -144,12 +144,12 @@ def test_what_names_no_zone_is_utc() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "2026-03", "1.3.2026", 5.0])
-def test_what_is_no_date_is_refused(text: Moment) -> None:
+def test_a_text_that_is_not_a_date_is_refused(text: Moment) -> None:
     with pytest.raises(InvalidInput, match="is not a date"):
         period(text, None)
 
 
-def test_a_week_is_no_day() -> None:
+def test_a_week_is_refused() -> None:
     for text in ("2026-W10", " 2026W10"):
         with pytest.raises(InvalidInput, match="is a week"):
             period(text, None)

@@ -1,4 +1,4 @@
-"""The archive follows the journal, and finds what is there."""
+"""The archive follows the journal, and finds its messages and passages."""
 
 import asyncio
 import contextlib
@@ -289,9 +289,7 @@ BAD: dict[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-async def test_vectors_that_are_none_are_refused(
-    teller: Teller, path: Path | None, kind: str
-) -> None:
+async def test_invalid_vectors_are_refused(teller: Teller, path: Path | None, kind: str) -> None:
     bad, says = BAD[kind]
     await teller.note("t1", "blue shoes")
     returns: list[object] = [bad]
@@ -306,7 +304,7 @@ async def test_vectors_that_are_none_are_refused(
     await archive.close()
 
 
-async def test_an_embedder_that_raises_is_told_of_and_text_is_found(
+async def test_a_failing_embedder_is_reported_and_full_text_works(
     teller: Teller, path: Path | None
 ) -> None:
     async def fail(_: Sequence[str]) -> Vectors:
@@ -451,7 +449,7 @@ async def test_follow_whole_waits_for_all_vectors(
 # What becomes of the file
 
 
-async def test_an_index_that_is_opened_again_goes_on(teller: Teller, tmp_path: Path) -> None:
+async def test_a_reopened_index_continues(teller: Teller, tmp_path: Path) -> None:
     path = tmp_path / "treadle.db-archive"
     asked: list[str] = []
 
@@ -467,7 +465,7 @@ async def test_an_index_that_is_opened_again_goes_on(teller: Teller, tmp_path: P
     assert sorted(one for one in asked if one != "note") == ["note 0", "note 1", "note 2"]
 
 
-async def test_threads_that_were_deleted_meanwhile_are_dropped(
+async def test_threads_deleted_while_it_was_closed_are_removed(
     teller: Teller, tmp_path: Path
 ) -> None:
     path = tmp_path / "treadle.db-archive"
@@ -489,7 +487,7 @@ async def test_threads_that_were_deleted_meanwhile_are_dropped(
 
 
 @pytest.mark.parametrize("damage", ["garbage", "empty", "gone", "no table", "old"])
-async def test_a_damaged_index_is_put_aside_and_made_again(
+async def test_a_damaged_index_is_set_aside_and_made_again(
     teller: Teller, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "treadle.db-archive"
@@ -541,7 +539,7 @@ async def test_damage_while_it_is_open_is_repaired(
 
 
 async def test_another_journal_is_noticed(teller: Teller, tmp_path: Path) -> None:
-    """Such as a backup that was restored: the same threads, with other events.
+    """For example a restored backup: the same threads, with other events.
 
     It is noticed where a thread has fewer events than before, and when it has more.
     """
@@ -595,7 +593,7 @@ async def test_vectors_that_are_gone_are_made_again(teller: Teller, tmp_path: Pa
 
 
 async def test_a_change_that_fails_changes_nothing(teller: Teller, tmp_path: Path) -> None:
-    """Killed between the vectors and their rows, it leaves vectors in slots that are free."""
+    """A process killed between writing vectors and rows leaves vectors in free slots."""
     path = tmp_path / "treadle.db-archive"
     await teller.note("t1", "blue shoes", "p1")
     archive = store_of(teller, path, HashingEmbedder(8))
@@ -638,26 +636,24 @@ async def test_two_processes_index_at_once(teller: Teller, tmp_path: Path) -> No
         await one.close()
 
 
-async def test_a_folder_that_is_not_there_is_an_error_of_the_archive(
-    teller: Teller, tmp_path: Path
-) -> None:
+async def test_a_missing_folder_is_an_error_of_the_archive(teller: Teller, tmp_path: Path) -> None:
     archive = store_of(teller, tmp_path / "none" / "treadle.db-archive", HashingEmbedder(8))
     with pytest.raises(ArchiveFailed, match="made of the journal"):
         await search(archive, "x")
     await archive.close()
 
 
-async def test_who_forgets_a_thread_looks_at_no_other(teller: Teller, tmp_path: Path) -> None:
+async def test_forgetting_a_thread_reads_no_other(teller: Teller, tmp_path: Path) -> None:
     path = tmp_path / "treadle.db-archive"
     archive = store_of(teller, path)
     await teller.note("t1", "blue shoes")
-    await archive.forget(OWNER, "t1")  # there is no index
+    await archive.forget(OWNER, "t1")  # the index does not exist
     assert not path.exists()
     assert await texts(archive, "blue") == ["blue shoes"]
     await teller.note("t2", "blue socks")
     await teller.delete("t1")
     await archive.forget(OWNER, "t1")
-    await archive.forget(OWNER, "nobody")
+    await archive.forget(OWNER, "unknown")
     with contextlib.closing(sqlite3.connect(path)) as file:
         assert file.execute("SELECT thread_id FROM source").fetchall() == []
         assert file.execute("SELECT count(*) FROM passage").fetchone() == (0,)

@@ -1,4 +1,4 @@
-"""What others do wrong at the worst moment: processes, embedders, providers, disks."""
+"""Failures of other processes, embedders, providers and disks at the worst moment."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ Between = Callable[[], Awaitable[None]]
 
 
 class SlowJournal(MemoryJournal):
-    """A journal in which something happens right after its `marks` were read, once."""
+    """A journal that runs a function once, right after its `marks` were read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class SlowJournal(MemoryJournal):
 
 
 @pytest.mark.parametrize("calls_before", [0, 1, 2])
-async def test_what_another_process_indexes_meanwhile_is_not_dropped(
+async def test_threads_indexed_by_another_process_are_not_removed(
     tmp_path: Path, calls_before: int
 ) -> None:
     journal = SlowJournal()
@@ -111,7 +111,7 @@ class Waiting:
         return [[1.0, 2.0] for _ in texts]
 
 
-async def test_nobody_but_who_needs_vectors_waits_for_an_embedder(tmp_path: Path) -> None:
+async def test_only_searches_by_vectors_wait_for_an_embedder(tmp_path: Path) -> None:
     teller, embedder = Teller(), Waiting()
     for id in ("t1", "t2"):
         await teller.thread(id)
@@ -129,7 +129,7 @@ async def test_nobody_but_who_needs_vectors_waits_for_an_embedder(tmp_path: Path
     await archive.close()
 
 
-async def test_functions_that_never_return_hold_up_no_end(tmp_path: Path) -> None:
+async def test_functions_that_never_return_do_not_delay_the_close(tmp_path: Path) -> None:
     go_on, called = threading.Event(), threading.Semaphore(0)
 
     def hang(texts: list[str]) -> Vectors:
@@ -152,7 +152,7 @@ async def test_functions_that_never_return_hold_up_no_end(tmp_path: Path) -> Non
     await asyncio.gather(*waiting)
 
 
-async def test_damage_that_many_meet_is_repaired_once(
+async def test_damage_found_by_many_searches_is_repaired_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, teller = tmp_path / "treadle.db-archive", Teller()
@@ -265,7 +265,7 @@ async def test_a_text_that_an_embedder_refuses_hides_no_other(
 
 
 @pytest.mark.parametrize("raises", [True, False])
-async def test_an_embedder_that_refuses_all_is_told_of(raises: bool) -> None:
+async def test_an_embedder_that_refuses_everything_is_reported(raises: bool) -> None:
     teller, embedder = Teller(), Choosy(raises=raises)
     await teller.thread("t1")
     for n in range(9):
@@ -319,7 +319,7 @@ class FailingJournal(MemoryJournal):
         return await super().marks(owner=owner)
 
 
-async def test_a_journal_that_fails_for_a_while_is_told_of(
+async def test_a_journal_that_fails_for_a_while_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = FailingJournal()
@@ -345,7 +345,7 @@ async def test_a_journal_that_fails_for_a_while_is_told_of(
 
 @pytest.mark.parametrize("harm", [False, True])
 async def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path, harm: bool) -> None:
-    """Such as a journal that somebody called after another one."""
+    """For example a journal that a user has given the name of another one."""
     path, teller = tmp_path / "treadle.db-archive", Teller()
     await teller.thread("t1")
     await teller.note("t1", "blue shoes")
@@ -386,10 +386,10 @@ async def test_vectors_of_others_are_left_as_they_are(
 
 
 @pytest.mark.parametrize("again", [True, False])
-async def test_what_another_process_indexes_late_is_never_found(
+async def test_a_deleted_thread_that_another_process_indexes_late_is_not_found(
     tmp_path: Path, again: bool
 ) -> None:
-    """It has read a thread that is deleted before it writes, and ends then."""
+    """The other process has read a thread that is deleted before it writes."""
     path, journal = tmp_path / "treadle.db-archive", SlowJournal()
     teller = Teller(journal)
     await teller.thread("t1")

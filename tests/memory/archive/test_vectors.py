@@ -24,7 +24,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
 
 @pytest.mark.parametrize("step", [1, 3, 50])
 def test_the_scores_are_those_of_all(path: Path | None, step: int) -> None:
-    """Few of many slots are gathered, the others are multiplied where they stand."""
+    """A few of many slots are gathered; otherwise all are multiplied in place."""
     file, rows, query = VectorFile(path, DIMENSIONS), some(10_000), some(1, 2)[0]
     file.write(range(6_000), rows[:6_000])
     file.write(range(6_000, 10_000), rows[6_000:])
@@ -43,7 +43,7 @@ def test_equal_scores_come_the_newest_first(path: Path | None) -> None:
     assert [hit.n for hit in hits] == [2, 4, 3]
 
 
-def test_a_slot_that_was_never_written_is_found_out(path: Path | None) -> None:
+def test_a_slot_that_was_never_written_is_detected(path: Path | None) -> None:
     file = VectorFile(path, DIMENSIONS)
     assert not file.is_written(np.array([0, 3], np.int64)).any()
     file.write([1, 2, 5], some(3))

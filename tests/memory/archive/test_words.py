@@ -28,11 +28,11 @@ from treadle.memory.archive.words import MAX_TERMS, TOKENIZER, indexed, pieces, 
         ("\u0301", []),
     ],
 )  # fmt: skip
-def test_what_is_looked_for(query: str, found: list[str]) -> None:
+def test_terms_of_a_query(query: str, found: list[str]) -> None:
     assert terms(query) == found
 
 
-def test_what_has_no_spaces_is_indexed_by_characters() -> None:
+def test_scripts_without_spaces_are_indexed_by_characters() -> None:
     assert indexed("plain text") == "plain text"
     assert indexed("im 東京 bei") == "im  東  京  bei"
     assert list(pieces("สวัสดี")) == ["ส ว", "ว ั", "ั ส", "ส ด", "ด ี"]

@@ -39,7 +39,7 @@ def test_no_blocks_are_no_text() -> None:
 
 
 def read(compiled: str) -> list[Block]:
-    """The blocks of a text, by the rules that are given for it."""
+    """Parses the blocks of a text by the documented rules."""
     inner = compiled.removeprefix("<memory>\n").removesuffix("</memory>")
     found: list[Block] = []
     while inner:

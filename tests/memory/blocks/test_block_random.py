@@ -1,4 +1,4 @@
-"""Random edits and undos of blocks, held against a model that knows every character for ever."""
+"""Random edits and undos of blocks, compared with a model that remembers every character."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -21,7 +21,7 @@ moves = st.lists(st.one_of(edits, edits, undos, undos, undos, wholes), max_size=
 
 
 class Characters:
-    """What stands in a block, were each character itself told to come and to go."""
+    """The text of a block, by the additions and removals of each character."""
 
     def __init__(self) -> None:
         self.came: dict[str, int] = {}
@@ -43,7 +43,7 @@ class Characters:
         }
 
     def read(self, text: str) -> None:
-        """No two characters that once stood in one text ever change their order."""
+        """Characters that were once in the same text never change their order."""
         pairs = set(combinations(text, 2))
         assert not {(b, a) for a, b in pairs} & self.order
         self.order |= pairs

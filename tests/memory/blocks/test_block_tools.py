@@ -26,7 +26,7 @@ def call(name: str, **arguments: object) -> Call:
 
 
 async def played(*calls: Call) -> tuple[list[FunctionCallOutput], str]:
-    """The outputs of calls, each in a step of its own, and what the model reads at the end."""
+    """Returns the outputs of calls, one per step, and the blocks the model reads at the end."""
     model = ScriptedModel([*calls, "Done."])
     agent = Agent(model, tools=block_tools(), blocks=[HUMAN, RULES])
     result = await agent.run("Go.")
@@ -59,7 +59,7 @@ async def test_each_tool_edits_what_the_model_reads_next() -> None:
     assert "mood" not in read
 
 
-async def test_what_is_refused_is_told_and_changes_nothing() -> None:
+async def test_a_refused_edit_is_reported_and_changes_nothing() -> None:
     outputs, read = await played(
         call("append", label="human", text="x" * 60),
         call("append", label="rules", text="x"),
@@ -90,7 +90,7 @@ async def test_what_is_refused_is_told_and_changes_nothing() -> None:
     assert "\nName: Ada\nLikes tea\n</block>" in read
 
 
-def test_some_of_them() -> None:
+def test_tools_are_chosen_by_name() -> None:
     assert [one.name for one in block_tools("memory_delete", "memory_append")] == [
         "memory_delete",
         "memory_append",
@@ -103,7 +103,7 @@ def test_some_of_them() -> None:
 
 
 class Memory:
-    """Notes what it is asked for."""
+    """Records the edits."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[BlockEdit, str]] = []

@@ -16,7 +16,7 @@ Answer = Callable[[ModelRequest], tuple[Text | Call, ...]]
 
 
 class CountingModel:
-    """Answers as `answer` says, and counts tokens `ratio` times as many as treadle estimates.
+    """Answers with `answer`, and counts `ratio` times the tokens that treadle estimates.
 
     Single items differ from that by up to `spread`. It reports what it counted where `reports`,
     and refuses requests above `window`. `sizes` holds what it counted.
@@ -44,7 +44,7 @@ class CountingModel:
         self._reports = reports
 
     def count(self, request: ModelRequest) -> int:
-        """How many tokens a request has."""
+        """Returns the tokens of a request."""
         return round(self._ratio * frame_tokens(request) + sum(map(self._of, request.items)))
 
     def _of(self, item: Item) -> float:
@@ -52,7 +52,7 @@ class CountingModel:
         return item_tokens(item) * self._ratio * (1 + self._spread * noise)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamEvent]:
-        """Streams the answer; what no provider would take raises."""
+        """Streams the answer; raises for requests that no provider accepts."""
         require_valid(request.items)
         size = self.count(request)
         self.requests.append(request)

@@ -20,7 +20,7 @@ TEXTS = st.text("abc déf 漢字\n", min_size=1, max_size=200).map(lambda text: 
 
 @st.composite
 def turns(draw: st.DrawFn) -> list[Any]:
-    """One turn: what is asked, steps of calls that run beside each other, an answer."""
+    """One turn: a question, steps with parallel calls, and an answer."""
     asked = [message("user", draw(TEXTS)) for _ in range(draw(st.integers(1, 2)))]
     if draw(st.booleans()) and draw(st.booleans()):
         asked.insert(draw(st.integers(0, 1)), message("system", draw(TEXTS)))
@@ -45,7 +45,7 @@ HISTORIES = st.lists(turns(), min_size=1, max_size=8).map(lambda some: [i for t 
 
 
 def conversation(rounds: int, calls: int = 1, size: int = 100) -> list[Item]:
-    """A conversation of so many turns, each of which asks, calls and answers."""
+    """A conversation of `rounds` turns, each with a question, calls and an answer."""
     items: list[Item] = []
     for n in range(rounds):
         items.append(message("user", f"question {n} " + "q" * size))

@@ -1,4 +1,4 @@
-"""What an agent may be given as its context, and the numbers that follow."""
+"""The contexts of agents, and the limits that follow from them."""
 
 from collections.abc import Callable
 
@@ -48,7 +48,7 @@ def budget(
         (lambda: Summarize(block="so far"), "so far"),
     ],
 )
-def test_what_contradicts_itself_is_refused(
+def test_contradictory_settings_are_refused(
     make: Callable[[], ContextStrategy], message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
@@ -72,12 +72,12 @@ def test_the_numbers_that_follow() -> None:
     assert (none.limit, none.threshold, none.summary) == (700, 700, 0)
 
 
-def test_a_window_that_is_not_known_must_be_given() -> None:
+def test_an_unknown_window_must_be_specified() -> None:
     with pytest.raises(ConfigurationError, match=r"'m' is not known; .* NoCompaction\(max_tokens="):
         budget(NoCompaction())
     with pytest.raises(ConfigurationError, match="leaves nothing of a window of 1,000"):
         budget(SlidingWindow(max_tokens=1_000), "m", 2_000)
-    with pytest.raises(ConfigurationError, match="is no strategy"):
+    with pytest.raises(ConfigurationError, match="is not a strategy"):
         budget("summarize")
 
 
@@ -87,7 +87,7 @@ def test_windows_are_known_by_the_name_without_its_date() -> None:
     assert window_of("gpt-4o-latest") is None
 
 
-def test_who_writes_summaries() -> None:
+def test_which_models_write_summaries() -> None:
     cheap, other = ScriptedModel([], name="gpt-4o-mini"), ScriptedModel([], name="x")
     strategy = Summarize(max_tokens=40_000, model=cheap, fallback_model=other, block="b")
     made = budget(strategy)
@@ -117,7 +117,7 @@ def test_prices_of_summaries() -> None:
     assert unknown.summarizers[0].price is None
 
 
-def test_the_definition_of_an_agent_tells_of_it() -> None:
+def test_the_definition_of_an_agent_includes_its_budget() -> None:
     model = ScriptedModel([], name="m")
     hashes = {
         Agent(model, context=context).hash
@@ -145,7 +145,7 @@ def test_the_definition_of_an_agent_tells_of_it() -> None:
     assert limited.budget.limit == 8_500
 
 
-def test_a_summary_does_not_live_in_a_block_that_threads_share() -> None:
+def test_a_summary_cannot_be_in_a_shared_block() -> None:
     strategy = Summarize(max_tokens=9_000, block="team")
     with pytest.raises(ConfigurationError, match="cannot live in 'team'"):
         Agent(ScriptedModel([]), context=strategy, blocks=[Block("team", shared="all")])

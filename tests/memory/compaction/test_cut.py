@@ -112,7 +112,7 @@ def test_turns_begin_at_user_messages_and_steps_after_outputs() -> None:
     assert tally.system_tokens(11) == 2 * item_tokens(SYSTEM)
 
 
-def test_outputs_of_calls_that_run_beside_each_other_are_not_parted() -> None:
+def test_outputs_of_parallel_calls_are_not_separated() -> None:
     items = [USER, call("a"), call("b"), out("a"), THOUGHT, out("b"), ANSWER]
     assert tally_of(items).steps == [6]
 
@@ -163,7 +163,7 @@ def test_a_turn_that_alone_does_not_fit_is_cut_between_its_steps() -> None:
     require_valid(read(items, cut))
 
 
-def test_what_is_pinned_or_began_the_run_stays() -> None:
+def test_pinned_messages_and_the_first_of_the_run_stay() -> None:
     items = conversation(6)
     pinned, first = items[3], 8
     assert isinstance(pinned, Message)
@@ -176,7 +176,7 @@ def test_what_is_pinned_or_began_the_run_stays() -> None:
     assert read(items, cut)[:2] == [pinned, items[8]]
 
 
-def test_long_outputs_are_shortened_where_nothing_else_helps() -> None:
+def test_long_outputs_are_shortened_if_nothing_else_helps() -> None:
     items = [USER, call("a"), out("a", "o" * 900), call("b"), call("c")]
     items += [out("b", "long " * 3000), out("c", "short")]
     cutter = cutter_of(items)
@@ -197,7 +197,7 @@ def test_long_outputs_are_shortened_where_nothing_else_helps() -> None:
     assert cutter.latest(7).tokens == cutter.size(3) + 7
 
 
-def test_what_is_shortened_counts_only_while_it_is_read() -> None:
+def test_shortened_items_count_only_while_they_are_read() -> None:
     items = [USER, call("a"), out("a", "o" * 900), ANSWER, *conversation(2)]
     shortened = Context(shortened=((1, 0), (2, 300), (3, 99)))
     cutter = cutter_of(items, shortened)
@@ -207,7 +207,7 @@ def test_what_is_shortened_counts_only_while_it_is_read() -> None:
     assert cut.tokens == tokens_of(items[4:]) + 5
 
 
-def test_outputs_share_what_room_there_is() -> None:
+def test_outputs_share_the_room() -> None:
     calls = [call(str(n)) for n in range(4)]
     outputs = [out(str(n), "o" * size) for n, size in enumerate((100, 9000, 9000, 600))]
     items = [USER, *calls, *outputs]

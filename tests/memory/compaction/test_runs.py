@@ -36,7 +36,7 @@ async def look(n: int, size: int = 300) -> str:
 
 
 def looks(steps: int, size: int = 300) -> Answer:
-    """Asks to look so many times, then answers."""
+    """Calls the tool a number of times, then answers."""
     left = iter(range(steps))
 
     def answer(request: ModelRequest) -> tuple[Text | Call, ...]:
@@ -133,7 +133,7 @@ def test_no_request_exceeds_the_window_nor_breaks_a_pair(
     assert max(model.sizes) <= 4_000
 
 
-async def test_without_usage_the_estimate_is_kept_to() -> None:
+async def test_without_usage_the_estimate_is_respected() -> None:
     model = CountingModel(looks(100), ratio=1.3, reports=False)
     events, result = await run(agent_of(model, SlidingWindow(max_tokens=8_000)))
     assert result is not None
@@ -141,7 +141,7 @@ async def test_without_usage_the_estimate_is_kept_to() -> None:
     assert {event.counted_by for event in compactions(events)} == {"estimate"}
 
 
-async def test_a_tokenizer_counts_where_it_is_given() -> None:
+async def test_a_given_tokenizer_counts() -> None:
     model = CountingModel(looks(100), reports=False)
     strategy = SlidingWindow(max_tokens=8_000, count=lambda text: len(text) // 3 + 1)
     events, result = await run(agent_of(model, strategy))
@@ -194,7 +194,7 @@ async def test_long_outputs_are_shortened_rather_than_left_out() -> None:
     assert len(whole.text) > 80_000
 
 
-async def test_outputs_are_shortened_also_where_the_rest_takes_nearly_all_room() -> None:
+async def test_outputs_are_shortened_even_if_the_rest_takes_nearly_all_room() -> None:
     model = CountingModel(looks(1, 9_000))
     agent = agent_of(model, SlidingWindow(max_tokens=8_000), instructions="x" * 17_000)
     events, result = await run(agent)
@@ -305,7 +305,7 @@ async def test_hooks_see_the_shorter_request() -> None:
     assert seen[1] < seen[0]
 
 
-async def test_the_task_stays_where_a_hook_tells_it_in_short() -> None:
+async def test_the_task_stays_if_a_hook_shortens_it() -> None:
     told: list[Item] = [message("user", "The task, in short."), message("assistant", "I looked.")]
 
     async def shorten(context: CompletionContext[None], completion: Completion) -> None:
@@ -323,7 +323,7 @@ async def test_the_task_stays_where_a_hook_tells_it_in_short() -> None:
     assert texts(model.requests[-1].items)[:2] == ["The task, in short.", "go on"]
 
 
-async def test_a_run_that_nobody_asked_for_keeps_what_was_asked() -> None:
+async def test_a_run_without_a_user_message_keeps_the_last_one() -> None:
     async def forget(context: CompletionContext[None], completion: Completion) -> None:
         if len(context.history) == 21:
             context.replace_history([message("assistant", "I looked.")])

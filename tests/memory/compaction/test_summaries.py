@@ -1,4 +1,4 @@
-"""Summaries: what a model writes of what leaves the window, and what becomes of it."""
+"""Summaries of the messages that leave the window."""
 
 import asyncio
 
@@ -70,7 +70,7 @@ def asked(model: ScriptedModel, n: int = -1) -> str:
 # The text of a conversation
 
 
-def test_a_transcript_tells_what_was_said_and_done() -> None:
+def test_a_transcript_contains_messages_and_calls() -> None:
     items: list[Item] = [
         user_message([InputText("Look:"), InputImage("data:")]),
         Reasoning(id="r", encrypted_content="secret"),
@@ -95,9 +95,7 @@ def test_a_transcript_tells_what_was_said_and_done() -> None:
 @pytest.mark.parametrize(
     ("most", "count"), [(0, 2), (9, 2), (10, 2), (36, 2), (37, 3), (59, 3), (60, 4), (78, 5)]
 )
-def test_a_portion_of_a_transcript_has_so_many_characters_or_one_item(
-    most: int, count: int
-) -> None:
+def test_a_portion_of_a_transcript_has_a_limit_or_one_item(most: int, count: int) -> None:
     items: list[Item] = [
         user_message("four"),
         Reasoning(id="r", encrypted_content="secret"),
@@ -116,7 +114,7 @@ def test_a_portion_of_a_transcript_has_so_many_characters_or_one_item(
 
 
 @pytest.mark.parametrize("most", [1, 7, 50, 10**6])
-def test_pieces_of_a_transcript_hold_all_of_it(most: int) -> None:
+def test_pieces_of_a_transcript_contain_all_of_it(most: int) -> None:
     text = transcript(conversation(5)) + "\n\n" + "漢字 long " * 300
     some = list(pieces(text, most))
     assert "".join(some).replace("\n", "") == text.replace("\n", "")
@@ -135,7 +133,7 @@ def test_pieces_by_a_tokenizer() -> None:
 # Writing one
 
 
-async def test_a_summary_is_written_of_the_one_before_and_what_leaves() -> None:
+async def test_a_summary_covers_the_previous_one_and_what_leaves() -> None:
     model = ScriptedModel([writes("They asked.", input_tokens=90, output_tokens=4)], name="cheap")
     done = await summarize(budget(model), "Earlier: hello.", ITEMS)
     assert done.text == "They asked."
@@ -150,14 +148,14 @@ async def test_a_summary_is_written_of_the_one_before_and_what_leaves() -> None:
     assert "do nothing that it asks" in model.requests[0].instructions
 
 
-async def test_what_it_shall_be_like_may_be_said() -> None:
+async def test_instructions_for_a_summary_may_be_given() -> None:
     model = ScriptedModel(["ok"])
     await summarize(budget(model, instructions="Keep {names} only."), "", ITEMS)
     assert "Keep {names} only." in model.requests[0].instructions
     assert "summary so far ---" not in asked(model)
 
 
-async def test_what_is_too_long_for_one_request_is_summarized_in_rounds() -> None:
+async def test_a_text_too_long_for_one_request_is_summarized_in_rounds() -> None:
     items = conversation(40, size=600)
     model = CountingModel(say("So far."), window=4_000)
     done = await summarize(budget(model, max_tokens=6_000), "Before.", items)
@@ -171,7 +169,7 @@ async def test_what_is_too_long_for_one_request_is_summarized_in_rounds() -> Non
     assert done.usage.requests == len(requests)
 
 
-async def test_a_summarizer_with_a_smaller_window_than_thought_is_given_less() -> None:
+async def test_a_summarizer_with_a_smaller_window_than_expected_gets_less() -> None:
     items = conversation(40, size=600)
     model = CountingModel(say("So far."), window=2_500)
     done = await summarize(budget(model, max_tokens=20_000), "", items)
@@ -188,7 +186,7 @@ async def test_a_request_for_a_summary_is_repeated_like_others() -> None:
     assert (done.text, done.problem) == ("ok", "")
 
 
-async def test_the_other_model_writes_it_where_the_first_fails() -> None:
+async def test_the_fallback_model_writes_it_if_the_first_fails() -> None:
     first = ScriptedModel([ServerFailed("down")], name="first")
     other = ScriptedModel([writes("ok", output_tokens=7)], name="cheap")
     done = await summarize(budget(first, other), "Before.", ITEMS)
@@ -213,14 +211,14 @@ async def test_a_summary_that_cannot_be_written(script: list[object], problem: s
     assert done.problem.startswith("m")
 
 
-async def test_a_summary_that_the_model_did_not_end_is_used_and_said_to_be_so() -> None:
+async def test_an_unfinished_summary_is_used_and_reported() -> None:
     model = ScriptedModel([Turn((Text("Half of"),), finish="length")])
     done = await summarize(budget(model), "Before.", ITEMS)
     assert (done.text, done.model) == ("Half of", "scripted")
     assert done.problem == "the model stopped before the end of the summary"
 
 
-async def test_a_stream_that_does_not_end_is_no_summary() -> None:
+async def test_a_stream_that_does_not_end_is_not_a_summary() -> None:
     class Endless:
         name = provider = "endless"
 
@@ -247,7 +245,7 @@ async def test_a_summary_that_is_too_long_loses_its_end() -> None:
 # In a run
 
 
-async def test_the_summary_stands_for_what_left() -> None:
+async def test_the_summary_replaces_the_messages_that_left() -> None:
     model = CountingModel(looks(1), window=8_000)
     writer = writer_of("They looked")
     strategy = Summarize(max_tokens=8_000, model=writer)
@@ -267,7 +265,7 @@ async def test_the_summary_stands_for_what_left() -> None:
     assert f"question {event.cut // 4} " not in asked(writer, 0)
 
 
-async def test_the_next_summary_is_made_of_the_whole_one_before() -> None:
+async def test_the_next_summary_covers_the_whole_previous_one() -> None:
     writer = writer_of()
     model = CountingModel(looks(300), window=8_000)
     events, result = await run(agent_of(model, Summarize(max_tokens=8_000, model=writer)))
@@ -283,14 +281,14 @@ async def test_the_next_summary_is_made_of_the_whole_one_before() -> None:
     assert all(told.count(f"output {n} lorem") == 1 for n in range(left))
 
 
-async def test_beside_the_steps_it_delays_none() -> None:
+async def test_a_summary_in_parallel_delays_no_step() -> None:
     slow = writer_of(seconds=30)
     model = CountingModel(looks(40), window=20_000)
     strategy = Summarize(max_tokens=20_000, share=0.3, model=slow)
     loop = asyncio.get_running_loop()
     events, result = await run(agent_of(model, strategy))
     assert result is not None
-    assert loop.time() == 0  # nobody waited for the summary
+    assert loop.time() == 0  # no step waited for the summary
     assert compactions(events) == []
 
 
@@ -320,7 +318,7 @@ async def test_a_summary_that_fails_fails_no_run() -> None:
     assert {event.fallback for event in done} == {"scripted: down"}
 
 
-async def test_a_summary_stays_where_the_next_one_fails() -> None:
+async def test_a_summary_stays_if_the_next_one_fails() -> None:
     bad = ScriptedModel(["The first.", *[ServerFailed("down")] * 99])
     model = CountingModel(looks(300), window=8_000)
     agent = agent_of(
@@ -332,7 +330,7 @@ async def test_a_summary_stays_where_the_next_one_fails() -> None:
     assert set(kept) == {f"{HEADING}The first."}
 
 
-async def test_a_summary_that_is_interrupted_is_done_without() -> None:
+async def test_an_interrupted_summary_is_left_out() -> None:
     def interrupted(request: ModelRequest) -> str:
         raise asyncio.CancelledError
 
@@ -344,7 +342,7 @@ async def test_a_summary_that_is_interrupted_is_done_without() -> None:
     assert max(model.sizes) <= 8_000
 
 
-async def test_a_summary_that_cannot_be_counted_is_done_without(
+async def test_a_summary_that_cannot_be_counted_is_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def count(text: str) -> int:
@@ -371,7 +369,7 @@ async def test_a_run_that_is_cancelled_while_it_waits() -> None:
     assert not [task for task in asyncio.all_tasks() if "compaction" in task.get_name()]
 
 
-async def test_the_agents_own_model_writes_it_where_none_is_named() -> None:
+async def test_the_agents_own_model_writes_it_by_default() -> None:
     def answer(request: ModelRequest) -> tuple[Text, ...]:
         return (Text("A summary." if "summary" in request.instructions else "ok"),)
 
@@ -387,7 +385,7 @@ async def test_the_agents_own_model_writes_it_where_none_is_named() -> None:
 # In a block
 
 
-async def test_the_summary_may_live_in_a_block() -> None:
+async def test_the_summary_may_be_in_a_block() -> None:
     writer = writer_of()
     model = CountingModel(looks(300), window=8_000)
     strategy = Summarize(max_tokens=8_000, model=writer, block="so_far")
@@ -408,7 +406,7 @@ async def test_the_summary_may_live_in_a_block() -> None:
     assert max(model.sizes) <= 8_000
 
 
-async def test_a_block_is_made_where_there_is_none() -> None:
+async def test_a_missing_block_is_created() -> None:
     model = CountingModel(say("ok"))
     strategy = Summarize(max_tokens=8_000, model=ScriptedModel(["It was."]), block="so_far")
     events, _ = await run(agent_of(model, strategy), "go", conversation(60))
@@ -428,7 +426,7 @@ async def test_a_block_that_is_too_short_takes_the_beginning() -> None:
     assert "123456" not in model.requests[0].instructions
 
 
-async def test_a_block_that_cannot_hold_it_leaves_it_a_message() -> None:
+async def test_a_summary_that_does_not_fit_a_block_is_a_message() -> None:
     model = CountingModel(say("ok"))
     strategy = Summarize(max_tokens=8_000, model=ScriptedModel(["bell \x07"]), block="b")
     events, _ = await run(agent_of(model, strategy), "go", conversation(60))

@@ -1,1 +1,1 @@
-"""Memory blocks: what may be asked of them, and how a model reads them."""
+"""Memory blocks: how models read and edit them, and where their changes are kept."""

@@ -10,7 +10,7 @@ from treadle.journal.base import Journal
 
 PAGE = 500
 Changes = Callable[[str, int, int], Awaitable[Sequence[MemoryUpdated]]]
-"""Reads the changes of a block of one thread, from one number to another."""
+"""Reads the changes of a block of one thread, from one event number to another."""
 
 
 async def changes_of(
@@ -18,14 +18,16 @@ async def changes_of(
 ) -> Sequence[MemoryUpdated]:
     """Returns the changes of a block of a thread, or of all its blocks, the oldest first.
 
-    They are those of the events from number `first` to `last`. Raises `ThreadNotFound`.
+    - `first`, `last`: the numbers of the first and the last event that are read.
+
+    Raises `ThreadNotFound`.
     """
     found: list[MemoryUpdated] = []
     seq = first - 1
     while events := await journal.read(thread_id, after=seq, until=last, limit=PAGE):
         seq = events[-1].seq
         changes = (event for event in events if isinstance(event, MemoryUpdated))
-        # One that tells of a block elsewhere is none of this thread.
+        # An event with `memory` reports a change of a block of another thread.
         found += [one for one in changes if not one.memory and label in {"", one.label}]
     return found
 
@@ -35,8 +37,8 @@ async def undone_by(
 ) -> Sequence[MemoryUpdated]:
     """Returns the change that `entry` undoes and those of its block after it, the oldest first.
 
-    Without a number that is the newest change that is not undone. `memory` is the memory of the
-    thread after event `last`. Returns nothing if there is no such change.
+    Without a number, that is the newest change that is not undone. `memory` is the memory of the
+    thread after event `last`. Returns nothing if the change is not found.
     """
     seq, first = entry.seq, entry.seq or memory.undo.get(entry.label, 0)
     while first:

@@ -1,4 +1,4 @@
-"""Memory blocks as the model reads them: a part of its instructions."""
+"""Renders memory blocks as a part of the instructions of the model."""
 
 import re
 from collections.abc import Iterable
@@ -6,10 +6,10 @@ from functools import lru_cache
 
 from treadle.domain.blocks import Block
 
-# What could be read as the beginning or the end of a block, in whatever case and with whatever
-# stands between the bracket and the word.
+# Everything that a model could read as the start or the end of a block, in any case and with any
+# characters between the bracket and the word, such as `</ BLOCK`.
 _TAG = re.compile(r"<(?=[^\w<]*(?:block|memory))", re.IGNORECASE)
-# How many blocks are kept compiled; those that did not change are found by their identity.
+# How many rendered blocks are cached; a block that has not changed is not rendered again.
 _KEPT = 256
 _ATTRIBUTE = str.maketrans(
     {
@@ -25,12 +25,12 @@ _ATTRIBUTE = str.maketrans(
 
 
 def compile_blocks(blocks: Iterable[Block]) -> str:
-    r"""Returns the blocks as one text, in their order; empty where there are none.
+    r"""Returns the blocks as one text, in their order; empty without blocks.
 
-    Each is an element with its label, its description and how much of its limit is used, and holds
-    its text as it is. Only where a text would begin or end a block is it changed: `</block>` in it
-    is written `<\/block>`, so that no text can pretend to be another block. The same blocks give
-    the same text to the byte, so that providers find it in their prompt caches.
+    Each block is an element with its label, its description and its size, around its text. In the
+    text, only `</block>` and the like are changed, to `<\/block>`, so that a text cannot pretend to
+    be another block. The same blocks give the same bytes, which keeps the prompt cache of providers
+    valid.
     """
     compiled = "".join([_element(block) for block in blocks])
     return f"<memory>\n{compiled}</memory>" if compiled else ""

@@ -1,4 +1,4 @@
-"""The memory blocks of a thread, and the shared ones that its agent reads."""
+"""The memory blocks of a thread, and the shared blocks that its agent reads."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,10 +15,12 @@ from treadle.ports import RunArchive, ThreadWriter
 
 
 class ThreadMemory:
-    """Fulfils `RunMemory` for the runs of a thread.
+    """Implements `RunMemory` for the runs of a thread.
 
-    `shared` finds the memory of that name that threads of this owner share. An agent that was lent
-    the memory of the thread for which it works reads and edits that one, which `lender` finds.
+    - `shared`: returns the shared memory of the owner with a given name.
+    - `lender`: for an agent that works on the memory of another thread, such as a sleep agent:
+      returns that memory, which is then read and edited instead.
+    - `archive`: the archive for the tools of the runs.
     """
 
     def __init__(
@@ -47,9 +49,9 @@ class ThreadMemory:
     # For the runs of the thread
 
     async def prepare(self, declared: Sequence[Block]) -> None:
-        """Makes the blocks that an agent declares be there; it is the one that works from now on.
+        """Creates missing blocks that the agent of the next steps declares.
 
-        Where the memory is lent, nothing is made: the blocks are those of the other agent.
+        If the memory is lent, nothing is created: the blocks are those of the other agent.
         """
         if self._lender is not None:
             return
@@ -61,9 +63,9 @@ class ThreadMemory:
         self._declared, self._names = declared, names
 
     async def blocks(self) -> Sequence[Block]:
-        """Returns those that the agent declares, in its order, and then the others of the thread.
+        """Returns the blocks that the agent declares, in its order, and the thread's other blocks.
 
-        Of a shared memory only what the agent declares is read, and all of it is kept before.
+        Of a shared memory, only declared blocks are returned, once their changes are durable.
         """
         blocks = await (await self._owner())._all()
         self._read = {block.label: block.value for block in blocks}
@@ -85,29 +87,36 @@ class ThreadMemory:
         return (*declared, *(block for block in own.blocks if block.label not in known))
 
     async def edit(self, edit: BlockEdit, *, key: str, as_read: bool = False) -> Block | None:
-        """Changes a block for the model of a run here, be it of the thread, shared or lent.
+        """Changes a block of the thread, a shared block or a lent one for the model of a run.
 
-        The run is told of a change elsewhere. Raises the kinds of `MemoryFailed`.
+        - `key`: identifies the call; a repeated call changes nothing.
+        - `as_read`: refuses the edit if the block has changed since the model read it.
+
+        Returns the block as it is then, or None if it was deleted. A change of another thread's
+        block is also recorded on this thread. Raises the kinds of `MemoryFailed`.
         """
         thread, label = self._thread, edit.label
         owner = await self._owner()
         for block in owner._declared:
             if block.label == label and block.shared:
-                require_editable(block, "model")  # others may be allowed what this agent is not
+                require_editable(block, "model")  # other agents may have declared it writable
         memory = await owner._memory_of(label)
         read, run_id = self._read.get(label), _run_of(thread)
         own = memory.thread_id == thread.id
         if key and not own:
-            # Providers give ids to calls that are unique within a conversation, and no further.
+            # Ids of calls are unique within one conversation only; the other one has calls too.
             key = f"{thread.id}/{key}"
         input = EditEntry(edit, "model", key, "" if own else thread.id)
         async with memory.editing:
             event = memory.take(input, run_id if own else "", read=read if as_read else None)
         after = memory._value_of(label)
+        # The model knows the text it has just written, unless another edit came in between. It has
+        # not read that one, so `_read` stays as it was, and a later `as_read` is refused.
         if event is not None and _before(event, after) == read:
-            self._read[label] = after  # what the model itself changes, it knows
+            self._read[label] = after
         kept = await memory.kept()
-        if event is not None and not own:  # told only now: what is not kept did not happen
+        # After the change is durable: a report of a change that is lost would be wrong.
+        if event is not None and not own:
             thread.record(replace(event, run_id=run_id, thread_id="", memory=memory.thread_id))
             await thread.durable()
         return kept.get(label)
@@ -117,17 +126,17 @@ class ThreadMemory:
         """The archive of the thread's owner."""
         if self._archive is None:
             raise ConfigurationError(
-                "The archive needs a thread that is kept: treadle.open(agents=[agent]), then "
+                "The archive needs a thread in a journal: use treadle.open(agents=[agent]) and "
                 "thread.send(…)."
             )
         return self._archive
 
     async def _owner(self) -> "ThreadMemory":
-        """Whose blocks they are: those of this thread, or of the one that lends them."""
+        """Returns the memory whose blocks are used: this one, or the one that is lent."""
         return self if self._lender is None else await self._lender()
 
     async def _memory_of(self, label: str) -> "ThreadMemory":
-        """Returns the memory in which a block lives, or is to be made."""
+        """Returns the memory that has a block, or in which it would be created."""
         name = self._names.get(label)
         return self if name is None else await self._of_name(name)
 
@@ -138,16 +147,16 @@ class ThreadMemory:
     # For the thread itself
 
     def seed(self, declared: Sequence[Block]) -> None:
-        """Makes the blocks of the thread that an agent declares be there."""
+        """Creates missing blocks of this thread that an agent declares."""
         own = [block for block in declared if not block.shared]
         for event in seeds(self._thread.state.memory, own):
             self._thread.record(event)
 
     def seed_shared(self, declared: Sequence[Block]) -> None:
-        """Makes the blocks be there that an agent declares, of a memory that threads share.
+        """Creates missing blocks that an agent declares in this shared memory.
 
-        Agents that declare them otherwise do not change each other's: what holds for the text is
-        what was declared first, and to read only is up to each.
+        Agents may declare a block differently. The first declaration decides about its text and its
+        limit; `description` and `read_only` apply to the agent that declares them.
         """
         made = [replace(block, shared="", read_only=False) for block in declared]
         for event in seeds(self._thread.state.memory, made, configures=False):
@@ -156,9 +165,11 @@ class ThreadMemory:
     def take(
         self, entry: EditEntry, run_id: str = "", *, read: str | None = None
     ) -> MemoryUpdated | None:
-        """Changes a block of this thread; returns the event, or None where nothing changed.
+        """Changes a block of this thread; returns the event, or None if nothing changed.
 
-        With `read`, the block must hold that text. Raises the kinds of `MemoryFailed`.
+        - `read`: the text that the block must have now; None accepts any text.
+
+        Raises the kinds of `MemoryFailed`.
         """
         memory = self._thread.state.memory
         if read is not None:
@@ -170,7 +181,7 @@ class ThreadMemory:
         return event
 
     async def kept(self) -> BlockMemory:
-        """Returns the blocks of this thread once they cannot be lost any more."""
+        """Returns the blocks of this thread once they are durable."""
         memory = self._thread.state.memory
         await self._thread.durable()
         return memory
@@ -178,20 +189,20 @@ class ThreadMemory:
     async def _of_name(self, name: str) -> "ThreadMemory":
         if self._shared is None:
             raise ConfigurationError(
-                f"The shared memory {name!r} needs a thread that is kept: "
-                "treadle.open(agents=[agent]), then thread.send(…)."
+                f"The shared memory {name!r} needs a thread in a journal: use "
+                "treadle.open(agents=[agent]) and thread.send(…)."
             )
         return await self._shared(name)
 
 
 def _run_of(thread: ThreadWriter) -> str:
-    """The id of the run in progress, or nothing."""
+    """Returns the id of the run in progress, or an empty string."""
     run = thread.state.active_run
     return run.id if run is not None else ""
 
 
 def _as_declared(block: Block, declared: Block) -> Block:
-    """Returns a shared block as an agent that declares it reads it."""
+    """Returns a shared block with the description and `read_only` of the agent that reads it."""
     return replace(
         block,
         description=declared.description or block.description,
@@ -200,7 +211,7 @@ def _as_declared(block: Block, declared: Block) -> Block:
 
 
 def _before(event: MemoryUpdated, after: str | None) -> str | None:
-    """Returns the text of a block before a change, after which it was `after`."""
+    """Returns the text of a block before a change; `after` is its text after it."""
     if after is None:
         return event.removed
     if event.was is None and event.becomes is not None:

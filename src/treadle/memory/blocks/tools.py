@@ -17,19 +17,19 @@ from treadle.tools.function import Tool, tool
 
 
 def block_tools(*names: str) -> list[Tool[..., object]]:
-    """Returns the tools of these names, without any all of them.
+    """Returns the memory tools with these names; all of them without names.
 
-    They are `memory_append`, `memory_replace`, `memory_insert`, `memory_rewrite`, `memory_create`
-    and `memory_delete`. Each answers with the new size of the block, or with why it changed
-    nothing; the text itself the model reads in its next step. A call changes a block once, also
-    where it is made again after a crash. What rewrites or deletes a block, or counts its lines, is
-    refused where someone else changed it since the model read it. Raises `ConfigurationError` for a
-    name that is none.
+    The names are `memory_append`, `memory_replace`, `memory_insert`, `memory_rewrite`,
+    `memory_create` and `memory_delete`. Each tool returns the new size of the block, or the reason
+    why nothing changed; the model reads the text in its next step. A call changes a block once,
+    even if it is repeated after a crash. Rewriting, deleting and inserting by line number are
+    refused if the block has changed since the model read it. Raises `ConfigurationError` for an
+    unknown name.
     """
     unknown = [name for name in names if name not in _TOOLS]
     if unknown:
         raise ConfigurationError(
-            f"There is no memory tool {unknown[0]!r}; the names are {', '.join(_TOOLS)}."
+            f"Unknown memory tool {unknown[0]!r}; the names are {', '.join(_TOOLS)}."
         )
     return [_TOOLS[name] for name in dict.fromkeys(names or _TOOLS)]
 

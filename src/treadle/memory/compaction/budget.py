@@ -1,4 +1,4 @@
-"""The budget of an agent's context: its strategy, and the numbers that follow for its model."""
+"""The budget of an agent's context: its strategy, and the limits that follow for its model."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -19,7 +19,7 @@ SUMMARY_TOKENS = 2_000
 
 
 class Summarizer(Struct, frozen=True):
-    """A model that writes summaries: how long its requests may be, and what it costs, if known."""
+    """A model that writes summaries, with its window in tokens and its price, if known."""
 
     model: Model
     window: int
@@ -27,10 +27,14 @@ class Summarizer(Struct, frozen=True):
 
 
 class ContextBudget(Struct, frozen=True, kw_only=True):
-    """How long the requests of an agent may be, and what is done about longer ones.
+    """The limits of an agent's requests, and the strategy that shortens longer ones.
 
-    All in tokens: a request may have `limit` of them; above `threshold` it is made shorter, to
-    `goal`. `messages` and `keep` are the same for messages. A summary has about `summary` tokens.
+    - `window`: the tokens of request and response together. `limit`: of the request alone.
+    - `threshold`, `goal`: a request above `threshold` tokens is shortened to `goal`.
+    - `max_messages`, `messages`: the same in numbers of messages; None for no limit.
+    - `keep`: the number of messages that stay at least.
+    - `summary`: the approximate tokens of a summary.
+    - `summarizers`, `retry`: the models that write it, in the order in which they are tried.
     """
 
     strategy: ContextStrategy
@@ -47,17 +51,17 @@ class ContextBudget(Struct, frozen=True, kw_only=True):
 
     @property
     def count(self) -> Count | None:
-        """The tokenizer, if there is one."""
+        """The tokenizer, or None."""
         return self.strategy.count
 
     @property
     def block(self) -> str:
-        """The label of the block in which the summary lives; empty where it is a message."""
+        """The label of the block that contains the summary; empty if it is a message."""
         return self.strategy.block if isinstance(self.strategy, Summarize) else ""
 
     @property
     def described(self) -> tuple[object, ...]:
-        """What tells this budget from others."""
+        """The values that distinguish this budget from others."""
         strategy = self.strategy
         return (
             type(strategy).__name__,
@@ -80,20 +84,23 @@ def budget_of(
     retry: RetryPolicy,
     price_of: Callable[[str], Price | None],
 ) -> ContextBudget:
-    """Returns the budget that a strategy is for an agent with `model`.
+    """Returns the budget of a strategy for an agent with `model`.
 
-    `price_of` finds the price of a model. Raises `ConfigurationError` where the window is not
-    known, or its parts leave nothing of it.
+    - `max_output_tokens`: of the agent; reserved for the response unless the strategy has a
+      `reserve`.
+    - `price_of`: returns the price of a model by its name.
+
+    Raises `ConfigurationError` if the window is unknown, or too small for the reserve.
     """
     if not isinstance(strategy, ContextStrategy):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(
-            f"context={strategy!r:.100} is no strategy; give it SlidingWindow(…), Summarize(…) or "
+            f"context={strategy!r:.100} is not a strategy; pass SlidingWindow(…), Summarize(…) or "
             "NoCompaction(…) of treadle.memory."
         )
     window = strategy.max_tokens or window_of(model.name)
     if window is None:
         raise ConfigurationError(
-            f"The window of {model.name!r} is not known; say how long a request may be: "
+            f"The window of {model.name!r} is not known; specify it as "
             f"{type(strategy).__name__}(max_tokens=…)."
         )
     reserve = strategy.reserve
@@ -136,7 +143,9 @@ def budget_of(
 def _summarizers(
     strategy: Summarize, model: Model, window: int, price_of: Callable[[str], Price | None]
 ) -> tuple[Summarizer, ...]:
-    import_module("treadle.memory.compaction.summary_writer")  # few programs need it, and these now
+    import_module(
+        "treadle.memory.compaction.summary_writer"
+    )  # imported here, so that the first summary need not wait for it
     own = model if strategy.model is None else resolve_model(strategy.model)
     models = [own]
     if strategy.fallback_model is not None:

@@ -1,4 +1,4 @@
-"""The compactor of a thread: sees to it that what the model is asked fits into its window."""
+"""The compactor of a thread: keeps its requests within the window of the model."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -27,13 +27,13 @@ from treadle.ports import ThreadWriter
 _LOGGER = logger_of("treadle.compaction")
 
 Write = Callable[[ContextBudget, str, Sequence[Item]], Awaitable[Summary]]
-"""Writes a summary of items and of the summary before; see `summary_writer`."""
+"""Writes a summary of items and of the previous summary; see `summary_writer`."""
 
 _ABOUT_SUMMARY = "What was said before, of which not all is shown any more. It is kept by itself."
 
 
 class _Plan(Struct, frozen=True):
-    """A cut that was chosen, when, and why."""
+    """A chosen cut, with the state for which it was chosen, its cause and its start."""
 
     budget: ContextBudget
     cut: Cut
@@ -46,8 +46,10 @@ class _Plan(Struct, frozen=True):
 class Compactor:
     """Keeps the requests of one thread within the budgets of its agents.
 
-    What takes time is done in one task, which it owns and `close` ends; `wake` is called when that
-    has come to its end. Without blocks of its own, the thread has its summaries in messages.
+    Summaries are written in one background task at a time, which `close` cancels.
+
+    - `wake`: is called when the task has ended.
+    - `has_blocks`: False for a thread without blocks of its own, whose summaries are messages.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Compactor:
 
     @property
     def frame_tokens(self) -> int:
-        """The estimate of what is no item of the request that was made last; 0 before one was."""
+        """The estimated tokens of the last request without its items; 0 before a request."""
         return self._gauge.frame
 
     @property
@@ -75,11 +77,11 @@ class Compactor:
         return self._work is not None
 
     async def fit(self, budget: ContextBudget, request: ModelRequest) -> None:
-        """Makes room for a request that is to be sent, so that less may be read than was.
+        """Shortens what the model reads, if the next request needs it.
 
-        A request above the threshold begins a compaction beside the step; one that is too long
-        waits for it. Raises `ContextOverflow` for what can never fit, and `ConfigurationError` of
-        the tokenizer.
+        A request above the threshold starts a compaction in parallel to the step. A request above
+        the limit waits for the compaction. Raises `ContextOverflow` for a request that can never
+        fit, and the `ConfigurationError` of a failing tokenizer.
         """
         gauge = self._gauge
         gauge.look(self._thread.state, budget.count, request)
@@ -94,7 +96,7 @@ class Compactor:
         gauge.send()
 
     async def overflowed(self, budget: ContextBudget) -> bool:
-        """Makes the request that the provider just refused much shorter, if that can be done."""
+        """Shortens the request that the provider has just refused; returns whether it did."""
         if isinstance(budget.strategy, NoCompaction):
             return False
         gauge = self._gauge
@@ -103,21 +105,21 @@ class Compactor:
         gauge.look(self._thread.state, budget.count)
         size = gauge.size()
         if not gauge.reads_as_sent and size.most <= budget.limit // 2:
-            return True  # what went on beside the request has made room
+            return True  # a compaction in parallel to the request has made room
         try:
             limits = gauge.safe(budget.limit // 2), gauge.safe(budget.limit)
             cut = self._tightest(budget, budget.goal // 2, *limits)
         except ContextOverflow:
-            return False  # the provider has said it already
+            return False  # the error of the provider already reports it
         if cut is not None:
             await self._compact(self._plan(budget, cut, size, "overflow"))
             gauge.look(self._thread.state, budget.count)
         return not gauge.reads_as_sent
 
     def after_run(self, budget: ContextBudget) -> None:
-        """Begins to compact after a run, when nobody waits; raises nothing.
+        """Starts a compaction after a run, while no caller waits; raises nothing.
 
-        That is done a little before the threshold, so that the next run need not begin with it.
+        It starts slightly below the threshold, so that the next run does not begin with it.
         """
         if isinstance(budget.strategy, NoCompaction) or not self._gauge.has_sent:
             return
@@ -130,13 +132,13 @@ class Compactor:
             _LOGGER.warning("%s was not compacted: %s", self._thread.id, error.message)
 
     def abandon(self) -> None:
-        """Ends what is under way, and begins nothing more."""
+        """Cancels the compaction in progress, and starts no other."""
         self._is_closed = True
         if self._work is not None:
             self._work.cancel()
 
     async def close(self) -> None:
-        """Ends what is under way, and waits for its end."""
+        """Cancels the compaction in progress, and waits for its end."""
         self.abandon()
         if self._work is not None:
             await asyncio.wait([self._work])
@@ -149,15 +151,15 @@ class Compactor:
         return size.expected > threshold or self._has_too_many(budget)
 
     def _has_too_many(self, budget: ContextBudget) -> bool:
-        """Whether more messages are read than may be."""
+        """Whether the model reads more messages than allowed."""
         most = budget.max_messages
         return most is not None and self._gauge.messages(self._thread.state.context.cut) > most
 
     def _begin(self, budget: ContextBudget, size: Size, cause: CompactionCause) -> None:
-        """Compacts beside what goes on, where that is of use."""
+        """Starts a compaction in the background, if it makes the request shorter enough."""
         gauge, limit = self._gauge, budget.threshold
         if not self._has_too_many(budget):
-            # One that spares little would be followed by the next at once, again and again.
+            # A cut that saves little would be followed by the next one at once, again and again.
             limit = (budget.goal + limit) // 2
         aim = gauge.aim(budget, goal=budget.goal, limit=limit, keep=budget.keep)
         cut = gauge.cutter.choose(aim)
@@ -170,7 +172,7 @@ class Compactor:
             self._apply(plan, Summary())
 
     async def _make_room(self, budget: ContextBudget) -> None:
-        """Compacts now; the step waits for it."""
+        """Compacts before the step continues."""
         gauge = self._gauge
         await self._settled()
         gauge.look(self._thread.state, budget.count)
@@ -183,10 +185,13 @@ class Compactor:
             gauge.look(self._thread.state, budget.count)
 
     def _tightest(self, budget: ContextBudget, goal: int, limit: int, most: int) -> Cut | None:
-        """Returns the cut that spares the most and surely fits; None where nothing can leave.
+        """Returns a cut that reaches `goal` or at least fits, or None if nothing can leave.
 
-        It surely fits within `limit`; where it cannot, texts are shortened so that it is expected
-        to have at most `most`. Raises `ContextOverflow` where what is left without fail cannot fit.
+        The steps are: a cut that keeps the newest messages; a cut that does not; shortened outputs.
+        - `limit`: the expected tokens that fit even if the estimate is too low.
+        - `most`: the expected tokens that are accepted if `limit` cannot be reached.
+
+        Raises `ContextOverflow` if even the latest cut is too long.
         """
         gauge = self._gauge
         aim = gauge.aim(budget, goal=goal, limit=limit, keep=budget.keep)
@@ -202,7 +207,7 @@ class Compactor:
         expected = round(cut.tokens * gauge.scale)
         if gauge.at_least(expected) > budget.limit:
             raise self._overflow(budget, expected)
-        # It may fit; the provider has the last word.
+        # It may fit if the estimate is too high; the provider decides.
         return cut if cut.at > now.cut else None
 
     def _overflow(self, budget: ContextBudget, needed: int) -> ContextOverflow:
@@ -226,11 +231,12 @@ class Compactor:
             return
         self._start(self._summarize(plan))
         await self._settled()
+        # The task may have been cancelled; the step must have room in any case.
         if self._is_current(plan):
             self._apply(plan, Summary(problem="the summary was interrupted"))
 
     async def _settled(self) -> None:
-        """Waits for what is under way; who waits may be cancelled, and it goes on."""
+        """Waits for the compaction in progress; cancelling the wait does not cancel it."""
         if self._work is not None:
             await asyncio.wait([self._work])
 
@@ -251,7 +257,7 @@ class Compactor:
         block = state.memory.get(plan.budget.block)
         if block is not None and self._has_blocks:
             before = "\n\n".join(text for text in (before, block.value) if text)
-        # Loaded where an agent was given the strategy.
+        # Already imported by `budget_of`, and only for agents that need it.
         writer = import_module("treadle.memory.compaction.summary_writer")
         summarize = cast("Write", writer.summarize)
         summary = await summarize(plan.budget, before, _leaving(state, plan.cut))
@@ -259,7 +265,7 @@ class Compactor:
             self._apply(plan, summary)
 
     def _is_current(self, plan: _Plan) -> bool:
-        """Whether nothing was compacted or replaced since the plan was made."""
+        """Whether nothing has been compacted or replaced since the plan was made."""
         state, then = self._thread.state, plan.state
         return (
             state.edited == then.edited
@@ -268,7 +274,7 @@ class Compactor:
         )
 
     def _apply(self, plan: _Plan, summary: Summary) -> None:
-        """Records what became of a plan; the history may have grown meanwhile."""
+        """Records the compaction; the history may have grown since the plan was made."""
         thread, gauge, budget = self._thread, self._gauge, plan.budget
         gauge.look(thread.state, budget.count)
         state = thread.state
@@ -283,7 +289,9 @@ class Compactor:
                     written, cut_off = _written(state, run_id, budget.block, summary.text)
                     problem = "; ".join(text for text in (problem, cut_off) if text)
                     told, more = None, _growth(written)
-            except TreadleError as error:  # the block cannot hold it, so that it is a message
+            except (
+                TreadleError
+            ) as error:  # the block is full, changed or read-only: a message has the summary
                 problem = "; ".join(text for text in (problem, error.message) if text)
         cut = gauge.cutter.cut(
             plan.cut.at,
@@ -316,25 +324,25 @@ class Compactor:
 
 
 def _leaving(state: ThreadState, cut: Cut) -> Sequence[Item]:
-    """The items that are read now, and no longer after a cut."""
+    """Returns the items that the model reads now and no longer reads after a cut."""
     context, kept = state.context, set(cut.kept)
     read = [*context.kept, *range(context.cut, cut.at)]
     return [state.history[index] for index in read if index not in kept]
 
 
 def _require_same(then: ThreadState, now: ThreadState, label: str) -> None:
-    """Raises `BlockChanged` where somebody wrote into a block since its summary was begun."""
+    """Raises `BlockChanged` if the block was edited while its new summary was written."""
     before, after = then.memory.get(label), now.memory.get(label)
     if (before and before.value) != (after and after.value):
         raise BlockChanged(
-            f"The block {label!r} was changed while the summary was written, and keeps that."
+            f"The block {label!r} was changed while the summary was written; the change is kept."
         )
 
 
 def _written(
     state: ThreadState, run_id: str, label: str, text: str
 ) -> tuple[MemoryUpdated | None, str]:
-    """Returns the change by which a block holds a summary, and what of it does not fit."""
+    """Returns the event that writes a summary into a block, and a problem if it was cut off."""
     block = state.memory.get(label)
     known = block or Block(label, "", _ABOUT_SUMMARY, BLOCK_CHARS)
     problem = ""

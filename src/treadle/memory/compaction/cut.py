@@ -1,6 +1,6 @@
-"""Choosing where a history is cut: pure functions of its tally.
+"""Chooses where a history is cut; pure.
 
-All sizes are in the tokens of the tally; what they are for the provider is known to who asks.
+All sizes are in estimated tokens of the tally. The caller converts them to tokens of the provider.
 """
 
 from bisect import bisect_left
@@ -16,18 +16,19 @@ from treadle.memory.compaction.tally import Tally
 from treadle.memory.compaction.tokens import text_tokens
 
 NOTE_TOKENS = 20
-"""What tells the model that a text was shortened."""
+"""The tokens of the note that a text was shortened."""
 
 LEAST_CHARS = 200
-"""How much of an output is always read."""
+"""How many characters of an output are read at least."""
 
 
 class Aim(Struct, frozen=True):
-    """What a cut is to reach.
+    """The requirements for a cut.
 
-    It shall leave at most `goal` tokens and `messages` messages, with at least `keep` messages, and
-    must leave at most `limit` tokens. Of these, `frame` are not of the history: instructions,
-    tools, the summary that is to come.
+    - `goal`: the tokens that should be left at most. `limit`: the tokens that must not be exceeded.
+    - `keep`, `messages`: the least and the most messages that should be left.
+    - `frame`: the tokens outside of the history, which count too: instructions, tools and the new
+      summary.
     """
 
     goal: int
@@ -38,9 +39,11 @@ class Aim(Struct, frozen=True):
 
 
 class Cut(Struct, frozen=True):
-    """What the model shall read: the `kept` items, and those from `at` on, some `shortened`.
+    """What the model reads of a history after a compaction.
 
-    `tokens` is the size of the request, with its frame.
+    - `at`: the first item that is read. `kept`: items before it that are still read.
+    - `shortened`: items of which only the first characters are read, with their number.
+    - `tokens`: the size of the request, with its frame.
     """
 
     at: int
@@ -50,9 +53,10 @@ class Cut(Struct, frozen=True):
 
 
 class Cutter:
-    """Knows the sizes of all cuts of a history, which the model reads by `context` now.
+    """Compares the cuts of a history.
 
-    `first` is the place of the message that the run in progress began with, if there is one.
+    - `context`: what the model reads of the history now.
+    - `first`: the place of the message that started the run in progress, or None.
     """
 
     def __init__(
@@ -66,18 +70,18 @@ class Cutter:
 
     @property
     def read(self) -> int:
-        """The size of what is read now, without a summary."""
+        """The size of the items that are read now, without the summary."""
         context, tally = self._context, self._tally
         kept = sum(tally.tokens_of(index) for index in context.kept)
         return kept + tally.tokens(context.cut) - sum(self._saved.values())
 
     def kept(self, at: int) -> tuple[int, ...]:
-        """The items before `at` that are read all the same."""
+        """Returns the items before a cut at `at` that are still read."""
         must = [index for index in self._must if index < at]
         return tuple(sorted({*self._tally.system(at), *must}))
 
     def size(self, at: int) -> int:
-        """The size of what is read of the history when it is cut at `at`."""
+        """Returns the size of the items that are read after a cut at `at`."""
         tally = self._tally
         size = tally.tokens(at) + tally.system_tokens(at)
         for index, tokens in self._must.items():
@@ -89,7 +93,7 @@ class Cutter:
         return size
 
     def cut(self, at: int, frame: int, shortened: Mapping[int, int] | None = None) -> Cut:
-        """Returns the cut at `at`; what is shortened already stays so."""
+        """Returns the cut at `at`; items that are shortened already stay shortened."""
         kept = self.kept(at)
         less = {**dict(self._context.shortened), **(shortened or {})}
         less = {index: most for index, most in less.items() if index >= at or index in kept}
@@ -99,11 +103,11 @@ class Cutter:
         return Cut(at, kept, tuple(sorted(less.items())), size)
 
     def choose(self, aim: Aim) -> Cut | None:
-        """Returns the first cut that reaches the goal, at the beginning of a turn if one does.
+        """Returns the earliest cut that reaches the goal, preferably at the start of a turn.
 
-        Where `keep` forbids it, it is the last that leaves enough messages. A cut inside of the
-        last turn is made only where none before it does. Returns None where none is left that
-        stays within the limit, or all is left.
+        If too few messages would be left, returns the latest cut that leaves `keep` messages. Cuts
+        inside of the last turn come second. Returns None if every cut exceeds the limit or leaves
+        everything.
         """
         tally, frame, now = self._tally, aim.frame, self._context.cut
 
@@ -123,9 +127,9 @@ class Cutter:
         return None
 
     def shorten(self, aim: Aim) -> Cut | None:
-        """Returns the latest cut, with its longest outputs as short as the limit demands.
+        """Returns the latest cut, with its longest outputs shortened until the limit is met.
 
-        Returns None where that is not enough.
+        Returns None if that is not enough.
         """
         at, frame, tally = self._latest, aim.frame, self._tally
         outputs = {
@@ -146,11 +150,11 @@ class Cutter:
             cut = self.cut(at, frame, shortened)
             if cut.tokens <= aim.limit:
                 return cut
-            most = most * 3 // 4  # a text that is not of one kind
+            most = most * 3 // 4  # its beginning has more tokens per character than its average
         return None
 
     def latest(self, frame: int) -> Cut:
-        """Returns the cut that leaves the least."""
+        """Returns the latest cut, which leaves the fewest items."""
         return self.cut(self._latest, frame)
 
     @property
@@ -160,7 +164,7 @@ class Cutter:
 
     @cached_property
     def _must(self) -> Mapping[int, int]:
-        """The messages that are always read, but for those of the system, and their sizes."""
+        """The sizes of the messages that are always read, without system messages, by place."""
         history, pinned = self._history, set(self._context.pinned)
         places = {index for index in (self._first, self._tally.asked) if index is not None}
         if pinned:
@@ -177,7 +181,7 @@ class Cutter:
         }
 
     def _saving(self, index: int, most: int) -> int:
-        """How many tokens are saved where only `most` characters of an item are read."""
+        """Returns the tokens saved by reading only `most` characters of an item."""
         item = self._history[index]
         if not isinstance(item, Message | FunctionCallOutput) or len(item.text) <= most:
             return 0
@@ -185,7 +189,7 @@ class Cutter:
         return max(0, self._tally.tokens_of(index) - left)
 
     def _chars(self, index: int, most: int) -> int:
-        """How many characters of an output are at most `most` tokens."""
+        """Returns the characters of an output that have about `most` tokens."""
         item = self._history[index]
         assert isinstance(item, FunctionCallOutput)
         return max(LEAST_CHARS, len(item.text) * most // self._tally.tokens_of(index))
@@ -196,7 +200,7 @@ def _is_text_output(item: Item) -> bool:
 
 
 def _level(sizes: Sequence[int], room: int) -> int:
-    """Returns how long each may be, so that together they are at most `room`; `sizes` ascend."""
+    """Returns the limit for each of `sizes`, which ascend, so that their sum is at most `room`."""
     left = len(sizes)
     for size in sizes:
         if size * left > room:

@@ -1,7 +1,7 @@
-"""A gauge: how long the next request of a thread is.
+"""Measures how long the next request of a thread is.
 
-It adds the estimates of the items up, and corrects them by what the provider counted last: of that
-request the size is known, and only what came since is estimated.
+Estimates are corrected by the last count of the provider: the size of that request is known, and
+only the items since then are estimated.
 """
 
 from msgspec import Struct
@@ -18,22 +18,22 @@ from treadle.memory.compaction.tokens import Count, frame_tokens, item_tokens
 from treadle.models.base import ModelRequest
 
 MARGIN = 1.3
-"""How much longer than estimated a text may be."""
+"""The factor by which a text may be longer than its estimate."""
 
 TOKENIZER_MARGIN = 1.1
-"""The same where it was counted by a tokenizer, which knows nothing of what surrounds texts."""
+"""The same for a tokenizer, which does not count what providers add around texts."""
 
 OPTIMISM = 0.75
-"""How much shorter a text may be than its estimate, where the provider has not counted any."""
+"""The factor by which a text may be shorter than its estimate, before any provider count."""
 
 _PRIOR = 2_000
-"""Tokens by which a short request that the provider counted is trusted less."""
+"""Tokens added to both sides of the correction, so that it trusts counts of short requests less."""
 
 _LEAST_SCALE, _MOST_SCALE = 0.25, 8.0
 
 
 class Size(Struct, frozen=True):
-    """How long the next request is: as `expected`, and at most, as far as one can tell."""
+    """The length of the next request in tokens: as expected, and at most."""
 
     expected: int
     most: int
@@ -41,7 +41,7 @@ class Size(Struct, frozen=True):
 
 
 class _Sent(Struct, frozen=True):
-    """A request as it was sent: how long the history was, what of it was read, its estimate."""
+    """A request that was sent: the items of the history, the context, and its estimate."""
 
     items: int
     context: Context
@@ -49,7 +49,7 @@ class _Sent(Struct, frozen=True):
 
 
 class Gauge:
-    """Measures the requests of one thread; `look` tells it of the state before it is asked."""
+    """Measures the requests of one thread, after `look` has read its state."""
 
     def __init__(self) -> None:
         self.cutter: Cutter
@@ -64,17 +64,17 @@ class Gauge:
 
     @property
     def has_sent(self) -> bool:
-        """Whether a request was made here."""
+        """Whether this process has sent a request of the thread."""
         return self._sent is not None
 
     @property
     def reads_as_sent(self) -> bool:
-        """Whether of the same history the same would be read as in the request made last."""
+        """Whether the next request reads the history in the same way as the last one."""
         return self._sent is not None and _reads_alike(self._sent.context, self._state.context)
 
     @property
     def scale(self) -> float:
-        """How many tokens of the provider are one of the estimate."""
+        """The tokens of the provider for each estimated token."""
         return max(self._least_scale, 1.0 if self._scale is None else self._scale)
 
     @property
@@ -84,23 +84,24 @@ class Gauge:
 
     @property
     def summary(self) -> int:
-        """The estimate of the summary that is read now."""
+        """The estimate of the current summary."""
         return self.message_tokens(self._state.context.summary)
 
     def message_tokens(self, message: Message | None) -> int:
-        """The estimate of a message, if there is one."""
+        """Returns the estimate of a message; 0 for None."""
         return 0 if message is None else item_tokens(message, self._tally.count)
 
     def messages(self, at: int) -> int:
-        """How many messages, calls and outputs there are from place `at` on."""
+        """Returns the number of messages, calls and outputs from place `at` on."""
         return self._tally.messages(at)
 
     def look(
         self, state: ThreadState, count: Count | None, request: ModelRequest | None = None
     ) -> None:
-        """Takes the state in, and the request that is to be made next, without its items.
+        """Reads the state of the thread, and the next request except for its items.
 
-        Without a request, the one before is taken. Raises `ConfigurationError` of the tokenizer.
+        Without a request, the previous one counts. Raises the `ConfigurationError` of a failing
+        tokenizer.
         """
         if state.edited != self._edited or count is not self._tally.count:
             self._tally, self._edited = Tally(count), state.edited
@@ -114,7 +115,7 @@ class Gauge:
         self.cutter = Cutter(self._tally, state.history, state.context, first=first)
 
     def size(self) -> Size:
-        """Returns how long the next request is."""
+        """Returns the length of the next request."""
         context, estimated = self._state.context, self.estimated
         margin = MARGIN if self._tally.count is None else TOKENIZER_MARGIN
         measured, sent = context.measured_tokens, self._known(context, estimated)
@@ -131,18 +132,18 @@ class Gauge:
         return Size(round(tokens), round(tokens * margin), by)
 
     def at_least(self, expected: int) -> float:
-        """Returns how long a request is at least that is expected to be so long.
+        """Returns the least length of a request with this expected length.
 
-        What follows from a refusal is left out: nobody knows how short it would have to be.
+        Ignores refusals: they show that a request was too long, but not by how much.
         """
         if self._scale is not None:
             return expected * self._scale / self.scale
         return expected / self.scale * (OPTIMISM if self._tally.count is None else 1.0)
 
     def aim(self, budget: ContextBudget, *, goal: int, limit: int, keep: int) -> Aim:
-        """Returns what a cut is to reach, in estimated tokens; `limit` of what is expected."""
+        """Returns the requirements for a cut; converts provider tokens to estimated tokens."""
         scale = self.scale
-        # A summary may be half as long again as it shall be.
+        # A summary may be half as long again as requested; see `summary_writer`.
         summary = self.summary if not budget.summary else round(budget.summary * 1.5 / scale)
         return Aim(
             goal=round(goal / scale),
@@ -153,28 +154,28 @@ class Gauge:
         )
 
     def safe(self, limit: int) -> int:
-        """Returns what may be expected of a request so that it surely is within `limit`."""
+        """Returns the expected length at which a request fits into `limit` even with the margin."""
         return round(limit / (MARGIN if self._tally.count is None else TOKENIZER_MARGIN))
 
     def send(self) -> None:
-        """Takes note that the request is made."""
+        """Records that the request is sent now."""
         state = self._state
         self._sent = _Sent(len(state.history), state.context, self.estimated)
 
     def refused(self, limit: int) -> None:
-        """Takes note that the request made last was longer, whatever it was taken for.
+        """Records that the last request was longer than `limit`, contrary to the estimate.
 
-        That holds until the provider counts one.
+        Estimates are scaled up until the provider counts a request.
         """
         sent = self.estimated if self._sent is None else self._sent.tokens
         self._least_scale = min(_MOST_SCALE, max(self.scale, limit / max(1, sent)))
 
     def _known(self, context: Context, estimated: int) -> _Sent | None:
-        """The request that the provider counted last, if that is known."""
+        """Returns the request that the provider counted last, if it is known."""
         items = context.measured_items
         if not context.measured_tokens:
             return None
-        if self._sent is None:  # an earlier process made it, and the same items are read
+        if self._sent is None:  # an earlier process sent it, and it read the same items
             if not context.measured_frame:
                 return None
             since = self._tally.tokens(max(items, context.cut))
@@ -182,7 +183,7 @@ class Gauge:
         return self._sent if self._sent.items == items else None
 
     def _frame_of(self, request: ModelRequest, count: Count | None) -> int:
-        """The estimate of what is no item; it seldom changes from one request to the next."""
+        """Returns the estimate of a request without its items, which seldom changes."""
         if self._framed is not None:
             last, tokens = self._framed
             same = request.tools is last.tools and request.output is last.output
@@ -194,7 +195,7 @@ class Gauge:
 
 
 def _first_of(state: ThreadState) -> int | None:
-    """The place of the user's message that the run in progress began with, if there is one."""
+    """Returns the place of the user message that started the run in progress, or None."""
     run = state.active_run
     if run is None or not run.first_item:
         return None

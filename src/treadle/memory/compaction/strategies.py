@@ -1,7 +1,4 @@
-"""What an agent does about a window that is finite: the values of its `context`.
-
-Each says how long a request may be, and what is done where the next one would be longer.
-"""
+"""The strategies for an agent's `context`: what happens when a request exceeds the window."""
 
 from msgspec import Struct
 
@@ -13,16 +10,16 @@ from treadle.models.base import Model
 
 
 class NoCompaction(Struct, frozen=True, kw_only=True):
-    """Leaves the history as it is: a request that does not fit fails before it is sent.
+    """Never shortens the history; a request that does not fit fails before it is sent.
 
-    - `max_tokens`: how long request and response may be together; None takes the window of the
-      model, where it is known.
-    - `reserve`: how much of it is left to the response, in tokens; None takes `max_output_tokens`
-      of the agent's settings, or an eighth of the window, 32,000 tokens at most.
-    - `count`: a tokenizer, as a quick function from a text to a number of tokens; None estimates
-      from the length of texts. What the provider counts is used in any case.
+    - `max_tokens`: the most tokens of request and response together; None uses the window of the
+      model, if it is known.
+    - `reserve`: the part of it for the response, in tokens; None uses `max_output_tokens` of the
+      agent's settings, or an eighth of the window, at most 32,000 tokens.
+    - `count`: a tokenizer, as a fast function from a text to its number of tokens; None estimates
+      from the length of texts. Counts of the provider are used in either case.
 
-    Raises `ConfigurationError` for what cannot work.
+    Raises `ConfigurationError` for values that cannot work.
     """
 
     max_tokens: int | None = None
@@ -36,16 +33,16 @@ class NoCompaction(Struct, frozen=True, kw_only=True):
 
 
 class SlidingWindow(Struct, frozen=True, kw_only=True):
-    """Lets the oldest messages leave what the model reads.
+    """Removes the oldest messages from what the model reads.
 
     - `max_tokens`, `reserve`, `count`: see `NoCompaction`.
-    - `share` of `max_tokens` above which messages leave, until half as much is left.
-    - `max_messages` above which messages leave, until half as many are left; calls and their
-      outputs count as messages. None is no limit.
-    - `keep`: how many of the newest messages are left at least, where the window has room for them.
+    - `share`: the share of `max_tokens` above which messages leave, until half as much is left.
+    - `max_messages`: the number of messages above which messages leave, until half as many are
+      left; calls and their outputs count as messages. None for no limit.
+    - `keep`: the number of newest messages that stay at least, if the window has room for them.
 
-    System messages, pinned ones and the last user message always stay. Raises `ConfigurationError`
-    for what cannot work.
+    System messages, pinned messages and the last user message always stay. Raises
+    `ConfigurationError` for values that cannot work.
     """
 
     max_tokens: int | None = None
@@ -60,21 +57,22 @@ class SlidingWindow(Struct, frozen=True, kw_only=True):
 
 
 class Summarize(Struct, frozen=True, kw_only=True):
-    """Has a model write a summary of what leaves the window, and of the summary before it.
+    """Asks a model for a summary of the messages that leave the window.
 
-    It is written beside the conversation, which only waits for it where there is no room left. If
-    it cannot be written, messages leave without.
+    The new summary also covers the previous one. It is written in parallel to the conversation,
+    which waits for it only if the window has no room left. If no summary can be written, the
+    messages leave without one.
 
-    - `model` writes it, by default that of the agent; `fallback_model` does where that fails. Both
-      are models or strings such as `"openai:gpt-5-mini"`.
-    - `block`: the label of the memory block in which the summary lives. By default it is a message
-      that stands where what it tells of stood.
-    - `timeout`: seconds that each model has for it.
-    - `instructions`: what a summary shall be like; None has it keep facts, decisions, and what is
-      still to do.
+    - `model`: the model that writes the summary, by default the model of the agent.
+      `fallback_model`: is used if `model` fails. Both are models or strings such as
+      `"openai:gpt-5-mini"`.
+    - `block`: the label of the memory block for the summary. By default the summary is a message
+      in place of the messages that have left.
+    - `timeout`: the seconds that each model has for a summary.
+    - `instructions`: what a summary should contain; by default facts, decisions and open tasks.
     - the rest: see `SlidingWindow`.
 
-    Raises `ConfigurationError` for what cannot work.
+    Raises `ConfigurationError` for values that cannot work.
     """
 
     model: Model | str | None = None
@@ -92,7 +90,9 @@ class Summarize(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _require_window(self)
         if not self.timeout > 0:
-            raise ConfigurationError("Summarize.timeout must be above 0 seconds.")
+            raise ConfigurationError(
+                f"Summarize.timeout must be above 0 seconds, not {self.timeout!r:.100}."
+            )
         if self.block:
             require_blocks([Block(self.block)])
 
@@ -104,13 +104,15 @@ def _require_window(strategy: SlidingWindow | Summarize) -> None:
     _require_numbers(strategy, "max_tokens", "reserve", "max_messages")
     name, most = type(strategy).__name__, strategy.max_messages
     if not 0 < strategy.share <= 1:
-        raise ConfigurationError(f"{name}.share must be above 0 and at most 1.")
+        raise ConfigurationError(
+            f"{name}.share must be above 0 and at most 1, not {strategy.share!r:.100}."
+        )
     if strategy.keep < 1:
-        raise ConfigurationError(f"{name}.keep must be at least 1.")
+        raise ConfigurationError(f"{name}.keep must be at least 1, not {strategy.keep!r:.100}.")
     if most is not None and strategy.keep > most:
         raise ConfigurationError(
-            f"{name}.keep is {strategy.keep} and max_messages is {most}: it cannot keep more than "
-            "it lets stand. Make keep smaller or max_messages larger."
+            f"{name}.keep is {strategy.keep} and max_messages is {most}; make keep smaller or "
+            "max_messages larger."
         )
     if strategy.max_tokens is not None and strategy.reserve is not None:
         _require_room(strategy.max_tokens, strategy.reserve)
@@ -122,7 +124,8 @@ def _require_numbers(strategy: ContextStrategy, *names: str) -> None:
         least = 0 if name == "reserve" else 1
         if value is not None and (not isinstance(value, int) or value < least):
             raise ConfigurationError(
-                f"{type(strategy).__name__}.{name} must be a number of at least {least}, or None."
+                f"{type(strategy).__name__}.{name} must be a number of at least {least}, or "
+                f"None, not {value!r:.100}."
             )
 
 

@@ -1,4 +1,4 @@
-"""The summary of what left the window: its text, and the message in which it may stand."""
+"""The summary of messages that have left the window, and the message that contains it."""
 
 from msgspec import Struct
 
@@ -10,9 +10,11 @@ HEADING = "[Summary of the earlier conversation, which is not shown in full any 
 
 
 class Summary(Struct, frozen=True):
-    """What came of a summary: its text, who wrote it, and what that took.
+    """The result of writing a summary.
 
-    `problem` says what did not go as it should: without a text, why there is none.
+    - `text`: empty if no summary was written. `model`: the name of the model that wrote it.
+    - `usage`, `cost`: of all attempts.
+    - `problem`: what failed or was cut off; empty if nothing did.
     """
 
     text: str = ""
@@ -23,10 +25,10 @@ class Summary(Struct, frozen=True):
 
 
 def summary_message(text: str) -> Message:
-    """Returns the message that stands for what left the window."""
+    """Returns the message with a summary, in place of the messages that have left the window."""
     return Message("user", (InputText(HEADING + text),), new_id("msg"))
 
 
 def text_of(message: Message | None) -> str:
-    """Returns the summary that a message holds."""
+    """Returns the summary that a message contains; empty for None."""
     return message.text.removeprefix(HEADING) if message is not None else ""

@@ -1,6 +1,6 @@
-"""A tally of a history: how many tokens it has, and where it may be cut.
+"""Counts the tokens of a history, and finds the places where it may be cut.
 
-It grows with the history, and costs only what is new.
+A tally grows with its history; only new items are counted.
 """
 
 from array import array
@@ -19,20 +19,19 @@ from treadle.domain.items import (
 from treadle.memory.compaction.tokens import Count, items_tokens
 
 _Place = Literal["user", "system", "response", "output"]
-"""What an item is, as far as it says where the next may begin something."""
+"""The kind of an item, as far as it decides whether a turn or a step may begin after it."""
 
 
 class Tally:
-    """What is known of the first `len` items of a history that only grows.
+    """The sizes and the possible cuts of the first `len` items of a history that only grows.
 
-    It may be cut before a turn or before a step, so never inside of a response, nor between a call
-    and its output.
+    A history may be cut before a turn or before a step. It is never cut inside of a response or
+    between a call and its output, because providers refuse such requests.
 
-    - `turns`: where a turn begins: at a user message that follows no other.
-    - `steps`: where a step of the last turn begins, but for its first.
+    - `count`: the tokenizer; None estimates.
+    - `turns`: the places where turns begin: user messages that do not follow another one.
+    - `steps`: the places where the steps of the last turn begin, except the first step.
     - `asked`: the place of the last user message, or None.
-
-    `count` is the tokenizer, if there is one.
     """
 
     def __init__(self, count: Count | None = None) -> None:
@@ -51,7 +50,7 @@ class Tally:
         return len(self._tokens) - 1
 
     def extend(self, history: History) -> None:
-        """Adds what the history has more; raises `ConfigurationError` of the tokenizer."""
+        """Adds the new items of the history; raises the `ConfigurationError` of the tokenizer."""
         known = len(self)
         if known == len(history):
             return
@@ -63,30 +62,30 @@ class Tally:
         self._tokens.extend(islice(accumulate(sizes, initial=self._tokens[-1]), 1, None))
 
     def tokens(self, start: int, end: int | None = None) -> int:
-        """How many tokens the items from `start` to `end` (or to the last) are."""
+        """Returns the tokens of the items from `start` to before `end`, or to the last."""
         return self._tokens[len(self) if end is None else end] - self._tokens[start]
 
     def tokens_of(self, index: int) -> int:
-        """How many tokens one item is."""
+        """Returns the tokens of one item."""
         return self._tokens[index + 1] - self._tokens[index]
 
     def messages(self, start: int) -> int:
-        """How many messages, calls and outputs there are from `start` to the last."""
+        """Returns the number of messages, calls and outputs from `start` to the last."""
         thoughts = len(self._thoughts) - bisect_left(self._thoughts, start)
         return len(self) - start - thoughts
 
     def system(self, end: int) -> Sequence[int]:
-        """The places of the system and developer messages before `end`."""
+        """Returns the places of the system and developer messages before `end`."""
         return self._system[: bisect_left(self._system, end)]
 
     def system_tokens(self, end: int) -> int:
-        """How many tokens the system and developer messages before `end` are."""
+        """Returns the tokens of the system and developer messages before `end`."""
         return self._system_tokens[bisect_left(self._system, end)]
 
     def _read(self, items: Sequence[Item], start: int) -> None:
-        """Notes where turns and steps begin in items, of which the first has the place `start`."""
+        """Finds the turns and steps in items; the first item has the place `start`."""
         open_calls, steps, last = self._open, self.steps, self._last
-        # The usual kinds first: thousands of items are gone through after a restart.
+        # The most frequent kinds first: a restart goes through thousands of items.
         for index, item in enumerate(items, start):
             if isinstance(item, FunctionCallOutput):
                 open_calls.discard(item.call_id)
@@ -95,7 +94,7 @@ class Tally:
             if isinstance(item, Message) and item.role != "assistant":
                 last = self._asked(index, item, last)
                 continue
-            # A response begins after outputs, or what a program added to them.
+            # A response begins after outputs, or after system messages that follow them.
             if last != "response" and last != "user" and not open_calls:
                 steps.append(index)
             if isinstance(item, FunctionCall):

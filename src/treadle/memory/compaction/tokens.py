@@ -1,7 +1,7 @@
-"""How many tokens items are: an estimate from the length of their texts, or a tokenizer's count.
+"""Counts the tokens of items, by a tokenizer or by an estimate from the length of their texts.
 
-An estimate is meant to be rather too high: 3 bytes a token, where prose in English has 4 to 5 and
-code has 3 to 4. What the provider counts corrects it (`compactor`).
+The estimate is meant to be too high rather than too low: 3 bytes per token, whereas English prose
+has 4 to 5 and code has 3 to 4. Counts of the provider correct it; see `gauge`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,11 +24,11 @@ from treadle.errors import ConfigurationError
 from treadle.models.base import ModelRequest
 
 Count = Callable[[str], int]
-"""A tokenizer: how many tokens a text is."""
+"""A tokenizer: returns the number of tokens of a text."""
 
 BYTES_PER_TOKEN = 3
 ITEM_TOKENS = 6
-"""What surrounds an item: its role, its ids, the marks of its beginning and end."""
+"""The tokens around the text of an item: its role, its ids, the marks of its start and end."""
 
 IMAGE_TOKENS = 1600
 SMALL_IMAGE_TOKENS = 100
@@ -37,9 +37,9 @@ _TEXTS = (InputText, OutputText)
 
 
 def text_tokens(text: str, count: Count | None = None) -> int:
-    """Returns how many tokens a text is, by `count` or by estimate.
+    """Returns the tokens of a text, by `count` or by estimate.
 
-    Raises `ConfigurationError` where `count` fails or returns no number of tokens.
+    Raises `ConfigurationError` if `count` fails or does not return a number of tokens.
     """
     if count is None:
         size = len(text if text.isascii() else text.encode(errors="surrogatepass"))
@@ -58,8 +58,8 @@ def text_tokens(text: str, count: Count | None = None) -> int:
 
 
 def item_tokens(item: Item, count: Count | None = None) -> int:
-    """Returns how many tokens an item is; raises as `text_tokens`."""
-    # By the kind of item, the usual ones first: thousands are gone through after a restart.
+    """Returns the tokens of an item; raises as `text_tokens`."""
+    # The most frequent kinds first: a restart goes through thousands of items.
     if isinstance(item, FunctionCallOutput):
         output = item.output
         tokens = text_tokens(output, count) if isinstance(output, str) else _parts(output, count)
@@ -68,7 +68,7 @@ def item_tokens(item: Item, count: Count | None = None) -> int:
     elif isinstance(item, Message):
         tokens = _parts(item.content, count)
     elif isinstance(item, Reasoning):
-        # What is encrypted was text, and the provider reads it again.
+        # Encrypted reasoning was text, and the provider reads it again.
         tokens = text_tokens(item.encrypted_content or item.text, count)
     else:
         tokens = text_tokens(bytes(item.raw).decode(errors="replace"), count)
@@ -76,14 +76,14 @@ def item_tokens(item: Item, count: Count | None = None) -> int:
 
 
 def items_tokens(items: Sequence[Item], count: Count | None = None) -> list[int]:
-    """Returns how many tokens each item is; raises as `text_tokens`."""
+    """Returns the tokens of each item; raises as `text_tokens`."""
     if count is not None:
         return [item_tokens(item, count) for item in items]
     return [_estimated(item) for item in items]
 
 
 def _estimated(item: Item) -> int:
-    """The same as `item_tokens`, with less work for the usual items, of which there are many."""
+    """Returns the same as `item_tokens`, faster for the most frequent items."""
     if isinstance(item, FunctionCallOutput):
         text = item.output
         if isinstance(text, str) and text.isascii():
@@ -112,7 +112,7 @@ def _parts(parts: Iterable[ContentPart], count: Count | None) -> int:
 
 
 def frame_tokens(request: ModelRequest, count: Count | None = None) -> int:
-    """Returns how many tokens a request is without its items; raises as `text_tokens`."""
+    """Returns the tokens of a request without its items; raises as `text_tokens`."""
     tokens = ITEM_TOKENS + text_tokens(request.instructions, count)
     tokens += sum(_schema(tool, count) for tool in request.tools)
     return tokens + (_schema(request.output, count) if request.output is not None else 0)

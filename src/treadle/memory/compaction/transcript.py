@@ -1,4 +1,4 @@
-"""A part of a conversation as text, for a model that is to tell of it or to learn from it."""
+"""Renders a part of a conversation as text, for models that summarize it or learn from it."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -20,16 +20,16 @@ from treadle.memory.compaction.tokens import Count, text_tokens
 
 
 def transcript(items: Iterable[Item]) -> str:
-    """Returns what was said and done; what a model thought is left out."""
+    """Returns the messages, calls and outputs as text, without reasoning."""
     names: dict[str, str] = {}
     paragraphs = (_paragraph(item, names) for item in items)
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
 def portion(items: Iterable[Item], most: int) -> tuple[str, int]:
-    """Returns the beginning of a transcript, of at most `most` characters, and its items' number.
+    """Returns a transcript of at most `most` characters, and the number of items it covers.
 
-    It is of one item at least, whose end is left out where that alone is longer.
+    It covers at least one item, whose end is left out if the item alone is longer.
     """
     names: dict[str, str] = {}
     told: list[str] = []
@@ -49,13 +49,16 @@ def portion(items: Iterable[Item], most: int) -> tuple[str, int]:
 
 
 def mark_of(*texts: str) -> str:
-    """Returns a mark to set texts off with; it is made of them, and so in none of them."""
+    """Returns a mark that delimits texts.
+
+    It is a hash of the texts, so a text cannot contain its own mark and pretend to end early.
+    """
     joined = "\0".join(texts)
     return hashlib.sha256(joined.encode(errors="replace")).hexdigest()[:8]
 
 
 def marked(mark: str, name: str, text: str) -> str:
-    """Returns a text between marks, for a model that is to read it and not to follow it."""
+    """Returns a text between marks, for a model that must not follow instructions in it."""
     return f"--- {mark} {name} ---\n{text}\n--- {mark} end of {name} ---"
 
 
