@@ -15,8 +15,9 @@ import treadle.actors.threads
 import treadle.bus.socket
 import treadle.journal.sqlite
 import treadle.journal.sqlite_writes
+import treadle.loop.calls
+import treadle.loop.drive
 import treadle.loop.safe_point
-import treadle.loop.step
 import treadle.tools.call
 from treadle.actors.actor import ThreadActor
 from treadle.actors.delegation import ThreadDelegation
@@ -123,18 +124,6 @@ def _with(
     return wrap
 
 
-def _where_true(original: property, reached: Reached) -> property:
-    """After a property that is true."""
-
-    def read(self: object) -> bool:
-        value: bool = original.__get__(self)
-        if value:
-            reached()
-        return value
-
-    return property(read)
-
-
 POINTS: dict[str, Point] = {
     "before the tables are made": Point(treadle.journal.sqlite, "migrate", _before, 1),
     "after the tables are made": Point(treadle.journal.sqlite, "migrate", _after, 1),
@@ -155,7 +144,7 @@ POINTS: dict[str, Point] = {
     "answer durable, not acknowledged": Point(ThreadActor, "submit", _taking(AnswerEntry), 5),
     "cancel taken": Point(Intake, "_take", _taking(CancelEntry), 1),
     "inbox taken": Point(Intake, "take_inbox", _after_await),
-    "tool started": Point(treadle.loop.step._Step, "_attempt", _after_await, 21),
+    "tool started": Point(treadle.loop.calls.StepCalls, "_attempt", _after_await, 21),
     "tool done, no output yet": Point(treadle.tools.call, "_attempt", _after_await, 21),
     "tool output recorded": Point(JournaledThread, "record", _with(ToolOutputRecorded), 21),
     "run ended, not durable": Point(JournaledThread, "record", _with(TerminalEvent), 3),
@@ -177,7 +166,7 @@ POINTS: dict[str, Point] = {
     "job announced to the agent": Point(
         JournaledThread, "record", _with(MessageAdded, lambda event: event.origin == "job"), 2
     ),
-    "run waits for its jobs": Point(ThreadJobs, "is_open", _where_true),
+    "run waits for its jobs": Point(treadle.loop.drive, "_wait_for_jobs", _before),
     "jobs recovered, not durable": Point(ThreadJobs, "recover", _after),
     "job to be started again": Point(
         ThreadActor, "_on_kept", _with(JobStarted, lambda event: event.attempt > 1)

@@ -34,9 +34,12 @@ from treadle.errors import (
 from treadle.jobs.failure import OnFailure
 from treadle.journal.base import Claim, ThreadInfo
 from treadle.logging import logger_of
-from treadle.loop.control import RunControl
-from treadle.loop.drive import cancel, drive, expire, fail, run_ended, tell_announcements
+from treadle.loop.activation import Activation
+from treadle.loop.drive import cancel, drive, expire, fail, run_ended
 from treadle.loop.listener import EventListener
+from treadle.loop.services import Services
+from treadle.loop.signals import Signals
+from treadle.loop.steering import announcements
 from treadle.memory.archive.run_passages import RunPassages
 from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.memory.compaction.compactor import Compactor
@@ -71,10 +74,10 @@ class ThreadActor:
         )
         self._endings = Endings(self.may_be_idle)
         lent = ThreadDelegation(info, self._thread, host)
-        self._control = RunControl(lent)
-        self.jobs = self._control.jobs = ThreadJobs(
+        self._signals = Signals()
+        self.jobs = ThreadJobs(
             self._thread,
-            self._control,
+            self._signals,
             delegation=lent,
             deps=lambda: host.deps(info),
             policy=self._job_policy,
@@ -83,20 +86,21 @@ class ThreadActor:
             journal=True,
         )
         work = info.work
-        self.compactor = self._control.compactor = Compactor(
+        self.compactor = Compactor(
             self._thread, wake=self._wake, has_blocks=work is None or not work.lends_memory
         )
-        self.memory = self._control.memory = ThreadMemory(
+        self.memory = ThreadMemory(
             self._thread,
             shared=lambda name: host.shared_memory(info.owner, name),
             lender=(lambda: host.lent_memory(work)) if work and work.lends_memory else None,
             archive=RunPassages(info, self._thread, host.archive),
         )
+        self._services = Services(lent, self.jobs, self.memory, self.compactor)
         self._intake = Intake(info, self._thread, host.journal, self, self.memory.editing)
         self._sleeping = Sleeping(self._thread, self.jobs, self._wake)
         self._must_recover = bool(state.jobs)
         self._recovering = asyncio.Lock()  # one task recovers; those that come meanwhile wait
-        self._listener: EventListener[object] | None = None
+        self._listener: EventListener | None = None
         self._is_ending = False
         self._due = ""
         self._definition: AnyAgent | None = None
@@ -175,11 +179,11 @@ class ThreadActor:
 
     def interrupt(self) -> None:
         """Interrupts what the active run is doing."""
-        self._control.cancel()
+        self._signals.interrupt()
 
     def notice(self) -> None:
         """Looks at the state again: the step in progress, or else the next drive."""
-        self._control.notify()
+        self._signals.notify()
         self._wake()
 
     async def stop_job(self, job_id: str, on_told: Callable[[], object]) -> None:
@@ -220,7 +224,8 @@ class ThreadActor:
         """Begins a run with what background jobs announced meanwhile, and a message if any."""
         definition = self._agent(agent)
         self._hear(definition)
-        tell_announcements(self._thread, run_id)
+        for announced in announcements(self.state, run_id):
+            self._thread.record(announced)
         if item is not None:
             self._thread.record(MessageAdded(run_id=run_id, item=item, origin="user"))
         self._thread.record(
@@ -266,12 +271,10 @@ class ThreadActor:
             failure: Exception | None = fail(thread, error)
         else:
             self._hear(definition)
-            if self._listener is not None:
-                self._listener.deps = deps
             # A message that comes while hooks handle the end starts its run after them.
             self._is_ending = definition.attends_ends
             try:
-                failure = await drive(thread, definition, deps, self._control, self._listener)
+                failure = await drive(self._activation(definition, deps))
             finally:
                 self._is_ending = False
         if failure is not None:
@@ -287,7 +290,12 @@ class ThreadActor:
     def _hear(self, definition: AnyAgent) -> None:
         """Collects events for the hooks `on_event` from now on, if there are any."""
         if self._listener is None and definition.listens:
-            self._listener = EventListener(definition, self._thread, None, self._control)
+            self._listener = EventListener()
+
+    def _activation(self, definition: AnyAgent, deps: object) -> Activation[object, object]:
+        return Activation(
+            self._thread, definition, deps, self._services, self._signals, self._listener
+        )
 
     async def _expire_now(self, run: Run) -> None:
         """Ends a run that waited too long; its hooks are called, if its agent is known."""
@@ -311,16 +319,10 @@ class ThreadActor:
         self._definition = self._listener = None
 
     async def _call_end_hooks(self, definition: AnyAgent, deps: object) -> None:
-        listener = self._listener
-        if listener is not None:
-            listener.deps = deps
-            listener.start()
-            try:
-                await self._thread.durable()
-            finally:
-                await listener.stop()
-            listener.log_failure()
-        await run_ended(self._thread, definition, deps, self._control)
+        activation = self._activation(definition, deps)
+        async with activation.listening():
+            pass  # the hooks are called for what is recorded already
+        await run_ended(activation)
 
     # Between runs
 
@@ -429,7 +431,7 @@ class ThreadActor:
             self._wake()  # a memory that threads share has no run after which one is kept
 
     def _on_failed(self) -> None:
-        self._control.cancel()
+        self._signals.interrupt()
         self.jobs.abandon()
         self.compactor.abandon()
         self.close()

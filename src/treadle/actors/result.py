@@ -9,8 +9,8 @@ from treadle.domain.result import RunResult
 from treadle.domain.state import Run, ThreadState
 from treadle.domain.usage import Usage
 from treadle.errors import error_of
-from treadle.loop.decision import final_text, refusal_of
 from treadle.loop.definition import AgentDefinition
+from treadle.loop.outcome import final_text, refusal_of
 
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ from treadle.jobs.settling import Settling
 from treadle.jobs.start_queue import StartQueue
 from treadle.jobs.stored import restored, stored
 from treadle.jobs.tree import Tree
-from treadle.loop.control import RunControl
+from treadle.loop.signals import Signals
 from treadle.ports import Delegation, ThreadWriter
 from treadle.tools.output import truncated
 
@@ -128,7 +128,7 @@ async def _no_agent(thread_id: str) -> None:
 class ThreadJobs:
     """Fulfils `RunJobs` for one thread; the tree is made when the first job is submitted.
 
-    `control` is told what becomes of the run in progress, and `wake` is called for what wakes the
+    `signals` reach the run in progress, and `wake` is called for what wakes the
     agent when no run is. `deps` is what jobs get, `policy` what the failure of a job does to its
     run, `end_agent` ends what an agent does on a thread for a job that an earlier process ran.
     Without `journal`, nothing outlives a run.
@@ -137,7 +137,7 @@ class ThreadJobs:
     def __init__(
         self,
         thread: ThreadWriter,
-        control: RunControl,
+        signals: Signals,
         *,
         delegation: Delegation,
         deps: Callable[[], object],
@@ -147,7 +147,7 @@ class ThreadJobs:
         journal: bool,
     ) -> None:
         self._thread = thread
-        self._control = control
+        self._signals = signals
         self._delegation = delegation
         self._deps = deps
         self._policy = policy
@@ -357,7 +357,7 @@ class ThreadJobs:
         scope = self._scope
         error = scope.exception if scope is not None else None
         if scope is not None and error is not None:
-            self._control.interrupt(scope.run_id, error)
+            self._signals.fail(scope.run_id, error)
             self._wake()
 
     # What the thread is told
@@ -420,7 +420,7 @@ class ThreadJobs:
             case NodeSettled():
                 if scope is not None and node.parent is scope:
                     scope.open_children -= 1
-                    self._control.notify()
+                    self._signals.notify()
                 placed = self._placed.pop(id(node))
                 if not self._is_closing:
                     self._settled(node, placed)
@@ -443,7 +443,7 @@ class ThreadJobs:
         for on_told in placed.on_told:
             on_told()
         if settled.wakes:
-            self._control.notify()
+            self._signals.notify()
         if settled.wakes or not self._placed:
             self._wake()  # for what was told, or to be idle
 

@@ -1,4 +1,4 @@
-"""What hooks may know of a run, and change in it."""
+"""What hooks are given: a context of the run, the completion, the end; and what they change."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,20 +23,20 @@ from treadle.domain.open_step import Step
 from treadle.domain.result import RunResult
 from treadle.domain.state import Run
 from treadle.domain.usage import Spent
-from treadle.errors import ConfigurationError, InvalidInput
+from treadle.errors import InvalidInput
 from treadle.jobs.node import Node
-from treadle.jobs.run_jobs import RunJobs
-from treadle.ports import Delegation, ThreadWriter, Worker
+from treadle.loop.services import Services
+from treadle.ports import ThreadWriter, Worker
 
 Deps = TypeVarWithDefault("Deps", default=None)
 Out = TypeVar("Out")
 
 
 class HookContext(Generic[Deps]):
-    """What a hook may know of the run it steps into.
+    """The run that a hook is called for.
 
-    - `deps`: what the caller gave the run. `agent`: the name of the agent that works.
-    - `thread_id`, `run_id`: where the run belongs.
+    - `deps`: what the caller gave the run. `agent`: the name of the agent at work.
+    - `thread_id`, `run_id`: the ids of the thread and of the run.
     """
 
     def __init__(
@@ -44,8 +44,7 @@ class HookContext(Generic[Deps]):
         thread: ThreadWriter,
         agent: str,
         deps: Deps,
-        delegation: Delegation | None,
-        jobs: RunJobs | None = None,
+        services: Services,
     ) -> None:
         assert thread.state.run is not None
         self.deps = deps
@@ -53,8 +52,7 @@ class HookContext(Generic[Deps]):
         self.run_id = thread.state.run.id
         self.agent = agent
         self._thread = thread
-        self._delegation = delegation
-        self._jobs = jobs
+        self._services = services
 
     @property
     def jobs(self) -> Node[None]:
@@ -62,9 +60,7 @@ class HookContext(Generic[Deps]):
 
         Raises `NodeClosed` once the run has ended, or is about to.
         """
-        if self._jobs is None:
-            raise ConfigurationError("Jobs cannot be started here.")
-        return self._jobs.node
+        return self._services.jobs.node
 
     @property
     def history(self) -> Sequence[Item]:
@@ -73,7 +69,7 @@ class HookContext(Generic[Deps]):
 
     @property
     def step(self) -> int:
-        """The number of the step the run is in, or has closed last; 0 before the first."""
+        """The number of the open step, or of the one closed last; 0 before the first."""
         run = self._thread.state.run
         return run.steps if run is not None else 0
 
@@ -93,7 +89,7 @@ class Completion:
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """Why the run ends now, or None if it goes on."""
+        """Why the run ends now, or None if it continues."""
         return self._stop_reason()
 
     @property
@@ -130,7 +126,7 @@ class RunEnd:
 
 
 class CompletionContext(HookContext[Deps]):
-    """What an `after_completion` hook may do; all of it happens at once, when all hooks are done.
+    """What an `after_completion` hook may change; all of it happens at once, after all hooks.
 
     There is no other way to change a history.
     """
@@ -140,10 +136,9 @@ class CompletionContext(HookContext[Deps]):
         thread: ThreadWriter,
         agent: str,
         deps: Deps,
-        delegation: Delegation | None,
-        jobs: RunJobs | None = None,
+        services: Services,
     ) -> None:
-        super().__init__(thread, agent, deps, delegation, jobs)
+        super().__init__(thread, agent, deps, services)
         self.changes: list[RecordedEvent] = []
         self._history: list[Item] | None = None
         self._delegated = 0
@@ -171,12 +166,13 @@ class CompletionContext(HookContext[Deps]):
         self.changes.append(HistoryReplaced(run_id=self.run_id, items=tuple(items)))
 
     def continue_with(self, *messages: Input, role: str = "user") -> None:
-        """Adds messages, and lets the run go on where it would end with the model's last word.
+        """Adds messages, and continues a run that would end with the model's last word.
 
-        A limit, and a wish to finish, end it nevertheless. Raises `InvalidInput` without a message.
+        A limit, or a request to finish, ends it nevertheless. Raises `InvalidInput` without a
+        message.
         """
         if not messages:
-            raise InvalidInput("continue_with needs a message, which the model is to answer.")
+            raise InvalidInput("continue_with needs at least one message for the model to answer.")
         self.inject(*messages, role=role)
         self.changes.append(RunContinued(run_id=self.run_id))
 
@@ -185,19 +181,17 @@ class CompletionContext(HookContext[Deps]):
         self.changes.append(RunFinishing(run_id=self.run_id))
 
     async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
-        """Has another agent work on a thread of its own, and returns what came of it.
+        """Runs another agent on a thread of its own, and returns its result.
 
-        What it uses counts for the run. After a crash it goes on where it was. Raises the error of
+        What it uses counts for the run. After a crash it resumes where it was. Raises the error of
         a run that failed, `AgentsTooDeep` and `BudgetUsedUp`.
         """
-        if self._delegation is None:
-            raise ConfigurationError("Agents cannot be run here.")
         self._delegated += 1
         key = f"{self.run_id}/{self.step}/{self._delegated}"
-        return await self._delegation.run(agent, input, key=key)
+        return await self._services.delegation.run(agent, input, key=key)
 
     def undo(self, changes: int) -> None:
-        """Keeps only the first changes: those of a hook that failed are none."""
+        """Keeps only the first `changes`: those of an isolated hook that failed are dropped."""
         del self.changes[changes:]
         self._history = None
         for change in self.changes:
@@ -222,5 +216,5 @@ def _as_message(input: Input, role: str) -> Message:
     if role == "user":
         return as_message(input)
     if role not in {"assistant", "system", "developer"}:
-        raise InvalidInput(f"{role!r} is no role; use user, assistant, system or developer.")
+        raise InvalidInput(f"{role!r} is not a role; use user, assistant, system or developer.")
     return make_message(cast("Any", role), input)

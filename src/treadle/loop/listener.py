@@ -1,49 +1,37 @@
-"""Hands the events of a run to the hooks `on_event` of its agent, in order, beside the run."""
+"""Calls the `on_event` hooks of a run's agents, in the order of the events, alongside the run."""
 
 import asyncio
 from collections import deque
-from typing import Any, Generic
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 from treadle.domain.events import Event, HandedOff
 from treadle.errors import HookFailed
 from treadle.logging import logger_of
-from treadle.loop.control import RunControl
-from treadle.loop.definition import AgentDefinition, Deps
+from treadle.loop.definition import AgentDefinition
 from treadle.loop.hook_context import HookContext
 from treadle.ports import ThreadWriter
 
 _LOGGER = logger_of("treadle.hooks")
 
+_AnyAgent = AgentDefinition[Any, Any]
+_MakeContext = Callable[[_AnyAgent], HookContext[Any]]
 
-class EventListener(Generic[Deps]):
-    """Calls hooks for the events that are put into it, while it is started.
 
-    The loop waits for it before each step, so what waits in it is bounded by one step. `deps` is
-    what hooks get as that.
+class EventListener:
+    """Takes the events of a run from its beginning to its end, and hands them to hooks.
+
+    It takes events at any time, and calls hooks only in `listening`. The loop waits for it before
+    each step, so the queue holds at most the events of one step.
     """
 
-    def __init__(
-        self,
-        definition: AgentDefinition[Deps, Any],
-        thread: ThreadWriter,
-        deps: Deps,
-        control: RunControl,
-    ) -> None:
-        self._agents = definition.reachable
-        self._definition: AgentDefinition[Any, Any] = definition
-        self._thread = thread
-        self.deps = deps
-        self._control = control
+    def __init__(self) -> None:
         self._events: deque[Event] = deque()
         self._wakeup = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._failure: HookFailed | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begins to call the hooks, in a task that `stop` ends."""
-        self._task = asyncio.create_task(self._listen(), name="treadle on_event hooks")
 
     def put(self, event: Event) -> None:
         """Takes an event; never waits."""
@@ -52,47 +40,53 @@ class EventListener(Generic[Deps]):
         self._wakeup.set()
 
     async def caught_up(self) -> None:
-        """Waits until the hooks have had all events; raises `HookFailed` when one failed."""
+        """Waits until hooks were called for all events; raises `HookFailed` if one failed."""
         await self._idle.wait()
         if self._failure is not None:
             raise self._failure
 
-    async def stop(self) -> None:
-        """Waits until the hooks have had all events, and ends the task."""
-        try:
-            await self._idle.wait()
-        finally:
-            if self._task is not None:
-                self._task.cancel()
+    @asynccontextmanager
+    async def listening(
+        self, thread: ThreadWriter, agent: _AnyAgent, context: _MakeContext
+    ) -> AsyncGenerator[None]:
+        """Calls the hooks of `agent` while it is open, and of those it hands over to.
 
-    def log_failure(self) -> None:
-        """Tells of a hook that failed when the run had ended already."""
-        if self._failure is not None:
+        Leaves once they were called for everything that was recorded. `context` makes what a hook
+        of an agent is given. A failure that comes after the end of the run is logged.
+        """
+        task = asyncio.create_task(self._listen(agent, context), name="treadle on_event hooks")
+        try:
+            yield
+            await thread.durable()  # an event comes here when it is kept, and not before
+        finally:
+            try:
+                await self._idle.wait()
+            finally:
+                task.cancel()
+        if self._failure is not None and thread.state.active_run is None:
             _LOGGER.warning("%s", self._failure.message)
 
-    async def _listen(self) -> None:
+    async def _listen(self, agent: _AnyAgent, context: _MakeContext) -> None:
         try:
             while True:
                 while self._events:
-                    await self._call(self._events.popleft())
+                    event = self._events.popleft()
+                    # In the order of the events, because the loop may be ahead of them.
+                    if isinstance(event, HandedOff):
+                        agent = agent.reachable.get(event.agent, agent)
+                    await self._call(event, agent, context)
                 self._idle.set()
                 self._wakeup.clear()
                 await self._wakeup.wait()
         finally:
-            self._idle.set()  # nobody must wait for a task that has ended
+            self._idle.set()  # no caller must wait for a task that has ended
 
-    async def _call(self, event: Event) -> None:
+    async def _call(self, event: Event, agent: _AnyAgent, context: _MakeContext) -> None:
         if self._failure is not None:
             return  # the run is about to fail
-        if isinstance(event, HandedOff):
-            self._definition = self._agents.get(event.agent, self._definition)
-        agent, control = self._definition, self._control
         try:
             for hook in agent.hooks.at("on_event"):
-                context = HookContext(
-                    self._thread, agent.name, self.deps, control.delegation, control.jobs
-                )
-                answer = hook(context, event)
+                answer = hook(context(agent), event)
                 if answer is not None:
                     await hook.answer(answer)
         except HookFailed as error:

@@ -7,34 +7,39 @@ from functools import partial
 
 from treadle.domain.events import RecordedEvent, StopReason
 from treadle.domain.state import ThreadState
-from treadle.loop.control import RunControl
-from treadle.loop.decision import stop
+from treadle.loop.activation import Activation
 from treadle.loop.definition import AgentDefinition, Deps, Out
-from treadle.loop.hook_context import Completion, CompletionContext
+from treadle.loop.hook_context import Completion
+from treadle.loop.steering import expected_end
 from treadle.ports import ThreadWriter
 
 
-async def after_completion(
-    thread: ThreadWriter,
-    definition: AgentDefinition[Deps, Out],
-    deps: Deps,
-    control: RunControl,
-) -> None:
-    """Calls the hooks of that name for the step that was closed last.
+async def settle(activation: Activation[Deps, Out]) -> None:
+    """Calls the `after_completion` hooks for the last step; waits for those of `on_event`.
 
-    What they change is recorded in one turn of the event loop, so that a crash leaves all of it or
-    nothing; in the latter case they are called again. Raises `HookFailed`.
+    Raises `HookFailed`.
     """
-    hooks = definition.hooks.at("after_completion")
-    state, run = thread.state, thread.state.run
-    step = run.last_step if run is not None else None
-    if not hooks or run is None or step is None or run.hooked == run.steps:
+    await _after_completion(activation)
+    if activation.listener is not None:
+        await activation.listener.caught_up()
+
+
+async def _after_completion(activation: Activation[Deps, Out]) -> None:
+    """Calls the hooks, and records what they change.
+
+    Everything in one turn of the event loop, so that a crash leaves all of it or nothing; in the
+    latter case they are called again.
+    """
+    thread, agent, run = activation.thread, activation.agent, activation.run
+    hooks, step = agent.hooks.at("after_completion"), run.last_step
+    if not hooks or step is None or run.hooked == run.steps:
         return
     if step.finish_reason is None:
-        return  # the response was cut off by the end of a process, and is asked for again
+        return  # the end of a process cut the response off, and the model is asked again
+    state = thread.state
     await thread.durable()
-    completion = Completion(step, partial(_stop_reason, state, definition))
-    context = CompletionContext(thread, definition.name, deps, control.delegation, control.jobs)
+    completion = Completion(step, partial(_stop_reason, state, agent))
+    context = activation.completion_context()
     for hook in hooks:
         undo = partial(context.undo, len(context.changes)) if hook.isolated else None
         answer = hook(context, completion, undo=undo)
@@ -49,7 +54,6 @@ def _record(thread: ThreadWriter, changes: list[RecordedEvent]) -> None:
         thread.record(change)
 
 
-def _stop_reason(state: ThreadState, definition: AgentDefinition[Deps, Out]) -> StopReason | None:
-    """Why the run ends after the step, unless a message that waits lets it go on."""
-    stopped = stop(state, definition) if not state.steering else None
-    return stopped.reason if stopped is not None else None
+def _stop_reason(state: ThreadState, agent: AgentDefinition[Deps, Out]) -> StopReason | None:
+    end = expected_end(state, agent)
+    return end.reason if end is not None else None

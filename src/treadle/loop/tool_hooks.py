@@ -16,23 +16,27 @@ from treadle.tools.toolset import Toolset
 
 
 class ToolHooks(Generic[Deps]):
-    """Calls the hooks of an agent around one call; `context` makes their context."""
+    """Calls the hooks of an agent around the calls of a step.
+
+    `context` makes what they are given, when the first one is called.
+    """
 
     def __init__(self, hooks: Hooks[Deps], context: Callable[[], HookContext[Deps]]) -> None:
         self._before = hooks.at("before_tool")
         self._after = hooks.at("after_tool")
-        self._context = context
+        self._make_context = context
+        self._made: HookContext[Deps] | None = None
 
     async def before(self, tools: Toolset, prepared: Prepared) -> tuple[Prepared, str]:
-        """Returns the call as it is to be made, and the JSON of its arguments if they changed.
+        """Returns the call that is to be made, and the JSON of its arguments if hooks changed them.
 
         Raises `HookFailed`.
         """
         arguments = ""
         for hook in self._before:
             if not isinstance(prepared, PreparedCall):
-                break  # there is nothing left to decide
-            answer = hook(self._context(), _seen(prepared))
+                break  # a veto, or arguments that are not valid: the tool is not called
+            answer = hook(self._context(), _shown(prepared))
             if answer is not None:
                 answer = await hook.answer(answer)
             match answer:
@@ -54,19 +58,24 @@ class ToolHooks(Generic[Deps]):
         return prepared, arguments
 
     async def after(self, prepared: Prepared, output: FunctionCallOutput) -> FunctionCallOutput:
-        """Returns the output as the model is to read it; raises `HookFailed`."""
+        """Returns the output that the model reads; raises `HookFailed`."""
         if not self._after or isinstance(prepared, RefusedCall):
             return output
         for hook in self._after:
-            answer = hook(self._context(), _seen(prepared), output)
+            answer = hook(self._context(), _shown(prepared), output)
             if answer is not None:
                 answer = await hook.answer(answer)
             if answer is not None:
                 output = replace(output, output=_output(hook, answer, prepared))
         return output
 
+    def _context(self) -> HookContext[Deps]:
+        if self._made is None:
+            self._made = self._make_context()
+        return self._made
 
-def _seen(prepared: PreparedCall | AnsweredCall) -> ToolCall:
+
+def _shown(prepared: PreparedCall | AnsweredCall) -> ToolCall:
     return ToolCall(prepared.call.call_id, prepared.call.name, prepared.arguments)
 
 
@@ -74,7 +83,9 @@ def _encoded(hook: "Hook[Callable[..., object]]", answer: ChangedArguments) -> s
     try:
         return msgspec.json.encode(answer.arguments).decode()
     except (TypeError, ValueError) as error:
-        raise HookFailed(f"The hook {hook.name} gave arguments that JSON cannot say.") from error
+        raise HookFailed(
+            f"The hook {hook.name} returned arguments that cannot be represented as JSON."
+        ) from error
 
 
 def _output(
@@ -84,4 +95,6 @@ def _output(
     try:
         return to_output(value, most)
     except TypeError as error:
-        raise HookFailed(f"The hook {hook.name} gave an output that JSON cannot say.") from error
+        raise HookFailed(
+            f"The hook {hook.name} returned an output that cannot be represented as JSON."
+        ) from error

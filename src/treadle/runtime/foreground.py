@@ -28,10 +28,12 @@ from treadle.domain.result import RunResult
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput, RunInterrupted
-from treadle.loop.control import RunControl
+from treadle.loop.activation import Activation
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.loop.drive import cancel, drive, run_ended
 from treadle.loop.listener import EventListener
+from treadle.loop.services import Services
+from treadle.loop.signals import Signals
 from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.memory.compaction.compactor import Compactor
 from treadle.ports import Worker
@@ -108,22 +110,21 @@ class Run(Generic[Out]):
         self.id = new_id("run")
         self._message = as_message(input)
         self._definition = cast("AgentDefinition[object, Out]", definition)
-        self._deps = deps
         self._feed = Feed() if watched else None
         self._thread = MemoryThread(history, put if self._feed is None else self._feed.put)
         delegation = _Delegation(self._thread, self._definition, deps, depth)
-        self._control = RunControl(delegation)
-        self._jobs = self._control.jobs = ThreadJobs(
+        signals = Signals()
+        self._jobs = ThreadJobs(
             self._thread,
-            self._control,
+            signals,
             delegation=delegation,
             deps=lambda: deps,
             policy=lambda: self._definition.on_job_failure,
             journal=False,
         )
-        self._compactor = self._control.compactor = Compactor(self._thread)
-        self._control.memory = ThreadMemory(self._thread)
-        self._listener: EventListener[object] | None = None
+        self._compactor = Compactor(self._thread)
+        services = Services(delegation, self._jobs, ThreadMemory(self._thread), self._compactor)
+        self._activation = Activation(self._thread, self._definition, deps, services, signals)
         self._ended = asyncio.Event()
         self._error: Exception | None = None
         self._driver: asyncio.Task[None] | None = None
@@ -131,18 +132,16 @@ class Run(Generic[Out]):
     async def drive(self) -> None:
         """Works until the run has ended; called once, by its owner, unless `start` does."""
         self._begin()
-        thread, definition = self._thread, self._definition
         try:
-            self._error = await drive(thread, definition, self._deps, self._control, self._listener)
+            self._error = await drive(self._activation)
         except asyncio.CancelledError:
-            # Nobody can drive the run on: with its holder it ends.
-            if thread.state.active_run is not None:
+            # No other task can resume the run: it ends together with its holder.
+            if self._thread.state.active_run is not None:
                 await self._jobs.stop_for_good()
-                cancel(thread)
-                if self._listener is not None:
-                    self._listener.start()  # for what came with the end
-                    await self._listener.stop()
-                await run_ended(thread, definition, self._deps, self._control)
+                cancel(self._thread)
+                async with self._activation.listening():
+                    pass  # the hooks are called for the events of the end
+                await run_ended(self._activation)
             raise
         finally:
             await self._compactor.close()
@@ -157,8 +156,8 @@ class Run(Generic[Out]):
         thread, definition = self._thread, self._definition
         if thread.state.run is None:
             if definition.listens:
-                self._listener = EventListener(definition, thread, self._deps, self._control)
-                thread.listen(self._listener.put)
+                listener = self._activation.listener = EventListener()
+                thread.listen(listener.put)
             thread.record(MessageAdded(run_id=self.id, item=self._message, origin="user"))
             thread.record(RunStarted(run_id=self.id, agent=definition.name))
 
@@ -202,7 +201,7 @@ class Run(Generic[Out]):
         run = self._thread.state.active_run
         if run is not None and run.status != "cancelling":
             self._thread.record(RunCancelling(run_id=self.id))
-            self._control.cancel()
+            self._activation.signals.interrupt()
 
     def finish(self) -> None:
         """Ends the run after the step it is in."""

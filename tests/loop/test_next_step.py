@@ -37,7 +37,7 @@ from treadle.domain.events import (
 from treadle.domain.items import user_message
 from treadle.domain.state import ThreadState, can_go_on
 from treadle.journal.projection import status_of
-from treadle.loop.decision import Stop, may_answer, stop
+from treadle.loop.outcome import End, find_end, may_answer
 from treadle.testing import ScriptedModel
 
 APPROVAL = replace(CALL, awaits="approval")
@@ -83,7 +83,7 @@ def test_a_run_at_its_end_may_answer_more_unless_something_ends_it() -> None:
         return Agent(ScriptedModel([]), **options)  # type: ignore[arg-type]
 
     state = fold([*begun(), STEP, TEXT, RESPONSE, STEP_DONE])
-    assert stop(state, agent()) == Stop("end_turn")
+    assert find_end(state, agent()) == End("end_turn")
     assert may_answer(state, agent())
     assert may_answer(fold(begun()), agent())
     assert not may_answer(state, agent(limits=Limits(max_steps=1)))

@@ -1,0 +1,63 @@
+"""An activation: all that works together on the active run of a thread."""
+
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+from treadle.domain.state import Run
+from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.hook_context import CompletionContext, HookContext
+from treadle.loop.listener import EventListener
+from treadle.loop.services import Services
+from treadle.loop.signals import Signals
+from treadle.loop.stopwatch import Stopwatch
+from treadle.ports import ThreadWriter
+
+_NOT_LISTENING = nullcontext()
+
+
+@dataclass(slots=True)
+class Activation(Generic[Deps, Out]):
+    """One stretch of work on a run, from `drive` until the run has ended or must wait.
+
+    - `thread`: where the run is recorded. `agent`: works on the run now; a handoff changes it.
+    - `deps`: what the caller gave the run.
+    - `services` and `signals` outlive the activation, and so does the `listener`, which calls the
+      `on_event` hooks; None if no agent has any.
+    """
+
+    thread: ThreadWriter
+    agent: AgentDefinition[Deps, Out]
+    deps: Deps
+    services: Services
+    signals: Signals
+    listener: EventListener | None = None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def run(self) -> Run:
+        """The run that is in progress, or that ended last."""
+        run = self.thread.state.run
+        assert run is not None
+        return run
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the run may still work; None is no limit."""
+        limit = self.agent.limits.max_seconds
+        return None if limit is None else max(0.0, limit - self.run.seconds)
+
+    def hook_context(self, agent: AgentDefinition[Any, Any] | None = None) -> HookContext[Deps]:
+        """Returns what a hook of `agent` is given; the one that works now by default."""
+        name = self.agent.name if agent is None else agent.name
+        return HookContext(self.thread, name, self.deps, self.services)
+
+    def completion_context(self) -> CompletionContext[Deps]:
+        """Returns what the `after_completion` hooks are given."""
+        return CompletionContext(self.thread, self.agent.name, self.deps, self.services)
+
+    def listening(self) -> AbstractAsyncContextManager[None]:
+        """While it is open, the `on_event` hooks are called; see `EventListener.listening`."""
+        if self.listener is None:
+            return _NOT_LISTENING
+        return self.listener.listening(self.thread, self.agent, self.hook_context)

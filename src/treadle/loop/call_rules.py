@@ -1,0 +1,39 @@
+"""Which calls of the model are not made; pure functions of the state and the agent."""
+
+from treadle.domain.items import FunctionCall
+from treadle.domain.open_step import Step
+from treadle.domain.rules import broken_rule, missing_tools
+from treadle.domain.state import ThreadState
+from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.outcome import run_of
+
+
+def refusal_of_call(
+    state: ThreadState, agent: AgentDefinition[Deps, Out], call: FunctionCall
+) -> str | None:
+    """Returns why a call of the open step is not made, if a rule or a limit forbids it."""
+    run, step = run_of(state), state.step
+    rules, limits = agent.rules, agent.limits
+    calls = step.calls if step is not None else ()
+    place = next((n for n, one in enumerate(calls) if one.call_id == call.call_id), len(calls))
+    most = limits.max_tool_calls
+    if most is not None and run.calls + place >= most:
+        return f"The run may make {most} tool calls; {call.name} was not called."
+    known = agent.tools.get(call.name)
+    if known is not None and known.handoff:
+        if limits.max_handoffs is not None and run.handoffs >= limits.max_handoffs:
+            return "The conversation was handed over too often; answer yourself."
+        if step is not None and any(_hands_off(agent, step, one) for one in calls[:place]):
+            return "The conversation is handed over already."
+    if agent.ends_run(call.name):
+        missing = [name for name in missing_tools(rules, run) if name != call.name]
+        if missing:
+            names = " and ".join(missing)
+            return f"Call {names} before {call.name}; {call.name} was not called."
+    return broken_rule(rules, run, call, calls[:place])
+
+
+def _hands_off(agent: AgentDefinition[Deps, Out], step: Step, call: FunctionCall) -> bool:
+    """Returns whether a call hands the run over, or is about to, not having failed."""
+    known, output = agent.tools.get(call.name), step.output(call.call_id)
+    return known is not None and bool(known.handoff) and not (output and output.is_error)

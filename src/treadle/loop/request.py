@@ -1,0 +1,52 @@
+"""Builds the request of a step: a pure function, if the instructions of the agent are one."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from treadle.domain.blocks import Block
+from treadle.domain.state import ThreadState
+from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.outcome import run_of
+from treadle.memory.blocks.prompt import compile_blocks
+from treadle.models.base import ModelRequest, NamedTool
+from treadle.tools.toolset import Toolset
+
+
+def build_request(
+    state: ThreadState,
+    agent: AgentDefinition[Deps, Out],
+    deps: Deps,
+    tools: Toolset,
+    blocks: Sequence[Block] = (),
+) -> ModelRequest:
+    """Builds the request of the next step, in which the model may call `tools`.
+
+    The memory `blocks` follow the instructions, which change less often.
+    """
+    instructions = agent.instructions
+    settings = agent.settings
+    choice = settings.tool_choice
+    # Forced in every step, a call would keep the run from ever ending: only the first step forces.
+    run, first = run_of(state), agent.rules.first
+    if run.steps - run.interrupted > 1 and (choice == "required" or isinstance(choice, NamedTool)):
+        settings = replace(settings, tool_choice=None)
+    if first is not None and not run.count_of(first).made:
+        settings = replace(settings, tool_choice=NamedTool(first))
+    choice = settings.tool_choice
+    if isinstance(choice, NamedTool) and tools.get(choice.name) is None:
+        settings = replace(settings, tool_choice=None)  # its source does not offer it now
+    if not tools.schemas:
+        settings = replace(settings, tool_choice=None, parallel_tool_calls=None)
+    text = instructions if isinstance(instructions, str) else instructions(deps)
+    if blocks:
+        text = f"{text}\n\n{compile_blocks(blocks)}" if text else compile_blocks(blocks)
+    read = state.context.items(state.history)
+    return ModelRequest(
+        items=read,
+        conversation=state.history if read is not state.history else (),
+        instructions=text,
+        tools=tools.schemas,
+        output=agent.output.schema if agent.output is not None else None,
+        settings=settings,
+    )

@@ -1,0 +1,203 @@
+"""One response of the model: its request, its stream, and the retries while nothing was seen."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import assert_never
+
+from treadle.domain.blocks import Block
+from treadle.domain.events import (
+    MessageAdded,
+    ProviderItemAdded,
+    QuotaHit,
+    RateLimitHit,
+    ReasoningAdded,
+    ResponseCompleted,
+    RetriesExhausted,
+    Retrying,
+)
+from treadle.domain.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    Message,
+    ProviderItem,
+    Reasoning,
+)
+from treadle.errors import (
+    ContextOverflow,
+    HookFailed,
+    ModelError,
+    QuotaExceeded,
+    RateLimited,
+    StreamIncomplete,
+)
+from treadle.loop.activation import Activation
+from treadle.loop.calls import StepCalls
+from treadle.loop.definition import Deps, Out
+from treadle.loop.request import build_request
+from treadle.models.base import ModelRequest
+from treadle.models.retry import Backoff, Retry
+from treadle.streaming.demux import ItemFinished, ResponseFinished
+from treadle.streaming.streamed_fields import StreamedFields
+from treadle.tools.toolset import Toolset
+
+
+async def stream_response(
+    activation: Activation[Deps, Out], tools: Toolset, calls: StepCalls[Deps, Out]
+) -> None:
+    """Streams the response of the open step, and hands the calls in it to `calls`.
+
+    Repeats the request within the agent's retry policy, but only while nothing of the response was
+    seen: text that a person may have read must not come a second time. Raises what the model
+    raised, and `HookFailed`.
+    """
+    thread, agent = activation.thread, activation.agent
+    publish = thread.publish
+    backoff, was_shortened = Backoff(agent.retry), False
+    request = await _request(activation, tools)
+    while True:
+        is_seen = False
+        try:
+            events, fields = agent.model.stream(request), _streamed_fields(activation, tools)
+            try:
+                async for event in events:
+                    is_seen = True
+                    if not isinstance(event, (ItemFinished, ResponseFinished)):
+                        publish(event)
+                        if fields is not None:
+                            for growth in fields.feed(event):
+                                publish(growth)
+                    elif isinstance(event, ItemFinished):
+                        _record_item(activation, event, calls)
+                    else:
+                        _record_end(activation, event)
+            finally:
+                # Nearly all models are async generators, whose connections must not wait for the
+                # garbage collector.
+                if isinstance(events, AsyncGenerator):
+                    await events.aclose()
+            step = thread.state.step
+            if step is None or step.finish_reason is None:
+                raise StreamIncomplete("The model ended its stream without ResponseFinished.")
+            return
+        except ModelError as error:
+            is_too_long = isinstance(error, ContextOverflow) and not is_seen
+            # Once: a request that is still too long after it was shortened will never fit.
+            if is_too_long and not was_shortened and await _became_shorter(activation):
+                request, was_shortened = await _request(activation, tools), True
+                continue
+            retry = backoff.after(error)
+            if is_seen or retry is None:
+                _record_last(activation, error)
+                raise
+        thread.record(_retry_event(activation.run.id, retry))
+        await asyncio.sleep(retry.delay)
+
+
+async def _request(activation: Activation[Deps, Out], tools: Toolset) -> ModelRequest:
+    """Returns the request of the step, once it fits into the window of the model."""
+    thread, agent, deps = activation.thread, activation.agent, activation.deps
+    request = build_request(thread.state, agent, deps, tools, await _blocks(activation))
+    if agent.budget is not None:
+        read = thread.state.context
+        await activation.services.compactor.fit(agent.budget, request)
+        if thread.state.context is not read:
+            blocks = await _blocks(activation)  # again, because the summary may be in one of them
+            request = build_request(thread.state, agent, deps, tools, blocks)
+    hooks = agent.hooks.at("before_model")
+    context = activation.hook_context() if hooks else None
+    for hook in hooks:
+        answer = hook(context, request)
+        if answer is not None:
+            answer = await hook.answer(answer)
+        if isinstance(answer, ModelRequest):
+            request = answer
+        elif answer is not None:
+            raise HookFailed(
+                f"The hook {hook.name} returned {type(answer).__name__}; return a ModelRequest "
+                "or None."
+            )
+    return request
+
+
+async def _blocks(activation: Activation[Deps, Out]) -> Sequence[Block]:
+    return await activation.services.memory.blocks()
+
+
+async def _became_shorter(activation: Activation[Deps, Out]) -> bool:
+    """Shortens what the model reads, after the provider refused it; returns whether it could."""
+    budget = activation.agent.budget
+    return budget is not None and await activation.services.compactor.overflowed(budget)
+
+
+def _streamed_fields(activation: Activation[Deps, Out], tools: Toolset) -> StreamedFields | None:
+    """Returns what streams the fields of one response; None if none is streamed."""
+    output = activation.agent.stream_fields
+    return StreamedFields(tools.streamed.get, output) if tools.streamed or output else None
+
+
+def _record_item(
+    activation: Activation[Deps, Out], event: ItemFinished, calls: StepCalls[Deps, Out]
+) -> None:
+    thread, run_id = activation.thread, activation.run.id
+    item, index = event.item, event.index
+    match item:
+        case Message():
+            thread.record(MessageAdded(run_id=run_id, item=item, origin="model", index=index))
+        case Reasoning():
+            thread.record(ReasoningAdded(run_id=run_id, item=item, index=index))
+        case ProviderItem():
+            thread.record(ProviderItemAdded(run_id=run_id, item=item, index=index))
+        case FunctionCall():
+            calls.request(item, index)
+        case FunctionCallOutput():
+            raise ModelError("The model wrote the output of a tool, which only tools can do.")
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _record_end(activation: Activation[Deps, Out], event: ResponseFinished) -> None:
+    agent = activation.agent
+    activation.thread.record(
+        ResponseCompleted(
+            run_id=activation.run.id,
+            response_id=event.response_id,
+            finish_reason=event.finish_reason,
+            usage=event.usage,
+            cost=agent.cost_of(event.usage),
+            # What of the request is not an item; it calibrates the estimates of the context.
+            frame_tokens=(
+                activation.services.compactor.frame_tokens if agent.budget is not None else 0
+            ),
+        )
+    )
+
+
+def _retry_event(run_id: str, retry: Retry) -> RateLimitHit | Retrying:
+    error = retry.error
+    if isinstance(error, RateLimited):
+        return RateLimitHit(
+            run_id=run_id,
+            delay=retry.delay,
+            retries_remaining=retry.retries_remaining,
+            message=error.message,
+        )
+    return Retrying(
+        run_id=run_id,
+        code=error.code,
+        delay=retry.delay,
+        retries_remaining=retry.retries_remaining,
+        message=error.message,
+    )
+
+
+def _record_last(activation: Activation[Deps, Out], error: ModelError) -> None:
+    """Records why the request is not repeated, if there is an event for that."""
+    thread, run_id = activation.thread, activation.run.id
+    if isinstance(error, QuotaExceeded):
+        thread.record(QuotaHit(run_id=run_id, message=error.message))
+    elif error.retryable and error.attempts > 1:
+        thread.record(
+            RetriesExhausted(
+                run_id=run_id, code=error.code, attempts=error.attempts, message=error.message
+            )
+        )

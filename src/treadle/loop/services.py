@@ -1,0 +1,22 @@
+"""The services that a run may use."""
+
+from dataclasses import dataclass
+
+from treadle.jobs.run_jobs import RunJobs
+from treadle.memory.compaction.compactor import Compactor
+from treadle.ports import Delegation, RunMemory
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the process that drives a thread lends to its runs.
+
+    - `delegation`: runs other agents for it. `jobs`: the jobs of the run in progress.
+    - `memory`: the memory blocks and the archive.
+    - `compactor`: keeps requests within the window of the model.
+    """
+
+    delegation: Delegation
+    jobs: RunJobs
+    memory: RunMemory
+    compactor: Compactor
