@@ -1,6 +1,10 @@
-"""Whether a thread can go on without anyone outside, and what its rows say of it."""
+"""What the loop does next in each state; whether a thread can continue without a reply."""
+
+from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import replace
+from pydantic import BaseModel
 from tests.domain.fold import (
     BACK,
     BACK_DONE,
@@ -8,6 +12,7 @@ from tests.domain.fold import (
     BACK_QUIET_DONE,
     CALL,
     CALL_2,
+    CORRECTION,
     DONE,
     JOB,
     JOB_DONE,
@@ -19,14 +24,19 @@ from tests.domain.fold import (
     STEP_DONE,
     TEXT,
     TOLD,
+    TOLD_QUIETLY,
     R,
     begun,
     fold,
 )
 
-from treadle import Agent, Limits
+from treadle import Agent, Limits, ToolRules, tool
 from treadle.domain.events import (
+    DurableEvent,
+    HandedOff,
+    MessageAdded,
     MessageQueued,
+    ResponseCompleted,
     RunCancelling,
     RunFinishing,
     RunQueued,
@@ -34,10 +44,27 @@ from treadle.domain.events import (
     StepStarted,
     ToolApproved,
 )
-from treadle.domain.items import user_message
+from treadle.domain.items import FunctionCall, FunctionCallOutput, user_message
 from treadle.domain.state import ThreadState, can_go_on
+from treadle.domain.usage import Usage
+from treadle.errors import OutputInvalid, RuleBroken
 from treadle.journal.projection import status_of
+from treadle.loop.next_step import (
+    Ask,
+    Cancel,
+    Correct,
+    Enter,
+    Fail,
+    HandOff,
+    NextStep,
+    Pause,
+    Resume,
+    Settle,
+    Wait,
+    next_step,
+)
 from treadle.loop.outcome import End, find_end, may_answer
+from treadle.loop.steering import announcements, skipped_calls
 from treadle.testing import ScriptedModel
 
 APPROVAL = replace(CALL, awaits="approval")
@@ -134,3 +161,160 @@ def test_calls_that_are_ready() -> None:
     assert answered.output("c1") == OUTPUT.item
     assert (answered.awaited, answered.ready) == ((), ())
     assert fold([*begun(), StepStarted(run_id=R, step=1, model="m")]).step is not None
+
+
+# The next step
+
+
+@tool
+def look() -> str:
+    """Looks."""
+    return "one"
+
+
+class City(BaseModel):
+    name: str
+
+
+ANSWERED = [*begun(), STEP, TEXT, RESPONSE, STEP_DONE]
+CALLED = [*begun(), STEP, CALL, RESPONSE, OUTPUT, STEP_DONE]
+
+
+def following(
+    events: Sequence[DurableEvent],
+    agent: Agent[None, Any] | None = None,
+    *,
+    is_settled: bool = True,
+    has_open_jobs: bool = False,
+) -> NextStep:
+    agent = agent or Agent(ScriptedModel([]), name="a", tools=[look])
+    return next_step(fold(events), agent, is_settled=is_settled, has_open_jobs=has_open_jobs)
+
+
+def test_a_safe_point_is_settled_before_anything_else_happens_there() -> None:
+    for events in (begun(), ANSWERED, CALLED, [*begun(), STEERED]):
+        assert following(events, is_settled=False) == Settle()
+
+
+def test_the_model_is_asked_until_it_calls_no_tool() -> None:
+    assert following(begun()) == Ask()
+    assert following(CALLED) == Ask()
+    assert following([*begun(), STEP, STEP_BROKEN]) == Ask()
+    paused = ResponseCompleted(run_id=R, response_id="x", finish_reason="pause", usage=Usage())
+    assert following([*begun(), STEP, TEXT, paused, STEP_DONE]) == Ask()
+    assert following(ANSWERED) == End("end_turn")
+
+
+def test_limits_and_a_request_to_finish_end_the_run_after_a_step() -> None:
+    limited = Agent(ScriptedModel([]), limits=Limits(max_steps=1))
+    assert following(CALLED, limited) == End("max_steps")
+    thread = Agent(ScriptedModel([]), thread_limits=Limits(max_tokens=5))
+    assert following(CALLED, thread) == End("max_tokens", "thread")
+    assert following([*CALLED, RunFinishing(run_id=R)]) == End("finish_requested")
+    terminal = Agent(ScriptedModel([]), tools=[look], rules=ToolRules(terminal=["look"]))
+    assert following(CALLED, terminal) == End("terminal_tool")
+    long = ResponseCompleted(run_id=R, response_id="x", finish_reason="length", usage=Usage())
+    cut = End("max_output_tokens", "response")
+    assert following([*begun(), STEP, TEXT, long, STEP_DONE]) == cut
+
+
+def test_a_run_ends_after_its_jobs() -> None:
+    assert following(ANSWERED, has_open_jobs=True) == Wait()
+    assert following(CALLED, has_open_jobs=True) == Ask()
+    assert following([*ANSWERED, STEERED], has_open_jobs=True) == Enter([_entered(STEERED)])
+
+
+def test_a_cancel_and_a_failed_job_come_before_all_else() -> None:
+    failed = replace(JOB_DONE, outcome="failed", message="m", fails_run=True)
+    for events in (begun(), ANSWERED, [*begun(), STEP, CALL], [*ANSWERED, STEERED]):
+        for is_settled in (False, True):
+            cancelled = following([*events, RunCancelling(run_id=R)], is_settled=is_settled)
+            assert cancelled == Cancel()
+    for events in ([*begun(), JOB], [*begun(), JOB, STEP, CALL]):
+        step = following([*events, failed], is_settled=False, has_open_jobs=True)
+        assert isinstance(step, Fail)
+        assert step.error.code == "job_failed"
+        assert following([*events, failed, RunCancelling(run_id=R)]) == Cancel()
+
+
+def test_an_open_step_is_resumed_unless_all_of_it_waits_for_a_reply() -> None:
+    waiting = [*begun(), STEP, APPROVAL, RESPONSE, WAITS]
+    assert following([*begun(), STEP, CALL, RUNNING]) == Resume()
+    assert following(waiting) == Pause()
+    assert following([*waiting, ToolApproved(run_id=R, call_id="c1")]) == Resume()
+    assert following([*waiting, STEERED]) == Resume()
+    outside = [*begun(), STEP, OUTSIDE, RESPONSE, replace(WAITS, call_ids=("c2",)), STEERED]
+    assert following(outside) == Pause()
+
+
+def test_the_output_of_a_handoff_hands_the_run_over_once_it_is_settled() -> None:
+    other = Agent(ScriptedModel([]), name="b")
+    agent = Agent(ScriptedModel([]), name="a", handoffs=[other])
+    call = replace(CALL, item=FunctionCall("c1", "transfer_to_b", "{}"))
+    given = [*begun(), STEP, call, RESPONSE, OUTPUT, STEP_DONE]
+    handed = HandedOff(run_id=R, agent="b", agent_hash=other.hash)
+    assert following(given, agent, is_settled=False) == HandOff(handed)
+    failed = replace(OUTPUT, item=FunctionCallOutput("c1", "no", is_error=True))
+    refused = [*begun(), STEP, call, RESPONSE, failed, STEP_DONE]
+    assert following(refused, agent, is_settled=False) == Settle()
+    assert following([*given, handed], other) == Ask()
+
+
+def test_an_answer_that_must_not_stand_is_corrected_and_then_fails_the_run() -> None:
+    typed = Agent(ScriptedModel([]), output=City, max_corrections=1)
+    step = following(ANSWERED, typed)
+    assert isinstance(step, Correct)
+    assert step.text.startswith("Your answer is not valid")
+    again = [replace(event, step=2) for event in (STEP, STEP_DONE)]
+    twice = [*ANSWERED, CORRECTION, again[0], TEXT, RESPONSE, again[1]]
+    step = following(twice, typed)
+    assert isinstance(step, Fail)
+    assert isinstance(step.error, OutputInvalid)
+    ruled = Agent(
+        ScriptedModel([]), tools=[look], rules=ToolRules(required=["look"]), max_corrections=1
+    )
+    assert following(ANSWERED, ruled) == Correct("Before you answer, call look.")
+    step = following(twice, ruled)
+    assert isinstance(step, Fail)
+    assert isinstance(step.error, RuleBroken)
+
+
+# Steering
+
+
+def test_what_waits_enters_in_the_order_in_which_it_came() -> None:
+    second = replace(STEERED, item=user_message("and more"))
+    state = [*ANSWERED[:2], BACK, *ANSWERED[2:], STEERED, BACK_DONE, second]
+    step = following(state)
+    assert step == Enter([_entered(STEERED), _entered(second), TOLD])
+    assert isinstance(step, Enter)
+    assert following([*state, *step.messages]) == Ask()
+
+
+def test_an_announcement_that_the_run_cannot_answer_waits_for_the_next_one() -> None:
+    state = [*begun(), BACK, STEP, TEXT, RESPONSE, STEP_DONE, BACK_DONE]
+    agent = Agent(ScriptedModel([]), limits=Limits(max_steps=1))
+    assert following(state, agent) == End("end_turn")
+    assert announcements(fold(state), "run_2") == [replace(TOLD, run_id="run_2")]
+    assert following([*state, STEERED], agent) == Enter([_entered(STEERED)])
+
+
+def test_a_quiet_announcement_does_not_continue_the_run() -> None:
+    state = [*begun(), BACK_QUIET, STEP, TEXT, RESPONSE, STEP_DONE, BACK_QUIET_DONE]
+    assert following(state) == Enter([TOLD_QUIETLY])
+    assert following([*state, TOLD_QUIETLY]) == End("end_turn")
+
+
+def test_a_message_skips_the_calls_that_have_not_begun() -> None:
+    third = replace(CALL_2, item=FunctionCall("c3", "look", "{}"), index=3)
+    fourth = replace(third, item=FunctionCall("c4", "look", "{}"), index=4, awaits="approval")
+    events = [*begun(), STEP, CALL, OUTSIDE, third, fourth, RUNNING, RESPONSE]
+    assert skipped_calls(fold(events), ()) == ()
+    steered = fold([*events, STEERED])
+    assert [call.call_id for call in skipped_calls(steered, ())] == ["c3", "c4"]
+    assert [call.call_id for call in skipped_calls(steered, {"c3"})] == ["c4"]
+    assert skipped_calls(fold([*begun(), STEERED]), ()) == ()
+
+
+def _entered(queued: MessageQueued) -> MessageAdded:
+    return MessageAdded(run_id=R, item=queued.item, origin="user")

@@ -11,6 +11,7 @@ from treadle.errors import HookFailed
 from treadle.logging import logger_of
 from treadle.loop.definition import AgentDefinition
 from treadle.loop.hook_context import HookContext
+from treadle.loop.hooks import Hooks
 from treadle.ports import ThreadWriter
 
 _LOGGER = logger_of("treadle.hooks")
@@ -47,14 +48,14 @@ class EventListener:
 
     @asynccontextmanager
     async def listening(
-        self, thread: ThreadWriter, agent: _AnyAgent, context: _MakeContext
+        self, thread: ThreadWriter, agent: _AnyAgent, make_context: _MakeContext
     ) -> AsyncGenerator[None]:
         """Calls the hooks of `agent` while it is open, and of those it hands over to.
 
-        Leaves once they were called for everything that was recorded. `context` makes what a hook
-        of an agent is given. A failure that comes after the end of the run is logged.
+        Leaves once they were called for everything that was recorded. `make_context` makes what
+        the hooks of an agent are given. A failure that comes after the end of the run is logged.
         """
-        task = asyncio.create_task(self._listen(agent, context), name="treadle on_event hooks")
+        task = asyncio.create_task(self._listen(agent, make_context), name="treadle on_event hooks")
         try:
             yield
             await thread.durable()  # an event comes here when it is kept, and not before
@@ -66,7 +67,8 @@ class EventListener:
         if self._failure is not None and thread.state.active_run is None:
             _LOGGER.warning("%s", self._failure.message)
 
-    async def _listen(self, agent: _AnyAgent, context: _MakeContext) -> None:
+    async def _listen(self, agent: _AnyAgent, make_context: _MakeContext) -> None:
+        context = make_context(agent)
         try:
             while True:
                 while self._events:
@@ -74,19 +76,20 @@ class EventListener:
                     # In the order of the events, because the loop may be ahead of them.
                     if isinstance(event, HandedOff):
                         agent = agent.reachable.get(event.agent, agent)
-                    await self._call(event, agent, context)
+                        context = make_context(agent)
+                    await self._call(event, agent.hooks, context)
                 self._idle.set()
                 self._wakeup.clear()
                 await self._wakeup.wait()
         finally:
             self._idle.set()  # no caller must wait for a task that has ended
 
-    async def _call(self, event: Event, agent: _AnyAgent, context: _MakeContext) -> None:
+    async def _call(self, event: Event, hooks: Hooks[Any], context: HookContext[Any]) -> None:
         if self._failure is not None:
             return  # the run is about to fail
         try:
-            for hook in agent.hooks.at("on_event"):
-                answer = hook(context(agent), event)
+            for hook in hooks.at("on_event"):
+                answer = hook(context, event)
                 if answer is not None:
                     await hook.answer(answer)
         except HookFailed as error:
