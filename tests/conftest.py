@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster
+from hypothesis import HealthCheck, settings
 from pydantic import TypeAdapter
 
 import treadle
@@ -15,6 +16,10 @@ from treadle.testing import VirtualClockLoop, forbid_network
 
 # pydantic looks for its plugins once, at the first model, which may be on an event loop.
 TypeAdapter(int)
+
+# How long an example takes depends on the load of the machine; its result does not.
+settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_load")
 
 
 @pytest.fixture

@@ -359,6 +359,4 @@ class Conversation(RuleBasedStateMachine):
 
 
 TestConversation = Conversation.TestCase
-TestConversation.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, print_blob=True
-)
+TestConversation.settings = settings(max_examples=100, stateful_step_count=40, print_blob=True)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treadle.errors import JobError
@@ -210,7 +210,7 @@ def kept(job: Node[Any]) -> Iterator[Any]:
     yield from job._node_callback_errors or ()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(
     tree=trees,
     policy=st.sampled_from(("fail_fast", "collect")),

@@ -361,8 +361,11 @@ STEPS = st.lists(
 
 @settings(
     max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.differing_executors,
+    ],
 )
 @given(steps=STEPS)
 async def test_whatever_was_snapshot_a_load_is_the_fold(

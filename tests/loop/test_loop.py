@@ -748,7 +748,7 @@ PARTS = st.one_of(
     when=st.integers(0, 8),
     early=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_happens_the_history_is_valid_and_the_end_is_last(
     script: list[list[object]], act: str, when: int, early: bool
 ) -> None:

@@ -131,7 +131,7 @@ def chunk_kinds(form: str, cuts: list[int]) -> Iterator[list[object]]:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 9000), max_size=30), st.integers(1, 5))
 def test_chunks_of_every_kind_cut_anywhere(form: StreamFormat, cuts: list[int], limit: int) -> None:
     async def read(chunks: list[object]) -> list[StreamEvent]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -268,7 +268,6 @@ class Reader:
                 assert self._growing[key] == text
 
 
-@settings(deadline=None)
 @given(
     st.lists(ARGUMENTS, min_size=1, max_size=3),
     st.integers(1, 12),

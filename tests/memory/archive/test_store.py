@@ -756,8 +756,11 @@ STEPS = st.lists(
 
 @settings(
     max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.differing_executors,
+    ],
 )
 @given(steps=STEPS, on_disk=st.booleans())
 async def test_it_finds_what_a_look_at_everything_finds(

@@ -49,7 +49,7 @@ class Characters:
         self.order |= pairs
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(moves)
 def test_an_undo_takes_back_one_change_and_nothing_else(moves: Sequence[Move]) -> None:
     story, world, fresh = Story(), Characters(), iter(map(chr, range(0x4E00, 0x9000)))

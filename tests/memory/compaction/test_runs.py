@@ -93,7 +93,7 @@ async def test_a_run_of_many_steps_stays_within_its_window() -> None:
     assert 10 < len(done) < 40
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     history=HISTORIES,
     ratio=st.floats(0.7, 1.3),
