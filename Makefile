@@ -4,6 +4,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := src/treadle/domain/*,src/treadle/streaming/*,src/treadle/models/wire/*
+# Tests start hundreds of interpreters, which would all compile the sources again.
+unexport PYTHONDONTWRITEBYTECODE
 export PROMPT := $(value PROMPT)
 
 help:  ## List the commands
@@ -25,7 +27,7 @@ demo: $(VENV)/.plain  ## Chat in the terminal; PROMPT="..." answers once
 	@$(BIN)/treadle chat $${PROMPT:+-- "$$PROMPT"}
 
 test: $(VENV)/.dev  ## Run all the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.dev  ## ruff, pyright strict, import-linter
 	@$(BIN)/ruff check .

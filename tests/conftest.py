@@ -1,12 +1,16 @@
 """What every test has: a virtual clock, no network, an alarm for blocking calls, and journals."""
 
+import gc
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 from pydantic import TypeAdapter
+from xdist.scheduler import LoadFileScheduling
 
 import treadle
 from treadle import Runtime
@@ -20,6 +24,37 @@ TypeAdapter(int)
 # How long an example takes depends on the load of the machine; its result does not.
 settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any_load")
+
+
+class _FileScheduling(LoadFileScheduling):
+    """Assigns whole files to workers, and all files with tests on the real clock to one worker.
+
+    Two tests on the real clock at a time would compete with the threads and processes that both
+    start; each test has limits in real seconds that it must keep on two cores.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "real_clock" if _uses_the_real_clock(self.config.rootpath / file) else file
+
+
+@cache
+def _uses_the_real_clock(file: Path) -> bool:
+    return "pytest.mark.real_clock" in file.read_text()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    return _FileScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def collections_skip_the_imports() -> None:
+    """Hides what was imported from the garbage collector, which tests call explicitly.
+
+    A full collection after each test of jobs took 0.1 s, nearly all of it for imported modules.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ from pathlib import Path
 import httpx2
 import pytest
 
-pytestmark = pytest.mark.real_clock
-
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PRINTED = {
     "weather.py": ["[get_weather", "Paris", "18 °C and sunny", "24 °C and clear"],

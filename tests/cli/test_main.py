@@ -13,8 +13,6 @@ import treadle as package
 from treadle.journal.driver_lock import DriverLock
 from treadle.testing import ScriptedModel
 
-pytestmark = pytest.mark.real_clock
-
 QUESTION = "What is the weather in Paris and in Beijing, and what is 17*23?"
 
 

@@ -109,12 +109,12 @@ async def test_the_tools_of_a_server_that_is_away_stay() -> None:
 async def test_a_step_waits_only_once_for_a_server_that_does_not_start() -> None:
     code = "import sys; sys.stdin.read()"
     at_once = RestartPolicy(first_delay=0.0)
-    tools = MCPTools([sys.executable, "-c", code], start_timeout=0.3, restart=at_once)
-    with pytest.raises(ToolSourceFailed, match=r"within 0\.3 s"):
+    tools = MCPTools([sys.executable, "-c", code], start_timeout=1, restart=at_once)
+    with pytest.raises(ToolSourceFailed, match=r"within 1 s"):
         await tools.tools()
     start = time.monotonic()
     for _ in range(10):
-        with pytest.raises(ToolSourceFailed, match=r"within 0\.3 s"):
+        with pytest.raises(ToolSourceFailed, match=r"within 1 s"):
             await tools.tools()
-    assert time.monotonic() - start < 0.2
+    assert time.monotonic() - start < 1
     await tools.aclose()
