@@ -701,7 +701,7 @@ async def test_bad_input() -> None:
             await agent.run(empty)
     with pytest.raises(InvalidInput):
         await agent.run("hi", history=[FunctionCall("c", "look", "{}")])
-    with pytest.raises(ConfigurationError, match="await run"):
+    with pytest.raises(ConfigurationError, match=r"await agent\.run"):
         agent.run_sync("hi")
 
 
