@@ -1,6 +1,6 @@
 # treadle: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs wheel coverage chaos bench bench-peers constraints clean
+.PHONY: help demo test test-all lint format docs wheel coverage chaos bench bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := src/treadle/domain/*,src/treadle/streaming/*,src/treadle/models/wire/*
@@ -28,6 +28,9 @@ demo: $(VENV)/.plain  ## Chat in the terminal; PROMPT="..." answers once
 
 test: $(VENV)/.dev  ## Run all the tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-all:  ## Run them with every Python from 3.11 to 3.14 that is found
+	@scripts/test-all
 
 lint: $(VENV)/.dev  ## ruff, pyright strict, import-linter
 	@$(BIN)/ruff check .
