@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -206,6 +207,37 @@ def test_an_index_that_cannot_be_read_is_closed(
     monkeypatch.setattr(Index, "close", close_noted)
     with pytest.raises(ArchiveFailed, match="no more open files"):
         OpenIndex(tmp_path / "treadle.db-archive", None)
+    assert len(closed) == 1
+
+
+async def test_an_index_whose_opening_is_cancelled_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, released = threading.Event(), threading.Event()
+    closed: list[OpenIndex] = []
+
+    class SlowIndex(OpenIndex):
+        def __init__(self, *args: Any) -> None:
+            begun.set()
+            assert released.wait(20)
+            super().__init__(*args)
+
+        def close(self) -> None:
+            closed.append(self)
+            super().close()
+
+    monkeypatch.setattr("treadle.memory.archive.store.OpenIndex", SlowIndex)
+    teller = Teller()
+    store = store_of(teller, tmp_path / "treadle.db-archive")
+    asked = asyncio.create_task(search(store, "blue"))
+    assert await asyncio.to_thread(begun.wait, 20)
+    asked.cancel()
+    closing = asyncio.create_task(store.close())
+    await asyncio.sleep(0)
+    released.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    await closing
     assert len(closed) == 1
 
 

@@ -524,7 +524,14 @@ class ArchiveStore:
             if self._closed:
                 raise ArchiveFailed("The runtime is not open; use `async with treadle.open(…)`.")
             if self._files is None:
-                opened = await in_thread(OpenIndex, self._path, self.embedder)
+                # A cancel does not stop the thread: what it opens must be closed even then.
+                opening = asyncio.ensure_future(in_thread(OpenIndex, self._path, self.embedder))
+                try:
+                    opened = await asyncio.shield(opening)
+                except asyncio.CancelledError:
+                    with contextlib.suppress(ArchiveFailed):
+                        await in_thread((await opening).close)
+                    raise
                 try:
                     await self._forget_deleted(opened)
                 except BaseException:
