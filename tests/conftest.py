@@ -43,6 +43,7 @@ def _uses_the_real_clock(file: Path) -> bool:
     return "pytest.mark.real_clock" in file.read_text()
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     return _FileScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
