@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from treadle.models.prices import PRICES
     from treadle.models.resolve import resolve_model
     from treadle.models.retry import RetryPolicy
+    from treadle.models.session import NetworkTransport
     from treadle.models.transport import HttpRequest, HttpResponse, ResponseBody, Transport
     from treadle.models.windows import WINDOWS
     from treadle.models.wire.base import Decoder, Wire
@@ -45,6 +46,7 @@ __all__ = [
     "ModelRequest",
     "ModelSettings",
     "NamedTool",
+    "NetworkTransport",
     "OpenAIChat",
     "OpenAIResponses",
     "OutputSchema",
@@ -77,6 +79,7 @@ _MODULES = {
     "ModelRequest": "treadle.models.base",
     "ModelSettings": "treadle.models.base",
     "NamedTool": "treadle.models.base",
+    "NetworkTransport": "treadle.models.session",
     "OpenAIChat": "treadle.models.openai",
     "OpenAIResponses": "treadle.models.openai",
     "OutputSchema": "treadle.domain.schema",

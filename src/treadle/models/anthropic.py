@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from treadle.models.endpoint import endpoint
 from treadle.models.http import HttpModel, Timeouts
+from treadle.models.transport import Transport
 from treadle.models.wire.anthropic import AnthropicWire
 from treadle.models.wire.anthropic_request import AnthropicOptions, PromptCache
 
@@ -44,6 +45,7 @@ class AnthropicMessages(HttpModel):
         eager_input_streaming: bool = True,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
+        transport: Transport | None = None,
     ) -> None:
         options = AnthropicOptions(
             provider=provider,
@@ -58,10 +60,13 @@ class AnthropicMessages(HttpModel):
             api_key=api_key,
             timeouts=timeouts,
             proxy=proxy,
+            transport=transport,
         )
 
 
-def anthropic(name: str, url: str, environ: Mapping[str, str]) -> AnthropicMessages:
+def anthropic(
+    name: str, url: str, environ: Mapping[str, str], transport: Transport | None
+) -> AnthropicMessages:
     """Returns the model `anthropic:name[@url]`.
 
     A named server is a provider of its own: it can neither read nor sign Anthropic's thinking.
@@ -69,4 +74,6 @@ def anthropic(name: str, url: str, environ: Mapping[str, str]) -> AnthropicMessa
     model = f"anthropic:{name}"
     base_url, key = endpoint(model, url, environ, prefix="ANTHROPIC", default=ANTHROPIC_URL)
     provider = f"anthropic:{urlsplit(url).hostname}" if url else "anthropic"
-    return AnthropicMessages(name, api_key=key, base_url=base_url, provider=provider)
+    return AnthropicMessages(
+        name, api_key=key, base_url=base_url, provider=provider, transport=transport
+    )

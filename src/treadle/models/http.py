@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
@@ -17,11 +17,11 @@ from treadle.errors import (
     ModelTimeout,
     StreamInvalid,
 )
-from treadle.models import transport
 from treadle.models.base import ModelRequest
 from treadle.models.failure import http_failure
 from treadle.models.secrets import masked, masked_url, secrets_of
-from treadle.models.transport import HttpRequest, HttpResponse, ResponseBody
+from treadle.models.session import transport_for
+from treadle.models.transport import HttpRequest, HttpResponse, ResponseBody, Transport
 from treadle.models.wire.base import Decoder, Wire
 from treadle.streaming.demux import StreamEvent
 
@@ -29,6 +29,9 @@ _HTTP_OK = 200
 _ERROR_BODY_LIMIT = 64 * 1024
 _END_OF_BODY_WAIT = 0.05
 _MAX_READ = 64 * 1024
+
+
+Phase = Literal["first_byte", "between_chunks"]
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
@@ -59,6 +62,7 @@ class HttpModel:
         api_key: str,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
+        transport: Transport | None = None,
     ) -> None:
         url = require_url(base_url)
         if proxy is not None and _parsed(proxy) is None:
@@ -78,6 +82,7 @@ class HttpModel:
         self._api_key = api_key.strip()
         self._timeouts = timeouts or Timeouts()
         self._proxy = proxy
+        self._transport = transport
 
     @property
     def name(self) -> str:
@@ -106,7 +111,7 @@ class HttpModel:
                         chunk = await content.read(_MAX_READ)
                     except (aiohttp.ClientError, OSError) as error:
                         if watchdog.expired or isinstance(error, TimeoutError):
-                            raise self._silence(watchdog.phase) from error
+                            raise silence(self._host, self._timeouts, watchdog.phase) from error
                         # The response may be complete although the connection broke after it.
                         for event in _end_or_raise(decoder, error):
                             yield event
@@ -144,9 +149,10 @@ class HttpModel:
     async def _send(self, call: HttpRequest) -> HttpResponse:
         try:
             async with asyncio.timeout(self._timeouts.first_byte):
-                response = await transport.current()(call)
+                response = await transport_for(self._transport).send(call)
         except (aiohttp.ClientError, OSError) as error:
-            failure, cause = self._unreachable(error), harmless_cause(error)
+            failure = connection_failure(error, self._host, self._timeouts, "first_byte")
+            cause = harmless_cause(error)
         else:
             await self._require_stream(response, call)
             return response
@@ -180,27 +186,6 @@ class HttpModel:
             response.close()
         return http_failure(response.status, response.headers, bytes(body), time.time())
 
-    def _unreachable(self, error: Exception) -> ModelError:
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return ModelTimeout(
-                f"No connection to {self._host} within {self._timeouts.connect:g} s; check the "
-                "network or raise Timeouts.connect."
-            )
-        if isinstance(error, TimeoutError):
-            return self._silence("first_byte")
-        reason: object = error
-        if isinstance(error, aiohttp.ClientConnectorError):
-            reason = error.os_error.strerror or error.os_error
-        return ConnectionFailed(
-            f"No connection to {self._host}: {reason}. Check the address and the network."
-        )
-
-    def _silence(self, phase: str) -> ModelTimeout:
-        seconds: float = getattr(self._timeouts, phase)
-        return ModelTimeout(
-            f"{self._host} sent nothing for {seconds:g} s; try again or raise Timeouts.{phase}."
-        )
-
 
 class _Watchdog:
     """Closes a response whose next chunk is awaited for too long.
@@ -216,7 +201,7 @@ class _Watchdog:
         self._loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.phase = "first_byte"
+        self.phase: Phase = "first_byte"
         self.expired = False
 
     def __enter__(self) -> Self:
@@ -281,6 +266,31 @@ def hide_secrets(error: ModelError, call: HttpRequest) -> None:
     error.args = (error.message,)
     if error.provider_code is not None:
         error.provider_code = masked(error.provider_code, secrets)
+
+
+def connection_failure(error: Exception, host: str, timeouts: Timeouts, phase: Phase) -> ModelError:
+    """Returns the error for a connection to `host` that failed or stayed silent in `phase`."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return ModelTimeout(
+            f"No connection to {host} within {timeouts.connect:g} s; check the network or raise "
+            "Timeouts.connect."
+        )
+    if isinstance(error, TimeoutError):
+        return silence(host, timeouts, phase)
+    reason: object = error
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = error.os_error.strerror or error.os_error
+    return ConnectionFailed(
+        f"No connection to {host}: {reason}. Check the address and the network."
+    )
+
+
+def silence(host: str, timeouts: Timeouts, phase: Phase) -> ModelTimeout:
+    """Returns the error for a host that sent nothing in `phase` for as long as it may."""
+    seconds: float = getattr(timeouts, phase)
+    return ModelTimeout(
+        f"{host} sent nothing for {seconds:g} s; try again or raise Timeouts.{phase}."
+    )
 
 
 def harmless_cause(error: Exception) -> Exception | None:

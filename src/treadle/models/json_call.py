@@ -5,26 +5,33 @@ import time
 
 import aiohttp
 
-from treadle.errors import ConnectionFailed, ModelError, ModelTimeout, StreamInvalid
-from treadle.models import transport
+from treadle.errors import StreamInvalid
 from treadle.models.failure import http_failure
-from treadle.models.http import Timeouts, harmless_cause, hide_secrets
-from treadle.models.transport import HttpRequest, HttpResponse
+from treadle.models.http import Timeouts, connection_failure, harmless_cause, hide_secrets
+from treadle.models.session import transport_for
+from treadle.models.transport import HttpRequest, HttpResponse, Transport
 
 _HTTP_OK = 200
 _MAX_READ = 256 * 1024
 
 
-async def json_call(call: HttpRequest, host: str, timeouts: Timeouts, max_bytes: int) -> bytes:
+async def json_call(
+    call: HttpRequest,
+    host: str,
+    timeouts: Timeouts,
+    max_bytes: int,
+    transport: Transport | None = None,
+) -> bytes:
     """Sends `call` once and returns the body of the answer, of at most `max_bytes`.
 
-    Raises the kinds of `ModelError`; keys are in none of them.
+    Raises the kinds of `ModelError`; they contain no keys.
     """
     try:
         async with asyncio.timeout(timeouts.first_byte):
-            response = await transport.current()(call)
+            response = await transport_for(transport).send(call)
     except (aiohttp.ClientError, OSError) as error:
-        failure, cause = _unreachable(error, host), harmless_cause(error)
+        failure = connection_failure(error, host, timeouts, "first_byte")
+        cause = harmless_cause(error)
     else:
         return await _body(response, call, host, timeouts, max_bytes)
     # Out here, the error that was caught does not hang on to the one that is raised.
@@ -41,7 +48,7 @@ async def _body(
             async with asyncio.timeout(timeouts.between_chunks):
                 body += await response.content.read(_MAX_READ)
     except (aiohttp.ClientError, OSError) as error:
-        failure: ModelError = _unreachable(error, host)
+        failure = connection_failure(error, host, timeouts, "between_chunks")
     else:
         if response.status == _HTTP_OK and len(body) <= max_bytes:
             response.release()
@@ -56,14 +63,3 @@ async def _body(
             response.close()
     hide_secrets(failure, call)
     raise failure
-
-
-def _unreachable(error: Exception, host: str) -> ModelError:
-    if isinstance(error, TimeoutError):
-        return ModelTimeout(f"{host} sent nothing in time; try again or raise the Timeouts.")
-    reason: object = error
-    if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or error.os_error
-    return ConnectionFailed(
-        f"No connection to {host}: {reason}. Check the address and the network."
-    )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from treadle.models.endpoint import endpoint
 from treadle.models.http import HttpModel, Timeouts
+from treadle.models.transport import Transport
 from treadle.models.wire.chat import ChatWire
 from treadle.models.wire.responses import ResponsesWire
 
@@ -25,10 +26,17 @@ class OpenAIResponses(HttpModel):
         base_url: str = OPENAI_URL,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
+        transport: Transport | None = None,
     ) -> None:
         wire = ResponsesWire()
         super().__init__(
-            name, wire, base_url=base_url, api_key=api_key, timeouts=timeouts, proxy=proxy
+            name,
+            wire,
+            base_url=base_url,
+            api_key=api_key,
+            timeouts=timeouts,
+            proxy=proxy,
+            transport=transport,
         )
 
 
@@ -47,30 +55,43 @@ class OpenAIChat(HttpModel):
         provider: str = "chat",
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
+        transport: Transport | None = None,
     ) -> None:
         field = "max_completion_tokens" if base_url == OPENAI_URL else "max_tokens"
         wire = ChatWire(provider, field)
         super().__init__(
-            name, wire, base_url=base_url, api_key=api_key, timeouts=timeouts, proxy=proxy
+            name,
+            wire,
+            base_url=base_url,
+            api_key=api_key,
+            timeouts=timeouts,
+            proxy=proxy,
+            transport=transport,
         )
 
 
-def openai(name: str, url: str, environ: Mapping[str, str]) -> OpenAIResponses:
+def openai(
+    name: str, url: str, environ: Mapping[str, str], transport: Transport | None
+) -> OpenAIResponses:
     """Returns the model `openai:name[@url]`."""
     base_url, key = endpoint(f"openai:{name}", url, environ, prefix="OPENAI", default=OPENAI_URL)
-    return OpenAIResponses(name, api_key=key, base_url=base_url)
+    return OpenAIResponses(name, api_key=key, base_url=base_url, transport=transport)
 
 
-def chat(name: str, url: str, environ: Mapping[str, str]) -> OpenAIChat:
+def chat(
+    name: str, url: str, environ: Mapping[str, str], transport: Transport | None
+) -> OpenAIChat:
     """Returns the model `chat:name[@url]`."""
     base_url, key = endpoint(f"chat:{name}", url, environ, prefix="OPENAI", default=OPENAI_URL)
-    return OpenAIChat(name, api_key=key, base_url=base_url)
+    return OpenAIChat(name, api_key=key, base_url=base_url, transport=transport)
 
 
-def ollama(name: str, url: str, environ: Mapping[str, str]) -> OpenAIChat:
+def ollama(
+    name: str, url: str, environ: Mapping[str, str], transport: Transport | None
+) -> OpenAIChat:
     """Returns the model `ollama:name[@url]` of a local Ollama."""
     base_url = url or f"{ollama_url(environ)}/v1"
-    return OpenAIChat(name, api_key="", base_url=base_url, provider="ollama")
+    return OpenAIChat(name, api_key="", base_url=base_url, provider="ollama", transport=transport)
 
 
 def ollama_url(environ: Mapping[str, str]) -> str:

@@ -17,9 +17,10 @@ from typing import cast
 from treadle.errors import UnknownModel
 from treadle.models.base import Model
 from treadle.models.secrets import masked_url
+from treadle.models.transport import Transport
 
-Factory = Callable[[str, str, Mapping[str, str]], Model]
-"""Makes a model of its name, its URL (or "") and the environment."""
+Factory = Callable[[str, str, Mapping[str, str], Transport | None], Model]
+"""Makes a model from its name, its URL (or ""), the environment and its transport."""
 
 # Imported when first named: an HTTP client takes longer to import than all of treadle.
 _FACTORIES = {
@@ -32,8 +33,16 @@ _FACTORIES = {
 _KNOWN = "openai:NAME, chat:NAME@URL, anthropic:NAME, ollama:NAME or demo"
 
 
-def resolve_model(model: Model | str, environ: Mapping[str, str] = os.environ) -> Model:
+def resolve_model(
+    model: Model | str,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    transport: Transport | None = None,
+) -> Model:
     """Returns the model that a string names; a model is returned as it is.
+
+    `environ` holds keys and base URLs. `transport` sends the requests of a model named by a
+    string; by default the runtime's transport does, else the network.
 
     Raises `UnknownModel` for a string of another form and `MissingKey` without an API key.
     """
@@ -46,4 +55,4 @@ def resolve_model(model: Model | str, environ: Mapping[str, str] = os.environ) -
         raise UnknownModel(f"{shown!r} names no model; write {_KNOWN}.")
     module, _, function = _FACTORIES[provider].partition(":")
     factory = cast("Factory", getattr(import_module(module), function))
-    return factory(name, url, environ)
+    return factory(name, url, environ, transport)

@@ -1,27 +1,27 @@
-"""HTTP as models use it: a request goes out, a response comes in.
+"""How HTTP requests of models are sent: the port, and which transport a request takes.
 
-`post` does it over the network. `treadle.testing.record` and `treadle.testing.replay` put a
-transport of their own in its place; everything above, from
-the request's encoding to the timeouts, stays.
+A request goes through the transport of its model, else through that of the runtime that drives the
+run, else over the network (`treadle.models.session`). `treadle.testing.record` and
+`treadle.testing.replay` wrap that choice; everything above, from the request's encoding to the
+timeouts, stays.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol, cast
-from urllib.parse import urlsplit
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Protocol
 
-import aiohttp
 from msgspec import Struct
 
-from treadle.models import network
-from treadle.per_loop import PerLoop
+from treadle.errors import TestingError
 
 
 class HttpRequest(Struct, frozen=True, kw_only=True):
     """A POST to a provider.
 
     `path` is that of the endpoint below the API's root, `model` the provider's name of the model;
-    both are part of `url` and `body`, and here for who tells requests apart. `connect` is the
-    longest wait for a connection, in seconds.
+    both are part of `url` and `body`, and repeated here for transports that tell requests apart.
+    `connect` is the longest wait for a connection, in seconds.
     """
 
     model: str
@@ -83,53 +83,94 @@ class HttpResponse(Protocol):
         ...
 
 
-Transport = Callable[[HttpRequest], Awaitable[HttpResponse]]
-"""Sends a request and returns once the head of its response has come.
+class Transport(Protocol):
+    """Sends requests of models."""
 
-Raises what `ResponseBody` raises, and `aiohttp.ConnectionTimeoutError`.
-"""
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Sends `request` and returns once the head of its response has arrived.
+
+        Raises what reading a `ResponseBody` raises, and `aiohttp.ConnectionTimeoutError`.
+        """
+        ...
 
 
-async def post(request: HttpRequest) -> HttpResponse:
-    """Sends `request` over the network, without following redirects.
+Wrap = Callable[[Transport], Transport]
+"""Makes the transport that takes the place of another one."""
 
-    Raises `NetworkForbidden` for a host beyond this machine where tests forbid it.
+
+class Interception:
+    """A block of `intercept`."""
+
+    def __init__(self, wrap: Wrap) -> None:
+        self.wrap = wrap
+        self.is_open = True
+
+
+# Context variables, so that two runtimes or two tests in one process can differ. A task, a job and
+# `asyncio.to_thread` start with a copy of the context of the code that starts them.
+_default: ContextVar[Transport | None] = ContextVar("treadle_transport", default=None)
+_interception: ContextVar[Interception | None] = ContextVar("treadle_intercept", default=None)
+
+
+@contextmanager
+def use_transport(transport: Transport | None) -> Generator[None]:
+    """Makes `transport` the default inside the block, for models that have none of their own.
+
+    It also holds in what is started inside the block. None stands for the network, whatever the
+    default is outside.
     """
-    network.require_allowed(urlsplit(request.url).hostname or "")
-    session = await _SESSIONS.get()
-    response = await session.post(
-        request.url,
-        data=request.body,
-        headers=request.headers,
-        allow_redirects=False,
-        proxy=request.proxy,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=request.connect),
-    )
-    # Its headers are a cached property, which type checkers do not take for a property.
-    return cast("HttpResponse", response)
+    token = _default.set(transport)
+    try:
+        yield
+    finally:
+        _default.reset(token)
 
 
-_transport: Transport = post
+@contextmanager
+def intercept(wrap: Wrap) -> Generator[None]:
+    """Wraps the transport of every request that is made inside the block, or started inside it.
 
-
-def current() -> Transport:
-    """Returns the transport that requests go through now."""
-    return _transport
-
-
-def use(transport: Transport) -> Transport:
-    """Has the requests of all models of this process go through `transport` from now on.
-
-    Returns what they went through before.
+    Raises `TestingError` inside another such block.
     """
-    global _transport
-    before, _transport = _transport, transport
-    return before
+    if interception() is not None:
+        raise TestingError("A recording or a replay is open already; close it first.")
+    opened = Interception(wrap)
+    token = _interception.set(opened)
+    try:
+        yield
+    finally:
+        # Tasks that outlive the block keep a copy of the context: closing ends it for them too.
+        opened.is_open = False
+        # An async fixture may be torn down in another context than it was set up in.
+        with suppress(ValueError):
+            _interception.reset(token)
 
 
-def _open_session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+def interception() -> Interception | None:
+    """Returns the block of `intercept` that this code runs in, if any."""
+    current = _interception.get()
+    return current if current is not None and current.is_open else None
 
 
-_SESSIONS = PerLoop(_open_session)
+@contextmanager
+def carry(origin: Interception | None) -> Generator[None]:
+    """Runs the block as if it stood where `origin` was returned by `interception`.
+
+    A thread works off several entries in one task, so the task's own context is that of the first
+    sender only.
+    """
+    token = _interception.set(origin)
+    try:
+        yield
+    finally:
+        _interception.reset(token)
+
+
+def choose_transport(own: Transport | None, network: Transport) -> Transport:
+    """Returns the transport for a request made here by a model whose transport is `own`.
+
+    `network` is taken where neither the model nor the runtime has one.
+    """
+    chosen = own or _default.get() or network
+    current = interception()
+    return chosen if current is None else current.wrap(chosen)

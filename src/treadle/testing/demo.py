@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 
 from treadle.models.base import ModelRequest
 from treadle.models.openai import OpenAIResponses
+from treadle.models.transport import Transport
 from treadle.per_loop import PerLoop
 from treadle.streaming.demux import StreamEvent
 from treadle.testing.simulator import SimulatorProcess
@@ -32,6 +33,6 @@ class DemoModel:
             yield event
 
 
-def demo(name: str, url: str, environ: Mapping[str, str]) -> DemoModel:
+def demo(name: str, url: str, environ: Mapping[str, str], transport: Transport | None) -> DemoModel:
     """Returns the demo model; there is only one, wherever it is asked for."""
     return DemoModel()

@@ -35,6 +35,7 @@ from treadle.memory.archive.openai_embedder import OpenAIEmbedder
 from treadle.memory.archive.vectors import checked
 from treadle.models.http import Timeouts
 from treadle.models.retry import RetryPolicy
+from treadle.models.transport import HttpRequest, HttpResponse
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -252,7 +253,7 @@ REFUSED: dict[str, tuple[bytes, type[Exception], str]] = {
     ),
     "server": (answer("500 Oops", b"<html>"), ModelError, "500"),
     "hang up": (b"", ConnectionFailed, "No connection"),
-    "cut off": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", ModelTimeout, "in time"),
+    "cut off": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", ModelTimeout, "for 0.2 s"),
     "no list": (answer("200 OK", {"data": 5}), EmbeddingInvalid, "not a list of vectors"),
     "no json": (answer("200 OK", b"hello"), EmbeddingInvalid, "not a list of vectors"),
     "too few": (answer("200 OK", {"data": []}), EmbeddingInvalid, "0 vectors for 1"),
@@ -297,3 +298,19 @@ async def test_servers_that_omit_the_index() -> None:
     async with server(lambda _: answer("200 OK", {"data": data})) as (url, _):
         embedder = OpenAIEmbedder("small", base_url=url, api_key=KEY)
         assert await embedder.embed(["a", "b"]) == [[1.0], [2.0]]
+
+
+async def test_requests_go_through_a_transport_of_its_own() -> None:
+    asked: list[str] = []
+
+    class Broken:
+        async def send(self, request: HttpRequest) -> HttpResponse:
+            asked.append(request.url)
+            raise ConnectionResetError("by the test")
+
+    embedder = OpenAIEmbedder(
+        "m", api_key="", base_url="http://example.org/v1", retry=ONCE, transport=Broken()
+    )
+    with pytest.raises(ConnectionFailed, match=r"example\.org: by the test"):
+        await embedder.embed(["a"])
+    assert asked == ["http://example.org/v1/embeddings"]

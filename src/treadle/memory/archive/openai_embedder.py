@@ -20,7 +20,7 @@ from treadle.models.json_call import json_call
 from treadle.models.openai import OPENAI_URL
 from treadle.models.retry import Backoff, RetryPolicy
 from treadle.models.secrets import masked_url
-from treadle.models.transport import HttpRequest
+from treadle.models.transport import HttpRequest, Transport
 
 BATCH = 128
 MAX_CHARS = 8000
@@ -50,7 +50,7 @@ class OpenAIEmbedder:
     - `batch`: the number of texts in one request.
     - `max_chars`: longer texts are cut for their vector, because models refuse texts beyond their
       window. Full text still finds all of their words.
-    - `retry`, `timeouts`: as for models.
+    - `retry`, `timeouts`, `transport`: as for models.
 
     `embed` raises `ModelError`, which the archive turns into `EmbeddingFailed`. Raises `MissingKey`
     and `ConfigurationError`.
@@ -67,6 +67,7 @@ class OpenAIEmbedder:
         max_chars: int = MAX_CHARS,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
+        transport: Transport | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         if min(batch, max_chars, 1 if dimensions is None else dimensions) < 1:
@@ -89,6 +90,7 @@ class OpenAIEmbedder:
         self._max_chars = max_chars
         self._retry = retry or RetryPolicy()
         self._timeouts = timeouts or Timeouts()
+        self._transport = transport
 
     @property
     def name(self) -> str:
@@ -115,7 +117,9 @@ class OpenAIEmbedder:
         backoff = Backoff(self._retry)
         while True:
             try:
-                body = await json_call(call, self._host, self._timeouts, _MAX_BYTES)
+                body = await json_call(
+                    call, self._host, self._timeouts, _MAX_BYTES, self._transport
+                )
             except ModelError as error:
                 retry = backoff.after(error)
                 if retry is None:

@@ -11,13 +11,17 @@ import aiohttp
 import msgspec
 
 from treadle.errors import RecordingInvalid
-from treadle.models import transport
 from treadle.models.secrets import masked, secrets_of
-from treadle.models.transport import HttpRequest, HttpResponse, ResponseBody
+from treadle.models.transport import (
+    HttpRequest,
+    HttpResponse,
+    ResponseBody,
+    Transport,
+    intercept,
+)
 from treadle.testing.recording.exchange import End, Exchange
 from treadle.testing.recording.file import encode_recording
 from treadle.testing.recording.masking import holds_secret, masked_chunks
-from treadle.testing.recording.switch import installed
 
 _KEPT_HEADERS = ("content-type", "retry-after", "retry-after-ms")
 _HTTP_OK = 200
@@ -25,7 +29,7 @@ _HTTP_OK = 200
 
 @contextmanager
 def record(path: str | os.PathLike[str]) -> Generator[None]:
-    """While it is open, keeps what providers send to the models of this process.
+    """Keeps what providers send in answer to requests made or started inside the block.
 
     The file at `path` is written when the block ends, also by an error, and replaces an earlier
     one. It holds each request's body and each response's status, body and the headers that treadle
@@ -39,7 +43,7 @@ def record(path: str | os.PathLike[str]) -> Generator[None]:
     written, and `TestingError` inside another `record` or `replay`.
     """
     recorder = _Recorder()
-    with installed(recorder.send):
+    with intercept(lambda transport: _RecordingTransport(recorder, transport)):
         try:
             yield
         except BaseException:
@@ -72,21 +76,22 @@ class _Recorder:
         self.open: list[_Listener] = []
         self._lock = threading.Lock()
 
-    async def send(self, request: HttpRequest) -> HttpResponse:
-        """Sends `request` over the network and listens to its response."""
+    async def send(self, request: HttpRequest, transport: Transport) -> HttpResponse:
+        """Sends `request` through `transport` and records its response."""
         listener = _Listener(request)
         with self._lock:
             self.open.append(listener)
         try:
-            response = await transport.post(request)
+            response = await transport.send(request)
         except (aiohttp.ClientError, OSError) as error:
             listener.unreachable(error)
             raise
         except asyncio.CancelledError:
-            listener.end = "silent"  # by a time-out, or by who cancelled the run
+            listener.end = "silent"  # by a timeout, or because the run was cancelled
             raise
         except Exception:
-            self.open.remove(listener)  # it was never sent, as where tests forbid the network
+            with self._lock:
+                self.open.remove(listener)  # never sent, as where tests forbid the network
             raise
         return listener.listen(response)
 
@@ -99,6 +104,17 @@ class _Recorder:
                     "headers, so no recording was written; take it out of the conversation."
                 )
             return [listener.exchange() for listener in self.open]
+
+
+class _RecordingTransport:
+    """Fulfils `Transport`: sends through another one, and a recorder keeps the exchange."""
+
+    def __init__(self, recorder: _Recorder, transport: Transport) -> None:
+        self._recorder = recorder
+        self._transport = transport
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        return await self._recorder.send(request, self._transport)
 
 
 class _Listener:

@@ -11,20 +11,19 @@ from pathlib import Path
 import aiohttp
 
 from treadle.errors import RecordingInvalid, UnconsumedSteps, UnexpectedRequest
-from treadle.models.transport import HttpRequest, HttpResponse
+from treadle.models.transport import HttpRequest, HttpResponse, intercept
 from treadle.testing.recording.cuts import Cut, pieces, require_valid
 from treadle.testing.recording.exchange import Exchange
 from treadle.testing.recording.file import decode_recording
 from treadle.testing.recording.matching import canonical, differences
 from treadle.testing.recording.recorder import decoded
-from treadle.testing.recording.switch import installed
 
 
 @contextmanager
 def replay(
     path: str | os.PathLike[str], *, chunk: Cut | None = None, partial: bool = False
 ) -> Generator["Replay"]:
-    """While it is open, answers the models of this process from the recording at `path`.
+    """Answers every request that is made or started inside the block from a recording.
 
     A request is answered by the first unused exchange with the same endpoint, model and body; ids
     that treadle makes anew in each run may differ. Key, host and headers do not matter. Failures,
@@ -34,22 +33,31 @@ def replay(
     `chunk` cuts the bodies: None as recorded, a number into pieces of so many bytes, a
     `random.Random` at random, a function of the whole body as it returns them.
 
+    A run that was started before the block, or by code that does not inherit its context, is not
+    answered here: give its model or its runtime a `Replay` as `transport` instead.
+
     Raises `RecordingInvalid` for a file that is missing, damaged or of another version; a request
     that was not recorded fails with `UnexpectedRequest`, which says what differs. At the end,
     exchanges that nobody asked for raise `UnconsumedSteps`, unless `partial` is set.
     """
-    require_valid(chunk)
-    served = Replay(Path(path), chunk)
-    with installed(served.send):
+    served = Replay(path, chunk=chunk)
+    with intercept(lambda _: served):
         yield served
     if not partial:
         served.require_consumed()
 
 
 class Replay:
-    """A recording being served; `remaining` counts the exchanges that nobody asked for yet."""
+    """A transport that serves the recording at `path`; see `replay` for `chunk` and the errors.
 
-    def __init__(self, path: Path, chunk: Cut | None) -> None:
+        model = OpenAIResponses("gpt-5", api_key="", transport=Replay("tests/weather.jsonl"))
+
+    `remaining` counts the exchanges that were not asked for yet.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, chunk: Cut | None = None) -> None:
+        require_valid(chunk)
+        path = Path(path)
         self._name = path.name
         self._chunk = chunk
         self._waiting = deque((exchange, canonical(exchange.body)) for exchange in _read(path))
