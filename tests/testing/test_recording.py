@@ -4,7 +4,7 @@ import asyncio
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -26,11 +26,12 @@ from treadle.errors import (
     UnconsumedSteps,
     UnexpectedRequest,
 )
-from treadle.models import transport
 from treadle.models.anthropic import AnthropicMessages
 from treadle.models.http import HttpModel, Timeouts
 from treadle.models.openai import OpenAIChat, OpenAIResponses
-from treadle.testing import Call, ProviderSimulator, Text, Turn, record, replay
+from treadle.models.session import NetworkTransport, transport_for
+from treadle.models.transport import HttpRequest, HttpResponse
+from treadle.testing import Call, ProviderSimulator, Replay, Text, Turn, record, replay
 from treadle.testing.recording.file import decode_recording
 
 pytestmark = pytest.mark.anyio
@@ -396,7 +397,7 @@ async def test_only_one_at_a_time(simulator: ProviderSimulator, file: Path) -> N
         replay(file),
     ):
         pass
-    assert transport.current() is transport.post
+    assert isinstance(transport_for(None), NetworkTransport)
 
 
 async def test_a_chunk_has_a_byte(file: Path) -> None:
@@ -445,16 +446,14 @@ async def test_a_run_that_was_cancelled_before_the_response(
     assert (exchange.status, exchange.end) == (None, "silent")
 
 
-async def test_a_connection_that_takes_too_long(
-    kind: Kind, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def slow(request: transport.HttpRequest) -> transport.HttpResponse:
-        raise aiohttp.ConnectionTimeoutError
+async def test_a_connection_that_takes_too_long(kind: Kind, file: Path) -> None:
+    class Slow:
+        async def send(self, request: HttpRequest) -> HttpResponse:
+            raise aiohttp.ConnectionTimeoutError
 
-    monkeypatch.setattr(transport, "post", slow)
-    monkeypatch.setattr(transport, "_transport", slow)
     agent = treadle.Agent(
-        kind("m", api_key=KEY, base_url=NOWHERE), retry=treadle.RetryPolicy(max_retries=0)
+        kind("m", api_key=KEY, base_url=NOWHERE, transport=Slow()),
+        retry=treadle.RetryPolicy(max_retries=0),
     )
     for switch in (record, replay):
         with pytest.raises(ModelTimeout, match=r"Timeouts\.connect"), switch(file):
@@ -497,7 +496,7 @@ async def test_the_error_of_a_provider_that_falls_silent(kind: Kind, file: Path)
 
 
 def test_a_request_shows_no_headers() -> None:
-    request = transport.HttpRequest(
+    request = HttpRequest(
         model="m", path="/p", url="http://h/p", headers={"Authorization": KEY}, body=b"{}"
     )
     assert repr(request) == "HttpRequest(model='m', path='/p')"
@@ -518,3 +517,132 @@ assert "aiohttp" in sys.modules
 assert not hasattr(treadle.testing, "nothing")
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=50)
+
+
+async def test_two_blocks_on_one_thread(
+    simulator: ProviderSimulator, kind: Kind, file: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.jsonl"
+    agent = agent_of(kind, simulator.base_url, "sim:deltas=3")
+    for switch in (record, replay):
+        async with treadle.open(agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+            with switch(file):
+                await (await thread.send("One")).result()
+            with switch(other):
+                await (await thread.send("Two")).result()
+    assert b"Two" not in file.read_bytes()
+    assert b"Two" in other.read_bytes()
+
+
+async def test_a_run_under_way_is_not_replayed(
+    simulator: ProviderSimulator, kind: Kind, file: Path
+) -> None:
+    agent = agent_of(kind, simulator.base_url, "sim:calls=1")
+    with record(file):
+        await agent.run("Hi!")
+    async with agent.stream("Hi!") as run:
+        await asyncio.sleep(0)
+        with replay(file, partial=True) as served:
+            await run.result()
+        assert served.remaining == 2
+
+
+async def test_two_tasks_replay_different_recordings(
+    simulator: ProviderSimulator, kind: Kind, tmp_path: Path
+) -> None:
+    async def ask(number: int, switch: Callable[[Path], object], url: str) -> str:
+        with switch(tmp_path / f"{number}.jsonl"):  # type: ignore[attr-defined]
+            await asyncio.sleep(0.1)
+            agent = agent_of(kind, url, f"sim:deltas={number}")
+            return (await agent.run(f"Number {number}")).text
+
+    async def both(switch: Callable[[Path], object], url: str) -> list[str]:
+        return await asyncio.gather(*(ask(number, switch, url) for number in (3, 5)))
+
+    assert await both(record, simulator.base_url) == await both(replay, NOWHERE)
+
+
+async def test_a_replay_is_the_transport_of_a_model(
+    simulator: ProviderSimulator, kind: Kind, file: Path
+) -> None:
+    with record(file):
+        recorded = await agent_of(kind, simulator.base_url, "sim:deltas=3").run("Hi!")
+    served = Replay(file, chunk=1)
+    agent = agent_of(kind, NOWHERE, "sim:deltas=3", transport=served)
+    assert (await agent.run("Hi!")).text == recorded.text
+    served.require_consumed()
+
+
+@pytest.fixture
+def opened_by_a_fixture(tmp_path: Path) -> Iterator[None]:
+    """A recording that exists before the test, replayed during the whole test."""
+    file = tmp_path / "before.jsonl"
+
+    async def recorded() -> None:
+        async with ProviderSimulator() as simulator:
+            with record(file):
+                await agent_of(OpenAIChat, simulator.base_url, "sim:deltas=3").run("Hi!")
+
+    asyncio.run(recorded())
+    with replay(file):
+        yield
+
+
+async def test_a_replay_opened_by_a_fixture(opened_by_a_fixture: None) -> None:
+    await agent_of(OpenAIChat, NOWHERE, "sim:deltas=3").run("Hi!")
+
+
+@pytest.fixture
+async def opened_by_an_async_fixture(
+    simulator: ProviderSimulator, tmp_path: Path
+) -> AsyncIterator[None]:
+    file = tmp_path / "before.jsonl"
+    with record(file):
+        await agent_of(OpenAIChat, simulator.base_url, "sim:deltas=3").run("Hi!")
+    with replay(file):
+        yield
+
+
+async def test_a_replay_opened_by_an_async_fixture(opened_by_an_async_fixture: None) -> None:
+    await agent_of(OpenAIChat, NOWHERE, "sim:deltas=3").run("Hi!")
+
+
+async def test_two_runtimes_with_transports_of_their_own(
+    simulator: ProviderSimulator, kind: Kind, file: Path
+) -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.requests: list[HttpRequest] = []
+
+        async def send(self, request: HttpRequest) -> HttpResponse:
+            self.requests.append(request)
+            return await NetworkTransport().send(request)
+
+    @treadle.tool
+    async def look(at: str) -> str:
+        """Looks, with the help of a runtime that has no transport."""
+        async with treadle.open(agents=[helper]) as inside:
+            return await ask(inside, helper)
+
+    async def ask(runtime: treadle.Runtime, agent: treadle.Agent) -> str:
+        thread = await runtime.create_thread(agent)
+        return (await (await thread.send("Hi!")).result()).text
+
+    counting, own, base = Counting(), Counting(), simulator.base_url
+    helper = agent_of(kind, base, "sim:deltas=2")
+    agent = treadle.Agent(kind("sim:calls=1", api_key="", base_url=base), tools=[look])
+    special = agent_of(kind, base, "sim:deltas=4", transport=own)
+    with record(file):
+        async with treadle.open(agents=[agent], transport=counting) as runtime:
+            await ask(runtime, agent)
+            await ask(runtime, special)
+        await agent_of(kind, base, "sim:deltas=3").run("Hi!")
+    assert [request.model for request in counting.requests] == ["sim:calls=1"] * 2
+    assert [request.model for request in own.requests] == ["sim:deltas=4"]
+    assert len(decode_recording(file.read_bytes(), file.name)) == 5
+    served = Replay(file)
+    async with treadle.open(agents=[special], transport=served) as runtime:
+        await ask(runtime, helper)
+        await ask(runtime, special)
+    assert served.remaining == 4

@@ -43,6 +43,7 @@ from treadle.loop.steering import announcements
 from treadle.memory.archive.run_passages import RunPassages
 from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.memory.compaction.compactor import Compactor
+from treadle.models.transport import carry, interception
 
 _LOGGER = logger_of("treadle.runtime")
 
@@ -105,6 +106,7 @@ class ThreadActor:
         self._due = ""
         self._definition: AnyAgent | None = None
         self._snapshot_seq = state.seq
+        self._origin = interception()
 
     @property
     def state(self) -> ThreadState:
@@ -140,6 +142,7 @@ class ThreadActor:
 
     async def submit(self, entry: Entry) -> str:
         """Takes an entry; see `ThreadAccess.submit`."""
+        self._origin = interception()  # runs are recorded or replayed where they are asked for
         return await self._intake.submit(entry)
 
     def ring(self) -> None:
@@ -217,7 +220,8 @@ class ThreadActor:
             else:
                 definition = await self._agent_of(run)
                 if definition is not None:
-                    await self._drive_on(run, definition)
+                    with carry(self._origin):
+                        await self._drive_on(run, definition)
                     await self._keep_snapshot()
 
     def _begin(self, run_id: str, item: Message | None, agent: str, key: str) -> None:

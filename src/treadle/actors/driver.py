@@ -20,6 +20,7 @@ from treadle.journal.base import Claim, Journal, ThreadInfo, Work
 from treadle.logging import logger_of
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.thread_memory import ThreadMemory
+from treadle.models.transport import Transport, use_transport
 
 _LOGGER = logger_of("treadle.runtime")
 
@@ -47,6 +48,7 @@ class Driver:
         deps: Callable[[ThreadInfo], object],
         lend: Callable[[AnyAgent], None],
         idle_seconds: float,
+        transport: Transport | None = None,
     ) -> None:
         self.journal = journal
         self.archive = archive
@@ -59,6 +61,7 @@ class Driver:
         self._engine = engine
         self._bus = bus
         self._idle_seconds = idle_seconds
+        self._transport = transport
         self._actors: dict[str, ThreadActor] = {}
         self._loading: dict[str, asyncio.Task[ThreadActor]] = {}
         self._evictions: dict[str, asyncio.TimerHandle] = {}
@@ -306,7 +309,8 @@ class Driver:
             self._due.discard(thread_id)
             actor.expire()
         try:
-            await actor.work()
+            with use_transport(self._transport):
+                await actor.work()
         finally:
             self.may_be_idle(thread_id)
         run = actor.state.active_run

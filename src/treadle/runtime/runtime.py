@@ -32,6 +32,7 @@ from treadle.journal.memory import MemoryJournal
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.archive.query import Moment, filters_of
+from treadle.models.transport import Transport
 from treadle.runtime.archive import Archive
 from treadle.runtime.memory import Memory
 from treadle.runtime.thread import Thread
@@ -64,6 +65,7 @@ class Runtime:
         engine: Engine | None = None,
         bus: Bus | None = None,
         index: Path | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self.journal = journal
         self._archive = ArchiveAccess(journal, index, embedder)
@@ -87,6 +89,7 @@ class Runtime:
                 deps=deps or _no_deps,
                 lend=self._lend,
                 idle_seconds=idle_seconds,
+                transport=transport,
             )
 
         self._threads: ThreadAccess = Threads(
@@ -292,6 +295,7 @@ def open(
     drive: bool = True,
     idle_seconds: float = IDLE_SECONDS,
     embedder: "Embedder | EmbedFunction | None" = None,
+    transport: Transport | None = None,
 ) -> Runtime:
     """Returns the runtime on a database; use it as an async context manager.
 
@@ -307,6 +311,8 @@ def open(
     - `idle_seconds`: after how long an unused thread leaves the memory, in seconds.
     - `embedder`: makes the vectors by which the archive finds texts of the same meaning: an
       `Embedder`, or a function of a list of texts. Without one it finds by full text.
+    - `transport`: sends the HTTP requests of the runs that this runtime drives, for models without
+      a transport of their own; by default the network. Give an embedder its own.
 
     Raises `ConfigurationError` for a URL it does not know; entering raises `JournalError`.
     """
@@ -329,6 +335,7 @@ def open(
         drive=drive,
         idle_seconds=idle_seconds,
         embedder=embedder,
+        transport=transport,
         bus=bus,
         index=path and path.with_name(f"{path.name}-archive"),
     )
