@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from benchmarks.plan import ARGUMENT_SIZE, STAMP_WIDTH, Plan, parse_plan
-from treadle.testing.simulator.brain.prose import prose
 from treadle.testing.simulator.envelope import Envelope, estimate
+from treadle.testing.simulator.prose import prose
 from treadle.testing.simulator.turn import Call, Output, Pause, Text, Turn
 from treadle.testing.simulator.wire.responses_request import echo
 from treadle.testing.simulator.wire.responses_wire import stream_responses

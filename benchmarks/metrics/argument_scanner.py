@@ -19,7 +19,7 @@ from benchmarks.row import Row, Target
 from treadle.domain.events import ToolArgumentsDelta, ToolCallStarted
 from treadle.streaming.jsonfields import JsonFieldScanner
 from treadle.streaming.streamed_fields import StreamedFields, StreamedParameters
-from treadle.testing.simulator.brain.prose import prose
+from treadle.testing.simulator.prose import prose
 
 SIZES = {"1KB": (1_000, 200, 1), "1MB": (1_000_000, 1, 500)}
 DELTA = 8

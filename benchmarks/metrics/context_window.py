@@ -35,7 +35,7 @@ from treadle.memory.compaction.tally import Tally
 from treadle.memory.compaction.tokens import frame_tokens, item_tokens
 from treadle.models.base import ModelRequest
 from treadle.streaming.demux import Demux, StreamEvent
-from treadle.testing.simulator.brain.prose import prose
+from treadle.testing.simulator.prose import prose
 
 STEPS = 5_000
 WINDOW = 32_000

@@ -21,7 +21,7 @@ from treadle.domain.block_undo import undo
 from treadle.domain.blocks import Block, BlockEdit, ReplaceText
 from treadle.domain.events import MemoryUpdated
 from treadle.memory.blocks.prompt import compile_blocks
-from treadle.testing.simulator.brain.prose import prose
+from treadle.testing.simulator.prose import prose
 
 BLOCKS = 10
 LENGTH = 2_000

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from treadle.testing.simulator import Fault, ProviderSimulator, Text, Turn
-from treadle.testing.simulator.brain.prose import prose
+from treadle.testing.simulator.prose import prose
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ import openai
 import pytest
 
 from treadle.testing.simulator import ProviderSimulator
-from treadle.testing.simulator.brain.prose import prose
+from treadle.testing.simulator.prose import prose
 
 pytestmark = pytest.mark.anyio
 

@@ -1,18 +1,21 @@
 from collections.abc import AsyncIterator
 
 import anthropic
+import msgspec
 import pytest
 
 from treadle.domain.usage import Usage
 from treadle.testing.simulator import (
     Call,
+    ProviderRequest,
     ProviderSimulator,
     Reasoning,
     Refusal,
     Text,
     Turn,
 )
-from treadle.testing.simulator.brain.prose import prose
+from treadle.testing.simulator.prose import prose
+from treadle.tools.example import fill
 
 pytestmark = pytest.mark.anyio
 
@@ -160,27 +163,42 @@ async def test_unfinished(client, finish, reason):
 
 
 async def test_tool_choice(client):
-    request = {**REQUEST, "model": "demo", "tools": [TOOL]}
-    forced = await client.messages.create(
-        **request, tool_choice={"type": "tool", "name": "get_weather"}
-    )
-    assert forced.content[0].name == "get_weather"
-    some = await client.messages.create(**request, tool_choice={"type": "any"})
-    assert some.stop_reason == "tool_use"
+    def respond(request: ProviderRequest) -> Turn:
+        choice = request.tool_choice
+        name = choice.name or request.tools[0].name
+        called = choice.mode in {"named", "required"}
+        return Turn((Call(name) if called else Text(choice.mode),))
+
+    request = {**REQUEST, "model": "any", "tools": [TOOL]}
+    async with ProviderSimulator(respond) as simulator, client_of(simulator) as scripted:
+        forced = await scripted.messages.create(
+            **request, tool_choice={"type": "tool", "name": "get_weather"}
+        )
+        assert forced.content[0].name == "get_weather"
+        some = await scripted.messages.create(**request, tool_choice={"type": "any"})
+        assert some.stop_reason == "tool_use"
+        auto = await scripted.messages.create(**request)
+        assert auto.content[0].text == "auto"
     none = await client.messages.create(
         **{**request, "model": "sim:calls=2"}, tool_choice={"type": "none"}
     )
     assert none.stop_reason == "end_turn"
 
 
-async def test_structured_output(client):
+async def test_structured_output():
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    message = await client.messages.create(
-        model="demo",
-        **REQUEST,
-        output_config={"format": {"type": "json_schema", "schema": schema}},
-    )
-    assert message.content[0].text.startswith('{"n":')
+
+    def respond(request: ProviderRequest) -> Turn:
+        assert request.output_schema is not None
+        return Turn((Text(msgspec.json.encode(fill(request.output_schema.schema)).decode()),))
+
+    async with ProviderSimulator(respond) as simulator, client_of(simulator) as client:
+        message = await client.messages.create(
+            model="any",
+            **REQUEST,
+            output_config={"format": {"type": "json_schema", "schema": schema}},
+        )
+    assert message.content[0].text == '{"n":1}'
 
 
 async def test_system_prompts_and_images_are_accepted(client):

@@ -13,7 +13,7 @@ from treadle.testing.simulator import (
     Text,
     Turn,
 )
-from treadle.testing.simulator.brain.prose import prose
+from treadle.testing.simulator.prose import prose
 
 pytestmark = pytest.mark.anyio
 
@@ -201,7 +201,7 @@ async def test_encrypted_reasoning_only_where_asked_for(client):
 
 
 async def test_models_are_listed(client):
-    assert [model.id async for model in client.models.list()] == ["demo", "sim"]
+    assert [model.id async for model in client.models.list()] == ["sim"]
 
 
 @pytest.mark.parametrize(

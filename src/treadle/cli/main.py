@@ -28,11 +28,11 @@ from treadle.cli.database import (
     open_for_chat,
     open_for_reading,
 )
-from treadle.cli.demo.demo_agent import demo_agent
 from treadle.cli.failure import debug_option
 from treadle.cli.model_choice import choose_model
 from treadle.cli.plain_text import clean
 from treadle.cli.transcript import Transcript
+from treadle.demo.demo_agent import demo_agent
 from treadle.domain.items import user_message
 from treadle.errors import ConfigurationError, InvalidInput
 

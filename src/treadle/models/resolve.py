@@ -4,7 +4,7 @@
     chat:NAME           Chat Completions          key: OPENAI_API_KEY, URL: OPENAI_BASE_URL
     anthropic:NAME      Anthropic Messages        key: ANTHROPIC_API_KEY, URL: ANTHROPIC_BASE_URL
     ollama:NAME         a local Ollama            URL: OLLAMA_HOST
-    demo                the built-in demo model, in a process of its own
+    demo                the built-in demo model, inside this process
 
 `NAME@URL` names another server, which gets no key unless TREADLE_API_KEY holds one.
 """
@@ -28,7 +28,7 @@ _FACTORIES = {
     "chat": "treadle.models.openai:chat",
     "anthropic": "treadle.models.anthropic:anthropic",
     "ollama": "treadle.models.openai:ollama",
-    "demo": "treadle.testing.demo:demo",
+    "demo": "treadle.demo.demo_model:demo",
 }
 _KNOWN = "openai:NAME, chat:NAME@URL, anthropic:NAME, ollama:NAME or demo"
 

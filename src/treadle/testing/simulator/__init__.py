@@ -4,10 +4,10 @@
         client = AsyncOpenAI(base_url=simulator.base_url, api_key="any")
         await client.responses.create(model="sim:deltas=200,every=5", input="Hello")
 
-It speaks OpenAI Responses, Chat Completions and Anthropic Messages, streaming and not, and refuses
-what they refuse, such as a call without its output. What it says comes from a scenario in the
-model's name (`treadle.testing.simulator.scenario`), from a script of turns, or from the demo
-model's brain; how it fails, from a fault (`treadle.testing.simulator.faults`).
+It serves OpenAI Responses, Chat Completions and Anthropic Messages, streaming and not, and refuses
+what they refuse, such as a call without its output. Its answers come from a scenario in the model's
+name (`treadle.testing.simulator.scenario`) or from a script of turns, its failures from faults
+(`treadle.testing.simulator.faults`).
 """
 
 from treadle.testing.simulator.app import (
@@ -16,7 +16,6 @@ from treadle.testing.simulator.app import (
     SimulatorApp,
     SimulatorStatistics,
 )
-from treadle.testing.simulator.brain.brain import think
 from treadle.testing.simulator.faults import FAULTS, Fault, InvalidScenario, parse_faults
 from treadle.testing.simulator.process import SimulatorNotStarted, SimulatorProcess
 from treadle.testing.simulator.rejection import Rejected
@@ -57,5 +56,4 @@ __all__ = [
     "Turn",
     "parse_faults",
     "parse_scenario",
-    "think",
 ]

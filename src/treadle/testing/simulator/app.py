@@ -14,7 +14,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from treadle.testing.simulator.brain.brain import think
 from treadle.testing.simulator.delivery import Answer, deliver
 from treadle.testing.simulator.envelope import Envelope, estimate
 from treadle.testing.simulator.faults import Fault, InvalidScenario, check_faults
@@ -165,13 +164,13 @@ class SimulatorApp:
             return self._next(request)
         if is_scenario(request.model):
             return self._play(request.model, request)
-        message = f"The model {request.model[:64]!r} does not exist; ask for `sim:…` or `demo`."
+        message = f"The model {request.model[:64]!r} does not exist; ask for `sim:…`."
         raise Rejected(404, message, code="model_not_found", param="model")
 
     def _play(self, text: str, request: ProviderRequest) -> Turn:
         scenario = parse_scenario(text)
         require_window(request, scenario.window)
-        turn = _performed(scenario, request)
+        turn = play(scenario, request)
         return msgspec.structs.replace(turn, faults=self._due(text, scenario))
 
     def _due(self, key: str, scenario: Scenario) -> tuple[Fault, ...]:
@@ -212,12 +211,6 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app.serve(self._wire, scope, receive, send)
-
-
-def _performed(scenario: Scenario, request: ProviderRequest) -> Turn:
-    if scenario.model == "sim":
-        return play(scenario, request)
-    return Turn(think(request), first=scenario.first, every=scenario.every, batch=scenario.batch)
 
 
 def _envelope(request: ProviderRequest, turn: Turn, identity: str) -> Envelope:
@@ -301,8 +294,5 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 async def _models(_: Request) -> Response:
-    models = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "treadle"}
-        for name in ("demo", "sim")
-    ]
+    models = [{"id": "sim", "object": "model", "created": 0, "owned_by": "treadle"}]
     return Response(msgspec.json.encode({"object": "list", "data": models}), headers=JSON)

@@ -3,11 +3,11 @@
 import msgspec
 
 from treadle.domain.schema import ToolSchema
-from treadle.testing.simulator.brain.arguments import fill
-from treadle.testing.simulator.brain.prose import prose
+from treadle.testing.simulator.prose import prose
 from treadle.testing.simulator.request import ProviderRequest
 from treadle.testing.simulator.scenario import Scenario
 from treadle.testing.simulator.turn import Call, Output, Reasoning, Refusal, Text, Turn
+from treadle.tools.example import fill
 
 
 def play(scenario: Scenario, request: ProviderRequest) -> Turn:

@@ -2,7 +2,7 @@
 
 The model's name, or the header `x-treadle-scenario` (which wins), holds
 
-    scenario = ("sim" | "demo") [":" key "=" value {"," key "=" value}]
+    scenario = "sim" [":" key "=" value {"," key "=" value}]
 
 and the header may leave out `sim:`. The keys, their defaults and their meaning:
 
@@ -16,19 +16,17 @@ and the header may leave out `sim:`. The keys, their defaults and their meaning:
     args=0        characters of the first string argument of each call
     finish=stop   stop, length or filter; the latter two break off the last output halfway
     first=0       ms before the first byte
-    every=0       ms between two writes (demo: 12)
+    every=0       ms between two writes
     batch=0       deltas a write; 0: one where every is given, else as many as fit
     fault=…       NAME[@AT][=VALUE], joined by "+"; see `treadle.testing.simulator.faults`
     window=0      tokens that a request may have, of 4 bytes each; 0: any number
     times=0       only the first so many requests of this very scenario fail; 0: all
 
-`demo` takes first, every, batch, fault, window and times only: what it says comes from the brain.
 Rounds are counted in the request itself, since its last user message; the simulator keeps no
 memory of a conversation. Example: `sim:calls=3,rounds=2,deltas=200,every=5,fault=cut@1200,times=1`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -39,7 +37,6 @@ from treadle.testing.simulator.turn import Finish
 HEADER = "x-treadle-scenario"
 MAX_LENGTH = 512
 MAX_TEXT = 16 << 20
-DEMO_EVERY = 0.012
 
 LIMITS: Mapping[str, int] = {
     "deltas": 100_000,
@@ -60,13 +57,11 @@ FINISHES: Mapping[str, Finish] = {
     "length": "length",
     "filter": "content_filter",
 }
-OF_DEMO = frozenset({"first", "every", "batch", "fault", "window", "times"})
 
 
 class Scenario(Struct, frozen=True):
     """A parsed scenario; the fields are the keys of the grammar, with times in seconds."""
 
-    model: Literal["sim", "demo"] = "sim"
     deltas: int = 20
     size: int = 4
     reasoning: int = 0
@@ -86,19 +81,15 @@ class Scenario(Struct, frozen=True):
 
 def is_scenario(model: str) -> bool:
     """Tells whether a model's name is a scenario rather than the name of some other model."""
-    return model.partition(":")[0] in ("sim", "demo")
+    return model.partition(":")[0] == "sim"
 
 
 def parse_scenario(text: str) -> Scenario:
     """Parses a scenario. Raises `InvalidScenario`, saying which key is wrong and why."""
     if len(text) > MAX_LENGTH:
         raise InvalidScenario(f"The scenario is longer than {MAX_LENGTH} characters.")
-    head, _, rest = text.partition(":") if is_scenario(text) else ("sim", ":", text)
-    values = _values(rest)
-    if head == "demo":
-        _refuse_keys_of_sim(values)
-        values = {"model": "demo", "every": DEMO_EVERY, **values}
-    scenario = msgspec.convert(values, Scenario)
+    rest = text.partition(":")[2] if is_scenario(text) else text
+    scenario = msgspec.convert(_values(rest), Scenario)
     _check_size(scenario)
     return _with_rounds(scenario)
 
@@ -112,11 +103,6 @@ def _values(text: str) -> dict[str, object]:
             raise InvalidScenario(f"{pair[:64]!r} is not key=value with a new key of: {keys}.")
         values["faults" if key == "fault" else key] = _PARSERS[key](key, value)
     return values
-
-
-def _refuse_keys_of_sim(values: Mapping[str, object]) -> None:
-    if unknown := values.keys() - OF_DEMO - {"faults"}:
-        raise InvalidScenario(f"demo does not take {', '.join(sorted(unknown))}; use sim.")
 
 
 def _check_size(scenario: Scenario) -> None:

@@ -3,12 +3,12 @@
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from treadle.agent import Agent
-from treadle.cli.demo.calculator import evaluate
-from treadle.cli.demo.climate import typical_weather
-from treadle.cli.demo.folder import Folder
+from treadle.demo.calculator import evaluate
+from treadle.demo.climate import typical_weather
+from treadle.demo.folder import Folder
 from treadle.loop.definition import AnyTool
 from treadle.memory.compaction.strategies import SlidingWindow
 from treadle.models.base import Model
@@ -53,12 +53,16 @@ def current_time(timezone: str = "UTC") -> str:
     """Returns the date and time in a time zone.
 
     Args:
-        timezone: An IANA name such as Europe/Paris.
+        timezone: An IANA name such as Europe/Paris, or the city in one, such as Paris.
     """
-    if timezone.strip().upper() == "UTC":
+    name = timezone.strip().replace(" ", "_")
+    if name.upper() == "UTC":
         return f"{datetime.now(UTC):%A, %d %B %Y, %H:%M} UTC"
     try:
-        zone = ZoneInfo(timezone.strip())
+        if "/" not in name:
+            cities = (zone for zone in available_timezones() if zone.endswith(f"/{name}"))
+            name = min(cities, default=name)
+        zone = ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(
             f"The time zone {timezone[:100]!r} is unknown; use an IANA name such as "

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from treadle.cli.demo.calculator import evaluate
-from treadle.cli.demo.climate import typical_weather
-from treadle.cli.demo.demo_agent import current_time, demo_agent, file_tools
-from treadle.cli.demo.folder import MAX_BYTES, Folder
+from treadle.demo.calculator import evaluate
+from treadle.demo.climate import typical_weather
+from treadle.demo.demo_agent import current_time, demo_agent, file_tools
+from treadle.demo.folder import MAX_BYTES, Folder
 from treadle.testing import Call, ScriptedModel
 from treadle.tools.function import Tool
 
@@ -97,6 +97,8 @@ def test_the_weather_is_that_of_the_month() -> None:
 def test_the_time() -> None:
     assert current_time().endswith("UTC")
     assert current_time("utc").endswith("UTC")
+    assert current_time("Tokyo").endswith("JST")
+    assert current_time("New York")[-3:] in {"EST", "EDT"}
     with pytest.raises(ValueError, match="is unknown"):
         current_time("Mars/Base")
     with pytest.raises(ValueError, match="is unknown"):

@@ -1,1 +1,0 @@
-"""The agent of `make demo`, and its tools."""

@@ -1,1 +1,0 @@
-"""The demo model: what it says, and which tools it calls."""
