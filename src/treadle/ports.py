@@ -103,13 +103,6 @@ class RunArchive(Protocol):
 class RunMemory(Protocol):
     """The memory of the agent that works on a run: the blocks of its thread, and shared ones."""
 
-    async def prepare(self, declared: Sequence[Block]) -> None:
-        """Creates missing blocks of the agent that works on the run from now on.
-
-        Raises `JournalError`.
-        """
-        ...
-
     async def blocks(self) -> Sequence[Block]:
         """Returns the blocks that the agent reads, as they are now and in a stable order."""
         ...
@@ -126,4 +119,15 @@ class RunMemory(Protocol):
     @property
     def archive(self) -> RunArchive:
         """The archive; raises `ConfigurationError` where there is none."""
+        ...
+
+
+class LoopMemory(RunMemory, Protocol):
+    """The memory of a run as the loop holds it."""
+
+    async def prepare(self, declared: Sequence[Block]) -> None:
+        """Creates missing blocks of the agent that works on the run from now on.
+
+        Raises `JournalError`.
+        """
         ...

@@ -13,7 +13,7 @@ from treadle import Image, RunContext, tool
 from treadle.domain.items import FunctionCall, InputImage, InputText
 from treadle.tools import call as call_module
 from treadle.tools.call import PreparedCall, RefusedCall, ToolOutcome, execute, prepare
-from treadle.tools.context import CallCancelled, CancellationToken
+from treadle.tools.context import CallCancelled, CallServices, CancellationToken
 from treadle.tools.function import Tool
 from treadle.tools.toolset import Toolset
 
@@ -50,7 +50,7 @@ class Calls:
             run_id="r",
             call_id="c1",
             tool_name=name,
-            emit=self.progress.append,
+            _services=CallServices(report=self.progress.append),
         )
 
     async def _attempt(self, number: int) -> None:

@@ -5,7 +5,9 @@ import pytest
 
 from treadle import RunContext, tool
 from treadle.domain.items import FunctionCall
+from treadle.errors import ConfigurationError
 from treadle.tools.call import execute, prepare
+from treadle.tools.context import CallServices
 from treadle.tools.toolset import Toolset
 
 pytestmark = pytest.mark.anyio
@@ -13,7 +15,12 @@ pytestmark = pytest.mark.anyio
 
 def context(seen: list[str]) -> RunContext[None]:
     return RunContext(
-        deps=None, thread_id="t", run_id="r", call_id="c", tool_name="n", emit=seen.append
+        deps=None,
+        thread_id="t",
+        run_id="r",
+        call_id="c",
+        tool_name="n",
+        _services=CallServices(report=seen.append),
     )
 
 
@@ -60,3 +67,31 @@ async def test_progress_on_its_way_when_the_call_is_cancelled_is_dropped() -> No
         other.close()
     await asyncio.sleep(1)
     assert seen == []
+
+
+async def test_a_tool_sees_what_is_its_own() -> None:
+    public = {name for name in dir(context([])) if not name.startswith("_")}
+    assert public == {
+        "attempt",
+        "call_id",
+        "cancelled",
+        "deps",
+        "idempotency_key",
+        "jobs",
+        "memory",
+        "progress",
+        "run_agent",
+        "run_id",
+        "thread_id",
+        "tool_name",
+    }
+
+
+async def test_a_context_of_a_test_lends_nothing() -> None:
+    made: RunContext[None] = RunContext(
+        deps=None, thread_id="t", run_id="r", call_id="c", tool_name="n"
+    )
+    made.progress("not shown")
+    for use in (lambda: made.jobs, lambda: made.memory):
+        with pytest.raises(ConfigurationError):
+            use()

@@ -22,7 +22,7 @@ from treadle.loop.definition import Deps, Out
 from treadle.loop.steering import SKIPPED, skipped_calls, skips
 from treadle.loop.tool_hooks import ToolHooks
 from treadle.tools.call import PreparedCall, awaits_of, execute, prepare
-from treadle.tools.context import RunContext
+from treadle.tools.context import CallServices, RunContext
 from treadle.tools.toolset import Toolset
 
 
@@ -215,10 +215,12 @@ class StepCalls(Generic[Deps, Out]):
             run_id=self._run_id,
             call_id=call.call_id,
             tool_name=call.name,
-            emit=report,
-            delegation=services.delegation,
-            run_jobs=services.jobs,
-            run_memory=services.memory,
+            _services=CallServices(
+                report=report,
+                delegation=services.delegation,
+                jobs=services.jobs,
+                memory=services.memory,
+            ),
         )
 
     def _is_serial(self, call: FunctionCall) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from treadle.jobs.run_jobs import RunJobs
 from treadle.memory.compaction.compactor import Compactor
-from treadle.ports import Delegation, RunMemory
+from treadle.ports import Delegation, LoopMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,5 +18,5 @@ class Services:
 
     delegation: Delegation
     jobs: RunJobs
-    memory: RunMemory
+    memory: LoopMemory
     compactor: Compactor

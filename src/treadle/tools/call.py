@@ -20,7 +20,7 @@ from treadle.domain.ids import new_id
 from treadle.domain.items import FunctionCall, FunctionCallOutput, OutputPart
 from treadle.executor import DaemonExecutor
 from treadle.logging import logger_of
-from treadle.tools.context import RunContext
+from treadle.tools.context import RunContext, for_attempt
 from treadle.tools.failure import explain_failure
 from treadle.tools.function import Tool
 from treadle.tools.output import to_output
@@ -145,7 +145,7 @@ async def execute(
         attempt += 1
         await on_attempt(attempt)
         try:
-            value = await _attempt(prepared, context.for_attempt(attempt))
+            value = await _attempt(prepared, for_attempt(context, attempt))
             output = _output(call, to_output(value, tool.max_output_chars), is_error=False)
             return ToolOutcome(output, seconds=loop.time() - start)
         except _AttemptFailed as failure:

@@ -57,6 +57,24 @@ class CancellationToken:
             raise CallCancelled("Nobody waits for this tool call any more.")
 
 
+def _drop(_: str) -> None:
+    """Progress that is not shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallServices:
+    """What the loop lends to a call; `RunContext` offers the part that tools may use.
+
+    `report` shows progress; it is called on `loop`.
+    """
+
+    report: Callable[[str], None] = _drop
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    delegation: Delegation | None = None
+    jobs: RunJobs | None = None
+    memory: RunMemory | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunContext(Generic[Deps]):
     """What a tool may know of the call it serves.
@@ -72,13 +90,9 @@ class RunContext(Generic[Deps]):
     run_id: str
     call_id: str
     tool_name: str
-    emit: Callable[[str], None]
     attempt: int = 1
     cancelled: CancellationToken = field(default_factory=CancellationToken)
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    delegation: Delegation | None = field(default=None, repr=False)
-    run_jobs: RunJobs | None = field(default=None, repr=False)
-    run_memory: RunMemory | None = field(default=None, repr=False)
+    _services: CallServices = field(default_factory=CallServices, repr=False)
     _delegated: "Iterator[int]" = field(default_factory=itertools.count, repr=False)
 
     @property
@@ -96,11 +110,12 @@ class RunContext(Generic[Deps]):
         function has no event loop. Raises `ConfigurationError` there, and `NodeClosed` once the run
         is about to end.
         """
-        if self.run_jobs is None:
+        jobs = self._services.jobs
+        if jobs is None:
             raise ConfigurationError("Jobs cannot be started here.")
         if not self._is_on_loop():
             raise ConfigurationError("Jobs are started on the event loop: make the tool async.")
-        return self.run_jobs.node
+        return jobs.node
 
     @property
     def memory(self) -> RunMemory:
@@ -108,9 +123,10 @@ class RunContext(Generic[Deps]):
 
         Raises `ConfigurationError` where there is no memory.
         """
-        if self.run_memory is None:
+        memory = self._services.memory
+        if memory is None:
             raise ConfigurationError("There is no memory here.")
-        return self.run_memory
+        return memory
 
     async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
         """Has another agent work for this call, on a thread of its own; returns what came of it.
@@ -120,10 +136,11 @@ class RunContext(Generic[Deps]):
         order finds their work where it was; a retry begins anew. Raises the error of a run that
         failed, `AgentsTooDeep` and `BudgetUsedUp`.
         """
-        if self.delegation is None:
+        delegation = self._services.delegation
+        if delegation is None:
             raise ConfigurationError("Agents cannot be run here.")
         key = f"{self.call_id}/{self.attempt}/{next(self._delegated)}"
-        return await self.delegation.run(agent, input, key=key, call_id=self.call_id)
+        return await delegation.run(agent, input, key=key, call_id=self.call_id)
 
     def progress(self, message: str) -> None:
         """Shows subscribers how far the tool is; from any thread, at most 2,000 characters.
@@ -134,22 +151,23 @@ class RunContext(Generic[Deps]):
         if self._is_on_loop():
             self._report(text)  # at once, so that it comes before the output of the tool
         elif not self.cancelled.is_set:
-            self.loop.call_soon_threadsafe(self._report, text)
+            self._services.loop.call_soon_threadsafe(self._report, text)
 
     def _is_on_loop(self) -> bool:
         try:
-            return asyncio.get_running_loop() is self.loop
+            return asyncio.get_running_loop() is self._services.loop
         except RuntimeError:  # a thread without a loop
             return False
 
     def _report(self, text: str) -> None:
         if not self.cancelled.is_set:
-            self.emit(text)
+            self._services.report(text)
 
-    def for_attempt(self, attempt: int) -> "RunContext[Deps]":
-        """Returns the context of another attempt, with a token of its own."""
-        if attempt == self.attempt:
-            return self  # the first, for which it was made
-        return replace(
-            self, attempt=attempt, cancelled=CancellationToken(), _delegated=itertools.count()
-        )
+
+def for_attempt(context: RunContext[Deps], attempt: int) -> RunContext[Deps]:
+    """Returns the context of another attempt, with a token of its own."""
+    if attempt == context.attempt:
+        return context  # the first, for which it was made
+    return replace(
+        context, attempt=attempt, cancelled=CancellationToken(), _delegated=itertools.count()
+    )

@@ -14,6 +14,7 @@ from treadle.errors import ConfigurationError
 from treadle.memory import block_tools
 from treadle.memory.blocks.tools import memory_append, memory_delete
 from treadle.testing import Call, ScriptedModel
+from treadle.tools.context import CallServices, for_attempt
 
 pytestmark = pytest.mark.anyio
 
@@ -108,8 +109,6 @@ class Memory:
     def __init__(self) -> None:
         self.asked: list[tuple[BlockEdit, str]] = []
 
-    async def prepare(self, declared: Any) -> None: ...
-
     async def blocks(self) -> Any:
         return ()
 
@@ -126,11 +125,10 @@ async def test_a_call_that_is_made_again_has_the_same_key() -> None:
         run_id="r",
         call_id="call_1",
         tool_name="memory_delete",
-        emit=print,
-        run_memory=memory,
+        _services=CallServices(memory=memory),
     )
     for attempt in (1, 2):
-        await memory_delete(context.for_attempt(attempt), "human")
+        await memory_delete(for_attempt(context, attempt), "human")
     assert [key for _, key in memory.asked] == ["call_1", "call_1"]
 
 

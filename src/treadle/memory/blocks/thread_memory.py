@@ -15,7 +15,7 @@ from treadle.ports import RunArchive, ThreadWriter
 
 
 class ThreadMemory:
-    """Implements `RunMemory` for the runs of a thread.
+    """Implements `LoopMemory` for the runs of a thread.
 
     - `shared`: returns the shared memory of the owner with a given name.
     - `lender`: for an agent that works on the memory of another thread, such as a sleep agent:
