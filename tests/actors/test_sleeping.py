@@ -334,10 +334,10 @@ def test_what_a_sleep_agent_cannot_be() -> None:
     ):
         with pytest.raises(ConfigurationError, match=why):
             SleepAgent(agent, **options)  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="no agent"):
+    with pytest.raises(ConfigurationError, match="not an agent"):
         Agent(ScriptedModel([]), sleep_agent=SleepAgent("me"))  # type: ignore[arg-type]
     for context in (None, NoCompaction(max_tokens=1000)):
-        with pytest.raises(ConfigurationError, match="nothing ever does"):
+        with pytest.raises(ConfigurationError, match="nothing ever leaves it"):
             Agent(ScriptedModel([]), context=context, sleep_agent=agent)
     window = SlidingWindow(max_tokens=1000)
     with pytest.raises(ConfigurationError, match="called"):

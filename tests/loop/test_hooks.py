@@ -464,8 +464,8 @@ async def test_an_event_hook_that_fails_fails_the_run() -> None:
     [
         (lambda: Hooks(after_completion=lambda context: None), "2 arguments"),  # type: ignore[arg-type,misc]
         (lambda: Hooks(after_tool=lambda context, call: None), "3 arguments"),  # type: ignore[arg-type,misc]
-        (lambda: Hooks(before_model=3), "no function"),  # type: ignore[arg-type]
-        (lambda: Hooks(on_event=[print, "x"]), "no function"),  # type: ignore[list-item]
+        (lambda: Hooks(before_model=3), "not a function"),  # type: ignore[arg-type]
+        (lambda: Hooks(on_event=[print, "x"]), "not a function"),  # type: ignore[list-item]
         (lambda: hook(echo.function, blocking=True), "async"),
         (lambda: Hooks(on_event=_generator), "generator"),  # type: ignore[arg-type]
     ],

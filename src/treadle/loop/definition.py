@@ -1,4 +1,4 @@
-"""What an agent is: its model, instructions, tools, output and limits; data without behaviour."""
+"""What an agent is: its model, instructions, tools, output and limits, and what follows of them."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,42 +36,44 @@ Deps = TypeVar("Deps", default=None)
 Out = TypeVar("Out", default=str)
 
 MAX_STEPS = 32
-"""Responses in a run where its limits do not say how many."""
+"""The limit of responses in a run whose limits do not set one."""
 
 AnyTool = Tool[..., object] | Callable[..., object]
 
 
 class AgentDefinition(Generic[Deps, Out]):
-    """An agent as the loop sees it.
+    """An agent as the loop sees it: what it was given, checked, and questions about it.
+
+    It runs nothing and keeps nothing of a run. Only `add_handoff` changes it.
 
     - `model`: a model, or a string such as `"openai:gpt-5"` (`treadle.models.resolve`).
-    - `description`: what it is good for, which agents that may call it or hand over to it read.
+    - `description`: what it is good for; read by agents that may call it or hand over to it.
     - `instructions`: a text, or a function of the run's `deps` that returns one before each step.
     - `tools`: tools; plain functions, which become tools with the default options; sources of
       tools such as `treadle.mcp.MCPTools`, which are asked for theirs before each step.
     - `output`: the type of the result; anything but `str` asks the model for JSON of that type. An
       invalid one is sent back for correction at most `max_corrections` times.
-    - `settings`: how the model shall answer; a forced tool choice applies to the first step only.
+    - `settings`: how the model should answer; a forced tool choice applies to the first step only.
     - `rules`: for the order and number of tool calls; see `ToolRules`.
-    - `hooks`: functions that step into its runs; see `Hooks`.
+    - `hooks`: functions that are called at points of its runs; see `Hooks`.
     - `handoffs`: agents to which it may hand a run over; see also `add_handoff`.
-    - `context`: what is done about a window that is finite; see `treadle.memory`. None sends the
-      whole history.
+    - `context`: how the history is kept within the window of the model; see `treadle.memory`. None
+      sends the whole history.
     - `limits` of each run, `thread_limits` of all runs of a thread together.
     - `early_tools`: start a tool as soon as its own arguments are complete.
     - `action_timeout`: seconds a run waits for outputs and approvals from outside before it
-      expires; None is for ever.
+      expires; None is no timeout.
     - `max_parallel_tools`: how many tools of one step run at the same time.
-    - `to_user`: let the model say to the user, in each call, what it is about to do, in a parameter
-      "to_user" or of the given name (see `Tool`).
-    - `stream_fields`: the string fields of the structured output whose growth is shown.
-    - `blocks`: the memory blocks that it reads before each step, in this order. A thread that
-      does not have one gets it, unless it was deleted; others that it has are read as well.
-    - `sleep_agent`: tends the memory blocks beside the conversation; see `SleepAgent`.
-    - `on_job_failure`: what a job of a run that fails, and that nobody waits for, does to the run:
-      `"fail_fast"` cancels the other jobs and fails the run, `"collect"` lets it go on.
+    - `to_user`: adds a parameter to each tool, "to_user" or of the given name, in which the model
+      describes to the user what it is about to do (see `Tool`).
+    - `stream_fields`: the string fields of the structured output that are streamed.
+    - `blocks`: the memory blocks that it reads before each step, in this order. A missing one is
+      created on the thread, unless it was deleted; other blocks of the thread are read as well.
+    - `sleep_agent`: tends the memory blocks alongside the conversation; see `SleepAgent`.
+    - `on_job_failure`: what happens when a job fails that no code awaits: `"fail_fast"` cancels the
+      other jobs and fails the run, `"collect"` continues it.
 
-    Raises `ConfigurationError` for what cannot work.
+    Raises `ConfigurationError` for a combination that cannot work.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class AgentDefinition(Generic[Deps, Out]):
         if max_parallel_tools < 1:
             raise ConfigurationError("max_parallel_tools must be at least 1.")
         if action_timeout is not None and not action_timeout > 0:
-            raise ConfigurationError("action_timeout must be above 0, or None to wait for ever.")
+            raise ConfigurationError("action_timeout must be above 0, or None to wait forever.")
         if max_corrections < 0:
             raise ConfigurationError("max_corrections cannot be negative.")
         require_on_failure("on_job_failure", on_job_failure)
@@ -151,7 +153,7 @@ class AgentDefinition(Generic[Deps, Out]):
     def add_handoff(self, agent: "AgentDefinition[Any, Any]") -> None:
         """Lets this agent hand a run over to another, with a tool `transfer_to_…`.
 
-        For agents that hand over to each other, of which one is made first. Raises
+        Needed by agents that hand over to each other, because one of them is made first. Raises
         `ConfigurationError` for a circle without `Limits.max_handoffs`, and for two agents or
         tools of one name.
         """
@@ -164,7 +166,7 @@ class AgentDefinition(Generic[Deps, Out]):
                 "Limits.max_handoffs, so that it ends."
             )
         if agent.name in self.handoffs:
-            raise ConfigurationError(f"{self.name} hands over to {agent.name!r} already.")
+            raise ConfigurationError(f"{self.name} already hands over to {agent.name!r}.")
         tools = [handoff_tool(one.name, one.description) for one in self.handoffs.values()]
         tools.append(handoff_tool(agent.name, agent.description))
         self.tools = Toolset((*self._own_tools, *tools), to_user=self._to_user)
@@ -174,7 +176,7 @@ class AgentDefinition(Generic[Deps, Out]):
 
     @property
     def reachable(self) -> "Mapping[str, AgentDefinition[Any, Any]]":
-        """The agents that may come to work on its runs or for them, by name; itself included."""
+        """The agents that may work on its runs or for them, by name; itself included."""
         if not self.others:
             return {self.name: self}
         found: dict[str, AgentDefinition[Any, Any]] = {}
@@ -188,12 +190,12 @@ class AgentDefinition(Generic[Deps, Out]):
         return found
 
     def cost_of(self, usage: Usage) -> float:
-        """Returns what tokens cost with its model; 0 where its price is not known."""
+        """Returns what tokens cost with its model; 0 if its price is not known."""
         price = self.price
         return price.cost(usage) if price is not None else 0.0
 
     def parse(self, text: str) -> Out:
-        """Returns the output that a text is; raises `ValueError`."""
+        """Returns the output that a text represents; raises `ValueError`."""
         return cast("Out", text) if self.output is None else self.output.parse(text)
 
     @property
@@ -217,20 +219,20 @@ class AgentDefinition(Generic[Deps, Out]):
         return (known is not None and known.terminal) or tool in self.rules.terminal
 
     def within(self, limits: Limits) -> "AgentDefinition[Deps, Out]":
-        """Returns the same agent within narrower limits."""
+        """Returns the same agent within narrower limits; its `hash` stays the same."""
+        _ = self.hash  # cached before the copy, which takes it over with all other attributes
         narrowed = copy(self)
         narrowed.given = limits if self.given is None else limits.within(self.given)
-        narrowed.__dict__["hash"] = self.hash  # it is the same agent
         narrowed.limits = self.limits.within(limits)
         narrowed._has_rules = self._has_rules or narrowed.limits.max_tool_calls is not None
         return narrowed
 
     @cached_property
     def hash(self) -> str:
-        """16 hexadecimal digits that tell this definition from others.
+        """16 hexadecimal digits that identify this definition.
 
-        A function counts by its name, and so does a source of tools: a change inside a tool, or
-        of the tools that a source has, does not show.
+        Functions and sources of tools count by their names: a change inside a tool, or of the
+        tools that a source offers, does not change it.
         """
         instructions = self.instructions
         described: dict[str, object] = {
@@ -240,7 +242,7 @@ class AgentDefinition(Generic[Deps, Out]):
             "tools": [_described(tool) for tool in self.tools],
             "output": self.output.schema if self.output is not None else None,
             "stream_fields": self.stream_fields,
-            # Headers may hold secrets, and change nothing of what the agent does.
+            # Headers may hold secrets, and do not change what the agent does.
             "settings": replace(self.settings, extra_headers={}),
             "limits": self.limits,
             "thread_limits": self.thread_limits,
@@ -304,13 +306,13 @@ class AgentDefinition(Generic[Deps, Out]):
         )
         if any(block.label == budget.block and block.shared for block in self.blocks):
             raise ConfigurationError(
-                f"The summary cannot live in {budget.block!r}, which threads share: each has "
-                "a summary of its own. Name another block."
+                f"The summary cannot be kept in the block {budget.block!r}, which is shared: each "
+                "thread has a summary of its own. Name another block."
             )
         return budget
 
     def _require_names(self) -> None:
-        """Raises `ConfigurationError` where an agent could be taken for another."""
+        """Raises `ConfigurationError` if two agents have the same name."""
         known = self.reachable
         for agent in known.values():
             for other in agent.others:
@@ -329,7 +331,7 @@ class AgentDefinition(Generic[Deps, Out]):
 
     def _require_known_tools(self) -> None:
         if self.sources:
-            return  # what their tools are called is not known yet
+            return  # the names of their tools are not known yet
         for name in sorted(self.rules.names):
             if name not in self.tools.names:
                 known = ", ".join(self.tools.names) or "none"
@@ -341,7 +343,7 @@ class AgentDefinition(Generic[Deps, Out]):
         if isinstance(choice, NamedTool) and choice.name not in self.tools.names:
             known = ", ".join(self.tools.names) or "none"
             raise ConfigurationError(
-                f"The tool choice {choice.name!r} is no tool of this agent; it has: {known}."
+                f"The tool choice {choice.name!r} is not a tool of this agent; it has: {known}."
             )
         if choice == "required" and not self.tools.names:
             raise ConfigurationError('tool_choice="required" needs at least one tool.')
@@ -355,7 +357,7 @@ def _price_of(model: str, *limits: Limits) -> Price | None:
 
 
 def _workers(tools: Toolset) -> Iterator[AgentDefinition[Any, Any]]:
-    """The agents that tools are."""
+    """Yields the agents that run as tools."""
     for tool in tools:
         worker: object = tool.worker
         if isinstance(worker, AgentDefinition):
@@ -369,11 +371,13 @@ def _sleeper(
     if sleeper is None:
         return None
     if not isinstance(sleeper.agent, AgentDefinition):
-        raise ConfigurationError(f"{sleeper.agent!r:.100} is no agent that could sleep.")
+        raise ConfigurationError(
+            f"SleepAgent.agent is {sleeper.agent!r:.100}, which is not an agent."
+        )
     if sleeper.reads == "left" and (context is None or isinstance(context, NoCompaction)):
         raise ConfigurationError(
-            "The sleep agent reads what leaves the window, and nothing ever does: give the agent "
-            'context=SlidingWindow() or Summarize(), or SleepAgent(…, reads="new").'
+            "The sleep agent reads what leaves the window, but nothing ever leaves it: give the "
+            'agent context=SlidingWindow() or Summarize(), or SleepAgent(…, reads="new").'
         )
     return sleeper
 
@@ -401,8 +405,8 @@ def _streamed_of(output: OutputType[Out] | None, fields: Iterable[str]) -> tuple
         return require_streamable(fields, output.schema.schema, owner, ConfigurationError)
     if tuple(fields):
         raise ConfigurationError(
-            "An agent's stream_fields are fields of its structured output: give it output=…; for "
-            "the arguments of a tool, @tool(stream_fields=[…])."
+            "stream_fields of an agent are fields of its structured output: give it output=…; for "
+            "the arguments of a tool, use @tool(stream_fields=[…])."
         )
     return ()
 

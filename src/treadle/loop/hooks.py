@@ -1,10 +1,10 @@
-"""Hooks: functions of the program that step into a run at defined points.
+"""Hooks: functions of the program that are called at defined points of a run.
 
     step:  before_model → response → before_tool → tool → after_tool → after_completion
-    run:   on_event, all along; on_run_end, once it has ended
+    run:   on_event, at any time; on_run_end, once it has ended
 
-`after_completion` is the safe point: the response is complete, every output of its calls is in the
-history, and nothing has been asked next.
+`after_completion` is called at the safe point: the response is complete, every output of its calls
+is in the history, and the model has not been asked again.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _LOGGER = logger_of("treadle.hooks")
 
 @dataclass(frozen=True)
 class Veto:
-    """A `before_tool` hook's answer: the tool is not called, and this is its output."""
+    """Returned by a `before_tool` hook: the tool is not called, and this is its output."""
 
     output: object
     is_error: bool = True
@@ -40,16 +40,16 @@ class Veto:
 
 @dataclass(frozen=True)
 class ChangedArguments:
-    """A `before_tool` hook's answer: the tool is called with these arguments.
+    """Returned by a `before_tool` hook: the tool is called with these arguments.
 
-    They are validated like those of the model, which stay in the history as it wrote them.
+    They are validated like those of the model, which stay in the history unchanged.
     """
 
     arguments: Mapping[str, object]
 
 
 class ToolCall(Struct, frozen=True):
-    """A call as hooks of tools see it: `arguments` are those the tool is called with."""
+    """A call, as hooks see it; the tool is called with `arguments`."""
 
     call_id: str
     name: str
@@ -81,11 +81,11 @@ class Hook(Generic[F]):
         return getattr(self.function, "__qualname__", type(self.function).__qualname__)
 
     def __call__(self, *arguments: object, undo: Callable[[], None] | None = None) -> object:
-        """Calls the function; what is returned is None, or for `answer` to be awaited with.
+        """Calls the function; returns None, or what the caller must pass to `answer`.
 
-        Two calls, because most hooks are plain functions that return nothing, and a coroutine for
-        each costs as much as they do. Raises `HookFailed`; if the hook is isolated, it is logged
-        instead, and `undo` called.
+        In two parts, because most hooks are plain functions that return nothing, and a coroutine
+        for each would cost as much as they do. Raises `HookFailed`; if the hook is isolated, the
+        failure is logged instead, and `undo` is called.
         """
         try:
             if self.blocking:
@@ -95,7 +95,7 @@ class Hook(Generic[F]):
             return self._failed(error, undo)
 
     async def answer(self, value: object, undo: Callable[[], None] | None = None) -> object:
-        """Returns the hook's answer from what calling it returned; raises as that does."""
+        """Returns the result of the hook, awaited if need be; raises as the call does."""
         try:
             return await cast("Awaitable[object]", value) if inspect.isawaitable(value) else value
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
@@ -104,7 +104,7 @@ class Hook(Generic[F]):
     def _failed(self, error: BaseException, undo: Callable[[], None] | None) -> None:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            raise error  # the run is cancelled; else the hook met the cancellation of another
+            raise error  # the run is cancelled; else the hook awaited a task that was cancelled
         if not self.isolated:
             raise HookFailed(f"The hook {self.name} failed: {_told(error)}") from error
         _LOGGER.warning("The hook %s failed, and is isolated: %s", self.name, _told(error))
@@ -113,10 +113,10 @@ class Hook(Generic[F]):
 
 
 def hook(function: F, *, isolated: bool = False, blocking: bool = False) -> Hook[F]:
-    """Says how a hook is to be called: `Hooks(after_completion=hook(look, isolated=True))`.
+    """Sets how a hook is called: `Hooks(after_completion=hook(look, isolated=True))`.
 
-    - `isolated`: what it raises is logged, and the run goes on without what it would have changed.
-    - `blocking`: a plain function that waits or computes for long, to be called in a thread.
+    - `isolated`: its errors are logged, and the run continues without the changes of the hook.
+    - `blocking`: a plain function that waits or computes for long, and is called in a thread.
 
     Raises `InvalidHook`.
     """
@@ -132,22 +132,22 @@ Several = F | Hook[F] | Sequence[F | Hook[F]]
 class Hooks(Generic[Deps]):
     """The hooks of an agent: for each point a function, or several that are called in order.
 
-    Functions are async, or plain and short; see `hook` for others. The first argument is the
-    context.
+    Functions are async, or plain and short; see `hook` for others. Their first argument is a
+    `HookContext`.
 
     - `before_model(context, request)`: may return a changed request for this step.
-    - `after_completion(context, completion)`: at the safe point after each response, once all
-      outputs of its calls are in the history, also those from outside; also after the last one. Not
+    - `after_completion(context, completion)`: at the safe point after each response, including the
+      last, once all outputs of its calls are in the history, including those from outside. Not
       after a failure or a cancel. After a crash it may be called again for a response for which it
       had changed nothing yet.
     - `before_tool(context, call)`: before a call that runs here, after its approval. May return a
       `Veto` or `ChangedArguments`.
-    - `after_tool(context, call, output)`: may return what shall be the output instead, as tools do.
-    - `on_run_end(context, end)`: once the run has ended, however; what it raises is logged.
+    - `after_tool(context, call, output)`: may return another output, as tools do.
+    - `on_run_end(context, end)`: once the run has ended in any way; its errors are logged.
     - `on_event(context, event)`: all events of the run in order, durable ones once they are kept.
       The run waits for it before its next step.
 
-    What another hook raises fails the run with `hook_failed`; its history stays valid. Raises
+    An error of any other hook fails the run with `hook_failed`; its history stays valid. Raises
     `InvalidHook`.
     """
 
@@ -185,7 +185,7 @@ POINTS: Mapping[str, int] = {
     "on_run_end": 2,
     "on_event": 2,
 }
-"""The points, and how many arguments a hook gets there."""
+"""The points, and how many arguments a hook is given there."""
 
 
 def _made(one: Any, point: str) -> "Hook[Any]":
@@ -197,19 +197,19 @@ def _made(one: Any, point: str) -> "Hook[Any]":
 def _require_function(hook: "Hook[Any]", point: str | None) -> None:
     function = hook.function
     if not callable(function):
-        raise InvalidHook(f"{function!r:.100} is no function; a hook is one.")
+        raise InvalidHook(f"{function!r:.100} is not a function; a hook must be one.")
     called = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked, not its presence
     kinds = (function, called)
     if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in kinds):
-        raise InvalidHook(f"The hook {hook.name} is a generator; let it be a function.")
+        raise InvalidHook(f"The hook {hook.name} is a generator; make it a function.")
     if hook.blocking and any(inspect.iscoroutinefunction(f) for f in kinds):
-        raise InvalidHook(f"The hook {hook.name} is async, so it cannot be called in a thread.")
+        raise InvalidHook(f"The hook {hook.name} is async; blocking=True is for plain functions.")
     if point is None:
         return
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return  # a function of C, which says nothing about itself
+        return  # a function written in C may have no signature
     try:
         signature.bind(*[None] * POINTS[point])
     except TypeError:

@@ -189,7 +189,7 @@ class Run(Generic[Out]):
         """Waits for the end of the run and returns what came of it.
 
         Raises the error of a run that failed; a run that was cancelled or stopped by a limit has
-        a result that says so.
+        a result with that status.
         """
         await self._ended.wait()
         if self._error is not None:
@@ -257,7 +257,7 @@ class _Delegation:
         job_id: str = "",
         lends_memory: bool = False,
     ) -> RunResult[T]:
-        """Runs the agent; nobody can go on with it after a crash, so `key` says nothing.
+        """Runs the agent; it is not resumed after a crash, so `key` is not used.
 
         Memory is lent to sleep agents only, which need a thread that outlives its run.
         """

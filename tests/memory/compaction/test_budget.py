@@ -147,5 +147,5 @@ def test_the_definition_of_an_agent_includes_its_budget() -> None:
 
 def test_a_summary_cannot_be_in_a_shared_block() -> None:
     strategy = Summarize(max_tokens=9_000, block="team")
-    with pytest.raises(ConfigurationError, match="cannot live in 'team'"):
+    with pytest.raises(ConfigurationError, match="cannot be kept in the block 'team'"):
         Agent(ScriptedModel([]), context=strategy, blocks=[Block("team", shared="all")])
