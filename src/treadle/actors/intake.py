@@ -100,6 +100,7 @@ class Intake:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait([self._reader])
+            self._reader = None  # a task that is cancelled before its first step does not do it
 
     async def submit(self, entry: Entry) -> str:
         """Takes an entry; returns once it cannot be lost, with the id of its run if it has one.
@@ -119,11 +120,15 @@ class Intake:
 
     async def _send_once(self, entry: SendEntry) -> str:
         """Takes a message with a key; all that send it meanwhile wait for the first."""
-        known = self._sending.get(entry.key)
-        if known is not None:
-            return await self._begun(entry.key, await asyncio.shield(known))
+        while (known := self._sending.get(entry.key)) is not None:
+            await asyncio.wait([known])
+            if not known.cancelled():  # else that sender left, before or after it was taken
+                return await self._begun(entry.key, known.result())
         sent = self._sending[entry.key] = asyncio.get_running_loop().create_future()
         try:
+            # What a sender left behind that was cancelled may be recorded and not kept yet: the
+            # journal does not know its key before.
+            await self._thread.durable()
             run_id = await self._journal.run_of_key(self._info.id, entry.key)
             if run_id is None:
                 run_id = await self._take(entry)
@@ -251,4 +256,5 @@ class Intake:
         """Whether a message of the same key came before; one that is being sent is waited for."""
         while (sending := self._sending.get(entry.key)) is not None:
             await asyncio.wait([sending])
+        await self._thread.durable()  # as in `_send_once`
         return await self._journal.run_of_key(self._info.id, entry.key, inbox=False) is not None

@@ -1,0 +1,180 @@
+"""What falls between: callers that leave, nodes that end, threads that come and go meanwhile."""
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from tests.actors.test_failures import FailingJournal
+
+import treadle
+from treadle import Agent, Runtime, Thread, tool
+from treadle.actors.engine import EmbeddedEngine
+from treadle.actors.following import Following
+from treadle.bus.position import Position
+from treadle.bus.topic import Topic
+from treadle.domain.entries import Entry
+from treadle.domain.envelope import Envelope
+from treadle.domain.events import Event, RunCompleted, TerminalEvent
+from treadle.domain.items import Message
+from treadle.errors import JournalClosed, JournalError, JournalFull, ThreadNotFound
+from treadle.journal.base import Batch, Claim, ThreadInfo
+from treadle.journal.memory import MemoryJournal
+from treadle.testing import Call, Pause, ScriptedModel
+
+pytestmark = pytest.mark.anyio
+
+
+class PausingJournal(FailingJournal):
+    """Waits in one method, before or after what it does, until it is told to continue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: dict[str, asyncio.Event] = {}
+        self.append_seconds = 0.0
+        self.delete_error: JournalError | None = None
+
+    async def _pause(self, at: str) -> None:
+        await asyncio.sleep(0)  # like any database
+        if at in self.pauses:
+            await self.pauses[at].wait()
+
+    def append(self, batch: Batch) -> asyncio.Future[None]:
+        if not self.append_seconds:
+            return super().append(batch)
+        loop = asyncio.get_running_loop()
+        kept: asyncio.Future[None] = loop.create_future()
+
+        def write() -> None:
+            super(PausingJournal, self).append(batch)
+            kept.set_result(None)
+
+        loop.call_later(self.append_seconds, write)
+        return kept
+
+    async def claim(self, thread_id: str) -> Claim:
+        await self._pause("claim")
+        return await super().claim(thread_id)
+
+    async def create(self, info: ThreadInfo) -> Claim:
+        claim = await super().create(info)
+        await self._pause("created")
+        return claim
+
+    async def enqueue(self, thread_id: str, entry: Entry) -> None:
+        await self._pause("enqueue")
+        await super().enqueue(thread_id, entry)
+        await self._pause("enqueued")
+
+    async def delete(self, thread_id: str) -> None:
+        if self.delete_error is not None:
+            raise self.delete_error
+        await super().delete(thread_id)
+
+
+@tool(external=True)
+async def ask_client(question: str) -> str:
+    """Is answered outside."""
+    raise AssertionError(question)
+
+
+def agent_of(*answers: object, **options: object) -> Agent:
+    return Agent(ScriptedModel(list(answers)), name="assistant", **options)  # type: ignore[arg-type]
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def last_of(thread: Thread) -> Event | None:
+    async for event in thread.subscribe():
+        if isinstance(event, TerminalEvent):
+            return event
+    return None
+
+
+async def said(thread: Thread) -> list[str]:
+    return [item.text for item in await thread.history() if isinstance(item, Message)]
+
+
+# Callers that leave
+
+
+async def test_a_sender_that_leaves_does_not_take_another_of_the_same_key_with_it() -> None:
+    journal, agent = PausingJournal(), agent_of("One.")
+    async with Runtime(journal, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        journal.append_seconds = 1
+        first = asyncio.create_task(thread.send("hi", key="k"))
+        second = asyncio.create_task(thread.send("hi", key="k"))
+        await asyncio.sleep(0.5)
+        first.cancel()
+        assert (await (await second).result()).text == "One."
+        assert await said(thread) == ["hi", "One."]
+
+
+async def test_a_message_of_a_sender_that_left_is_not_taken_again() -> None:
+    journal, agent = PausingJournal(), agent_of("One.")
+    async with Runtime(journal, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        journal.append_seconds = 1
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await thread.send("hi", key="k")
+        run = await thread.send("hi", key="k")  # the journal does not have the first yet
+        assert (await run.result()).text == "One."
+        assert await said(thread) == ["hi", "One."]
+        assert [record.id for record in await thread.runs()] == [run.id]
+
+
+# Threads that come and go
+
+
+# Nodes that end
+
+
+# The engine
+
+
+class Worker:
+    """Notes what it drives."""
+
+    def __init__(self) -> None:
+        self.driven: list[str] = []
+
+    async def drive(self, thread_id: str) -> None:
+        self.driven.append(thread_id)
+
+
+class Key:
+    """What engines share: it stands for their journal."""
+
+
+async def started(key: object) -> tuple[EmbeddedEngine, Worker]:
+    engine, worker = EmbeddedEngine(key), Worker()
+    await engine.start(worker)
+    return engine, worker
+
+
+# Following
+
+
+class OneShotBus:
+    """Delivers nothing, and announces that a node drives the thread right when it ends."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.following: Following | None = None
+
+    async def follow(self, thread_id: str, after: Position) -> AsyncGenerator[Envelope]:
+        self.asked += 1
+        if self.asked == 1:
+            assert self.following is not None
+            self.following.follow(thread_id)
+        return
+        yield
+
+
+# Next to a process that drives
