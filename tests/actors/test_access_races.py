@@ -158,6 +158,31 @@ async def started(key: object) -> tuple[EmbeddedEngine, Worker]:
     return engine, worker
 
 
+async def test_a_drive_that_is_interrupted_before_its_first_step_can_be_woken_again() -> None:
+    engine, worker = await started(Key())
+    engine.wake("t")
+    await engine.interrupt("t")
+    assert not engine.is_driving("t")
+    engine.wake("t")
+    await turns()
+    assert worker.driven == ["t"]
+    await engine.stop()
+
+
+async def test_a_wake_reaches_the_engine_that_is_left_when_others_stop_together() -> None:
+    key = Key()
+    (one, _), (two, _), (three, worker) = [await started(key) for _ in range(3)]
+    await one.take("t")
+    one.wake("u")
+    stopping = asyncio.create_task(two.stop())
+    await one.stop()  # before the drive that was woken could take its thread
+    one.release("t")
+    await stopping
+    await turns()
+    assert sorted(worker.driven) == ["t", "u"]
+    await three.stop()
+
+
 # Following
 
 

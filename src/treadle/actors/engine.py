@@ -100,12 +100,16 @@ class EmbeddedEngine:
     async def stop(self) -> None:
         """Interrupts all drives and waits for their end; a second call does nothing."""
         self._stopping.set()
-        for task in list(self._driving.values()):
+        interrupted = dict(self._driving)
+        for task in interrupted.values():
             task.cancel()
         if self._supervisor is not None:
             await asyncio.wait([self._supervisor])
             self._supervisor = None
             self._group.engines.remove(self)
+        for thread_id in interrupted:
+            if thread_id not in self._group.taken:
+                self.wake(thread_id)  # it was interrupted before it could take the thread
 
     async def take(self, thread_id: str) -> bool:
         """Takes a thread unless another runtime of this process has it."""
@@ -116,12 +120,16 @@ class EmbeddedEngine:
         group = self._group
         if group.taken.get(thread_id) is self:
             del group.taken[thread_id]
-            if self._stopping.is_set() and group.engines:
-                group.engines[0].wake(thread_id)
+            if self._stopping.is_set():
+                self.wake(thread_id)
 
     def wake(self, thread_id: str) -> None:
         """Lets the thread be driven now, or again after the drive that is under way."""
-        engine = self._group.taken.get(thread_id, self)
+        group = self._group
+        engine = group.taken.get(thread_id, self)
+        if self._stopping.is_set() and thread_id not in group.taken:
+            # Others may be stopping at the same time, and would not hear it.
+            engine = next((one for one in group.engines if not one._stopping.is_set()), self)
         if engine is not self:
             engine.wake(thread_id)
             return
@@ -131,6 +139,7 @@ class EmbeddedEngine:
         if thread_id not in self._driving:
             task = self._tasks.create_task(self._work(thread_id), name=f"treadle {thread_id}")
             self._driving[thread_id] = task
+            task.add_done_callback(lambda task: self._ended(thread_id, task))
 
     def is_driving(self, thread_id: str) -> bool:
         """Returns whether the thread is being driven."""
@@ -161,5 +170,12 @@ class EmbeddedEngine:
                     # A defect met in one thread must not end the others.
                     _LOGGER.exception("%s is not driven now", thread_id)
         finally:
+            # In the turn in which the drive ends: a wake in the next one must begin another.
+            self._again.discard(thread_id)
+            del self._driving[thread_id]
+
+    def _ended(self, thread_id: str, task: asyncio.Task[None]) -> None:
+        """Forgets a drive that was cancelled before its first step, so that it never ran."""
+        if self._driving.get(thread_id) is task:
             self._again.discard(thread_id)
             del self._driving[thread_id]
