@@ -129,6 +129,27 @@ async def test_a_message_of_a_sender_that_left_is_not_taken_again() -> None:
         assert [record.id for record in await thread.runs()] == [run.id]
 
 
+async def test_a_subscription_that_is_closed_while_it_opens_leaves_no_topic() -> None:
+    journal, agent = MemoryJournal(), agent_of()
+    async with Runtime(journal, agents=[agent]) as one, Runtime(journal, agents=[agent]) as two:
+        thread = await one.create_thread(agent)
+        following = two._threads._following  # type: ignore[reportPrivateUsage]
+        subscription = (await two.connect(thread.id)).subscribe()
+        open_topic = subscription._open  # type: ignore[reportPrivateUsage]
+
+        async def leave_while_it_opens() -> Topic:
+            topic = await open_topic()
+            await subscription.aclose()
+            return topic
+
+        subscription._open = leave_while_it_opens  # type: ignore[reportPrivateUsage]
+        with pytest.raises(StopAsyncIteration):
+            await anext(subscription)
+        assert not following._topics
+        await asyncio.sleep(1)
+        assert not following._tasks
+
+
 # Threads that come and go
 
 

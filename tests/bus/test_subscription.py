@@ -580,3 +580,34 @@ def test_positions() -> None:
     assert len(longest.text) <= 64
     with pytest.raises(InvalidInput, match="negative"):
         Position.parse(-1)
+
+
+def test_a_topic_that_is_behind_the_position_repeats_nothing() -> None:
+    """A topic that follows another node gets late what its subscriber has seen there."""
+
+    async def watch() -> None:
+        stage = Stage()
+        for _ in range(3):
+            stage.journal.append(RunFinishing(run_id="r", seq=stage.next_seq()))
+        subscription = stage.watch(Position(3, 2))
+        seen: list[Envelope] = []
+
+        async def see() -> None:
+            while True:
+                seen.append(await subscription.next())
+
+        seeing = asyncio.create_task(see())
+        await asyncio.sleep(0)
+        for event in stage.journal:
+            stage.topic.publish(Envelope(event, event.seq))
+            await asyncio.sleep(0)
+        for piece in "abcd":
+            stage.topic.publish_live(TextDelta("i", piece))
+            await asyncio.sleep(0)
+        stage.durable(RunFinishing(run_id="r", seq=stage.next_seq()))
+        await asyncio.sleep(0.1)
+        seeing.cancel()
+        texts = [one.event.delta for one in seen if isinstance(one.event, TextDelta)]
+        assert ("".join(texts), seen[-1].seq, len(seen) - len(texts)) == ("cd", 4, 1)
+
+    run(watch())

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from treadle.bus.event_queue import EventQueue, QueueStatistics
-from treadle.bus.position import Position
+from treadle.bus.position import Position, last_in
 from treadle.bus.topic import EventSource, Topic
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import Event
@@ -77,9 +77,11 @@ class Subscription(AsyncIterator[Event]):
         topic, queue = self._topic, self._queue
         if topic is None and not queue.is_closed:
             topic = await self._open()
-            if not self._left:
+            topic.attach(queue)
+            if self._left:
+                topic.detach(queue)  # so that the topic knows that it is not watched
+            else:
                 self._topic = topic
-                topic.attach(queue)
         while True:
             if self._left:
                 raise StopAsyncIteration
@@ -89,7 +91,7 @@ class Subscription(AsyncIterator[Event]):
                 await self._read_missed()
             elif (envelope := queue.take()) is not None:
                 return self._deliver(envelope)
-            elif queue.is_lagging and queue.error is None and topic is not None:
+            elif topic is not None and self._may_catch_up(topic):
                 self._catch_up(topic)
             elif queue.error is not None:
                 raise queue.error
@@ -120,6 +122,16 @@ class Subscription(AsyncIterator[Event]):
     def _deliver(self, envelope: Envelope) -> Envelope:
         self._after = Position(envelope.seq, envelope.n)
         return envelope
+
+    def _may_catch_up(self, topic: Topic) -> bool:
+        """Whether the queue is to be filled from the topic, which must not be behind the position.
+
+        One that follows another node can be: this subscriber may come from there. What the topic
+        hands on until it is there was seen already.
+        """
+        queue, after, there = self._queue, self._after, topic.position
+        is_there = (there.seq, there.n or 0) >= (after.seq, last_in(after.n or 0))
+        return queue.is_lagging and queue.error is None and is_there
 
     def _catch_up(self, topic: Topic) -> None:
         """Takes note of what there is beyond the position; from now on the queue collects."""
