@@ -224,3 +224,33 @@ class OneShotBus:
 
 
 # Next to a process that drives
+
+
+@pytest.mark.real_clock
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_client_that_sends_garbage_is_sent_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    garbage = [
+        b'{"type":"ring","thread_id":"thread_none"}\n',
+        b'{"type":"ring","thread_id":"\\ud800"}\n',
+        b'{"type":"ring","thread_id":"x","more":' + b"[" * 30_000 + b"\n",
+        b'{"type":"watch","thread_id":"x","seq":-1}\n',
+        b'{"type":"watch","thread_id":"x","seq":' + b"9" * 40 + b"}\n",
+        b'{"type":"watch","thread_id":"\\ud800","seq":1,"n":-5}\n',
+        b"\xff\xfe\n",
+        b"x" * 100_000,
+    ]
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    async with treadle.open(f"sqlite:///{tmp_path / 't.db'}"):
+        for sent in garbage:
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "t.db-live")
+            writer.write(sent)
+            writer.write_eof()
+            assert await reader.read() == b""
+            writer.close()
+    gc.collect()
+    await turns()
+    assert not problems
+    assert not caplog.records

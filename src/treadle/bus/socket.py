@@ -56,6 +56,8 @@ _REQUEST = msgspec.json.Decoder(Watch | Ring)
 _LINE = msgspec.json.Decoder(Line)
 _EVENT = msgspec.json.Decoder(Event)
 _ENCODER = msgspec.json.Encoder()
+# The other end has left, or sends what is too long, too deep or not of this version.
+_UNREADABLE = (OSError, ValueError, RecursionError, msgspec.DecodeError)
 
 
 class SocketBus:
@@ -97,7 +99,7 @@ class SocketBus:
         """
         if self._path is None or self._server is not None:
             return
-        with suppress(OSError, ValueError, msgspec.DecodeError):
+        with suppress(*_UNREADABLE):
             reader, writer = await asyncio.open_unix_connection(self._path, limit=MAX_LINE)
             try:
                 writer.write(_ENCODER.encode(Watch(thread_id, after.seq, after.n)) + b"\n")
@@ -138,7 +140,7 @@ class SocketBus:
                 sending = tasks.create_task(self._send(self._node, request, writer))
                 await reader.read()  # nothing more comes until the client leaves
                 sending.cancel()
-        except* (OSError, ValueError, msgspec.DecodeError, TreadleError) as group:
+        except* (*_UNREADABLE, TreadleError) as group:
             _LOGGER.debug("A client of the live socket has left: %s", group.exceptions[0])
         finally:
             self._clients.pop(task, None)
