@@ -153,6 +153,25 @@ async def test_a_subscription_that_is_closed_while_it_opens_leaves_no_topic() ->
 # Threads that come and go
 
 
+async def test_watchers_that_came_after_a_failure_follow_the_next_node() -> None:
+    journal, agent = PausingJournal(), agent_of("One.", "One.")
+    async with (
+        Runtime(journal, agents=[agent], idle_seconds=1) as one,
+        Runtime(journal, agents=[agent]) as two,
+    ):
+        thread = await one.create_thread(agent)
+        journal.failing = thread.id
+        with pytest.raises(JournalFull):
+            await thread.send("lost")
+        journal.failing = None
+        watching = asyncio.create_task(last_of(thread))
+        await asyncio.sleep(5)  # the actor that failed has left
+        assert not watching.done()
+        await (await two.connect(thread.id)).send("one")
+        async with asyncio.timeout(60):
+            assert isinstance(await watching, RunCompleted)
+
+
 # Nodes that end
 
 
@@ -221,6 +240,24 @@ class OneShotBus:
             self.following.follow(thread_id)
         return
         yield
+
+
+async def test_an_announcement_is_not_missed_while_the_last_node_leaves() -> None:
+    journal, bus = MemoryJournal(), OneShotBus()
+    await journal.create(ThreadInfo(id="t", agent="a", created_at=0, updated_at=0))
+    following = Following(journal, bus, polls=False, on_unwatched=lambda _: None)  # type: ignore[arg-type]
+    bus.following = following
+    topic = await following.topic("t")
+
+    class Idle:
+        def put(self, envelope: Envelope, /) -> None: ...
+
+        def close(self, error: Exception | None, /) -> None: ...
+
+    topic.attach(Idle())
+    await turns()
+    assert bus.asked == 2
+    await following.stop()
 
 
 # Next to a process that drives

@@ -13,7 +13,7 @@ from treadle.bus.position import Position
 from treadle.bus.topic import Topic
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import DurableEvent
-from treadle.errors import TreadleError
+from treadle.errors import JournalClosed, ThreadNotFound, TreadleError
 from treadle.journal.base import Journal
 from treadle.logging import logger_of
 
@@ -43,11 +43,14 @@ class Following:
         self._polls = polls
         self._on_unwatched = on_unwatched
         self._topics: dict[str, Topic] = {}
-        self._here: set[str] = set()
+        self._here: dict[str, Topic] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._announced: set[str] = set()
+        self._is_stopped = False
 
     async def stop(self) -> None:
         """Ends all subscriptions, and what feeds them."""
+        self._is_stopped = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -56,6 +59,7 @@ class Following:
         for topic in self._topics.values():
             topic.close()
         self._topics.clear()
+        self._tasks.clear()
 
     # Threads that are driven here
 
@@ -63,9 +67,11 @@ class Following:
         """Returns the topic of a thread that is driven here from now on, after event `seq`."""
         self._end_task(thread_id)
         topic = self._topics.get(thread_id)
-        if topic is None or topic.is_closed or topic.seq != seq:
+        if topic is not None and topic.seq != seq:
+            topic.close(ThreadNotFound(f"The thread {thread_id} was deleted and created again."))
+        if topic is None or topic.is_closed:
             topic = self._new(thread_id, seq)
-        self._here.add(thread_id)
+        self._here[thread_id] = topic
         return topic
 
     async def hand_over(self, thread_id: str, seq: int) -> None:
@@ -79,19 +85,26 @@ class Following:
             await self._catch_up(thread_id, topic)
 
     def drop(self, thread_id: str, error: TreadleError | None = None) -> None:
-        """Forgets a thread that is no longer driven here; subscribers get `error`, or the end."""
-        self._here.discard(thread_id)
-        topic = self._topics.pop(thread_id, None)
-        if topic is not None:
+        """Forgets a thread that is no longer driven here; subscribers get the end.
+
+        With `error`, the thread is no more: all subscribers get it, those of another node as well.
+        Else those that came after the actor had failed stay: they wait for the next node.
+        """
+        driven = self._here.pop(thread_id, None)
+        topic = self._topics.get(thread_id)
+        if topic is not None and (topic is driven or error is not None):
+            del self._topics[thread_id]
             topic.close(error)
 
     # Threads that are driven elsewhere, or by no process
 
     async def topic(self, thread_id: str) -> Topic:
         """Returns the topic of a thread; raises `ThreadNotFound`."""
+        self._require_open()
         topic = self._topics.get(thread_id)
         if topic is None or topic.is_closed:
             seq = (await self._journal.load(thread_id)).seq
+            self._require_open()
             topic = self._topics.get(thread_id)  # another task may have been quicker
             if topic is None or topic.is_closed:
                 topic = self._new(thread_id, seq)
@@ -101,21 +114,28 @@ class Following:
     def follow(self, thread_id: str) -> None:
         """Feeds the topic of a thread that another node drives, if it is watched here."""
         topic = self._topics.get(thread_id)
-        if topic is not None and thread_id not in self._here and thread_id not in self._tasks:
-            task = self._tasks[thread_id] = asyncio.create_task(
-                self._feed(thread_id, topic), name=f"treadle follow {thread_id}"
-            )
-            task.add_done_callback(lambda task: self._fed(thread_id, task))
+        if topic is None or topic is self._here.get(thread_id):
+            return
+        if thread_id in self._tasks:
+            self._announced.add(thread_id)  # its task may be at its end, and looks again
+            return
+        self._tasks[thread_id] = asyncio.create_task(
+            self._feed(thread_id, topic), name=f"treadle follow {thread_id}"
+        )
+
+    def _require_open(self) -> None:
+        if self._is_stopped:
+            raise JournalClosed("The runtime was shut down; open it again.")
 
     def _new(self, thread_id: str, seq: int) -> Topic:
         topic = self._topics[thread_id] = Topic(seq, lambda: self._unwatched(thread_id))
         return topic
 
     def _unwatched(self, thread_id: str) -> None:
-        if thread_id in self._here:
+        topic = self._topics.get(thread_id)
+        if topic is self._here.get(thread_id):
             self._on_unwatched(thread_id)
             return
-        topic = self._topics.get(thread_id)
         # Not within an item: a subscriber that comes back would get it from its start.
         if topic is not None and not topic.is_in_flight:
             task = self._forget(thread_id)
@@ -129,18 +149,36 @@ class Following:
 
     async def _feed(self, thread_id: str, topic: Topic) -> None:
         """Publishes what another node records and streams, until it is not watched any more."""
+        try:
+            await self._follow(thread_id, topic)
+        except Exception as error:  # noqa: BLE001 - subscribers get it, whatever it is
+            if not isinstance(error, ThreadNotFound):
+                _LOGGER.warning("%s could not be followed: %s", thread_id, error)
+            if self._topics.get(thread_id) is topic:
+                del self._topics[thread_id]
+            topic.close(error)
+        finally:
+            # In the turn in which it ends: what is announced in the next one gets a new task.
+            if self._tasks.get(thread_id) is asyncio.current_task():
+                del self._tasks[thread_id]
+
+    async def _follow(self, thread_id: str, topic: Topic) -> None:
         loop = asyncio.get_running_loop()
         asked_at, after = -RETRY_SECONDS, topic.position
         while self._topics.get(thread_id) is topic:
+            self._announced.discard(thread_id)
             await self._catch_up(thread_id, topic)
-            if loop.time() - asked_at >= RETRY_SECONDS:
+            if not self._polls or loop.time() - asked_at >= RETRY_SECONDS:
                 if after.seq < topic.seq:
                     after = topic.position
                 after = await self._deliver(thread_id, topic, after)
                 asked_at = loop.time()
-            if not self._polls:
+            if not topic.is_watched:
+                self._forget(thread_id)  # even within an item, which no node continues to stream
+            elif self._polls:
+                await asyncio.sleep(POLL_SECONDS)
+            elif thread_id not in self._announced:
                 return
-            await asyncio.sleep(POLL_SECONDS)
 
     async def _deliver(self, thread_id: str, topic: Topic, after: Position) -> Position:
         """Publishes what the bus delivers, until the driving node ends or there is none.
@@ -171,14 +209,3 @@ class Following:
         task = self._tasks.pop(thread_id, None)
         if task is not None:
             task.cancel()
-
-    def _fed(self, thread_id: str, task: asyncio.Task[None]) -> None:
-        is_current = self._tasks.get(thread_id) is task
-        if is_current:
-            del self._tasks[thread_id]
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        _LOGGER.warning("%s could not be followed: %s", thread_id, error)
-        topic = self._topics.pop(thread_id, None) if is_current else None
-        if topic is not None:
-            topic.close(error if isinstance(error, Exception) else None)
