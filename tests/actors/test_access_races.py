@@ -129,6 +129,26 @@ async def test_a_message_of_a_sender_that_left_is_not_taken_again() -> None:
         assert [record.id for record in await thread.runs()] == [run.id]
 
 
+async def test_what_a_caller_that_left_has_loaded_is_resumed() -> None:
+    journal, agent = PausingJournal(), agent_of([Pause(100), "Lost."], "One.")
+    async with Runtime(journal, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("hi")
+    async with Runtime(journal, idle_seconds=1) as runtime:
+        await asyncio.sleep(5)  # it could not drive the run, and has dropped the thread
+        runtime.register(agent)
+        thread = await runtime.connect(thread.id)
+        journal.pauses["claim"] = asyncio.Event()
+        leaving = asyncio.create_task(thread.memory.create("notes"))
+        await turns()
+        leaving.cancel()
+        await turns()
+        journal.pauses.pop("claim").set()
+        await turns()
+        async with asyncio.timeout(60):
+            assert (await (await thread.run(run.id)).result()).text == "One."
+
+
 async def test_a_subscription_that_is_closed_while_it_opens_leaves_no_topic() -> None:
     journal, agent = MemoryJournal(), agent_of()
     async with Runtime(journal, agents=[agent]) as one, Runtime(journal, agents=[agent]) as two:
@@ -150,7 +170,81 @@ async def test_a_subscription_that_is_closed_while_it_opens_leaves_no_topic() ->
         assert not following._tasks
 
 
+async def test_those_who_come_and_go_leave_nothing() -> None:
+    journal, agent = MemoryJournal(), agent_of("One.")
+    async with (
+        Runtime(journal, agents=[agent], idle_seconds=1) as one,
+        Runtime(journal, agents=[agent]) as two,
+        Runtime(journal, agents=[agent], drive=False) as three,
+    ):
+        thread = await one.create_thread(agent)
+        await (await thread.send("hi")).result()
+        tasks = len(asyncio.all_tasks())
+        for runtime in (one, two, three):
+            handle = await runtime.connect(thread.id)
+            for number in range(300):
+                async with handle.subscribe() as subscription:
+                    await anext(subscription)
+                    if number % 10 == 0:
+                        await turns(5)
+        await asyncio.sleep(10)
+        assert len(asyncio.all_tasks()) <= tasks
+        for runtime in (one, two, three):
+            following = runtime._threads._following  # type: ignore[reportPrivateUsage]
+            assert not following._topics
+            assert not following._tasks
+        driver = one._threads._driver  # type: ignore[reportPrivateUsage]
+        assert not driver._actors
+        assert not driver._engine._group.taken
+
+
+async def test_a_message_is_taken_even_if_its_sender_left_before_the_ring() -> None:
+    journal, agent = PausingJournal(), agent_of("One.")
+    async with Runtime(journal, agents=[agent]) as one, Runtime(journal, agents=[agent]) as two:
+        thread = await one.create_thread(agent)
+        other = await two.connect(thread.id)
+        journal.pauses["enqueued"] = asyncio.Event()
+        sending = asyncio.create_task(other.send("hi"))
+        await turns()
+        sending.cancel()
+        await asyncio.sleep(1)
+        assert await said(thread) == ["hi", "One."]
+
+
 # Threads that come and go
+
+
+@pytest.mark.parametrize("idle", [0, 0.0001])
+async def test_a_thread_that_leaves_the_memory_at_once_takes_entries(idle: float) -> None:
+    journal, agent = PausingJournal(), agent_of(*["Yes."] * 5)
+    async with Runtime(journal, agents=[agent], idle_seconds=idle) as runtime:
+        thread = await runtime.create_thread(agent)
+        for _ in range(5):
+            await asyncio.sleep(1)
+            run = await thread.send("again")
+            assert (await run.result()).text == "Yes."
+
+
+async def test_a_thread_that_failed_stays_taken_while_it_is_loaded_again() -> None:
+    journal, agent = PausingJournal(), agent_of(*["Yes."] * 4)
+    async with (
+        Runtime(journal, agents=[agent], idle_seconds=1) as one,
+        Runtime(journal, agents=[agent]) as two,
+    ):
+        thread = await one.create_thread(agent)
+        journal.failing = thread.id
+        with pytest.raises(JournalFull):
+            await thread.send("lost")
+        journal.failing = None
+        journal.pauses["claim"] = asyncio.Event()
+        sending = asyncio.create_task(thread.send("one"))
+        await asyncio.sleep(3)  # so long that the failed actor would leave
+        other = asyncio.create_task((await two.connect(thread.id)).send("two"))
+        await asyncio.sleep(1)
+        journal.pauses.pop("claim").set()
+        assert (await (await sending).result()).status == "completed"
+        assert (await (await other).result()).status == "completed"
+        assert (await journal.claim(thread.id)).epoch == 3  # created, loaded again, and now
 
 
 async def test_watchers_that_came_after_a_failure_follow_the_next_node() -> None:
@@ -172,7 +266,191 @@ async def test_watchers_that_came_after_a_failure_follow_the_next_node() -> None
             assert isinstance(await watching, RunCompleted)
 
 
+async def test_a_thread_that_was_deleted_ends_for_those_who_watch_it_elsewhere() -> None:
+    journal, agent = MemoryJournal(), agent_of("One.")
+    async with (
+        Runtime(journal, agents=[agent], idle_seconds=1) as one,
+        Runtime(journal, agents=[agent]) as two,
+    ):
+        thread = await one.create_thread(agent)
+        await asyncio.sleep(5)  # it is in no memory
+        watching = asyncio.create_task(last_of(await two.connect(thread.id)))
+        await turns()
+        await thread.delete()
+        async with asyncio.timeout(60):
+            with pytest.raises(ThreadNotFound):
+                await watching
+
+
+async def test_a_thread_that_cannot_be_deleted_is_given_back() -> None:
+    journal, agent = PausingJournal(), agent_of("One.")
+    async with (
+        Runtime(journal, agents=[agent], idle_seconds=1) as one,
+        Runtime(journal, agents=[agent]) as two,
+    ):
+        thread = await one.create_thread(agent)
+        await asyncio.sleep(5)
+        journal.delete_error = JournalFull("The disk is full.")
+        with pytest.raises(JournalFull):
+            await thread.delete()
+        other = await two.connect(thread.id)
+        assert (await (await other.send("hi")).result()).text == "One."
+        assert two._threads._driver.drives(thread.id)  # type: ignore[reportPrivateUsage]
+
+
+async def test_an_entry_is_not_missed_when_the_thread_is_given_back_meanwhile() -> None:
+    journal, agent = PausingJournal(), agent_of("One.")
+    async with (
+        Runtime(journal, agents=[agent], idle_seconds=1) as one,
+        Runtime(journal, agents=[agent]) as two,
+    ):
+        thread = await one.create_thread(agent)
+        journal.pauses["enqueue"] = asyncio.Event()
+        sending = asyncio.create_task((await two.connect(thread.id)).send("hi"))
+        await asyncio.sleep(5)  # the first runtime has given the thread back
+        journal.pauses.pop("enqueue").set()
+        await sending
+        await asyncio.sleep(1)
+        assert await said(thread) == ["hi", "One."]
+
+
+async def test_an_entry_is_not_missed_when_the_actor_that_would_take_it_has_failed() -> None:
+    journal, agent = PausingJournal(), agent_of("One.", "One.")
+    async with Runtime(journal, agents=[agent]) as one, Runtime(journal, agents=[agent]) as two:
+        thread = await one.create_thread(agent)
+        journal.failing = thread.id
+        with pytest.raises(JournalFull):
+            await thread.send("lost")
+        journal.failing = None
+        async with asyncio.timeout(10):
+            run = await (await two.connect(thread.id)).send("hi")
+            assert (await run.result()).text == "One."
+
+
+async def test_a_run_that_can_never_be_kept_is_not_begun_again_and_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    journal, agent = PausingJournal(), agent_of([Pause(100), "Lost."], [Pause(100), "Lost."])
+    async with Runtime(journal, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        await thread.send("hi")
+    async with Runtime(journal, agents=[agent]):
+        journal.failing = thread.id
+        await asyncio.sleep(50)
+        assert 0 < len(caplog.records) < 5
+
+
+async def test_a_shared_memory_that_two_nodes_make_at_once_has_one_driver() -> None:
+    journal, agent = PausingJournal(), agent_of()
+    async with Runtime(journal, agents=[agent]) as one, Runtime(journal, agents=[agent]) as two:
+        journal.pauses["created"] = asyncio.Event()
+        making = asyncio.create_task(one.memory("office"))
+        await turns()
+        theirs = await two.memory("office")
+        await theirs.create("board", "first")
+        journal.pauses.pop("created").set()
+        mine = await making
+        await mine.append("board", "second")
+        await theirs.append("board", "third")
+        await asyncio.sleep(1)
+        (block,) = await mine.blocks()
+        assert sorted(block.value.splitlines()) == ["first", "second", "third"]
+        assert not (await journal.inbox(mine.thread_id))
+
+
 # Nodes that end
+
+
+async def test_a_runtime_that_was_shut_down_takes_no_thread() -> None:
+    journal, agent = MemoryJournal(), agent_of("One.", "Two.")
+    async with Runtime(journal, agents=[agent]) as two:
+        async with Runtime(journal, agents=[agent], idle_seconds=1) as one:
+            thread = await one.create_thread(agent)
+            await asyncio.sleep(5)
+        run = await thread.send("hi")
+        other = await two.connect(thread.id)
+        await asyncio.sleep(1)
+        assert (await (await other.run(run.id)).result()).text == "One."
+        with pytest.raises(JournalClosed):
+            await run.result()
+        with pytest.raises(JournalClosed):
+            await anext(thread.subscribe())
+        assert (await (await other.send("again")).result()).text == "Two."
+        assert two._threads._driver.drives(thread.id)  # type: ignore[reportPrivateUsage]
+
+
+async def test_what_waits_in_an_inbox_is_taken_when_a_node_starts() -> None:
+    journal, agent = MemoryJournal(), agent_of("One.")
+    async with Runtime(journal, agents=[agent]) as one:
+        thread = await one.create_thread(agent)
+    async with Runtime(journal, drive=False) as outside:
+        run = await (await outside.connect(thread.id)).send("hi")
+        async with Runtime(journal, agents=[agent]), asyncio.timeout(60):
+            waiting = await outside._threads.ended(thread.id, run.id)  # type: ignore[reportPrivateUsage]
+            assert isinstance(waiting.event, RunCompleted)
+
+
+async def test_a_run_expires_at_the_node_that_is_left() -> None:
+    journal = MemoryJournal()
+    agent = Agent(
+        ScriptedModel([[Call("ask_client", '{"question": "?"}', "c1")]]),
+        name="assistant",
+        tools=[ask_client],
+        action_timeout=100,
+    )
+    async with Runtime(journal, agents=[agent]) as two:
+        async with Runtime(journal, agents=[agent], idle_seconds=1) as one:
+            thread = await one.create_thread(agent)
+            await thread.send("hi")
+            await asyncio.sleep(10)
+            assert (await thread.info()).status == "requires_action"
+        await asyncio.sleep(200)
+        other = await two.connect(thread.id)
+        assert [record.status for record in await other.runs()] == ["expired"]
+
+
+async def test_a_node_that_is_not_told_in_time_does_not_end_a_later_wait() -> None:
+    call = [Call("ask_client", '{"question": "?"}', "c1")]
+    later = [Call("ask_client", '{"question": "?"}', "c2")]
+    agent = Agent(
+        ScriptedModel([call, "One.", later, "Two."]),
+        name="assistant",
+        tools=[ask_client],
+        action_timeout=100,
+    )
+    journal = MemoryJournal()
+    async with (
+        Runtime(journal, agents=[agent], idle_seconds=1) as one,
+        Runtime(journal, agents=[agent], idle_seconds=20) as two,
+    ):
+        thread = await one.create_thread(agent)
+        run = await thread.send("hi")
+        await asyncio.sleep(70)
+        other = await two.connect(thread.id)
+        await other.submit_tool_output("c1", "yes")  # the first node has given it back
+        await (await other.run(run.id)).result()
+        second = await other.send("again")
+        await asyncio.sleep(19)
+        watching = asyncio.create_task(last_of(other))  # it keeps the thread in memory there
+        await asyncio.sleep(20)  # the first wait would have ended meanwhile
+        watching.cancel()
+        await asyncio.sleep(30)
+        assert (await thread.info()).status == "requires_action"
+        await thread.memory.create("notes", "now the first node has it again")
+        await asyncio.sleep(1)
+        assert (await thread.info()).status == "requires_action"
+        await thread.submit_tool_output("c2", "yes")
+        assert (await (await thread.run(second.id)).result()).text == "Two."
+
+
+async def test_an_agent_that_works_elsewhere_can_be_abandoned() -> None:
+    journal, agent = MemoryJournal(), agent_of([Pause(100), "Late."])
+    async with Runtime(journal, agents=[agent]) as one, Runtime(journal, agents=[agent]) as two:
+        thread = await one.create_thread(agent)
+        run = await thread.send("hi")
+        state = await two._threads._driver.abandon(thread.id)  # type: ignore[reportPrivateUsage]
+        assert state.active_run is None
+        assert (await run.result()).status == "cancelled"
 
 
 # The engine

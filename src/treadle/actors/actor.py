@@ -145,9 +145,13 @@ class ThreadActor:
         self._origin = interception()  # runs are recorded or replayed where they are asked for
         return await self._intake.submit(entry)
 
+    def read_inbox(self) -> None:
+        """Takes what waits in the inbox, soon; the thread is driven only if there is something."""
+        self._intake.ring()
+
     def ring(self) -> None:
         """Notes that entries of other processes wait in the inbox."""
-        self._intake.ring()
+        self.read_inbox()
         self._wake()
 
     async def stop_intake(self) -> None:

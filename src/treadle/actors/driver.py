@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from treadle.actors.access import ThreadAccess
@@ -15,7 +16,13 @@ from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
 from treadle.domain.entries import CancelEntry
 from treadle.domain.state import ThreadState, can_go_on
-from treadle.errors import JournalError, JournalLocked, ThreadNotFound, TreadleError
+from treadle.errors import (
+    JournalError,
+    JournalLocked,
+    RunInterrupted,
+    ThreadNotFound,
+    TreadleError,
+)
 from treadle.journal.base import Claim, Journal, ThreadInfo, Work
 from treadle.logging import logger_of
 from treadle.memory.archive.access import ArchiveAccess
@@ -64,9 +71,11 @@ class Driver:
         self._transport = transport
         self._actors: dict[str, ThreadActor] = {}
         self._loading: dict[str, asyncio.Task[ThreadActor]] = {}
+        self._reaching: Counter[str] = Counter()  # callers that wait for a load
         self._evictions: dict[str, asyncio.TimerHandle] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}
-        self._due: set[str] = set()
+        self._beginning: set[str] = set()  # threads whose drive waits for their actor
+        self._due: dict[str, float] = {}
         self._poller: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -77,6 +86,8 @@ class Driver:
                 self._expire_at(unfinished.thread_id, unfinished.expires_at)
             if unfinished.status != "requires_action" or unfinished.jobs:
                 self._engine.wake(unfinished.thread_id)
+        for thread_id in await self.journal.waiting_threads():
+            self._engine.wake(thread_id)
         if self.journal.is_shared:
             self._poller = asyncio.create_task(self._poll(), name="treadle inbox poller")
         await self._bus.serve(self)
@@ -103,6 +114,9 @@ class Driver:
             actor.compactor.abandon()
         for thread_id, actor in list(self._actors.items()):
             await actor.stop_intake()
+            # From here on entries go to the inbox, and what is asked of a run to the journal: the
+            # actor is about to be closed, and another node may then take the thread.
+            self._actors.pop(thread_id, None)
             try:
                 await actor.settle()
             except JournalError as error:
@@ -111,7 +125,9 @@ class Driver:
             await actor.jobs.close()
             await actor.compactor.close()
             self._engine.release(thread_id)
-        self._actors.clear()
+        for thread_id in list(self._expiries):  # another node must watch the time from now on
+            if await self._engine.take(thread_id):
+                self._engine.release(thread_id)
 
     # The way to actors
 
@@ -123,20 +139,25 @@ class Driver:
     async def reach(self, thread_id: str) -> ThreadActor | None:
         """Returns the actor of a thread, loaded if it has none; None if another node has it.
 
-        What it left undone is resumed. Raises `ThreadNotFound` and `JournalError`.
+        A node that stops loads none. What the thread left undone is resumed. The actor stays in
+        memory until the caller waits for something else. Raises `ThreadNotFound` and
+        `JournalError`.
         """
         actor = self.known(thread_id)
-        if actor is None:
-            if not await self._engine.take(thread_id):
-                return None
-            actor = await self._load_once(thread_id)
-            if can_go_on(actor.state) or actor.state.jobs:
-                self._engine.wake(thread_id)
-        return actor
+        if actor is not None:
+            return actor
+        if self.is_stopping or not await self._engine.take(thread_id):
+            return None
+        return await self._load_once(thread_id)
 
     async def require(self, thread_id: str) -> ThreadActor:
-        """Returns the actor of a thread; raises `JournalLocked` if another node has it."""
+        """Returns the actor of a thread; raises `JournalLocked` if another node has it.
+
+        Raises `RunInterrupted` in a node that stops.
+        """
         actor = await self.reach(thread_id)
+        if actor is None and self.is_stopping:
+            raise _stopped(thread_id)
         if actor is None:
             raise JournalLocked(
                 f"{thread_id} is in use by another runtime, which has to do this; try it there."
@@ -146,7 +167,10 @@ class Driver:
     async def create(self, info: ThreadInfo) -> None:
         """Adds a thread; there is nothing to load."""
         claim = await self.journal.create(info)
-        await self._engine.take(info.id)
+        # Its id may be known before, and another task or node have loaded it already.
+        is_loaded = info.id in self._actors or info.id in self._loading
+        if self.is_stopping or is_loaded or not await self._engine.take(info.id):
+            return
         actor = self._host(info, ThreadState(), claim)
         if info.agent and info.work is None:
             actor.memory.seed(self.agent(info.agent).blocks)
@@ -160,6 +184,14 @@ class Driver:
         info = await self.journal.info(thread_id)
         if not await self._engine.take(thread_id):
             raise JournalLocked(f"{thread_id} is in use by another runtime; delete it there.")
+        try:
+            await self._delete(info)
+        finally:
+            if thread_id not in self._actors and thread_id not in self._loading:
+                self._engine.release(thread_id)
+
+    async def _delete(self, info: ThreadInfo) -> None:
+        thread_id = info.id
         await self._engine.interrupt(thread_id)
         for work in await self.journal.threads(limit=-1, after="", owner=None, parent=thread_id):
             await self.delete(work.id)
@@ -175,6 +207,7 @@ class Driver:
         error = ThreadNotFound(f"The thread {thread_id} was deleted.")
         self._drop(thread_id, error)
         self._following.drop(thread_id, error)  # it may have been watched without an actor
+        self._bus.announce(thread_id)  # those who watch it elsewhere look, and find it gone
         await self.archive.forget(info.owner, thread_id)
 
     # What actors ask for
@@ -185,11 +218,16 @@ class Driver:
 
     async def abandon(self, thread_id: str) -> ThreadState:
         """Cancels what an agent does for a run that no longer needs it; returns the state then."""
-        actor = await self.require(thread_id)
-        run = actor.state.active_run
+        actor = await self.reach(thread_id)
+        if actor is None and self.is_stopping:
+            raise _stopped(thread_id)
+        state = actor.state if actor is not None else await self.threads.state(thread_id)
+        run = state.active_run
         if run is not None:
-            await actor.submit(CancelEntry(run.id))
+            await self.threads.submit(thread_id, CancelEntry(run.id))
             await self.threads.ended(thread_id, run.id)
+        if actor is None:
+            return await self.threads.state(thread_id)
         await actor.jobs.cancel_background()
         return actor.state
 
@@ -238,12 +276,21 @@ class Driver:
             loading = asyncio.create_task(self._load(thread_id), name=f"treadle load {thread_id}")
             self._loading[thread_id] = loading
             loading.add_done_callback(lambda task: self._loaded(thread_id, task))
-        return await asyncio.shield(loading)
+        self._reaching[thread_id] += 1
+        try:
+            return await asyncio.shield(loading)
+        finally:
+            self._reaching[thread_id] -= 1
+            if not self._reaching[thread_id]:
+                del self._reaching[thread_id]
+            self.may_be_idle(thread_id)
 
     def _loaded(self, thread_id: str, loading: asyncio.Task[ThreadActor]) -> None:
         self._loading.pop(thread_id, None)
         if loading.cancelled() or loading.exception() is not None:  # raised where it is awaited
             self._engine.release(thread_id)
+        else:
+            self.may_be_idle(thread_id)
 
     async def _load(self, thread_id: str) -> ThreadActor:
         failed = self._actors.get(thread_id)
@@ -254,11 +301,13 @@ class Driver:
         info = await self.journal.info(thread_id)
         claim = await self.journal.claim(thread_id)
         state = await self.journal.load(thread_id)
-        waiting = await self.journal.inbox(thread_id)
         await self._following.hand_over(thread_id, state.seq)
         actor = self._host(info, state, claim)
-        if waiting:
-            actor.ring()
+        # The inbox is read only now that the actor can be rung, so that no entry is missed.
+        actor.read_inbox()
+        # Not for a drive that waits for it: one that fails each time would be begun forever.
+        if thread_id not in self._beginning and (can_go_on(state) or state.jobs):
+            self._engine.wake(thread_id)
         return actor
 
     def _host(self, info: ThreadInfo, state: ThreadState, claim: Claim) -> ThreadActor:
@@ -281,9 +330,13 @@ class Driver:
     def _evict(self, thread_id: str) -> None:
         """Drops the actor unless it is in use; whatever uses it calls `may_be_idle` at its end."""
         self._evictions.pop(thread_id, None)
+        # A caller may be about to use what was loaded for it; and an actor that failed keeps the
+        # thread while its successor is loaded.
+        is_wanted = thread_id in self._reaching or thread_id in self._loading
         actor = self._actors.get(thread_id)
-        if actor is not None and actor.is_idle and not self._engine.is_driving(thread_id):
-            self._drop(thread_id)
+        if actor is None or is_wanted or not actor.is_idle or self._engine.is_driving(thread_id):
+            return
+        self._drop(thread_id)
 
     def _drop(self, thread_id: str, error: TreadleError | None = None) -> None:
         timer = self._evictions.pop(thread_id, None)
@@ -302,11 +355,16 @@ class Driver:
 
     async def drive(self, thread_id: str) -> None:
         """Works off what is to be done on a thread."""
-        actor = await self.reach(thread_id)
+        self._beginning.add(thread_id)
+        try:
+            actor = await self.reach(thread_id)
+        finally:
+            self._beginning.discard(thread_id)
         if actor is None:
             return  # the node that has it drives it
-        if thread_id in self._due:
-            self._due.discard(thread_id)
+        due, waiting = self._due.pop(thread_id, None), actor.state.active_run
+        # Another node may have answered since: then another run waits, until another time.
+        if due is not None and waiting is not None and waiting.expires_at == due:
             actor.expire()
         try:
             with use_transport(self._transport):
@@ -322,11 +380,11 @@ class Driver:
             timer.cancel()
         if at is not None:
             loop, delay = asyncio.get_running_loop(), max(0.0, at - time.time())
-            self._expiries[thread_id] = loop.call_later(delay, self._expire, thread_id)
+            self._expiries[thread_id] = loop.call_later(delay, self._expire, thread_id, at)
 
-    def _expire(self, thread_id: str) -> None:
+    def _expire(self, thread_id: str, at: float) -> None:
         del self._expiries[thread_id]
-        self._due.add(thread_id)
+        self._due[thread_id] = at
         self._engine.wake(thread_id)
 
     async def _poll(self) -> None:
@@ -346,3 +404,7 @@ class Driver:
                 else:
                     if actor is not None:
                         actor.ring()
+
+
+def _stopped(thread_id: str) -> RunInterrupted:
+    return RunInterrupted(f"The runtime was shut down, so {thread_id} is not loaded here any more.")

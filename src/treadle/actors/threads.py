@@ -168,6 +168,8 @@ class Threads:
         if isinstance(entry, SendEntry) and entry.key:
             known = await journal.run_of_key(thread_id, entry.key)
             if known is not None:
+                if await journal.run(thread_id, known) is None:
+                    await self._ring(thread_id)  # its sender may have been cancelled before
                 return known
         if isinstance(entry, SendEntry):
             return await self._enqueue_message(thread_id, entry)
@@ -206,8 +208,17 @@ class Threads:
         return entry.run_id
 
     async def _put(self, thread_id: str, entry: Entry) -> None:
-        await self._journal.enqueue(thread_id, entry)
-        await self._bus.ring(thread_id)
+        try:
+            await self._journal.enqueue(thread_id, entry)
+        finally:  # a caller that is cancelled has put it there all the same
+            await self._ring(thread_id)
+
+    async def _ring(self, thread_id: str) -> None:
+        if not await self._bus.ring(thread_id) and self._driver is not None:
+            # The node that had the thread gave it back meanwhile, or loads it: which reads the
+            # inbox as well.
+            self._driver.ring(thread_id)
+            self._driver.wake(thread_id)
 
     async def _changes(
         self, thread_id: str, state: ThreadState, entry: UndoEntry
