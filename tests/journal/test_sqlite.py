@@ -701,6 +701,51 @@ async def test_a_database_that_another_program_holds(
         await (await again(journal, driver)).append(conversation())
 
 
+async def test_a_failed_claim_stays_refused_if_an_older_one_fails_after_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise what the newest driver appends next would leave a gap."""
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.05)
+    async with opened(path) as journal:
+        old = await make(journal)
+        new = await again(journal, old)
+        with raw(path) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for driver in (new, old):
+                with pytest.raises(JournalLocked):
+                    await driver.append(conversation()[:1])
+            other.execute("ROLLBACK")
+        lost = numbered(conversation(), after=1)
+        with pytest.raises(StaleWriter, match="claim the thread again"):
+            await journal.append(Batch(new.claim, [Envelope(e, e.seq) for e in lost]))
+        await (await again(journal, new)).append(conversation())
+
+
+async def test_a_claim_in_another_process_fences_the_driver(path: Path) -> None:
+    code = f"""
+import asyncio
+from pathlib import Path
+from treadle.journal.sqlite import SqliteJournal
+async def main():
+    journal = SqliteJournal(Path({str(path)!r}), drive=False)
+    await journal.open()
+    print((await journal.claim("thread_1")).epoch)
+    await journal.close()
+asyncio.run(main())
+"""
+    async with opened(path) as journal:
+        driver = await make(journal)
+        events = await driver.append(conversation()[:2])
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
+        )
+        printed, _ = await process.communicate()
+        assert int(printed) == driver.claim.epoch + 1
+        with pytest.raises(StaleWriter):
+            await driver.append(conversation()[2:])
+        assert await journal.read("thread_1", after=0) == events
+
+
 async def test_a_page_of_huge_events_is_read_in_pieces(path: Path) -> None:
     async with opened(path) as journal:
         driver = await make(journal)

@@ -348,7 +348,6 @@ class Driver:
             actor.compactor.abandon()
             actor.close(error)
             self._following.drop(thread_id, error)
-            self.journal.release(actor.claim)
         self._engine.release(thread_id)
 
     # Driving

@@ -174,10 +174,6 @@ class Journal(Protocol):
         """
         ...
 
-    def release(self, claim: Claim) -> None:
-        """Forgets what is kept in memory of a claimed thread; it stays claimed."""
-        ...
-
     async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
         """Returns the fold of the events, up to and with number `at`; raises `ThreadNotFound`."""
         ...

@@ -142,9 +142,6 @@ class MemoryJournal:
         for key, run_id in projection.keys:
             kept.keys.setdefault(key, run_id)
 
-    def release(self, claim: Claim) -> None:
-        """Keeps everything: memory is where the journal is."""
-
     async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
         """Returns the fold of the events, up to and with number `at`."""
         kept = self._kept(thread_id)
@@ -236,7 +233,7 @@ class MemoryJournal:
 
     def _add(self, info: ThreadInfo) -> _Kept:
         if info.id in self._threads:
-            raise JournalError(f"The thread {info.id} exists already.")
+            raise JournalError(f"The thread {info.id[:100]!r} already exists; use another id.")
         kept = _Kept(self._next(), info)
         kept.changed = kept.number
         self._threads[info.id] = self._by_number[kept.number] = kept

@@ -98,7 +98,6 @@ class SqliteJournal:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers: ThreadPoolExecutor | None = None
-        self._transactions: writes.Transactions | None = None
         self._writer: GroupCommit[Batch | writes.Change] | None = None
         self._seen_version = -1
 
@@ -115,8 +114,7 @@ class SqliteJournal:
         except BaseException:
             await self.close()
             raise
-        self._transactions = writes.Transactions(connection, self._path)
-        self._writer = GroupCommit(self._transactions.commit)
+        self._writer = GroupCommit(writes.Transactions(connection, self._path).commit)
 
     def _open(self) -> sqlite3.Connection:
         if not self._drive and not self._path.exists():
@@ -171,11 +169,6 @@ class SqliteJournal:
     def append(self, batch: Batch) -> "asyncio.Future[None]":
         """Appends at once or not at all, with all that other threads append meanwhile."""
         return cast("asyncio.Future[None]", self._write(batch))
-
-    def release(self, claim: Claim) -> None:
-        """Forgets what it keeps in memory of a claimed thread."""
-        if self._transactions is not None:
-            self._transactions.forget(claim.number)
 
     async def snapshot(self, claim: Claim, state: ThreadState) -> None:
         """Keeps the fold of the events so far."""

@@ -51,6 +51,8 @@ class Transactions:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
+        # By thread, the newest claim of which an append failed. It stays for the life of the
+        # adapter: batches of the claim may still wait in the queue after its driver has given up.
         self._failed: dict[int, int] = {}
 
     def commit(self, writes: Sequence[Batch | Change]) -> Sequence[object]:
@@ -96,7 +98,9 @@ class Transactions:
 
     def _note_failure(self, write: Batch | Change, error: Exception) -> None:
         if isinstance(write, Batch) and not isinstance(error, StaleWriter):
-            self._failed[write.claim.number] = write.claim.epoch
+            number, epoch = write.claim.number, write.claim.epoch
+            # An older claim that fails as well must not hide that the newest one did.
+            self._failed[number] = max(epoch, self._failed.get(number, 0))
 
     def _append(self, batches: Sequence[Batch]) -> None:
         if not batches:
@@ -113,10 +117,6 @@ class Transactions:
                 "DELETE FROM inbox WHERE number IN (SELECT value FROM json_each(?))",
                 (msgspec.json.encode(consumed).decode(),),
             )
-
-    def forget(self, number: int) -> None:
-        """Drops what is known of a thread, so that an idle one costs nothing."""
-        self._failed.pop(number, None)
 
 
 def _is_one_statement(batches: Sequence[Batch]) -> bool:
@@ -240,7 +240,7 @@ def create(info: ThreadInfo) -> Change:
 def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
     work = info.work
     cursor = connection.execute(
-        "INSERT INTO thread"
+        "INSERT OR IGNORE INTO thread"
         " (id, agent, owner, metadata, created_at, forked_from, parent, work, memory, epoch)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
         (
@@ -256,7 +256,8 @@ def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
         ),
     )
     number = cursor.lastrowid
-    assert number is not None
+    if cursor.rowcount == 0 or number is None:
+        raise JournalError(f"The thread {info.id[:100]!r} already exists; use another id.")
     connection.execute(
         "INSERT INTO activity VALUES (?, NULL, ?, ?, NULL, 0)",
         (number, info.created_at, info.title),
