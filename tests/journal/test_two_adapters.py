@@ -16,36 +16,26 @@ from treadle.journal.base import Batch, Claim, Journal
 from treadle.journal.memory import MemoryJournal
 from treadle.journal.sqlite import SqliteJournal
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
 Pair = tuple[Journal, Journal]
 
 
-class MemoryView(MemoryJournal):
-    """A second adapter on the memory of another."""
-
-    def __init__(self, other: MemoryJournal) -> None:
-        super().__init__()
-        self.__dict__.update({**other.__dict__, **_own(self)})
-
-
-def _own(view: MemoryJournal) -> dict[str, object]:
-    """What belongs to the adapter, and not to the memory behind it."""
-    return {name: view.__dict__[name] for name in ("_opened", "_is_new")}
-
-
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "sqlite, the other way round"])
 async def pair(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Pair]:
-    """Two adapters on one database; in SQLite one of them holds the lock of the driver."""
+    """Two adapters on one database; in SQLite one of them holds the lock of the driver.
+
+    In memory the object is the database: two runtimes share it and open it twice.
+    """
     one: Journal
+    two: Journal
     if request.param == "memory":
-        one = memory = MemoryJournal()
-        two: Journal = MemoryView(memory)
+        one = two = MemoryJournal()
     else:
         one, two = SqliteJournal(path), SqliteJournal(path, drive=False)
     for journal in (one, two):
         await journal.open()
-    yield one, two
+    yield (one, two) if request.param != "sqlite, the other way round" else (two, one)
     for journal in (two, one):
         await journal.close()
 
@@ -54,7 +44,12 @@ async def test_what_one_appends_the_other_reads(pair: Pair) -> None:
     one, two = pair
     driver = await make(one)
     await driver.append(conversation())
+    await one.snapshot(driver.claim, driver.state)
+    await driver.append(conversation("run_2"))
     assert await two.load("thread_1") == driver.state
+    assert await two.load("thread_1", at=9) == await one.load("thread_1", at=9)
+    assert await two.runs("thread_1") == await one.runs("thread_1")
+    assert await two.info("thread_1") == await one.info("thread_1")
     assert await two.read("thread_1", after=0) == await one.read("thread_1", after=0)
 
 
@@ -74,21 +69,38 @@ async def test_a_claim_through_the_other_adapter_ends_a_driver(pair: Pair) -> No
     assert await one.load("thread_1") == heir.state
 
 
-async def test_of_appends_at_once_only_those_of_older_claims_fail(pair: Pair) -> None:
+async def test_of_appends_at_once_only_those_without_a_valid_claim_fail(pair: Pair) -> None:
     one, two = pair
     threads = [await make(one, f"thread_{n}") for n in range(6)]
-    lost = {1, 4}
-    for n in lost:
-        await two.claim(f"thread_{n}")
+    taken, deleted = 1, 4
+    for lost in ({taken}, {taken, deleted}):
+        if deleted in lost:
+            await two.delete(f"thread_{deleted}")
+        else:
+            await two.claim(f"thread_{taken}")
+        done = await asyncio.gather(
+            *(driver.append(conversation()) for driver in threads), return_exceptions=True
+        )
+        assert {n for n, result in enumerate(done) if isinstance(result, StaleWriter)} == lost
+    assert [(mark.id, mark.seq) for mark in await two.marks(owner=None)] == [
+        (f"thread_{n}", 0 if n == taken else 14) for n in range(6) if n != deleted
+    ]
+
+
+async def test_a_deletion_is_noticed_by_a_group_without_other_lost_claims(pair: Pair) -> None:
+    one, two = pair
+    kept, gone = await make(one), await make(one, "thread_2")
+    await two.delete("thread_2")
     done = await asyncio.gather(
-        *(driver.append(conversation()) for driver in threads), return_exceptions=True
+        *(driver.append(conversation()[:2]) for driver in (kept, gone)), return_exceptions=True
     )
-    assert {n for n, result in enumerate(done) if isinstance(result, StaleWriter)} == lost
-    for n in range(6):
-        assert len(await two.read(f"thread_{n}", after=0)) == (0 if n in lost else 7)
+    assert [type(result) for result in done] == [list, StaleWriter]
+    await two.create(thread("thread_2"))
+    assert await one.load("thread_2") == ThreadState()
+    assert await one.load("thread_1") == kept.state
 
 
-async def test_an_input_is_not_consumed_by_an_older_claim(pair: Pair) -> None:
+async def test_an_entry_is_not_consumed_by_an_older_claim(pair: Pair) -> None:
     one, two = pair
     driver = await make(one)
     await two.enqueue("thread_1", CancelEntry("run_1"))
@@ -99,16 +111,58 @@ async def test_an_input_is_not_consumed_by_an_older_claim(pair: Pair) -> None:
     assert await two.inbox("thread_1") == [waiting]
 
 
-async def test_a_thread_that_the_other_adapter_deleted_takes_nothing(pair: Pair) -> None:
+async def test_a_claim_between_two_queued_appends_fences_the_second(pair: Pair) -> None:
+    """In any order of commits, the new claim finds each append that succeeded."""
+    one, two = pair
+    threads = [await make(one, f"thread_{n}") for n in range(8)]
+
+    async def write(driver: Driver) -> int:
+        for n, event in enumerate(conversation()):
+            try:
+                await driver.append([event])
+            except StaleWriter:
+                return n
+        return 7
+
+    written = [asyncio.create_task(write(driver)) for driver in threads]
+    await asyncio.sleep(0)
+    claims = await asyncio.gather(*(two.claim(f"thread_{n}") for n in range(8)))
+    states = [await two.load(f"thread_{n}") for n in range(8)]
+    assert [state.seq for state in states] == await asyncio.gather(*written)
+    for claim, state in zip(claims, states, strict=True):
+        await Driver(two, claim, state).append([PassageRemoved(run_id="", passage_id="p")])
+
+
+@pytest.mark.parametrize("length", [1, 300])
+async def test_a_batch_of_any_length_is_fenced_whole(pair: Pair, length: int) -> None:
+    """A long one needs several statements."""
+    one, two = pair
+    driver, other = await make(one), await make(one, "thread_2")
+    await two.claim("thread_1")
+    events = [PassageRemoved(run_id="", passage_id=f"p{n}") for n in range(length)]
+    lost, kept = await asyncio.gather(
+        driver.append(events), other.append(events), return_exceptions=True
+    )
+    assert isinstance(lost, StaleWriter)
+    assert await two.read("thread_1", after=0) == []
+    assert await two.read("thread_2", after=0, limit=length + 1) == kept
+
+
+async def test_a_thread_that_the_other_adapter_deleted_refuses_all(pair: Pair) -> None:
     one, two = pair
     driver = await make(one)
     await two.delete("thread_1")
+    for _ in range(2):
+        with pytest.raises(StaleWriter):
+            await driver.append(conversation())
+        with pytest.raises(StaleWriter):
+            await one.snapshot(driver.claim, ThreadState())
+        with pytest.raises(ThreadNotFound):
+            await one.load("thread_1")
+    await make(two)  # the same id, another thread
     with pytest.raises(StaleWriter):
         await driver.append(conversation())
-    with pytest.raises(StaleWriter):
-        await one.snapshot(driver.claim, ThreadState())
-    with pytest.raises(ThreadNotFound):
-        await one.load("thread_1")
+    assert await one.read("thread_1", after=0) == []
 
 
 async def test_a_snapshot_of_an_older_claim_is_refused(pair: Pair) -> None:
@@ -123,22 +177,55 @@ async def test_a_snapshot_of_an_older_claim_is_refused(pair: Pair) -> None:
 async def test_two_senders_of_one_key_promise_one_run(pair: Pair) -> None:
     one, two = pair
     await make(one)
+    runs: list[str] = []
     for n in range(20):
-        key = f"k{n}"
+        senders = enumerate((one, two, one, two) if n % 2 else (two, one, two, one))
+        message, key = user_message("hi"), f"k{n}"
         await asyncio.gather(
             *(
-                journal.enqueue("thread_1", SendEntry(f"run_{n}", user_message("hi"), key=key))
-                for journal in (one, two, one, two)
+                journal.enqueue("thread_1", SendEntry(f"run_{n}.{m}", message, key=key))
+                for m, journal in senders
             )
         )
-        assert await one.run_of_key("thread_1", key) == f"run_{n}"
-    assert len(await two.inbox("thread_1")) == 20
+        promised = await one.run_of_key("thread_1", key)
+        assert promised is not None
+        assert await two.run_of_key("thread_1", key) == promised
+        runs.append(promised)
+    waiting = [entry.entry for entry in await two.inbox("thread_1")]
+    assert [entry.run_id for entry in waiting if isinstance(entry, SendEntry)] == runs
+
+
+async def test_entries_of_both_adapters_are_consumed_once_and_in_order(pair: Pair) -> None:
+    """A reader between two commits may not miss the one that becomes visible later."""
+    one, two = pair
+    driver = await make(one)
+
+    async def send(journal: Journal, name: str) -> None:
+        for n in range(30):
+            await journal.enqueue("thread_1", CancelEntry(f"{name}.{n}"))
+
+    sent = asyncio.gather(send(one, "one"), send(two, "two"))
+    taken: list[str] = []
+    while not sent.done() or await one.inbox("thread_1"):
+        waiting = await one.inbox("thread_1")
+        taken += [each.entry.run_id for each in waiting if isinstance(each.entry, CancelEntry)]
+        await driver.append([], [each.number for each in waiting])
+        await asyncio.sleep(0)  # a journal in memory never waits
+    await sent
+    for name in ("one", "two"):
+        assert [id for id in taken if id.startswith(name)] == [f"{name}.{n}" for n in range(30)]
+    assert await two.inbox("thread_1") == []
 
 
 async def test_one_of_two_creates_a_thread(pair: Pair) -> None:
     one, two = pair
     done = await asyncio.gather(one.create(thread()), two.create(thread()), return_exceptions=True)
     assert sorted(isinstance(result, JournalError) for result in done) == [False, True]
+    (refused,) = [result for result in done if isinstance(result, JournalError)]
+    assert str(refused) == "The thread 'thread_1' already exists; use another id."
+    (claim,) = [result for result in done if isinstance(result, Claim)]
+    await Driver(one, claim).append(conversation())
+    assert len(await two.read("thread_1", after=0)) == 7
 
 
 async def test_drivers_that_fight_for_a_thread_leave_no_gap_and_no_repeat(pair: Pair) -> None:
