@@ -1,4 +1,4 @@
-"""Journals of every kind; SQLite lives in real time, in threads of its own."""
+"""The journals under test; SQLite needs real time, because it has threads of its own."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

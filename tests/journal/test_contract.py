@@ -1,4 +1,4 @@
-"""What every journal does; each test runs against each of them."""
+"""The contract of journals; each test runs against every adapter."""
 
 import asyncio
 import itertools
@@ -44,8 +44,8 @@ def fold(events: list[RecordedEvent]) -> ThreadState:
     return state
 
 
-async def test_beyond_a_thread_nothing_is_read(journal: Journal) -> None:
-    """The events of other threads least of all."""
+async def test_a_read_ends_with_its_thread(journal: Journal) -> None:
+    """The events of other threads are stored right before and after."""
     drivers = [await make(journal, f"thread_{n}") for n in range(4)]
     for driver in drivers:
         await driver.append(conversation())
@@ -58,7 +58,7 @@ async def test_beyond_a_thread_nothing_is_read(journal: Journal) -> None:
         assert await journal.load(id, at=1 << 33) == await journal.load(id)
 
 
-async def test_many_inputs_are_consumed_at_once(journal: Journal) -> None:
+async def test_many_entries_are_consumed_at_once(journal: Journal) -> None:
     driver = await make(journal)
     await asyncio.gather(
         *(journal.enqueue("thread_1", CancelEntry(f"run_{n}")) for n in range(2000))
@@ -169,15 +169,15 @@ async def test_appends_of_one_turn_keep_their_order(journal: Journal) -> None:
         assert len(runs) == 20
 
 
-async def test_a_message_waits_once_however_often_it_is_submitted(journal: Journal) -> None:
+async def test_a_message_waits_once_however_often_it_is_enqueued(journal: Journal) -> None:
     driver = await make(journal)
     first = SendEntry("run_1", user_message("one"), key="k")
-    for input in (first, SendEntry("run_2", user_message("one"), key="k")):
-        await journal.enqueue("thread_1", input)
+    for entry in (first, SendEntry("run_2", user_message("one"), key="k")):
+        await journal.enqueue("thread_1", entry)
     await journal.enqueue("thread_1", SendEntry("run_3", user_message("no key")))
     await journal.enqueue("thread_1", SendEntry("run_4", user_message("no key")))
-    inputs = [waiting.entry for waiting in await journal.inbox("thread_1")]
-    assert [i.run_id for i in inputs if isinstance(i, SendEntry)] == ["run_1", "run_3", "run_4"]
+    entries = [waiting.entry for waiting in await journal.inbox("thread_1")]
+    assert [i.run_id for i in entries if isinstance(i, SendEntry)] == ["run_1", "run_3", "run_4"]
     assert await journal.run_of_key("thread_1", "k") == "run_1"
     assert await journal.run_of_key("thread_1", "k", inbox=False) is None
     assert await journal.run_of_key("thread_1", "") is None
@@ -187,16 +187,16 @@ async def test_a_message_waits_once_however_often_it_is_submitted(journal: Journ
     assert len(await journal.inbox("thread_1")) == 3
 
 
-async def test_a_consumed_input_leaves_the_inbox_with_its_events(journal: Journal) -> None:
+async def test_a_consumed_entry_leaves_the_inbox_with_its_events(journal: Journal) -> None:
     driver = await make(journal)
-    inputs = [SendEntry("run_1", user_message("hi")), CancelEntry("run_1"), ApprovalEntry("c")]
-    for one in inputs:
+    entries = [SendEntry("run_1", user_message("hi")), CancelEntry("run_1"), ApprovalEntry("c")]
+    for one in entries:
         await journal.enqueue("thread_1", one)
     waiting = await journal.inbox("thread_1")
-    assert [one.entry for one in waiting] == inputs
+    assert [one.entry for one in waiting] == entries
     assert await journal.waiting_threads() == ["thread_1"]
     await driver.append(conversation(), [waiting[0].number, waiting[2].number])
-    assert [one.entry for one in await journal.inbox("thread_1")] == [inputs[1]]
+    assert [one.entry for one in await journal.inbox("thread_1")] == [entries[1]]
     await driver.append([], [waiting[1].number])
     assert await journal.inbox("thread_1") == []
     assert await journal.waiting_threads() == []
@@ -263,7 +263,7 @@ async def test_the_unfinished_are_found(journal: Journal) -> None:
     ]
 
 
-async def test_threads_with_open_jobs_are_found_until_they_have_told_their_end(
+async def test_threads_with_open_jobs_are_found_until_the_last_end_is_announced(
     journal: Journal,
 ) -> None:
     driver = await make(journal)
@@ -281,7 +281,7 @@ async def test_threads_with_open_jobs_are_found_until_they_have_told_their_end(
     await driver.append([BACK_QUIET_DONE])
     assert await found() == [("completed", 1)]
     await driver.append([BACK_DONE])
-    assert await found() == [("completed", 1)]  # it wakes, and nobody was told
+    assert await found() == [("completed", 1)]  # the end of the first is not announced
     await driver.append([TOLD])
     assert await found() == []
     await driver.append([TOLD_QUIETLY])
@@ -388,7 +388,7 @@ async def test_whatever_was_snapshot_a_load_is_the_fold(
     assert fold(stored) == states[-1]
 
 
-async def test_a_snapshot_of_who_lost_the_thread_is_refused(journal: Journal) -> None:
+async def test_a_snapshot_by_an_older_claim_is_refused(journal: Journal) -> None:
     old, other = await make(journal), await make(journal, "thread_2")
     await old.append(conversation())
     ahead = fold(numbered(conversation()))
@@ -401,7 +401,7 @@ async def test_a_snapshot_of_who_lost_the_thread_is_refused(journal: Journal) ->
     assert await journal.load("thread_2") == ThreadState()
 
 
-async def test_a_snapshot_of_what_is_not_kept_is_refused(journal: Journal) -> None:
+async def test_a_snapshot_ahead_of_the_events_is_refused(journal: Journal) -> None:
     driver = await make(journal)
     await driver.append(conversation()[:3])
     await journal.snapshot(driver.claim, driver.state)
@@ -461,7 +461,7 @@ async def test_a_deleted_thread_leaves_nothing(journal: Journal) -> None:
     await again.append(conversation())
 
 
-async def test_a_thread_that_is_not_there(journal: Journal) -> None:
+async def test_a_thread_that_does_not_exist(journal: Journal) -> None:
     nothing = Projection(None, 1.0, "", None, ())
     for asked in (
         journal.info("thread_9"),
@@ -514,7 +514,7 @@ async def test_a_waiter_that_gives_up_does_not_stop_the_append(journal: Journal)
     assert len(await journal.read("thread_1", after=0)) == 7
 
 
-async def test_marks_tell_how_far_each_thread_got(journal: Journal) -> None:
+async def test_marks_are_the_last_events_of_threads(journal: Journal) -> None:
     first = await make(journal, "thread_1", owner="ann")
     await make(journal, "thread_2", owner="bob")
     work = Work("thread_1", "run_1", "call_1", 1, Limits())

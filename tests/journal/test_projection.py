@@ -1,4 +1,4 @@
-"""What events change in the rows that answer queries, however they are cut into batches."""
+"""The rows for queries that events change, however they are cut into batches."""
 
 from collections.abc import Sequence
 
@@ -159,12 +159,12 @@ def test_a_run_that_waits_tells_when_it_expires() -> None:
 
 
 def jobs(events: Sequence[DurableEvent], before: Sequence[DurableEvent] = ()) -> int | None:
-    """How many jobs the rows count after `events`, None where they change nothing."""
+    """How many jobs the rows count after `events`, None if they change no row."""
     projection = told(events, before)
     return projection.jobs if projection is not None else None
 
 
-def test_jobs_count_until_they_have_told_their_end() -> None:
+def test_jobs_count_until_their_end_is_announced() -> None:
     assert jobs([JOB], begun()) == 1
     assert jobs([JOB_DELEGATED], [*begun(), JOB]) is None
     assert jobs([JOB_DONE], [*begun(), JOB]) == 0
@@ -172,12 +172,12 @@ def test_jobs_count_until_they_have_told_their_end() -> None:
     back = [*begun(), BACK, BACK_QUIET, DONE]
     assert jobs(back) == 2
     assert jobs([BACK_QUIET_DONE], back) == 1
-    assert jobs([BACK_DONE], [*back, BACK_QUIET_DONE]) == 1  # somebody has to be told yet
+    assert jobs([BACK_DONE], [*back, BACK_QUIET_DONE]) == 1  # the other end must be announced
     assert jobs([TOLD], [*back, BACK_DONE, BACK_QUIET_DONE]) == 0
     assert jobs([TOLD_QUIETLY], [*back, BACK_DONE, BACK_QUIET_DONE]) == 1
 
 
-def test_what_is_told_to_a_run_in_progress_counts_no_more() -> None:
+def test_an_end_announced_to_a_run_in_progress_counts_no_more() -> None:
     before = [*begun(), BACK, STEP, TEXT, RESPONSE, STEP_DONE, BACK_DONE]
     assert told(before) is not None
     assert jobs([TOLD, replace(STEP, step=2)], before) == 0
@@ -194,7 +194,7 @@ def test_what_is_left_open_keeps_its_value() -> None:
 
 
 class Rows:
-    """The rows of a thread, kept from projections the way journals do."""
+    """The rows of a thread, written from projections as journals do."""
 
     def __init__(self) -> None:
         self.status: RunStatus | None = None

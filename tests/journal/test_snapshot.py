@@ -1,4 +1,4 @@
-"""A snapshot is the state, whatever has happened on the thread."""
+"""A snapshot contains the whole state, after any events."""
 
 import msgspec
 import pytest

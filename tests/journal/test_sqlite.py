@@ -1,4 +1,4 @@
-"""What only the SQLite journal can get wrong: files, locks, disks, versions."""
+"""The parts that only the SQLite journal has: files, locks, disks, versions."""
 
 import asyncio
 import contextlib
@@ -152,7 +152,7 @@ asyncio.run(main())
 
 
 async def test_opening_and_closing_the_lock_does_not_free_it(path: Path) -> None:
-    """As a tool does that reads all files of a folder."""
+    """A tool that reads all files of a folder does that."""
     async with opened(path):
         for file in path.parent.iterdir():
             file.read_bytes()
@@ -168,8 +168,8 @@ asyncio.run(SqliteJournal(Path({str(path)!r})).open())
         assert b"JournalLocked" in done.stderr
 
 
-async def test_being_refused_beside_the_driver_does_not_cost_it_its_log(path: Path) -> None:
-    """Whoever closes the database last removes the log, and must not take itself for the last."""
+async def test_a_second_process_that_is_refused_leaves_the_log_of_the_driver(path: Path) -> None:
+    """The last process to close the database removes the log; this one must see the other."""
     async with opened(path) as journal:
         driver = await make(journal)
         events = await driver.append(conversation())
@@ -194,7 +194,7 @@ asyncio.run(main())
 
 
 async def python(code: str) -> str:
-    """What a program prints in a process of its own, on either stream."""
+    """Returns the output of a program in a process of its own, of both streams."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -207,7 +207,7 @@ async def python(code: str) -> str:
     return output.decode()
 
 
-async def test_a_disk_that_knows_no_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(file: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -217,12 +217,12 @@ async def test_a_disk_that_knows_no_locks(path: Path, monkeypatch: pytest.Monkey
             raise AssertionError
 
 
-async def test_beside_the_driver_one_reads_and_submits(path: Path) -> None:
-    async with opened(path) as driving, opened(path, drive=False) as beside:
+async def test_a_process_next_to_the_driver_reads_and_enqueues(path: Path) -> None:
+    async with opened(path) as driving, opened(path, drive=False) as other:
         driver = await make(driving)
         await driver.append(conversation())
-        assert await beside.load("thread_1") == driver.state
-        await beside.enqueue("thread_1", CancelEntry("run_1"))
+        assert await other.load("thread_1") == driver.state
+        await other.enqueue("thread_1", CancelEntry("run_1"))
         assert await driving.waiting_threads() == ["thread_1"]
 
 
@@ -270,7 +270,7 @@ PRAGMA user_version = 2;
 
 
 def tables(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
-    """What a database has, with the columns of each."""
+    """Returns the tables of a database, with their columns."""
     names = connection.execute(
         "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite%' ORDER BY name"
     )
@@ -281,7 +281,7 @@ def tables(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]
 
 
 def take_jobs_away(path: Path) -> None:
-    """Makes the database one of the version before there were jobs."""
+    """Converts the database to the version without jobs."""
     with raw(path) as old, raw(path.with_name("first.db")) as first:
         old.executescript(WITHOUT_JOBS)
         for script in sqlite_file._migrations()[:2]:
@@ -341,7 +341,7 @@ async def test_no_database_to_read(path: Path) -> None:
 
 
 async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match=r"treadle\.db cannot be made; make its folder first"):
+    with pytest.raises(JournalError, match=r"treadle\.db cannot be created; create its"):
         async with opened(tmp_path / "none" / "treadle.db"):
             raise AssertionError
 
@@ -397,8 +397,8 @@ asyncio.run(main())
 """
 
 
-async def test_what_is_read_only_is_told_and_read_where_that_can_be() -> None:
-    """SQLite cannot read a database with a log where it cannot make the files beside it."""
+async def test_read_only_files_raise_and_are_read_if_possible() -> None:
+    """SQLite cannot read a database with a log if it cannot create the files next to it."""
     assert (await python(READ_ONLY)).splitlines() == [
         "file True JournalReadOnly True",
         "file False read 7",
@@ -418,7 +418,7 @@ async def test_what_is_read_only_is_told_and_read_where_that_can_be() -> None:
         (errno.EMFILE, JournalError),
     ],
 )
-def test_what_the_system_says_of_files_has_a_kind(number: int, kind: type[JournalError]) -> None:
+def test_errors_of_the_file_system_have_a_type(number: int, kind: type[JournalError]) -> None:
     error = sqlite_file.file_error(OSError(number, os.strerror(number)), "treadle.db")
     assert type(error) is kind
     assert "treadle.db" in error.message
@@ -438,7 +438,7 @@ async def test_a_connection_that_may_not_write(path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"no database " * 100, b"SQLite format 3\x00" + b"\xff" * 4096]
 )
-async def test_a_file_that_is_no_database(path: Path, content: bytes) -> None:
+async def test_a_file_that_is_not_a_database(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(JournalCorrupt, match="backup"):
         async with opened(path):
@@ -462,7 +462,7 @@ async def test_a_damaged_page_costs_only_what_is_on_it(path: Path) -> None:
             else (None,)
         )
     if page is None:
-        pytest.skip("this SQLite cannot tell its pages")
+        pytest.skip("this SQLite has no dbstat table")
     content = bytearray(path.read_bytes())
     start = (page - 1) * 4096
     content[start : start + 4096] = b"\xff" * 4096
@@ -484,7 +484,7 @@ def _has_dbstat(connection: sqlite3.Connection) -> bool:
     return True
 
 
-async def test_an_event_that_treadle_cannot_read(path: Path) -> None:
+async def test_an_unreadable_event(path: Path) -> None:
     async with opened(path) as journal:
         driver = await make(journal)
         await driver.append(conversation())
@@ -508,7 +508,7 @@ async def test_an_event_that_treadle_cannot_read(path: Path) -> None:
         "UPDATE event SET body = replace(body, '\"seq\":3', '\"seq\":9') WHERE position & 255 = 3",
     ],
 )
-async def test_damaged_events_are_told_as_such(path: Path, damage: str) -> None:
+async def test_damaged_events_raise(path: Path, damage: str) -> None:
     async with opened(path) as journal:
         driver, other = await make(journal), await make(journal, "thread_2")
         await driver.append(conversation())
@@ -533,9 +533,7 @@ async def test_damaged_events_are_told_as_such(path: Path, damage: str) -> None:
     ("table", "column"), [("snapshot", "head"), ("history", "items"), ("thread", "metadata")]
 )
 @pytest.mark.parametrize("value", ["'{broken'", "x'ff'"])
-async def test_other_damaged_rows_are_told_as_such(
-    path: Path, table: str, column: str, value: str
-) -> None:
+async def test_other_damaged_rows_raise(path: Path, table: str, column: str, value: str) -> None:
     async with opened(path) as journal:
         driver = await make(journal)
         await driver.append(conversation())
@@ -551,7 +549,7 @@ async def test_other_damaged_rows_are_told_as_such(
 
 
 @pytest.mark.parametrize("part", [0.5, 0.9])
-async def test_a_truncated_file_is_told_as_damaged(path: Path, part: float) -> None:
+async def test_a_truncated_file_is_damaged(path: Path, part: float) -> None:
     async with opened(path) as journal:
         driver = await make(journal)
         await driver.append([e for n in range(40) for e in conversation(f"run_{n}", "x" * 2000)])
@@ -562,7 +560,7 @@ async def test_a_truncated_file_is_told_as_damaged(path: Path, part: float) -> N
             await journal.load("thread_1")
 
 
-async def test_a_process_that_dies_in_a_migration_leaves_nothing_of_it(path: Path) -> None:
+async def test_a_process_that_dies_in_a_migration_leaves_the_old_tables(path: Path) -> None:
     async with opened(path) as journal:
         await (await make(journal)).append(conversation())
     code = f"""
@@ -582,7 +580,7 @@ print("not reached")
         assert len(await journal.read("thread_1", after=0)) == 7
 
 
-async def test_a_full_disk_is_told_and_survived(path: Path) -> None:
+async def test_a_full_disk_raises_and_is_survived(path: Path) -> None:
     async with opened(path) as journal:
         driver = await make(journal)
         before = await driver.append(conversation())
@@ -597,7 +595,7 @@ async def test_a_full_disk_is_told_and_survived(path: Path) -> None:
 
 
 async def test_what_was_appended_behind_a_failed_append_is_refused_with_it(path: Path) -> None:
-    """Otherwise the thread would have a gap, and an input could be consumed for nothing."""
+    """Otherwise the thread would have a gap, and an entry could be consumed without its events."""
     async with opened(path) as journal:
         driver, other = await make(journal), await make(journal, "thread_2")
         kept = await driver.append(conversation())
@@ -634,7 +632,7 @@ async def test_a_stale_append_does_not_end_the_newer_claim(path: Path) -> None:
 
 
 async def again(journal: SqliteJournal, driver: Driver) -> Driver:
-    """A driver that takes over what the other has kept."""
+    """Returns a driver that takes the thread over from `driver`."""
     return Driver(journal, await journal.claim("thread_1"), driver.state)
 
 
@@ -651,7 +649,7 @@ def no_room(journal: SqliteJournal) -> Iterator[None]:
 
 
 async def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
-    """The limit on file sizes stands for the disk: writing beyond it fails in the system."""
+    """A limit on file sizes replaces the full disk: writes beyond it fail in the system."""
     code = f"""
 import asyncio, resource, signal
 from pathlib import Path
@@ -778,7 +776,7 @@ async def test_a_journal_that_was_never_opened(path: Path) -> None:
     await journal.close()
 
 
-async def test_a_snapshot_that_lacks_items_is_told(path: Path) -> None:
+async def test_a_snapshot_that_lacks_items_raises(path: Path) -> None:
     async with opened(path) as journal:
         driver = await make(journal)
         await driver.append(conversation())

@@ -1,1 +1,1 @@
-"""What is true of a thread: its events, kept before anyone sees them."""
+"""Journals: keep the events of threads durably, before any subscriber sees them."""

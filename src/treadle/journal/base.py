@@ -1,4 +1,14 @@
-"""The port to journals: what a journal keeps, and the protocol that each adapter fulfils."""
+"""The port to journals: the values a journal keeps, and the protocol that each adapter fulfils.
+
+A journal is the only place where the truth about a thread is kept; the state of a driver is a copy
+of it. Two rules make that safe, and `tests/journal` holds every adapter to them, alone and with a
+second adapter on the same database:
+
+- A batch becomes visible whole or not at all, after it is durable.
+- A batch is written only if its claim is still the newest one in the database. The comparison is
+  part of the transaction that writes. A comparison with a copy in memory would let a driver append
+  after another process has taken its thread over.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -16,10 +26,10 @@ from treadle.journal.projection import Projection, RunRecord
 
 
 class Work(Struct, frozen=True, omit_defaults=True):
-    """The run for which the agent of a thread works, and the call of it, if it is not a hook.
+    """The run for which the agent of a thread works, and the call in it, or "" without one.
 
-    `depth` counts from 1; `limits` is what was left to the run. Where it `lends_memory`, the agent
-    reads and edits the memory blocks of that thread.
+    `depth` counts from 1. `limits` is what the run had left when it delegated. With `lends_memory`
+    the agent reads and edits the memory blocks of the thread `thread_id`.
     """
 
     thread_id: str
@@ -33,10 +43,10 @@ class Work(Struct, frozen=True, omit_defaults=True):
 class ThreadInfo(Struct, frozen=True, kw_only=True):
     """A thread as lists show it.
 
-    `status` is that of its newest run, `queued` while one waits, None before the first. `title` is
-    the beginning of the first message. Times are Unix seconds. `forked_from` names the thread it
-    was copied from, `work` the run for which its agent works. A thread without an agent is the
-    shared memory of the name `memory`.
+    `status` is the status of its newest run, `queued` while a run waits, None before the first run.
+    `title` is the beginning of the first message. Times are Unix seconds. `forked_from` is the id
+    of the thread it was copied from, or "". `work` is the run for which its agent works, if any. A
+    thread without an agent is the shared memory named `memory`.
     """
 
     id: str
@@ -53,10 +63,11 @@ class ThreadInfo(Struct, frozen=True, kw_only=True):
 
 
 class ThreadMark(Struct, frozen=True):
-    """How far a thread got, for an index that is made from its events.
+    """The last event of a thread, for an index that is built from the events.
 
-    `number` is that of the thread in the journal, which no thread has again, also not one of the
-    same id. `seq` is its last event. `parent` is the thread for which its agent works, or "".
+    `number` identifies the thread in this journal and is never used again, even if a deleted thread
+    is created anew with the same id. `seq` is the number of its last event, 0 without events.
+    `parent` is the id of the thread for which its agent works, or "".
     """
 
     id: str
@@ -67,16 +78,20 @@ class ThreadMark(Struct, frozen=True):
 
 
 class Claim(Struct, frozen=True):
-    """The right to append to a thread: its number in the journal, and the epoch of its driver."""
+    """The right to append to a thread: its number in the journal, and the epoch of the claim.
+
+    Epochs of a thread only grow. Of two claims, the one with the greater epoch is valid.
+    """
 
     number: int
     epoch: int
 
 
 class Batch(Struct, frozen=True, eq=False):
-    """Events that one driver appends together, and what they change in the tables for queries.
+    """Events that one driver appends together.
 
-    `consumed` holds the numbers of the inbox's inputs that became these events.
+    `consumed` are the numbers of the inbox entries that became these events; they are removed in
+    the same transaction. `projection` is what the events change in the tables for queries.
     """
 
     claim: Claim
@@ -86,9 +101,9 @@ class Batch(Struct, frozen=True, eq=False):
 
 
 class Fork(Struct, frozen=True, eq=False):
-    """The thread `info`: the first `at` events of `source`, then `entries`.
+    """A new thread `info` with the first `at` events of the thread `source`, then `entries`.
 
-    `projection` is what all of them say to queries.
+    `projection` holds the rows for queries that follow from all of these events.
     """
 
     source: str
@@ -99,16 +114,17 @@ class Fork(Struct, frozen=True, eq=False):
 
 
 class Waiting(Struct, frozen=True):
-    """An entry in an inbox, and its number there."""
+    """An entry in an inbox, and its number: later entries have greater numbers."""
 
     number: int
     entry: Entry
 
 
 class Unfinished(Struct, frozen=True):
-    """A thread that must be driven: for its run, which has the `status`, or for its jobs.
+    """A thread that must be driven: because of its run, which has the `status`, or of its jobs.
 
-    The run expires at `expires_at` (Unix seconds), or never.
+    The run expires at `expires_at` (Unix seconds), or never. `jobs` counts the jobs that have not
+    settled, or whose end has not been announced yet.
     """
 
     thread_id: str
@@ -118,13 +134,14 @@ class Unfinished(Struct, frozen=True):
 
 
 Durability = Literal["process", "power"]
-"""What a durable event survives: the end of the process, also by `kill -9`, or of the power."""
+"""What a durable event survives: the end of the process (even `kill -9`), or a loss of power."""
 
 
 class Journal(Protocol):
-    """Keeps threads. Every method but `append` returns when what it does is durable.
+    """Keeps threads. Every method except `append` returns when its change is durable.
 
-    All raise `JournalError` or one of its kinds; then nothing of what was asked became visible.
+    All methods raise `JournalError` or a subclass, `JournalClosed` after `close`. A call that
+    raises has changed nothing.
     """
 
     @property
@@ -133,103 +150,118 @@ class Journal(Protocol):
         ...
 
     async def open(self) -> None:
-        """Makes the journal ready; raises `JournalLocked` when another process drives it."""
+        """Opens the journal; raises `JournalLocked` if another process drives it."""
         ...
 
     async def close(self) -> None:
-        """Ends after what was begun; a second call does nothing."""
+        """Closes the journal after the calls already made; a second call does nothing."""
         ...
 
     async def create(self, info: ThreadInfo) -> Claim:
-        """Adds a thread without events, and claims it; raises `JournalError` if it is there."""
+        """Adds a thread without events, and claims it; raises `JournalError` if the id exists."""
         ...
 
     async def info(self, thread_id: str) -> ThreadInfo:
-        """Returns what lists show of a thread; raises `ThreadNotFound`."""
+        """Returns a thread as lists show it; raises `ThreadNotFound`."""
         ...
 
     async def threads(
         self, *, limit: int, after: str, owner: str | None, parent: str = ""
     ) -> list[ThreadInfo]:
-        """Returns threads, those changed last first; `after` is the id of the last one known.
+        """Returns at most `limit` threads, the one changed last first, without shared memories.
 
-        With `parent`, those on which agents work for that thread, which are left out otherwise.
-        Shared memories are always left out.
+        `after` is the id of the last thread of the page before, or "". `owner` None means all
+        owners. With `parent`, returns the threads on which agents work for that thread; they are
+        left out otherwise. Raises `ThreadNotFound` if `after` does not exist.
         """
         ...
 
     async def marks(self, *, owner: str | None) -> list[ThreadMark]:
-        """Returns how far each thread got, of all kinds; all threads, or those of an owner."""
+        """Returns the last event of each thread, of any kind; of all owners, or of one."""
         ...
 
     async def claim(self, thread_id: str) -> Claim:
-        """Takes a thread over; from now on older claims are refused. Raises `ThreadNotFound`."""
+        """Takes a thread over: all older claims are refused from now on.
+
+        Raises `ThreadNotFound`.
+        """
         ...
 
     def append(self, batch: Batch) -> "asyncio.Future[None]":
-        """Appends at once or not at all; the future is done when the events are durable.
+        """Appends a batch, whole or not at all; the future is done when it is durable.
 
-        It raises `StaleWriter` when the thread was claimed again or deleted, or when an earlier
-        append of the same claim failed: what follows from a lost event is lost with it.
+        Batches of one claim are written in the order of the calls, without waiting for the
+        futures. The future raises `StaleWriter` if the thread was claimed again through this or
+        any other adapter, if it was deleted, or if an earlier append of the same claim failed: a
+        batch that follows a lost one would leave a gap.
         """
         ...
 
     async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
-        """Returns the fold of the events, up to and with number `at`; raises `ThreadNotFound`."""
+        """Returns the fold of all events, or of the first `at`; raises `ThreadNotFound`."""
         ...
 
     async def read(
         self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500
     ) -> list[RecordedEvent]:
-        """Returns at most `limit` events with `after < seq <= until`, in order."""
+        """Returns at most `limit` events with `after < seq <= until`, in order.
+
+        Fewer than `limit` events do not mean that these are the last: a page of huge events may be
+        cut. An empty list does. Raises `ThreadNotFound`.
+        """
         ...
 
     async def snapshot(self, claim: Claim, state: ThreadState) -> None:
-        """Keeps the fold of the events so far, so that `load` starts from there.
+        """Keeps `state`, the fold of the events so far, so that `load` starts from it.
 
-        Raises `StaleWriter` as `append` does, and `JournalError` when `state` is ahead of what is
-        kept.
+        Raises `StaleWriter` as `append` does, and `JournalError` if `state` contains an event that
+        is not kept.
         """
         ...
 
     async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
-        """Returns what is known of a run."""
+        """Returns the record of a run, or None; raises `ThreadNotFound`."""
         ...
 
     async def run_of_key(self, thread_id: str, key: str, *, inbox: bool = True) -> str | None:
-        """Returns the id of the run that a message with this key started or steered.
+        """Returns the id of the run that a message with this key started or steered, or None.
 
-        Of a message that waits in the `inbox` it is the run that was promised to its sender.
+        For a message that still waits in the `inbox`, it is the run that its sender was promised.
         """
         ...
 
     async def runs(self, thread_id: str) -> list[RunRecord]:
-        """Returns the runs of a thread, the oldest first."""
+        """Returns the runs of a thread, the oldest first; raises `ThreadNotFound`."""
         ...
 
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
-        """Puts an input into the inbox of a thread; raises `ThreadNotFound`.
+        """Puts an entry into the inbox of a thread, without a claim; raises `ThreadNotFound`.
 
-        A message whose key has a run (see `run_of_key`) was sent before: it changes nothing.
+        Does nothing for a message whose key already has a run (see `run_of_key`): it was sent
+        before. Check and insertion are one transaction, so of two processes that send a key at the
+        same time, one enqueues.
         """
         ...
 
     async def inbox(self, thread_id: str) -> list[Waiting]:
-        """Returns the inputs that wait, in order."""
+        """Returns the waiting entries, in the order in which they were enqueued."""
         ...
 
     async def waiting_threads(self) -> list[str]:
-        """Returns the threads whose inbox is not empty."""
+        """Returns the ids of the threads whose inbox is not empty."""
         ...
 
     async def unfinished(self) -> list[Unfinished]:
-        """Returns the threads whose newest run has not ended or begun, or that have open jobs."""
+        """Returns the threads with a run that waits or has not ended, or with open jobs."""
         ...
 
     async def fork(self, fork: Fork) -> None:
-        """Adds a thread with a copy of the first events of another, whole or not at all."""
+        """Adds a thread with a copy of the first events of another, whole or not at all.
+
+        Raises `ThreadNotFound` if the source is missing, `JournalError` if the new id exists.
+        """
         ...
 
     async def delete(self, thread_id: str) -> None:
-        """Removes a thread and everything about it; raises `ThreadNotFound`."""
+        """Removes a thread and everything that belongs to it; raises `ThreadNotFound`."""
         ...

@@ -1,8 +1,10 @@
 """The lock that one process holds while it drives a database.
 
-It is a lock of the open file (`flock`), which the system frees when the process ends, however it
-ends. The older kind that SQLite uses (`fcntl`) would be lost as soon as anything in the process
-opens and closes the same file: https://sqlite.org/howtocorrupt.html, section 2.2.
+It decides which process drives, not which append is valid: appends are fenced by the epoch of
+their claim, in the database. The lock belongs to the open file (`flock`), so the system frees it
+when the process ends, however it ends. The older kind that SQLite uses (`fcntl`) would be lost as
+soon as any code in the process opens and closes the same file:
+https://sqlite.org/howtocorrupt.html, section 2.2.
 """
 
 import contextlib
@@ -27,14 +29,14 @@ else:
 
 
 class DriverLock:
-    """Held by the one runtime that drives the database `path`, in a file next to it."""
+    """The lock of the database `path`, in a file next to it; one runtime at a time holds it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
 
     def acquire(self) -> None:
-        """Raises `JournalLocked` when another process, or another runtime in this one, has it."""
+        """Takes the lock; raises `JournalLocked` if this or another process already holds it."""
         lock = self._path.with_name(f"{self._path.name}-driver")
         try:
             file = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
@@ -57,7 +59,7 @@ class DriverLock:
         self._file = file
 
     def release(self) -> None:
-        """Lets others drive; a second call does nothing."""
+        """Frees the lock; a second call does nothing."""
         if self._file is not None:
             with contextlib.suppress(OSError):  # the lock ends with the file in any case
                 os.close(self._file)

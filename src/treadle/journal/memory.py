@@ -1,4 +1,4 @@
-"""A journal that lives as long as the process, for tests and for programs that keep nothing."""
+"""A journal in memory, for tests and for programs that keep nothing after they end."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from treadle.journal.projection import Projection, RunRecord, merged, order
 
 @dataclass
 class _Kept:
-    """All that is kept of a thread."""
+    """A thread and everything that belongs to it."""
 
     number: int
     info: ThreadInfo
@@ -42,14 +42,18 @@ class _Kept:
 
 
 class MemoryJournal:
-    """Fulfils `Journal` without a disk; what it keeps outlives `close`, not the process."""
+    """Fulfils `Journal` without a disk; its threads survive `close`, but not the process.
+
+    Several runtimes of one event loop may open the same object, and are fenced by its claims. No
+    lock is needed: no method waits between what it reads and what it writes.
+    """
 
     def __init__(self) -> None:
         self._threads: dict[str, _Kept] = {}
         self._by_number: dict[int, _Kept] = {}
         self._count = 0
         self._is_new = True
-        self._opened = 1  # it can be used right away, by as many runtimes as open it
+        self._opened = 1  # usable without `open`, by as many runtimes as open it
 
     @property
     def is_shared(self) -> bool:
@@ -57,12 +61,12 @@ class MemoryJournal:
         return False
 
     async def open(self) -> None:
-        """Makes the journal ready, also again after `close`."""
+        """Opens the journal, also again after `close`."""
         self._opened = 1 if self._is_new else self._opened + 1
         self._is_new = False
 
     async def close(self) -> None:
-        """Refuses everything once all that opened it have closed it, until it is opened again."""
+        """Refuses all calls once every opener has closed the journal, until it is opened again."""
         self._opened = max(0, self._opened - 1)
 
     async def create(self, info: ThreadInfo) -> Claim:
@@ -73,7 +77,7 @@ class MemoryJournal:
         return Claim(kept.number, 1)
 
     async def info(self, thread_id: str) -> ThreadInfo:
-        """Returns what lists show of a thread."""
+        """Returns a thread as lists show it."""
         return self._info(self._kept(thread_id))
 
     async def threads(
@@ -94,7 +98,7 @@ class MemoryJournal:
         ][: limit if limit >= 0 else None]
 
     async def marks(self, *, owner: str | None) -> list[ThreadMark]:
-        """Returns how far each thread got."""
+        """Returns the last event of each thread."""
         self._require_open()
         return [
             ThreadMark(id, kept.info.owner, kept.number, len(kept.events), _parent(kept.info))
@@ -103,13 +107,13 @@ class MemoryJournal:
         ]
 
     async def claim(self, thread_id: str) -> Claim:
-        """Takes a thread over."""
+        """Takes a thread over: older claims are refused from now on."""
         kept = self._kept(thread_id)
         kept.epoch += 1
         return Claim(kept.number, kept.epoch)
 
     def append(self, batch: Batch) -> asyncio.Future[None]:
-        """Appends at once or not at all."""
+        """Appends a batch, whole or not at all; it is visible when this returns."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             self._append(batch)
@@ -143,7 +147,7 @@ class MemoryJournal:
             kept.keys.setdefault(key, run_id)
 
     async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
-        """Returns the fold of the events, up to and with number `at`."""
+        """Returns the fold of all events, or of the first `at`."""
         kept = self._kept(thread_id)
         state = kept.snapshot if at is None or at >= kept.snapshot.seq else ThreadState()
         for event in kept.events[state.seq : at]:
@@ -160,19 +164,19 @@ class MemoryJournal:
         return events[after : min(last, after + limit)]
 
     async def snapshot(self, claim: Claim, state: ThreadState) -> None:
-        """Keeps the fold of the events so far."""
+        """Keeps the fold of the events so far, so that `load` starts from it."""
         self._require_open()
         kept = self._claimed(claim)
         if state.seq > len(kept.events):
-            raise JournalError(f"Event {state.seq} is not kept; keep it before the snapshot.")
+            raise JournalError(f"Event {state.seq} is not kept; append it before the snapshot.")
         kept.snapshot = state
 
     async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
-        """Returns what is known of a run."""
+        """Returns the record of a run, or None."""
         return self._kept(thread_id).runs.get(run_id)
 
     async def run_of_key(self, thread_id: str, key: str, *, inbox: bool = True) -> str | None:
-        """Returns the id of the run of the message with this key, taken or waiting."""
+        """Returns the id of the run of the message with this key, consumed or waiting."""
         kept = self._kept(thread_id)
         if not inbox:
             return kept.keys.get(key)
@@ -184,18 +188,18 @@ class MemoryJournal:
         return kept.keys.get(key) or next(waiting, None)
 
     async def runs(self, thread_id: str) -> list[RunRecord]:
-        """Returns the runs of a thread."""
+        """Returns the runs of a thread, the oldest first."""
         return sorted(self._kept(thread_id).runs.values(), key=order)
 
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
-        """Puts an entry into the inbox of a thread, unless it is a message sent before."""
+        """Puts an entry into the inbox of a thread, unless it is a message that was sent before."""
         kept = self._kept(thread_id)
         if isinstance(entry, SendEntry) and await self.run_of_key(thread_id, entry.key):
             return
         kept.inbox[self._next()] = entry
 
     async def inbox(self, thread_id: str) -> list[Waiting]:
-        """Returns the inputs that wait."""
+        """Returns the waiting entries, in order."""
         return [Waiting(number, entry) for number, entry in self._kept(thread_id).inbox.items()]
 
     async def waiting_threads(self) -> list[str]:
@@ -204,7 +208,7 @@ class MemoryJournal:
         return [id for id, kept in self._threads.items() if kept.inbox]
 
     async def unfinished(self) -> list[Unfinished]:
-        """Returns the threads whose newest run has not ended or begun, or that have open jobs."""
+        """Returns the threads with a run that waits or has not ended, or with open jobs."""
         self._require_open()
         return [
             Unfinished(id, kept.status, kept.expires_at, kept.jobs)
@@ -220,7 +224,7 @@ class MemoryJournal:
         self._project(kept, fork.projection)
 
     async def delete(self, thread_id: str) -> None:
-        """Removes a thread and everything about it."""
+        """Removes a thread and everything that belongs to it."""
         kept = self._kept(thread_id)
         del self._threads[thread_id]
         del self._by_number[kept.number]

@@ -1,4 +1,4 @@
-"""What events change in the tables that answer queries; pure, the same for every journal."""
+"""The changes that events make in the tables for queries; pure, the same for every journal."""
 
 from collections.abc import Sequence
 
@@ -27,9 +27,9 @@ MAX_TITLE = 80
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
-    """A run as the journal lists it: its agent, and its first and last event.
+    """A run as the journal lists it: its agent, its status, and its first and last event.
 
-    `first_seq` and `last_seq` are 0 before the run began and ended.
+    `first_seq` is 0 before the run has begun, `last_seq` before it has ended.
     """
 
     id: str
@@ -41,10 +41,10 @@ class RunRecord(Struct, frozen=True, kw_only=True):
 
 
 class Projection(Struct, frozen=True):
-    """The rows that a batch of events changes: the thread's, those of its runs and of its keys.
+    """The rows that a batch of events changes: of the thread, of its runs and of its keys.
 
-    `keys` pairs the idempotency key of a message with the run that it started or steered. `jobs` is
-    how many jobs have not settled, or wait to tell that they have.
+    `keys` are pairs of the idempotency key of a message and the run that it started or steered.
+    `jobs` counts the jobs that have not settled, or whose end has not been announced yet.
     """
 
     status: RunStatus | None
@@ -59,7 +59,10 @@ class Projection(Struct, frozen=True):
 def project(
     events: Sequence[RecordedEvent], before: RunStatus | None, state: ThreadState
 ) -> Projection | None:
-    """Returns what `events`, which led to `state`, change; None where they change nothing."""
+    """Returns the rows that `events` change, or None.
+
+    `before` is the status of the thread before them, `state` the fold after them.
+    """
     status = status_of(state)
     runs: dict[str, RunRecord] = {}
     title = ""
@@ -82,13 +85,13 @@ def project(
             case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
                 runs[event.run_id] = _ended(runs.get(event.run_id), event, _END[type(event)])
             case RunRequiresAction():
-                waits = True  # perhaps no longer until the same moment
+                waits = True  # it may expire at another time than before
             case JobStarted() | JobSettled() | MessageAdded(origin="job"):
                 jobs = True
             case MessageAdded(origin="user"):
                 title = title or _title(event.item.text)
             case _:
-                pass  # says nothing that a list shows
+                pass  # changes no row
     if not (runs or keys or title or waits or jobs) and status == before:
         return None
     expires_at = state.active_run.expires_at if state.active_run is not None else None
@@ -104,12 +107,12 @@ def project(
 
 
 def jobs_of(state: ThreadState) -> int:
-    """Returns how many jobs of a thread have not settled, or wait to tell that they have."""
+    """Counts the jobs of a thread that have not settled, or whose end was not announced yet."""
     return len(state.jobs) + sum(told.wakes for told in state.announced)
 
 
 def status_of(state: ThreadState) -> RunStatus | None:
-    """Returns the status of a thread: that of its active run, its queue, its last run.
+    """Returns the status of a thread: of its active run, else of its queue, else of its last run.
 
     A run that requires action while other calls of its step still run counts as in progress, so
     that it is resumed after a crash.
@@ -133,13 +136,13 @@ _END: dict[type[DurableEvent], RunStatus] = {
 
 
 def _ended(known: RunRecord | None, event: RecordedEvent, status: RunStatus) -> RunRecord:
-    """The record of a run that ended; what it does not know keeps the value of the table."""
+    """The record of a run that ended; empty fields keep their value in the table."""
     known = known or RunRecord(id=event.run_id, agent="")
     return replace(known, status=status, last_seq=event.seq)
 
 
 def merged(old: RunRecord, new: RunRecord) -> RunRecord:
-    """Returns `new` with what it leaves open taken from `old`."""
+    """Returns `new`, with its empty fields taken from `old`."""
     return RunRecord(
         id=old.id,
         agent=new.agent or old.agent,
@@ -151,7 +154,7 @@ def merged(old: RunRecord, new: RunRecord) -> RunRecord:
 
 
 def order(run: RunRecord) -> tuple[int, str]:
-    """Where a run stands among those of its thread: by its beginning; those that wait come last."""
+    """Returns the sort key of a run in its thread: by its beginning; waiting runs come last."""
     return (run.first_seq or run.last_seq or 1 << 62, run.id)
 
 

@@ -1,8 +1,8 @@
-"""Snapshots: the fold of a thread, kept so that loading it costs what its tail costs.
+"""Snapshots: the fold of a thread is stored, so that a load folds only the events after it.
 
-A snapshot has two parts: the head, which is all of the state but the history, and the items that
-entered the history since the snapshot before. So no item is written twice, unless the history was
-replaced: then the snapshots before are dropped, for loads of an earlier event fold from the start.
+A snapshot has two parts: the head, which is the state without its history, and the items added to
+the history since the previous snapshot. So no item is written twice. If the history was replaced,
+earlier snapshots are dropped, and a load of an earlier event folds from the start.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def encode_head(state: ThreadState) -> bytes:
-    """Returns the state as JSON, with the length of its history in place of the history."""
+    """Returns the state as JSON, with the length of its history instead of the history."""
     return _ENCODER.encode(
         _Head(
             state.seq,
@@ -67,10 +67,10 @@ def encode_items(items: Sequence[Item]) -> bytes:
 
 
 def decode_snapshot(head: bytes, chunks: bytes) -> ThreadState:
-    """Returns the state of a head and the chunks of its history, a JSON array of arrays.
+    """Returns the state with this head and history; `chunks` is a JSON array of arrays of items.
 
-    Items beyond the length that the head tells are left out: they belong to a later snapshot.
-    Raises `msgspec.ValidationError` for anything else.
+    Items beyond the length in the head are left out: they belong to a later snapshot. Raises
+    `msgspec.DecodeError` for other JSON, or if items are missing.
     """
     decoded = _HEAD.decode(head)
     items = [item for chunk in _CHUNKS.decode(chunks) for item in chunk][: decoded.items]

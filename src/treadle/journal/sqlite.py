@@ -1,7 +1,11 @@
-"""The journal in a SQLite database: one thread that writes in groups, and readers.
+"""The journal in a SQLite database: one thread writes in groups, two threads read.
 
-Events of a thread stand together in the file and are never rewritten. Reads fetch a page as one
-JSON array, because each row fetched on its own would give the interpreter lock away and back.
+The events of a thread are stored next to each other and never rewritten. A page of events is read
+as one JSON array: sqlite3 releases the interpreter lock for every row it fetches, and has to win it
+back from a busy event loop each time.
+
+The database has a write-ahead log (https://sqlite.org/wal.html): readers see the last commit and
+neither wait for the writer nor hold it up. Each thread has its own connection.
 """
 
 import asyncio
@@ -24,7 +28,6 @@ from treadle.errors import (
     JournalClosed,
     JournalCorrupt,
     JournalError,
-    ThreadNotFound,
 )
 from treadle.journal import sqlite_writes as writes
 from treadle.journal.base import (
@@ -84,8 +87,11 @@ _RUN = "SELECT id, agent, agent_hash, status, first_seq, last_seq FROM run"
 class SqliteJournal:
     """Fulfils `Journal` with the database file `path`.
 
-    `durability` says what a durable event survives. Only one process at a time may have the
-    journal open with `drive`; without, it can read, create threads and submit inputs.
+    `durability` is what a durable event survives. With `drive`, the journal takes the lock of the
+    driver, which one process at a time holds, and migrates the database. Without it, the database
+    must exist; such a process reads, creates threads and enqueues entries next to the driver. The
+    lock is not what keeps two drivers apart in a thread, the epoch of a claim is: a journal without
+    `drive` that claims a thread takes it over as well.
     """
 
     def __init__(
@@ -99,7 +105,6 @@ class SqliteJournal:
         self._connections: list[sqlite3.Connection] = []
         self._readers: ThreadPoolExecutor | None = None
         self._writer: GroupCommit[Batch | writes.Change] | None = None
-        self._seen_version = -1
 
     @property
     def is_shared(self) -> bool:
@@ -107,7 +112,7 @@ class SqliteJournal:
         return True
 
     async def open(self) -> None:
-        """Opens or makes the database; raises the kinds of `JournalError`."""
+        """Opens the database, with `drive` creates or migrates it; raises `JournalError`."""
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="treadle-reader")
         try:
             connection = await self._read(lambda _: self._open(), connected=False)
@@ -119,13 +124,14 @@ class SqliteJournal:
     def _open(self) -> sqlite3.Connection:
         if not self._drive and not self._path.exists():
             raise JournalError(
-                f"The database {self._path.name} does not exist; open it for driving once."
+                f"The database {self._path.name} does not exist; open it once with drive=True."
             )
         name = self._path.name
         if self._drive:
             make_file(self._path)
         connection = self._keep(connect(self._path))
-        # Before anything is written, even next to it: the file may belong to another program.
+        # Checked before any write, even before the lock file: the file may belong to another
+        # program.
         require_ours(connection, name)
         if self._drive:
             self._lock.acquire()
@@ -137,7 +143,7 @@ class SqliteJournal:
         return connection
 
     async def close(self) -> None:
-        """Waits for what was begun, then closes the database; a second call does nothing."""
+        """Closes the database after the calls already made; a second call does nothing."""
         writer, readers = self._writer, self._readers
         if writer is not None:
             await writer.close()
@@ -146,7 +152,7 @@ class SqliteJournal:
             await asyncio.to_thread(self._close_all, readers)
 
     def _close_all(self, readers: ThreadPoolExecutor) -> None:
-        readers.shutdown(wait=True)  # SQLite must not lose a connection in the middle of a read
+        readers.shutdown(wait=True)  # a connection must not be closed in the middle of a read
         for connection in self._connections:
             connection.close()
         self._connections.clear()
@@ -163,19 +169,19 @@ class SqliteJournal:
         return writes.require_claim(await self._write(writes.create(info)))
 
     async def claim(self, thread_id: str) -> Claim:
-        """Takes a thread over."""
+        """Takes a thread over: older claims are refused from now on."""
         return writes.require_claim(await self._write(writes.claim(thread_id)))
 
     def append(self, batch: Batch) -> "asyncio.Future[None]":
-        """Appends at once or not at all, with all that other threads append meanwhile."""
+        """Appends a batch, whole or not at all, in one transaction with other waiting writes."""
         return cast("asyncio.Future[None]", self._write(batch))
 
     async def snapshot(self, claim: Claim, state: ThreadState) -> None:
-        """Keeps the fold of the events so far."""
+        """Keeps the fold of the events so far, so that `load` starts from it."""
         await self._write(writes.snapshot(claim, state))
 
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
-        """Puts an input into the inbox of a thread."""
+        """Puts an entry into the inbox of a thread, unless it is a message that was sent before."""
         await self._write(writes.enqueue(thread_id, entry))
 
     async def fork(self, fork: Fork) -> None:
@@ -183,7 +189,7 @@ class SqliteJournal:
         await self._write(writes.fork(fork))
 
     async def delete(self, thread_id: str) -> None:
-        """Removes a thread and everything about it."""
+        """Removes a thread and everything that belongs to it."""
         await self._write(writes.delete(thread_id))
 
     def _write(self, write: Batch | writes.Change) -> asyncio.Future[object]:
@@ -194,12 +200,12 @@ class SqliteJournal:
     # Reads
 
     async def info(self, thread_id: str) -> ThreadInfo:
-        """Returns what lists show of a thread."""
+        """Returns a thread as lists show it."""
 
         def read(connection: sqlite3.Connection) -> ThreadInfo:
             row = connection.execute(f"{_INFO} WHERE t.id = ?", (thread_id,)).fetchone()
             if row is None:
-                raise ThreadNotFound(f"There is no thread {thread_id[:100]!r}.")
+                raise writes.not_found(thread_id)
             return _info(row)
 
         return await self._read(read)
@@ -228,7 +234,7 @@ class SqliteJournal:
         return await self._read(read)
 
     async def marks(self, *, owner: str | None) -> list[ThreadMark]:
-        """Returns how far each thread got."""
+        """Returns the last event of each thread."""
 
         def read(connection: sqlite3.Connection) -> list[ThreadMark]:
             where, values = ("", ()) if owner is None else (" WHERE t.owner = ?", (owner,))
@@ -241,7 +247,7 @@ class SqliteJournal:
         return await self._read(read)
 
     async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
-        """Returns the fold of the events: the newest snapshot that fits, and what came after."""
+        """Returns the fold of all events, or of the first `at`; starts from a snapshot."""
 
         def read(connection: sqlite3.Connection) -> ThreadState:
             number = writes.number_of(connection, thread_id)
@@ -252,7 +258,7 @@ class SqliteJournal:
                     state = apply(state, event)
             return state
 
-        # In one transaction, so that a deletion cannot come between two pages.
+        # In one transaction, so that a deletion or a new snapshot cannot fall between two reads.
         return await self._read(lambda connection: _at_once(connection, read))
 
     async def read(
@@ -268,12 +274,12 @@ class SqliteJournal:
         return await self._read(read)
 
     async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
-        """Returns what is known of a run."""
+        """Returns the record of a run, or None."""
         runs = await self._read(lambda c: _runs(c, thread_id, "AND id = ?", run_id))
         return runs[0] if runs else None
 
     async def run_of_key(self, thread_id: str, key: str, *, inbox: bool = True) -> str | None:
-        """Returns the id of the run of the message with this key, taken or waiting."""
+        """Returns the id of the run of the message with this key, consumed or waiting."""
 
         def read(connection: sqlite3.Connection) -> str | None:
             number = writes.number_of(connection, thread_id)
@@ -282,12 +288,12 @@ class SqliteJournal:
         return await self._read(read)
 
     async def runs(self, thread_id: str) -> list[RunRecord]:
-        """Returns the runs of a thread."""
+        """Returns the runs of a thread, the oldest first."""
         runs = await self._read(lambda c: _runs(c, thread_id, ""))
         return sorted(runs, key=order)
 
     async def inbox(self, thread_id: str) -> list[Waiting]:
-        """Returns the inputs that wait."""
+        """Returns the waiting entries, in order."""
 
         def read(connection: sqlite3.Connection) -> list[Waiting]:
             number = writes.number_of(connection, thread_id)
@@ -299,7 +305,7 @@ class SqliteJournal:
         return await self._read(read)
 
     async def waiting_threads(self) -> list[str]:
-        """Returns the threads whose inbox is not empty; cheap while no other process wrote."""
+        """Returns the threads whose inbox is not empty."""
 
         def read(connection: sqlite3.Connection) -> list[str]:
             rows = connection.execute(
@@ -310,7 +316,7 @@ class SqliteJournal:
         return await self._read(read)
 
     async def unfinished(self) -> list[Unfinished]:
-        """Returns the threads whose newest run has not ended or begun, or that have open jobs."""
+        """Returns the threads with a run that waits or has not ended, or with open jobs."""
 
         def read(connection: sqlite3.Connection) -> list[Unfinished]:
             rows = connection.execute(
@@ -336,7 +342,8 @@ class SqliteJournal:
                 return read(self._reader() if connected else None)
             except (msgspec.DecodeError, UnicodeDecodeError, InvalidTransition) as error:
                 raise JournalCorrupt(
-                    f"{self._path.name} holds what treadle cannot read: {error}."
+                    f"{self._path.name} contains data that treadle cannot read ({error}); "
+                    "restore a backup."
                 ) from error
 
     def _reader(self) -> sqlite3.Connection:
@@ -349,7 +356,7 @@ class SqliteJournal:
 
 
 def _at_once(connection: sqlite3.Connection, read: Callable[[sqlite3.Connection], T]) -> T:
-    """Reads in one transaction."""
+    """Runs several reads in one transaction, so that all see the same commit."""
     connection.execute("BEGIN")
     try:
         return read(connection)
@@ -361,7 +368,7 @@ def _at_once(connection: sqlite3.Connection, read: Callable[[sqlite3.Connection]
 def _events(
     connection: sqlite3.Connection, number: int, after: int, until: int, limit: int
 ) -> list[RecordedEvent]:
-    # Beyond these, positions are those of other threads.
+    # Clamped, because positions outside this range belong to other threads.
     after, until = max(after, 0), min(until, LAST_SEQ)
     if after >= until:
         return []
@@ -373,7 +380,7 @@ def _events(
         except sqlite3.DataError:
             if limit == 1:
                 raise
-            limit //= 2  # the page is longer than SQLite lets a text be
+            limit //= 2  # the page is longer than the longest text that SQLite allows
         else:
             _require_whole(events, after)
             return events

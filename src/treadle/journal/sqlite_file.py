@@ -20,16 +20,16 @@ from treadle.errors import (
 )
 from treadle.journal.base import Durability
 
-APPLICATION_ID = 0x7472646C  # "trdl", so that another program's database is told apart
+APPLICATION_ID = 0x7472646C  # "trdl", so that the database of another program is recognized
 BUSY_SECONDS = 5.0
 CHECKPOINT_PAGES = 4000
-# Beyond any seq that a thread reaches, so that positions of threads never meet.
+# More than the events of any thread, so that the positions of two threads never overlap.
 SEQ_BITS = 32
 
 
 @contextmanager
 def typed_errors(path: Path) -> Generator[None]:
-    """Turns the errors of sqlite3 into those of treadle."""
+    """Converts errors of sqlite3 to errors of treadle."""
     try:
         yield
     except sqlite3.Error as error:
@@ -42,11 +42,11 @@ def _typed(error: sqlite3.Error, name: str) -> JournalError:
         case sqlite3.SQLITE_FULL:
             return JournalFull(f"The disk of {name} is full; make room and try again.")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return JournalLocked(f"Another program holds {name} for too long; try again.")
+            return JournalLocked(f"Another program has {name} locked for too long; try again.")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return JournalReadOnly(f"{name} or its folder is read-only; allow writing to it.")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return JournalCorrupt(f"{name} is damaged, or no database; restore it from a backup.")
+            return JournalCorrupt(f"{name} is damaged or not a database; restore a backup.")
         case sqlite3.SQLITE_CANTOPEN:
             return JournalError(f"{name} cannot be opened; does its folder exist?")
         case _:
@@ -54,57 +54,65 @@ def _typed(error: sqlite3.Error, name: str) -> JournalError:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Opens the database file and changes nothing, so that it can be looked at first."""
+    """Opens the database file without changing it.
+
+    Without implicit transactions (`isolation_level`): the writer begins with BEGIN IMMEDIATE.
+    A transaction that reads first and then writes would fail at once, without waiting, if another
+    connection had committed in between (SQLITE_BUSY_SNAPSHOT).
+    """
     return sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
 
 
 def prepare(connection: sqlite3.Connection, durability: Durability) -> None:
-    """Makes a connection ready to write to a database of treadle."""
-    # Without a write-ahead log, readers would hold the writer up.
+    """Prepares a connection for writing to a database of treadle."""
+    # With a write-ahead log, readers do not hold the writer up.
     connection.execute("PRAGMA journal_mode = wal")
-    # Pages that change often are copied to the database less often.
+    # Four times the default: the pages that each group changes (the end of the events, `activity`)
+    # are copied from the log to the database less often.
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    # With `normal`, a commit survives the end of the process, but a loss of power may undo the
+    # newest commits (never half of one). With `full`, each commit waits for the disk.
     connection.execute(f"PRAGMA synchronous = {'full' if durability == 'power' else 'normal'}")
 
 
 def make_file(path: Path) -> None:
-    """Makes the database file where there is none, readable by its owner only.
+    """Creates the database file if it does not exist, with access for its owner only.
 
-    One that is there is not opened: closing it would free the locks that SQLite holds on it for
-    this process, and another process would then remove the log that is being written.
+    An existing file is not opened: closing it would free the locks that SQLite holds on it for this
+    process, and another process could then remove the log while it is written.
     See https://sqlite.org/howtocorrupt.html, section 2.2.
     """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError as error:
         if path.is_dir():
-            raise JournalError(f"{path.name} is a folder; name a file in it.") from error
+            raise JournalError(f"{path.name} is a folder; pass a file in it.") from error
     except OSError as error:
         raise file_error(error, path.name) from error
 
 
 def file_error(error: OSError, name: str) -> JournalError:
-    """Returns what to raise where the system refuses a file."""
+    """Returns the error to raise for a file that the system refuses."""
     match error.errno:
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return JournalReadOnly(f"{name} cannot be written; allow writing to it and its folder.")
         case errno.ENOSPC | errno.EDQUOT:
             return JournalFull(f"The disk of {name} is full; make room and try again.")
         case errno.ENOENT | errno.ENOTDIR:
-            return JournalError(f"{name} cannot be made; make its folder first.")
+            return JournalError(f"{name} cannot be created; create its folder first.")
         case _:
             return JournalError(f"{name} cannot be opened: {error.strerror}.")
 
 
 def require_ours(connection: sqlite3.Connection, name: str) -> None:
-    """Raises `JournalCorrupt` or `JournalTooNew` unless this treadle can write to the database."""
+    """Raises `JournalCorrupt` or `JournalTooNew` if this treadle cannot write to the database."""
     _version(connection, name, len(_migrations()))
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:
-    """Brings the tables to this version; each migration happens whole or not at all."""
+    """Migrates the tables to the newest version; each migration is one transaction."""
     scripts = _migrations()
     version = _version(connection, name, len(scripts))
     for number, script in enumerate(scripts[version:], version + 1):
@@ -115,10 +123,10 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
 
 
 def require_tables(connection: sqlite3.Connection, name: str) -> None:
-    """Raises `JournalError` unless the tables are those of this version."""
+    """Raises `JournalError` if the tables are of an older version."""
     scripts = _migrations()
     if _version(connection, name, len(scripts)) < len(scripts):
-        raise JournalError(f"{name} was made by an older treadle; open it for driving once.")
+        raise JournalError(f"{name} was created by an older treadle; open it once with drive=True.")
 
 
 def _version(connection: sqlite3.Connection, name: str, newest: int) -> int:
@@ -129,7 +137,8 @@ def _version(connection: sqlite3.Connection, name: str, newest: int) -> int:
         raise JournalCorrupt(f"{name} is the database of another program; use another file.")
     if version > newest:
         raise JournalTooNew(
-            f"{name} has version {version}, this treadle knows {newest}; install a newer treadle."
+            f"{name} has version {version}, but this treadle supports at most {newest}; install a "
+            "newer treadle."
         )
     return version
 

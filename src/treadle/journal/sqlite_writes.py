@@ -1,8 +1,12 @@
 """The writes of the SQLite journal, done in its writing thread, many in one transaction.
 
-Each statement gives the interpreter lock away and has to win it back from a busy event loop, so
-what a group costs is its number of statements. The events of a whole group are therefore written
-with one statement, and so are the rows that answer queries.
+Each statement releases the interpreter lock and has to win it back from a busy event loop, so the
+cost of a group is its number of statements. The events of a whole group are therefore written with
+one statement, and so are the rows of each table for queries.
+
+The fence against older claims costs no statement: it is a condition of the statement that inserts
+the events. Nothing about claims is kept in memory except that an append failed. So the fence holds
+between any two adapters on one database, in one process or in several.
 """
 
 import sqlite3
@@ -23,8 +27,9 @@ from treadle.journal.sqlite_file import SEQ_BITS, typed_errors
 class Change(Struct, frozen=True, eq=False):
     """A write other than an append: a function of the connection, run inside a transaction.
 
-    An `ordered` one finds what was appended before it, and not what was appended after it. The
-    others may come before all appends of their group, which then need fewer statements.
+    An `ordered` change sees the batches that were appended before it, and none that were appended
+    after it. The others may run before all batches of their group, which then need fewer
+    statements.
     """
 
     run: Callable[[sqlite3.Connection], object]
@@ -33,11 +38,13 @@ class Change(Struct, frozen=True, eq=False):
 
 _MOST_ROWS = 256
 
-# The fence stands in the statement that inserts events, so that it costs no statement of its own,
-# and holds against every adapter on the database, in this process or another.
+# The subquery of the fence names no column of the rows, so SQLite evaluates it once: all rows are
+# inserted or none, even without a transaction around the statement. An INSERT takes the lock of
+# the writer before it reads, so no claim of another connection can come between the two.
 _FENCED = "SELECT column1, column2 FROM (VALUES {rows}) WHERE {newest}"
 _IS_NEWEST = "(SELECT epoch FROM thread WHERE n = ?) = ?"
-# As one value where there are more claims: few texts, so that compiled statements are reused.
+# Several claims are passed as one JSON value: one text for any number of them, so that the
+# compiled statement is reused. The LEFT JOIN with IS NOT also finds threads that were deleted.
 _ARE_NEWEST = """
     NOT EXISTS (SELECT 1 FROM json_each(?) AS claim
         LEFT JOIN thread ON thread.n = claim.value ->> 0
@@ -46,7 +53,7 @@ _ARE_NEWEST = """
 
 
 class Transactions:
-    """Commits groups of writes; knows which claims ended with an append that failed."""
+    """Commits groups of writes; remembers which claims ended with an append that failed."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
@@ -56,15 +63,17 @@ class Transactions:
         self._failed: dict[int, int] = {}
 
     def commit(self, writes: Sequence[Batch | Change]) -> Sequence[object]:
-        """Returns what came of each write, errors included.
+        """Returns the outcome of each write: a result or an error.
 
-        All succeed in one transaction; if one fails, each gets its own. An append that failed ends
-        its claim: appends behind it would leave a gap, or follow from what did not happen.
+        All writes share one transaction. If one fails, it is rolled back and each write gets its
+        own, in the same order, so that the error reaches only the caller that caused it. A failed
+        append ends its claim: batches after it would leave a gap, or be based on events that were
+        never kept.
         """
         try:
             with typed_errors(self._path):
                 return self._transaction(writes)
-        except Exception as error:  # noqa: BLE001 - it is raised where the write is awaited
+        except Exception as error:  # noqa: BLE001 - raised where the write is awaited
             if len(writes) == 1:
                 self._note_failure(writes[0], error)
                 return [error]
@@ -74,8 +83,12 @@ class Transactions:
         connection = self._connection
         batches = [write for write in writes if isinstance(write, Batch)]
         if len(batches) == len(writes) and _is_one_statement(batches):
-            self._append(batches)  # it is a transaction by itself
+            # SQLite runs a statement outside of BEGIN as a transaction of its own: a third of the
+            # statements for the most frequent group, a few events without rows for queries.
+            self._append(batches)
             return [None] * len(batches)
+        # IMMEDIATE takes the lock of the writer now: with a plain BEGIN, an epoch could be read
+        # before another connection claims the thread, and the write would fail without waiting.
         connection.execute("BEGIN IMMEDIATE")
         try:
             results: dict[int, object] = {}
@@ -112,7 +125,7 @@ class Transactions:
         _project(self._connection, batches)
         consumed = [number for batch in batches for number in batch.consumed]
         if consumed:
-            # As one value: the number of values in a statement is limited.
+            # As one JSON value, because the number of parameters of a statement is limited.
             self._connection.execute(
                 "DELETE FROM inbox WHERE number IN (SELECT value FROM json_each(?))",
                 (msgspec.json.encode(consumed).decode(),),
@@ -120,15 +133,17 @@ class Transactions:
 
 
 def _is_one_statement(batches: Sequence[Batch]) -> bool:
+    """Whether `_append` writes these batches with exactly one statement."""
     count = sum(len(batch.entries) for batch in batches)
     plain = all(batch.projection is None and not batch.consumed for batch in batches)
     return plain and 0 < count <= _MOST_ROWS and _size(count) == count
 
 
 def _insert_events(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
-    """Inserts the events of batches; raises `StaleWriter` unless their claims are the newest.
+    """Inserts the events of batches; raises `StaleWriter` if a claim is not the newest one.
 
-    The first statement compares the epochs as it writes: within a transaction, that is enough.
+    The first statement compares the epochs as it writes. If there are more rows than fit into it,
+    the transaction around it keeps other connections from claiming before the rest.
     """
     rows: list[object] = []
     for batch in batches:
@@ -137,7 +152,7 @@ def _insert_events(connection: sqlite3.Connection, batches: Sequence[Batch]) -> 
             rows += (start | entry.seq, entry.json)
     claims = {batch.claim.number: batch.claim.epoch for batch in batches}
     if any(claims[batch.claim.number] != batch.claim.epoch for batch in batches):
-        raise _stale()  # two drivers in one group: at most one of them has the newest claim
+        raise _stale()  # two drivers of one thread in a group: at most one of them is valid
     newest, fence = _IS_NEWEST, [value for claim in claims.items() for value in claim]
     if len(claims) > 1:
         newest, fence = _ARE_NEWEST, [msgspec.json.encode(list(claims.items())).decode()]
@@ -160,7 +175,7 @@ def _stale() -> StaleWriter:
 def _insert(
     connection: sqlite3.Connection, head: str, values: list[object], width: int, tail: str = ""
 ) -> None:
-    """Inserts rows of `width` values with as few statements as there can be."""
+    """Inserts rows of `width` values with as few statements as possible."""
     row = f"({','.join('?' * width)})"
     start, left = 0, len(values) // width
     while left:
@@ -171,7 +186,11 @@ def _insert(
 
 
 def _size(rows: int) -> int:
-    """How many rows the next statement takes: few sizes, so that compiled statements are reused."""
+    """Returns how many of `rows` the next statement inserts.
+
+    There are few sizes (1 to 32, then powers of two), because sqlite3 keeps the compiled form of
+    128 statements per connection.
+    """
     return rows if rows <= 32 else min(_MOST_ROWS, 1 << (rows.bit_length() - 1))
 
 
@@ -224,11 +243,16 @@ def _epoch_of(connection: sqlite3.Connection, number: int) -> int:
     return row[0] if row is not None else 0
 
 
+def not_found(thread_id: str) -> ThreadNotFound:
+    """Returns the error for a thread that does not exist."""
+    return ThreadNotFound(f"The thread {thread_id[:100]!r} was not found.")
+
+
 def number_of(connection: sqlite3.Connection, thread_id: str) -> int:
     """Returns the number of a thread; raises `ThreadNotFound`."""
     row = connection.execute("SELECT n FROM thread WHERE id = ?", (thread_id,)).fetchone()
     if row is None:
-        raise ThreadNotFound(f"The thread {thread_id[:100]!r} was not found.")
+        raise not_found(thread_id)
     return row[0]
 
 
@@ -266,14 +290,14 @@ def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
 
 
 def claim(thread_id: str) -> Change:
-    """Takes a thread over."""
+    """Takes a thread over: older claims are refused from now on."""
 
     def change(connection: sqlite3.Connection) -> Claim:
         row = connection.execute(
             "UPDATE thread SET epoch = epoch + 1 WHERE id = ? RETURNING n, epoch", (thread_id,)
         ).fetchone()
         if row is None:
-            raise ThreadNotFound(f"The thread {thread_id[:100]!r} was not found.")
+            raise not_found(thread_id)
         return Claim(*row)
 
     return Change(change)
@@ -282,7 +306,7 @@ def claim(thread_id: str) -> Change:
 def run_of_key(
     connection: sqlite3.Connection, number: int, key: str, *, inbox: bool = True
 ) -> str | None:
-    """Returns the run of the message with this key, be it taken or in the inbox."""
+    """Returns the run of the message with this key, consumed or (with `inbox`) waiting."""
     row = connection.execute(
         "SELECT run_id FROM sent WHERE n = ? AND key = ?", (number, key)
     ).fetchone()
@@ -310,7 +334,7 @@ def enqueue(thread_id: str, entry: Entry) -> Change:
 
 
 def snapshot(claim: Claim, state: ThreadState) -> Change:
-    """Keeps the head of the state, and the items that no snapshot has yet."""
+    """Keeps the head of the state, and the items that no earlier snapshot contains."""
 
     def change(connection: sqlite3.Connection) -> None:
         number = claim.number
@@ -324,7 +348,7 @@ def snapshot(claim: Claim, state: ThreadState) -> Change:
         ).fetchone()
         kept, edited = row if row is not None else (0, state.edited)
         if edited != state.edited:
-            # Their items are no beginning of this history.
+            # The history was replaced: the items of earlier snapshots are not its beginning.
             connection.execute("DELETE FROM snapshot WHERE n = ?", (number,))
             connection.execute("DELETE FROM history WHERE n = ?", (number,))
             kept = 0
@@ -342,17 +366,17 @@ def snapshot(claim: Claim, state: ThreadState) -> Change:
 
 
 def _require_kept(connection: sqlite3.Connection, number: int, seq: int) -> None:
-    """Raises `JournalError` unless event `seq` is kept: a later fold tells what did not happen."""
+    """Raises `JournalError` unless event `seq` is kept: the fold may not be ahead of the events."""
     if seq == 0:
         return
     position = number << SEQ_BITS | seq
     row = connection.execute("SELECT 1 FROM event WHERE position = ?", (position,)).fetchone()
     if row is None:
-        raise JournalError(f"Event {seq} is not kept; keep it before the snapshot.")
+        raise JournalError(f"Event {seq} is not kept; append it before the snapshot.")
 
 
 def fork(fork: Fork) -> Change:
-    """Copies the first events of a thread to a new one, and the snapshots among them."""
+    """Copies the first events of a thread to a new one, and the snapshots of these events."""
 
     def change(connection: sqlite3.Connection) -> None:
         old = number_of(connection, fork.source)
@@ -380,7 +404,7 @@ def fork(fork: Fork) -> Change:
 
 
 def delete(thread_id: str) -> Change:
-    """Removes a thread and everything about it."""
+    """Removes a thread and everything that belongs to it."""
 
     def change(connection: sqlite3.Connection) -> None:
         number = number_of(connection, thread_id)
@@ -395,7 +419,7 @@ def delete(thread_id: str) -> Change:
 
 
 def require_claim(result: object) -> Claim:
-    """The outcome of `claim`, for the type checker."""
+    """Returns the outcome of `claim` or `create` as a `Claim`."""
     if not isinstance(result, Claim):
         raise JournalError("The thread could not be claimed.")
     return result
