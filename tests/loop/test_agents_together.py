@@ -247,7 +247,7 @@ async def test_a_run_is_handed_over(kept: bool) -> None:
     assert (handed.agent, handed.agent_hash) == ("clerk", clerk.hash)
     (request,) = clerk.model.requests  # type: ignore[attr-defined]
     assert request.instructions == "You refund."
-    assert outputs(request.items) == {"t1": "clerk goes on with the conversation now."}
+    assert outputs(request.items) == {"t1": "clerk continues the conversation now."}
     assert sum(isinstance(event, TerminalEvent) for event in events) == 1
 
 

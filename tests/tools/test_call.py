@@ -73,14 +73,14 @@ async def test_a_call() -> None:
     ("name", "arguments", "words"),
     [
         ("nowhere", "{}", "There is no tool 'nowhere'. Tools: add, now."),
-        ("add", "{", "no valid JSON"),
-        ("add", '{"a": 1, "b": 2} more', "no valid JSON"),
-        ("add", "[1]", "no object"),
+        ("add", "{", "not valid JSON"),
+        ("add", '{"a": 1, "b": 2} more', "not valid JSON"),
+        ("add", "[1]", "not an object"),
         ("add", "", "empty"),
         ("add", "  ", "empty"),
         ("add", '{"a": "x"}', "a: Input should be a valid integer"),
         ("add", '{"a": 1, "b": 2, "c": 3}', "c: Extra inputs"),
-        ("add", "[" * 100_000, "no valid JSON"),
+        ("add", "[" * 100_000, "not valid JSON"),
         ("now", '{"x": 1}', "x: Extra inputs"),
     ],
 )
@@ -98,7 +98,7 @@ async def test_calls_that_cannot_be_made(name: str, arguments: str, words: str) 
 def test_without_tools_the_model_is_told_so() -> None:
     refused = prepare(Toolset(), FunctionCall("c1", "x" * 10_000, "{}"))
     assert isinstance(refused, RefusedCall)
-    assert refused.problem.endswith("Tools: there are none.")
+    assert refused.problem.endswith("Tools: none.")
     assert len(refused.problem) < 300
 
 
@@ -318,7 +318,7 @@ async def test_outputs(value: object, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(b"raw", "returned bytes"), (object(), "type object that JSON cannot")]
+    ("value", "words"), [(b"raw", "returned bytes"), (object(), "type object, which cannot")]
 )
 async def test_outputs_that_json_cannot_say(value: object, words: str) -> None:
     outcome = await Calls().make(returning(value))

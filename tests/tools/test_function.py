@@ -279,7 +279,7 @@ async def async_generator() -> AsyncIterator[str]:
         (unresolved, "cannot be resolved"),
         (generator, "is a generator"),
         (async_generator, "is a generator"),
-        (lambda: "", "no name for a tool"),
+        (lambda: "", "not a valid tool name"),
     ],
 )
 def test_what_cannot_be_a_tool(function: Callable[..., object], words: str) -> None:
@@ -305,7 +305,7 @@ def test_options_that_cannot_work(options: dict[str, Any]) -> None:
 
 
 def test_what_is_no_function() -> None:
-    with pytest.raises(InvalidTool, match="is no function"):
+    with pytest.raises(InvalidTool, match="is not a function"):
         tool(name="x")("weather")  # type: ignore[arg-type]
 
 

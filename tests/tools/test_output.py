@@ -62,7 +62,9 @@ def test_values(value: object, text: str) -> None:
 
 @pytest.mark.parametrize("value", [Broken(), object(), Vague(), {(1, 2): 3}, {"a\udcff": math.inf}])
 def test_what_json_cannot_say_names_its_type(value: object) -> None:
-    with pytest.raises(TypeError, match=f"type {type(value).__name__} that JSON cannot say"):
+    with pytest.raises(
+        TypeError, match=f"type {type(value).__name__}, which cannot be represented"
+    ):
         to_output(value, LARGE)
 
 
@@ -76,7 +78,7 @@ def test_values_that_contain_themselves() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"data": b"", "media_type": "text/plain"}, "no media type of an image"),
+        ({"data": b"", "media_type": "text/plain"}, "not a media type of an image"),
         ({"url": "file:///etc/passwd"}, "starts with https"),
         ({"data": b"", "url": "https://x"}, "either"),
     ],

@@ -72,7 +72,7 @@ def test_explain(kind: Any, text: str, words: str) -> None:
 
 
 def test_a_type_json_cannot_say() -> None:
-    with pytest.raises(ConfigurationError, match="cannot be said in JSON"):
+    with pytest.raises(ConfigurationError, match="cannot be represented as JSON"):
         OutputType(threading.Event)
 
 

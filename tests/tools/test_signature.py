@@ -196,4 +196,4 @@ def test_arguments_come_through(
 
 def test_parameters_that_fail_only_together() -> None:
     problem = place.signature._untypable({"query": (str, Field())})
-    assert problem.message == "The tool place has a parameter whose type JSON cannot say."
+    assert problem.message == "The tool place has a parameter that cannot be represented as JSON."

@@ -1,4 +1,4 @@
-"""Sources of tools beside the tools of an agent."""
+"""Sources of tools, together with the tools of an agent."""
 
 from collections.abc import Sequence
 

@@ -136,7 +136,7 @@ def test_the_function_itself_is_called_as_before() -> None:
 
 @pytest.mark.parametrize("name", ["", "two words", "1st", "a-b", "é", "x" * 65])
 def test_a_name_that_is_no_identifier(name: str) -> None:
-    with pytest.raises(InvalidTool, match=r"give to_user an identifier of letters"):
+    with pytest.raises(InvalidTool, match=r"use an identifier of at most 64 letters"):
         tool(to_user=name)(look)
 
 
@@ -177,7 +177,7 @@ def test_string_parameters_can_be_streamed(strict: bool) -> None:
     ("fields", "problem"),
     [
         (["text"], "'text', which the tool write does not have; it has: title, kind, tone, letter"),
-        (["letter"], "'letter' of the tool write, which is no string; only strings"),
+        (["letter"], "'letter' of the tool write, which is not a string; only strings"),
         (["to_user"], "'to_user', which the tool write does not have"),
         ("title", r"is a list of names: stream_fields=\['title'\]"),
     ],
@@ -185,7 +185,7 @@ def test_string_parameters_can_be_streamed(strict: bool) -> None:
 def test_what_cannot_be_streamed(fields: Any, problem: str) -> None:
     with pytest.raises(InvalidTool, match=problem):
         tool(stream_fields=fields, to_user=True)(write)
-    with pytest.raises(InvalidTool, match="'options' of the tool free, which is no string"):
+    with pytest.raises(InvalidTool, match="'options' of the tool free, which is not a string"):
         tool(stream_fields=["options"])(free)
     with pytest.raises(InvalidTool, match="'x', which the tool now does not have; it has: none"):
         tool(stream_fields=["x"])(now)
@@ -195,7 +195,7 @@ def test_a_schema_that_says_nothing_of_a_string() -> None:
     schema = {"properties": {"a": True, "b": {"$ref": "#/x"}, "c": {"type": ["null", "string"]}}}
     assert require_streamable(["c"], schema, "it", InvalidTool) == ("c",)
     for name in ("a", "b"):
-        with pytest.raises(InvalidTool, match="is no string"):
+        with pytest.raises(InvalidTool, match="is not a string"):
             require_streamable([name], schema, "it", InvalidTool)
 
 
@@ -203,7 +203,7 @@ def test_fields_of_the_structured_output() -> None:
     model = ScriptedModel([])
     agent = Agent(model, output=Letter, stream_fields=["title", "body"])
     assert agent.stream_fields == ("title", "body")
-    for fields, problem in (("x", "the output Letter"), (["pages"], "is no string")):
+    for fields, problem in (("x", "the output Letter"), (["pages"], "is not a string")):
         with pytest.raises(ConfigurationError, match=problem):
             Agent(model, output=Letter, stream_fields=fields)
     for output in (None, str):

@@ -1,6 +1,6 @@
 """One tool call: from the arguments the model wrote to the output it reads.
 
-Whatever goes wrong becomes an output that says so; nothing but a cancellation gets past it.
+Every failure becomes an output that describes it; only a cancellation passes through.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class PreparedCall:
 
 @dataclass(frozen=True)
 class RefusedCall:
-    """A call that cannot be made; `problem` tells the model why."""
+    """A call that cannot be made; `problem` is the reason, for the model."""
 
     call: FunctionCall
     problem: str
@@ -53,7 +53,7 @@ class RefusedCall:
 
 @dataclass(frozen=True)
 class AnsweredCall:
-    """A call that has its output without being made."""
+    """A call that has an output without having run."""
 
     call: FunctionCall
     arguments: Mapping[str, object]
@@ -66,7 +66,7 @@ Prepared = PreparedCall | RefusedCall | AnsweredCall
 
 @dataclass(frozen=True)
 class ToolOutcome:
-    """What came of a call: its output, the exception behind a failure, and the time it took."""
+    """The outcome of a call: its output, the exception behind a failure, and the time it took."""
 
     output: FunctionCallOutput
     error: Exception | None = None
@@ -74,14 +74,14 @@ class ToolOutcome:
 
 
 class _AttemptFailed(Exception):
-    """An attempt failed; its text is what the model reads, its cause what happened."""
+    """An attempt failed; the text is for the model, the cause is the original exception."""
 
 
 def prepare(tools: Toolset, call: FunctionCall) -> PreparedCall | RefusedCall:
     """Looks the tool up and validates the arguments; pure."""
     tool = tools.get(call.name)
     if tool is None:
-        known = ", ".join(tools.names) or "there are none"
+        known = ", ".join(tools.names) or "none"
         problem = f"There is no tool {call.name[:100]!r}. Tools: {known}."
         return RefusedCall(call, " ".join([problem, *tools.missing]))
     try:
@@ -92,7 +92,7 @@ def prepare(tools: Toolset, call: FunctionCall) -> PreparedCall | RefusedCall:
         )
     except ValueError as error:
         return RefusedCall(call, f"The arguments of {tool.name} are not valid: {error}.")
-    except Exception as error:  # noqa: BLE001 - a validator of the user's may raise anything
+    except Exception as error:  # noqa: BLE001 - a user's validator may raise anything
         problem = explain_failure(error)
         return RefusedCall(call, f"The arguments of {tool.name} cannot be validated: {problem}")
     return PreparedCall(call, tool, arguments)
@@ -101,7 +101,7 @@ def prepare(tools: Toolset, call: FunctionCall) -> PreparedCall | RefusedCall:
 def awaits_of(tools: Toolset, call: FunctionCall) -> Awaited | None:
     """Returns what the call needs from outside; a call that cannot be made needs nothing.
 
-    Where it cannot be told whether a call needs approval, it does.
+    If the rule for approval fails, the call needs approval.
     """
     tool = tools.get(call.name)
     if tool is None or tool.is_local:
@@ -115,7 +115,7 @@ def awaits_of(tools: Toolset, call: FunctionCall) -> Awaited | None:
         return "approval"
     try:
         needed = tool.needs_approval(prepared.arguments)
-    except Exception as error:  # noqa: BLE001 - a function of the user's may raise anything
+    except Exception as error:  # noqa: BLE001 - a user's function may raise anything
         _LOGGER.warning("needs_approval of %s failed: %s", tool.name, explain_failure(error))
         return "approval"
     return "approval" if needed else None
@@ -130,8 +130,8 @@ async def execute(
     """Makes the call, again if it fails and the tool has retries.
 
     `on_attempt` is awaited before each time the function is called. A cancellation of the calling
-    task reaches an async tool as `CancelledError`, and a thread as its token; a thread that takes
-    no notice is left behind.
+    task reaches an async tool as `CancelledError`, and a thread as its token; a thread that ignores
+    its token keeps running, and its result is dropped.
     """
     if isinstance(prepared, RefusedCall):
         return ToolOutcome(_output(prepared.call, prepared.problem, is_error=True))
@@ -161,14 +161,14 @@ def _decode(tool: Tool[..., object], arguments: str) -> Mapping[str, object]:
         raise ValueError(f"they exceed {_MAX_ARGUMENTS} characters")
     if not arguments.strip():
         if tool.signature.takes_nothing:
-            return {}  # some providers send nothing where there is nothing to send
+            return {}  # some providers send an empty text for a call without arguments
         raise ValueError("they are empty; send a JSON object")
     try:
         decoded = msgspec.json.decode(arguments)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise ValueError(f"they are no valid JSON ({error})") from error
+        raise ValueError(f"they are not valid JSON ({error})") from error
     if not isinstance(decoded, dict):
-        raise ValueError("they are JSON, but no object")
+        raise ValueError("they are JSON, but not an object")
     return cast("Mapping[str, object]", decoded)
 
 
@@ -213,7 +213,7 @@ def _is_cancelled() -> bool:
 
 def _failure(tool: Tool[..., object], error: BaseException) -> _AttemptFailed:
     text = f"{tool.name} failed: {explain_failure(error)}"
-    # The traceback holds values of the user's data: only for those who ask for it.
+    # The traceback contains the user's data, so it is logged at the level DEBUG only.
     shown = error if _LOGGER.isEnabledFor(logging.DEBUG) else None
     _LOGGER.warning("%s", text, exc_info=shown)
     return _AttemptFailed(text)

@@ -1,4 +1,4 @@
-"""What a tool may know of the call it serves."""
+"""What a tool may know about its call: `RunContext` and `CancellationToken`."""
 
 import asyncio
 import itertools
@@ -27,9 +27,9 @@ class CallCancelled(Exception):
 
 
 class CancellationToken:
-    """Tells a tool in a thread that nobody waits for it any more. Safe to use from any thread.
+    """Shows a tool in a thread that its call was cancelled. Safe to use from any thread.
 
-    A thread cannot be stopped from outside: a long tool looks at its token now and then.
+    A thread cannot be stopped from outside: a long-running tool checks its token from time to time.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class CancellationToken:
     def raise_if_set(self) -> None:
         """Raises `CallCancelled` if the call was cancelled or timed out."""
         if self.is_set:
-            raise CallCancelled("Nobody waits for this tool call any more.")
+            raise CallCancelled("This tool call was cancelled or timed out.")
 
 
 def _drop(_: str) -> None:
@@ -77,10 +77,10 @@ class CallServices:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext(Generic[Deps]):
-    """What a tool may know of the call it serves.
+    """What a tool may know about its call.
 
-    - `deps`: what the caller gave the run.
-    - `thread_id`, `run_id`, `call_id`, `tool_name`: where the call belongs.
+    - `deps`: the dependencies that the caller gave the run.
+    - `thread_id`, `run_id`, `call_id`, `tool_name`: the call, and the thread and run it belongs to.
     - `attempt`: 1 for the first, more for retries.
     - `cancelled`: for plain functions, which run in threads; async tools get `CancelledError`.
     """
@@ -93,59 +93,61 @@ class RunContext(Generic[Deps]):
     attempt: int = 1
     cancelled: CancellationToken = field(default_factory=CancellationToken)
     _services: CallServices = field(default_factory=CallServices, repr=False)
+    # Numbers the agents of this attempt: after a crash the same order gives the same keys.
     _delegated: "Iterator[int]" = field(default_factory=itertools.count, repr=False)
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of one call; hand it to services that take such a key."""
+        """The same for every attempt of one call; pass it to services that accept such a key."""
         return self.call_id
 
     @property
     def jobs(self) -> Node[None]:
         """The run's node in the tree of its thread: submit jobs to it.
 
-        The run ends when they have settled. Those placed under its root, with
+        The run ends when they have settled. Jobs placed under the root, with
         `ctx.jobs.submit(job, parent=ctx.jobs.root)`, belong to the thread: they may outlive the run
-        and tell of their end with a message. For async tools; in a thread of its own a plain
-        function has no event loop. Raises `ConfigurationError` there, and `NodeClosed` once the run
-        is about to end.
+        and announce their end with a message. Only async tools can use it: plain functions run in
+        threads without an event loop. Raises `ConfigurationError` there, and `NodeClosed` once the
+        run is about to end.
         """
         jobs = self._services.jobs
         if jobs is None:
-            raise ConfigurationError("Jobs cannot be started here.")
+            raise ConfigurationError("This context has no jobs: it was not made by a run.")
         if not self._is_on_loop():
             raise ConfigurationError("Jobs are started on the event loop: make the tool async.")
         return jobs.node
 
     @property
     def memory(self) -> RunMemory:
-        """What the agent remembers: its memory blocks, and ways to change them.
+        """The memory blocks of the agent, and the archive.
 
-        Raises `ConfigurationError` where there is no memory.
+        Raises `ConfigurationError` if the context has no memory.
         """
         memory = self._services.memory
         if memory is None:
-            raise ConfigurationError("There is no memory here.")
+            raise ConfigurationError("This context has no memory: it was not made by a run.")
         return memory
 
     async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
-        """Has another agent work for this call, on a thread of its own; returns what came of it.
+        """Runs another agent for this call, on a thread of its own, and returns its result.
 
-        Its events are shown under the run, what it uses counts for the run, and it is cancelled
-        with the call. After a crash an `idempotent` tool that asks for the same agents in the same
-        order finds their work where it was; a retry begins anew. Raises the error of a run that
-        failed, `AgentsTooDeep` and `BudgetUsedUp`.
+        Its events are shown under the run, its usage counts for the run, and it is cancelled with
+        the call. After a crash, an `idempotent` tool that runs the same agents in the same order
+        continues their work; a retry starts again. Raises the error of a run that failed,
+        `AgentsTooDeep` and `BudgetUsedUp`.
         """
         delegation = self._services.delegation
         if delegation is None:
-            raise ConfigurationError("Agents cannot be run here.")
+            raise ConfigurationError("This context cannot run agents: it was not made by a run.")
         key = f"{self.call_id}/{self.attempt}/{next(self._delegated)}"
         return await delegation.run(agent, input, key=key, call_id=self.call_id)
 
     def progress(self, message: str) -> None:
-        """Shows subscribers how far the tool is; from any thread, at most 2,000 characters.
+        """Shows the progress of the tool to subscribers; callable from any thread.
 
-        Does nothing once the call was cancelled or timed out: it has its output already.
+        `message` is cut after 2,000 characters. Does nothing once the call was cancelled or timed
+        out, because the call has an output then.
         """
         text = message[:MAX_PROGRESS].encode("utf-8", "replace").decode("utf-8")
         if self._is_on_loop():

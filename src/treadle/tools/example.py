@@ -1,4 +1,4 @@
-"""Arguments made from a declared JSON Schema: the smallest value that fits, always the same.
+"""Example arguments for a JSON Schema: the smallest value that fits, always the same.
 
 Required properties only; `const`, `enum`, `default`, `minimum`, `maximum`, lengths, `$ref`,
 `anyOf`, `oneOf` and `allOf` are honoured. Patterns and `format` other than dates are not.
@@ -84,7 +84,7 @@ def required(schema: JsonSchema) -> list[str]:
 
 
 def kind_of(schema: JsonSchema) -> str:
-    """Returns the JSON type of a schema, the first that is not null; "string" where none is."""
+    """Returns the JSON type of a schema, the first that is not null; "string" if there is none."""
     kind = schema.get("type")
     if isinstance(kind, str):
         return kind
@@ -93,7 +93,7 @@ def kind_of(schema: JsonSchema) -> str:
 
 
 def as_schema(value: object) -> JsonSchema:
-    """Returns `value` where it is an object, else a schema that allows everything."""
+    """Returns `value` if it is an object, else a schema that allows everything."""
     return cast("JsonSchema", value) if isinstance(value, dict) else {}
 
 
@@ -163,7 +163,7 @@ def _string(schema: JsonSchema, number: int, name: str) -> str:
 
 
 def as_list(value: object) -> list[object]:
-    """Returns `value` where it is an array, else an empty one."""
+    """Returns `value` if it is an array, else an empty one."""
     return cast("list[object]", value) if isinstance(value, list) else []
 
 

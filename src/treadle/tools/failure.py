@@ -1,4 +1,4 @@
-"""An exception in words that a model can read: its type and message, never a traceback."""
+"""Describes an exception for a model: its type and message, never a traceback."""
 
 from treadle.tools.output import truncated
 

@@ -1,4 +1,4 @@
-"""A tool: a typed function, and how it is to be called."""
+"""Tools: typed functions, and the rules for calling them."""
 
 import functools
 import inspect
@@ -28,24 +28,25 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 class Tool(Generic[P, R_co]):
     """A function the model may call; made by the decorator `tool`.
 
-    - `timeout`: seconds an attempt may take; None is no limit.
+    - `timeout`: seconds that an attempt may take; None means no limit.
     - `retries`: how often a call that raised or timed out is tried again. Only for functions that
       may run twice; `RunContext.idempotency_key` stays the same.
-    - `idempotent`: running it twice is as good as once, so it may be run again after a crash.
+    - `idempotent`: running it twice has the effect of running it once, so it may be repeated after
+      a crash.
     - `external`: the function is never called; its output is submitted from outside, to the
       thread.
-    - `needs_approval`: True, or a function of the call's arguments that says whether a person must
-      approve the call before it runs.
+    - `needs_approval`: True, or a function of the call's arguments that returns whether a person
+      must approve the call before it runs.
     - `serial`: runs alone, after the other calls of its step.
     - `terminal`: its output ends the run, unless it failed.
     - `on_error`: `"answer"` gives the model the error as output; `"raise"` also ends the run with
       `ToolFailed`, once every call of the step is answered.
-    - `max_output_chars`: longer outputs are cut, with a mark that says so.
-    - `to_user`: the name of a parameter that is added for the model, in which it says to the user
-      what it is about to do; shown while it is written, and not given to the function. "" is none.
+    - `max_output_chars`: longer outputs are cut, and a mark is appended.
+    - `to_user`: the name of an added parameter in which the model announces the call to the user;
+      shown while it is written, and not passed to the function. "" adds none.
     - `stream_fields`: the string parameters whose growth is shown while the model writes them.
-    - `handoff`: the name of the agent to which it hands the run over.
-    - `worker`: the agent that does the work, where the tool is one.
+    - `handoff`: the name of the agent that takes over the run.
+    - `worker`: the agent that does the work, if the tool is an agent.
     """
 
     function: Callable[P, R_co]
@@ -77,13 +78,13 @@ class Tool(Generic[P, R_co]):
 
     @property
     def is_local(self) -> bool:
-        """Whether every call of it runs here, without anyone's approval."""
+        """Whether every call of it runs here, without approval."""
         return not self.external and self.needs_approval is False
 
     def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
         """Returns the keyword arguments; raises `ValueError`, mostly pydantic's kind.
 
-        What is said to the user is taken out, whatever the model wrote there.
+        The announcement to the user is removed, whatever the model wrote there.
         """
         return self.signature.validate(without(arguments, self.to_user))
 
@@ -133,7 +134,7 @@ def tool(
     (Google, NumPy or reST style) or from `Annotated[..., Field(description=...)]`. `async`
     functions run as tasks, plain ones in threads. A parameter annotated with `RunContext` takes
     the context. `name` and `description` default to those of the function; `strict` asks for the
-    provider's strict mode, by default where the schema allows it. `to_user=True` calls the
+    provider's strict mode, by default if the schema allows it. `to_user=True` calls the
     parameter it adds "to_user"; a text gives it another name. The other options are those of
     `Tool`. Raises `InvalidTool` for what cannot be a tool.
     """
@@ -144,8 +145,8 @@ def tool(
         _require_options(tool_name, timeout, retries, on_error, max_output_chars)
         if external and needs_approval:
             raise InvalidTool(
-                f"The tool {tool_name} is external, so that whoever answers it decides; leave "
-                "needs_approval out."
+                f"The tool {tool_name} is external: the person or program that submits its output "
+                "decides. Remove needs_approval."
             )
         signature = Signature(function, tool_name, strict)
         made = Tool(
@@ -184,10 +185,10 @@ def as_tool(function: Tool[..., object] | Callable[..., object]) -> Tool[..., ob
 
 
 def with_to_user(tool: Tool[P, R_co], to_user: bool | str = True) -> Tool[P, R_co]:
-    """Returns a copy of `tool` that says to the user what it is about to do.
+    """Returns a copy of `tool` whose calls announce themselves to the user.
 
-    `to_user` is the name of the parameter, True the usual one; a tool that has one keeps it, and
-    False leaves the tool as it is. Raises `InvalidTool` where the name is taken or no identifier.
+    `to_user` is the name of the parameter; True means "to_user", False changes nothing. A tool that
+    has such a parameter keeps it. Raises `InvalidTool` if the name is taken or not an identifier.
     """
     parameter = TO_USER if to_user is True else to_user
     if parameter is False or tool.to_user:
@@ -225,14 +226,14 @@ def _require_function(name: str, function: object) -> None:
             "options, give tool(…) its function."
         )
     if not callable(function):
-        raise InvalidTool(f"{function!r} is no function; a tool is made of one.")
+        raise InvalidTool(f"{function!r} is not a function; a tool is made from a function.")
     if not _NAME.fullmatch(name):
         raise InvalidTool(
-            f"{name!r} is no name for a tool; give it one of letters, digits, _ and -, at most 64, "
-            "with tool(name=…)."
+            f"{name!r} is not a valid tool name; pass tool(name=…) with at most 64 letters, "
+            "digits, _ and -."
         )
     if _is_generator(function):
-        raise InvalidTool(f"The tool {name} is a generator; let it return its output as a whole.")
+        raise InvalidTool(f"The tool {name} is a generator; return the whole output instead.")
 
 
 def _require_options(
@@ -241,7 +242,7 @@ def _require_options(
     if timeout is not None and not timeout > 0:  # so that NaN is refused as well
         raise InvalidTool(f"The timeout of the tool {name} must be above 0, or None for no limit.")
     if retries < 0:
-        raise InvalidTool(f"The retries of the tool {name} cannot be negative; 0 is none.")
+        raise InvalidTool(f"The retries of the tool {name} cannot be negative; 0 means none.")
     if max_output_chars < 1:
         raise InvalidTool(f"The tool {name} needs max_output_chars of at least 1.")
     if on_error not in get_args(OnError):

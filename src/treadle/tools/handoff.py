@@ -1,4 +1,4 @@
-"""The tool with which an agent hands a run over to another."""
+"""The tool that hands a run over to another agent."""
 
 import re
 from dataclasses import replace
@@ -14,7 +14,7 @@ def handoff_tool(agent: str, description: str) -> Tool[..., object]:
     """
 
     async def transfer() -> str:
-        return f"{agent} goes on with the conversation now."
+        return f"{agent} continues the conversation now."
 
     about = f" {description}" if description else ""
     name = f"transfer_to_{re.sub(r'[^a-zA-Z0-9_-]', '_', agent)}"[:64]

@@ -1,4 +1,4 @@
-"""Where a strict schema makes the model write null for "left out", take the null away again."""
+"""Removes the nulls that a strict schema makes models write for omitted properties."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
@@ -7,11 +7,11 @@ from treadle.domain.schema import JsonSchema
 
 
 def without_nulls(value: object, schema: JsonSchema) -> object:
-    """Returns `value` without the nulls that a strict schema puts where something was optional.
+    """Returns `value` without the nulls that stand for omitted optional properties.
 
-    `schema` is the one before `strict_schema`. The default of a property that may be left out
-    holds where the model wrote null, also where the type of the property includes null. In a union
-    of objects the first whose properties and constants agree with the value decides.
+    `schema` is the schema before `strict_schema`. If the model wrote null for an optional property,
+    the property's default applies, even if its type includes null. In a union of objects, the first
+    one whose properties and constants agree with the value decides.
     """
     return _without_nulls(value, schema, cast("JsonSchema", schema.get("$defs", {})))
 

@@ -1,4 +1,4 @@
-"""From what a tool returned to what the model reads."""
+"""Converts the return value of a tool to the output that the model reads."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ _SCHEMES = ("https://", "http://", "data:")
 class Image:
     """An image a tool returns: bytes with their media type, or an https or `data:` URL.
 
-    Raises `ValueError` for anything else, which a provider would refuse together with the run.
+    Raises `ValueError` for anything else: a provider would refuse it, and the run would fail.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Image:
         if (data is None) == (url is None):
             raise ValueError("An Image takes either data or a url.")
         if not media_type.startswith("image/"):
-            raise ValueError(f"{media_type!r} is no media type of an image, such as image/png.")
+            raise ValueError(f"{media_type!r} is not a media type of an image, such as image/png.")
         if url is not None and not url.startswith(_SCHEMES):
             raise ValueError("The url of an Image starts with https://, http:// or data:.")
         encoded = base64.b64encode(data or b"").decode()
@@ -37,8 +37,8 @@ def to_output(value: object, max_chars: int) -> str | tuple[OutputPart, ...]:
     """Returns `value` as the output of a call.
 
     Text stays as it is; images, alone or in a list with text, become parts; anything else becomes
-    JSON (None is `null`). Text beyond `max_chars` is cut, with a mark that says how much. Raises
-    `TypeError` for a value that JSON cannot say.
+    JSON (None is `null`). Text beyond `max_chars` characters is cut, and a mark with the number of
+    cut characters is appended. Raises `TypeError` for a value that cannot be represented as JSON.
     """
     parts = _parts(value)
     if parts is None:
@@ -93,10 +93,10 @@ def _text(value: object) -> str:
         raise TypeError("it returned bytes; return text, or Image(data, media_type) for an image")
     try:
         return _json(value)
-    except Exception as error:  # whatever a serializer of the user's raises
+    except Exception as error:  # a user's serializer may raise anything
         raise TypeError(
-            f"it returned a value of type {type(value).__name__} that JSON cannot say; "
-            "return text, numbers, lists, dicts or models"
+            f"it returned a value of type {type(value).__name__}, which cannot be represented as "
+            "JSON; return text, numbers, lists, dicts or models"
         ) from error
 
 

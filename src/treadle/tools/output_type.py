@@ -1,4 +1,4 @@
-"""The type of an agent's structured output: its schema for the model, its validation for us."""
+"""The type of an agent's structured output: its schema and its validation."""
 
 import re
 from typing import Generic, TypeVar, cast
@@ -24,7 +24,7 @@ class OutputType(Generic[T]):
     """A type that the final text must parse as: a pydantic model, dataclass, TypedDict, list, …
 
     Providers ask for an object; another type is wrapped as `{"value": …}`. Raises
-    `ConfigurationError` for a type that JSON cannot say.
+    `ConfigurationError` for a type that cannot be represented as JSON.
     """
 
     def __init__(self, type_: type[T]) -> None:
@@ -32,10 +32,10 @@ class OutputType(Generic[T]):
         try:
             self._adapter: TypeAdapter[T] = TypeAdapter(type_)
             schema = without_titles(self._adapter.json_schema(schema_generator=QuietJsonSchema))
-        except Exception as error:  # pydantic raises many kinds, and so does code of the user's
+        except Exception as error:  # pydantic and user code raise many kinds
             reason = explain_failure(error).splitlines()[0]
             raise ConfigurationError(
-                f"The output type {name} cannot be said in JSON: {reason}"
+                f"The output type {name} cannot be represented as JSON: {reason}"
             ) from error
         self._wrapped = schema.get("type") != "object"
         self._plain = _wrapped(schema) if self._wrapped else schema
@@ -49,7 +49,7 @@ class OutputType(Generic[T]):
             return self._parse(msgspec.json.decode(_unfenced(text)))
         except ValueError:
             raise
-        except Exception as error:  # a validator of the user's, or JSON nested too deeply
+        except Exception as error:  # a user's validator, or JSON nested too deeply
             raise ValueError(explain_failure(error)) from error
 
     def _parse(self, value: object) -> T:
@@ -59,11 +59,11 @@ class OutputType(Generic[T]):
             if not isinstance(value, dict) or _WRAPPER not in value:
                 raise ValueError(f'it must be a JSON object with the member "{_WRAPPER}"')
             value = cast("dict[str, object]", value)[_WRAPPER]
-        # As JSON, because there dates and tuples may be written as text and lists.
+        # Validated as JSON: in JSON mode pydantic accepts dates as text and tuples as lists.
         return self._adapter.validate_json(msgspec.json.encode(value))
 
     def explain(self, error: ValueError) -> str:
-        """Returns what is wrong, in words a model can act upon."""
+        """Returns a description of the error that a model can act upon."""
         if isinstance(error, ValidationError):
             return explain_validation(error)
         return truncated(str(error), MAX_FAILURE)
@@ -76,6 +76,6 @@ def _wrapped(schema: JsonSchema) -> JsonSchema:
 
 
 def _unfenced(text: str) -> str:
-    """Returns the text inside a Markdown code fence, which models like to add, or the text."""
+    """Returns the text inside a Markdown code fence, or the text if it has none."""
     found = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?```\s*", text, re.DOTALL)
     return cast("str", found[1]) if found else text

@@ -1,16 +1,16 @@
-"""What a tool takes: told to the model as a JSON Schema, checked before a call."""
+"""The parameters of a tool: a JSON Schema for the model, and a validator for calls."""
 
 from collections.abc import Mapping
 from typing import Protocol
 
 from treadle.domain.schema import JsonSchema
 
-# Not the name of a parameter in any language, so that no argument is called the same.
+# Not a valid parameter name in any language, so no argument can have the same name.
 CONTEXT = "treadle context"
 
 
 class Parameters(Protocol):
-    """What a tool takes; read from a function (`Signature`) or given (`GivenParameters`).
+    """The parameters of a tool; read from a function (`Signature`) or `GivenParameters`.
 
     - `parameters`: the JSON Schema of the arguments.
     - `strict`: whether that schema is in the strict subset.
@@ -33,17 +33,17 @@ class Parameters(Protocol):
 
 
 class GivenParameters:
-    """The parameters of a function that lives elsewhere, known by their JSON Schema only.
+    """The parameters of a remote function, known only by their JSON Schema.
 
-    Whoever serves the function checks its arguments; here they are any JSON object. The tool's
-    function takes `**arguments`; among them is the `RunContext` under `CONTEXT`.
+    The server of the function checks its arguments; here any JSON object is valid. The tool's
+    function takes `**arguments`; they include the `RunContext` under the key `CONTEXT`.
     """
 
     strict = False
     context_parameter = CONTEXT
 
     def __init__(self, schema: JsonSchema) -> None:
-        # Some providers refuse an object without properties; `$schema` means nothing to any.
+        # Some providers refuse an object without properties, and none uses `$schema`.
         kept = {key: value for key, value in schema.items() if key != "$schema"}
         self.parameters: JsonSchema = {"type": "object", "properties": {}, **kept}
         self.takes_nothing = not self.parameters["properties"]

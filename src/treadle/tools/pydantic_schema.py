@@ -1,4 +1,4 @@
-"""The JSON Schema that pydantic makes of a type, without what a model does not need."""
+"""JSON Schemas from pydantic, without warnings and titles."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -9,14 +9,14 @@ from treadle.domain.schema import JsonSchema
 
 
 class QuietJsonSchema(GenerateJsonSchema):
-    """Leaves out a default that JSON cannot say, such as a sentinel, without a warning."""
+    """Omits a default that cannot be represented as JSON, such as a sentinel; no warning."""
 
     def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
-        """Does nothing: a function's own default holds, whatever the schema says of it."""
+        """Does nothing: the function's own default applies, whatever the schema contains."""
 
 
 def without_titles(schema: JsonSchema) -> JsonSchema:
-    """Returns `schema` without the titles that pydantic makes up."""
+    """Returns `schema` without the titles that pydantic derives from names."""
     return cast("JsonSchema", _untitled(schema, is_schema=True))
 
 

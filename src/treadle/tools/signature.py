@@ -1,4 +1,4 @@
-"""From a function's signature and docstring to a JSON Schema and a validator of arguments."""
+"""Reads a function's signature and docstring as a JSON Schema and a validator."""
 
 import functools
 import inspect
@@ -21,13 +21,13 @@ _Parameter = inspect.Parameter
 
 
 class Signature:
-    """What a tool's function takes.
+    """The parameters of a tool's function.
 
     - `description`: the docstring without its sections.
     - `parameters`: the JSON Schema of the arguments, in the strict subset if `strict`.
     - `context_parameter`: the name of the parameter that takes the `RunContext`, if there is one.
 
-    Raises `InvalidTool` for a parameter that no JSON can fill.
+    Raises `InvalidTool` for a parameter that has no JSON form.
     """
 
     def __init__(self, function: Callable[..., object], name: str, strict: bool | None) -> None:
@@ -57,11 +57,11 @@ class Signature:
     def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
         """Returns the keyword arguments; raises pydantic's `ValidationError`.
 
-        Parameters that were not given are left out where the function has a default of its own.
+        Omitted parameters are left out if the function has a default for them.
         """
         given = without_nulls(arguments, self._plain) if self.strict else arguments
-        # As JSON, because there dates and tuples may be written as text and lists, also for models
-        # that are strict about Python types.
+        # Validated as JSON: in JSON mode pydantic accepts dates as text and tuples as lists, even
+        # for models that are strict about Python types.
         validated = self._model.model_validate_json(msgspec.json.encode(given))
         return {
             name: getattr(validated, key)
@@ -98,7 +98,7 @@ class Signature:
         return Annotated[hint, Field(description=description)], field
 
     def _create_model(self, fields: Mapping[str, Any]) -> type[BaseModel]:
-        # Under names of its own, because a parameter may be called like a method of the model.
+        # Fields get generated names: a parameter may be called like a method of BaseModel.
         aliased: dict[str, Any] = {
             key: (Annotated[fields[name][0], fields[name][1]], _aliased(fields[name][1], name))
             for key, name in self._aliases.items()
@@ -106,7 +106,7 @@ class Signature:
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
         try:
             return create_model(f"{self._name} arguments", __config__=config, **aliased)
-        except Exception as error:  # pydantic raises many kinds, and so does code of the user's
+        except Exception as error:  # pydantic and user code raise many kinds
             raise self._untypable(fields) from error
 
     def _plain_schema(self) -> JsonSchema:
@@ -137,10 +137,12 @@ class Signature:
             except Exception:  # noqa: BLE001 - as in `_create_model`
                 return self._invalid(
                     name,
-                    f"has the type {_type_name(hint)}, which JSON cannot say; use str, int, a "
-                    "list, a pydantic model, …",
+                    f"has the type {_type_name(hint)}, which cannot be represented as JSON; use "
+                    "str, int, a list, a pydantic model, …",
                 )
-        return InvalidTool(f"The tool {self._name} has a parameter whose type JSON cannot say.")
+        return InvalidTool(
+            f"The tool {self._name} has a parameter that cannot be represented as JSON."
+        )
 
     def _invalid(self, parameter: str, problem: str) -> InvalidTool:
         return InvalidTool(f"The parameter {parameter!r} of the tool {self._name} {problem}.")
@@ -157,7 +159,7 @@ def _aliased(field: FieldInfo, name: str) -> Any:
 def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
     try:
         return get_type_hints(_written(function), include_extras=True)
-    except Exception as error:  # an annotation is code of the user's and may raise anything
+    except Exception as error:  # an annotation is user code and may raise anything
         problem = " ".join(str(error).split())
         raise InvalidTool(
             f"The tool {name} has an annotation that cannot be resolved: {problem}. Define the "
@@ -166,7 +168,7 @@ def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
 
 
 def _open_parameters(function: Callable[..., object]) -> list[_Parameter]:
-    """The parameters that a caller is to fill; what a partial has bound by name is not one."""
+    """The parameters that a caller fills; without those that a partial has bound by name."""
     bound = _bound_names(function)
     parameters = inspect.signature(function).parameters
     return [parameter for name, parameter in parameters.items() if name not in bound]
@@ -179,7 +181,7 @@ def _bound_names(function: Callable[..., object]) -> frozenset[str]:
 
 
 def _written(function: Callable[..., object]) -> Callable[..., object]:
-    """The function as it stands in the source, below partials, wrappers and callable objects."""
+    """The function in the source, below partials, wrappers and callable objects."""
     if isinstance(function, functools.partial):
         return _written(function.func)
     return inspect.unwrap(function if inspect.isroutine(function) else type(function).__call__)

@@ -1,4 +1,4 @@
-"""Tools that are not known before a run, and how they join those that are."""
+"""Sources of tools that are not known before a run, and how they join an agent's own."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,43 +12,43 @@ from treadle.tools.toolset import Toolset
 
 _LOGGER = logger_of("treadle.tools")
 
-# The tools of a source, or why it has none.
+# The tools of a source, or the reason that it has none.
 _Answer = Sequence[Tool[..., object]] | str
 
 
 @runtime_checkable
 class ToolSource(Protocol):
-    """Tools that are not known before a run: they are asked for before each step."""
+    """Tools that are not known before a run: requested before each step."""
 
     @property
     def name(self) -> str:
-        """What the source is called in messages, and in the hash of an agent; holds no secret."""
+        """The name of the source in messages and in the hash of an agent; not a secret."""
         ...
 
     @property
     def is_local(self) -> bool:
-        """Whether every call of its tools runs here, without anyone's approval."""
+        """Whether every call of its tools runs here, without approval."""
         ...
 
     async def tools(self) -> Sequence[Tool[..., object]]:
-        """Returns the tools as they are now: the same object as before if nothing has changed.
+        """Returns the current tools: the same object as before if nothing has changed.
 
-        Comes before every step, so it should cost nothing where nothing has changed. What it
-        raises is logged, and told to a model that calls a tool which nobody has.
+        Called before every step, so it should cost nothing if nothing has changed. An error is
+        logged, and reported to a model that calls an unknown tool.
         """
         ...
 
     async def aclose(self) -> None:
-        """Lets go of what the source holds for the running event loop; a second call is fine."""
+        """Releases the resources of the running event loop; a second call does nothing."""
         ...
 
 
 class ToolSources:
     """The sources of one agent.
 
-    Of several tools of one name the first counts: those of the agent itself come before those of
-    its sources, so that no source can put itself in the place of a tool that is known. `to_user`
-    is given to their tools as to those of the agent, but to those that have such a parameter.
+    Of several tools with one name the first counts, and those of the agent come first: a source
+    cannot replace a known tool. `to_user` is added to their tools as to those of the agent, except
+    to tools that have such a parameter.
     """
 
     def __init__(self, sources: Iterable[ToolSource], *, to_user: bool | str = False) -> None:
@@ -63,9 +63,9 @@ class ToolSources:
         return len(self._sources)
 
     async def joined_to(self, known: Toolset) -> Toolset:
-        """Returns `known` and all tools of the sources as they are now; one that fails has none."""
+        """Returns `known` and the current tools of the sources; a source that fails has none."""
         answers = await asyncio.gather(*(_ask(source) for source in self._sources))
-        # Nearly always nothing has changed since the step before.
+        # Usually nothing has changed since the step before.
         if self._last is None or self._last[0] is not known or not _same(self._last[1], answers):
             self._last = (known, answers, self._join(known, answers))
         return self._last[2]
@@ -82,7 +82,7 @@ class ToolSources:
                 tool = self._speaking(given)
                 if tools.setdefault(tool.name, tool) is not tool:
                     _LOGGER.warning(
-                        "The tool %s of %s is left out: another one has that name; give the "
+                        "The tool %s of %s is left out: another tool has that name; give the "
                         "source a prefix.",
                         tool.name,
                         source.name,
@@ -93,7 +93,7 @@ class ToolSources:
         try:
             return with_to_user(tool, self._to_user)
         except InvalidTool:
-            return tool  # nobody here can rename its parameter
+            return tool  # the parameter belongs to the server and cannot be renamed here
 
 
 def _same(before: Sequence[_Answer], now: Sequence[_Answer]) -> bool:
@@ -101,7 +101,7 @@ def _same(before: Sequence[_Answer], now: Sequence[_Answer]) -> bool:
 
 
 async def _ask(source: ToolSource) -> _Answer:
-    """Returns the tools of a source, or why it has none."""
+    """Returns the tools of a source, or the reason that it has none."""
     try:
         return await source.tools()
     except Exception as error:  # noqa: BLE001 - one source that fails must not end the run

@@ -1,4 +1,4 @@
-"""Which fields of a JSON object can be streamed: its strings, and what may be a string."""
+"""Which fields of a JSON object can be streamed: those that are, or may be, strings."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
@@ -12,7 +12,7 @@ def require_streamable(
 ) -> tuple[str, ...]:
     """Returns the `fields`, each once; raises `error` for one that cannot be streamed.
 
-    `schema` is that of the object, and `owner` says what has it.
+    `schema` is that of the object; `owner` names its owner in errors.
     """
     if isinstance(fields, str):
         raise error(f"stream_fields of {owner} is a list of names: stream_fields=[{fields!r}].")
@@ -27,8 +27,8 @@ def require_streamable(
             )
         if not _may_be_string(properties[name], defs, frozenset()):
             raise error(
-                f"stream_fields names {name!r} of {owner}, which is no string; only strings can be "
-                "shown while they are written."
+                f"stream_fields names {name!r} of {owner}, which is not a string; only strings can "
+                "be shown while they are written."
             )
     return names
 

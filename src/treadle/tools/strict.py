@@ -1,4 +1,4 @@
-"""From any JSON Schema to the strict subset that providers can hold a model to.
+"""Converts a JSON Schema to the strict subset that providers can enforce.
 
 Every object is closed and all its properties are required; what was optional may be null instead.
 https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
@@ -33,18 +33,18 @@ _KEYWORDS = {
     "type",
 }
 _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
-# They describe, or constrain what pydantic checks anyway, so they may go.
+# They only describe, or pydantic checks them anyway, so they can be dropped.
 _DROPPED = {"title", "default", "examples", "discriminator", "minLength", "maxLength"}
 # OpenAI refuses a schema with such a pattern; pydantic checks it anyway.
 _LOOKAROUND = re.compile(r"\(\?<?[=!]")
 
 
 class _NotStrict(Exception):
-    """The schema says something that the strict subset cannot say."""
+    """The schema has no form in the strict subset."""
 
 
 def strict_schema(schema: JsonSchema) -> JsonSchema | None:
-    """Returns `schema` in the strict subset, or None where that is impossible."""
+    """Returns `schema` in the strict subset, or None if that is impossible."""
     if schema.get("type") != "object":
         return None
     try:
@@ -54,7 +54,7 @@ def strict_schema(schema: JsonSchema) -> JsonSchema | None:
 
 
 class _Conversion:
-    """The conversion of one schema, which knows the definitions that references name."""
+    """The conversion of one schema, with the definitions that its references name."""
 
     def __init__(self, defs: JsonSchema) -> None:
         self._defs = defs
@@ -78,10 +78,10 @@ class _Conversion:
         return found
 
     def _inline(self, given: dict[str, object]) -> dict[str, object]:
-        """Puts the definition in place of a `$ref`, beside which OpenAI allows no description.
+        """Replaces a `$ref` with its definition: OpenAI allows no description next to a `$ref`.
 
-        The openai SDK does the same. A description inside its own definition has to go instead,
-        as there is no end to inlining that.
+        The openai SDK does the same. Inside its own definition, the description is dropped instead,
+        because inlining would never end.
         """
         if given.keys() != {"$ref", "description"}:
             raise _NotStrict
@@ -117,9 +117,9 @@ class _Conversion:
 
 
 def _strict_keywords(schema: object) -> dict[str, object]:
-    """Returns the part of `schema` that counts; raises `_NotStrict` for what cannot be said."""
+    """Returns the relevant part of `schema`; raises `_NotStrict` if it has no strict form."""
     if not isinstance(schema, Mapping):
-        raise _NotStrict  # `true`: anything goes
+        raise _NotStrict  # `true`: any value
     given = {k: v for k, v in cast("JsonSchema", schema).items() if k not in _DROPPED}
     if "oneOf" in given and "anyOf" not in given:
         given["anyOf"] = given.pop("oneOf")

@@ -1,6 +1,6 @@
-"""The parameter in which the model says to the user what it is about to do.
+"""The parameter in which the model announces a call to the user.
 
-It is part of what the model sees of a tool, and of nothing else: the function does not get it.
+It is part of the schema that the model sees only: the function does not get it.
 """
 
 import re
@@ -13,7 +13,7 @@ from treadle.domain.schema import JsonSchema, ToolSchema
 from treadle.errors import InvalidTool
 
 TO_USER = "to_user"
-"""What the parameter is called where no other name is given."""
+"""The default name of the parameter."""
 
 _IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
 _PARAMETER = {
@@ -29,19 +29,19 @@ _PARAMETER = {
 def spoken(schema: ToolSchema, parameter: str) -> ToolSchema:
     """Returns a copy of `schema` with `parameter` before all others, required.
 
-    Raises `InvalidTool` where there is such a parameter already, or the name is no identifier.
+    Raises `InvalidTool` if there is such a parameter already, or the name is not an identifier.
     """
     if not _IDENTIFIER.fullmatch(parameter):
         raise InvalidTool(
-            f"{parameter!r} is no name for the parameter that speaks to the user; give to_user an "
-            f"identifier of letters, digits and _, at most 64, or True for {TO_USER!r}."
+            f"to_user={parameter!r} is not a valid parameter name; use an identifier of at most 64 "
+            f"letters, digits and _, or True for {TO_USER!r}."
         )
     parameters = schema.parameters
     properties = cast("JsonSchema", parameters.get("properties", {}))
     if parameter in properties:
         raise InvalidTool(
             f"The tool {schema.name} has a parameter {parameter!r} already; rename it, or give "
-            'the one that speaks to the user another name: to_user="…".'
+            'the announcement another name: to_user="…".'
         )
     required = cast("Sequence[str]", parameters.get("required", ()))
     return replace(
@@ -55,7 +55,7 @@ def spoken(schema: ToolSchema, parameter: str) -> ToolSchema:
 
 
 def without(arguments: Mapping[str, object], parameter: str) -> Mapping[str, object]:
-    """Returns the arguments without `parameter`, wherever it stands and whatever it is."""
+    """Returns the arguments without `parameter`, in any position and of any type."""
     if not parameter or parameter not in arguments:
         return arguments
     return {name: value for name, value in arguments.items() if name != parameter}

@@ -9,11 +9,10 @@ from treadle.tools.function import Tool, as_tool, with_to_user
 
 
 class Toolset:
-    """Tools by name, in the order given. Raises `DuplicateTool` for two of one name.
+    """Tools by name, in the order given. Raises `DuplicateTool` for two with one name.
 
-    `to_user` is given to those that have none of their own. `streamed` tells, by name, of which
-    tools parameters are streamed.
-    `missing` says why tools that should be here are not.
+    `to_user` is added to tools that have no such parameter. `streamed` maps the names of tools to
+    their streamed parameters. `missing` holds the reasons that tools of sources are missing.
     """
 
     def __init__(

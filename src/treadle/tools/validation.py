@@ -1,4 +1,4 @@
-"""A validation error in words that a model can act upon."""
+"""Describes a validation error so that a model can act upon it."""
 
 from pydantic import ValidationError
 
@@ -10,7 +10,7 @@ _MAX_TOTAL = 2000
 
 
 def explain_validation(error: ValidationError) -> str:
-    """Returns where each problem is and what it is, in at most ten parts and 2,000 characters."""
+    """Returns the place and kind of each problem, at most ten, in at most 2,000 characters."""
     problems = [
         f"{_place(problem['loc'])}{problem['msg'][:_MAX_CHARS]}"
         for problem in error.errors(include_url=False, include_context=False)
