@@ -165,7 +165,10 @@ def test_beyond_the_limits_of_the_scanner_nothing_more_comes_of_that_call() -> N
         ('```json\n{"title":"A report"}\n```', "A report"),
         ('\n```\n {"title":"A report"}\n```\n', "A report"),
         ('Here is {"title":"no"}', ""),
-        ("No object at all, but a text that goes on for more than a hundred characters. " * 2, ""),
+        (
+            "No object at all, but a text that continues for more than a hundred characters. " * 2,
+            "",
+        ),
         ("", ""),
         ('"title"', ""),
     ],

@@ -1,1 +1,1 @@
-"""From bytes to model events: pure, synchronous, indifferent to where the bytes are cut."""
+"""Parsers from bytes to model events: pure, synchronous, for chunks cut anywhere."""

@@ -1,9 +1,9 @@
-"""Splits a response into what it is made of: text, reasoning, refusal and tool calls.
+"""Splits a response into its items: text, reasoning, refusal and tool calls.
 
-A provider's decoder tells a `Demux` what arrived; the demux answers with model events: deltas as
-they come, and each item once, when it is finished. It assembles items of providers that only send
-deltas, finds out when the arguments of a call are complete, and repairs call ids that are missing
-or used twice.
+A provider's decoder calls a `Demux` for everything that arrives; the demux returns model events:
+deltas as they come, and each item once, when it is finished. It assembles the items of providers
+that send only deltas, detects when the arguments of a call are complete, and repairs call ids that
+are missing or used twice.
 """
 
 from collections.abc import Iterable
@@ -122,7 +122,7 @@ class Demux:
     def __init__(self, provider: str, used_call_ids: Iterable[str] = ()) -> None:
         self._provider = provider
         self._used_before = used_call_ids
-        self._used: set[str] | None = None  # most responses have no call, and need not know
+        self._used: set[str] | None = None  # computed at the first call: most responses have none
         self._open: dict[Key, _OpenMessage | _OpenReasoning | _OpenCall] = {}
         self._closed: set[Key] = set()
         self._indices = 0
@@ -180,7 +180,7 @@ class Demux:
         """The arguments of call `key` grow by `delta`.
 
         Returns whether they are complete now: a JSON object with members has closed. An empty
-        object is not taken for complete, because some servers send `{}` before the real one.
+        object does not count as complete, because some servers send `{}` before the real one.
         """
         entry = self._open.get(key)
         if not isinstance(entry, _OpenCall):
@@ -199,8 +199,8 @@ class Demux:
     def finish(self, key: Key, final: Item | None = None) -> None:
         """The item `key` is complete; `final` is the provider's own version of it, if it sends one.
 
-        What was streamed stands: where `final` goes on after the deltas, the rest is sent as one
-        more delta; where it differs, the deltas are kept, for a person has read them.
+        Streamed deltas are never taken back. If `final` continues after them, the rest is sent as
+        one more delta; if it differs, the deltas are kept, because a person has read them.
         """
         if key in self._closed:
             return

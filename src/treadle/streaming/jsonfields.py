@@ -1,9 +1,9 @@
 """A JSON object that is still being written: the growth of chosen string fields, and its end.
 
-A structural scanner of RFC 8259: it follows strings, brackets and escapes, and leaves the grammar
-of numbers and literals, and control characters in strings, to whoever parses the finished text.
-Each character is looked at a bounded number of times, and only an unfinished escape is kept for
-the next delta: a delta costs the same however much came before.
+A structural scanner for RFC 8259: it follows strings, brackets and escapes, and leaves the grammar
+of numbers and literals, and control characters in strings, to the parser of the finished text.
+Each character is read a bounded number of times, and only an unfinished escape is kept for the next
+delta: the cost of a delta does not depend on how much came before.
 """
 
 import json
@@ -23,8 +23,9 @@ _KEY_AND_COLON = re.compile(rf"({_STRING})[ \t\n\r]*+:[ \t\n\r]*+")
 _SCALAR = re.compile(r"[-+.0-9A-Za-z]*+")
 # Up to a bracket, or to the quote of a string that does not end here.
 _UP_TO_BRACKET = re.compile(rf'[^"{{}}\[\]]*+(?:{_STRING}[^"{{}}\[\]]*+)*+(["{{}}\[\]]?)')
-# What is certain of a string, and its quote or an escape that the next delta has to finish; a high
-# surrogate is not certain before the escape after it has come whole.
+# The decodable part of a string, and its quote or an escape that the next delta has to finish. A
+# high surrogate is decodable only once the escape after it is complete, because the two are one
+# character.
 _TEXT = re.compile(
     rf'([^"\\]*+(?:(?!{_HIGH}{_BEGUN_ESCAPE}\Z){_ESCAPE}[^"\\]*+)*+)'
     rf'(?:(")|((?:{_HIGH})?{_BEGUN_ESCAPE})\Z|)'
@@ -46,25 +47,25 @@ class FieldGrowth(NamedTuple):
 
 
 _new_delta = tuple[str, str, bool].__new__
-"""Makes a `FieldGrowth` of a tuple, without a call into Python."""
+"""Makes a `FieldGrowth` from a tuple, without a call into Python."""
 
 
 class JsonFieldScanner:
     """Scans one JSON object from deltas cut anywhere.
 
-    `fields` are the names of top-level string fields whose growth is wanted; of a name that comes
-    twice, only the first counts, for what was streamed cannot be taken back. A value that is no
-    string yields nothing. A lone surrogate becomes U+FFFD, as soon as no other half can follow.
+    `fields` are the names of top-level string fields whose growth is returned; if a name occurs
+    twice, only the first counts, because streamed text cannot be taken back. A value that is not a
+    string yields nothing. A lone surrogate becomes U+FFFD as soon as no other half can follow.
 
     - `started`: the object has opened.
     - `complete`: it has closed; true from its closing brace on, never before.
     - `empty`: it has closed and had no members.
     - `trailing`: more than whitespace came after it.
-    - `invalid`: the text is no JSON object, and nothing is yielded any more; whoever parses the
-      whole text says what is wrong with it.
+    - `invalid`: the text is not a JSON object, and nothing more is returned; the parser of the
+      finished text reports the error.
 
     Raises `StreamInvalid` beyond `max_chars` (default 8 Mi characters) or `max_depth` (default
-    128 brackets, the object's own included); the scanner is of no use after that.
+    128 brackets, the object's own included); the scanner cannot be used after that.
     """
 
     def __init__(
@@ -151,7 +152,7 @@ class JsonFieldScanner:
         return found.end()
 
     def _choose(self, key: str) -> None:
-        """Finds out whether the value after `key`, which is not decoded, is wanted."""
+        """Decides whether the value after `key`, which is not decoded yet, is returned."""
         self._field = None
         if self._wanted and (name := _decoded(key)) in self._wanted:
             self._wanted.remove(name)
@@ -251,7 +252,7 @@ class JsonFieldScanner:
         return len(text)
 
     def _space(self, text: str, at: int) -> int:
-        """Passes over whitespace; anything else has no place here."""
+        """Skips whitespace; anything else is invalid here."""
         end = _end(_SPACE, text, at)
         if end == at:
             self._fail()

@@ -14,7 +14,7 @@ _MAX_RETRY_DIGITS = 15
 
 
 Frame = tuple[bytes, bytes]
-"""One event: its name (`b"message"` where it has none) and its data, lines joined by LF."""
+"""One event: its name (`b"message"` by default) and its data, lines joined by LF."""
 
 
 class SseParser:
@@ -25,7 +25,7 @@ class SseParser:
     stay bytes, for the decoder that reads them next.
 
     Raises `StreamInvalid` when more than `max_frame_bytes` (default 16 MiB) come without a blank
-    line, a line end counted as one byte; the parser is of no use after that.
+    line, a line end counted as one byte; the parser cannot be used after that.
     """
 
     def __init__(self, *, max_frame_bytes: int = 16 * 1024 * 1024) -> None:
@@ -46,7 +46,7 @@ class SseParser:
             chunk = self._with_pending(chunk)
         end = chunk.rfind(b"\n\n") + 2
         if end > 1 and len(chunk) <= self._max:
-            # Nearly always there are frames of two lines only; the number of lines proves it.
+            # Usually all frames have two lines; comparing the number of lines proves it.
             frames: list[Frame] = _NAMED_FRAMES(chunk, 0, end)
             if len(frames) * 3 == chunk.count(b"\n", 0, end):
                 self._pending += chunk[end:]

@@ -1,7 +1,7 @@
 """The fields of a response that are shown while the model writes them.
 
-What a tool says to the user, chosen string parameters of tools, and chosen string fields of the
-structured output: each becomes events of its own, decoded, beside the raw deltas.
+The announcements of calls, chosen string parameters of tools, and chosen string fields of the
+structured output: each becomes separate, decoded events, in addition to the raw deltas.
 """
 
 import re
@@ -19,14 +19,14 @@ from treadle.domain.events import (
 from treadle.errors import StreamInvalid
 from treadle.streaming.jsonfields import JsonFieldScanner
 
-# What models like to put before JSON; whoever parses the finished text takes it away as well.
+# Models often put a code fence before JSON; the parser of the finished text removes it as well.
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n\s*\Z")
 _MAX_FENCE = 100
 _NOTHING: Sequence[LiveEvent] = ()
 
 
 class StreamedParameters(NamedTuple):
-    """Which parameters of a tool are streamed: the one said to the user, if any, and others."""
+    """The streamed parameters of a tool: the announcement to the user, if any, and others."""
 
     to_user: str
     fields: tuple[str, ...]
@@ -55,7 +55,7 @@ class _Call:
 
 
 class _Output:
-    """A message that is to be the structured output."""
+    """A message that will be the structured output."""
 
     def __init__(self, fields: Collection[str]) -> None:
         self._scanner = JsonFieldScanner(fields)
@@ -83,10 +83,10 @@ class _Output:
 class StreamedFields:
     """Turns the raw deltas of one response into those of its streamed fields.
 
-    `parameters_of` tells the streamed parameters of a tool by its name, None where there are none;
-    `output` are the streamed fields of the structured output. A value that is no string yields
-    nothing; where the JSON is broken, or beyond the limits of the scanner, nothing more of that
-    item is yielded, and nothing raised: whoever reads the finished item says what is wrong with it.
+    `parameters_of` returns the streamed parameters of a tool by its name, None if it has none;
+    `output` are the streamed fields of the structured output. A value that is not a string yields
+    nothing. If the JSON is broken, or exceeds the limits of the scanner, the item yields nothing
+    more and nothing is raised: the parser of the finished item reports the error.
     """
 
     def __init__(
