@@ -15,7 +15,7 @@ COMMAND = [sys.executable, str(Path(__file__).with_name("server.py"))]
 
 
 def free_port() -> int:
-    """Returns a port of this machine that nobody listens on."""
+    """Returns a port of this machine without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
 
@@ -51,7 +51,7 @@ def _await(port: int) -> None:
 
 
 def await_end(pid: int) -> None:
-    """Waits until a process has ended; one that nobody has waited for yet has."""
+    """Waits until a process has ended; a zombie counts as ended."""
     while _is_alive(pid):
         time.sleep(0.01)
 

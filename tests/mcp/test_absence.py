@@ -33,7 +33,7 @@ async def answer(tools: MCPTools) -> str:
 async def test_a_command_that_does_not_exist(caplog: pytest.LogCaptureFixture) -> None:
     text = await answer(MCPTools("no-such-command --token hidden"))
     assert text == (
-        "There is no tool 'add'. Tools: there are none. The MCP server no-such-command is not "
+        "There is no tool 'add'. Tools: none. The MCP server no-such-command is not "
         "available: no-such-command was not found; check its spelling, and PATH."
     )
     assert "The tools of no-such-command are missing: The MCP server" in caplog.text
@@ -58,7 +58,7 @@ async def test_a_command_that_ends_at_once_is_started_with_pauses(tmp_path: Path
     )
     text = await answer(tools)
     assert "The MCP server mine is not available: it ended before it answered" in text
-    assert "(the last it wrote: TOKEN is ***)" in text
+    assert "(its last output: TOKEN is ***)" in text
     assert log.read_text() == "x"
 
 

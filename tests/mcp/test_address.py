@@ -71,10 +71,14 @@ def test_an_empty_command(server: str | list[str]) -> None:
         ("server", {"env": {"A=B": "secret"}}, "'A=B' cannot be set"),
         ("server", {"env": {"": "secret"}}, "'' cannot be set"),
         ("server", {"env": {"A": "secret\0"}}, "'A' cannot be set"),
-        ("server", {"env": {"A": None}}, "env of an MCP server maps texts to texts"),
-        ("https://host", {"headers": {"A B": "secret"}}, "'A B' of an MCP server has characters"),
-        ("https://host", {"headers": {"A": "secret\r\nB: c"}}, "'A' of an MCP server has"),
-        ("https://host", {"headers": {"A": 1}}, "headers of an MCP server maps texts to texts"),
+        ("server", {"env": {"A": None}}, "env of an MCP server must map strings"),
+        (
+            "https://host",
+            {"headers": {"A B": "secret"}},
+            "'A B' of an MCP server contains characters",
+        ),
+        ("https://host", {"headers": {"A": "secret\r\nB: c"}}, "'A' of an MCP server contains"),
+        ("https://host", {"headers": {"A": 1}}, "headers of an MCP server must map strings"),
     ],
 )
 def test_what_is_refused(server: str, options: dict[str, dict[str, str]], problem: str) -> None:

@@ -17,7 +17,7 @@ async def later(arguments: object) -> bool:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"prefix": "a b"}, "The prefix 'a b' is of no use"),
+        ({"prefix": "a b"}, "The prefix 'a b' is not valid"),
         ({"prefix": "x" * 33}, "at most 32 letters"),
         ({"allow": "read"}, "allow is a list of names"),
         ({"timeout": 0}, "must be above 0"),

@@ -1,4 +1,4 @@
-"""Where a server is: a command to start, or a URL to connect to."""
+"""The address of a server: a command to start, or a URL to connect to."""
 
 import re
 import shlex
@@ -16,12 +16,12 @@ _MIN_SECRET = 4
 
 @dataclass(frozen=True)
 class CommandAddress:
-    """A program that is started, and spoken to over its standard input and output.
+    """A program to start; messages go over its standard input and output.
 
     https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#stdio
     """
 
-    # What stands in a command, an environment or a URL may be secret: none of it is in the repr.
+    # Commands, environments and URLs may contain secrets, so the repr shows none of them.
     program: str = field(repr=False)
     arguments: tuple[str, ...] = field(repr=False)
     env: Mapping[str, str] = field(repr=False)
@@ -39,7 +39,7 @@ class CommandAddress:
 
 @dataclass(frozen=True)
 class UrlAddress:
-    """A server that runs already, spoken to over HTTP.
+    """A running server, reached over HTTP.
 
     https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#streamable-http
     """
@@ -49,7 +49,7 @@ class UrlAddress:
 
     @property
     def name(self) -> str:
-        """The host, with the port where there is one."""
+        """The host, with the port if there is one."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
     def without_secrets(self, text: str) -> str:
@@ -72,7 +72,7 @@ def parse_address(
 ) -> Address:
     """Returns the address that a user wrote as a command, its words, or a URL.
 
-    Raises `ConfigurationError` for what is none of them, and for options of the other kind.
+    Raises `ConfigurationError` for anything else, and for options of the other kind.
     """
     if not isinstance(server, str):
         return _command(tuple(server), env, headers, folder)
@@ -144,8 +144,8 @@ def _url(
     for key, value in _texts(headers, "headers"):
         if not (_HEADER_NAME.fullmatch(key) and value.isascii() and value.isprintable()):
             raise ConfigurationError(
-                f"The header {key!r} of an MCP server has characters that no header has; check "
-                "where its name or value comes from."
+                f"The header {key!r} of an MCP server contains characters that are not allowed in "
+                "headers; check the source of its name and value."
             )
     return UrlAddress(url, dict(headers))
 
@@ -154,12 +154,12 @@ def _texts(mapping: Mapping[str, str], option: str) -> list[tuple[str, str]]:
     entries: list[tuple[object, object]] = list(mapping.items())
     texts = [(k, v) for k, v in entries if isinstance(k, str) and isinstance(v, str)]
     if len(texts) < len(entries):
-        raise ConfigurationError(f"{option} of an MCP server maps texts to texts.")
+        raise ConfigurationError(f"{option} of an MCP server must map strings to strings.")
     return texts
 
 
 def _without(text: str, secrets: Iterable[str]) -> str:
     for secret in sorted(set(secrets), key=len, reverse=True):
-        if len(secret) >= _MIN_SECRET:  # a shorter one would riddle every message
+        if len(secret) >= _MIN_SECRET:  # masking a shorter one would make every message unreadable
             text = text.replace(secret, "***")
     return text

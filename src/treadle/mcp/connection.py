@@ -27,7 +27,7 @@ _MAX_REASON = 1000
 
 
 class Dialling(Struct, frozen=True, kw_only=True):
-    """What is needed to connect: whom, what it is called, and how long to wait, in seconds."""
+    """The parameters of a connection: address, name, and timeouts in seconds."""
 
     address: Address
     name: str
@@ -36,12 +36,12 @@ class Dialling(Struct, frozen=True, kw_only=True):
 
 
 class Connection:
-    """A connection in a task of its own, because `mcp` must be entered and left by the same one.
+    """A connection in a task of its own: `mcp` must be entered and left by the same task.
 
-    Requests are made by the tasks of the callers. `on_change` is called when the server has other
-    tools than before, `on_end` when the connection has ended after so many `seconds`, for whatever
-    `reason`; `failed` unless it was closed from here. It is `usable` from the start, as it can be
-    waited for, until it broke or was retired.
+    Requests are made by the tasks of the callers. `on_change` is called when the tools of the
+    server have changed, `on_end` when the connection has ended after `seconds`; `reason` describes
+    the end, and `failed` is set unless this side closed it. `usable` is true from the start,
+    because callers can wait for the connection, until it breaks or is retired.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Connection:
 
     @property
     def is_forgotten(self) -> bool:
-        """Whether the server behind HTTP does not know the session any more: it ran nothing."""
+        """Whether a server behind HTTP no longer knows the session, so that it ran nothing."""
         return self._notes.session_gone
 
     async def client(self) -> Client:
-        """Waits until the connection stands; raises `ToolSourceFailed` if it cannot be opened."""
+        """Waits until the connection is open; raises `ToolSourceFailed` if that fails."""
         await self._opened.wait()
         if self._client is None:
             raise ToolSourceFailed(
@@ -88,7 +88,7 @@ class Connection:
 
     @contextmanager
     def use(self) -> Generator[None]:
-        """Keeps a connection that is retired meanwhile open until the request is answered."""
+        """Keeps the connection open until the request is answered, even if it is retired."""
         self._requests += 1
         try:
             yield
@@ -98,7 +98,7 @@ class Connection:
                 self._leave()
 
     def retire(self) -> None:
-        """Makes no request any more, and closes when those under way are answered."""
+        """Accepts no more requests, and closes when the current ones are answered."""
         self.usable = False
         if not self._requests:
             self._leave()
@@ -119,7 +119,7 @@ class Connection:
             self._scope.cancel()
 
     def _begin(self) -> None:
-        """From now on opening can be broken off: half a child process would be left over before."""
+        """Allows opening to be cancelled; before, it would leave half a child process."""
         self._begun = True
         self._scope.deadline = anyio.current_time() + self._dialling.start_timeout
         if self._leaving.is_set():
@@ -141,7 +141,7 @@ class Connection:
             if self._scope.cancelled_caught and not self._leaving.is_set():
                 seconds = self._dialling.start_timeout
                 self._fail(self._explained(f"it did not answer within {seconds:g} s"))
-        except Exception as error:  # noqa: BLE001 - whatever ends it, the callers must hear of it
+        except Exception as error:  # noqa: BLE001 - the callers must learn of every end
             self._fail(self._explained(explain_end(error)))
         finally:
             self.usable = False
@@ -154,8 +154,8 @@ class Connection:
         self.reason = reason
 
     def _explained(self, reason: str) -> str:
-        beside = str(self._notes)
-        text = f"{reason} ({beside})" if beside else reason
+        notes = str(self._notes)
+        text = f"{reason} ({notes})" if notes else reason
         return truncated(self._dialling.address.without_secrets(text), _MAX_REASON)
 
     async def _live(self) -> None:
@@ -171,7 +171,7 @@ class Connection:
             try:
                 await self._leaving.wait()
             finally:
-                # To take leave of a server behind HTTP is another request, which may hang.
+                # Leaving a server behind HTTP is another request, which may hang.
                 self._scope.deadline = anyio.current_time() + _LEAVE_SECONDS
                 tasks.cancel_scope.cancel()
 
@@ -196,10 +196,10 @@ class Connection:
             self._on_change()
 
     async def _listen(self, client: Client, ready: anyio.Event) -> None:
-        """Asks to be told of changes, as servers since 2026-07-28 want it; others do it unasked.
+        """Subscribes to changes, as servers since 2026-07-28 require; others send them anyway.
 
-        What is told arrives as a message, so all there is to do here is to keep the stream open.
-        `ready` is set when it is open, or known that there will be none.
+        Changes arrive as messages, so this only keeps the stream open. `ready` is set when it is
+        open, or when it is known that the server has none.
         """
         try:
             while True:
@@ -215,4 +215,4 @@ class Connection:
                 ready.set()
                 await anyio.sleep(_LISTEN_AGAIN_SECONDS)
         except (ListenNotSupportedError, MCPError):
-            ready.set()  # it does not tell of changes
+            ready.set()  # the server does not announce changes

@@ -1,4 +1,4 @@
-"""What a server writes to its standard error: goes to the log, its last line into errors."""
+"""The standard error of a server: logged; its last line becomes part of errors."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ _MAX_LINE = 2000
 class ErrorOutput(asyncio.Protocol):
     """A pipe for the standard error of a child process, read by the event loop.
 
-    `clean` takes secrets out of a line. Lines are logged by `treadle.mcp` at the level DEBUG.
+    `clean` removes secrets from a line. Lines are logged by `treadle.mcp` at the level DEBUG.
     """
 
     def __init__(self, name: str, clean: Callable[[str], str]) -> None:
@@ -45,24 +45,24 @@ class ErrorOutput(asyncio.Protocol):
 
     @property
     def child_end(self) -> TextIO:
-        """The end that the child process gets."""
+        """The end of the pipe for the child process."""
         assert self._child_end is not None
         return self._child_end
 
     def inherited(self) -> None:
-        """Closes the child's end here: the child has its own, and the pipe ends with that."""
+        """Closes this copy of the child's end, so that the pipe ends with the child."""
         if self._child_end is not None:
             self._child_end.close()
 
     def data_received(self, data: bytes) -> None:
         """Logs the lines that are complete."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest = self._rest[-_MAX_LINE:]  # so that an endless line needs no endless memory
+        self._rest = self._rest[-_MAX_LINE:]  # bounds the memory for a line without end
         for line in lines:
             self._line(line)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Logs what has no end of line."""
+        """Logs the last line if it has no line end."""
         self._line(self._rest)
 
     def _line(self, line: bytes) -> None:

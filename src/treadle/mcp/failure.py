@@ -1,4 +1,4 @@
-"""Why a server cannot be started or reached, in words for people and models."""
+"""Describes why a server cannot be started or reached, for people and models."""
 
 import asyncio
 from typing import cast
@@ -33,7 +33,7 @@ def explain_end(error: BaseException) -> str:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """Returns the first cause in a group, however deep the task groups are nested."""
+    """Returns the first cause in a group of any depth."""
     while isinstance(error, BaseExceptionGroup):
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     return error

@@ -1,4 +1,4 @@
-"""Names that providers take, for tools whose servers may call them anything."""
+"""Tool names that providers accept, for tools with any name."""
 
 import hashlib
 import re
@@ -12,12 +12,12 @@ _DIGEST_CHARS = 8
 
 
 def tool_names(names: Iterable[str], prefix: str) -> dict[str, str]:
-    """Returns the name each tool of a server gets, by the server's own name.
+    """Maps the server's own name of each tool to the name for the provider.
 
-    Providers take at most 64 letters, digits, `_` and `-`
+    Providers accept at most 64 letters, digits, `_` and `-`
     (https://platform.openai.com/docs/api-reference/responses/create, `tools.name`); other
-    characters become `_`. A name that is too long, or would be given twice, ends in a digest of the
-    original: the same one whenever and in whatever order the server lists its tools.
+    characters become `_`. A name that is too long or not unique ends in a digest of the original,
+    which does not depend on the order in which the server lists its tools.
     """
     wanted = {name: _NOT_ALLOWED.sub("_", prefix + name) or "_" for name in dict.fromkeys(names)}
     times = Counter(wanted.values())

@@ -1,7 +1,7 @@
-"""How long to wait before a server that ended is started again.
+"""The wait before a server that ended is started again.
 
-Jittered exponential back-off, as for models (`treadle.models.retry`), but without an end: a server
-is only started when somebody needs it.
+Exponential backoff with jitter, as for models (`treadle.models.retry`), but without a limit on the
+number of starts, because a server is started only when its tools are needed.
 """
 
 import random
@@ -13,7 +13,7 @@ from msgspec import Struct
 class RestartPolicy(Struct, frozen=True, kw_only=True):
     """The waits in seconds: at most `first_delay`, doubled with each failure up to `max_delay`.
 
-    A server that lived for `healthy_after` seconds begins anew.
+    A server that lived for `healthy_after` seconds starts again at `first_delay`.
     """
 
     first_delay: float = 0.5
@@ -22,7 +22,7 @@ class RestartPolicy(Struct, frozen=True, kw_only=True):
 
 
 class RestartPause:
-    """Counts how often a server ended in a row, and says from when on it may be started."""
+    """Counts how often a server ended in a row, and computes when it may start again."""
 
     def __init__(
         self, policy: RestartPolicy, *, jitter: Callable[[], float] = random.random
@@ -37,7 +37,7 @@ class RestartPause:
         if lived >= self._policy.healthy_after:
             self._failures = 0
         bound = min(self._policy.max_delay, self._policy.first_delay * 2**self._failures)
-        self._failures = min(self._failures + 1, 32)  # so that the power stays a number
+        self._failures = min(self._failures + 1, 32)  # 2 to this power stays finite
         self._due = now + self._jitter() * bound
 
     def remaining(self, now: float) -> float:

@@ -1,4 +1,4 @@
-"""From what a server answered a call with to what a treadle tool may return.
+"""Converts the result of a server to the return value of a treadle tool.
 
 https://modelcontextprotocol.io/specification/2025-11-25/server/tools#tool-result
 """
@@ -22,7 +22,7 @@ from mcp.types import (
 
 from treadle.tools.output import Image
 
-# What all providers read:
+# The image types that all providers read:
 # https://platform.openai.com/docs/guides/images-vision
 # https://docs.claude.com/en/docs/build-with-claude/vision
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
@@ -31,8 +31,8 @@ _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 def output_of(result: CallToolResult) -> object:
     """Returns the content of a result: a text, or a list of texts and images.
 
-    A structured result is given as JSON, once: servers repeat it as text for clients that do not
-    know such results. What no model reads, such as audio, is named instead of shown.
+    A structured result appears once, as JSON: servers repeat it as text for older clients. Content
+    that models cannot read, such as audio, is replaced by a note.
     """
     content = [_shown(block) for block in result.content]
     images = [part for part in content if isinstance(part, Image)]
@@ -44,14 +44,14 @@ def output_of(result: CallToolResult) -> object:
 
 
 def error_text(result: CallToolResult) -> str:
-    """Returns what a result that is an error says of it."""
+    """Returns the text of an error result."""
     output = output_of(result)
     parts = cast("Sequence[object]", output) if isinstance(output, list) else [output]
     return "\n".join(part for part in parts if isinstance(part, str)) or "it gave no reason"
 
 
 def _with_structure(text: str, structured: object) -> str:
-    """Returns what a text and a structured result say together."""
+    """Joins a text and a structured result, without repeating it."""
     if text and _is_wrapper(structured):
         return text
     compact = msgspec.json.encode(structured).decode()
@@ -59,7 +59,7 @@ def _with_structure(text: str, structured: object) -> str:
 
 
 def _is_wrapper(structured: object) -> bool:
-    """Whether it is how servers wrap a value that is no object, as the field must hold one."""
+    """Whether the server wrapped a value that is not an object in `result`."""
     return isinstance(structured, dict) and cast("dict[str, object]", structured).keys() == {
         "result"
     }
@@ -92,7 +92,7 @@ def _shown(block: ContentBlock) -> str | Image:
 
 
 def _image(data: str, media_type: str) -> str | Image:
-    """Returns an image, or a note where a provider would refuse it together with the run."""
+    """Returns an image, or a note if providers would refuse it and so fail the run."""
     if media_type in _IMAGES:
         with contextlib.suppress(ValueError):
             return Image(base64.b64decode(data, validate=True), media_type)

@@ -1,11 +1,11 @@
-"""A server as one event loop sees it: connected when it is needed, and again after it ended."""
+"""The server of one event loop: connected when needed, and again after it ended."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
-# `mcp` imports it in the middle of the first call, which would hold up the event loop.
+# `mcp` imports it during the first call, which would block the event loop.
 import jsonschema  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mcp import Client, MCPError
 from mcp.shared.dispatcher import ProgressFnT
@@ -25,7 +25,7 @@ _END_SECONDS = 1.0
 
 
 class Server:
-    """Keeps at most one connection, and the list of tools until the server says it changed."""
+    """Keeps at most one connection, and the list of tools until the server reports a change."""
 
     def __init__(self, dialling: Dialling, policy: RestartPolicy) -> None:
         self._dialling = dialling
@@ -54,8 +54,8 @@ class Server:
     async def tools(self) -> Sequence[Tool]:
         """Returns the tools of the server: the same object as long as nothing has changed.
 
-        While the server is away these are the tools it had: a call of them brings it back, or says
-        what is wrong. Raises `ToolSourceFailed` where there are none that could be known.
+        While the server is not connected, these are its last known tools: a call reconnects it, or
+        reports the failure. Raises `ToolSourceFailed` if the tools were never known.
         """
         if self._is_current() and self._listed is not None:
             return self._listed
@@ -74,9 +74,8 @@ class Server:
     ) -> CallToolResult:
         """Calls a tool; cancelling the caller cancels the request.
 
-        Waits until a server that ended may be started again. Raises `ToolSourceFailed` when it
-        cannot be reached or ends meanwhile, `RemoteToolFailed` for what it answers instead of a
-        result.
+        Waits until a server that ended may be started again. Raises `ToolSourceFailed` if the
+        server cannot be reached or ends meanwhile, `RemoteToolFailed` for an error it returns.
         """
         connection = await self._connected()
         try:
@@ -85,7 +84,7 @@ class Server:
             except MCPError as error:
                 if not connection.is_forgotten or error.code == CONNECTION_CLOSED:
                     raise
-            # The call did not run: behind HTTP it is only now that one hears of the end.
+            # The call did not run: over HTTP, the end of a session shows at the next request.
             connection.retire()
             connection = await self._connected()
             return await _call(connection, name, arguments, progress)
@@ -106,7 +105,7 @@ class Server:
                 raise ToolSourceFailed(self._failure)
             connection = self._connect()
         if self._failure and not connection.stands:
-            # Only the first time does a step wait; then it comes back while the run goes on.
+            # Only the first connection delays a step; later ones are made while the run continues.
             raise ToolSourceFailed(self._failure)
         client = await connection.client()
         self._changed = False
@@ -121,7 +120,7 @@ class Server:
             text = self._dialling.address.without_secrets(str(error)) or "no answer in time"
             self._failure = f"The MCP server {self._dialling.name} does not list its tools: {text}."
             raise ToolSourceFailed(self._failure) from error
-        except BaseException:  # a cancellation above all: the next who asks begins anew
+        except BaseException:  # mostly a cancellation: the next caller starts again
             self._changed = True
             raise
         self._failure = ""

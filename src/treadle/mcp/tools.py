@@ -1,4 +1,4 @@
-"""The tools of a server that speaks the Model Context Protocol, as a source of tools."""
+"""The tools of a server of the Model Context Protocol, as a source of tools."""
 
 import functools
 import inspect
@@ -29,33 +29,33 @@ ApprovalRule = NeedsApproval | Callable[[str, Mapping[str, object]], bool]
 
 
 class MCPTools:
-    """The tools of a server that speaks the Model Context Protocol.
+    """The tools of a server of the Model Context Protocol.
 
         agent = Agent("openai:gpt-5", tools=[MCPTools("uvx mcp-server-time")])
 
     - `server`: a command, as a text or as its words, that starts a server on its standard input
-      and output; or the URL of one that runs (streamable HTTP).
-    - `name`: what the server is called in messages; the program, or the host of the URL, if it is
-      not given. The rest of a command or URL is not shown, as it may hold secrets.
+      and output; or the URL of a running server (streamable HTTP).
+    - `name`: the name of the server in messages; by default the program, or the host of the URL.
+      The rest of a command or URL is never shown, because it may contain secrets.
     - `prefix`: put before the name of each tool.
-    - `allow`: the server's own names of the tools to offer; None is all of them.
+    - `allow`: the server's own names of the tools to offer; None means all.
     - `needs_approval`: whether a person must approve a call before it is made: a bool, a function
       of the arguments, or a function of the server's own name of the tool and the arguments.
-    - `timeout`: seconds a call may take; None is no limit.
-    - `env`: variables for the command, beside the few it inherits (`PATH`, `HOME`, …); `headers`:
-      for the URL. Their values are shown in no error and no log.
-    - `folder`: where the command is started.
+    - `timeout`: seconds that a call may take; None means no limit.
+    - `env`: variables for the command, in addition to the few it inherits (`PATH`, `HOME`, …);
+      `headers`: for the URL. Errors and logs never show their values.
+    - `folder`: the working directory of the command.
     - `start_timeout`: seconds until the server must have answered for the first time.
-    - `max_output_chars`: longer outputs are cut, with a mark that says so.
+    - `max_output_chars`: longer outputs are cut, and a mark is appended.
     - `restart`: the waits before a server that ended is started again.
 
     The server is started, or connected to, when its tools are first needed, once for each event
-    loop, and closed with that loop. As an async context manager it is connected to at once, which
-    raises `ToolSourceFailed` if it cannot be, and closed at the end. A server that ended is started
-    again when it is needed. Until it has answered once, its tools are missing from the agent;
-    after that, calls say what is wrong.
+    loop, and closed with that loop. As an async context manager, it connects at once, raises
+    `ToolSourceFailed` if that fails, and closes at the end. A server that ended is started again
+    when it is needed. Until it has answered once, the agent does not have its tools; after that,
+    calls report failures.
 
-    Raises `ConfigurationError` for what cannot work.
+    Raises `ConfigurationError` for invalid options.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class MCPTools:
 
     @property
     def name(self) -> str:
-        """What the server is called in messages."""
+        """The name of the server in messages."""
         return self._name
 
     @property
@@ -121,11 +121,11 @@ class MCPTools:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes what the running event loop has open; the server is started anew when needed."""
+        """Closes what the running event loop has open; the server is started again when needed."""
         await self._servers.aclose()
 
     async def tools(self) -> Sequence[Tool[..., object]]:
-        """Returns the tools as the server lists them now.
+        """Returns the tools that the server lists now.
 
         Raises `ToolSourceFailed` while the server has not answered yet and cannot be reached.
         """
@@ -201,7 +201,7 @@ def _takes_name(rule: ApprovalRule) -> bool:
         )
     try:
         signature = inspect.signature(rule)
-    except ValueError:  # a builtin that does not say what it takes
+    except ValueError:  # a builtin without a signature
         return False
     for places in ((None,), (None, None)):
         try:
@@ -224,12 +224,12 @@ def _require_options(
 ) -> None:
     if not PREFIX.fullmatch(prefix):
         raise ConfigurationError(
-            f"The prefix {prefix[:100]!r} is of no use in names of tools; use at most 32 letters, "
+            f"The prefix {prefix[:100]!r} is not valid in tool names; use at most 32 letters, "
             "digits, _ and -."
         )
     if isinstance(allow, str):
         raise ConfigurationError('allow is a list of names: allow=["read_file"].')
     if not start_timeout > 0 or not (timeout is None or timeout > 0):
-        raise ConfigurationError("The time-outs of MCPTools must be above 0.")
+        raise ConfigurationError("The timeouts of MCPTools must be above 0.")
     if max_output_chars < 1:
         raise ConfigurationError("max_output_chars of MCPTools must be at least 1.")

@@ -1,4 +1,4 @@
-"""The two ways to a server: a child process and HTTP, as the package `mcp` wants them."""
+"""The two transports to a server, a child process and HTTP, in the form that `mcp` expects."""
 
 import sys
 from collections.abc import AsyncGenerator, Callable
@@ -25,7 +25,7 @@ _MAX_MESSAGE = 64 * 1024 * 1024
 
 
 class Notes:
-    """What a transport learns of its server beside the messages, for errors."""
+    """What a transport learns about its server apart from messages, for errors."""
 
     def __init__(self) -> None:
         self.status: int | None = None
@@ -34,7 +34,7 @@ class Notes:
 
     def __str__(self) -> str:
         if self.errors is not None and self.errors.last_line:
-            return f"the last it wrote: {self.errors.last_line}"
+            return f"its last output: {self.errors.last_line}"
         return "" if self.status is None else f"HTTP status {self.status}"
 
 
@@ -48,9 +48,8 @@ async def over_stdio(
 ) -> AsyncGenerator[TransportStreams]:
     """Starts the program; leaving the context closes its input and, if need be, kills it.
 
-    `on_begin` is called when it runs, `on_end` when it closes its output, which is how it is
-    noticed that it died. The child inherits no environment but the few variables that `mcp` lets
-    through, and `env`.
+    `on_begin` is called when it runs, `on_end` when it closes its output, which shows that it died.
+    The child inherits only the few environment variables that `mcp` passes on, and `env`.
     """
     parameters = StdioServerParameters(
         command=address.program,
@@ -58,7 +57,7 @@ async def over_stdio(
         env=dict(address.env),
         cwd=address.folder,
     )
-    if sys.platform == "win32":  # where a pipe cannot be read by the event loop
+    if sys.platform == "win32":  # its event loop cannot read pipes
         async with stdio_client(parameters) as (read, write):
             on_begin()
             yield _Watched(read, on_end), write
@@ -75,11 +74,11 @@ async def over_stdio(
 async def over_http(
     address: UrlAddress, notes: Notes, on_begin: Callable[[], None], longest_call: float | None
 ) -> AsyncGenerator[TransportStreams]:
-    """Opens streamable HTTP; a request that finds no server ends it with the error."""
+    """Opens streamable HTTP; a request that cannot reach the server ends it with the error."""
 
     async def note(response: httpx2.Response) -> None:
         if response.request.method != "POST":
-            return  # beside the messages
+            return  # not a message
         notes.status = response.status_code if response.is_error else None
         if notes.status == _NOT_FOUND and MCP_SESSION_ID in response.request.headers:
             # https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
@@ -108,7 +107,7 @@ async def over_http(
 
 
 class _Watched:
-    """The stream of a transport, which tells when it has ended."""
+    """The stream of a transport, which reports its end."""
 
     def __init__(
         self, stream: ReadStream[SessionMessage | Exception], on_end: Callable[[], None]
