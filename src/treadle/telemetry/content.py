@@ -1,4 +1,4 @@
-"""What was said, as the GenAI conventions write it into attributes; pure.
+"""Messages in the JSON form of the GenAI conventions; pure.
 
 https://github.com/open-telemetry/semantic-conventions/blob/v1.41.0/docs/gen-ai/gen-ai-output-messages.json
 """
@@ -73,7 +73,7 @@ def _arguments(text: str) -> object:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return text  # what the model wrote is kept as it is
+        return text  # invalid JSON is kept as the model wrote it
 
 
 def _json(value: object) -> str:

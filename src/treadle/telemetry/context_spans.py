@@ -1,6 +1,6 @@
 """The span of a compaction, and the tokens of its summary; pure.
 
-It is below the span of its run while that is open; many come after their run.
+It is a child of the span of its run while that is open; many compactions follow their run.
 """
 
 from treadle.domain.events import ContextCompacted

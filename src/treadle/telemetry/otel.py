@@ -1,10 +1,10 @@
-"""Tells OpenTelemetry of runs; needs the extra `treadle[otel]`.
+"""Reports runs to OpenTelemetry; needs the extra `treadle[otel]`.
 
     telemetry = Telemetry()
     agent = Agent(…, hooks=Hooks(on_event=telemetry.on_event))
 
 Spans and metrics go to the providers that the program has set up with the OpenTelemetry SDK;
-without one, nothing happens and costs little.
+without one, they are dropped at little cost.
 """
 
 import threading
@@ -35,7 +35,7 @@ _LOGGER = logger_of("treadle.telemetry")
 
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = tuple(4.0**n for n in range(14))
-"""The bounds of the histograms, as the GenAI conventions want them."""
+"""The bucket boundaries of the histograms, from the GenAI conventions."""
 
 _DESCRIPTIONS: Mapping[Metric, str] = {
     "gen_ai.client.token.usage": "Number of input and output tokens used.",
@@ -47,22 +47,22 @@ _DESCRIPTIONS: Mapping[Metric, str] = {
 
 
 class Place(Protocol):
-    """What hooks are told of where they are, as far as telemetry needs it."""
+    """The part of a hook's context that telemetry needs."""
 
     thread_id: str
 
 
 class Telemetry:
-    """Makes spans and metrics, named as the GenAI conventions say, of the events of threads.
+    """Makes spans and metrics from the events of threads, named by the GenAI conventions.
 
-    - `content`: puts messages, arguments and outputs into the spans; off, because they may be
-      private.
+    - `content`: adds messages, arguments and outputs to the spans; off by default, because they
+      may be private.
     - `providers`: the provider of each model by the model's name, such as `{"gpt-5": "openai"}`;
-      events do not tell it.
-    - `tracer_provider`, `meter_provider`: those set up for the process, where they are not given.
-    - `max_runs`: how many runs may be open; beyond, those silent for the longest time are ended.
+      events do not contain it.
+    - `tracer_provider`, `meter_provider`: by default those of the process.
+    - `max_runs`: the number of open runs; beyond it, the longest silent ones are ended.
 
-    The span of a run stands below the span that is current where its start is observed.
+    The span of a run is a child of the span that is current when its start is observed.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Telemetry:
         self._fold = ThreadSpans(Options(content, providers or {}), max_runs=max_runs)
         self._spans: dict[int, tuple[Span, Context]] = {}
         self._runs: dict[int, str] = {}
-        # Where suspended runs stood, so that they go on in the same trace.
+        # The contexts of suspended runs, so that they continue in the same trace.
         self._surroundings: OrderedDict[str, Context] = OrderedDict()
         self._max_runs = max_runs
         self._now = now
@@ -101,24 +101,24 @@ class Telemetry:
         self._warned = False
 
     def observe(self, thread_id: str, event: Event) -> None:
-        """Takes the next event of a thread, durable or live.
+        """Handles the next event of a thread, durable or live.
 
-        To be called with the events of a thread in their order, from any thread of the process; an
-        event that came before counts once. Never raises: a failure is logged, once.
+        Call it with the events of a thread in order, from any thread of the process; a repeated
+        event counts once. Never raises: a failure is logged, once.
         """
         try:
             with self._lock:
                 for signal in self._fold.observe(thread_id, event, self._now()):
                     self._tell(signal)
-        except Exception as error:  # noqa: BLE001 - who is watched must not suffer from it
+        except Exception as error:  # noqa: BLE001 - telemetry must not disturb the run
             self._warn(error)
 
     def on_event(self, context: Place, event: Event) -> None:
-        """Takes the next event of a run; the hook `on_event` of an agent. See `observe`."""
+        """Handles the next event of a run; use it as the hook `on_event`. See `observe`."""
         self.observe(context.thread_id, event)
 
     def close(self) -> None:
-        """Ends the spans of the runs that have not ended; for the end of the process."""
+        """Ends the spans of all open runs; call it at the end of the process."""
         try:
             with self._lock:
                 for signal in self._fold.close(self._now()):
@@ -172,7 +172,7 @@ class Telemetry:
     def _warn(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            # Its text may hold what was said.
+            # Its text may contain private messages, so only the type is logged.
             _LOGGER.warning("A run cannot be observed (%s).", type(error).__name__)
 
 

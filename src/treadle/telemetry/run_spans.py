@@ -2,13 +2,13 @@
 
     invoke_agent NAME
       step 1
-        chat MODEL           one for each request, also for those that were repeated
+        chat MODEL           one for each request, including repeated ones
         execute_tool NAME
       step 2
         …
-      job NAME               those of the run, below each other as they are
+      job NAME               the jobs of the run, nested as in its tree
 
-Names and attributes are those of the GenAI conventions, version 1.41, and `treadle.*` beyond them:
+Names and attributes follow the GenAI conventions, version 1.41; others begin with `treadle.`:
 https://github.com/open-telemetry/semantic-conventions/tree/v1.41.0/docs/gen-ai
 """
 
@@ -53,7 +53,7 @@ TOOL_FAILED = "tool_failed"
 """The `error.type` of a tool whose output describes a failure."""
 
 INTERRUPTED = "interrupted"
-"""The `error.type` of what was cut off: by the end of its run, or of the process."""
+"""The `error.type` of a span cut off by the end of its run or of the process."""
 
 _STATUSES: Mapping[type[TerminalEvent], str] = {
     RunCompleted: "completed",
@@ -65,8 +65,9 @@ _STATUSES: Mapping[type[TerminalEvent], str] = {
 
 
 class Options(Struct, frozen=True):
-    """What signals tell: `content` puts what was said into them; `providers` maps the names of
-    models to those of their providers.
+    """Options of signals.
+
+    `content` adds messages to them; `providers` maps names of models to names of their providers.
     """
 
     content: bool = False
@@ -82,7 +83,7 @@ class _Open(Struct):
 
 
 class _Chat(_Open):
-    """A request to the model; `first` is when the first of its response came, in seconds."""
+    """A request to the model; `first` is the time of the first delta, in Unix seconds."""
 
     first: float | None = None
 
@@ -97,9 +98,9 @@ class _Call(Struct):
 
 
 class RunSpans:
-    """Folds the events of one run into signals, which it hands to `emit`.
+    """Folds the events of one run into signals, and calls `emit` with each.
 
-    Whatever comes, in whatever order, each span that began ends once, at the latest by `end`.
+    For any events in any order, each span that began ends once, at the latest by `end`.
     """
 
     def __init__(
@@ -151,28 +152,28 @@ class RunSpans:
 
     @property
     def awaits_first(self) -> bool:
-        """Whether a response is awaited of which nothing was seen."""
+        """Whether a response is awaited that has no delta yet."""
         return (self._chat is not None and self._chat.first is None) or self._repeat_at is not None
 
     def delta_seen(self, now: float) -> None:
-        """Something of the response came."""
+        """Notes a delta of the response."""
         chat = self._answering(now)
         if chat is not None and chat.first is None:
             chat.first = max(0.0, now - chat.began)
 
     def has_job(self, job_id: str) -> bool:
-        """Whether a job has a span that is open."""
+        """Whether the span of a job is open."""
         return job_id in self._jobs
 
     def span_of(self, id: str) -> int:
-        """Returns the span below which an agent works: of a call, of a job, or of the run."""
+        """Returns the parent span of an agent: that of a call, of a job, or of the run."""
         if id in self._jobs:
             return self._jobs[id].id
         call = self._calls.get(id)
         return self._run.id if call is None or call.span is None else call.span.id
 
     def observe(self, event: RecordedEvent, at: float) -> None:
-        """Takes the next event of the run, which happened at `at` (Unix seconds)."""
+        """Handles the next event of the run, which happened at `at` (Unix seconds)."""
         match event:
             case StepStarted():
                 self._step_started(event, at)
@@ -191,7 +192,7 @@ class RunSpans:
             case StepCompleted():
                 self._end_step(at)
             case StepInterrupted():
-                # The event that ends the run says why, and comes after this one.
+                # The terminal event of the run follows, with the reason.
                 self._interrupted_at = at
             case JobStarted() | JobSettled():
                 self._job_changed(event, at)
@@ -202,14 +203,14 @@ class RunSpans:
             case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
                 self._run_ended(event, at)
             case _:
-                pass  # what is asked of a run is seen in what it does
-        # While jobs go on, this process has to hold the run anyway.
+                pass  # requests to a run show in their effects
+        # While jobs run, this process keeps the run in memory anyway.
         waits = not self.ended and not self._jobs and bool(self._awaited)
         if waits and self._calls.keys() <= self._awaited:
             self._suspend(at)
 
     def end(self, at: float) -> None:
-        """Ends what is open: nobody will tell of this run any more."""
+        """Ends all open spans: no more events of this run will come."""
         self._end_step(at, INTERRUPTED)
         self._end_run(at, "unknown", {}, INTERRUPTED)
 
@@ -231,7 +232,7 @@ class RunSpans:
         self._end_run(at, status, attributes, error)
 
     def _suspend(self, at: float) -> None:
-        """Ends the spans of a run that waits for someone outside, for a month perhaps."""
+        """Ends the spans of a run that waits for an outside reply, which may take a month."""
         self.suspended = True
         self._end_step(at)
         self._end_run(at, "requires_action", {})
@@ -272,11 +273,11 @@ class RunSpans:
         self._begin_chat(at)
 
     def _end_step(self, at: float, cut: str = INTERRUPTED) -> None:
-        """Ends the step with all that is open in it, which was cut off by `cut`."""
+        """Ends the step and all open spans in it, with `cut` as their error."""
         at = at if self._interrupted_at is None else self._interrupted_at
         self._interrupted_at = None
         if self._repeat_at is not None and self._repeat_at > at:
-            self._repeat_at = None  # it was cut off before the request was repeated
+            self._repeat_at = None  # the step ended before the request was repeated
         chat = self._answering(at)
         if chat is not None:
             self._end_chat(chat, at, {}, cut)
@@ -304,7 +305,7 @@ class RunSpans:
     def _answering(self, at: float) -> _Chat | None:
         """Returns the request that is answered at `at`: the repeated one, if there is one."""
         if self._repeat_at is not None:
-            # Event times and delays come from two clocks, so it may seem to be early.
+            # Event times and delays come from two clocks, so the repeat may seem to be early.
             began, self._repeat_at = min(self._repeat_at, at), None
             return self._begin_chat(began)
         return self._chat
@@ -334,7 +335,7 @@ class RunSpans:
     def _response_completed(self, event: ResponseCompleted, at: float) -> None:
         chat = self._answering(at)
         if chat is None:
-            return  # it was cut off, or begun by another process
+            return  # its span was cut off, or begun by another process
         attributes = _usage(event.usage)
         attributes["gen_ai.response.finish_reasons"] = [event.finish_reason]
         if event.cost:
@@ -402,7 +403,7 @@ class RunSpans:
         item = event.item
         call = self._calls.pop(item.call_id, None) or _Call(at)
         self._awaited.discard(item.call_id)
-        # What did not start here was refused, or answered from outside: it took as long as that.
+        # A call without a start was refused or answered from outside: it began with its request.
         span = call.span or self._begin_tool(item.call_id, event.name, call, call.asked)
         attributes = self._of_output(item)
         self._end_tool(
@@ -434,7 +435,7 @@ class RunSpans:
     # Jobs
 
     def _job_changed(self, event: JobStarted | JobSettled, at: float) -> None:
-        """Begins or ends the span of a job of the run; those of the thread outlive it."""
+        """Begins or ends the span of a job of the run; background jobs outlive it."""
         if isinstance(event, JobStarted):
             is_again = event.job_id in self._jobs  # after a crash
             if not event.background and not is_again:
@@ -496,7 +497,7 @@ class RunSpans:
         attributes: Attributes | None = None,
         error: str = "",
     ) -> float:
-        """Ends `span`; returns when it did, which is never before it began."""
+        """Ends `span`; returns its end time, which is never before its start."""
         at = max(at, span.began)
         self._emit(SpanEnded(id=span.id, at=at, attributes=attributes or {}, error=error))
         return at

@@ -1,4 +1,4 @@
-"""Signals: what is to be told of a run, before anyone decides whom to tell."""
+"""Signals: spans and measurements of a run, independent of where they are reported."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -21,8 +21,8 @@ Metric = Literal[
 class SpanBegan(Struct, frozen=True, kw_only=True):
     """A span began at `at` (Unix seconds), below the span `parent`.
 
-    `run_id` is set on the span of a run, which without a parent is below whatever its surroundings
-    say; `resumed` on that of a run that was begun before.
+    `run_id` is set on the span of a run; without a parent it is a child of the current span.
+    `resumed` is set on the span of a run that began earlier.
     """
 
     id: int
@@ -36,9 +36,9 @@ class SpanBegan(Struct, frozen=True, kw_only=True):
 
 
 class SpanEnded(Struct, frozen=True, kw_only=True):
-    """A span ended at `at` (Unix seconds); `error` is the code of what made it fail.
+    """A span ended at `at` (Unix seconds); `error` is the code of its failure.
 
-    `suspended` is set on the span of a run that goes on later.
+    `suspended` is set on the span of a run that continues later.
     """
 
     id: int

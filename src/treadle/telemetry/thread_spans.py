@@ -31,7 +31,7 @@ from treadle.telemetry.signal import Signal, Value
 
 T = TypeVar("T")
 
-# Of a run that was begun elsewhere, or that goes on, these are the first events to come.
+# The first events of a run that began in another process, or that is resumed.
 _GOES_ON = (
     StepStarted,
     ToolCallRequested,
@@ -46,12 +46,12 @@ _GOES_ON = (
 class ThreadSpans:
     """Folds the events of any number of threads into signals.
 
-    Events are in the order of their thread; one that came already does not count again. The run of
-    an agent that works for another stands below the tool that has it work.
+    Events come in the order of their thread; a repeated event is ignored. The run of an agent that
+    works for another is a child of the tool that started it.
 
-    A thread has one run at a time. A run is forgotten when it ends, but for its agent's name also
-    when it waits for someone outside; beyond `max_runs` the one that was silent for the longest
-    time is ended and forgotten.
+    A thread has one run at a time. A run is forgotten when it ends, and, except for the name of its
+    agent, when it waits for an outside reply. Beyond `max_runs`, the longest silent run is ended
+    and forgotten.
     """
 
     def __init__(self, options: Options, *, max_runs: int = 10_000) -> None:
@@ -67,7 +67,7 @@ class ThreadSpans:
 
     @property
     def open_runs(self) -> int:
-        """How many runs have spans that are open."""
+        """The number of runs with open spans."""
         return len(self._runs)
 
     def observe(self, thread_id: str, event: Event, now: float) -> list[Signal]:
@@ -83,9 +83,9 @@ class ThreadSpans:
             run.delta_seen(now)
             return self._taken()
         if not event.run_id:
-            return []  # of no run: what changed in the memory
+            return []  # a change of the memory outside of runs
         if event.seq:
-            # The events of an agent that works for another come on both threads.
+            # The events of an agent that works for another appear on both threads.
             if event.seq <= self._last_seq.get(event.run_id, 0):
                 return []
             self._keep(self._last_seq, event.run_id, event.seq)
@@ -93,7 +93,7 @@ class ThreadSpans:
             self._keep(self._work_for, event.thread_id, (thread_id, event.call_id))
         elif isinstance(event, JobDelegated):
             above = self._runs.get(thread_id)
-            # What works for a background job is below no run, for it may outlive each.
+            # An agent of a background job has no parent run, because it may outlive all runs.
             is_traced = above is not None and above.has_job(event.job_id)
             work = (thread_id, event.job_id) if is_traced else ("", "")
             self._keep(self._work_for, event.thread_id, work)
@@ -110,7 +110,7 @@ class ThreadSpans:
         return self._taken()
 
     def close(self, now: float) -> list[Signal]:
-        """Ends all that is open and returns the signals."""
+        """Ends all open spans and returns the signals."""
         for run in self._runs.values():
             run.end(now)
         self._runs.clear()
@@ -125,7 +125,7 @@ class ThreadSpans:
         return compaction_signals(thread_id, event, id=next(self._ids), parent=parent, at=at)
 
     def _run_of(self, thread_id: str, event: DurableEvent, at: float) -> RunSpans | None:
-        """Returns the run of the event, which begins here if need be."""
+        """Returns the run of the event; starts its spans if necessary."""
         run = self._runs.get(thread_id)
         if isinstance(event, RunStarted):
             attributes = self._input_of(thread_id, event.run_id)
@@ -167,13 +167,13 @@ class ThreadSpans:
         return run
 
     def _parent_of(self, thread_id: str) -> int | None:
-        """Returns the span that the thread works for, if that is open."""
+        """Returns the open span that the thread works for, if any."""
         above, call_id = self._work_for.get(thread_id, ("", ""))
         run = self._runs.get(above)
         return None if run is None else run.span_of(call_id)
 
     def _keep_input(self, thread_id: str, event: MessageAdded) -> None:
-        """Keeps what a run will start with, which stands before its start."""
+        """Keeps the input of the next run, which comes before the event of its start."""
         if not self._options.content or event.origin == "model":
             return
         run_id, messages = self._asked.pop(thread_id, ("", []))
