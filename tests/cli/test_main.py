@@ -65,7 +65,7 @@ def test_the_prompt_may_come_from_standard_input() -> None:
     ("arguments", "words"),
     [
         (["chat", ""], "The message is empty"),
-        (["chat", "--model", "nope", "hi"], "names no model"),
+        (["chat", "--model", "nope", "hi"], "is not a model name"),
         (["chat", "--model", "openai:gpt-5", "hi"], "needs a key: set OPENAI_API_KEY"),
         (["chat", "--agent", "nope", "hi"], "module:attribute"),
         (["chat", "--agent", "nope:x", "hi"], "cannot be imported"),

@@ -378,7 +378,7 @@ def http(status: str, body: bytes, *, kind: str = "application/json", size: int 
 
 
 async def test_an_answer_that_is_no_stream() -> None:
-    with pytest.raises(StreamInvalid, match="application/json where an event stream"):
+    with pytest.raises(StreamInvalid, match="application/json instead of an event stream"):
         await answer(http("200 OK", b"{}"))
 
 
@@ -455,4 +455,4 @@ def test_a_password_in_a_url_is_not_shown() -> None:
         assert "pass" not in caught.value.message
     with pytest.raises(TreadleError) as caught:
         resolve_model("other:m@https://me:pass@host/v1")
-    assert caught.value.message.startswith("'other:m@https://***@host/v1' names no model")
+    assert caught.value.message.startswith("'other:m@https://***@host/v1' is not a model name")

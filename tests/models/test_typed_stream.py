@@ -215,7 +215,7 @@ async def test_an_error_of_the_provider_in_the_stream() -> None:
 async def test_what_is_no_chunk_and_no_format() -> None:
     with pytest.raises(StreamInvalid, match="A chunk is a int"):
         await anext(typed_stream([1], "chat"))  # type: ignore[list-item]
-    with pytest.raises(ConfigurationError, match=r"'x' is no format of a stream; use one of 'resp"):
+    with pytest.raises(ConfigurationError, match=r"'x' is not a stream format; use one of 'resp"):
         await anext(typed_stream([], "x"))  # type: ignore[arg-type]
 
 

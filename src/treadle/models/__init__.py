@@ -1,4 +1,4 @@
-"""Language models: the providers, and what is needed to write another one.
+"""Language models: the providers, and the parts to write another one.
 
 Agent(OpenAIChat("qwen3", api_key="", base_url="http://127.0.0.1:8000/v1"))
 """

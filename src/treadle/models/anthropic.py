@@ -15,20 +15,20 @@ ANTHROPIC_URL = "https://api.anthropic.com"
 class AnthropicMessages(HttpModel):
     """A model behind the Anthropic Messages API.
 
-    - `api_key` may be empty for servers that ask for none.
+    - `api_key` may be empty for servers that need none.
     - `base_url` is the root of the API, with or without the `/v1`.
-    - `provider` marks the reasoning and the hosted tools' items, which go back only to a model of
-      the same mark: give a server that is not Anthropic's a mark of its own.
-    - `max_tokens` limits the output, thinking included, where `ModelSettings.max_output_tokens`
-      does not; the API wants a limit in each request, and each model has a highest one.
-    - `prompt_cache` marks tools, system and the last turns for the provider's prompt cache, which
-      keeps them for so long (writing costs more than plain input, reading far less); None: not.
-    - `eager_input_streaming` asks for the arguments of a call as they are written, unchecked, and
-      not buffered; turn it off for servers that do not know it.
+    - `provider` marks the reasoning and the items of hosted tools, which are sent back only to
+      models with the same mark: give a server that is not Anthropic's its own mark.
+    - `max_tokens` limits the output, thinking included, unless `ModelSettings.max_output_tokens`
+      does; the API requires a limit in each request, and each model has a maximum.
+    - `prompt_cache` marks tools, system and the last turns for the provider's prompt cache, and is
+      the time they are kept (writing costs more than plain input, reading far less); None: no mark.
+    - `eager_input_streaming` asks for the arguments of a call as they are written, unchecked and
+      unbuffered; turn it off for servers that refuse it.
 
     `ModelSettings.reasoning_effort` turns thinking on: with an effort, or in models up to 4.5 with
-    a budget of tokens. As an effort, "minimal" counts as "low". A step that is forced to call a
-    tool does not think, because the API refuses that.
+    a budget of tokens. The effort "minimal" is sent as "low". A step that is forced to call a tool
+    does not think, because the API refuses that.
 
     https://platform.claude.com/docs/en/api/messages
     """
@@ -69,7 +69,7 @@ def anthropic(
 ) -> AnthropicMessages:
     """Returns the model `anthropic:name[@url]`.
 
-    A named server is a provider of its own: it can neither read nor sign Anthropic's thinking.
+    A named server is a separate provider: it can neither read nor sign Anthropic's thinking.
     """
     model = f"anthropic:{name}"
     base_url, key = endpoint(model, url, environ, prefix="ANTHROPIC", default=ANTHROPIC_URL)

@@ -25,10 +25,10 @@ ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True):
-    """How a model shall answer; None leaves the provider's default.
+    """Settings of a request; None leaves the provider's default.
 
-    `extra_body` is merged into the request's JSON and `extra_headers` into its headers, for what
-    compatible servers understand beyond the standard.
+    `extra_body` is merged into the request's JSON and `extra_headers` into its headers, for
+    extensions of compatible servers.
     """
 
     tool_choice: ToolChoice | None = None
@@ -41,15 +41,15 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     extra_headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
 
     def __repr__(self) -> str:
-        # Headers may hold keys, and what is printed lands in logs and reports.
+        # Headers may contain keys, and a repr ends up in logs and reports.
         shown = replace(self, extra_headers=dict.fromkeys(self.extra_headers, "***"))
         return Struct.__repr__(shown)
 
 
 class ModelRequest(Struct, frozen=True, kw_only=True):
-    """One request: what is read of the conversation so far, and what may be done with it.
+    """One request: the conversation so far, and the tools and output that are allowed.
 
-    `conversation` is all of it, where `items` are a part.
+    `conversation` is the whole conversation if `items` are only a part of it.
     """
 
     items: Sequence[Item]
@@ -61,7 +61,7 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
 
     @property
     def used_call_ids(self) -> Iterator[str]:
-        """The ids of all calls so far, which no new call may have; a request reads them rarely."""
+        """The ids of all calls so far, which no new call may repeat; computed when read."""
         for item in chain(self.items, self.conversation):
             if isinstance(item, FunctionCall):
                 yield item.call_id

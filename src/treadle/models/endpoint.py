@@ -1,4 +1,4 @@
-"""Where a named model is reached and with which key, from its string and the environment."""
+"""The URL and key of a named model, from its string and the environment."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -16,11 +16,11 @@ class Endpoint(NamedTuple):
 def endpoint(
     model: str, url: str, environ: Mapping[str, str], *, prefix: str, default: str
 ) -> Endpoint:
-    """Returns the endpoint of the string `model`, in which `url` (or "") is named.
+    """Returns the endpoint of the string `model`, which contains `url` (or "").
 
-    Without a URL it is that of `{prefix}_BASE_URL`, else `default`, with the key of
-    `{prefix}_API_KEY`; raises `MissingKey` where that is not set. A server the caller names gets a
-    key meant for it (TREADLE_API_KEY, or none), never the provider's.
+    Without a URL, the URL is `{prefix}_BASE_URL`, else `default`, and the key is
+    `{prefix}_API_KEY`; raises `MissingKey` if that is not set. A server named by the caller gets
+    TREADLE_API_KEY or no key, never the provider's.
     """
     if url:
         return Endpoint(url, environ.get("TREADLE_API_KEY", ""))

@@ -1,4 +1,4 @@
-"""From a provider's error, in a response or in the middle of a stream, to treadle's error tree."""
+"""Converts a provider's error, in a response or inside a stream, to an error of treadle."""
 
 import re
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ _OVERFLOW_CODES = {
     "request_too_large",  # Anthropic, for more bytes than any window holds
     "model_max_prompt_tokens_exceeded",
 }
-# Where there is no code for it, or one that means more: what the servers write instead.
+# The messages of servers that send no code for an overflow, or an ambiguous one.
 _OVERFLOW = re.compile(
     r"(?:prompt|input|request|conversation) is too long"  # Anthropic, Bedrock, Cohere
     r"|exceeds? (?:the )?context (?:limit|window|length|size)"  # OpenAI Responses, Anthropic
@@ -93,7 +93,7 @@ def http_failure(status: int, headers: Mapping[str, str], body: bytes, now: floa
         wait = _retry_after(headers, now)
         return RateLimited(message, status=status, provider_code=code, retry_after=wait)
     if status == _TOO_LARGE or _is_overflow(error, code):
-        # Some servers answer with 500; to repeat the same request does not help there either.
+        # Some servers answer with 500, but repeating the same request cannot help.
         return ContextOverflow(message, status=status, provider_code=code)
     if status >= _SERVER_ERRORS or status == _REQUEST_TIMEOUT:
         wait = _retry_after(headers, now)
@@ -155,7 +155,7 @@ def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return seconds
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:  # neither seconds nor a date: as if the provider had not said
+    except ValueError:  # neither seconds nor a date: ignored
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

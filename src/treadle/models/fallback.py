@@ -1,4 +1,4 @@
-"""A model that asks the next one when one fails before anything of its response was seen."""
+"""A model that asks the next model if one fails before its first event."""
 
 from collections.abc import AsyncGenerator
 
@@ -10,8 +10,8 @@ from treadle.streaming.demux import StreamEvent
 class FallbackModel:
     """Asks each model in order until one begins to answer.
 
-    Any `ModelError` before the first event moves on, also one that a retry cannot cure, such as a
-    used-up quota. The error of the last model is raised.
+    Any `ModelError` before the first event leads to the next model, including errors that are not
+    retryable, such as an exceeded quota. The error of the last model is raised.
     """
 
     def __init__(self, *models: Model) -> None:

@@ -1,4 +1,4 @@
-"""Models behind an HTTP API: time-outs and clear errors around a wire and a transport."""
+"""Models behind an HTTP API: timeouts and clear errors around a wire and a transport."""
 
 import asyncio
 import time
@@ -37,8 +37,8 @@ Phase = Literal["first_byte", "between_chunks"]
 class Timeouts(Struct, frozen=True, kw_only=True):
     """The longest waits for a provider, in seconds.
 
-    `connect`: until the connection stands. `first_byte`: from sending the request to the first
-    byte of the body. `between_chunks`: for each further piece.
+    `connect`: until the connection is open. `first_byte`: from sending the request to the first
+    byte of the body. `between_chunks`: for each further chunk.
     """
 
     connect: float = 10.0
@@ -47,10 +47,12 @@ class Timeouts(Struct, frozen=True, kw_only=True):
 
 
 class HttpModel:
-    """A model behind an HTTP API, spoken by a `Wire`.
+    """A model behind an HTTP API whose format is a `Wire`.
 
-    `base_url` is the API's root, without the path of the endpoint. The key is sent to that host
-    only and appears in no error.
+    - `base_url`: the root of the API, without the path of the endpoint.
+    - `api_key`: sent to that host only; never part of an error.
+    - `timeouts`: see `Timeouts`. `proxy`: the URL of an HTTP proxy.
+    - `transport`: sends the requests; by default the transport of the runtime, else the network.
     """
 
     def __init__(
@@ -72,8 +74,8 @@ class HttpModel:
         require_key(api_key)
         if url.username is not None and "Authorization" in wire.headers(api_key):
             raise ConfigurationError(
-                f"The base URL {masked_url(base_url)!r} names a user, and there is an API key as "
-                "well; a request can carry one of them."
+                f"The base URL {masked_url(base_url)!r} contains a user, but api_key is set too; "
+                "remove one of them."
             )
         self._name = name
         self._wire = wire
@@ -120,14 +122,14 @@ class HttpModel:
                     for event in decoder.feed(chunk) if chunk else decoder.end():
                         yield event
                     if len(chunk) == _MAX_READ:
-                        # More is there already: tools and readers come first.
+                        # More data is buffered already: let tools and readers run first.
                         await asyncio.sleep(0)
             await _reach_end(content)
         except ModelError as error:
             hide_secrets(error, call)
             raise
         finally:
-            # Returns the connection to the pool at the end of the body, closes it before.
+            # Returns the connection to the pool if the body was read to its end, else closes it.
             response.release()
 
     def _call(self, request: ModelRequest) -> HttpRequest:
@@ -156,12 +158,13 @@ class HttpModel:
         else:
             await self._require_stream(response, call)
             return response
-        # Out here, the error that was caught does not hang on to the one that is raised.
+        # Raised outside of `except`, so that the caught error, which may contain the key, is not
+        # kept as its context.
         hide_secrets(failure, call)
         raise failure from cause
 
     async def _require_stream(self, response: HttpResponse, call: HttpRequest) -> None:
-        """Raises what the response stands for unless it is an event stream."""
+        """Raises the error that the response reports, unless it is an event stream."""
         if response.status != _HTTP_OK:
             failure = await self._http_failure(response)
             hide_secrets(failure, call)
@@ -170,8 +173,8 @@ class HttpModel:
         if kind not in {"text/event-stream", "application/octet-stream", "text/plain"}:
             response.close()
             raise StreamInvalid(
-                f"{self._host} answered with {kind} where an event stream was asked for; check "
-                "that the base URL leads to the API."
+                f"{self._host} answered with {kind} instead of an event stream; check that the "
+                "base URL is that of the API."
             )
 
     async def _http_failure(self, response: HttpResponse) -> ModelError:
@@ -180,7 +183,7 @@ class HttpModel:
             async with asyncio.timeout(self._timeouts.between_chunks):
                 while len(body) < _ERROR_BODY_LIMIT and not response.content.at_eof():
                     body += await response.content.read(_ERROR_BODY_LIMIT - len(body))
-        except (aiohttp.ClientError, OSError):  # TimeoutError is one: what has come must do
+        except (aiohttp.ClientError, OSError):  # includes TimeoutError; use what has arrived
             pass
         finally:
             response.close()
@@ -188,11 +191,11 @@ class HttpModel:
 
 
 class _Watchdog:
-    """Closes a response whose next chunk is awaited for too long.
+    """Closes a response if its next chunk does not arrive in time.
 
-    One timer for a whole response, set anew only when it fires: a timer for each chunk would cost
-    more than reading the chunk. It acts only while a chunk is awaited, so a slow consumer of the
-    events never looks like a silent provider.
+    One timer serves a whole response, and is set again only when it fires: a timer for each chunk
+    would cost more than reading the chunk. It acts only while a chunk is awaited, so a slow
+    consumer of the events never looks like a silent provider.
     """
 
     def __init__(self, response: HttpResponse, timeouts: Timeouts) -> None:
@@ -213,11 +216,11 @@ class _Watchdog:
             self._timer.cancel()
 
     def wait(self) -> None:
-        """A chunk is awaited from now on."""
+        """Notes that a chunk is awaited from now on."""
         self._waiting_since = self._loop.time()
 
     def received(self) -> None:
-        """The chunk has come."""
+        """Notes that the chunk has arrived."""
         self._waiting_since = None
         self.phase = "between_chunks"
 
@@ -245,22 +248,24 @@ def require_url(base_url: str) -> SplitResult:
 
 
 def require_key(api_key: str) -> None:
-    """Raises `MissingKey` for what cannot be a key."""
+    """Raises `MissingKey` for a text that cannot be a key."""
     if not api_key.isascii() or not api_key.isprintable():
-        raise MissingKey("The API key contains characters that no key has; check its source.")
+        raise MissingKey(
+            "The API key contains characters that are not printable ASCII; check its source."
+        )
 
 
 def _parsed(url: str) -> SplitResult | None:
     """Returns the parts of an absolute HTTP URL, None for anything else."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # its text may hold a password
+    except ValueError:  # its text may contain a password
         return None
     return parts if parts.scheme in {"http", "https"} and parts.hostname else None
 
 
 def hide_secrets(error: ModelError, call: HttpRequest) -> None:
-    """Overwrites the keys of `call` in `error`, where the provider has repeated them."""
+    """Masks the keys of `call` in `error`, in case the provider has repeated them."""
     secrets = secrets_of(call.headers)
     error.message = masked(error.message, secrets)
     error.args = (error.message,)
@@ -294,9 +299,9 @@ def silence(host: str, timeouts: Timeouts, phase: Phase) -> ModelTimeout:
 
 
 def harmless_cause(error: Exception) -> Exception | None:
-    """Returns what may stand behind an error that is shown.
+    """Returns the cause to show for an error, or None.
 
-    aiohttp's own errors hold the headers of the request, or the proxy with its password.
+    aiohttp's own errors contain the headers of the request, or the proxy with its password.
     """
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.os_error
@@ -318,5 +323,5 @@ async def _reach_end(content: ResponseBody) -> None:
         async with asyncio.timeout(_END_OF_BODY_WAIT):
             while not content.at_eof():
                 await content.readany()
-    except (aiohttp.ClientError, OSError):  # TimeoutError is one: the connection is closed then
+    except (aiohttp.ClientError, OSError):  # includes TimeoutError; the connection is closed then
         return

@@ -1,4 +1,4 @@
-"""One request to a provider whose answer is one JSON document, with the errors of models."""
+"""A request whose response is one JSON document, with the errors of models."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ async def json_call(
     max_bytes: int,
     transport: Transport | None = None,
 ) -> bytes:
-    """Sends `call` once and returns the body of the answer, of at most `max_bytes`.
+    """Sends `call` once and returns the body of the response, of at most `max_bytes`.
 
     Raises the kinds of `ModelError`; they contain no keys.
     """
@@ -34,7 +34,7 @@ async def json_call(
         cause = harmless_cause(error)
     else:
         return await _body(response, call, host, timeouts, max_bytes)
-    # Out here, the error that was caught does not hang on to the one that is raised.
+    # Raised outside of `except`: see `HttpModel`.
     hide_secrets(failure, call)
     raise failure from cause
 

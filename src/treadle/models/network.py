@@ -1,6 +1,6 @@
-"""A switch that forbids models beyond this machine, for tests.
+"""A switch that forbids models on other machines, for tests.
 
-`treadle.testing.forbid_network` turns it; models ask `require_allowed` before they connect.
+`treadle.testing.forbid_network` sets it; the network transport checks it before it connects.
 """
 
 from ipaddress import ip_address
@@ -11,7 +11,7 @@ _forbidden = False
 
 
 def forbid(*, forbidden: bool) -> bool:
-    """Forbids or allows models beyond this machine; returns what was set before."""
+    """Forbids or allows models on other machines; returns the previous setting."""
     global _forbidden
     before, _forbidden = _forbidden, forbidden
     return before

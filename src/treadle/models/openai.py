@@ -15,7 +15,7 @@ OLLAMA_URL = "http://127.0.0.1:11434"
 class OpenAIResponses(HttpModel):
     """A model behind the OpenAI Responses API.
 
-    `api_key` may be empty for servers that ask for none.
+    `api_key` may be empty for servers that need none.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class OpenAIResponses(HttpModel):
 class OpenAIChat(HttpModel):
     """A model behind the Chat Completions API, at OpenAI or any compatible server.
 
-    `api_key` may be empty for servers that ask for none. `provider` marks the reasoning items.
+    `api_key` may be empty for servers that need none. `provider` marks the reasoning items.
     """
 
     def __init__(
@@ -95,6 +95,6 @@ def ollama(
 
 
 def ollama_url(environ: Mapping[str, str]) -> str:
-    """Returns the root URL of the local Ollama server, from OLLAMA_HOST where it is set."""
+    """Returns the root URL of the local Ollama server, from OLLAMA_HOST if it is set."""
     host = environ.get("OLLAMA_HOST", "").strip() or OLLAMA_URL
     return (host if "://" in host else f"http://{host}").rstrip("/")

@@ -1,4 +1,4 @@
-"""What models cost, for limits in money: list prices in US dollars per million tokens.
+"""List prices of models in US dollars per million tokens, for limits on cost.
 
 As the providers listed them at the time of writing; prices change, and
 `Limits(price=…)` overrides this table.
@@ -35,6 +35,6 @@ PRICES: Mapping[str, Price] = MappingProxyType(
 
 
 def price_of(model: str, prices: Mapping[str, Price] = PRICES) -> Price | None:
-    """Returns the price of a model, also of a dated version of it (`gpt-5-2025-08-07`)."""
+    """Returns the price of a model or of a dated version of it (`gpt-5-2025-08-07`)."""
     price = prices.get(model)
     return price if price is not None else prices.get(without_date(model))

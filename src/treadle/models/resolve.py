@@ -1,4 +1,4 @@
-"""From a string such as `"openai:gpt-5"` to a model.
+"""Makes a model from a string such as `"openai:gpt-5"`.
 
     openai:NAME         OpenAI Responses          key: OPENAI_API_KEY, URL: OPENAI_BASE_URL
     chat:NAME           Chat Completions          key: OPENAI_API_KEY, URL: OPENAI_BASE_URL
@@ -52,7 +52,7 @@ def resolve_model(
     name, _, url = rest.partition("@")
     if provider not in _FACTORIES or bool(name) == (provider == "demo"):
         shown = model if not url else f"{provider}:{name}@{masked_url(url)}"
-        raise UnknownModel(f"{shown!r} names no model; write {_KNOWN}.")
+        raise UnknownModel(f"{shown!r} is not a model name; use {_KNOWN}.")
     module, _, function = _FACTORIES[provider].partition(":")
     factory = cast("Factory", getattr(import_module(module), function))
     return factory(name, url, environ, transport)

@@ -1,8 +1,8 @@
-"""When to repeat a request that failed before anything of its response was seen.
+"""When to repeat a request that failed before its first event.
 
-Jittered exponential back-off inside a budget of time ("full jitter":
+Exponential backoff with jitter inside a budget of time ("full jitter":
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). A provider's
-`Retry-After` is honoured; if it does not fit the budget, the error is raised at once.
+`Retry-After` is respected; if it exceeds the budget, the error is raised at once.
 """
 
 import random
@@ -39,7 +39,7 @@ class Retry(Struct, frozen=True):
 
 
 class Backoff:
-    """Counts the failures of one request and says how long to wait after each."""
+    """Counts the failures of one request and computes the wait after each."""
 
     def __init__(self, policy: RetryPolicy, *, jitter: Callable[[], float] = random.random) -> None:
         self._policy = policy
@@ -48,9 +48,9 @@ class Backoff:
         self._waited = 0.0
 
     def after(self, error: ModelError) -> Retry | None:
-        """Returns the retry to make after `error`, or None where there is none.
+        """Returns the retry to make after `error`, or None to give up.
 
-        There is none when the error is not retryable, and when retries or budget are used up.
+        It gives up if the error is not retryable, or the retries or the budget are used up.
         """
         policy = self._policy
         delay = self._delay(error)
@@ -66,6 +66,6 @@ class Backoff:
         policy = self._policy
         bound = min(policy.max_delay, policy.first_delay * 2**self._failures)
         if error.retry_after is not None:
-            # A little later than asked, so that many clients do not return in the same instant.
+            # A little later than requested, so that many clients do not return at the same instant.
             return error.retry_after + self._jitter() * min(bound, 0.1 * error.retry_after)
         return self._jitter() * bound

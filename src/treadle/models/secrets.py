@@ -1,4 +1,4 @@
-"""What must not be shown: keys in the headers of a request, passwords in URLs; pure."""
+"""Finds and masks secrets: keys in the headers of a request, passwords in URLs; pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ MASK = "***"
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|passw|credential", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"//[^/\s@]*@")
-# Shorter ones are placeholders such as "none" or "ollama", which stand in ordinary text too.
+# Shorter ones are placeholders such as "none" or "ollama", which also occur in ordinary text.
 _SHORTEST = 8
 
 
@@ -16,7 +16,7 @@ def secrets_of(headers: Mapping[str, str]) -> list[str]:
     found: set[str] = set()
     for name, value in headers.items():
         if _SECRET_HEADER.search(name):
-            # "Bearer KEY": the key itself counts, whatever stands before it.
+            # "Bearer KEY": the key without its scheme is a secret as well.
             found |= {value.strip(), value.strip().rpartition(" ")[2]}
     return sorted((secret for secret in found if len(secret) >= _SHORTEST), key=len, reverse=True)
 
@@ -29,7 +29,7 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 
 
 def _without_head(text: str, secret: str) -> str:
-    """Returns `text` without the beginning of `secret` that is left where it was cut short."""
+    """Returns `text` without a beginning of `secret` at its end, left over where it was cut."""
     whole = text.rstrip(" …")
     for length in range(len(secret) - 1, _SHORTEST - 1, -1):
         if whole.endswith(secret[:length]):
@@ -38,6 +38,6 @@ def _without_head(text: str, secret: str) -> str:
 
 
 def masked_url(url: str) -> str:
-    """Returns `url` as it may be shown: without user, password and query."""
-    # All before the last "@": a password may hold any character.
+    """Returns `url` without user, password and query, to be shown."""
+    # All before the last "@", because a password may contain any character.
     return re.sub(r"^([^/:@\s]+://)?.*@", rf"\1{MASK}@", url, flags=re.DOTALL).partition("?")[0]

@@ -1,4 +1,4 @@
-"""A synchronous iterator, read from the event loop: its work is done in a thread of its own."""
+"""Reads a synchronous iterator from the event loop, in a thread of its own."""
 
 import asyncio
 import contextvars
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 class ThreadIterator(AsyncIterator[T], Generic[T]):
-    """The items of `items`, which is iterated in a thread from the first item asked for.
+    """The items of `items`, iterated in a thread that starts with the first request for an item.
 
-    At most `limit` items wait for the reader; then the thread waits. What the iterator raises is
-    raised at the reader. `leave` ends it: `items` is closed, in its thread, at its end or as soon
-    as it is not busy with its next item; who leaves does not wait for that.
+    At most `limit` items wait for the reader; then the thread waits. Errors of the iterator are
+    raised in the reader. `leave` ends it without waiting: `items` is closed in its thread, at its
+    end or once its next item has arrived.
     """
 
     def __init__(self, items: Iterable[T], limit: int) -> None:
@@ -45,7 +45,7 @@ class ThreadIterator(AsyncIterator[T], Generic[T]):
         return item
 
     def leave(self) -> None:
-        """Nothing more is read."""
+        """Ends the reading; see the class."""
         self._left = True
         self._room.release()
 
@@ -60,7 +60,7 @@ class ThreadIterator(AsyncIterator[T], Generic[T]):
     def _work(self) -> None:
         try:
             self._iterate()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the reader
+        except BaseException as error:  # noqa: BLE001 - every error is raised in the reader
             self._error = error
         self._ended = True
         self._notify()
@@ -85,7 +85,7 @@ class ThreadIterator(AsyncIterator[T], Generic[T]):
         try:
             self._loop.call_soon_threadsafe(self._wake)
         except RuntimeError:
-            self._left = True  # the loop was closed, and the reader with it
+            self._left = True  # the loop is closed, so nothing reads any more
 
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():

@@ -33,15 +33,15 @@ class HttpRequest(Struct, frozen=True, kw_only=True):
     connect: float | None = None
 
     def __repr__(self) -> str:
-        # Headers hold the key, and what is printed lands in logs and reports.
+        # Headers contain the key, and a repr ends up in logs and reports.
         return f"HttpRequest(model={self.model!r}, path={self.path!r})"
 
 
 class ResponseBody(Protocol):
     """The body of a response as it arrives.
 
-    Reading raises `aiohttp.ClientError` or `OSError` when the connection breaks, `TimeoutError`
-    (which is one) for a silence that was too long.
+    Reading raises `aiohttp.ClientError` or `OSError` if the connection breaks, and `TimeoutError`,
+    an `OSError`, after too long a silence.
     """
 
     async def read(self, n: int, /) -> bytes:
@@ -49,7 +49,7 @@ class ResponseBody(Protocol):
         ...
 
     async def readany(self) -> bytes:
-        """Waits for some bytes and returns all that have come; none at the end of the body."""
+        """Waits for some bytes and returns all that have arrived; none at the end of the body."""
         ...
 
     def at_eof(self) -> bool:
@@ -58,14 +58,14 @@ class ResponseBody(Protocol):
 
 
 class HttpResponse(Protocol):
-    """A response whose head has come."""
+    """A response whose head has arrived."""
 
     @property
     def status(self) -> int: ...
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers; their names are found in lower case."""
+        """The headers; names are looked up in lower case."""
         ...
 
     @property
@@ -75,11 +75,11 @@ class HttpResponse(Protocol):
     def content(self) -> ResponseBody: ...
 
     def release(self) -> object:
-        """Gives the connection back, or closes it where the body was not read to its end."""
+        """Returns the connection to the pool, or closes it if the body was not read to its end."""
         ...
 
     def close(self) -> object:
-        """Closes the connection; who reads gets an error."""
+        """Closes the connection; a pending read raises."""
         ...
 
 

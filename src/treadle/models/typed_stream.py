@@ -1,4 +1,4 @@
-"""The stream of a provider's SDK, or of any HTTP client, as the events of treadle's models."""
+"""Converts the stream of a provider's SDK, or of any HTTP client, to model events."""
 
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -37,7 +37,7 @@ async def typed_stream(
     on_end: OnEnd | None = None,
     limit: int = 64,
 ) -> AsyncGenerator[StreamEvent]:
-    """Yields the events of one streamed response, whose `chunks` any synchronous iterator gives.
+    """Yields the events of one streamed response from any synchronous iterator of `chunks`.
 
         stream = client.chat.completions.create(model=…, messages=…, tools=…, stream=True)
         async for event in treadle.typed_stream(stream, "chat", to_user=True):
@@ -47,19 +47,19 @@ async def typed_stream(
     event stream cut anywhere. The iterator runs in a thread, at most `limit` chunks ahead of the
     reader, and is closed at the end, or when the reader leaves.
 
-    `to_user` names the parameter of the tools that speaks to the user (True: "to_user"), `fields`
-    are string fields of arguments and of texts that are JSON objects: their growth comes as
-    `ToUserDelta` and `FieldDelta`. `on_start` is called on the event loop when the first chunk is
-    there; `on_end` once at the end, with the error that ended the stream, or None. Either may be
-    async.
+    `to_user` names the parameter in which calls announce themselves to the user (True: "to_user"),
+    `fields` are string fields of arguments and of texts that are JSON objects: their growth is
+    yielded as `ToUserDelta` and `FieldDelta`. `on_start` is called on the event loop when the first
+    chunk arrives; `on_end` once at the end, with the error that ended the stream, or None. Either
+    may be async.
 
-    Raises what the iterator raises, `StreamIncomplete` where it ends before the response is
-    complete, `StreamInvalid` for chunks of another kind, the provider's error where the stream
+    Raises the errors of the iterator, `StreamIncomplete` if it ends before the response is
+    complete, `StreamInvalid` for chunks of another format, the provider's error if the stream
     reports one, and `ConfigurationError` for an unknown format or a limit below 1.
     """
     decoder, streamed = _decoder(format), _streamed(to_user, fields)
     if limit < 1:
-        raise ConfigurationError("The limit of a typed stream must be at least 1 chunk.")
+        raise ConfigurationError("The limit of typed_stream must be at least 1 chunk.")
     source, encoder = ThreadIterator(chunks, limit), SdkChunks()
     begun, failure = False, None
     try:
@@ -88,7 +88,7 @@ async def typed_stream(
 def _decoder(format: str) -> Decoder:
     if format not in _WIRES:
         known = ", ".join(map(repr, _WIRES))
-        raise ConfigurationError(f"{format!r} is no format of a stream; use one of {known}.")
+        raise ConfigurationError(f"{format!r} is not a stream format; use one of {known}.")
     module, _, name = _WIRES[format].partition(":")
     wire = cast("Callable[[], Wire]", getattr(import_module(module), name))()
     return wire.decoder(ModelRequest(items=()))
@@ -96,7 +96,7 @@ def _decoder(format: str) -> Decoder:
 
 def _streamed(to_user: bool | str, fields: Iterable[str]) -> StreamedFields | None:
     if isinstance(fields, str):
-        raise ConfigurationError(f"fields is a list of names: fields=[{fields!r}].")
+        raise ConfigurationError(f"fields must be a list of names: fields=[{fields!r}].")
     fields = tuple(fields)
     parameter = "to_user" if to_user is True else to_user or ""
     if not parameter and not fields:

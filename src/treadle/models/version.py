@@ -1,4 +1,4 @@
-"""Versions of models: names that end in a date, by which tables need not know them."""
+"""Removes dates from names of models, so that tables need not list every version."""
 
 
 def without_date(model: str) -> str:

@@ -1,7 +1,7 @@
-"""How long a request may be, for models whose window is known: in tokens, as the providers count.
+"""The windows of known models: the tokens that a request may have, as the providers count.
 
-Where a provider says how long the input may be, it is that; else the window, which input and
-response share. As listed at the time of writing; `max_tokens` of a strategy (`treadle.memory`)
+The limit of the input if the provider publishes one; else the window, which input and response
+share. As listed at the time of writing; `max_tokens` of a strategy (`treadle.memory`)
 overrides this table.
 https://platform.openai.com/docs/models, https://platform.claude.com/docs/en/about-claude/models
 """
@@ -35,6 +35,6 @@ WINDOWS: Mapping[str, int] = MappingProxyType(
 
 
 def window_of(model: str) -> int | None:
-    """Returns the window of a model, also of a dated version of it; None where it is not known."""
+    """Returns the window of a model or of a dated version of it; None if it is not known."""
     window = WINDOWS.get(model)
     return window if window is not None else WINDOWS.get(without_date(model))

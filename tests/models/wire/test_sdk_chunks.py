@@ -77,8 +77,8 @@ def test_what_is_no_json_is_left_to_the_decoder() -> None:
     [
         (17, "A chunk is a int; give the chunks of the provider's SDK, dicts, JSON"),
         (None, "A chunk is a NoneType"),
-        ({"x": object()}, "A chunk is a dict that JSON cannot say"),
-        ({1.5: {b"x": 1}, ("a",): 2}, "A chunk is a dict that JSON cannot say"),
+        ({"x": object()}, "A chunk is a dict that cannot be represented as JSON"),
+        ({1.5: {b"x": 1}, ("a",): 2}, "A chunk is a dict that cannot be represented as JSON"),
     ],
 )
 def test_what_is_no_chunk(chunk: object, problem: str) -> None:

@@ -21,7 +21,7 @@ from treadle.models.wire.base import Decoder
 from treadle.models.wire.sse_decoder import SseDecoder
 from treadle.streaming.demux import StreamEvent
 
-# The version after it, 2026-10-21, refuses a temperature, which models up to 4.6 take.
+# The next version, 2026-10-21, refuses a temperature, which models up to 4.6 accept.
 API_VERSION = "2023-06-01"
 
 
@@ -196,13 +196,13 @@ class _Thought:
         self.signature = signature
 
     def item(self) -> Reasoning:
-        # With content even where the text is withheld: without it, it is redacted thinking.
+        # With content even if the text is withheld: without content it would be redacted thinking.
         content = (ReasoningText("".join(self.pieces)),)
         return Reasoning(content=content, encrypted_content=self.signature or None)
 
 
 class _HostedBlock:
-    """A block of a tool that the provider runs itself: kept as it comes, its input put in."""
+    """A block of a tool that the provider runs itself: kept as received, with its input added."""
 
     def __init__(self, start: msgspec.Raw) -> None:
         self.fields = _decode_fields(start)
@@ -245,7 +245,7 @@ class AnthropicDecoder(SseDecoder):
                     continue
                 raise StreamInvalid(
                     f"The provider sent an event that is not valid: {error}. Try again; if it "
-                    "stays, check that the server speaks the Messages API."
+                    "persists, check that the server implements the Messages API."
                 ) from error
         return self._demux.take()
 
@@ -304,7 +304,7 @@ class AnthropicDecoder(SseDecoder):
                 self._demux.call(index, block.id, block.name)
                 self._calls[index] = False
                 whole = bytes(block.input)
-                if whole not in {b"{}", b"null"}:  # some servers send it in one piece
+                if whole not in {b"{}", b"null"}:  # some servers send the whole input at once
                     self._input(index, whole.decode())
             case _ as unreachable:
                 assert_never(unreachable)
@@ -331,7 +331,7 @@ class AnthropicDecoder(SseDecoder):
         elif self._calls.get(index, True):
             self._demux.finish(index)
         else:
-            # The tokens may have run out in the middle of it; what comes next will tell.
+            # The token limit may have cut it off; the stop reason that follows decides.
             self._uncertain.append(index)
 
     def _finish_thought(self, index: int) -> None:
@@ -360,7 +360,7 @@ class AnthropicDecoder(SseDecoder):
             self._demux.refusal(_REFUSAL, change.stop_details.explanation)
 
     def _count(self, usage: _Usage | None) -> None:
-        """Takes the counts of `usage`, which are totals; what it leaves out stays."""
+        """Adopts the counts of `usage`, which are totals; missing ones keep their value."""
         if usage is not None:
             given = {name: n for name, n in asdict(usage).items() if n is not None}
             self._usage = replace(self._usage, **given)
@@ -378,7 +378,7 @@ def _is_for_us(data: bytes, error: Exception) -> bool:
         return True
     try:
         kind = _decode_head(data).type
-    except msgspec.ValidationError:  # JSON, but no object with a type: nothing we know
+    except msgspec.ValidationError:  # JSON, but not an object with a type: ignored
         return False
     if kind != "content_block_delta":
         return kind in _HANDLED
@@ -392,7 +392,7 @@ def _total(wire: _Usage) -> Usage:
     read, written = wire.cache_read_input_tokens or 0, wire.cache_creation_input_tokens or 0
     details = wire.output_tokens_details
     return Usage(
-        # The API counts only what neither came from the cache nor went there.
+        # The API counts only tokens that were neither read from the cache nor written to it.
         input_tokens=(wire.input_tokens or 0) + read + written,
         output_tokens=wire.output_tokens or 0,
         cached_input_tokens=read,

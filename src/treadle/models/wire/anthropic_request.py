@@ -18,7 +18,7 @@ from treadle.models.wire.anthropic_turns import Block, Turn, encode_turns, split
 
 PromptCache = Literal["5m", "1h"]
 
-# These think within a budget of tokens; later ones by themselves, led by an effort.
+# These think within a budget of tokens; later models decide themselves, guided by an effort.
 _THINKS_WITH_BUDGET = re.compile(
     r"claude-(?:3-7|4-|(?:opus|sonnet|haiku)-4(?!-(?:[6-9]|[1-9]\d)(?!\d)))"
 )
@@ -29,7 +29,7 @@ _CACHED_TURNS = 2
 
 
 class AnthropicOptions(Struct, frozen=True, kw_only=True):
-    """What a model behind this API has beyond `ModelSettings`; see `AnthropicMessages`."""
+    """Options of this API in addition to `ModelSettings`; see `AnthropicMessages`."""
 
     provider: str = "anthropic"
     max_tokens: int = 32_000
@@ -69,8 +69,8 @@ def encode_request(model: str, request: ModelRequest, options: AnthropicOptions)
 
 def _tools(tools: Sequence[ToolSchema], options: AnthropicOptions) -> list[Block]:
     eager: Block = {"eager_input_streaming": True} if options.eager_input_streaming else {}
-    # `strict` is not passed on: the API holds few tools of few optional fields to their schemas,
-    # and refuses the whole request beyond that. treadle validates the arguments in any case.
+    # `strict` is not passed on: the API enforces it for few tools with few optional fields, and
+    # refuses the whole request beyond that. treadle validates the arguments in any case.
     return [
         {
             "name": tool.name,
@@ -110,7 +110,7 @@ def _thinking(model: str, settings: ModelSettings, max_tokens: int) -> Block | N
     effort = settings.reasoning_effort
     if effort == "none":
         return {"type": "disabled"}
-    # The API refuses to think where it is forced to call a tool.
+    # The API refuses thinking in a request that forces a tool call.
     forced = settings.tool_choice == "required" or isinstance(settings.tool_choice, NamedTool)
     if effort is None or forced:
         return None
@@ -142,14 +142,14 @@ def _asks_for_json(output: OutputSchema) -> str:
 def _mark_cached(
     tools: Sequence[Block], system: Sequence[Block], turns: Sequence[Turn], cache: PromptCache
 ) -> None:
-    """Marks what later requests begin with as well: four breakpoints, as many as there may be.
+    """Marks the parts that later requests share: four breakpoints, the maximum of the API.
 
-    The user's turn before the last is marked once more, because the API looks back only twenty
-    blocks for what an earlier request left in the cache.
+    The user's turn before the last is marked again, because the API looks back only twenty blocks
+    for the cache entry of an earlier request.
     https://platform.claude.com/docs/en/build-with-claude/prompt-caching
     """
     mark: Block = {"type": "ephemeral", "ttl": cache}
-    spoken = [turn.content for turn in turns if turn.role == "user"][-_CACHED_TURNS:]
-    for blocks in (tools, system, *spoken):
+    users = [turn.content for turn in turns if turn.role == "user"][-_CACHED_TURNS:]
+    for blocks in (tools, system, *users):
         if blocks and isinstance(last := blocks[-1], dict):
             last["cache_control"] = mark

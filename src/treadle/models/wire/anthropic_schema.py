@@ -1,4 +1,4 @@
-"""The part of JSON Schema that Anthropic's structured outputs take.
+"""The part of JSON Schema that Anthropic's structured outputs accept.
 
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations
 """
@@ -20,7 +20,7 @@ _FORMATS = {
     "ipv6",
     "uuid",
 }
-# A schema with one of these is refused; the model is told in the description instead.
+# The API refuses a schema with one of these, so they move into the description.
 _CONSTRAINTS = (
     "minimum",
     "maximum",
@@ -40,7 +40,7 @@ _SCHEMAS_BY_NAME = ("properties", "$defs")
 def supported_schema(schema: JsonSchema) -> JsonSchema | None:
     """Returns `schema` with constraints the API refuses moved into the descriptions.
 
-    None where that does not help: a schema that refers to itself, or to something outside.
+    Returns None for a schema that refers to itself, or to something outside.
     """
     return None if _has_open_references(schema) else _supported(schema)
 
@@ -70,7 +70,7 @@ def _value(name: str, value: object) -> object:
 
 
 def _has_open_references(schema: JsonSchema) -> bool:
-    """Whether a reference leads outside the definitions, or around in a circle."""
+    """Whether a reference leads outside the definitions, or is circular."""
     definitions = cast("Mapping[str, object]", schema.get("$defs", {}))
     targets = {f"#/$defs/{name}": set(_references(inner)) for name, inner in definitions.items()}
     if not targets.keys() >= set(_references(schema)):

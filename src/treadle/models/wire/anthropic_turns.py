@@ -1,4 +1,4 @@
-"""Turns: a conversation as the Anthropic Messages API takes it, user and assistant in alternation.
+"""Turns: a conversation as alternating turns of user and assistant, for the Messages API.
 
 https://platform.claude.com/docs/en/api/messages/create
 """
@@ -29,12 +29,12 @@ Block = dict[str, object]
 
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]+)(?:;[^;,]+)*;base64,(?P<data>.*)", re.DOTALL)
-# The API wants the first turn to be the user's; a history may begin with a greeting.
+# The API requires the first turn to be the user's, but a history may begin with a greeting.
 _OPENING: Block = {"type": "text", "text": "(The conversation begins.)"}
 
 
 class Turn(Struct):
-    """What one side says until the other one speaks; raw blocks occur in the assistant's only."""
+    """One turn of a side; raw blocks occur only in turns of the assistant."""
 
     role: Literal["user", "assistant"]
     content: list[Block | msgspec.Raw]
@@ -53,8 +53,8 @@ def split_instructions(items: Sequence[Item]) -> tuple[list[str], Sequence[Item]
 def encode_turns(items: Iterable[Item], provider: str) -> list[Turn]:
     """Returns the turns of a conversation.
 
-    Reasoning and items of other providers than `provider` are left out, also reasoning without a
-    signature; both would be refused.
+    Reasoning and items of other providers are left out, and so is reasoning without a signature:
+    the API would refuse both.
     """
     turns: list[Turn] = []
     for item in items:
@@ -145,7 +145,7 @@ def _tool_use(call: FunctionCall) -> Block:
 def _tool_input(arguments: str) -> object:
     """The arguments as they were written, where they are an object.
 
-    Others are wrapped in the way the guide to fine-grained streaming proposes.
+    Others are wrapped as the guide to fine-grained tool streaming proposes.
     """
     try:
         msgspec.json.decode(arguments or "{}", type=dict[str, object])
@@ -157,7 +157,7 @@ def _tool_input(arguments: str) -> object:
 def _tool_result(output: FunctionCallOutput) -> Block:
     block: Block = {"type": "tool_result", "tool_use_id": _tool_id(output.call_id)}
     if output.is_error:
-        # An error must have content, and all of it must be text.
+        # The API requires content in an error, and only text.
         text = output.text
         return block | {"content": text if text.strip() else "The call failed.", "is_error": True}
     if isinstance(output.output, str):
@@ -167,7 +167,7 @@ def _tool_result(output: FunctionCallOutput) -> Block:
 
 
 def _tool_id(call_id: str) -> str:
-    """The id, or a stand-in for one that another provider made of characters refused here."""
+    """The id, or a replacement for an id of another provider with characters refused here."""
     if _TOOL_ID.fullmatch(call_id):
         return call_id
     return f"call_{hashlib.sha256(call_id.encode(errors='replace')).hexdigest()[:32]}"

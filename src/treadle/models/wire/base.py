@@ -1,4 +1,4 @@
-"""The port to wire formats: how a provider's HTTP API says a request and streams a response."""
+"""The port to wire formats: encodes requests to, and decodes streams of, a provider's API."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from treadle.streaming.demux import StreamEvent
 class Decoder(Protocol):
     """Decodes the body of one streamed response; pure and synchronous.
 
-    `finished` turns true with the terminal event; what comes after it is not needed.
+    `finished` becomes true with the terminal event; the rest of the body is not needed.
     """
 
     finished: bool
@@ -19,7 +19,7 @@ class Decoder(Protocol):
         ...
 
     def end(self) -> list[StreamEvent]:
-        """The body has ended; raises `StreamIncomplete` if its terminal event is missing."""
+        """Handles the end of the body; raises `StreamIncomplete` without a terminal event."""
         ...
 
 

@@ -2,8 +2,8 @@
 
 https://platform.openai.com/docs/api-reference/chat-streaming
 
-The quirks of vLLM, Ollama, llama.cpp, Groq, Mistral, DeepSeek and OpenRouter are read here: ids
-missing or repeated, whole arguments in one chunk (also as an object), two calls in one chunk,
+The decoder accepts the quirks of vLLM, Ollama, llama.cpp, Groq, Mistral, DeepSeek and OpenRouter:
+ids missing or repeated, whole arguments in one chunk (also as an object), two calls in one chunk,
 `reasoning_content` or `reasoning`, chunks with usage only, empty `choices`, no `finish_reason`.
 """
 
@@ -119,7 +119,7 @@ def _append_item(messages: list[dict[str, object]], item: Item) -> Iterable[Outp
     """Appends `item`; returns the images of a tool output, which go into a message of their own."""
     match item:
         case Message(role="assistant"):
-            # Without text (a refusal) the message would be refused by some servers.
+            # Some servers refuse a message without text, such as a refusal.
             _assistant(messages)["content"] = item.text or item.refusal
         case Message():
             role = "system" if item.role == "developer" else item.role
@@ -138,7 +138,7 @@ def _append_item(messages: list[dict[str, object]], item: Item) -> Iterable[Outp
             messages.append({"role": "tool", "tool_call_id": item.call_id, "content": text})
             return images
         case Reasoning() | ProviderItem():
-            pass  # this API has no place for them
+            pass  # this API cannot represent them
         case _ as unreachable:
             assert_never(unreachable)
     return ()
@@ -147,7 +147,7 @@ def _append_item(messages: list[dict[str, object]], item: Item) -> Iterable[Outp
 def _assistant(
     messages: list[dict[str, object]], *, joins_calls: bool = False
 ) -> dict[str, object]:
-    """The assistant message that grows; items of one response share one message."""
+    """Returns the open assistant message; items of one response share one message."""
     last = messages[-1] if messages else {}
     if last.get("role") == "assistant" and (joins_calls or "content" not in last):
         return last
@@ -245,7 +245,7 @@ class ChatDecoder(SseDecoder):
         self._finish: FinishReason | None = None
 
     def _last(self) -> Sequence[StreamEvent]:
-        # A `finish_reason` without `[DONE]` is an end too: some servers leave that out.
+        # A `finish_reason` without `[DONE]` is an end as well: some servers omit `[DONE]`.
         if self.finished or self._finish is None:
             return ()
         self._end(self._finish)
@@ -267,7 +267,7 @@ class ChatDecoder(SseDecoder):
                     break
                 raise StreamInvalid(
                     f"The provider sent a chunk that is not valid: {error}. Try again; if it "
-                    "stays, check that the server speaks Chat Completions."
+                    "persists, check that the server implements Chat Completions."
                 ) from error
             self._chunk(chunk)
         return self._demux.take()
@@ -278,7 +278,7 @@ class ChatDecoder(SseDecoder):
             raise stream_failure(ErrorBody(error) if isinstance(error, str) else error)
         for choice in chunk.choices or ():
             if choice.index:
-                continue  # only one answer is asked for
+                continue  # only one choice was requested
             if choice.delta is not None:
                 self._delta(choice.delta)
             if choice.finish_reason and self._finish is None:

@@ -84,7 +84,7 @@ def encode_request(model: str, request: ModelRequest) -> bytes:
     if settings.reasoning_effort is not None:
         body["reasoning"] = {"effort": settings.reasoning_effort}
     if settings.reasoning_effort is not None or _REASONING_MODELS.match(model):
-        # Unstored reasoning can only be sent back encrypted; other models refuse the option.
+        # Unstored reasoning can be sent back only encrypted; other models refuse the option.
         body["include"] = ["reasoning.encrypted_content"]
     if request.output is not None:
         output = request.output
@@ -314,7 +314,7 @@ class ResponsesDecoder(SseDecoder):
             if self.finished:
                 break
             try:
-                if name == _TEXT_DELTA:  # nearly all frames are; the tag need not be read again
+                if name == _TEXT_DELTA:  # nearly all frames are, so the tag is not decoded again
                     delta = _decode_text(data)
                     text(delta.output_index, delta.delta, delta.item_id)
                 elif name in _HANDLED_NAMES and data != b"[DONE]":
@@ -324,7 +324,7 @@ class ResponsesDecoder(SseDecoder):
                     continue
                 raise StreamInvalid(
                     f"The provider sent an event that is not valid: {error}. Try again; if it "
-                    "stays, check that the server speaks the Responses API."
+                    "persists, check that the server implements the Responses API."
                 ) from error
         return self._demux.take()
 
@@ -398,7 +398,7 @@ def _is_for_us(data: bytes, error: Exception) -> bool:
         return True
     try:
         return _decode_head(data).type in _HANDLED
-    except msgspec.ValidationError:  # JSON, but no object with a type: nothing we know
+    except msgspec.ValidationError:  # JSON, but not an object with a type: ignored
         return False
 
 

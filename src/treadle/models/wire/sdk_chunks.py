@@ -1,4 +1,4 @@
-"""Chunks of a provider's stream, as its SDK or an HTTP client gives them, as server-sent events."""
+"""Converts chunks from a provider's SDK or an HTTP client to server-sent events."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class SdkModel(Protocol):
     """A chunk of a provider's SDK: a pydantic model."""
 
     def model_dump_json(self, *, by_alias: bool, exclude_unset: bool, warnings: bool) -> str:
-        """Returns the JSON that it was made of."""
+        """Returns the JSON from which it was made."""
         ...
 
 
@@ -36,7 +36,7 @@ _JSON = b"{"
 class SdkChunks:
     """Turns the chunks of one stream into the bytes of its event stream.
 
-    Text and bytes are JSON, one object a chunk, where the first of them opens an object; else
+    Text and bytes are JSON, one object per chunk, if the first chunk opens an object; otherwise
     they are pieces of the event stream, cut anywhere. Raises `StreamInvalid` for anything else.
     """
 
@@ -59,13 +59,15 @@ class SdkChunks:
 
 def _json_of(chunk: object) -> bytes:
     if isinstance(chunk, SdkModel):
-        # Fields that the provider did not send would be null, which some of them must not be.
+        # Without `exclude_unset`, fields that were not sent would be null, which decoders refuse.
         return chunk.model_dump_json(by_alias=True, exclude_unset=True, warnings=False).encode()
     if isinstance(chunk, Mapping):
         try:
             return msgspec.json.encode(cast("Mapping[str, object]", chunk))
         except (TypeError, ValueError) as error:
-            raise StreamInvalid(f"A chunk is a dict that JSON cannot say: {error}.") from error
+            raise StreamInvalid(
+                f"A chunk is a dict that cannot be represented as JSON: {error}."
+            ) from error
     raise StreamInvalid(
         f"A chunk is a {type(chunk).__name__}; give the chunks of the provider's SDK, dicts, JSON, "
         "or the bytes of the event stream."
@@ -79,7 +81,7 @@ def _frame(text: bytes) -> bytes:
     try:
         name = _head(text).type.encode()
     except (msgspec.DecodeError, UnicodeDecodeError):
-        name = b""  # `[DONE]`, or something that the decoder is to judge
+        name = b""  # `[DONE]`, or invalid: the decoder decides
     if not name or b"\n" in name:
         return b"data: " + text + b"\n\n"
     return b"event: " + name + b"\ndata: " + text + b"\n\n"

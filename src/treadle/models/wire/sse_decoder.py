@@ -1,4 +1,4 @@
-"""What decoders of streamed APIs have in common: frames in, events out, an end that is told."""
+"""The common part of decoders for event streams: frames, and a required terminal event."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ class SseDecoder(ABC):
         return self._frames(self._sse.feed(chunk))
 
     def end(self) -> list[StreamEvent]:
-        """Takes the rest of the body; raises `StreamIncomplete` without a terminal event."""
+        """Decodes the rest of the body; raises `StreamIncomplete` without a terminal event."""
         events = [*self._frames(self._sse.flush(), cut=True), *self._last()]
         if not self.finished:
             raise StreamIncomplete(
@@ -31,7 +31,7 @@ class SseDecoder(ABC):
         return events
 
     def _last(self) -> Sequence[StreamEvent]:
-        """Returns what the end of the body itself completes."""
+        """Returns the events that the end of the body completes."""
         return ()
 
     @abstractmethod
