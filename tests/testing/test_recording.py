@@ -91,7 +91,7 @@ async def test_a_run_is_the_same_in_a_replay(
     asked = simulator.statistics().requests
     for chunk in (None, 1, 7, random.Random(5), lambda body: [body]):
         with replay(file, chunk=chunk) as served:
-            # Neither the host nor the key matter, and nobody listens there.
+            # Neither the host nor the key matter; no server listens there.
             model = kind(name, api_key="another-key-987654321", base_url=NOWHERE)
             replayed = await treadle.Agent(model, tools=[look]).run("Hi!")
             assert served.remaining == 0
@@ -190,7 +190,7 @@ async def test_silence_is_not_waited_for(
         assert loop.time() == began
 
 
-async def test_nobody_there(kind: Kind, file: Path) -> None:
+async def test_an_unreachable_server(kind: Kind, file: Path) -> None:
     agent = treadle.Agent(
         kind("m", api_key=KEY, base_url=NOWHERE), retry=treadle.RetryPolicy(max_retries=0)
     )
@@ -273,7 +273,7 @@ async def test_a_request_that_was_not_recorded(
             await agent.run("What is the weather?")
 
 
-async def test_recorded_requests_that_nobody_makes(
+async def test_recorded_requests_that_are_not_made(
     simulator: ProviderSimulator, kind: Kind, file: Path
 ) -> None:
     agent = agent_of(kind, simulator.base_url, "sim:deltas=3")
@@ -336,7 +336,7 @@ async def test_what_the_file_never_holds(kind: Kind, file: Path) -> None:
 async def test_a_conversation_that_holds_the_key(
     simulator: ProviderSimulator, kind: Kind, file: Path
 ) -> None:
-    # The model may repeat it letter by letter, and nobody could find it in the file.
+    # The model may repeat it letter by letter, so it could not be found in the file.
     agent = agent_of(kind, simulator.base_url, "sim:deltas=3")
     with pytest.raises(RecordingInvalid, match="holds the API key"), record(file):
         await agent.run(f"My key is {KEY}.")
@@ -508,7 +508,7 @@ async def test_a_request_that_tests_forbid(kind: Kind, file: Path) -> None:
     assert not file.exists()
 
 
-def test_who_records_nothing_imports_no_http_client() -> None:
+def test_a_program_that_records_nothing_imports_no_http_client() -> None:
     program = """
 import sys, treadle.testing
 assert "aiohttp" not in sys.modules

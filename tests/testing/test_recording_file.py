@@ -68,10 +68,10 @@ END = b'{"type":"end","how":"complete"}\n'
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "is no recording"),
-        (b"hello\n", "is no recording"),
-        (b"\xff\n", "is no recording"),
-        (REQUEST, "is no recording"),
+        (b"", "is not a recording"),
+        (b"hello\n", "is not a recording"),
+        (b"\xff\n", "is not a recording"),
+        (REQUEST, "is not a recording"),
         (b'{"type":"recording","version":2}\n{"type":"new"}\n', "has version 2"),
         (HEAD + REQUEST + RESPONSE, "line 2: the exchange that begins here has no end"),
         (HEAD + RESPONSE + END, "line 2: a request is missing"),

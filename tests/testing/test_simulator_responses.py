@@ -215,7 +215,7 @@ async def test_models_are_listed(client):
             [{"type": "function_call_output", "call_id": "c2", "output": "x"}],
             "No tool call found for function call output with call_id c2",
         ),
-        ([{"type": "nonsense"}], "no type of input item"),
+        ([{"type": "nonsense"}], "not a type of input item"),
         ([{"role": "nobody", "content": "x"}], "nobody"),
         (7, "Expected"),
     ],

@@ -1,7 +1,7 @@
-"""An event loop whose time is virtual, so that nothing that is timed has to be waited for.
+"""An event loop with virtual time, so that tests do not wait for timers.
 
-When nothing is ready to run, time jumps to the next timer instead of passing. It is the
-autojump clock of trio's `MockClock`, for asyncio. With anyio's pytest plugin:
+When nothing is ready to run, time jumps to the next timer. It is the autojump clock of trio's
+`MockClock`, for asyncio. With anyio's pytest plugin:
 
     @pytest.fixture
     def anyio_backend():
@@ -9,10 +9,10 @@ autojump clock of trio's `MockClock`, for asyncio. With anyio's pytest plugin:
 
 Without a plugin, call `run(main())`.
 
-What the loop cannot see it cannot wait for. Jobs of `run_in_executor` (hence `asyncio.to_thread`
-and name look-ups) and child processes are counted: while one is outstanding, a timer fires only
-once its delay has really passed. Threads of any other origin get a grace of a few milliseconds
-before each jump; where that is too little, hold the clock with `VirtualClockLoop.busy`.
+The loop can only wait for work that it knows. Jobs of `run_in_executor` (hence `asyncio.to_thread`
+and name lookups) and child processes are counted: while one is running, a timer fires only once its
+delay has really passed. Other threads get a grace period of a few milliseconds before each jump; if
+that is too little, hold the clock with `VirtualClockLoop.busy`.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class NothingScheduled(TestingError):
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """A selector that advances `now`, in seconds, instead of waiting for a time-out."""
+    """A selector that advances `now`, in seconds, instead of waiting for a timeout."""
 
     def __init__(self, grace: float, patience: float) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         return bool(self.workers or self.children)
 
     def _wait_really(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
-        # What was waited before earlier wake-ups counts too: a chatty worker delays no timer.
+        # Waits before earlier wake-ups count too, so that a busy worker does not delay timers.
         started = time.monotonic()
         events = super().select(max(0.0, timeout - self._waited))
         self._waited += time.monotonic() - started
@@ -99,8 +99,8 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     Before a jump the loop really waits `grace` seconds for I/O (default 0.002), if sockets are
     open or other threads are alive; both ends of a loopback connection served by this loop need
-    no more. A wait that nothing can end raises `NothingScheduled`, after `patience` real seconds
-    (default 1) where other threads could still end it, at once where there are none.
+    no more. A wait that nothing can end raises `NothingScheduled`: at once, or after `patience`
+    real seconds (default 1) if other threads could still end it.
     """
 
     def __init__(self, *, grace: float = 0.002, patience: float = 1.0) -> None:
@@ -151,7 +151,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         return transport, protocol
 
     async def shutdown_default_executor(self, *args: Any, **options: Any) -> None:
-        """Joins the worker threads, whose time-out must not be jumped over."""
+        """Joins the worker threads, whose timeout must not be skipped."""
         with self.busy():
             await super().shutdown_default_executor(*args, **options)
 
@@ -159,7 +159,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
     """Runs `main` on a new `VirtualClockLoop` and returns its result, like `asyncio.run`.
 
-    Raises what `main` raises, and `NothingScheduled` when it waits for ever.
+    Raises what `main` raises, and `NothingScheduled` if it waits forever.
     """
     with asyncio.Runner(debug=debug, loop_factory=VirtualClockLoop) as runner:
         return runner.run(main)
@@ -170,7 +170,7 @@ def _stuck(loop: asyncio.AbstractEventLoop) -> str:
     places = [f"\n  {task.get_name()} at {_place(task)}" for task in tasks[:SHOWN_TASKS]]
     return (
         f"All {len(tasks)} tasks wait and nothing can wake one: no timer, no I/O, no worker. "
-        "Find who should set the event or fill the queue." + "".join(places)
+        "Find the code that should set the event or fill the queue." + "".join(places)
     )
 
 

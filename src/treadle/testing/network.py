@@ -8,9 +8,10 @@ from treadle.models import network
 
 @contextmanager
 def forbid_network(*, forbidden: bool = True) -> Generator[None]:
-    """While it is open, a model beyond this machine raises `NetworkForbidden`.
+    """Makes calls of models on other machines raise `NetworkForbidden` inside the block.
 
-    Open it in a fixture of the whole suite; `forbid_network(forbidden=False)` lifts it inside.
+    Open it in a fixture of the whole suite; `forbid_network(forbidden=False)` allows them
+    inside.
     """
     before = network.forbid(forbidden=forbidden)
     try:

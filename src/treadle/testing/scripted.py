@@ -1,4 +1,4 @@
-"""A model that says what a test has written down, and notices when the script is not followed."""
+"""A model that answers from a script, and reports requests that do not follow it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
@@ -41,11 +41,12 @@ class ScriptedModel:
 
     A step is a text, an output (`Text`, `Call`, `Reasoning`, `Refusal`), a sequence of outputs, a
     `Turn`, an exception to raise, or a function of the request that returns one of these. An
-    exception inside a sequence is raised after what stands before it. `Pause` and `Hold` wait, on
-    the loop's clock, in between.
+    exception inside a sequence is raised after the outputs before it. `Pause` and `Hold` wait
+    on the clock of the loop.
 
-    `requests` holds what was asked. A request beyond the script raises `UnexpectedRequest`; used
-    as a context manager, the model raises `UnconsumedSteps` when steps are left at the end.
+    `requests` contains the requests so far. A request beyond the script raises
+    `UnexpectedRequest`; used as a context manager, the model raises `UnconsumedSteps` if steps are
+    left at the end.
     """
 
     provider = "scripted"
@@ -69,14 +70,14 @@ class ScriptedModel:
 
     @property
     def remaining(self) -> int:
-        """How many steps were not asked for yet."""
+        """The number of steps that were not requested yet."""
         return len(self._script) - len(self.requests)
 
     def require_consumed(self) -> None:
         """Raises `UnconsumedSteps` when steps of the script are left."""
         if self.remaining > 0:
             raise UnconsumedSteps(
-                f"{self.remaining} of {len(self._script)} scripted steps were never asked for; "
+                f"{self.remaining} of {len(self._script)} scripted steps were never requested; "
                 "the agent ended earlier than the test expects."
             )
 
@@ -84,7 +85,7 @@ class ScriptedModel:
         """Streams the next step of the script."""
         if self.remaining <= 0:
             raise UnexpectedRequest(
-                f"The model was asked a {len(self.requests) + 1}. time, but the script has "
+                f"The model got request {len(self.requests) + 1}, but the script has only "
                 f"{len(self._script)} steps; the last item was {_last_item(request)}."
             )
         step = self._script[len(self.requests)]

@@ -1,9 +1,9 @@
-"""Recordings: what a provider sent in a run, kept in a file and served again in tests.
+"""Recordings: the responses of a provider, kept in a file and served again in tests.
 
 with record("tests/weather.jsonl"):     # once, with the real provider
     await agent.run("Weather in Paris?")
 
-with replay("tests/weather.jsonl"):     # in the test, without one
+with replay("tests/weather.jsonl"):     # in the test, without it
     await agent.run("Weather in Paris?")
 """
 

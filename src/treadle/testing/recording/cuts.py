@@ -1,4 +1,4 @@
-"""Cuts a body into pieces: as recorded, of a size, of random sizes, or as a function says; pure."""
+"""Cuts a body into pieces: as recorded, of a fixed size, at random, or by a function; pure."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable, Iterator
 from treadle.errors import TestingError
 
 Cut = int | random.Random | Callable[[bytes], Iterable[bytes]]
-"""How to cut a body: pieces of so many bytes, of random sizes, or those a function returns."""
+"""How to cut a body: pieces of a number of bytes, of random sizes, or those of a function."""
 
 _LONGEST_RANDOM = 64
 
 
 def require_valid(cut: Cut | None) -> None:
-    """Raises `TestingError` for a size that no piece can have."""
+    """Raises `TestingError` for a size below 1."""
     if isinstance(cut, int) and cut < 1:
-        raise TestingError(f"A chunk has at least 1 byte, not {cut}.")
+        raise TestingError(f"chunk={cut} is too small; a chunk has at least 1 byte.")
 
 
 def pieces(chunks: tuple[bytes, ...], cut: Cut | None) -> Iterator[bytes]:
-    """Yields the body anew, in pieces as `cut` says; None leaves it as it was recorded."""
+    """Yields the body in pieces cut by `cut`; None keeps the recorded pieces."""
     if cut is None:
         return iter(chunks)
     body = b"".join(chunks)
@@ -26,7 +26,7 @@ def pieces(chunks: tuple[bytes, ...], cut: Cut | None) -> Iterator[bytes]:
         return (body[at : at + cut] for at in range(0, len(body), cut))
     if isinstance(cut, random.Random):
         return _random_pieces(body, cut)
-    return (piece for piece in cut(body) if piece)  # an empty one would be the end of the body
+    return (piece for piece in cut(body) if piece)  # an empty piece would end the body
 
 
 def _random_pieces(body: bytes, chance: random.Random) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""An exchange: one request to a provider and what came of it, as a recording keeps it."""
+"""An exchange: one request to a provider and its response, as a recording keeps it."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -10,9 +10,9 @@ End = Literal["complete", "left", "broken", "silent", "unreachable", "connect_ti
 """How an exchange ended.
 
 - `complete`: the body was read to its end.
-- `left`: nobody read on, as nobody does after the terminal event or when a run is cancelled.
+- `left`: the rest was not read, as after the terminal event or when a run is cancelled.
 - `broken`: the connection broke in the middle of the body.
-- `silent`: the provider sent nothing for longer than the time-out.
+- `silent`: the provider sent nothing for longer than the timeout.
 - `unreachable`, `connect_timeout`: there was no response.
 """
 
@@ -21,9 +21,9 @@ class Exchange(Struct, frozen=True, kw_only=True):
     """A request and its response.
 
     `path` is that of the endpoint below the API's root. `body` is the decoded JSON of the request,
-    or its text where it is none. `status` is None where no response came. `headers` are those of
-    the response that treadle acts on. `chunks` are the pieces in which the body arrived. `reason`
-    tells what broke the exchange.
+    or its text if it is not JSON. `status` is None if there was no response. `headers` are those of
+    the response that treadle uses. `chunks` are the pieces in which the body arrived. `reason`
+    describes the failure of the exchange.
     """
 
     path: str

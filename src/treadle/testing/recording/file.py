@@ -1,4 +1,4 @@
-"""The file of a recording: JSON lines, which a person can read in a review; pure.
+"""The file of a recording: JSON lines that can be read in a review; pure.
 
     {"type":"recording","version":1}
     {"type":"request","path":"/responses","model":"gpt-5","body":{…}}
@@ -7,8 +7,8 @@
     {"type":"end","how":"complete"}
 
 Each request is followed by its response, the pieces of the body as they arrived (`text`, or
-`base64` where a piece is not UTF-8 of its own), and how it ended. Requests stand in the order in
-which they were made.
+`base64` if a piece is not valid UTF-8), and its end. Requests are in the order in which they were
+made.
 """
 
 import base64
@@ -76,7 +76,7 @@ def decode_recording(data: bytes, name: str) -> list[Exchange]:
     numbered = [(n, line) for n, line in enumerate(data.splitlines(), 1) if line.strip()]
     lines = [_decoded(n, line, name) for n, line in numbered]
     if not lines or not isinstance(lines[0], _Head):
-        raise RecordingInvalid(f"{name} is no recording; make one with treadle.testing.record.")
+        raise RecordingInvalid(f"{name} is not a recording; make one with treadle.testing.record.")
     _require_version(lines[0].version, name)
     exchanges: list[Exchange] = []
     start = 1
@@ -102,11 +102,11 @@ def _decoded(number: int, line: bytes, name: str) -> _Line:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if number == 1:
             raise RecordingInvalid(
-                f"{name} is no recording; make one with treadle.testing.record."
+                f"{name} is not a recording; make one with treadle.testing.record."
             ) from error
         raise _damaged(name, number, str(error)) from error
     if number == 1 and isinstance(decoded, _Head):
-        _require_version(decoded.version, name)  # before lines that another version may have
+        _require_version(decoded.version, name)  # before lines of another version are decoded
     return decoded
 
 

@@ -6,14 +6,14 @@ import msgspec
 
 
 def holds_secret(body: bytes, secrets: Sequence[str]) -> bool:
-    """Whether one of the secrets stands in the JSON of a request."""
+    """Whether the JSON of a request contains one of the secrets."""
     return any(spelled in body for secret in secrets for spelled in _spellings(secret))
 
 
 def masked_chunks(chunks: Sequence[bytes], secrets: Sequence[str]) -> tuple[bytes, ...]:
-    """Returns the pieces of a body with the secrets in it overwritten, also across two pieces.
+    """Returns the pieces of a body with masked secrets, even if two pieces share one.
 
-    Each byte becomes one byte, so the pieces stay what they were.
+    Each byte is replaced by one byte, so the sizes of the pieces do not change.
     """
     whole = body = b"".join(chunks)
     for secret in secrets:
@@ -29,7 +29,7 @@ def masked_chunks(chunks: Sequence[bytes], secrets: Sequence[str]) -> tuple[byte
 
 
 def _spellings(secret: str) -> set[bytes]:
-    """The ways in which JSON may write a string."""
+    """Returns the ways to write a string in JSON."""
     plain = secret.encode()
     escaped = msgspec.json.encode(secret)[1:-1]
     return {plain, escaped, escaped.replace(b"/", b"\\/")}

@@ -1,4 +1,4 @@
-"""Whether a request is the one that was recorded, and what differs; pure."""
+"""Compares requests with recorded ones, and describes the differences; pure."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import cast
 
 import msgspec
 
-# The ids that treadle makes are new in each run; their places tell whether they are the same.
+# The ids that treadle makes are new in each run, so only their positions are compared.
 _GENERATED = re.compile(r"\b(thread|run|msg|rs|fc|fco|call|evt)_[0-9a-hjkmnp-tv-z]{26}\b")
 _SHOWN = 120
 _CONTEXT = 20
@@ -35,7 +35,7 @@ def canonical(body: object) -> object:
 
 
 def differences(recorded: object, asked: object) -> list[str]:
-    """Says where `asked` differs from `recorded`, both decoded JSON; the first few places."""
+    """Returns the first few places where `asked` differs from `recorded`, both decoded JSON."""
     return list(islice(_differences(recorded, asked, ""), _MAX_DIFFERENCES))
 
 

@@ -1,4 +1,4 @@
-"""Records what providers send: a transport that listens to the real one."""
+"""Records the responses of providers: a transport around another one."""
 
 import asyncio
 import os
@@ -29,16 +29,16 @@ _HTTP_OK = 200
 
 @contextmanager
 def record(path: str | os.PathLike[str]) -> Generator[None]:
-    """Keeps what providers send in answer to requests made or started inside the block.
+    """Records the responses to all requests that are made or started inside the block.
 
-    The file at `path` is written when the block ends, also by an error, and replaces an earlier
-    one. It holds each request's body and each response's status, body and the headers that treadle
-    acts on. It never holds the headers of a request, nor the key: where the provider repeats it,
-    it is overwritten, and of a conversation that repeats it nothing is written at all. The
-    conversation itself is in the file: record with data that others may read. A response that
-    nobody read to its end is kept as far as it was read.
+    The file at `path` is written when the block ends, even by an error, and replaces an earlier
+    one. It contains the body of each request, and the status, body and relevant headers of each
+    response. It never contains the headers of a request or the key: if the provider repeats the
+    key, it is masked; if the conversation contains the key, no file is written. The conversation
+    itself is in the file, so record with data that others may read. A response that was not read
+    to its end is kept as far as it was read.
 
-    Models that are not behind HTTP, such as `ScriptedModel`, have nothing to record. Raises
+    Models that are not behind HTTP, such as `ScriptedModel`, are not recorded. Raises
     `RecordingInvalid` if no request was made, a message holds the key or the file cannot be
     written, and `TestingError` inside another `record` or `replay`.
     """
@@ -52,7 +52,7 @@ def record(path: str | os.PathLike[str]) -> Generator[None]:
             raise
     if not recorder.open:
         raise RecordingInvalid(
-            f"Nothing was asked of a model behind HTTP, so {path} was not written."
+            f"No request was made to a model behind HTTP, so {path} was not written."
         )
     _write(Path(path), recorder)
 
@@ -91,12 +91,14 @@ class _Recorder:
             raise
         except Exception:
             with self._lock:
-                self.open.remove(listener)  # never sent, as where tests forbid the network
+                self.open.remove(
+                    listener
+                )  # never sent, for example because tests forbid the network
             raise
         return listener.listen(response)
 
     def exchanges(self) -> list[Exchange]:
-        """Returns what was heard so far."""
+        """Returns the exchanges so far."""
         with self._lock:
             if any(listener.asked_with_secret for listener in self.open):
                 raise RecordingInvalid(
@@ -118,7 +120,7 @@ class _RecordingTransport:
 
 
 class _Listener:
-    """Hears one exchange."""
+    """Records one exchange."""
 
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
@@ -131,11 +133,11 @@ class _Listener:
 
     @property
     def asked_with_secret(self) -> bool:
-        """Whether the conversation holds a key, which the model may then spell out in pieces."""
+        """Whether the conversation contains a key, which the model may then repeat in pieces."""
         return holds_secret(self._request.body, self._secrets)
 
     def exchange(self) -> Exchange:
-        """Returns the exchange as far as it was heard, without secrets."""
+        """Returns the exchange so far, without secrets."""
         secrets = self._secrets
         return Exchange(
             path=self._request.path,
@@ -149,7 +151,7 @@ class _Listener:
         )
 
     def unreachable(self, error: Exception) -> None:
-        """There was no response."""
+        """Notes that there was no response."""
         self.end = "unreachable"
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             self.end = "connect_timeout"
@@ -159,7 +161,7 @@ class _Listener:
             self.reason = str(error)
 
     def listen(self, response: HttpResponse) -> HttpResponse:
-        """Returns `response`, overheard."""
+        """Returns `response`, recorded while it is read."""
         self._status = response.status
         self._headers = {
             name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
@@ -167,7 +169,7 @@ class _Listener:
         return _HeardResponse(response, self)
 
     def received(self, chunk: bytes) -> bytes:
-        """A piece of the body came, or its end."""
+        """Notes a piece of the body, or its end."""
         if chunk:
             self._chunks.append(bytes(chunk))
         else:
@@ -175,18 +177,18 @@ class _Listener:
         return chunk
 
     def broken(self, error: Exception) -> None:
-        """The connection broke; the reader itself closes it when the provider is silent."""
+        """Notes that the connection broke, unless the reader closed it after a silence."""
         if self.end != "silent":
             self.end, self.reason = "broken", str(error)
 
     def cancelled(self) -> None:
-        """Nobody waits any longer for the body of an error: the provider was silent."""
+        """Notes that the reader gave up on the body of an error: the provider was silent."""
         if self._status != _HTTP_OK:
             self.end = "silent"
 
 
 class _HeardResponse:
-    """A response of which the listener hears; fulfils `HttpResponse`."""
+    """A response that is recorded while it is read; fulfils `HttpResponse`."""
 
     def __init__(self, response: HttpResponse, listener: _Listener) -> None:
         self._response = response
@@ -210,7 +212,7 @@ class _HeardResponse:
 
 
 class _HeardBody:
-    """A body of which the listener hears; fulfils `ResponseBody`."""
+    """A body that is recorded while it is read; fulfils `ResponseBody`."""
 
     def __init__(self, body: ResponseBody, listener: _Listener) -> None:
         self._body = body
@@ -232,7 +234,7 @@ class _HeardBody:
         return self._listener.received(chunk)
 
     async def readany(self) -> bytes:
-        # What follows the terminal event is not waited for, so it cannot break the exchange.
+        # The rest after the terminal event is optional, so its failure does not break the exchange.
         return self._listener.received(await self._body.readany())
 
     def at_eof(self) -> bool:
@@ -243,7 +245,7 @@ class _HeardBody:
 
 
 def decoded(body: bytes) -> object:
-    """Returns the JSON of a request's body, or its text where it is none."""
+    """Returns the JSON of a request's body, or its text if it is not JSON."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):

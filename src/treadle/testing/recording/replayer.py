@@ -1,4 +1,4 @@
-"""Serves a recording: a transport that answers as the provider did, without a network."""
+"""Serves a recording: a transport that answers like the provider, without a network."""
 
 import asyncio
 import os
@@ -26,19 +26,19 @@ def replay(
     """Answers every request that is made or started inside the block from a recording.
 
     A request is answered by the first unused exchange with the same endpoint, model and body; ids
-    that treadle makes anew in each run may differ. Key, host and headers do not matter. Failures,
-    broken streams and time-outs happen again, at once; what the agent itself waits for, such as
-    the delay of a retry, it waits for here too (the virtual clock makes it pass).
+    that treadle makes in each run may differ. Key, host and headers do not matter. Failures, broken
+    streams and timeouts are replayed without waiting; waits of the agent itself, such as the delay
+    of a retry, are not skipped (use the virtual clock).
 
-    `chunk` cuts the bodies: None as recorded, a number into pieces of so many bytes, a
-    `random.Random` at random, a function of the whole body as it returns them.
+    `chunk` cuts the bodies: None keeps the recorded pieces, a number cuts pieces of that many
+    bytes, a `random.Random` cuts at random, and a function returns the pieces of a body.
 
     A run that was started before the block, or by code that does not inherit its context, is not
     answered here: give its model or its runtime a `Replay` as `transport` instead.
 
     Raises `RecordingInvalid` for a file that is missing, damaged or of another version; a request
-    that was not recorded fails with `UnexpectedRequest`, which says what differs. At the end,
-    exchanges that nobody asked for raise `UnconsumedSteps`, unless `partial` is set.
+    that was not recorded fails with `UnexpectedRequest`, which lists the differences. At the end,
+    unused exchanges raise `UnconsumedSteps`, unless `partial` is set.
     """
     served = Replay(path, chunk=chunk)
     with intercept(lambda _: served):
@@ -52,7 +52,7 @@ class Replay:
 
         model = OpenAIResponses("gpt-5", api_key="", transport=Replay("tests/weather.jsonl"))
 
-    `remaining` counts the exchanges that were not asked for yet.
+    `remaining` counts the unused exchanges.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, chunk: Cut | None = None) -> None:
@@ -66,7 +66,7 @@ class Replay:
 
     @property
     def remaining(self) -> int:
-        """How many recorded exchanges were not asked for yet."""
+        """The number of unused exchanges."""
         return len(self._waiting)
 
     def require_consumed(self) -> None:
@@ -98,7 +98,7 @@ class Replay:
         if not self._waiting:
             return (
                 f"{self._name} has {self._count} requests, and the model was asked once more; "
-                "record it again if the agent shall go on."
+                "record it again if the agent should make more requests."
             )
         exchange, recorded = next(
             (entry for entry in self._waiting if (entry[0].path, entry[0].model) == (path, model)),
@@ -151,7 +151,7 @@ class _ServedResponse:
         return self
 
     async def read(self, n: int, /) -> bytes:
-        # As from a socket: others get their turn before each piece.
+        # Like a socket: other tasks run before each piece.
         await asyncio.sleep(0)
         if not self._next:
             self._end()
@@ -166,20 +166,20 @@ class _ServedResponse:
         return not self._next and self._exchange.end in {"complete", "left"}
 
     def release(self) -> None:
-        """There is no connection to give back."""
+        """Does nothing: a replay has no connection."""
 
     def close(self) -> None:
-        """There is no connection to close."""
+        """Does nothing: a replay has no connection."""
 
     def _end(self) -> None:
-        """Ends the body in the way it ended; raises unless that was in good order."""
+        """Ends the body as it ended when recorded; raises unless it was complete."""
         match self._exchange.end:
             case "complete":
                 return
             case "left":
                 raise RecordingInvalid(
-                    "The recorded run did not read this response to its end, and this one wants "
-                    "more of it; record it again."
+                    "The recorded run did not read this response to its end, but this run does; "
+                    "record it again."
                 )
             case "silent":
                 raise TimeoutError

@@ -1,4 +1,4 @@
-"""A simulator of model providers: an honest HTTP server to run agents and clients against.
+"""A simulator of model providers: an HTTP server to run agents and clients against.
 
     async with ProviderSimulator() as simulator:
         client = AsyncOpenAI(base_url=simulator.base_url, api_key="any")

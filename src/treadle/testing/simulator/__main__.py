@@ -49,13 +49,13 @@ def _watch_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 
 def _until_input_ends(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    # Not `sys.stdin`: its lock, held here for ever, would break the interpreter's exit.
+    # Not `sys.stdin`: its lock, held here forever, would break the interpreter's exit.
     while os.read(0, 4096):
         pass
     try:
         loop.call_soon_threadsafe(stop.set)
     except RuntimeError:
-        # The loop is closed already: the process ends for another reason.
+        # The loop is closed already, because the process ends for another reason.
         return
 
 

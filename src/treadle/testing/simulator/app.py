@@ -126,11 +126,11 @@ class SimulatorApp:
         ]
 
     def _endpoint(self, wire: WireFormat) -> ASGIApp:
-        # A class instance, because Starlette hands a plain function no `send`.
+        # A class instance, because Starlette passes no `send` to a plain function.
         return _Endpoint(self, wire)
 
     async def serve(self, wire: WireFormat, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request of the wire format, at the pace its scenario asks for."""
+        """Answers one request of the wire format, at the pace of its scenario."""
         self._count += 1
         identity = f"{self._seed}{self._count:06x}"
         try:
@@ -174,7 +174,7 @@ class SimulatorApp:
         return msgspec.structs.replace(turn, faults=self._due(text, scenario))
 
     def _due(self, key: str, scenario: Scenario) -> tuple[Fault, ...]:
-        """The faults of a scenario, as long as it has not failed `times` times."""
+        """Returns the faults of a scenario until it has failed `times` times."""
         if not scenario.times or not scenario.faults:
             return scenario.faults
         failed = self._failed.pop(key, 0)
@@ -247,7 +247,7 @@ def _streamed(wire: WireFormat, turn: Turn, envelope: Envelope) -> tuple[list[Pi
 
 
 def _whole(request: ProviderRequest, turn: Turn, envelope: Envelope) -> Answer:
-    """Takes as long as the stream would, and suffers the faults that concern bytes."""
+    """Returns the body as a whole, as late as a stream would end, with the faults of bytes."""
     if any(fault.name in ("error-mid", "failed") for fault in turn.faults):
         raise Rejected(500, "The server had an error.", kind="server_error")
     silences: list[Write] = [output for output in turn.outputs if isinstance(output, Pause | Hold)]

@@ -1,4 +1,4 @@
-"""Sends an answer over ASGI at its pace, and breaks it off where a fault says so."""
+"""Sends an answer over ASGI at its pace, and breaks it off at a fault."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ async def _play(script: Script, receive: Receive, send: Send) -> None:
     sent = False
     for write in script.writes:
         if sent and isinstance(write, bytes):
-            # Two writes must not be joined to one on their way through the loop.
+            # Yields between two writes, so that the loop does not join them.
             await asyncio.sleep(0)
         await _perform(write, receive, send)
         sent = isinstance(write, bytes)

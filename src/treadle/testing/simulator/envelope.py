@@ -1,4 +1,4 @@
-"""The envelope: what surrounds a turn on the wire whatever the turn says."""
+"""The envelope: the fields around a turn on the wire, independent of its content."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ BYTES_PER_TOKEN = 4
 
 
 class Envelope(Struct, frozen=True):
-    """Identity of a response and what of its request it repeats.
+    """The identity of a response, and the fields of its request that it repeats.
 
     `id` is unique without a prefix, `created` is in Unix seconds, `echo` holds fields of the
     request. `include_usage` asks chat for its usage chunk, `encrypted` asks Responses for opaque

@@ -48,7 +48,7 @@ _FAULT = re.compile(r"(?P<name>[a-z0-9-]{1,32})(?:@(?P<at>\d{1,10}))?(?:=(?P<val
 
 
 class InvalidScenario(TestingError):
-    """A scenario or fault that is not of the grammar; the simulator answers it with HTTP 400."""
+    """A scenario or fault with invalid syntax; the simulator answers it with HTTP 400."""
 
     code = "invalid_scenario"
 
@@ -56,7 +56,7 @@ class InvalidScenario(TestingError):
 class Fault(Struct, frozen=True):
     """A named failure, one of `FAULTS`.
 
-    `at` counts bytes of the body or frames, as the fault says; `value` is its argument.
+    `at` counts bytes of the body or frames, depending on the fault; `value` is its argument.
     """
 
     name: str

@@ -12,7 +12,7 @@ FrameKind = Literal["event", "delta", "finish", "terminal"]
 
 
 class Frame(Struct, frozen=True):
-    """The bytes of one SSE frame; `kind` is what pacing and faults need to know of it."""
+    """The bytes of one SSE frame; `kind` is for pacing and faults."""
 
     data: bytes
     kind: FrameKind = "event"

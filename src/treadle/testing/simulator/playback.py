@@ -1,4 +1,4 @@
-"""Plays a scenario: what the simulated model says to one request."""
+"""Plays a scenario: the response of the simulated model to one request."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""The simulator as a process of its own, so that it takes no time from what is measured."""
+"""The simulator in a process of its own, so that it does not slow down the measured one."""
 
 import asyncio
 import signal
@@ -44,7 +44,7 @@ class SimulatorProcess:
 
     @property
     def base_url(self) -> str:
-        """What clients take as their base URL, with the `/v1`. Known once the process listens."""
+        """The base URL for clients, with the `/v1`; known once the process listens."""
         return self._started().url
 
     @property
@@ -91,7 +91,7 @@ class SimulatorProcess:
                 line = await process.stdout.readline()
             return msgspec.json.decode(line, type=Listening)
         except (TimeoutError, ValueError) as error:
-            raise SimulatorNotStarted("The simulator's process did not say its URL.") from error
+            raise SimulatorNotStarted("The simulator's process did not report its URL.") from error
 
     async def _stop(self, process: Process) -> None:
         assert process.stdin is not None

@@ -1,4 +1,4 @@
-"""Text of any length that reads the same each time and shows any loss or repetition.
+"""Deterministic text of any length, in which losses and repetitions show.
 
 Each word is numbered, and every second one has characters of two, three or four bytes in UTF-8.
 """

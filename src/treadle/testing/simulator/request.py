@@ -1,4 +1,4 @@
-"""What a client asked for, in one vocabulary for all wire formats."""
+"""Decoded requests, in one vocabulary for all wire formats."""
 
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeVar
@@ -59,7 +59,7 @@ def decode(body: Mapping[str, object], shape: type[T]) -> T:
 def check_pairs(history: Iterable[Entry], *, adjacent: bool) -> None:
     """Raises `Rejected` as the providers do, unless each call has its output, and after it.
 
-    `adjacent` asks that nothing but outputs stands between a call and its output.
+    With `adjacent`, only outputs may be between a call and its output.
     """
     seen: set[str] = set()
     unanswered: dict[str, None] = {}

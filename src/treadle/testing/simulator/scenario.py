@@ -1,29 +1,29 @@
-"""Scenarios: a line of text that says what the simulated model is to do.
+"""Scenarios: a line of text that selects the behaviour of the simulated model.
 
-The model's name, or the header `x-treadle-scenario` (which wins), holds
+The name of the model, or the header `x-treadle-scenario`, which takes precedence, is
 
     scenario = "sim" [":" key "=" value {"," key "=" value}]
 
-and the header may leave out `sim:`. The keys, their defaults and their meaning:
+and the header may omit `sim:`. The keys, their defaults and their meaning:
 
     deltas=20     text deltas of the answer
     size=4        characters a delta, of the text, the reasoning and the arguments
     reasoning=0   reasoning deltas before anything else
     refusal=0     1: the answer is a refusal
     calls=0       parallel calls a round
-    rounds=0      responses that call tools before the one that answers (1 where calls is given)
+    rounds=0      responses that call tools before the one that answers (1 if calls is given)
     tool=NAME     the tool to call, declared or not; else the declared ones in turn
     args=0        characters of the first string argument of each call
     finish=stop   stop, length or filter; the latter two break off the last output halfway
     first=0       ms before the first byte
     every=0       ms between two writes
-    batch=0       deltas a write; 0: one where every is given, else as many as fit
+    batch=0       deltas a write; 0: one if every is given, else as many as fit
     fault=…       NAME[@AT][=VALUE], joined by "+"; see `treadle.testing.simulator.faults`
     window=0      tokens that a request may have, of 4 bytes each; 0: any number
-    times=0       only the first so many requests of this very scenario fail; 0: all
+    times=0       only this number of requests of the scenario fail; 0: all
 
-Rounds are counted in the request itself, since its last user message; the simulator keeps no
-memory of a conversation. Example: `sim:calls=3,rounds=2,deltas=200,every=5,fault=cut@1200,times=1`.
+Rounds are counted in the request itself, since its last user message; the simulator does not
+remember conversations. Example: `sim:calls=3,rounds=2,deltas=200,every=5,fault=cut@1200,times=1`.
 """
 
 from collections.abc import Callable, Mapping
@@ -80,12 +80,12 @@ class Scenario(Struct, frozen=True):
 
 
 def is_scenario(model: str) -> bool:
-    """Tells whether a model's name is a scenario rather than the name of some other model."""
+    """Returns whether a name of a model is a scenario."""
     return model.partition(":")[0] == "sim"
 
 
 def parse_scenario(text: str) -> Scenario:
-    """Parses a scenario. Raises `InvalidScenario`, saying which key is wrong and why."""
+    """Parses a scenario; raises `InvalidScenario` with the wrong key and the reason."""
     if len(text) > MAX_LENGTH:
         raise InvalidScenario(f"The scenario is longer than {MAX_LENGTH} characters.")
     rest = text.partition(":")[2] if is_scenario(text) else text
@@ -136,7 +136,7 @@ def _milliseconds(key: str, value: str) -> float:
 
 def _finish(_: str, value: str) -> Finish:
     if value not in FINISHES:
-        raise InvalidScenario(f"finish={value[:32]} is none of {', '.join(FINISHES)}.")
+        raise InvalidScenario(f"finish={value[:32]} is unknown; use {', '.join(FINISHES)}.")
     return FINISHES[value]
 
 

@@ -24,18 +24,18 @@ BACKLOG = 4096
 # Longer than any test: a jump of virtual time must not close idle connections.
 KEEP_ALIVE = 24 * 3600
 
-# uvicorn reports each connection that a fault breaks; nobody needs to read that.
+# uvicorn logs each connection that a fault breaks, which is intended here.
 _SILENT = logging.getLogger("treadle.testing.simulator.server")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
 
 
 class ProviderSimulator:
-    """An HTTP server on a free loopback port that speaks the formats of OpenAI and of Anthropic.
+    """An HTTP server on a free loopback port, in the formats of OpenAI and of Anthropic.
 
     `script` is a sequence of turns, one for each request in order of arrival, or a function that
-    is given each request and returns its turn. A script answers every model name; without one, the
-    name must be a scenario (`sim:…`, `demo`). The header `x-treadle-scenario` wins over both.
+    takes each request and returns its turn. A script answers every model name; without one, the
+    name must be a scenario (`sim:…`). The header `x-treadle-scenario` takes precedence over both.
     `keep` bounds the recorded requests, default 1000. `seed` starts every id; the default is
     random, so that ids stay unique over restarts. `port` 0 means any free one. A request of more
     than `window` tokens, four bytes of its body each, is refused; 0 refuses none.
@@ -59,9 +59,9 @@ class ProviderSimulator:
 
     @property
     def base_url(self) -> str:
-        """What clients take as their base URL, with the `/v1`. Known once the server runs.
+        """The base URL for clients, with the `/v1`; known once the server runs.
 
-        The anthropic SDK takes it without the `/v1`.
+        The anthropic SDK expects it without the `/v1`.
         """
         if self._port is None:
             raise RuntimeError("The simulator does not run; enter it with `async with` first.")
@@ -98,7 +98,7 @@ class ProviderSimulator:
             raise self.app.errors[0]
 
     async def _close(self) -> None:
-        """Breaks the open connections and waits until nothing is left of them."""
+        """Breaks the open connections and waits until they are closed."""
         state = self._server.server_state
         for listener in self._server.servers:
             listener.close()
@@ -113,7 +113,7 @@ class ProviderSimulator:
 
 
 def _listener(port: int) -> socket.socket:
-    # asyncio turns Nagle's delay off only where the protocol is named, and `create_server` of the
+    # asyncio turns Nagle's delay off only if the protocol is named, and `create_server` of the
     # socket module does not name it: answers would then wait 40 ms for an acknowledgement.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:

@@ -1,4 +1,4 @@
-"""A turn: what the simulated model says in answer to one request, and at what pace."""
+"""A turn: the response of the simulated model to one request, and its pace."""
 
 import asyncio
 from collections.abc import Collection
@@ -15,21 +15,21 @@ MAX_PIECES = 100_000
 
 
 class Reasoning(Struct, frozen=True):
-    """Thought before the answer, in `deltas` pieces; 0 means one piece a word."""
+    """Thought before the answer, in `deltas` pieces; 0 means one piece per word."""
 
     text: str
     deltas: int = 0
 
 
 class Text(Struct, frozen=True):
-    """A message of the assistant, in `deltas` pieces; 0 means one piece a word."""
+    """A message of the assistant, in `deltas` pieces; 0 means one piece per word."""
 
     text: str
     deltas: int = 0
 
 
 class Refusal(Struct, frozen=True):
-    """A message that declines to answer, in `deltas` pieces; 0 means one piece a word."""
+    """A message that declines to answer, in `deltas` pieces; 0 means one piece per word."""
 
     text: str
     deltas: int = 0
@@ -48,7 +48,7 @@ class Call(Struct, frozen=True):
 
 
 class Pause(Struct, frozen=True):
-    """Silence of so many seconds between two outputs."""
+    """Silence between two outputs, in seconds."""
 
     seconds: float
 
@@ -66,9 +66,9 @@ class Turn(Struct, frozen=True):
     """One answer of the simulated model.
 
     `finish` "length" and "content_filter" mark the last output as unfinished. `usage` None means
-    an estimate: four bytes a token in, one delta a token out. `first` seconds pass before the
-    first byte of the answer, headers included; `every` seconds between two writes of `batch`
-    deltas. A `batch` of 0 means one delta a write where `every` is set, else as many as fit.
+    an estimate: four bytes per input token, one delta per output token. `first` seconds pass before
+    the first byte of the answer, headers included; `every` seconds between two writes of `batch`
+    deltas. A `batch` of 0 means one delta per write if `every` is set, else as many as fit.
     """
 
     outputs: tuple[Output, ...]
@@ -86,7 +86,7 @@ def spoken(turn: Turn) -> list[Reasoning | Text | Refusal | Call]:
 
 
 def pieces(text: str, deltas: int) -> list[str]:
-    """Splits `text` in `deltas` pieces of equal length, or at its words where `deltas` is 0.
+    """Splits `text` in `deltas` pieces of equal length, or at its words if `deltas` is 0.
 
     There are never more pieces than characters, nor than `MAX_PIECES`.
     """
@@ -97,7 +97,7 @@ def pieces(text: str, deltas: int) -> list[str]:
 
 
 def argument_pieces(call: Call) -> list[str]:
-    """Splits the arguments of `call` as it asks."""
+    """Splits the arguments of `call` into its number of deltas."""
     return pieces(call.arguments, call.deltas or max(1, len(call.arguments) // 8))
 
 

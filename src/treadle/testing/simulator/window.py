@@ -1,4 +1,4 @@
-"""The window of the simulated model: longer requests are refused in each provider's own words.
+"""The window of the simulated model: longer requests get the error of each provider.
 
 https://platform.openai.com/docs/guides/error-codes/api-errors
 https://platform.claude.com/docs/en/build-with-claude/context-windows

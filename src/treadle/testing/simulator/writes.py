@@ -20,7 +20,7 @@ _LEAD_BYTE = re.compile(rb"[\xc0-\xff]")
 
 
 class Script(Struct, frozen=True):
-    """What is sent, and how it ends: in good order, by a broken connection, or not at all."""
+    """The writes of a body, and its end: complete, a broken connection, or silence."""
 
     writes: tuple[Write, ...]
     ending: Ending = "clean"
@@ -29,7 +29,7 @@ class Script(Struct, frozen=True):
 def pace(pieces: Sequence[Piece], every: float, batch: int) -> list[Write]:
     """Joins frames to writes of `batch` deltas, `every` seconds apart.
 
-    Frames that are no deltas travel with the delta before them, the opening ones with the first.
+    Other frames join the delta before them; those before all deltas join the first.
     """
     if batch == 0:
         batch = 1 if every else len(pieces)

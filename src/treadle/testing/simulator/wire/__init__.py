@@ -1,1 +1,1 @@
-"""How providers speak: requests decoded, responses encoded."""
+"""The wire formats of the providers: decoders of requests, encoders of responses."""

@@ -163,7 +163,7 @@ def _check_turns(turns: Sequence[tuple[Role, Sequence[_Block]]]) -> None:
 def _joined(
     turns: Sequence[tuple[Role, Sequence[_Block]]],
 ) -> Iterator[tuple[Role, Sequence[_Block]]]:
-    """The turns as the provider sees them: those of one role in a row are one."""
+    """Returns the turns as the provider reads them: consecutive ones of a role are joined."""
     role, blocks = turns[0][0], list[_Block]()
     for next_role, more in turns:
         if next_role != role:

@@ -131,7 +131,7 @@ def _entry(item: Object) -> Entry | None:
         return FunctionCallOutput(output.call_id, _output(output.output))
     if _is_other_item(str(kind)):
         return None
-    raise Rejected(400, f"Invalid value: {str(kind)[:64]!r} is no type of input item.")
+    raise Rejected(400, f"Invalid value: {str(kind)[:64]!r} is not a type of input item.")
 
 
 def _is_other_item(kind: str) -> bool:
