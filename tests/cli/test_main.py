@@ -318,7 +318,10 @@ def test_the_tree_of_a_conversation_in_which_nothing_has_run(tmp_path: Path) -> 
         (["show", "x", "--last"], "Give the ID of a conversation"),
         (["chat", "--last", "--memory", "hi"], "only one of"),
         (["show", "--last", "--tree", "--blocks"], "only one of"),
-        (["chat", "--model", "demo", "--thread", "thread_none", "hi"], "no thread 'thread_none'"),
+        (
+            ["chat", "--model", "demo", "--thread", "thread_none", "hi"],
+            "The thread 'thread_none' was not found",
+        ),
         (["chat", "--model", "demo", "--last", "hi"], "There are no conversations yet"),
         (["chat", "--model", "demo", "--database", "/dev/null/x.db", "hi"], "cannot be created"),
     ],
@@ -335,7 +338,7 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     other.write_text("not a database at all, but long enough to be looked at as one")
     done = treadle("chat", "--model", "demo", "--database", str(other), "hi")
     assert done.returncode == 1
-    assert b"Error: other.db is damaged, or no database" in done.stderr
+    assert b"Error: other.db is damaged or not a database" in done.stderr
 
 
 def test_the_version() -> None:

@@ -71,7 +71,7 @@ class CancelJobEntry(Struct, frozen=True, tag="cancel_job"):
 
 
 class PinEntry(Struct, frozen=True, tag="pin"):
-    """The wish that the model reads a message for ever, whatever is compacted; or no longer."""
+    """A request to keep a message in the model's window, whatever is compacted; or no longer."""
 
     message_id: str
     pinned: bool = True

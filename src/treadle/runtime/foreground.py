@@ -83,7 +83,7 @@ class MemoryThread:
 
 
 def _drop(event: LiveEvent) -> None:
-    """Nobody watches: live events are for those who do."""
+    """Does nothing: there is no subscriber."""
 
 
 class Run(Generic[Out]):
