@@ -20,7 +20,7 @@ from treadle.loop.activation import Activation
 from treadle.loop.call_rules import refusal_of_call
 from treadle.loop.definition import Deps, Out
 from treadle.loop.steering import SKIPPED, skipped_calls, skips
-from treadle.loop.tool_hooks import ToolHooks
+from treadle.loop.step_hooks import StepHooks
 from treadle.tools.call import PreparedCall, awaits_of, execute, prepare
 from treadle.tools.context import CallServices, RunContext
 from treadle.tools.toolset import Toolset
@@ -34,16 +34,20 @@ class StepCalls(Generic[Deps, Out]):
     """
 
     def __init__(
-        self, activation: Activation[Deps, Out], tools: Toolset, tasks: asyncio.TaskGroup
+        self,
+        activation: Activation[Deps, Out],
+        tools: Toolset,
+        hooks: StepHooks[Deps, Out],
+        tasks: asyncio.TaskGroup,
     ) -> None:
         self._activation = activation
         self._agent = activation.agent
         self._thread = activation.thread
         self._run_id = activation.run.id
         self._tools = tools
+        self._hooks = hooks
         self._tasks = tasks
         self._slots = asyncio.Semaphore(self._agent.max_parallel_tools)
-        self._hooks = ToolHooks(self._agent.hooks, activation.hook_context)
         # Calls whose task was created, and those of them that got a slot.
         self._begun: set[str] = set()
         self._at_work: set[str] = set()
@@ -149,7 +153,7 @@ class StepCalls(Generic[Deps, Out]):
             return
         prepared = prepare(self._tools, call)
         try:
-            prepared, arguments = await self._hooks.before(self._tools, prepared)
+            prepared, arguments = await self._hooks.before_tool(self._tools, prepared)
         except HookFailed as error:
             self.failure = self.failure or error
             self._answer(call, "It did not run, because a hook failed.")
@@ -162,7 +166,7 @@ class StepCalls(Generic[Deps, Out]):
         if isinstance(prepared, PreparedCall) and prepared.tool.on_error == "raise":
             self._keep_failure(call, outcome.error)
         try:
-            output = await self._hooks.after(prepared, outcome.output)
+            output = await self._hooks.after_tool(prepared, outcome.output)
         except HookFailed as error:
             # The tool has run, so that its own output must stay in the history.
             self.failure = self.failure or error

@@ -1,10 +1,9 @@
 """One response of the model: its request, its stream, and the retries while nothing was seen."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import assert_never
 
-from treadle.domain.blocks import Block
 from treadle.domain.events import (
     MessageAdded,
     ProviderItemAdded,
@@ -24,7 +23,6 @@ from treadle.domain.items import (
 )
 from treadle.errors import (
     ContextOverflow,
-    HookFailed,
     ModelError,
     QuotaExceeded,
     RateLimited,
@@ -34,6 +32,7 @@ from treadle.loop.activation import Activation
 from treadle.loop.calls import StepCalls
 from treadle.loop.definition import Deps, Out
 from treadle.loop.request import build_request
+from treadle.loop.step_hooks import StepHooks
 from treadle.models.base import ModelRequest
 from treadle.models.retry import Backoff, Retry
 from treadle.streaming.demux import ItemFinished, ResponseFinished
@@ -42,7 +41,10 @@ from treadle.tools.toolset import Toolset
 
 
 async def stream_response(
-    activation: Activation[Deps, Out], tools: Toolset, calls: StepCalls[Deps, Out]
+    activation: Activation[Deps, Out],
+    tools: Toolset,
+    hooks: StepHooks[Deps, Out],
+    calls: StepCalls[Deps, Out],
 ) -> None:
     """Streams the response of the open step, and hands the calls in it to `calls`.
 
@@ -53,7 +55,7 @@ async def stream_response(
     thread, agent = activation.thread, activation.agent
     publish = thread.publish
     backoff, was_shortened = Backoff(agent.retry), False
-    request = await _request(activation, tools)
+    request = await _request(activation, tools, hooks)
     while True:
         is_seen = False
         try:
@@ -83,7 +85,7 @@ async def stream_response(
             is_too_long = isinstance(error, ContextOverflow) and not is_seen
             # Once: a request that is still too long after it was shortened will never fit.
             if is_too_long and not was_shortened and await _became_shorter(activation):
-                request, was_shortened = await _request(activation, tools), True
+                request, was_shortened = await _request(activation, tools, hooks), True
                 continue
             retry = backoff.after(error)
             if is_seen or retry is None:
@@ -93,34 +95,20 @@ async def stream_response(
         await asyncio.sleep(retry.delay)
 
 
-async def _request(activation: Activation[Deps, Out], tools: Toolset) -> ModelRequest:
+async def _request(
+    activation: Activation[Deps, Out], tools: Toolset, hooks: StepHooks[Deps, Out]
+) -> ModelRequest:
     """Returns the request of the step, once it fits into the window of the model."""
     thread, agent, deps = activation.thread, activation.agent, activation.deps
-    request = build_request(thread.state, agent, deps, tools, await _blocks(activation))
+    memory, compactor = activation.services.memory, activation.services.compactor
+    request = build_request(thread.state, agent, deps, tools, await memory.blocks())
     if agent.budget is not None:
         read = thread.state.context
-        await activation.services.compactor.fit(agent.budget, request)
+        await compactor.fit(agent.budget, request)
         if thread.state.context is not read:
-            blocks = await _blocks(activation)  # again, because the summary may be in one of them
+            blocks = await memory.blocks()  # again, because the summary may be in one of them
             request = build_request(thread.state, agent, deps, tools, blocks)
-    hooks = agent.hooks.at("before_model")
-    context = activation.hook_context() if hooks else None
-    for hook in hooks:
-        answer = hook(context, request)
-        if answer is not None:
-            answer = await hook.answer(answer)
-        if isinstance(answer, ModelRequest):
-            request = answer
-        elif answer is not None:
-            raise HookFailed(
-                f"The hook {hook.name} returned {type(answer).__name__}; return a ModelRequest "
-                "or None."
-            )
-    return request
-
-
-async def _blocks(activation: Activation[Deps, Out]) -> Sequence[Block]:
-    return await activation.services.memory.blocks()
+    return await hooks.before_model(request)
 
 
 async def _became_shorter(activation: Activation[Deps, Out]) -> bool:

@@ -1,14 +1,13 @@
 """The services that a run may use."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from treadle.jobs.run_jobs import RunJobs
 from treadle.memory.compaction.compactor import Compactor
 from treadle.ports import Delegation, LoopMemory
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+class Services(Struct, frozen=True):
     """What the process that drives a thread lends to its runs.
 
     - `delegation`: runs other agents for it. `jobs`: the jobs of the run in progress.

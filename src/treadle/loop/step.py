@@ -13,6 +13,7 @@ from treadle.loop.activation import Activation
 from treadle.loop.calls import StepCalls, unmade
 from treadle.loop.definition import Deps, Out
 from treadle.loop.response import stream_response
+from treadle.loop.step_hooks import StepHooks
 from treadle.ports import ThreadWriter
 
 
@@ -26,16 +27,17 @@ async def take_step(activation: Activation[Deps, Out]) -> None:
     thread, agent = activation.thread, activation.agent
     activation.stopwatch.skip()  # hooks, and what else came before, are not time of the step
     tools = await agent.sources.joined_to(agent.tools) if agent.sources else agent.tools
+    hooks = StepHooks(activation)
     broken: Exception | None = None
     async with asyncio.TaskGroup() as tasks:
-        calls = StepCalls(activation, tools, tasks)
+        calls = StepCalls(activation, tools, hooks, tasks)
         if thread.state.step is not None:
             calls.answer_interrupted()
         else:
             run = activation.run
             thread.record(StepStarted(run_id=run.id, step=run.steps + 1, model=agent.model.name))
             try:
-                await stream_response(activation, tools, calls)
+                await stream_response(activation, tools, hooks, calls)
             except Exception as error:  # noqa: BLE001
                 # Raised after the group has waited for the calls at work: their effects are real,
                 # so that their outputs belong in the history.

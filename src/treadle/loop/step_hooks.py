@@ -1,4 +1,4 @@
-"""The hooks around a tool call: what it is called with, and what its output is."""
+"""The hooks in one step: around the request of the model, and around each tool call."""
 
 from collections.abc import Callable
 from typing import Generic
@@ -8,35 +8,49 @@ from msgspec.structs import replace
 
 from treadle.domain.items import FunctionCallOutput, OutputPart
 from treadle.errors import HookFailed
-from treadle.loop.hook_context import Deps, HookContext
-from treadle.loop.hooks import ChangedArguments, Hook, Hooks, ToolCall, Veto
+from treadle.loop.activation import Activation
+from treadle.loop.definition import Deps, Out
+from treadle.loop.hook_context import HookContext
+from treadle.loop.hooks import ChangedArguments, Hook, ToolCall, Veto
+from treadle.models.base import ModelRequest
 from treadle.tools.call import AnsweredCall, Prepared, PreparedCall, RefusedCall, prepare
 from treadle.tools.output import to_output
 from treadle.tools.toolset import Toolset
 
 
-class ToolHooks(Generic[Deps]):
-    """Calls the hooks of an agent around the calls of a step.
+class StepHooks(Generic[Deps, Out]):
+    """Calls the hooks of an agent in one step; all of them are given the same context."""
 
-    `context` makes what they are given, when the first one is called.
-    """
+    def __init__(self, activation: Activation[Deps, Out]) -> None:
+        self._activation = activation
+        self._hooks = activation.agent.hooks
+        self._context: HookContext[Deps] | None = None  # made when the first hook is called
 
-    def __init__(self, hooks: Hooks[Deps], context: Callable[[], HookContext[Deps]]) -> None:
-        self._before = hooks.at("before_tool")
-        self._after = hooks.at("after_tool")
-        self._make_context = context
-        self._made: HookContext[Deps] | None = None
+    async def before_model(self, request: ModelRequest) -> ModelRequest:
+        """Returns the request that is sent; raises `HookFailed`."""
+        for hook in self._hooks.at("before_model"):
+            answer = hook(self._given, request)
+            if answer is not None:
+                answer = await hook.answer(answer)
+            if isinstance(answer, ModelRequest):
+                request = answer
+            elif answer is not None:
+                raise HookFailed(
+                    f"The hook {hook.name} returned {type(answer).__name__}; return a "
+                    "ModelRequest or None."
+                )
+        return request
 
-    async def before(self, tools: Toolset, prepared: Prepared) -> tuple[Prepared, str]:
+    async def before_tool(self, tools: Toolset, prepared: Prepared) -> tuple[Prepared, str]:
         """Returns the call that is to be made, and the JSON of its arguments if hooks changed them.
 
         Raises `HookFailed`.
         """
         arguments = ""
-        for hook in self._before:
+        for hook in self._hooks.at("before_tool"):
             if not isinstance(prepared, PreparedCall):
                 break  # a veto, or arguments that are not valid: the tool is not called
-            answer = hook(self._context(), _shown(prepared))
+            answer = hook(self._given, _shown(prepared))
             if answer is not None:
                 answer = await hook.answer(answer)
             match answer:
@@ -57,22 +71,25 @@ class ToolHooks(Generic[Deps]):
                     )
         return prepared, arguments
 
-    async def after(self, prepared: Prepared, output: FunctionCallOutput) -> FunctionCallOutput:
+    async def after_tool(
+        self, prepared: Prepared, output: FunctionCallOutput
+    ) -> FunctionCallOutput:
         """Returns the output that the model reads; raises `HookFailed`."""
-        if not self._after or isinstance(prepared, RefusedCall):
+        if isinstance(prepared, RefusedCall):
             return output
-        for hook in self._after:
-            answer = hook(self._context(), _shown(prepared), output)
+        for hook in self._hooks.at("after_tool"):
+            answer = hook(self._given, _shown(prepared), output)
             if answer is not None:
                 answer = await hook.answer(answer)
             if answer is not None:
                 output = replace(output, output=_output(hook, answer, prepared))
         return output
 
-    def _context(self) -> HookContext[Deps]:
-        if self._made is None:
-            self._made = self._make_context()
-        return self._made
+    @property
+    def _given(self) -> HookContext[Deps]:
+        if self._context is None:
+            self._context = self._activation.hook_context()
+        return self._context
 
 
 def _shown(prepared: PreparedCall | AnsweredCall) -> ToolCall:
