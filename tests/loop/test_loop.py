@@ -603,7 +603,7 @@ async def test_a_defect_of_the_model_ends_the_run() -> None:
 
 
 async def test_an_unexpected_request_is_reported() -> None:
-    with pytest.raises(UnexpectedRequest, match="got request 2"):
+    with pytest.raises(UnexpectedRequest, match="request 2, but the script has 1 step;"):
         await Agent(ScriptedModel([[say("echo", text="a")]]), tools=[echo]).run("hi")
 
 

@@ -85,14 +85,18 @@ class ScriptedModel:
         """Streams the next step of the script."""
         if self.remaining <= 0:
             raise UnexpectedRequest(
-                f"The model got request {len(self.requests) + 1}, but the script has only "
-                f"{len(self._script)} steps; the last item was {_last_item(request)}."
+                f"The model got request {len(self.requests) + 1}, but the script has "
+                f"{_steps(len(self._script))}; the last item was {_last_item(request)}."
             )
         step = self._script[len(self.requests)]
         self.requests.append(request)
         turn, parts = _as_turn(step(request) if callable(step) else step)
         async for event in _events(turn, parts, _demux(self.provider, request, turn)):
             yield event
+
+
+def _steps(count: int) -> str:
+    return f"{count} step" if count == 1 else f"{count} steps"
 
 
 def _last_item(request: ModelRequest) -> str:
