@@ -30,8 +30,8 @@ from treadle.domain.items import (
 from treadle.domain.schema import OutputSchema, ToolSchema
 from treadle.models.base import ModelRequest, ModelSettings, NamedTool
 from treadle.models.wire.anthropic_request import AnthropicOptions, encode_request
-from treadle.models.wire.chat import encode_request as encode_chat
-from treadle.models.wire.responses import encode_request as encode_responses
+from treadle.models.wire.chat_request import encode_request as encode_chat
+from treadle.models.wire.responses_request import encode_request as encode_responses
 from treadle.testing.simulator.wire.messages_request import decode_messages
 
 SDK = pydantic.TypeAdapter(MessageCreateParamsStreaming)

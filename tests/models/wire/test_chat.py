@@ -26,7 +26,8 @@ from treadle.domain.schema import OutputSchema, ToolSchema
 from treadle.domain.usage import Usage
 from treadle.errors import BadRequest, ServerFailed, StreamIncomplete, StreamInvalid
 from treadle.models.base import ModelRequest, ModelSettings, NamedTool
-from treadle.models.wire.chat import ChatDecoder, ChatWire, encode_request
+from treadle.models.wire.chat import ChatDecoder, ChatWire
+from treadle.models.wire.chat_request import encode_request
 from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 
 

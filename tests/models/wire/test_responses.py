@@ -36,7 +36,8 @@ from treadle.errors import (
     StreamInvalid,
 )
 from treadle.models.base import ModelRequest, ModelSettings, NamedTool
-from treadle.models.wire.responses import ResponsesDecoder, ResponsesWire, encode_request
+from treadle.models.wire.responses import ResponsesDecoder, ResponsesWire
+from treadle.models.wire.responses_request import encode_request
 from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 
 

@@ -3,7 +3,6 @@
 https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
@@ -14,10 +13,6 @@ from treadle.domain.events import FinishReason
 from treadle.domain.items import (
     ContentPart,
     FunctionCall,
-    FunctionCallOutput,
-    InputImage,
-    InputText,
-    Item,
     Message,
     OutputText,
     ProviderItem,
@@ -28,20 +23,19 @@ from treadle.domain.items import (
 )
 from treadle.domain.usage import Usage
 from treadle.errors import StreamInvalid
-from treadle.models.base import ModelRequest, NamedTool
+from treadle.models.base import ModelRequest
 from treadle.models.failure import ErrorBody, stream_failure
 from treadle.models.wire.base import Decoder
+from treadle.models.wire.responses_request import PROVIDER, encode_request
 from treadle.models.wire.sse_decoder import SseDecoder
 from treadle.streaming.demux import StreamEvent
-
-_REASONING_MODELS = re.compile(r"(o\d|gpt-[5-9]|codex)")
 
 
 class ResponsesWire:
     """The OpenAI Responses API; responses are not stored at the provider."""
 
     path = "/responses"
-    provider = "openai"
+    provider = PROVIDER
 
     def headers(self, api_key: str) -> dict[str, str]:
         """Returns the bearer token as a header."""
@@ -54,108 +48,6 @@ class ResponsesWire:
     def decoder(self, request: ModelRequest) -> Decoder:
         """Returns a decoder that knows the call ids used so far."""
         return ResponsesDecoder(self.provider, request.used_call_ids)
-
-
-def encode_request(model: str, request: ModelRequest) -> bytes:
-    """Returns the JSON body of a streaming request."""
-    settings = request.settings
-    body: dict[str, object] = {
-        "model": model,
-        "input": _input(request.items),
-        "stream": True,
-        "store": False,
-    }
-    if request.instructions:
-        body["instructions"] = request.instructions
-    if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
-    if isinstance(settings.tool_choice, NamedTool):
-        body["tool_choice"] = {"type": "function", "name": settings.tool_choice.name}
-    optional = {
-        "tool_choice": settings.tool_choice,
-        "parallel_tool_calls": settings.parallel_tool_calls,
-        "temperature": settings.temperature,
-        "top_p": settings.top_p,
-        "max_output_tokens": settings.max_output_tokens,
-    }
-    for name, value in optional.items():
-        if value is not None:
-            body.setdefault(name, value)
-    if settings.reasoning_effort is not None:
-        body["reasoning"] = {"effort": settings.reasoning_effort}
-    if settings.reasoning_effort is not None or _REASONING_MODELS.match(model):
-        # Unstored reasoning can be sent back only encrypted; other models refuse the option.
-        body["include"] = ["reasoning.encrypted_content"]
-    if request.output is not None:
-        output = request.output
-        body["text"] = {
-            "format": {
-                "type": "json_schema",
-                "name": output.name,
-                "schema": output.schema,
-                "strict": output.strict,
-            }
-        }
-    body.update(settings.extra_body)
-    return msgspec.json.encode(body)
-
-
-def _tool(tool: object) -> dict[str, object]:
-    return {"type": "function", **msgspec.structs.asdict(tool)}  # type: ignore[arg-type]
-
-
-def _input(items: Sequence[Item]) -> list[object]:
-    return [encoded for item in items if (encoded := _encode_item(item)) is not None]
-
-
-def _encode_item(item: Item) -> object | None:
-    match item:
-        case Message():
-            content = [_encode_part(part) for part in item.content]
-            return {"type": "message", "role": item.role, "content": content}
-        case FunctionCall():
-            return {
-                "type": "function_call",
-                "call_id": item.call_id,
-                "name": item.name,
-                "arguments": item.arguments,
-            }
-        case FunctionCallOutput():
-            output = item.output
-            if not isinstance(output, str):
-                output = [_encode_part(part) for part in output]
-            return {"type": "function_call_output", "call_id": item.call_id, "output": output}
-        case Reasoning():
-            return _encode_reasoning(item)
-        case ProviderItem():
-            return item.raw if item.provider == ResponsesWire.provider else None
-        case _ as unreachable:
-            assert_never(unreachable)
-
-
-def _encode_reasoning(item: Reasoning) -> dict[str, object] | None:
-    if item.provider != ResponsesWire.provider or item.encrypted_content is None:
-        return None
-    return {
-        "type": "reasoning",
-        "id": item.id,
-        "summary": [{"type": "summary_text", "text": part.text} for part in item.summary],
-        "encrypted_content": item.encrypted_content,
-    }
-
-
-def _encode_part(part: ContentPart) -> dict[str, object]:
-    match part:
-        case InputText():
-            return {"type": "input_text", "text": part.text}
-        case OutputText():
-            return {"type": "output_text", "text": part.text}
-        case Refusal():
-            return {"type": "refusal", "refusal": part.refusal}
-        case InputImage():
-            return {"type": "input_image", "image_url": part.image_url, "detail": part.detail}
-        case _ as unreachable:
-            assert_never(unreachable)
 
 
 class _TextDelta(Struct, gc=False, tag="response.output_text.delta"):
