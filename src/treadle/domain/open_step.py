@@ -81,12 +81,15 @@ class Step(Struct, frozen=True, omit_defaults=True):
     def settled(self) -> list[Item]:
         """The items of the response, then the outputs of its calls in call order.
 
-        Reasoning at the end of a response that broke off led to nothing and is left out, because
-        a provider refuses reasoning that is not followed by the item it led to.
+        Reasoning that led to nothing is left out, because providers refuse it without the item it
+        led to: all reasoning of a response without another item, and what a response that broke off
+        ends with. In a complete response, text may come before reasoning.
         """
         items = self.ordered
-        while items and isinstance(items[-1], Reasoning):
-            items.pop()
+        is_complete = self.finish_reason is not None
+        if not is_complete or all(isinstance(item, Reasoning) for item in items):
+            while items and isinstance(items[-1], Reasoning):
+                items.pop()
         outputs = {output.call_id: output for output in self.outputs}
         return [*items, *(outputs[call.call_id] for call in self.calls)]
 
