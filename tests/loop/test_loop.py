@@ -15,6 +15,7 @@ from treadle import Agent, Limits, ModelSettings, NamedTool, Price, RetryPolicy,
 from treadle.domain.events import (
     DurableEvent,
     Event,
+    FinishReason,
     MessageAdded,
     RateLimitHit,
     Retrying,
@@ -53,7 +54,9 @@ from treadle.errors import (
     ToolFailed,
     UnexpectedRequest,
 )
+from treadle.loop import call_rules, calls
 from treadle.models.base import ModelRequest
+from treadle.streaming import demux
 from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 from treadle.testing import (
     Call,
@@ -234,6 +237,41 @@ async def test_reasoning_stays_before_what_it_led_to() -> None:
     names = [type(item).__name__ for item in result.items]
     assert names == ["Message", "Reasoning", "FunctionCall", "FunctionCallOutput", "Message"]
     assert list(model.requests[1].items) == list(result.items)[:4]
+
+
+async def test_reasoning_after_text_stays() -> None:
+    result = await Agent(ScriptedModel([[Text("So."), Reasoning("hm")]])).run("hi")
+    assert [type(item).__name__ for item in result.items] == ["Message", "Message", "Reasoning"]
+
+
+@pytest.mark.parametrize("finish", ["stop", "length"])
+async def test_reasoning_that_led_to_nothing_is_left_out(finish: FinishReason) -> None:
+    script = [Turn((Reasoning("hm"), Reasoning("so")), finish=finish)]
+    result = await Agent(ScriptedModel(script)).run("hi")
+    assert [type(item).__name__ for item in result.items] == ["Message"]
+
+
+async def test_arguments_that_are_nested_too_deeply_become_an_output() -> None:
+    deep = '{"text": ' + "[" * 200 + "]" * 200 + "}"
+    model = ScriptedModel([[Call("echo", deep)], "I see."])
+    result = await Agent(model, tools=[echo]).run("hi")
+    assert "nested deeper than 128" in outputs(result.items)[0]
+    assert result.text == "I see."
+
+
+async def test_too_many_calls_of_one_response_become_an_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (demux, calls, call_rules):
+        monkeypatch.setattr(module, "MAX_CALLS", 3)
+    model = ScriptedModel([[say("echo", text=str(n)) for n in range(7)], "I see."])
+    result = await Agent(model, tools=[echo]).run("hi")
+    made = ["0", "1", "2"]
+    refusal = (
+        "A response may contain 3 calls; the call of echo and all calls after it were not made."
+    )
+    assert outputs(result.items) == [*made, refusal]
+    assert result.text == "I see."
 
 
 async def test_errors_become_outputs_and_the_run_goes_on() -> None:

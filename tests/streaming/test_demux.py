@@ -1,3 +1,6 @@
+from collections.abc import Callable
+
+import msgspec
 import pytest
 
 from treadle.domain.events import (
@@ -9,8 +12,10 @@ from treadle.domain.events import (
 )
 from treadle.domain.items import (
     FunctionCall,
+    Item,
     Message,
     OutputText,
+    ProviderItem,
     Reasoning,
     ReasoningText,
     Refusal,
@@ -20,6 +25,10 @@ from treadle.domain.usage import Usage
 from treadle.errors import StreamInvalid
 from treadle.streaming import demux as demux_module
 from treadle.streaming.demux import Demux, ItemFinished, ResponseFinished
+
+
+def finished(demux: Demux) -> list[ItemFinished]:
+    return [event for event in demux.events if isinstance(event, ItemFinished)]
 
 
 def test_text_streams_and_finishes_as_one_message() -> None:
@@ -99,7 +108,8 @@ def test_final_reasoning_keeps_what_only_its_author_reads() -> None:
     )
     demux.reasoning(1, "s", "r2")
     demux.finish(1, Reasoning(id="r2"))
-    assert demux.take()[-1] == ItemFinished(1, Reasoning(id="r2", provider="p"))
+    read = Reasoning(id="r2", content=(ReasoningText("s"),), provider="p")
+    assert demux.take()[-1] == ItemFinished(1, read)
     demux.reasoning(3, "t")
     demux.finish(3, Reasoning(encrypted_content="y"))
     begun, ended = demux.take()
@@ -205,8 +215,143 @@ def test_nothing_may_follow_a_finished_call() -> None:
     assert not demux.arguments(0, " \n")
     with pytest.raises(StreamInvalid, match="not open"):
         demux.arguments(0, "}")
-    with pytest.raises(StreamInvalid, match="twice"):
-        demux.call(0, "c2", "look")
+
+
+def test_a_finished_key_begins_another_item() -> None:
+    demux = Demux("p")
+    demux.text(0, "a", "m1")
+    demux.finish(0)
+    demux.text(0, "b", "m2")
+    demux.finish(0, Message("assistant", (OutputText("bc"),), "m2"))
+    demux.call(0, "c1", "look", "f1")
+    demux.finish_all(truncated=False)
+    assert finished(demux) == [
+        ItemFinished(0, Message("assistant", (OutputText("a"),), "m1")),
+        ItemFinished(1, Message("assistant", (OutputText("bc"),), "m2")),
+        ItemFinished(2, FunctionCall("c1", "look", "", "f1")),
+    ]
+
+
+OPENED: list[tuple[Callable[[Demux], object], Item]] = [
+    (lambda demux: demux.text(0, "a", "m"), Message("assistant", (OutputText("a"),), "m")),
+    (lambda demux: demux.refusal(0, "a", "m"), Message("assistant", (Refusal("a"),), "m")),
+    (
+        lambda demux: demux.reasoning(0, "a", "r"),
+        Reasoning(id="r", content=(ReasoningText("a"),), provider="p"),
+    ),
+    (lambda demux: demux.call(0, "c", "look", "f"), FunctionCall("c", "look", "", "f")),
+]
+FINALS: list[Item] = [
+    Message("assistant", (OutputText("b"),), "m2"),
+    Reasoning(id="r2", content=(ReasoningText("b"),), provider="p"),
+    Reasoning(id="r2", encrypted_content="b", provider="p"),
+    FunctionCall("c2", "look", "{}", "f2"),
+    ProviderItem("p", msgspec.Raw(b"{}")),
+]
+
+
+@pytest.mark.parametrize(("begin", "first"), OPENED)
+@pytest.mark.parametrize(("also", "second"), OPENED)
+def test_an_open_item_is_never_overwritten(
+    begin: Callable[[Demux], object],
+    first: Item,
+    also: Callable[[Demux], object],
+    second: Item,
+) -> None:
+    demux = Demux("p")
+    begin(demux)
+    also(demux)
+    demux.finish_all(truncated=False)
+    if type(first) is not type(second):
+        assert [event.item for event in finished(demux)] == [first, second]
+
+
+@pytest.mark.parametrize(("begin", "first"), OPENED)
+@pytest.mark.parametrize("final", FINALS)
+def test_nor_by_the_end_of_one_of_another_kind(
+    begin: Callable[[Demux], object], first: Item, final: Item
+) -> None:
+    demux = Demux("p")
+    begin(demux)
+    demux.finish(0, final)
+    if type(first) is not type(final):
+        assert [event.item for event in finished(demux)] == [first, final]
+    assert not demux.is_open(0)
+
+
+def test_an_empty_final_message_finishes_what_was_read_or_nothing() -> None:
+    demux = Demux("p")
+    demux.finish(0, Message("assistant", (), "m1"))
+    demux.text(1, "a", "m2")
+    demux.finish(1, Message("assistant", (), "m2"))
+    assert finished(demux) == [ItemFinished(1, Message("assistant", (OutputText("a"),), "m2"))]
+
+
+def test_final_reasoning_that_goes_on_sends_the_rest() -> None:
+    demux = Demux("p")
+    demux.reasoning(0, "a", "r1")
+    demux.finish(0, Reasoning(id="r1", content=(ReasoningText("ab"),)))
+    assert demux.take() == [
+        ReasoningDelta("r1", "a"),
+        ReasoningDelta("r1", "b"),
+        ItemFinished(0, Reasoning(id="r1", content=(ReasoningText("ab"),), provider="p")),
+    ]
+
+
+def test_empty_final_arguments_do_not_replace_those_that_were_read() -> None:
+    demux = Demux("p")
+    demux.call(0, "c1", "look", "f1")
+    demux.arguments(0, '{"a":1}')
+    assert demux.arguments_of(0) == '{"a":1}'
+    demux.finish(0, FunctionCall("", "", "{}"))
+    assert demux.arguments_of(0) is None
+    assert finished(demux) == [ItemFinished(0, FunctionCall("c1", "look", '{"a":1}', "f1"))]
+
+
+def test_items_that_were_missing_are_inserted_where_they_belong() -> None:
+    demux = Demux("p")
+    demux.text("a", "A")
+    demux.finish("a")
+    demux.text("c", "C")
+    with demux.inserting(None):
+        demux.finish("first", Message("assistant", (OutputText("0"),)))
+    for before, key in (("a", "b1"), ("b1", "b2"), ("c", "d")):
+        with demux.inserting(before):
+            demux.finish(key, Message("assistant", (OutputText(key),)))
+    demux.finish("c")
+    events = sorted(finished(demux), key=lambda event: event.index)
+    texts = [event.item.text for event in events if isinstance(event.item, Message)]
+    assert texts == ["0", "A", "b1", "b2", "C", "d"]
+    demux = Demux("p")
+    with demux.inserting(None):
+        demux.finish(0, Message("assistant", (OutputText("0"),)))
+    assert finished(demux)[0].index == 0
+
+
+def test_arguments_that_are_nested_too_deeply_are_handed_on() -> None:
+    deep = '{"a":' + "[" * 200 + "]" * 200 + "}"
+    demux = Demux("p")
+    demux.call(0, "c1", "look", "f1")
+    assert not any(demux.arguments(0, piece) for piece in deep)
+    demux.finish(0)
+    assert finished(demux) == [ItemFinished(0, FunctionCall("c1", "look", deep, "f1"))]
+
+
+def test_of_too_many_calls_one_more_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demux_module, "MAX_CALLS", 2)
+    demux = Demux("p")
+    for key in range(5):
+        demux.call(key, "", f"look{key}")
+        demux.arguments(key, '{"a"')
+        assert demux.arguments(key, ":1}") is (key < 3)
+    demux.finish(0)
+    demux.finish(4, FunctionCall("c", "look4", '{"a":1}'))
+    demux.finish(9, FunctionCall("c", "look9", '{"a":1}'))
+    demux.text(3, "a")  # not lost, although the key is that of a call which is not kept
+    demux.finish_all(truncated=False)
+    calls = [e.item.name for e in finished(demux) if isinstance(e.item, FunctionCall)]
+    assert sorted(calls) == ["look0", "look1", "look2"]
+    assert [e.item.text for e in finished(demux) if isinstance(e.item, Message)] == ["a"]
 
 
 def test_unknown_item_without_content_finishes_nothing() -> None:
@@ -236,3 +381,10 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     demux.call(1, "", "a")
     with pytest.raises(StreamInvalid, match="more than 2 items"):
         demux.call(2, "", "a")
+    monkeypatch.setattr(demux_module, "MAX_CALLS", 1)
+    monkeypatch.setattr(demux_module, "_MAX_ITEMS", 9)
+    demux = Demux("p")
+    for key in range(3):
+        demux.call(key, "", "a")
+    with pytest.raises(StreamInvalid, match="max_output_tokens"):
+        demux.arguments(2, "12345678901")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from treadle.errors import StreamInvalid
-from treadle.streaming.jsonfields import FieldGrowth, JsonFieldScanner
+from treadle.streaming.jsonfields import FieldGrowth, JsonFieldScanner, is_begun_object
 
 
 def scan(*deltas: str, fields: tuple[str, ...] = ("f",)) -> tuple[dict[str, str], JsonFieldScanner]:
@@ -275,3 +275,31 @@ def test_a_delta_costs_the_same_however_much_came_before(opening: str, growth: s
     short.feed(growth)
     assert kept(short) == kept(long)
     assert calls(short, growth) == calls(long, growth)
+
+
+@pytest.mark.parametrize(
+    ("text", "begun"),
+    [
+        ('{"a": 1}', False),
+        ("{}", False),
+        ("", False),
+        ("[1", False),
+        ("null", False),
+        ('{"a": 1} more', False),
+        ("{'a': 1}", False),
+        ("{" + '"a": {' * 200, False),
+        ("{", True),
+        ('{"a": "\\u00', True),
+        ('{"a": 1', True),
+        (' {"a": [1]', True),
+    ],
+)
+def test_an_object_that_breaks_off(text: str, begun: bool) -> None:
+    assert is_begun_object(text) is begun
+
+
+@given(st.dictionaries(st.text(max_size=5), st.text(max_size=10)), st.data())
+def test_every_beginning_of_an_object_breaks_off(value: dict[str, str], data: st.DataObject) -> None:
+    text = json.dumps(value)
+    cut = data.draw(st.integers(1, len(text)))
+    assert is_begun_object(text[:cut]) is (cut < len(text))

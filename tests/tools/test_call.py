@@ -80,7 +80,9 @@ async def test_a_call() -> None:
         ("add", "  ", "empty"),
         ("add", '{"a": "x"}', "a: Input should be a valid integer"),
         ("add", '{"a": 1, "b": 2, "c": 3}', "c: Extra inputs"),
-        ("add", "[" * 100_000, "not valid JSON"),
+        ("add", "[" * 100_000, "nested deeper than 128"),
+        ("add", '{"a": ' + "[" * 128 + "]" * 128 + "}", "nested deeper than 128"),
+        ("add", '{"a": [' + "[]," * 200 + "[]]}", "a: Input should be a valid integer"),
         ("now", '{"x": 1}', "x: Extra inputs"),
     ],
 )

@@ -6,6 +6,7 @@ from treadle.domain.rules import broken_rule, missing_tools
 from treadle.domain.state import ThreadState
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.loop.outcome import run_of
+from treadle.streaming.demux import MAX_CALLS
 
 
 def refusal_of_call(
@@ -16,6 +17,11 @@ def refusal_of_call(
     rules, limits = agent.rules, agent.limits
     calls = step.calls if step is not None else ()
     place = next((n for n, one in enumerate(calls) if one.call_id == call.call_id), len(calls))
+    if place >= MAX_CALLS:
+        return (
+            f"A response may contain {MAX_CALLS} calls; the call of {call.name} and all calls "
+            "after it were not made."
+        )
     most = limits.max_tool_calls
     if most is not None and run.calls + place >= most:
         return f"The run may make {most} tool calls; {call.name} was not called."

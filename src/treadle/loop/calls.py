@@ -21,6 +21,7 @@ from treadle.loop.call_rules import refusal_of_call
 from treadle.loop.definition import Deps, Out
 from treadle.loop.steering import SKIPPED, skipped_calls, skips
 from treadle.loop.step_hooks import StepHooks
+from treadle.streaming.demux import MAX_CALLS
 from treadle.tools.call import PreparedCall, awaits_of, execute, prepare
 from treadle.tools.context import CallServices, RunContext
 from treadle.tools.toolset import Toolset
@@ -203,7 +204,9 @@ class StepCalls(Generic[Deps, Out]):
 
     def _refusal(self, call: FunctionCall) -> str | None:
         """Returns why a rule or a limit forbids a call; most agents have neither."""
-        if not self._agent.is_restricted:
+        step = self._thread.state.step
+        has_few_items = step is None or len(step.items) <= MAX_CALLS
+        if not self._agent.is_restricted and has_few_items:
             return None
         return refusal_of_call(self._thread.state, self._agent, call)
 

@@ -6,10 +6,12 @@ that send only deltas, detects when the arguments of a call are complete, and re
 are missing or used twice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from treadle.domain.events import (
     FinishReason,
@@ -37,12 +39,18 @@ from treadle.streaming.jsonfields import JsonFieldScanner
 
 Key = int | str
 
-_MAX_ITEMS = 1024
+MAX_CALLS = 1024
+"""The most calls of one response that are made."""
+
+_MAX_ITEMS = 4 * MAX_CALLS
 _MAX_CHARS = 64 * 1024 * 1024
 
 
 class ItemFinished(Struct, frozen=True):
-    """An item is complete; `index` is its place in the response."""
+    """An item is complete; `index` orders it in the response.
+
+    An item that was inserted behind another has the same index as that one, and is finished later.
+    """
 
     index: int
     item: Item
@@ -96,7 +104,7 @@ class _OpenReasoning:
 
 
 class _OpenCall:
-    """A tool call being written."""
+    """A tool call being written; without a scanner once its JSON exceeded the scanner's limits."""
 
     def __init__(self, index: int, item_id: str, call_id: str, name: str) -> None:
         self.index = index
@@ -104,28 +112,55 @@ class _OpenCall:
         self.call_id = call_id
         self.name = name
         self.pieces: list[str] = []
-        self.scanner = JsonFieldScanner()
+        self.scanner: JsonFieldScanner | None = JsonFieldScanner()
 
     def item(self) -> FunctionCall:
         return FunctionCall(self.call_id, self.name, "".join(self.pieces), self.item_id)
+
+    def merged(self, final: FunctionCall) -> FunctionCall:
+        """Returns `final` with what the events before it said, where they said more."""
+        arguments, scanner = final.arguments, self.scanner
+        was_read = scanner is None or (scanner.complete and not scanner.empty)
+        if not arguments or (arguments == "{}" and was_read):
+            arguments = "".join(self.pieces)
+        name = self.name or final.name
+        return replace(final, call_id=self.call_id, name=name, arguments=arguments, id=self.item_id)
+
+
+class _ExtraCall:
+    """A call beyond the most that are kept; nothing of it is."""
+
+
+_Open = _OpenMessage | _OpenReasoning | _OpenCall | _ExtraCall
+_OPEN_AS: dict[type[object], tuple[type[_Open], ...]] = {
+    Message: (_OpenMessage,),
+    Reasoning: (_OpenReasoning,),
+    FunctionCall: (_OpenCall, _ExtraCall),
+}
 
 
 class Demux:
     """Assembles one response of `provider`.
 
     `used_call_ids` are those of the conversation so far: a call that repeats one gets a new id.
-    Keys name the items of the response in the decoder's own terms, such as an output index.
-    Events collect in `events` until the decoder takes them with `take`.
-    Raises `StreamInvalid` beyond 1,024 items or 64 Mi characters.
+    Keys name the items of the response in the decoder's own terms, such as an output index. What
+    arrives for the key of a finished item begins another item, and what is of another kind than
+    the open item of its key finishes that one: nothing that was read is overwritten.
+
+    Of more than `MAX_CALLS` calls only one more is kept, which the loop refuses. Events collect in
+    `events` until the decoder takes them with `take`. Raises `StreamInvalid` beyond 4,096 items or
+    64 Mi characters.
     """
 
     def __init__(self, provider: str, used_call_ids: Iterable[str] = ()) -> None:
         self._provider = provider
         self._used_before = used_call_ids
         self._used: set[str] | None = None  # computed at the first call: most responses have none
-        self._open: dict[Key, _OpenMessage | _OpenReasoning | _OpenCall] = {}
-        self._closed: set[Key] = set()
+        self._open: dict[Key, _Open] = {}
+        self._closed: dict[Key, int] = {}
         self._indices = 0
+        self._inserted_at: int | None = None
+        self._calls = 0
         self._chars = 0
         self.usage = Usage()
         self.response_id = ""
@@ -170,6 +205,13 @@ class Demux:
 
     def call(self, key: Key, call_id: str, name: str, item_id: str = "") -> None:
         """The tool call `key` begins."""
+        self._calls += 1
+        if self._calls > MAX_CALLS + 1:
+            self._finish_open(key)
+            self._closed.pop(key, None)
+            self._open[key] = _ExtraCall()
+            self._count(name)
+            return
         entry = _OpenCall(
             self._new_index(key), item_id or new_id("fc"), self._unused(call_id), name
         )
@@ -184,17 +226,25 @@ class Demux:
         """
         entry = self._open.get(key)
         if not isinstance(entry, _OpenCall):
-            if key in self._closed and not delta.strip():
-                return False
-            raise StreamInvalid(
-                "The provider sent arguments for a call that is not open; this response was "
-                "dropped. Report it to the provider."
-            )
+            return self._other_arguments(key, delta)
         entry.pieces.append(delta)
         self._count(delta)
-        entry.scanner.feed(delta)
+        scanner = entry.scanner
         self.events.append(ToolArgumentsDelta(entry.item_id, entry.call_id, delta))
-        return entry.scanner.complete and not entry.scanner.empty
+        if scanner is None:
+            return False
+        try:
+            scanner.feed(delta)
+        except StreamInvalid:
+            # Too long, or nested too deeply: the model reads that as the output of the call.
+            entry.scanner = None
+            return False
+        return scanner.complete and not scanner.empty
+
+    def arguments_of(self, key: Key) -> str | None:
+        """Returns the arguments of the open call `key` so far; None if it is not an open call."""
+        entry = self._open.get(key)
+        return "".join(entry.pieces) if isinstance(entry, _OpenCall) else None
 
     def finish(self, key: Key, final: Item | None = None) -> None:
         """The item `key` is complete; `final` is the provider's own version of it, if it sends one.
@@ -204,6 +254,7 @@ class Demux:
         """
         if key in self._closed:
             return
+        self._make_room(key, final)
         match final:
             case Message():
                 item = self._final_message(key, final)
@@ -213,13 +264,28 @@ class Demux:
                 item = self._final_reasoning(key, final)
             case _:
                 item = final
-        entry = self._open.pop(key, None)
-        index = entry.index if entry is not None else self._new_index(key)
+        entry = self._open.get(key)
+        if isinstance(entry, _ExtraCall):
+            self.drop(key)
+            return
         if item is None and entry is not None:
             item = entry.item(self._provider) if isinstance(entry, _OpenReasoning) else entry.item()
-        self._closed.add(key)
-        if item is not None:
+        index = entry.index if entry is not None else self._new_index(key)
+        self._open.pop(key, None)
+        self._closed[key] = index
+        if item is not None and not (isinstance(item, Message) and not item.content):
             self.events.append(ItemFinished(index, item))
+
+    @contextmanager
+    def inserting(self, after: Key | None) -> Generator[None]:
+        """Items that begin in this context are placed behind item `after`, first if it is None."""
+        place = -1 if after is None else self._place(after)
+        # What follows the last item needs no place of its own.
+        self._inserted_at = None if place == self._indices - 1 else place
+        try:
+            yield
+        finally:
+            self._inserted_at = None
 
     def finish_all(self, *, truncated: bool) -> None:
         """Finishes every open item; a truncated response drops the calls still open."""
@@ -231,8 +297,8 @@ class Demux:
 
     def drop(self, key: Key) -> None:
         """Forgets the item `key`, which will never be complete."""
+        self._closed[key] = self._place(key)
         self._open.pop(key, None)
-        self._closed.add(key)
 
     def end(self, finish_reason: FinishReason) -> None:
         """The response is complete."""
@@ -241,6 +307,13 @@ class Demux:
     def is_open(self, key: Key) -> bool:
         """Whether item `key` has begun and not ended."""
         return key in self._open
+
+    def _place(self, key: Key) -> int:
+        """Returns the index of item `key`, or that of the last item if it has none."""
+        entry = self._open.get(key)
+        if entry is None or isinstance(entry, _ExtraCall):
+            return self._closed.get(key, self._indices - 1)
+        return entry.index
 
     def _open_message(self, key: Key, item_id: str) -> _OpenMessage:
         entry = self._open.get(key)
@@ -251,6 +324,8 @@ class Demux:
         return message
 
     def _final_message(self, key: Key, final: Message) -> Message:
+        if not final.content and key not in self._open:
+            return final
         message = self._open_message(key, final.id)
         streamed = message.item()
         for kind, seen, full in (
@@ -260,32 +335,46 @@ class Demux:
             if len(full) > len(seen) and full.startswith(seen):
                 grow = self.text if kind == "text" else self.refusal
                 grow(key, full[len(seen) :])
-        return message.item()
+        written = message.item()
+        return replace(final, content=written.content, id=written.id)
 
-    def _final_call(self, key: Key, final: FunctionCall) -> FunctionCall:
+    def _final_call(self, key: Key, final: FunctionCall) -> FunctionCall | None:
         entry = self._open.get(key)
-        if not isinstance(entry, _OpenCall):
+        if not isinstance(entry, _OpenCall | _ExtraCall):
             self.call(key, final.call_id, final.name, final.id)
             entry = self._open[key]
-            assert isinstance(entry, _OpenCall)
+        if not isinstance(entry, _OpenCall):
+            return None
         seen = "".join(entry.pieces)
         if final.arguments.startswith(seen) and len(final.arguments) > len(seen):
             self.arguments(key, final.arguments[len(seen) :])
-        return FunctionCall(entry.call_id, entry.name, final.arguments or seen, entry.item_id)
+        return entry.merged(final)
 
     def _final_reasoning(self, key: Key, final: Reasoning) -> Reasoning:
         entry = self._open.get(key)
-        seen = "".join(entry.pieces) if isinstance(entry, _OpenReasoning) else ""
-        if not seen and final.text:
-            self.reasoning(key, final.text, final.id)
-            entry = self._open[key]
-        item_id = entry.item_id if isinstance(entry, _OpenReasoning) else new_id("rs")
-        return Reasoning(
-            id=final.id or item_id,
-            summary=final.summary,
-            content=final.content,
-            encrypted_content=final.encrypted_content,
-            provider=self._provider,
+        if not isinstance(entry, _OpenReasoning):
+            entry = None
+        seen = "".join(entry.pieces) if entry is not None else ""
+        if len(final.text) > len(seen) and final.text.startswith(seen):
+            self.reasoning(key, final.text[len(seen) :], final.id)
+        entry = self._open.get(key)
+        if not isinstance(entry, _OpenReasoning):
+            return replace(final, id=final.id or new_id("rs"), provider=self._provider)
+        content = final.content if final.text else (ReasoningText("".join(entry.pieces)),)
+        return replace(
+            final, id=final.id or entry.item_id, content=content, provider=self._provider
+        )
+
+    def _other_arguments(self, key: Key, delta: str) -> bool:
+        """Handles arguments of a call that is finished, was not kept, or never began."""
+        if isinstance(self._open.get(key), _ExtraCall):
+            self._count(delta)
+            return False
+        if key in self._closed and not delta.strip():
+            return False
+        raise StreamInvalid(
+            "The provider sent arguments for a call that is not open, so the rest of the response "
+            "was not read. Report it to the provider."
         )
 
     def _unused(self, call_id: str) -> str:
@@ -297,13 +386,30 @@ class Demux:
         return call_id
 
     def _new_index(self, key: Key) -> int:
-        if key in self._closed or self._indices >= _MAX_ITEMS:
+        """Returns the index of a new item at `key`; an item that is open there is finished."""
+        self._finish_open(key)
+        self._closed.pop(key, None)
+        if self._inserted_at is not None:
+            return self._inserted_at
+        if self._indices >= _MAX_ITEMS:
             raise StreamInvalid(
-                f"The provider wrote an item of the response twice, or more than {_MAX_ITEMS} "
-                "items; this response was dropped. Report it to the provider."
+                f"The response has more than {_MAX_ITEMS} items, so the rest of it was not read. "
+                "Limit it with max_output_tokens, or report it to the provider."
             )
         self._indices += 1
         return self._indices - 1
+
+    def _finish_open(self, key: Key) -> None:
+        if key in self._open:
+            self.finish(key)
+
+    def _make_room(self, key: Key, final: Item | None) -> None:
+        """Finishes what is open at `key` if it is of another kind than `final`."""
+        entry = self._open.get(key)
+        if entry is None or final is None or isinstance(entry, _OPEN_AS.get(type(final), ())):
+            return
+        self.finish(key)
+        del self._closed[key]
 
     def _count(self, delta: str) -> None:
         self._chars += len(delta)

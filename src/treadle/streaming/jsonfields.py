@@ -38,6 +38,10 @@ _decode_json = json.JSONDecoder(strict=False).raw_decode
 _REPLACEMENT = "\ufffd"
 
 
+MAX_DEPTH = 128
+"""How deep JSON may be nested by default."""
+
+
 class FieldGrowth(NamedTuple):
     """Growth of a chosen field, decoded; `done` with the field's last one."""
 
@@ -73,7 +77,7 @@ class JsonFieldScanner:
         fields: Collection[str] = (),
         *,
         max_chars: int = 8 * 1024 * 1024,
-        max_depth: int = 128,
+        max_depth: int = MAX_DEPTH,
     ) -> None:
         self._wanted = set(fields)
         self._max_chars = max_chars
@@ -267,6 +271,16 @@ class JsonFieldScanner:
 
 
 _Step = Callable[[JsonFieldScanner, str, int], int]
+
+
+def is_begun_object(text: str) -> bool:
+    """Returns whether `text` is a JSON object that breaks off: the beginning of a valid one."""
+    scanner = JsonFieldScanner(max_chars=len(text))
+    try:
+        scanner.feed(text)
+    except StreamInvalid:  # nested too deeply, which the parser of the whole reports
+        return False
+    return scanner.started and not scanner.complete and not scanner.invalid
 
 
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int:

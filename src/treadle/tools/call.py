@@ -18,8 +18,10 @@ from pydantic import ValidationError
 from treadle.domain.events import Awaited
 from treadle.domain.ids import new_id
 from treadle.domain.items import FunctionCall, FunctionCallOutput, OutputPart
+from treadle.errors import StreamInvalid
 from treadle.executor import DaemonExecutor
 from treadle.logging import logger_of
+from treadle.streaming.jsonfields import MAX_DEPTH, JsonFieldScanner
 from treadle.tools.context import RunContext, for_attempt
 from treadle.tools.failure import explain_failure
 from treadle.tools.function import Tool
@@ -164,12 +166,23 @@ def _decode(tool: Tool[..., object], arguments: str) -> Mapping[str, object]:
             return {}  # some providers send an empty text for a call without arguments
         raise ValueError("they are empty; send a JSON object")
     try:
+        _require_flat(arguments)
         decoded = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+    except (StreamInvalid, RecursionError) as error:
+        raise ValueError(
+            f"they are nested deeper than {MAX_DEPTH}; send a flatter object"
+        ) from error
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise ValueError(f"they are not valid JSON ({error})") from error
     if not isinstance(decoded, dict):
         raise ValueError("they are JSON, but not an object")
     return cast("Mapping[str, object]", decoded)
+
+
+def _require_flat(arguments: str) -> None:
+    """Raises `StreamInvalid` for an object that is nested too deeply."""
+    if arguments.count("{") + arguments.count("[") >= MAX_DEPTH:
+        JsonFieldScanner(max_chars=len(arguments)).feed(arguments)
 
 
 async def _attempt(prepared: PreparedCall, context: RunContext[Deps]) -> object:
