@@ -48,6 +48,9 @@ class Agent(AgentDefinition[Deps, Out]):
     - `blocks`: the memory blocks that are read before each step, in this order. A thread gets those
       it does not have yet, unless they were deleted; its other blocks are read as well.
     - `sleep_agent`: updates the memory blocks in the background; see `treadle.memory.SleepAgent`.
+    - `on_interruption`: what happens if a response breaks off after a part of it was seen, or the
+      process ends within one: `"retry"` asks the model again (`step.interrupted` takes back what
+      was seen), `"fail"` fails the run. By default, runs of threads retry and foreground runs fail.
     - `on_job_failure`: what happens if a job of a run fails while no code awaits it: `"fail_fast"`
       cancels the other jobs and fails the run, `"collect"` lets them continue.
 

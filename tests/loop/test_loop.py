@@ -591,6 +591,42 @@ async def test_a_response_that_breaks_after_a_visible_delta_is_not_repeated() ->
     assert [type(item) for item in run.history] == [Message]
 
 
+async def test_a_response_that_breaks_off_is_repeated_where_that_is_wanted() -> None:
+    cut = [Unfinished(Text("Half a")), StreamIncomplete("cut")]
+    called = [say("echo", text="x"), Unfinished(Text("Now")), StreamIncomplete("cut")]
+    model = ScriptedModel([cut, called, ServerFailed("oops"), "Whole."])
+    agent = Agent(model, tools=[echo], on_interruption="retry")
+    async with agent.stream("hi") as run:
+        events = await events_of(run)
+    retried = [event for event in events if isinstance(event, Retrying)]
+    assert [(event.code, event.retries_remaining) for event in retried] == [
+        ("stream_incomplete", 3),
+        ("stream_incomplete", 2),
+        ("server_failed", 1),  # the same request, so the same budget
+    ]
+    assert sum(isinstance(event, StepInterrupted) for event in events) == 2
+    assert isinstance(events[-1], RunCompleted)
+    assert outputs(run.history) == ["x"]
+    require_valid(run.history)
+
+
+async def test_a_response_that_always_breaks_off_fails_the_run() -> None:
+    cut = [Unfinished(Text("Half a")), StreamIncomplete("cut")]
+    model = ScriptedModel([cut] * 9)
+    agent = Agent(model, on_interruption="retry", retry=RetryPolicy(max_retries=2))
+    async with agent.stream("hi") as run:
+        with pytest.raises(StreamIncomplete):
+            await events_of(run)
+    assert model.remaining == 6
+
+
+async def test_a_whole_response_ends_the_count_of_retries() -> None:
+    cut = [Unfinished(Text("Half a")), StreamIncomplete("cut")]
+    model = ScriptedModel([cut, [say("echo", text="x")], cut, "Whole."])
+    agent = Agent(model, tools=[echo], on_interruption="retry", retry=RetryPolicy(max_retries=1))
+    assert (await agent.run("hi")).text == "Whole."
+
+
 async def test_what_was_finished_before_a_break_stands() -> None:
     script = [[say("slow", seconds=2), Unfinished(Text("Half")), StreamIncomplete("cut")]]
     async with Agent(ScriptedModel(script), tools=[slow]).stream("hi") as run:

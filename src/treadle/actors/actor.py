@@ -96,7 +96,7 @@ class ThreadActor:
             lender=(lambda: host.lent_memory(work)) if work and work.lends_memory else None,
             archive=RunPassages(info, self._thread, host.archive),
         )
-        self._services = Services(lent, self.jobs, self.memory, self.compactor)
+        self._services = Services(lent, self.jobs, self.memory, self.compactor, is_kept=True)
         self._intake = Intake(info, self._thread, host.journal, self, self.memory.editing)
         self._sleeping = Sleeping(self._thread, self.jobs, self._wake)
         self._must_recover = bool(state.jobs)
@@ -442,7 +442,14 @@ class ThreadActor:
         self._signals.interrupt()
         self.jobs.abandon()
         self.compactor.abandon()
-        self.close()
+        assert self.failure is not None
+        if self.failure.retryable:
+            # The thread is loaded again and resumed: its subscribers stay, and so does whoever
+            # waits for a run (see `Threads.ended`).
+            self._endings.close(self.failure)
+            self._wake()
+        else:
+            self.close()
 
     def _wake(self) -> None:
         self._host.wake(self.info.id)

@@ -11,6 +11,7 @@ from treadle.loop.listener import EventListener
 from treadle.loop.services import Services
 from treadle.loop.signals import Signals
 from treadle.loop.stopwatch import Stopwatch
+from treadle.models.retry import Backoff
 from treadle.ports import ThreadWriter
 
 _NOT_LISTENING = nullcontext()
@@ -22,6 +23,7 @@ class Activation(Generic[Deps, Out]):
 
     - `thread`: where the run is recorded. `agent`: works on the run now; a handoff changes it.
     - `deps`: what the caller gave the run.
+    - `backoff`: counts the failures of the request in progress; None before the first.
     - `services` and `signals` outlive the activation, and so does the `listener`, which calls the
       `on_event` hooks; None if no agent has any.
     """
@@ -33,6 +35,7 @@ class Activation(Generic[Deps, Out]):
     signals: Signals
     listener: EventListener | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    backoff: Backoff | None = None
 
     @property
     def run(self) -> Run:
@@ -40,6 +43,12 @@ class Activation(Generic[Deps, Out]):
         run = self.thread.state.run
         assert run is not None
         return run
+
+    @property
+    def repeats_interrupted(self) -> bool:
+        """Whether the model is asked again after a response of which something was seen."""
+        policy = self.agent.on_interruption
+        return self.services.is_kept if policy is None else policy == "retry"
 
     @property
     def seconds_left(self) -> float | None:

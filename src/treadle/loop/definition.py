@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
-from typing import Any, Generic, cast
+from typing import Any, Generic, Literal, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -34,6 +34,8 @@ from treadle.tools.toolset import Toolset
 
 Deps = TypeVar("Deps", default=None)
 Out = TypeVar("Out", default=str)
+
+OnInterruption = Literal["retry", "fail"]
 
 MAX_STEPS = 32
 """The limit of responses in a run whose limits do not set one."""
@@ -70,6 +72,10 @@ class AgentDefinition(Generic[Deps, Out]):
     - `blocks`: the memory blocks that it reads before each step, in this order. A missing one is
       created on the thread, unless it was deleted; other blocks of the thread are read as well.
     - `sleep_agent`: tends the memory blocks alongside the conversation; see `SleepAgent`.
+    - `on_interruption`: what happens when a response breaks off after some of it was seen, or the
+      process ends within one: `"retry"` asks the model again within the retry policy (the event
+      `step.interrupted` takes back what was seen), `"fail"` fails the run. None retries on threads
+      that are kept, and fails in the foreground.
     - `on_job_failure`: what happens when a job fails that no code awaits: `"fail_fast"` cancels the
       other jobs and fails the run, `"collect"` continues it.
 
@@ -102,6 +108,7 @@ class AgentDefinition(Generic[Deps, Out]):
         blocks: Iterable[Block] = (),
         sleep_agent: "SleepAgent | AgentDefinition[Any, Any] | None" = None,
         on_job_failure: OnFailure = "fail_fast",
+        on_interruption: OnInterruption | None = None,
     ) -> None:
         if max_parallel_tools < 1:
             raise ConfigurationError("max_parallel_tools must be at least 1.")
@@ -110,6 +117,10 @@ class AgentDefinition(Generic[Deps, Out]):
         if max_corrections < 0:
             raise ConfigurationError("max_corrections cannot be negative.")
         require_on_failure("on_job_failure", on_job_failure)
+        if on_interruption not in {None, "retry", "fail"}:
+            raise ConfigurationError(
+                f"on_interruption={on_interruption!r} is not known; use retry or fail."
+            )
         self.model = resolve_model(model)
         self.name = name
         self.description = description
@@ -141,6 +152,7 @@ class AgentDefinition(Generic[Deps, Out]):
         if self.sleep_agent is not None:
             self.others = (*self.others, cast("AgentDefinition[Any, Any]", self.sleep_agent.agent))
         self.on_job_failure: OnFailure = on_job_failure
+        self.on_interruption: OnInterruption | None = on_interruption
         self.action_timeout = action_timeout
         self.max_parallel_tools = max_parallel_tools
         self.max_corrections = max_corrections

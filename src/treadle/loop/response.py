@@ -1,4 +1,4 @@
-"""One response of the model: its request, its stream, and the retries while nothing was seen."""
+"""One response of the model: its request, its stream, and its retries."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -45,16 +45,19 @@ async def stream_response(
     tools: Toolset,
     hooks: StepHooks[Deps, Out],
     calls: StepCalls[Deps, Out],
-) -> None:
+) -> Retry | None:
     """Streams the response of the open step, and hands the calls in it to `calls`.
 
-    Repeats the request within the agent's retry policy, but only while nothing of the response was
-    seen: text that a person may have read must not come a second time. Raises what the model
-    raised, and `HookFailed`.
+    Repeats the request within the agent's retry policy while nothing of the response was seen.
+    Text that a person may have read must not come a second time in the same step: if the response
+    breaks off after that, returns the retry to make in the next one, or None for a whole response.
+    Raises what the model raised, and `HookFailed`.
     """
     thread, agent = activation.thread, activation.agent
     publish = thread.publish
-    backoff, was_shortened = Backoff(agent.retry), False
+    # Of an earlier step that broke off: the retries of both are counted together.
+    backoff = activation.backoff = activation.backoff or Backoff(agent.retry)
+    was_shortened = False
     request = await _request(activation, tools, hooks)
     while True:
         is_seen = False
@@ -80,7 +83,8 @@ async def stream_response(
             step = thread.state.step
             if step is None or step.finish_reason is None:
                 raise StreamIncomplete("The model ended its stream without ResponseFinished.")
-            return
+            activation.backoff = None
+            return None
         except ModelError as error:
             is_too_long = isinstance(error, ContextOverflow) and not is_seen
             # Once: a request that is still too long after it was shortened will never fit.
@@ -88,10 +92,12 @@ async def stream_response(
                 request, was_shortened = await _request(activation, tools, hooks), True
                 continue
             retry = backoff.after(error)
-            if is_seen or retry is None:
+            if retry is None or (is_seen and not activation.repeats_interrupted):
                 _record_last(activation, error)
                 raise
-        thread.record(_retry_event(activation.run.id, retry))
+            thread.record(_retry_event(activation.run.id, retry))
+            if is_seen:
+                return retry
         await asyncio.sleep(retry.delay)
 
 

@@ -13,9 +13,11 @@ class Services(Struct, frozen=True):
     - `delegation`: runs other agents for it. `jobs`: the jobs of the run in progress.
     - `memory`: the memory blocks and the archive.
     - `compactor`: keeps requests within the window of the model.
+    - `is_kept`: whether the thread outlives the process.
     """
 
     delegation: Delegation
     jobs: RunJobs
     memory: LoopMemory
     compactor: Compactor
+    is_kept: bool

@@ -9,26 +9,31 @@ process left open is completed in the same way, without its response.
 import asyncio
 
 from treadle.domain.events import RecordedEvent, StepCompleted, StepInterrupted, StepStarted
+from treadle.errors import RunInterrupted
 from treadle.loop.activation import Activation
 from treadle.loop.calls import StepCalls, unmade
 from treadle.loop.definition import Deps, Out
 from treadle.loop.response import stream_response
 from treadle.loop.step_hooks import StepHooks
+from treadle.models.retry import Retry
 from treadle.ports import ThreadWriter
 
 
 async def take_step(activation: Activation[Deps, Out]) -> None:
     """Takes the next step of the active run, or continues the one that is open.
 
-    The step stays open if all that is left to do must come from outside. Raises what the model
-    raised, `ToolFailed` for a tool declared with `on_error="raise"`, and `HookFailed`; in all cases
-    every call is answered and the step is closed.
+    The step stays open if all that is left to do must come from outside. A response that broke off
+    may be asked for again, in the next step (`Agent.on_interruption`). Raises what the model
+    raised, `RunInterrupted` for a response that is not asked for again, `ToolFailed` for a tool
+    declared with `on_error="raise"`, and `HookFailed`; in all cases every call is answered and the
+    step is closed.
     """
     thread, agent = activation.thread, activation.agent
     activation.stopwatch.skip()  # hooks, and what else came before, are not time of the step
     tools = await agent.sources.joined_to(agent.tools) if agent.sources else agent.tools
     hooks = StepHooks(activation)
     broken: Exception | None = None
+    retry: Retry | None = None
     async with asyncio.TaskGroup() as tasks:
         calls = StepCalls(activation, tools, hooks, tasks)
         if thread.state.step is not None:
@@ -37,17 +42,21 @@ async def take_step(activation: Activation[Deps, Out]) -> None:
             run = activation.run
             thread.record(StepStarted(run_id=run.id, step=run.steps + 1, model=agent.model.name))
             try:
-                await stream_response(activation, tools, hooks, calls)
+                retry = await stream_response(activation, tools, hooks, calls)
             except Exception as error:  # noqa: BLE001
                 # Raised after the group has waited for the calls at work: their effects are real,
                 # so that their outputs belong in the history.
                 broken = error
-        if broken is None:
+        if broken is None and retry is None:
             calls.require_action()
             await calls.work_off()
     if broken is not None:
         close_step(thread, "The response broke off", activation.stopwatch.lap())
         raise broken
+    if retry is not None:
+        close_step(thread, "The response broke off", activation.stopwatch.lap())
+        await asyncio.sleep(retry.delay)
+        return
     step = thread.state.step
     assert step is not None
     if step.pending:
@@ -58,6 +67,8 @@ async def take_step(activation: Activation[Deps, Out]) -> None:
         reason = "The process ended"
         closed = StepInterrupted(run_id=run_id, step=step.number, reason=reason, seconds=seconds)
     thread.record(closed)
+    if step.finish_reason is None and not activation.repeats_interrupted:
+        raise RunInterrupted("The process ended within a response, which is not repeated.")
     if calls.failure is not None:
         raise calls.failure
 

@@ -123,7 +123,8 @@ class Run(Generic[Out]):
             journal=False,
         )
         self._compactor = Compactor(self._thread)
-        services = Services(delegation, self._jobs, ThreadMemory(self._thread), self._compactor)
+        memory = ThreadMemory(self._thread)
+        services = Services(delegation, self._jobs, memory, self._compactor, is_kept=False)
         self._activation = Activation(self._thread, self._definition, deps, services, signals)
         self._ended = asyncio.Event()
         self._error: Exception | None = None
