@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from treadle.actors.engine import EmbeddedEngine, Engine
-from treadle.errors import JournalFull, UnknownAgent
+from treadle.errors import JournalFull, TreadleError, UnknownAgent
 
 pytestmark = pytest.mark.anyio
 
@@ -109,7 +109,12 @@ async def test_a_drive_that_fails_ends_no_other_and_can_be_repeated(
     one.engine.wake("t")
     one.engine.wake("u")
     await asyncio.sleep(1)
-    assert one.drives == {"t": 2, "u": 1}
+    assert one.drives["u"] == 1
+    retried = not isinstance(error, TreadleError) or error.retryable
+    assert one.drives["t"] > 2 if retried else one.drives["t"] == 2
+    one.drives.clear()
+    await asyncio.sleep(100)
+    assert not one.drives  # what has succeeded is not repeated
 
 
 async def test_an_interrupted_drive_has_ended_and_the_thread_is_still_taken(nodes: Nodes) -> None:

@@ -8,10 +8,20 @@ from treadle import Agent, Runtime, Thread, tool
 from treadle.domain.entries import ApprovalEntry, FinishEntry, SendEntry
 from treadle.domain.events import RunCompleted, ToolStarted
 from treadle.domain.items import Message, user_message
-from treadle.errors import JournalError, JournalFull, RunNotFound, StaleWriter, UnknownAgent
+from treadle.errors import (
+    JournalError,
+    JournalFull,
+    RunInterrupted,
+    RunNotFound,
+    StaleWriter,
+    StreamIncomplete,
+    UnknownAgent,
+)
 from treadle.journal.base import Batch, ThreadInfo
 from treadle.journal.memory import MemoryJournal
-from treadle.testing import Call, Pause, ScriptedModel, Text
+from treadle.loop.definition import OnInterruption
+from treadle.models.base import ModelRequest
+from treadle.testing import Call, Pause, ScriptedModel, Text, Unfinished
 
 pytestmark = pytest.mark.anyio
 
@@ -68,9 +78,10 @@ async def test_a_send_that_cannot_be_kept_raises_and_the_thread_comes_back() -> 
         ]
 
 
-async def test_a_run_whose_journal_fails_stops_and_goes_on_later() -> None:
+async def test_a_run_whose_journal_fails_is_resumed_and_its_result_is_waited_for() -> None:
     journal = FailingJournal()
-    model = ScriptedModel([[Call("slow", '{"seconds": 5}')], "Whole."])
+    # What the model says while the journal refuses is lost, and it is asked again.
+    model = ScriptedModel([[Call("slow", '{"seconds": 5}')], *["Whole."] * 99])
     agent = Agent(model, tools=[slow])
     async with Runtime(journal, agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
@@ -81,12 +92,64 @@ async def test_a_run_whose_journal_fails_stops_and_goes_on_later() -> None:
         await asyncio.sleep(1)
         journal.failing = thread.id
         await asyncio.sleep(10)
-        for task in (watching, waiting):
-            with pytest.raises(JournalFull):
-                await task
+        assert not waiting.done()
         journal.failing = None
-        thread = await runtime.connect(thread.id)
-        assert (await (await thread.run(run.id)).result()).text == "Whole."
+        await asyncio.sleep(60)  # longer than the longest pause of the engine
+        await watching
+        assert waiting.done()
+        assert (await waiting).text == "Whole."
+
+
+async def test_a_journal_that_cannot_append_is_tried_at_growing_intervals() -> None:
+    journal = FailingJournal()
+    asked: list[float] = []
+
+    def answer(request: ModelRequest) -> str:
+        asked.append(asyncio.get_running_loop().time())
+        return "Whole."
+
+    agent = Agent(ScriptedModel([[Call("slow", '{"seconds": 5}')], *[answer] * 999]), tools=[slow])
+    async with Runtime(journal, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("go")
+        await first(thread, ToolStarted)
+        waiting = [asyncio.create_task(run.result()) for _ in range(3)]
+        journal.failing = thread.id
+        await asyncio.sleep(600)
+        assert len(asked) < 80  # each is paid: at most 30 s apart, and not in a loop
+        assert not any(task.done() for task in waiting)
+        journal.failing = None
+        assert {(await task).text for task in waiting} == {"Whole."}
+
+
+@pytest.mark.parametrize("policy", [None, "retry", "fail"])
+async def test_a_response_that_breaks_off_on_a_thread(policy: OnInterruption | None) -> None:
+    cut = [Unfinished(Text("Half a")), StreamIncomplete("cut")]
+    agent = Agent(ScriptedModel([cut, "Whole."]), on_interruption=policy)
+    async with Runtime(MemoryJournal(), agents=[agent]) as runtime:
+        run = await (await runtime.create_thread(agent)).send("go")
+        if policy == "fail":
+            with pytest.raises(StreamIncomplete):
+                await run.result()
+        else:
+            assert (await run.result()).text == "Whole."
+
+
+@pytest.mark.parametrize("policy", [None, "fail"])
+async def test_a_process_that_ends_within_a_response(policy: OnInterruption | None) -> None:
+    journal = MemoryJournal()
+    agent = Agent(ScriptedModel([[Pause(9), "Lost."], "Whole."]), on_interruption=policy)
+    async with Runtime(journal, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("go")
+        await asyncio.sleep(1)
+    async with Runtime(journal, agents=[agent]) as runtime:
+        run = await (await runtime.connect(thread.id)).run(run.id)
+        if policy == "fail":
+            with pytest.raises(RunInterrupted, match="not repeated"):
+                await run.result()
+        else:
+            assert (await run.result()).text == "Whole."
 
 
 async def test_an_error_of_another_kind_is_a_journal_error() -> None:

@@ -5,6 +5,8 @@ node drives a thread (`take`, `release`) and rings the bell (`wake`); at-least-o
 """
 
 import asyncio
+import random
+from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -13,6 +15,10 @@ from treadle.logging import logger_of
 
 _LOGGER = logger_of("treadle.engine")
 
+FIRST_RETRY_SECONDS = 0.1
+LAST_RETRY_SECONDS = 30.0
+"""A drive that failed is repeated after a random part of the first, then of twice as much, …"""
+
 
 class Worker(Protocol):
     """A node as its engine sees it."""
@@ -20,7 +26,8 @@ class Worker(Protocol):
     async def drive(self, thread_id: str) -> None:
         """Works off what is to be done on a thread; returns when nothing is left.
 
-        Raises why the thread could not be driven.
+        Raises why the thread could not be driven. The engine asks again, after a growing pause,
+        unless it is an error of treadle that is not `retryable`.
         """
         ...
 
@@ -80,11 +87,14 @@ class EmbeddedEngine:
     takes its threads over; another process is kept away by the journal (see `DriverLock`).
     """
 
-    def __init__(self, journal: object) -> None:
+    def __init__(self, journal: object, *, jitter: Callable[[], float] = random.random) -> None:
+        self._jitter = jitter
         self._group = _groups.setdefault(journal, _Group())
         self._worker: Worker | None = None
         self._driving: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
+        self._failures: dict[str, int] = {}  # drives that failed since the last that did not
+        self._retries: dict[str, asyncio.TimerHandle] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -100,6 +110,8 @@ class EmbeddedEngine:
     async def stop(self) -> None:
         """Interrupts all drives and waits for their end; a second call does nothing."""
         self._stopping.set()
+        for timer in self._retries.values():
+            timer.cancel()
         interrupted = dict(self._driving)
         for task in interrupted.values():
             task.cancel()
@@ -135,6 +147,7 @@ class EmbeddedEngine:
             return
         if self._tasks is None or self._stopping.is_set():
             return
+        self._end_retry(thread_id)
         self._again.add(thread_id)
         if thread_id not in self._driving:
             task = self._tasks.create_task(self._work(thread_id), name=f"treadle {thread_id}")
@@ -148,6 +161,7 @@ class EmbeddedEngine:
     async def interrupt(self, thread_id: str) -> None:
         """Interrupts the drive of a thread and waits for its end."""
         task = self._driving.get(thread_id)
+        self._end_retry(thread_id)
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
@@ -166,13 +180,39 @@ class EmbeddedEngine:
                     await self._worker.drive(thread_id)
                 except TreadleError as error:
                     _LOGGER.warning("%s is not driven now: %s", thread_id, error.message)
+                    self._failed(thread_id, is_retryable=error.retryable)
                 except Exception:
                     # A defect met in one thread must not end the others.
                     _LOGGER.exception("%s is not driven now", thread_id)
+                    self._failed(thread_id, is_retryable=True)
+                else:
+                    self._failures.pop(thread_id, None)
         finally:
             # In the turn in which the drive ends: a wake in the next one must begin another.
             self._again.discard(thread_id)
             del self._driving[thread_id]
+
+    def _failed(self, thread_id: str, *, is_retryable: bool) -> None:
+        """Lets the thread be driven again after a pause, even if it was woken meanwhile.
+
+        Without the pause, a journal that can load a thread but not append to it would have the
+        model asked again and again.
+        """
+        self._again.discard(thread_id)
+        if not is_retryable or self._stopping.is_set():
+            self._failures.pop(thread_id, None)
+            return
+        failures = self._failures[thread_id] = self._failures.get(thread_id, 0) + 1
+        longest = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 16))
+        self._end_retry(thread_id)
+        self._retries[thread_id] = asyncio.get_running_loop().call_later(
+            self._jitter() * longest, self.wake, thread_id
+        )
+
+    def _end_retry(self, thread_id: str) -> None:
+        timer = self._retries.pop(thread_id, None)
+        if timer is not None:
+            timer.cancel()
 
     def _ended(self, thread_id: str, task: asyncio.Task[None]) -> None:
         """Forgets a drive that was cancelled before its first step, so that it never ran."""

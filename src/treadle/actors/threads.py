@@ -13,8 +13,8 @@ from treadle.actors.fork import fork_of
 from treadle.actors.shared_memory import require_shared
 from treadle.bus.base import Bus
 from treadle.bus.topic import Topic
-from treadle.domain.accept import StartRun, StopJob, accept, acknowledged
-from treadle.domain.entries import Entry, SendEntry, UndoEntry
+from treadle.domain.accept import StartRun, StopJob, accept, acknowledged, require_same
+from treadle.domain.entries import AnswerEntry, Entry, SendEntry, UndoEntry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
     MemoryUpdated,
@@ -26,7 +26,14 @@ from treadle.domain.events import (
 from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
 from treadle.domain.state import ThreadState
-from treadle.errors import InvalidInput, JournalLocked, RunInterrupted, RunNotFound, TreadleError
+from treadle.errors import (
+    InvalidInput,
+    JournalError,
+    JournalLocked,
+    RunInterrupted,
+    RunNotFound,
+    TreadleError,
+)
 from treadle.journal.base import Journal, ThreadInfo, Waiting
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.changes import changes_of, undone_by
@@ -105,7 +112,12 @@ class Threads:
         while True:
             actor = self._driver.known(thread_id) if self._driver is not None else None
             if actor is not None and actor.knows(run_id):
-                return await actor.ended(run_id)
+                try:
+                    return await actor.ended(run_id)
+                except JournalError as error:
+                    if not error.retryable:
+                        raise
+                    # The thread is loaded again and resumed, and this run with it.
             topic = await self.topic(thread_id)
             waiter = _EndWaiter(run_id)
             topic.attach(waiter)  # before the journal is read, so that no end is missed
@@ -117,8 +129,6 @@ class Threads:
                     return ending
                 if run is None:
                     await self._require_waiting(thread_id, run_id)
-                if self._driver is not None:
-                    self._driver.wake(thread_id)  # a failure of the journal may have stopped it
                 await waiter.ended
             finally:
                 topic.detach(waiter)
@@ -166,11 +176,12 @@ class Threads:
         """
         journal = self._journal
         if isinstance(entry, SendEntry) and entry.key:
-            known = await journal.run_of_key(thread_id, entry.key)
-            if known is not None:
-                if await journal.run(thread_id, known) is None:
+            sent = await journal.sent(thread_id, entry.key)
+            if sent is not None:
+                require_same(entry, sent.message_id)
+                if await journal.run(thread_id, sent.run_id) is None:
                     await self._ring(thread_id)  # its sender may have been cancelled before
-                return known
+                return sent.run_id
         if isinstance(entry, SendEntry):
             return await self._enqueue_message(thread_id, entry)
         waiting = await journal.inbox(thread_id)
@@ -187,6 +198,9 @@ class Threads:
         accepted = accept(state, entry)
         if isinstance(accepted, StartRun | StopJob) or accepted:
             await self._put(thread_id, entry)
+        if isinstance(entry, AnswerEntry):  # another one may have been quicker
+            waiting = await journal.inbox(thread_id)
+            accept(_expected(await journal.load(thread_id), waiting), entry)
         return ""
 
     async def _enqueue_message(self, thread_id: str, entry: SendEntry) -> str:
@@ -204,7 +218,10 @@ class Threads:
                 )
         await self._put(thread_id, entry)
         if entry.key:  # the same message may have been sent from elsewhere meanwhile
-            return await journal.run_of_key(thread_id, entry.key) or entry.run_id
+            sent = await journal.sent(thread_id, entry.key)
+            if sent is not None:
+                require_same(entry, sent.message_id)
+                return sent.run_id
         return entry.run_id
 
     async def _put(self, thread_id: str, entry: Entry) -> None:
