@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.domain.fold import BACK, DONE
-from tests.journal.story import Driver, conversation, make, numbered, thread
+from tests.journal.story import Driver, conversation, make, numbered, run_of_key, thread
 
 from treadle.domain.entries import CancelEntry
 from treadle.domain.envelope import Envelope
@@ -122,6 +124,82 @@ async def test_only_one_drives(path: Path) -> None:
             assert (await reading.info("thread_1")).agent == "a"
     async with opened(path):
         pass
+
+
+async def test_a_symbolic_link_leads_to_the_lock_of_its_file(path: Path) -> None:
+    link = path.parent / "current" / "other.db"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    async with opened(link) as journal:
+        await make(journal)
+        with pytest.raises(JournalLocked):
+            async with opened(path):
+                raise AssertionError
+    async with opened(path) as journal:
+        assert (await journal.info("thread_1")).agent == "a"
+        with pytest.raises(JournalLocked):
+            async with opened(link):
+                raise AssertionError
+    assert [file.name for file in link.parent.iterdir()] == ["other.db"]
+
+
+async def test_a_loop_of_links_is_refused(path: Path) -> None:
+    path.symlink_to(path)
+    with pytest.raises(JournalError):
+        async with opened(path):
+            raise AssertionError
+
+
+@pytest.mark.parametrize("drive", [True, False])
+async def test_a_file_with_two_names_is_refused(path: Path, drive: bool) -> None:
+    async with opened(path) as journal:
+        await make(journal)
+    other = path.with_name("other.db")
+    other.hardlink_to(path)
+    for name in (path, other):
+        with pytest.raises(JournalError, match="2 names"):
+            async with opened(name, drive=drive):
+                raise AssertionError
+    other.unlink()
+    async with opened(path, drive=drive) as journal:
+        assert (await journal.info("thread_1")).agent == "a"
+
+
+FORKING = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from treadle.journal.sqlite import SqliteJournal
+
+async def main():
+    journal = SqliteJournal(Path(sys.argv[1]))
+    await journal.open()
+    child = os.fork()
+    if child == 0:
+        os.close(1)
+        signal.pause()
+    print(child, flush=True)
+    if sys.argv[2] == "close":
+        await journal.close()
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+async def test_a_forked_process_does_not_keep_the_lock(path: Path, end: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", FORKING, path, end, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    child = int(await process.stdout.readline())
+    try:
+        await process.communicate()
+        os.kill(child, 0)  # it lives
+        async with opened(path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 async def test_another_process_that_drives_is_refused_until_it_is_killed(path: Path) -> None:
@@ -265,6 +343,7 @@ WITHOUT_JOBS = """
 DROP INDEX activity_jobs;
 ALTER TABLE activity DROP COLUMN jobs;
 ALTER TABLE thread DROP COLUMN memory;
+ALTER TABLE sent DROP COLUMN message_id;
 PRAGMA user_version = 2;
 """
 
@@ -309,7 +388,7 @@ async def test_a_database_of_a_treadle_without_jobs(path: Path) -> None:
             0,
         )
         assert await journal.load("thread_1") == driver.state
-        assert await journal.run_of_key("thread_2", "k") == "run_1"
+        assert await run_of_key(journal, "thread_2", "k") == "run_1"
         driver = await again(journal, driver)
         await driver.append([BACK, *conversation()[4:6], DONE])
         (unfinished,) = await journal.unfinished()
@@ -321,6 +400,7 @@ def test_a_migration_happens_whole_or_not_at_all(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "_migrations", lambda: ["CREATE TABLE a (x);"])
+    sqlite_file.make_file(path)
     connection = sqlite_file.connect(path)
     sqlite_file.migrate(connection, "treadle.db")
     broken = ["CREATE TABLE a (x);", "CREATE TABLE b (x); CREATE TABLE a (x);"]
@@ -398,15 +478,45 @@ asyncio.run(main())
 
 
 async def test_read_only_files_raise_and_are_read_if_possible() -> None:
-    """SQLite cannot read a database with a log if it cannot create the files next to it."""
+    """SQLite reads a database with a log only if it can create the files next to it, or is told."""
     assert (await python(READ_ONLY)).splitlines() == [
         "file True JournalReadOnly True",
         "file False read 7",
         "file False JournalReadOnly True",
         "folder True JournalReadOnly True",
+        "folder False read 7",
         "folder False JournalReadOnly True",
         "new True JournalReadOnly True",
     ]
+
+
+async def test_a_log_that_cannot_be_read_is_not_passed_over(path: Path) -> None:
+    async with opened(path) as journal:
+        await (await make(journal)).append(conversation())
+        copy = path.parent / "copy"
+        copy.mkdir()
+        for end in ("", "-wal"):
+            shutil.copy(f"{path}{end}", copy / f"treadle.db{end}")
+    code = f"""
+import asyncio, os
+from pathlib import Path
+from treadle.errors import JournalReadOnly
+from treadle.journal.sqlite import SqliteJournal
+if os.geteuid() == 0:
+    os.seteuid(65534)
+try:
+    asyncio.run(SqliteJournal(Path({str(copy / "treadle.db")!r}), drive=False).open())
+except JournalReadOnly as error:
+    print(error)
+"""
+    for file in copy.iterdir():
+        file.chmod(0o444)
+    copy.chmod(0o555)
+    for folder in (copy.parent, *copy.parent.parents):
+        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    assert "The newest events are in treadle.db-wal" in await python(code)
+    copy.chmod(0o755)
 
 
 @pytest.mark.parametrize(

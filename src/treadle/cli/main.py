@@ -35,6 +35,7 @@ from treadle.cli.transcript import Transcript
 from treadle.demo.demo_agent import demo_agent
 from treadle.domain.items import user_message
 from treadle.errors import ConfigurationError, InvalidInput
+from treadle.journal.backup import backup as write_backup
 
 MAX_STDIN_BYTES = 10_000_000
 SHOWN_AGAIN = 200
@@ -197,6 +198,17 @@ async def _show_tree(thread_id: str | None, database: Path | None) -> int:
 async def _show_blocks(thread_id: str | None, database: Path | None) -> int:
     async with open_for_reading(database) as runtime:
         await show_blocks(await find_thread(runtime, thread_id), _write)
+    return 0
+
+
+@cli.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@database_option
+@debug_option
+def backup(file: Path, database: Path | None) -> int:
+    """Copy the database to the new FILE; it may be in use meanwhile."""
+    size = write_backup(database_path(database, os.environ), file)
+    click.echo(f"Wrote {size / 1e6:.1f} MB to {file}.")
     return 0
 
 

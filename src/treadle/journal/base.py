@@ -22,7 +22,7 @@ from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent
 from treadle.domain.limits import Limits
 from treadle.domain.state import RunStatus, ThreadState
-from treadle.journal.projection import Projection, RunRecord
+from treadle.journal.projection import Projection, RunRecord, Sent
 
 
 class Work(Struct, frozen=True, omit_defaults=True):
@@ -223,8 +223,8 @@ class Journal(Protocol):
         """Returns the record of a run, or None; raises `ThreadNotFound`."""
         ...
 
-    async def run_of_key(self, thread_id: str, key: str, *, inbox: bool = True) -> str | None:
-        """Returns the id of the run that a message with this key started or steered, or None.
+    async def sent(self, thread_id: str, key: str, *, inbox: bool = True) -> Sent | None:
+        """Returns what was sent with this key, or None.
 
         For a message that still waits in the `inbox`, it is the run that its sender was promised.
         """
@@ -237,9 +237,9 @@ class Journal(Protocol):
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
         """Puts an entry into the inbox of a thread, without a claim; raises `ThreadNotFound`.
 
-        Does nothing for a message whose key already has a run (see `run_of_key`): it was sent
-        before. Check and insertion are one transaction, so of two processes that send a key at the
-        same time, one enqueues.
+        Does nothing for a message whose key was used (see `sent`), and for an answer to a call to
+        which another answer waits. Check and insertion are one transaction, so of two processes
+        that send a key, or answer a call, at the same time, one enqueues.
         """
         ...
 

@@ -5,12 +5,17 @@ their claim, in the database. The lock belongs to the open file (`flock`), so th
 when the process ends, however it ends. The older kind that SQLite uses (`fcntl`) would be lost as
 soon as any code in the process opens and closes the same file:
 https://sqlite.org/howtocorrupt.html, section 2.2.
+
+A child process that was forked shares the open file, and would keep the lock when its parent ends:
+it closes the file at once. One lock belongs to one database because its path is resolved, and
+because a file with a second name (a hard link) is refused: see `sqlite_file.resolved`.
 """
 
 import contextlib
 import os
 import sys
 from pathlib import Path
+from weakref import WeakSet
 
 from treadle.errors import JournalError, JournalLocked
 from treadle.journal.sqlite_file import file_error
@@ -21,11 +26,20 @@ if sys.platform == "win32":
     def _take(file: int) -> None:
         msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
 
+    def _free(file: int) -> None:
+        msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
+
 else:
     import fcntl
 
     def _take(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _free(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)  # even if a forked process has the file open as well
+
+
+_held: "WeakSet[DriverLock]" = WeakSet()
 
 
 class DriverLock:
@@ -57,10 +71,28 @@ class DriverLock:
                 "this machine."
             ) from error
         self._file = file
+        _held.add(self)
 
     def release(self) -> None:
         """Frees the lock; a second call does nothing."""
         if self._file is not None:
             with contextlib.suppress(OSError):  # the lock ends with the file in any case
+                _free(self._file)
+            self.forget()
+
+    def forget(self) -> None:
+        """Closes the file, which is how a forked process leaves the lock to its parent."""
+        _held.discard(self)
+        if self._file is not None:
+            with contextlib.suppress(OSError):
                 os.close(self._file)
             self._file = None
+
+
+def _forget_all() -> None:
+    for lock in list(_held):
+        lock.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace as changed
 
-from treadle.domain.entries import Entry, SendEntry
+from treadle.domain.entries import AnswerEntry, Entry, SendEntry
 from treadle.domain.envelope import recorded
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
@@ -20,7 +20,7 @@ from treadle.journal.base import (
     Unfinished,
     Waiting,
 )
-from treadle.journal.projection import Projection, RunRecord, merged, order
+from treadle.journal.projection import Projection, RunRecord, Sent, merged, order
 
 
 @dataclass
@@ -35,7 +35,7 @@ class _Kept:
     expires_at: float | None = None
     jobs: int = 0
     runs: dict[str, RunRecord] = field(default_factory=dict[str, RunRecord])
-    keys: dict[str, str] = field(default_factory=dict[str, str])
+    keys: dict[str, Sent] = field(default_factory=dict[str, Sent])
     inbox: dict[int, Entry] = field(default_factory=dict[int, Entry])
     changed: int = 0
     snapshot: ThreadState = field(default_factory=ThreadState)
@@ -143,8 +143,8 @@ class MemoryJournal:
         kept.changed = self._next()
         for run in projection.runs:
             kept.runs[run.id] = merged(kept.runs.get(run.id, run), run)
-        for key, run_id in projection.keys:
-            kept.keys.setdefault(key, run_id)
+        for key, sent in projection.keys:
+            kept.keys.setdefault(key, sent)
 
     async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
         """Returns the fold of all events, or of the first `at`."""
@@ -175,13 +175,13 @@ class MemoryJournal:
         """Returns the record of a run, or None."""
         return self._kept(thread_id).runs.get(run_id)
 
-    async def run_of_key(self, thread_id: str, key: str, *, inbox: bool = True) -> str | None:
-        """Returns the id of the run of the message with this key, consumed or waiting."""
+    async def sent(self, thread_id: str, key: str, *, inbox: bool = True) -> Sent | None:
+        """Returns what was sent with this key, consumed or waiting."""
         kept = self._kept(thread_id)
         if not inbox:
             return kept.keys.get(key)
         waiting = (
-            entry.run_id
+            Sent(entry.run_id, entry.item.id)
             for entry in kept.inbox.values()
             if isinstance(entry, SendEntry) and key and entry.key == key
         )
@@ -192,9 +192,14 @@ class MemoryJournal:
         return sorted(self._kept(thread_id).runs.values(), key=order)
 
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
-        """Puts an entry into the inbox of a thread, unless it is a message that was sent before."""
+        """Puts an entry into the inbox of a thread, unless it was sent or answered before."""
         kept = self._kept(thread_id)
-        if isinstance(entry, SendEntry) and await self.run_of_key(thread_id, entry.key):
+        if isinstance(entry, SendEntry) and await self.sent(thread_id, entry.key):
+            return
+        if isinstance(entry, AnswerEntry) and any(
+            isinstance(one, AnswerEntry) and one.call_id == entry.call_id
+            for one in kept.inbox.values()
+        ):
             return
         kept.inbox[self._next()] = entry
 

@@ -21,6 +21,7 @@ from treadle.domain.events import (
     RunRequiresAction,
     RunStarted,
 )
+from treadle.domain.items import Message
 from treadle.domain.state import RunStatus, ThreadState, can_go_on
 
 MAX_TITLE = 80
@@ -40,11 +41,18 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     last_seq: int = 0
 
 
+class Sent(Struct, frozen=True):
+    """A message that was sent with an idempotency key, and the run that it started or steered."""
+
+    run_id: str
+    message_id: str
+
+
 class Projection(Struct, frozen=True):
     """The rows that a batch of events changes: of the thread, of its runs and of its keys.
 
-    `keys` are pairs of the idempotency key of a message and the run that it started or steered.
-    `jobs` counts the jobs that have not settled, or whose end has not been announced yet.
+    `keys` are pairs of an idempotency key and what was sent with it. `jobs` counts the jobs that
+    have not settled, or whose end has not been announced yet.
     """
 
     status: RunStatus | None
@@ -52,7 +60,7 @@ class Projection(Struct, frozen=True):
     title: str
     expires_at: float | None
     runs: tuple[RunRecord, ...]
-    keys: tuple[tuple[str, str], ...] = ()
+    keys: tuple[tuple[str, Sent], ...] = ()
     jobs: int = 0
 
 
@@ -66,15 +74,19 @@ def project(
     status = status_of(state)
     runs: dict[str, RunRecord] = {}
     title = ""
-    keys: dict[str, str] = {}
+    keys: dict[str, Sent] = {}
+    asked: Message | None = None  # the message that starts the next run
     waits = jobs = False
     for event in events:
-        if isinstance(event, RunQueued | RunStarted | MessageQueued) and event.key:
-            keys[event.key] = event.run_id
+        if isinstance(event, RunQueued | MessageQueued) and event.key:
+            keys[event.key] = Sent(event.run_id, event.item.id)
         match event:
             case RunQueued():
                 runs[event.run_id] = RunRecord(id=event.run_id, agent=event.agent)
             case RunStarted():
+                # The message is recorded in the same turn of the event loop, right before.
+                if event.key and asked is not None:
+                    keys[event.key] = Sent(event.run_id, asked.id)
                 runs[event.run_id] = RunRecord(
                     id=event.run_id,
                     agent=event.agent,
@@ -89,7 +101,7 @@ def project(
             case JobStarted() | JobSettled() | MessageAdded(origin="job"):
                 jobs = True
             case MessageAdded(origin="user"):
-                title = title or _title(event.item.text)
+                title, asked = title or _title(event.item.text), event.item
             case _:
                 pass  # changes no row
     if not (runs or keys or title or waits or jobs) and status == before:

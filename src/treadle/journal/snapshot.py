@@ -28,6 +28,7 @@ class _Head(Struct, frozen=True, omit_defaults=True):
     steering: tuple[Message, ...] = ()
     ended: Spent = Spent()
     edited: int = 0
+    approved: tuple[str, ...] = ()
     jobs: tuple[OpenJob, ...] = ()
     announced: tuple[Announcement, ...] = ()
     memory: BlockMemory = NO_MEMORY
@@ -52,6 +53,7 @@ def encode_head(state: ThreadState) -> bytes:
             state.steering,
             state.ended,
             state.edited,
+            tuple(sorted(state.approved)),
             tuple(state.jobs.values()),
             state.announced,
             state.memory,
@@ -87,6 +89,7 @@ def decode_snapshot(head: bytes, chunks: bytes) -> ThreadState:
         decoded.steering,
         decoded.ended,
         decoded.edited,
+        frozenset(decoded.approved),
         {job.id: job for job in decoded.jobs} or NO_JOBS,
         decoded.announced,
         decoded.memory,

@@ -43,16 +43,19 @@ from treadle.journal.base import (
 )
 from treadle.journal.driver_lock import DriverLock
 from treadle.journal.group_commit import GroupCommit
-from treadle.journal.projection import RunRecord, order
+from treadle.journal.projection import RunRecord, Sent, order
 from treadle.journal.snapshot import decode_snapshot
 from treadle.journal.sqlite_file import (
     SEQ_BITS,
+    Access,
     connect,
     make_file,
     migrate,
     prepare,
+    readable_access,
     require_ours,
     require_tables,
+    resolved,
     typed_errors,
 )
 
@@ -89,7 +92,8 @@ class SqliteJournal:
 
     `durability` is what a durable event survives. With `drive`, the journal takes the lock of the
     driver, which one process at a time holds, and migrates the database. Without it, the database
-    must exist; such a process reads, creates threads and enqueues entries next to the driver. The
+    must exist; such a process reads, creates threads and enqueues entries next to the driver, or
+    only reads if the file or its folder is read-only. The
     lock is not what keeps two drivers apart in a thread, the epoch of a claim is: a journal without
     `drive` that claims a thread takes it over as well.
     """
@@ -101,6 +105,7 @@ class SqliteJournal:
         self._durability: Durability = durability
         self._drive = drive
         self._lock = DriverLock(path)
+        self._access: Access = "mode=rw"
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers: ThreadPoolExecutor | None = None
@@ -122,6 +127,8 @@ class SqliteJournal:
         self._writer = GroupCommit(writes.Transactions(connection, self._path).commit)
 
     def _open(self) -> sqlite3.Connection:
+        self._path = resolved(self._path)
+        self._lock = DriverLock(self._path)
         if not self._drive and not self._path.exists():
             raise JournalError(
                 f"The database {self._path.name} does not exist; open it once with drive=True."
@@ -129,7 +136,9 @@ class SqliteJournal:
         name = self._path.name
         if self._drive:
             make_file(self._path)
-        connection = self._keep(connect(self._path))
+        else:
+            self._access = readable_access(self._path)
+        connection = self._keep(connect(self._path, self._access))
         # Checked before any write, even before the lock file: the file may belong to another
         # program.
         require_ours(connection, name)
@@ -139,7 +148,8 @@ class SqliteJournal:
             migrate(connection, name)
         else:
             require_tables(connection, name)
-            prepare(connection, self._durability)
+            if self._access == "mode=rw":
+                prepare(connection, self._durability)
         return connection
 
     async def close(self) -> None:
@@ -181,7 +191,7 @@ class SqliteJournal:
         await self._write(writes.snapshot(claim, state))
 
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
-        """Puts an entry into the inbox of a thread, unless it is a message that was sent before."""
+        """Puts an entry into the inbox of a thread, unless it was sent or answered before."""
         await self._write(writes.enqueue(thread_id, entry))
 
     async def fork(self, fork: Fork) -> None:
@@ -278,12 +288,12 @@ class SqliteJournal:
         runs = await self._read(lambda c: _runs(c, thread_id, "AND id = ?", run_id))
         return runs[0] if runs else None
 
-    async def run_of_key(self, thread_id: str, key: str, *, inbox: bool = True) -> str | None:
-        """Returns the id of the run of the message with this key, consumed or waiting."""
+    async def sent(self, thread_id: str, key: str, *, inbox: bool = True) -> Sent | None:
+        """Returns what was sent with this key, consumed or waiting."""
 
-        def read(connection: sqlite3.Connection) -> str | None:
+        def read(connection: sqlite3.Connection) -> Sent | None:
             number = writes.number_of(connection, thread_id)
-            return writes.run_of_key(connection, number, key, inbox=inbox) if key else None
+            return writes.sent(connection, number, key, inbox=inbox) if key else None
 
         return await self._read(read)
 
@@ -349,7 +359,7 @@ class SqliteJournal:
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._keep(connect(self._path))
+            connection = self._keep(connect(self._path, self._access))
             connection.execute("PRAGMA query_only = on")
             self._local.connection = connection
         return connection

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from treadle.errors import (
     JournalCorrupt,
@@ -53,16 +54,54 @@ def _typed(error: sqlite3.Error, name: str) -> JournalError:
             return JournalError(f"{name} failed: {error}.")
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Opens the database file without changing it.
+Access = Literal["mode=rw", "mode=ro", "immutable=1"]
+"""How a file is opened: https://sqlite.org/uri.html."""
+
+
+def connect(path: Path, access: Access = "mode=rw") -> sqlite3.Connection:
+    """Opens the database file, which must exist, without changing it.
 
     Without implicit transactions (`isolation_level`): the writer begins with BEGIN IMMEDIATE.
     A transaction that reads first and then writes would fail at once, without waiting, if another
     connection had committed in between (SQLITE_BUSY_SNAPSHOT).
     """
     return sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        f"{path.as_uri()}?{access}",
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=True,
     )
+
+
+def readable_access(path: Path) -> Access:
+    """Returns how a database can be read whose file or folder may be read-only.
+
+    SQLite reads a database with a log only if it can create the files of the log, unless it is told
+    that nothing changes the file. That is true of a read-only folder in which no log is left.
+    Raises `JournalReadOnly` if one is left: it contains the newest events.
+    """
+    for access in ("mode=rw", "mode=ro"):
+        connection = connect(path, access)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _CANNOT_WRITE:
+                raise
+        else:
+            return access
+        finally:
+            connection.close()
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise JournalReadOnly(
+            f"The newest events are in {log.name}, which cannot be read in a read-only folder; "
+            "copy both files to another folder, or allow writing to it."
+        )
+    return "immutable=1"
+
+
+_CANNOT_WRITE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 
 
 def prepare(connection: sqlite3.Connection, durability: Durability) -> None:
@@ -104,6 +143,29 @@ def file_error(error: OSError, name: str) -> JournalError:
             return JournalError(f"{name} cannot be created; create its folder first.")
         case _:
             return JournalError(f"{name} cannot be opened: {error.strerror}.")
+
+
+def resolved(path: Path) -> Path:
+    """Returns the one path of a database file, however it is reached; raises `JournalError`.
+
+    The lock of the driver and the log of SQLite stand next to the file and have its name, so a
+    file with two names would have two of each: https://sqlite.org/howtocorrupt.html, section 2.5.
+    """
+    try:
+        path = path.resolve()
+        names = path.stat().st_nlink
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        raise file_error(error, path.name) from error
+    except RuntimeError as error:  # before Python 3.13
+        raise JournalError(f"{path.name} is a loop of symbolic links.") from error
+    if names > 1 and path.is_file():
+        raise JournalError(
+            f"{path.name} has {names} names (hard links), and SQLite would keep a log for each; "
+            "open a copy, or remove the other names."
+        )
+    return path
 
 
 def require_ours(connection: sqlite3.Connection, name: str) -> None:

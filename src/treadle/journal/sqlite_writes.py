@@ -16,10 +16,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from treadle.domain.entries import Entry, SendEntry
+from treadle.domain.entries import ApprovalEntry, DenialEntry, Entry, OutputEntry, SendEntry
 from treadle.domain.state import ThreadState
 from treadle.errors import JournalError, StaleWriter, ThreadNotFound
 from treadle.journal.base import Batch, Claim, Fork, ThreadInfo
+from treadle.journal.projection import Sent
 from treadle.journal.snapshot import encode_head, encode_items
 from treadle.journal.sqlite_file import SEQ_BITS, typed_errors
 
@@ -212,8 +213,8 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
                 number, run.id, run.agent, run.agent_hash, run.status,
                 run.first_seq, run.last_seq,
             )  # fmt: skip
-        for key, run_id in projection.keys:
-            keys += (number, key, run_id)
+        for key, sent in projection.keys:
+            keys += (number, key, sent.run_id, sent.message_id)
     _insert(
         connection,
         "INSERT INTO activity VALUES ",
@@ -235,7 +236,7 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
         " first_seq = max(first_seq, excluded.first_seq),"
         " last_seq = max(last_seq, excluded.last_seq)",
     )
-    _insert(connection, "INSERT OR IGNORE INTO sent VALUES ", keys, 3)
+    _insert(connection, "INSERT OR IGNORE INTO sent VALUES ", keys, 4)
 
 
 def _epoch_of(connection: sqlite3.Connection, number: int) -> int:
@@ -303,34 +304,49 @@ def claim(thread_id: str) -> Change:
     return Change(change)
 
 
-def run_of_key(
+def sent(
     connection: sqlite3.Connection, number: int, key: str, *, inbox: bool = True
-) -> str | None:
-    """Returns the run of the message with this key, consumed or (with `inbox`) waiting."""
+) -> Sent | None:
+    """Returns what was sent with this key, consumed or (with `inbox`) waiting."""
     row = connection.execute(
-        "SELECT run_id FROM sent WHERE n = ? AND key = ?", (number, key)
+        "SELECT run_id, message_id FROM sent WHERE n = ? AND key = ?", (number, key)
     ).fetchone()
     if row is None and inbox:
         row = connection.execute(
-            "SELECT CAST(body AS TEXT) ->> '$.run_id' FROM inbox"
-            " WHERE n = ? AND CAST(body AS TEXT) ->> '$.key' = ? ORDER BY number LIMIT 1",
+            "SELECT body ->> '$.run_id', body ->> '$.item.id'"
+            " FROM (SELECT number, CAST(body AS TEXT) AS body FROM inbox WHERE n = ?)"
+            " WHERE body ->> '$.key' = ? ORDER BY number LIMIT 1",
             (number, key),
         ).fetchone()
-    return row[0] if row is not None else None
+    return Sent(*row) if row is not None else None
 
 
 def enqueue(thread_id: str, entry: Entry) -> Change:
-    """Puts an entry into the inbox of a thread, unless it is a message that was sent before."""
+    """Puts an entry into the inbox of a thread, unless it was sent or answered before."""
     body = msgspec.json.encode(entry)
-    key = entry.key if isinstance(entry, SendEntry) else ""
 
     def change(connection: sqlite3.Connection) -> None:
         number = number_of(connection, thread_id)
-        if key and run_of_key(connection, number, key) is not None:
-            return
+        match entry:
+            case SendEntry(key=key) if key and sent(connection, number, key) is not None:
+                return
+            case OutputEntry() | ApprovalEntry() | DenialEntry():
+                if _has_answer(connection, number, entry.call_id):
+                    return
+            case _:
+                pass
         connection.execute("INSERT INTO inbox (n, body) VALUES (?, ?)", (number, body))
 
     return Change(change, ordered=False)
+
+
+def _has_answer(connection: sqlite3.Connection, number: int, call_id: str) -> bool:
+    """Whether an answer to the call waits in the inbox; only answers name a call."""
+    row = connection.execute(
+        "SELECT 1 FROM inbox WHERE n = ? AND CAST(body AS TEXT) ->> '$.call_id' = ?",
+        (number, call_id),
+    ).fetchone()
+    return row is not None
 
 
 def snapshot(claim: Claim, state: ThreadState) -> Change:

@@ -1,6 +1,7 @@
 """The runtime: threads that are kept, driven and watched."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
@@ -350,7 +351,13 @@ def _database(url: str | None) -> Path | None:
         raise ConfigurationError(
             f"{url[:200]!r} is not a database URL: use sqlite:///treadle.db, or nothing for memory."
         )
-    return Path(path)
+    try:
+        # The lock, the socket and the archive are next to the file itself, not to a link to it.
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{path[:200]!r} is not the path of a database: {error}."
+        ) from error
 
 
 def _valid(owner: str) -> str:
