@@ -40,7 +40,7 @@ TreadleError
 │   ├── RunNotInProgress          no run is waiting for the submitted answer
 │   ├── UnknownToolCall           the run has no call with that id
 │   ├── UnknownMessage            the history has no message with that id
-│   ├── Conflict                  the call already has a different answer
+│   ├── Conflict                  the call has a different answer, the key a different message
 │   └── UnknownAgent              the runtime was opened without this agent
 ├── JournalError                  the journal could not store or load events
 │   ├── JournalFull               retryable: no space left on the disk
@@ -363,7 +363,7 @@ class UnknownMessage(ThreadError):
 
 
 class Conflict(ThreadError):
-    """The call already has a different answer."""
+    """The call already has a different answer, or the key was used for a different message."""
 
     code = "conflict"
 

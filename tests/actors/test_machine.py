@@ -232,7 +232,7 @@ class Conversation(RuleBasedStateMachine):
         self.tasks = [asyncio.create_task(one.watch(self.thread)) for one in self.watchers]
 
     async def _send(self, on_busy: OnBusy, key: str, wait: float) -> None:
-        text = f"message {next(self.numbers)}"
+        text = f"message {key or next(self.numbers)}"
         try:
             run = await self.thread.send(text, on_busy=on_busy, key=key)
         except RunInProgress:

@@ -60,7 +60,7 @@ class SlowJournal(MemoryJournal):
             await asyncio.sleep(self._random.choice([0.001, 0.02]))
 
 
-for _method in ("claim", "load", "read", "snapshot", "run", "run_of_key", "enqueue", "inbox"):
+for _method in ("claim", "load", "read", "snapshot", "run", "sent", "enqueue", "inbox"):
     setattr(SlowJournal, _method, partialmethod(SlowJournal._slowly, _method))  # type: ignore[reportPrivateUsage]
 
 
@@ -120,7 +120,7 @@ class TwoNodes(Conversation):
             self.runner.run(self._move(which))
 
     async def _send_impatiently(self, key: str, turns: int) -> None:
-        text = f"message {next(self.numbers)}"
+        text = f"message {key}"
         sending = asyncio.create_task(self.thread.send(text, key=key))
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -142,7 +142,7 @@ class TwoNodes(Conversation):
         self.runner.run(self._send_twice(key, other))
 
     async def _send_twice(self, key: str, other: bool) -> None:
-        text = f"message {next(self.numbers)}"
+        text = f"message {key}"
         sides = [self.thread, self.handles[1 - self.side]]
         first = asyncio.create_task(sides[other].send(text, key=key))
         second = asyncio.create_task(self.thread.send(text, key=key))

@@ -169,7 +169,9 @@ async def test_inputs_reach_the_driver_through_the_inbox(url: str) -> None:
         async for event in mine.subscribe():
             if isinstance(event, treadle.RunRequiresAction):
                 break
-        assert (await mine.send("again", key="k")).id == run.id
+        assert (await mine.send("go", key="k")).id == run.id
+        with pytest.raises(Conflict, match="another message"):
+            await mine.send("again", key="k")
         with pytest.raises(RunInProgress):
             await mine.send("no", on_busy="reject")
         with pytest.raises(UnknownToolCall):
@@ -185,6 +187,41 @@ async def test_inputs_reach_the_driver_through_the_inbox(url: str) -> None:
             await mine.submit_tool_output("c1", "two")
         said = [i.text for i in await mine.history() if isinstance(i, Message)]
         assert said == ["go", "by the way", "Done."]
+
+
+async def test_of_racing_answers_one_counts_and_the_others_learn_it(url: str) -> None:
+    ids = [f"c{n}" for n in range(12)]
+    calls = [Call("remove", json.dumps({"name": id}), id) for id in ids]
+    agent = Agent(ScriptedModel([calls, "Done."]), tools=[remove])
+    async with (
+        treadle.open(url, agents=[agent]) as driving,
+        treadle.open(url, agents=[agent], drive=False) as one,
+        treadle.open(url, agents=[agent], drive=False) as two,
+    ):
+        thread = await driving.create_thread(agent)
+        run = await thread.send("go")
+        async for event in thread.subscribe():
+            if isinstance(event, treadle.RunRequiresAction):
+                break
+        handles = [thread, await one.connect(thread.id), await two.connect(thread.id)]
+
+        async def answer(id: str, number: int) -> tuple[str, str, Exception | None]:
+            """Answers a call; returns the output that this leads to, and what was raised."""
+            approves = (ids.index(id) + number) % 2
+            wanted = f"removed {id}" if approves else f"The call was denied: by {number}"
+            handle = handles[number]
+            try:
+                await (handle.approve(id) if approves else handle.deny(id, f"by {number}"))
+            except Conflict as error:
+                return id, wanted, error
+            return id, wanted, None
+
+        told = await asyncio.gather(*(answer(id, number) for id in ids for number in range(3)))
+        assert (await run.result()).text == "Done."
+        items = await thread.history()
+        outputs = {i.call_id: i.output for i in items if isinstance(i, FunctionCallOutput)}
+        for id, wanted, error in told:  # what was acknowledged is what happened
+            assert (outputs[id] == wanted) == (error is None)
 
 
 async def test_a_message_left_while_nobody_drives_is_answered_later(url: str) -> None:

@@ -5,8 +5,17 @@ from msgspec.structs import replace
 from tests.domain.fold import CALL, CALL_2, OUTPUT, RESPONSE, STEP, STEP_DONE, R, begun, fold
 
 from treadle.domain.answers import approval_of, denial_of, output_of
-from treadle.domain.events import RunCancelling, RunRequiresAction, ToolApproved
+from treadle.domain.events import (
+    RunCancelled,
+    RunCancelling,
+    RunRequiresAction,
+    StepCompleted,
+    ToolApproved,
+    ToolOutputRecorded,
+)
+from treadle.domain.items import FunctionCallOutput
 from treadle.domain.state import ThreadState
+from treadle.domain.usage import Usage
 from treadle.errors import Conflict, RunNotInProgress, UnknownToolCall
 
 WAITS = RunRequiresAction(run_id=R, call_ids=("c1", "c2"))
@@ -55,6 +64,23 @@ def test_the_same_again_has_no_effect_and_another_is_a_conflict() -> None:
         denial_of(denied, "c1", "other")
     with pytest.raises(Conflict, match="no longer be approved"):
         approval_of(denied, "c1")
+
+
+def test_an_approval_is_repeated_without_effect_however_late() -> None:
+    approved = waiting(approval_of(waiting(), "c1"))
+    one, two = FunctionCallOutput("c1", "one", "fco_1"), FunctionCallOutput("c2", "two", "fco_2")
+    done = ToolOutputRecorded(run_id=R, item=one, name="remove")
+    answered = [ToolApproved(run_id=R, call_id="c1"), done]
+    other = ToolOutputRecorded(run_id=R, item=two, name="look")
+    closed = [other, StepCompleted(run_id=R, step=1)]
+    ended = [RunCancelled(run_id=R, usage=Usage())]
+    for state in (
+        approved, waiting(*answered), waiting(*answered, *closed),
+        waiting(*answered, *closed, *ended),
+    ):  # fmt: skip
+        assert approval_of(state, "c1") is None
+        with pytest.raises(Conflict, match="already approved"):
+            denial_of(state, "c1")
 
 
 def test_an_external_call_is_not_approved() -> None:

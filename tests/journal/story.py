@@ -88,3 +88,10 @@ class Driver:
 
 async def make(journal: Journal, id: str = "thread_1", **fields: object) -> Driver:
     return Driver(journal, await journal.create(thread(id, **fields)))
+
+
+async def run_of_key(
+    journal: Journal, thread_id: str, key: str, *, inbox: bool = True
+) -> str | None:
+    sent = await journal.sent(thread_id, key, inbox=inbox)
+    return sent.run_id if sent is not None else None

@@ -8,9 +8,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.domain.fold import BACK, BACK_DONE, BACK_QUIET, BACK_QUIET_DONE, TOLD, TOLD_QUIETLY
-from tests.journal.story import Driver, conversation, make, numbered, thread, with_jobs
+from tests.journal.story import (
+    Driver,
+    conversation,
+    make,
+    numbered,
+    run_of_key,
+    thread,
+    with_jobs,
+)
 
-from treadle.domain.entries import ApprovalEntry, CancelEntry, SendEntry
+from treadle.domain.entries import ApprovalEntry, CancelEntry, DenialEntry, OutputEntry, SendEntry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent, RunQueued, RunStarted
 from treadle.domain.fold import apply
@@ -178,13 +186,24 @@ async def test_a_message_waits_once_however_often_it_is_enqueued(journal: Journa
     await journal.enqueue("thread_1", SendEntry("run_4", user_message("no key")))
     entries = [waiting.entry for waiting in await journal.inbox("thread_1")]
     assert [i.run_id for i in entries if isinstance(i, SendEntry)] == ["run_1", "run_3", "run_4"]
-    assert await journal.run_of_key("thread_1", "k") == "run_1"
-    assert await journal.run_of_key("thread_1", "k", inbox=False) is None
-    assert await journal.run_of_key("thread_1", "") is None
+    assert await run_of_key(journal, "thread_1", "k") == "run_1"
+    assert await run_of_key(journal, "thread_1", "k", inbox=False) is None
+    assert await run_of_key(journal, "thread_1", "") is None
     await driver.append(conversation(key="l"))
     await journal.enqueue("thread_1", SendEntry("run_5", user_message("hi"), key="l"))
-    assert await journal.run_of_key("thread_1", "l", inbox=False) == "run_1"
+    assert await run_of_key(journal, "thread_1", "l", inbox=False) == "run_1"
     assert len(await journal.inbox("thread_1")) == 3
+
+
+async def test_one_answer_to_a_call_waits(journal: Journal) -> None:
+    driver = await make(journal)
+    entries = [DenialEntry("c"), ApprovalEntry("c"), OutputEntry("c", "x"), OutputEntry("d", "y")]
+    await asyncio.gather(*(journal.enqueue("thread_1", entry) for entry in entries))
+    waiting = await journal.inbox("thread_1")
+    assert sorted(getattr(one.entry, "call_id", "") for one in waiting) == ["c", "d"]
+    await driver.append(conversation(), [one.number for one in waiting])
+    await journal.enqueue("thread_1", ApprovalEntry("c"))
+    assert [one.entry for one in await journal.inbox("thread_1")] == [ApprovalEntry("c")]
 
 
 async def test_a_consumed_entry_leaves_the_inbox_with_its_events(journal: Journal) -> None:
@@ -239,10 +258,10 @@ async def test_runs_keys_titles_and_statuses(journal: Journal) -> None:
         id="run_2", agent="a", agent_hash="h", status="completed", first_seq=10, last_seq=15
     )
     assert await journal.run("thread_1", "run_3") is None
-    assert await journal.run_of_key("thread_1", "k") == "run_1"
-    assert await journal.run_of_key("thread_1", "k2") == "run_2"
-    assert await journal.run_of_key("thread_1", "") is None
-    assert await journal.run_of_key("thread_1", "k3") is None
+    assert await run_of_key(journal, "thread_1", "k") == "run_1"
+    assert await run_of_key(journal, "thread_1", "k2") == "run_2"
+    assert await run_of_key(journal, "thread_1", "") is None
+    assert await run_of_key(journal, "thread_1", "k3") is None
     after = await journal.info("thread_1")
     assert (after.status, after.title, after.updated_at) == ("completed", info.title, 16.0)
 
@@ -250,7 +269,7 @@ async def test_runs_keys_titles_and_statuses(journal: Journal) -> None:
 async def test_a_key_belongs_to_its_thread(journal: Journal) -> None:
     one, _ = await make(journal), await make(journal, "thread_2")
     await one.append(conversation(key="k"))
-    assert await journal.run_of_key("thread_2", "k") is None
+    assert await run_of_key(journal, "thread_2", "k") is None
 
 
 async def test_the_unfinished_are_found(journal: Journal) -> None:
@@ -435,7 +454,7 @@ async def test_a_fork_is_a_copy_with_its_own_end(journal: Journal, at: int) -> N
     assert await journal.read("thread_2", after=0) == [*stored[:at], *added]
     assert await journal.load("thread_2") == apply(state, added[0])
     assert await journal.runs("thread_2") == [run]
-    assert await journal.run_of_key("thread_2", "k0") is None
+    assert await run_of_key(journal, "thread_2", "k0") is None
     info = await journal.info("thread_2")
     assert (info.status, info.title, info.forked_from) == ("queued", "title", "thread_1")
     assert await journal.read("thread_1", after=0) == stored
@@ -457,7 +476,7 @@ async def test_a_deleted_thread_leaves_nothing(journal: Journal) -> None:
     assert await journal.load("thread_2") == other.state
     again = await make(journal)
     assert await journal.load("thread_1") == ThreadState()
-    assert await journal.run_of_key("thread_1", "k") is None
+    assert await run_of_key(journal, "thread_1", "k") is None
     await again.append(conversation())
 
 
@@ -469,7 +488,7 @@ async def test_a_thread_that_does_not_exist(journal: Journal) -> None:
         journal.load("thread_9"),
         journal.read("thread_9", after=0),
         journal.run("thread_9", "run_1"),
-        journal.run_of_key("thread_9", "k"),
+        journal.sent("thread_9", "k"),
         journal.runs("thread_9"),
         journal.enqueue("thread_9", CancelEntry("run_1")),
         journal.inbox("thread_9"),

@@ -56,6 +56,7 @@ from treadle.journal.projection import (
     MAX_TITLE,
     Projection,
     RunRecord,
+    Sent,
     jobs_of,
     merged,
     project,
@@ -81,7 +82,7 @@ def test_a_run_that_starts() -> None:
         "hi",
         None,
         (RunRecord(id=R, agent="a", agent_hash="h", status="in_progress", first_seq=2),),
-        (("k", R),),
+        (("k", Sent(R, ASKED.item.id)),),
     )
 
 
@@ -113,7 +114,7 @@ def test_a_message_that_steers_brings_its_key() -> None:
     steered = MessageQueued(run_id=R, item=user_message("more"), key="k2")
     projection = told([steered], begun())
     assert projection is not None
-    assert (projection.keys, projection.runs) == ((("k2", R),), ())
+    assert (projection.keys, projection.runs) == ((("k2", Sent(R, steered.item.id)),), ())
     assert told([replace(steered, key="")], begun()) is None
 
 

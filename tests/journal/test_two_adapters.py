@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.journal.story import Driver, conversation, make, thread
+from tests.journal.story import Driver, conversation, make, run_of_key, thread
 
 from treadle.domain.entries import CancelEntry, SendEntry
 from treadle.domain.events import PassageRemoved, RecordedEvent
@@ -187,9 +187,9 @@ async def test_two_senders_of_one_key_promise_one_run(pair: Pair) -> None:
                 for m, journal in senders
             )
         )
-        promised = await one.run_of_key("thread_1", key)
+        promised = await run_of_key(one, "thread_1", key)
         assert promised is not None
-        assert await two.run_of_key("thread_1", key) == promised
+        assert await run_of_key(two, "thread_1", key) == promised
         runs.append(promised)
     waiting = [entry.entry for entry in await two.inbox("thread_1")]
     assert [entry.run_id for entry in waiting if isinstance(entry, SendEntry)] == runs

@@ -249,7 +249,9 @@ async def test_a_key_gives_the_same_run_during_and_after_it(open_runtime: Open) 
         runs = await asyncio.gather(*(thread.send("hi", key="k") for _ in range(20)))
         assert len({run.id for run in runs}) == 1
         assert (await runs[0].result()).text == "One."
-        after = await thread.send("other", key="k")
+        with pytest.raises(Conflict, match="another message"):
+            await thread.send("other", key="k")
+        after = await thread.send("hi", key="k")
         assert after.id == runs[0].id
         assert (await after.result()).text == "One."
         other = await thread.send("hi", key="k2")

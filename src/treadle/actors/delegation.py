@@ -4,6 +4,8 @@ import asyncio
 import time
 from typing import Any, TypeVar, cast
 
+from msgspec.structs import replace
+
 from treadle.actors.host import AnyAgent, Host
 from treadle.actors.result import result_of_ended
 from treadle.domain.entries import SendEntry
@@ -138,7 +140,9 @@ class ThreadDelegation:
         shown = _Shown(AgentShown(thread, agent.name, call_id, id))
         topic = await threads.topic(id)
         topic.attach(shown)
-        message = SendEntry(new_id("run"), as_message(input), agent=agent.name, key=key)
+        # Named after the key alone: the run that asks again after a crash may word it differently.
+        item = replace(as_message(input), id=id_of("msg", id, key))
+        message = SendEntry(new_id("run"), item, agent=agent.name, key=key)
         try:
             run_id = await threads.submit(id, message)
             ended = await threads.ended(id, run_id)

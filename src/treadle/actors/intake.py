@@ -11,12 +11,13 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from treadle.actors.journaled import JournaledThread
-from treadle.domain.accept import StartRun, StopJob, accept, acknowledged, queue
-from treadle.domain.entries import EditEntry, Entry, SendEntry, UndoEntry
+from treadle.domain.accept import StartRun, StopJob, accept, acknowledged, queue, require_same
+from treadle.domain.entries import AnswerEntry, EditEntry, Entry, SendEntry, UndoEntry
 from treadle.domain.events import MemoryUpdated, MessageQueued, RunCancelling
 from treadle.domain.ids import new_id
 from treadle.errors import JournalError, TreadleError
 from treadle.journal.base import Journal, ThreadInfo
+from treadle.journal.projection import Sent
 from treadle.logging import logger_of
 from treadle.memory.blocks.changes import changes_of, undone_by
 
@@ -76,7 +77,7 @@ class Intake:
         self._driving = driving
         self._editing = editing
         self._under_way = 0
-        self._sending: dict[str, asyncio.Future[str]] = {}
+        self._sending: dict[str, asyncio.Future[Sent]] = {}
         self._taken: set[int] = set()
         self._inbox = asyncio.Lock()  # entries are taken in their order, by one task at a time
         self._has_mail = False
@@ -111,6 +112,8 @@ class Intake:
         try:
             if isinstance(entry, SendEntry) and entry.key:
                 return await self._send_once(entry)
+            if isinstance(entry, AnswerEntry) and self._journal.is_shared:
+                return await self._answer(entry)
             run_id = await self._take(entry)
             await self._thread.durable()
             return run_id
@@ -123,36 +126,53 @@ class Intake:
         while (known := self._sending.get(entry.key)) is not None:
             await asyncio.wait([known])
             if not known.cancelled():  # else that sender left, before or after it was taken
-                return await self._begun(entry.key, known.result())
-        sent = self._sending[entry.key] = asyncio.get_running_loop().create_future()
+                return await self._begun(entry, known.result())
+        sending = self._sending[entry.key] = asyncio.get_running_loop().create_future()
         try:
             # What a sender left behind that was cancelled may be recorded and not kept yet: the
             # journal does not know its key before.
             await self._thread.durable()
-            run_id = await self._journal.run_of_key(self._info.id, entry.key)
-            if run_id is None:
-                run_id = await self._take(entry)
+            sent = await self._journal.sent(self._info.id, entry.key)
+            if sent is None:
+                sent = Sent(await self._take(entry), entry.item.id)
                 await self._thread.durable()
-            sent.set_result(run_id)
+            sending.set_result(sent)
         except BaseException as error:
             if isinstance(error, Exception):
-                sent.set_exception(error)
-                sent.exception()  # raised here, whether or not another task waits
+                sending.set_exception(error)
+                sending.exception()  # raised here, whether or not another task waits
             else:
-                sent.cancel()
+                sending.cancel()
             raise
         finally:
             del self._sending[entry.key]
-        return await self._begun(entry.key, run_id)
+        return await self._begun(entry, sent)
 
-    async def _begun(self, key: str, run_id: str) -> str:
+    async def _begun(self, entry: SendEntry, sent: Sent) -> str:
         """Returns the run of a message once the thread has it, and not only the inbox."""
-        known = self._driving.knows(run_id)
-        if known or await self._journal.run(self._info.id, run_id) is not None:
-            return run_id
+        require_same(entry, sent.message_id)
+        known = self._driving.knows(sent.run_id)
+        if known or await self._journal.run(self._info.id, sent.run_id) is not None:
+            return sent.run_id
         await self.take_inbox()
         await self._thread.durable()
-        return await self._journal.run_of_key(self._info.id, key) or run_id
+        return (await self._journal.sent(self._info.id, entry.key) or sent).run_id
+
+    async def _answer(self, entry: AnswerEntry) -> str:
+        """Takes an answer in its turn among those of other processes.
+
+        All of them go through the inbox, so the first to be in it counts, and each of the others
+        is told: one that was recorded here at once could overtake one that was acknowledged there.
+        """
+        if accept(self._thread.state, entry):
+            try:
+                await self._journal.enqueue(self._info.id, entry)
+            finally:  # a sender that is cancelled has put it there all the same
+                self.ring()
+            await self.take_inbox()
+            accept(self._thread.state, entry)
+        await self._thread.durable()
+        return ""
 
     async def _take(self, entry: Entry, on_told: Callable[[], object] = _nothing) -> str:
         """Does what an entry asks for; returns the id of its run if it has one."""
@@ -257,4 +277,4 @@ class Intake:
         while (sending := self._sending.get(entry.key)) is not None:
             await asyncio.wait([sending])
         await self._thread.durable()  # as in `_send_once`
-        return await self._journal.run_of_key(self._info.id, entry.key, inbox=False) is not None
+        return await self._journal.sent(self._info.id, entry.key, inbox=False) is not None

@@ -42,7 +42,7 @@ from treadle.domain.events import (
 )
 from treadle.domain.state import Run, ThreadState
 from treadle.domain.usage import Usage
-from treadle.errors import ChangeNotUndoable, RunInProgress
+from treadle.errors import ChangeNotUndoable, Conflict, RunInProgress
 
 
 class StartRun(Struct, frozen=True):
@@ -99,6 +99,14 @@ def accept(state: ThreadState, entry: Entry, *, changes: Sequence[MemoryUpdated]
             return [PassageRemoved(run_id="", passage_id=entry.passage_id)]
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def require_same(entry: SendEntry, sent_id: str) -> None:
+    """Raises `Conflict` if the key of `entry` was used for a message other than `sent_id`."""
+    if sent_id and sent_id != entry.item.id:
+        raise Conflict(
+            f"The key {entry.key[:100]!r} was used for another message; use a key for one message."
+        )
 
 
 def queue(entry: SendEntry) -> RunQueued:

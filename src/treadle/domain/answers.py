@@ -38,9 +38,9 @@ def output_of(
 
 def approval_of(state: ThreadState, call_id: str) -> ToolApproved | None:
     """Returns the event that lets a call run; raises as `output_of` does."""
-    step = state.step
-    if step is not None and call_id in step.approved:
+    if call_id in state.approved:
         return None
+    step = state.step
     if _answered(state, call_id) is not None:
         raise Conflict(f"The call {call_id!r} was already answered; it can no longer be approved.")
     call, run_id = _awaited(state, call_id)
@@ -51,7 +51,7 @@ def approval_of(state: ThreadState, call_id: str) -> ToolApproved | None:
 
 def denial_of(state: ThreadState, call_id: str, reason: str = "") -> ToolOutputRecorded | None:
     """Returns the event that denies a call; the model reads the reason. Raises as `output_of`."""
-    if state.step is not None and call_id in state.step.approved:
+    if call_id in state.approved:
         raise Conflict(f"The call {call_id!r} was already approved.")
     text = f"{DENIED}: {reason}" if reason else f"{DENIED}."
     return output_of(state, call_id, text, is_error=True)

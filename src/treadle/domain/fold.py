@@ -251,6 +251,7 @@ def _call_changed(
             _require_pending(step, event.call_id)
             if step.awaits_of(event.call_id) != "approval":
                 raise InvalidTransition(f"Call {event.call_id} waits for no approval.")
+            state = replace(state, approved=state.approved | {event.call_id})
             step = replace(step, approved=(*step.approved, event.call_id))
         case ToolDelegated():
             _require_pending(step, event.call_id)

@@ -143,8 +143,9 @@ class ThreadState(Struct, frozen=True):
     for the next safe point of the run in progress (`steering`). `jobs` are the jobs that have not
     settled, by their ids, `announced` the messages of background jobs that have not entered the
     history. `ended` is the usage of the runs that have ended, `edited` the number of the event that
-    replaced the history last. `memory` contains the memory blocks, `context` selects what the model
-    reads of the history, `tended` is the number of items that a sleep agent has read.
+    replaced the history last. `approved` are the ids of all calls that were approved. `memory`
+    contains the memory blocks, `context` selects what the model reads of the history, `tended` is
+    the number of items that a sleep agent has read.
     """
 
     seq: int = 0
@@ -155,6 +156,7 @@ class ThreadState(Struct, frozen=True):
     steering: tuple[Message, ...] = ()
     ended: Spent = Spent()
     edited: int = 0
+    approved: frozenset[str] = frozenset()
     jobs: Mapping[str, OpenJob] = NO_JOBS
     announced: tuple[Announcement, ...] = ()
     memory: BlockMemory = NO_MEMORY

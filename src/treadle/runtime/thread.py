@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
+from msgspec.structs import replace
+
 from treadle.actors.access import ThreadAccess
 from treadle.actors.host import AnyAgent
 from treadle.bus.position import Position
@@ -74,7 +77,8 @@ class Thread:
         """Sends a message and returns the run that answers it, once it cannot be lost any more.
 
         - `on_busy`: what becomes of the message while a run is active; see `OnBusy`.
-        - `key`: sent again, it returns the run of the first time and sends nothing.
+        - `key`: sent again, it returns the run of the first time and sends nothing. Another
+          message with the same key is a `Conflict`.
         - `agent`: the name of the agent that answers; by default that of the thread.
 
         Raises `InvalidInput` for an empty message, `RunInProgress` with `on_busy="reject"`, and
@@ -82,7 +86,11 @@ class Thread:
         """
         # A message that is sent again promises the same run, however far the first one got.
         run_id = id_of("run", self.id, key) if key else new_id("run")
-        input = SendEntry(run_id, as_message(message), on_busy, agent, key)
+        item = as_message(message)
+        if key:  # the same message has the same id, so that another one can be told from it
+            content = msgspec.json.encode(item.content).decode()
+            item = replace(item, id=id_of("msg", self.id, key, content))
+        input = SendEntry(run_id, item, on_busy, agent, key)
         return self._run(await self._threads.submit(self.id, input))
 
     def subscribe(self, after: int | str | Position = 0) -> Subscription:
