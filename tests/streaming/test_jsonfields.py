@@ -299,7 +299,9 @@ def test_an_object_that_breaks_off(text: str, begun: bool) -> None:
 
 
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=10)), st.data())
-def test_every_beginning_of_an_object_breaks_off(value: dict[str, str], data: st.DataObject) -> None:
+def test_every_beginning_of_an_object_breaks_off(
+    value: dict[str, str], data: st.DataObject
+) -> None:
     text = json.dumps(value)
     cut = data.draw(st.integers(1, len(text)))
     assert is_begun_object(text[:cut]) is (cut < len(text))
