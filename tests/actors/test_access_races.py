@@ -495,7 +495,7 @@ class Worker:
     def __init__(self) -> None:
         self.driven: list[str] = []
 
-    async def drive(self, thread_id: str) -> None:
+    async def drive_thread(self, thread_id: str) -> None:
         self.driven.append(thread_id)
 
 

@@ -23,7 +23,7 @@ class Node:
         self.seconds = 0.0
         self.error: Exception | None = None
 
-    async def drive(self, thread_id: str) -> None:
+    async def drive_thread(self, thread_id: str) -> None:
         if not await self.engine.take(thread_id):
             return
         self.drives[thread_id] += 1

@@ -352,7 +352,7 @@ class Driver:
 
     # Driving
 
-    async def drive(self, thread_id: str) -> None:
+    async def drive_thread(self, thread_id: str) -> None:
         """Works off what is to be done on a thread."""
         self._beginning.add(thread_id)
         try:

@@ -23,7 +23,7 @@ LAST_RETRY_SECONDS = 30.0
 class Worker(Protocol):
     """A node as its engine sees it."""
 
-    async def drive(self, thread_id: str) -> None:
+    async def drive_thread(self, thread_id: str) -> None:
         """Works off what is to be done on a thread; returns when nothing is left.
 
         Raises why the thread could not be driven. The engine asks again, after a growing pause,
@@ -177,7 +177,7 @@ class EmbeddedEngine:
             while thread_id in self._again:
                 self._again.discard(thread_id)
                 try:
-                    await self._worker.drive(thread_id)
+                    await self._worker.drive_thread(thread_id)
                 except TreadleError as error:
                     _LOGGER.warning("%s is not driven now: %s", thread_id, error.message)
                     self._failed(thread_id, is_retryable=error.retryable)
