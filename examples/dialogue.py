@@ -20,10 +20,11 @@ import treadle
 from treadle.jobs import Commander, Handler, Job, Node, blocking, handler
 from treadle.models import (
     ItemFinished,
+    ItemsAdapted,
+    ModelEvent,
     ModelRequest,
     ResponseFinished,
     StreamedFields,
-    StreamEvent,
 )
 
 FORECAST = {"Paris": "18 °C and sunny", "Rome": "24 °C and clear"}
@@ -60,7 +61,7 @@ class Response(Job[None]):
     """Splits the stream into text for the user and tool calls."""
 
     context: list[treadle.Item]
-    stream: AsyncIterator[StreamEvent]
+    stream: AsyncIterator[ModelEvent]
 
     async def task(self) -> None:
         words, calls = Queue[str | None](64), Queue[treadle.FunctionCall | None](64)
@@ -81,12 +82,12 @@ class Response(Job[None]):
         await calls.put(None)
 
 
-async def with_to_user(stream: AsyncIterator[StreamEvent]) -> AsyncIterator[StreamEvent]:
+async def with_to_user(stream: AsyncIterator[ModelEvent]) -> AsyncIterator[ModelEvent]:
     """Adds the `to_user` text of calls as it grows."""
     fields = StreamedFields(TOOLS.streamed.get)
     async for event in stream:
         yield event
-        if not isinstance(event, ItemFinished | ResponseFinished):
+        if not isinstance(event, ItemFinished | ItemsAdapted | ResponseFinished):
             for growth in fields.feed(event):
                 yield growth
 

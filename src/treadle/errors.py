@@ -17,6 +17,7 @@ TreadleError
 │   ├── ServerFailed              retryable: HTTP 5xx, overloaded
 │   ├── QuotaExceeded             the account has no budget left
 │   ├── BadRequest                any other HTTP 4xx
+│   │   ├── ItemRefused           an item of the history is not accepted
 │   │   └── ContextOverflow       the request is longer than the model's window
 │   ├── StreamIncomplete          retryable: the stream ended without its terminal event
 │   └── StreamInvalid             retryable: not the expected format, or too long
@@ -214,6 +215,28 @@ class BadRequest(ModelError):
     """The provider refused the request; the message is the provider's own."""
 
     code = "bad_request"
+
+
+class ItemRefused(BadRequest):
+    """An item of the history is not accepted: by the provider, or by a model with `strict=True`.
+
+    `item` is the item. On a thread, `seq` is the number of its event, which
+    `Thread.remove_event` takes out of the history; 0 if it has none.
+    """
+
+    code = "item_refused"
+
+    def __init__(
+        self,
+        message: str,
+        item: object = None,
+        *,
+        status: int | None = None,
+        provider_code: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, provider_code=provider_code)
+        self.item = item
+        self.seq = 0
 
 
 class ContextOverflow(BadRequest):

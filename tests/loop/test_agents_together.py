@@ -421,7 +421,7 @@ async def test_reasoning_of_another_provider_is_left_out() -> None:
         )
         result = await desk.run("hi")
     providers = [item.provider for item in result.history if isinstance(item, Reasoning)]
-    assert providers == ["openai", "anthropic"]
+    assert providers == ["openai:127.0.0.1", "anthropic"]
     assert result.text == "Hi."
 
 

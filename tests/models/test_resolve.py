@@ -15,8 +15,8 @@ KEYS = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "TREADLE_API_KEY"
     [
         ("openai:gpt-5", OpenAIResponses, "https://api.openai.com/v1/responses", "openai"),
         ("chat:gpt-5", OpenAIChat, "https://api.openai.com/v1/chat/completions", "chat"),
-        ("chat:qwen3@http://h:1/v1", OpenAIChat, "http://h:1/v1/chat/completions", "chat"),
-        ("openai:m@http://h:1/v1/", OpenAIResponses, "http://h:1/v1/responses", "openai"),
+        ("chat:qwen3@http://h:1/v1", OpenAIChat, "http://h:1/v1/chat/completions", "chat:h"),
+        ("openai:m@http://h:1/v1/", OpenAIResponses, "http://h:1/v1/responses", "openai:h"),
         (
             "anthropic:claude",
             AnthropicMessages,

@@ -31,6 +31,7 @@ from treadle.domain.events import (
     ReasoningAdded,
     ReasoningDelta,
     RefusalDelta,
+    RequestAdapted,
     ResponseCompleted,
     RetriesExhausted,
     Retrying,
@@ -54,6 +55,7 @@ from treadle.domain.events import (
     ToolArgumentsDelta,
     ToolCallRequested,
     ToolCallStarted,
+    ToolChoiceIgnored,
     ToolDelegated,
     ToolOutputRecorded,
     ToolProgress,
@@ -111,8 +113,8 @@ class Transcript:
             case ToolProgress():
                 label = self._calls.label(event.call_id, event.name)
                 self.line(f"  {label}: {one_line(event.message)}")
-            case RateLimitHit() | Retrying():
-                self._retry(event)
+            case RateLimitHit() | Retrying() | RequestAdapted() | ToolChoiceIgnored():
+                self._request(event)
             case ToolDelegated() | HandedOff() | AgentEvent() | JobDelegated():
                 self._other_agent(event)
             case JobStarted() | JobSettled():
@@ -281,6 +283,17 @@ class Transcript:
         label = self._calls.label(call_id, event.name)
         self.line(f"{mark} {label}{took}  {one_line(event.item.text)}")
         self._calls.end(call_id)
+
+    def _request(self, event: RateLimitHit | Retrying | RequestAdapted | ToolChoiceIgnored) -> None:
+        match event:
+            case ToolChoiceIgnored():
+                what = f"the tool {event.tool}" if event.tool else "a tool"
+                self.line(f"(The model had to call {what} and did not.)")
+            case RequestAdapted():
+                for item in event.items:
+                    self.line(f"({one_line(item.text)})")
+            case _:
+                self._retry(event)
 
     def _retry(self, event: RateLimitHit | Retrying) -> None:
         what = "the provider asks to wait" if isinstance(event, RateLimitHit) else event.message

@@ -90,6 +90,18 @@ CountedBy = Literal["usage", "tokenizer", "estimate"]
 from the length of the texts."""
 
 
+ChangeReason = Literal[
+    "tool_name", "arguments", "pairing", "image", "media_type", "too_long", "provider_item"
+]
+"""Why a request differs from an item of the history.
+
+`tool_name`: a name with other characters than the API accepts. `arguments`: arguments that are not
+a JSON object. `pairing`: a call without an output, or the reverse. `image`: an image that the API
+would refuse. `media_type`: an image of another type than it claims. `too_long`: a text beyond the
+limit of the API. `provider_item`: an item of the provider that is not JSON.
+"""
+
+
 class DurableEvent(Struct, frozen=True, kw_only=True):
     """The fields of every recorded event: its number, its time (Unix seconds) and its run."""
 
@@ -239,6 +251,29 @@ class ToolOutputRecorded(DurableEvent, frozen=True, tag="tool.output"):
     item: FunctionCallOutput
     name: str
     seconds: float = 0.0
+
+
+class ItemAdaptation(Struct, frozen=True, gc=False):
+    """How the model reads an item of the history; `text` describes it in a sentence."""
+
+    item_id: str
+    reason: ChangeReason
+    text: str
+
+
+class RequestAdapted(DurableEvent, frozen=True, tag="request.adapted"):
+    """The API would refuse some items, so a request of this run left parts of them out.
+
+    The history is unchanged. A run reports each item once.
+    """
+
+    items: tuple[ItemAdaptation, ...]
+
+
+class ToolChoiceIgnored(DurableEvent, frozen=True, gc=False, tag="tool_choice.ignored"):
+    """The response contains no call of `tool`, which the request forced; "" is any tool."""
+
+    tool: str
 
 
 class ResponseCompleted(DurableEvent, frozen=True, omit_defaults=True, tag="response.completed"):
@@ -660,6 +695,8 @@ RecordedEvent = (
     | ToolStarted
     | ToolDelegated
     | ToolOutputRecorded
+    | RequestAdapted
+    | ToolChoiceIgnored
     | ResponseCompleted
     | UsageAdded
     | StepCompleted

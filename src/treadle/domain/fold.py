@@ -38,6 +38,7 @@ from treadle.domain.events import (
     RateLimitHit,
     ReasoningAdded,
     RecordedEvent,
+    RequestAdapted,
     ResponseCompleted,
     RetriesExhausted,
     Retrying,
@@ -58,6 +59,7 @@ from treadle.domain.events import (
     TerminalEvent,
     ToolApproved,
     ToolCallRequested,
+    ToolChoiceIgnored,
     ToolDelegated,
     ToolOutputRecorded,
     ToolStarted,
@@ -97,7 +99,13 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             return _run_began(state, event)
         case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
             return _run_ended(state, event)
-        case MessageQueued() | RunFinishing() | RunCancelling() | RunRequiresAction():
+        case (
+            MessageQueued()
+            | RunFinishing()
+            | RunCancelling()
+            | RunRequiresAction()
+            | RequestAdapted()
+        ):
             return _run_changed(state, event)
         case UsageAdded():
             return _usage_added(state, event)
@@ -107,7 +115,7 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             return _job_changed(state, event)
         case MemoryUpdated() | ContextCompacted() | MessagePinned() | MemoryTended():
             return _remembered(state, event)
-        case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit():
+        case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit() | ToolChoiceIgnored():
             _open_step(state, event)
             return state
         case PassageAdded() | PassageRemoved():
@@ -269,7 +277,8 @@ def _call_changed(
 
 
 def _run_changed(
-    state: ThreadState, event: MessageQueued | RunFinishing | RunCancelling | RunRequiresAction
+    state: ThreadState,
+    event: MessageQueued | RunFinishing | RunCancelling | RunRequiresAction | RequestAdapted,
 ) -> ThreadState:
     run = _active_run(state, event)
     match event:
@@ -279,6 +288,9 @@ def _run_changed(
             return replace(state, run=replace(run, finishing=True))
         case RunCancelling():
             return replace(state, run=replace(run, status="cancelling"))
+        case RequestAdapted():
+            ids = [one.item_id for one in event.items if one.item_id not in run.adapted]
+            return replace(state, run=replace(run, adapted=(*run.adapted, *dict.fromkeys(ids))))
         case RunRequiresAction():
             if not _open_step(state, event).awaited or run.status == "cancelling":
                 raise InvalidTransition(f"Run {run.id} has no call to wait for.")

@@ -4,7 +4,7 @@ A tagged union of frozen structs; the tag is the field `type`, as on the wire:
 https://platform.openai.com/docs/api-reference/responses/object
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -46,12 +46,27 @@ ContentPart = InputText | InputImage | OutputText | Refusal
 OutputPart = InputText | InputImage
 
 
-class Message(Struct, frozen=True, tag="message"):
+class ProviderFields(Struct, frozen=True):
+    """What `provider` adds to an item that only it understands, such as a signature.
+
+    The fields are kept as received and sent back with their item, to that provider only.
+    """
+
+    provider: str
+    fields: Mapping[str, object]
+
+    def of(self, provider: str) -> Mapping[str, object]:
+        """Returns the fields for a request to `provider`: none if they are another one's."""
+        return self.fields if self.provider == provider else {}
+
+
+class Message(Struct, frozen=True, tag="message", omit_defaults=True):
     """A message of a person, a program or the model."""
 
     role: Role
     content: tuple[ContentPart, ...]
     id: str = ""
+    provider_fields: ProviderFields | None = None
 
     @property
     def text(self) -> str:
@@ -87,6 +102,7 @@ class Reasoning(Struct, frozen=True, tag="reasoning", omit_defaults=True):
     content: tuple[ReasoningText, ...] = ()
     encrypted_content: str | None = None
     provider: str = ""
+    provider_fields: ProviderFields | None = None
 
     @property
     def text(self) -> str:
@@ -94,13 +110,14 @@ class Reasoning(Struct, frozen=True, tag="reasoning", omit_defaults=True):
         return "".join(p.text for p in self.content) or "\n\n".join(p.text for p in self.summary)
 
 
-class FunctionCall(Struct, frozen=True, gc=False, tag="function_call"):
+class FunctionCall(Struct, frozen=True, gc=False, tag="function_call", omit_defaults=True):
     """A tool call; `arguments` is the JSON text exactly as the model wrote it."""
 
     call_id: str
     name: str
     arguments: str
     id: str = ""
+    provider_fields: ProviderFields | None = None
 
 
 class FunctionCallOutput(Struct, frozen=True, tag="function_call_output", omit_defaults=True):

@@ -49,7 +49,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     `first_item` is the length of the history when the run started: before it stands the message
     that the run began with. `finishing` is set once it was asked to end after its step,
     `job_failure` is why a job makes it fail. `expires_at` (Unix seconds) is when a run that
-    requires action ends.
+    requires action ends. `adapted` are the ids of the items that it reported as adapted.
     """
 
     id: str
@@ -73,6 +73,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     finishing: bool = False
     job_failure: str = ""
     expires_at: float | None = None
+    adapted: tuple[str, ...] = ()
 
     @property
     def is_active(self) -> bool:

@@ -13,6 +13,7 @@ from treadle.domain.events import (
     ResponseCompleted,
     RetriesExhausted,
     Retrying,
+    ToolChoiceIgnored,
 )
 from treadle.domain.items import (
     FunctionCall,
@@ -29,11 +30,12 @@ from treadle.errors import (
     StreamIncomplete,
 )
 from treadle.loop.activation import Activation
+from treadle.loop.adapted_items import adapted_items
 from treadle.loop.calls import StepCalls
 from treadle.loop.definition import Deps, Out
 from treadle.loop.request import build_request
 from treadle.loop.step_hooks import StepHooks
-from treadle.models.base import ModelRequest
+from treadle.models.base import ItemsAdapted, ModelRequest, NamedTool
 from treadle.models.retry import Backoff, Retry
 from treadle.streaming.demux import ItemFinished, ResponseFinished
 from treadle.streaming.streamed_fields import StreamedFields
@@ -65,16 +67,21 @@ async def stream_response(
             events, fields = agent.model.stream(request), _streamed_fields(activation, tools)
             try:
                 async for event in events:
-                    is_seen = True
-                    if not isinstance(event, (ItemFinished, ResponseFinished)):
+                    if not isinstance(event, (ItemFinished, ResponseFinished, ItemsAdapted)):
+                        is_seen = True
                         publish(event)
                         if fields is not None:
                             for growth in fields.feed(event):
                                 publish(growth)
                     elif isinstance(event, ItemFinished):
+                        is_seen = True
                         _record_item(activation, event, calls)
+                    elif isinstance(event, ItemsAdapted):
+                        if (reported := adapted_items(activation.run, event)) is not None:
+                            thread.record(reported)
                     else:
-                        _record_end(activation, event)
+                        is_seen = True
+                        _record_end(activation, event, request)
             finally:
                 # Nearly all models are async generators, whose connections must not wait for the
                 # garbage collector.
@@ -149,8 +156,13 @@ def _record_item(
             assert_never(unreachable)
 
 
-def _record_end(activation: Activation[Deps, Out], event: ResponseFinished) -> None:
+def _record_end(
+    activation: Activation[Deps, Out], event: ResponseFinished, request: ModelRequest
+) -> None:
     agent = activation.agent
+    ignored = _ignored_choice(activation, request)
+    if ignored is not None and event.finish_reason == "stop":
+        activation.thread.record(ToolChoiceIgnored(run_id=activation.run.id, tool=ignored))
     activation.thread.record(
         ResponseCompleted(
             run_id=activation.run.id,
@@ -164,6 +176,20 @@ def _record_end(activation: Activation[Deps, Out], event: ResponseFinished) -> N
             ),
         )
     )
+
+
+def _ignored_choice(activation: Activation[Deps, Out], request: ModelRequest) -> str | None:
+    """Returns the tool that the request forced and the response does not call; "" is any tool.
+
+    Servers ignore what they do not know (llama.cpp, transformers), so this is not an error.
+    """
+    step, choice = activation.thread.state.step, request.settings.tool_choice
+    if step is None or not request.tools:
+        return None
+    called = {call.name for call in step.calls}
+    if isinstance(choice, NamedTool):
+        return None if choice.name in called else choice.name
+    return "" if choice == "required" and not called else None
 
 
 def _retry_event(run_id: str, retry: Retry) -> RateLimitHit | Retrying:

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from treadle.domain.schema import OutputSchema, ToolSchema
     from treadle.models.anthropic import AnthropicMessages
     from treadle.models.base import (
+        ItemChange,
+        ItemsAdapted,
         Model,
+        ModelEvent,
         ModelRequest,
         ModelSettings,
         NamedTool,
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from treadle.models.transport import HttpRequest, HttpResponse, ResponseBody, Transport
     from treadle.models.windows import WINDOWS
     from treadle.models.wire.base import Decoder, Wire
+    from treadle.models.wire.chat_dialects import ChatDialect
+    from treadle.models.wire.sendable import EncodedRequest
     from treadle.streaming.demux import Demux, ItemFinished, ResponseFinished, StreamEvent
     from treadle.streaming.sse import SseParser
     from treadle.streaming.streamed_fields import StreamedFields, StreamedParameters
@@ -35,14 +40,19 @@ __all__ = [
     "PRICES",
     "WINDOWS",
     "AnthropicMessages",
+    "ChatDialect",
     "Decoder",
     "Demux",
+    "EncodedRequest",
     "FallbackModel",
     "HttpModel",
     "HttpRequest",
     "HttpResponse",
+    "ItemChange",
     "ItemFinished",
+    "ItemsAdapted",
     "Model",
+    "ModelEvent",
     "ModelRequest",
     "ModelSettings",
     "NamedTool",
@@ -68,14 +78,19 @@ __all__ = [
 
 _MODULES = {
     "AnthropicMessages": "treadle.models.anthropic",
+    "ChatDialect": "treadle.models.wire.chat_dialects",
     "Decoder": "treadle.models.wire.base",
     "Demux": "treadle.streaming.demux",
+    "EncodedRequest": "treadle.models.wire.sendable",
     "FallbackModel": "treadle.models.fallback",
     "HttpModel": "treadle.models.http",
     "HttpRequest": "treadle.models.transport",
     "HttpResponse": "treadle.models.transport",
+    "ItemChange": "treadle.models.base",
     "ItemFinished": "treadle.streaming.demux",
+    "ItemsAdapted": "treadle.models.base",
     "Model": "treadle.models.base",
+    "ModelEvent": "treadle.models.base",
     "ModelRequest": "treadle.models.base",
     "ModelSettings": "treadle.models.base",
     "NamedTool": "treadle.models.base",

@@ -8,6 +8,7 @@ from treadle.models.http import HttpModel, Timeouts
 from treadle.models.transport import Transport
 from treadle.models.wire.anthropic import AnthropicWire
 from treadle.models.wire.anthropic_request import AnthropicOptions, PromptCache
+from treadle.models.wire.chat_dialects import host_of
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 
@@ -25,6 +26,8 @@ class AnthropicMessages(HttpModel):
       the time they are kept (writing costs more than plain input, reading far less); None: no mark.
     - `eager_input_streaming` asks for the arguments of a call as they are written, unchecked and
       unbuffered; turn it off for servers that refuse it.
+    - `strict` refuses a request with `ItemRefused` if an item of the history cannot be sent as it
+      is, instead of leaving parts of it out.
 
     `ModelSettings.reasoning_effort` turns thinking on: with an effort, or in models up to 4.5 with
     a budget of tokens. The effort "minimal" is sent as "low". A step that is forced to call a tool
@@ -43,6 +46,7 @@ class AnthropicMessages(HttpModel):
         max_tokens: int = 32_000,
         prompt_cache: PromptCache | None = "5m",
         eager_input_streaming: bool = True,
+        strict: bool = False,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
         transport: Transport | None = None,
@@ -52,6 +56,8 @@ class AnthropicMessages(HttpModel):
             max_tokens=max_tokens,
             prompt_cache=prompt_cache,
             eager_input_streaming=eager_input_streaming,
+            named_choice=host_of(base_url).endswith("anthropic.com"),
+            strict=strict,
         )
         super().__init__(
             name,

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from treadle.domain.events import ChangeReason
 from treadle.domain.items import FunctionCall, Item
 from treadle.domain.schema import OutputSchema, ToolSchema
 from treadle.streaming.demux import StreamEvent
@@ -67,6 +68,26 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
                 yield item.call_id
 
 
+class ItemChange(Struct, frozen=True):
+    """What a request leaves out or replaces of `item`, because the API would refuse it.
+
+    `text` describes it in a sentence, for people.
+    """
+
+    item: Item
+    reason: ChangeReason
+    text: str
+
+
+class ItemsAdapted(Struct, frozen=True):
+    """The request that the model answers differs from its items by these `changes`."""
+
+    changes: tuple[ItemChange, ...]
+
+
+ModelEvent = StreamEvent | ItemsAdapted
+
+
 class Model(Protocol):
     """A language model.
 
@@ -79,9 +100,10 @@ class Model(Protocol):
     @property
     def provider(self) -> str: ...
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[StreamEvent]:
+    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """Sends `request` once and yields the response as it arrives.
 
+        An `ItemsAdapted` may come first, once the provider has accepted the request.
         Ends after exactly one `ResponseFinished`, or raises `ModelError`: `StreamIncomplete` when
         the provider's stream ends without its terminal event. It does not retry.
         """

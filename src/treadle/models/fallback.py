@@ -3,8 +3,7 @@
 from collections.abc import AsyncGenerator
 
 from treadle.errors import ConfigurationError, ModelError
-from treadle.models.base import Model, ModelRequest
-from treadle.streaming.demux import StreamEvent
+from treadle.models.base import ItemsAdapted, Model, ModelEvent, ModelRequest
 
 
 class FallbackModel:
@@ -29,14 +28,15 @@ class FallbackModel:
         """The provider of the first model."""
         return self._models[0].provider
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Streams the response of the first model that begins to answer."""
         *others, last = self._models
         for model in others:
             seen = False
             try:
                 async for event in model.stream(request):
-                    seen = True
+                    # The next model may need other changes of the items, and reports its own.
+                    seen = seen or not isinstance(event, ItemsAdapted)
                     yield event
                 return
             except ModelError:

@@ -10,19 +10,23 @@ import aiohttp
 from msgspec import Struct
 
 from treadle.errors import (
+    BadRequest,
     ConfigurationError,
     ConnectionFailed,
+    ItemRefused,
     MissingKey,
     ModelError,
     ModelTimeout,
     StreamInvalid,
 )
-from treadle.models.base import ModelRequest
+from treadle.models.base import ItemsAdapted, ModelEvent, ModelRequest
 from treadle.models.failure import http_failure
 from treadle.models.secrets import masked, masked_url, secrets_of
 from treadle.models.session import transport_for
 from treadle.models.transport import HttpRequest, HttpResponse, ResponseBody, Transport
 from treadle.models.wire.base import Decoder, Wire
+from treadle.models.wire.refused_item import named_item
+from treadle.models.wire.sendable import EncodedRequest
 from treadle.streaming.demux import StreamEvent
 
 _HTTP_OK = 200
@@ -99,10 +103,16 @@ class HttpModel:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name!r}, url={masked_url(self._url)!r})"
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Sends `request` once and yields the response as it arrives; see `Model.stream`."""
-        call = self._call(request)
-        response = await self._send(call)
+        encoded = self._wire.encode(self._name, request)
+        call = self._call(request, encoded.body)
+        try:
+            response = await self._send(call)
+        except BadRequest as error:
+            raise _naming_item(error, encoded) from error.__cause__
+        if encoded.changes:
+            yield ItemsAdapted(encoded.changes)
         decoder = self._wire.decoder(request)
         content = response.content
         try:
@@ -127,12 +137,12 @@ class HttpModel:
             await _reach_end(content)
         except ModelError as error:
             hide_secrets(error, call)
-            raise
+            raise _naming_item(error, encoded) from error.__cause__
         finally:
             # Returns the connection to the pool if the body was read to its end, else closes it.
             response.release()
 
-    def _call(self, request: ModelRequest) -> HttpRequest:
+    def _call(self, request: ModelRequest, body: bytes) -> HttpRequest:
         return HttpRequest(
             model=self._name,
             path=self._wire.path,
@@ -143,7 +153,7 @@ class HttpModel:
                 **self._wire.headers(self._api_key),
                 **request.settings.extra_headers,
             },
-            body=self._wire.encode(self._name, request),
+            body=body,
             proxy=self._proxy,
             connect=self._timeouts.connect,
         )
@@ -262,6 +272,16 @@ def _parsed(url: str) -> SplitResult | None:
     except ValueError:  # its text may contain a password
         return None
     return parts if parts.scheme in {"http", "https"} and parts.hostname else None
+
+
+def _naming_item(error: ModelError, encoded: EncodedRequest) -> ModelError:
+    """Returns `error`, or an `ItemRefused` if it names an item of the request."""
+    if type(error) is not BadRequest:
+        return error
+    item = named_item(encoded.sources, error.message)
+    if item is None:
+        return error
+    return ItemRefused(error.message, item, status=error.status, provider_code=error.provider_code)
 
 
 def hide_secrets(error: ModelError, call: HttpRequest) -> None:

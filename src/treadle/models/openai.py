@@ -6,7 +6,10 @@ from treadle.models.endpoint import endpoint
 from treadle.models.http import HttpModel, Timeouts
 from treadle.models.transport import Transport
 from treadle.models.wire.chat import ChatWire
+from treadle.models.wire.chat_dialects import ChatDialect, dialect_of, host_of
+from treadle.models.wire.chat_request import ChatOptions
 from treadle.models.wire.responses import ResponsesWire
+from treadle.models.wire.responses_request import ResponsesOptions
 
 OPENAI_URL = "https://api.openai.com/v1"
 OLLAMA_URL = "http://127.0.0.1:11434"
@@ -15,7 +18,11 @@ OLLAMA_URL = "http://127.0.0.1:11434"
 class OpenAIResponses(HttpModel):
     """A model behind the OpenAI Responses API.
 
-    `api_key` may be empty for servers that need none.
+    - `api_key` may be empty for servers that need none.
+    - `provider` marks the reasoning, the items of hosted tools and other fields that are sent back
+      only to models with the same mark; "openai", and the host as well for other servers.
+    - `strict` refuses a request with `ItemRefused` if an item of the history cannot be sent as it
+      is, instead of leaving parts of it out.
     """
 
     def __init__(
@@ -24,11 +31,18 @@ class OpenAIResponses(HttpModel):
         *,
         api_key: str,
         base_url: str = OPENAI_URL,
+        provider: str | None = None,
+        strict: bool = False,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
         transport: Transport | None = None,
     ) -> None:
-        wire = ResponsesWire()
+        options = ResponsesOptions(
+            provider=provider or _mark("openai", base_url),
+            named_choice=dialect_of(base_url, name).named_choice,
+            strict=strict,
+        )
+        wire = ResponsesWire(options)
         super().__init__(
             name,
             wire,
@@ -43,7 +57,13 @@ class OpenAIResponses(HttpModel):
 class OpenAIChat(HttpModel):
     """A model behind the Chat Completions API, at OpenAI or any compatible server.
 
-    `api_key` may be empty for servers that need none. `provider` marks the reasoning items.
+    - `api_key` may be empty for servers that need none.
+    - `provider` marks the reasoning and other fields that are sent back only to models with the
+      same mark; "chat", and the host as well for other servers than OpenAI's.
+    - `dialect` is what the server accepts; by default it is recognised by its URL and the name of
+      the model.
+    - `strict` refuses a request with `ItemRefused` if an item of the history cannot be sent as it
+      is, instead of leaving parts of it out.
     """
 
     def __init__(
@@ -52,13 +72,20 @@ class OpenAIChat(HttpModel):
         *,
         api_key: str,
         base_url: str = OPENAI_URL,
-        provider: str = "chat",
+        provider: str | None = None,
+        dialect: ChatDialect | None = None,
+        strict: bool = False,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
         transport: Transport | None = None,
     ) -> None:
-        field = "max_completion_tokens" if base_url == OPENAI_URL else "max_tokens"
-        wire = ChatWire(provider, field)
+        options = ChatOptions(
+            provider=provider or _mark("chat", base_url),
+            max_tokens_field=("max_completion_tokens" if base_url == OPENAI_URL else "max_tokens"),
+            dialect=dialect or dialect_of(base_url, name),
+            strict=strict,
+        )
+        wire = ChatWire(options)
         super().__init__(
             name,
             wire,
@@ -68,6 +95,12 @@ class OpenAIChat(HttpModel):
             proxy=proxy,
             transport=transport,
         )
+
+
+def _mark(name: str, base_url: str) -> str:
+    """Returns the mark of what a server writes: another server cannot read it."""
+    host = host_of(base_url)
+    return name if host == host_of(OPENAI_URL) else f"{name}:{host}"
 
 
 def openai(

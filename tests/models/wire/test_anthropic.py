@@ -438,7 +438,7 @@ def test_the_wire() -> None:
     assert wire.provider == "mine"
     assert wire.headers("k") == {"x-api-key": "k", "anthropic-version": "2023-06-01"}
     assert wire.headers("") == {"anthropic-version": "2023-06-01"}
-    body = json.loads(wire.encode("m", ModelRequest(items=[user_message("hi")])))
+    body = json.loads(wire.encode("m", ModelRequest(items=[user_message("hi")])).body)
     assert body["model"] == "m"
     decoder = wire.decoder(ModelRequest(items=[LOOK]))
     items = items_of(decoder.feed(STREAM))

@@ -43,7 +43,7 @@ MARK = {"type": "ephemeral", "ttl": "5m"}
 def sent(options: AnthropicOptions = PLAIN, **request: Any) -> dict[str, Any]:
     model = request.pop("model", "claude-opus-4-8")
     items = request.pop("items", [user_message("hi")])
-    body = json.loads(encode_request(model, ModelRequest(items=items, **request), options))
+    body = json.loads(encode_request(model, ModelRequest(items=items, **request), options).body)
     checked(SDK.validate_python(body))
     return body
 
@@ -182,7 +182,11 @@ def test_tools() -> None:
             "input_schema": {"type": "object", "properties": {}},
             "eager_input_streaming": True,
         },
-        {"name": "bare", "input_schema": {"type": "object"}, "eager_input_streaming": True},
+        {
+            "name": "bare",
+            "input_schema": {"type": "object", "properties": {}},
+            "eager_input_streaming": True,
+        },
     ]
     assert "eager_input_streaming" not in sent(tools=(TOOL,))["tools"][0]
 
@@ -190,7 +194,7 @@ def test_tools() -> None:
 def test_tools_of_past_calls_are_declared_and_cannot_be_called() -> None:
     call, output = FunctionCall("a", "look", "{}"), FunctionCallOutput("a", "x")
     body = sent(items=[user_message("hi"), call, output])
-    assert body["tools"] == [{"name": "look", "input_schema": {"type": "object"}}]
+    assert body["tools"] == [{"name": "look", "input_schema": {"type": "object", "properties": {}}}]
     assert body["tool_choice"] == {"type": "none"}
 
 
@@ -296,7 +300,7 @@ def test_items_of_one_side_are_one_turn() -> None:
             ],
         ),
     ]
-    assert b'"input":{"at": 1.50}' in encode_request("m", ModelRequest(items=history), PLAIN)
+    assert b'"input":{"at": 1.50}' in encode_request("m", ModelRequest(items=history), PLAIN).body
 
 
 def test_system_messages_at_the_beginning_are_the_system_prompt() -> None:
@@ -304,13 +308,18 @@ def test_system_messages_at_the_beginning_are_the_system_prompt() -> None:
     body = sent(instructions="Zero.", items=items)
     assert body["system"] == [said("Zero."), said("One."), said("Two.")]
     assert body["messages"] == [{"role": "user", "content": [said("hi")]}]
-    assert sent(items=items[:2])["messages"] == []
+    assert sent(items=items[:2])["messages"] == [
+        {"role": "user", "content": [said("(The conversation begins.)")]}
+    ]
 
 
 def test_a_history_that_begins_with_the_assistant() -> None:
     first, greeting, _ = turns(message("assistant", "Hello!"), user_message("hi"))
     assert first[0] == "user"
     assert greeting == ("assistant", [said("Hello!")])
+
+
+NO_IMAGE = "the API takes none in a message of the assistant"
 
 
 def test_what_is_blank_is_left_out() -> None:
@@ -331,6 +340,7 @@ def test_what_is_blank_is_left_out() -> None:
         (
             "assistant",
             [
+                said(f"[An image was left out here: {NO_IMAGE}.]"),
                 said("No."),
                 *({"type": "tool_use", "id": i, "name": "look", "input": {}} for i in "cde"),
             ],
@@ -352,7 +362,7 @@ def test_what_is_blank_is_left_out() -> None:
 
 
 def test_images() -> None:
-    png = InputImage("data:image/png;charset=utf-8;base64,iVBO")
+    png = InputImage("data:image/png;charset=utf-8;base64,iVBORw0KGgo=")
     link = InputImage("https://x/y.png", "high")
     items: list[Item] = [
         user_message([InputText("see"), png]),
@@ -360,7 +370,7 @@ def test_images() -> None:
         FunctionCallOutput("c", (InputText("done"), link)),
     ]
     user, _, output = turns(*items)
-    base64 = {"type": "base64", "media_type": "image/png", "data": "iVBO"}
+    base64 = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
     assert user[1] == [said("see"), {"type": "image", "source": base64}]
     picture = {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}
     assert output[1] == [
@@ -388,6 +398,7 @@ def test_ids_of_other_providers_become_ids_the_api_takes(call_id: str) -> None:
 
 
 def foreign(provider: str) -> list[Item]:
+    use = msgspec.Raw(b'{"type":"server_tool_use","id":"s","name":"web_search","input":{}}')
     raw = msgspec.Raw(b'{"type":"web_search_tool_result","tool_use_id":"s","content":[]}')
     return [
         user_message("hi"),
@@ -398,24 +409,26 @@ def foreign(provider: str) -> list[Item]:
             provider=provider,
         ),
         Reasoning(content=(ReasoningText("broken off"),), provider=provider),
+        ProviderItem(provider, use),
         ProviderItem(provider, raw),
         message("assistant", "So."),
+        user_message("On."),
     ]
 
 
 def test_reasoning_and_items_go_back_to_their_own_provider_only() -> None:
     own = [block["type"] for block in turns(*foreign("anthropic"))[1][1]]
-    assert own == ["thinking", "web_search_tool_result", "text"]
+    assert own == ["thinking", "server_tool_use", "web_search_tool_result", "text"]
     for provider in ("openai", "chat", "anthropic:other.example", ""):
         assert turns(*foreign(provider))[1] == ("assistant", [said("So.")])
 
 
 def test_other_providers_get_nothing_of_anthropics() -> None:
     request = ModelRequest(items=foreign("anthropic"))
-    responses = json.loads(encode_responses("gpt-5", request))["input"]
-    assert [item["role"] for item in responses] == ["user", "assistant"]
-    chat = json.loads(encode_chat("m", request))["messages"]
-    assert [item["role"] for item in chat] == ["user", "assistant"]
+    responses = json.loads(encode_responses("gpt-5", request).body)["input"]
+    assert [item["role"] for item in responses] == ["user", "assistant", "user"]
+    chat = json.loads(encode_chat("m", request).body)["messages"]
+    assert [item["role"] for item in chat] == ["user", "assistant", "user"]
     for body in (responses, chat):
         assert "sim_1" not in json.dumps(body)
 

@@ -27,7 +27,7 @@ from treadle.domain.usage import Usage
 from treadle.errors import BadRequest, ServerFailed, StreamIncomplete, StreamInvalid
 from treadle.models.base import ModelRequest, ModelSettings, NamedTool
 from treadle.models.wire.chat import ChatDecoder, ChatWire
-from treadle.models.wire.chat_request import encode_request
+from treadle.models.wire.chat_request import ChatOptions, encode_request
 from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 
 
@@ -348,8 +348,9 @@ TOOL = ToolSchema("look", "Looks.", {"type": "object"}, strict=False)
 
 def sent(**options: object) -> dict[str, object]:
     items = options.pop("items", [user_message("hi")])
-    field = str(options.pop("field", "max_tokens"))
-    return json.loads(encode_request("m", ModelRequest(items=items, **options), field))  # type: ignore[arg-type]
+    chat = ChatOptions(max_tokens_field=str(options.pop("field", "max_tokens")))
+    request = ModelRequest(items=items, **options)  # type: ignore[arg-type]
+    return json.loads(encode_request("m", request, chat).body)
 
 
 def test_a_plain_request() -> None:
@@ -390,7 +391,7 @@ def test_all_settings() -> None:
                 "function": {
                     "name": "look",
                     "description": "Looks.",
-                    "parameters": {"type": "object"},
+                    "parameters": {"type": "object", "properties": {}},
                     "strict": False,
                 },
             }
@@ -407,7 +408,8 @@ def test_all_settings() -> None:
         },
         "seed": 1,
     }
-    assert sent(settings=ModelSettings(tool_choice="none"))["tool_choice"] == "none"
+    none = ModelSettings(tool_choice="none")
+    assert sent(settings=none, tools=(TOOL,))["tool_choice"] == "none"
 
 
 def test_history_becomes_messages() -> None:
@@ -438,10 +440,9 @@ def test_history_becomes_messages() -> None:
         {"role": "tool", "tool_call_id": "a", "content": "fine"},
         {"role": "tool", "tool_call_id": "b", "content": "The images are in the next message."},
         {"role": "user", "content": [picture]},
-        {"role": "assistant", "content": "No."},
         {
             "role": "assistant",
-            "content": "or yes",
+            "content": "No.\n\nor yes",
             "tool_calls": [_sent_call("c", "draw", "{}")],
         },
         {"role": "tool", "tool_call_id": "c", "content": "t"},
@@ -454,11 +455,11 @@ def _sent_call(id: str, name: str, arguments: str) -> dict[str, object]:
 
 
 def test_the_wire() -> None:
-    wire = ChatWire("groq", "max_tokens")
+    wire = ChatWire(ChatOptions(provider="groq"))
     assert wire.provider == "groq"
     assert wire.headers("k") == {"Authorization": "Bearer k"}
     assert wire.headers("") == {}
-    body = json.loads(wire.encode("m", ModelRequest(items=[user_message("hi")])))
+    body = json.loads(wire.encode("m", ModelRequest(items=[user_message("hi")])).body)
     assert body["model"] == "m"
     assert not wire.decoder(ModelRequest(items=[LOOK])).finished
 

@@ -271,9 +271,9 @@ def test_items_of_hosted_tools_are_kept_as_they_are() -> None:
     assert isinstance(item, ProviderItem)
     assert msgspec.json.decode(item.raw) == search
     again = encode_request("gpt-5", ModelRequest(items=[item]))
-    assert json.loads(again)["input"] == [search]
-    elsewhere = ProviderItem("anthropic", item.raw)
-    assert json.loads(encode_request("m", ModelRequest(items=[elsewhere])))["input"] == []
+    assert json.loads(again.body)["input"] == [search]
+    elsewhere = encode_request("m", ModelRequest(items=[ProviderItem("anthropic", item.raw)]))
+    assert "web_search" not in elsewhere.body.decode()
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ TOOL = ToolSchema("look", "Looks.", {"type": "object", "properties": {}}, strict
 def sent(**options: object) -> dict[str, object]:
     items = options.pop("items", [user_message("hi")])
     model = str(options.pop("model", "gpt-4o"))
-    return json.loads(encode_request(model, ModelRequest(items=items, **options)))  # type: ignore[arg-type]
+    return json.loads(encode_request(model, ModelRequest(items=items, **options)).body)  # type: ignore[arg-type]
 
 
 def test_a_plain_request() -> None:
@@ -382,7 +382,8 @@ def test_all_settings() -> None:
         },
         "service_tier": "flex",
     }
-    assert sent(settings=ModelSettings(tool_choice="required"))["tool_choice"] == "required"
+    required = ModelSettings(tool_choice="required")
+    assert sent(settings=required, tools=(TOOL,))["tool_choice"] == "required"
 
 
 def test_reasoning_models_are_asked_for_what_can_be_sent_back() -> None:
@@ -399,7 +400,9 @@ def test_history_goes_back_in_the_form_the_api_takes() -> None:
         Reasoning(id="rs_9", provider="openai"),
         Reasoning(id="rs_8", encrypted_content="x", provider="anthropic"),
         FunctionCall("call_b", "draw", "{}"),
-        FunctionCallOutput("call_b", (InputText("t"), InputImage("data:image/png;base64,A"))),
+        FunctionCallOutput(
+            "call_b", (InputText("t"), InputImage("data:image/png;base64,iVBORw0KGgo="))
+        ),
         Message("assistant", (Refusal("No."),), "m"),
     ]
     assert sent(items=history)["input"] == [
@@ -441,7 +444,7 @@ def test_history_goes_back_in_the_form_the_api_takes() -> None:
                 _in("t"),
                 {
                     "type": "input_image",
-                    "image_url": "data:image/png;base64,A",
+                    "image_url": "data:image/png;base64,iVBORw0KGgo=",
                     "detail": "auto",
                 },
             ],

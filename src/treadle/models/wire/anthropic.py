@@ -18,6 +18,7 @@ from treadle.models.base import ModelRequest
 from treadle.models.failure import ErrorBody, stream_failure
 from treadle.models.wire.anthropic_request import AnthropicOptions, encode_request
 from treadle.models.wire.base import Decoder
+from treadle.models.wire.sendable import EncodedRequest
 from treadle.models.wire.sse_decoder import SseDecoder
 from treadle.streaming.demux import StreamEvent
 
@@ -39,8 +40,8 @@ class AnthropicWire:
         key = {"x-api-key": api_key} if api_key else {}
         return {"anthropic-version": API_VERSION, **key}
 
-    def encode(self, model: str, request: ModelRequest) -> bytes:
-        """Returns the JSON body of a streaming request."""
+    def encode(self, model: str, request: ModelRequest) -> EncodedRequest:
+        """Returns the body of a streaming request."""
         return encode_request(model, request, self._options)
 
     def decoder(self, request: ModelRequest) -> Decoder:

@@ -4,17 +4,19 @@ https://platform.claude.com/docs/en/api/messages/create
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, assert_never
 
 import msgspec
 from msgspec import Struct
 
-from treadle.domain.items import FunctionCall, Item
 from treadle.domain.schema import JsonSchema, OutputSchema, ToolSchema
 from treadle.models.base import ModelRequest, ModelSettings, NamedTool
 from treadle.models.wire.anthropic_schema import supported_schema
-from treadle.models.wire.anthropic_turns import Block, Turn, encode_turns, split_instructions
+from treadle.models.wire.anthropic_turns import Block, Turn, Turns, thinks_before_calls
+from treadle.models.wire.conversation import arrange, split_system
+from treadle.models.wire.sendable import Changes, EncodedRequest, json_body
+from treadle.models.wire.tool_schema import accepted_parameters
 
 PromptCache = Literal["5m", "1h"]
 
@@ -35,36 +37,57 @@ class AnthropicOptions(Struct, frozen=True, kw_only=True):
     max_tokens: int = 32_000
     prompt_cache: PromptCache | None = "5m"
     eager_input_streaming: bool = True
+    named_choice: bool = True
+    strict: bool = False
 
 
-def encode_request(model: str, request: ModelRequest, options: AnthropicOptions) -> bytes:
-    """Returns the JSON body of a streaming request."""
-    settings = request.settings
-    texts, items = split_instructions(request.items)
+def encode_request(model: str, request: ModelRequest, options: AnthropicOptions) -> EncodedRequest:
+    """Returns the body of a streaming request; raises `ItemRefused` if the options are strict."""
+    settings, changes = request.settings, Changes(strict=options.strict)
+    first, entries = split_system(arrange(request.items, changes))
+    texts = [message.text for message in first]
     schema = _format_schema(request.output)
     if request.output is not None and schema is None:
         texts.append(_asks_for_json(request.output))
     system: list[Block] = [
         {"type": "text", "text": text} for text in (request.instructions, *texts) if text.strip()
     ]
-    turns = encode_turns(items, options.provider)
-    tools = _tools(request.tools, options) or _tools_mentioned(items)
+    turns = Turns(options.provider, changes).encode(entries)
+    offered = _offered(request, options)
+    tools = _tools(offered, options) or _tools_mentioned(turns)
     max_tokens = settings.max_output_tokens or options.max_tokens
     if options.prompt_cache is not None:
         _mark_cached(tools, system, turns, options.prompt_cache)
     optional = {
         "system": system,
         "tools": tools,
-        "tool_choice": _tool_choice(settings, request.tools) if tools else None,
-        "thinking": _thinking(model, settings, max_tokens),
+        "tool_choice": _tool_choice(settings, offered, options) if tools else None,
+        "thinking": _thinking(model, settings, max_tokens, turns),
         "output_config": _output_config(model, settings, schema),
         "temperature": settings.temperature,
         "top_p": settings.top_p,
     }
-    body: Block = {"model": model, "max_tokens": max_tokens, "messages": turns, "stream": True}
+    body: Block = {
+        "model": model,
+        "max_tokens": max_tokens,
+        "messages": [turn.encoded() for turn in turns],
+        "stream": True,
+    }
     body |= {name: value for name, value in optional.items() if value not in (None, [], {})}
     body.update(settings.extra_body)
-    return msgspec.json.encode(body)
+    sources = [turn.sources for turn in turns]
+    return EncodedRequest(json_body(body), tuple(changes.made), sources)
+
+
+def _offered(request: ModelRequest, options: AnthropicOptions) -> Sequence[ToolSchema]:
+    """Returns the tools of a request; at other servers the one that is forced, alone.
+
+    llama.cpp treats a named tool as "any", so the model might call another one.
+    """
+    choice = request.settings.tool_choice
+    if options.named_choice or not isinstance(choice, NamedTool):
+        return request.tools
+    return [tool for tool in request.tools if tool.name == choice.name] or request.tools
 
 
 def _tools(tools: Sequence[ToolSchema], options: AnthropicOptions) -> list[Block]:
@@ -75,21 +98,29 @@ def _tools(tools: Sequence[ToolSchema], options: AnthropicOptions) -> list[Block
         {
             "name": tool.name,
             **({"description": tool.description} if tool.description else {}),
-            "input_schema": tool.parameters,
+            "input_schema": accepted_parameters(tool),
             **eager,
         }
         for tool in tools
     ]
 
 
-def _tools_mentioned(items: Iterable[Item]) -> list[Block]:
+def _tools_mentioned(turns: Sequence[Turn]) -> list[Block]:
     """Declares the tools of past calls: a history with calls needs declared tools."""
-    names = dict.fromkeys(item.name for item in items if isinstance(item, FunctionCall))
-    return [{"name": name, "input_schema": {"type": "object"}} for name in names]
+    blocks = [block for turn in turns for block in turn.content if isinstance(block, dict)]
+    names = dict.fromkeys(block["name"] for block in blocks if block["type"] == "tool_use")
+    return [{"name": name, "input_schema": {"type": "object", "properties": {}}} for name in names]
 
 
-def _tool_choice(settings: ModelSettings, tools: Sequence[ToolSchema]) -> Block | None:
+def _tool_choice(
+    settings: ModelSettings, tools: Sequence[ToolSchema], options: AnthropicOptions
+) -> Block | None:
     choice = settings.tool_choice if tools else "none"
+    if isinstance(choice, NamedTool):
+        if choice.name not in {tool.name for tool in tools}:
+            choice = None
+        elif not options.named_choice:
+            choice = "required"
     alone: Block = (
         {"disable_parallel_tool_use": True} if settings.parallel_tool_calls is False else {}
     )
@@ -106,7 +137,9 @@ def _tool_choice(settings: ModelSettings, tools: Sequence[ToolSchema]) -> Block 
             assert_never(unreachable)
 
 
-def _thinking(model: str, settings: ModelSettings, max_tokens: int) -> Block | None:
+def _thinking(
+    model: str, settings: ModelSettings, max_tokens: int, turns: Sequence[Turn]
+) -> Block | None:
     effort = settings.reasoning_effort
     if effort == "none":
         return {"type": "disabled"}
@@ -116,6 +149,8 @@ def _thinking(model: str, settings: ModelSettings, max_tokens: int) -> Block | N
         return None
     if not _THINKS_WITH_BUDGET.search(model):
         return {"type": "adaptive", "display": "summarized"}
+    if not thinks_before_calls(turns):
+        return None
     budget = min(_BUDGETS[effort], max_tokens * 3 // 4)
     return {"type": "enabled", "budget_tokens": budget} if budget >= _MIN_BUDGET else None
 

@@ -3,9 +3,9 @@
 https://platform.claude.com/docs/en/api/messages/create
 """
 
-import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal, assert_never
 
 import msgspec
@@ -24,150 +24,272 @@ from treadle.domain.items import (
     Reasoning,
     Refusal,
 )
+from treadle.models.wire.conversation import Entry, Response, as_user, is_system
+from treadle.models.wire.media import DataImage, checked_image, no_image
+from treadle.models.wire.sendable import (
+    CONTINUE,
+    NO_INPUT,
+    Changes,
+    call_id,
+    is_json_object,
+    object_arguments,
+    tool_name,
+)
 
 Block = dict[str, object]
 
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_DATA_URL = re.compile(r"data:(?P<type>[^;,]+)(?:;[^;,]+)*;base64,(?P<data>.*)", re.DOTALL)
-# The API requires the first turn to be the user's, but a history may begin with a greeting.
-_OPENING: Block = {"type": "text", "text": "(The conversation begins.)"}
+_THINKING = {"thinking", "redacted_thinking"}
+_USE = "tool_use"
+# "image exceeds 5 MB maximum", counted in base64 characters.
+# https://platform.claude.com/docs/en/build-with-claude/vision
+_MAX_IMAGE = 5 * 1024 * 1024
+# "content cannot be empty if `is_error` is true"
+_FAILED = "The call failed."
 
 
 class Turn(Struct):
-    """One turn of a side; raw blocks occur only in turns of the assistant."""
+    """One turn of a side; raw blocks occur only in turns of the assistant.
+
+    `sources` is the item that each block is made of; a block of no item has none.
+    """
 
     role: Literal["user", "assistant"]
     content: list[Block | msgspec.Raw]
+    sources: list[Item | None]
+
+    def encoded(self) -> Block:
+        """Returns the turn as the API reads it."""
+        return {"role": self.role, "content": self.content}
 
 
-def split_instructions(items: Sequence[Item]) -> tuple[list[str], Sequence[Item]]:
-    """Returns the texts of the system messages that `items` begin with, and the rest."""
-    texts: list[str] = []
-    for item in items:
-        if not isinstance(item, Message) or item.role not in {"system", "developer"}:
-            break
-        texts.append(item.text)
-    return texts, items[len(texts) :]
-
-
-def encode_turns(items: Iterable[Item], provider: str) -> list[Turn]:
-    """Returns the turns of a conversation.
+class Turns:
+    """Makes the turns of one request to `provider`.
 
     Reasoning and items of other providers are left out, and so is reasoning without a signature:
     the API would refuse both.
     """
-    turns: list[Turn] = []
-    for item in items:
-        role, blocks = _encode_item(item, provider)
+
+    def __init__(self, provider: str, changes: Changes) -> None:
+        self.turns: list[Turn] = []
+        self._provider = provider
+        self._changes = changes
+
+    def encode(self, entries: Sequence[Entry]) -> list[Turn]:
+        """Returns the turns of a conversation."""
+        for entry in entries:
+            if isinstance(entry, Response):
+                is_last = entry is entries[-1] and not entry.outputs
+                alone = _unpaired(entry.items, self._provider, is_last=is_last)
+                for item in entry.items:
+                    if item in alone:
+                        text = "A call of a hosted tool is left out, because it has no result."
+                        self._changes.note(item, "pairing", text)
+                    else:
+                        self._add("assistant", item, self._written(item))
+                for output in entry.outputs:
+                    self._add("user", output, [self._tool_result(output)])
+            elif not is_system(entry):
+                self._add("user", entry, self._blocks(entry.content, entry))
+            elif entry.text.strip():
+                # Only some models take system messages between turns: the user's turn carries it.
+                self._add("user", entry, self._blocks(as_user(entry).content, entry))
+        self._end()
+        return self.turns
+
+    def _add(
+        self,
+        role: Literal["user", "assistant"],
+        item: Item | None,
+        blocks: Sequence[Block | msgspec.Raw],
+    ) -> None:
         if not blocks:
-            continue
-        if not turns and role == "assistant":
-            turns.append(Turn("user", [dict(_OPENING)]))
-        if not turns or turns[-1].role != role:
-            turns.append(Turn(role, []))
-        turns[-1].content += blocks
-    return turns
+            return
+        if not self.turns and role == "assistant":
+            # The API requires the first turn to be the user's, but a history may begin with a
+            # greeting.
+            self._add("user", None, [_text(NO_INPUT)])
+        if not self.turns or self.turns[-1].role != role:
+            self.turns.append(Turn(role, [], []))
+        turn = self.turns[-1]
+        turn.content += blocks
+        turn.sources += [item] * len(blocks)
 
+    def _end(self) -> None:
+        """Ends the conversation with the user, as newer models require."""
+        turns = self.turns
+        while turns and turns[-1].role == "assistant" and _is_thought(turns[-1].content[-1]):
+            # "The final block in an assistant message cannot be `thinking`":
+            # router-for-me/CLIProxyAPI#5321.
+            turns[-1].content.pop()
+            turns[-1].sources.pop()
+            if not turns[-1].content:
+                turns.pop()
+        if not turns:
+            self._add("user", None, [_text(NO_INPUT)])
+        elif turns[-1].role == "assistant" and isinstance(turns[-1].content[-1], dict):
+            # "This model does not support assistant message prefill. The conversation must end with
+            # a user message." A response that was paused ends with a block of the provider's own
+            # tools, and must be sent back as it is.
+            self._add("user", None, [_text(CONTINUE)])
 
-def _encode_item(
-    item: Item, provider: str
-) -> tuple[Literal["user", "assistant"], Sequence[Block | msgspec.Raw]]:
-    match item:
-        case Message(role="assistant"):
-            return "assistant", [b for b in _blocks(item.content) if b["type"] == "text"]
-        case Message(role="user"):
-            return "user", _blocks(item.content)
-        case Message():
-            # Only some models take system messages between turns, so the user's turn carries it.
-            text = item.text.strip()
-            return "user", [_text(f"<system>\n{text}\n</system>")] if text else []
-        case FunctionCall():
-            return "assistant", [_tool_use(item)]
-        case FunctionCallOutput():
-            return "user", [_tool_result(item)]
-        case Reasoning():
-            return "assistant", _thinking(item) if item.provider == provider else []
-        case ProviderItem():
-            return "assistant", [item.raw] if item.provider == provider else []
-        case _ as unreachable:
-            assert_never(unreachable)
-
-
-def _blocks(parts: Iterable[ContentPart]) -> list[Block]:
-    """The parts as blocks; blank text is left out, because the API refuses it."""
-    blocks: list[Block] = []
-    for part in parts:
-        match part:
-            case InputText() | OutputText():
-                text = part.text
-            case Refusal():
-                text = part.refusal
-            case InputImage():
-                blocks.append(_image(part))
-                continue
+    def _written(
+        self, item: Message | Reasoning | FunctionCall | ProviderItem
+    ) -> Sequence[Block | msgspec.Raw]:
+        match item:
+            case Message():
+                return self._said(item)
+            case FunctionCall():
+                return [self._tool_use(item)]
+            case Reasoning():
+                return _thinking(item) if item.provider == self._provider else []
+            case ProviderItem():
+                return self._hosted(item) if item.provider == self._provider else []
             case _ as unreachable:
                 assert_never(unreachable)
-        if text.strip():
-            blocks.append(_text(text))
-    return blocks
+
+    def _said(self, message: Message) -> list[Block]:
+        fields = message.provider_fields
+        citations = None if fields is None else fields.of(self._provider).get("citations")
+        blocks: list[Block] = []
+        for part in message.content:
+            if isinstance(part, InputImage):
+                note = no_image(message, self._changes, "a message of the assistant")
+                blocks.append(_text(note))
+            else:
+                blocks += self._blocks((part,), message)
+        if citations and len(blocks) == 1:
+            # The text of one block, as it was written.
+            blocks[0]["citations"] = citations
+        return blocks
+
+    def _blocks(self, parts: Sequence[ContentPart], item: Item) -> list[Block]:
+        """The parts as blocks; blank text is left out, because the API refuses it."""
+        blocks: list[Block] = []
+        for part in parts:
+            match part:
+                case InputText() | OutputText():
+                    text = part.text
+                case Refusal():
+                    text = part.refusal
+                case InputImage():
+                    blocks.append(self._image(part, item))
+                    continue
+                case _ as unreachable:
+                    assert_never(unreachable)
+            if text.strip():
+                blocks.append(_text(text))
+        return blocks
+
+    def _image(self, image: InputImage, item: Item) -> Block:
+        found = checked_image(image, item, self._changes, _MAX_IMAGE, https=True)
+        if isinstance(found, str):
+            return _text(found)
+        if isinstance(found, DataImage):
+            source = {"type": "base64", "media_type": found.media_type, "data": found.data}
+            return {"type": "image", "source": source}
+        return {"type": "image", "source": {"type": "url", "url": found.url}}
+
+    def _hosted(self, item: ProviderItem) -> Sequence[msgspec.Raw]:
+        if is_json_object(item.raw):
+            return [item.raw]
+        text = "An item of the provider that is not a JSON object is left out."
+        self._changes.note(item, "provider_item", text)
+        return []
+
+    def _tool_use(self, call: FunctionCall) -> Block:
+        return {
+            "type": "tool_use",
+            "id": call_id(call.call_id, _TOOL_ID),
+            "name": tool_name(call, self._changes),
+            "input": msgspec.Raw(object_arguments(call, self._changes).encode()),
+        }
+
+    def _tool_result(self, output: FunctionCallOutput) -> Block:
+        wire_id = call_id(output.call_id, _TOOL_ID)
+        block: Block = {"type": "tool_result", "tool_use_id": wire_id}
+        if output.is_error:
+            # The API requires content in an error, and only text.
+            texts = [output.text, *self._images_of_failure(output)]
+            text = "\n".join(text for text in texts if text.strip())
+            return block | {"content": text or _FAILED, "is_error": True}
+        if isinstance(output.output, str):
+            return block | ({"content": output.output} if output.output.strip() else {})
+        content = self._blocks(output.output, output)
+        return block | ({"content": content} if content else {})
+
+    def _images_of_failure(self, output: FunctionCallOutput) -> list[str]:
+        parts = () if isinstance(output.output, str) else output.output
+        where = "the output of a call that failed"
+        return [
+            no_image(output, self._changes, where) for part in parts if isinstance(part, InputImage)
+        ]
+
+
+class _Hosted(Struct):
+    """The head of a block of a tool that the provider runs itself."""
+
+    type: str = ""
+    id: str = ""
+    tool_use_id: str = ""
+
+
+_decode_hosted = msgspec.json.Decoder(_Hosted).decode
+
+
+def _unpaired(items: Sequence[Item], provider: str, *, is_last: bool) -> Sequence[Item]:
+    """Returns the calls of hosted tools without a result, and results without a call.
+
+    A response that broke off may contain them, and the API refuses both ("`web_search` tool use
+    with id … was found without a corresponding `web_search_tool_result` block"). A call at the end
+    of a conversation is one of a response that was paused: its tool still runs.
+    """
+    heads: list[tuple[ProviderItem, _Hosted]] = []
+    for item in items:
+        if isinstance(item, ProviderItem) and item.provider == provider:
+            with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+                heads.append((item, _decode_hosted(item.raw)))
+    called = {head.id for _, head in heads if head.type.endswith(_USE)}
+    answered = {head.tool_use_id for _, head in heads if head.tool_use_id}
+    without_call = [
+        item for item, head in heads if head.tool_use_id and head.tool_use_id not in called
+    ]
+    if is_last and heads and heads[-1][0] is items[-1] and items[-1] not in without_call:
+        return without_call
+    open_calls = [
+        item for item, head in heads if head.type.endswith(_USE) and head.id not in answered
+    ]
+    return [*without_call, *open_calls]
+
+
+def thinks_before_calls(turns: Sequence[Turn]) -> bool:
+    """Whether the calls that are answered last were preceded by thinking, as the API requires.
+
+    "When `thinking` is enabled, a final `assistant` message must start with a thinking block
+    (preceding the lastmost set of `tool_use` and `tool_result` blocks)": n8n-io/n8n#22550. A
+    conversation that comes from another model in the middle of its calls has none.
+    """
+    if not turns or turns[-1].role != "user" or not _has(turns[-1], "tool_result"):
+        return True
+    return len(turns) > 1 and _is_thought(turns[-2].content[0])
+
+
+def _has(turn: Turn, kind: str) -> bool:
+    return any(isinstance(block, dict) and block["type"] == kind for block in turn.content)
+
+
+def _is_thought(block: Block | msgspec.Raw) -> bool:
+    return isinstance(block, dict) and block["type"] in _THINKING
 
 
 def _text(text: str) -> Block:
     return {"type": "text", "text": text}
 
 
-def _image(image: InputImage) -> Block:
-    data = _DATA_URL.fullmatch(image.image_url)
-    if data is None:
-        return {"type": "image", "source": {"type": "url", "url": image.image_url}}
-    source = {"type": "base64", "media_type": data["type"], "data": data["data"]}
-    return {"type": "image", "source": source}
-
-
 def _thinking(item: Reasoning) -> list[Block]:
-    if item.encrypted_content is None:
+    if not item.encrypted_content:
         return []
     if not item.content:
         return [{"type": "redacted_thinking", "data": item.encrypted_content}]
     text = "".join(part.text for part in item.content)
     return [{"type": "thinking", "thinking": text, "signature": item.encrypted_content}]
-
-
-def _tool_use(call: FunctionCall) -> Block:
-    return {
-        "type": "tool_use",
-        "id": _tool_id(call.call_id),
-        "name": call.name,
-        "input": _tool_input(call.arguments),
-    }
-
-
-def _tool_input(arguments: str) -> object:
-    """The arguments as they were written, where they are an object.
-
-    Others are wrapped as the guide to fine-grained tool streaming proposes.
-    """
-    try:
-        msgspec.json.decode(arguments or "{}", type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        return {"INVALID_JSON": arguments.encode(errors="replace").decode()}
-    return msgspec.Raw((arguments or "{}").encode())
-
-
-def _tool_result(output: FunctionCallOutput) -> Block:
-    block: Block = {"type": "tool_result", "tool_use_id": _tool_id(output.call_id)}
-    if output.is_error:
-        # The API requires content in an error, and only text.
-        text = output.text
-        return block | {"content": text if text.strip() else "The call failed.", "is_error": True}
-    if isinstance(output.output, str):
-        return block | ({"content": output.output} if output.output.strip() else {})
-    content = _blocks(output.output)
-    return block | ({"content": content} if content else {})
-
-
-def _tool_id(call_id: str) -> str:
-    """The id, or a replacement for an id of another provider with characters refused here."""
-    if _TOOL_ID.fullmatch(call_id):
-        return call_id
-    return f"call_{hashlib.sha256(call_id.encode(errors='replace')).hexdigest()[:32]}"

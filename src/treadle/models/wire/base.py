@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from treadle.models.base import ModelRequest
+from treadle.models.wire.sendable import EncodedRequest
 from treadle.streaming.demux import StreamEvent
 
 
@@ -33,8 +34,12 @@ class Wire(Protocol):
         """Returns the headers that authorise a request."""
         ...
 
-    def encode(self, model: str, request: ModelRequest) -> bytes:
-        """Returns the body of a streaming request."""
+    def encode(self, model: str, request: ModelRequest) -> EncodedRequest:
+        """Returns the body of a streaming request, and how it differs from the items.
+
+        Total: whatever the items are, the API accepts the body. Raises `ItemRefused` instead if
+        the model is strict.
+        """
         ...
 
     def decoder(self, request: ModelRequest) -> Decoder:

@@ -18,7 +18,8 @@ from treadle.errors import StreamInvalid
 from treadle.models.base import ModelRequest
 from treadle.models.failure import ErrorBody, stream_failure
 from treadle.models.wire.base import Decoder
-from treadle.models.wire.chat_request import encode_request
+from treadle.models.wire.chat_request import ChatOptions, encode_request
+from treadle.models.wire.sendable import EncodedRequest
 from treadle.models.wire.sse_decoder import SseDecoder
 from treadle.streaming.demux import StreamEvent
 
@@ -27,25 +28,21 @@ _REASONING = "reasoning"
 
 
 class ChatWire:
-    """The Chat Completions API.
-
-    `max_tokens_field` names the field that limits the output: `max_completion_tokens` at OpenAI,
-    `max_tokens` at most compatible servers.
-    """
+    """The Chat Completions API."""
 
     path = "/chat/completions"
 
-    def __init__(self, provider: str = "chat", max_tokens_field: str = "max_tokens") -> None:
-        self.provider = provider
-        self._max_tokens_field = max_tokens_field
+    def __init__(self, options: ChatOptions | None = None) -> None:
+        self._options = options or ChatOptions()
+        self.provider = self._options.provider
 
     def headers(self, api_key: str) -> dict[str, str]:
         """Returns the bearer token as a header."""
         return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
-    def encode(self, model: str, request: ModelRequest) -> bytes:
-        """Returns the JSON body of a streaming request."""
-        return encode_request(model, request, self._max_tokens_field)
+    def encode(self, model: str, request: ModelRequest) -> EncodedRequest:
+        """Returns the body of a streaming request."""
+        return encode_request(model, request, self._options)
 
     def decoder(self, request: ModelRequest) -> Decoder:
         """Returns a decoder that knows the call ids used so far."""

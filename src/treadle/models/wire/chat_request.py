@@ -3,10 +3,13 @@
 https://platform.openai.com/docs/api-reference/chat/create
 """
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 import msgspec
+from msgspec import Struct
 
 from treadle.domain.items import (
     FunctionCall,
@@ -15,124 +18,351 @@ from treadle.domain.items import (
     InputText,
     Item,
     Message,
-    OutputPart,
     OutputText,
     ProviderItem,
     Reasoning,
 )
+from treadle.domain.schema import ToolSchema
 from treadle.models.base import ModelRequest, NamedTool
+from treadle.models.wire.chat_dialects import OPENAI, ChatDialect
+from treadle.models.wire.conversation import Response, arrange, as_user, is_system, split_system
+from treadle.models.wire.media import checked_image, no_image
+from treadle.models.wire.sendable import (
+    CONTINUE,
+    NO_INPUT,
+    Changes,
+    EncodedRequest,
+    call_id,
+    json_body,
+    limited,
+    object_arguments,
+    tool_name,
+)
+from treadle.models.wire.tool_schema import accepted_parameters
+
+Object = dict[str, object]
+
+TEXT_FIELD = "text_field"
+"""In the provider fields of reasoning: the field of a message that contained its text."""
+THINKING_PART = "thinking"
+"""The text field of Mistral, which sends reasoning as a part of the content."""
+_REASONING_CONTENT = "reasoning_content"
+
+# Printable characters without spaces; servers of compatible APIs compare ids and pass them on.
+_IDS = {"short": re.compile(r"[!-~]{1,40}"), "any": re.compile(r"[!-~]{1,4096}")}
+_NINE = re.compile(r"[a-zA-Z0-9]{9}")
+_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+# Moonshot refuses an empty message of any role ("message at position 3 must not be empty").
+_NO_OUTPUT = "(No output.)"
+_IMAGES_FOLLOW = "The images are in the next message."
+# Mistral: "Unexpected role 'user' after role 'tool'"; chat templates do not count calls and outputs
+# as turns, so that two user's turns would meet.
+_AFTER_OUTPUTS = "(The tools have answered.)"
+
+
+class ChatOptions(Struct, frozen=True, kw_only=True):
+    """Options of this API in addition to `ModelSettings`; see `OpenAIChat`."""
+
+    provider: str = "chat"
+    max_tokens_field: str = "max_tokens"
+    dialect: ChatDialect = OPENAI
+    strict: bool = False
 
 
 def encode_request(
-    model: str, request: ModelRequest, max_tokens_field: str = "max_tokens"
-) -> bytes:
-    """Returns the JSON body of a streaming request."""
-    settings = request.settings
-    body: dict[str, object] = {
+    model: str, request: ModelRequest, options: ChatOptions | None = None
+) -> EncodedRequest:
+    """Returns the body of a streaming request; raises `ItemRefused` if the options are strict."""
+    options = options or ChatOptions()
+    settings, changes = request.settings, Changes(strict=options.strict)
+    encoder = _Encoder(request, options, changes)
+    body: Object = {
         "model": model,
-        "messages": _messages(request),
+        "messages": encoder.messages,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    if request.tools:
-        body["tools"] = [
-            {"type": "function", "function": msgspec.structs.asdict(tool)} for tool in request.tools
-        ]
-    if isinstance(settings.tool_choice, NamedTool):
-        function = {"name": settings.tool_choice.name}
-        body["tool_choice"] = {"type": "function", "function": function}
+    tools, choice = _tools(request, options.dialect)
     optional = {
-        "tool_choice": settings.tool_choice,
-        "parallel_tool_calls": settings.parallel_tool_calls,
+        # OpenAI refuses the settings of tools in a request without tools.
+        "tools": [_tool(tool) for tool in tools] or None,
+        "tool_choice": choice if tools else None,
+        "parallel_tool_calls": settings.parallel_tool_calls if tools else None,
         "temperature": settings.temperature,
         "top_p": settings.top_p,
-        max_tokens_field: settings.max_output_tokens,
+        options.max_tokens_field: settings.max_output_tokens,
         "reasoning_effort": settings.reasoning_effort,
     }
-    for name, value in optional.items():
-        if value is not None:
-            body.setdefault(name, value)
+    body |= {name: value for name, value in optional.items() if value is not None}
     if request.output is not None:
         schema = msgspec.structs.asdict(request.output)
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     body.update(settings.extra_body)
-    return msgspec.json.encode(body)
+    return EncodedRequest(json_body(body), tuple(changes.made), encoder.sources)
 
 
-def _messages(request: ModelRequest) -> list[dict[str, object]]:
-    messages: list[dict[str, object]] = []
-    if request.instructions:
-        messages.append({"role": "system", "content": request.instructions})
-    images: list[OutputPart] = []
-    for item in request.items:
-        if images and not isinstance(item, FunctionCallOutput):
-            messages.append(_image_message(images))
-            images = []
-        images += _append_item(messages, item)
-    if images:
-        messages.append(_image_message(images))
-    return messages
+def _tools(request: ModelRequest, dialect: ChatDialect) -> tuple[Sequence[ToolSchema], object]:
+    """Returns the tools of a request and its tool choice."""
+    choice = request.settings.tool_choice
+    if not isinstance(choice, NamedTool):
+        return request.tools, choice
+    named = [tool for tool in request.tools if tool.name == choice.name]
+    if not named:
+        return request.tools, None
+    if not dialect.named_choice:
+        return named, "required"
+    return request.tools, {"type": "function", "function": {"name": choice.name}}
 
 
-def _append_item(messages: list[dict[str, object]], item: Item) -> Iterable[OutputPart]:
-    """Appends `item`; returns the images of a tool output, which go into a message of their own."""
-    match item:
-        case Message(role="assistant"):
-            # Some servers refuse a message without text, such as a refusal.
-            _assistant(messages)["content"] = item.text or item.refusal
-        case Message():
-            role = "system" if item.role == "developer" else item.role
-            messages.append({"role": role, "content": _content(item)})
-        case FunctionCall():
-            function = {"name": item.name, "arguments": item.arguments or "{}"}
-            call = {"id": item.call_id, "type": "function", "function": function}
-            calls = _assistant(messages, joins_calls=True).setdefault("tool_calls", [])
-            assert isinstance(calls, list)
-            calls.append(call)  # type: ignore[reportUnknownMemberType]
-        case FunctionCallOutput():
-            text = item.text
-            images = [] if isinstance(item.output, str) else _images(item.output)
-            if images and not text:
-                text = "The images are in the next message."
-            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": text})
-            return images
-        case Reasoning() | ProviderItem():
-            pass  # this API cannot represent them
-        case _ as unreachable:
-            assert_never(unreachable)
-    return ()
+def _tool(tool: ToolSchema) -> Object:
+    function = msgspec.structs.asdict(tool) | {"parameters": accepted_parameters(tool)}
+    return {"type": "function", "function": function}
 
 
-def _assistant(
-    messages: list[dict[str, object]], *, joins_calls: bool = False
-) -> dict[str, object]:
-    """Returns the open assistant message; items of one response share one message."""
-    last = messages[-1] if messages else {}
-    if last.get("role") == "assistant" and (joins_calls or "content" not in last):
-        return last
-    message: dict[str, object] = {"role": "assistant"}
-    messages.append(message)
-    return message
+class _Encoder:
+    """Makes the messages of one request, and notes the items each of them is made of."""
+
+    def __init__(self, request: ModelRequest, options: ChatOptions, changes: Changes) -> None:
+        self.messages: list[Object] = []
+        self.sources: list[list[Item | None]] = []
+        self._provider = options.provider
+        self._dialect = options.dialect
+        self._changes = changes
+        entries = arrange(request.items, changes)
+        self._needs_reasoning = options.dialect.needs_reasoning or any(
+            self._writes_reasoning_content(item)
+            for entry in entries
+            if isinstance(entry, Response)
+            for item in entry.items
+        )
+        system, entries = split_system(entries)
+        texts = [request.instructions, *(self._system_text(message) for message in system)]
+        text = "\n\n".join(text for text in texts if text.strip())
+        if text:
+            self._append({"role": "system", "content": text}, *system)
+        for entry in entries:
+            if isinstance(entry, Response):
+                self._response(entry)
+            elif is_system(entry):
+                self._system(entry)
+            else:
+                self._user(entry, self._content(entry))
+        self._finish()
+
+    def _finish(self) -> None:
+        last = self.messages[-1]["role"] if self.messages else "system"
+        # "Expected last role User or Tool […] but got assistant" (Mistral, vLLM); "No user query
+        # found in messages" (the chat template of Qwen).
+        if last == "system":
+            self._append({"role": "user", "content": NO_INPUT})
+        elif last == "assistant" and self._dialect.alternates:
+            self._append({"role": "user", "content": CONTINUE})
+
+    def _append(self, message: Object, *items: Item) -> None:
+        self.messages.append(message)
+        self.sources.append(list(items))
+
+    def _is_last(self, *roles: str) -> bool:
+        return bool(self.messages) and self.messages[-1]["role"] in roles
+
+    def _system(self, message: Message) -> None:
+        if not message.text.strip():
+            return
+        if self._dialect.alternates:
+            # "System message must be at the beginning" (the chat template of Qwen).
+            self._user(message, limited(message, as_user(message).text, self._changes))
+        else:
+            self._append({"role": "system", "content": self._system_text(message)}, message)
+
+    def _system_text(self, message: Message) -> str:
+        texts = [message.text, *self._no_images(message, "a system message")]
+        return limited(message, "\n".join(text for text in texts if text.strip()), self._changes)
+
+    def _user(self, item: Item, content: str | list[Object]) -> None:
+        """Adds what the user said, unless it is blank."""
+        if not content or (isinstance(content, str) and not content.strip()):
+            return
+        items = [item] * (1 if isinstance(content, str) else len(content))
+        if self._dialect.alternates:
+            if self._is_last("tool"):
+                self._append({"role": "assistant", "content": _AFTER_OUTPUTS})
+            if self._is_last("user"):
+                self.messages[-1]["content"] = _joined(self.messages[-1]["content"], content)
+                self.sources[-1] += items
+                return
+        self._append({"role": "user", "content": content}, *items)
+
+    def _content(self, message: Message) -> str | list[Object]:
+        parts = message.content
+        if not any(isinstance(part, InputImage) for part in parts):
+            text = message.text or message.refusal
+            return limited(message, text, self._changes)
+        content: list[Object] = []
+        for part in parts:
+            if isinstance(part, InputImage):
+                content.append(self._image(part, message))
+            elif isinstance(part, InputText | OutputText) and part.text.strip():
+                content.append(_text_part(limited(message, part.text, self._changes)))
+        return content
+
+    def _image(self, image: InputImage, item: Item) -> Object:
+        found = checked_image(image, item, self._changes)
+        if isinstance(found, str):
+            return _text_part(found)
+        return {"type": "image_url", "image_url": {"url": found.url, "detail": image.detail}}
+
+    def _response(self, response: Response) -> None:
+        message, items = self._assistant(response)
+        if "content" in message or "tool_calls" in message:
+            if self._dialect.alternates and (not self.messages or self._is_last("system")):
+                self._append({"role": "user", "content": NO_INPUT})
+            if self._is_last("assistant"):
+                _merge(self.messages[-1], message)
+                self.sources[-1] += items
+            else:
+                self._append(message, *items)
+        images: list[tuple[FunctionCallOutput, InputImage]] = []
+        for output in response.outputs:
+            images += self._output(output)
+        if images:
+            # Outputs are texts in this API.
+            content = [self._image(image, output) for output, image in images]
+            self._user(images[0][0], content)
+            self.sources[-1][-len(images) :] = [output for output, _ in images]
+
+    def _assistant(self, response: Response) -> tuple[Object, list[Item]]:
+        message: Object = {"role": "assistant"}
+        texts: list[str] = []
+        calls: list[Object] = []
+        thoughts: list[Reasoning] = []
+        extra: Object = {}
+        for item in response.items:
+            match item:
+                case Message():
+                    texts += self._said(item)
+                    extra = {**self._fields(item), **extra}
+                case FunctionCall():
+                    calls.append(self._call(item))
+                case Reasoning():
+                    if item.provider == self._provider:
+                        thoughts.append(item)
+                case ProviderItem():
+                    pass  # this API has none
+                case _ as unreachable:
+                    assert_never(unreachable)
+        text = "\n\n".join(text for text in texts if text.strip())
+        if text:
+            message["content"] = text
+        if calls:
+            message["tool_calls"] = calls
+        self._add_reasoning(message, thoughts)
+        return {**extra, **message}, list[Item](response.items)
+
+    def _said(self, message: Message) -> list[str]:
+        where = "a message of the assistant"
+        texts = [message.text or message.refusal, *self._no_images(message, where)]
+        return [limited(message, text, self._changes) for text in texts]
+
+    def _no_images(self, message: Message, where: str) -> list[str]:
+        parts = message.content
+        return [
+            no_image(message, self._changes, where)
+            for part in parts
+            if isinstance(part, InputImage)
+        ]
+
+    def _call(self, call: FunctionCall) -> Object:
+        function = {
+            "name": tool_name(call, self._changes),
+            "arguments": object_arguments(call, self._changes),
+        }
+        sent = {"id": self._call_id(call.call_id), "type": "function", "function": function}
+        return {**self._fields(call), **sent}
+
+    def _output(self, output: FunctionCallOutput) -> list[tuple[FunctionCallOutput, InputImage]]:
+        parts = () if isinstance(output.output, str) else output.output
+        images = [(output, part) for part in parts if isinstance(part, InputImage)]
+        text = output.text
+        if not text.strip():
+            text = _IMAGES_FOLLOW if images else _NO_OUTPUT
+        text = limited(output, text, self._changes)
+        called = self._call_id(output.call_id)
+        self._append({"role": "tool", "tool_call_id": called, "content": text}, output)
+        return images
+
+    def _call_id(self, wire_id: str) -> str:
+        if self._dialect.call_ids != "nine":
+            return call_id(wire_id, _IDS[self._dialect.call_ids])
+        return wire_id if _NINE.fullmatch(wire_id) else _nine(wire_id)
+
+    def _fields(self, item: Message | FunctionCall) -> Mapping[str, object]:
+        fields = item.provider_fields
+        return {} if fields is None else fields.of(self._provider)
+
+    def _writes_reasoning_content(self, item: Item) -> bool:
+        if not isinstance(item, Reasoning) or item.provider != self._provider:
+            return False
+        return _text_field(item) == _REASONING_CONTENT
+
+    def _add_reasoning(self, message: Object, thoughts: Sequence[Reasoning]) -> None:
+        """Adds the server's own reasoning to the message it led to, in the fields it came in.
+
+        Servers that think between calls need it: the tool loop of DeepSeek fails without
+        (NousResearch/hermes-agent#14938), and OpenRouter carries signatures of the models behind
+        it in `reasoning_details` (pydantic/pydantic-ai#3658).
+        """
+        details: list[object] = []
+        for thought in thoughts:
+            field, text = _text_field(thought), thought.text
+            if text and field == THINKING_PART:
+                part = {"type": "thinking", "thinking": [_text_part(text)]}
+                said = message.get("content", [])
+                given = [_text_part(said)] if isinstance(said, str) else said
+                message["content"] = [part, *given]  # type: ignore[misc]
+            elif text:
+                message[field] = f"{message[field]}\n\n{text}" if field in message else text
+            if thought.provider_fields is not None:
+                more = thought.provider_fields.fields.get("reasoning_details")
+                details += more if isinstance(more, list) else ()
+        if details:
+            message["reasoning_details"] = details
+        if self._needs_reasoning and "tool_calls" in message:
+            message.setdefault(_REASONING_CONTENT, "")
 
 
-def _content(message: Message) -> str | list[dict[str, object]]:
-    if not any(isinstance(part, InputImage) for part in message.content):
-        return message.text
-    return [
-        _image_part(part) if isinstance(part, InputImage) else {"type": "text", "text": part.text}
-        for part in message.content
-        if isinstance(part, InputImage | InputText | OutputText)
-    ]
+def _text_field(thought: Reasoning) -> str:
+    fields = thought.provider_fields
+    found = None if fields is None else fields.fields.get(TEXT_FIELD)
+    return found if isinstance(found, str) else _REASONING_CONTENT
 
 
-def _images(parts: Sequence[OutputPart]) -> list[OutputPart]:
-    return [part for part in parts if isinstance(part, InputImage)]
+def _text_part(text: str) -> Object:
+    return {"type": "text", "text": text}
 
 
-def _image_message(images: Sequence[OutputPart]) -> dict[str, object]:
-    content = [_image_part(part) for part in images if isinstance(part, InputImage)]
-    return {"role": "user", "content": content}
+def _parts(content: object) -> list[Object]:
+    return [_text_part(content)] if isinstance(content, str) else list(content)  # type: ignore[call-overload]
 
 
-def _image_part(part: InputImage) -> dict[str, object]:
-    return {"type": "image_url", "image_url": {"url": part.image_url, "detail": part.detail}}
+def _joined(first: object, second: object) -> str | list[Object]:
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return [*_parts(first), *_parts(second)]
+
+
+def _merge(message: Object, more: Object) -> None:
+    """Adds a response without calls in between to the one before: one turn of the assistant."""
+    for name, value in more.items():
+        if name == "content" and "content" in message:
+            message["content"] = _joined(message["content"], value)
+        else:
+            message.setdefault(name, value)
+
+
+def _nine(wire_id: str) -> str:
+    number = int.from_bytes(hashlib.sha256(wire_id.encode(errors="replace")).digest()[:8], "big")
+    found = ""
+    for _ in range(9):
+        number, digit = divmod(number, 36)
+        found += _BASE36[digit]
+    return found

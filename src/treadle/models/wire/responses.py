@@ -26,7 +26,8 @@ from treadle.errors import StreamInvalid
 from treadle.models.base import ModelRequest
 from treadle.models.failure import ErrorBody, stream_failure
 from treadle.models.wire.base import Decoder
-from treadle.models.wire.responses_request import PROVIDER, encode_request
+from treadle.models.wire.responses_request import ResponsesOptions, encode_request
+from treadle.models.wire.sendable import EncodedRequest
 from treadle.models.wire.sse_decoder import SseDecoder
 from treadle.streaming.demux import StreamEvent
 
@@ -35,15 +36,18 @@ class ResponsesWire:
     """The OpenAI Responses API; responses are not stored at the provider."""
 
     path = "/responses"
-    provider = PROVIDER
+
+    def __init__(self, options: ResponsesOptions | None = None) -> None:
+        self._options = options or ResponsesOptions()
+        self.provider = self._options.provider
 
     def headers(self, api_key: str) -> dict[str, str]:
         """Returns the bearer token as a header."""
         return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
-    def encode(self, model: str, request: ModelRequest) -> bytes:
-        """Returns the JSON body of a streaming request."""
-        return encode_request(model, request)
+    def encode(self, model: str, request: ModelRequest) -> EncodedRequest:
+        """Returns the body of a streaming request."""
+        return encode_request(model, request, self._options)
 
     def decoder(self, request: ModelRequest) -> Decoder:
         """Returns a decoder that knows the call ids used so far."""

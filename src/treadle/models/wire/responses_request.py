@@ -4,10 +4,11 @@ https://platform.openai.com/docs/api-reference/responses/create
 """
 
 import re
-from collections.abc import Sequence
-from typing import assert_never
+from collections.abc import Mapping, Sequence
+from typing import assert_never, cast
 
 import msgspec
+from msgspec import Struct
 
 from treadle.domain.items import (
     ContentPart,
@@ -22,39 +23,83 @@ from treadle.domain.items import (
     Reasoning,
     Refusal,
 )
+from treadle.domain.schema import ToolSchema
 from treadle.models.base import ModelRequest, NamedTool
+from treadle.models.wire.conversation import Response, arrange
+from treadle.models.wire.media import checked_image, no_image
+from treadle.models.wire.sendable import (
+    NO_INPUT,
+    Changes,
+    EncodedRequest,
+    call_id,
+    json_body,
+    limited,
+    object_arguments,
+    tool_name,
+)
+from treadle.models.wire.tool_schema import accepted_parameters
+
+Object = dict[str, object]
 
 PROVIDER = "openai"
 """The mark of what OpenAI's models write."""
 
 _REASONING_MODELS = re.compile(r"(o\d|gpt-[5-9]|codex)")
+# "Invalid 'input[2].call_id': string too long. Expected a string with maximum length 64".
+_CALL_ID = re.compile(r"[!-~]{1,64}")
+# "Invalid 'input[1].id': 'abc'. Expected an ID that begins with 'msg'", and at most 64 characters.
+_MESSAGE_ID = re.compile(r"msg_[!-~]{1,60}")
+_REASONING_ID = re.compile(r"rs_[!-~]{1,61}")
+# Calls that the caller must answer, in a form that treadle does not have: "No tool output found for
+# computer call …".
+_NEED_OUTPUT = {
+    "apply_patch_call",
+    "computer_call",
+    "custom_tool_call",
+    "local_shell_call",
+    "shell_call",
+}
 
 
-def encode_request(model: str, request: ModelRequest) -> bytes:
-    """Returns the JSON body of a streaming request."""
-    settings = request.settings
-    body: dict[str, object] = {
-        "model": model,
-        "input": _input(request.items),
-        "stream": True,
-        "store": False,
-    }
-    if request.instructions:
-        body["instructions"] = request.instructions
-    if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
-    if isinstance(settings.tool_choice, NamedTool):
-        body["tool_choice"] = {"type": "function", "name": settings.tool_choice.name}
+class _Head(Struct):
+    type: str
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+class ResponsesOptions(Struct, frozen=True, kw_only=True):
+    """Options of this API in addition to `ModelSettings`; see `OpenAIResponses`.
+
+    `named_choice`: the server can be asked for a call of one tool by name. llama.cpp takes such a
+    choice as "auto"; for servers other than OpenAI's any call is required, of that tool alone.
+    """
+
+    provider: str = PROVIDER
+    named_choice: bool = True
+    strict: bool = False
+
+
+def encode_request(
+    model: str, request: ModelRequest, options: ResponsesOptions | None = None
+) -> EncodedRequest:
+    """Returns the body of a streaming request; raises `ItemRefused` if the options are strict."""
+    options = options or ResponsesOptions()
+    settings, changes = request.settings, Changes(strict=options.strict)
+    entries, sources = _Encoder(options.provider, changes).encode(request.items)
+    body: Object = {"model": model, "input": entries, "stream": True, "store": False}
+    tools, choice = _tools(request, options)
     optional = {
-        "tool_choice": settings.tool_choice,
-        "parallel_tool_calls": settings.parallel_tool_calls,
+        "instructions": request.instructions or None,
+        # OpenAI refuses the settings of tools in a request without tools.
+        "tools": [_tool(tool) for tool in tools] or None,
+        "tool_choice": choice if tools else None,
+        "parallel_tool_calls": settings.parallel_tool_calls if tools else None,
         "temperature": settings.temperature,
         "top_p": settings.top_p,
         "max_output_tokens": settings.max_output_tokens,
     }
-    for name, value in optional.items():
-        if value is not None:
-            body.setdefault(name, value)
+    body |= {name: value for name, value in optional.items() if value is not None}
     if settings.reasoning_effort is not None:
         body["reasoning"] = {"effort": settings.reasoning_effort}
     if settings.reasoning_effort is not None or _REASONING_MODELS.match(model):
@@ -71,62 +116,186 @@ def encode_request(model: str, request: ModelRequest) -> bytes:
             }
         }
     body.update(settings.extra_body)
-    return msgspec.json.encode(body)
+    return EncodedRequest(json_body(body), tuple(changes.made), sources)
 
 
-def _tool(tool: object) -> dict[str, object]:
-    return {"type": "function", **msgspec.structs.asdict(tool)}  # type: ignore[arg-type]
+def _tools(request: ModelRequest, options: ResponsesOptions) -> tuple[Sequence[ToolSchema], object]:
+    """Returns the tools of a request and its tool choice."""
+    choice = request.settings.tool_choice
+    if not isinstance(choice, NamedTool):
+        return request.tools, choice
+    named = [tool for tool in request.tools if tool.name == choice.name]
+    if not named:
+        return request.tools, None
+    if not options.named_choice:
+        return named, "required"
+    return request.tools, {"type": "function", "name": choice.name}
 
 
-def _input(items: Sequence[Item]) -> list[object]:
-    return [encoded for item in items if (encoded := _encode_item(item)) is not None]
+def _tool(tool: ToolSchema) -> Object:
+    fields = msgspec.structs.asdict(tool) | {"parameters": accepted_parameters(tool)}
+    return {"type": "function", **fields}
 
 
-def _encode_item(item: Item) -> object | None:
-    match item:
-        case Message():
-            content = [_encode_part(part) for part in item.content]
-            return {"type": "message", "role": item.role, "content": content}
-        case FunctionCall():
-            return {
-                "type": "function_call",
-                "call_id": item.call_id,
-                "name": item.name,
-                "arguments": item.arguments,
-            }
-        case FunctionCallOutput():
-            output = item.output
-            if not isinstance(output, str):
-                output = [_encode_part(part) for part in output]
-            return {"type": "function_call_output", "call_id": item.call_id, "output": output}
-        case Reasoning():
-            return _encode_reasoning(item)
-        case ProviderItem():
-            return item.raw if item.provider == PROVIDER else None
-        case _ as unreachable:
-            assert_never(unreachable)
+class _Encoder:
+    """Makes the input of one request."""
+
+    def __init__(self, provider: str, changes: Changes) -> None:
+        self._provider = provider
+        self._changes = changes
+        self._entries: list[object] = []
+        self._sources: list[list[Item]] = []
+
+    def encode(self, items: Sequence[Item]) -> tuple[list[object], list[list[Item]]]:
+        """Returns the entries of the input, and the items of each."""
+        for entry in arrange(items, self._changes):
+            if isinstance(entry, Response):
+                self._response(entry)
+                for output in entry.outputs:
+                    self._append(output, self._output(output))
+            elif content := self._input_parts(entry):
+                self._append(entry, {"type": "message", "role": entry.role, "content": content})
+        if not self._entries:
+            content = [_input_text(NO_INPUT)]
+            self._entries.append({"type": "message", "role": "user", "content": content})
+            self._sources.append([])
+        return self._entries, self._sources
+
+    def _append(self, item: Item, entry: object) -> None:
+        self._entries.append(entry)
+        self._sources.append([item])
+
+    def _response(self, response: Response) -> None:
+        # Reasoning is held back until what it led to: "Item 'rs_…' of type 'reasoning' was provided
+        # without its required following item" (openai/openai-agents-python#2503).
+        held: list[tuple[Reasoning, Object]] = []
+        for item in response.items:
+            if isinstance(item, Reasoning):
+                if (thought := self._reasoning(item)) is not None:
+                    held.append((item, thought))
+                continue
+            entry = self._written(item)
+            if entry is None:
+                continue
+            for reasoning, thought in held:
+                self._append(reasoning, thought)
+            held = []
+            self._append(item, entry)
+
+    def _written(self, item: Message | FunctionCall | ProviderItem) -> object | None:
+        match item:
+            case Message():
+                return self._said(item)
+            case FunctionCall():
+                return {
+                    "type": "function_call",
+                    "call_id": call_id(item.call_id, _CALL_ID),
+                    "name": tool_name(item, self._changes),
+                    "arguments": object_arguments(item, self._changes),
+                }
+            case ProviderItem():
+                return self._hosted(item) if item.provider == self._provider else None
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    def _hosted(self, item: ProviderItem) -> msgspec.Raw | None:
+        try:
+            kind = _decode_head(item.raw).type
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            text = "An item of the provider that is not a JSON object is left out."
+            self._changes.note(item, "provider_item", text)
+            return None
+        if kind in _NEED_OUTPUT:
+            text = f"A {kind} is left out, because it has no output."
+            self._changes.note(item, "pairing", text)
+            return None
+        return item.raw
+
+    def _said(self, message: Message) -> Object | None:
+        """Returns a message of the assistant, with what its provider added to it; None if empty."""
+        fields = message.provider_fields
+        own: Mapping[str, object] = {} if fields is None else fields.of(self._provider)
+        annotations = own.get("annotations")
+        content: list[Object] = []
+        for index, part in enumerate(message.content):
+            encoded = self._output_part(part, message)
+            if encoded["type"] == "output_text" and isinstance(annotations, list):
+                given = cast("list[object]", annotations)[index : index + 1]
+                encoded["annotations"] = given[0] if given else []
+            if encoded.get("text") or encoded.get("refusal"):
+                content.append(encoded)
+        if not content:
+            return None
+        found: Object = {"type": "message", "role": "assistant", "content": content}
+        if "phase" in own:
+            found["phase"] = own["phase"]
+        if own and _MESSAGE_ID.fullmatch(message.id):
+            found |= {"id": message.id, "status": "completed"}
+        return found
+
+    def _output_part(self, part: ContentPart, message: Message) -> Object:
+        match part:
+            case InputText() | OutputText():
+                return {"type": "output_text", "text": limited(message, part.text, self._changes)}
+            case Refusal():
+                return {"type": "refusal", "refusal": part.refusal}
+            case InputImage():
+                where = "a message of the assistant"
+                return {"type": "output_text", "text": no_image(message, self._changes, where)}
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    def _input_parts(self, message: Message) -> list[Object]:
+        """Returns the parts of a message that is not the assistant's; empty text is left out."""
+        found: list[Object] = []
+        for part in message.content:
+            match part:
+                case InputText() | OutputText():
+                    text = part.text
+                case Refusal():
+                    text = part.refusal
+                case InputImage():
+                    found.append(self._image(part, message))
+                    continue
+                case _ as unreachable:
+                    assert_never(unreachable)
+            if text.strip():
+                found.append(_input_text(limited(message, text, self._changes)))
+        return found
+
+    def _image(self, image: InputImage, item: Item) -> Object:
+        if isinstance(item, Message) and item.role != "user":
+            return _input_text(no_image(item, self._changes, "a system message"))
+        found = checked_image(image, item, self._changes)
+        if isinstance(found, str):
+            return _input_text(found)
+        return {"type": "input_image", "image_url": found.url, "detail": image.detail}
+
+    def _output(self, output: FunctionCallOutput) -> Object:
+        sent: str | list[Object]
+        if isinstance(output.output, str):
+            sent = limited(output, output.output, self._changes)
+        else:
+            sent = [
+                self._image(part, output)
+                if isinstance(part, InputImage)
+                else _input_text(limited(output, part.text, self._changes))
+                for part in output.output
+            ]
+        wire_id = call_id(output.call_id, _CALL_ID)
+        return {"type": "function_call_output", "call_id": wire_id, "output": sent or ""}
+
+    def _reasoning(self, item: Reasoning) -> Object | None:
+        # Servers such as llama.cpp send an empty text, which they do not accept back.
+        if item.provider != self._provider or not item.encrypted_content:
+            return None
+        found: Object = {
+            "type": "reasoning",
+            "summary": [{"type": "summary_text", "text": part.text} for part in item.summary],
+            "encrypted_content": item.encrypted_content,
+        }
+        return found | ({"id": item.id} if _REASONING_ID.fullmatch(item.id) else {})
 
 
-def _encode_reasoning(item: Reasoning) -> dict[str, object] | None:
-    if item.provider != PROVIDER or item.encrypted_content is None:
-        return None
-    return {
-        "type": "reasoning",
-        "id": item.id,
-        "summary": [{"type": "summary_text", "text": part.text} for part in item.summary],
-        "encrypted_content": item.encrypted_content,
-    }
-
-
-def _encode_part(part: ContentPart) -> dict[str, object]:
-    match part:
-        case InputText():
-            return {"type": "input_text", "text": part.text}
-        case OutputText():
-            return {"type": "output_text", "text": part.text}
-        case Refusal():
-            return {"type": "refusal", "refusal": part.refusal}
-        case InputImage():
-            return {"type": "input_image", "image_url": part.image_url, "detail": part.detail}
-        case _ as unreachable:
-            assert_never(unreachable)
+def _input_text(text: str) -> Object:
+    return {"type": "input_text", "text": text}

@@ -1,0 +1,360 @@
+"""Servers that refuse whatever their API does not accept, with the rules of the public reports.
+
+Each `check_*` raises `Refused`, as the API answers 400. The rules come from the types of the
+providers' SDKs, from their errors, and from the chat templates of Mistral, Qwen and Gemma.
+"""
+
+import base64
+import itertools
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pydantic
+from anthropic.types.message_create_params import MessageCreateParamsStreaming
+
+Json = dict[str, Any]
+
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+MAX_TEXT = 10_485_760
+MAX_DEPTH = 128
+IMAGE_MARKS = {
+    "image/png": b"\x89PNG\r\n\x1a\n",
+    "image/jpeg": b"\xff\xd8\xff",
+    "image/gif": b"GIF8",
+    "image/webp": b"RIFF",
+}
+HOSTED = {"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"}
+MESSAGES_SDK = pydantic.TypeAdapter(MessageCreateParamsStreaming)
+
+
+class Refused(AssertionError):
+    """The server answers 400."""
+
+
+def require(condition: object, text: str) -> None:
+    if not condition:
+        raise Refused(text)
+
+
+def parsed(body: bytes) -> Json:
+    """The body as a server reads it: UTF-8, JSON without NaN and without halves of characters."""
+
+    def refuse(text: str) -> None:
+        raise Refused(f"not JSON: {text}")
+
+    found = json.loads(body.decode(), parse_constant=refuse)
+    for text in strings(found):
+        require(is_whole(text), f"no low surrogate in string {text[:20]!r}")
+        require(len(text) <= MAX_TEXT or text.startswith("data:"), "string too long")
+    return found
+
+
+def strings(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from strings(inner)
+
+
+def is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def depth(value: Any) -> int:
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return 1 + max(map(depth, inner), default=0)
+    return 0
+
+
+def check_arguments(text: str, where: str) -> None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{where}: Failed to parse tool call arguments as JSON: {error}") from error
+    require(isinstance(found, dict), f"{where}: arguments must be an object")
+    require(depth(found) <= MAX_DEPTH, f"{where}: recursion limit exceeded")
+    require(all(map(is_whole, strings(found))), f"{where}: half of a character")
+
+
+def check_image(url: str, where: str) -> None:
+    require(
+        re.match(r"https?://\S+$", url) or url.startswith("data:image/"), f"{where}: {url[:40]}"
+    )
+    if url.startswith("data:"):
+        head, _, data = url.partition(";base64,")
+        check_bytes(head.removeprefix("data:"), data, where)
+
+
+def check_bytes(media_type: str, data: str, where: str) -> None:
+    require(media_type in IMAGE_MARKS, f"{where}: media type {media_type!r}")
+    try:
+        found = base64.b64decode(data, validate=True)
+    except ValueError as error:
+        raise Refused(f"{where}: invalid base64 data") from error
+    require(found.startswith(IMAGE_MARKS[media_type]), f"{where}: image does not match its type")
+
+
+def check_schema(schema: Json, where: str) -> None:
+    require(schema.get("type") == "object", f"{where}: schema must have type 'object'")
+    require(
+        isinstance(schema.get("properties"), dict), f"{where}: object schema missing properties"
+    )
+    top = schema.keys() & {"oneOf", "anyOf", "allOf", "enum", "not"}
+    require(not top, f"{where}: {top} at the top level")
+
+
+# Responses
+
+
+def check_responses(body: Json) -> None:
+    entries = body["input"]
+    require(isinstance(entries, list) and entries, "input: empty array")
+    called: set[str] = set()
+    open_calls: set[str] = set()
+    for number, entry in enumerate(entries):
+        where, kind = f"input[{number}]", entry.get("type")
+        if kind == "message":
+            check_response_message(entry, where)
+        elif kind == "function_call":
+            require(1 <= len(entry["call_id"]) <= 64, f"{where}.call_id: string too long")
+            require(NAME.fullmatch(entry["name"]), f"{where}.name: {entry['name'][:30]!r}")
+            require(entry["call_id"] not in called, f"{where}: duplicate call_id")
+            check_arguments(entry["arguments"], where)
+            called.add(entry["call_id"])
+            open_calls.add(entry["call_id"])
+        elif kind == "function_call_output":
+            require(entry["call_id"] in open_calls, f"{where}: no tool call found")
+            open_calls.discard(entry["call_id"])
+            check_response_output(entry["output"], where)
+        elif kind == "reasoning":
+            check_reasoning(entries, number, where)
+        else:
+            require(kind in HOSTED, f"{where}: type {kind!r}")
+    require(not open_calls, f"No tool output found for function call {open_calls}")
+    check_tools(body, body.get("tools", ()))
+
+
+def check_response_message(entry: Json, where: str) -> None:
+    role, content = entry["role"], entry["content"]
+    require(role in {"user", "assistant", "system", "developer"}, f"{where}.role")
+    require(isinstance(content, list) and content, f"{where}.content: empty array")
+    if "id" in entry:
+        require(re.fullmatch(r"msg_.{1,60}", entry["id"]), f"{where}.id: must begin with 'msg'")
+        require(role == "assistant" and entry.get("status") == "completed", f"{where}.status")
+    for part in content:
+        if role == "assistant":
+            require(part["type"] in {"output_text", "refusal"}, f"{where}.content: {part['type']}")
+            require(part.get("text") or part.get("refusal"), f"{where}.content: empty")
+        elif part["type"] == "input_image":
+            require(role == "user", f"{where}.content: image in a {role} message")
+            check_image(part["image_url"], where)
+        else:
+            require(part["type"] == "input_text" and part["text"], f"{where}.content")
+
+
+def check_response_output(output: Any, where: str) -> None:
+    if isinstance(output, str):
+        return
+    require(output, f"{where}.output: empty array")
+    for part in output:
+        require(part["type"] in {"input_text", "input_image"}, f"{where}.output")
+        if part["type"] == "input_image":
+            check_image(part["image_url"], where)
+
+
+def check_reasoning(entries: Sequence[Json], number: int, where: str) -> None:
+    entry = entries[number]
+    require(entry["encrypted_content"], f"{where}.encrypted_content: empty")
+    require(isinstance(entry["summary"], list), f"{where}.summary")
+    require("id" not in entry or re.fullmatch(r"rs_.{1,61}", entry["id"]), f"{where}.id")
+    following = next((e for e in entries[number + 1 :] if e["type"] != "reasoning"), {})
+    led = (
+        following.get("type") in {"function_call", *HOSTED} or following.get("role") == "assistant"
+    )
+    require(led, f"{where}: reasoning without its required following item")
+
+
+def check_tools(body: Json, tools: Sequence[Json]) -> None:
+    if not tools:
+        settings = body.keys() & {"tool_choice", "parallel_tool_calls", "tools"}
+        require(not settings, f"{settings} is only allowed when 'tools' are specified")
+    for tool in tools:
+        function = tool.get("function", tool)
+        require(NAME.fullmatch(function["name"]), "tools.name")
+        check_schema(function.get("parameters", function.get("input_schema")), function["name"])
+
+
+# Chat Completions
+
+
+def check_chat(body: Json, *, call_ids: str = r"[!-~]{1,40}") -> None:
+    """OpenAI's own rules, and those of servers that parse what is sent back to them."""
+    messages = body["messages"]
+    require(messages, "messages: empty array")
+    called: set[str] = set()
+    open_calls: list[str] = []
+    for number, message in enumerate(messages):
+        where, role = f"messages[{number}]", message["role"]
+        require(role in {"system", "user", "assistant", "tool"}, f"{where}.role")
+        if role == "tool":
+            require(message["tool_call_id"] in open_calls, f"{where}: no preceding 'tool_calls'")
+            open_calls.remove(message["tool_call_id"])
+            require(isinstance(message["content"], str), f"{where}.content")
+            require(message["content"].strip(), f"{where} must not be empty")
+            continue
+        require(not open_calls, f"{where}: tool_calls without outputs: {open_calls}")
+        content = message.get("content")
+        calls = message.get("tool_calls")
+        require(content or (role == "assistant" and calls), f"{where} must not be empty")
+        check_chat_content(content, role, where)
+        require(calls is None or (role == "assistant" and calls), f"{where}.tool_calls")
+        for call in calls or ():
+            require(re.fullmatch(call_ids, call["id"]), f"{where}.tool_calls.id: {call['id'][:50]}")
+            require(call["id"] not in called, f"{where}: duplicate id")
+            require(NAME.fullmatch(call["function"]["name"]), f"{where}.tool_calls.function.name")
+            check_arguments(call["function"]["arguments"], where)
+            called.add(call["id"])
+            open_calls.append(call["id"])
+    require(not open_calls, f"tool_calls without outputs: {open_calls}")
+    check_tools(body, body.get("tools", ()))
+
+
+def check_chat_content(content: Any, role: str, where: str) -> None:
+    if content is None:
+        return
+    if isinstance(content, str):
+        require(content.strip(), f"{where}.content must not be blank")
+        return
+    for part in content:
+        if part["type"] == "image_url":
+            require(role == "user", f"{where}.content: image in a {role} message")
+            check_image(part["image_url"]["url"], where)
+        elif part["type"] == "thinking":
+            require(role == "assistant", f"{where}.content: thinking")
+        else:
+            require(part["type"] == "text" and part["text"].strip(), f"{where}.content")
+
+
+def check_template(body: Json) -> None:
+    """The chat templates of Mistral, Qwen and Gemma, and Mistral's API."""
+    messages = body["messages"]
+    roles = [message["role"] for message in messages]
+    require("system" not in roles[1:], "System message must be at the beginning")
+    require("user" in roles, "No user query found in messages")
+    require(roles[-1] in {"user", "tool"}, f"Expected last role User or Tool but got {roles[-1]}")
+    pairs = itertools.pairwise(roles)
+    require(("tool", "user") not in pairs, "Unexpected role 'user' after role 'tool'")
+    turns = [m["role"] for m in messages if m["role"] == "user" or _is_answer(m)]
+    expected = ["user", "assistant"] * len(turns)
+    require(turns == expected[: len(turns)], f"Conversation roles must alternate: {roles}")
+
+
+def _is_answer(message: Json) -> bool:
+    return message["role"] == "assistant" and not message.get("tool_calls")
+
+
+def check_needs_reasoning(body: Json) -> None:
+    """DeepSeek, while it thinks."""
+    for message in body["messages"]:
+        if message.get("tool_calls"):
+            text = "The `reasoning_content` in the thinking mode must be passed back to the API."
+            require(isinstance(message.get("reasoning_content"), str), text)
+
+
+# Messages
+
+
+def check_messages(body: Json) -> None:
+    walked(MESSAGES_SDK.validate_python(body))
+    turns = body["messages"]
+    require(turns and turns[0]["role"] == "user", 'first message must use the "user" role')
+    called: list[str] = []
+    seen: set[str] = set()
+    for number, turn in enumerate(turns):
+        where, content = f"messages.{number}", turn["content"]
+        require(content, f"{where}: content must not be empty")
+        require(not number or turn["role"] != turns[number - 1]["role"], f"{where}: alternate")
+        answered = [b["tool_use_id"] for b in content if b["type"] == "tool_result"]
+        require(sorted(answered) == sorted(called), f"{where}: {called} answered by {answered}")
+        first = [b["type"] == "tool_result" for b in content]
+        require(first == sorted(first, reverse=True), f"{where}: tool_result must come first")
+        called = [b["id"] for b in content if b["type"] == "tool_use"]
+        require(not seen & set(called) and len(set(called)) == len(called), f"{where}: unique ids")
+        seen |= set(called)
+        for block in content:
+            check_block(block, turn["role"], where)
+        check_hosted(content, where, is_last=number == len(turns) - 1)
+    require(not called, f"`tool_use` ids without `tool_result`: {called}")
+    last = turns[-1]
+    if last["role"] == "assistant":
+        kind = last["content"][-1]["type"]
+        require(kind == "server_tool_use", f"the conversation must end with the user, not {kind}")
+    check_thinking(body)
+    check_tools(body, body.get("tools", ()))
+
+
+def walked(value: object) -> None:
+    """Walks through what pydantic returns: it checks an iterable only when it is read."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            walked(inner)
+    elif isinstance(value, Iterable) and not isinstance(value, str):
+        for inner in value:
+            walked(inner)
+
+
+def check_block(block: Json, role: str, where: str) -> None:
+    kind = block["type"]
+    if kind == "text":
+        require(block["text"].strip(), f"{where}: text must contain non-whitespace text")
+    elif kind == "image":
+        require(role == "user", f"{where}: image in a turn of the assistant")
+        source = block["source"]
+        if source["type"] == "base64":
+            check_bytes(source["media_type"], source["data"], where)
+            require(len(source["data"]) <= 5 * 1024 * 1024, f"{where}: image exceeds 5 MB")
+        else:
+            require(source["url"].startswith("https://"), f"{where}: https only")
+    elif kind == "tool_use":
+        require(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", block["id"]), f"{where}.tool_use.id")
+        require(NAME.fullmatch(block["name"]), f"{where}.tool_use.name")
+        require(isinstance(block["input"], dict), f"{where}.tool_use.input")
+        require(depth(block["input"]) <= MAX_DEPTH, f"{where}: recursion limit exceeded")
+    elif kind == "tool_result":
+        content = block.get("content")
+        require(not block.get("is_error") or content, f"{where}: content of an error")
+        for part in content if isinstance(content, list) else ():
+            require(not block.get("is_error") or part["type"] == "text", f"{where}: text only")
+            check_block(part, role, where)
+    elif kind in {"thinking", "redacted_thinking"}:
+        require(block.get("signature") or block.get("data"), f"{where}: Invalid `signature`")
+
+
+def check_hosted(content: Sequence[Json], where: str, *, is_last: bool) -> None:
+    uses = [b["id"] for b in content if b["type"] == "server_tool_use"]
+    results = [b["tool_use_id"] for b in content if b["type"] == "web_search_tool_result"]
+    require(set(results) <= set(uses), f"{where}: result without `server_tool_use`")
+    require(is_last or set(uses) <= set(results), f"{where}: `server_tool_use` without a result")
+
+
+def check_thinking(body: Json) -> None:
+    turns, thinking = body["messages"], body.get("thinking", {})
+    blocks = turns[-1]["content"]
+    if turns[-1]["role"] == "assistant":
+        kind = blocks[-1]["type"]
+        require(kind not in {"thinking", "redacted_thinking"}, "The final block cannot be thinking")
+    if thinking.get("type") == "enabled" and any(b["type"] == "tool_result" for b in blocks):
+        first = turns[-2]["content"][0]["type"]
+        require(first in {"thinking", "redacted_thinking"}, f"Expected `thinking`, found `{first}`")
