@@ -5,7 +5,7 @@ from typing import Protocol, TypeVar
 
 from treadle.domain.blocks import Block, BlockEdit
 from treadle.domain.events import LiveEvent, RecordedEvent
-from treadle.domain.items import Input
+from treadle.domain.items import Input, Item
 from treadle.domain.passages import By, Filters, Found
 from treadle.domain.result import RunResult
 from treadle.domain.state import ThreadState
@@ -36,6 +36,13 @@ class ThreadWriter(Protocol):
 
     def publish(self, event: LiveEvent, /) -> None:
         """Shows `event` to subscribers; never waits for them."""
+        ...
+
+    async def event_of(self, item: Item) -> int:
+        """Returns the number of the last event that brought `item` into the history.
+
+        0 if the thread is not kept, or no event did. Raises `JournalError`.
+        """
         ...
 
 

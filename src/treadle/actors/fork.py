@@ -8,6 +8,7 @@ from treadle.domain.envelope import Envelope, recorded
 from treadle.domain.events import JobSettled, LiveEvent, MessageAdded, RecordedEvent, RunCancelled
 from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
+from treadle.domain.items import Item
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Usage
 from treadle.journal.base import Fork, ThreadInfo
@@ -34,6 +35,10 @@ class _Addition:
 
     def publish(self, event: LiveEvent, /) -> None:
         """Does nothing: a thread that does not exist yet has no subscribers."""
+
+    async def event_of(self, item: Item) -> int:
+        """Returns 0: a thread that does not exist yet asks no model."""
+        return 0
 
 
 def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> Fork:

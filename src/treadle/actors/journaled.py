@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from treadle.bus.topic import Topic
 from treadle.domain.envelope import Envelope, recorded
-from treadle.domain.events import LiveEvent, RecordedEvent, TerminalEvent
+from treadle.domain.events import LiveEvent, RecordedEvent, TerminalEvent, brings
 from treadle.domain.fold import apply
+from treadle.domain.items import Item
 from treadle.domain.state import RunStatus, ThreadState
 from treadle.errors import JournalError
 from treadle.journal.base import Batch, Claim, Journal
@@ -100,6 +101,15 @@ class JournaledThread:
         else:
             self.topic.publish_live(event)
             self._on_live(event)
+
+    async def event_of(self, item: Item) -> int:
+        """Returns the number of the last event that brought `item` into the history; 0 if none."""
+        await self.durable()
+        found = after = 0
+        while events := await self._journal.read(self.id, after=after):
+            found = next((event.seq for event in reversed(events) if brings(event, item)), found)
+            after = events[-1].seq
+        return found
 
     def fail(self, error: JournalError) -> None:
         """Ends the thread in this process: what was not kept did not happen."""

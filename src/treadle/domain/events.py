@@ -726,6 +726,33 @@ RecordedEvent = (
 Event = RecordedEvent | LiveEvent
 
 
+def brings(event: RecordedEvent, item: Item) -> bool:
+    """Whether an event brings `item` into the history, or what compaction made of it."""
+    match event:
+        case HistoryReplaced():
+            return any(_is_same(one, item) for one in event.items)
+        case ContextCompacted():
+            return event.summary is not None and _is_same(event.summary, item)
+        case (
+            MessageAdded()
+            | ReasoningAdded()
+            | ProviderItemAdded()
+            | ToolCallRequested()
+            | ToolOutputRecorded()
+        ):
+            return _is_same(event.item, item)
+        case _:
+            return False
+
+
+def _is_same(one: Item, other: Item) -> bool:
+    if type(one) is not type(other) or isinstance(one, ProviderItem):
+        return one == other
+    # Without an id it is recognised by its content; a shortened item keeps its id.
+    id = one.id
+    return id == other.id if id and not isinstance(other, ProviderItem) else one == other
+
+
 def delta_in(event: Event) -> Delta | None:
     """Returns the delta in an event, even if it comes from the thread of another agent, or None."""
     while isinstance(event, AgentEvent):

@@ -30,7 +30,7 @@ from treadle.errors import (
     StreamIncomplete,
 )
 from treadle.loop.activation import Activation
-from treadle.loop.adapted_items import adapted_items
+from treadle.loop.adapted_items import locate_item, report_adapted
 from treadle.loop.calls import StepCalls
 from treadle.loop.definition import Deps, Out
 from treadle.loop.request import build_request
@@ -77,8 +77,7 @@ async def stream_response(
                         is_seen = True
                         _record_item(activation, event, calls)
                     elif isinstance(event, ItemsAdapted):
-                        if (reported := adapted_items(activation.run, event)) is not None:
-                            thread.record(reported)
+                        report_adapted(thread, event)
                     else:
                         is_seen = True
                         _record_end(activation, event, request)
@@ -93,6 +92,7 @@ async def stream_response(
             activation.backoff = None
             return None
         except ModelError as error:
+            await locate_item(thread, error)
             is_too_long = isinstance(error, ContextOverflow) and not is_seen
             # Once: a request that is still too long after it was shortened will never fit.
             if is_too_long and not was_shortened and await _became_shorter(activation):

@@ -81,6 +81,10 @@ class MemoryThread:
     async def durable(self) -> None:
         """Returns at once: the state in memory is all there is."""
 
+    async def event_of(self, item: Item) -> int:
+        """Returns 0: no event is kept."""
+        return 0
+
 
 def _drop(event: LiveEvent) -> None:
     """Does nothing: there is no subscriber."""
