@@ -238,3 +238,33 @@ def test_a_long_line_in_single_bytes_is_joined_once() -> None:
     for _ in range(200_000):
         parser.feed(b"x")
     assert parser.feed(b"\ndata: 1\n\n") == [(b"message", b"1")]
+
+
+@pytest.mark.parametrize(
+    ("stream", "frames"),
+    [
+        (b'error: {"a": 1}\n\n', [(b"error", b'{"a": 1}')]),
+        (b"error: a\nerror: b\n\ndata: 1\n\n", [(b"error", b"a\nb"), (b"message", b"1")]),
+        (b"data: 1\nerror: a\n\n", [(b"message", b"1"), (b"error", b"a")]),
+        (b'{"a": 1}\n\n', [(b"message", b'{"a": 1}')]),
+        (b'event: e\n{\n "data": 1\n}\n\n', [(b"e", b'{\n "data": 1\n}')]),
+        (b"errors: a\n\nerr\n\n [1]\n\n", []),
+    ],
+)  # fmt: skip
+def test_errors_outside_of_data(stream: bytes, frames: list[Frame]) -> None:
+    for cut in range(len(stream) + 1):
+        assert parse(stream[:cut], stream[cut:]) == frames
+    parser = SseParser()
+    assert [*parser.feed(stream.removesuffix(b"\n\n")), *parser.flush()] == frames
+
+
+def test_events_before_one_beyond_the_limit_are_returned() -> None:
+    stream = b"data: 1\n\ndata: 2\n\ndata: " + b"x" * 100 + b"\n\ndata: 3\n\n"
+    for cut in range(len(stream)):
+        parser, frames = SseParser(max_frame_bytes=50), list[Frame]()
+        with pytest.raises(StreamInvalid, match="more than 50 bytes"):
+            frames += parser.feed(stream[:cut])
+            frames += parser.feed(stream[cut:])
+            frames += parser.flush()
+        assert frames == [(b"message", b"1"), (b"message", b"2")]
+        assert parser.failure is not None

@@ -24,8 +24,13 @@ class SseParser:
     are ignored) take the values of a block of lines when its blank line has come. Names and data
     stay bytes, for the decoder that reads them next.
 
+    The specification ignores lines of unknown fields. Servers put errors there, so two kinds become
+    events: a field `error` (an event of that name), and lines from one that begins with `{` to the
+    next blank line, which are JSON without `data:` (a message).
+
     Raises `StreamInvalid` when more than `max_frame_bytes` (default 16 MiB) come without a blank
-    line, a line end counted as one byte; the parser cannot be used after that.
+    line, a line end counted as one byte; the parser cannot be used after that. Events before it are
+    returned first: then `failure` is the error, which the next call raises.
     """
 
     def __init__(self, *, max_frame_bytes: int = 16 * 1024 * 1024) -> None:
@@ -33,11 +38,14 @@ class SseParser:
         self._start: bytes | None = b""
         self._skip_lf = False
         self._pending = bytearray()
+        self.failure: StreamInvalid | None = None
         self.last_event_id = b""
         self.retry: int | None = None
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """Returns the events that `chunk` completes."""
+        if self.failure is not None:
+            raise self.failure
         if self._start is not None:
             chunk = self._without_bom(chunk)
         if self._skip_lf or b"\r" in chunk:
@@ -54,10 +62,13 @@ class SseParser:
         blocks = chunk.split(b"\n\n")
         rest = blocks.pop()
         if len(chunk) > self._max:
-            self._require_room(rest, blocks)
+            blocks = self._within_room(blocks, rest)
         if rest:
             self._pending += rest
-        return self._frames(blocks) if blocks else []
+        frames = self._frames(blocks) if blocks else []
+        if self.failure is not None and not frames:
+            raise self.failure
+        return frames
 
     def flush(self) -> list[Frame]:
         """The stream has ended: returns a last event that lacks its blank line.
@@ -67,7 +78,9 @@ class SseParser:
         """
         block = bytes(self._pending).removesuffix(b"\n")
         self._pending.clear()
-        self._require_room(b"", [block])
+        self._within_room([block], b"")
+        if self.failure is not None:
+            raise self.failure
         return self._frames([block])
 
     def _frames(self, blocks: list[bytes]) -> list[Frame]:
@@ -76,23 +89,33 @@ class SseParser:
             usual = _USUAL_BLOCK(block)
             if usual is not None:
                 frames.append((usual[1] or b"message", usual[2]))
-            else:
+            elif block:
                 self._any_block(block, frames)
         return frames
 
     def _any_block(self, block: bytes, frames: list[Frame]) -> None:
-        event, data = b"", list[bytes]()
+        event, data, errors = b"", list[bytes](), list[bytes]()
+        bare: list[bytes] = []
         for line in block.split(b"\n"):
+            if bare or line.startswith(b"{"):
+                bare.append(line)
+                continue
             name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
             if name == b"data":
                 data.append(value)
             elif name == b"event":
                 event = value
+            elif name == b"error":
+                errors.append(value)
             else:
                 self._setting(name, value)
         if data:
             frames.append((event or b"message", b"\n".join(data)))
+        if errors:
+            frames.append((b"error", b"\n".join(errors)))
+        if bare:
+            frames.append((event or b"message", b"\n".join(bare)))
 
     def _setting(self, name: bytes, value: bytes) -> None:
         if name == b"id" and b"\0" not in value:
@@ -123,16 +146,27 @@ class SseParser:
         ends = b"\n\n" in chunk or (chunk.startswith(b"\n") and pending.endswith(b"\n"))
         pending += chunk
         if not ends:
-            self._require_room(pending, [])
+            self._within_room([], pending)
+            if self.failure is not None:
+                raise self.failure
             return b""
         chunk = bytes(pending)
         pending.clear()
         return chunk
 
-    def _require_room(self, pending: bytes | bytearray, blocks: list[bytes]) -> None:
+    def _within_room(self, blocks: list[bytes], pending: bytes | bytearray) -> list[bytes]:
+        """Returns the blocks in front of the first one that is too long; notes the failure."""
+        for place, block in enumerate(blocks):
+            if len(block) > self._max:
+                self._fail()
+                return blocks[:place]
         # The last byte of `pending` may be the line end that the blank line follows.
-        if max([len(pending) - 1, *map(len, blocks)]) > self._max:
-            raise StreamInvalid(
-                f"The provider sent an event of more than {self._max} bytes; check that the base "
-                "URL leads to the API."
-            )
+        if len(pending) - 1 > self._max:
+            self._fail()
+        return blocks
+
+    def _fail(self) -> None:
+        self.failure = StreamInvalid(
+            f"The provider sent an event of more than {self._max} bytes; check that the base URL "
+            "leads to the API."
+        )
