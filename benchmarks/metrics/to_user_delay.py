@@ -7,6 +7,7 @@ its write, and on one machine that clock is the same in every process.
 """
 
 import time
+from collections.abc import Iterable
 from statistics import median
 
 import treadle
@@ -42,13 +43,21 @@ class _Noting:
     def finished(self) -> bool:
         return self._decoder.finished
 
-    def feed(self, chunk: bytes) -> list[StreamEvent]:
+    @property
+    def stopped(self) -> bool:
+        return self._decoder.stopped
+
+    @property
+    def progressed(self) -> bool:
+        return self._decoder.progressed
+
+    def feed(self, chunk: bytes) -> Iterable[StreamEvent]:
         if self._mark and self._mark in chunk:
             self._mark = b""
             self._arrivals.append(time.monotonic_ns())
         return self._decoder.feed(chunk)
 
-    def end(self) -> list[StreamEvent]:
+    def end(self) -> Iterable[StreamEvent]:
         return self._decoder.end()
 
 

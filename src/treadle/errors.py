@@ -17,6 +17,7 @@ TreadleError
 │   ├── ServerFailed              retryable: HTTP 5xx, overloaded
 │   ├── QuotaExceeded             the account has no budget left
 │   ├── BadRequest                any other HTTP 4xx
+│   │   ├── AccessDenied          HTTP 401 or 403: the key is missing, wrong or not allowed to
 │   │   ├── ItemRefused           an item of the history is not accepted
 │   │   └── ContextOverflow       the request is longer than the model's window
 │   ├── StreamIncomplete          retryable: the stream ended without its terminal event
@@ -185,7 +186,7 @@ class ConnectionFailed(ModelError):
 
 
 class ModelTimeout(ModelError):
-    """The provider sent nothing for too long: while connecting, before or between chunks."""
+    """The provider sent nothing, or nothing of an answer, for longer than one of the `Timeouts`."""
 
     code = "model_timeout"
     retryable = True
@@ -215,6 +216,12 @@ class BadRequest(ModelError):
     """The provider refused the request; the message is the provider's own."""
 
     code = "bad_request"
+
+
+class AccessDenied(BadRequest):
+    """The provider does not accept the key, or not for this model: HTTP 401 or 403."""
+
+    code = "access_denied"
 
 
 class ItemRefused(BadRequest):
@@ -253,7 +260,10 @@ class StreamIncomplete(ModelError):
 
 
 class StreamInvalid(ModelError):
-    """The stream does not have the expected format, or exceeds a limit."""
+    """The response does not have the expected format, or exceeds a limit.
+
+    The same request usually fails in the same way, so it is repeated at most once.
+    """
 
     code = "stream_invalid"
     retryable = True

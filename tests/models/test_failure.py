@@ -1,8 +1,11 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from treadle.errors import (
+    AccessDenied,
     BadRequest,
     ContextOverflow,
     ModelError,
@@ -10,9 +13,12 @@ from treadle.errors import (
     RateLimited,
     ServerFailed,
 )
+from treadle.models import overflow
 from treadle.models.failure import ErrorBody, http_failure, stream_failure
+from treadle.models.overflow import OVERFLOW_TEXTS
 
 NOW = 1_800_000_000.0
+ANSWERED = "The provider answered with HTTP status"
 
 
 def body(**error: object) -> bytes:
@@ -37,6 +43,12 @@ def body(**error: object) -> bytes:
         (404, b'{"error": "model not found"}', BadRequest, None),
         (422, b'{"detail": [{"msg": "missing"}]}', BadRequest, None),
         (418, b"\xff\xfe", BadRequest, None),
+        (401, body(message="no", code="invalid_api_key"), AccessDenied, "invalid_api_key"),
+        (403, b"", AccessDenied, None),
+        (500, body(message="Failed to parse tool call arguments as JSON: x"), BadRequest, None),
+        (500, body(message="image input is not supported - hint"), BadRequest, None),
+        (400, b"[" * 100_000, BadRequest, None),
+        (400, b'[{"error": {"code": 400, "message": "bad"}}]', BadRequest, "400"),
     ],
 )
 def test_http_failures(
@@ -105,6 +117,29 @@ TOO_LONG = [
     (422, {"message": "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"}),
     (400, {"message": "Input is too long for requested model."}),
     (400, {"message": "Invalid request: Your request exceeded model token limit: 8192"}),
+    # vLLM by its parameter, DashScope, Z.AI, MiniMax, Cohere, Ollama, GitHub Models
+    (
+        400,
+        {"message": "The decoder prompt (length 9) is longer than the maximum model length of 8."},
+    ),
+    (
+        400,
+        {
+            "code": "invalid_parameter_error",
+            "message": "Range of input length should be [1, 30720]",
+        },
+    ),
+    (400, {"code": "1261", "message": "Prompt exceeds max length"}),
+    (400, {"message": "invalid params, context window exceeds limit (2013)"}),
+    (
+        400,
+        {
+            "message": "too many tokens: total number of tokens in the request cannot exceed "
+            "128000 - received 140000"
+        },
+    ),
+    (400, {"message": "the input length exceeds the context length"}),
+    (413, {"code": "tokens_limit_reached", "message": "Request body too large for gpt-4o model."}),
 ]
 
 
@@ -113,7 +148,7 @@ def test_a_request_that_is_too_long_is_known_as_such(status: int, error: dict[st
     failure = http_failure(status, {}, body(**error), NOW)
     assert type(failure) is ContextOverflow
     assert (failure.retryable, failure.status) == (False, status)
-    if status != 413 or "type" not in error:
+    if status != 413:
         inside = ErrorBody(error.get("message"), error.get("code"), error.get("type"))  # type: ignore[arg-type]
         assert type(stream_failure(inside)) is ContextOverflow
 
@@ -126,11 +161,56 @@ def test_a_request_that_is_too_long_is_known_as_such(status: int, error: dict[st
         "Invalid value: 'input_file'. Supported values are: 'input_text'.",
         "The maximum number of tools is 128.",
         "messages: at least one message is required",
+        "max_tokens is too large: 64000. This model supports at most 16384 completion tokens.",
+        "`max_tokens` must be greater than `thinking.budget_tokens`.",
+        "Invalid 'tools': array too long. Expected an array with maximum length 128.",
+        "Rate limit of 50000 per 60s exceeded for input tokens.",
     ],
 )
 def test_other_refusals_are_not_taken_for_it(message: str) -> None:
     assert type(http_failure(400, {}, body(message=message), NOW)) is BadRequest
     assert type(stream_failure(ErrorBody(message))) is BadRequest
+
+
+def test_a_server_that_says_it_in_another_way_can_be_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "Dieser Auftrag ist zu lang."
+    assert type(http_failure(400, {}, body(message=message), NOW)) is BadRequest
+    monkeypatch.setattr(overflow, "OVERFLOW_TEXTS", [*OVERFLOW_TEXTS, "auftrag ist zu lang"])
+    assert type(http_failure(400, {}, body(message=message), NOW)) is ContextOverflow
+    assert type(stream_failure(ErrorBody(message))) is ContextOverflow
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "message"),
+    [
+        (400, b'{"detail": "Server is pinned."}', "Server is pinned."),
+        (422, b'{"detail": [{"loc": ["body", "n"], "msg": "Field required"}]}',
+         "body.n: Field required"),
+        (500, b"Internal Server Error",
+         "The provider answered with HTTP status 500: Internal Server Error."),
+        (502, b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>",
+         "The provider answered with HTTP status 502: 502 Bad Gateway."),
+        (502, b"<p>upstream <b>is</b> down</p>",
+         "The provider answered with HTTP status 502: upstream is down."),
+        (500, b"", "The provider answered with HTTP status 500."),
+        (500, b'{"err', "The provider answered with HTTP status 500."),
+        (401, b"", f"{ANSWERED} 401. Check the API key and what it may be used for."),
+        (404, b'"Not Found"', "Not Found"),
+        (404, b"Not Found",
+         f"{ANSWERED} 404: Not Found. Check the base URL and the name of the model."),
+        (400, b'{"error": {"message": {"text": "no"}}}', "no"),
+        (400, b'{"error": {"message": null}, "message": "outer"}', "outer"),
+        (400, b'{"message": "m", "error": ""}', "m"),
+        (400, b'{"errors": ["a", {"message": "b"}]}', "a; b"),
+    ],
+)  # fmt: skip
+def test_what_a_body_says(status: int, content: bytes, message: str) -> None:
+    assert http_failure(status, {}, content, NOW).message == message
+
+
+@given(st.binary(max_size=60), st.integers(400, 599))
+def test_any_body_is_an_error_of_the_tree(content: bytes, status: int) -> None:
+    assert http_failure(status, {}, content, NOW).message
 
 
 def test_the_providers_words_are_kept_and_bounded() -> None:
@@ -172,6 +252,12 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
         (ErrorBody("m", type="timeout_error"), ServerFailed),
         (ErrorBody("m", type="billing_error"), QuotaExceeded),
         (ErrorBody("m", 502), ServerFailed),
+        (ErrorBody("m", 402), QuotaExceeded),
+        (ErrorBody("m", type="UNAVAILABLE"), ServerFailed),
+        (ErrorBody("m", type="authentication_error"), AccessDenied),
+        (ErrorBody("m", "invalid_api_key"), AccessDenied),
+        (ErrorBody("m", 403), AccessDenied),
+        (ErrorBody(None, "mystery"), BadRequest),
         (ErrorBody("m", "invalid_prompt"), BadRequest),
         (ErrorBody(), BadRequest),
     ],

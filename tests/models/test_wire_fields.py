@@ -51,7 +51,7 @@ def decoded(wire: Wire, data: bytes, cuts: Sequence[int]) -> list[StreamEvent]:
         for event in decoder.feed(data[start:end]):
             events.append(event)
             events += fields.feed(event)  # type: ignore[arg-type]
-    return events + decoder.end()
+    return [*events, *decoder.end()]
 
 
 VALUES = st.one_of(st.text(max_size=12), st.none(), st.integers(), st.lists(st.text(max_size=2)))

@@ -61,12 +61,17 @@ class ProviderFields(Struct, frozen=True):
 
 
 class Message(Struct, frozen=True, tag="message", omit_defaults=True):
-    """A message of a person, a program or the model."""
+    """A message of a person, a program or the model.
+
+    `unknown_end` is the provider's word for the end of a response that failed with it, if it is not
+    a known good end: the text may be incomplete.
+    """
 
     role: Role
     content: tuple[ContentPart, ...]
     id: str = ""
     provider_fields: ProviderFields | None = None
+    unknown_end: str = ""
 
     @property
     def text(self) -> str:

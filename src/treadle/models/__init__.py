@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from treadle.models.fallback import FallbackModel
     from treadle.models.http import HttpModel, Timeouts
     from treadle.models.openai import OpenAIChat, OpenAIResponses
+    from treadle.models.overflow import OVERFLOW_CODES, OVERFLOW_TEXTS
     from treadle.models.prices import PRICES
     from treadle.models.resolve import resolve_model
     from treadle.models.retry import RetryPolicy
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from treadle.streaming.streamed_fields import StreamedFields, StreamedParameters
 
 __all__ = [
+    "OVERFLOW_CODES",
+    "OVERFLOW_TEXTS",
     "PRICES",
     "WINDOWS",
     "AnthropicMessages",
@@ -95,6 +98,8 @@ _MODULES = {
     "ModelSettings": "treadle.models.base",
     "NamedTool": "treadle.models.base",
     "NetworkTransport": "treadle.models.session",
+    "OVERFLOW_CODES": "treadle.models.overflow",
+    "OVERFLOW_TEXTS": "treadle.models.overflow",
     "OpenAIChat": "treadle.models.openai",
     "OpenAIResponses": "treadle.models.openai",
     "OutputSchema": "treadle.domain.schema",

@@ -304,6 +304,11 @@ class Demux:
         """The response is complete."""
         self.events.append(ResponseFinished(self.response_id, finish_reason, self.usage))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the response has no item so far."""
+        return not self._indices
+
     def is_open(self, key: Key) -> bool:
         """Whether item `key` has begun and not ended."""
         return key in self._open

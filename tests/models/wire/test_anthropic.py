@@ -133,7 +133,7 @@ NOW = FunctionCall("toolu_b", "now", "")
 def decode(*chunks: bytes, used_call_ids: tuple[str, ...] = ()) -> list[StreamEvent]:
     decoder = AnthropicDecoder("anthropic", used_call_ids)
     events = [event for chunk in chunks for event in decoder.feed(chunk)]
-    return events + decoder.end()
+    return [*events, *decoder.end()]
 
 
 def bare(item: Item) -> Item:

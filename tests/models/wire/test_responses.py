@@ -156,7 +156,7 @@ ITEMS: list[Item] = [
 def decode(*chunks: bytes, used_call_ids: tuple[str, ...] = ()) -> list[StreamEvent]:
     decoder = ResponsesDecoder("openai", used_call_ids)
     events = [event for chunk in chunks for event in decoder.feed(chunk)]
-    return events + decoder.end()
+    return [*events, *decoder.end()]
 
 
 def items_of(events: list[StreamEvent]) -> list[Item]:

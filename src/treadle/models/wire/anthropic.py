@@ -20,7 +20,6 @@ from treadle.models.wire.anthropic_request import AnthropicOptions, encode_reque
 from treadle.models.wire.base import Decoder
 from treadle.models.wire.sendable import EncodedRequest
 from treadle.models.wire.sse_decoder import SseDecoder
-from treadle.streaming.demux import StreamEvent
 
 # The next version, 2026-10-21, refuses a temperature, which models up to 4.6 accept.
 API_VERSION = "2023-06-01"
@@ -230,9 +229,7 @@ class AnthropicDecoder(SseDecoder):
         self._usage = _Usage()
         self._finish: FinishReason = "stop"
 
-    def _frames(
-        self, frames: Sequence[tuple[bytes, bytes]], *, cut: bool = False
-    ) -> list[StreamEvent]:
+    def _frames(self, frames: Sequence[tuple[bytes, bytes]], *, cut: bool = False) -> None:
         for name, data in frames:
             if self.finished:
                 break
@@ -248,7 +245,6 @@ class AnthropicDecoder(SseDecoder):
                     f"The provider sent an event that is not valid: {error}. Try again; if it "
                     "persists, check that the server implements the Messages API."
                 ) from error
-        return self._demux.take()
 
     def _event(self, event: _WireEvent) -> None:
         match event:

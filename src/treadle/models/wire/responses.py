@@ -29,7 +29,6 @@ from treadle.models.wire.base import Decoder
 from treadle.models.wire.responses_request import ResponsesOptions, encode_request
 from treadle.models.wire.sendable import EncodedRequest
 from treadle.models.wire.sse_decoder import SseDecoder
-from treadle.streaming.demux import StreamEvent
 
 
 class ResponsesWire:
@@ -202,9 +201,7 @@ class ResponsesDecoder(SseDecoder):
         super().__init__(provider, used_call_ids)
         self._summaries: dict[int, int] = {}
 
-    def _frames(
-        self, frames: Sequence[tuple[bytes, bytes]], *, cut: bool = False
-    ) -> list[StreamEvent]:
+    def _frames(self, frames: Sequence[tuple[bytes, bytes]], *, cut: bool = False) -> None:
         text = self._demux.text
         for name, data in frames:
             if self.finished:
@@ -222,7 +219,6 @@ class ResponsesDecoder(SseDecoder):
                     f"The provider sent an event that is not valid: {error}. Try again; if it "
                     "persists, check that the server implements the Responses API."
                 ) from error
-        return self._demux.take()
 
     def _event(self, event: _WireEvent) -> None:
         match event:
