@@ -1,12 +1,15 @@
 """Models over real sockets, against the provider simulator and its faults."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import msgspec
 import pytest
 
-from treadle.domain.events import TextDelta
+from treadle import Agent, RetryPolicy, tool
+from treadle.domain.events import Retrying, TextDelta
 from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
@@ -17,6 +20,7 @@ from treadle.domain.items import (
 )
 from treadle.domain.schema import ToolSchema
 from treadle.errors import (
+    AccessDenied,
     BadRequest,
     ConfigurationError,
     ConnectionFailed,
@@ -55,6 +59,12 @@ LOOK = ToolSchema(
     },
     strict=True,
 )
+
+
+@tool
+async def look(at: str) -> str:
+    """Looks."""
+    return at
 
 
 @pytest.fixture
@@ -165,7 +175,8 @@ ANTHROPIC_CODES = {
         ("429-after=7", RateLimited, "rate_limit_exceeded"),
         ("quota", QuotaExceeded, "insufficient_quota"),
         ("400", BadRequest, None),
-        ("401", BadRequest, "invalid_api_key"),
+        ("401", AccessDenied, "invalid_api_key"),
+        ("403", AccessDenied, None),
         ("404", BadRequest, "model_not_found"),
         ("500", ServerFailed, None),
         ("503", ServerFailed, None),
@@ -251,6 +262,183 @@ async def test_a_slow_consumer_is_no_silent_provider(
         await asyncio.sleep(60)
         deltas += isinstance(event, TextDelta)
     assert deltas == 5
+
+
+async def live(
+    model: type[HttpModel], timeouts: Timeouts, *pieces: bytes | float, repeat: bytes = b""
+) -> tuple[list[StreamEvent], float]:
+    """What a model makes of pieces of a body and pauses, and how long it takes.
+
+    `repeat` is sent each second afterwards, until the client leaves.
+    """
+    serving: list[asyncio.Task[object]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.append(task)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        with suppress(asyncio.CancelledError):
+            for piece in pieces:
+                if isinstance(piece, float):
+                    await asyncio.sleep(piece)
+                else:
+                    writer.write(piece)
+            while repeat and not writer.is_closing():
+                writer.write(repeat)
+                await asyncio.sleep(1)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    try:
+        events = await collect(model("m", api_key="", base_url=url, timeouts=timeouts))
+        return events, loop.time() - begin
+    finally:
+        times.append(loop.time() - begin)
+        server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving)
+
+
+times: list[float] = []
+EMPTY = b'data: {"choices":[{"delta":{"content":""}}]}\n\n'
+HELLO = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
+STOP = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+PINGS = [
+    (OpenAIChat, b": keep-alive\n\n"),
+    (OpenAIChat, b"\n"),
+    (OpenAIChat, EMPTY),
+    (OpenAIResponses, b'event: keepalive\ndata: {"type":"keepalive"}\n\n'),
+    (AnthropicMessages, b'event: ping\ndata: {"type": "ping"}\n\n'),
+    (AnthropicMessages, b'data: {"type": "ping"}\n\n'),
+]
+
+
+@pytest.mark.parametrize(("model", "ping"), PINGS)
+async def test_signs_of_life_are_no_content(model: type[HttpModel], ping: bytes) -> None:
+    for timeouts, limit in ((Timeouts(content=30), 30), (Timeouts(), 600)):
+        with pytest.raises(ModelTimeout, match=rf"no content for {limit} s.*Timeouts\.content"):
+            await live(model, timeouts, repeat=ping)
+        assert limit - 1 <= times[-1] <= limit + 2
+
+
+async def test_content_and_progress_end_the_wait_for_content() -> None:
+    timeouts = Timeouts(content=30)
+    waits = [b": ping\n\n", 20.0, b": ping\n\n", 9.0]
+    events, took = await live(OpenAIChat, timeouts, *waits, HELLO, *waits, HELLO, STOP)
+    assert (text_of(events), 57 < took < 60) == ("hihi", True)
+    tool = b'event: response.web_search_call.searching\ndata: {"type":"x"}\n\n'
+    done = b'data: {"type":"response.completed","response":{"id":"r"}}\n\n'
+    events, took = await live(OpenAIResponses, timeouts, tool, 20.0, tool, 20.0, tool, 20.0, done)
+    assert 60 <= took < 61
+
+
+async def test_each_wait_has_its_own_limit() -> None:
+    timeouts = Timeouts(first_byte=100, between_chunks=10)
+    with pytest.raises(ModelTimeout, match=r"nothing for 10 s.*Timeouts\.between_chunks"):
+        await live(OpenAIChat, timeouts, 50.0, HELLO, 90.0)
+    assert 59 <= times[-1] <= 61
+
+
+async def test_a_slow_consumer_does_not_use_up_the_wait_for_content() -> None:
+    async with ProviderSimulator() as simulator:
+        timeouts = Timeouts(content=5)
+        name = "sim:deltas=3,every=1000,fault=comments"
+        model = OpenAIChat(name, api_key="", base_url=simulator.base_url, timeouts=timeouts)
+        deltas = 0
+        async for event in model.stream(ModelRequest(items=[user_message("hi")])):
+            await asyncio.sleep(60)
+            deltas += isinstance(event, TextDelta)
+    assert deltas == 3
+
+
+async def test_bytes_without_content_are_bounded_after_decompression() -> None:
+    body = gzip.compress(b": padding\n\n" * 50_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n"
+    timeouts = Timeouts(max_idle_bytes=200_000)
+    assert len(body) < 10_000
+    with pytest.raises(StreamInvalid, match=r"bytes without content.*Timeouts\.max_idle_bytes"):
+        await answer(head + body, OpenAIChat, timeouts=timeouts)
+
+
+@pytest.mark.parametrize("ping", [b"", b": ping\n\n", EMPTY])
+@pytest.mark.parametrize("silence", [[], [100.0]])
+async def test_a_response_is_complete_without_its_last_frame(
+    ping: bytes, silence: list[float]
+) -> None:
+    events, took = await live(OpenAIChat, Timeouts(), HELLO, STOP, *silence, repeat=ping)
+    assert text_of(events) == "hi"
+    assert isinstance(events[-1], ResponseFinished)
+    assert took < 7
+
+
+async def test_an_answer_that_goes_on_after_its_end_is_not_cut_off() -> None:
+    each = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n'
+    events, took = await live(OpenAIChat, Timeouts(), *[each, 4.0] * 5, b"data: [DONE]\n\n")
+    assert (text_of(events), took >= 20) == ("aaaaa", True)
+
+
+async def test_a_connection_that_was_closed_in_the_pool_is_replaced_at_once(kind: Kind) -> None:
+    async with ProviderSimulator() as simulator:
+        name = "sim:deltas=3,calls=1,fault=close"
+        agent = Agent(
+            kind(name, api_key="", base_url=simulator.base_url),
+            tools=[look],
+            retry=RetryPolicy(max_retries=0),
+        )
+        for _ in range(10):
+            async with agent.stream("hi") as run:
+                events = [event async for event in run]
+            assert not [event for event in events if isinstance(event, Retrying)]
+        assert simulator.statistics().requests == 20
+
+
+async def test_a_new_connection_that_breaks_is_not_replaced() -> None:
+    requests = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await reader.readuntil(b"\r\n\r\n")
+        requests += 1
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1 broke: Server disconnected"):
+        await collect(OpenAIChat("m", api_key="", base_url=f"http://127.0.0.1:{port}"))
+    assert requests == 1
+    server.close()
+
+
+async def test_an_answer_that_cannot_be_read_is_requested_once_more() -> None:
+    async with ProviderSimulator() as simulator:
+        name = "sim:deltas=9,fault=garbage@0"
+        agent = Agent(OpenAIChat(name, api_key="", base_url=simulator.base_url))
+        with pytest.raises(StreamInvalid):
+            await agent.run("hi")
+        assert simulator.statistics().requests == 2
+
+
+async def test_invalid_http_says_so() -> None:
+    with pytest.raises(
+        ConnectionFailed, match=r"answered with invalid HTTP: .* base URL"
+    ) as caught:
+        await answer(b"SSH-2.0-OpenSSH\r\n" + b"x" * 20_000)
+    assert len(caught.value.message) < 500
+
+
+async def test_an_unreachable_proxy_is_named() -> None:
+    model = OpenAIChat(
+        "m", api_key=KEY, base_url="http://127.0.0.1:8/v1", proxy="http://me:pass@127.0.0.1:9"
+    )
+    with pytest.raises(ConnectionFailed, match="No connection to the proxy") as caught:
+        await collect(model)
+    assert "pass" not in caught.value.message
 
 
 async def test_an_unreachable_host() -> None:
@@ -355,7 +543,9 @@ def test_errors_are_of_one_tree() -> None:
     assert issubclass(ModelError, TreadleError)
 
 
-async def answer(raw: bytes, model: type[HttpModel] = OpenAIResponses) -> list[StreamEvent]:
+async def answer(
+    raw: bytes, model: type[HttpModel] = OpenAIResponses, timeouts: Timeouts | None = None
+) -> list[StreamEvent]:
     """What a model makes of the raw bytes of an HTTP response."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -367,7 +557,8 @@ async def answer(raw: bytes, model: type[HttpModel] = OpenAIResponses) -> list[S
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
-        return await collect(model("m", api_key=KEY, base_url=f"http://127.0.0.1:{port}/v1"))
+        url = f"http://127.0.0.1:{port}/v1"
+        return await collect(model("m", api_key=KEY, base_url=url, timeouts=timeouts))
     finally:
         server.close()
 
@@ -378,8 +569,22 @@ def http(status: str, body: bytes, *, kind: str = "application/json", size: int 
 
 
 async def test_an_answer_that_is_no_stream() -> None:
-    with pytest.raises(StreamInvalid, match="application/json instead of an event stream"):
+    with pytest.raises(StreamInvalid, match="text/html instead of an event stream"):
+        await answer(http("200 OK", b"<html>", kind="text/html"))
+    with pytest.raises(StreamInvalid, match="neither a response nor an error"):
         await answer(http("200 OK", b"{}"))
+    with pytest.raises(ServerFailed, match="busy"):
+        await answer(http("200 OK", b'{"error": {"message": "busy", "code": 503}}'))
+
+
+async def test_an_answer_that_is_one_document(simulator: ProviderSimulator) -> None:
+    name = "sim:deltas=5,calls=1,fault=json"
+    model = OpenAIChat(name, api_key="", base_url=simulator.base_url)
+    events = await collect(model, tools=(LOOK,))
+    (call,) = [event.item for event in events if isinstance(event, ItemFinished)]
+    assert isinstance(call, FunctionCall)
+    whole = OpenAIChat("sim:deltas=5,fault=json", api_key="", base_url=simulator.base_url)
+    assert text_of(await collect(whole))
 
 
 async def test_a_key_in_an_error_is_hidden() -> None:
@@ -444,7 +649,7 @@ async def test_an_error_in_pieces_is_read_whole() -> None:
 
 def test_a_password_in_a_url_is_not_shown() -> None:
     model = OpenAIResponses("m", api_key="", base_url="https://me:pass@host/v1?key=abc")
-    assert "url='https://***@host/v1'" in repr(model)
+    assert "url='https://***@host/v1/responses'" in repr(model)
     for url, key in (
         ("ftp://me:pass@host", ""),
         ("me:pass@host/v1", ""),

@@ -14,6 +14,7 @@ from treadle.errors import (
     RateLimited,
     ServerFailed,
     StreamIncomplete,
+    StreamInvalid,
 )
 from treadle.models.base import ModelRequest
 from treadle.models.fallback import FallbackModel
@@ -64,6 +65,13 @@ def test_the_budget_is_never_exceeded() -> None:
 @pytest.mark.parametrize("error", [QuotaExceeded("x"), BadRequest("x")])
 def test_what_waiting_cannot_cure_is_not_repeated(error: ModelError) -> None:
     assert delays(RetryPolicy(), error) == [None]
+
+
+def test_what_cannot_be_read_is_requested_once_more() -> None:
+    policy = RetryPolicy(max_retries=9, first_delay=1)
+    assert delays(policy, StreamInvalid("x"), StreamInvalid("x")) == [1, None]
+    mixed = [ServerFailed("x"), StreamInvalid("x"), ServerFailed("x"), StreamInvalid("x")]
+    assert delays(policy, *mixed) == [1, 2, 4, None]
 
 
 class Minimal:

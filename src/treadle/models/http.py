@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from typing import Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,9 +17,11 @@ from treadle.errors import (
     MissingKey,
     ModelError,
     ModelTimeout,
+    StreamIncomplete,
     StreamInvalid,
 )
 from treadle.models.base import ItemsAdapted, ModelEvent, ModelRequest
+from treadle.models.endpoint import key_headers, request_url
 from treadle.models.failure import http_failure
 from treadle.models.secrets import masked, masked_url, secrets_of
 from treadle.models.session import transport_for
@@ -30,10 +32,20 @@ from treadle.models.wire.sendable import EncodedRequest
 from treadle.streaming.demux import StreamEvent
 
 _HTTP_OK = 200
+# Servers that do not stream answer with JSON, and some name no type, or a wrong one.
+_READABLE = {
+    "text/event-stream",
+    "application/octet-stream",
+    "text/plain",
+    "application/json",
+    "application/x-ndjson",
+}
 _ERROR_BODY_LIMIT = 64 * 1024
 _END_OF_BODY_WAIT = 0.05
+_AFTER_STOP_WAIT = 5.0
 _MAX_READ = 64 * 1024
-
+_SILENCES_WITHOUT_CONTENT = 5
+_LONGEST_REASON = 200
 
 Phase = Literal["first_byte", "between_chunks"]
 
@@ -41,19 +53,33 @@ Phase = Literal["first_byte", "between_chunks"]
 class Timeouts(Struct, frozen=True, kw_only=True):
     """The longest waits for a provider, in seconds.
 
-    `connect`: until the connection is open. `first_byte`: from sending the request to the first
-    byte of the body. `between_chunks`: for each further chunk.
+    - `connect`: until the connection is open.
+    - `first_byte`: from sending the request to the first byte of the body.
+    - `between_chunks`: for each further chunk, whatever is in it.
+    - `content`: for content, while only signs of life arrive, such as comments and pings. Content
+      is text, reasoning, tool calls, and the progress of a queue or of a tool that the provider
+      runs. None, the default, is five times the longer of the two limits above: 10 minutes.
+    - `max_idle_bytes`: the most bytes without content, after decompression.
     """
 
     connect: float = 10.0
     first_byte: float = 120.0
-    between_chunks: float = 120.0
+    between_chunks: float = 60.0
+    content: float | None = None
+    max_idle_bytes: int = 32 * 1024 * 1024
+
+    @property
+    def content_seconds(self) -> float:
+        """The longest wait for content."""
+        if self.content is None:
+            return max(self.first_byte, self.between_chunks) * _SILENCES_WITHOUT_CONTENT
+        return self.content
 
 
 class HttpModel:
     """A model behind an HTTP API whose format is a `Wire`.
 
-    - `base_url`: the root of the API, without the path of the endpoint.
+    - `base_url`: the root of the API; a query in it is kept.
     - `api_key`: sent to that host only; never part of an error.
     - `timeouts`: see `Timeouts`. `proxy`: the URL of an HTTP proxy.
     - `transport`: sends the requests; by default the transport of the runtime, else the network.
@@ -83,7 +109,7 @@ class HttpModel:
             )
         self._name = name
         self._wire = wire
-        self._url = base_url.rstrip("/") + wire.path
+        self._url = request_url(base_url, wire.path)
         self._host = url.hostname or ""
         self._api_key = api_key.strip()
         self._timeouts = timeouts or Timeouts()
@@ -116,21 +142,27 @@ class HttpModel:
         decoder = self._wire.decoder(request)
         content = response.content
         try:
-            with _Watchdog(response, self._timeouts) as watchdog:
+            with _Watchdog(response, self._host, self._timeouts) as watchdog:
                 while not decoder.finished:
                     watchdog.wait()
                     try:
                         chunk = await content.read(_MAX_READ)
                     except (aiohttp.ClientError, OSError) as error:
-                        if watchdog.expired or isinstance(error, TimeoutError):
-                            raise silence(self._host, self._timeouts, watchdog.phase) from error
                         # The response may be complete although the connection broke after it.
-                        for event in _end_or_raise(decoder, error):
+                        failure = watchdog.failure_of(error)
+                        for event in _rest(decoder, failure, error):
                             yield event
                         return
                     watchdog.received()
-                    for event in decoder.feed(chunk) if chunk else decoder.end():
+                    events = decoder.feed(chunk) if chunk else decoder.end()
+                    if events or decoder.progressed:
+                        watchdog.progressed()
+                    else:
+                        watchdog.idled(len(chunk))
+                    for event in events:
                         yield event
+                    if decoder.stopped:
+                        watchdog.stopped()
                     if len(chunk) == _MAX_READ:
                         # More data is buffered already: let tools and readers run first.
                         await asyncio.sleep(0)
@@ -150,7 +182,7 @@ class HttpModel:
             headers={
                 "Content-Type": "application/json",
                 "Accept": "text/event-stream",
-                **self._wire.headers(self._api_key),
+                **key_headers(self._wire.headers(self._api_key), self._host, self._api_key),
                 **request.settings.extra_headers,
             },
             body=body,
@@ -180,7 +212,7 @@ class HttpModel:
             hide_secrets(failure, call)
             raise failure
         kind = response.content_type
-        if kind not in {"text/event-stream", "application/octet-stream", "text/plain"}:
+        if kind not in _READABLE and not kind.endswith("+json"):
             response.close()
             raise StreamInvalid(
                 f"{self._host} answered with {kind} instead of an event stream; check that the "
@@ -201,24 +233,31 @@ class HttpModel:
 
 
 class _Watchdog:
-    """Closes a response if its next chunk does not arrive in time.
+    """Closes a response if its next chunk, or the next chunk with content, comes too late.
 
     One timer serves a whole response, and is set again only when it fires: a timer for each chunk
     would cost more than reading the chunk. It acts only while a chunk is awaited, so a slow
     consumer of the events never looks like a silent provider.
     """
 
-    def __init__(self, response: HttpResponse, timeouts: Timeouts) -> None:
+    def __init__(self, response: HttpResponse, host: str, timeouts: Timeouts) -> None:
         self._response = response
+        self._host = host
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
+        self._idle_since: float | None = None
+        self._idle_bytes = 0
+        self._limit = timeouts.first_byte
+        self._phase: Phase = "first_byte"
+        self._content_limit = timeouts.content_seconds
+        self._has_stopped = False
         self._timer: asyncio.TimerHandle | None = None
-        self.phase: Phase = "first_byte"
-        self.expired = False
+        self._failure: ModelError | None = None
 
     def __enter__(self) -> Self:
-        self._timer = self._loop.call_later(self._limit(), self._check)
+        now = self._loop.time()
+        self._timer = self._loop.call_at(now + min(self._limit, self._content_limit), self._check)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -227,24 +266,71 @@ class _Watchdog:
 
     def wait(self) -> None:
         """Notes that a chunk is awaited from now on."""
-        self._waiting_since = self._loop.time()
+        now = self._waiting_since = self._loop.time()
+        if self._idle_since is None:
+            self._idle_since = now
 
     def received(self) -> None:
         """Notes that the chunk has arrived."""
         self._waiting_since = None
-        self.phase = "between_chunks"
+        if self._phase == "first_byte":
+            self._phase, self._limit = "between_chunks", self._timeouts.between_chunks
+            self._check_within(self._limit)
 
-    def _limit(self) -> float:
-        return float(getattr(self._timeouts, self.phase))
+    def progressed(self) -> None:
+        """Notes that the chunk had content."""
+        self._idle_bytes = 0
+        self._idle_since = None
+
+    def idled(self, size: int) -> None:
+        """Notes that `size` bytes had no content; raises `StreamInvalid` for too many."""
+        self._idle_bytes += size
+        if self._idle_bytes > self._timeouts.max_idle_bytes:
+            raise StreamInvalid(
+                f"{self._host} sent {self._idle_bytes:,} bytes without content; try again or raise "
+                "Timeouts.max_idle_bytes."
+            )
+
+    def stopped(self) -> None:
+        """Notes that the reason for the end has arrived: what may follow is awaited briefly."""
+        if not self._has_stopped:
+            self._has_stopped = True
+            self._idle_since = None
+            self._content_limit = min(self._content_limit, _AFTER_STOP_WAIT)
+            self._check_within(self._content_limit)
+
+    def failure_of(self, error: Exception) -> ModelError | None:
+        """Returns the error for a read that was ended by this watchdog, or by a silence."""
+        if self._failure is None and isinstance(error, TimeoutError):
+            self._failure = silence(self._host, self._timeouts, self._phase)
+        return self._failure
+
+    def _check_within(self, seconds: float) -> None:
+        """Sets the timer again if it would fire later, because a limit has become shorter."""
+        timer, due = self._timer, self._loop.time() + seconds
+        if timer is not None and timer.when() > due:
+            timer.cancel()
+            self._timer = self._loop.call_at(due, self._check)
 
     def _check(self) -> None:
-        now, since = self._loop.time(), self._waiting_since
-        due = (now if since is None else since) + self._limit()
-        if due <= now:
-            self.expired = True
-            self._response.close()
+        now = self._loop.time()
+        if self._waiting_since is None or self._idle_since is None:
+            wait = min(self._limit, self._content_limit)
+            self._timer = self._loop.call_at(now + wait, self._check)
+            return
+        chunk_due = self._waiting_since + self._limit
+        content_due = self._idle_since + self._content_limit
+        if min(chunk_due, content_due) > now:
+            self._timer = self._loop.call_at(min(chunk_due, content_due), self._check)
+            return
+        if chunk_due <= now:
+            self._failure = silence(self._host, self._timeouts, self._phase)
         else:
-            self._timer = self._loop.call_at(due, self._check)
+            self._failure = ModelTimeout(
+                f"{self._host} sent no content for {self._content_limit:g} s, only signs of life; "
+                "try again or raise Timeouts.content."
+            )
+        self._response.close()
 
 
 def require_url(base_url: str) -> SplitResult:
@@ -302,12 +388,42 @@ def connection_failure(error: Exception, host: str, timeouts: Timeouts, phase: P
         )
     if isinstance(error, TimeoutError):
         return silence(host, timeouts, phase)
-    reason: object = error
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return ConnectionFailed(
+            f"The proxy refused to connect to {host}: HTTP status {error.status}. Check the proxy "
+            "and its password."
+        )
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return ConnectionFailed(f"No connection to the proxy: {_reason(error)}. Check its address.")
+    if isinstance(error, aiohttp.ClientSSLError):
+        return ConnectionFailed(
+            f"No secure connection to {host}: {_reason(error)}. Check the address and the "
+            "certificates."
+        )
     if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or error.os_error
-    return ConnectionFailed(
-        f"No connection to {host}: {reason}. Check the address and the network."
-    )
+        return ConnectionFailed(
+            f"No connection to {host}: {_reason(error)}. Check the address and the network."
+        )
+    if isinstance(error, aiohttp.ClientResponseError):
+        return ConnectionFailed(
+            f"{host} answered with invalid HTTP: {_reason(error)}. Check that the base URL is that "
+            "of the API."
+        )
+    return ConnectionFailed(f"The connection to {host} broke: {_reason(error)}. Try again.")
+
+
+def _reason(error: BaseException) -> str:
+    """Returns a short reason without the URL of the request, which may contain a key."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.message.split("\n")[0][:_LONGEST_REASON]
+    if isinstance(error, aiohttp.ClientOSError) and error.errno is None:
+        # aiohttp puts its own text with the URL in the place of the reason.
+        error = error.__cause__ or OSError(None, "the request could not be sent")
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:_LONGEST_REASON]
+    return (str(error) or type(error).__name__)[:_LONGEST_REASON]
 
 
 def silence(host: str, timeouts: Timeouts, phase: Phase) -> ModelTimeout:
@@ -328,10 +444,16 @@ def harmless_cause(error: Exception) -> Exception | None:
     return None if isinstance(error, aiohttp.ClientError) else error
 
 
-def _end_or_raise(decoder: Decoder, error: Exception) -> list[StreamEvent]:
+def _rest(decoder: Decoder, failure: ModelError | None, error: Exception) -> Generator[StreamEvent]:
+    """Yields the events of the end of a body that broke off with `error`.
+
+    Raises `failure`, or what the decoder raises, if the response is not complete.
+    """
     try:
-        return decoder.end()
+        yield from decoder.end()
     except ModelError as incomplete:
+        if failure is not None and isinstance(incomplete, StreamIncomplete):
+            raise failure from error
         raise incomplete from error
 
 

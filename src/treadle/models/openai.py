@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from treadle.models.endpoint import endpoint
-from treadle.models.http import HttpModel, Timeouts
+from treadle.domain.events import FinishReason
+from treadle.models.endpoint import endpoint, is_openai
+from treadle.models.http import HttpModel, Timeouts, require_url
 from treadle.models.transport import Transport
 from treadle.models.wire.chat import ChatWire
 from treadle.models.wire.chat_dialects import ChatDialect, dialect_of, host_of
@@ -64,6 +65,11 @@ class OpenAIChat(HttpModel):
       the model.
     - `strict` refuses a request with `ItemRefused` if an item of the history cannot be sent as it
       is, instead of leaving parts of it out.
+    - `max_tokens_field` is the field for `ModelSettings.max_output_tokens`; by default
+      `max_completion_tokens` at OpenAI and Azure, and `max_tokens` at other servers.
+    - `ends` maps more values of `finish_reason` to what they mean, for a server that ends a good
+      response with a word of its own: `ends={"my_stop": "stop"}`. A response that ends with an
+      unknown word fails with `ServerFailed`.
     """
 
     def __init__(
@@ -75,17 +81,22 @@ class OpenAIChat(HttpModel):
         provider: str | None = None,
         dialect: ChatDialect | None = None,
         strict: bool = False,
+        max_tokens_field: str | None = None,
+        ends: Mapping[str, FinishReason] | None = None,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
         transport: Transport | None = None,
     ) -> None:
+        if max_tokens_field is None:
+            host = require_url(base_url).hostname or ""
+            max_tokens_field = "max_completion_tokens" if is_openai(host) else "max_tokens"
         options = ChatOptions(
             provider=provider or _mark("chat", base_url),
-            max_tokens_field=("max_completion_tokens" if base_url == OPENAI_URL else "max_tokens"),
+            max_tokens_field=max_tokens_field,
             dialect=dialect or dialect_of(base_url, name),
             strict=strict,
         )
-        wire = ChatWire(options)
+        wire = ChatWire(options, ends)
         super().__init__(
             name,
             wire,

@@ -2,7 +2,8 @@
 
 Exponential backoff with jitter inside a budget of time ("full jitter":
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). A provider's
-`Retry-After` is respected; if it exceeds the budget, the error is raised at once.
+`Retry-After` is respected; if it exceeds the budget, the error is raised at once. A response that
+cannot be read is paid for, and the next one usually has the same format: it is requested once more.
 """
 
 import random
@@ -10,7 +11,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from treadle.errors import ConfigurationError, ModelError
+from treadle.errors import ConfigurationError, ModelError, StreamInvalid
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
@@ -45,12 +46,14 @@ class Backoff:
         self._policy = policy
         self._jitter = jitter
         self._failures = 0
+        self._unreadable = 0
         self._waited = 0.0
 
     def after(self, error: ModelError) -> Retry | None:
         """Returns the retry to make after `error`, or None to give up.
 
-        It gives up if the error is not retryable, or the retries or the budget are used up.
+        It gives up if the error is not retryable, if a second response could not be read, or if the
+        retries or the budget are used up.
         """
         policy = self._policy
         delay = self._delay(error)
@@ -58,7 +61,10 @@ class Backoff:
         error.attempts = self._failures
         self._waited += delay
         remaining = policy.max_retries - self._failures
+        self._unreadable += isinstance(error, StreamInvalid)
         if not error.retryable or remaining < 0 or self._waited > policy.budget:
+            return None
+        if self._unreadable > 1:
             return None
         return Retry(error, delay, remaining)
 

@@ -252,7 +252,7 @@ REFUSED: dict[str, tuple[bytes, type[Exception], str]] = {
         answer("400 Bad", {"error": {"message": f"no such model for {KEY}"}}), BadRequest, "no such"
     ),
     "server": (answer("500 Oops", b"<html>"), ModelError, "500"),
-    "hang up": (b"", ConnectionFailed, "No connection"),
+    "hang up": (b"", ConnectionFailed, "disconnected"),
     "cut off": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", ModelTimeout, "for 0.2 s"),
     "no list": (answer("200 OK", {"data": 5}), EmbeddingInvalid, "not a list of vectors"),
     "no json": (answer("200 OK", b"hello"), EmbeddingInvalid, "not a list of vectors"),
@@ -311,6 +311,6 @@ async def test_requests_go_through_a_transport_of_its_own() -> None:
     embedder = OpenAIEmbedder(
         "m", api_key="", base_url="http://example.org/v1", retry=ONCE, transport=Broken()
     )
-    with pytest.raises(ConnectionFailed, match=r"example\.org: by the test"):
+    with pytest.raises(ConnectionFailed, match=r"example\.org broke: by the test"):
         await embedder.embed(["a"])
     assert asked == ["http://example.org/v1/embeddings"]

@@ -6,14 +6,17 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-End = Literal["complete", "left", "broken", "silent", "unreachable", "connect_timeout"]
+End = Literal[
+    "complete", "left", "broken", "silent", "unreachable", "disconnected", "connect_timeout"
+]
 """How an exchange ended.
 
 - `complete`: the body was read to its end.
 - `left`: the rest was not read, as after the terminal event or when a run is cancelled.
 - `broken`: the connection broke in the middle of the body.
 - `silent`: the provider sent nothing for longer than the timeout.
-- `unreachable`, `connect_timeout`: there was no response.
+- `unreachable`, `connect_timeout`: there was no connection.
+- `disconnected`: the connection broke before the response.
 """
 
 

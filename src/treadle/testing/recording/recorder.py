@@ -158,6 +158,7 @@ class _Listener:
         elif isinstance(error, aiohttp.ClientConnectorError):
             self.reason = str(error.os_error.strerror or error.os_error)
         else:
+            self.end = "disconnected"
             self.reason = str(error)
 
     def listen(self, response: HttpResponse) -> HttpResponse:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
+from aiohttp.client_reqrep import ConnectionKey
 
 from treadle.errors import RecordingInvalid, UnconsumedSteps, UnexpectedRequest
 from treadle.models.transport import HttpRequest, HttpResponse, intercept
@@ -17,6 +18,8 @@ from treadle.testing.recording.exchange import Exchange
 from treadle.testing.recording.file import decode_recording
 from treadle.testing.recording.matching import canonical, differences
 from treadle.testing.recording.recorder import decoded
+
+_NO_KEY = ConnectionKey("", None, False, True, None, None, None, None)
 
 
 @contextmanager
@@ -127,6 +130,9 @@ def _no_response(exchange: Exchange) -> Exception:
             return aiohttp.ConnectionTimeoutError(exchange.reason)
         case "silent" | "left":
             return TimeoutError(exchange.reason)
+        case "unreachable":
+            # Its text would name the host and port of the key; only the cause is shown.
+            return aiohttp.ClientConnectorError(_NO_KEY, OSError(0, exchange.reason))
         case _:
             return aiohttp.ClientConnectionError(exchange.reason)
 
