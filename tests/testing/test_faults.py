@@ -176,6 +176,72 @@ async def test_call_faults_of_chat(http):
     assert len({call["id"] for chunk in same for call in chunk if "id" in call}) == 1
 
 
+async def test_a_document_instead_of_a_stream(http):
+    for body in (responses, chat):
+        path = "responses" if body is responses else "chat/completions"
+        async with http.post(path, json=body("sim:deltas=1,fault=json")) as answer:
+            assert answer.content_type == "application/json"
+            assert "usage" in await answer.json()
+
+
+async def test_a_connection_that_closes_after_the_response(simulator):
+    request = b"POST /v1/responses HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b"
+    for fault, closes in (("comments", False), ("close", True)):
+        port = int(simulator.base_url.split(":")[2].removesuffix("/v1"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        body = json.dumps(responses(f"sim:deltas=1,fault={fault}")).encode()
+        writer.write(request % (len(body), body))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: close" not in head.lower()
+        await reader.readuntil(b"\r\n0\r\n\r\n")
+        await asyncio.sleep(1)
+        assert reader.at_eof() is closes
+        writer.close()
+
+
+def chat_history(arguments: str, **more: object) -> list[dict]:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "tool_calls": [call], **more},
+        {"role": "tool", "tool_call_id": "c", "content": "ok"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "history", "status"),
+    [
+        ("strict-args", chat_history("{}"), 200),
+        ("strict-args", chat_history('{"a": '), 500),
+        ("strict-args", chat_history("[1]"), 500),
+        ("needs-reasoning", chat_history("{}"), 400),
+        ("needs-reasoning", chat_history("{}", reasoning_content=""), 200),
+    ],
+)
+async def test_strict_servers(http, fault, history, status):
+    body = chat(f"sim:fault={fault}", messages=history)
+    async with http.post("chat/completions", json=body) as answer:
+        assert answer.status == status
+        message = (await answer.read()).decode()
+        assert status == 200 or "reasoning_content" in message or "Failed to parse" in message
+
+
+async def test_strict_servers_of_responses(http):
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"a": '}
+    output = {"type": "function_call_output", "call_id": "c", "output": "ok"}
+    for fault, status in (("strict-args", 500), ("needs-reasoning", 200)):
+        body = responses(f"sim:fault={fault}", input=[call, output])
+        async with http.post("responses", json=body) as answer:
+            assert answer.status == status
+
+
+async def test_events_without_an_index(http):
+    body = await read(http, responses("sim:calls=1,reasoning=2,deltas=3,fault=no-index"))
+    assert b"_index" not in body
+    assert b"sequence_number" not in body
+    assert b'"item_id"' in body
+
+
 async def test_bad_arguments(http):
     for fault in ("empty-args", "bad-args"):
         events = json_of(await read(http, responses(f"sim:calls=1,fault={fault}")))

@@ -16,12 +16,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from treadle.testing.simulator.delivery import Answer, deliver
 from treadle.testing.simulator.envelope import Envelope, estimate
-from treadle.testing.simulator.faults import Fault, InvalidScenario, check_faults
+from treadle.testing.simulator.faults import Fault, InvalidScenario, check_faults, find
 from treadle.testing.simulator.frames import FailureFrame, Piece, spoil_frames
 from treadle.testing.simulator.playback import play
 from treadle.testing.simulator.rejection import Rejected, rejection
 from treadle.testing.simulator.request import ProviderRequest, WireFormat
 from treadle.testing.simulator.scenario import HEADER, Scenario, is_scenario, parse_scenario
+from treadle.testing.simulator.strictness import refusal
 from treadle.testing.simulator.turn import Hold, Pause, Turn, addressed
 from treadle.testing.simulator.window import require_window
 from treadle.testing.simulator.wire.chat_request import decode_chat
@@ -48,6 +49,8 @@ MAX_COUNTED_SCENARIOS = 10_000
 SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "cookie"})
 STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 JSON = {"content-type": "application/json"}
+CLOSES = "treadle.closes"
+"""The key under which a scope asks the server to close the connection after the response."""
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 REQUEST_ID: Mapping[WireFormat, str] = {
     "responses": "x-request-id",
@@ -139,6 +142,8 @@ class SimulatorApp:
         except (Rejected, InvalidScenario) as error:
             self._rejected += 1
             answer = _refusal(error, wire, f"req_{identity}")
+        if answer.closes:
+            scope[CLOSES] = True
         headers = {REQUEST_ID[wire]: f"req_{identity}", **answer.headers}
         self._open += 1
         try:
@@ -153,7 +158,7 @@ class SimulatorApp:
         request = DECODE[wire](recorded.body, size)
         require_window(request, self._window)
         turn = addressed(self._turn(request, recorded.headers.get(HEADER)), identity)
-        if rejected := rejection(turn.faults):
+        if rejected := rejection(turn.faults) or refusal(request, turn.faults):
             raise rejected
         return _encode(request, turn, _envelope(request, turn, identity))
 
@@ -227,11 +232,12 @@ def _envelope(request: ProviderRequest, turn: Turn, identity: str) -> Envelope:
 
 
 def _encode(request: ProviderRequest, turn: Turn, envelope: Envelope) -> Answer:
-    if not request.stream:
-        return _whole(request, turn, envelope)
+    closes = find(turn.faults, "close") is not None
+    if not request.stream or find(turn.faults, "json"):
+        return msgspec.structs.replace(_whole(request, turn, envelope), closes=closes)
     pieces, failure = _streamed(request.format, turn, envelope)
     writes = pace(spoil_frames(pieces, turn.faults, failure), turn.every, turn.batch)
-    return Answer(200, STREAM, spoil_writes(writes, turn.faults), turn.first)
+    return Answer(200, STREAM, spoil_writes(writes, turn.faults), turn.first, closes)
 
 
 def _streamed(wire: WireFormat, turn: Turn, envelope: Envelope) -> tuple[list[Piece], FailureFrame]:

@@ -11,12 +11,16 @@ from treadle.testing.simulator.writes import Script, Write
 
 
 class Answer(Struct, frozen=True):
-    """An HTTP answer: `first` seconds of silence, then status and headers, then the script."""
+    """An HTTP answer: `first` seconds of silence, then status and headers, then the script.
+
+    `closes`: the connection is closed after it, although the headers do not announce that.
+    """
 
     status: int
     headers: Mapping[str, str]
     script: Script
     first: float = 0.0
+    closes: bool = False
 
 
 class ClientLeft(Exception):

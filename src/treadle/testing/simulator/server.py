@@ -12,6 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from treadle.testing.simulator.app import (
+    CLOSES,
     RecordedRequest,
     Respond,
     SimulatorApp,
@@ -130,6 +131,11 @@ class _Protocol(H11Protocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.logger = _SILENT
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.scope.get(CLOSES):
+            self.transport.close()
 
 
 def _config(app: SimulatorApp) -> uvicorn.Config:

@@ -29,11 +29,12 @@ Object = dict[str, object]
 STATUS = {"stop": "completed", "length": "incomplete", "content_filter": "incomplete"}
 REASON = {"length": "max_output_tokens", "content_filter": "content_filter"}
 NO_LOGPROBS: Object = {"logprobs": []}
+INDICES = {"output_index", "content_index", "summary_index", "sequence_number"}
 
 
 def stream_responses(turn: Turn, envelope: Envelope) -> list[Piece]:
     """Returns the events of a streamed response, `response.created` first."""
-    stream = _Stream()
+    stream = _Stream(indexed=all(fault.name != "no-index" for fault in turn.faults))
     opening = _response(envelope, "in_progress", [])
     stream.event("response.created", {"response": opening})
     stream.event("response.in_progress", {"response": opening})
@@ -73,23 +74,31 @@ def responses_failure(envelope: Envelope) -> FailureFrame:
 
 
 class _Stream:
-    """Frames with the sequence numbers they get."""
+    """Frames with the sequence numbers they get; without any index unless `indexed`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, indexed: bool) -> None:
         self.pieces: list[Piece] = []
+        self._indexed = indexed
         self._sequence = 0
 
     def event(self, name: str, fields: Object, kind: FrameKind = "event") -> None:
-        self.pieces.append(_frame(name, {"sequence_number": self._sequence, **fields}, kind))
+        fields = self._numbered({"sequence_number": self._sequence, **fields})
+        self.pieces.append(_frame(name, fields, kind))
         self._sequence += 1
+
+    def _numbered(self, fields: Object) -> Object:
+        if self._indexed:
+            return fields
+        return {name: value for name, value in fields.items() if name not in INDICES}
 
     def deltas(self, name: str, fields: Object, texts: Iterable[str]) -> None:
         # All that the deltas of one item share is encoded once: they are most of a stream.
-        shared = msgspec.json.encode({"type": name, **fields})[:-1]
+        shared = msgspec.json.encode({"type": name, **self._numbered(fields)})[:-1]
         head = b"event: %b\ndata: %b" % (name.encode(), shared)
         for text in texts:
             delta = msgspec.json.encode(text)
-            data = b'%b,"delta":%b,"sequence_number":%d}\n\n' % (head, delta, self._sequence)
+            number = b',"sequence_number":%d' % self._sequence if self._indexed else b""
+            data = b'%b,"delta":%b%b}\n\n' % (head, delta, number)
             self.pieces.append(Frame(data, "delta"))
             self._sequence += 1
 
