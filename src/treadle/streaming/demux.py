@@ -6,7 +6,7 @@ that send only deltas, detects when the arguments of a call are complete, and re
 are missing or used twice.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -29,6 +29,7 @@ from treadle.domain.items import (
     Item,
     Message,
     OutputText,
+    ProviderFields,
     Reasoning,
     ReasoningText,
     Refusal,
@@ -162,6 +163,7 @@ class Demux:
         self._inserted_at: int | None = None
         self._calls = 0
         self._chars = 0
+        self._fields: dict[Key, dict[str, object]] = {}
         self.usage = Usage()
         self.response_id = ""
         self.events: list[StreamEvent] = []
@@ -246,6 +248,10 @@ class Demux:
         entry = self._open.get(key)
         return "".join(entry.pieces) if isinstance(entry, _OpenCall) else None
 
+    def keep(self, key: Key, fields: Mapping[str, object]) -> None:
+        """Keeps fields of item `key` that only its provider understands; see `ProviderFields`."""
+        self._fields.setdefault(key, {}).update(fields)
+
     def finish(self, key: Key, final: Item | None = None) -> None:
         """The item `key` is complete; `final` is the provider's own version of it, if it sends one.
 
@@ -274,6 +280,9 @@ class Demux:
         self._open.pop(key, None)
         self._closed[key] = index
         if item is not None and not (isinstance(item, Message) and not item.content):
+            if key in self._fields and isinstance(item, Message | Reasoning | FunctionCall):
+                fields = ProviderFields(self._provider, self._fields.pop(key))
+                item = replace(item, provider_fields=fields)
             self.events.append(ItemFinished(index, item))
 
     @contextmanager

@@ -517,8 +517,6 @@ def test_fields_of_a_provider_go_back_to_it_alone() -> None:
             "role": "assistant",
             "content": [{"type": "output_text", "text": "So.", "annotations": cited}],
             "phase": "commentary",
-            "id": "msg_1",
-            "status": "completed",
         },
         {
             "type": "message",
@@ -560,6 +558,22 @@ def test_responses_gets_reasoning_with_what_it_led_to_only() -> None:
     ):
         sent = json.loads(responses(asked(*items)).body)["input"][1:]
         assert [one["type"] for one in sent if one.get("role") != "user"] == expected
+
+
+def test_the_id_of_a_message_goes_with_its_reasoning() -> None:
+    said = Message("assistant", (OutputText("So."),), "msg_1")
+    own = Reasoning("rs_1", encrypted_content="ZW5j", provider="openai")
+    lost = Reasoning("rs_1", provider="openai")
+    for items, expected in (
+        ([own, said], "msg_1"),
+        ([lost, said], None),
+        ([said], None),
+        ([said, own, FunctionCall("c", "look", "{}"), FunctionCallOutput("c", "x")], None),
+        ([own, Message("assistant", (OutputText("So."),), "other")], None),
+    ):
+        sent = json.loads(responses(asked(*items)).body)["input"]
+        (message,) = [one for one in sent if one.get("role") == "assistant"]
+        assert message.get("id") == expected
 
 
 def test_a_budget_needs_thinking_before_calls() -> None:

@@ -7,6 +7,7 @@ JSON object, so that a name after a complete object begins the next call.
 """
 
 import json
+from collections.abc import Mapping
 
 from treadle.domain.items import FunctionCall
 from treadle.errors import StreamInvalid
@@ -47,9 +48,19 @@ class ChatCalls:
         self._by_id: dict[str, _Call] = {}
 
     def add(
-        self, index: int | None, wire_id: str, name: str, arguments: str, *, is_whole: bool = False
+        self,
+        index: int | None,
+        wire_id: str,
+        name: str,
+        arguments: str,
+        *,
+        is_whole: bool = False,
+        fields: Mapping[str, object] | None = None,
     ) -> None:
-        """Adds a piece; `is_whole` if it is a whole call of a response that is not streamed."""
+        """Adds a piece; `is_whole` if it is a whole call of a response that is not streamed.
+
+        `fields` are others of the piece that the server needs back.
+        """
         call = None if is_whole else self._find(index, wire_id, name)
         if call is None:
             if not (wire_id or name) and not arguments.strip():
@@ -60,6 +71,8 @@ class ChatCalls:
             call = self._begin(index, wire_id, name)
         elif name and not call.is_open and not arguments.strip():
             call.next_name = name
+        if fields:
+            self._demux.keep(call.place, fields)
         if name and not call.name:
             self._name(call, name)
         if arguments:

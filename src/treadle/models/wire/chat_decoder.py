@@ -16,6 +16,8 @@ from treadle.domain.usage import Usage
 from treadle.errors import StreamIncomplete
 from treadle.models.failure import error_body, stream_failure
 from treadle.models.wire.chat_calls import ChatCalls, text_of
+from treadle.models.wire.chat_fields import ReasoningFields
+from treadle.models.wire.chat_request import THINKING_PART
 from treadle.models.wire.ends import CHAT_ENDS, Ends, end_of, is_failure
 from treadle.models.wire.loose_json import (
     HalfCharacters,
@@ -30,6 +32,7 @@ from treadle.models.wire.sse_decoder import UNREADABLE, Frames, SseDecoder
 _TEXT = "text"
 _REASONING = "reasoning"
 _REFUSAL = "refusal"
+_EXTRA = "extra_content"
 
 
 class _Function(Struct):
@@ -41,6 +44,7 @@ class _ToolCall(Struct):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
+    extra_content: object = None
 
 
 class _ContentPart(Struct):
@@ -53,9 +57,11 @@ class _Delta(Struct):
     content: str | list[_ContentPart] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    reasoning_details: object = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
+    extra_content: object = None
 
 
 class _PromptDetails(Struct):
@@ -104,6 +110,7 @@ class ChatDecoder(SseDecoder):
         super().__init__(provider, used_call_ids)
         self._ends = ends
         self._calls = ChatCalls(self._demux)
+        self._thought = ReasoningFields(self._demux, _REASONING, provider)
         self._choice: int | None = None
         self._end: FinishReason | None = None
         self._bad_end = ""
@@ -198,10 +205,16 @@ class ChatDecoder(SseDecoder):
                 self._content_parts(delta.content)
         if reasoning := delta.reasoning_content or delta.reasoning:
             self._grow(_REASONING, reasoning)
+            if not delta.reasoning_content:
+                self._thought.came_in("reasoning")
+        if delta.reasoning_details:
+            self._thought.add(delta.reasoning_details)
         if delta.refusal:
             self._grow(_REFUSAL, delta.refusal)
         for call in delta.tool_calls or ():
             self._tool_call(call, is_whole=is_whole)
+        if delta.extra_content:  # the signature of a thought of Gemini
+            self._demux.keep(_TEXT, {_EXTRA: delta.extra_content})
         if delta.function_call is not None:  # the API before there were parallel calls
             self._tool_call(_ToolCall(function=delta.function_call), is_whole=is_whole)
 
@@ -226,6 +239,7 @@ class ChatDecoder(SseDecoder):
                 thought = "".join(piece.text or "" for piece in thought)
             if thought:
                 self._grow(_REASONING, thought)
+                self._thought.came_in(THINKING_PART)
 
     def _tool_call(self, call: _ToolCall, *, is_whole: bool) -> None:
         function = call.function or _Function()
@@ -233,7 +247,12 @@ class ChatDecoder(SseDecoder):
         if self._halves is not None:
             arguments = self._halves.join(("call", call.index), arguments)
         self._calls.add(
-            call.index, call.id or "", function.name or "", arguments, is_whole=is_whole
+            call.index,
+            call.id or "",
+            function.name or "",
+            arguments,
+            is_whole=is_whole,
+            fields={_EXTRA: call.extra_content} if call.extra_content else None,
         )
 
     def _note_end(self, word: str, native: str) -> None:
@@ -254,6 +273,7 @@ class ChatDecoder(SseDecoder):
         if self._bad_end:
             self._end_badly(self._bad_end)
         self._calls.require_complete()
+        self._thought.finish()
         self._demux.finish_all(truncated=reason != "stop")
         if not self._demux.usage.requests:
             self._demux.usage = Usage(requests=1)
@@ -320,6 +340,8 @@ def _delta_of(value: object) -> _Delta | None:
         content=_content_of(fields.get("content")),
         reasoning_content=_raw_text(fields.get("reasoning_content")),
         reasoning=_raw_text(fields.get("reasoning")),
+        reasoning_details=fields.get("reasoning_details"),
+        extra_content=fields.get(_EXTRA),
         refusal=_raw_text(fields.get("refusal")),
         tool_calls=[_call_of(fields_of(one)) for one in list_of(fields.get("tool_calls"))],
         function_call=_function_of(fields.get("function_call")),
@@ -350,6 +372,7 @@ def _call_of(fields: Mapping[str, object]) -> _ToolCall:
         index=count_of(fields.get("index")),
         id=string_of(fields.get("id")),
         function=_function_of(fields.get("function")),
+        extra_content=fields.get(_EXTRA),
     )
 
 

@@ -169,12 +169,14 @@ class _Encoder:
         # Reasoning is held back until what it led to: "Item 'rs_…' of type 'reasoning' was provided
         # without its required following item" (openai/openai-agents-python#2503).
         held: list[tuple[Reasoning, Object]] = []
+        has_reasoning = False
         for item in response.items:
             if isinstance(item, Reasoning):
                 if (thought := self._reasoning(item)) is not None:
                     held.append((item, thought))
                 continue
-            entry = self._written(item)
+            has_reasoning = has_reasoning or bool(held)
+            entry = self._written(item, with_id=has_reasoning)
             if entry is None:
                 continue
             for reasoning, thought in held:
@@ -182,10 +184,12 @@ class _Encoder:
             held = []
             self._append(item, entry)
 
-    def _written(self, item: Message | FunctionCall | ProviderItem) -> object | None:
+    def _written(
+        self, item: Message | FunctionCall | ProviderItem, *, with_id: bool
+    ) -> object | None:
         match item:
             case Message():
-                return self._said(item)
+                return self._said(item, with_id=with_id)
             case FunctionCall():
                 return {
                     "type": "function_call",
@@ -211,8 +215,12 @@ class _Encoder:
             return None
         return item.raw
 
-    def _said(self, message: Message) -> Object | None:
-        """Returns a message of the assistant, with what its provider added to it; None if empty."""
+    def _said(self, message: Message, *, with_id: bool) -> Object | None:
+        """Returns a message of the assistant, with what its provider added to it; None if empty.
+
+        Its id goes with the reasoning that led to it: the API looks for the message by its id, and
+        without it refuses the reasoning (OpenHands/software-agent-sdk#1754).
+        """
         fields = message.provider_fields
         own: Mapping[str, object] = {} if fields is None else fields.of(self._provider)
         annotations = own.get("annotations")
@@ -229,7 +237,7 @@ class _Encoder:
         found: Object = {"type": "message", "role": "assistant", "content": content}
         if "phase" in own:
             found["phase"] = own["phase"]
-        if own and _MESSAGE_ID.fullmatch(message.id):
+        if with_id and _MESSAGE_ID.fullmatch(message.id):
             found |= {"id": message.id, "status": "completed"}
         return found
 
