@@ -428,6 +428,8 @@ def test_history_goes_back_in_the_form_the_api_takes() -> None:
             "type": "message",
             "role": "assistant",
             "content": [{"type": "output_text", "text": "Grüße 😀"}],
+            "id": "msg_1",
+            "status": "completed",
         },
         {
             "type": "function_call",
