@@ -9,7 +9,7 @@ TreadleError
 │   ├── InvalidHook               a function that cannot be a hook
 │   ├── DuplicateTool             two tools of one agent have the same name
 │   └── MissingExtra              an optional dependency of treadle is not installed
-├── InvalidInput                  an empty message, text that is not UTF-8
+├── InvalidInput                  an empty message, a value of another form, text not in UTF-8
 ├── ModelError                    a model provider failed or refused
 │   ├── ConnectionFailed          retryable: refused, reset, name not found
 │   ├── ModelTimeout              retryable: while connecting, before or between chunks
@@ -147,7 +147,7 @@ class InvalidHook(ConfigurationError):
 
 
 class InvalidInput(TreadleError):
-    """Input that cannot be sent to a model, such as an empty message."""
+    """An argument that cannot be sent to a model or stored, such as an empty message."""
 
     code = "invalid_input"
 

@@ -477,7 +477,7 @@ async def test_answers_that_cannot_be_given(open_runtime: Open) -> None:
             await thread.submit_tool_output("c2", "x")
         with pytest.raises(Conflict, match="submit the output"):
             await thread.approve("c1")
-        with pytest.raises(TypeError):
+        with pytest.raises(InvalidInput, match="output cannot be represented as JSON"):
             await thread.submit_tool_output("c1", object())
         await thread.submit_tool_output("c1", "yes")
         await thread.submit_tool_output("c1", "yes")

@@ -12,7 +12,8 @@ from treadle.domain.entries import SendEntry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import AgentEvent, Event, JobDelegated, ToolDelegated, UsageAdded
 from treadle.domain.ids import id_of, new_id
-from treadle.domain.items import Input, as_message
+from treadle.domain.inputs import as_message
+from treadle.domain.items import Input
 from treadle.domain.result import RunResult
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Spent
@@ -131,7 +132,7 @@ class ThreadDelegation:
         lends_memory: bool = False,
     ) -> RunResult[Out]:
         """Runs the agent, or waits for it where it works already."""
-        thread, threads = self._thread, self._host.threads
+        thread, threads, item = self._thread, self._host.threads, as_message(input)
         id = id_of("thread", self._info.id, key)
         self._host.lend(cast("AnyAgent", agent))
         await self._require_thread(id, agent, call_id, job_id, lends_memory)
@@ -141,7 +142,7 @@ class ThreadDelegation:
         topic = await threads.topic(id)
         topic.attach(shown)
         # Named after the key alone: the run that asks again after a crash may word it differently.
-        item = replace(as_message(input), id=id_of("msg", id, key))
+        item = replace(item, id=id_of("msg", id, key))
         message = SendEntry(new_id("run"), item, agent=agent.name, key=key)
         try:
             run_id = await threads.submit(id, message)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from treadle.bus.topic import Topic
-from treadle.domain.envelope import Envelope, recorded
+from treadle.domain.envelope import Envelope, readable, recorded
 from treadle.domain.events import LiveEvent, RecordedEvent, TerminalEvent, brings
 from treadle.domain.fold import apply
 from treadle.domain.items import Item
@@ -71,11 +71,11 @@ class JournaledThread:
         """Numbers `event`, applies it, and shows it once the journal has it."""
         if self.failure is not None:
             raise self.failure
-        event = replace(event, seq=self.state.seq + 1, at=time.time())
+        event, encoded = readable(replace(event, seq=self.state.seq + 1, at=time.time()))
         self.state = apply(self.state, event)
         if isinstance(event, TerminalEvent):
             self.final[event.run_id] = self.state
-        envelope = Envelope(event, event.seq)
+        envelope = Envelope(event, event.seq, 0, encoded)
         self._unsent.append(envelope)
         self._outbox.append(envelope)
         self._send_soon()

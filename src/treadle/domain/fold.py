@@ -143,8 +143,16 @@ def _message_added(state: ThreadState, event: MessageAdded) -> ThreadState:
         state,
         run=replace(run, last_step=None, corrections=corrections),
         history=state.history.extended((event.item,)),
-        steering=tuple(item for item in state.steering if item.id != event.item.id),
+        steering=_without(state.steering, event.item.id),
     )
+
+
+def _without(messages: tuple[Message, ...], id: str) -> tuple[Message, ...]:
+    """Returns messages without the first of that id: a program may send one object twice."""
+    for index, item in enumerate(messages):
+        if item.id == id:
+            return messages[:index] + messages[index + 1 :]
+    return messages
 
 
 def _safe_point_used(

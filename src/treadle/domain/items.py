@@ -4,12 +4,15 @@ A tagged union of frozen structs; the tag is the field `type`, as on the wire:
 https://platform.openai.com/docs/api-reference/responses/object
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Literal, cast, get_args
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
+from treadle.domain.arguments import capital, is_list, is_mapping, require_text, shown
 from treadle.domain.ids import new_id
 from treadle.errors import InvalidInput
 
@@ -63,6 +66,8 @@ class ProviderFields(Struct, frozen=True):
 class Message(Struct, frozen=True, tag="message", omit_defaults=True):
     """A message of a person, a program or the model.
 
+    A text given as `content` becomes one part: output of the model for the role `assistant`, input
+    for all others. Parts of other forms (see `Input`) are converted when the message is sent.
     `unknown_end` is the provider's word for the end of a response that failed with it, if it is not
     a known good end: the text may be incomplete.
     """
@@ -72,6 +77,21 @@ class Message(Struct, frozen=True, tag="message", omit_defaults=True):
     id: str = ""
     provider_fields: ProviderFields | None = None
     unknown_end: str = ""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            role: Role,
+            content: "str | Iterable[str | ContentPart | Mapping[str, object]]",
+            id: str = "",
+            provider_fields: ProviderFields | None = None,
+            unknown_end: str = "",
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        if type(self.content) is not tuple:
+            force_setattr(self, "content", _content(self.role, self.content))
 
     @property
     def text(self) -> str:
@@ -154,40 +174,133 @@ class ProviderItem(Struct, frozen=True, tag="provider_item"):
 Item = Message | Reasoning | FunctionCall | FunctionCallOutput | ProviderItem
 
 
-Input = str | Message | Iterable[OutputPart]
-"""The input of a run: a text, a message, or parts of text and images."""
+def _content(role: Role, given: object) -> object:
+    """Returns the content of a message as a tuple; leaves what is not iterable to who sends it."""
+    if isinstance(given, str):
+        return (OutputText(given) if role == "assistant" else InputText(given),)
+    return tuple(given) if is_list(given) else given
 
 
-def user_message(content: str | Iterable[OutputPart]) -> Message:
+Part = str | ContentPart | Mapping[str, object]
+"""A part of a message: a text, a part, or a mapping such as `{"type": "text", "text": "hi"}`."""
+
+Input = str | Message | Mapping[str, object] | Iterable[Part]
+"""The input of a run: a text, a message, or parts of text and images.
+
+Messages and parts may have the form of the OpenAI APIs: `{"role": "user", "content": …}`, and parts
+of the types `text`, `input_text`, `image_url` and `input_image`.
+"""
+
+MAX_PARTS = 10_000
+"""The most parts of a message; an endless iterator must not stop the program."""
+
+FORMS = (
+    'pass a text, a Message, {"role": "user", "content": "…"}, or a list of texts and parts such '
+    'as {"type": "text", "text": "…"} and {"type": "image_url", "image_url": {"url": "https://…"}}'
+)
+URL_SCHEMES = ("https://", "http://", "data:")
+"""How the URL of an image begins."""
+
+_DETAILS: Final = get_args(ImageDetail)
+
+
+def user_message(content: str | Iterable[Part]) -> Message:
     """Makes a user message with a new id of text, or of parts of text and images.
 
-    Raises `InvalidInput` when it is empty or not encodable as UTF-8.
+    Raises `InvalidInput` if it is empty, not encodable as UTF-8, or not of an accepted form.
     """
     return message("user", content)
 
 
-def as_message(input: Input) -> Message:
-    """Returns a message as it is, and text or parts as a user message; raises as `user_message`."""
-    return input if isinstance(input, Message) else user_message(input)
-
-
-def message(role: Role, content: str | Iterable[OutputPart]) -> Message:
+def message(role: Role, content: str | Iterable[Part]) -> Message:
     """Makes a message of `role` with a new id; raises as `user_message` does."""
-    parts = (InputText(content),) if isinstance(content, str) else tuple(content)
-    if not any(not isinstance(part, InputText) or part.text.strip() for part in parts):
-        raise InvalidInput("The message is empty; give it some text.")
-    for part in parts:
-        if isinstance(part, InputText):
-            _require_utf8(part.text)
-    if role == "assistant":
-        parts = tuple(OutputText(p.text) if isinstance(p, InputText) else p for p in parts)
-    return Message(role, parts, new_id("msg"))
+    return not_empty(Message(role, parts_of(role, content), new_id("msg")))
 
 
-def _require_utf8(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
+def not_empty(made: Message) -> Message:
+    """Returns a message that has a text or an image; raises `InvalidInput` for any other."""
+    for part in made.content:
+        if not isinstance(part, InputText | OutputText) or part.text.strip():
+            return made
+    raise InvalidInput("The message is empty; give it some text.")
+
+
+def parts_of(role: Role, content: object) -> tuple[ContentPart, ...]:
+    """Returns the parts of a message of `role`: of a text, a part, or a list of both.
+
+    Raises `InvalidInput` for what is not of an accepted form.
+    """
+    if isinstance(content, str):
+        return (_text(role, content),)
+    if is_mapping(content):
+        return (_part(role, content),)
+    if not is_list(content):
+        raise InvalidInput(f"{capital(shown(content))} is not the content of a message; {FORMS}.")
+    return tuple([_part(role, part) for part in limited(content)])
+
+
+def limited(parts: Iterable[object]) -> Sequence[object]:
+    """Returns the parts of a message; raises `InvalidInput` for more than `MAX_PARTS`."""
+    taken = tuple(islice(parts, MAX_PARTS + 1))
+    if len(taken) > MAX_PARTS:
+        raise InvalidInput(f"The message has more than {MAX_PARTS:,} parts.")
+    return taken
+
+
+def _part(role: Role, part: object) -> ContentPart:
+    match part:
+        case str():
+            return _text(role, part)
+        case InputText() | OutputText():
+            return _text(role, part.text)
+        case InputImage():
+            return _image(part.image_url, part.detail)
+        case Refusal():
+            return refusal_part(role, part.refusal)
+        case Mapping():
+            return _part_in(role, cast("Mapping[str, object]", part))
+        case _:
+            raise InvalidInput(f"{capital(shown(part))} is not a part of a message; {FORMS}.")
+
+
+def _part_in(role: Role, fields: Mapping[str, object]) -> ContentPart:
+    """Returns the part in a mapping, of the form of Responses or of Chat Completions."""
+    match fields.get("type"):
+        case "text" | "input_text" | "output_text":
+            return _text(role, fields.get("text"))
+        case "image_url" | "input_image":
+            image = fields.get("image_url")
+            if is_mapping(image):
+                return _image(image.get("url"), image.get("detail"))
+            return _image(image, fields.get("detail"))
+        case "refusal":
+            return refusal_part(role, fields.get("refusal"))
+        case kind:
+            raise InvalidInput(
+                f"A part of the type {shown(kind)} is not supported; {FORMS}."
+                if "type" in fields
+                else f"{capital(shown(fields))} is not a part of a message; {FORMS}."
+            )
+
+
+def _text(role: Role, text: object) -> InputText | OutputText:
+    valid = require_text("The text of a message", text)
+    return OutputText(valid) if role == "assistant" else InputText(valid)
+
+
+def _image(url: object, detail: object) -> InputImage:
+    valid = require_text("The URL of an image", url)
+    if not valid.startswith(URL_SCHEMES):
         raise InvalidInput(
-            f"The text is not valid UTF-8 at character {error.start}; decode it before sending."
-        ) from error
+            f"The URL of an image is {shown(valid)}; it must begin with https://, http:// or data:."
+        )
+    if detail is not None and detail not in _DETAILS:
+        raise InvalidInput(f"The detail of an image is {shown(detail)}; use {', '.join(_DETAILS)}.")
+    return InputImage(valid, cast("ImageDetail", detail or "auto"))
+
+
+def refusal_part(role: Role, refusal: object) -> Refusal:
+    """Returns a refusal, which only the assistant can write; raises `InvalidInput`."""
+    if role != "assistant":
+        raise InvalidInput(f"A message of the role {role} cannot be a refusal of the model.")
+    return Refusal(require_text("The refusal", refusal))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from treadle.domain.arguments import shown
 from treadle.domain.events import StopReason
 from treadle.domain.usage import Price, Spent
 from treadle.errors import ConfigurationError
@@ -43,6 +44,8 @@ class Limits(Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if name in {"price", "prices"} or value is None or value is UNSET:
                 continue
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise ConfigurationError(f"Limits.{name} must be a number, not {shown(value)}.")
             least = 0 if name in {"max_handoffs", "max_depth"} else 1
             if name in {"max_cost", "max_seconds"}:
                 if not value > 0:  # so that NaN is refused as well

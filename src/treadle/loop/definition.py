@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 from typing_extensions import TypeVar
 
+from treadle.domain.arguments import require_list, require_type
 from treadle.domain.block_edits import require_blocks
 from treadle.domain.blocks import Block
 from treadle.domain.limits import NO_LIMITS, Limits
@@ -110,6 +111,7 @@ class AgentDefinition(Generic[Deps, Out]):
         on_job_failure: OnFailure = "fail_fast",
         on_interruption: OnInterruption | None = None,
     ) -> None:
+        _require_types(name, description, settings, limits, thread_limits, rules, hooks, retry)
         if max_parallel_tools < 1:
             raise ConfigurationError("max_parallel_tools must be at least 1.")
         if action_timeout is not None and not action_timeout > 0:
@@ -125,7 +127,7 @@ class AgentDefinition(Generic[Deps, Out]):
         self.name = name
         self.description = description
         self.instructions = instructions
-        given = tuple(tools)
+        given = cast("tuple[AnyTool | ToolSource, ...]", require_list("tools", tools, "tools=[f]"))
         self._own_tools = tuple(tool for tool in given if not isinstance(tool, ToolSource))
         self._to_user = to_user
         self.tools = Toolset(self._own_tools, to_user=to_user)
@@ -140,7 +142,7 @@ class AgentDefinition(Generic[Deps, Out]):
         self.thread_limits = NO_LIMITS if thread_limits is None else thread_limits.or_steps(None)
         self.price = _price_of(self.model.name, self.limits, self.thread_limits)
         self.retry = retry or RetryPolicy()
-        self.blocks = tuple(blocks)
+        self.blocks = cast("tuple[Block, ...]", require_list("blocks", blocks, "blocks=[Block(…)]"))
         require_blocks(self.blocks)
         self.budget = None if context is None else self._budget_of(context)
         self.given: Limits | None = None
@@ -156,8 +158,8 @@ class AgentDefinition(Generic[Deps, Out]):
         self.action_timeout = action_timeout
         self.max_parallel_tools = max_parallel_tools
         self.max_corrections = max_corrections
-        for agent in handoffs:
-            self.add_handoff(agent)
+        for agent in require_list("handoffs", handoffs, "handoffs=[agent]"):
+            self.add_handoff(cast("AgentDefinition[Any, Any]", agent))
         self._require_known_tools()
         self._require_price()
         self._require_names()
@@ -169,6 +171,7 @@ class AgentDefinition(Generic[Deps, Out]):
         `ConfigurationError` for a circle without `Limits.max_handoffs`, and for two agents or
         tools of one name.
         """
+        require_type("An entry of handoffs", agent, AgentDefinition, "handoffs=[agent]")
         other = agent.reachable.get(self.name)
         if other is self and (
             self.limits.max_handoffs is None or agent.limits.max_handoffs is None
@@ -359,6 +362,38 @@ class AgentDefinition(Generic[Deps, Out]):
             )
         if choice == "required" and not self.tools.names:
             raise ConfigurationError('tool_choice="required" needs at least one tool.')
+
+
+def _require_types(
+    name: object,
+    description: object,
+    settings: object,
+    limits: object,
+    thread_limits: object,
+    rules: object,
+    hooks: object,
+    retry: object,
+) -> None:
+    """Raises `ConfigurationError`, which names the parameter, for a value of another type."""
+    require_type("name", name, str, 'name="assistant"')
+    require_type("description", description, str, 'description="…"')
+    for parameter, value, kind, example in (
+        ("settings", settings, ModelSettings, "settings=ModelSettings(temperature=0)"),
+        ("limits", limits, Limits, "limits=Limits(max_steps=10)"),
+        ("thread_limits", thread_limits, Limits, "thread_limits=Limits(max_cost=1)"),
+        ("rules", rules, ToolRules, "rules=ToolRules(…)"),
+        ("retry", retry, RetryPolicy, "retry=RetryPolicy(…)"),
+    ):
+        if value is not None:
+            require_type(parameter, value, kind, example)
+    example = "hooks=Hooks(before_tool=f)"
+    listed: tuple[object, ...] = (
+        (cast("object", hooks),)
+        if isinstance(hooks, Hooks)
+        else require_list("hooks", hooks, example)
+    )
+    for one in listed:
+        require_type("hooks", one, Hooks, example)
 
 
 def _price_of(model: str, *limits: Limits) -> Price | None:

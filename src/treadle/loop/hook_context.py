@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
-from msgspec.structs import replace
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from treadle.domain.events import (
@@ -15,10 +14,8 @@ from treadle.domain.events import (
     RunFinishing,
     StopReason,
 )
-from treadle.domain.history import require_valid
-from treadle.domain.ids import new_id
-from treadle.domain.items import FunctionCall, FunctionCallOutput, Input, Item, Message, as_message
-from treadle.domain.items import message as make_message
+from treadle.domain.inputs import as_history, injected_message
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Input, Item, Message, Role
 from treadle.domain.open_step import Step
 from treadle.domain.result import RunResult
 from treadle.domain.state import Run
@@ -153,15 +150,17 @@ class CompletionContext(HookContext[Deps]):
 
         Roles are user, assistant, system and developer. Raises `InvalidInput`.
         """
-        for input in messages:
-            self._add(_as_message(input, role))
+        # All of them first: what is refused must not leave a part of them behind.
+        for item in [injected_message(one, cast("Role", role)) for one in messages]:
+            self._add(item)
 
     def replace_history(self, items: Sequence[Item]) -> None:
         """Replaces the history; the thread's events keep what it was.
 
-        Raises `InvalidInput` unless every call in it has exactly one output behind it.
+        Raises `InvalidInput` for what is not an item, and unless every call has exactly one output
+        behind it.
         """
-        require_valid(items)
+        items = as_history(items)
         self._history = list(items)
         self.changes.append(HistoryReplaced(run_id=self.run_id, items=tuple(items)))
 
@@ -208,13 +207,3 @@ class CompletionContext(HookContext[Deps]):
     def _add(self, item: Message) -> None:
         self._changed().append(item)
         self.changes.append(MessageAdded(run_id=self.run_id, item=item, origin="hook"))
-
-
-def _as_message(input: Input, role: str) -> Message:
-    if isinstance(input, Message):
-        return input if input.id else replace(input, id=new_id("msg"))
-    if role == "user":
-        return as_message(input)
-    if role not in {"assistant", "system", "developer"}:
-        raise InvalidInput(f"{role!r} is not a role; use user, assistant, system or developer.")
-    return make_message(cast("Any", role), input)

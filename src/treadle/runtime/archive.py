@@ -5,6 +5,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from treadle.actors.access import ThreadAccess
+from treadle.domain.arguments import require_string, require_text, shown
 from treadle.domain.entries import InsertEntry, RemoveEntry
 from treadle.domain.ids import id_of, new_id
 from treadle.domain.passages import By, Found, NewPassage, Passage
@@ -58,7 +59,9 @@ class Archive:
 
         Raises `InvalidInput`, `EmbeddingFailed` and `EmbeddingInvalid`.
         """
+        require_text("key", key)
         at = None if created_at is None else moment(created_at)
+        new_passage("", text, tags, at)  # refuses it before a shared memory is created
         thread_id = await self._thread()
         id = id_of("passage", thread_id, key) if key else new_id("passage")
         await self._insert(thread_id, [new_passage(id, text, tags, at)])
@@ -71,8 +74,11 @@ class Archive:
 
         Raises as `insert` does; then the hundreds before are in, and the others are not.
         """
-        if isinstance(texts, str):
-            raise InvalidInput("insert_many takes a list of texts; a single one goes to insert.")
+        if isinstance(texts, str) or not hasattr(texts, "__iter__"):
+            raise InvalidInput(
+                f"insert_many takes a list of texts, not {shown(texts)}; a single one goes to "
+                "insert."
+            )
         thread_id = await self._thread()
         at = None if created_at is None else moment(created_at)
         left, ids = iter(texts), list[str]()
@@ -122,10 +128,12 @@ class Archive:
 
     async def get(self, passage_id: str) -> Passage:
         """Returns a text of the owner's archive; raises `UnknownPassage`."""
+        require_string("passage_id", passage_id)
         return (await self._threads.archive.passages(await self._owned_by(), passage_id))[0]
 
     async def remove(self, passage_id: str) -> None:
         """Takes a text out, wherever in the owner's archive it is; raises `UnknownPassage`."""
+        require_string("passage_id", passage_id)
         owner = await self._owned_by()
         for passage in await self._threads.archive.passages(owner, passage_id):
             await self._threads.submit(passage.thread_id, RemoveEntry(passage_id))

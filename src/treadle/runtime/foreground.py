@@ -21,9 +21,10 @@ from treadle.domain.events import (
     RunStarted,
 )
 from treadle.domain.fold import apply
-from treadle.domain.history import History, require_valid
+from treadle.domain.history import History
 from treadle.domain.ids import new_id
-from treadle.domain.items import Input, Item, as_message
+from treadle.domain.inputs import as_history, as_message
+from treadle.domain.items import Input, Item
 from treadle.domain.result import RunResult
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Spent
@@ -107,7 +108,7 @@ class Run(Generic[Out]):
         put: Put | None = None,
         depth: int = 0,
     ) -> None:
-        require_valid(history)
+        history = as_history(history)
         for agent in definition.reachable.values():
             agent.require_local_tools()
             agent.require_own_blocks()

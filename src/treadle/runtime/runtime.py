@@ -18,6 +18,12 @@ from treadle.actors.host import AnyAgent
 from treadle.actors.threads import Threads
 from treadle.bus.base import Bus
 from treadle.bus.local import LocalBus
+from treadle.domain.arguments import (
+    require_count,
+    require_list,
+    require_text,
+    require_type,
+)
 from treadle.domain.ids import new_id
 from treadle.domain.items import Role
 from treadle.domain.passages import By, Found
@@ -72,7 +78,9 @@ class Runtime:
         self._archive = ArchiveAccess(journal, index, embedder)
         self._agents: dict[str, AnyAgent] = {}
         self._lent: set[str] = set()
-        for agent in agents:
+        for one in require_list("agents", agents, "agents=[agent]"):
+            require_type("An entry of agents", one, AgentDefinition, "agents=[agent]")
+            agent = cast("AgentDefinition[Deps, Out]", one)
             if self._agents.get(agent.name, agent) is not agent:
                 raise ConfigurationError(f"Two agents are called {agent.name!r}; rename one.")
             self.register(agent)
@@ -186,13 +194,14 @@ class Runtime:
         if isinstance(agent, str):
             name = self.agent(agent).name
         else:
+            require_type("agent", agent, AgentDefinition, "create_thread(agent), or its name")
             name = agent.name
             self.register(agent)
         now = time.time()
         info = ThreadInfo(
             id=new_id("thread"),
             agent=name,
-            owner=_valid(owner),
+            owner=require_text("owner", owner),
             metadata=_checked(metadata or {}),
             created_at=now,
             updated_at=now,
@@ -206,7 +215,7 @@ class Runtime:
         It takes nothing away from another runtime, and loads nothing: an entry does that.
         """
         threads = self._opened()
-        await self.journal.info(thread_id)
+        await self.journal.info(require_text("thread_id", thread_id))
         return Thread(thread_id, threads, self.journal, self.agent)
 
     async def memory(self, name: str, *, owner: str = "") -> Memory:
@@ -216,14 +225,15 @@ class Runtime:
         owner that is not valid UTF-8.
         """
         threads = self._opened()
-        return Memory(await threads.shared(_valid(owner), name), threads, self.journal)
+        require_text("owner", owner)
+        return Memory(await threads.shared(owner, name), threads, self.journal)
 
     def archive(self, *, owner: str = "") -> Archive:
         """Returns the archive of an owner: texts that belong to no conversation, and those of all.
 
         It opens with the first use.
         """
-        return Archive(self._opened(), self.journal, owner=owner)
+        return Archive(self._opened(), self.journal, owner=require_text("owner", owner))
 
     async def search(
         self,
@@ -247,6 +257,7 @@ class Runtime:
         """
         filters = filters_of("message", thread_id=thread_id, roles=roles, since=since, until=until)
         archive = self._opened().archive
+        require_text("owner", owner)
         return await archive.search(owner, text, by=by, filters=filters, limit=limit, offset=offset)
 
     async def delete_owner(self, owner: str) -> None:
@@ -257,7 +268,7 @@ class Runtime:
         process drives the threads.
         """
         threads = self._opened()
-        if not owner:
+        if not require_text("owner", owner):
             raise InvalidInput(
                 "The owner is empty; name the owner whose threads are to be deleted."
             )
@@ -277,8 +288,11 @@ class Runtime:
         `ThreadNotFound` for an unknown `after`.
         """
         self._opened()
-        if limit < 1:
-            raise InvalidInput("The limit must be at least 1.")
+        limit = require_count("limit", limit, 1)
+        require_text("after", after)
+        require_text("parent", parent)
+        if owner is not None:
+            require_text("owner", owner)
         return await self.journal.threads(limit=limit, after=after, owner=owner, parent=parent)
 
     def _opened(self) -> ThreadAccess:
@@ -360,18 +374,10 @@ def _database(url: str | None) -> Path | None:
         ) from error
 
 
-def _valid(owner: str) -> str:
-    try:
-        owner.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(f"The owner is not valid UTF-8 at character {error.start}.") from error
-    return owner
-
-
 def _checked(metadata: Mapping[str, object]) -> Mapping[str, object]:
     try:
         return msgspec.json.decode(msgspec.json.encode(metadata), type=dict[str, object])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"The metadata is not a JSON object: {error}.") from error
 
 

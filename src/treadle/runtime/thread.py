@@ -10,6 +10,7 @@ from treadle.actors.access import ThreadAccess
 from treadle.actors.host import AnyAgent
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
+from treadle.domain.arguments import require_choice, require_count, require_text, shown
 from treadle.domain.entries import (
     ApprovalEntry,
     CancelJobEntry,
@@ -21,10 +22,11 @@ from treadle.domain.entries import (
 )
 from treadle.domain.events import Awaited, RecordedEvent
 from treadle.domain.ids import id_of, new_id
-from treadle.domain.items import FunctionCall, Input, Item, Role, as_message
+from treadle.domain.inputs import as_message, checked_output
+from treadle.domain.items import FunctionCall, Input, Item, Role
 from treadle.domain.passages import By, Found
 from treadle.domain.state import OpenJob, ThreadState
-from treadle.errors import RunNotFound
+from treadle.errors import InvalidInput, RunNotFound
 from treadle.journal.base import Journal, ThreadInfo
 from treadle.journal.projection import RunRecord
 from treadle.memory.archive.query import Moment, filters_of
@@ -81,9 +83,12 @@ class Thread:
           message with the same key is a `Conflict`.
         - `agent`: the name of the agent that answers; by default that of the thread.
 
-        Raises `InvalidInput` for an empty message, `RunInProgress` with `on_busy="reject"`, and
-        `UnknownAgent`.
+        Raises `InvalidInput` for an empty message and for one of another form than `Input`,
+        `RunInProgress` with `on_busy="reject"`, and `UnknownAgent`.
         """
+        require_choice("on_busy", on_busy, OnBusy)
+        require_text("key", key)
+        require_text("agent (the name of an agent)", agent)
         # A message that is sent again promises the same run, however far the first one got.
         run_id = id_of("run", self.id, key) if key else new_id("run")
         item = as_message(message)
@@ -111,17 +116,27 @@ class Thread:
         """Answers an external call; `output` is what a tool may return.
 
         The same output again has no effect. Raises `UnknownToolCall`, `Conflict` when the call
-        has another output, `RunNotInProgress`, and `TypeError` for what is not JSON.
+        has another output, `RunNotInProgress`, and `InvalidInput` for an output that is not JSON.
         """
-        converted = to_output(output, MAX_OUTPUT_CHARS)
-        await self._threads.submit(self.id, OutputEntry(call_id, converted, is_error))
+        require_text("call_id", call_id)
+        try:
+            converted = checked_output(to_output(output, MAX_OUTPUT_CHARS))
+        except TypeError as error:
+            raise InvalidInput(
+                f"output cannot be represented as JSON, it is {shown(output)}; pass a text, "
+                "numbers, lists, dicts, models or images."
+            ) from error
+        await self._threads.submit(self.id, OutputEntry(call_id, converted, bool(is_error)))
 
     async def approve(self, call_id: str) -> None:
         """Lets a call that needs approval run; raises as `submit_tool_output` does."""
+        require_text("call_id", call_id)
         await self._threads.submit(self.id, ApprovalEntry(call_id))
 
     async def deny(self, call_id: str, reason: str = "") -> None:
         """Denies a call; the model reads the reason. Raises as `submit_tool_output` does."""
+        require_text("call_id", call_id)
+        require_text("reason", reason)
         await self._threads.submit(self.id, DenialEntry(call_id, reason))
 
     async def pin(self, message_id: str) -> None:
@@ -129,10 +144,12 @@ class Thread:
 
         Raises `UnknownMessage` for one that the history does not have.
         """
+        require_text("message_id", message_id)
         await self._threads.submit(self.id, PinEntry(message_id))
 
     async def unpin(self, message_id: str) -> None:
         """Lets a pinned message leave the window like others; does nothing for one that is not."""
+        require_text("message_id", message_id)
         await self._threads.submit(self.id, PinEntry(message_id, pinned=False))
 
     async def jobs(self) -> Sequence[OpenJob]:
@@ -144,6 +161,7 @@ class Thread:
 
         Its `JobSettled` event reports its end.
         """
+        require_text("job_id", job_id)
         await self._threads.submit(self.id, CancelJobEntry(job_id))
 
     @property
@@ -192,7 +210,9 @@ class Thread:
 
     async def events(self, after: int = 0, limit: int = 500) -> list[RecordedEvent]:
         """Returns at most `limit` durable events after number `after`."""
-        return await self._journal.read(self.id, after=after, limit=limit)
+        return await self._journal.read(
+            self.id, after=require_count("after", after, 0), limit=require_count("limit", limit, 1)
+        )
 
     async def runs(self) -> list[RunRecord]:
         """Returns the runs of the thread, the oldest first, and the agents that worked."""
@@ -200,6 +220,7 @@ class Thread:
 
     async def run(self, run_id: str) -> ThreadRun:
         """Returns a run of the thread; raises `RunNotFound`."""
+        require_text("run_id", run_id)
         if await self._journal.run(self.id, run_id) is None:
             raise RunNotFound(f"The thread {self.id} has no run {run_id[:100]!r}.")
         return self._run(run_id)
@@ -226,6 +247,8 @@ class Thread:
         A run that was under way there is cancelled in the copy. Raises `InvalidInput` for an
         event that the thread does not have.
         """
+        if at is not None:
+            require_count("at", at, 0)
         forked = await self._threads.fork(self.id, at)
         return Thread(forked, self._threads, self._journal, self._agents)
 

@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, get_args
 
 from msgspec import Struct
 
+from treadle.domain.arguments import (
+    require_collection,
+    require_integer,
+    require_string,
+    require_text,
+    shown,
+)
 from treadle.domain.items import Role
 from treadle.domain.passages import By, Filters, Kind, NewPassage, Period
 from treadle.errors import InvalidInput
@@ -111,13 +118,12 @@ def new_passage(
 
     Raises `InvalidInput`.
     """
-    if not text.strip():
+    if not require_text("text", text).strip():
         raise InvalidInput("The text is empty; the archive could never find it.")
     if len(text) > MAX_CHARS:
         raise InvalidInput(
             f"The text has {len(text)} characters; at most {MAX_CHARS} are allowed. Split it."
         )
-    require_utf8(text)
     kept = tags_of(tags)
     if created_at is not None and not math.isfinite(created_at):
         raise InvalidInput(f"created_at must be a finite number of seconds, not {created_at}.")
@@ -137,9 +143,11 @@ def filters_of(
     """Returns validated filters; raises `InvalidInput` for unknown roles and bad tags and dates."""
     if isinstance(roles, str):
         raise InvalidInput(f"roles is a list; write roles=[{roles[:50]!r}].")
+    require_collection("roles", roles)
     for role in roles:
         if role not in _ROLES:
-            raise InvalidInput(f"Unknown role {role!r:.50}; the roles are {', '.join(_ROLES)}.")
+            raise InvalidInput(f"Unknown role {shown(role)}; the roles are {', '.join(_ROLES)}.")
+    require_text("thread_id", thread_id)
     return Filters(
         kind=kind,
         thread_id=thread_id,
@@ -157,48 +165,43 @@ def tags_of(tags: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(tags, str):
         raise InvalidInput(f"Tags are a list of texts; write [{tags[:50]!r}].")
+    require_collection("tags", tags)
     if len(tags) > MAX_TAGS:
         raise InvalidInput(f"There are {len(tags)} tags; at most {MAX_TAGS} are allowed.")
     for tag in tags:
+        require_text("A tag", tag)
         # SQLite does not compare texts with NUL reliably; see https://sqlite.org/nulinstr.html
         if not tag.strip() or len(tag) > MAX_TAG_CHARS or "\0" in tag:
             raise InvalidInput(
                 f"The tag {tag[:50]!r} is not valid; a tag has from 1 to {MAX_TAG_CHARS} "
                 "characters and no NUL."
             )
-        require_utf8(tag)
     return tuple(dict.fromkeys(tags))
 
 
 def require_way(by: str) -> None:
     """Raises `InvalidInput` unless `by` is a way to search."""
     if by not in _WAYS:
-        raise InvalidInput(f"by={by[:50]!r} is not a way to search; use {', '.join(_WAYS)}.")
+        raise InvalidInput(f"by={shown(by)} is not a way to search; use {', '.join(_WAYS)}.")
 
 
 def require_bounds(text: str, limit: int, offset: int) -> None:
     """Raises `InvalidInput` for a query that is too long, and for pages out of bounds."""
+    require_integer("limit", limit)
+    require_integer("offset", offset)
+    require_string("The query", text)
     if not 1 <= limit <= MAX_LIMIT:
-        raise InvalidInput(f"limit must be from 1 to {MAX_LIMIT}, not {limit}.")
+        raise InvalidInput(f"limit must be from 1 to {MAX_LIMIT}, not {shown(limit)}.")
     if offset < 0 or offset + limit > DEPTH:
         raise InvalidInput(
             f"A search ranks the best {DEPTH} passages, so offset must be from 0 to "
-            f"{DEPTH - limit}, not {offset}; to find others, filter by dates, tags or threads."
+            f"{DEPTH - limit}, not {shown(offset)}; to find others, filter by dates, tags or "
+            "threads."
         )
     if len(text) > MAX_QUERY:
         raise InvalidInput(
             f"The query has {len(text)} characters; at most {MAX_QUERY} are allowed. Shorten it."
         )
-
-
-def require_utf8(text: str) -> None:
-    """Raises `InvalidInput` for a text that is not valid UTF-8, such as a lone surrogate."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"The text is not valid UTF-8 at character {error.start}; decode it correctly first."
-        ) from error
 
 
 def period(since: Moment | None, until: Moment | None) -> Period:
