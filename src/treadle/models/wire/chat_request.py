@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from treadle.domain.items import (
+    ContentPart,
     FunctionCall,
     FunctionCallOutput,
     InputImage,
@@ -194,6 +195,8 @@ class _Encoder:
 
     def _content(self, message: Message) -> str | list[Object]:
         parts = message.content
+        if (text := _only_text(parts)) is not None:
+            return limited(message, text, self._changes)
         if not any(isinstance(part, InputImage) for part in parts):
             text = message.text or message.refusal
             return limited(message, text, self._changes)
@@ -240,7 +243,8 @@ class _Encoder:
             match item:
                 case Message():
                     texts += self._said(item)
-                    extra = {**self._fields(item), **extra}
+                    if item.provider_fields is not None:
+                        extra = {**self._fields(item), **extra}
                 case FunctionCall():
                     calls.append(self._call(item))
                 case Reasoning():
@@ -250,15 +254,18 @@ class _Encoder:
                     pass  # this API has none
                 case _ as unreachable:
                     assert_never(unreachable)
-        text = "\n\n".join(text for text in texts if text.strip())
-        if text:
+        if text := "\n\n".join([text for text in texts if text.strip()]):
             message["content"] = text
         if calls:
             message["tool_calls"] = calls
-        self._add_reasoning(message, thoughts)
-        return {**extra, **message}, list[Item](response.items)
+        if thoughts or self._needs_reasoning:
+            self._add_reasoning(message, thoughts)
+        items = list[Item](response.items)
+        return ({**extra, **message} if extra else message), items
 
     def _said(self, message: Message) -> list[str]:
+        if (text := _only_text(message.content)) is not None:
+            return [limited(message, text, self._changes)]
         where = "a message of the assistant"
         texts = [message.text or message.refusal, *self._no_images(message, where)]
         return [limited(message, text, self._changes) for text in texts]
@@ -277,12 +284,12 @@ class _Encoder:
             "arguments": object_arguments(call, self._changes),
         }
         sent = {"id": self._call_id(call.call_id), "type": "function", "function": function}
-        return {**self._fields(call), **sent}
+        return sent if call.provider_fields is None else {**self._fields(call), **sent}
 
     def _output(self, output: FunctionCallOutput) -> list[tuple[FunctionCallOutput, InputImage]]:
-        parts = () if isinstance(output.output, str) else output.output
-        images = [(output, part) for part in parts if isinstance(part, InputImage)]
-        text = output.text
+        text, images = output.text, list[tuple[FunctionCallOutput, InputImage]]()
+        if not isinstance(output.output, str):
+            images = [(output, part) for part in output.output if isinstance(part, InputImage)]
         if not text.strip():
             text = _IMAGES_FOLLOW if images else _NO_OUTPUT
         text = limited(output, text, self._changes)
@@ -334,6 +341,13 @@ def _text_field(thought: Reasoning) -> str:
     fields = thought.provider_fields
     found = None if fields is None else fields.fields.get(TEXT_FIELD)
     return found if isinstance(found, str) else _REASONING_CONTENT
+
+
+def _only_text(parts: Sequence[ContentPart]) -> str | None:
+    """Returns the text of a message that consists of one text, as most do."""
+    if len(parts) == 1 and isinstance(parts[0], InputText | OutputText):
+        return parts[0].text
+    return None
 
 
 def _text_part(text: str) -> Object:
