@@ -79,6 +79,7 @@ REQUESTS: Callable[..., st.SearchStrategy[ModelRequest]] = lambda items: st.buil
 )
 NINE = ChatDialect(call_ids="nine")
 DEEPSEEK = ChatDialect(needs_reasoning=True)
+GEMINI = ChatDialect(needs_signature=True)
 
 
 def responses(request: ModelRequest, *, strict: bool = False) -> EncodedRequest:
@@ -293,6 +294,7 @@ def test_mistral_gets_ids_of_nine_letters_and_digits() -> None:
         ("https://api.mistral.ai/v1", "m", NINE),
         ("http://127.0.0.1:8000/v1", "Devstral-Small", NINE),
         ("https://api.deepseek.com", "deepseek-chat", DEEPSEEK),
+        ("https://generativelanguage.googleapis.com/v1beta/openai", "gemini-3-pro", GEMINI),
         ("http://127.0.0.1:8000/v1", "qwen3", COMPATIBLE),
         ("https://notopenai.com/v1", "gpt-5", COMPATIBLE),
         ("http://[", "x", COMPATIBLE),
@@ -491,6 +493,18 @@ def test_a_server_that_thinks_gets_reasoning_with_every_call() -> None:
     )
     assert b"reasoning_content" not in chat(unthought).body
     check_needs_reasoning(json.loads(chat(unthought, DEEPSEEK).body))
+
+
+def test_gemini_gets_a_signature_with_calls_of_other_models() -> None:
+    signed = ProviderFields("deepseek", {"extra_content": {"google": {"thought_signature": "c"}}})
+    second = FunctionCall("b", "look", "{}")
+    outputs = [FunctionCallOutput("a", "x"), FunctionCallOutput("b", "x")]
+    for fields, expected in ((None, "skip_thought_signature_validator"), (signed, "c")):
+        first = FunctionCall("a", "look", "{}", provider_fields=fields)
+        sent = json.loads(chat(asked(first, second, *outputs), GEMINI).body)["messages"][1]
+        one, other = sent["tool_calls"]
+        assert one["extra_content"]["google"]["thought_signature"] == expected
+        assert "extra_content" not in other
 
 
 def test_fields_of_a_provider_go_back_to_it_alone() -> None:

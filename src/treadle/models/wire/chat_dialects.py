@@ -28,12 +28,16 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
       required, and the tool is the only one in the request.
     - `needs_reasoning`: a message with calls must contain `reasoning_content`, even an empty one
       (DeepSeek, langchain-ai/langchain#37389).
+    - `needs_signature`: the first call of a response must have the signature of a thought, so that
+      calls of other models get the one that Gemini does not check
+      (https://ai.google.dev/gemini-api/docs/thought-signatures).
     """
 
     call_ids: CallIds = "any"
     alternates: bool = True
     named_choice: bool = False
     needs_reasoning: bool = False
+    needs_signature: bool = False
 
 
 OPENAI = ChatDialect(call_ids="short", alternates=False, named_choice=True)
@@ -47,6 +51,7 @@ _BY_HOST = {
     "openai.azure.com": OPENAI,
     "mistral.ai": ChatDialect(call_ids="nine"),
     "deepseek.com": ChatDialect(needs_reasoning=True),
+    "googleapis.com": ChatDialect(needs_signature=True),
 }
 
 

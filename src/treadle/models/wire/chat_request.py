@@ -48,6 +48,8 @@ TEXT_FIELD = "text_field"
 THINKING_PART = "thinking"
 """The text field of Mistral, which sends reasoning as a part of the content."""
 _REASONING_CONTENT = "reasoning_content"
+_EXTRA = "extra_content"
+_UNCHECKED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 
 # Printable characters without spaces; servers of compatible APIs compare ids and pass them on.
 _IDS = {"short": re.compile(r"[!-~]{1,40}"), "any": re.compile(r"[!-~]{1,4096}")}
@@ -258,6 +260,8 @@ class _Encoder:
             message["content"] = text
         if calls:
             message["tool_calls"] = calls
+            if self._dialect.needs_signature and not any(_EXTRA in call for call in calls):
+                calls[0][_EXTRA] = _UNCHECKED
         if thoughts or self._needs_reasoning:
             self._add_reasoning(message, thoughts)
         items = list[Item](response.items)
