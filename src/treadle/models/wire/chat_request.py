@@ -287,7 +287,7 @@ class _Encoder:
             "name": tool_name(call, self._changes),
             "arguments": object_arguments(call, self._changes),
         }
-        sent = {"id": self._call_id(call.call_id), "type": "function", "function": function}
+        sent: Object = {"id": self._call_id(call.call_id), "type": "function", "function": function}
         return sent if call.provider_fields is None else {**self._fields(call), **sent}
 
     def _output(self, output: FunctionCallOutput) -> list[tuple[FunctionCallOutput, InputImage]]:
