@@ -39,9 +39,9 @@ class ThreadWriter(Protocol):
         ...
 
     async def event_of(self, item: Item) -> int:
-        """Returns the number of the last event that brought `item` into the history.
+        """Returns the number of the event that added `item`, else of the last with a copy of it.
 
-        0 if the thread is not kept, or no event did. Raises `JournalError`.
+        0 if the thread is not kept, or no event contains it. Raises `JournalError`.
         """
         ...
 

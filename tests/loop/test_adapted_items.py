@@ -4,9 +4,19 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
-from treadle import Agent, FallbackModel, ModelSettings, NamedTool, open, tool
+from treadle import (
+    Agent,
+    Completion,
+    CompletionContext,
+    FallbackModel,
+    Hooks,
+    ModelSettings,
+    NamedTool,
+    open,
+    tool,
+)
 from treadle.domain.events import Event, RequestAdapted, ToolChoiceIgnored
-from treadle.domain.items import FunctionCall, Item, user_message
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, user_message
 from treadle.errors import BadRequest, ItemRefused, ServerFailed
 from treadle.models.base import ItemChange, ItemsAdapted, ModelEvent, ModelRequest
 from treadle.models.retry import RetryPolicy
@@ -122,3 +132,21 @@ async def test_a_refused_item_is_named_by_its_event() -> None:
     with pytest.raises(BadRequest) as unkept:
         await Agent(Refusing([[Call("look", "{}", "c1")]]), tools=[look]).run("go")
     assert unkept.value.message == "Invalid 'input[1].name'."
+
+
+async def test_an_item_of_a_replaced_history_is_found() -> None:
+    odd = FunctionCall("c9", "a b", "{}")
+
+    def rewrite(context: CompletionContext[None], completion: Completion) -> None:
+        items: list[Item] = [user_message("go"), odd, FunctionCallOutput("c9", "x")]
+        context.replace_history(items)
+
+    agent = Agent(Refusing(["Hi.", "never"]), hooks=Hooks(after_completion=rewrite))
+    async with open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        first = await thread.send("one")
+        await first.result()
+        replaced = [e.seq async for e in first if type(e).__name__ == "HistoryReplaced"]
+        with pytest.raises(ItemRefused) as caught:
+            await (await thread.send("two")).result()
+    assert [caught.value.seq] == replaced

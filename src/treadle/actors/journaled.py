@@ -13,7 +13,14 @@ from msgspec.structs import replace
 
 from treadle.bus.topic import Topic
 from treadle.domain.envelope import Envelope, readable, recorded
-from treadle.domain.events import LiveEvent, RecordedEvent, TerminalEvent, brings
+from treadle.domain.events import (
+    ContextCompacted,
+    HistoryReplaced,
+    LiveEvent,
+    RecordedEvent,
+    TerminalEvent,
+    brings,
+)
 from treadle.domain.fold import apply
 from treadle.domain.items import Item
 from treadle.domain.state import RunStatus, ThreadState
@@ -103,13 +110,18 @@ class JournaledThread:
             self._on_live(event)
 
     async def event_of(self, item: Item) -> int:
-        """Returns the number of the last event that brought `item` into the history; 0 if none."""
+        """Returns the number of the event that added `item`, else of the last with a copy of it."""
         await self.durable()
-        found = after = 0
+        added = copied = after = 0
         while events := await self._journal.read(self.id, after=after):
-            found = next((event.seq for event in reversed(events) if brings(event, item)), found)
+            for event in events:
+                if brings(event, item):
+                    if isinstance(event, HistoryReplaced | ContextCompacted):
+                        copied = event.seq
+                    else:
+                        added = event.seq
             after = events[-1].seq
-        return found
+        return added or copied
 
     def fail(self, error: JournalError) -> None:
         """Ends the thread in this process: what was not kept did not happen."""
