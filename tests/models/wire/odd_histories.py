@@ -113,9 +113,16 @@ IMAGES = st.builds(
         ]
     ),
 )
+CITATION = {
+    "type": "url_citation",
+    "url": "https://x",
+    "title": "x",
+    "start_index": 0,
+    "end_index": 1,
+}
 FIELDS: list[dict[str, Any]] = [
     {"phase": "commentary"},
-    {"annotations": [[{"type": "url_citation", "url": "https://x", "title": "x"}]]},
+    {"annotations": [[CITATION]]},
     {"citations": [{"type": "char_location", "cited_text": "x", "document_index": 0}]},
     {"extra_content": {"google": {"thought_signature": "c2ln"}}},
     {"text_field": "reasoning"},
@@ -149,7 +156,12 @@ HOSTED = st.builds(
     st.sampled_from(PROVIDERS),
     st.sampled_from(
         [
-            {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+            {
+                "type": "web_search_call",
+                "id": "ws_1",
+                "status": "completed",
+                "action": {"type": "search", "query": "x"},
+            },
             {"type": "computer_call", "id": "cu_1", "call_id": "c"},
         ]
     ).map(lambda fields: msgspec.Raw(msgspec.json.encode(fields))),

@@ -325,7 +325,9 @@ def check_messages(body: Json) -> None:
     last = turns[-1]
     if last["role"] == "assistant":
         kind = last["content"][-1]["type"]
-        require(kind == "server_tool_use", f"the conversation must end with the user, not {kind}")
+        # A response that was paused goes back as it is, and is continued.
+        is_paused = kind in {"server_tool_use", "web_search_tool_result"}
+        require(is_paused, f"the conversation must end with the user, not {kind}")
     check_thinking(body)
     check_tools(body, body.get("tools", ()))
 

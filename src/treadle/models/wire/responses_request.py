@@ -227,7 +227,7 @@ class _Encoder:
         content: list[Object] = []
         for index, part in enumerate(message.content):
             encoded = self._output_part(part, message)
-            if encoded["type"] == "output_text" and isinstance(annotations, list):
+            if isinstance(part, OutputText) and isinstance(annotations, list):
                 given = cast("list[object]", annotations)[index : index + 1]
                 encoded["annotations"] = given[0] if given else []
             if encoded.get("text") or encoded.get("refusal"):
