@@ -12,9 +12,17 @@ from msgspec.structs import replace
 
 from treadle.actors.journaled import JournaledThread
 from treadle.domain.accept import StartRun, StopJob, accept, acknowledged, queue, require_same
-from treadle.domain.entries import AnswerEntry, EditEntry, Entry, SendEntry, UndoEntry
-from treadle.domain.events import MemoryUpdated, MessageQueued, RunCancelling
+from treadle.domain.entries import (
+    AnswerEntry,
+    EditEntry,
+    Entry,
+    RemoveEventEntry,
+    SendEntry,
+    UndoEntry,
+)
+from treadle.domain.events import MemoryUpdated, MessageQueued, RecordedEvent, RunCancelling
 from treadle.domain.ids import new_id
+from treadle.domain.removal import Removal, removal_of
 from treadle.errors import JournalError, TreadleError
 from treadle.journal.base import Journal, ThreadInfo
 from treadle.journal.projection import Sent
@@ -183,9 +191,10 @@ class Intake:
 
     async def _do(self, entry: Entry, on_told: Callable[[], object]) -> str:
         changes = await self._undone(entry) if isinstance(entry, UndoEntry) else ()
+        removal = await self._removal(entry) if isinstance(entry, RemoveEventEntry) else None
         if isinstance(entry, SendEntry) and not entry.agent:
             entry = replace(entry, agent=self._info.agent)
-        accepted = accept(self._thread.state, entry, changes=changes)
+        accepted = accept(self._thread.state, entry, changes=changes, removal=removal)
         run_id = entry.run_id if isinstance(entry, SendEntry) else ""
         match accepted:
             case StartRun():
@@ -200,6 +209,13 @@ class Intake:
                         self._driving.interrupt()
                     elif isinstance(event, MessageQueued):
                         run_id = event.run_id  # it steers a run that is there already
+        if removal is not None:
+            # After the event: a state, and so a snapshot, no longer has what is removed here. After
+            # a crash in between, the sender asks again, and the inbox still has its entry.
+            await self._thread.durable()
+            await self._journal.redact(
+                self._thread.claim, removal.events, clears_title=removal.has_title
+            )
         self._driving.notice()
         on_told()
         return run_id
@@ -216,6 +232,10 @@ class Intake:
             changes = await undone_by(state.memory, entry, read, state.seq)
             if state.memory is self._thread.state.memory:
                 return changes  # else the memory was changed while the journal was read
+
+    async def _removal(self, entry: RemoveEventEntry) -> Removal:
+        await self._thread.durable()
+        return removal_of(await whole(self._journal, self._info.id), entry.seq, entry.item)
 
     # The inbox: entries of other processes
 
@@ -278,3 +298,11 @@ class Intake:
             await asyncio.wait([sending])
         await self._thread.durable()  # as in `_send_once`
         return await self._journal.sent(self._info.id, entry.key, inbox=False) is not None
+
+
+async def whole(journal: Journal, thread_id: str) -> Sequence[RecordedEvent]:
+    """Returns all events of a thread."""
+    events: list[RecordedEvent] = []
+    while page := await journal.read(thread_id, after=len(events)):
+        events += page
+    return events

@@ -1,10 +1,12 @@
 """From the state of a thread to what came of a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from treadle.actors.ending import Ended
 from treadle.domain.events import RunFailed
+from treadle.domain.items import Item
+from treadle.domain.removed_items import visible
 from treadle.domain.result import RunResult
 from treadle.domain.state import Run, ThreadState
 from treadle.domain.usage import Usage
@@ -22,8 +24,8 @@ def result_of(state: ThreadState, run: Run, definition: AgentDefinition[object, 
         output=_output(definition, text) if run.status == "completed" else None,
         text=text,
         refusal=refusal_of(run.last_step) if run.last_step is not None else "",
-        items=state.history[max(run.first_item - 1, 0) :],
-        history=state.history,
+        items=_shown(state, state.history[max(run.first_item - 1, 0) :]),
+        history=_shown(state, state.history),
         usage=run.usage,
         status=run.status,
         stop_reason=run.stop_reason or "cancelled",
@@ -40,12 +42,17 @@ def never_began(state: ThreadState) -> RunResult[object]:
         text="",
         refusal="",
         items=(),
-        history=state.history,
+        history=_shown(state, state.history),
         usage=Usage(),
         status="cancelled",
         stop_reason="cancelled",
         steps=0,
     )
+
+
+def _shown(state: ThreadState, items: Sequence[Item]) -> Sequence[Item]:
+    """Returns items of the history without those that were removed."""
+    return visible(items) if state.context.removed else items
 
 
 def result_of_ended(

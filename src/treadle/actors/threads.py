@@ -10,11 +10,12 @@ from treadle.actors.driver import Driver
 from treadle.actors.ending import Ended, read_ending
 from treadle.actors.following import Following
 from treadle.actors.fork import fork_of
+from treadle.actors.intake import whole
 from treadle.actors.shared_memory import require_shared
 from treadle.bus.base import Bus
 from treadle.bus.topic import Topic
 from treadle.domain.accept import StartRun, StopJob, accept, acknowledged, require_same
-from treadle.domain.entries import AnswerEntry, Entry, SendEntry, UndoEntry
+from treadle.domain.entries import AnswerEntry, Entry, RemoveEventEntry, SendEntry, UndoEntry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
     MemoryUpdated,
@@ -25,6 +26,7 @@ from treadle.domain.events import (
 )
 from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
+from treadle.domain.removal import removal_of
 from treadle.domain.state import ThreadState
 from treadle.errors import (
     InvalidInput,
@@ -195,7 +197,10 @@ class Threads:
             accept(state, entry, changes=changes)
             await self._put(thread_id, replace(entry, seq=changes[0].seq))
             return ""
-        accepted = accept(state, entry)
+        removal = None
+        if isinstance(entry, RemoveEventEntry):
+            removal = removal_of(await whole(journal, thread_id), entry.seq, entry.item)
+        accepted = accept(state, entry, removal=removal)
         if isinstance(accepted, StartRun | StopJob) or accepted:
             await self._put(thread_id, entry)
         if isinstance(entry, AnswerEntry):  # another one may have been quicker

@@ -11,9 +11,11 @@ from treadle.domain.events import (
     AgentEvent,
     ContextCompacted,
     Event,
+    EventRemoved,
     FieldDelta,
     HandedOff,
     HistoryReplaced,
+    ItemRemoved,
     JobDelegated,
     JobSettled,
     JobStarted,
@@ -119,7 +121,7 @@ class Transcript:
                 self._other_agent(event)
             case JobStarted() | JobSettled():
                 self._job(event)
-            case MemoryUpdated() | ContextCompacted():
+            case MemoryUpdated() | ContextCompacted() | EventRemoved():
                 self._remembered(event)
             case StepInterrupted():
                 self._interrupted(event)
@@ -151,6 +153,7 @@ class Transcript:
                 | MemoryTended()
                 | PassageAdded()
                 | PassageRemoved()
+                | ItemRemoved()
             ):
                 pass
             case _ as unreachable:
@@ -221,8 +224,11 @@ class Transcript:
         result = one_line(event.output or event.message)
         self.line(f"{mark} {one_line(name)} {event.outcome}{took}  {result}".rstrip())
 
-    def _remembered(self, event: MemoryUpdated | ContextCompacted) -> None:
-        """Shows a change of a memory block, or a compaction."""
+    def _remembered(self, event: MemoryUpdated | ContextCompacted | EventRemoved) -> None:
+        """Shows a change of a memory block, a compaction, or the place of what was removed."""
+        if isinstance(event, EventRemoved):
+            self.line("(Removed.)")
+            return
         if isinstance(event, ContextCompacted):
             tokens = f"{event.tokens_before:,} → {event.tokens_after:,} tokens"
             self.line(f"(The context was compacted: {event.left_out} items removed, {tokens}.)")

@@ -26,10 +26,12 @@ from treadle.domain.entries import (
     OutputEntry,
     PinEntry,
     RemoveEntry,
+    RemoveEventEntry,
     SendEntry,
     UndoEntry,
 )
 from treadle.domain.events import (
+    ItemRemoved,
     MemoryUpdated,
     MessageQueued,
     PassageAdded,
@@ -40,6 +42,8 @@ from treadle.domain.events import (
     RunFinishing,
     RunQueued,
 )
+from treadle.domain.removal import Removal
+from treadle.domain.removed_items import key_of
 from treadle.domain.state import Run, ThreadState
 from treadle.domain.usage import Usage
 from treadle.errors import ChangeNotUndoable, Conflict, RunInProgress
@@ -61,11 +65,18 @@ Accepted = Sequence[RecordedEvent] | StartRun | StopJob
 """The events to record, none without an effect; or what only the driving process can do."""
 
 
-def accept(state: ThreadState, entry: Entry, *, changes: Sequence[MemoryUpdated] = ()) -> Accepted:
+def accept(
+    state: ThreadState,
+    entry: Entry,
+    *,
+    changes: Sequence[MemoryUpdated] = (),
+    removal: Removal | None = None,
+) -> Accepted:
     """Returns what `entry` does to a thread in this state.
 
     `changes` are those of the memory block that an `UndoEntry` names, from the one to undo up to
-    now; see `treadle.memory.blocks.changes.undone_by`. Raises the typed error of an entry that is
+    now; see `treadle.memory.blocks.changes.undone_by`. `removal` is what a `RemoveEventEntry`
+    removes; see `treadle.domain.removal.removal_of`. Raises the typed error of an entry that is
     refused: `RunInProgress`, `UnknownToolCall`, `Conflict`, `RunNotInProgress`, `UnknownMessage`,
     and the kinds of `MemoryFailed`.
     """
@@ -95,6 +106,8 @@ def accept(state: ThreadState, entry: Entry, *, changes: Sequence[MemoryUpdated]
             return [_undo(state, entry, changes)]
         case InsertEntry():
             return list(passages_added(entry))
+        case RemoveEventEntry():
+            return _remove(state, removal)
         case RemoveEntry():
             return [PassageRemoved(run_id="", passage_id=entry.passage_id)]
         case _ as unreachable:
@@ -176,6 +189,16 @@ def _cancel(state: ThreadState, run_id: str) -> Sequence[RecordedEvent]:
 
 def _cancelling(run: Run) -> Sequence[RecordedEvent]:
     return () if run.status == "cancelling" else [RunCancelling(run_id=run.id)]
+
+
+def _remove(state: ThreadState, removal: Removal | None) -> Sequence[ItemRemoved]:
+    if removal is None or not removal.events:
+        return ()  # it was removed before
+    step = state.step
+    if step is not None and any(key_of(item) in removal.keys for _, item in step.items):
+        raise Conflict("The item belongs to the step in progress; remove it once the step is over.")
+    numbers = tuple(event.seq for event in removal.events)
+    return [ItemRemoved(events=numbers, keys=tuple(sorted(removal.keys)))]
 
 
 def _undo(state: ThreadState, entry: UndoEntry, changes: Sequence[MemoryUpdated]) -> MemoryUpdated:

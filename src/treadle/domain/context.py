@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from treadle.domain.events import ContextCompacted, MessagePinned
 from treadle.domain.history import History
 from treadle.domain.items import FunctionCallOutput, InputText, Item, Message, OutputText
+from treadle.domain.removed_items import visible
 from treadle.errors import InvalidTransition
 
 
@@ -20,6 +21,7 @@ class Context(Struct, frozen=True, omit_defaults=True):
     `pinned` holds the ids of messages that are always read. The provider counted
     `measured_tokens` in a request that was made when the history had `measured_items` items; of
     these tokens `measured_frame` were estimated to be instructions, tools and output schema.
+    `removed` is set once an item was removed: nothing but its place is left of it.
     """
 
     cut: int = 0
@@ -30,9 +32,14 @@ class Context(Struct, frozen=True, omit_defaults=True):
     measured_tokens: int = 0
     measured_items: int = 0
     measured_frame: int = 0
+    removed: bool = False
 
     def items(self, history: History) -> Sequence[Item]:
         """Returns what the model reads of a history."""
+        items = self._items(history)
+        return visible(items) if self.removed else items
+
+    def _items(self, history: History) -> Sequence[Item]:
         if not self.cut and not self.shortened:
             return history
         most = dict(self.shortened)

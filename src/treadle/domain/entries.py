@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from treadle.domain.blocks import BlockEdit
 from treadle.domain.events import MemoryAuthor
-from treadle.domain.items import Message, OutputPart
+from treadle.domain.items import Item, Message, OutputPart
 from treadle.domain.passages import NewPassage
 
 OnBusy = Literal["queue", "steer", "reject", "cancel"]
@@ -109,6 +109,16 @@ class RemoveEntry(Struct, frozen=True, tag="remove_passage"):
     passage_id: str
 
 
+class RemoveEventEntry(Struct, frozen=True, tag="remove_event"):
+    """The wish to remove the item that event `seq` added to the history, with its content.
+
+    `item` chooses one of several, if that event replaced the history.
+    """
+
+    seq: int
+    item: Item | None = None
+
+
 MemoryEntry = EditEntry | UndoEntry | InsertEntry | RemoveEntry
 AnswerEntry = OutputEntry | ApprovalEntry | DenialEntry
 Entry = (
@@ -124,4 +134,5 @@ Entry = (
     | UndoEntry
     | InsertEntry
     | RemoveEntry
+    | RemoveEventEntry
 )

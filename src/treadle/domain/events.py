@@ -498,6 +498,30 @@ class MemoryTended(DurableEvent, frozen=True, kw_only=True, gc=False, tag="memor
     job_id: str
 
 
+class ItemRemoved(DurableEvent, frozen=True, kw_only=True, tag="item.removed"):
+    """Items were removed from the history: the events with the numbers `events` lost their content.
+
+    `keys` identify the items, so that a reader can drop what it holds of them; they contain no text
+    of theirs.
+    """
+
+    run_id: str = ""
+    events: tuple[int, ...]
+    keys: tuple[str, ...]
+
+
+class EventRemoved(
+    DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="event.removed"
+):
+    """An event stood here whose content was removed, or could not be read any more.
+
+    It keeps its number. `event` is what the state of the thread needs of it, without content.
+    """
+
+    run_id: str = ""
+    event: "RecordedEvent | None" = None
+
+
 class PassageAdded(
     DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="archive.inserted"
 ):
@@ -711,6 +735,8 @@ RecordedEvent = (
     | ContextCompacted
     | MessagePinned
     | MemoryTended
+    | ItemRemoved
+    | EventRemoved
     | PassageAdded
     | PassageRemoved
     | RateLimitHit

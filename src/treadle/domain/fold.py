@@ -21,8 +21,10 @@ from msgspec.structs import replace
 from treadle.domain.context import Context
 from treadle.domain.events import (
     ContextCompacted,
+    EventRemoved,
     HandedOff,
     HistoryReplaced,
+    ItemRemoved,
     JobDelegated,
     JobSettled,
     JobStarted,
@@ -68,6 +70,8 @@ from treadle.domain.events import (
 from treadle.domain.history import History, require_valid
 from treadle.domain.items import FunctionCall, Item, Message
 from treadle.domain.open_step import Step
+from treadle.domain.removal import remove
+from treadle.domain.removed_items import is_removed
 from treadle.domain.state import Announcement, OpenJob, QueuedRun, Run, ThreadState, ToolCount
 from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput, InvalidTransition
@@ -113,15 +117,29 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             return _safe_point_used(state, event)
         case JobStarted() | JobDelegated() | JobSettled():
             return _job_changed(state, event)
-        case MemoryUpdated() | ContextCompacted() | MessagePinned() | MemoryTended():
+        case (
+            MemoryUpdated()
+            | ContextCompacted()
+            | MessagePinned()
+            | MemoryTended()
+            | PassageAdded()
+            | PassageRemoved()
+        ):
             return _remembered(state, event)
         case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit() | ToolChoiceIgnored():
             _open_step(state, event)
             return state
-        case PassageAdded() | PassageRemoved():
-            return state  # the archive is an index of these events, and no part of the state
+        case ItemRemoved() | EventRemoved():
+            return _removed(state, event)
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def _removed(state: ThreadState, event: ItemRemoved | EventRemoved) -> ThreadState:
+    if isinstance(event, ItemRemoved):
+        return remove(state, event)
+    state = replace(state, context=replace(state.context, removed=True))
+    return state if event.event is None else _transition(state, event.event)
 
 
 def _message_added(state: ThreadState, event: MessageAdded) -> ThreadState:
@@ -175,7 +193,9 @@ def _safe_point_used(
                 run=run,
                 history=History(event.items),
                 edited=event.seq,
-                context=Context(pinned=state.context.pinned),
+                context=Context(
+                    pinned=state.context.pinned, removed=any(map(is_removed, event.items))
+                ),
                 tended=0,
             )
         case RunContinued():
@@ -328,9 +348,17 @@ def _response_completed(state: ThreadState, event: ResponseCompleted) -> ThreadS
 
 
 def _remembered(
-    state: ThreadState, event: MemoryUpdated | ContextCompacted | MessagePinned | MemoryTended
+    state: ThreadState,
+    event: MemoryUpdated
+    | ContextCompacted
+    | MessagePinned
+    | MemoryTended
+    | PassageAdded
+    | PassageRemoved,
 ) -> ThreadState:
     match event:
+        case PassageAdded() | PassageRemoved():
+            return state  # the archive is an index of these events, and no part of the state
         case MemoryUpdated():
             # A change in a block of another thread is only recorded here.
             return state if event.memory else replace(state, memory=state.memory.changed(event))

@@ -31,6 +31,7 @@ from treadle.domain.items import (
     parts_of,
     refusal_part,
 )
+from treadle.domain.removed_items import is_removed
 from treadle.errors import InvalidInput
 
 MAX_ITEMS = 1_000_000
@@ -46,6 +47,7 @@ _ITEM_FORMS = (
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Item)
+_MARKED = (Reasoning, FunctionCall, FunctionCallOutput, ProviderItem)
 _INVALID = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -172,6 +174,8 @@ def _require_role(role: object, roles: Sequence[Role]) -> Role:
 
 def _items(entry: object) -> Iterator[Item]:
     """Yields the items in an entry of a history."""
+    if isinstance(entry, _MARKED) and is_removed(entry):
+        return
     match entry:
         case Message():
             # An empty message is kept: a model may have written one.

@@ -219,6 +219,16 @@ class Journal(Protocol):
         """
         ...
 
+    async def redact(
+        self, claim: Claim, events: Sequence[RecordedEvent], *, clears_title: bool
+    ) -> None:
+        """Stores `events` in place of those with their numbers, and drops all snapshots.
+
+        The only change of what is stored; it removes content. With `clears_title`, the next message
+        gives the thread its title. Raises `StaleWriter` as `append` does.
+        """
+        ...
+
     async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
         """Returns the record of a run, or None; raises `ThreadNotFound`."""
         ...

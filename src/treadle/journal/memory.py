@@ -1,6 +1,7 @@
 """A journal in memory, for tests and for programs that keep nothing after they end."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace as changed
@@ -170,6 +171,18 @@ class MemoryJournal:
         if state.seq > len(kept.events):
             raise JournalError(f"Event {state.seq} is not kept; append it before the snapshot.")
         kept.snapshot = state
+
+    async def redact(
+        self, claim: Claim, events: Sequence[RecordedEvent], *, clears_title: bool
+    ) -> None:
+        """Stores events in place of those with their numbers, and drops the snapshot."""
+        self._require_open()
+        kept = self._claimed(claim)
+        for event in events:
+            kept.events[event.seq - 1] = event
+        kept.snapshot = ThreadState()
+        if clears_title:
+            kept.info = changed(kept.info, title="")
 
     async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
         """Returns the record of a run, or None."""

@@ -190,6 +190,12 @@ class SqliteJournal:
         """Keeps the fold of the events so far, so that `load` starts from it."""
         await self._write(writes.snapshot(claim, state))
 
+    async def redact(
+        self, claim: Claim, events: Sequence[RecordedEvent], *, clears_title: bool
+    ) -> None:
+        """Stores events in place of those with their numbers, and drops all snapshots."""
+        await self._write(writes.redact(claim, events, clears_title=clears_title))
+
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
         """Puts an entry into the inbox of a thread, unless it was sent or answered before."""
         await self._write(writes.enqueue(thread_id, entry))

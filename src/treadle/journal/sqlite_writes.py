@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from treadle.domain.entries import ApprovalEntry, DenialEntry, Entry, OutputEntry, SendEntry
+from treadle.domain.events import RecordedEvent
 from treadle.domain.state import ThreadState
 from treadle.errors import JournalError, StaleWriter, ThreadNotFound
 from treadle.journal.base import Batch, Claim, Fork, ThreadInfo
@@ -377,6 +378,26 @@ def snapshot(claim: Claim, state: ThreadState) -> Change:
             connection.execute(
                 "INSERT INTO history VALUES (?, ?, ?)", (number, kept, encode_items(items))
             )
+
+    return Change(change)
+
+
+def redact(claim: Claim, events: Sequence[RecordedEvent], *, clears_title: bool) -> Change:
+    """Stores events in place of those with their numbers, and drops all snapshots."""
+    bodies = [(event.seq, msgspec.json.encode(event)) for event in events]
+
+    def change(connection: sqlite3.Connection) -> None:
+        number = claim.number
+        if _epoch_of(connection, number) != claim.epoch:
+            raise _stale()
+        connection.executemany(
+            "INSERT OR REPLACE INTO event VALUES (?, ?)",
+            [(number << SEQ_BITS | seq, body) for seq, body in bodies],
+        )
+        connection.execute("DELETE FROM snapshot WHERE n = ?", (number,))
+        connection.execute("DELETE FROM history WHERE n = ?", (number,))
+        if clears_title:
+            connection.execute("UPDATE activity SET title = '' WHERE n = ?", (number,))
 
     return Change(change)
 

@@ -17,6 +17,7 @@ from treadle.domain.events import (
 from treadle.domain.inputs import as_history, injected_message
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Input, Item, Message, Role
 from treadle.domain.open_step import Step
+from treadle.domain.removed_items import visible
 from treadle.domain.result import RunResult
 from treadle.domain.state import Run
 from treadle.domain.usage import Spent
@@ -62,7 +63,8 @@ class HookContext(Generic[Deps]):
     @property
     def history(self) -> Sequence[Item]:
         """The conversation so far, without the step that is open."""
-        return self._thread.state.history
+        state = self._thread.state
+        return visible(state.history) if state.context.removed else state.history
 
     @property
     def step(self) -> int:
@@ -143,7 +145,7 @@ class CompletionContext(HookContext[Deps]):
     @property
     def history(self) -> Sequence[Item]:
         """The conversation so far, with what this hook changes."""
-        return self._thread.state.history if self._history is None else tuple(self._history)
+        return super().history if self._history is None else tuple(self._history)
 
     def inject(self, *messages: Input, role: str = "user") -> None:
         """Adds messages behind the outputs; a text becomes a message of `role`.
@@ -201,7 +203,7 @@ class CompletionContext(HookContext[Deps]):
 
     def _changed(self) -> list[Item]:
         if self._history is None:
-            self._history = list(self._thread.state.history)
+            self._history = list(super().history)
         return self._history
 
     def _add(self, item: Message) -> None:

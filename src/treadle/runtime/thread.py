@@ -18,6 +18,7 @@ from treadle.domain.entries import (
     OnBusy,
     OutputEntry,
     PinEntry,
+    RemoveEventEntry,
     SendEntry,
 )
 from treadle.domain.events import Awaited, RecordedEvent
@@ -25,6 +26,7 @@ from treadle.domain.ids import id_of, new_id
 from treadle.domain.inputs import as_message, checked_output
 from treadle.domain.items import FunctionCall, Input, Item, Role
 from treadle.domain.passages import By, Found
+from treadle.domain.removed_items import visible
 from treadle.domain.state import OpenJob, ThreadState
 from treadle.errors import InvalidInput, RunNotFound
 from treadle.journal.base import Journal, ThreadInfo
@@ -152,6 +154,20 @@ class Thread:
         require_text("message_id", message_id)
         await self._threads.submit(self.id, PinEntry(message_id, pinned=False))
 
+    async def remove_event(self, seq: int, item: Item | None = None) -> None:
+        """Removes the item that event number `seq` added to the history, and its content.
+
+        The event keeps its number and becomes an `EventRemoved`; a tool call leaves together with
+        its output. The model does not read the item from its next step on, and a search does not
+        find it. Copies of the thread, summaries and what a tool did stay as they are.
+
+        - `item`: one of the items of event `seq`, if that is a `HistoryReplaced`.
+
+        A second call does nothing. Raises `InvalidInput` for an event that adds no item, and
+        `Conflict` for an item of the step in progress.
+        """
+        await self._threads.submit(self.id, RemoveEventEntry(require_count("seq", seq, 1), item))
+
     async def jobs(self) -> Sequence[OpenJob]:
         """Returns the jobs that have not settled, in the order in which they were started."""
         return tuple((await self._threads.state(self.id)).jobs.values())
@@ -206,7 +222,8 @@ class Thread:
 
     async def history(self) -> Sequence[Item]:
         """Returns the conversation so far, without the step that is open."""
-        return (await self._threads.state(self.id)).history
+        state = await self._threads.state(self.id)
+        return visible(state.history) if state.context.removed else state.history
 
     async def events(self, after: int = 0, limit: int = 500) -> list[RecordedEvent]:
         """Returns at most `limit` durable events after number `after`."""

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from treadle.domain.events import MessageAdded, PassageAdded, PassageRemoved, RecordedEvent
+from treadle.domain.events import (
+    ItemRemoved,
+    MessageAdded,
+    PassageAdded,
+    PassageRemoved,
+    RecordedEvent,
+)
 from treadle.domain.passages import Passage
 from treadle.journal.base import ThreadMark
 from treadle.memory.archive.embedders import changed_size
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
 class Page(Struct, frozen=True):
     """The changes of consecutive events of a thread: passages removed first, then passages added.
 
+    `forgotten` are the numbers of events whose messages were removed from the history.
     The events follow event `after`; the last of them is event `until`, recorded at the time `at`.
     """
 
@@ -50,6 +57,7 @@ class Page(Struct, frozen=True):
     at: float
     removed: tuple[str, ...]
     added: tuple[Passage, ...]
+    forgotten: tuple[int, ...] = ()
 
 
 def page_of(thread_id: str, events: Iterable[RecordedEvent]) -> Page | None:
@@ -57,11 +65,17 @@ def page_of(thread_id: str, events: Iterable[RecordedEvent]) -> Page | None:
     first = last = None
     removed: list[str] = []
     added: dict[str | int, Passage] = {}
+    forgotten: list[int] = []
     for event in events:
         first, last = first or event, event
         if isinstance(event, PassageRemoved):
             added.pop(event.passage_id, None)
             removed.append(event.passage_id)
+            continue
+        if isinstance(event, ItemRemoved):
+            forgotten += event.events
+            for seq in event.events:
+                added.pop(seq, None)
             continue
         passage = passage_of(thread_id, event)
         if passage is not None:
@@ -70,7 +84,9 @@ def page_of(thread_id: str, events: Iterable[RecordedEvent]) -> Page | None:
             added.setdefault(passage.id if passage.kind == "archive" else passage.seq, passage)
     if first is None or last is None:
         return None
-    return Page(first.seq - 1, last.seq, last.at, tuple(removed), tuple(added.values()))
+    return Page(
+        first.seq - 1, last.seq, last.at, tuple(removed), tuple(added.values()), tuple(forgotten)
+    )
 
 
 def passage_of(thread_id: str, event: RecordedEvent) -> Passage | None:
@@ -205,6 +221,12 @@ class Index:
             # After `_store`: a slot that this transaction frees must not be written to before it
             # commits. If it fails, the row of the slot is back, and needs its vector.
             self._remove_passages(connection, s, page.removed)
+            if page.forgotten:
+                self._remove(
+                    connection,
+                    "p.s = ? AND p.kind = 1 AND p.seq IN (SELECT value FROM json_each(?))",
+                    (s, json_array(page.forgotten)),
+                )
             self._insert(connection, source, (s, o), passages, slots)
             connection.execute(
                 "UPDATE source SET seq = ?, at = ? WHERE s = ?", (page.until, page.at, s)

@@ -1,0 +1,169 @@
+"""Removing items from a history: what is left of their events, and of the state.
+
+A removed item keeps its place, without content: compaction, pins and runs count items. A call
+leaves together with its output. `remove(state, event)` gives the state that a fold of the redacted
+events gives, so it does not matter whether a thread was in memory when an item was removed.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from treadle.domain.events import (
+    ContextCompacted,
+    EventRemoved,
+    HistoryReplaced,
+    ItemRemoved,
+    JobSettled,
+    MessageAdded,
+    MessageQueued,
+    ProviderItemAdded,
+    ReasoningAdded,
+    RecordedEvent,
+    RunQueued,
+    ToolCallRequested,
+    ToolOutputRecorded,
+    ToolStarted,
+)
+from treadle.domain.history import History
+from treadle.domain.items import FunctionCallOutput, Item, Message
+from treadle.domain.open_step import Step
+from treadle.domain.removed_items import key_of, redacted
+from treadle.domain.state import ThreadState
+from treadle.errors import InvalidInput
+
+Keys = frozenset[str]
+
+
+class Removal(Struct, frozen=True):
+    """What is removed: the `keys` of items, and the `events` to store in place of those before.
+
+    `has_title` is set if the first message, which gives a thread its title, is among them.
+    """
+
+    keys: Keys
+    events: Sequence[RecordedEvent]
+    has_title: bool = False
+
+
+def item_in(event: RecordedEvent) -> Item | None:
+    """Returns the item that an event adds to the history, or None."""
+    match event:
+        case (
+            MessageAdded()
+            | ReasoningAdded()
+            | ProviderItemAdded()
+            | ToolCallRequested()
+            | ToolOutputRecorded()
+        ):
+            return event.item
+        case _:
+            return None
+
+
+def without_content(event: RecordedEvent, keys: Keys) -> RecordedEvent:
+    """Returns an event without the items of `keys`; the event itself if it has none of them.
+
+    An event that adds such an item becomes an `EventRemoved` with its number. One that contains
+    others as well, or a copy, keeps the rest.
+    """
+    match event:
+        case (
+            MessageAdded()
+            | ReasoningAdded()
+            | ProviderItemAdded()
+            | ToolCallRequested()
+            | ToolOutputRecorded()
+        ):
+            if key_of(event.item) not in keys:
+                return event
+            left = replace(event, item=redacted(event.item))
+            if isinstance(left, ToolCallRequested):
+                left = replace(left, to_user="")
+            return removed(event, left)
+        case ToolStarted(arguments=arguments):
+            found = arguments and f"call:{event.call_id}" in keys
+            return removed(event, replace(event, arguments="")) if found else event
+        case RunQueued() | MessageQueued():
+            return (
+                replace(event, item=redacted(event.item)) if key_of(event.item) in keys else event
+            )
+        case JobSettled(announcement=Message() as told):
+            return replace(event, announcement=redacted(told)) if key_of(told) in keys else event
+        case ContextCompacted(summary=Message() as summary):
+            return replace(event, summary=None) if key_of(summary) in keys else event
+        case HistoryReplaced():
+            return (
+                replace(event, items=tuple(_redacted(event.items, keys)))
+                if any(key_of(item) in keys for item in event.items)
+                else event
+            )
+        case _:
+            return event
+
+
+def removed(event: RecordedEvent, left: RecordedEvent | None) -> EventRemoved:
+    """Returns the event that takes the place of `event`; `left` is what the state needs of it."""
+    return EventRemoved(seq=event.seq, at=event.at, run_id=event.run_id, event=left)
+
+
+def removal_of(events: Sequence[RecordedEvent], seq: int, item: Item | None = None) -> Removal:
+    """Returns what the removal of the item of event `seq` changes; nothing if it was removed.
+
+    `events` are all events of the thread. `item` chooses one of a `HistoryReplaced`. Raises
+    `InvalidInput` for an event that adds no item.
+    """
+    if not 1 <= seq <= len(events):
+        raise InvalidInput(f"The thread has the events 1 to {len(events)}, not {seq}.")
+    event = events[seq - 1]
+    found = item_in(event)
+    if found is None and isinstance(event, ContextCompacted):
+        found = event.summary
+    if found is None and isinstance(event, HistoryReplaced):
+        found = next((one for one in event.items if one == item), None)
+    if isinstance(event, EventRemoved):
+        return Removal(frozenset(), ())
+    if found is None:
+        raise InvalidInput(
+            f"Event {seq} adds no item to the history; pass the number of a message, of reasoning, "
+            "of a tool call or of its output."
+        )
+    keys = frozenset({key_of(found)})
+    changed = [without_content(one, keys) for one in events]
+    left = [new for new, old in zip(changed, events, strict=True) if new is not old]
+    first = next((one.seq for one in events if isinstance(one, MessageAdded)), 0)
+    return Removal(keys, left, any(one.seq == first for one in left))
+
+
+def remove(state: ThreadState, event: ItemRemoved) -> ThreadState:
+    """Returns the state after items were removed."""
+    keys = frozenset(event.keys)
+    run, context = state.run, state.context
+    if run is not None and run.last_step is not None:
+        run = replace(run, last_step=_redacted_step(run.last_step, keys))
+    summary = context.summary
+    if summary is not None and key_of(summary) in keys:
+        summary = None
+    return replace(
+        state,
+        run=run,
+        history=History(_redacted(state.history, keys)),
+        context=replace(context, summary=summary, removed=True),
+        edited=event.seq,
+    )
+
+
+def _redacted(items: Iterable[Item], keys: Keys) -> list[Item]:
+    return [redacted(item) if key_of(item) in keys else item for item in items]
+
+
+def _redacted_step(step: Step, keys: Keys) -> Step:
+    outputs = [redacted(output) if key_of(output) in keys else output for output in step.outputs]
+    return replace(
+        step,
+        items=tuple(
+            (place, redacted(item) if key_of(item) in keys else item) for place, item in step.items
+        ),
+        outputs=tuple(one for one in outputs if isinstance(one, FunctionCallOutput)),
+    )
