@@ -159,9 +159,11 @@ class ModelError(TreadleError):
     - `retry_after`: the pause that the provider asks for, in seconds.
     - `provider_code`: the provider's error code, as received.
     - `attempts`: the number of requests made before the error was raised.
+    - `retry_once`: the same request usually fails in the same way, so that a retry is tried once.
     """
 
     code = "model_error"
+    retry_once = False
 
     def __init__(
         self,
@@ -267,6 +269,7 @@ class StreamInvalid(ModelError):
 
     code = "stream_invalid"
     retryable = True
+    retry_once = True
 
 
 class RunError(TreadleError):

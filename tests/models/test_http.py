@@ -322,9 +322,11 @@ PINGS = [
 @pytest.mark.parametrize(("model", "ping"), PINGS)
 async def test_signs_of_life_are_no_content(model: type[HttpModel], ping: bytes) -> None:
     for timeouts, limit in ((Timeouts(content=30), 30), (Timeouts(), 600)):
-        with pytest.raises(ModelTimeout, match=rf"no content for {limit} s.*Timeouts\.content"):
+        says = rf"no content for {limit} s.*Timeouts\.content"
+        with pytest.raises(ModelTimeout, match=says) as caught:
             await live(model, timeouts, repeat=ping)
         assert limit - 1 <= times[-1] <= limit + 2
+        assert (caught.value.retryable, caught.value.retry_once) == (True, True)
 
 
 async def test_content_and_progress_end_the_wait_for_content() -> None:

@@ -330,6 +330,7 @@ class _Watchdog:
                 f"{self._host} sent no content for {self._content_limit:g} s, only signs of life; "
                 "try again or raise Timeouts.content."
             )
+            self._failure.retry_once = True
         self._response.close()
 
 

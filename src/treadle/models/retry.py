@@ -2,8 +2,9 @@
 
 Exponential backoff with jitter inside a budget of time ("full jitter":
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). A provider's
-`Retry-After` is respected; if it exceeds the budget, the error is raised at once. A response that
-cannot be read is paid for, and the next one usually has the same format: it is requested once more.
+`Retry-After` is respected; if it exceeds the budget, the error is raised at once. What
+usually fails in the same way, such as a response that cannot be read, is repeated once: each
+attempt is paid for.
 """
 
 import random
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from treadle.errors import ConfigurationError, ModelError, StreamInvalid
+from treadle.errors import ConfigurationError, ModelError
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
@@ -46,14 +47,14 @@ class Backoff:
         self._policy = policy
         self._jitter = jitter
         self._failures = 0
-        self._unreadable = 0
+        self._alike = 0
         self._waited = 0.0
 
     def after(self, error: ModelError) -> Retry | None:
         """Returns the retry to make after `error`, or None to give up.
 
-        It gives up if the error is not retryable, if a second response could not be read, or if the
-        retries or the budget are used up.
+        It gives up if the error is not retryable, if it is the second of those that are retried
+        once, or if the retries or the budget are used up.
         """
         policy = self._policy
         delay = self._delay(error)
@@ -61,10 +62,10 @@ class Backoff:
         error.attempts = self._failures
         self._waited += delay
         remaining = policy.max_retries - self._failures
-        self._unreadable += isinstance(error, StreamInvalid)
+        self._alike += error.retry_once
         if not error.retryable or remaining < 0 or self._waited > policy.budget:
             return None
-        if self._unreadable > 1:
+        if self._alike > 1:
             return None
         return Retry(error, delay, remaining)
 

@@ -10,6 +10,7 @@ from treadle.errors import StreamInvalid
 _BOM = b"\xef\xbb\xbf"
 _NAMED_FRAMES = re.compile(rb"^event: (.+)\ndata: (.*)\n\n", re.MULTILINE).findall
 _USUAL_BLOCK = re.compile(rb"(?:event: (.+)\n)?data: (.*)").fullmatch
+_COMMENT = re.compile(rb":.*").fullmatch
 _MAX_RETRY_DIGITS = 15
 
 
@@ -89,7 +90,7 @@ class SseParser:
             usual = _USUAL_BLOCK(block)
             if usual is not None:
                 frames.append((usual[1] or b"message", usual[2]))
-            elif block:
+            elif block and not _COMMENT(block):
                 self._any_block(block, frames)
         return frames
 

@@ -61,6 +61,13 @@ class ChatCalls:
 
         `fields` are others of the piece that the server needs back.
         """
+        if not name and index is not None:  # nearly all pieces are arguments under an index
+            known = self._by_index.get(index)
+            if known is not None and known.is_open:
+                if fields:
+                    self._demux.keep(known.place, fields)
+                self._grow(known, arguments)
+                return
         call = None if is_whole else self._find(index, wire_id, name)
         if call is None:
             if not (wire_id or name) and not arguments.strip():
@@ -75,8 +82,7 @@ class ChatCalls:
             self._demux.keep(call.place, fields)
         if name and not call.name:
             self._name(call, name)
-        if arguments:
-            self._grow(call, arguments)
+        self._grow(call, arguments)
 
     def require_complete(self) -> None:
         """Raises `StreamInvalid` if a call has no name."""
@@ -124,12 +130,15 @@ class ChatCalls:
             self._grow(call, piece)
 
     def _grow(self, call: _Call, piece: str) -> None:
-        if not call.name:
-            call.pieces.append(piece)
+        if not piece:
             return
-        if not call.is_open and piece in (call.arguments, ""):
-            return  # the whole arguments again
-        if len(call.start) < _NONE_YET:
+        if not call.is_open:
+            if piece == call.arguments:
+                return  # the whole arguments again
+        elif len(call.start) < _NONE_YET:
+            if not call.name:
+                call.pieces.append(piece)
+                return
             if not call.start and piece.strip() == "null":
                 return
             call.start += piece

@@ -175,9 +175,7 @@ class ChatDecoder(SseDecoder):
         if chunk.error:
             _raise_error(chunk.error)
         for choice in chunk.choices or ():
-            if self._choice is None:
-                self._choice = choice.index or 0
-            if (choice.index or 0) != self._choice:
+            if choice.index != self._choice and not self._is_ours(choice.index):
                 continue  # only one choice was requested
             if choice.error:
                 _raise_error(choice.error)
@@ -187,12 +185,18 @@ class ChatDecoder(SseDecoder):
                 self._delta(choice.message, is_whole=True)
             if choice.finish_reason:
                 self._note_end(choice.finish_reason, choice.native_finish_reason or "")
-            if choice.usage is not None:
-                self._count(choice.usage)
+                if choice.usage is not None:
+                    self._count(choice.usage)
         if chunk.id:
             self._demux.response_id = chunk.id
         if chunk.usage is not None:
             self._count(chunk.usage)
+
+    def _is_ours(self, index: int | None) -> bool:
+        """Whether a choice is the one that came first; some servers do not number it 0."""
+        if self._choice is None:
+            self._choice = index or 0
+        return (index or 0) == self._choice
 
     def _delta(self, delta: _Delta, *, is_whole: bool = False) -> None:
         if delta.content:
@@ -243,7 +247,9 @@ class ChatDecoder(SseDecoder):
 
     def _tool_call(self, call: _ToolCall, *, is_whole: bool) -> None:
         function = call.function or _Function()
-        arguments = text_of(function.arguments)
+        arguments = function.arguments
+        if not isinstance(arguments, str):
+            arguments = text_of(arguments)
         if self._halves is not None:
             arguments = self._halves.join(("call", call.index), arguments)
         self._calls.add(
