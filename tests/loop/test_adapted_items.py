@@ -117,7 +117,7 @@ class Refusing(ScriptedModel):
 
 
 async def test_a_refused_item_is_named_by_its_event() -> None:
-    agent = Agent(Refusing([[Call("look", "{}", "c1")]]), tools=[look])
+    agent = Agent(Refusing([[Call("look", "{}", "c1")], "Fine."]), tools=[look])
     async with open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         run = await thread.send("go")
@@ -126,9 +126,11 @@ async def test_a_refused_item_is_named_by_its_event() -> None:
         events = [event async for event in run]
         (requested,) = [event for event in events if type(event).__name__ == "ToolCallRequested"]
         assert caught.value.seq == requested.seq
-        assert f"thread.remove_event({requested.seq})" in caught.value.message
+        assert f"thread.remove_event({requested.seq}, error.item)" in caught.value.message
         assert events[-1].message == caught.value.message  # type: ignore[union-attr]
         assert events[-1].code == "item_refused"  # type: ignore[union-attr]
+        await thread.remove_event(caught.value.seq, caught.value.item)  # type: ignore[arg-type]
+        assert (await (await thread.send("again")).result()).text == "Fine."
     with pytest.raises(BadRequest) as unkept:
         await Agent(Refusing([[Call("look", "{}", "c1")]]), tools=[look]).run("go")
     assert unkept.value.message == "Invalid 'input[1].name'."
@@ -141,7 +143,7 @@ async def test_an_item_of_a_replaced_history_is_found() -> None:
         items: list[Item] = [user_message("go"), odd, FunctionCallOutput("c9", "x")]
         context.replace_history(items)
 
-    agent = Agent(Refusing(["Hi.", "never"]), hooks=Hooks(after_completion=rewrite))
+    agent = Agent(Refusing(["Hi.", "Fine."]), hooks=Hooks(after_completion=rewrite))
     async with open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         first = await thread.send("one")
@@ -149,4 +151,6 @@ async def test_an_item_of_a_replaced_history_is_found() -> None:
         replaced = [e.seq async for e in first if type(e).__name__ == "HistoryReplaced"]
         with pytest.raises(ItemRefused) as caught:
             await (await thread.send("two")).result()
-    assert [caught.value.seq] == replaced
+        assert [caught.value.seq] == replaced
+        await thread.remove_event(caught.value.seq, caught.value.item)  # type: ignore[arg-type]
+        assert (await (await thread.send("three")).result()).text == "Fine."

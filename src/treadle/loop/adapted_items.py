@@ -38,8 +38,8 @@ async def locate_item(thread: ThreadWriter, refused: ModelError) -> None:
         return  # the refusal itself is what the caller has to know
     if refused.seq:
         refused.message += (
-            f" It is event {refused.seq} of the thread; thread.remove_event({refused.seq}) takes "
-            "it out of the history."
+            f" It is in event {refused.seq} of the thread; thread.remove_event({refused.seq}, "
+            "error.item) takes it out of the history."
         )
         refused.args = (refused.message,)
 
