@@ -349,3 +349,66 @@ async def test_no_time_counts_twice_or_while_waiting() -> None:
             state = await thread.state()
             assert state.ended.seconds <= 61
             assert state.ended.seconds >= 40
+
+
+CHOICES = {"search": {"found a": "read", "found b": ["read", "answer"], "found c": ()}}
+
+
+async def test_the_output_of_one_tool_chooses_the_next() -> None:
+    model = ScriptedModel(
+        [
+            [call("search", "1", "a"), call("answer", "2")],
+            [call("answer", "3"), call("search", "4", "a")],
+            "Too early.",
+            [call("read", "5", "fail")],
+            [call("read", "6")],
+            [call("answer", "7")],
+            "Done.",
+        ]
+    )
+    rules = ToolRules(by_output={"search": {"found a": "read", "*": "answer"}})
+    result = await Agent(model, tools=[search, read, answer], rules=rules).run("hi")
+    found = {i.call_id: i.text for i in result.history if isinstance(i, FunctionCallOutput)}
+    assert found == {
+        "1": "found a",
+        "2": "answered ",
+        "3": "Call read next; answer was not called.",
+        "4": "Call read next; search was not called.",
+        "5": "read failed: ValueError: no",
+        "6": "read ",
+        "7": "answered ",
+    }
+    assert result.text == "Done."
+    forced = NamedTool("read")
+    choices = [request.settings.tool_choice for request in model.requests]
+    assert choices == [None, forced, forced, forced, forced, None, None]
+
+
+async def test_several_tools_may_be_chosen_and_other_outputs_choose_none() -> None:
+    model = ScriptedModel(
+        [[call("search", "1", "b")], [call("answer", "2")], [call("search", "3", "x")], "Done."]
+    )
+    rules = ToolRules(by_output={"search": {"found b": ["read", "answer"]}})
+    assert (await Agent(model, tools=[search, read, answer], rules=rules).run("hi")).text == "Done."
+    choices = [request.settings.tool_choice for request in model.requests]
+    assert choices == [None, "required", None, None]
+
+
+async def test_an_answer_without_the_chosen_tool_fails_the_run() -> None:
+    model = ScriptedModel([[call("search", "1", "a")], "A.", "B.", "C."])
+    rules = ToolRules(by_output={"search": {"found a": ["read", "answer"]}})
+    with pytest.raises(RuleBroken, match="without calling read or answer first"):
+        await Agent(model, tools=[search, read, answer], rules=rules).run("hi")
+
+
+def test_a_choice_names_tools() -> None:
+    with pytest.raises(ConfigurationError, match="by_output of 'search' names no tool"):
+        ToolRules(by_output=CHOICES)
+    with pytest.raises(ConfigurationError, match="by_output of 'search' names no tool"):
+        ToolRules(by_output={"search": {}})
+    with pytest.raises(ConfigurationError, match="'nowhere'"):
+        Agent(
+            ScriptedModel([]),
+            tools=[search],
+            rules=ToolRules(by_output={"search": {"x": "nowhere"}}),
+        )

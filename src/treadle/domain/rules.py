@@ -7,8 +7,8 @@ continues.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from treadle.domain.items import FunctionCall
-from treadle.domain.state import Run
+from treadle.domain.items import FunctionCall, FunctionCallOutput
+from treadle.domain.state import Run, ThreadState
 from treadle.errors import ConfigurationError
 
 
@@ -20,6 +20,10 @@ class ToolRules:
     - `after`: a tool, and those of which one must have succeeded in an earlier step.
     - `required`: must have succeeded before the model may give its answer.
     - `max_calls`: how often a tool may be called.
+    - `by_output`: a tool, and for each of its outputs the next tool, or several of which one must
+      succeed next: `{"triage": {"refund": "refund_order", "*": ["answer", "escalate"]}}`. Until
+      then no other call is made, and the model may not give its answer. `"*"` stands for any other
+      output.
     - `terminal`: their output ends the run, as with `tool(terminal=True)`.
 
     Raises `ConfigurationError` for a rule that can never be kept.
@@ -30,6 +34,9 @@ class ToolRules:
     required: Collection[str] = ()
     max_calls: Mapping[str, int] = field(default_factory=dict[str, int])
     terminal: Collection[str] = ()
+    by_output: Mapping[str, Mapping[str, str | Collection[str]]] = field(
+        default_factory=dict[str, dict[str, str]]
+    )
 
     def __post_init__(self) -> None:
         for name in ("required", "terminal"):
@@ -41,6 +48,9 @@ class ToolRules:
                     f"ToolRules.max_calls of {name!r} must be at least 1; leave the tool out of "
                     "the agent if it may not be called."
                 )
+        for name, choices in self.by_output.items():
+            if not choices or not all(_names(names) for names in choices.values()):
+                raise ConfigurationError(f"ToolRules.by_output of {name!r} names no tool.")
         if self.first is not None and self.first in self.after:
             raise ConfigurationError(
                 f"ToolRules.first is {self.first!r}, which may only come after another tool."
@@ -59,6 +69,9 @@ class ToolRules:
         """All tools that a rule names."""
         earlier = (name for names in self.after.values() for name in _names(names))
         named = {*self.after, *earlier, *self.required, *self.max_calls, *self.terminal}
+        named.update(self.by_output)
+        for choices in self.by_output.values():
+            named.update(name for names in choices.values() for name in _names(names))
         return frozenset(named | ({self.first} if self.first is not None else set[str]()))
 
     def _circle(self, name: str, path: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -70,16 +83,20 @@ class ToolRules:
 
 
 def broken_rule(
-    rules: ToolRules, run: Run, call: FunctionCall, before: Sequence[FunctionCall]
+    rules: ToolRules, state: ThreadState, call: FunctionCall, before: Sequence[FunctionCall]
 ) -> str | None:
     """Returns the message for the model if a call breaks a rule, or None.
 
     `before` are the calls that stand before it in the same response.
     """
-    name = call.name
+    name, run = call.name, state.run
+    assert run is not None
     first = rules.first
     if first not in {None, name, *(other.name for other in before)} and not _was_made(run, first):
         return f"Call {first} first; {name} was not called."
+    due = due_tools(rules, state)
+    if due and name not in due:
+        return f"Call {' or '.join(due)} next; {name} was not called."
     earlier = rules.after.get(name)
     if earlier is not None and not any(run.count_of(one).succeeded for one in _names(earlier)):
         known = " or ".join(_names(earlier))
@@ -91,6 +108,34 @@ def broken_rule(
             times = "once" if most == 1 else f"{most} times"
             return f"{name} may be called {times} in a run; it was not called again."
     return None
+
+
+def due_tools(rules: ToolRules, state: ThreadState) -> tuple[str, ...]:
+    """Returns the tools of which one must succeed next, because an output of the run chose them."""
+    run = state.run
+    if not rules.by_output or run is None:
+        return ()
+    # From the end, step by step: `later` has succeeded in a later step than the one looked at.
+    outputs: dict[str, FunctionCallOutput] = {}
+    later, same, looked_at = set[str](), set[str](), set[str]()
+    for item in reversed(state.history[run.first_item :]):
+        if isinstance(item, FunctionCallOutput):
+            if same:
+                later, same = later | same, set[str]()
+            outputs[item.call_id] = item
+        elif isinstance(item, FunctionCall):
+            output = outputs.get(item.call_id)
+            if output is None or output.is_error:
+                continue
+            same.add(item.name)
+            choices = rules.by_output.get(item.name)
+            if choices is None or item.name in looked_at:
+                continue
+            looked_at.add(item.name)
+            names = _names(choices.get(output.text, choices.get("*", ())))
+            if names and later.isdisjoint(names):
+                return names
+    return ()
 
 
 def missing_tools(rules: ToolRules, run: Run) -> list[str]:

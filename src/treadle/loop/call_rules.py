@@ -36,7 +36,7 @@ def refusal_of_call(
         if missing:
             names = " and ".join(missing)
             return f"Call {names} before {call.name}; {call.name} was not called."
-    return broken_rule(rules, run, call, calls[:place])
+    return broken_rule(rules, state, call, calls[:place])
 
 
 def _hands_off(agent: AgentDefinition[Deps, Out], step: Step, call: FunctionCall) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from treadle.domain.events import HandedOff, MessageAdded
-from treadle.domain.rules import missing_tools
+from treadle.domain.rules import due_tools, missing_tools
 from treadle.domain.state import Run, ThreadState, can_go_on
 from treadle.errors import JobFailed, OutputInvalid, OutputRefused, RuleBroken, TreadleError
 from treadle.loop.definition import AgentDefinition, Deps, Out
@@ -136,7 +136,9 @@ def _checked_answer(state: ThreadState, agent: AgentDefinition[Deps, Out]) -> Co
     """
     run, output = run_of(state), agent.output
     is_last_try = run.corrections >= agent.max_corrections
-    if missing := missing_tools(agent.rules, run):
+    due = due_tools(agent.rules, state)
+    missing = [*missing_tools(agent.rules, run), *([" or ".join(due)] if due else [])]
+    if missing:
         names = " and ".join(missing)
         if is_last_try:
             return Fail(RuleBroken(f"The model answered without calling {names} first."))

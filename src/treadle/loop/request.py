@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from treadle.domain.blocks import Block
+from treadle.domain.rules import due_tools
 from treadle.domain.state import ThreadState
 from treadle.errors import HookFailed
 from treadle.loop.definition import AgentDefinition, Deps, Out
@@ -36,6 +37,9 @@ def build_request(
         settings = replace(settings, tool_choice=None)
     if first is not None and not run.count_of(first).made:
         settings = replace(settings, tool_choice=NamedTool(first))
+    elif due := due_tools(agent.rules, state):
+        choice = NamedTool(due[0]) if len(due) == 1 else "required"
+        settings = replace(settings, tool_choice=choice)
     choice = settings.tool_choice
     if isinstance(choice, NamedTool) and tools.get(choice.name) is None:
         settings = replace(settings, tool_choice=None)  # its source does not offer it now
