@@ -123,7 +123,7 @@ class Round:
         seed = str(self._chance.getrandbits(32))
         arguments = (str(self._folder), self._url, seed, mode, point, str(n))
         with (self._folder / ERRORS).open("ab") as errors:
-            worker = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "chaos.worker",
@@ -133,8 +133,6 @@ class Round:
                 stderr=errors,
                 cwd=Path(__file__).parent.parent,
             )
-        self._onlooker.driving = worker.pid
-        return worker
 
     async def _ready(self, worker: Process) -> bool:
         """Waits until the worker has opened the database, or was killed before."""
@@ -148,7 +146,6 @@ class Round:
         if worker.returncode is None:
             worker.kill()
             await worker.wait()
-        self._onlooker.driving = 0
 
     def _errors(self) -> str:
         return (self._folder / ERRORS).read_text(errors="replace")[-4000:]

@@ -4,8 +4,6 @@ It watches all threads over all the kills, and now and then sends, answers and c
 """
 
 import asyncio
-import math
-import os
 import random
 import time
 from pathlib import Path
@@ -29,10 +27,9 @@ from treadle.errors import JournalError, ThreadError
 
 
 class Onlooker:
-    """Looks on with `drive=False`; `driving` is the id of the process that drives, or 0."""
+    """Looks on with `drive=False`."""
 
     def __init__(self, database: Path, evidence: Evidence, seed: str) -> None:
-        self.driving = 0
         self.is_quiet = False
         self._database = database
         self._evidence = evidence
@@ -56,17 +53,7 @@ class Onlooker:
                 await asyncio.sleep(0.1)
 
     def _watcher(self, thread: treadle.Thread) -> Watcher:
-        return Watcher("outside", thread, self._evidence, self._chance, life=self._life)
-
-    def _life(self) -> float:
-        """Returns the id of the process that drives; what equals nothing once it is dead."""
-        try:
-            # Asked of the system: who waits for its end may hear of it later than its socket does.
-            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-            is_dead = not self.driving or os.waitid(os.P_PID, self.driving, flags) is not None
-        except ChildProcessError:
-            is_dead = True
-        return math.nan if is_dead else self.driving
+        return Watcher("outside", thread, self._evidence, self._chance)
 
     async def _act(self, runtime: treadle.Runtime, thread: treadle.Thread, owner: str) -> None:
         """Says something, answers, cancels or edits, unless the database is held too long."""

@@ -169,8 +169,8 @@ class Seen(Struct, frozen=True):
 class TextSeen(Struct, frozen=True):
     """An item of the model is finished, whose deltas a subscriber had got.
 
-    `unbroken`: the driving process lived from the first delta to the end, and the subscriber had
-    come back to more deltas if it ever left, so that nothing may be missing.
+    `unbroken`: the subscriber stayed from the start of the step to the end of the item, so that
+    nothing may be missing, even if the driving process was killed.
     """
 
     watcher: str

@@ -51,7 +51,7 @@ def _is_same(seen: bytes, stored: bytes) -> bool:
 
 
 def _judge_text(findings: Findings, text: TextSeen) -> None:
-    """All of it where the driving process lived on, else its beginning."""
+    """All of it where the subscriber stayed, else its beginning."""
     findings.counts["streamed items"] += text.unbroken
     right = text.seen == text.final if text.unbroken else text.final.startswith(text.seen)
     if not right:

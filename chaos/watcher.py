@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from treadle.domain.events import (
     ReasoningAdded,
     ReasoningDelta,
     StepInterrupted,
+    StepStarted,
     TextDelta,
     ToolArgumentsDelta,
     ToolCallRequested,
@@ -31,15 +31,14 @@ LEAVING = 0.01
 
 
 class _Growing(NamedTuple):
-    """A text of an item so far, and since when: the life of the process, the visit last seen."""
+    """A text of an item so far, and the visit in which a delta of it came last."""
 
     text: str
-    life: float
     visit: int
 
 
 class Watcher:
-    """Watches a thread under a name; `life` tells the lives of the driving process apart."""
+    """Watches a thread under a name."""
 
     def __init__(
         self,
@@ -49,16 +48,15 @@ class Watcher:
         chance: random.Random,
         *,
         after: int = 0,
-        life: Callable[[], float],
     ) -> None:
         self._name = name
         self._thread = thread
         self._evidence = evidence
         self._chance = chance
         self._position = str(after) if after else "0"
-        self._life = life
         self._growing: dict[DeltaKey, _Growing] = {}
         self._visit = 0
+        self._step_visit = -1  # in which the step began
 
     async def watch(self) -> None:
         """Watches until it is cancelled, with breaks."""
@@ -75,16 +73,15 @@ class Watcher:
     async def _listen(self, subscription: Subscription) -> None:
         async for envelope in subscription.envelopes():
             self._see(envelope)
-            # Pieces that count together have no position to come back to before the last.
-            if envelope.n >= 0 and self._chance.random() < LEAVING:
+            if self._chance.random() < LEAVING:
                 return
 
     def _see(self, envelope: Envelope) -> None:
         event = envelope.event
         if isinstance(event, Delta):
             key = delta_key(event)
-            text, life, _ = self._growing.get(key, ("", self._life(), 0))
-            self._growing[key] = _Growing(text + event.delta, life, self._visit)
+            text, _ = self._growing.get(key, ("", 0))
+            self._growing[key] = _Growing(text + event.delta, self._visit)
         elif isinstance(event, DurableEvent):
             self._evidence.add(
                 Seen(self._name, self._thread.id, envelope.seq, envelope.json.decode())
@@ -93,6 +90,8 @@ class Watcher:
 
     def _landed(self, event: DurableEvent) -> None:
         match event:
+            case StepStarted():
+                self._step_visit = self._visit
             case StepInterrupted():
                 self._growing.clear()  # as the event says
             case MessageAdded():
@@ -109,8 +108,10 @@ class Watcher:
         seen = self._growing.pop(key, None)
         if seen is None:
             return  # it came when the item was finished: whole, and without deltas
-        # An item that was finished while nobody was here comes as its durable event alone.
-        unbroken = seen.life == self._life() and seen.visit == self._visit
+        # A subscriber that stays since the start of the step misses nothing, even if the process
+        # that drives is killed: what it had not sent follows from the event. Whether that process
+        # lives is not asked: its last deltas may be read when the next one is there already.
+        unbroken = seen.visit == self._step_visit == self._visit
         self._evidence.add(
             TextSeen(self._name, self._thread.id, key[1], seen.text, final, unbroken)
         )

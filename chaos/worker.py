@@ -63,9 +63,7 @@ async def main(folder: Path, url: str, seed: str, mode: str) -> None:
             for n, thread in enumerate(threads):
                 id, chance = thread.id, random.Random(f"{seed} {n}")
                 talk = talks[id] = Talk(thread, evidence, chance)
-                watcher = Watcher(
-                    "inside", thread, evidence, chance, after=seen.get(id, 0), life=lambda: 0
-                )
+                watcher = Watcher("inside", thread, evidence, chance, after=seen.get(id, 0))
                 board = boards[OWNERS[n % len(OWNERS)]]
                 scribe = Scribe(thread, board, evidence, random.Random(f"{seed} e{n}"), "inside")
                 scribes.append(scribe)

@@ -841,3 +841,79 @@ async def test_a_subscription_that_is_dropped_is_forgotten(open_runtime: Open) -
         gc.collect()
         actor = runtime._threads._driver._actors[thread.id]  # type: ignore[attr-defined]
         assert not actor.topic.is_watched
+
+
+async def text_of(run: treadle.ThreadRun) -> str:
+    """Returns the deltas that a reader of the run gets, joined."""
+    text = ""
+    async for event in run:
+        if isinstance(event, TextDelta):
+            text += event.delta
+    return text
+
+
+@pytest.mark.parametrize("turns", [0, 1, 5, 40])
+async def test_a_run_shows_its_text_to_a_reader_that_comes_late(
+    open_runtime: Open, turns: int
+) -> None:
+    agent = Agent(ScriptedModel(["Hello there."]))
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("hi")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert await text_of(run) == "Hello there."
+        assert await text_of(run) == "Hello there."
+
+
+async def test_a_run_shows_its_text_when_it_has_left_the_memory(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel([[Call("slow", '{"seconds":0}')], "Hello there."]), tools=[slow])
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("hi")
+        await run.result()
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.connect(thread.id)
+        seen = [event async for event in await thread.run(run.id)]
+    live = [event for event in seen if not isinstance(event, DurableEvent)]
+    assert [type(event).__name__ for event in live] == [
+        "ToolCallStarted",
+        "ToolArgumentsDelta",
+        "TextDelta",
+    ]
+    assert live[-1] == TextDelta(live[-1].item_id, "Hello there.")
+
+
+async def test_a_position_behind_the_end_is_refused_where_it_is_given(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel(["Hello."]))
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("hi")).result()
+        last = (await thread.state()).seq
+    for _ in range(2):  # on a thread that is in memory, and on one that is not
+        async with open_runtime(agent) as runtime:
+            thread = await runtime.connect(thread.id)
+            for wrong in (last + 1, 999_999, f"{last + 1}.3", 10**18, "999999999999999"):
+                with pytest.raises(InvalidInput, match="no event"):
+                    thread.subscribe(wrong)
+            for right in (0, last, f"{last}", f"{last}.7", f"{last}."):
+                await thread.subscribe(right).aclose()
+            await thread.pin(next(iter(await thread.history())).id)
+            last = (await thread.state()).seq
+            with pytest.raises(InvalidInput, match="no event"):
+                thread.subscribe(last + 1)
+
+
+async def test_a_subscription_may_be_collected_in_another_thread(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel(["Hello."]))
+    async with open_runtime(agent, idle_seconds=0) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("hi")).result()
+        subscriptions = [thread.subscribe()]
+        await anext(subscriptions[0])
+        topic = subscriptions[0]._topic
+        assert topic is not None
+        assert topic.is_watched
+        await asyncio.to_thread(subscriptions.clear)
+        await asyncio.sleep(0.1)
+        assert not topic.is_watched

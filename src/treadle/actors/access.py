@@ -4,11 +4,14 @@ Access is separate from driving: reading, watching and submitting never take a t
 process that drives it.
 """
 
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from treadle.actors.ending import Ended
+from treadle.bus.position import Position
 from treadle.bus.topic import Topic
 from treadle.domain.entries import Entry
+from treadle.domain.envelope import Envelope
 from treadle.domain.state import ThreadState
 from treadle.journal.base import ThreadInfo
 from treadle.memory.archive.access import ArchiveAccess
@@ -50,6 +53,17 @@ class ThreadAccess(Protocol):
 
     async def topic(self, thread_id: str) -> Topic:
         """Returns the topic on which the events of the thread arrive."""
+        ...
+
+    def follow(self, thread_id: str, after: Position) -> AsyncGenerator[Envelope]:
+        """Yields the events after a position from the node that drives the thread, if another does.
+
+        Ends when that node stops to serve it.
+        """
+        ...
+
+    def has_reached(self, thread_id: str, seq: int) -> bool:
+        """Returns whether the thread has an event `seq`; True if only waiting would tell."""
         ...
 
     async def state(self, thread_id: str) -> ThreadState:

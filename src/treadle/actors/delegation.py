@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from treadle.actors.host import AnyAgent, Host
 from treadle.actors.result import result_of_ended
+from treadle.bus.position import Position
 from treadle.domain.entries import SendEntry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import AgentEvent, Event, JobDelegated, ToolDelegated, UsageAdded
@@ -140,6 +141,9 @@ class ThreadDelegation:
             thread.record(started(thread.state, agent.name, id, call_id=call_id, job_id=job_id))
         shown = _Shown(AgentShown(thread, agent.name, call_id, id))
         topic = await threads.topic(id)
+        # An agent that an earlier process left is at work already: its texts begin before this.
+        for envelope in topic.after(Position(topic.seq)):
+            shown.put(envelope)
         topic.attach(shown)
         # Named after the key alone: the run that asks again after a crash may word it differently.
         item = replace(item, id=id_of("msg", id, key))

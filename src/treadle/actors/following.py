@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from treadle.bus.base import Bus
-from treadle.bus.position import Position
+from treadle.bus.position import Position, is_early, position_of
 from treadle.bus.topic import Topic
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import DurableEvent
@@ -24,6 +24,10 @@ POLL_SECONDS = 0.05
 
 RETRY_SECONDS = 0.5
 """How long after the bus delivered nothing, or stopped to, it is asked again."""
+
+
+MAX_REMEMBERED = 1000
+"""How many events before the last one the topic of a followed thread begins at most."""
 
 
 class Following:
@@ -71,6 +75,7 @@ class Following:
             topic.close(ThreadNotFound(f"The thread {thread_id} was deleted and created again."))
         if topic is None or topic.is_closed:
             topic = self._new(thread_id, seq)
+        topic.is_followed = False
         self._here[thread_id] = topic
         return topic
 
@@ -103,13 +108,30 @@ class Following:
         self._require_open()
         topic = self._topics.get(thread_id)
         if topic is None or topic.is_closed:
-            seq = (await self._journal.load(thread_id)).seq
+            seq = await self._start(thread_id)
             self._require_open()
             topic = self._topics.get(thread_id)  # another task may have been quicker
             if topic is None or topic.is_closed:
                 topic = self._new(thread_id, seq)
                 self.follow(thread_id)
         return topic
+
+    async def _start(self, thread_id: str) -> int:
+        """Returns after which event the topic of a thread begins that is not driven here.
+
+        It is before the runs of which the driving node remembers the deltas, so that a reader gets
+        here what it would get there, including texts of other agents that have landed.
+        """
+        seq = (await self._journal.load(thread_id)).seq
+        begun = [run.first_seq for run in await self._journal.runs(thread_id) if run.first_seq]
+        # Right before a run is the message that starts it.
+        start = max(0, begun[-2] - 2) if len(begun) > 1 else 0
+        return max(start, seq - MAX_REMEMBERED)
+
+    def has_reached(self, thread_id: str, seq: int) -> bool:
+        """Returns whether the topic of a thread is in memory and has come to event `seq`."""
+        topic = self._topics.get(thread_id)
+        return topic is not None and seq <= topic.seq
 
     def follow(self, thread_id: str) -> None:
         """Feeds the topic of a thread that another node drives, if it is watched here."""
@@ -128,7 +150,8 @@ class Following:
             raise JournalClosed("The runtime was shut down; open it again.")
 
     def _new(self, thread_id: str, seq: int) -> Topic:
-        topic = self._topics[thread_id] = Topic(seq, lambda: self._unwatched(thread_id))
+        topic = Topic(seq, lambda: self._unwatched(thread_id), is_followed=True)
+        self._topics[thread_id] = topic
         return topic
 
     def _unwatched(self, thread_id: str) -> None:
@@ -167,12 +190,16 @@ class Following:
         asked_at, after = -RETRY_SECONDS, topic.position
         while self._topics.get(thread_id) is topic:
             self._announced.discard(thread_id)
-            await self._catch_up(thread_id, topic)
+            # The node comes before the journal: where a connection broke in the middle of a text,
+            # a node that still drives the thread sends the rest of it.
             if not self._polls or loop.time() - asked_at >= RETRY_SECONDS:
                 if after.seq < topic.seq:
                     after = topic.position
-                after = await self._deliver(thread_id, topic, after)
+                before, after = after, await self._deliver(thread_id, topic, after)
+                if after != before:
+                    continue
                 asked_at = loop.time()
+            await self._catch_up(thread_id, topic)
             if not topic.is_watched:
                 self._forget(thread_id)  # even within an item, which no node continues to stream
             elif self._polls:
@@ -188,14 +215,18 @@ class Following:
         """
         async with aclosing(self._bus.follow(thread_id, after)) as envelopes:
             async for envelope in envelopes:
-                after = Position(envelope.seq, envelope.n)
-                if not isinstance(envelope.event, DurableEvent):
+                topic.is_served, after = True, position_of(envelope)
+                if isinstance(envelope.event, DurableEvent):
+                    if envelope.seq > topic.seq:
+                        topic.publish(_published(envelope))
+                elif is_early(envelope.n):
+                    topic.publish_early(envelope.event, envelope.n)
+                else:
                     topic.publish_live(envelope.event, envelope.n)
-                elif envelope.seq > topic.seq:
-                    topic.publish(envelope)
                 if not topic.is_watched and not topic.is_in_flight:
                     self._forget(thread_id)
                     break
+        topic.is_served = False
         return after
 
     async def _catch_up(self, thread_id: str, topic: Topic) -> None:
@@ -209,3 +240,8 @@ class Following:
         task = self._tasks.pop(thread_id, None)
         if task is not None:
             task.cancel()
+
+
+def _published(envelope: Envelope) -> Envelope:
+    """Returns the envelope of a durable event for all readers, whatever the sender's has seen."""
+    return envelope if envelope.n == 0 else Envelope(envelope.event, envelope.seq)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -13,6 +13,7 @@ from treadle.actors.fork import fork_of
 from treadle.actors.intake import whole
 from treadle.actors.shared_memory import require_shared
 from treadle.bus.base import Bus
+from treadle.bus.position import Position
 from treadle.bus.topic import Topic
 from treadle.domain.accept import StartRun, StopJob, accept, acknowledged, require_same
 from treadle.domain.entries import AnswerEntry, Entry, RemoveEventEntry, SendEntry, UndoEntry
@@ -99,6 +100,19 @@ class Threads:
         """Returns the topic of a thread: fed by its actor, or followed."""
         actor = self._driver.known(thread_id) if self._driver is not None else None
         return actor.topic if actor is not None else await self._following.topic(thread_id)
+
+    def follow(self, thread_id: str, after: Position) -> AsyncGenerator[Envelope]:
+        """Yields the events after a position from the node that drives the thread."""
+        return self._bus.follow(thread_id, after)
+
+    def has_reached(self, thread_id: str, seq: int) -> bool:
+        """Returns whether the thread has an event `seq`: from memory, or else from the journal."""
+        actor = self._driver.known(thread_id) if self._driver is not None else None
+        if actor is not None:
+            return seq <= actor.state.seq
+        return self._following.has_reached(thread_id, seq) or self._journal.has_reached(
+            thread_id, seq
+        )
 
     async def state(self, thread_id: str) -> ThreadState:
         """Returns the state of a thread once all of it is kept."""

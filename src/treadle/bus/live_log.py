@@ -2,9 +2,11 @@
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
+
+from msgspec.structs import replace
 
 from treadle.bus.blocks import Piece, place, place_rest
 from treadle.bus.position import Block, Position, block_in, last_in
@@ -13,6 +15,7 @@ from treadle.domain.events import (
     AgentEvent,
     Delta,
     Event,
+    FieldDelta,
     RunStarted,
     StepCompleted,
     StepInterrupted,
@@ -21,6 +24,9 @@ from treadle.domain.events import (
     ToolCallStarted,
     ToolOutputRecorded,
     delta_in,
+    delta_key,
+    field_in,
+    streamed,
     text_key,
     with_delta,
 )
@@ -32,12 +38,13 @@ _Scope = tuple[str, ...]
 class _Text:
     """A text that the model writes, or the announcement of a call."""
 
-    __slots__ = ("call_id", "item_id", "landed", "scope")
+    __slots__ = ("call_id", "grown", "item_id", "landed", "scope")
 
     def __init__(self, scope: _Scope, item_id: str, call_id: str) -> None:
         self.scope = scope
         self.item_id = item_id
         self.call_id = call_id  # of this thread, for which another agent writes it
+        self.grown = 0  # before the last stretch
         self.landed: int | None = None
 
 
@@ -60,6 +67,11 @@ class _Stretch:
         self.numbers.append(n)
         ends.append((ends[-1] if ends else 0) + len(delta))
         self.deltas.append(delta)
+
+    @property
+    def length(self) -> int:
+        """How many characters the text grew by."""
+        return self.ends[-1]
 
     def pack(self) -> str:
         """Keeps the deltas as one string, and returns it."""
@@ -118,6 +130,7 @@ class LiveLog:
                 text = _text_of(event)
             else:
                 text = stretch.text
+                text.grown += stretch.length
                 stretch.pack()
             stretch = self._in_flight[key] = _Stretch(text, seq, event)
             self._stretches.append(stretch)
@@ -133,6 +146,42 @@ class LiveLog:
             self._land(scope, inner, seq)
         if isinstance(inner, RunStarted) and not scope:
             self._forget(seq)
+
+    def length(self, event: Event) -> int | None:
+        """Returns how many characters of a text in flight are known, or None if it is not known.
+
+        `event` extends the text, or announces the call.
+        """
+        stretch = self._in_flight.get(_key(event))
+        return None if stretch is None else stretch.text.grown + stretch.length
+
+    def missing(self, event: Event) -> Sequence[Delta]:
+        """Returns the rests of texts in flight whose item `event` makes durable.
+
+        There are some if the deltas broke off, for example because another process streamed them
+        and was killed. A text of which nothing is known is not among them: a reader may have seen
+        its beginning elsewhere.
+        """
+        if not self._in_flight:
+            return ()
+        item_id = getattr(getattr(event, "item", None), "id", "")
+        whole = [one for one in streamed(event) if isinstance(one, Delta)]
+        for key, stretch in self._in_flight.items():
+            growing = stretch.event
+            if type(growing) is FieldDelta and item_id and key == delta_key(growing):
+                value = field_in(event, growing.field) if growing.item_id == item_id else ""
+                whole.append(replace(growing, delta=value))
+        return [rest for one in whole if (rest := self._rest(one)) is not None]
+
+    def _rest(self, whole: Delta) -> Delta | None:
+        """Returns the last characters of a text in flight that is known in part, if that is so."""
+        known = self.length(whole)
+        if not known or known >= len(whole.delta):
+            return None
+        text = self._in_flight[delta_key(whole)].text
+        seen = "".join(one.pack() for one in self._stretches if one.text is text)
+        rest = replace(whole, delta=whole.delta[known:])
+        return rest if whole.delta.startswith(seen) else None
 
     def after(self, position: Position) -> list[Envelope]:
         """Returns the live events that a reader at `position` has not seen, in order.
@@ -153,6 +202,9 @@ class LiveLog:
                 pieces = _pieces(stretches, block.low, block.high)
                 result += place_rest(pieces, seq, block)
             start = low if at == seq else 0
+            if at > seq and stretches[0].numbers[0] == 0:
+                # Followed from here on: what there was before comes first.
+                result += place_rest(_pieces(stretches, -1, 0), at, Block(0, 0, 0))
             result += place(_pieces(stretches, start), at, start)
         return result
 
@@ -204,6 +256,14 @@ def _unwrap(event: Event) -> tuple[_Scope, Event]:
         scope.append(event.thread_id)
         event = event.event
     return tuple(scope), event
+
+
+def _key(event: Event) -> object:
+    """Returns the key of a text or of an announced call; None for any other event."""
+    scope, inner = _unwrap(event)
+    if isinstance(inner, ToolCallStarted):
+        return scope, ToolCallStarted, inner.item_id
+    return text_key(event)
 
 
 def _text_of(event: Event) -> _Text:

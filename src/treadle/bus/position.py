@@ -8,10 +8,26 @@ were joined, the reader has seen one text further than another, and no single nu
 
 from typing import NamedTuple
 
+from treadle.domain.envelope import Envelope
 from treadle.errors import InvalidInput
 
 _DIGITS = 15
 _BASE = 10**_DIGITS
+
+
+COMPLETED = _BASE - 1
+"""The number of the last delta that completes a text right before the next durable event.
+
+Where the deltas of a text broke off, or none is remembered, what is missing follows from the event
+of its item. If several texts are completed there, the others have the numbers before this one. A
+reader that has seen all of them needs nothing else of this `seq`, in any process.
+"""
+
+BLOCKS = _BASE * _BASE
+"""The least `n` that stands for a block: one of its texts has been seen."""
+
+UNSEEN = -1
+"""The `n` of an envelope after which a reader has seen none of the texts in flight."""
 
 
 class Block(NamedTuple):
@@ -41,6 +57,11 @@ def block_in(n: int) -> Block | None:
     rest, high = divmod(n, _BASE)
     taken, low = divmod(rest, _BASE)
     return Block(low, high, taken)
+
+
+def is_early(n: int) -> bool:
+    """Whether `n` is of a text in flight from its start, up to the durable event before it."""
+    return n >= BLOCKS and n % BLOCKS == 0
 
 
 def last_in(n: int) -> int:
@@ -89,6 +110,11 @@ class Position(NamedTuple):
             # Before the first event there is nothing that a reader can have missed.
             return f"{self.seq}." if self.seq else "0"
         return f"{self.seq}.{self.n}" if self.n else f"{self.seq}"
+
+
+def position_of(envelope: Envelope) -> Position:
+    """Returns the position of a reader that has seen an event."""
+    return Position(envelope.seq, envelope.n if envelope.n >= 0 else None)
 
 
 def _is_number(text: str, digits: int) -> bool:

@@ -2,8 +2,8 @@
 
 A client sends one line, a `Watch` or a `Ring`; the driving process answers a `Watch` with a line
 for each event, a `Line`, as a subscriber in that process would get them, and a `Ring` with nothing.
-What is durable is in the database in any case: without a socket, a watcher sees the same events,
-but no deltas, and an entry is found when the driving process looks at the inboxes next.
+What is durable is in the database in any case: without a socket, a watcher sees the same events and
+each text as one delta, and an entry is found when the driving process looks at the inboxes next.
 """
 
 import asyncio

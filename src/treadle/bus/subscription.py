@@ -1,16 +1,42 @@
 """One subscriber's view of a thread: what was, what is in flight, then what comes."""
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 
 from treadle.bus.event_queue import EventQueue, QueueStatistics
-from treadle.bus.position import Position, last_in
+from treadle.bus.position import (
+    BLOCKS,
+    COMPLETED,
+    UNSEEN,
+    Position,
+    is_early,
+    last_in,
+    position_of,
+)
 from treadle.bus.topic import EventSource, Topic
 from treadle.domain.envelope import Envelope
-from treadle.domain.events import Event
+from treadle.domain.events import (
+    DurableEvent,
+    Event,
+    RecordedEvent,
+    ResponseCompleted,
+    StepCompleted,
+    StepInterrupted,
+    StepStarted,
+    TerminalEvent,
+    delta_in,
+    streamed,
+    text_key,
+    with_delta,
+)
 from treadle.errors import JournalCorrupt
 
 LIMIT = 1024
+
+Follow = Callable[[Position], AsyncGenerator[Envelope]]
+"""Gives the events after a position from the node that drives the thread; see `Bus.follow`."""
 
 
 class Subscription(AsyncIterator[Event]):
@@ -20,10 +46,14 @@ class Subscription(AsyncIterator[Event]):
     event of its item, and add up to the text exactly, however often the reader pauses, leaves and
     returns; several that wait are joined. A slow subscriber never delays the thread: it reads what
     it missed from the journal and the topic. The topic remembers the deltas of the run in progress
-    and the one before it; of older items comes the durable event alone.
+    and the one before it. A text of which neither the topic nor the reader has a part comes as one
+    delta, made of the durable event of its item. A reader that left in the middle of an older text
+    gets that event alone.
 
     It begins when the first event is asked for: then `open` gives the topic. `read` gives earlier
-    durable events. `position` can be given to `subscribe` again, in any process.
+    durable events. `position` can be given to `subscribe` again, in any process. Where the topic is
+    followed, only the node that drives the thread knows what a position in the middle of a text
+    stands for; a reader that comes with one gets the events from there, through `follow`.
     """
 
     def __init__(
@@ -32,23 +62,43 @@ class Subscription(AsyncIterator[Event]):
         read: EventSource,
         after: Position,
         *,
+        follow: Follow | None = None,
         limit: int = LIMIT,
     ) -> None:
         self._open = open
         self._topic: Topic | None = None
         self._read = read
-        self._after = after
+        self._start = after
+        self._last: Envelope | None = None
         self._queue = EventQueue(limit, drops_overflow=True)
         self._queue.lag()  # until the first read, which starts with what is there already
         self._left = False
         self._missed: deque[Envelope] = deque()
         self._flight: deque[Envelope] = deque()
         self._read_to = self._until = after.seq
+        # Whether the reader has seen none of the texts in flight at its position.
+        self._is_fresh = after.n is None or after == (0, 0)
+        # Whether events of the topic may not be all that this reader needs, or more.
+        self._is_careful = True
+        self._is_responding = bool(after.seq)  # a response may be open where the journal is read
+        # Whether what the reader has of each text of the open step is in `_known`, in characters.
+        self._knows_step = False
+        self._known: dict[object, int] = {}
+        self._broken: set[object] = set()  # texts of which no more deltas are wanted
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._follow = None if self._is_fresh else follow
+        self._followed: AsyncGenerator[Envelope] | None = None
+        self._is_served = False  # whether the node has sent something since it was asked
+        self._following: asyncio.Future[Envelope | None] | None = None
 
     @property
     def position(self) -> str:
         """The position of the last event, before the first one the position it began at."""
         return self._after.text
+
+    @property
+    def _after(self) -> Position:
+        return self._start if self._last is None else position_of(self._last)
 
     def statistics(self) -> QueueStatistics:
         """Returns how many events wait, how many deltas were joined, and how often it lagged."""
@@ -74,23 +124,24 @@ class Subscription(AsyncIterator[Event]):
 
         Raises `StopAsyncIteration` at the end, or the error that ended the thread.
         """
+        if self._topic is None and not self._queue.is_closed:
+            await self._begin()
         topic, queue = self._topic, self._queue
-        if topic is None and not queue.is_closed:
-            topic = await self._open()
-            topic.attach(queue)
-            if self._left:
-                topic.detach(queue)  # so that the topic knows that it is not watched
-            else:
-                self._topic = topic
         while True:
             if self._left:
                 raise StopAsyncIteration
-            if self._missed:
+            if self._follow is not None and topic is not None:
+                if (envelope := await self._next_followed(self._follow, topic)) is not None:
+                    return self._deliver(envelope)
+            elif self._missed:
                 return self._deliver(self._missed.popleft())
-            if self._read_to < self._until:
+            elif self._read_to < self._until:
                 await self._read_missed()
             elif (envelope := queue.take()) is not None:
-                return self._deliver(envelope)
+                if self._is_careful or envelope.n >= BLOCKS:
+                    envelope = self._fitting(envelope)
+                if envelope is not None:
+                    return self._deliver(envelope)
             elif topic is not None and self._may_catch_up(topic):
                 self._catch_up(topic)
             elif queue.error is not None:
@@ -100,11 +151,21 @@ class Subscription(AsyncIterator[Event]):
             else:
                 await queue.wait()
 
+    async def _begin(self) -> None:
+        topic = await self._open()
+        self._loop = asyncio.get_running_loop()
+        topic.attach(self._queue)
+        if self._left:
+            topic.detach(self._queue)  # so that the topic knows that it is not watched
+        else:
+            self._topic = topic
+
     async def aclose(self) -> None:
         """Ends the subscription, including a wait for its next event; may be called again."""
         self._left = True
         self._detach()
         self._queue.close()
+        await self._end_following()
 
     async def __aenter__(self) -> "Subscription":
         return self
@@ -113,15 +174,112 @@ class Subscription(AsyncIterator[Event]):
         await self.aclose()
 
     def __del__(self) -> None:
-        self._detach()
+        topic, loop = self._topic, self._loop
+        if topic is None or loop is None:
+            return
+        # The garbage collector calls this in any thread, and after the event loop has ended.
+        with suppress(RuntimeError):  # no loop runs in this thread
+            if asyncio.get_running_loop() is loop:
+                self._detach()
+                return
+        with suppress(RuntimeError):  # the loop is closed, and its topics are not used any more
+            loop.call_soon_threadsafe(topic.detach, self._queue)
 
     def _detach(self) -> None:
         if self._topic is not None:
             self._topic.detach(self._queue)
 
     def _deliver(self, envelope: Envelope) -> Envelope:
-        self._after = Position(envelope.seq, envelope.n)
+        self._last = envelope
         return envelope
+
+    async def _next_followed(self, follow: Follow, topic: Topic) -> Envelope | None:
+        """Returns the next event from the node that drives the thread; None if there is none yet.
+
+        The node is asked again until it sends nothing: a connection can break in the middle of a
+        text. Where the thread comes to be driven here, the topic continues.
+        """
+        if self._following is None:
+            if self._followed is None:
+                if not topic.is_followed:
+                    self._follow = None
+                    return None
+                self._followed, self._is_served = follow(self._after), False
+            self._following = asyncio.ensure_future(anext(self._followed, None))
+            self._following.add_done_callback(lambda _: self._queue.wake())
+        following = self._following
+        if not following.done():
+            # What comes to the topic wakes as well. A call that is cancelled leaves the future to
+            # the next one.
+            await self._queue.wait()
+        if not following.done():
+            if not topic.is_followed:
+                await self._end_following()
+            return None
+        self._following = None
+        envelope = None if following.cancelled() else following.result()
+        if envelope is not None:
+            self._is_served = True
+            self._note(envelope.event)
+        else:
+            self._followed = None
+            if not self._is_served:
+                # The topic may have come further, or less far: of the texts that the node left
+                # unfinished, the events of their items give the rest.
+                self._follow, self._broken = None, set(self._known)
+        return envelope
+
+    async def _end_following(self) -> None:
+        following, followed = self._following, self._followed
+        self._follow = self._following = self._followed = None
+        if following is not None:
+            following.cancel()
+            await asyncio.wait([following])
+        if followed is not None:
+            await followed.aclose()
+
+    def _fitting(self, envelope: Envelope) -> Envelope | None:
+        """Returns an event from the queue as this reader needs it, or None: see `_missed` then.
+
+        A followed topic can be ahead of its node: the start of a text in flight may come after the
+        events up to then, or not at all. A reader that was there, in another process, has seen it.
+        """
+        event, after = envelope.event, self._after
+        if is_early(envelope.n):
+            is_next = is_early(after.n or 0) and after < (envelope.seq, envelope.n)
+            is_new = self._knows_step and text_key(event) not in self._known
+            if not (self._is_fresh or is_new or (is_next and after.seq == envelope.seq)):
+                return None
+        if text_key(event) in self._broken:
+            return None
+        if not (self._topic is not None and self._topic.is_followed) and not self._broken:
+            self._is_careful = self._is_fresh = False
+            return envelope
+        self._note(event)
+        if not isinstance(event, DurableEvent):
+            return envelope
+        completing = self._completing(event)
+        if self._is_fresh:
+            envelope = Envelope(event, envelope.seq, UNSEEN, envelope.json)
+        if not completing:
+            return envelope
+        self._missed += [*completing, envelope]
+        return None
+
+    def _note(self, event: Event) -> None:
+        """Takes note of how much of a text the reader has, and of the start of a step."""
+        if isinstance(event, StepStarted):
+            self._knows_step = True
+            self._known.clear()
+            self._broken.clear()
+            # Without a connection to the node, the events of the step come without its texts.
+            if self._topic is not None and self._topic.is_followed and not self._topic.is_served:
+                self._is_fresh = self._is_fresh or self._followed is None
+        if not isinstance(event, DurableEvent):
+            self._is_fresh = False
+        if (delta := delta_in(event)) is not None:
+            key = text_key(event)
+            self._known[key] = self._known.get(key, 0) + len(delta.delta)
 
     def _may_catch_up(self, topic: Topic) -> bool:
         """Whether the queue is to be filled from the topic, which must not be behind the position.
@@ -140,8 +298,12 @@ class Subscription(AsyncIterator[Event]):
         self._queue.resume()
         self._read_to, self._until = after.seq, max(topic.seq, after.seq)
         self._flight.extend(topic.after(after))
+        if not topic.is_followed:  # else it is known what the reader has
+            self._known.clear()
+            self._knows_step = False
+        self._knows_step = self._knows_step or self._is_fresh
         if self._read_to == self._until:
-            self._missed, self._flight = self._flight, deque()
+            self._release()
 
     async def _read_missed(self) -> None:
         """Reads the next durable events, and puts the live ones where they belong."""
@@ -153,9 +315,53 @@ class Subscription(AsyncIterator[Event]):
             )
         for event in events:
             while flight and flight[0].seq < event.seq:
-                missed.append(flight.popleft())
-            missed.append(Envelope(event, event.seq))
+                self._release_one()
+            self._note(event)
+            missed += self._completing(event)
+            self._is_responding = _is_responding(event, self._is_responding)
+            is_unseen = self._is_fresh and self._is_responding
+            missed.append(Envelope(event, event.seq, UNSEEN if is_unseen else 0))
             self._read_to = event.seq
         if self._read_to >= self._until:
-            missed += flight
-            flight.clear()
+            self._release()
+
+    def _release(self) -> None:
+        """Delivers the live events that follow the last durable one."""
+        while self._flight:
+            self._release_one()
+
+    def _release_one(self) -> None:
+        envelope = self._flight.popleft()
+        if text_key(envelope.event) not in self._broken:
+            self._note(envelope.event)
+            self._missed.append(envelope)
+
+    def _completing(self, event: RecordedEvent) -> list[Envelope]:
+        """Returns what the reader has not of the texts of an item, each as one delta."""
+        whole = streamed(event)
+        if not whole:
+            return []
+        left = COMPLETED - (self._start.n or 0)
+        if event.seq == self._start.seq + 1 and 0 <= left < len(whole):
+            whole = whole[len(whole) - left :]  # the reader left between the texts of the item
+        elif not self._knows_step:
+            return []
+        envelopes: list[Envelope] = []
+        for n, one in enumerate(whole, COMPLETED + 1 - len(whole)):
+            delta = delta_in(one)
+            # A call is announced before its arguments.
+            known = self._known.get(text_key(one if delta is not None else whole[-1]), 0)
+            if not known:
+                envelopes.append(Envelope(one, event.seq - 1, n))
+            elif delta is not None and known < len(delta.delta):
+                rest = with_delta(one, delta.delta[known:])
+                envelopes.append(Envelope(rest, event.seq - 1, n))
+        return envelopes
+
+
+def _is_responding(event: RecordedEvent, before: bool) -> bool:
+    """Whether a response of the model is open after an event, of which items may be in flight."""
+    if isinstance(event, StepStarted):
+        return True
+    ends = ResponseCompleted | StepCompleted | StepInterrupted | TerminalEvent
+    return before and not isinstance(event, ends)

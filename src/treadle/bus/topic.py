@@ -1,12 +1,18 @@
 """The events of a thread while it is driven, handed to all subscribers."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from treadle.bus.live_log import LiveLog
-from treadle.bus.position import Position, last_in
+from treadle.bus.position import COMPLETED, Position, last_in
 from treadle.domain.envelope import Envelope
-from treadle.domain.events import LiveEvent, RecordedEvent, ToolProgress
+from treadle.domain.events import (
+    LiveEvent,
+    RecordedEvent,
+    ToolProgress,
+    delta_in,
+    with_delta,
+)
 
 
 class Subscriber(Protocol):
@@ -33,10 +39,21 @@ class Topic:
     It numbers live events within the durable event they follow, and keeps the deltas of the texts
     of late, so that a subscriber that joins or returns in the middle of a text gets the rest of
     it. `on_unwatched` is called when the last subscriber left.
+
+    With `is_followed` another node drives the thread, and may be writing texts whose start has not
+    arrived here yet; `is_served` while events come from it, and not from the journal alone.
     """
 
-    def __init__(self, seq: int = 0, on_unwatched: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        seq: int = 0,
+        on_unwatched: Callable[[], None] | None = None,
+        *,
+        is_followed: bool = False,
+    ) -> None:
         self.seq = seq
+        self.is_followed = is_followed
+        self.is_served = False
         self._on_unwatched = on_unwatched
         self._n = 0
         self._log = LiveLog()
@@ -84,7 +101,10 @@ class Topic:
         self._subscribers.clear()
 
     def publish(self, envelope: Envelope) -> None:
-        """Hands a durable event to the subscribers."""
+        """Hands a durable event to the subscribers, and before it what they miss of its texts."""
+        missing = self._log.missing(envelope.event)
+        for n, delta in enumerate(missing, COMPLETED + 1 - len(missing)):
+            self.publish_live(delta, n)
         self.seq, self._n = envelope.seq, 0
         self._log.land(envelope.event, envelope.seq)
         # A copy, because a subscriber without references may detach itself at any moment.
@@ -105,6 +125,23 @@ class Topic:
             self._log.add(event, self.seq, last_in(n))
         for subscriber in tuple(self._subscribers):
             subscriber.put(envelope)
+
+    def publish_early(self, event: LiveEvent, n: int) -> None:
+        """Hands on a text in flight from its start up to event `seq`, or what is not known of it.
+
+        The node that drives the thread sends it where the last connection to it left off before
+        event `seq`. `n` is of a block, see `is_early`.
+        """
+        known, delta = self._log.length(event), delta_in(event)
+        if known is None:
+            self.publish_live(event, n)
+        elif delta is not None and len(delta.delta) > known:
+            rest = cast("LiveEvent", with_delta(event, delta.delta[known:]))
+            self._log.add(rest, self.seq, 0)
+            # After it a reader has seen all there was before event `seq`, like one that was there.
+            envelope = Envelope(rest, self.seq, 0)
+            for subscriber in tuple(self._subscribers):
+                subscriber.put(envelope)
 
     def after(self, position: Position) -> list[Envelope]:
         """Returns the live events after a position, in order, with the deltas of a text joined.

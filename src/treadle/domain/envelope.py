@@ -17,7 +17,8 @@ _MANY = msgspec.json.Decoder(list[RecordedEvent])
 class Envelope(Struct, gc=False, eq=False):
     """An event and its position `seq.n`: the n-th live event after the durable event `seq`.
 
-    A durable event has the position `seq.0`. For `n` of joined deltas see `treadle.bus.position`.
+    A durable event has the position `seq.0`, or `seq.` with `n` -1 for a reader that has seen none
+    of the texts in flight. For `n` of joined deltas see `treadle.bus.position`.
     """
 
     event: Event
@@ -35,6 +36,8 @@ class Envelope(Struct, gc=False, eq=False):
     @property
     def position(self) -> str:
         """The position as text, such as `17` or `17.4`: the id of a server-sent event."""
+        if self.n < 0:
+            return f"{self.seq}."
         return f"{self.seq}.{self.n}" if self.n else str(self.seq)
 
 

@@ -201,11 +201,16 @@ class ToolCallRequested(DurableEvent, frozen=True, omit_defaults=True, tag="tool
     @property
     def arguments(self) -> dict[str, object] | None:
         """The arguments, decoded; None where the model did not write a JSON object."""
-        try:
-            decoded = msgspec.json.decode(self.item.arguments or "{}")
-        except (msgspec.DecodeError, RecursionError, UnicodeError):
-            return None  # what the model wrote is kept as it is
-        return cast("dict[str, object]", decoded) if isinstance(decoded, dict) else None
+        return _object_in(self.item.arguments or "{}")
+
+
+def _object_in(text: str) -> dict[str, object] | None:
+    """Returns the JSON object that a model wrote, or None if the text is something else."""
+    try:
+        decoded = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
+    return cast("dict[str, object]", decoded) if isinstance(decoded, dict) else None
 
 
 class RunRequiresAction(DurableEvent, frozen=True, omit_defaults=True, tag="run.requires_action"):
@@ -791,6 +796,45 @@ def delta_key(delta: Delta) -> DeltaKey:
     if type(delta) is FieldDelta:
         return FieldDelta, delta.item_id, delta.field
     return type(delta), delta.item_id, ""
+
+
+def streamed(event: Event) -> list[LiveEvent]:
+    """Returns what a reader sees of an item of the model before `event`, which makes it durable.
+
+    Each text is one delta: all deltas of the text add up to it. Streamed fields are not among them,
+    because the event does not tell which fields these are.
+    """
+    match event:
+        case MessageAdded(origin="model", item=item):
+            whole: list[LiveEvent] = [TextDelta(item.id, item.text)]
+            whole.append(RefusalDelta(item.id, item.refusal))
+        case ReasoningAdded(item=item):
+            whole = [ReasoningDelta(item.id, item.text)]
+        case ToolCallRequested(item=item):
+            whole = [
+                ToolCallStarted(item.id, item.call_id, item.name),
+                ToolArgumentsDelta(item.id, item.call_id, item.arguments),
+                ToUserDelta(item.id, item.call_id, event.said),
+            ]
+        case _:
+            return []
+    return [one for one in whole if not isinstance(one, Delta) or one.delta]
+
+
+def field_in(event: Event, field: str) -> str:
+    """Returns a text in the arguments of a call, or in the structured output of a message.
+
+    Empty if `event` does not add the item, or the field is missing or is not a text.
+    """
+    match event:
+        case ToolCallRequested():
+            fields = event.arguments
+        case MessageAdded():
+            fields = _object_in(event.item.text)
+        case _:
+            return ""
+    value = (fields or {}).get(field)
+    return value if isinstance(value, str) else ""
 
 
 def text_key(event: Event) -> object:

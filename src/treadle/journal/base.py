@@ -211,6 +211,13 @@ class Journal(Protocol):
         """
         ...
 
+    def has_reached(self, thread_id: str, seq: int) -> bool:
+        """Returns whether the thread has an event `seq`, from memory or by one look into an index.
+
+        It must not wait: an adapter that would have to, or that fails, returns True.
+        """
+        ...
+
     async def snapshot(self, claim: Claim, state: ThreadState) -> None:
         """Keeps `state`, the fold of the events so far, so that `load` starts from it.
 

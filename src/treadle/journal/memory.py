@@ -164,6 +164,11 @@ class MemoryJournal:
         last = len(events) if until is None else until
         return events[after : min(last, after + limit)]
 
+    def has_reached(self, thread_id: str, seq: int) -> bool:
+        """Returns whether the thread has an event `seq`."""
+        kept = self._threads.get(thread_id)
+        return kept is None or seq <= len(kept.events)
+
     async def snapshot(self, claim: Claim, state: ThreadState) -> None:
         """Keeps the fold of the events so far, so that `load` starts from it."""
         self._require_open()

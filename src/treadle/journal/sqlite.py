@@ -84,6 +84,9 @@ _LAST_SEQ = """
     SELECT coalesce(max(position), 0) & ? FROM event
     WHERE position > t.n << ? AND position < (t.n + 1) << ?
 """
+_HAS_EVENT = """
+    SELECT EXISTS (SELECT 1 FROM event WHERE position = (t.n << ?) + ?) FROM thread t WHERE t.id = ?
+"""
 _RUN = "SELECT id, agent, agent_hash, status, first_seq, last_seq FROM run"
 
 
@@ -108,6 +111,7 @@ class SqliteJournal:
         self._access: Access = "mode=rw"
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
+        self._looking: sqlite3.Connection | None = None  # for `has_reached`, which never waits
         self._readers: ThreadPoolExecutor | None = None
         self._writer: GroupCommit[Batch | writes.Change] | None = None
 
@@ -150,11 +154,15 @@ class SqliteJournal:
             require_tables(connection, name)
             if self._access == "mode=rw":
                 prepare(connection, self._durability)
+        looking = self._keep(connect(self._path, self._access))
+        looking.execute("PRAGMA query_only = on")
+        looking.execute("PRAGMA busy_timeout = 0")
+        self._looking = looking
         return connection
 
     async def close(self) -> None:
         """Closes the database after the calls already made; a second call does nothing."""
-        writer, readers = self._writer, self._readers
+        writer, readers, self._looking = self._writer, self._readers, None
         if writer is not None:
             await writer.close()
         if readers is not None:
@@ -288,6 +296,19 @@ class SqliteJournal:
             return _events(connection, number, after, last, limit)
 
         return await self._read(read)
+
+    def has_reached(self, thread_id: str, seq: int) -> bool:
+        """Returns whether the thread has an event `seq`; True if the database is locked or fails.
+
+        It reads in the calling thread, which is some microseconds of the event loop.
+        """
+        if self._looking is None or not 0 <= seq <= LAST_SEQ:
+            return self._looking is None
+        try:
+            row = self._looking.execute(_HAS_EVENT, (SEQ_BITS, seq, thread_id)).fetchone()
+        except sqlite3.Error:
+            return True
+        return row is None or bool(row[0])
 
     async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
         """Returns the record of a run, or None."""

@@ -104,12 +104,20 @@ class Thread:
         """Returns the events after a position, those to come included; iterate it.
 
         `after` is the number of a durable event, from 0, or the `position` where an earlier
-        subscription stood. Raises `InvalidInput` for anything else.
+        subscription stood. Raises `InvalidInput` for anything else, including a position behind the
+        last event.
         """
+        position = Position.parse(after)
+        if position.seq and not self._threads.has_reached(self.id, position.seq):
+            raise InvalidInput(
+                f"{position.text!r} is not a position of {self.id}: it has no event "
+                f"{position.seq}. Give the number of one of its events, or 0."
+            )
         return Subscription(
             lambda: self._threads.topic(self.id),
             lambda after, until: self._journal.read(self.id, after=after, until=until),
-            Position.parse(after),
+            position,
+            follow=lambda after: self._threads.follow(self.id, after),
         )
 
     async def submit_tool_output(
