@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import signal
 
@@ -9,7 +10,9 @@ from prompt_toolkit.output import DummyOutput
 
 import treadle
 from treadle import Agent, tool
-from treadle.cli.chat import EXIT_CANCELLED, EXIT_WAITING, answer_once, converse
+from treadle.cli.chat import EXIT_CANCELLED, EXIT_WAITING, _follow, answer_once, converse
+from treadle.cli.interrupt import InterruptCancels
+from treadle.cli.screen import Screen
 from treadle.cli.transcript import Transcript
 from treadle.domain.items import FunctionCallOutput, Message
 from treadle.errors import ServerFailed
@@ -134,7 +137,7 @@ async def test_a_person_is_asked(answer: str, output: str, written: list[str]) -
     model = ScriptedModel([CALLS, "Done."])
     agent = Agent(model, tools=[remove, look])
     text = await talk(agent, f"hi\n{answer}\nrain\n/quit\n", written)
-    assert '? remove(name="x")' in text
+    assert '? remove\n  name: "x"' in text
     outputs = [i.text for i in model.requests[1].items if isinstance(i, FunctionCallOutput)]
     assert outputs == [output, "rain"]
     assert text.rstrip().endswith("Done.")
@@ -208,3 +211,47 @@ async def test_jobs_that_are_left_in_the_background_are_named(written: list[str]
         thread = await runtime.create_thread(agent)
         assert await answer_once(thread, agent, "hi", Transcript(written.append)) == 0
     assert "(In the background: sleep; see treadle chat --thread thread_" in "".join(written)
+
+
+@tool(needs_approval=True)
+async def transfer(note: str, iban: str, amount: float) -> str:
+    """Needs a person."""
+    raise AssertionError(note, iban, amount)
+
+
+async def test_a_person_reads_the_text_and_all_arguments_before_the_question(
+    written: list[str],
+) -> None:
+    note = "Rent for November, as agreed. " * 20 + "\u202eecnis\u2066\u200b\x1b[8m\n\ufe0f"
+    arguments = json.dumps({"note": note, "iban": "EVIL00", "amount": 99999})
+    asked: list[str] = []
+
+    async def ask(question: str) -> str:
+        asked.append("".join(written))
+        return "n"
+
+    calls = [Text("I pay the rent now."), Call("transfer", arguments)]
+    agent = Agent(ScriptedModel([calls, "Done."]), tools=[transfer])
+    async with treadle.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        transcript = Transcript(written.append, width=80)
+        await answer_once(thread, agent, "hi", transcript, ask)
+        # A later chat shows all of it again, although the run waits already.
+        later = Agent(ScriptedModel([calls, "Done."]), tools=[transfer], name="later")
+        other = await runtime.create_thread(later)
+        run = await other.send("hi")
+        async for event in run:
+            if isinstance(event, treadle.RunRequiresAction):
+                break
+        written.clear()
+        screen = Screen(other, transcript, 0)
+        async with InterruptCancels() as interrupt:
+            await _follow(screen, run, interrupt, ask)
+    assert len(asked) == 2
+    for shown in asked:
+        lines = shown.splitlines()
+        start = next(n for n, line in enumerate(lines) if "? transfer" in line)
+        assert "I pay the rent now." in "".join(lines[:start])
+        escapes = "\\u202eecnis\\u2066\\u200b\\u001b[8m\\n\\ufe0f"
+        assert lines[start + 1] == f'  note: "{"Rent for November, as agreed. " * 20}{escapes}"'
+        assert lines[start + 2 : start + 4] == ['  iban: "EVIL00"', "  amount: 99999\x1b[0m"]

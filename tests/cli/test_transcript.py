@@ -241,14 +241,6 @@ def test_calls_that_speak_at_the_same_time_are_read_one_after_the_other() -> Non
     ]
 
 
-def test_a_call_is_named_as_it_was_shown() -> None:
-    transcript = Transcript(lambda _: None)
-    event = said("1", "Let me look…", "Paris")
-    assert transcript.written(event.item).startswith('get_weather(say="Let me look…"')
-    transcript.show(event)
-    assert transcript.written(event.item) == 'get_weather(city="Paris")'
-
-
 def test_the_delay_of_a_retry_is_seen_in_a_narrow_terminal() -> None:
     written: list[str] = []
     transcript = Transcript(written.append, width=60)

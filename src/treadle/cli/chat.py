@@ -139,7 +139,10 @@ async def _follow(
 ) -> bool:
     """Shows a run and the events before it; returns False if it needs an answer without `ask`."""
     interrupt.watch(run)
-    if ask is not None:  # the request may have been shown already, by an earlier chat
+    # The request may have been shown already, by an earlier chat.
+    if ask is not None and await screen.thread.pending_calls():
+        if await _show_so_far(screen, run):
+            return True
         await _answer_calls(screen, run, ask)
         interrupt.arm()  # the prompt has replaced the handler of Ctrl-C
     async with aclosing(screen.events()) as events:
@@ -154,11 +157,20 @@ async def _follow(
     return True
 
 
+async def _show_so_far(screen: Screen, run: ThreadRun) -> bool:
+    """Shows what comes before the waiting calls; returns whether the run has ended meanwhile."""
+    async with aclosing(screen.so_far()) as events:
+        async for event in events:
+            if isinstance(event, TerminalEvent) and event.run_id == run.id:
+                return True
+    return False
+
+
 async def _answer_calls(screen: Screen, run: ThreadRun, ask: Ask) -> None:
     """Asks the user about each waiting call."""
     thread, transcript = screen.thread, screen.transcript
     for pending in await thread.pending_calls():
-        transcript.line(f"? {transcript.written(pending.call)}")
+        transcript.question(pending.call)
         try:
             await _answer_call(thread, pending, ask)
         except (KeyboardInterrupt, EOFError):

@@ -1,8 +1,9 @@
 """The open tool calls, and the labels that distinguish them."""
 
 import json
+from typing import cast
 
-from treadle.cli.plain_text import one_line
+from treadle.cli.plain_text import escaped, one_line
 from treadle.domain.items import FunctionCall
 
 MAX_LABEL = 50
@@ -23,10 +24,6 @@ class OpenCalls:
         written = as_written(call, to_user)
         self._calls[call.call_id] = call.name, written
         return written
-
-    def written(self, call: FunctionCall) -> str:
-        """Returns the call as `begin` returned it, or as written if it is not known."""
-        return self._calls[call.call_id][1] if call.call_id in self._calls else as_written(call)
 
     def label(self, call_id: str, name: str) -> str:
         """Returns the label of the call `call_id` of the tool `name`."""
@@ -55,3 +52,25 @@ def as_written(call: FunctionCall, to_user: str = "") -> str:
         if name != to_user
     )
     return one_line(f"{call.name}({listed})")
+
+
+def in_full(call: FunctionCall) -> list[str]:
+    """Returns the tool and then each argument, in full and on a line of its own.
+
+    Nothing in the arguments can hide another one: a line break or a character that cannot be seen
+    is escaped. Arguments that are not a JSON object are one line.
+    """
+    name, arguments = escaped(call.name), call.arguments or "{}"
+    try:
+        decoded = json.loads(arguments)
+    except (ValueError, RecursionError):
+        decoded = None
+    if not isinstance(decoded, dict):
+        return [name, f"  {escaped(json.dumps(arguments, ensure_ascii=False))}"]
+    return [
+        name,
+        *(
+            f"  {escaped(argument)}: {escaped(json.dumps(value, ensure_ascii=False))}"
+            for argument, value in cast("dict[str, object]", decoded).items()
+        ),
+    ]

@@ -33,11 +33,17 @@ class Screen:
 
     async def catch_up(self) -> None:
         """Shows the events so far."""
+        async for _ in self.so_far():
+            pass
+
+    async def so_far(self) -> AsyncGenerator[Event]:
+        """Yields each event so far after showing it."""
         until = (await self.thread.state()).seq
         if self._after.seq >= until:
             return
         async with aclosing(self.events()) as events:
             async for event in events:
+                yield event
                 if isinstance(event, DurableEvent) and event.seq >= until:
                     return
 

@@ -5,7 +5,7 @@ from typing import assert_never
 
 import click
 
-from treadle.cli.open_calls import OpenCalls, as_written
+from treadle.cli.open_calls import OpenCalls, as_written, in_full
 from treadle.cli.plain_text import clean, one_line
 from treadle.domain.events import (
     AgentEvent,
@@ -188,9 +188,9 @@ class Transcript:
             self._text(event.said, event.item.id)
         self.line(f"● {self._calls.begin(event.item, event.to_user)}")
 
-    def written(self, call: FunctionCall) -> str:
-        """Returns a call as it was shown when it was requested."""
-        return self._calls.written(call)
+    def question(self, call: FunctionCall) -> None:
+        """Writes a call that a person is asked about, with all of its arguments."""
+        self.notice("? " + "\n".join(in_full(call)))
 
     def _ended(self, event: TerminalEvent) -> None:
         match event:
