@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -62,7 +63,10 @@ async def test_progress_on_its_way_when_the_call_is_cancelled_is_dropped() -> No
     other = asyncio.new_event_loop()
     try:
         await in_thread(other.run_until_complete, asyncio.sleep(0))
-        await in_thread(lambda: (made.progress("late"), made.cancelled.set()))
+        # The loop waits for the thread, so that it cannot show the progress in between.
+        late = threading.Thread(target=lambda: (made.progress("late"), made.cancelled.set()))
+        late.start()
+        late.join()
     finally:
         other.close()
     await asyncio.sleep(1)
