@@ -514,12 +514,12 @@ async def test_a_conversation_goes_on_with_another_provider() -> None:
 
 
 async def test_invalid_calls_arrive_as_they_were_written(kind: Kind) -> None:
-    async with ProviderSimulator([Turn((Call("look", '{"at": '),))]) as simulator:
+    async with ProviderSimulator([Turn((Call("look", '{"at": nowhere}'),))]) as simulator:
         model = kind("any", api_key="", base_url=simulator.base_url)
         events = await collect(model, tools=(LOOK,))
     (call,) = [event.item for event in events if isinstance(event, ItemFinished)]
     assert isinstance(call, FunctionCall)
-    assert call.arguments == '{"at": '
+    assert call.arguments == '{"at": nowhere}'
 
 
 async def test_the_network_is_forbidden_in_tests() -> None:

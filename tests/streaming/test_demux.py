@@ -302,9 +302,9 @@ def test_empty_final_arguments_do_not_replace_those_that_were_read() -> None:
     demux = Demux("p")
     demux.call(0, "c1", "look", "f1")
     demux.arguments(0, '{"a":1}')
-    assert demux.arguments_of(0) == '{"a":1}'
+    assert demux.written(0) == '{"a":1}'
     demux.finish(0, FunctionCall("", "", "{}"))
-    assert demux.arguments_of(0) is None
+    assert demux.written(0) == ""
     assert finished(demux) == [ItemFinished(0, FunctionCall("c1", "look", '{"a":1}', "f1"))]
 
 

@@ -14,8 +14,7 @@ from treadle.loop.hook_context import HookContext
 from treadle.loop.hooks import ChangedArguments, Hook, ToolCall, Veto
 from treadle.models.base import ModelRequest
 from treadle.tools.call import AnsweredCall, Prepared, PreparedCall, RefusedCall, prepare
-from treadle.tools.failure import reraise_interrupt
-from treadle.tools.output import encode_output
+from treadle.tools.output import to_output
 from treadle.tools.toolset import Toolset
 
 
@@ -56,7 +55,7 @@ class StepHooks(Generic[Deps, Out]):
                 answer = await hook.answer(answer)
             match answer:
                 case Veto():
-                    output = await _output(hook, answer.output, prepared)
+                    output = _output(hook, answer.output, prepared)
                     prepared = AnsweredCall(
                         prepared.call, prepared.arguments, output, answer.is_error
                     )
@@ -83,7 +82,7 @@ class StepHooks(Generic[Deps, Out]):
             if answer is not None:
                 answer = await hook.answer(answer)
             if answer is not None:
-                output = replace(output, output=await _output(hook, answer, prepared))
+                output = replace(output, output=_output(hook, answer, prepared))
         return output
 
     @property
@@ -100,21 +99,19 @@ def _shown(prepared: PreparedCall | AnsweredCall) -> ToolCall:
 def _encoded(hook: "Hook[Callable[..., object]]", answer: ChangedArguments) -> str:
     try:
         return msgspec.json.encode(answer.arguments).decode()
-    except BaseException as error:  # a mapping is foreign code, and may raise anything
-        reraise_interrupt(error)
+    except (TypeError, ValueError) as error:
         raise HookFailed(
             f"The hook {hook.name} returned arguments that cannot be represented as JSON."
         ) from error
 
 
-async def _output(
+def _output(
     hook: "Hook[Callable[..., object]]", value: object, prepared: PreparedCall | AnsweredCall
 ) -> str | tuple[OutputPart, ...]:
     most = prepared.tool.max_output_chars if isinstance(prepared, PreparedCall) else 100_000
     try:
-        return await encode_output(value, most)
-    except BaseException as error:  # so may what serializes an output
-        reraise_interrupt(error)
+        return to_output(value, most)
+    except TypeError as error:
         raise HookFailed(
             f"The hook {hook.name} returned an output that cannot be represented as JSON."
         ) from error

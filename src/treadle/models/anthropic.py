@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from treadle.domain.events import FinishReason
 from treadle.models.endpoint import endpoint
 from treadle.models.http import HttpModel, Timeouts
 from treadle.models.transport import Transport
@@ -28,6 +29,8 @@ class AnthropicMessages(HttpModel):
       unbuffered; turn it off for servers that refuse it.
     - `strict` refuses a request with `ItemRefused` if an item of the history cannot be sent as it
       is, instead of leaving parts of it out.
+    - `ends` maps more values of `stop_reason` to what they mean: `ends={"my_stop": "stop"}`. A
+      response that ends with an unknown word fails with `ServerFailed`.
 
     `ModelSettings.reasoning_effort` turns thinking on: with an effort, or in models up to 4.5 with
     a budget of tokens. The effort "minimal" is sent as "low". A step that is forced to call a tool
@@ -47,6 +50,7 @@ class AnthropicMessages(HttpModel):
         prompt_cache: PromptCache | None = "5m",
         eager_input_streaming: bool = True,
         strict: bool = False,
+        ends: Mapping[str, FinishReason] | None = None,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
         transport: Transport | None = None,
@@ -61,7 +65,7 @@ class AnthropicMessages(HttpModel):
         )
         super().__init__(
             name,
-            AnthropicWire(options),
+            AnthropicWire(options, ends),
             base_url=base_url.rstrip("/").removesuffix("/v1"),
             api_key=api_key,
             timeouts=timeouts,

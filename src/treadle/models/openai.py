@@ -24,6 +24,9 @@ class OpenAIResponses(HttpModel):
       only to models with the same mark; "openai", and the host as well for other servers.
     - `strict` refuses a request with `ItemRefused` if an item of the history cannot be sent as it
       is, instead of leaving parts of it out.
+    - `ends` maps more values of the `status` of a response, or of the reason of an incomplete one,
+      to what they mean: `ends={"my_stop": "stop"}`. A response that ends with an unknown word fails
+      with `ServerFailed`.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class OpenAIResponses(HttpModel):
         base_url: str = OPENAI_URL,
         provider: str | None = None,
         strict: bool = False,
+        ends: Mapping[str, FinishReason] | None = None,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
         transport: Transport | None = None,
@@ -43,7 +47,7 @@ class OpenAIResponses(HttpModel):
             named_choice=dialect_of(base_url, name).named_choice,
             strict=strict,
         )
-        wire = ResponsesWire(options)
+        wire = ResponsesWire(options, ends)
         super().__init__(
             name,
             wire,

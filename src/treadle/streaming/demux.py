@@ -159,6 +159,7 @@ class Demux:
         self._used: set[str] | None = None  # computed at the first call: most responses have none
         self._open: dict[Key, _Open] = {}
         self._closed: dict[Key, int] = {}
+        self._reserved: dict[Key, int] = {}
         self._indices = 0
         self._inserted_at: int | None = None
         self._calls = 0
@@ -172,6 +173,13 @@ class Demux:
         """Returns the events collected since the last call."""
         events, self.events = self.events, []
         return events
+
+    def reserve(self, key: Key) -> None:
+        """The item `key` was announced: what comes of it is placed before what is announced later.
+
+        Without it, an item is placed where its first delta comes.
+        """
+        self._reserved[key] = self._new_index(key)
 
     def text(self, key: Key, delta: str, item_id: str = "") -> None:
         """The text of message `key` grows by `delta`."""
@@ -243,10 +251,13 @@ class Demux:
             return False
         return scanner.complete and not scanner.empty
 
-    def arguments_of(self, key: Key) -> str | None:
-        """Returns the arguments of the open call `key` so far; None if it is not an open call."""
+    def written(self, key: Key) -> str:
+        """Returns what was read of the open item `key`: its text and refusal, or its arguments."""
         entry = self._open.get(key)
-        return "".join(entry.pieces) if isinstance(entry, _OpenCall) else None
+        if isinstance(entry, _OpenMessage):
+            message = entry.item()
+            return message.text + message.refusal
+        return "" if entry is None or isinstance(entry, _ExtraCall) else "".join(entry.pieces)
 
     def keep(self, key: Key, fields: Mapping[str, object]) -> None:
         """Keeps fields of item `key` that only its provider understands; see `ProviderFields`."""
@@ -326,7 +337,7 @@ class Demux:
         """Returns the index of item `key`, or that of the last item if it has none."""
         entry = self._open.get(key)
         if entry is None or isinstance(entry, _ExtraCall):
-            return self._closed.get(key, self._indices - 1)
+            return self._closed.get(key, self._reserved.get(key, self._indices - 1))
         return entry.index
 
     def _open_message(self, key: Key, item_id: str) -> _OpenMessage:
@@ -403,6 +414,8 @@ class Demux:
         """Returns the index of a new item at `key`; an item that is open there is finished."""
         self._finish_open(key)
         self._closed.pop(key, None)
+        if key in self._reserved:
+            return self._reserved.pop(key)
         if self._inserted_at is not None:
             return self._inserted_at
         if self._indices >= _MAX_ITEMS:

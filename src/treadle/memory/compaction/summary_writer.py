@@ -17,7 +17,6 @@ from treadle.memory.compaction.transcript import mark_of, marked, pieces, transc
 from treadle.models.base import ModelRequest, ModelSettings
 from treadle.models.retry import Backoff
 from treadle.streaming.demux import ItemFinished, ResponseFinished
-from treadle.tools.failure import explain_failure, reraise_interrupt
 
 _LOGGER = logger_of("treadle.compaction")
 
@@ -51,7 +50,6 @@ async def summarize(budget: ContextBudget, before: str, items: Sequence[Item]) -
     strategy, said = budget.strategy, transcript(items)
     assert isinstance(strategy, Summarize)
     spent, cost, problems = Usage(), 0.0, list[str]()
-    task = asyncio.current_task()
     for summarizer in budget.summarizers:
         writer = _Writer(budget, strategy, summarizer, before)
         try:
@@ -61,10 +59,9 @@ async def summarize(budget: ContextBudget, before: str, items: Sequence[Item]) -
             problems.append(f"{writer.name} took longer than {strategy.timeout:g} seconds")
         except TreadleError as error:
             problems.append(f"{writer.name}: {error.message}")
-        except BaseException as error:  # a summary must not fail a run
-            reraise_interrupt(error, task)
+        except Exception as error:  # a summary must not fail a run
             _LOGGER.warning("A summary failed", exc_info=error)
-            problems.append(f"{writer.name}: {explain_failure(error)}")
+            problems.append(f"{writer.name}: {type(error).__name__}: {error}")
         spent += writer.usage
         if summarizer.price is not None:
             cost += summarizer.price.cost(writer.usage)

@@ -22,7 +22,6 @@ from treadle.domain.items import (
 from treadle.domain.schema import OutputSchema, ToolSchema
 from treadle.errors import ConfigurationError
 from treadle.models.base import ModelRequest
-from treadle.tools.failure import explain_failure, reraise_interrupt
 
 Count = Callable[[str], int]
 """A tokenizer: returns the number of tokens of a text."""
@@ -47,10 +46,9 @@ def text_tokens(text: str, count: Count | None = None) -> int:
         return -(-size // BYTES_PER_TOKEN)
     try:
         counted = count(text)
-    except BaseException as error:  # foreign code may raise anything
-        reraise_interrupt(error)
+    except Exception as error:
         raise ConfigurationError(
-            f"count= of the agent's context failed: {explain_failure(error)}"
+            f"count= of the agent's context failed: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(counted, int) or counted < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(

@@ -6,11 +6,9 @@ What was refused is read again with these functions, which take of each value wh
 
 import json
 import math
-import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import cast
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
 _MAX_COUNT = 2**53
 
@@ -56,9 +54,25 @@ def count_of(value: object) -> int | None:
 
 def joined(text: str) -> str:
     """Returns `text` with joined surrogate pairs; half a pair becomes U+FFFD."""
-    if _SURROGATE.search(text) is None:
+    if text.isascii():
         return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    try:
+        text.encode()  # faster than a search, which counts for the text of a whole response
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def joined_all(value: object) -> object:
+    """Returns a JSON value with `joined` applied to all of its strings."""
+    if isinstance(value, str):
+        return joined(value)
+    if isinstance(value, list):
+        return [joined_all(one) for one in cast("list[object]", value)]
+    if isinstance(value, dict):
+        fields = cast("dict[str, object]", value)
+        return {joined(name): joined_all(one) for name, one in fields.items()}
+    return value
 
 
 class HalfCharacters:
@@ -83,6 +97,10 @@ class HalfCharacters:
             self._held[key] = piece[-1]
             piece = piece[:-1]
         return joined(piece)
+
+    def drop(self, key: Hashable) -> str:
+        """Returns U+FFFD if the text `key` ended in a first half, which is forgotten, else ""."""
+        return _REPLACEMENT if self._held.pop(key, "") else ""
 
     def rest(self) -> Iterator[tuple[Hashable, str]]:
         """Yields, with U+FFFD, the key of each text that ended in a first half."""

@@ -1,7 +1,7 @@
 """The common part of decoders for event streams: frames, errors among them, and a required end."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Never
 
 import msgspec
@@ -129,13 +129,18 @@ class SseDecoder(ABC):
         if error is not None:
             raise stream_failure(error)
 
-    def _end_badly(self, word: str) -> Never:
-        """Raises the error for the end `word`, which is not a good one; keeps the text.
+    def _end_badly(self, word: str, finish: Callable[[], None] | None = None) -> Never:
+        """Raises the error for the end `word`, which is not a good one.
 
-        Calls that are still open are dropped.
+        Text that is still open is kept and marked, calls that are still open are dropped. `finish`
+        finishes what the decoder knows better than the demux.
         """
+        before = self._demux.take()
+        if finish is not None:
+            finish()
         self._demux.finish_all(truncated=True)
-        self._demux.events = [_marked(event, word) for event in self._demux.events]
+        marked = [_marked(event, word) for event in self._demux.events]
+        self._demux.events = [*before, *marked]
         raise bad_end(word)
 
     def _beginning(self, chunk: bytes) -> bytes:
