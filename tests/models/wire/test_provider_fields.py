@@ -9,8 +9,11 @@ import pytest
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message, Reasoning
 from treadle.domain.items import user_message as said
 from treadle.models.base import ModelRequest
+from treadle.models.wire.anthropic import AnthropicWire
+from treadle.models.wire.base import Wire
 from treadle.models.wire.chat import ChatWire
 from treadle.models.wire.chat_request import ChatOptions
+from treadle.models.wire.responses import ResponsesWire
 from treadle.streaming.demux import ItemFinished
 
 WEATHER = {"name": "weather", "arguments": '{"city": "Oslo"}'}
@@ -107,3 +110,49 @@ def test_signatures_of_gemini_stay_with_their_call_and_text() -> None:
     assert [call.get("extra_content") for call in sent["tool_calls"]] == [signature, None]
     (elsewhere,) = chat_sent(items, "chat:y")
     assert "extra_content" not in json.dumps(elsewhere)
+
+
+def frames(*events: dict[str, Any]) -> bytes:
+    lines = (f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+    return "".join(lines).encode()
+
+
+def there_and_back(wire: Wire, body: bytes) -> list[Any]:
+    """What a response becomes in the next request."""
+    events = wire.decoder(ModelRequest(items=[])).feed(body)
+    items = [event.item for event in events if isinstance(event, ItemFinished)]
+    request = ModelRequest(items=[said("hi"), *items, said("on")])
+    sent = json.loads(wire.encode("m", request).body)
+    return sent.get("input", sent.get("messages"))[1:-1]
+
+
+def test_phase_and_annotations_go_back_to_responses() -> None:
+    cited = {"type": "url_citation", "url": "u", "title": "t", "start_index": 0, "end_index": 1}
+    part = {"type": "output_text", "text": "So.", "annotations": [cited]}
+    item = {"type": "message", "id": "msg_1", "phase": "commentary", "content": [part]}
+    done = {"type": "response.output_item.done", "output_index": 0, "item": item}
+    end = {"type": "response.completed", "response": {"id": "r", "status": "completed"}}
+    (sent,) = there_and_back(ResponsesWire(), frames(done, end))
+    assert sent["phase"] == "commentary"
+    assert sent["content"] == [part]
+
+
+def test_citations_go_back_to_messages() -> None:
+    cited = {"type": "char_location", "cited_text": "x", "document_index": 0}
+    text = {"type": "text", "text": ""}
+    body = frames(
+        {"type": "message_start", "message": {"id": "m"}},
+        {"type": "content_block_start", "index": 0, "content_block": text},
+        *(
+            {"type": "content_block_delta", "index": 0, "delta": delta}
+            for delta in (
+                {"type": "citations_delta", "citation": cited},
+                {"type": "text_delta", "text": "So."},
+            )
+        ),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+        {"type": "message_stop"},
+    )
+    (sent,) = there_and_back(AnthropicWire(), body)
+    assert sent["content"] == [{"type": "text", "text": "So.", "citations": [cited]}]
