@@ -49,6 +49,7 @@ TreadleError
 │   ├── JournalLocked             retryable: another process drives or locks the database
 │   ├── JournalReadOnly           the database cannot be written to
 │   ├── JournalCorrupt            the file is not a treadle database, or is damaged
+│   │   └── ThreadDamaged         an event of one thread cannot be read
 │   ├── JournalTooNew             the database was written by a newer version of treadle
 │   ├── JournalClosed             the runtime was shut down
 │   └── StaleWriter               another driver has claimed the thread
@@ -441,6 +442,21 @@ class JournalCorrupt(JournalError):
 
     code = "journal_corrupt"
     retryable = False
+
+
+class ThreadDamaged(JournalCorrupt):
+    """An event of a thread cannot be read; other threads are not affected.
+
+    `thread_id` and `seq` name the event. `Thread.export` returns what is stored, `Thread.repair`
+    removes damaged events, `Thread.delete` removes the thread.
+    """
+
+    code = "thread_damaged"
+
+    def __init__(self, message: str, *, thread_id: str = "", seq: int = 0) -> None:
+        super().__init__(message)
+        self.thread_id = thread_id
+        self.seq = seq
 
 
 class JournalTooNew(JournalError):

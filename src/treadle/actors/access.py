@@ -78,6 +78,10 @@ class ThreadAccess(Protocol):
         """Copies a thread; returns the id of the copy."""
         ...
 
+    async def repair(self, thread_id: str) -> list[int]:
+        """Removes damaged events of a thread; returns their numbers."""
+        ...
+
     async def delete(self, thread_id: str) -> None:
         """Removes a thread."""
         ...

@@ -15,11 +15,13 @@ from treadle.bus.base import Bus
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
 from treadle.domain.entries import CancelEntry
+from treadle.domain.repair import repaired
 from treadle.domain.state import ThreadState, can_go_on
 from treadle.errors import (
     JournalError,
     JournalLocked,
     RunInterrupted,
+    ThreadDamaged,
     ThreadNotFound,
     TreadleError,
 )
@@ -76,6 +78,7 @@ class Driver:
         self._expiries: dict[str, asyncio.TimerHandle] = {}
         self._beginning: set[str] = set()  # threads whose drive waits for their actor
         self._due: dict[str, float] = {}
+        self._damaged: set[str] = set()  # threads that were set aside
         self._poller: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -189,6 +192,27 @@ class Driver:
         finally:
             if thread_id not in self._actors and thread_id not in self._loading:
                 self._engine.release(thread_id)
+
+    async def repair(self, thread_id: str) -> list[int]:
+        """Removes events that cannot be read or do not fit; returns their numbers."""
+        await self.journal.info(thread_id)
+        if not await self._engine.take(thread_id):
+            raise JournalLocked(f"{thread_id} is in use by another runtime; repair it there.")
+        try:
+            await self._engine.interrupt(thread_id)
+            stored: dict[int, bytes] = {}
+            while page := await self.journal.stored(thread_id, after=max(stored, default=0)):
+                stored |= page
+            changed = repaired(stored)
+            if changed:
+                claim = await self.journal.claim(thread_id)
+                await self.journal.redact(claim, changed, clears_title=False)
+        finally:
+            if thread_id not in self._actors and thread_id not in self._loading:
+                self._engine.release(thread_id)
+        self._damaged.discard(thread_id)
+        self._engine.wake(thread_id)
+        return [event.seq for event in changed]
 
     async def _delete(self, info: ThreadInfo) -> None:
         thread_id = info.id
@@ -396,8 +420,13 @@ class Driver:
                 _LOGGER.warning("The inboxes could not be read: %s", error.message)
                 continue
             for thread_id in waiting:
+                if thread_id in self._damaged:
+                    continue  # it was logged; only a repair can help
                 try:
                     actor = await self.reach(thread_id)
+                except ThreadDamaged as error:
+                    self._damaged.add(thread_id)
+                    _LOGGER.warning("%s is set aside: %s", thread_id, error.message)
                 except TreadleError as error:  # the others are not to wait for it
                     _LOGGER.warning("%s could not be loaded: %s", thread_id, error.message)
                 else:

@@ -165,6 +165,12 @@ class Threads:
         await self._journal.fork(fork)
         return fork.info.id
 
+    async def repair(self, thread_id: str) -> list[int]:
+        """Removes damaged events; raises `JournalLocked` in a process that does not drive."""
+        if self._driver is None:
+            raise _not_here("repair")
+        return await self._driver.repair(thread_id)
+
     async def delete(self, thread_id: str) -> None:
         """Removes a thread; raises `JournalLocked` in a process that does not drive it."""
         if self._driver is None:

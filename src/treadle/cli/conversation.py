@@ -9,7 +9,7 @@ from treadle.cli.transcript import Transcript
 from treadle.domain.blocks import Block
 from treadle.domain.events import AgentEvent, RecordedEvent
 from treadle.domain.thread_tree import ThreadTree
-from treadle.errors import ThreadNotFound
+from treadle.errors import ThreadDamaged, ThreadNotFound
 from treadle.journal.base import ThreadInfo
 from treadle.runtime.runtime import Runtime
 from treadle.runtime.thread import Thread
@@ -37,7 +37,10 @@ async def show_thread(thread: Thread, transcript: Transcript, last: int | None =
 
     With `last`, an unfinished run is left out, because the caller is about to follow it.
     """
-    state = await thread.state()
+    try:
+        state = await thread.state()
+    except ThreadDamaged as error:
+        return await _show_damaged(thread, transcript, error)
     after, until = 0, state.seq
     if last is not None:
         active = state.active_run
@@ -51,6 +54,28 @@ async def show_thread(thread: Thread, transcript: Transcript, last: int | None =
                 transcript.show(event)
         after = events[-1].seq
     return until
+
+
+async def _show_damaged(thread: Thread, transcript: Transcript, error: ThreadDamaged) -> int:
+    """Shows the events that can be read, and a line for each that cannot."""
+    after = 0
+    while True:
+        try:
+            events = await thread.events(after=after, limit=PAGE)
+        except ThreadDamaged as found:
+            most = found.seq - after - 1
+            events = await thread.events(after=after, limit=most) if most else []
+            for event in events:
+                transcript.show(event)
+            transcript.notice(f"(Event {found.seq} cannot be read.)")
+            after = found.seq
+            continue
+        for event in events:
+            transcript.show(event)
+        if not events:
+            transcript.notice(f"({one_line(error.message)})")
+            return after
+        after = events[-1].seq
 
 
 async def watch_thread(thread: Thread, transcript: Transcript) -> None:

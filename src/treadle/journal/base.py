@@ -226,6 +226,13 @@ class Journal(Protocol):
         """
         ...
 
+    async def stored(self, thread_id: str, *, after: int, limit: int = 500) -> dict[int, bytes]:
+        """Returns events as they are stored, by their numbers, even if they cannot be read.
+
+        Raises `ThreadNotFound`.
+        """
+        ...
+
     async def redact(
         self, claim: Claim, events: Sequence[RecordedEvent], *, clears_title: bool
     ) -> None:

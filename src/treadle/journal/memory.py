@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace as changed
 
 from treadle.domain.entries import AnswerEntry, Entry, SendEntry
-from treadle.domain.envelope import recorded
+from treadle.domain.envelope import Envelope, recorded
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
 from treadle.domain.state import ACTIVE, RunStatus, ThreadState
@@ -176,6 +176,11 @@ class MemoryJournal:
         if state.seq > len(kept.events):
             raise JournalError(f"Event {state.seq} is not kept; append it before the snapshot.")
         kept.snapshot = state
+
+    async def stored(self, thread_id: str, *, after: int, limit: int = 500) -> dict[int, bytes]:
+        """Returns events as JSON, by their numbers."""
+        events = self._kept(thread_id).events[after : after + limit]
+        return {event.seq: Envelope(event, event.seq).json for event in events}
 
     async def redact(
         self, claim: Claim, events: Sequence[RecordedEvent], *, clears_title: bool

@@ -28,6 +28,7 @@ from treadle.errors import (
     JournalClosed,
     JournalCorrupt,
     JournalError,
+    ThreadDamaged,
 )
 from treadle.journal import sqlite_writes as writes
 from treadle.journal.base import (
@@ -279,7 +280,7 @@ class SqliteJournal:
             last = at if at is not None else LAST_SEQ
             while events := _events(connection, number, state.seq, last, LOAD_PAGE):
                 for event in events:
-                    state = apply(state, event)
+                    state = _applied(connection, number, state, event)
             return state
 
         # In one transaction, so that a deletion or a new snapshot cannot fall between two reads.
@@ -309,6 +310,15 @@ class SqliteJournal:
         except sqlite3.Error:
             return True
         return row is None or bool(row[0])
+
+    async def stored(self, thread_id: str, *, after: int, limit: int = 500) -> dict[int, bytes]:
+        """Returns events as they are stored, by their numbers, even if they cannot be read."""
+
+        def read(connection: sqlite3.Connection) -> dict[int, bytes]:
+            number = writes.number_of(connection, thread_id)
+            return _stored(connection, number, after, LAST_SEQ, limit)
+
+        return await self._read(read)
 
     async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
         """Returns the record of a run, or None."""
@@ -418,17 +428,54 @@ def _events(
             if limit == 1:
                 raise
             limit //= 2  # the page is longer than the longest text that SQLite allows
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            stored = _stored(connection, number, after, until, limit)
+            seq = next((seq for seq, body in stored.items() if not _is_readable(body)), after + 1)
+            raise _damaged(connection, number, seq, f"{error}") from error
         else:
-            _require_whole(events, after)
+            for seq, event in enumerate(events, after + 1):
+                if event.seq != seq:
+                    raise _damaged(connection, number, seq, "the event is missing")
             return events
 
 
-def _require_whole(events: Sequence[RecordedEvent], after: int) -> None:
-    """Raises `JournalCorrupt` unless the events are those right after event `after`."""
-    if [event.seq for event in events] != list(range(after + 1, after + len(events) + 1)):
-        raise JournalCorrupt(
-            f"Events of a thread are missing after event {after}; restore a backup."
-        )
+def _stored(
+    connection: sqlite3.Connection, number: int, after: int, until: int, limit: int
+) -> dict[int, bytes]:
+    start = number << SEQ_BITS
+    rows = connection.execute(
+        "SELECT position - ?, CAST(body AS BLOB) FROM event"
+        " WHERE position > ? AND position <= ? ORDER BY position LIMIT ?",
+        (start, start | after, start | until, limit),
+    )
+    return dict(rows.fetchall())
+
+
+def _is_readable(body: bytes) -> bool:
+    try:
+        return len(decode_events(b"[" + body + b"]")) == 1
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+
+
+def _applied(
+    connection: sqlite3.Connection, number: int, state: ThreadState, event: RecordedEvent
+) -> ThreadState:
+    try:
+        return apply(state, event)
+    except InvalidTransition as error:
+        raise _damaged(connection, number, event.seq, error.message) from error
+
+
+def _damaged(connection: sqlite3.Connection, number: int, seq: int, why: str) -> ThreadDamaged:
+    row = connection.execute("SELECT id FROM thread WHERE n = ?", (number,)).fetchone()
+    id = row[0] if row is not None else ""
+    return ThreadDamaged(
+        f"Event {seq} of {id} contains data that treadle cannot read ({why}); print the thread "
+        "with treadle show, use its methods export(), repair() or delete(), or restore a backup.",
+        thread_id=id,
+        seq=seq,
+    )
 
 
 def _snapshot(connection: sqlite3.Connection, number: int, at: int | None) -> ThreadState:
@@ -444,7 +491,10 @@ def _snapshot(connection: sqlite3.Connection, number: int, at: int | None) -> Th
         "SELECT CAST(items AS TEXT) AS items FROM history WHERE n = ? ORDER BY first)",
         (number,),
     ).fetchone()
-    return decode_snapshot(row[0], chunks)
+    try:
+        return decode_snapshot(row[0], chunks)
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        return ThreadState()  # a damaged snapshot is not used: all of it follows from the events
 
 
 def _runs(
@@ -467,6 +517,13 @@ def _runs(
     ]
 
 
+def _metadata(stored: bytes) -> dict[str, object]:
+    try:
+        return _METADATA.decode(stored)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}  # damaged metadata must not hide the thread, or the others of a list
+
+
 def _info(row: tuple[Any, ...]) -> ThreadInfo:
     id, agent, owner, metadata, title, status, created_at, updated_at = row[:8]
     forked_from, work, memory = row[8:]
@@ -474,7 +531,7 @@ def _info(row: tuple[Any, ...]) -> ThreadInfo:
         id=id,
         agent=agent,
         owner=owner,
-        metadata=_METADATA.decode(metadata),
+        metadata=_metadata(metadata),
         title=title,
         status=status,
         created_at=created_at,

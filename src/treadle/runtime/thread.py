@@ -277,6 +277,22 @@ class Thread:
         forked = await self._threads.fork(self.id, at)
         return Thread(forked, self._threads, self._journal, self._agents)
 
+    async def export(self) -> list[bytes]:
+        """Returns the durable events as they are stored, as JSON, even if they cannot be read."""
+        stored: dict[int, bytes] = {}
+        while page := await self._journal.stored(self.id, after=max(stored, default=0)):
+            stored |= page
+        return list(stored.values())
+
+    async def repair(self) -> list[int]:
+        """Removes the events that cannot be read, or that no longer fit; returns their numbers.
+
+        They become `EventRemoved`, and the conversation continues with the others. Use it for a
+        thread that raises `ThreadDamaged`; it changes no other. Raises `JournalLocked` in a process
+        that does not drive the database.
+        """
+        return await self._threads.repair(self.id)
+
     async def delete(self) -> None:
         """Interrupts the run, and removes the thread with everything that belongs to it."""
         await self._threads.delete(self.id)

@@ -24,6 +24,7 @@ from treadle.errors import (
     EmbeddingInvalid,
     JournalError,
     MemoryFailed,
+    ThreadDamaged,
     ThreadNotFound,
 )
 from treadle.journal.base import Journal, ThreadMark
@@ -154,6 +155,7 @@ class ArchiveStore:
         self._check: _Check | None = None
         self._size: int | None = None
         self._settled: OrderedDict[str, _Settled] = OrderedDict()
+        self._damaged: set[str] = set()
         self._closed = False
 
     async def close(self) -> None:
@@ -401,8 +403,15 @@ class ArchiveStore:
         for mark in marks.values():
             source = known.get(mark.id, Known(mark.number, 0, 0.0))
             if source.seq < mark.seq:
-                with contextlib.suppress(ThreadNotFound):  # deleted in between
+                try:
                     await self._follow_thread(mark, source)
+                except ThreadNotFound:
+                    pass  # deleted in between
+                except ThreadDamaged as error:
+                    # Its readable beginning is in the index; the other threads must be found.
+                    if mark.id not in self._damaged:
+                        self._damaged.add(mark.id)
+                        _LOGGER.warning("The search leaves out a part: %s", error.message)
         written = await self._write(lambda index: index.settled(owner, latest))
         self._settled.pop(owner, None)
         if written is not None:
@@ -420,7 +429,12 @@ class ArchiveStore:
                 await self._write(lambda index: index.drop([mark.id]))
                 seq = 0
         while seq < mark.seq:
-            events = await self._journal.read(mark.id, after=seq, limit=PAGE)
+            try:
+                events = await self._journal.read(mark.id, after=seq, limit=PAGE)
+            except ThreadDamaged as error:
+                if error.seq <= seq + 1:
+                    raise
+                events = await self._journal.read(mark.id, after=seq, until=error.seq - 1)
             page = page_of(mark.id, events)
             if page is None:
                 return  # a new thread with the same id has replaced it

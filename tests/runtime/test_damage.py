@@ -1,0 +1,103 @@
+"""A damaged event sets one thread aside, with a way out, and nothing else."""
+
+import asyncio
+import logging
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+import treadle
+from treadle import Agent, EventRemoved, tool
+from treadle.cli.conversation import show_thread
+from treadle.cli.transcript import Transcript
+from treadle.errors import ThreadDamaged
+from treadle.testing import Call, ScriptedModel
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@tool
+async def look() -> str:
+    """Looks."""
+    return "seen"
+
+
+def damage(path: Path, thread_id: str, seq: int, body: str = "{") -> None:
+    with sqlite3.connect(path) as connection:
+        (number,) = connection.execute("SELECT n FROM thread WHERE id = ?", (thread_id,)).fetchone()
+        connection.execute(
+            "UPDATE event SET body = ? WHERE position = ?", (body, number << 32 | seq)
+        )
+    connection.close()
+
+
+@pytest.mark.parametrize("seq", [1, 4, 7, 12])
+async def test_one_thread_is_set_aside_and_can_be_repaired(
+    tmp_path: Path, seq: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "treadle.db"
+    url = f"sqlite:///{path}"
+    agent = Agent(ScriptedModel([[Call("look", "{}")], "done", "ok", "again"]), tools=[look])
+    async with treadle.open(url, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent, owner="me")
+        await (await thread.send("hello there")).result()
+        other = await runtime.create_thread(agent, owner="me")
+        await (await other.send("somewhere else")).result()
+        count = len(await thread.events())
+    damage(path, thread.id, seq)
+    async with treadle.open(url, agents=[agent]) as runtime:
+        thread = await runtime.connect(thread.id)
+        with pytest.raises(ThreadDamaged, match=f"Event {seq} of {thread.id}") as caught:
+            await thread.history()
+        assert (caught.value.code, caught.value.seq) == ("thread_damaged", seq)
+        assert {info.id for info in await runtime.threads(owner="me")} == {thread.id, other.id}
+        found = await runtime.search("somewhere", owner="me")
+        assert [one.passage.thread_id for one in found] == [other.id]
+        found = await runtime.search("hello", owner="me")
+        assert [one.passage.thread_id for one in found] == ([thread.id] if seq > 1 else [])
+        with pytest.raises(ThreadDamaged):
+            await thread.send("more")
+        lines = await thread.export()
+        assert (len(lines), lines[seq - 1]) == (count, b"{")
+        # What another process sends is acknowledged, waits, and is logged once.
+        async with treadle.open(url, drive=False) as outside:
+            with caplog.at_level(logging.WARNING, "treadle"):
+                await (await outside.connect(thread.id)).send("from outside")
+                await asyncio.sleep(0.45)
+            assert sum("set aside" in line.message for line in caplog.records) == 1
+            assert len(caplog.records) <= 3
+        assert await thread.repair() == [seq]
+        events = await thread.events()
+        assert isinstance(events[seq - 1], EventRemoved)
+        run = await thread.send("last")
+        assert (await run.result()).status == "completed"
+        assert await thread.repair() == []
+
+
+async def test_a_damaged_thread_can_be_shown_and_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "treadle.db"
+    url = f"sqlite:///{path}"
+    agent = Agent(ScriptedModel(["first answer", "second answer"]))
+    async with treadle.open(url, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent, owner="me")
+        for text in ("one", "two"):
+            await (await thread.send(text)).result()
+    damage(path, thread.id, 4)
+    shown: list[str] = []
+    async with treadle.open(url, drive=False) as runtime:
+        await show_thread(await runtime.connect(thread.id), Transcript(shown.append, echo=True))
+    assert "Event 4 cannot be read" in "".join(shown)
+    assert "second answer" in "".join(shown)
+    async with treadle.open(url, agents=[agent]) as runtime:
+        await (await runtime.connect(thread.id)).delete()
+        assert not await runtime.threads()
+        again = await runtime.create_thread(agent, owner="me")
+        damage(path, again.id, 1)
+        await runtime.delete_owner("me")
+        assert not await runtime.threads()
