@@ -1,6 +1,6 @@
 # treadle: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format docs wheel coverage chaos bench bench-peers constraints clean
+.PHONY: help demo test test-all lint format docs wheel coverage chaos chaos-inside fuzz bench bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := src/treadle/domain/*,src/treadle/streaming/*,src/treadle/models/wire/*
@@ -58,6 +58,13 @@ wheel: $(VENV)/.plain  ## Build a wheel into dist/
 N := 50
 chaos: $(VENV)/.dev  ## Kill a runtime N times (50) and look for losses; SEED=... repeats one
 	@$(BIN)/python -m chaos $(N) $${SEED:+--seed $$SEED}
+
+chaos-inside: $(VENV)/.dev  ## Attack from inside one process for N rounds (50); SEED=... repeats one
+	@$(BIN)/python -m chaos.inside $(N) $${SEED:+--seed $$SEED}
+
+SECONDS := 60
+fuzz: $(VENV)/.dev  ## Feed mutated streams to decoders, parser and scanner for SECONDS (60)
+	@$(BIN)/python -m chaos.fuzz $(SECONDS) $${SEED:+--seed $$SEED}
 
 bench: $(VENV)/.dev  ## Measure, print a table, write benchmarks/results.json
 	@$(BIN)/python -m benchmarks

@@ -1,10 +1,11 @@
-"""A short campaign of kills; `make chaos` runs longer ones."""
+"""Short campaigns; `make chaos`, `make chaos-inside` and `make fuzz` run longer ones."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from chaos.fuzz import fuzz
 from chaos.points import POINTS
 
 pytestmark = pytest.mark.real_clock
@@ -17,15 +18,29 @@ def test_every_commit_point_is_there() -> None:
         assert hasattr(point.owner, point.attribute), name
 
 
-def test_nothing_is_lost_or_doubled_when_the_process_is_killed() -> None:
+def figures_of(*arguments: str) -> dict[str, str]:
+    """Returns what a campaign without findings has counted."""
     done = subprocess.run(
-        [sys.executable, "-m", "chaos", "6", "--seed", "7"],
-        capture_output=True,
-        cwd=ROOT,
-        timeout=55,
-        check=False,
+        [sys.executable, "-m", *arguments], capture_output=True, cwd=ROOT, timeout=55, check=False
     )
     printed = done.stdout.decode()
     assert done.returncode == 0, printed + done.stderr.decode()
     figures = dict(line.rsplit(maxsplit=1) for line in printed.splitlines()[1:-1])
     assert (figures["losses"], figures["duplicates"], figures["wrong"]) == ("0", "0", "0")
+    return figures
+
+
+def test_nothing_is_lost_or_doubled_when_the_process_is_killed() -> None:
+    figures_of("chaos", "6", "--seed", "7")
+
+
+def test_nothing_is_lost_or_doubled_when_parts_of_the_process_fail() -> None:
+    figures = figures_of("chaos.inside", "4", "--seed", "7")
+    for attack in ("append", "cancelled caller", "model", "reader pauses", "tool"):
+        assert int(figures[attack]) > 0, attack
+
+
+def test_mutated_streams_raise_only_errors_of_the_tree_however_they_are_cut() -> None:
+    tried, found = fuzz(7, 40, most=1_000)
+    assert not found
+    assert sum(tried.values()) == 1_000

@@ -40,7 +40,12 @@ class Callers:
 
         Returns None for a typed error that another try cannot help.
         """
+        loop = asyncio.get_running_loop()
+        last = loop.time() + PATIENCE
         while True:
+            if loop.time() > last:
+                self._findings.losses.append(f"{self.thread.id}: {what} never succeeded")
+                return None
             task = asyncio.ensure_future(call())
             if self._faults.strikes("cancelled caller", 0.5):
                 self._turns = (self._turns + 1) % MOST_TURNS
