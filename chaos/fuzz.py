@@ -23,7 +23,7 @@ from treadle.streaming.jsonfields import JsonFieldScanner
 from treadle.streaming.sse import SseParser
 from treadle.testing.simulator.envelope import Envelope
 from treadle.testing.simulator.frames import Frame
-from treadle.testing.simulator.turn import Call, Reasoning, Refusal, Text, Turn
+from treadle.testing.simulator.turn import Call, Finish, Reasoning, Refusal, Text, Turn
 from treadle.testing.simulator.wire.chat_wire import stream_chat
 from treadle.testing.simulator.wire.messages_wire import stream_messages
 from treadle.testing.simulator.wire.responses_wire import stream_responses
@@ -41,7 +41,8 @@ _DECODERS: dict[str, tuple[Callable[..., Iterable[object]], Callable[[], Decoder
 }
 _WORDS = ("", "Hello", "naïve ", "\U0001f600", '"quoted"', "\\", "line\nline", "x" * 300)
 _TOKENS = (
-    b"null", b"0", b"-1", b"1e9", b'""', b"[]", b"{}", b'"\\ud83d"', b"\n\n", b"\n", b"\r", b"data: ",
+    b"null", b"0", b"-1", b"1e9", b'""', b"[]", b"{}", b'"\\ud83d"', b"\n\n", b"\n", b"\r",
+    b"data: ",
     b"event: error\n", b"[DONE]", b"\xff", b'{"error":{"message":"no"}}', b"[" * 200, b"{", b'"',
 )  # fmt: skip
 
@@ -74,7 +75,7 @@ def fuzz(seed: int, seconds: float, most: int = 1 << 60) -> tuple[Counter[str], 
     while time.monotonic() < end and number < most:
         name = list(kinds)[number % len(kinds)]
         started = time.process_time()
-        wrong = kinds[name](random.Random(f"{seed} {number}"))  # noqa: S311 - it is repeatable
+        wrong = kinds[name](random.Random(f"{seed} {number}"))
         took = time.process_time() - started
         if wrong is None and took > SLOW_SECONDS:
             wrong = f"took {took:.1f} s"
@@ -147,8 +148,8 @@ def _stream(stream: Callable[..., Iterable[object]], chance: random.Random) -> b
         )
         for _ in range(chance.randint(0, 4))
     ]
-    finish = chance.choice(["stop", "stop", "length", "content_filter"])
-    turn = Turn(tuple(outputs), finish=finish)
+    ends: list[Finish] = ["stop", "stop", "length", "content_filter"]
+    turn = Turn(tuple(outputs), finish=chance.choice(ends))
     envelope = Envelope("id", "model", 1, Usage(1, 2, requests=1), include_usage=True)
     pieces = stream(turn, envelope)
     return b"".join(piece.data for piece in pieces if isinstance(piece, Frame))

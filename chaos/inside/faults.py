@@ -28,13 +28,13 @@ class Unprintable(Exception):
 KINDS: tuple[Callable[[], BaseException], ...] = (
     lambda: ValueError("a defect"),
     lambda: ServerFailed("overloaded"),
-    lambda: Unprintable(),
+    Unprintable,
     lambda: Panic("panicked"),
     lambda: SystemExit(3),
-    lambda: GeneratorExit(),
-    lambda: StopAsyncIteration(),
+    GeneratorExit,
+    StopAsyncIteration,
     lambda: asyncio.CancelledError("of something else"),
-    lambda: TimeoutError(),
+    TimeoutError,
     lambda: RecursionError("too deep"),
     lambda: ExceptionGroup("several", [ValueError("one"), Unprintable()]),
     lambda: BaseExceptionGroup("several", [Panic("one"), ValueError("two")]),
@@ -45,7 +45,7 @@ class Faults:
     """Decides by chance what fails; none does once `is_active` is false."""
 
     def __init__(self, seed: int, rate: float) -> None:
-        self.chance = random.Random(seed)  # noqa: S311 - a campaign is repeated by its seed
+        self.chance = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.is_active = True
         self._rate = rate
@@ -59,7 +59,8 @@ class Faults:
     def visit(self, place: str) -> None:
         """Raises an exception of some kind, or does nothing."""
         if self.strikes(place):
-            raise self.chance.choice(KINDS)()
+            error = self.chance.choice(KINDS)()
+            raise error
 
 
 class FaultyJournal(MemoryJournal):
