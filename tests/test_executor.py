@@ -17,7 +17,13 @@ def test_results_and_errors() -> None:
         executor.submit({}.__getitem__, "x").result(10)
     with pytest.raises(RuntimeError, match="StopIteration"):
         executor.submit(next, iter(())).result(10)
+    with pytest.raises(RuntimeError, match="GeneratorExit"):
+        executor.submit(_raise, GeneratorExit()).result(10)
     executor.shutdown()
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def test_idle_threads_are_used_again() -> None:
@@ -42,6 +48,57 @@ def test_beyond_the_bound_jobs_wait_their_turn() -> None:
     assert [job.result() for job in queued] == [7] * 5
     again = [executor.submit(int, "8") for _ in range(5)]
     assert [job.result(10) for job in again] == [8] * 5
+
+
+def test_a_job_that_is_left_behind_does_not_count() -> None:
+    executor, gate = DaemonExecutor(max_threads=2), threading.Event()
+    for round in range(1, 8):
+        hanging = [executor.submit(gate.wait, 10) for _ in range(2)]
+        waiting = executor.submit(int, "7")
+        while not all(job.running() for job in hanging):
+            pass
+        assert not waiting.done()
+        assert not hanging[0].cancel()
+        assert waiting.result(10) == 7
+        assert not hanging[1].cancel()
+        assert not hanging[1].cancel()  # counted once
+        assert executor.left_behind == 2 * round
+    gate.set()
+    while executor.left_behind:
+        pass
+    assert executor.submit(int, "8").result(10) == 8
+
+
+def test_the_pool_grows_within_a_bound() -> None:
+    executor, gate = DaemonExecutor(max_threads=1), threading.Event()
+    blocked = [executor.submit(gate.wait, 10) for _ in range(20)]
+    assert executor.is_full
+    assert [executor.grow() for _ in range(8)] == [*[True] * 7, False]
+    assert executor.size == 8
+    gate.set()
+    wait(blocked, 10)
+    while executor.is_full:
+        pass
+    assert not executor.grow()
+
+
+def test_a_thread_that_the_system_does_not_give_for_a_job_that_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    executor, gate = DaemonExecutor(max_threads=1), threading.Event()
+    blocked = executor.submit(gate.wait, 10)
+    waiting = executor.submit(int, "7")
+
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Thread", NoThread)
+        assert not executor.grow()
+    gate.set()
+    assert blocked.result(10)
+    assert waiting.result(10) == 7
 
 
 def test_a_cancelled_job_is_not_run() -> None:
@@ -121,7 +178,8 @@ def test_a_thread_that_is_promised_a_job_waits_for_it(monkeypatch: pytest.Monkey
             return left
 
     monkeypatch.setattr(module, "_IDLE_SECONDS", 0.001)
-    executor, future = Watched(), Future[object]()
+    executor = Watched()
+    future: Future[object] = module._JobFuture(executor._leave_behind)
     assert executor._take_place()
     executor._start()
     assert asked.wait(10)

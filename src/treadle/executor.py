@@ -9,38 +9,93 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _IDLE_SECONDS = 10.0
-_Job = tuple["Future[object]", Callable[[], object]]
+_GROWTH = 8
+
+
+class _JobFuture(Future[T]):
+    """The future of a job; `left_behind` is set if it was cancelled while the job ran."""
+
+    def __init__(self, on_left_behind: "Callable[[_JobFuture[T]], None]") -> None:
+        super().__init__()
+        self._on_left_behind = on_left_behind
+        self.left_behind = False
+
+    def cancel(self) -> bool:
+        """Cancels a job that has not begun; one that runs is left behind."""
+        if super().cancel():
+            return True
+        self._on_left_behind(self)
+        return False
+
+
+_Job = tuple["_JobFuture[Any]", Callable[[], object]]
 
 
 class DaemonExecutor(Executor):
     """An executor of daemon threads.
 
-    A job takes an idle thread or starts a new one. Once there are `max_threads` threads, jobs wait
-    for their turn. A thread ends after 10 idle seconds.
+    A job takes an idle thread or starts a new one. Once `max_threads` threads are at work, jobs
+    wait for their turn. A thread ends after 10 idle seconds.
+
+    A thread cannot be stopped. A job whose future is cancelled while it runs is left behind: its
+    thread no longer counts, so that jobs that hang do not keep others from starting. There are
+    never more than 8 times `max_threads` threads.
     """
 
     def __init__(self, max_threads: int = 128) -> None:
         if max_threads < 1:
             raise ValueError("max_threads must be at least 1.")
         self._max_threads = max_threads
+        self._bound = max_threads * _GROWTH
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._free = 0
         self._backlog = 0
+        self._left_behind = 0
+
+    @property
+    def size(self) -> int:
+        """How many threads there are."""
+        return self._threads
+
+    @property
+    def left_behind(self) -> int:
+        """How many threads run a job that was cancelled and has not ended."""
+        return self._left_behind
+
+    @property
+    def is_full(self) -> bool:
+        """Whether jobs wait for a thread."""
+        return self._backlog > 0
+
+    def grow(self) -> bool:
+        """Starts a thread for a job that waits, beyond `max_threads`; False if none may start."""
+        with self._lock:
+            if not self._backlog or self._threads >= self._bound:
+                return False
+            self._backlog -= 1
+            self._threads += 1
+        try:
+            self._start()
+        except RuntimeError:  # the system has no more threads
+            with self._lock:
+                self._backlog += 1
+            return False
+        return True
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """Runs `fn` in a thread; raises `RuntimeError` if the system cannot start a thread."""
-        future: Future[T] = Future()
+        future: _JobFuture[T] = _JobFuture(self._leave_behind)
         if self._take_place():
             self._start()
-        self._jobs.put((cast("Future[object]", future), lambda: fn(*args, **kwargs)))
+        self._jobs.put((future, lambda: fn(*args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -54,7 +109,8 @@ class DaemonExecutor(Executor):
             if self._free:
                 self._free -= 1
                 return False
-            if self._threads == self._max_threads:
+            at_work = self._threads - self._left_behind
+            if at_work >= self._max_threads or self._threads >= self._bound:
                 self._backlog += 1
                 return False
             self._threads += 1
@@ -77,12 +133,22 @@ class DaemonExecutor(Executor):
                     return
                 continue
             _run(future, job)
-            del future, job  # an idle thread must not keep its last job alive
             with self._lock:
+                self._left_behind -= future.left_behind
+                del future, job  # an idle thread must not keep its last job alive
                 if self._backlog:
                     self._backlog -= 1
                 else:
                     self._free += 1
+
+    def _leave_behind(self, future: "_JobFuture[Any]") -> None:
+        """Stops counting the thread of a job that runs, and starts one for a job that waits."""
+        with self._lock:
+            if future.left_behind or not future.running():
+                return
+            future.left_behind = True
+            self._left_behind += 1
+        self.grow()
 
     def _leave(self) -> bool:
         """Removes this thread from the free ones, unless a job has just been assigned to it."""
@@ -94,14 +160,17 @@ class DaemonExecutor(Executor):
             return True
 
 
-def _run(future: "Future[object]", job: Callable[[], object]) -> None:
+def _run(future: "_JobFuture[Any]", job: Callable[[], object]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
         result = job()
-    except StopIteration as error:
-        # A future cannot carry StopIteration: raised in a coroutine, it would end the coroutine.
-        future.set_exception(RuntimeError(f"the function raised {error!r}"))
+    except (StopIteration, GeneratorExit) as error:
+        # A future cannot carry these: thrown into the coroutines that await it, the first would
+        # end them, and the second close them.
+        problem = RuntimeError(f"the function raised {type(error).__name__}")
+        problem.__cause__ = error
+        future.set_exception(problem)
     except BaseException as error:  # noqa: BLE001 - every exception belongs to the caller
         future.set_exception(error)
     else:

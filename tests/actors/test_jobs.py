@@ -1071,6 +1071,7 @@ async def test_a_job_cannot_end_what_waits_for_it(open_runtime: Open, what: str)
     @dataclass
     class Ends(Job[None]):
         async def task(self) -> None:
+            await asyncio.sleep(0.5)  # the run has ended
             await (thread.delete() if what == "delete" else runtime.shutdown())
 
     helper = agent([START, "Later.", "Oh.", "Still here."], Ends, background=True)

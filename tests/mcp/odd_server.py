@@ -10,6 +10,13 @@ from typing import Any
 
 ODDITY = sys.argv[1]
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+RESULTS: dict[str, dict[str, Any]] = {
+    "bare": {},
+    "untyped": {"structuredContent": {"n": 4}},
+    "texts": {"content": "four", "structuredContent": None},
+    "listed": {"content": [{"type": "text", "text": "four"}], "structuredContent": [4]},
+    "props": {"content": ["one", {"type": "odd", "n": 2}, {"type": "text", "text": "3", "x": 1}]},
+}
 listings = 0
 
 
@@ -36,7 +43,19 @@ def list_tools(params: dict[str, Any]) -> dict[str, Any]:
         case "no list at first" if listings == 1:
             raise Refused("not yet")
         case "invalid list":
-            return {"tools": [{"title": "has no name"}]}
+            return {"tools": "none"}
+        case "odd tools":
+            return {
+                "tools": [
+                    {"title": "has no name"},
+                    7,
+                    {"name": "bare"},
+                    {"name": "untyped", "inputSchema": {"type": "object"}, "outputSchema": {}},
+                    tool("texts", description=["a", "b"], annotations=3, icons="none"),
+                    {"name": "listed", "inputSchema": {"type": "array", "required": "a"}},
+                    {"name": "props", "inputSchema": {"type": "object", "properties": None}},
+                ]
+            }
         case "silent":
             sys.stdin.read()
     return {"tools": [tool("pid"), tool("typed", outputSchema=SCHEMA)]}
@@ -56,6 +75,8 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any]:
             if ODDITY == "mortal" and not params["arguments"]:
                 sys.exit()
             return {"content": [{"type": "text", "text": str(os.getpid())}]}
+        case "tools/call" if params["name"] in RESULTS:
+            return RESULTS[params["name"]]
         case "tools/call":
             return {"content": [], "structuredContent": {"n": "no number"}}
     raise Refused(f"no {method} here")

@@ -46,6 +46,50 @@ def test_secrets_are_not_shown() -> None:
     assert parse("server", env={"A": "1"}).without_secrets("1 of 11") == "1 of 11"
 
 
+KEY = "sk-live-4f9a77c1e0b2"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [KEY],
+        ["--api-key", "sesame"],
+        ["--api-key=sesame"],
+        ["TOKEN=sesame"],
+        ["--header", "Authorization: Bearer sesame"],
+        [f"https://host/mcp?token={KEY}"],
+        ["postgres://me:sesame@db/name"],
+        [f"https://host/{KEY}/mcp"],
+    ],
+)
+def test_keys_in_arguments_are_not_shown(words: list[str]) -> None:
+    shown = parse(["server", *words]).without_secrets(f"bad key: {KEY} or sesame")
+    assert "***" in shown
+    assert not (KEY in shown and "sesame" in shown)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["/srv/my files/server2", "server_v2.py", "@scope/package-name", "--transport", "./data1234"],
+)
+def test_other_arguments_are_shown(word: str) -> None:
+    text = f"cannot open {word}"
+    assert parse(["server", word]).without_secrets(text) == text
+
+
+def test_the_url_that_libraries_see_has_no_keys() -> None:
+    found = parse(f"https://us%40er:{KEY}@example.com:8080/{KEY}/mcp?key={KEY}")
+    assert isinstance(found, UrlAddress)
+    assert found.shown_url == "https://example.com:8080/"
+    assert found.url_without_credentials == f"https://example.com:8080/{KEY}/mcp?key={KEY}"
+    assert found.credentials == ("us@er", KEY)
+    assert KEY not in found.without_secrets(f"{KEY} is used up")
+    plain = parse("https://example.com/mcp")
+    assert isinstance(plain, UrlAddress)
+    assert plain.credentials is None
+    assert plain.without_secrets("https://example.com and mcp") == "https://example.com and mcp"
+
+
 @pytest.mark.parametrize("server", ["", "  ", [], [""], '""'])
 def test_an_empty_command(server: str | list[str]) -> None:
     with pytest.raises(ConfigurationError, match="is empty"):

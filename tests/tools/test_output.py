@@ -1,4 +1,5 @@
 import math
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,7 +15,7 @@ from pydantic import BaseModel, model_serializer
 from treadle import Image
 from treadle.domain.items import InputImage, InputText
 from treadle.tools.failure import explain_failure
-from treadle.tools.output import to_output
+from treadle.tools.output import _beginning_of_json, encode_output, is_small, to_output
 
 LARGE = 1_000_000
 
@@ -137,3 +138,87 @@ class Mute(Exception):
 def test_failures_are_explained(error: Exception, text: str) -> None:
     assert explain_failure(error) == text
     assert len(explain_failure(ValueError("x" * LARGE))) < 2100
+
+
+class Lasting:
+    """Iterates without an end, and counts what was read."""
+
+    def __init__(self, entry: object) -> None:
+        self.entry, self.read = entry, 0
+
+    def __iter__(self) -> "Lasting":
+        return self
+
+    def __next__(self) -> object:
+        self.read += 1
+        return self.entry
+
+
+@pytest.mark.parametrize("entry", [1, "x" * 100_000, {"a": [1, 2]}, City(name="Rome")])
+def test_an_output_without_an_end_is_read_up_to_its_bound(entry: object) -> None:
+    endless = Lasting(entry)
+    for value in (endless, [endless], {"a": {"b": endless}}):
+        text = to_output(value, 1000)
+        assert isinstance(text, str)
+        assert text.endswith("\n… [the rest was cut]")
+        assert len(text) < 1030
+    assert endless.read < 3000
+
+
+def test_of_a_large_structure_only_the_beginning_is_written() -> None:
+    large = [{"text": "x" * 1000, "n": n} for n in range(100_000)]
+    text = to_output(large, 100)
+    assert text == '[{"text":"' + "x" * 90 + "\n… [the rest was cut]"
+    assert not is_small(large)
+    parts = to_output([Image(b"a"), Lasting(1)], 5)
+    assert isinstance(parts, tuple)
+    assert parts[1:] == (InputText("[1,1,"), InputText("… [the rest was cut]"))
+
+
+def test_an_iterator_that_ends_is_a_list() -> None:
+    assert to_output(iter([1, "a", None]), 100) == '[1,"a",null]'
+    assert to_output({"a": (n for n in range(3))}, 100) == '{"a":[0,1,2]}'
+
+
+@dataclass
+class Holder:
+    values: Any
+
+
+def test_an_iterator_within_a_dataclass_is_bounded_too() -> None:
+    text = to_output(Holder(Lasting(1)), 100)
+    assert isinstance(text, str)
+    assert text.startswith('{"values":[1,1,')
+
+
+@given(JSON, st.booleans())
+def test_values_read_piece_by_piece_are_the_same(value: object, wrapped: bool) -> None:
+    given_value = Record([City(name="x")]) if wrapped else value
+    try:
+        expected = to_output(given_value, LARGE)
+    except TypeError:
+        return
+    if isinstance(given_value, str):
+        return
+    text, is_whole = _beginning_of_json(given_value, LARGE)
+    assert is_whole
+    assert text.encode("utf-8", "replace").decode() == expected
+
+
+@pytest.mark.anyio
+async def test_large_values_are_encoded_in_a_thread() -> None:
+    threads = list[str]()
+
+    class Told(BaseModel):
+        @model_serializer
+        def _tell(self) -> str:
+            threads.append(threading.current_thread().name)
+            return "told"
+
+    assert await encode_output([Told()], 100) == '["told"]'
+    text = await encode_output([Told(), *range(2000)], 20)
+    assert text == '["told",0,1,2,3,4,5,\n… [the rest was cut]'
+    main = threading.current_thread().name
+    assert threads == [main, "treadle executor"]
+    with pytest.raises(TypeError, match="type object"):
+        await encode_output(object(), 100)

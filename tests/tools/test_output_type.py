@@ -1,8 +1,11 @@
+import json
 import threading
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, field_validator
 from typing_extensions import TypedDict
 
@@ -102,3 +105,30 @@ def test_whatever_goes_wrong_is_a_value_error(kind: Any, text: str, words: str) 
 def test_large_integers_keep_their_digits() -> None:
     digits = "1234567890" * 3
     assert OutputType(int).parse(f'{{"value": {digits}}}') == int(digits)
+
+
+VALUE = '{"name": "Rome"}'
+BEFORE = st.sampled_from(
+    ["", "\ufeff", "\n ", "<think>\nIs it {it}?\n</think>\n", "<think></think>", "so so</think>"]
+)
+AROUND = st.sampled_from(
+    ["%s", "```json\n%s\n```", "```\n%s```", "```json %s```", "Here it is:\n%s", "%s\nDone.",
+     "So:\n```JSON\n%s\n```\nAnything else?"]
+)  # fmt: skip
+
+
+@given(BEFORE, AROUND, st.text())
+def test_what_models_write_around_an_answer(before: str, around: str, name: str) -> None:
+    if "```" in name or "</think" in name.lower() or "{" in name:
+        return
+    text = before + around.replace("%s", json.dumps({"name": name}))
+    assert OutputType(Named).parse(text) == {"name": name}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "It is cold.", VALUE * 2, "<think>", "{", "<think>a</think>", "```json```", "{} {", "[]"],
+)
+def test_what_is_not_one_answer(text: str) -> None:
+    with pytest.raises(ValueError, match=r"JSON|Input|validation|truncated|object"):
+        OutputType(Named).parse(text)

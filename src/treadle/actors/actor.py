@@ -44,6 +44,7 @@ from treadle.memory.archive.run_passages import RunPassages
 from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.memory.compaction.compactor import Compactor
 from treadle.models.transport import carry, interception
+from treadle.tools.failure import as_exception, explain_failure, reraise_interrupt
 
 _LOGGER = logger_of("treadle.runtime")
 
@@ -274,9 +275,10 @@ class ThreadActor:
         thread, left = self._thread, self.state.step
         try:
             deps = self._host.deps(self.info)
-        except Exception as error:  # noqa: BLE001 - a function of the user's may raise anything
+        except BaseException as error:  # noqa: BLE001 - a function of the user's may raise anything
+            reraise_interrupt(error)
             await self.jobs.stop()
-            failure: Exception | None = fail(thread, error)
+            failure: Exception | None = fail(thread, as_exception(error))
         else:
             self._hear(definition)
             # A message that comes while hooks handle the end starts its run after them.
@@ -313,8 +315,10 @@ class ThreadActor:
         await self.jobs.stop()
         try:
             definition, deps = self._agent(run.agent), self._host.deps(self.info)
-        except Exception as error:  # noqa: BLE001 - the run ends all the same
-            _LOGGER.warning("No hook is called for the expiry of %s: %s", run.id, error)
+        except BaseException as error:  # noqa: BLE001 - the run ends all the same
+            reraise_interrupt(error)
+            problem = explain_failure(error)
+            _LOGGER.warning("No hook is called for the expiry of %s: %s", run.id, problem)
             expire(self._thread)
         else:
             self._hear(definition)

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from treadle.errors import TreadleError
 from treadle.logging import logger_of
+from treadle.tools.failure import reraise_interrupt
 
 _LOGGER = logger_of("treadle.engine")
 
@@ -95,29 +96,24 @@ class EmbeddedEngine:
         self._again: set[str] = set()
         self._failures: dict[str, int] = {}  # drives that failed since the last that did not
         self._retries: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: asyncio.TaskGroup | None = None
-        self._supervisor: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
+        self._stopping = False
 
     async def start(self, worker: Worker) -> None:
-        """Starts the task that owns all drives."""
+        """Makes the engine ready to ask `worker`."""
         self._worker = worker
-        ready = asyncio.Event()
-        self._supervisor = asyncio.create_task(self._supervise(ready), name="treadle engine")
-        await ready.wait()
         self._group.engines.append(self)
 
     async def stop(self) -> None:
         """Interrupts all drives and waits for their end; a second call does nothing."""
-        self._stopping.set()
+        self._stopping = True
         for timer in self._retries.values():
             timer.cancel()
         interrupted = dict(self._driving)
         for task in interrupted.values():
             task.cancel()
-        if self._supervisor is not None:
-            await asyncio.wait([self._supervisor])
-            self._supervisor = None
+        if interrupted:
+            await asyncio.wait(interrupted.values())
+        if self in self._group.engines:
             self._group.engines.remove(self)
         for thread_id in interrupted:
             if thread_id not in self._group.taken:
@@ -132,25 +128,26 @@ class EmbeddedEngine:
         group = self._group
         if group.taken.get(thread_id) is self:
             del group.taken[thread_id]
-            if self._stopping.is_set():
+            if self._stopping:
                 self.wake(thread_id)
 
     def wake(self, thread_id: str) -> None:
         """Lets the thread be driven now, or again after the drive that is under way."""
         group = self._group
         engine = group.taken.get(thread_id, self)
-        if self._stopping.is_set() and thread_id not in group.taken:
+        if self._stopping and thread_id not in group.taken:
             # Others may be stopping at the same time, and would not hear it.
-            engine = next((one for one in group.engines if not one._stopping.is_set()), self)
+            engine = next((one for one in group.engines if not one._stopping), self)
         if engine is not self:
             engine.wake(thread_id)
             return
-        if self._tasks is None or self._stopping.is_set():
+        if self._worker is None or self._stopping:
             return
         self._end_retry(thread_id)
         self._again.add(thread_id)
         if thread_id not in self._driving:
-            task = self._tasks.create_task(self._work(thread_id), name=f"treadle {thread_id}")
+            # Not in a task group, which would cancel all drives if one of them raised.
+            task = asyncio.create_task(self._work(thread_id), name=f"treadle {thread_id}")
             self._driving[thread_id] = task
             task.add_done_callback(lambda task: self._ended(thread_id, task))
 
@@ -166,13 +163,9 @@ class EmbeddedEngine:
             task.cancel()
             await asyncio.wait([task])
 
-    async def _supervise(self, ready: asyncio.Event) -> None:
-        async with asyncio.TaskGroup() as self._tasks:
-            ready.set()
-            await self._stopping.wait()
-
     async def _work(self, thread_id: str) -> None:
         assert self._worker is not None
+        task = asyncio.current_task()
         try:
             while thread_id in self._again:
                 self._again.discard(thread_id)
@@ -181,8 +174,10 @@ class EmbeddedEngine:
                 except TreadleError as error:
                     _LOGGER.warning("%s is not driven now: %s", thread_id, error.message)
                     self._failed(thread_id, is_retryable=error.retryable)
-                except Exception:
-                    # A defect met in one thread must not end the others.
+                except BaseException as error:
+                    # A defect met in one thread must not end the others, nor the event loop, as
+                    # `SystemExit` would.
+                    reraise_interrupt(error, task)
                     _LOGGER.exception("%s is not driven now", thread_id)
                     self._failed(thread_id, is_retryable=True)
                 else:
@@ -199,7 +194,7 @@ class EmbeddedEngine:
         model asked again and again.
         """
         self._again.discard(thread_id)
-        if not is_retryable or self._stopping.is_set():
+        if not is_retryable or self._stopping:
             self._failures.pop(thread_id, None)
             return
         failures = self._failures[thread_id] = self._failures.get(thread_id, 0) + 1
@@ -216,6 +211,8 @@ class EmbeddedEngine:
 
     def _ended(self, thread_id: str, task: asyncio.Task[None]) -> None:
         """Forgets a drive that was cancelled before its first step, so that it never ran."""
+        if not task.cancelled():
+            task.exception()  # only `KeyboardInterrupt`, which has ended the event loop
         if self._driving.get(thread_id) is task:
             self._again.discard(thread_id)
             del self._driving[thread_id]

@@ -24,6 +24,7 @@ from treadle.loop.step_hooks import StepHooks
 from treadle.streaming.demux import MAX_CALLS
 from treadle.tools.call import PreparedCall, awaits_of, execute, prepare
 from treadle.tools.context import CallServices, RunContext
+from treadle.tools.failure import message_of
 from treadle.tools.toolset import Toolset
 
 
@@ -196,7 +197,7 @@ class StepCalls(Generic[Deps, Out]):
 
     def _keep_failure(self, call: FunctionCall, error: Exception | None) -> None:
         if error is not None and self.failure is None:
-            self.failure = ToolFailed(f"The tool {call.name} failed: {error}")
+            self.failure = ToolFailed(f"The tool {call.name} failed: {message_of(error)}")
             self.failure.__cause__ = error
 
     def _answer(self, call: FunctionCall, text: str) -> None:

@@ -44,6 +44,7 @@ from treadle.loop.safe_point import settle
 from treadle.loop.steering import steering_messages
 from treadle.loop.step import close_step, take_step
 from treadle.ports import ThreadWriter
+from treadle.tools.failure import as_exception, explain_failure, reraise_interrupt
 
 _LOGGER = logger_of("treadle.hooks")
 
@@ -56,7 +57,7 @@ async def drive(activation: Activation[Deps, Out]) -> Exception | None:
     call is answered and the terminal event is the last. A cancellation of the driving task ends
     only the driving: the run can be resumed.
     """
-    signals, failure = activation.signals, None
+    signals, failure, task = activation.signals, None, asyncio.current_task()
     with InRun(activation.thread.id, activation.run.id):
         async with activation.listening():
             scope = asyncio.timeout(activation.seconds_left)
@@ -68,7 +69,9 @@ async def drive(activation: Activation[Deps, Out]) -> Exception | None:
                         await _loop(activation)
                     finally:
                         signals.attach(None)
-            except Exception as error:  # noqa: BLE001 - whatever fails, the run must end with it
+            except BaseException as error:  # noqa: BLE001 - whatever fails, the run must end with it
+                reraise_interrupt(error, task)
+                error = as_exception(error)
                 failure = await _end_by(activation, error, is_interrupted=scope.expired())
         await run_ended(activation, failure)
         return failure
@@ -190,7 +193,7 @@ def expire(thread: ThreadWriter) -> None:
 
 def fail(thread: ThreadWriter, error: Exception, seconds: float = 0.0) -> Exception:
     """Ends the active run as failed with `error`, which it returns; see `cancel`."""
-    code, retryable, message = "internal_error", False, f"{type(error).__name__}: {error}"
+    code, retryable, message = "internal_error", False, explain_failure(error)
     if isinstance(error, TreadleError):
         code, retryable, message = error.code, error.retryable, error.message
     run = run_of(thread.state)

@@ -8,6 +8,7 @@ is in the history, and the model has not been asked again.
 """
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,10 @@ from treadle.domain.items import FunctionCallOutput
 from treadle.errors import HookFailed, InvalidHook
 from treadle.logging import logger_of
 from treadle.loop.hook_context import Completion, CompletionContext, HookContext, RunEnd
+from treadle.loop.watched import CancelledItself, Watched, taken_back
 from treadle.models.base import ModelRequest
+from treadle.tools.failure import explain_failure, reraise_interrupt
+from treadle.tools.threads import in_thread
 
 Deps = TypeVarWithDefault("Deps", default=None)
 F = TypeVar("F", bound=Callable[..., object])
@@ -87,27 +91,49 @@ class Hook(Generic[F]):
         for each would cost as much as they do. Raises `HookFailed`; if the hook is isolated, the
         failure is logged instead, and `undo` is called.
         """
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
         try:
             if self.blocking:
-                return asyncio.to_thread(self.function, *arguments)
-            return self.function(*arguments)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - code of the user's
-            return self._failed(error, undo)
+                return in_thread(functools.partial(self.function, *arguments))
+            value = self.function(*arguments)
+        except BaseException as error:  # noqa: BLE001 - foreign code may raise anything
+            if task is None or task.cancelling() == before:
+                return self._failed(error, undo)
+            value = None
+        if task is not None and task.cancelling() > before:
+            return self._took_back(task.cancelling() - before)
+        return value
 
     async def answer(self, value: object, undo: Callable[[], None] | None = None) -> object:
         """Returns the result of the hook, awaited if need be; raises as the call does."""
-        try:
-            return await cast("Awaitable[object]", value) if inspect.isawaitable(value) else value
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
-            return self._failed(error, undo)
-
-    def _failed(self, error: BaseException, undo: Callable[[], None] | None) -> None:
+        if not inspect.isawaitable(value):
+            return value
         task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            raise error  # the run is cancelled; else the hook awaited a task that was cancelled
+        try:
+            return await Watched(cast("Awaitable[object]", value))
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self._failed(error, undo, task)
+
+    @staticmethod
+    async def _took_back(cancels: int) -> object:
+        await taken_back(cancels)
+        raise CancelledItself("it cancelled the task of the run")
+
+    def _failed(
+        self,
+        error: BaseException,
+        undo: Callable[[], None] | None,
+        task: "asyncio.Task[Any] | None" = None,
+    ) -> None:
+        # A cancellation passes if it is that of the run; else the hook awaited a task that was
+        # cancelled.
+        reraise_interrupt(error, task)
         if not self.isolated:
-            raise HookFailed(f"The hook {self.name} failed: {_told(error)}") from error
-        _LOGGER.warning("The hook %s failed, and is isolated: %s", self.name, _told(error))
+            raise HookFailed(f"The hook {self.name} failed: {explain_failure(error)}") from error
+        _LOGGER.warning(
+            "The hook %s failed, and is isolated: %s", self.name, explain_failure(error)
+        )
         if undo is not None:
             undo()
 
@@ -217,7 +243,3 @@ def _require_function(hook: "Hook[Any]", point: str | None) -> None:
             f"The hook {hook.name} cannot be called with {POINTS[point]} arguments, as {point} "
             f"is; it takes {signature}."
         ) from None
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:2000]

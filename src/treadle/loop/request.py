@@ -1,16 +1,18 @@
 """Builds the request of a step: a pure function, if the instructions of the agent are one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from treadle.domain.blocks import Block
 from treadle.domain.rules import due_tools
 from treadle.domain.state import ThreadState
+from treadle.errors import HookFailed
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.loop.outcome import run_of
 from treadle.memory.blocks.prompt import compile_blocks
 from treadle.models.base import ModelRequest, NamedTool
+from treadle.tools.failure import explain_failure, reraise_interrupt
 from treadle.tools.toolset import Toolset
 
 
@@ -23,7 +25,8 @@ def build_request(
 ) -> ModelRequest:
     """Builds the request of the next step, in which the model may call `tools`.
 
-    The memory `blocks` follow the instructions, which change less often.
+    The memory `blocks` follow the instructions, which change less often. Raises `HookFailed` if
+    the function that writes the instructions does not return them.
     """
     instructions = agent.instructions
     settings = agent.settings
@@ -42,7 +45,7 @@ def build_request(
         settings = replace(settings, tool_choice=None)  # its source does not offer it now
     if not tools.schemas:
         settings = replace(settings, tool_choice=None, parallel_tool_calls=None)
-    text = instructions if isinstance(instructions, str) else instructions(deps)
+    text = instructions if isinstance(instructions, str) else _called(instructions, deps)
     if blocks:
         text = f"{text}\n\n{compile_blocks(blocks)}" if text else compile_blocks(blocks)
     read = state.context.items(state.history)
@@ -54,3 +57,12 @@ def build_request(
         output=agent.output.schema if agent.output is not None else None,
         settings=settings,
     )
+
+
+def _called(instructions: Callable[[Deps], str], deps: Deps) -> str:
+    try:
+        return instructions(deps)
+    except BaseException as error:  # foreign code may raise anything
+        reraise_interrupt(error)
+        name = getattr(instructions, "__qualname__", type(instructions).__qualname__)
+        raise HookFailed(f"The instructions {name} failed: {explain_failure(error)}") from error

@@ -17,6 +17,7 @@ from treadle.loop.response import stream_response
 from treadle.loop.step_hooks import StepHooks
 from treadle.models.retry import Retry
 from treadle.ports import ThreadWriter
+from treadle.tools.failure import as_exception, reraise_interrupt
 
 
 async def take_step(activation: Activation[Deps, Out]) -> None:
@@ -25,8 +26,8 @@ async def take_step(activation: Activation[Deps, Out]) -> None:
     The step stays open if all that is left to do must come from outside. A response that broke off
     may be asked for again, in the next step (`Agent.on_interruption`). Raises what the model
     raised, `RunInterrupted` for a response that is not asked for again, `ToolFailed` for a tool
-    declared with `on_error="raise"`, and `HookFailed`; in all cases every call is answered and the
-    step is closed.
+    declared with `on_error="raise"`, and `HookFailed`; every call that began is answered then, and
+    only those that wait for a reply from outside may be open.
     """
     thread, agent = activation.thread, activation.agent
     activation.stopwatch.skip()  # hooks, and what else came before, are not time of the step
@@ -34,6 +35,7 @@ async def take_step(activation: Activation[Deps, Out]) -> None:
     hooks = StepHooks(activation)
     broken: Exception | None = None
     retry: Retry | None = None
+    task = asyncio.current_task()
     async with asyncio.TaskGroup() as tasks:
         calls = StepCalls(activation, tools, hooks, tasks)
         if thread.state.step is not None:
@@ -43,10 +45,11 @@ async def take_step(activation: Activation[Deps, Out]) -> None:
             thread.record(StepStarted(run_id=run.id, step=run.steps + 1, model=agent.model.name))
             try:
                 retry = await stream_response(activation, tools, hooks, calls)
-            except Exception as error:  # noqa: BLE001
+            except BaseException as error:  # noqa: BLE001 - whatever fails, calls are answered
+                reraise_interrupt(error, task)
                 # Raised after the group has waited for the calls at work: their effects are real,
                 # so that their outputs belong in the history.
-                broken = error
+                broken = as_exception(error)
         if broken is None and retry is None:
             calls.require_action()
             await calls.work_off()
@@ -60,6 +63,10 @@ async def take_step(activation: Activation[Deps, Out]) -> None:
     step = thread.state.step
     assert step is not None
     if step.pending:
+        if calls.failure is not None:
+            # What the open calls wait for cannot change how the run ends, and only this process
+            # knows the failure.
+            raise calls.failure
         return
     run_id, seconds = activation.run.id, activation.stopwatch.lap()
     closed: RecordedEvent = StepCompleted(run_id=run_id, step=step.number, seconds=seconds)

@@ -14,7 +14,8 @@ from treadle.loop.hook_context import HookContext
 from treadle.loop.hooks import ChangedArguments, Hook, ToolCall, Veto
 from treadle.models.base import ModelRequest
 from treadle.tools.call import AnsweredCall, Prepared, PreparedCall, RefusedCall, prepare
-from treadle.tools.output import to_output
+from treadle.tools.failure import reraise_interrupt
+from treadle.tools.output import encode_output
 from treadle.tools.toolset import Toolset
 
 
@@ -55,7 +56,7 @@ class StepHooks(Generic[Deps, Out]):
                 answer = await hook.answer(answer)
             match answer:
                 case Veto():
-                    output = _output(hook, answer.output, prepared)
+                    output = await _output(hook, answer.output, prepared)
                     prepared = AnsweredCall(
                         prepared.call, prepared.arguments, output, answer.is_error
                     )
@@ -82,7 +83,7 @@ class StepHooks(Generic[Deps, Out]):
             if answer is not None:
                 answer = await hook.answer(answer)
             if answer is not None:
-                output = replace(output, output=_output(hook, answer, prepared))
+                output = replace(output, output=await _output(hook, answer, prepared))
         return output
 
     @property
@@ -99,19 +100,21 @@ def _shown(prepared: PreparedCall | AnsweredCall) -> ToolCall:
 def _encoded(hook: "Hook[Callable[..., object]]", answer: ChangedArguments) -> str:
     try:
         return msgspec.json.encode(answer.arguments).decode()
-    except (TypeError, ValueError) as error:
+    except BaseException as error:  # a mapping is foreign code, and may raise anything
+        reraise_interrupt(error)
         raise HookFailed(
             f"The hook {hook.name} returned arguments that cannot be represented as JSON."
         ) from error
 
 
-def _output(
+async def _output(
     hook: "Hook[Callable[..., object]]", value: object, prepared: PreparedCall | AnsweredCall
 ) -> str | tuple[OutputPart, ...]:
     most = prepared.tool.max_output_chars if isinstance(prepared, PreparedCall) else 100_000
     try:
-        return to_output(value, most)
-    except TypeError as error:
+        return await encode_output(value, most)
+    except BaseException as error:  # so may what serializes an output
+        reraise_interrupt(error)
         raise HookFailed(
             f"The hook {hook.name} returned an output that cannot be represented as JSON."
         ) from error

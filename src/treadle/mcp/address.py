@@ -2,16 +2,27 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from treadle.errors import ConfigurationError
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-zA-Z-]+")
 _MIN_SECRET = 4
+
+_SECRET_NAME = re.compile(
+    r"auth|key|token|secret|cookie|passw|credential|bearer|header|pwd", re.IGNORECASE
+)
+_MIN_KEY = 8
+# Of an argument that is not named as one, what may be a key: no path, no option, no plain words.
+_NO_KEY = re.compile(
+    r"-.*|[./~].*|[a-zA-Z]:\\.*|[@a-zA-Z_.:/ -]*"
+    r"|[\w.@/ -]+\.(?:py|js|mjs|ts|sh|jar|json|toml|ya?ml)",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,8 @@ class CommandAddress:
         return Path(self.program).name
 
     def without_secrets(self, text: str) -> str:
-        """Returns `text` with the values of the environment replaced by asterisks."""
-        return _without(text, self.env.values())
+        """Returns `text` with values of the environment and keys in arguments as asterisks."""
+        return _without(text, [*self.env.values(), *_keys_in(self.arguments)])
 
 
 @dataclass(frozen=True)
@@ -52,9 +63,27 @@ class UrlAddress:
         """The host, with the port if there is one."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
+    @property
+    def shown_url(self) -> str:
+        """The URL without what may contain keys: only scheme, host and port."""
+        return f"{urlsplit(self.url).scheme}://{self.name}/"
+
+    @property
+    def url_without_credentials(self) -> str:
+        """The URL without user and password."""
+        return urlsplit(self.url)._replace(netloc=self.name).geturl()
+
+    @property
+    def credentials(self) -> tuple[str, str] | None:
+        """The user and the password in the URL."""
+        parts = urlsplit(self.url)
+        if parts.username is None and parts.password is None:
+            return None
+        return unquote(parts.username or ""), unquote(parts.password or "")
+
     def without_secrets(self, text: str) -> str:
         """Returns `text` with the values of the headers, and the URL, replaced by asterisks."""
-        values = [self.url]
+        values = [self.url, *_keys_in_url(self.url)]
         for value in self.headers.values():
             values += [value, *value.split()]  # `Bearer …` may come back without the first word
         return _without(text, values)
@@ -163,3 +192,38 @@ def _without(text: str, secrets: Iterable[str]) -> str:
         if len(secret) >= _MIN_SECRET:  # masking a shorter one would make every message unreadable
             text = text.replace(secret, "***")
     return text
+
+
+def _keys_in_url(url: str) -> Iterator[str]:
+    """Yields what of a URL may be a key: the password, values of the query, parts of the path."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    for text in (parts.username, parts.password):
+        if text:
+            yield from (text, unquote(text))
+    yield parts.query
+    for _, value in parse_qsl(parts.query):
+        yield value
+    for part in parts.path.split("/"):
+        if len(part) >= _MIN_KEY and not _NO_KEY.fullmatch(part):
+            yield part
+
+
+def _keys_in(arguments: Sequence[str]) -> Iterator[str]:
+    """Yields what of the arguments of a command may be a key."""
+    before = ""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if before.startswith("-") and "=" not in before and _SECRET_NAME.search(before):
+            yield from (argument, *argument.split())
+        elif equals and _SECRET_NAME.search(name):
+            yield from (value, *value.split())
+        elif _SCHEME.match(argument):
+            yield from _keys_in_url(argument)
+        elif not _NO_KEY.fullmatch(argument):
+            for word in (argument, *argument.split()):
+                if len(word) >= _MIN_KEY and not _NO_KEY.fullmatch(word):
+                    yield word
+        before = argument

@@ -189,7 +189,9 @@ class Connection:
             return over_stdio(
                 dialling.address, dialling.name, self._notes, self._begin, self._broke
             )
-        return over_http(dialling.address, self._notes, self._begin, dialling.longest_call)
+        return over_http(
+            dialling.address, dialling.name, self._notes, self._begin, dialling.longest_call
+        )
 
     async def _message(self, message: IncomingMessage) -> None:
         if isinstance(message, ToolListChangedNotification):

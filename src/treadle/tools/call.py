@@ -4,7 +4,6 @@ Every failure becomes an output that describes it; only a cancellation passes th
 """
 
 import asyncio
-import contextvars
 import functools
 import inspect
 import logging
@@ -19,13 +18,18 @@ from treadle.domain.events import Awaited
 from treadle.domain.ids import new_id
 from treadle.domain.items import FunctionCall, FunctionCallOutput, OutputPart
 from treadle.errors import StreamInvalid
-from treadle.executor import DaemonExecutor
 from treadle.logging import logger_of
 from treadle.streaming.jsonfields import MAX_DEPTH, JsonFieldScanner
-from treadle.tools.context import RunContext, for_attempt
-from treadle.tools.failure import explain_failure
+from treadle.tools.context import RunContext, for_attempt, runs_agents
+from treadle.tools.failure import (
+    as_exception,
+    explain_failure,
+    is_cancelled,
+    reraise_interrupt,
+)
 from treadle.tools.function import Tool
-from treadle.tools.output import to_output
+from treadle.tools.output import encode_output, to_output
+from treadle.tools.threads import NeverStarted, Start, in_thread
 from treadle.tools.toolset import Toolset
 from treadle.tools.validation import explain_validation
 
@@ -33,7 +37,11 @@ Deps = TypeVar("Deps")
 
 _LOGGER = logger_of("treadle.tools")
 _MAX_ARGUMENTS = 8 * 1024 * 1024
-_THREADS = DaemonExecutor()
+
+GRACE_SECONDS = 5.0
+"""How long a cancelled tool may take to end, before it is left behind."""
+
+_LEFT_BEHIND: set["asyncio.Task[object]"] = set()
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,10 @@ class _AttemptFailed(Exception):
     """An attempt failed; the text is for the model, the cause is the original exception."""
 
 
+class _NotJson(Exception):
+    """The function returned what cannot be represented as JSON; the text is for the model."""
+
+
 def prepare(tools: Toolset, call: FunctionCall) -> PreparedCall | RefusedCall:
     """Looks the tool up and validates the arguments; pure."""
     tool = tools.get(call.name)
@@ -94,7 +106,8 @@ def prepare(tools: Toolset, call: FunctionCall) -> PreparedCall | RefusedCall:
         )
     except ValueError as error:
         return RefusedCall(call, f"The arguments of {tool.name} are not valid: {error}.")
-    except Exception as error:  # noqa: BLE001 - a user's validator may raise anything
+    except BaseException as error:  # noqa: BLE001 - a user's validator may raise anything
+        reraise_interrupt(error)
         problem = explain_failure(error)
         return RefusedCall(call, f"The arguments of {tool.name} cannot be validated: {problem}")
     return PreparedCall(call, tool, arguments)
@@ -117,7 +130,8 @@ def awaits_of(tools: Toolset, call: FunctionCall) -> Awaited | None:
         return "approval"
     try:
         needed = tool.needs_approval(prepared.arguments)
-    except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+    except BaseException as error:  # noqa: BLE001 - a user's function may raise anything
+        reraise_interrupt(error)
         _LOGGER.warning("needs_approval of %s failed: %s", tool.name, explain_failure(error))
         return "approval"
     return "approval" if needed else None
@@ -132,8 +146,9 @@ async def execute(
     """Makes the call, again if it fails and the tool has retries.
 
     `on_attempt` is awaited before each time the function is called. A cancellation of the calling
-    task reaches an async tool as `CancelledError`, and a thread as its token; a thread that ignores
-    its token keeps running, and its result is dropped.
+    task reaches an async tool as `CancelledError`, and a thread as its token. A tool that has not
+    ended `GRACE_SECONDS` later, and a thread that ignores its token, keep running, and their
+    results are dropped.
     """
     if isinstance(prepared, RefusedCall):
         return ToolOutcome(_output(prepared.call, prepared.problem, is_error=True))
@@ -148,14 +163,13 @@ async def execute(
         await on_attempt(attempt)
         try:
             value = await _attempt(prepared, for_attempt(context, attempt))
-            output = _output(call, to_output(value, tool.max_output_chars), is_error=False)
-            return ToolOutcome(output, seconds=loop.time() - start)
+            return ToolOutcome(_output(call, value, is_error=False), seconds=loop.time() - start)
         except _AttemptFailed as failure:
-            if attempt > tool.retries:
+            if attempt > tool.retries or is_cancelled():
                 return _failed(call, str(failure), failure.__cause__, loop.time() - start)
-        except TypeError as error:  # only `to_output` raises it; a retry would not help
+        except _NotJson as error:  # a retry would not help
             text = f"{tool.name} failed: {error}."
-            return _failed(call, text, error, loop.time() - start)
+            return _failed(call, text, error.__cause__, loop.time() - start)
 
 
 def _decode(tool: Tool[..., object], arguments: str) -> Mapping[str, object]:
@@ -185,43 +199,150 @@ def _require_flat(arguments: str) -> None:
         JsonFieldScanner(max_chars=len(arguments)).feed(arguments)
 
 
-async def _attempt(prepared: PreparedCall, context: RunContext[Deps]) -> object:
-    """Calls the function once; every failure of it raises `_AttemptFailed`."""
-    tool = prepared.tool
-    limit = asyncio.timeout(tool.timeout)
+async def _attempt(
+    prepared: PreparedCall, context: RunContext[Deps]
+) -> str | tuple[OutputPart, ...]:
+    """Calls the function once, and returns its output.
+
+    Every failure of it raises `_AttemptFailed`, or `_NotJson`.
+    """
+    tool, start = prepared.tool, Start()
+    # A task of its own: a tool that swallows its cancellation can be left behind, and one that
+    # cancels its own task does not cancel what belongs to the run.
+    work = asyncio.create_task(_work(prepared, context, start))
     try:
-        async with limit:
-            return await _call(prepared, context)
-    except asyncio.CancelledError as error:
+        ended, _ = await asyncio.wait([work], timeout=tool.timeout)
+    except asyncio.CancelledError:
         context.cancelled.set()
-        if _is_cancelled():
+        if not await _left(work, context) or work.cancelled():
             raise
-        raise _AttemptFailed(f"{tool.name} failed: it cancelled itself.") from error
-    except TimeoutError as error:
-        if limit.expired():
-            context.cancelled.set()
-            text = f"{tool.name} timed out after {tool.timeout:g} s."
-            raise _AttemptFailed(text) from error
-        raise _failure(tool, error) from error
-    except (Exception, SystemExit) as error:
-        raise _failure(tool, error) from error
+        return _result(tool, work)
+    if ended:
+        return _result(tool, work)
+    context.cancelled.set()
+    never_started = not tool.is_async and start.refuse()
+    has_ended = await _left(work, context)
+    if has_ended and not work.cancelled():
+        return _result(tool, work)
+    text = f"{tool.name} timed out after {tool.timeout:g} s"
+    if never_started:
+        text += "; it never started, because no thread was free"
+    elif not has_ended:
+        text += "; it did not stop when it was cancelled, and may still be running"
+    raise _AttemptFailed(f"{text}.") from TimeoutError(text)
 
 
-async def _call(prepared: PreparedCall, context: RunContext[Deps]) -> object:
-    tool = prepared.tool
+async def _left(work: "asyncio.Task[object]", context: RunContext[Deps]) -> bool:
+    """Cancels the task of a tool; returns whether it has ended in time.
+
+    A task that has not is left behind: it neither delays the end of the run nor that of the event
+    loop. A tool that runs agents is waited for, because these end in time themselves.
+    """
+    loop = asyncio.get_running_loop()
+    work.cancel()
+    end = loop.time() + GRACE_SECONDS
+    while not work.done():
+        rest = end - loop.time()
+        if rest <= 0 and not runs_agents(context):
+            break
+        try:
+            await asyncio.wait([work], timeout=rest if rest > 0 else GRACE_SECONDS)
+        except asyncio.CancelledError:
+            continue  # the run ends already
+    if work.done():
+        return True
+    _LEFT_BEHIND.add(work)
+    work.add_done_callback(_ended_late)
+    # `asyncio.run` would wait for it without end, and the interpreter report that it is pending.
+    asyncio.tasks._unregister_task(work)
+    setattr(work, "_log_destroy_pending", False)  # noqa: B010 - not declared
+    _LOGGER.error(
+        "The tool %s did not stop within %g s after it was cancelled, and is left behind; now "
+        "%d calls are left behind in this process.",
+        context.tool_name,
+        GRACE_SECONDS,
+        len(_LEFT_BEHIND),
+    )
+    return False
+
+
+def _ended_late(work: "asyncio.Task[object]") -> None:
+    _LEFT_BEHIND.discard(work)
+    if not work.cancelled():
+        work.exception()  # its result is dropped, and its error is not reported as unseen
+
+
+def _result(
+    tool: Tool[..., object], work: "asyncio.Task[_Outcome]"
+) -> str | tuple[OutputPart, ...]:
+    """Returns the output of a task that has ended; raises why it has none."""
+    result = _Raised(asyncio.CancelledError()) if work.cancelled() else work.result()
+    match result:
+        case _Raised(asyncio.CancelledError() as error):
+            raise _AttemptFailed(f"{tool.name} failed: it cancelled itself.") from error
+        case _Raised(error):
+            if isinstance(error, _NotJson):
+                raise error
+            if isinstance(error, NeverStarted):
+                raise _AttemptFailed(f"{tool.name} failed: {error}.") from error
+            raise _failure(tool, error) from as_exception(error)
+        case output:
+            return output
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """What a function raised. A value, because a task that raises `SystemExit` ends the loop."""
+
+    error: BaseException
+
+
+_Outcome = str | tuple[OutputPart, ...] | _Raised
+
+
+async def _work(prepared: PreparedCall, context: RunContext[Deps], start: Start) -> _Outcome:
+    """Calls the function, and encodes what it returns; both off the event loop if need be."""
+    tool, task = prepared.tool, asyncio.current_task()
     arguments = dict(prepared.arguments)
     if tool.signature.context_parameter is not None:
         arguments[tool.signature.context_parameter] = context
-    if tool.is_async:
-        return await cast("Awaitable[object]", tool.function(**arguments))
-    job = functools.partial(contextvars.copy_context().run, tool.function, **arguments)
-    value = await asyncio.get_running_loop().run_in_executor(_THREADS, job)
-    return await cast("Awaitable[object]", value) if inspect.isawaitable(value) else value
+    try:
+        if tool.is_async:
+            value = await cast("Awaitable[object]", tool.function(**arguments))
+        else:
+            job = functools.partial(_called, tool, arguments)
+            value = await in_thread(job, start=start)
+            if isinstance(value, _Encoded):
+                return value.output
+            value = await cast("Awaitable[object]", value)
+        try:
+            return await encode_output(value, tool.max_output_chars)
+        except TypeError as error:
+            raise _NotJson(str(error)) from error
+    except asyncio.CancelledError as error:
+        assert task is not None
+        if task.cancelling():
+            raise
+        return _Raised(error)
+    except BaseException as error:  # noqa: BLE001 - foreign code may raise anything
+        reraise_interrupt(error, task)
+        return _Raised(error)
 
 
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _called(tool: Tool[..., object], arguments: dict[str, object]) -> object:
+    """Calls a plain function; returns its output as `_Encoded`, or the awaitable it returned."""
+    value = tool.function(**arguments)
+    if inspect.isawaitable(value):
+        return value
+    try:
+        return _Encoded(to_output(value, tool.max_output_chars))
+    except TypeError as error:
+        raise _NotJson(str(error)) from error
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    output: str | tuple[OutputPart, ...]
 
 
 def _failure(tool: Tool[..., object], error: BaseException) -> _AttemptFailed:

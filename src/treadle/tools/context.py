@@ -95,6 +95,7 @@ class RunContext(Generic[Deps]):
     _services: CallServices = field(default_factory=CallServices, repr=False)
     # Numbers the agents of this attempt: after a crash the same order gives the same keys.
     _delegated: "Iterator[int]" = field(default_factory=itertools.count, repr=False)
+    _at_work: set[str] = field(default_factory=set[str], repr=False)  # agents, by their keys
 
     @property
     def idempotency_key(self) -> str:
@@ -141,7 +142,11 @@ class RunContext(Generic[Deps]):
         if delegation is None:
             raise ConfigurationError("This context cannot run agents: it was not made by a run.")
         key = f"{self.call_id}/{self.attempt}/{next(self._delegated)}"
-        return await delegation.run(agent, input, key=key, call_id=self.call_id)
+        self._at_work.add(key)
+        try:
+            return await delegation.run(agent, input, key=key, call_id=self.call_id)
+        finally:
+            self._at_work.discard(key)
 
     def progress(self, message: str) -> None:
         """Shows the progress of the tool to subscribers; callable from any thread.
@@ -171,5 +176,14 @@ def for_attempt(context: RunContext[Deps], attempt: int) -> RunContext[Deps]:
     if attempt == context.attempt:
         return context  # the first, for which it was made
     return replace(
-        context, attempt=attempt, cancelled=CancellationToken(), _delegated=itertools.count()
+        context,
+        attempt=attempt,
+        cancelled=CancellationToken(),
+        _delegated=itertools.count(),
+        _at_work=set[str](),
     )
+
+
+def runs_agents(context: RunContext[Deps]) -> bool:
+    """Returns whether an agent works for the call at this moment."""
+    return bool(context._at_work)  # pyright: ignore[reportPrivateUsage]

@@ -1,5 +1,6 @@
 """The type of an agent's structured output: its schema and its validation."""
 
+import json
 import re
 from typing import Generic, TypeVar, cast
 
@@ -8,9 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from treadle.domain.schema import JsonSchema, OutputSchema
 from treadle.errors import ConfigurationError
-from treadle.tools.failure import MAX_FAILURE, explain_failure
+from treadle.tools.failure import explain_failure, message_of, reraise_interrupt
 from treadle.tools.nulls import without_nulls
-from treadle.tools.output import truncated
 from treadle.tools.pydantic_schema import QuietJsonSchema, without_titles
 from treadle.tools.strict import strict_schema
 from treadle.tools.validation import explain_validation
@@ -46,10 +46,11 @@ class OutputType(Generic[T]):
     def parse(self, text: str) -> T:
         """Returns the value of `text`; raises `ValueError` (pydantic's `ValidationError`)."""
         try:
-            return self._parse(msgspec.json.decode(_unfenced(text)))
+            return self._parse(_decoded(text))
         except ValueError:
             raise
-        except Exception as error:  # a user's validator, or JSON nested too deeply
+        except BaseException as error:  # a user's validator, or JSON nested too deeply
+            reraise_interrupt(error)
             raise ValueError(explain_failure(error)) from error
 
     def _parse(self, value: object) -> T:
@@ -66,7 +67,7 @@ class OutputType(Generic[T]):
         """Returns a description of the error that a model can act upon."""
         if isinstance(error, ValidationError):
             return explain_validation(error)
-        return truncated(str(error), MAX_FAILURE)
+        return message_of(error)
 
 
 def _wrapped(schema: JsonSchema) -> JsonSchema:
@@ -75,7 +76,45 @@ def _wrapped(schema: JsonSchema) -> JsonSchema:
     return {"type": "object", "properties": {_WRAPPER: inner}, "required": [_WRAPPER], **defs}
 
 
-def _unfenced(text: str) -> str:
-    """Returns the text inside a Markdown code fence, or the text if it has none."""
-    found = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?```\s*", text, re.DOTALL)
-    return cast("str", found[1]) if found else text
+_THOUGHT = re.compile(
+    r"\A(?:\s*(?:<think(?:ing)?>)?.*?</think(?:ing)?>)+", re.DOTALL | re.IGNORECASE
+)
+_FENCE = re.compile(r"```[ \t]*(?:json\b)?(.*?)```", re.DOTALL | re.IGNORECASE)
+
+
+def _decoded(text: str) -> object:
+    """Returns the JSON value of an answer; raises `ValueError` if there is not exactly one.
+
+    Servers without a parser for reasoning pass `<think>…</think>` on as text, and models put JSON
+    in fences and sentences, each time they are asked. Such an answer means one value as well.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except ValueError as error:
+        first = error
+    rest = _THOUGHT.sub("", text).replace("\ufeff", "")
+    fenced = [match.strip() for match in _FENCE.findall(rest)]
+    for candidate in (rest.strip(), *(fenced if len(fenced) == 1 else ())):
+        try:
+            return msgspec.json.decode(candidate)
+        except ValueError:
+            continue
+    found = _only_object(rest)
+    if found is None:
+        raise first
+    return found
+
+
+def _only_object(text: str) -> object:
+    """Returns the one object between sentences, or None if there is none, or more than one."""
+    start = text.find("{")
+    if start < 0:
+        return None
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except ValueError:
+        return None
+    return None if "{" in text[end:] else cast("object", value)
+
+
+_DECODER = json.JSONDecoder()

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from treadle.errors import InvalidTool, TreadleError
 from treadle.logging import logger_of
-from treadle.tools.failure import explain_failure
+from treadle.tools.failure import explain_failure, reraise_interrupt
 from treadle.tools.function import Tool, with_to_user
 from treadle.tools.toolset import Toolset
 
@@ -102,7 +102,9 @@ def _same(before: Sequence[_Answer], now: Sequence[_Answer]) -> bool:
 
 async def _ask(source: ToolSource) -> _Answer:
     """Returns the tools of a source, or the reason that it has none."""
+    task = asyncio.current_task()
     try:
         return await source.tools()
-    except Exception as error:  # noqa: BLE001 - one source that fails must not end the run
+    except BaseException as error:  # noqa: BLE001 - one source that fails must not end the run
+        reraise_interrupt(error, task)
         return error.message if isinstance(error, TreadleError) else explain_failure(error)

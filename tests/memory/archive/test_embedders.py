@@ -92,7 +92,7 @@ async def test_functions_of_any_kind_embed() -> None:
 
 
 async def test_whatever_an_embedder_raises_has_a_type() -> None:
-    def fails(error: Exception) -> Embedder:
+    def fails(error: BaseException) -> Embedder:
         def function(_: list[str]) -> Vectors:
             raise error
 
@@ -107,12 +107,21 @@ async def test_whatever_an_embedder_raises_has_a_type() -> None:
         with pytest.raises(type(typed)) as raised:
             await embedded(fails(typed), ["x"])
         assert raised.value is typed
+    for other in (asyncio.CancelledError(), SystemExit(3), GeneratorExit()):
+        with pytest.raises(EmbeddingFailed, match="failed: "):
+            await embedded(fails(other), ["x"])
+
+
+async def test_the_cancellation_of_a_caller_passes() -> None:
+    async def waits(_: list[str]) -> Vectors:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    caller = asyncio.create_task(embedded(CallableEmbedder(waits), ["x"]))
+    await asyncio.sleep(1)
+    caller.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await embedded(CallableEmbedder(_cancelled), ["x"])
-
-
-async def _cancelled(_: list[str]) -> Vectors:
-    raise asyncio.CancelledError
+        await caller
 
 
 def test_vectors_become_of_length_one() -> None:

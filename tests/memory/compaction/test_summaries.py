@@ -338,7 +338,7 @@ async def test_an_interrupted_summary_is_left_out() -> None:
     strategy = Summarize(max_tokens=8_000, model=ScriptedModel([interrupted] * 400))
     events, result = await run(agent_of(model, strategy))
     assert result is not None
-    assert {event.fallback for event in compactions(events)} == {"the summary was interrupted"}
+    assert all(event.fallback.endswith(": CancelledError") for event in compactions(events))
     assert max(model.sizes) <= 8_000
 
 

@@ -18,6 +18,7 @@ from treadle.errors import (
 )
 from treadle.executor import DaemonExecutor
 from treadle.memory.archive.words import pieces
+from treadle.tools.failure import message_of, reraise_interrupt
 
 if TYPE_CHECKING:
     from treadle.memory.archive.vectors import Matrix
@@ -192,6 +193,7 @@ def as_embedder(embedder: Embedder | EmbedFunction) -> Embedder:
 
 async def embedded(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     """Returns the vectors of texts; raises only `EmbeddingFailed` and `EmbeddingInvalid`."""
+    task = asyncio.current_task()
     try:
         vectors = await embedder.embed(texts)
         len(vectors)
@@ -199,9 +201,10 @@ async def embedded(embedder: Embedder, texts: Sequence[str]) -> Vectors:
         raise
     except TypeError as error:
         raise EmbeddingInvalid(
-            f"The embedder {embedder.name} did not return a list of vectors: {error}."
+            f"The embedder {embedder.name} did not return a list of vectors: {message_of(error)}."
         ) from error
-    except Exception as error:  # an embedder is foreign code, and may raise anything
+    except BaseException as error:  # an embedder is foreign code, and may raise anything
+        reraise_interrupt(error, task)
         # Only messages of our own errors are known to be free of keys.
         reason = error.message if isinstance(error, TreadleError) else f"{type(error).__name__}"
         raise EmbeddingFailed(f"The embedder {embedder.name} failed: {reason}") from error

@@ -17,6 +17,7 @@ from treadle.memory.compaction.transcript import mark_of, marked, pieces, transc
 from treadle.models.base import ModelRequest, ModelSettings
 from treadle.models.retry import Backoff
 from treadle.streaming.demux import ItemFinished, ResponseFinished
+from treadle.tools.failure import explain_failure, reraise_interrupt
 
 _LOGGER = logger_of("treadle.compaction")
 
@@ -50,6 +51,7 @@ async def summarize(budget: ContextBudget, before: str, items: Sequence[Item]) -
     strategy, said = budget.strategy, transcript(items)
     assert isinstance(strategy, Summarize)
     spent, cost, problems = Usage(), 0.0, list[str]()
+    task = asyncio.current_task()
     for summarizer in budget.summarizers:
         writer = _Writer(budget, strategy, summarizer, before)
         try:
@@ -59,9 +61,10 @@ async def summarize(budget: ContextBudget, before: str, items: Sequence[Item]) -
             problems.append(f"{writer.name} took longer than {strategy.timeout:g} seconds")
         except TreadleError as error:
             problems.append(f"{writer.name}: {error.message}")
-        except Exception as error:  # a summary must not fail a run
+        except BaseException as error:  # a summary must not fail a run
+            reraise_interrupt(error, task)
             _LOGGER.warning("A summary failed", exc_info=error)
-            problems.append(f"{writer.name}: {type(error).__name__}: {error}")
+            problems.append(f"{writer.name}: {explain_failure(error)}")
         spent += writer.usage
         if summarizer.price is not None:
             cost += summarizer.price.cost(writer.usage)

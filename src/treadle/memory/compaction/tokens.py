@@ -22,6 +22,7 @@ from treadle.domain.items import (
 from treadle.domain.schema import OutputSchema, ToolSchema
 from treadle.errors import ConfigurationError
 from treadle.models.base import ModelRequest
+from treadle.tools.failure import explain_failure, reraise_interrupt
 
 Count = Callable[[str], int]
 """A tokenizer: returns the number of tokens of a text."""
@@ -46,9 +47,10 @@ def text_tokens(text: str, count: Count | None = None) -> int:
         return -(-size // BYTES_PER_TOKEN)
     try:
         counted = count(text)
-    except Exception as error:
+    except BaseException as error:  # foreign code may raise anything
+        reraise_interrupt(error)
         raise ConfigurationError(
-            f"count= of the agent's context failed: {type(error).__name__}: {error}"
+            f"count= of the agent's context failed: {explain_failure(error)}"
         ) from error
     if not isinstance(counted, int) or counted < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(
