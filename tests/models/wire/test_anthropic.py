@@ -612,6 +612,25 @@ def test_halves_of_a_character_in_whole_blocks() -> None:
     assert json.loads(bytes(hosted.raw))["id"] == "\ufffd"
 
 
+def test_invalid_utf8_becomes_the_replacement_character() -> None:
+    text_block = start(0, type="text", text="a@").replace(b"@", b"\xff")
+    search = start(1, type="server_tool_use", id="@", input={}).replace(b"@", b"\xff")
+    said, hosted = items_of(decode(text_block, stop(0), search, stop(1), stopped("end_turn")))
+    assert said == Message("assistant", (OutputText("a\ufffd"),))
+    assert isinstance(hosted, ProviderItem)
+    assert json.loads(bytes(hosted.raw))["id"] == "\ufffd"
+
+
+def test_a_delta_without_an_index_belongs_to_the_newest_block() -> None:
+    events = decode(
+        start(0, type="text", text="a"),
+        start(1, type="text", text="b"),
+        frame("content_block_delta", delta={"type": "text_delta", "text": "c"}),
+        stopped("end_turn"),
+    )
+    assert [item.text for item in items_of(events) if isinstance(item, Message)] == ["a", "bc"]
+
+
 def test_citations_stay_with_their_text() -> None:
     first, second = {"cited_text": "a"}, {"cited_text": "b"}
     events = decode(

@@ -607,6 +607,46 @@ def test_what_comes_after_the_end_of_an_item_begins_another() -> None:
     ]
 
 
+def test_ends_that_repeat_themselves_are_told_from_those_of_other_items() -> None:
+    other = {**SAID, "content": [{"type": "output_text", "text": "Then."}]}
+    for frames, items in (
+        ([done(2, **LOOK), done(2, **{**LOOK, "id": "fc_9"})], [CALL]),
+        (
+            [done(0, **SAID), done(5, **other)],
+            [MESSAGE, Message("assistant", (OutputText("Then."),), "msg_1")],
+        ),
+    ):
+        assert items_of(decode(*frames, completed())) == items
+    nameless = {**LOOK, "id": None, "call_id": None}
+    (call,) = items_of(decode(done(0, **nameless), completed(output=[LOOK])))
+    assert isinstance(call, FunctionCall)
+    assert call.arguments == LOOK["arguments"]
+
+
+def test_events_that_bring_nothing() -> None:
+    empty = [
+        added(0, type="reasoning", id="rs_1", summary=[]),
+        added(3, **{**OPENED_SAID, "id": "msg_3"}),
+        added(4, type="web_search_call", id="ws_1"),
+        frame("response.function_call_arguments.done", arguments="", output_index=9),
+        frame("response.output_text.done", text="", output_index=3),
+        done(5, type="message", id="m", content=[{"type": "refusal", "refusal": None}]),
+    ]
+    (thought,) = items_of(decode(*empty, summary("B", 1), completed()))
+    assert isinstance(thought, Reasoning)
+    assert thought.text == "B"
+
+
+def test_invalid_utf8_becomes_the_replacement_character() -> None:
+    item = {**SAID, "content": [{"type": "output_text", "text": "a@"}]}
+    search = {"type": "web_search_call", "id": "@"}
+    stream = done(0, **item) + done(1, **search)
+    said, hosted = items_of(decode(stream.replace(b"@", b"\xff"), completed()))
+    assert said == Message("assistant", (OutputText("a\ufffd"),), "msg_1")
+    assert isinstance(hosted, ProviderItem)
+    assert json.loads(bytes(hosted.raw))["id"] == "\ufffd"
+
+
 def test_missing_items_are_inserted_where_the_output_has_them() -> None:
     events = decode(
         added(1, **OPENED_SAID), text("Grüße 😀", 1), completed(output=[THOUGHT, SAID, LOOK])

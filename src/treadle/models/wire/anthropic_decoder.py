@@ -9,7 +9,7 @@ ends well: the API ends the block of a call even if the tokens ran out in the mi
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, assert_never
 
 import msgspec
 from msgspec import Raw, Struct
@@ -105,6 +105,7 @@ _decode_delta = msgspec.json.Decoder(_BlockDelta).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_message = msgspec.json.Decoder(_Message).decode
 _decode_any = msgspec.json.Decoder().decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 # The field of each kind of delta with text, and what it brings.
 _DELTAS: dict[str, tuple[str, Callable[[str], _Delta]]] = {
@@ -251,7 +252,7 @@ class AnthropicDecoder(SseDecoder):
         self._finish_stopped()
         for block in [block for block in self._open if block.index == index]:
             self._stop_block(block)  # blocks follow each other: that one ended without an event
-        fields = _fields(start)
+        fields, start = _fields(start)
         wire_kind = fields.get("type")
         if not isinstance(wire_kind, str):
             raise ValueError("a block has no type")
@@ -277,7 +278,7 @@ class AnthropicDecoder(SseDecoder):
             whole = text_of(fields.get("input"))
             block.whole = "" if whole in {"{}", "[]"} else whole
         else:
-            block.fields = _raw_fields(start)
+            block.fields = _decode_fields(start)  # each as received
 
     def _block_delta(self, event: _Event) -> None:
         """Reads a delta that is not of the usual form."""
@@ -318,6 +319,8 @@ class AnthropicDecoder(SseDecoder):
             case _CitationsDelta(citation):
                 block = self._growing("text", index) or self._add("text", index)
                 block.citations.append(citation)
+            case _ as unreachable:
+                assert_never(unreachable)
 
     def _grow(self, block: _Block, text: str) -> None:
         """Adds to a block of text or of thinking."""
@@ -396,8 +399,6 @@ class AnthropicDecoder(SseDecoder):
         block.whole = ""
 
     def _finish(self, block: _Block) -> None:
-        if block not in self._open:
-            return
         self._open.remove(block)
         rest = self._halves.drop(block.key) if self._halves is not None else ""
         if rest and block.kind in {"text", "thinking"}:
@@ -533,19 +534,13 @@ def _is_for_us(name: bytes, data: bytes) -> bool:
     return fields_of(value).get("type") in AnthropicDecoder.HANDLERS
 
 
-def _fields(raw: Raw) -> Mapping[str, object]:
+def _fields(raw: Raw) -> tuple[Mapping[str, object], Raw]:
+    """Returns the fields of a block, and its JSON without halves of characters."""
     try:
-        return fields_of(_decode_any(raw))
+        return fields_of(_decode_any(raw)), raw
     except UNREADABLE:
-        return fields_of(joined_all(read_json(bytes(raw))))
-
-
-def _raw_fields(raw: Raw) -> Mapping[str, object]:
-    """Returns the fields of a block, each as received."""
-    try:
-        return msgspec.json.decode(raw, type=dict[str, Raw])
-    except UNREADABLE:
-        return _fields(raw)
+        value = joined_all(read_json(bytes(raw)))
+        return fields_of(value), Raw(msgspec.json.encode(value))
 
 
 def _message(document: bytes) -> _Message:
