@@ -1,6 +1,7 @@
 """What every test has: a virtual clock, no network, an alarm for blocking calls, and journals."""
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,11 @@ TypeAdapter(int)
 # How long an example takes depends on the load of the machine; its result does not.
 settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any_load")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker more than cores: that of the real clock waits most of the time."""
+    return (os.cpu_count() or 1) + 1
 
 
 class _FileScheduling(LoadFileScheduling):
