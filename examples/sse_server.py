@@ -18,13 +18,6 @@ import treadle
 from treadle.errors import InvalidInput, RunNotFound, ThreadNotFound
 
 agent = treadle.Agent(os.environ.get("TREADLE_MODEL", "demo"), instructions="Be brief.")
-ENDS = (
-    "run.completed",
-    "run.incomplete",
-    "run.failed",
-    "run.cancelled",
-    "run.expired",
-)
 
 
 class Question(msgspec.Struct):
@@ -32,12 +25,6 @@ class Question(msgspec.Struct):
 
     text: str
     thread: str = ""
-
-
-class Head(msgspec.Struct):
-    """The type of an event, which its JSON contains."""
-
-    type: str
 
 
 async def ask(request: Request) -> Response:
@@ -89,10 +76,10 @@ async def frames(subscription: treadle.Subscription, run_id: str) -> AsyncGenera
     """Yields server-sent events up to the last one of the run."""
     async with subscription:
         async for envelope in subscription.envelopes():
-            type = msgspec.json.decode(envelope.json, type=Head).type
-            head = f"id: {envelope.position}\nevent: {type}\ndata: "
+            event = envelope.event
+            head = f"id: {envelope.position}\nevent: {event.type}\ndata: "
             yield head.encode() + envelope.json + b"\n\n"
-            if type in ENDS and getattr(envelope.event, "run_id", "") == run_id:
+            if isinstance(event, treadle.TerminalEvent) and event.run_id == run_id:
                 return
 
 

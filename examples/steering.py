@@ -27,7 +27,7 @@ async def main() -> None:
     async with agent.stream("Search for the meaning of life.") as run:
         async for event in run:
             if isinstance(event, treadle.ToolStarted):
-                run.cancel()
+                await run.cancel()
         result = await run.result()
     print("The first run:", result.status)
     second = await agent.run("Hello again!", history=result.history)

@@ -26,12 +26,12 @@ async def main() -> None:
     model = os.environ.get("TREADLE_MODEL", "demo")
     agent = treadle.Agent(model, instructions="Be brief.", tools=[get_weather])
     async with agent.stream("What is the weather in Paris and in Rome?") as run:
-        async for event in run:
-            match event:
-                case treadle.TextDelta(delta=text):
-                    print(text, end="", flush=True)
-                case treadle.ToolCallRequested(item=call):
-                    print(f"[{call.name} {call.arguments}]")
+        async for event in run.events():
+            match event.type:
+                case "text.delta":
+                    print(event.delta, end="", flush=True)
+                case "tool.requested":
+                    print(f"[{event.item.name} {event.item.arguments}]")
                 case _:
                     pass
     print()

@@ -68,6 +68,7 @@ from treadle.domain.events import (
     ToolProgress,
     ToolStarted,
     ToUserDelta,
+    UnknownEvent,
     UsageAdded,
 )
 from treadle.domain.items import (
@@ -246,6 +247,7 @@ __all__ = [
     "Toolset",
     "TreadleError",
     "TreeNode",
+    "UnknownEvent",
     "Usage",
     "UsageAdded",
     "Veto",

@@ -50,7 +50,7 @@ TreadleError
 │   ├── JournalReadOnly           the database cannot be written to
 │   ├── JournalCorrupt            the file is not a treadle database, or is damaged
 │   │   └── ThreadDamaged         an event of one thread cannot be read
-│   ├── JournalTooNew             the database was written by a newer version of treadle
+│   ├── JournalTooNew             a newer version of treadle wrote the database or thread
 │   ├── JournalClosed             the runtime was shut down
 │   └── StaleWriter               another driver has claimed the thread
 ├── JobError                      a request to a tree of jobs cannot be fulfilled
@@ -460,7 +460,10 @@ class ThreadDamaged(JournalCorrupt):
 
 
 class JournalTooNew(JournalError):
-    """The database was written by a newer version of treadle."""
+    """The database, or an event of the thread, was written by a newer version of treadle.
+
+    Nothing is damaged: install that version. The events of such a thread can still be read.
+    """
 
     code = "journal_too_new"
     retryable = False

@@ -42,6 +42,7 @@ async def ended(work: object) -> Node[object]:
 
 
 RESULT = RunResult(
+    run_id="r", thread_id="t",
     output="out", text="what it said", refusal="", items=[], history=[], usage=Usage(),
     status="completed", stop_reason="end_turn", steps=1,
 )  # fmt: skip

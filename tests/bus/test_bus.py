@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from treadle.bus.base import Bus
@@ -14,7 +15,7 @@ from treadle.bus.socket import SocketBus
 from treadle.bus.subscription import Subscription
 from treadle.bus.topic import Topic
 from treadle.domain.envelope import Envelope
-from treadle.domain.events import RecordedEvent, RunFinishing, TextDelta
+from treadle.domain.events import RecordedEvent, RunFinishing, TextDelta, UnknownEvent
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -112,6 +113,34 @@ async def test_events_arrive_with_their_places(
     later = await next_of(events, 3)
     assert [(one.seq, one.n) for one in later] == [(1, 1), (1, 2), (2, 0)]
     assert said(later) == "ab"
+    await events.aclose()
+
+
+class NewDelta(msgspec.Struct, tag="new.delta"):
+    """A live event of a newer version."""
+
+
+async def test_events_of_a_newer_version(served: tuple[Serving, Bus], make_bus: MakeBus) -> None:
+    node, bus = served
+    node.record()
+    events = make_bus().follow("t", Position(0))
+    (first,) = await next_of(events, 1)
+    node.say("a")
+    if isinstance(bus, SocketBus):
+        node.topic.publish_live(NewDelta())  # type: ignore[arg-type]
+    node.say("b")
+    raw = b'{"type":"tool.paused","seq":2,"at":1.0,"run_id":"r","new":[1]}'
+    unknown = UnknownEvent(seq=2, at=1.0, run_id="r", original_type="tool.paused", raw=raw)
+    node.journal.append(unknown)
+    node.topic.publish(Envelope(unknown, 2))
+    node.record()
+    later = await next_of(events, 4)
+    assert said(later) == "ab"  # the live one is left out
+    assert [(one.seq, one.event, one.json) for one in later[2:]] == [
+        (2, unknown, raw),
+        (3, node.journal[2], msgspec.json.encode(node.journal[2])),
+    ]
+    assert first.event == node.journal[0]
     await events.aclose()
 
 

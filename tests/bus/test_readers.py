@@ -5,7 +5,6 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -64,9 +63,9 @@ class Journaled:
     def __init__(self) -> None:
         self.events: list[RecordedEvent] = []
 
-    async def load(self, thread_id: str) -> SimpleNamespace:
+    async def last_seq(self, thread_id: str) -> int:
         await asyncio.sleep(0)
-        return SimpleNamespace(seq=len(self.events))
+        return len(self.events)
 
     async def runs(self, thread_id: str) -> list[RunRecord]:
         return []

@@ -20,13 +20,19 @@ from tests.journal.story import (
 
 from treadle.domain.entries import ApprovalEntry, CancelEntry, DenialEntry, OutputEntry, SendEntry
 from treadle.domain.envelope import Envelope
-from treadle.domain.events import RecordedEvent, RunQueued, RunStarted
+from treadle.domain.events import RecordedEvent, RunQueued, RunStarted, UnknownEvent
 from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
 from treadle.domain.items import user_message
 from treadle.domain.limits import Limits
 from treadle.domain.state import ThreadState
-from treadle.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
+from treadle.errors import (
+    JournalClosed,
+    JournalError,
+    JournalTooNew,
+    StaleWriter,
+    ThreadNotFound,
+)
 from treadle.journal.base import Batch, Fork, Journal, Work
 from treadle.journal.projection import Projection, RunRecord
 
@@ -460,6 +466,30 @@ async def test_a_fork_is_a_copy_with_its_own_end(journal: Journal, at: int) -> N
     assert await journal.read("thread_1", after=0) == stored
     await journal.delete("thread_1")
     assert await journal.load("thread_2") == apply(state, added[0])
+
+
+async def test_an_event_of_a_newer_version_keeps_its_number_and_its_json(journal: Journal) -> None:
+    driver = await make(journal)
+    events = await driver.append(conversation())
+    raw = b'{"type":"tool.paused", "seq":8,"run_id":"r","at":2.0,"new":[1,{"a":"\xc3\xa9"}]}'
+    unknown = UnknownEvent(seq=8, at=2.0, run_id="r", original_type="tool.paused", raw=raw)
+    await journal.append(Batch(driver.claim, [Envelope(unknown, 8)], []))
+    after = numbered(conversation("run_2"), 8)
+    await journal.append(Batch(driver.claim, [Envelope(event, event.seq) for event in after], []))
+    assert await journal.last_seq("thread_1") == 15
+    assert await journal.read("thread_1", after=0) == [*events, unknown, *after]
+    assert (await journal.stored("thread_1", after=7, limit=1)) == {8: raw}
+    assert await journal.load("thread_1", at=7) == driver.state
+    for at in (8, 12, None):
+        with pytest.raises(JournalTooNew, match="'tool.paused'.*newer treadle") as caught:
+            await journal.load("thread_1", at=at)
+        assert not caught.value.retryable
+    for id, at in (("thread_2", 9), ("thread_3", 7)):
+        fork = Fork("thread_1", at, thread(id), [], Projection(None, 5.0, "", None, ()))
+        await journal.fork(fork)
+        assert await journal.last_seq(id) == at
+    assert (await journal.stored("thread_2", after=7)).get(8) == raw
+    assert await journal.load("thread_3") == driver.state
 
 
 async def test_a_deleted_thread_leaves_nothing(journal: Journal) -> None:

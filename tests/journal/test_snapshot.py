@@ -54,3 +54,11 @@ def test_a_snapshot_of_a_treadle_without_jobs() -> None:
 def test_a_snapshot_without_its_items_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match="lacks 1 items"):
         decode_snapshot(encode_head(fold([ASKED])), b"[]")
+
+
+def test_a_snapshot_of_a_version_with_other_events_is_not_used() -> None:
+    """It may be the fold of an event that this version does not know."""
+    head = msgspec.json.decode(encode_head(ThreadState(seq=3)), type=dict[str, object])
+    newer = msgspec.json.encode({**head, "event_types": "another"})
+    with pytest.raises(msgspec.ValidationError, match="another version"):
+        decode_snapshot(newer, b"[]")

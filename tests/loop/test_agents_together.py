@@ -125,7 +125,7 @@ async def test_a_worker_is_cancelled_with_the_run() -> None:
     async with big.stream("hi") as run:
         async for event in run:
             if isinstance(event, AgentEvent) and isinstance(event.event, TextDelta):
-                run.cancel()
+                await run.cancel()
         require_valid(run.history)
     assert (await run.result()).status == "cancelled"
     assert ends == ["cancelled"]

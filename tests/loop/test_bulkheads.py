@@ -318,7 +318,7 @@ async def test_an_agent_that_works_for_a_call_is_waited_for() -> None:
             if isinstance(event, ToolStarted):
                 break
         await asyncio.sleep(1)
-        run.cancel()
+        await run.cancel()
         assert (await run.result()).status == "cancelled"
     assert cleaned == ["tidy"]
 

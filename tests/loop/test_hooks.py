@@ -121,7 +121,7 @@ async def test_it_is_not_called_after_a_failure_or_a_cancel() -> None:
     async with agent.stream("hi") as run:
         async for event in run:
             if isinstance(event, TextDelta):
-                run.cancel()
+                await run.cancel()
     assert (await run.result()).status == "cancelled"
     assert called == []
 

@@ -363,10 +363,10 @@ async def test_cancel_is_now() -> None:
     async with Agent(ScriptedModel(script), tools=[slow]).stream("hi") as run:
         async for event in run:
             if isinstance(event, ToolStarted):
-                run.cancel()
-                run.cancel()
+                await run.cancel()
+                await run.cancel()
         result = await run.result()
-        run.cancel()
+        await run.cancel()
     assert (result.status, result.stop_reason) == ("cancelled", "cancelled")
     assert loop.time() == begin
     assert isinstance(event, RunCancelled)
@@ -376,7 +376,7 @@ async def test_cancel_is_now() -> None:
 
 async def test_cancel_before_the_first_step() -> None:
     async with Agent(ScriptedModel(["never"])).stream("hi") as run:
-        run.cancel()
+        await run.cancel()
         result = await run.result()
     assert result.status == "cancelled"
 
@@ -397,7 +397,7 @@ async def test_a_cancelled_tool_sees_the_cancellation() -> None:
     async with Agent(ScriptedModel([[say("careful")]]), tools=[careful]).stream("hi") as run:
         async for event in run:
             if isinstance(event, ToolStarted):
-                run.cancel()
+                await run.cancel()
     assert seen == ["cancelled"]
 
 
@@ -416,7 +416,7 @@ async def test_a_thread_gets_a_token() -> None:
 
     async with Agent(ScriptedModel([[say("patient")]]), tools=[patient]).stream("hi") as run:
         await asyncio.get_running_loop().run_in_executor(None, started.wait, 10)
-        run.cancel()
+        await run.cancel()
         result = await run.result()
     assert await asyncio.get_running_loop().run_in_executor(None, stopped.wait, 10)
     assert result.status == "cancelled"
@@ -427,7 +427,7 @@ async def test_finish_ends_after_the_step() -> None:
     async with Agent(model, tools=[slow]).stream("hi") as run:
         async for event in run:
             if isinstance(event, ToolStarted):
-                run.finish()
+                await run.finish()
         result = await run.result()
     assert (result.status, result.stop_reason) == ("completed", "finish_requested")
     assert outputs(result.items) == ["slept 1"]
@@ -469,7 +469,7 @@ async def test_a_message_as_input() -> None:
 async def test_a_finished_run_may_have_no_structured_output() -> None:
     model = ScriptedModel([[say("slow", seconds=1)]])
     async with Agent(model, tools=[slow], output=City).stream("hi") as run:
-        run.finish()
+        await run.finish()
         result = await run.result()
     assert (result.output, result.stop_reason) == (None, "finish_requested")
 
@@ -836,8 +836,14 @@ def test_whatever_happens_the_history_is_valid_and_the_end_is_last(
             limits=Limits(max_steps=3),
         )
         events: list[Event] = []
+
+        async def act_later(run: Run[str]) -> None:
+            await asyncio.sleep(when)
+            if act in {"cancel", "finish"}:
+                await getattr(run, act)()
+
         async with agent.stream("hi") as run:
-            asyncio.get_running_loop().call_later(when, getattr(run, act, lambda: None))
+            acting = asyncio.create_task(act_later(run))
             try:
                 async for event in run:
                     events.append(event)
@@ -846,6 +852,7 @@ def test_whatever_happens_the_history_is_valid_and_the_end_is_last(
                         break
             except StreamIncomplete:
                 pass
+            acting.cancel()
         require_valid(run.history)
         ends = [
             e

@@ -103,7 +103,7 @@ async def test_cancellation_reaches_the_server(tools: MCPTools) -> None:
     async with Agent(model, tools=[tools]).stream("go") as run:
         async for event in run:
             if isinstance(event, ToolProgress):
-                run.cancel()
+                await run.cancel()
         assert (await run.result()).status == "cancelled"
     script = ScriptedModel([calling("was_cancelled", {"mark": mark}), "done"])
     result = await Agent(script, tools=[tools]).run("go")
@@ -256,7 +256,7 @@ async def test_a_run_can_be_cancelled_while_a_server_starts() -> None:
     tools = MCPTools([sys.executable, "-c", code])
     async with Agent(ScriptedModel([]), tools=[tools]).stream("go") as run:
         await asyncio.sleep(0.1)
-        run.cancel()
+        await run.cancel()
         assert (await run.result()).status == "cancelled"
     await tools.aclose()
 

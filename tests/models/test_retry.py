@@ -116,7 +116,7 @@ async def test_a_stream_is_closed_when_the_run_is_cancelled() -> None:
     async with Agent(Watched()).stream("hi") as run:
         async for event in run:
             if isinstance(event, TextDelta):
-                run.cancel()
+                await run.cancel()
         assert closed == ["closed"]
 
 

@@ -296,7 +296,7 @@ async def test_a_cancelled_run_is_kept_as_far_as_it_was_read(
             async for event in run:
                 seen += isinstance(event, treadle.TextDelta)
                 if seen == deltas:
-                    run.cancel()
+                    await run.cancel()
 
     with record(file):
         await read(simulator.base_url, 5)

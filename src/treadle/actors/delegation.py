@@ -158,7 +158,7 @@ class ThreadDelegation:
         finally:
             topic.detach(shown)
         self._count(id, ended.state, job_id)
-        return cast("RunResult[Out]", result_of_ended(ended, run_id, self._host.agent))
+        return cast("RunResult[Out]", result_of_ended(ended, id, run_id, self._host.agent))
 
     async def _require_thread(
         self, id: str, agent: Worker[Any], call_id: str, job_id: str, lends_memory: bool

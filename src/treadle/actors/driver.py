@@ -20,6 +20,7 @@ from treadle.domain.state import ThreadState, can_go_on
 from treadle.errors import (
     JournalError,
     JournalLocked,
+    JournalTooNew,
     RunInterrupted,
     ThreadDamaged,
     ThreadNotFound,
@@ -421,10 +422,10 @@ class Driver:
                 continue
             for thread_id in waiting:
                 if thread_id in self._damaged:
-                    continue  # it was logged; only a repair can help
+                    continue  # it was logged; only a repair, or a newer version, can help
                 try:
                     actor = await self.reach(thread_id)
-                except ThreadDamaged as error:
+                except (ThreadDamaged, JournalTooNew) as error:
                     self._damaged.add(thread_id)
                     _LOGGER.warning("%s is set aside: %s", thread_id, error.message)
                 except TreadleError as error:  # the others are not to wait for it

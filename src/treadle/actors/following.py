@@ -122,7 +122,7 @@ class Following:
         It is before the runs of which the driving node remembers the deltas, so that a reader gets
         here what it would get there, including texts of other agents that have landed.
         """
-        seq = (await self._journal.load(thread_id)).seq
+        seq = await self._journal.last_seq(thread_id)
         begun = [run.first_seq for run in await self._journal.runs(thread_id) if run.first_seq]
         # Right before a run is the message that starts it.
         start = max(0, begun[-2] - 2) if len(begun) > 1 else 0

@@ -17,10 +17,14 @@ from treadle.loop.outcome import final_text, refusal_of
 T = TypeVar("T")
 
 
-def result_of(state: ThreadState, run: Run, definition: AgentDefinition[object, T]) -> RunResult[T]:
+def result_of(
+    thread_id: str, state: ThreadState, run: Run, definition: AgentDefinition[object, T]
+) -> RunResult[T]:
     """Returns the result of `run`, which ended last on the thread."""
     text = final_text(state, definition)
     return RunResult(
+        run_id=run.id,
+        thread_id=thread_id,
         output=_output(definition, text) if run.status == "completed" else None,
         text=text,
         refusal=refusal_of(run.last_step) if run.last_step is not None else "",
@@ -35,9 +39,11 @@ def result_of(state: ThreadState, run: Run, definition: AgentDefinition[object, 
     )
 
 
-def never_began(state: ThreadState) -> RunResult[object]:
+def never_began(thread_id: str, run_id: str, state: ThreadState) -> RunResult[object]:
     """Returns the result of a run that was taken out of the queue."""
     return RunResult(
+        run_id=run_id,
+        thread_id=thread_id,
         output=None,
         text="",
         refusal="",
@@ -56,7 +62,10 @@ def _shown(state: ThreadState, items: Sequence[Item]) -> Sequence[Item]:
 
 
 def result_of_ended(
-    ended: Ended, run_id: str, agents: Callable[[str], AgentDefinition[object, object]]
+    ended: Ended,
+    thread_id: str,
+    run_id: str,
+    agents: Callable[[str], AgentDefinition[object, object]],
 ) -> RunResult[object]:
     """Returns what came of a run that has ended; raises the error of one that failed."""
     if ended.error is not None:
@@ -65,8 +74,8 @@ def result_of_ended(
     if isinstance(event, RunFailed):
         raise error_of(event.code, event.message, retryable=event.retryable)
     if run is None or run.id != run_id:
-        return never_began(ended.state)
-    return result_of(ended.state, run, agents(run.agent))
+        return never_began(thread_id, run_id, ended.state)
+    return result_of(thread_id, ended.state, run, agents(run.agent))
 
 
 def _output(definition: AgentDefinition[object, T], text: str) -> T | None:

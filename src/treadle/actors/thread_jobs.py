@@ -63,7 +63,7 @@ class _Held(Scope):
         """Refuses: jobs are cancelled one by one, a run by its own means."""
         raise ConfigurationError(
             f"{self._node_label()} cannot be cancelled as a node: cancel the run with "
-            "run.cancel(), or each of its children."
+            "await run.cancel(), or each of its children."
         )
 
     async def _node_wait_in(self, waiting: "dict[asyncio.Future[T], None]") -> None:

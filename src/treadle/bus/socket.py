@@ -17,8 +17,7 @@ from msgspec import Struct
 
 from treadle.bus.base import Node
 from treadle.bus.position import Position
-from treadle.domain.envelope import Envelope
-from treadle.domain.events import Event
+from treadle.domain.envelope import Envelope, decode_event
 from treadle.errors import TreadleError
 from treadle.logging import logger_of
 
@@ -54,7 +53,6 @@ class Line(Struct, frozen=True):
 
 _REQUEST = msgspec.json.Decoder(Watch | Ring)
 _LINE = msgspec.json.Decoder(Line)
-_EVENT = msgspec.json.Decoder(Event)
 _ENCODER = msgspec.json.Encoder()
 # The other end has left, or sends what is too long, too deep or not of this version.
 _UNREADABLE = (OSError, ValueError, RecursionError, msgspec.DecodeError)
@@ -95,7 +93,8 @@ class SocketBus:
     async def follow(self, thread_id: str, after: Position) -> AsyncGenerator[Envelope]:
         """Yields the events of a thread that another process drives; ends when that one does.
 
-        A process that sends what this version cannot read ends it as well.
+        A process that sends what this version cannot read ends it as well. Live events of a newer
+        version are left out.
         """
         if self._path is None or self._server is not None:
             return
@@ -105,7 +104,9 @@ class SocketBus:
                 writer.write(_ENCODER.encode(Watch(thread_id, after.seq, after.n)) + b"\n")
                 while line := await reader.readline():
                     decoded = _LINE.decode(line)
-                    yield Envelope(_EVENT.decode(decoded.event), decoded.seq, decoded.n)
+                    event = decode_event(bytes(decoded.event))
+                    if event is not None:
+                        yield Envelope(event, decoded.seq, decoded.n)
             finally:
                 writer.close()
 

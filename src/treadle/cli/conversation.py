@@ -9,7 +9,7 @@ from treadle.cli.transcript import Transcript
 from treadle.domain.blocks import Block
 from treadle.domain.events import AgentEvent, RecordedEvent
 from treadle.domain.thread_tree import ThreadTree
-from treadle.errors import ThreadDamaged, ThreadNotFound
+from treadle.errors import JournalTooNew, ThreadDamaged, ThreadNotFound
 from treadle.journal.base import ThreadInfo
 from treadle.runtime.runtime import Runtime
 from treadle.runtime.thread import Thread
@@ -39,8 +39,8 @@ async def show_thread(thread: Thread, transcript: Transcript, last: int | None =
     """
     try:
         state = await thread.state()
-    except ThreadDamaged as error:
-        return await _show_damaged(thread, transcript, error)
+    except (ThreadDamaged, JournalTooNew) as error:
+        return await _show_readable(thread, transcript, error)
     after, until = 0, state.seq
     if last is not None:
         active = state.active_run
@@ -56,8 +56,10 @@ async def show_thread(thread: Thread, transcript: Transcript, last: int | None =
     return until
 
 
-async def _show_damaged(thread: Thread, transcript: Transcript, error: ThreadDamaged) -> int:
-    """Shows the events that can be read, and a line for each that cannot."""
+async def _show_readable(
+    thread: Thread, transcript: Transcript, error: ThreadDamaged | JournalTooNew
+) -> int:
+    """Shows the events that can be read, a line for each that cannot, and the reason at the end."""
     after = 0
     while True:
         try:

@@ -63,6 +63,7 @@ from treadle.domain.events import (
     ToolProgress,
     ToolStarted,
     ToUserDelta,
+    UnknownEvent,
     UsageAdded,
 )
 from treadle.domain.items import FunctionCall
@@ -121,7 +122,7 @@ class Transcript:
                 self._other_agent(event)
             case JobStarted() | JobSettled():
                 self._job(event)
-            case MemoryUpdated() | ContextCompacted() | EventRemoved():
+            case MemoryUpdated() | ContextCompacted() | EventRemoved() | UnknownEvent():
                 self._remembered(event)
             case StepInterrupted():
                 self._interrupted(event)
@@ -224,8 +225,14 @@ class Transcript:
         result = one_line(event.output or event.message)
         self.line(f"{mark} {one_line(name)} {event.outcome}{took}  {result}".rstrip())
 
-    def _remembered(self, event: MemoryUpdated | ContextCompacted | EventRemoved) -> None:
-        """Shows a change of a memory block, a compaction, or the place of what was removed."""
+    def _remembered(
+        self, event: MemoryUpdated | ContextCompacted | EventRemoved | UnknownEvent
+    ) -> None:
+        """Shows a change of a memory block, a compaction, or the place of what cannot be shown."""
+        if isinstance(event, UnknownEvent):
+            what = one_line(event.original_type)
+            self.line(f"(Event {event.seq} has the type {what}; it needs a newer treadle.)")
+            return
         if isinstance(event, EventRemoved):
             self.line("(Removed.)")
             return

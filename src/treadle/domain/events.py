@@ -5,7 +5,7 @@ before a subscriber sees them; the state of a thread is their fold (`treadle.dom
 events are the deltas in between; they are not recorded one by one.
 """
 
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import msgspec
 from msgspec import Struct
@@ -113,6 +113,7 @@ class DurableEvent(Struct, frozen=True, kw_only=True):
 class MessageAdded(DurableEvent, frozen=True, tag="message.added"):
     """A message entered the history; `index` is its place in the response that wrote it."""
 
+    type: ClassVar[Literal["message.added"]] = "message.added"
     item: Message
     origin: Origin
     index: int = 0
@@ -124,6 +125,7 @@ class RunQueued(DurableEvent, frozen=True, omit_defaults=True, tag="run.queued")
     `key` is the sender's idempotency key. `urgent` puts it before those that wait already.
     """
 
+    type: ClassVar[Literal["run.queued"]] = "run.queued"
     item: Message
     agent: str
     key: str = ""
@@ -136,6 +138,7 @@ class RunStarted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="r
     `key` is the sender's idempotency key.
     """
 
+    type: ClassVar[Literal["run.started"]] = "run.started"
     agent: str
     agent_hash: str = ""
     key: str = ""
@@ -147,6 +150,7 @@ class MessageQueued(DurableEvent, frozen=True, omit_defaults=True, tag="message.
     `key` is the sender's idempotency key.
     """
 
+    type: ClassVar[Literal["message.queued"]] = "message.queued"
     item: Message
     key: str = ""
 
@@ -154,14 +158,19 @@ class MessageQueued(DurableEvent, frozen=True, omit_defaults=True, tag="message.
 class RunFinishing(DurableEvent, frozen=True, gc=False, tag="run.finishing"):
     """The run was asked to end after the step it is in."""
 
+    type: ClassVar[Literal["run.finishing"]] = "run.finishing"
+
 
 class RunCancelling(DurableEvent, frozen=True, gc=False, tag="run.cancelling"):
     """The run was asked to end now."""
+
+    type: ClassVar[Literal["run.cancelling"]] = "run.cancelling"
 
 
 class StepStarted(DurableEvent, frozen=True, gc=False, tag="step.started"):
     """A request is about to be sent to the model; steps count from 1 in each run."""
 
+    type: ClassVar[Literal["step.started"]] = "step.started"
     step: int
     model: str
 
@@ -169,6 +178,7 @@ class StepStarted(DurableEvent, frozen=True, gc=False, tag="step.started"):
 class ReasoningAdded(DurableEvent, frozen=True, tag="reasoning.added"):
     """The model finished a reasoning item."""
 
+    type: ClassVar[Literal["reasoning.added"]] = "reasoning.added"
     item: Reasoning
     index: int = 0
 
@@ -176,6 +186,7 @@ class ReasoningAdded(DurableEvent, frozen=True, tag="reasoning.added"):
 class ProviderItemAdded(DurableEvent, frozen=True, tag="provider_item.added"):
     """The model finished an item that only its provider understands."""
 
+    type: ClassVar[Literal["provider_item.added"]] = "provider_item.added"
     item: ProviderItem
     index: int = 0
 
@@ -187,6 +198,7 @@ class ToolCallRequested(DurableEvent, frozen=True, omit_defaults=True, tag="tool
     shown to the user while the model writes it, if there is one.
     """
 
+    type: ClassVar[Literal["tool.requested"]] = "tool.requested"
     item: FunctionCall
     index: int = 0
     awaits: Awaited | None = None
@@ -219,6 +231,7 @@ class RunRequiresAction(DurableEvent, frozen=True, omit_defaults=True, tag="run.
     It expires at `expires_at` (Unix seconds), or never. `seconds` is the time its step took so far.
     """
 
+    type: ClassVar[Literal["run.requires_action"]] = "run.requires_action"
     call_ids: tuple[str, ...]
     expires_at: float | None = None
     seconds: float = 0.0
@@ -227,6 +240,7 @@ class RunRequiresAction(DurableEvent, frozen=True, omit_defaults=True, tag="run.
 class ToolApproved(DurableEvent, frozen=True, gc=False, tag="tool.approved"):
     """A call that needed approval may run."""
 
+    type: ClassVar[Literal["tool.approved"]] = "tool.approved"
     call_id: str
 
 
@@ -236,6 +250,7 @@ class ToolStarted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="
     `arguments` is set if a hook changed the arguments: the JSON that the tool is called with.
     """
 
+    type: ClassVar[Literal["tool.started"]] = "tool.started"
     call_id: str
     name: str
     attempt: int
@@ -245,6 +260,7 @@ class ToolStarted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="
 class ToolDelegated(DurableEvent, frozen=True, gc=False, tag="tool.delegated"):
     """The agent `agent` works on a call, on the thread `thread_id` of its own."""
 
+    type: ClassVar[Literal["tool.delegated"]] = "tool.delegated"
     call_id: str
     agent: str
     thread_id: str
@@ -253,6 +269,7 @@ class ToolDelegated(DurableEvent, frozen=True, gc=False, tag="tool.delegated"):
 class ToolOutputRecorded(DurableEvent, frozen=True, tag="tool.output"):
     """A tool call has its output. `seconds` is the time the tool took."""
 
+    type: ClassVar[Literal["tool.output"]] = "tool.output"
     item: FunctionCallOutput
     name: str
     seconds: float = 0.0
@@ -272,12 +289,14 @@ class RequestAdapted(DurableEvent, frozen=True, tag="request.adapted"):
     The history is unchanged. A run reports each item once.
     """
 
+    type: ClassVar[Literal["request.adapted"]] = "request.adapted"
     items: tuple[ItemAdaptation, ...]
 
 
 class ToolChoiceIgnored(DurableEvent, frozen=True, gc=False, tag="tool_choice.ignored"):
     """The response contains no call of `tool`, which the request forced; "" is any tool."""
 
+    type: ClassVar[Literal["tool_choice.ignored"]] = "tool_choice.ignored"
     tool: str
 
 
@@ -289,6 +308,7 @@ class ResponseCompleted(DurableEvent, frozen=True, omit_defaults=True, tag="resp
     the agent's context makes no estimate.
     """
 
+    type: ClassVar[Literal["response.completed"]] = "response.completed"
     response_id: str
     finish_reason: FinishReason
     usage: Usage
@@ -302,6 +322,7 @@ class UsageAdded(DurableEvent, frozen=True, omit_defaults=True, tag="usage.added
     If it worked for the background job `job_id`, its usage counts for the thread and not the run.
     """
 
+    type: ClassVar[Literal["usage.added"]] = "usage.added"
     usage: Usage
     cost: float = 0.0
     calls: int = 0
@@ -315,6 +336,7 @@ class StepCompleted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag
     `seconds` is the time it took, without the time it waited for outputs or approvals from outside.
     """
 
+    type: ClassVar[Literal["step.completed"]] = "step.completed"
     step: int
     seconds: float = 0.0
 
@@ -324,6 +346,7 @@ class StepInterrupted(
 ):
     """The response broke off: discard its unfinished text; finished items stand."""
 
+    type: ClassVar[Literal["step.interrupted"]] = "step.interrupted"
     step: int
     reason: str
     seconds: float = 0.0
@@ -332,16 +355,20 @@ class StepInterrupted(
 class HistoryReplaced(DurableEvent, frozen=True, tag="history.replaced"):
     """A hook replaced the history by `items`; the earlier events still contain the old one."""
 
+    type: ClassVar[Literal["history.replaced"]] = "history.replaced"
     items: tuple[Item, ...]
 
 
 class RunContinued(DurableEvent, frozen=True, gc=False, tag="run.continued"):
     """A hook made the run continue although the model had finished."""
 
+    type: ClassVar[Literal["run.continued"]] = "run.continued"
+
 
 class HandedOff(DurableEvent, frozen=True, gc=False, tag="run.handed_off"):
     """Another agent, `agent`, continues the run; `agent_hash` identifies its definition."""
 
+    type: ClassVar[Literal["run.handed_off"]] = "run.handed_off"
     agent: str
     agent_hash: str = ""
 
@@ -357,6 +384,7 @@ class JobStarted(DurableEvent, frozen=True, omit_defaults=True, tag="job.started
     `arguments`; `attempt` counts its starts from 1.
     """
 
+    type: ClassVar[Literal["job.started"]] = "job.started"
     job_id: str
     name: str
     parent: str = ""
@@ -371,6 +399,7 @@ class JobStarted(DurableEvent, frozen=True, omit_defaults=True, tag="job.started
 class JobDelegated(DurableEvent, frozen=True, gc=False, tag="job.delegated"):
     """The agent `agent` works for a job, on the thread `thread_id` of its own."""
 
+    type: ClassVar[Literal["job.delegated"]] = "job.delegated"
     job_id: str
     agent: str
     thread_id: str
@@ -387,6 +416,7 @@ class JobSettled(DurableEvent, frozen=True, omit_defaults=True, tag="job.settled
     safe point; with `wakes` it starts a run if none is in progress.
     """
 
+    type: ClassVar[Literal["job.settled"]] = "job.settled"
     job_id: str
     outcome: JobOutcome
     output: str = ""
@@ -413,6 +443,7 @@ class MemoryUpdated(
     belongs to that other thread: the event then records what a run of this thread changed there.
     """
 
+    type: ClassVar[Literal["memory.updated"]] = "memory.updated"
     run_id: str = ""
     label: str
     operation: MemoryOperation
@@ -467,6 +498,7 @@ class ContextCompacted(
     `fallback` is the reason if the result is not what the `strategy` would make.
     """
 
+    type: ClassVar[Literal["context.compacted"]] = "context.compacted"
     run_id: str = ""
     cut: int
     kept: tuple[int, ...] = ()
@@ -490,6 +522,7 @@ class MessagePinned(
 ):
     """A message was pinned, so that compaction never leaves it out, or unpinned."""
 
+    type: ClassVar[Literal["message.pinned"]] = "message.pinned"
     run_id: str = ""
     message_id: str
     pinned: bool = True
@@ -498,6 +531,7 @@ class MessagePinned(
 class MemoryTended(DurableEvent, frozen=True, kw_only=True, gc=False, tag="memory.tended"):
     """The sleep agent of job `job_id` has read the history up to item `until` and edited memory."""
 
+    type: ClassVar[Literal["memory.tended"]] = "memory.tended"
     run_id: str = ""
     until: int
     job_id: str
@@ -510,6 +544,7 @@ class ItemRemoved(DurableEvent, frozen=True, kw_only=True, tag="item.removed"):
     of theirs.
     """
 
+    type: ClassVar[Literal["item.removed"]] = "item.removed"
     run_id: str = ""
     events: tuple[int, ...]
     keys: tuple[str, ...]
@@ -523,6 +558,7 @@ class EventRemoved(
     It keeps its number. `event` is what the state of the thread needs of it, without content.
     """
 
+    type: ClassVar[Literal["event.removed"]] = "event.removed"
     run_id: str = ""
     event: "RecordedEvent | None" = None
 
@@ -532,6 +568,7 @@ class PassageAdded(
 ):
     """A text was put into the archive; `written_at` (Unix seconds) is set if it is older."""
 
+    type: ClassVar[Literal["archive.inserted"]] = "archive.inserted"
     run_id: str = ""
     passage_id: str
     text: str
@@ -543,6 +580,7 @@ class PassageAdded(
 class PassageRemoved(DurableEvent, frozen=True, kw_only=True, gc=False, tag="archive.removed"):
     """A text was taken out of the archive."""
 
+    type: ClassVar[Literal["archive.removed"]] = "archive.removed"
     run_id: str = ""
     passage_id: str
 
@@ -550,6 +588,7 @@ class PassageRemoved(DurableEvent, frozen=True, kw_only=True, gc=False, tag="arc
 class RateLimitHit(DurableEvent, frozen=True, gc=False, tag="rate_limited"):
     """The provider asked to wait; the request is repeated after `delay` seconds."""
 
+    type: ClassVar[Literal["rate_limited"]] = "rate_limited"
     delay: float
     retries_remaining: int
     message: str
@@ -558,6 +597,7 @@ class RateLimitHit(DurableEvent, frozen=True, gc=False, tag="rate_limited"):
 class Retrying(DurableEvent, frozen=True, gc=False, tag="retrying"):
     """A request failed and is repeated after `delay` seconds; `code` is that of the error."""
 
+    type: ClassVar[Literal["retrying"]] = "retrying"
     code: str
     delay: float
     retries_remaining: int
@@ -567,6 +607,7 @@ class Retrying(DurableEvent, frozen=True, gc=False, tag="retrying"):
 class RetriesExhausted(DurableEvent, frozen=True, gc=False, tag="retries_exhausted"):
     """A request failed for the last time that the retry policy allows; the run fails."""
 
+    type: ClassVar[Literal["retries_exhausted"]] = "retries_exhausted"
     code: str
     attempts: int
     message: str
@@ -575,6 +616,7 @@ class RetriesExhausted(DurableEvent, frozen=True, gc=False, tag="retries_exhaust
 class QuotaHit(DurableEvent, frozen=True, gc=False, tag="quota_exceeded"):
     """The account at the provider has no budget left; the run fails."""
 
+    type: ClassVar[Literal["quota_exceeded"]] = "quota_exceeded"
     message: str
 
 
@@ -585,6 +627,7 @@ class RunCompleted(DurableEvent, frozen=True, tag="run.completed"):
     since its last step.
     """
 
+    type: ClassVar[Literal["run.completed"]] = "run.completed"
     stop_reason: StopReason
     usage: Usage
     seconds: float = 0.0
@@ -593,6 +636,7 @@ class RunCompleted(DurableEvent, frozen=True, tag="run.completed"):
 class RunIncomplete(DurableEvent, frozen=True, tag="run.incomplete"):
     """The run was stopped by the limit `stop_reason`, which applies to `scope`."""
 
+    type: ClassVar[Literal["run.incomplete"]] = "run.incomplete"
     stop_reason: StopReason
     usage: Usage
     scope: LimitScope = "run"
@@ -602,6 +646,7 @@ class RunIncomplete(DurableEvent, frozen=True, tag="run.incomplete"):
 class RunFailed(DurableEvent, frozen=True, tag="run.failed"):
     """The run failed; `code` and `retryable` are those of the error."""
 
+    type: ClassVar[Literal["run.failed"]] = "run.failed"
     code: str
     message: str
     retryable: bool
@@ -612,6 +657,7 @@ class RunFailed(DurableEvent, frozen=True, tag="run.failed"):
 class RunCancelled(DurableEvent, frozen=True, tag="run.cancelled"):
     """The run was cancelled."""
 
+    type: ClassVar[Literal["run.cancelled"]] = "run.cancelled"
     usage: Usage
     seconds: float = 0.0
 
@@ -619,13 +665,28 @@ class RunCancelled(DurableEvent, frozen=True, tag="run.cancelled"):
 class RunExpired(DurableEvent, frozen=True, tag="run.expired"):
     """The run waited too long for an output or an approval."""
 
+    type: ClassVar[Literal["run.expired"]] = "run.expired"
     usage: Usage
     seconds: float = 0.0
+
+
+class UnknownEvent(DurableEvent, frozen=True, kw_only=True, tag="unknown"):
+    """An event of a type that this version does not know: a newer version of treadle recorded it.
+
+    `original_type` is the `type` in its JSON, and `raw` is that JSON. Readers may ignore the event.
+    The state of a thread cannot be computed past it, so a thread with such an event is not driven.
+    """
+
+    type: ClassVar[Literal["unknown"]] = "unknown"
+    run_id: str = ""
+    original_type: str
+    raw: bytes
 
 
 class TextDelta(Struct, frozen=True, gc=False, tag="text.delta"):
     """Growth of the text of the message `item_id`."""
 
+    type: ClassVar[Literal["text.delta"]] = "text.delta"
     item_id: str
     delta: str
 
@@ -633,6 +694,7 @@ class TextDelta(Struct, frozen=True, gc=False, tag="text.delta"):
 class ReasoningDelta(Struct, frozen=True, gc=False, tag="reasoning.delta"):
     """Growth of the reasoning (or its summary) of the item `item_id`."""
 
+    type: ClassVar[Literal["reasoning.delta"]] = "reasoning.delta"
     item_id: str
     delta: str
 
@@ -640,6 +702,7 @@ class ReasoningDelta(Struct, frozen=True, gc=False, tag="reasoning.delta"):
 class RefusalDelta(Struct, frozen=True, gc=False, tag="refusal.delta"):
     """Growth of the refusal of the message `item_id`."""
 
+    type: ClassVar[Literal["refusal.delta"]] = "refusal.delta"
     item_id: str
     delta: str
 
@@ -647,6 +710,7 @@ class RefusalDelta(Struct, frozen=True, gc=False, tag="refusal.delta"):
 class ToolCallStarted(Struct, frozen=True, gc=False, tag="tool.call_started"):
     """The model began to write a tool call."""
 
+    type: ClassVar[Literal["tool.call_started"]] = "tool.call_started"
     item_id: str
     call_id: str
     name: str
@@ -655,6 +719,7 @@ class ToolCallStarted(Struct, frozen=True, gc=False, tag="tool.call_started"):
 class ToolArgumentsDelta(Struct, frozen=True, gc=False, tag="tool.arguments.delta"):
     """Growth of the raw JSON arguments of the call `call_id`."""
 
+    type: ClassVar[Literal["tool.arguments.delta"]] = "tool.arguments.delta"
     item_id: str
     call_id: str
     delta: str
@@ -663,6 +728,7 @@ class ToolArgumentsDelta(Struct, frozen=True, gc=False, tag="tool.arguments.delt
 class ToUserDelta(Struct, frozen=True, gc=False, tag="to_user.delta"):
     """Growth of the text for the user in the arguments of the call `call_id`, decoded."""
 
+    type: ClassVar[Literal["to_user.delta"]] = "to_user.delta"
     item_id: str
     call_id: str
     delta: str
@@ -674,6 +740,7 @@ class FieldDelta(Struct, frozen=True, gc=False, tag="field.delta"):
     Without a `call_id` it is a field of the structured output, whose message is `item_id`.
     """
 
+    type: ClassVar[Literal["field.delta"]] = "field.delta"
     item_id: str
     call_id: str
     field: str
@@ -683,6 +750,7 @@ class FieldDelta(Struct, frozen=True, gc=False, tag="field.delta"):
 class ToolProgress(Struct, frozen=True, gc=False, tag="tool.progress"):
     """A running tool reported progress."""
 
+    type: ClassVar[Literal["tool.progress"]] = "tool.progress"
     call_id: str
     name: str
     message: str
@@ -694,6 +762,7 @@ class AgentEvent(Struct, frozen=True, tag="agent.event"):
     `call_id` is empty if the agent works for a job or a hook.
     """
 
+    type: ClassVar[Literal["agent.event"]] = "agent.event"
     call_id: str
     agent: str
     thread_id: str
@@ -753,6 +822,7 @@ RecordedEvent = (
     | RunFailed
     | RunCancelled
     | RunExpired
+    | UnknownEvent
 )
 Event = RecordedEvent | LiveEvent
 

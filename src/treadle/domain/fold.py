@@ -65,6 +65,7 @@ from treadle.domain.events import (
     ToolDelegated,
     ToolOutputRecorded,
     ToolStarted,
+    UnknownEvent,
     UsageAdded,
 )
 from treadle.domain.history import History, require_valid
@@ -74,13 +75,14 @@ from treadle.domain.removal import remove
 from treadle.domain.removed_items import is_removed
 from treadle.domain.state import Announcement, OpenJob, QueuedRun, Run, ThreadState, ToolCount
 from treadle.domain.usage import Spent
-from treadle.errors import InvalidInput, InvalidTransition
+from treadle.errors import InvalidInput, InvalidTransition, JournalTooNew
 
 
 def apply(state: ThreadState, event: RecordedEvent) -> ThreadState:
     """Returns the state after `event`.
 
-    Raises `InvalidTransition` when the event cannot follow.
+    Raises `InvalidTransition` when the event cannot follow, and `JournalTooNew` for one of a type
+    that this version does not know: what it changed is unknown too.
     """
     if event.seq != state.seq + 1:
         raise InvalidTransition(f"Event {event.seq} cannot follow event {state.seq} of a thread.")
@@ -129,13 +131,21 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
         case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit() | ToolChoiceIgnored():
             _open_step(state, event)
             return state
-        case ItemRemoved() | EventRemoved():
-            return _removed(state, event)
+        case ItemRemoved() | EventRemoved() | UnknownEvent():
+            return _content_is_missing(state, event)
         case _ as unreachable:
             assert_never(unreachable)
 
 
-def _removed(state: ThreadState, event: ItemRemoved | EventRemoved) -> ThreadState:
+def _content_is_missing(
+    state: ThreadState, event: ItemRemoved | EventRemoved | UnknownEvent
+) -> ThreadState:
+    if isinstance(event, UnknownEvent):
+        raise JournalTooNew(
+            f"The thread needs a newer treadle: event {event.seq} has the type "
+            f"{event.original_type[:100]!r}, which this version does not know. Its events can be "
+            "read and exported; to continue the conversation, install a newer treadle."
+        )
     if isinstance(event, ItemRemoved):
         return remove(state, event)
     state = replace(state, context=replace(state.context, removed=True))

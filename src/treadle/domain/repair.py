@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from treadle.domain.envelope import decode_recorded
 from treadle.domain.events import (
     EventRemoved,
     MessageAdded,
@@ -32,12 +33,14 @@ from treadle.errors import InvalidTransition
 LOOK_AHEAD = 30
 """How many of the following events decide what a damaged one leaves."""
 
-_EVENT = msgspec.json.Decoder(RecordedEvent)
 _LOST = "The output was lost: its event is damaged."
 
 
 def repaired(stored: Mapping[int, bytes]) -> list[EventRemoved]:
-    """Returns the events to store in place of damaged ones, by the stored events of a thread."""
+    """Returns the events to store in place of damaged ones, by the stored events of a thread.
+
+    Raises `JournalTooNew` if a newer version recorded one of them, which is not damaged.
+    """
     last = max(stored, default=0)
     events = [_decoded(seq, stored.get(seq, b"")) for seq in range(1, last + 1)]
     state, changed, at = ThreadState(), list[EventRemoved](), 0.0
@@ -59,7 +62,7 @@ def repaired(stored: Mapping[int, bytes]) -> list[EventRemoved]:
 
 def _decoded(seq: int, body: bytes) -> RecordedEvent | None:
     try:
-        event = _EVENT.decode(body)
+        event = decode_recorded(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return event if event.seq == seq else None

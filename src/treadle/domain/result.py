@@ -16,6 +16,8 @@ T = TypeVar("T")
 class RunResult(Generic[T]):
     """The result of a run.
 
+    - `run_id`, `thread_id`: the ids of the run and its thread; a foreground run has a thread in
+      memory.
     - `output`: the result in the agent's output type; None if the run ended before there was one.
     - `text`: the last text of the model, or the output of the terminal tool.
     - `items`: the items that the run added to the conversation, including the input.
@@ -25,6 +27,8 @@ class RunResult(Generic[T]):
     - `status` and `stop_reason`: how and why the run ended. `agent`: the name of the last agent.
     """
 
+    run_id: str
+    thread_id: str
     output: T | None
     text: str
     refusal: str

@@ -211,6 +211,10 @@ class Journal(Protocol):
         """
         ...
 
+    async def last_seq(self, thread_id: str) -> int:
+        """Returns the number of the last event, 0 without events; raises `ThreadNotFound`."""
+        ...
+
     def has_reached(self, thread_id: str, seq: int) -> bool:
         """Returns whether the thread has an event `seq`, from memory or by one look into an index.
 

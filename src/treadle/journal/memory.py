@@ -164,6 +164,10 @@ class MemoryJournal:
         last = len(events) if until is None else until
         return events[after : min(last, after + limit)]
 
+    async def last_seq(self, thread_id: str) -> int:
+        """Returns the number of the last event."""
+        return len(self._kept(thread_id).events)
+
     def has_reached(self, thread_id: str, seq: int) -> bool:
         """Returns whether the thread has an event `seq`."""
         kept = self._threads.get(thread_id)

@@ -2,16 +2,19 @@
 
 A snapshot has two parts: the head, which is the state without its history, and the items added to
 the history since the previous snapshot. So no item is written twice. If the history was replaced,
-earlier snapshots are dropped, and a load of an earlier event folds from the start.
+earlier snapshots are dropped, and a load of an earlier event folds from the start. A snapshot of a
+version of treadle that knows other events is not used.
 """
 
 from collections.abc import Sequence
+from hashlib import sha256
 
 import msgspec
 from msgspec import Struct
 
 from treadle.domain.block_memory import NO_MEMORY, BlockMemory
 from treadle.domain.context import WHOLE, Context
+from treadle.domain.envelope import EVENT_TYPES
 from treadle.domain.history import History
 from treadle.domain.items import Item, Message
 from treadle.domain.open_step import Step
@@ -34,11 +37,13 @@ class _Head(Struct, frozen=True, omit_defaults=True):
     memory: BlockMemory = NO_MEMORY
     context: Context = WHOLE
     tended: int = 0
+    event_types: str = ""
 
 
 _HEAD = msgspec.json.Decoder(_Head)
 _CHUNKS = msgspec.json.Decoder(list[list[Item]])
 _ENCODER = msgspec.json.Encoder()
+_EVENT_TYPES = sha256(" ".join(sorted(EVENT_TYPES)).encode()).hexdigest()[:16]
 
 
 def encode_head(state: ThreadState) -> bytes:
@@ -59,6 +64,7 @@ def encode_head(state: ThreadState) -> bytes:
             state.memory,
             state.context,
             state.tended,
+            _EVENT_TYPES,
         )
     )
 
@@ -72,9 +78,14 @@ def decode_snapshot(head: bytes, chunks: bytes) -> ThreadState:
     """Returns the state with this head and history; `chunks` is a JSON array of arrays of items.
 
     Items beyond the length in the head are left out: they belong to a later snapshot. Raises
-    `msgspec.DecodeError` for other JSON, or if items are missing.
+    `msgspec.DecodeError` for other JSON, or if items are missing, and for the snapshot of a version
+    with other events: it may be the fold of one that this version does not know.
     """
     decoded = _HEAD.decode(head)
+    if decoded.event_types not in {"", _EVENT_TYPES}:
+        raise msgspec.ValidationError(
+            f"the snapshot of event {decoded.seq} was made by another version"
+        )
     items = [item for chunk in _CHUNKS.decode(chunks) for item in chunk][: decoded.items]
     if len(items) < decoded.items:
         raise msgspec.ValidationError(

@@ -298,6 +298,20 @@ class SqliteJournal:
 
         return await self._read(read)
 
+    async def last_seq(self, thread_id: str) -> int:
+        """Returns the number of the last event."""
+
+        def read(connection: sqlite3.Connection) -> int:
+            row = connection.execute(
+                f"SELECT ({_LAST_SEQ}) FROM thread t WHERE t.id = ?",  # noqa: S608 - of constants
+                (LAST_SEQ, SEQ_BITS, SEQ_BITS, thread_id),
+            ).fetchone()
+            if row is None:
+                raise writes.not_found(thread_id)
+            return row[0]
+
+        return await self._read(read)
+
     def has_reached(self, thread_id: str, seq: int) -> bool:
         """Returns whether the thread has an event `seq`; True if the database is locked or fails.
 

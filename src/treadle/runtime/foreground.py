@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any, Generic, TypeVar, cast
 
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from treadle.domain.events import (
     RunCancelling,
     RunFinishing,
     RunStarted,
+    TextDelta,
 )
 from treadle.domain.fold import apply
 from treadle.domain.history import History
@@ -92,9 +94,11 @@ def _drop(event: LiveEvent) -> None:
 
 
 class Run(Generic[Out]):
-    """A run under way: iterate it for its events, await `result()` for what came of it.
+    """A run under way: `text_stream()` and `events()` show it, `result()` waits for its result.
 
-    A slow reader never holds the run up: deltas that wait are joined, nothing is lost.
+    A run has one reader: its events, or its text, can be iterated once. A slow reader never holds
+    the run up: deltas that wait are joined, nothing is lost. The runs of threads (`ThreadRun`) have
+    the same methods.
     """
 
     def __init__(
@@ -185,11 +189,37 @@ class Run(Generic[Out]):
             self._feed.close(self._error)
         self._ended.set()
 
+    def __repr__(self) -> str:
+        return f"Run({self.id!r})"
+
     def __aiter__(self) -> AsyncIterator[Event]:
-        """The events of the run; after the last one, raises the error of a failed run."""
+        """The same as `events()`."""
+        return self.events()
+
+    def events(self) -> AsyncGenerator[Event]:
+        """Returns the events of the run; after the last one, raises the error of a failed run."""
         if self._feed is None:
             raise InvalidInput("This run was started without events; use agent.stream().")
         return aiter(self._feed)
+
+    async def text_stream(self) -> AsyncGenerator[str]:
+        """Yields the text of the model as it arrives, from all steps of the run.
+
+        The text of other agents, reasoning and refusals are not part of it. What was seen of a
+        response that broke off is not taken back; `StepInterrupted` among `events()` reports it.
+        Raises the error of a failed run after the text.
+        """
+        async with aclosing(self.events()) as events:
+            async for event in events:
+                if type(event) is TextDelta:
+                    yield event.delta
+
+    async def text(self) -> str:
+        """Waits for the end of the run and returns its `RunResult.text`; raises as `result` does.
+
+        That is the last text of the model: without what it wrote before it called tools.
+        """
+        return (await self.result()).text
 
     async def result(self) -> RunResult[Out]:
         """Waits for the end of the run and returns what came of it.
@@ -202,15 +232,18 @@ class Run(Generic[Out]):
             raise self._error
         return self._result()
 
-    def cancel(self) -> None:
-        """Ends the run now: tools are cancelled, and every call is answered."""
+    async def cancel(self) -> None:
+        """Ends the run now: tools are cancelled, and every call is answered.
+
+        Does nothing to a run that has ended.
+        """
         run = self._thread.state.active_run
         if run is not None and run.status != "cancelling":
             self._thread.record(RunCancelling(run_id=self.id))
             self._activation.signals.interrupt()
 
-    def finish(self) -> None:
-        """Ends the run after the step it is in."""
+    async def finish(self) -> None:
+        """Ends the run after the step it is in; does nothing to one that has ended."""
         run = self._thread.state.active_run
         if run is not None and not run.finishing:
             self._thread.record(RunFinishing(run_id=self.id))
@@ -225,7 +258,7 @@ class Run(Generic[Out]):
         if run is None or run.is_active:
             raise RunInterrupted("The run was left before it began; start it again.")
         agent = self._definition.reachable[run.agent]
-        return result_of(state, run, cast("AgentDefinition[object, Out]", agent))
+        return result_of(self.thread_id, state, run, cast("AgentDefinition[object, Out]", agent))
 
     @property
     def thread_id(self) -> str:

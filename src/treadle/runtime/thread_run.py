@@ -1,6 +1,7 @@
 """A run of a thread as its users hold it."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 
 from treadle.actors.access import ThreadAccess
 from treadle.actors.result import result_of_ended
@@ -11,8 +12,10 @@ from treadle.domain.events import (
     DurableEvent,
     Event,
     MessageAdded,
+    RunFailed,
     RunStarted,
     TerminalEvent,
+    TextDelta,
 )
 from treadle.domain.result import RunResult
 from treadle.journal.base import Journal
@@ -22,10 +25,10 @@ AnyAgent = AgentDefinition[object, object]
 
 
 class ThreadRun:
-    """A run on a thread: iterate it for its events, await `result()` for its result.
+    """A run on a thread: `text_stream()` and `events()` show it, `result()` waits for its result.
 
-    The run needs neither to continue. A run that waits for an output or an approval from outside
-    continues once the thread has it.
+    The run needs none of them to continue, and has any number of readers. A run that waits for an
+    output or an approval from outside continues once the thread has it.
     """
 
     def __init__(
@@ -45,6 +48,31 @@ class ThreadRun:
     def __repr__(self) -> str:
         return f"ThreadRun({self.id!r})"
 
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """The same as `events()`."""
+        return self.events()
+
+    async def text_stream(self) -> AsyncGenerator[str]:
+        """Yields the text of the model as it arrives, from all steps of the run.
+
+        The text of other agents, reasoning and refusals are not part of it. What was seen of a
+        response that broke off is not taken back; `StepInterrupted` among `events()` reports it.
+        Raises the error of a failed run after the text.
+        """
+        async with aclosing(self.events()) as events:
+            async for event in events:
+                if type(event) is TextDelta:
+                    yield event.delta
+                elif isinstance(event, RunFailed):
+                    await self.result()  # raises its error
+
+    async def text(self) -> str:
+        """Waits for the end of the run and returns its `RunResult.text`; raises as `result` does.
+
+        That is the last text of the model: without what it wrote before it called tools.
+        """
+        return (await self.result()).text
+
     async def result(self) -> RunResult[object]:
         """Waits for the end of the run and returns its result.
 
@@ -53,7 +81,7 @@ class ThreadRun:
         expired, or stopped by a limit has a result that says so.
         """
         ended = await self._threads.ended(self.thread_id, self.id)
-        return result_of_ended(ended, self.id, self._agents)
+        return result_of_ended(ended, self.thread_id, self.id, self._agents)
 
     async def cancel(self) -> None:
         """Ends the run now, or takes it out of the queue; every open call is answered.
@@ -66,9 +94,12 @@ class ThreadRun:
         """Ends the run after the step it is in; does nothing to one that has ended."""
         await self._threads.submit(self.thread_id, FinishEntry(self.id))
 
-    async def __aiter__(self) -> AsyncGenerator[Event]:
-        """The events of the run, from its first message to its terminal event."""
-        start = (await self._threads.state(self.thread_id)).seq
+    async def events(self) -> AsyncGenerator[Event]:
+        """Yields the events of the run, from its first message to its terminal event.
+
+        They come once they are durable, and can be iterated at any time, as often as needed.
+        """
+        start = await self._journal.last_seq(self.thread_id)
         known = await self._journal.run(self.thread_id, self.id)
         if known is not None and known.first_seq:
             start = max(known.first_seq - 2, 0)  # right before it is the message that starts it

@@ -363,7 +363,8 @@ async def test_a_run_that_is_cancelled_while_it_waits() -> None:
     model = CountingModel(looks(60), window=8_000)
     agent = agent_of(model, Summarize(max_tokens=8_000, model=slow))
     async with agent.stream("go") as running:
-        asyncio.get_running_loop().call_later(5, running.cancel)
+        await asyncio.sleep(5)
+        await running.cancel()
         result = await running.result()
     assert result.status == "cancelled"
     assert not [task for task in asyncio.all_tasks() if "compaction" in task.get_name()]
