@@ -503,6 +503,7 @@ import asyncio, os
 from pathlib import Path
 from treadle.errors import JournalReadOnly
 from treadle.journal.sqlite import SqliteJournal
+Path("/").as_uri()  # imports modules, which the other user may not be allowed to read
 if os.geteuid() == 0:
     os.seteuid(65534)
 try:
