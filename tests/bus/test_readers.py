@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from treadle.actors import following
 from treadle.actors.following import Following
@@ -22,6 +23,7 @@ from treadle.bus.topic import Topic
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
     AgentEvent,
+    Delta,
     DurableEvent,
     Event,
     LiveEvent,
@@ -39,6 +41,7 @@ from treadle.domain.events import (
     delta_in,
     streamed,
     text_key,
+    with_delta,
 )
 from treadle.domain.items import (
     FunctionCall,
@@ -477,5 +480,92 @@ def test_a_reader_outlives_the_node_that_drives(
         await asyncio.wait([reader.task])
         assert reader.seen == written
         await process.stop()
+
+    run(main())
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 3)), min_size=1, max_size=6),
+    st.booleans(),
+    st.booleans(),
+)
+def test_the_next_node_completes_the_texts_of_other_agents(
+    texts: Sequence[tuple[str, int]], is_kept: bool, is_nested: bool
+) -> None:
+    """The node ends in the last text, of which the journal has the item already, or never will."""
+
+    class Key: ...
+
+    key = Key()
+
+    def from_agent(event: Any) -> Any:
+        return of("one", of("two", event) if is_nested else event)
+
+    async def main() -> None:
+        journal, bus = Journaled(), LocalBus(key)
+        driving = Driving(journal, 1024)
+        process = Process(journal, LocalBus(key), 1024)
+        await bus.serve(driving)
+        seen: dict[object, str] = {}
+        steps: list[int] = []
+        finished = asyncio.Event()
+
+        async def read() -> None:
+            async with process.watch(Position(0)) as subscription:
+                async for event in subscription:
+                    if (delta := delta_in(event)) is not None:
+                        text = text_key(event)
+                        seen[text] = seen.get(text, "") + delta.delta
+                    while isinstance(event, AgentEvent):
+                        event = event.event
+                    if isinstance(event, DurableEvent) and event.run_id == "agent":
+                        steps.append(event.seq)
+                    if isinstance(event, RunCompleted):
+                        finished.set()
+
+        reader = asyncio.create_task(read())
+        await asyncio.sleep(1)
+        landings: list[Any] = [StepStarted(seq=1, run_id="agent", step=1, model="m")]
+        written: dict[object, str] = {}
+        driving.topic.publish_live(from_agent(landings[0]))
+        for number, (kind, pieces) in enumerate(texts, 2):
+            whole = "<😀>" * pieces
+            landed = replace(landing(kind, f"i{number}", whole, number), run_id="agent")
+            (one,) = [delta for delta in streamed(landed) if isinstance(delta, Delta)]
+            written[text_key(from_agent(one))] = whole
+            is_last = number == len(texts) + 1
+            for _ in range(pieces - 1 if is_last else pieces):
+                driving.topic.publish_live(from_agent(with_delta(one, "<😀>")))
+            if not is_last:
+                driving.topic.publish_live(from_agent(landed))
+            elif not is_kept:
+                landed = StepInterrupted(seq=number, run_id="agent", step=1, reason="x")
+                written[text_key(from_agent(one))] = "<😀>" * (pieces - 1)
+            landings.append(landed)
+            await settle(number)
+        await asyncio.sleep(1)
+        await bus.close()
+        await driving.cut()
+        driving.topic.close()
+        bus, driving = LocalBus(key), Driving(journal, 1024)
+        await bus.serve(driving)
+        process.following.follow("t")  # as an announcement does
+        await asyncio.sleep(1)
+        for event in landings:
+            driving.topic.publish_live(from_agent(event))
+        driving.record(completed)
+        async with asyncio.timeout(20):
+            await finished.wait()
+        reader.cancel()
+        await asyncio.wait([reader])
+        seen = {key: text for key, text in seen.items() if text}
+        # What is known in no part is not shown: a reader may have seen its beginning elsewhere.
+        assert seen == {key: text for key, text in written.items() if text and key in seen}
+        assert len(seen) >= len(texts) - 1
+        assert steps == [event.seq for event in landings]
+        await process.stop()
+        await bus.close()
+        driving.topic.close()
 
     run(main())

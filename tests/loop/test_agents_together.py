@@ -23,6 +23,7 @@ from treadle.domain.events import (
     Event,
     MessageAdded,
     RunStarted,
+    StepInterrupted,
     TerminalEvent,
     TextDelta,
     ToolDelegated,
@@ -357,6 +358,42 @@ async def test_after_a_restart_the_worker_goes_on_and_is_not_begun_again(
         (info,) = await runtime.threads(parent=thread.id)
         assert texts(await (await runtime.connect(info.id)).history()) == ["do it", "Worked."]
     assert effects == ["act"]
+
+
+async def test_watchers_elsewhere_see_each_event_of_a_worker_that_is_resumed() -> None:
+    from treadle.journal.memory import MemoryJournal
+
+    hold = asyncio.Event()
+    small = worker([Text("Wor"), Hold(hold), Text("ld")], "Worked.")
+    big = boss([ask("worker")], "Done.", tools=[small.as_tool()])
+    journal = MemoryJournal()
+    driving = treadle.Runtime(journal, agents=[big])
+    await driving.start()
+    async with treadle.Runtime(journal, agents=[big]) as watching:
+        thread = await driving.create_thread(big)
+        run = await thread.send("hi")
+        mine = await watching.connect(thread.id)
+        durable: list[Event] = []
+        written: dict[str, str] = {}
+        async for event in mine.subscribe():
+            if isinstance(event, AgentEvent):
+                inner = event.event
+                if isinstance(inner, TextDelta):
+                    written[inner.item_id] = written.get(inner.item_id, "") + inner.delta
+                    if written[inner.item_id] == "Wor":
+                        await driving.shutdown()
+                elif isinstance(inner, treadle.domain.events.DurableEvent):
+                    durable.append(inner)
+                    if isinstance(inner, StepInterrupted):
+                        written.clear()
+            elif isinstance(event, TerminalEvent):
+                break
+        assert (await (await mine.run(run.id)).result()).text == "Done."
+        (info,) = await watching.threads(parent=thread.id)
+        events = await (await watching.connect(info.id)).events()
+        assert any(isinstance(event, StepInterrupted) for event in events)
+        assert durable == events[-len(durable) :]
+        assert list(written.values()) == ["Worked."]
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -9,9 +9,19 @@ from msgspec.structs import replace
 from treadle.actors.host import AnyAgent, Host
 from treadle.actors.result import result_of_ended
 from treadle.bus.position import Position
+from treadle.bus.topic import Topic
 from treadle.domain.entries import SendEntry
 from treadle.domain.envelope import Envelope
-from treadle.domain.events import AgentEvent, Event, JobDelegated, ToolDelegated, UsageAdded
+from treadle.domain.events import (
+    AgentEvent,
+    Event,
+    JobDelegated,
+    RecordedEvent,
+    StepStarted,
+    ToolDelegated,
+    UsageAdded,
+    streamed,
+)
 from treadle.domain.ids import id_of, new_id
 from treadle.domain.inputs import as_message
 from treadle.domain.items import Input
@@ -136,19 +146,24 @@ class ThreadDelegation:
         thread, threads, item = self._thread, self._host.threads, as_message(input)
         id = id_of("thread", self._info.id, key)
         self._host.lend(cast("AnyAgent", agent))
-        await self._require_thread(id, agent, call_id, job_id, lends_memory)
+        is_new = await self._require_thread(id, agent, call_id, job_id, lends_memory)
         if call_id or job_id:
             thread.record(started(thread.state, agent.name, id, call_id=call_id, job_id=job_id))
         shown = _Shown(AgentShown(thread, agent.name, call_id, id))
-        topic = await threads.topic(id)
-        # An agent that an earlier process left is at work already: its texts begin before this.
-        for envelope in topic.after(Position(topic.seq)):
-            shown.put(envelope)
-        topic.attach(shown)
         # Named after the key alone: the run that asks again after a crash may word it differently.
         item = replace(item, id=id_of("msg", id, key))
         message = SendEntry(new_id("run"), item, agent=agent.name, key=key)
+        topic: Topic | None = None
         try:
+            if is_new:
+                topic = await threads.topic(id)
+            else:
+                await threads.submit(id, message)  # which loads its thread
+                topic = await self._show_left(id, shown)
+            # An agent that an earlier process left is at work already: its texts begin before this.
+            for envelope in topic.after(Position(topic.seq)):
+                shown.put(envelope)
+            topic.attach(shown)
             run_id = await threads.submit(id, message)
             ended = await threads.ended(id, run_id)
         except asyncio.CancelledError:
@@ -156,14 +171,16 @@ class ThreadDelegation:
                 await self._abandon(id, job_id)
             raise
         finally:
-            topic.detach(shown)
+            if topic is not None:
+                topic.detach(shown)
+                topic.shown_to = topic.seq
         self._count(id, ended.state, job_id)
         return cast("RunResult[Out]", result_of_ended(ended, id, run_id, self._host.agent))
 
     async def _require_thread(
         self, id: str, agent: Worker[Any], call_id: str, job_id: str, lends_memory: bool
-    ) -> None:
-        """Makes the thread of the agent, unless an earlier process did."""
+    ) -> bool:
+        """Makes the thread of the agent; returns False if an earlier process did."""
         info = self._info
         run_id, current, spent = self._given(job_id)
         depth = info.work.depth if info.work is not None else 0
@@ -172,7 +189,7 @@ class ThreadDelegation:
         except ThreadNotFound:
             worker = delegated(self._host.agent(current), agent, spent, depth)
         else:
-            return
+            return False
         now = time.time()
         await self._host.threads.create(
             ThreadInfo(
@@ -185,6 +202,30 @@ class ThreadDelegation:
                 work=Work(info.id, run_id, call_id, depth + 1, worker.limits, lends_memory),
             )
         )
+        return True
+
+    async def _show_left(self, id: str, shown: "_Shown") -> Topic:
+        """Shows what an earlier process may not have shown of the agent; returns its topic.
+
+        That is the last step of that process, and what the agent has done here meanwhile: it is
+        resumed by itself. A subscriber of another process that has seen an event does not get it
+        again. There is no `await` between the last of these events and the return.
+        """
+        topic = await self._host.threads.topic(id)
+        events: list[RecordedEvent] = []
+        while len(events) < topic.seq:
+            page = await self._host.journal.read(id, after=len(events), until=topic.seq)
+            if not page:
+                break
+            events += page
+        steps = (event.seq for event in events if isinstance(event, StepStarted))
+        first = max((seq for seq in steps if seq <= topic.shown_to), default=1)
+        for event in events[first - 1 :]:
+            if event.seq > topic.shown_to:  # no subscriber has a part of its texts
+                for whole in streamed(event):
+                    shown.put(Envelope(whole, event.seq - 1))
+            shown.put(Envelope(event, event.seq))
+        return topic
 
     def _given(self, job_id: str) -> tuple[str, str, Spent]:
         """Returns the run for which an agent works, the agent whose limits hold, and its usage.

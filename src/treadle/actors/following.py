@@ -75,7 +75,7 @@ class Following:
             topic.close(ThreadNotFound(f"The thread {thread_id} was deleted and created again."))
         if topic is None or topic.is_closed:
             topic = self._new(thread_id, seq)
-        topic.is_followed = False
+        topic.is_followed, topic.shown_to = False, seq
         self._here[thread_id] = topic
         return topic
 
@@ -85,8 +85,9 @@ class Following:
         `open` must follow in the same turn of the event loop, so that no other task feeds it.
         """
         self._end_task(thread_id)
-        topic = self._topics.get(thread_id)
-        if topic is not None and topic.seq < seq:
+        # A subscriber that leaves and returns while the journal is read gets another topic.
+        while (topic := self._topics.get(thread_id)) is not None and topic.seq < seq:
+            self._end_task(thread_id)
             await self._catch_up(thread_id, topic)
 
     def drop(self, thread_id: str, error: TreadleError | None = None) -> None:

@@ -5,6 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
+from typing import cast
 
 from msgspec.structs import replace
 
@@ -14,8 +15,11 @@ from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
     AgentEvent,
     Delta,
+    DurableEvent,
     Event,
     FieldDelta,
+    LiveEvent,
+    RecordedEvent,
     RunStarted,
     StepCompleted,
     StepInterrupted,
@@ -24,7 +28,6 @@ from treadle.domain.events import (
     ToolCallStarted,
     ToolOutputRecorded,
     delta_in,
-    delta_key,
     field_in,
     streamed,
     text_key,
@@ -105,6 +108,7 @@ class LiveLog:
         self._stretches: list[_Stretch] = []  # in the order in which they began
         self._in_flight: dict[object, _Stretch] = {}  # the last one of each text
         self._runs: tuple[int, int] = (0, 0)
+        self._heard: dict[_Scope, int] = {}  # the last durable event of each other agent
 
     @property
     def is_in_flight(self) -> bool:
@@ -155,33 +159,53 @@ class LiveLog:
         stretch = self._in_flight.get(_key(event))
         return None if stretch is None else stretch.text.grown + stretch.length
 
-    def missing(self, event: Event) -> Sequence[Delta]:
+    def is_repeated(self, event: AgentEvent) -> bool:
+        """Takes note of an event of another agent; returns whether it is durable and came before.
+
+        The process that resumes a run shows what the one before may not have shown.
+        """
+        scope, inner = _unwrap(event)
+        if not isinstance(inner, DurableEvent) or not inner.seq:
+            return False
+        is_new = inner.seq > self._heard.get(scope, 0)
+        if is_new:
+            self._heard[scope] = inner.seq
+        return not is_new
+
+    def missing(self, event: Event) -> Sequence[LiveEvent]:
         """Returns the rests of texts in flight whose item `event` makes durable.
 
         There are some if the deltas broke off, for example because another process streamed them
         and was killed. A text of which nothing is known is not among them: a reader may have seen
-        its beginning elsewhere.
+        its beginning elsewhere. `event` may come from the thread of another agent.
         """
         if not self._in_flight:
             return ()
-        item_id = getattr(getattr(event, "item", None), "id", "")
-        whole = [one for one in streamed(event) if isinstance(one, Delta)]
-        for key, stretch in self._in_flight.items():
-            growing = stretch.event
-            if type(growing) is FieldDelta and item_id and key == delta_key(growing):
-                value = field_in(event, growing.field) if growing.item_id == item_id else ""
-                whole.append(replace(growing, delta=value))
+        scope, inner = _unwrap(event)
+        item_id = getattr(getattr(inner, "item", None), "id", "")
+        if not item_id:
+            return ()
+        whole = [_wrapped(one, event) for one in streamed(cast("RecordedEvent", inner))]
+        for stretch in self._in_flight.values():
+            growing = delta_in(stretch.event)
+            if type(growing) is not FieldDelta or stretch.text.scope != scope:
+                continue
+            if growing.item_id == item_id:
+                value = field_in(cast("RecordedEvent", inner), growing.field)
+                whole.append(cast("LiveEvent", with_delta(stretch.event, value)))
         return [rest for one in whole if (rest := self._rest(one)) is not None]
 
-    def _rest(self, whole: Delta) -> Delta | None:
+    def _rest(self, whole: LiveEvent) -> LiveEvent | None:
         """Returns the last characters of a text in flight that is known in part, if that is so."""
-        known = self.length(whole)
-        if not known or known >= len(whole.delta):
+        delta, stretch = delta_in(whole), self._in_flight.get(text_key(whole))
+        if delta is None or stretch is None:
             return None
-        text = self._in_flight[delta_key(whole)].text
-        seen = "".join(one.pack() for one in self._stretches if one.text is text)
-        rest = replace(whole, delta=whole.delta[known:])
-        return rest if whole.delta.startswith(seen) else None
+        known = stretch.text.grown + stretch.length
+        if not known or known >= len(delta.delta):
+            return None
+        seen = "".join(one.pack() for one in self._stretches if one.text is stretch.text)
+        rest = cast("LiveEvent", with_delta(whole, delta.delta[known:]))
+        return rest if delta.delta.startswith(seen) else None
 
     def after(self, position: Position) -> list[Envelope]:
         """Returns the live events that a reader at `position` has not seen, in order.
@@ -241,6 +265,7 @@ class LiveLog:
 
     def _forget(self, started: int) -> None:
         """Drops the texts that landed before the run before the one that starts now."""
+        self._heard.clear()
         before, self._runs = self._runs[1], (self._runs[1], started)
         if before:
             self._stretches = [
@@ -264,6 +289,13 @@ def _key(event: Event) -> object:
     if isinstance(inner, ToolCallStarted):
         return scope, ToolCallStarted, inner.item_id
     return text_key(event)
+
+
+def _wrapped(inner: LiveEvent, event: Event) -> LiveEvent:
+    """Returns `inner` as an event of the agent from whose thread `event` comes."""
+    if isinstance(event, AgentEvent):
+        return replace(event, event=_wrapped(inner, event.event))
+    return inner
 
 
 def _text_of(event: Event) -> _Text:

@@ -7,6 +7,7 @@ from treadle.bus.live_log import LiveLog
 from treadle.bus.position import COMPLETED, Position, last_in
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
+    AgentEvent,
     LiveEvent,
     RecordedEvent,
     ToolProgress,
@@ -40,6 +41,9 @@ class Topic:
     of late, so that a subscriber that joins or returns in the middle of a text gets the rest of
     it. `on_unwatched` is called when the last subscriber left.
 
+    `shown_to` is the last event that subscribers of the thread for which this one works may have
+    got: from an earlier process, or from an attempt here that has ended.
+
     With `is_followed` another node drives the thread, and may be writing texts whose start has not
     arrived here yet; `is_served` while events come from it, and not from the journal alone.
     """
@@ -51,7 +55,7 @@ class Topic:
         *,
         is_followed: bool = False,
     ) -> None:
-        self.seq = seq
+        self.seq = self.shown_to = seq
         self.is_followed = is_followed
         self.is_served = False
         self._on_unwatched = on_unwatched
@@ -120,6 +124,15 @@ class Topic:
         # Joined deltas from elsewhere keep the position that they have there, so that positions
         # mean the same in every process.
         self._n = n = n or last_in(self._n) + 1
+        if type(event) is AgentEvent and delta_in(event) is None:
+            if self._log.is_repeated(event):
+                return
+            # With the position of the event: a reader that leaves after them has all texts.
+            for delta in self._log.missing(event):
+                self._put_live(delta, n)
+        self._put_live(event, n)
+
+    def _put_live(self, event: LiveEvent, n: int) -> None:
         envelope = Envelope(event, self.seq, n)
         if not isinstance(event, ToolProgress):
             self._log.add(event, self.seq, last_in(n))
