@@ -354,6 +354,9 @@ class Conversation(RuleBasedStateMachine):
         assert max(outputs.values(), default=0) <= 1
         queued = Counter(e.run_id for e in events if isinstance(e, RunQueued))
         assert max(queued.values(), default=0) <= 1
+        for task in self.tasks:
+            if task.done() and not task.cancelled():
+                task.result()  # raises what a watcher found
         for watcher in self.watchers:
             assert watcher.durable == events
 

@@ -9,6 +9,7 @@ import random
 from contextlib import suppress
 from functools import partialmethod
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
@@ -215,3 +216,17 @@ TestTwoNodes = TwoNodes.TestCase
 TestTwoNodes.settings = settings(
     max_examples=60, stateful_step_count=30, deadline=None, print_blob=True
 )
+
+
+@pytest.mark.parametrize(("idle", "wait"), [(0, 1), (0, 2), (0.001, 2)])
+def test_a_watcher_changes_the_node_in_the_middle_of_a_text(idle: float, wait: float) -> None:
+    """A position in a text is of the node that gave it; another one gave the text once more."""
+    story = TwoNodes()
+    story.begin(seed=0, idle=idle)
+    story.join(0)
+    story.send(on_busy="queue", key="", wait=wait)
+    story.turn()
+    story.end_run(finish=True)
+    assert "." in str(story.watchers[0].position)
+    story.move(0)
+    story.teardown()

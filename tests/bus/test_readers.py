@@ -569,3 +569,29 @@ def test_the_next_node_completes_the_texts_of_other_agents(
         driving.topic.close()
 
     run(main())
+
+
+def test_a_reader_leaves_and_returns_while_a_thread_is_loaded() -> None:
+    async def main() -> None:
+        journal = Journaled()
+        process = Process(journal, LocalBus(journal), 1024)
+        following = process.following
+        first = process.watch(Position(0))
+        waiting = asyncio.create_task(first.next())
+        await settle(20)  # until it watches a thread without events
+        for step in range(1, 5):
+            journal.events.append(StepStarted(seq=step, run_id="r", step=step, model="m"))
+        loading = asyncio.create_task(following.hand_over("t", 4))
+        await settle(1)
+        waiting.cancel()
+        await first.aclose()
+        second = process.watch(Position(0))
+        returned = asyncio.create_task(second.next())
+        await loading
+        topic = following.open("t", 4)
+        async with asyncio.timeout(5):
+            assert (await returned).event == journal.events[0]
+        assert topic.is_watched
+        await process.stop()
+
+    run(main())
