@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -1051,6 +1053,103 @@ async def test_errors_that_can_hardly_be_told(open_runtime: Open, background: bo
             assert settled.outcome == "failed"
             assert len(settled.message) < 3000
             assert await thread.jobs() == ()
+
+
+class Panic(BaseException):
+    """As extensions in Rust raise it."""
+
+
+def _exits() -> None:
+    raise SystemExit(3)
+
+
+async def _exits_later() -> None:
+    await asyncio.sleep(0)
+    raise SystemExit(3)
+
+
+@dataclass
+class Exiting(Job[None]):
+    """Raises what is not an `Exception`."""
+
+    error: Callable[[], BaseException]
+
+    async def task(self) -> None:
+        await asyncio.sleep(0)
+        raise self.error()
+
+
+EXITS: dict[str, Callable[[], BaseException]] = {
+    "SystemExit: 3": lambda: SystemExit(3),
+    "Panic: no": lambda: Panic("no"),
+    "GeneratorExit": GeneratorExit,
+    "BaseExceptionGroup: both": lambda: BaseExceptionGroup("both", [SystemExit(1), Panic("no")]),
+}
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("words", EXITS)
+async def test_an_exit_in_a_job_fails_that_job_only(
+    open_runtime: Open, words: str, background: bool
+) -> None:
+    script = [START, "Done.", "Oh."]
+    make = functools.partial(Exiting, EXITS[words])
+    helper = agent(script, make, background=background, on_job_failure="collect")
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        assert (await (await thread.send("go")).result()).text == "Done."
+        await asyncio.sleep(1)
+        (settled,) = [e for e in await thread.events() if isinstance(e, JobSettled)]
+        assert (settled.outcome, settled.code) == ("failed", "job_failed")
+        assert words in settled.message
+        assert await thread.jobs() == ()
+
+
+async def test_an_exit_in_a_job_that_is_awaited_fails_the_call(open_runtime: Open) -> None:
+    helper = agent([START, "Done."], lambda: Exiting(lambda: SystemExit(3)), wait=True)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        assert (await (await thread.send("go")).result()).text == "Done."
+        (output,) = [i for i in await thread.history() if isinstance(i, FunctionCallOutput)]
+        assert "SystemExit: 3" in output.text
+
+
+@pytest.mark.parametrize("function", [_exits, _exits_later])
+@pytest.mark.parametrize("event", ["start", "settled"])
+async def test_an_exit_in_a_callback_of_a_job_is_its_failure(
+    open_runtime: Open, event: Any, function: Callable[[], object]
+) -> None:
+    helper = agent([START, "Done."], lambda: Nap("a").on(event, function))
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        assert (await (await thread.send("go")).result()).text == "Done."
+        (settled,) = [e for e in await thread.events() if isinstance(e, JobSettled)]
+        assert settled.outcome == "completed"
+        (problem,) = settled.problems
+        assert "SystemExit: 3" in problem
+
+
+async def test_a_large_result_of_a_job_is_encoded_in_a_thread(open_runtime: Open) -> None:
+    encoding = set[int]()
+
+    class Endless(Job[object]):
+        async def task(self) -> object:
+            return numbers()
+
+    def numbers() -> Iterator[int]:
+        for number in itertools.count():
+            encoding.add(threading.get_ident())
+            yield number
+
+    helper = agent([START, "Done."], Endless)
+    async with open_runtime(helper, deps=fresh) as runtime:
+        thread = await runtime.create_thread(helper)
+        await (await thread.send("go")).result()
+        (settled,) = [e for e in await thread.events() if isinstance(e, JobSettled)]
+        assert settled.output.startswith("[0,1,2,3")
+        assert len(settled.output) < 10_100
+    assert encoding
+    assert threading.get_ident() not in encoding
 
 
 async def test_a_job_that_goes_on_with_what_is_refused_fails(open_runtime: Open) -> None:

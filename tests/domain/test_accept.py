@@ -22,6 +22,7 @@ from treadle.domain.entries import (
     OutputEntry,
     PinEntry,
     RemoveEntry,
+    RemoveEventEntry,
     SendEntry,
     UndoEntry,
 )
@@ -44,6 +45,7 @@ from treadle.domain.events import (
 from treadle.domain.fold import apply
 from treadle.domain.items import FunctionCall, user_message
 from treadle.domain.passages import NewPassage
+from treadle.domain.removal import Removal, removal_of
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Usage
 from treadle.errors import (
@@ -89,6 +91,7 @@ entries: st.SearchStrategy[Entry] = st.one_of(
     st.builds(UndoEntry, st.sampled_from(LABELS), st.just(0)),
     st.just(InsertEntry((NewPassage("passage_1", "text", 1.0),))),
     st.just(RemoveEntry("passage_1")),
+    st.builds(RemoveEventEntry, st.integers(0, 30)),
 )
 moves = st.sampled_from(["step", "call", "respond", "close", "end", "job", "settle"])
 
@@ -98,18 +101,21 @@ class Story:
 
     def __init__(self) -> None:
         self.state = ThreadState()
+        self.events: list[RecordedEvent] = []
         self.changes: list[MemoryUpdated] = []
 
     def record(self, *events: RecordedEvent) -> None:
         for event in events:
             event = replace(event, seq=self.state.seq + 1, at=1.0)
             self.state = apply(self.state, event)
+            self.events.append(event)
             if isinstance(event, MemoryUpdated):
                 self.changes.append(event)
 
     def take(self, entry: Entry) -> None:
         """Does what the process that drives does with what `accept` returns."""
-        accepted = accept(self.state, entry, changes=self._undone(entry))
+        removal = self.removal(entry)
+        accepted = accept(self.state, entry, changes=self._undone(entry), removal=removal)
         match accepted:
             case StartRun():
                 assert isinstance(entry, SendEntry)
@@ -121,6 +127,13 @@ class Story:
                 assert accepted.job_id in self.state.jobs
             case _:
                 self.record(*accepted)
+        for event in removal.events if removal is not None else ():
+            self.events[event.seq - 1] = event
+
+    def removal(self, entry: Entry) -> Removal | None:
+        if not isinstance(entry, RemoveEventEntry):
+            return None
+        return removal_of(self.events, entry.seq, entry.item)
 
     def _undone(self, entry: Entry) -> Sequence[MemoryUpdated]:
         known = [one for one in self.changes if isinstance(entry, UndoEntry)]
@@ -189,6 +202,10 @@ def test_what_is_accepted_can_be_recorded(script: list[Entry | str]) -> None:
         else:
             continue
         assert story.state is before
+    folded = ThreadState()
+    for event in story.events:
+        folded = apply(folded, event)
+    assert folded == story.state
 
 
 @given(st.lists(st.one_of(entries, moves), max_size=25), entries)
@@ -206,7 +223,7 @@ def test_what_was_said_before_changes_nothing(script: list[Entry | str], entry: 
         story.take(entry)
     except TreadleError:
         return
-    again = accept(story.state, entry)
+    again = accept(story.state, entry, removal=story.removal(entry))
     assert isinstance(again, StopJob) or not again
 
 

@@ -13,6 +13,7 @@ from treadle.domain.events import ToolStarted
 from treadle.domain.history import require_valid
 from treadle.domain.items import FunctionCallOutput
 from treadle.errors import ToolFailed
+from treadle.jobs import Job
 from treadle.journal.memory import MemoryJournal
 from treadle.testing import Call, ScriptedModel, Text, Turn
 from treadle.tools import call as call_module
@@ -167,10 +168,8 @@ CALL_OUTS: dict[str, Callable[[Act], Agent[Any, Any]]] = {
     "isolated hook": _as_hook("after_completion", _async, isolated=True),
     "blocking hook": _as_hook("after_completion", _plain, blocking=True),
 }
-# Those whose function runs on the loop but not in a coroutine cannot cancel the task they run in
-# without an exception, unless they are hooks.
-UNABLE = {("plain tool", "cancels its task"), ("blocking hook", "cancels its task")}
-UNABLE |= {(where, "cancels its task") for where in ("instructions", "model", "source")}
+# These run in threads, without a task; and a model is foreign code that is awaited as it is.
+UNABLE = {(where, "cancels its task") for where in ("plain tool", "blocking hook", "model")}
 CASES = [
     pytest.param(where, kind, id=f"{where}: {kind}")
     for where in CALL_OUTS
@@ -292,6 +291,160 @@ async def test_a_tool_that_swallows_its_cancellation(
     assert "1 calls are left behind" in caplog.text
     released.set()
     await asyncio.sleep(1)
+
+
+async def _swallows(released: asyncio.Event) -> None:
+    while not released.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await released.wait()
+
+
+async def _waits_for_another(released: asyncio.Event) -> None:
+    await asyncio.create_task(_swallows(released))
+
+
+async def _spins(released: asyncio.Event) -> None:
+    while not released.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.25)
+            await asyncio.sleep(0)
+
+
+async def _refuses_to_close(released: asyncio.Event) -> None:
+    while not released.is_set():
+        with contextlib.suppress(asyncio.CancelledError, GeneratorExit):
+            await released.wait()
+
+
+STUBBORN = [_swallows, _waits_for_another, _spins, _refuses_to_close]
+
+
+@pytest.mark.parametrize("how", ["cancel", "shutdown"])
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("stubborn", STUBBORN)
+async def test_a_hook_that_swallows_its_cancellation(
+    stubborn: Any, point: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    released, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    async def bad(*_: Any) -> None:
+        await stubborn(released)
+
+    agent, journal = _agent(hooks=Hooks(**{point: bad})), MemoryJournal()  # type: ignore[arg-type]
+    async with treadle.Runtime(journal, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("go")
+        await asyncio.sleep(1)
+        start = loop.time()
+        if how == "cancel" and point != "on_run_end":  # else it has ended already
+            await run.cancel()
+            assert (await run.result()).status == "cancelled"
+            assert loop.time() - start <= 2 * call_module.GRACE_SECONDS
+            require_valid(await thread.history())
+            released.set()
+            assert (await (await thread.send("next")).result()).text == "Done."
+            start = loop.time()
+    assert loop.time() - start <= 2 * call_module.GRACE_SECONDS
+    await asyncio.sleep(2 * call_module.GRACE_SECONDS)
+    if point != "on_event":
+        assert "bad did not stop within 5 s after it was cancelled" in caplog.text
+    released.set()
+    await asyncio.sleep(1)
+
+
+async def test_a_hook_has_time_to_clean_up_and_timeouts_of_its_own() -> None:
+    done: list[str] = []
+
+    async def careful(*_: Any) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await asyncio.sleep(60)
+        await asyncio.sleep(20)  # the timeout was its own, and is over
+        done.append("timed out")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(4)
+            done.append("cleaned up")
+
+    agent = _agent(hooks=Hooks(after_completion=careful))
+    async with treadle.Runtime(MemoryJournal(), agents=[agent]) as runtime:
+        run = await (await runtime.create_thread(agent)).send("go")
+        await asyncio.sleep(30)
+        await run.cancel()
+        assert (await run.result()).status == "cancelled"
+    assert done == ["timed out", "cleaned up"]
+
+
+async def test_an_agent_that_works_for_a_hook_is_waited_for() -> None:
+    done: list[str] = []
+
+    class Tidy(Job[None]):
+        async def task(self) -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(8)
+                done.append("job")
+
+    @tool
+    async def slow(ctx: treadle.RunContext[None]) -> str:
+        """Waits for a job."""
+        await (await ctx.jobs.submit(Tidy()))
+        return ""
+
+    worker = Agent(ScriptedModel([[Call("slow", "{}", "c2")]]), name="worker", tools=[slow])
+
+    async def asks(context: Any, _: Any) -> None:
+        try:
+            await context.run_agent(worker, "go")
+        finally:
+            done.append("hook")
+
+    agent = _agent(hooks=Hooks(after_completion=asks))
+    async with treadle.Runtime(MemoryJournal(), agents=[agent, worker]) as runtime:
+        run = await (await runtime.create_thread(agent)).send("go")
+        await asyncio.sleep(5)
+        await run.cancel()
+        assert (await run.result()).status == "cancelled"
+    assert done == ["job", "hook"]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_deps_that_cancel_the_task_of_the_run_fail_it(raises: bool) -> None:
+    acts = [_cancels]
+
+    def deps(_: Any) -> None:
+        if acts:
+            acts.pop()()
+            if raises:
+                raise Panic("no")
+
+    agent = _agent()
+    async with treadle.Runtime(MemoryJournal(), agents=[agent], deps=deps) as runtime:
+        thread = await runtime.create_thread(agent)
+        assert await ended((await thread.send("go")).result()) == "internal_error"
+        assert (await (await thread.send("again")).result()).text == "Done."
+
+
+async def test_a_rule_for_approval_that_cancels_the_task_of_the_run_asks() -> None:
+    def rule(_: Any) -> bool:
+        _cancels()
+        return False
+
+    @tool(needs_approval=rule)
+    async def careful() -> str:
+        """Asks."""
+        return "allowed"
+
+    agent = Agent(ScriptedModel([[Call("careful", "{}", "c1")], "Done."]), tools=[careful])
+    async with treadle.Runtime(MemoryJournal(), agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("go")
+        await asyncio.sleep(1)
+        assert [awaits for _, awaits in await thread.pending_calls()] == ["approval"]
+        await thread.approve("c1")
+        assert (await run.result()).text == "Done."
 
 
 async def test_an_agent_that_works_for_a_call_is_waited_for() -> None:

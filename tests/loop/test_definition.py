@@ -15,6 +15,10 @@ async def look() -> str:
     return "seen"
 
 
+async def _asynchronous(_: object) -> str:
+    return ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -35,6 +39,10 @@ async def look() -> str:
         ({"handoffs": 5}, "handoffs is a list, not 5"),
         ({"name": 5}, "name cannot be 5"),
         ({"description": None}, "description cannot be None"),
+        ({"instructions": 5}, "instructions cannot be 5; pass a text, or a function"),
+        ({"instructions": None}, "instructions cannot be None"),
+        ({"instructions": ["a", "b"]}, r"instructions cannot be \['a', 'b'\]"),
+        ({"instructions": _asynchronous}, "instructions cannot be an async function"),
     ],
 )
 def test_arguments_of_an_agent(arguments: dict[str, Any], words: str) -> None:

@@ -1,7 +1,9 @@
 """What enters a thread from outside: sendable and readable forever, or refused before it counts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import itertools
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from treadle import (
 )
 from treadle.domain.envelope import Envelope, decode_events
 from treadle.domain.events import RunRequiresAction, ToolCallRequested
-from treadle.domain.items import FunctionCall
+from treadle.domain.items import FunctionCall, FunctionCallOutput
 from treadle.domain.usage import Usage
 from treadle.errors import InvalidInput, TreadleError
 from treadle.journal.memory import MemoryJournal
@@ -324,3 +326,32 @@ async def test_one_message_object_may_steer_twice(open_runtime: Open) -> None:
             await thread.send(message, on_busy="steer")
         await run.result()
         assert await said(thread) == ["hi", "same", "same", "new", "new"]
+
+
+async def test_a_large_output_is_encoded_in_a_thread() -> None:
+    encoding = set[int]()
+
+    def numbers() -> Iterator[int]:
+        for number in itertools.count():
+            encoding.add(threading.get_ident())
+            yield number
+
+    @tool(external=True)
+    async def ask() -> str:
+        """Is answered from outside."""
+        return ""
+
+    agent = Agent(ScriptedModel([[Call("ask", "{}", "c1")], "Done."]), tools=[ask])
+    async with treadle.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("go")
+        async for event in thread.subscribe():
+            if isinstance(event, RunRequiresAction):
+                break
+        await thread.submit_tool_output("c1", numbers())
+        assert (await run.result()).text == "Done."
+        (output,) = [i for i in await thread.history() if isinstance(i, FunctionCallOutput)]
+        assert output.text.startswith("[0,1,2,3")
+        assert len(output.text) < 100_100
+    assert encoding
+    assert threading.get_ident() not in encoding

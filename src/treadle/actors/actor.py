@@ -40,6 +40,7 @@ from treadle.loop.listener import EventListener
 from treadle.loop.services import Services
 from treadle.loop.signals import Signals
 from treadle.loop.steering import announcements
+from treadle.loop.watched import OwnCancels
 from treadle.memory.archive.run_passages import RunPassages
 from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.memory.compaction.compactor import Compactor
@@ -274,7 +275,8 @@ class ThreadActor:
     async def _drive_on(self, run: Run, definition: AnyAgent) -> None:
         thread, left = self._thread, self.state.step
         try:
-            deps = self._host.deps(self.info)
+            async with OwnCancels():
+                deps = self._host.deps(self.info)
         except BaseException as error:  # noqa: BLE001 - a function of the user's may raise anything
             reraise_interrupt(error)
             await self.jobs.stop()
@@ -314,7 +316,9 @@ class ThreadActor:
             return  # the answer was quicker
         await self.jobs.stop()
         try:
-            definition, deps = self._agent(run.agent), self._host.deps(self.info)
+            definition = self._agent(run.agent)
+            async with OwnCancels():
+                deps = self._host.deps(self.info)
         except BaseException as error:  # noqa: BLE001 - the run ends all the same
             reraise_interrupt(error)
             problem = explain_failure(error)

@@ -1,10 +1,12 @@
 """What a thread is told of its jobs: the events of their end, and of another start.
 
-Pure functions of what became of a node, or of what the thread knew of a job.
+Functions of what became of a node, or of what the thread knew of a job.
 """
 
+from functools import partial
 from typing import cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from treadle.domain.events import JobOutcome, JobSettled, JobStarted
@@ -13,8 +15,9 @@ from treadle.domain.result import RunResult
 from treadle.domain.state import OpenJob
 from treadle.errors import TreadleError
 from treadle.jobs.node import Node
-from treadle.tools.failure import MAX_FAILURE, explain_failure
-from treadle.tools.output import to_output, truncated
+from treadle.tools.failure import MAX_FAILURE, explain_failure, reraise_interrupt
+from treadle.tools.output import is_small, to_output, truncated
+from treadle.tools.threads import NeverStarted, in_thread
 
 MAX_OUTPUT_CHARS = 10_000
 """Characters of the result of a job that its thread keeps, and that a message tells."""
@@ -25,6 +28,23 @@ _ENDED: dict[JobOutcome, str] = {
     "failed": "has failed",
     "cancelled": "was cancelled",
 }
+
+
+class Encoded(Struct, frozen=True):
+    """The result of a job, and the text of it that its thread keeps."""
+
+    result: object
+    text: str
+
+
+async def encoded_result(result: object) -> Encoded | None:
+    """Encodes the result of a job in a thread; returns None for one that needs no thread."""
+    if isinstance(result, Node | RunResult | str) or is_small(result):
+        return None
+    try:
+        return Encoded(result, await in_thread(partial(_shown, result)))
+    except NeverStarted:
+        return Encoded(result, "")
 
 
 def _announced(settled: JobSettled, job: OpenJob) -> JobSettled:
@@ -39,16 +59,28 @@ def _announced(settled: JobSettled, job: OpenJob) -> JobSettled:
 
 
 def ending_of(
-    node: Node[object], job: OpenJob, seconds: float, *, fails_run: bool = False
+    node: Node[object],
+    job: OpenJob,
+    seconds: float,
+    *,
+    encoded: Encoded | None = None,
+    fails_run: bool = False,
 ) -> JobSettled:
-    """Returns the event of the end of `job`, which the settled `node` was, in `seconds`."""
+    """Returns the event of the end of `job`, which the settled `node` was, in `seconds`.
+
+    `encoded` is what the job returned, if it is large.
+    """
     outcome, error = node.state, node.exception
     assert outcome in {"completed", "failed", "cancelled"}
     settled = JobSettled(
         run_id=job.run_id,
         job_id=job.id,
         outcome=cast("JobOutcome", outcome),
-        output=_shown(node.result),
+        output=(
+            encoded.text
+            if encoded is not None and encoded.result is node.result
+            else _shown(node.result)
+        ),
         code=""
         if error is None
         else error.code
@@ -99,6 +131,9 @@ def _shown(result: object) -> str:
     try:
         output = to_output(result, MAX_OUTPUT_CHARS)
     except TypeError:  # a value for the program alone
+        return ""
+    except BaseException as error:  # noqa: BLE001 - what serializes it may raise anything
+        reraise_interrupt(error)
         return ""
     return output if isinstance(output, str) else ""
 

@@ -2,12 +2,18 @@
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from treadle.actors.job_events import ending_of, interruption_of, restart_of
+from treadle.actors.job_events import (
+    Encoded,
+    encoded_result,
+    ending_of,
+    interruption_of,
+    restart_of,
+)
 from treadle.domain.events import JobStarted
 from treadle.domain.ids import new_id
 from treadle.domain.state import OpenJob
@@ -31,6 +37,7 @@ from treadle.jobs.stored import restored, stored
 from treadle.jobs.tree import Tree
 from treadle.loop.signals import Signals
 from treadle.ports import Delegation, ThreadWriter
+from treadle.tools.failure import as_exception, reraise_interrupt
 from treadle.tools.output import truncated
 
 T = TypeVar("T")
@@ -118,6 +125,7 @@ class _Placed(Struct):
     attempt: int
     began: float = 0.0
     context: JobContext[object] | None = None
+    encoded: Encoded | None = None
     on_told: tuple[Callable[[], object], ...] = ()
 
 
@@ -327,8 +335,16 @@ class ThreadJobs:
             admit=self._admit,
             kept=self._thread.durable if self._has_journal else None,
             context_of=self._context_of,
+            contained=_Contained,
+            returned=self._returned,
         )
         return _ThreadRoot(tree, lambda: None, on_failure="collect", listener=self._heard)
+
+    async def _returned(self, node: Node[object], value: object) -> None:
+        """Encodes a large result of a job, before it settles."""
+        placed = self._placed.get(id(node))
+        if placed is not None and value is not None:
+            placed.encoded = await encoded_result(value)
 
     def _context_of(self, node: Node[object]) -> JobContext[object] | None:
         placed = self._placed.get(id(node))
@@ -438,7 +454,9 @@ class ThreadJobs:
     def _settled(self, node: Node[object], placed: _Placed) -> None:
         job = self._thread.state.jobs[placed.job_id]
         seconds = asyncio.get_running_loop().time() - placed.began
-        settled = ending_of(node, job, seconds, fails_run=self._fails_run(node))
+        settled = ending_of(
+            node, job, seconds, encoded=placed.encoded, fails_run=self._fails_run(node)
+        )
         self._thread.record(settled)
         for on_told in placed.on_told:
             on_told()
@@ -452,6 +470,41 @@ def _ancestors(jobs: Mapping[str, OpenJob], job: OpenJob) -> Iterator[str]:
     while job.parent:
         job = jobs[job.parent]
         yield job.id
+
+
+class _Contained(Coroutine[Any, Any, T]):
+    """The body or a callback of a job, as its task runs it.
+
+    `SystemExit` would end the event loop, and with it all threads: it fails the job instead.
+    """
+
+    def __init__(self, body: Coroutine[Any, Any, T]) -> None:
+        self._body = body
+
+    def send(self, value: object, /) -> object:
+        """Runs until the next time it waits."""
+        return _without_exits(self._body.send, value)
+
+    def throw(self, *error: Any) -> object:
+        """Raises an exception where it waits."""
+        return _without_exits(self._body.throw, *error)
+
+    def close(self) -> None:
+        """Ends it where it waits."""
+        self._body.close()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._body.__await__()
+
+
+def _without_exits(step: Callable[..., object], *arguments: object) -> object:
+    try:
+        return step(*arguments)
+    except (Exception, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        reraise_interrupt(error)
+        raise as_exception(error) from error
 
 
 def _refuse_exit(result: object, wait: bool) -> None:

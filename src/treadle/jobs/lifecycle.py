@@ -246,6 +246,8 @@ class Lifecycle(Generic[T_co]):
         tree = self._node_in_tree()
         name = self._node_name or type(self).__name__  # what `name` returns, which is slow to ask
         body = self._node_live()
+        if tree.contained is not None:
+            body = tree.contained(body)
         if tree.alarm is not None:
             body = tree.alarm.watch(body, name)
         self._node_task = task = tree.loop.create_task(body, name=name, context=self._node_context)
@@ -263,6 +265,9 @@ class Lifecycle(Generic[T_co]):
         value = await body
         if isinstance(value, Lifecycle):
             return cast("Lifecycle[T_co]", value)
+        returned = self._node_in_tree().returned
+        if returned is not None:
+            await returned(self, value)
         task = self._node_task
         assert task is not None
         if self._node_ends_quietly() and not task.cancelling():
@@ -497,6 +502,8 @@ class Lifecycle(Generic[T_co]):
             body = self._node_rest(value, name)
             if body is None:
                 return None
+            if tree.contained is not None:
+                body = tree.contained(body)
             if tree.alarm is not None:
                 body = tree.alarm.watch(body, name)
             return tree.loop.create_task(body, name=name, context=context)

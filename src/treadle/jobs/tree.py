@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
@@ -29,9 +29,11 @@ class Tree(Generic[N]):
     `endings` are the callbacks for the end of the tree, each with its node. While nodes settle
     (`is_settling`), those whose bodies end meanwhile wait for their turn in `ended`.
 
-    An owner that records the tree passes three functions. `admit` is called with a parent and the
-    node that is about to be placed below it, and refuses it by raising. `kept` is awaited by each
-    submission before it returns. `context_of` returns the context of a node.
+    An owner that records the tree passes functions. `admit` is called with a parent and the node
+    that is about to be placed below it, and refuses it by raising. `kept` is awaited by each
+    submission before it returns. `context_of` returns the context of a node. `contained` wraps what
+    runs in a task, and raises no `SystemExit`; one that a callback raises is then only its failure.
+    `returned` is awaited with a node and what its body returned.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class Tree(Generic[N]):
         admit: Callable[[Any, Any], None] | None = None,
         kept: Callable[[], Awaitable[None]] | None = None,
         context_of: Callable[[Any], object] = lambda node: None,
+        contained: Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]] | None = None,
+        returned: Callable[[Any, object], Awaitable[None]] | None = None,
     ) -> None:
         self.loop = loop
         self.context = contextvars.copy_context()
@@ -59,6 +63,8 @@ class Tree(Generic[N]):
         self.admit = admit
         self.kept = kept
         self.context_of = context_of
+        self.contained = contained
+        self.returned = returned
         self.new_id = itertools.count(1).__next__
 
     def ends_by(self, error: BaseException) -> bool:
@@ -67,7 +73,7 @@ class Tree(Generic[N]):
 
     def raise_if_fatal(self, error: BaseException) -> None:
         """Lets the event loop stop by `error`, as it does by that of a task: such as Ctrl-C."""
-        if isinstance(error, FATAL):
+        if isinstance(error, FATAL if self.contained is None else KeyboardInterrupt):
             self.loop.call_soon(_raise, error)
 
 

@@ -1,6 +1,7 @@
 """What an agent is: its model, instructions, tools, output and limits, and what follows of them."""
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
@@ -10,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 from typing_extensions import TypeVar
 
-from treadle.domain.arguments import require_list, require_type
+from treadle.domain.arguments import require_list, require_type, shown
 from treadle.domain.block_edits import require_blocks
 from treadle.domain.blocks import Block
 from treadle.domain.limits import NO_LIMITS, Limits
@@ -112,6 +113,7 @@ class AgentDefinition(Generic[Deps, Out]):
         on_interruption: OnInterruption | None = None,
     ) -> None:
         _require_types(name, description, settings, limits, thread_limits, rules, hooks, retry)
+        _require_instructions(instructions)
         if max_parallel_tools < 1:
             raise ConfigurationError("max_parallel_tools must be at least 1.")
         if action_timeout is not None and not action_timeout > 0:
@@ -394,6 +396,18 @@ def _require_types(
     )
     for one in listed:
         require_type("hooks", one, Hooks, example)
+
+
+def _require_instructions(value: object) -> None:
+    if not isinstance(value, str) and not callable(value):
+        raise ConfigurationError(
+            f"instructions cannot be {shown(value)}; pass a text, or a function that returns one."
+        )
+    if inspect.iscoroutinefunction(value):
+        raise ConfigurationError(
+            "instructions cannot be an async function; pass a plain one that returns a text, or "
+            "change the request in a before_model hook."
+        )
 
 
 def _price_of(model: str, *limits: Limits) -> Price | None:

@@ -73,6 +73,8 @@ async def drive(activation: Activation[Deps, Out]) -> Exception | None:
                 reraise_interrupt(error, task)
                 error = as_exception(error)
                 failure = await _end_by(activation, error, is_interrupted=scope.expired())
+                if scope.expired() and activation.listener is not None:
+                    activation.listener.hurry()
         await run_ended(activation, failure)
         return failure
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -141,6 +141,7 @@ class CompletionContext(HookContext[Deps]):
         self.changes: list[RecordedEvent] = []
         self._history: list[Item] | None = None
         self._delegated = 0
+        self._at_work = 0  # agents
 
     @property
     def history(self) -> Sequence[Item]:
@@ -189,7 +190,11 @@ class CompletionContext(HookContext[Deps]):
         """
         self._delegated += 1
         key = f"{self.run_id}/{self.step}/{self._delegated}"
-        return await self._services.delegation.run(agent, input, key=key)
+        self._at_work += 1
+        try:
+            return await self._services.delegation.run(agent, input, key=key)
+        finally:
+            self._at_work -= 1
 
     def undo(self, changes: int) -> None:
         """Keeps only the first `changes`: those of an isolated hook that failed are dropped."""
@@ -209,3 +214,8 @@ class CompletionContext(HookContext[Deps]):
     def _add(self, item: Message) -> None:
         self._changed().append(item)
         self.changes.append(MessageAdded(run_id=self.run_id, item=item, origin="hook"))
+
+
+def runs_agents(context: CompletionContext[Any]) -> bool:
+    """Returns whether an agent works for a hook at this moment."""
+    return context._at_work > 0  # pyright: ignore[reportPrivateUsage]

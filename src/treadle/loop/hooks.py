@@ -105,13 +105,22 @@ class Hook(Generic[F]):
             return self._took_back(task.cancelling() - before)
         return value
 
-    async def answer(self, value: object, undo: Callable[[], None] | None = None) -> object:
-        """Returns the result of the hook, awaited if need be; raises as the call does."""
+    async def answer(
+        self,
+        value: object,
+        undo: Callable[[], None] | None = None,
+        runs_agents: Callable[[], bool] = lambda: False,
+    ) -> object:
+        """Returns the result of the hook, awaited if need be; raises as the call does.
+
+        `runs_agents` returns whether agents work for the hook at the moment.
+        """
         if not inspect.isawaitable(value):
             return value
         task = asyncio.current_task()
         try:
-            return await Watched(cast("Awaitable[object]", value))
+            awaited = cast("Awaitable[object]", value)
+            return await Watched(awaited, f"The hook {self.name}", runs_agents)
         except BaseException as error:  # noqa: BLE001 - as above
             return self._failed(error, undo, task)
 

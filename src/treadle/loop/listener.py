@@ -13,6 +13,7 @@ from treadle.loop.definition import AgentDefinition
 from treadle.loop.hook_context import HookContext
 from treadle.loop.hooks import Hooks
 from treadle.ports import ThreadWriter
+from treadle.tools.call import GRACE_SECONDS
 
 _LOGGER = logger_of("treadle.hooks")
 
@@ -33,12 +34,17 @@ class EventListener:
         self._idle = asyncio.Event()
         self._idle.set()
         self._failure: HookFailed | None = None
+        self._is_hurried = False
 
     def put(self, event: Event) -> None:
         """Takes an event; never waits."""
         self._events.append(event)
         self._idle.clear()
         self._wakeup.set()
+
+    def hurry(self) -> None:
+        """Makes `listening` wait for hooks no longer than `GRACE_SECONDS` at its end."""
+        self._is_hurried = True
 
     async def caught_up(self) -> None:
         """Waits until hooks were called for all events; raises `HookFailed` if one failed."""
@@ -55,13 +61,20 @@ class EventListener:
         Leaves once they were called for everything that was recorded. `make_context` makes what
         the hooks of an agent are given. A failure that comes after the end of the run is logged.
         """
+        self._is_hurried = False
         task = asyncio.create_task(self._listen(agent, make_context), name="treadle on_event hooks")
         try:
             yield
             await thread.durable()  # an event comes here when it is kept, and not before
+        except BaseException:
+            self.hurry()  # the driving ends
+            raise
         finally:
             try:
-                await self._idle.wait()
+                async with asyncio.timeout(GRACE_SECONDS if self._is_hurried else None):
+                    await self._idle.wait()
+            except TimeoutError:
+                _LOGGER.error("An on_event hook did not end in time, and was cancelled.")
             finally:
                 task.cancel()
         if self._failure is not None and thread.state.active_run is None:

@@ -1,9 +1,11 @@
 """Builds the request of a step: a pure function, if the instructions of the agent are one."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from msgspec.structs import replace
 
+from treadle.domain.arguments import shown
 from treadle.domain.blocks import Block
 from treadle.domain.rules import due_tools
 from treadle.domain.state import ThreadState
@@ -61,7 +63,10 @@ def build_request(
 
 def _called(instructions: Callable[[Deps], str], deps: Deps) -> str:
     try:
-        return instructions(deps)
+        text = cast("object", instructions(deps))
+        if isinstance(text, str):
+            return text
+        raise TypeError(f"it returned {shown(text)}; return a text")
     except BaseException as error:  # foreign code may raise anything
         reraise_interrupt(error)
         name = getattr(instructions, "__qualname__", type(instructions).__qualname__)

@@ -1,7 +1,9 @@
 """One response of the model: its request, its stream, and its retries."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from functools import partial
 from typing import assert_never
 
 from treadle.domain.events import (
@@ -24,6 +26,7 @@ from treadle.domain.items import (
 )
 from treadle.errors import (
     ContextOverflow,
+    HookFailed,
     ModelError,
     QuotaExceeded,
     RateLimited,
@@ -35,6 +38,7 @@ from treadle.loop.calls import StepCalls
 from treadle.loop.definition import Deps, Out
 from treadle.loop.request import build_request
 from treadle.loop.step_hooks import StepHooks
+from treadle.loop.watched import CancelledItself, OwnCancels
 from treadle.models.base import ItemsAdapted, ModelRequest, NamedTool
 from treadle.models.retry import Backoff, Retry
 from treadle.streaming.demux import ItemFinished, ResponseFinished
@@ -75,7 +79,9 @@ async def stream_response(
                                 publish(growth)
                     elif isinstance(event, ItemFinished):
                         is_seen = True
-                        _record_item(activation, event, calls)
+                        with suppress(CancelledItself):  # a rule for approval; then it is needed
+                            async with OwnCancels():
+                                _record_item(activation, event, calls)
                     elif isinstance(event, ItemsAdapted):
                         report_adapted(thread, event)
                     else:
@@ -114,14 +120,23 @@ async def _request(
     """Returns the request of the step, once it fits into the window of the model."""
     thread, agent, deps = activation.thread, activation.agent, activation.deps
     memory, compactor = activation.services.memory, activation.services.compactor
-    request = build_request(thread.state, agent, deps, tools, await memory.blocks())
+    blocks = await memory.blocks()
+    request = await _built(partial(build_request, thread.state, agent, deps, tools, blocks))
     if agent.budget is not None:
         read = thread.state.context
         await compactor.fit(agent.budget, request)
         if thread.state.context is not read:
             blocks = await memory.blocks()  # again, because the summary may be in one of them
-            request = build_request(thread.state, agent, deps, tools, blocks)
+            request = await _built(partial(build_request, thread.state, agent, deps, tools, blocks))
     return await hooks.before_model(request)
+
+
+async def _built(build: Callable[[], ModelRequest]) -> ModelRequest:
+    try:
+        async with OwnCancels():
+            return build()
+    except CancelledItself as error:
+        raise HookFailed(f"The instructions failed: {error}.") from error
 
 
 async def _became_shorter(activation: Activation[Deps, Out]) -> bool:

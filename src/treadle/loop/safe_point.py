@@ -9,7 +9,7 @@ from treadle.domain.events import RecordedEvent, StopReason
 from treadle.domain.state import ThreadState
 from treadle.loop.activation import Activation
 from treadle.loop.definition import AgentDefinition, Deps, Out
-from treadle.loop.hook_context import Completion
+from treadle.loop.hook_context import Completion, runs_agents
 from treadle.loop.steering import expected_end
 from treadle.ports import ThreadWriter
 
@@ -44,7 +44,7 @@ async def _after_completion(activation: Activation[Deps, Out]) -> None:
         undo = partial(context.undo, len(context.changes)) if hook.isolated else None
         answer = hook(context, completion, undo=undo)
         if answer is not None:
-            await hook.answer(answer, undo)
+            await hook.answer(answer, undo, partial(runs_agents, context))
     _record(thread, context.changes)
 
 

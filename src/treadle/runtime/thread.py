@@ -35,7 +35,8 @@ from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
 from treadle.runtime.memory import Memory
 from treadle.runtime.thread_run import ThreadRun
-from treadle.tools.output import to_output
+from treadle.tools.output import encode_output
+from treadle.tools.threads import NeverStarted
 
 MAX_OUTPUT_CHARS = 100_000
 
@@ -130,7 +131,9 @@ class Thread:
         """
         require_text("call_id", call_id)
         try:
-            converted = checked_output(to_output(output, MAX_OUTPUT_CHARS))
+            converted = checked_output(await encode_output(output, MAX_OUTPUT_CHARS))
+        except NeverStarted as error:
+            raise InvalidInput(f"output cannot be encoded now: {error}.") from error
         except TypeError as error:
             raise InvalidInput(
                 f"output cannot be represented as JSON, it is {shown(output)}; pass a text, "
@@ -287,8 +290,9 @@ class Thread:
     async def repair(self) -> list[int]:
         """Removes the events that cannot be read, or that no longer fit; returns their numbers.
 
-        They become `EventRemoved`, and the conversation continues with the others. Use it for a
-        thread that raises `ThreadDamaged`; it changes no other. Raises `JournalLocked` in a process
+        They become `EventRemoved`, and the conversation continues with the others. Entries of the
+        inbox that cannot be read are removed, too. Use it for a thread that raises
+        `ThreadDamaged`; it changes no other. Raises `JournalLocked` in a process
         that does not drive the database.
         """
         return await self._threads.repair(self.id)

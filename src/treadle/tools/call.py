@@ -23,6 +23,7 @@ from treadle.streaming.jsonfields import MAX_DEPTH, JsonFieldScanner
 from treadle.tools.context import RunContext, for_attempt, runs_agents
 from treadle.tools.failure import (
     as_exception,
+    cancel_count,
     explain_failure,
     is_cancelled,
     reraise_interrupt,
@@ -128,8 +129,11 @@ def awaits_of(tools: Toolset, call: FunctionCall) -> Awaited | None:
         return "output"
     if tool.needs_approval is True or not callable(tool.needs_approval):
         return "approval"
+    before = cancel_count()
     try:
         needed = tool.needs_approval(prepared.arguments)
+        if cancel_count() > before:  # the caller takes that back
+            raise RuntimeError("it cancelled the task of the run")
     except BaseException as error:  # noqa: BLE001 - a user's function may raise anything
         reraise_interrupt(error)
         _LOGGER.warning("needs_approval of %s failed: %s", tool.name, explain_failure(error))

@@ -50,8 +50,13 @@ def reraise_interrupt(error: BaseException, task: "asyncio.Task[Any] | None" = N
 
 def is_cancelled() -> bool:
     """Returns whether the running task was cancelled."""
+    return cancel_count() > 0
+
+
+def cancel_count() -> int:
+    """Returns how many cancellations of the running task were not taken back; 0 without one."""
     task = _running()
-    return task is not None and task.cancelling() > 0
+    return task.cancelling() if task is not None else 0
 
 
 def as_exception(error: BaseException) -> Exception:

@@ -64,7 +64,12 @@ class ToolSources:
 
     async def joined_to(self, known: Toolset) -> Toolset:
         """Returns `known` and the current tools of the sources; a source that fails has none."""
-        answers = await asyncio.gather(*(_ask(source) for source in self._sources))
+        asked = (_ask(source) for source in self._sources)
+        # A source that cancels its task, which is one of its own here, has failed.
+        given = await asyncio.gather(*asked, return_exceptions=True)
+        answers = [
+            "it cancelled itself" if isinstance(one, BaseException) else one for one in given
+        ]
         # Usually nothing has changed since the step before.
         if self._last is None or self._last[0] is not known or not _same(self._last[1], answers):
             self._last = (known, answers, self._join(known, answers))
