@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.descriptors import none_left
 from tests.domain.fold import BACK, DONE
 from tests.journal.story import Driver, conversation, make, numbered, run_of_key, thread
 
@@ -897,3 +898,19 @@ async def test_a_snapshot_that_lacks_items_is_not_used(path: Path) -> None:
         with raw(path) as connection:
             connection.execute("DELETE FROM history")
         assert await journal.load("thread_1") == driver.state
+
+
+@pytest.mark.parametrize("left", range(8))
+async def test_without_file_descriptors(tmp_path: Path, left: int) -> None:
+    journal = SqliteJournal(tmp_path / "treadle.db")
+    problems: list[str] = []
+    with none_left(left):
+        try:
+            await journal.open()
+        except JournalError as error:
+            problems.append(error.message)
+        else:
+            await journal.close()
+    assert all("too many files are open" in problem for problem in problems)
+    async with opened(tmp_path / "treadle.db"):
+        pass  # nothing of it was left halfway

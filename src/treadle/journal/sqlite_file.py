@@ -30,15 +30,19 @@ SEQ_BITS = 32
 
 @contextmanager
 def typed_errors(path: Path) -> Generator[None]:
-    """Converts errors of sqlite3 to errors of treadle."""
+    """Converts errors of sqlite3 and of files to errors of treadle."""
     try:
         yield
     except sqlite3.Error as error:
         raise _typed(error, path.name) from error
+    except OSError as error:
+        raise file_error(error, path.name) from error
 
 
 def _typed(error: sqlite3.Error, name: str) -> JournalError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _CANNOT_OPEN and has_too_many_open():
+        return JournalError(f"{name} cannot be opened: {TOO_MANY_OPEN}.")
     match code:
         case sqlite3.SQLITE_FULL:
             return JournalFull(f"The disk of {name} is full; make room and try again.")
@@ -52,6 +56,30 @@ def _typed(error: sqlite3.Error, name: str) -> JournalError:
             return JournalError(f"{name} cannot be opened; does its folder exist?")
         case _:
             return JournalError(f"{name} failed: {error}.")
+
+
+_CANNOT_OPEN = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR)
+_TOO_MANY = (errno.EMFILE, errno.ENFILE)
+
+TOO_MANY_OPEN = "too many files are open; close some, or raise the limit of open files (ulimit -n)"
+
+
+def has_too_many_open() -> bool:
+    """Returns whether a database cannot be opened for want of descriptors.
+
+    SQLite does not report that. It needs one for the file, and two for its log.
+    """
+    opened: list[int] = []
+    try:
+        for _ in range(3):
+            one = os.open(os.devnull, os.O_RDONLY)
+            opened.append(one)  # one at a time: those before a failure must be closed
+    except OSError as error:
+        return error.errno in _TOO_MANY
+    finally:
+        for one in opened:
+            os.close(one)
+    return False
 
 
 Access = Literal["mode=rw", "mode=ro", "immutable=1"]
@@ -139,6 +167,8 @@ def file_error(error: OSError, name: str) -> JournalError:
             return JournalReadOnly(f"{name} cannot be written; allow writing to it and its folder.")
         case errno.ENOSPC | errno.EDQUOT:
             return JournalFull(f"The disk of {name} is full; make room and try again.")
+        case errno.EMFILE | errno.ENFILE:
+            return JournalError(f"{name} cannot be opened: {TOO_MANY_OPEN}.")
         case errno.ENOENT | errno.ENOTDIR:
             return JournalError(f"{name} cannot be created; create its folder first.")
         case _:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.descriptors import none_left
 from tests.memory.archive.story import OWNER, Teller, search, store_of, texts
 
 import treadle
@@ -441,3 +442,22 @@ async def test_a_deleted_thread_that_another_process_indexes_late_is_not_found(
     assert (await driver.statistics(OWNER)).passages == 0
     for one in (driver, other):
         await one.close()
+
+
+@pytest.mark.parametrize("left", range(10))
+@pytest.mark.parametrize("embedder", [None, HashingEmbedder(8)])
+async def test_a_search_without_file_descriptors(
+    tmp_path: Path, left: int, embedder: HashingEmbedder | None
+) -> None:
+    url = f"sqlite:///{tmp_path / 'treadle.db'}"
+    async with treadle.open(url, embedder=embedder) as runtime:
+        await runtime.archive().insert("blue shoes")
+        problems: list[str] = []
+        with none_left(left):
+            try:
+                await runtime.archive().search("blue")
+            except (ArchiveFailed, JournalError) as error:
+                problems.append(error.message.lower())
+        assert all("too many" in problem for problem in problems)
+        (found,) = await runtime.archive().search("blue")
+        assert found.passage.text == "blue shoes"

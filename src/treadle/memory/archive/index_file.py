@@ -20,6 +20,7 @@ from msgspec import Struct
 from treadle.domain.items import Role
 from treadle.domain.passages import Kind, Passage
 from treadle.errors import ArchiveFailed
+from treadle.journal.sqlite_file import TOO_MANY_OPEN, has_too_many_open
 from treadle.memory.archive.words import TOKENIZER, indexed
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ def typed_errors() -> Generator[None]:
         # Missing tables are damage too: something other than treadle has written the file.
         if code in _DAMAGE or _is_foreign(error):
             raise IndexDamaged(f"The index of the archive is damaged: {error}.") from error
+        if code in _GONE and has_too_many_open():
+            raise ArchiveFailed(
+                f"The index of the archive cannot be opened: {TOO_MANY_OPEN}."
+            ) from error
         kind = IndexGone if code in _GONE else ArchiveFailed
         raise kind(
             f"The index of the archive failed: {error}. No data is lost: the index is "
