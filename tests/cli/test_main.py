@@ -1,8 +1,10 @@
 """The command as a person runs it: exit codes, what is printed where, one line for an error."""
 
 import asyncio
+import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -357,3 +359,50 @@ def test_a_second_chat_is_refused_while_one_drives(tmp_path: Path) -> None:
         assert treadle("show", "--last").returncode == 0
     finally:
         lock.release()
+
+
+def test_a_damaged_conversation_is_exported_and_repaired(tmp_path: Path) -> None:
+    assert treadle("chat", "--model", "demo", "what is 2**10?").returncode == 0
+    database = tmp_path / "folder" / "treadle.db"
+    thread_id = treadle("threads").stdout.split()[0].decode()
+    whole = treadle("export", thread_id).stdout.splitlines()
+    assert [json.loads(line)["seq"] for line in whole] == list(range(1, len(whole) + 1))
+    done = treadle("repair", thread_id)
+    assert (done.returncode, done.stdout) == (0, b"Nothing is damaged.\n")
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE event SET body = '{' WHERE position & 4294967295 = 2")
+        connection.execute("INSERT INTO inbox (n, body) SELECT n, '{' FROM thread")
+    connection.close()
+    assert treadle("export", thread_id).stdout.splitlines() == [whole[0], b"{", *whole[2:]]
+    file = tmp_path / "events.jsonl"
+    done = treadle("export", thread_id, str(file))
+    assert done.stdout == f"Wrote {len(whole)} events to {file}.\n".encode()
+    assert file.read_bytes().splitlines() == [whole[0], b"{", *whole[2:]]
+    done = treadle("export", thread_id, str(file))
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"Error: events.jsonl already exists; name a new file.\n",
+    )
+    done = treadle("repair", thread_id)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        b"Removed 1 damaged event: 2.\nRemoved 1 damaged entry from its inbox.\n"
+    )
+    assert treadle("repair", thread_id).stdout == b"Nothing is damaged.\n"
+    assert treadle("chat", "--model", "demo", "--thread", thread_id, "what is 3*3?").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["export", "repair"])
+def test_what_cannot_be_exported_or_repaired(command: str, tmp_path: Path) -> None:
+    done = treadle(command, "thread_none")
+    assert (done.returncode, b"There are no conversations yet" in done.stderr) == (1, True)
+    assert treadle("chat", "--model", "demo", "hi").returncode == 0
+    done = treadle(command, "thread_none")
+    assert (done.returncode, b"thread_none" in done.stderr) == (1, True)
+    lock = DriverLock(tmp_path / "folder" / "treadle.db")
+    lock.acquire()
+    try:
+        done = treadle(command, "thread_none")
+    finally:
+        lock.release()
+    assert (b"driven by another process" in done.stderr) == (command == "repair")

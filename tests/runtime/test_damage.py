@@ -101,3 +101,38 @@ async def test_a_damaged_thread_can_be_shown_and_deleted(tmp_path: Path) -> None
         damage(path, again.id, 1)
         await runtime.delete_owner("me")
         assert not await runtime.threads()
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b'{"type": "new", "call_id": "c1"}'])
+async def test_a_damaged_entry_of_the_inbox_is_set_aside(
+    tmp_path: Path, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "treadle.db"
+    url = f"sqlite:///{path}"
+    agent = Agent(ScriptedModel(["one", "two", "three"]))
+    async with treadle.open(url, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+    async with treadle.open(url, agents=[agent], drive=False) as outside:
+        sender = await outside.connect(thread.id)
+        lost = await sender.send("lost")
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE inbox SET body = ?", (body,))
+        connection.close()
+        with caplog.at_level(logging.WARNING, "treadle"):
+            async with treadle.open(url, agents=[agent]) as runtime:
+                thread = await runtime.connect(thread.id)
+                assert (await (await sender.send("there", key="k")).result()).text == "one"
+                assert (await (await thread.send("here", key="l")).result()).text == "two"
+                with pytest.raises(ThreadDamaged, match="send it again"):
+                    await lost.result()
+                await asyncio.sleep(0.3)
+                told = [one.message for one in caplog.records if "set aside" in one.message]
+                assert 1 <= len(told) <= 2  # once in each runtime that reads the inbox
+                assert thread.id in told[0]
+                assert await thread.repair() == []
+                assert "1 damaged entries were removed from the inbox" in caplog.text
+                caplog.clear()
+                assert (await (await thread.send("last")).result()).text == "three"
+            async with treadle.open(url, agents=[agent]):
+                await asyncio.sleep(0.2)
+            assert not caplog.records

@@ -10,12 +10,12 @@ from treadle.actors.actor import ThreadActor
 from treadle.actors.engine import Engine
 from treadle.actors.following import Following
 from treadle.actors.host import AnyAgent
+from treadle.actors.repairing import repair_thread
 from treadle.actors.shared_memory import shared_id
 from treadle.bus.base import Bus
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
 from treadle.domain.entries import CancelEntry
-from treadle.domain.repair import repaired
 from treadle.domain.state import ThreadState, can_go_on
 from treadle.errors import (
     JournalError,
@@ -195,25 +195,19 @@ class Driver:
                 self._engine.release(thread_id)
 
     async def repair(self, thread_id: str) -> list[int]:
-        """Removes events that cannot be read or do not fit; returns their numbers."""
+        """Does what `repair_thread` does, for a thread that no other runtime has."""
         await self.journal.info(thread_id)
         if not await self._engine.take(thread_id):
             raise JournalLocked(f"{thread_id} is in use by another runtime; repair it there.")
         try:
             await self._engine.interrupt(thread_id)
-            stored: dict[int, bytes] = {}
-            while page := await self.journal.stored(thread_id, after=max(stored, default=0)):
-                stored |= page
-            changed = repaired(stored)
-            if changed:
-                claim = await self.journal.claim(thread_id)
-                await self.journal.redact(claim, changed, clears_title=False)
+            removed = await repair_thread(self.journal, thread_id)
         finally:
             if thread_id not in self._actors and thread_id not in self._loading:
                 self._engine.release(thread_id)
         self._damaged.discard(thread_id)
         self._engine.wake(thread_id)
-        return [event.seq for event in changed]
+        return removed.events
 
     async def _delete(self, info: ThreadInfo) -> None:
         thread_id = info.id

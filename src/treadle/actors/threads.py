@@ -35,6 +35,7 @@ from treadle.errors import (
     JournalLocked,
     RunInterrupted,
     RunNotFound,
+    ThreadDamaged,
     TreadleError,
 )
 from treadle.journal.base import Journal, ThreadInfo, Waiting
@@ -187,6 +188,13 @@ class Threads:
         if any(isinstance(one.entry, SendEntry) and one.entry.run_id == run_id for one in waiting):
             return
         if await self._journal.run(thread_id, run_id) is None:  # it was not taken meanwhile
+            if await self._journal.damaged_entries(thread_id):
+                raise ThreadDamaged(
+                    f"The inbox of {thread_id} has entries that cannot be read, and the message of "
+                    f"the run {run_id[:100]!r} may be one of them; remove them with "
+                    "Thread.repair(), and send it again.",
+                    thread_id=thread_id,
+                )
             raise RunNotFound(f"The thread {thread_id} has no run {run_id[:100]!r}.")
 
     # Entries for a thread that another node drives

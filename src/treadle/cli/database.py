@@ -67,14 +67,19 @@ async def open_for_chat(
         await runtime.shutdown()
 
 
-def open_for_reading(option: Path | None) -> Runtime:
-    """Returns a runtime that reads and watches the stored conversations."""
+def stored_database(option: Path | None) -> Path:
+    """Returns the database file; raises `JournalError` if it does not exist."""
     path = database_path(option, os.environ)
     if not path.exists():
         raise JournalError(
             f"There are no conversations yet in {path}; start one with treadle chat."
         )
-    return open_runtime(f"sqlite:///{path}", drive=False)
+    return path
+
+
+def open_for_reading(option: Path | None) -> Runtime:
+    """Returns a runtime that reads and watches the stored conversations."""
+    return open_runtime(f"sqlite:///{stored_database(option)}", drive=False)
 
 
 async def find_thread(runtime: Runtime, thread_id: str | None) -> Thread:

@@ -20,6 +20,8 @@ from treadle.cli.conversation import (
     show_tree,
     watch_thread,
 )
+from treadle.cli.damage import repair as repair_thread
+from treadle.cli.damage import stored_events, write_events
 from treadle.cli.database import (
     database_option,
     database_path,
@@ -210,6 +212,39 @@ def backup(file: Path, database: Path | None) -> int:
     size = write_backup(database_path(database, os.environ), file)
     click.echo(f"Wrote {size / 1e6:.1f} MB to {file}.")
     return 0
+
+
+@cli.command()
+@click.argument("thread_id", metavar="ID")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@database_option
+@debug_option
+def export(thread_id: str, file: Path | None, database: Path | None) -> int:
+    """Print the events of the conversation ID as JSON lines, or write them to the new FILE."""
+    write_events(asyncio.run(stored_events(thread_id, database)), file)
+    return 0
+
+
+@cli.command()
+@click.argument("thread_id", metavar="ID")
+@database_option
+@debug_option
+def repair(thread_id: str, database: Path | None) -> int:
+    """Remove what cannot be read of the conversation ID, so that it can continue."""
+    removed = asyncio.run(repair_thread(thread_id, database))
+    numbers = ", ".join(map(str, removed.events))
+    if removed.events:
+        click.echo(f"Removed {_several(len(removed.events), 'damaged event')}: {numbers}.")
+    if removed.entries:
+        entries = _several(removed.entries, "damaged entry", "damaged entries")
+        click.echo(f"Removed {entries} from its inbox.")
+    if not removed.events and not removed.entries:
+        click.echo("Nothing is damaged.")
+    return 0
+
+
+def _several(count: int, one: str, several: str = "") -> str:
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
 def _named(thread_id: str | None, last: bool) -> str | None:

@@ -272,11 +272,22 @@ class Journal(Protocol):
         ...
 
     async def inbox(self, thread_id: str) -> list[Waiting]:
-        """Returns the waiting entries, in the order in which they were enqueued."""
+        """Returns the waiting entries, in the order in which they were enqueued.
+
+        Entries that cannot be read are left out, and are reported in the log once.
+        """
+        ...
+
+    async def damaged_entries(self, thread_id: str) -> dict[int, bytes]:
+        """Returns the entries of an inbox that cannot be read, as they are stored."""
+        ...
+
+    async def discard(self, numbers: Sequence[int]) -> None:
+        """Removes entries of inboxes that have no effect."""
         ...
 
     async def waiting_threads(self) -> list[str]:
-        """Returns the ids of the threads whose inbox is not empty."""
+        """Returns the ids of the threads with entries in their inboxes that can be read."""
         ...
 
     async def unfinished(self) -> list[Unfinished]:

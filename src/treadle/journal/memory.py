@@ -234,8 +234,19 @@ class MemoryJournal:
         """Returns the waiting entries, in order."""
         return [Waiting(number, entry) for number, entry in self._kept(thread_id).inbox.items()]
 
+    async def damaged_entries(self, thread_id: str) -> dict[int, bytes]:
+        """Returns nothing: its entries are objects."""
+        self._kept(thread_id)
+        return {}
+
+    async def discard(self, numbers: Sequence[int]) -> None:
+        """Removes entries of inboxes that have no effect."""
+        for kept in self._threads.values():
+            for number in numbers:
+                kept.inbox.pop(number, None)
+
     async def waiting_threads(self) -> list[str]:
-        """Returns the threads whose inbox is not empty."""
+        """Returns the threads with entries in their inboxes."""
         self._require_open()
         return [id for id, kept in self._threads.items() if kept.inbox]
 

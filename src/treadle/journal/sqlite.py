@@ -59,8 +59,11 @@ from treadle.journal.sqlite_file import (
     resolved,
     typed_errors,
 )
+from treadle.logging import logger_of
 
 T = TypeVar("T")
+
+_LOGGER = logger_of("treadle.runtime")
 
 LAST_SEQ = (1 << SEQ_BITS) - 1
 READERS = 2
@@ -112,6 +115,7 @@ class SqliteJournal:
         self._access: Access = "mode=rw"
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
+        self._damaged: set[int] = set()  # entries of inboxes that cannot be read
         self._looking: sqlite3.Connection | None = None  # for `has_reached`, which never waits
         self._readers: ThreadPoolExecutor | None = None
         self._writer: GroupCommit[Batch | writes.Change] | None = None
@@ -208,6 +212,10 @@ class SqliteJournal:
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
         """Puts an entry into the inbox of a thread, unless it was sent or answered before."""
         await self._write(writes.enqueue(thread_id, entry))
+
+    async def discard(self, numbers: Sequence[int]) -> None:
+        """Removes entries of inboxes that have no effect."""
+        await self._write(writes.discard(numbers))
 
     async def fork(self, fork: Fork) -> None:
         """Adds a thread with a copy of the first events of another."""
@@ -358,19 +366,41 @@ class SqliteJournal:
 
         def read(connection: sqlite3.Connection) -> list[Waiting]:
             number = writes.number_of(connection, thread_id)
-            rows = connection.execute(
-                "SELECT number, body FROM inbox WHERE n = ? ORDER BY number", (number,)
-            )
-            return [Waiting(number, _ENTRY.decode(body)) for number, body in rows.fetchall()]
+            waiting: list[Waiting] = []
+            for at, body in _inbox(connection, number):
+                entry = _entry(body)
+                if entry is not None:
+                    waiting.append(Waiting(at, entry))
+                elif at not in self._damaged:
+                    self._damaged.add(at)
+                    _LOGGER.warning(
+                        "An entry in the inbox of %s cannot be read, and is set aside; "
+                        "Thread.repair() or treadle repair removes it.",
+                        thread_id,
+                    )
+            return waiting
+
+        return await self._read(read)
+
+    async def damaged_entries(self, thread_id: str) -> dict[int, bytes]:
+        """Returns the entries of an inbox that cannot be read, as they are stored."""
+
+        def read(connection: sqlite3.Connection) -> dict[int, bytes]:
+            number = writes.number_of(connection, thread_id)
+            inbox = _inbox(connection, number)
+            return {at: body for at, body in inbox if _entry(body) is None}
 
         return await self._read(read)
 
     async def waiting_threads(self) -> list[str]:
-        """Returns the threads whose inbox is not empty."""
+        """Returns the threads with entries in their inboxes that can be read."""
+        damaged = msgspec.json.encode(list(self._damaged)).decode()
 
         def read(connection: sqlite3.Connection) -> list[str]:
             rows = connection.execute(
-                "SELECT id FROM thread WHERE n IN (SELECT DISTINCT n FROM inbox)"
+                "SELECT id FROM thread WHERE n IN (SELECT DISTINCT n FROM inbox"
+                " WHERE number NOT IN (SELECT value FROM json_each(?)))",
+                (damaged,),
             )
             return [id for (id,) in rows.fetchall()]
 
@@ -414,6 +444,19 @@ class SqliteJournal:
             connection.execute("PRAGMA query_only = on")
             self._local.connection = connection
         return connection
+
+
+def _inbox(connection: sqlite3.Connection, number: int) -> list[tuple[int, bytes]]:
+    return connection.execute(
+        "SELECT number, CAST(body AS BLOB) FROM inbox WHERE n = ? ORDER BY number", (number,)
+    ).fetchall()
+
+
+def _entry(body: bytes) -> Entry | None:
+    try:
+        return _ENTRY.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _at_once(connection: sqlite3.Connection, read: Callable[[sqlite3.Connection], T]) -> T:

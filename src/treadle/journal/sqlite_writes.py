@@ -40,6 +40,11 @@ class Change(Struct, frozen=True, eq=False):
 
 _MOST_ROWS = 256
 
+# A damaged entry must not hinder those around it.
+_INBOX = """(
+    SELECT number, CASE WHEN json_valid(CAST(body AS TEXT)) THEN CAST(body AS TEXT) END AS body
+    FROM inbox WHERE n = ?)"""
+
 # The subquery of the fence names no column of the rows, so SQLite evaluates it once: all rows are
 # inserted or none, even without a transaction around the statement. An INSERT takes the lock of
 # the writer before it reads, so no claim of another connection can come between the two.
@@ -127,11 +132,7 @@ class Transactions:
         _project(self._connection, batches)
         consumed = [number for batch in batches for number in batch.consumed]
         if consumed:
-            # As one JSON value, because the number of parameters of a statement is limited.
-            self._connection.execute(
-                "DELETE FROM inbox WHERE number IN (SELECT value FROM json_each(?))",
-                (msgspec.json.encode(consumed).decode(),),
-            )
+            _remove(self._connection, consumed)
 
 
 def _is_one_statement(batches: Sequence[Batch]) -> bool:
@@ -314,12 +315,28 @@ def sent(
     ).fetchone()
     if row is None and inbox:
         row = connection.execute(
-            "SELECT body ->> '$.run_id', body ->> '$.item.id'"
-            " FROM (SELECT number, CAST(body AS TEXT) AS body FROM inbox WHERE n = ?)"
+            f"SELECT body ->> '$.run_id', body ->> '$.item.id' FROM {_INBOX}"  # noqa: S608
             " WHERE body ->> '$.key' = ? ORDER BY number LIMIT 1",
             (number, key),
         ).fetchone()
     return Sent(*row) if row is not None else None
+
+
+def discard(numbers: Sequence[int]) -> Change:
+    """Removes entries of inboxes."""
+
+    def change(connection: sqlite3.Connection) -> None:
+        _remove(connection, numbers)
+
+    return Change(change, ordered=False)
+
+
+def _remove(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
+    # As one JSON value, because the number of parameters of a statement is limited.
+    connection.execute(
+        "DELETE FROM inbox WHERE number IN (SELECT value FROM json_each(?))",
+        (msgspec.json.encode(numbers).decode(),),
+    )
 
 
 def enqueue(thread_id: str, entry: Entry) -> Change:
@@ -344,7 +361,7 @@ def enqueue(thread_id: str, entry: Entry) -> Change:
 def _has_answer(connection: sqlite3.Connection, number: int, call_id: str) -> bool:
     """Whether an answer to the call waits in the inbox; only answers name a call."""
     row = connection.execute(
-        "SELECT 1 FROM inbox WHERE n = ? AND CAST(body AS TEXT) ->> '$.call_id' = ?",
+        f"SELECT 1 FROM {_INBOX} WHERE body ->> '$.call_id' = ?",  # noqa: S608
         (number, call_id),
     ).fetchone()
     return row is not None
