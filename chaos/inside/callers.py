@@ -48,7 +48,8 @@ class Callers:
                 self._findings.losses.append(f"{self.thread.id}: {what} never succeeded")
                 return None
             task = asyncio.ensure_future(call())
-            if self._faults.strikes("cancelled caller", 0.5):
+            is_cut_off = self._faults.strikes("cancelled caller", 0.5)
+            if is_cut_off:
                 self._turns = (self._turns + 1) % MOST_TURNS
                 for _ in range(self._turns):
                     await asyncio.sleep(0)
@@ -62,7 +63,10 @@ class Callers:
                 await asyncio.wait([task])
                 return None
             if task.cancelled():
-                continue
+                if is_cut_off:
+                    continue
+                self._findings.wrong.append(f"{self.thread.id}: {what} was cancelled by itself")
+                return None
             error = task.exception()
             if error is None:
                 return task.result()

@@ -452,8 +452,8 @@ class ThreadActor:
         self.compactor.abandon()
         assert self.failure is not None
         if self.failure.retryable:
-            # The thread is loaded again and resumed: its subscribers stay, and so does whoever
-            # waits for a run (see `Threads.ended`).
+            # The thread is loaded again and resumed: its subscribers stay, and so do the callers
+            # that wait for a run (see `Threads.ended`).
             self._endings.close(self.failure)
             self._wake()
         else:

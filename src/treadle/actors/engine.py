@@ -159,6 +159,7 @@ class EmbeddedEngine:
         """Interrupts the drive of a thread and waits for its end."""
         task = self._driving.get(thread_id)
         self._end_retry(thread_id)
+        self._failures.pop(thread_id, None)
         if task is not None:
             task.cancel()
             await asyncio.wait([task])

@@ -93,7 +93,7 @@ class Following:
     def drop(self, thread_id: str, error: TreadleError | None = None) -> None:
         """Forgets a thread that is no longer driven here; subscribers get the end.
 
-        With `error`, the thread is no more: all subscribers get it, those of another node as well.
+        With `error`, the thread was deleted: all subscribers get it, those of another node as well.
         Else those that came after the actor had failed stay: they wait for the next node.
         """
         driven = self._here.pop(thread_id, None)

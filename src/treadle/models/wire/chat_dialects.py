@@ -61,7 +61,7 @@ def dialect_of(base_url: str, model: str) -> ChatDialect:
     for domain, dialect in _BY_HOST.items():
         if host == domain or host.endswith(f".{domain}"):
             return dialect
-    # The tokenizer of these models checks the ids, whoever serves them.
+    # The tokenizer of these models checks the ids on every server.
     return ChatDialect(call_ids="nine") if _MISTRAL_MODELS.search(model) else COMPATIBLE
 
 
