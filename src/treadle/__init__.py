@@ -115,6 +115,7 @@ from treadle.models.typed_stream import typed_stream
 from treadle.runtime.archive import Archive
 from treadle.runtime.foreground import Run
 from treadle.runtime.memory import Memory
+from treadle.runtime.run_subscription import RunSubscription
 from treadle.runtime.runtime import Runtime
 from treadle.runtime.runtime import open as open
 from treadle.runtime.thread import PendingCall, Thread
@@ -218,6 +219,7 @@ __all__ = [
     "RunRequiresAction",
     "RunResult",
     "RunStarted",
+    "RunSubscription",
     "Runtime",
     "StepCompleted",
     "StepInterrupted",

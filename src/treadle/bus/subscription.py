@@ -124,32 +124,55 @@ class Subscription(AsyncIterator[Event]):
 
         Raises `StopAsyncIteration` at the end, or the error that ended the thread.
         """
-        if self._topic is None and not self._queue.is_closed:
-            await self._begin()
-        topic, queue = self._topic, self._queue
+        while (envelope := self.take()) is None:
+            await self.wait()
+        return envelope
+
+    def take(self) -> Envelope | None:
+        """Returns the next event if it has arrived; None if it must be waited for.
+
+        Raises `StopAsyncIteration` once the subscription was closed.
+        """
         while True:
             if self._left:
                 raise StopAsyncIteration
-            if self._follow is not None and topic is not None:
-                if (envelope := await self._next_followed(self._follow, topic)) is not None:
-                    return self._deliver(envelope)
-            elif self._missed:
+            if self._missed:
                 return self._deliver(self._missed.popleft())
-            elif self._read_to < self._until:
-                await self._read_missed()
-            elif (envelope := queue.take()) is not None:
-                if self._is_careful or envelope.n >= BLOCKS:
-                    envelope = self._fitting(envelope)
-                if envelope is not None:
-                    return self._deliver(envelope)
-            elif topic is not None and self._may_catch_up(topic):
-                self._catch_up(topic)
-            elif queue.error is not None:
-                raise queue.error
-            elif queue.is_closed:
-                raise StopAsyncIteration
-            else:
-                await queue.wait()
+            if self._follow is not None or self._read_to < self._until:
+                return None
+            envelope = self._queue.take()
+            if envelope is None:
+                return None
+            if self._is_careful or envelope.n >= BLOCKS:
+                envelope = self._fitting(envelope)
+            if envelope is not None:
+                return self._deliver(envelope)
+
+    async def wait(self) -> None:
+        """Waits until `take` may return an event, or `wake` is called; call it if `take` gave None.
+
+        Raises as `next` does.
+        """
+        topic, queue = self._topic, self._queue
+        if topic is None and not queue.is_closed:
+            await self._begin()
+        elif self._follow is not None and topic is not None:
+            if (envelope := await self._next_followed(self._follow, topic)) is not None:
+                self._missed.append(envelope)
+        elif self._read_to < self._until:
+            await self._read_missed()
+        elif topic is not None and self._may_catch_up(topic):
+            self._catch_up(topic)
+        elif queue.error is not None:
+            raise queue.error
+        elif queue.is_closed:
+            raise StopAsyncIteration
+        else:
+            await queue.wait()
+
+    def wake(self) -> None:
+        """Ends the `wait` for an event in progress, if there is one."""
+        self._queue.wake()
 
     async def _begin(self) -> None:
         topic = await self._open()

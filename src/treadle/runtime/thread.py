@@ -34,6 +34,7 @@ from treadle.journal.projection import RunRecord
 from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
 from treadle.runtime.memory import Memory
+from treadle.runtime.positions import require_reached
 from treadle.runtime.thread_run import ThreadRun
 from treadle.tools.output import encode_output
 from treadle.tools.threads import NeverStarted
@@ -109,11 +110,7 @@ class Thread:
         last event.
         """
         position = Position.parse(after)
-        if position.seq and not self._threads.has_reached(self.id, position.seq):
-            raise InvalidInput(
-                f"{position.text!r} is not a position of {self.id}: it has no event "
-                f"{position.seq}. Give the number of one of its events, or 0."
-            )
+        require_reached(self._threads, self.id, position)
         return Subscription(
             lambda: self._threads.topic(self.id),
             lambda after, until: self._journal.read(self.id, after=after, until=until),
@@ -241,6 +238,10 @@ class Thread:
         return await self._journal.read(
             self.id, after=require_count("after", after, 0), limit=require_count("limit", limit, 1)
         )
+
+    async def last_seq(self) -> int:
+        """Returns the number of the last durable event, 0 without events."""
+        return await self._journal.last_seq(self.id)
 
     async def runs(self) -> list[RunRecord]:
         """Returns the runs of the thread, the oldest first, and the agents that worked."""

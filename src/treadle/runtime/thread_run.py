@@ -6,20 +6,13 @@ from contextlib import aclosing
 from treadle.actors.access import ThreadAccess
 from treadle.actors.result import result_of_ended
 from treadle.bus.position import Position
-from treadle.bus.subscription import Subscription
 from treadle.domain.entries import CancelEntry, FinishEntry
-from treadle.domain.events import (
-    DurableEvent,
-    Event,
-    MessageAdded,
-    RunFailed,
-    RunStarted,
-    TerminalEvent,
-    TextDelta,
-)
+from treadle.domain.events import Event, RunFailed, TextDelta
 from treadle.domain.result import RunResult
 from treadle.journal.base import Journal
 from treadle.loop.definition import AgentDefinition
+from treadle.runtime.positions import require_reached
+from treadle.runtime.run_subscription import RunSubscription
 
 AnyAgent = AgentDefinition[object, object]
 
@@ -99,25 +92,36 @@ class ThreadRun:
 
         They come once they are durable, and can be iterated at any time, as often as needed.
         """
-        start = await self._journal.last_seq(self.thread_id)
+        async with await self.subscribe() as subscription:
+            async for event in subscription:
+                yield event
+
+    async def subscribe(self, after: int | str | Position | None = None) -> RunSubscription:
+        """Returns the events of the run after a position; iterate it. It ends with the run.
+
+        `after` is as in `Thread.subscribe`; by default it is right before the first message of the
+        run. After the end of the run there is no event. Raises `InvalidInput` for a position that
+        the thread does not have.
+        """
         known = await self._journal.run(self.thread_id, self.id)
-        if known is not None and known.first_seq:
-            start = max(known.first_seq - 2, 0)  # right before it is the message that starts it
-        subscription = Subscription(
+        first, last = (known.first_seq, known.last_seq) if known is not None else (0, 0)
+        if after is None:
+            # Right before its first event is the message that starts it.
+            start = (
+                first - 2
+                if first
+                else (last or await self._journal.last_seq(self.thread_id) + 1) - 1
+            )
+            position = Position(max(start, 0))
+        else:
+            position = Position.parse(after)
+            require_reached(self._threads, self.thread_id, position)
+        return RunSubscription(
             lambda: self._threads.topic(self.thread_id),
             lambda after, until: self._journal.read(self.thread_id, after=after, until=until),
-            Position(start),
+            position,
+            follow=lambda after: self._threads.follow(self.thread_id, after),
+            run_id=self.id,
+            is_active=bool(first) and position.seq >= first - 1,
+            is_over=bool(last) and position.seq >= last,
         )
-        active = False
-        async with subscription:
-            async for event in subscription:
-                if not isinstance(event, DurableEvent):
-                    if active:
-                        yield event
-                    continue
-                if event.run_id != self.id:
-                    continue
-                active = active or isinstance(event, MessageAdded | RunStarted)
-                yield event
-                if isinstance(event, TerminalEvent):
-                    return
