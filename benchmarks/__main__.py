@@ -27,6 +27,7 @@ METRICS = (
     "journaled_run",
     "durable_events",
     "many_threads",
+    "find_threads",
     "long_conversation",
     "hooks",
     "context_window",

@@ -91,6 +91,7 @@ from treadle.domain.items import (
     user_message,
 )
 from treadle.domain.limits import Limits
+from treadle.domain.page import Page
 from treadle.domain.result import RunResult
 from treadle.domain.rules import ToolRules
 from treadle.domain.thread_tree import ThreadTree, TreeNode
@@ -179,6 +180,7 @@ __all__ = [
     "OnBusy",
     "OutputPart",
     "OutputText",
+    "Page",
     "PassageAdded",
     "PassageRemoved",
     "PendingCall",

@@ -27,13 +27,14 @@ from treadle.domain.items import user_message
 from treadle.domain.limits import Limits
 from treadle.domain.state import ThreadState
 from treadle.errors import (
+    InvalidInput,
     JournalClosed,
     JournalError,
     JournalTooNew,
     StaleWriter,
     ThreadNotFound,
 )
-from treadle.journal.base import Batch, Fork, Journal, Work
+from treadle.journal.base import Batch, Fork, Journal, ThreadOrder, ThreadQuery, Work
 from treadle.journal.projection import Projection, RunRecord
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
@@ -100,10 +101,8 @@ async def test_what_was_asked_before_closing_is_answered(journal: Journal) -> No
 async def test_shared_memories_are_found_and_not_listed(journal: Journal) -> None:
     await make(journal)
     await make(journal, "memory_1", memory="style", owner="ann", agent="")
-    assert [info.id for info in await journal.threads(limit=9, after="", owner=None)] == [
-        "thread_1"
-    ]
-    assert await journal.threads(limit=9, after="", owner="ann") == []
+    assert [info.id for info in await journal.threads(ThreadQuery(limit=9))] == ["thread_1"]
+    assert await journal.threads(ThreadQuery(limit=9, owner="ann")) == []
     info = await journal.info("memory_1")
     assert (info.memory, info.owner, info.agent) == ("style", "ann", "")
     with pytest.raises(JournalError):
@@ -342,16 +341,137 @@ async def test_the_jobs_of_a_fork_are_its_own(journal: Journal) -> None:
 async def test_threads_come_in_pages_the_newest_first(journal: Journal) -> None:
     for n in range(5):
         await make(journal, f"thread_{n}", owner="ann" if n % 2 else "bob", updated_at=float(n))
-    listed = await journal.threads(limit=10, after="", owner=None)
-    assert [info.id for info in listed] == [f"thread_{n}" for n in (4, 3, 2, 1, 0)]
-    page = await journal.threads(limit=2, after="thread_3", owner=None)
-    assert [info.id for info in page] == ["thread_2", "thread_1"]
-    mine = await journal.threads(limit=10, after="", owner="ann")
-    assert [info.id for info in mine] == ["thread_3", "thread_1"]
-    assert await journal.threads(limit=10, after="", owner="") == []
-    assert await journal.threads(limit=10, after="thread_0", owner=None) == []
-    with pytest.raises(ThreadNotFound):
-        await journal.threads(limit=10, after="thread_9", owner=None)
+    assert await ids(journal) == [f"thread_{n}" for n in (4, 3, 2, 1, 0)]
+    first = await journal.threads(ThreadQuery(limit=2))
+    second = await journal.threads(ThreadQuery(limit=2, after=first.next))
+    last = await journal.threads(ThreadQuery(limit=2, after=second.next))
+    assert [[one.id[-1] for one in page] for page in (first, second, last)] == [
+        ["4", "3"],
+        ["2", "1"],
+        ["0"],
+    ]
+    assert last.next == ""
+    assert await ids(journal, owner="ann") == ["thread_3", "thread_1"]
+    assert await ids(journal, owner="") == []
+    assert await ids(journal, limit=0) == []
+    for wrong in ("thread_9", "é", "a" * 5000, first.next[:-3], "bnVsbA", "WzFd"):
+        with pytest.raises(InvalidInput, match="not a cursor"):
+            await journal.threads(ThreadQuery(after=wrong))
+    with pytest.raises(InvalidInput, match="not a cursor"):
+        await journal.threads(ThreadQuery(after=first.next, order="updated"))
+
+
+async def ids(journal: Journal, **query: object) -> list[str]:
+    """The ids of the threads that a query finds, all pages of three."""
+    found: list[str] = []
+    after = ""
+    values: dict[str, object] = {"limit": 3, **query}
+    while True:
+        page = await journal.threads(ThreadQuery(after=after, **values))  # type: ignore[arg-type]
+        assert len(page) <= 3
+        found += [info.id for info in page]
+        after = page.next
+        if not after:
+            return found
+
+
+async def test_a_cursor_survives_moves_and_deletions(journal: Journal) -> None:
+    drivers = [
+        await make(journal, f"thread_{n}", created_at=float(n), updated_at=float(n))
+        for n in range(6)
+    ]
+    pages: dict[ThreadOrder, str] = {}
+    for order in ("-updated", "updated", "-created", "created"):
+        page = await journal.threads(ThreadQuery(limit=3, order=order))
+        assert {info.id for info in page} == {f"thread_{n}" for n in SEEN[order]}
+        pages[order] = page.next
+    # The thread at which a page ended moves and is deleted, and so are others.
+    await drivers[3].append(conversation())
+    await drivers[0].append(conversation())
+    await journal.delete("thread_2")
+    rest = {
+        order: [
+            info.id[-1]
+            for info in await journal.threads(ThreadQuery(limit=9, order=order, after=after))
+        ]
+        for order, after in pages.items()
+    }
+    assert rest == {
+        "-updated": ["1"],  # 0 has moved to the front
+        "updated": ["4", "5", "0", "3"],  # 0 comes again, since it is used again
+        "-created": ["1", "0"],
+        "created": ["3", "4", "5"],
+    }
+
+
+SEEN: dict[ThreadOrder, tuple[int, ...]] = {
+    "-updated": (5, 4, 3),
+    "updated": (0, 1, 2),
+    "-created": (5, 4, 3),
+    "created": (0, 1, 2),
+}
+
+
+async def test_threads_with_a_time_in_common_are_listed_once(journal: Journal) -> None:
+    for n in range(10):
+        await make(journal, f"thread_{n}", metadata={"odd": n % 2 == 1})
+    for order in ("updated", "created"):
+        assert await ids(journal, order=order) == [f"thread_{n}" for n in range(10)]
+        assert await ids(journal, order=f"-{order}") == [f"thread_{n}" for n in range(9, -1, -1)]
+        assert await ids(journal, order=order, metadata={"odd": True}) == [
+            f"thread_{n}" for n in range(1, 10, 2)
+        ]
+
+
+METADATA: list[dict[str, object]] = [
+    {},
+    {"ticket": "T-1"},
+    {"ticket": "T-1", "n": 1},
+    {"ticket": "T-2", "n": 1.5, "deep": {"b": [1, None], "a": "é"}},
+    {"ticket": None, "long": "x" * 5000},
+    {"": "", "a.b": 'say "hi"\n', "nul": "\0"},
+]
+
+
+async def test_threads_are_filtered(journal: Journal) -> None:
+    drivers: list[Driver] = []
+    for n, metadata in enumerate(METADATA):
+        fields = {"owner": "ann" if n % 2 else "bob", "agent": "b" if n > 3 else "a"}
+        drivers.append(await make(journal, f"thread_{n}", metadata=metadata, **fields))
+    for n, metadata in enumerate(METADATA):
+        wanted = [m for m, other in enumerate(METADATA) if metadata.items() <= other.items()]
+        assert await ids(journal, metadata=metadata, order="created") == [
+            f"thread_{m}" for m in wanted
+        ]
+        for owner, rest in (("ann", 1), ("bob", 0)):
+            assert await ids(journal, metadata=metadata, owner=owner, order="created") == [
+                f"thread_{m}" for m in wanted if m % 2 == rest
+            ]
+        assert f"thread_{n}" in await ids(journal, metadata=metadata)
+    assert await ids(journal, metadata={"n": 1.0}) == []
+    assert await ids(journal, metadata={"deep": {"a": "é", "b": [1, None]}}) == ["thread_3"]
+    assert await ids(journal, agent="b") == ["thread_5", "thread_4"]
+    assert await ids(journal, agent="c") == []
+    await drivers[4].append(conversation())
+    await drivers[1].append(conversation()[:4])
+    assert await ids(journal, status=["completed"]) == ["thread_4"]
+    assert await ids(journal, status=["completed", "in_progress"], owner="ann") == ["thread_1"]
+    assert await ids(journal, status=["in_progress"], agent="b") == []
+    await journal.delete("thread_1")
+    assert await ids(journal, metadata={"ticket": "T-1"}) == ["thread_2"]
+
+
+async def test_the_work_for_other_threads_is_listed_with_them(journal: Journal) -> None:
+    work = Work("thread_0", "run_1", "call_1", 1, Limits())
+    await make(journal, "thread_0", owner="ann")
+    await make(journal, "thread_1", owner="ann", work=work, metadata={"a": 1})
+    for query in ({}, {"owner": "ann"}, {"metadata": {"a": 1}}, {"status": []}):
+        for order in ("-updated", "created"):
+            listed = await ids(journal, order=order, **query)
+            assert listed == ([] if "metadata" in query else ["thread_0"])
+            assert await ids(journal, order=order, parent="thread_0", **query) == ["thread_1"]
+    assert await ids(journal, parent="thread_0", owner="bob") == []
+    assert await ids(journal, parent="thread_1") == []
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 7])
@@ -499,9 +619,7 @@ async def test_a_deleted_thread_leaves_nothing(journal: Journal) -> None:
         await journal.snapshot(one.claim, one.state)
     await journal.enqueue("thread_1", CancelEntry("run_1"))
     await journal.delete("thread_1")
-    assert [info.id for info in await journal.threads(limit=9, after="", owner=None)] == [
-        "thread_2"
-    ]
+    assert [info.id for info in await journal.threads(ThreadQuery(limit=9))] == ["thread_2"]
     assert await journal.waiting_threads() == []
     assert await journal.load("thread_2") == other.state
     again = await make(journal)

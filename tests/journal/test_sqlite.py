@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.descriptors import none_left
-from tests.domain.fold import BACK, DONE
-from tests.journal.story import Driver, conversation, make, numbered, run_of_key, thread
+from tests.journal.story import Driver, conversation, make, numbered, thread
 
 from treadle.domain.entries import CancelEntry
 from treadle.domain.envelope import Envelope
@@ -33,7 +32,7 @@ from treadle.errors import (
     ThreadDamaged,
 )
 from treadle.journal import driver_lock, sqlite_file
-from treadle.journal.base import Batch
+from treadle.journal.base import Batch, ThreadQuery
 from treadle.journal.sqlite import SqliteJournal
 from treadle.journal.sqlite_writes import _MOST_ROWS, _size
 
@@ -341,63 +340,6 @@ async def test_an_older_database_must_be_driven_once(path: Path) -> None:
         pass
 
 
-WITHOUT_JOBS = """
-DROP INDEX activity_jobs;
-ALTER TABLE activity DROP COLUMN jobs;
-ALTER TABLE thread DROP COLUMN memory;
-ALTER TABLE sent DROP COLUMN message_id;
-PRAGMA user_version = 2;
-"""
-
-
-def tables(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
-    """Returns the tables of a database, with their columns."""
-    names = connection.execute(
-        "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite%' ORDER BY name"
-    )
-    return {
-        name: connection.execute(f"SELECT * FROM pragma_table_info('{name}')").fetchall()
-        for (name,) in names.fetchall()
-    }
-
-
-def take_jobs_away(path: Path) -> None:
-    """Converts the database to the version without jobs."""
-    with raw(path) as old, raw(path.with_name("first.db")) as first:
-        old.executescript(WITHOUT_JOBS)
-        for script in sqlite_file._migrations()[:2]:
-            first.executescript(script)
-        assert tables(old) == tables(first)
-
-
-async def test_a_database_of_a_treadle_without_jobs(path: Path) -> None:
-    async with opened(path) as journal:
-        driver, other = await make(journal), await make(journal, "thread_2", owner="ann")
-        await driver.append(conversation()[:4])
-        await journal.snapshot(driver.claim, driver.state)
-        await other.append(conversation(key="k"))
-        infos = await journal.threads(limit=9, after="", owner=None)
-    await asyncio.to_thread(take_jobs_away, path)
-    with pytest.raises(JournalError, match="older treadle"):
-        async with opened(path, drive=False):
-            raise AssertionError
-    async with opened(path) as journal:
-        assert await journal.threads(limit=9, after="", owner=None) == infos
-        (unfinished,) = await journal.unfinished()
-        assert (unfinished.thread_id, unfinished.status, unfinished.jobs) == (
-            "thread_1",
-            "in_progress",
-            0,
-        )
-        assert await journal.load("thread_1") == driver.state
-        assert await run_of_key(journal, "thread_2", "k") == "run_1"
-        driver = await again(journal, driver)
-        await driver.append([BACK, *conversation()[4:6], DONE])
-        (unfinished,) = await journal.unfinished()
-        assert (unfinished.status, unfinished.jobs) == ("completed", 1)
-        assert await journal.load("thread_1") == driver.state
-
-
 def test_a_migration_happens_whole_or_not_at_all(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -637,7 +579,7 @@ async def test_damaged_events_raise(path: Path, damage: str) -> None:
         assert len(await journal.read("thread_1", after=0, until=2)) == 2
         assert await journal.load("thread_1", at=2) is not None
         assert await journal.load("thread_2") == other.state
-        assert [info.id for info in await journal.threads(limit=9, after="", owner=None)] == [
+        assert [info.id for info in await journal.threads(ThreadQuery(limit=9))] == [
             "thread_2",
             "thread_1",
         ]

@@ -751,14 +751,21 @@ async def test_threads_are_listed_in_pages(open_runtime: Open) -> None:
         ids = [info.id for info in await runtime.threads()]
         assert ids == [threads[n].id for n in (0, 4, 3, 2, 1)]
         first = await runtime.threads(limit=2)
-        rest = await runtime.threads(limit=9, after=first[-1].id)
+        rest = await runtime.threads(limit=9, after=first.next)
         assert [info.id for info in [*first, *rest]] == ids
         anns = await runtime.threads(owner="ann")
         assert [info.id for info in anns] == [threads[3].id, threads[1].id]
         with pytest.raises(InvalidInput):
             await runtime.threads(limit=0)
-        with pytest.raises(ThreadNotFound):
+        with pytest.raises(InvalidInput, match="not a cursor"):
             await runtime.threads(after="thread_none")
+        with pytest.raises(InvalidInput, match="not a cursor"):
+            await runtime.threads(after=first.next, order="created")
+        by_creation = await runtime.threads(order="created", owner="ann", status=())
+        assert [info.id for info in by_creation] == [threads[1].id, threads[3].id]
+        (used,) = await runtime.threads(status="completed")
+        assert used.id == threads[0].id
+        assert not await runtime.threads(status=["failed", "expired"])
 
 
 async def test_bad_input(open_runtime: Open) -> None:

@@ -26,7 +26,7 @@ from treadle.errors import (
     ThreadNotFound,
     TreadleError,
 )
-from treadle.journal.base import Claim, Journal, ThreadInfo, Work
+from treadle.journal.base import Claim, Journal, ThreadInfo, ThreadQuery, Work
 from treadle.logging import logger_of
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.thread_memory import ThreadMemory
@@ -212,7 +212,7 @@ class Driver:
     async def _delete(self, info: ThreadInfo) -> None:
         thread_id = info.id
         await self._engine.interrupt(thread_id)
-        for work in await self.journal.threads(limit=-1, after="", owner=None, parent=thread_id):
+        for work in await self.journal.threads(ThreadQuery(limit=-1, parent=thread_id)):
             await self.delete(work.id)
         actor = self._actors.get(thread_id)
         if actor is not None:

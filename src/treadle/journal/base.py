@@ -21,6 +21,7 @@ from treadle.domain.entries import Entry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent
 from treadle.domain.limits import Limits
+from treadle.domain.page import Page
 from treadle.domain.state import RunStatus, ThreadState
 from treadle.journal.projection import Projection, RunRecord, Sent
 
@@ -60,6 +61,30 @@ class ThreadInfo(Struct, frozen=True, kw_only=True):
     forked_from: str = ""
     work: Work | None = None
     memory: str = ""
+
+
+ThreadOrder = Literal["-updated", "updated", "-created", "created"]
+"""The order of a list of threads: by their last change or their creation; `-` is newest first."""
+
+
+class ThreadQuery(Struct, frozen=True, kw_only=True):
+    """Which threads a list contains, and which part of it is asked for.
+
+    `limit` is the length of a page, -1 for all. `after` is the cursor of the page before, or "".
+    Without an `owner` (None) those of all owners are listed; with `parent`, those on which agents
+    work for that thread, which are left out otherwise. `status`, `agent` and `metadata` leave out
+    threads with another status, another agent, or a field of another value. Shared memories are not
+    listed.
+    """
+
+    limit: int = 50
+    after: str = ""
+    owner: str | None = None
+    parent: str = ""
+    status: Sequence[RunStatus] = ()
+    agent: str = ""
+    metadata: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
+    order: ThreadOrder = "-updated"
 
 
 class ThreadMark(Struct, frozen=True):
@@ -165,14 +190,12 @@ class Journal(Protocol):
         """Returns a thread as lists show it; raises `ThreadNotFound`."""
         ...
 
-    async def threads(
-        self, *, limit: int, after: str, owner: str | None, parent: str = ""
-    ) -> list[ThreadInfo]:
-        """Returns at most `limit` threads, the one changed last first, without shared memories.
+    async def threads(self, query: ThreadQuery) -> Page[ThreadInfo]:
+        """Returns a page of threads.
 
-        `after` is the id of the last thread of the page before, or "". `owner` None means all
-        owners. With `parent`, returns the threads on which agents work for that thread; they are
-        left out otherwise. Raises `ThreadNotFound` if `after` does not exist.
+        Two threads with the same time are in the order in which they were added. A cursor stays
+        valid when threads are changed or deleted: the list continues behind its key. Raises
+        `InvalidInput` for a cursor of another list.
         """
         ...
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace as changed
 
+from treadle.domain.cursor import cursor, key_at
 from treadle.domain.entries import AnswerEntry, Entry, SendEntry
 from treadle.domain.envelope import Envelope, recorded
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
+from treadle.domain.page import Page
 from treadle.domain.state import ACTIVE, RunStatus, ThreadState
 from treadle.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
 from treadle.journal.base import (
@@ -18,9 +20,12 @@ from treadle.journal.base import (
     Fork,
     ThreadInfo,
     ThreadMark,
+    ThreadOrder,
+    ThreadQuery,
     Unfinished,
     Waiting,
 )
+from treadle.journal.labels import labels_of
 from treadle.journal.projection import Projection, RunRecord, Sent, merged, order
 
 
@@ -38,7 +43,6 @@ class _Kept:
     runs: dict[str, RunRecord] = field(default_factory=dict[str, RunRecord])
     keys: dict[str, Sent] = field(default_factory=dict[str, Sent])
     inbox: dict[int, Entry] = field(default_factory=dict[int, Entry])
-    changed: int = 0
     snapshot: ThreadState = field(default_factory=ThreadState)
 
 
@@ -81,22 +85,29 @@ class MemoryJournal:
         """Returns a thread as lists show it."""
         return self._info(self._kept(thread_id))
 
-    async def threads(
-        self, *, limit: int, after: str, owner: str | None, parent: str = ""
-    ) -> list[ThreadInfo]:
-        """Returns threads, those changed last first."""
+    async def threads(self, query: ThreadQuery) -> Page[ThreadInfo]:
+        """Returns a page of threads."""
         self._require_open()
-        kept = sorted(self._threads.values(), key=lambda kept: kept.changed, reverse=True)
-        if after:
-            last = self._kept(after).changed
-            kept = [one for one in kept if one.changed < last]
-        return [
-            self._info(one)
-            for one in kept
-            if owner in {None, one.info.owner}
-            and parent == _parent(one.info)
-            and not one.info.memory
-        ][: limit if limit >= 0 else None]
+        after = key_at(query.after, query.order, tuple[float, int]) if query.after else None
+        labels = set(labels_of(query.agent, query.metadata))
+        is_descending = query.order.startswith("-")
+        found: list[tuple[tuple[float, int], _Kept]] = []
+        for kept in self._threads.values():
+            info, key = kept.info, _key(kept, query.order)
+            if (
+                query.owner in {None, info.owner}
+                and query.parent == _parent(info)
+                and not info.memory
+                and (not query.status or kept.status in query.status)
+                and labels <= set(labels_of(info.agent, info.metadata))
+                and (after is None or (key < after if is_descending else key > after))
+            ):
+                found.append((key, kept))
+        found.sort(key=lambda one: one[0], reverse=is_descending)
+        page = found[: query.limit] if query.limit >= 0 else found
+        has_more = len(page) < len(found)
+        next = cursor(query.order, *page[-1][0]) if page and has_more else ""
+        return Page([self._info(kept) for _, kept in page], next)
 
     async def marks(self, *, owner: str | None) -> list[ThreadMark]:
         """Returns the last event of each thread."""
@@ -141,7 +152,6 @@ class MemoryJournal:
             updated_at=projection.updated_at,
             title=kept.info.title or projection.title,
         )
-        kept.changed = self._next()
         for run in projection.runs:
             kept.runs[run.id] = merged(kept.runs.get(run.id, run), run)
         for key, sent in projection.keys:
@@ -282,7 +292,6 @@ class MemoryJournal:
         if info.id in self._threads:
             raise JournalError(f"The thread {info.id[:100]!r} already exists; use another id.")
         kept = _Kept(self._next(), info)
-        kept.changed = kept.number
         self._threads[info.id] = self._by_number[kept.number] = kept
         return kept
 
@@ -302,6 +311,11 @@ class MemoryJournal:
     def _require_open(self) -> None:
         if not self._opened:
             raise JournalClosed("The journal is closed; open the runtime again.")
+
+
+def _key(kept: _Kept, order: ThreadOrder) -> tuple[float, int]:
+    info = kept.info
+    return info.updated_at if order.endswith("updated") else info.created_at, kept.number
 
 
 def _parent(info: ThreadInfo) -> str:

@@ -18,10 +18,12 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from treadle.domain.cursor import cursor
 from treadle.domain.entries import Entry
 from treadle.domain.envelope import decode_events
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
+from treadle.domain.page import Page
 from treadle.domain.state import ThreadState
 from treadle.errors import (
     InvalidTransition,
@@ -38,6 +40,7 @@ from treadle.journal.base import (
     Fork,
     ThreadInfo,
     ThreadMark,
+    ThreadQuery,
     Unfinished,
     Waiting,
     Work,
@@ -59,6 +62,7 @@ from treadle.journal.sqlite_file import (
     resolved,
     typed_errors,
 )
+from treadle.journal.sqlite_lists import COLUMNS, UNFINISHED, key_of, select_threads
 from treadle.logging import logger_of
 
 T = TypeVar("T")
@@ -73,11 +77,7 @@ _METADATA = msgspec.json.Decoder(dict[str, object])
 _WORK = msgspec.json.Decoder(Work)
 _ENTRY = msgspec.json.Decoder(Entry)
 
-_INFO = """
-    SELECT t.id, t.agent, t.owner, t.metadata, a.title, a.status, t.created_at, a.updated_at,
-           t.forked_from, t.work, t.memory
-    FROM thread t JOIN activity a ON a.n = t.n
-"""
+_INFO = f"SELECT {COLUMNS} FROM thread t JOIN activity a ON a.n = t.n"  # noqa: S608 - of constants
 _PAGE = """
     SELECT CAST('[' || coalesce(group_concat(body, ','), '') || ']' AS BLOB) FROM (
         SELECT CAST(body AS TEXT) AS body FROM event
@@ -88,6 +88,8 @@ _LAST_SEQ = """
     SELECT coalesce(max(position), 0) & ? FROM event
     WHERE position > t.n << ? AND position < (t.n + 1) << ?
 """
+_MARKS = f"SELECT t.id, t.owner, t.n, ({_LAST_SEQ}), t.parent FROM thread t"  # noqa: S608 - of constants
+MARKS_OF_OWNER = f"{_MARKS} WHERE t.owner = ?"
 _HAS_EVENT = """
     SELECT EXISTS (SELECT 1 FROM event WHERE position = (t.n << ?) + ?) FROM thread t WHERE t.id = ?
 """
@@ -243,26 +245,16 @@ class SqliteJournal:
 
         return await self._read(read)
 
-    async def threads(
-        self, *, limit: int, after: str, owner: str | None, parent: str = ""
-    ) -> list[ThreadInfo]:
-        """Returns threads, those changed last first."""
+    async def threads(self, query: ThreadQuery) -> Page[ThreadInfo]:
+        """Returns a page of threads."""
 
-        def read(connection: sqlite3.Connection) -> list[ThreadInfo]:
-            where, values = "t.parent = ? AND t.memory = ''", list[object]([parent])
-            if owner is not None:
-                where += " AND t.owner = ?"
-                values.append(owner)
-            if after:
-                number = writes.number_of(connection, after)
-                last = "SELECT updated_at, n FROM activity WHERE n = ?"
-                where += f" AND (a.updated_at, a.n) < ({last})"
-                values.append(number)
-            rows = connection.execute(
-                f"{_INFO} WHERE {where} ORDER BY a.updated_at DESC, a.n DESC LIMIT ?",
-                (*values, limit),
-            )
-            return [_info(row) for row in rows.fetchall()]
+        def read(connection: sqlite3.Connection) -> Page[ThreadInfo]:
+            statement = select_threads(connection, query)
+            rows = connection.execute(statement.sql, statement.values).fetchall()
+            page = rows[: query.limit] if query.limit >= 0 else rows
+            has_more = len(page) < len(rows)
+            after = cursor(query.order, *key_of(page[-1])) if page and has_more else ""
+            return Page([_info(row[:-2]) for row in page], after)
 
         return await self._read(read)
 
@@ -270,11 +262,8 @@ class SqliteJournal:
         """Returns the last event of each thread."""
 
         def read(connection: sqlite3.Connection) -> list[ThreadMark]:
-            where, values = ("", ()) if owner is None else (" WHERE t.owner = ?", (owner,))
-            rows = connection.execute(
-                f"SELECT t.id, t.owner, t.n, ({_LAST_SEQ}), t.parent FROM thread t{where}",  # noqa: S608 - it is made of constants
-                (LAST_SEQ, SEQ_BITS, SEQ_BITS, *values),
-            )
+            sql, values = (_MARKS, ()) if owner is None else (MARKS_OF_OWNER, (owner,))
+            rows = connection.execute(sql, (LAST_SEQ, SEQ_BITS, SEQ_BITS, *values))
             return [ThreadMark(*row) for row in rows.fetchall()]
 
         return await self._read(read)
@@ -410,13 +399,7 @@ class SqliteJournal:
         """Returns the threads with a run that waits or has not ended, or with open jobs."""
 
         def read(connection: sqlite3.Connection) -> list[Unfinished]:
-            rows = connection.execute(
-                "SELECT t.id, a.status, a.expires_at, a.jobs"
-                " FROM activity a JOIN thread t ON t.n = a.n"
-                " WHERE a.status IN ('queued', 'in_progress', 'requires_action', 'cancelling')"
-                " OR a.jobs > 0"
-                " ORDER BY a.n"
-            )
+            rows = connection.execute(UNFINISHED)
             return [Unfinished(*row) for row in rows.fetchall()]
 
         return await self._read(read)

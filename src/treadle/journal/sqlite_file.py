@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from treadle.errors import (
     JournalCorrupt,
     JournalError,
@@ -20,6 +22,7 @@ from treadle.errors import (
     JournalTooNew,
 )
 from treadle.journal.base import Durability
+from treadle.journal.labels import labels_of
 
 APPLICATION_ID = 0x7472646C  # "trdl", so that the database of another program is recognized
 BUSY_SECONDS = 5.0
@@ -207,11 +210,21 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
     """Migrates the tables to the newest version; each migration is one transaction."""
     scripts = _migrations()
     version = _version(connection, name, len(scripts))
+    connection.create_function("treadle_labels", 2, _labels, deterministic=True)
     for number, script in enumerate(scripts[version:], version + 1):
         connection.executescript(
             f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; "
             f"PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
         )
+
+
+def _labels(agent: str, metadata: bytes) -> str:
+    """Returns the labels of a thread as JSON, for the migration that adds them."""
+    try:
+        fields = msgspec.json.decode(metadata, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        fields = {}  # damaged metadata is not used
+    return msgspec.json.encode(labels_of(agent, fields)).decode()
 
 
 def require_tables(connection: sqlite3.Connection, name: str) -> None:

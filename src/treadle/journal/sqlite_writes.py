@@ -10,7 +10,7 @@ between any two adapters on one database, in one process or in several.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from treadle.domain.events import RecordedEvent
 from treadle.domain.state import ThreadState
 from treadle.errors import JournalError, StaleWriter, ThreadNotFound
 from treadle.journal.base import Batch, Claim, Fork, ThreadInfo
+from treadle.journal.labels import labels_of
 from treadle.journal.projection import Sent
 from treadle.journal.snapshot import encode_head, encode_items
 from treadle.journal.sqlite_file import SEQ_BITS, typed_errors
@@ -219,7 +220,7 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
             keys += (number, key, sent.run_id, sent.message_id)
     _insert(
         connection,
-        "INSERT INTO activity VALUES ",
+        "INSERT INTO activity (n, status, updated_at, title, expires_at, jobs) VALUES ",
         [value for row in rows.values() for value in row],
         6,
         " ON CONFLICT (n) DO UPDATE SET status = excluded.status, jobs = excluded.jobs,"
@@ -286,10 +287,20 @@ def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
     if cursor.rowcount == 0 or number is None:
         raise JournalError(f"The thread {info.id[:100]!r} already exists; use another id.")
     connection.execute(
-        "INSERT INTO activity VALUES (?, NULL, ?, ?, NULL, 0)",
-        (number, info.created_at, info.title),
+        "INSERT INTO activity (n, updated_at, title, owner, listed) VALUES (?, ?, ?, ?, ?)",
+        (number, info.created_at, info.title, info.owner, work is None and not info.memory),
     )
+    _set_labels(connection, number, info.agent, info.metadata)
     return number
+
+
+def _set_labels(
+    connection: sqlite3.Connection, number: int, agent: str, metadata: Mapping[str, object]
+) -> None:
+    rows: list[object] = []
+    for label in labels_of(agent, metadata):
+        rows += (*label, number)
+    _insert(connection, "INSERT INTO label VALUES ", rows, 3)
 
 
 def claim(thread_id: str) -> Change:
@@ -466,7 +477,7 @@ def delete(thread_id: str) -> Change:
             "DELETE FROM event WHERE position > ? AND position < ?",
             (number << SEQ_BITS, (number + 1) << SEQ_BITS),
         )
-        for table in ("activity", "run", "sent", "inbox", "snapshot", "history", "thread"):
+        for table in ("activity", "run", "sent", "inbox", "snapshot", "history", "label", "thread"):
             connection.execute(f"DELETE FROM {table} WHERE n = ?", (number,))  # noqa: S608
 
     return Change(change)

@@ -19,6 +19,7 @@ from treadle.actors.threads import Threads
 from treadle.bus.base import Bus
 from treadle.bus.local import LocalBus
 from treadle.domain.arguments import (
+    require_choice,
     require_count,
     require_list,
     require_text,
@@ -26,7 +27,9 @@ from treadle.domain.arguments import (
 )
 from treadle.domain.ids import new_id
 from treadle.domain.items import Role
+from treadle.domain.page import Page
 from treadle.domain.passages import By, Found
+from treadle.domain.state import RunStatus
 from treadle.errors import (
     ConfigurationError,
     InvalidInput,
@@ -34,7 +37,7 @@ from treadle.errors import (
     ThreadNotFound,
     UnknownAgent,
 )
-from treadle.journal.base import Durability, Journal, ThreadInfo
+from treadle.journal.base import Durability, Journal, ThreadInfo, ThreadOrder, ThreadQuery
 from treadle.journal.memory import MemoryJournal
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.memory.archive.access import ArchiveAccess
@@ -49,6 +52,9 @@ if TYPE_CHECKING:
 
 AnyDefinition = AgentDefinition[Deps, Out]
 IDLE_SECONDS = 30.0
+
+MAX_PAGE = 1000
+"""The most entries that one page of a list has."""
 
 
 class Runtime:
@@ -279,21 +285,49 @@ class Runtime:
         await self._archive.sweep(owner)
 
     async def threads(
-        self, *, limit: int = 50, after: str = "", owner: str | None = None, parent: str = ""
-    ) -> list[ThreadInfo]:
-        """Returns threads, those used last first; for the next page, `after` is the last id.
+        self,
+        *,
+        limit: int = 50,
+        after: str = "",
+        owner: str | None = None,
+        parent: str = "",
+        status: RunStatus | Sequence[RunStatus] = (),
+        agent: str = "",
+        metadata: Mapping[str, object] | None = None,
+        order: ThreadOrder = "-updated",
+    ) -> Page[ThreadInfo]:
+        """Returns a page of threads: at most `limit` (up to 1,000), those used last first.
 
-        `owner` leaves out those of others. With `parent`, those on which agents work for that
-        thread, which are left out otherwise. Raises `InvalidInput` for a limit below 1, and
-        `ThreadNotFound` for an unknown `after`.
+        - `after`: `Page.next` of the page before, asked for with the same `order`.
+        - `owner`: only threads of this owner; None lists those of all owners.
+        - `parent`: the threads on which agents work for that thread, which are left out otherwise.
+        - `status`: only threads whose newest run has this status, or one of several.
+        - `agent`: only threads of the agent with this name.
+        - `metadata`: only threads whose metadata has all these fields, with equal values.
+        - `order`: by the last change (`"-updated"`, `"updated"`) or the creation (`"-created"`,
+          `"created"`); `-` lists the newest first.
+
+        No thread is listed twice. A thread that is used while the pages are read moves to the front
+        of `"-updated"`, so a reader that has not come to it yet misses it; an order by creation
+        lists each thread. Raises `InvalidInput` for a limit below 1, a value that is not known, and
+        an `after` that is not a cursor of this order.
         """
         self._opened()
-        limit = require_count("limit", limit, 1)
-        require_text("after", after)
-        require_text("parent", parent)
-        if owner is not None:
-            require_text("owner", owner)
-        return await self.journal.threads(limit=limit, after=after, owner=owner, parent=parent)
+        require_choice("order", order, ThreadOrder)
+        statuses = (status,) if isinstance(status, str) else tuple(status)
+        for one in statuses:
+            require_choice("status", one, RunStatus)
+        query = ThreadQuery(
+            limit=min(require_count("limit", limit, 1), MAX_PAGE),
+            after=require_text("after", after),
+            owner=owner if owner is None else require_text("owner", owner),
+            parent=require_text("parent", parent),
+            status=statuses,
+            agent=require_text("agent", agent),
+            metadata=_checked(metadata or {}),
+            order=order,
+        )
+        return await self.journal.threads(query)
 
     def _opened(self) -> ThreadAccess:
         if not self._open:

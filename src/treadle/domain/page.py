@@ -1,0 +1,18 @@
+"""A page of a list, and the cursor with which the next one is asked for."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Page(list[T]):
+    """A part of a list, in its order; iterate it as any list.
+
+    `next` is what `after=` takes to get the page that follows, and "" at the end of the list. It
+    stays valid if entries are changed or deleted meanwhile.
+    """
+
+    def __init__(self, entries: Iterable[T] = (), next: str = "") -> None:
+        super().__init__(entries)
+        self.next = next

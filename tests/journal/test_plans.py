@@ -1,0 +1,111 @@
+"""The plans of the queries whose cost must not grow with the number of all threads."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+import pytest
+from msgspec.structs import replace
+
+from treadle.domain.cursor import cursor
+from treadle.journal import sqlite_lists, sqlite_writes
+from treadle.journal.base import ThreadQuery
+from treadle.journal.sqlite import MARKS_OF_OWNER
+from treadle.journal.sqlite_file import _labels, _migrations
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:")
+    connection.create_function("treadle_labels", 2, _labels)
+    for script in _migrations():
+        connection.executescript(script)
+    yield connection
+    connection.close()
+
+
+def plan(database: sqlite3.Connection, sql: str, values: Sequence[object] = ()) -> list[str]:
+    """The steps of a plan, without what SQLite reads of the constants."""
+    rows = database.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+    return [detail for *_, detail in rows]
+
+
+ACTIVITY_OF, THREAD_OF = (
+    "SEARCH a USING INTEGER PRIMARY KEY (rowid=?)",
+    "SEARCH t USING INTEGER PRIMARY KEY (rowid=?)",
+)
+SORTED = "USE TEMP B-TREE FOR ORDER BY"
+OF_LABEL = "SEARCH label USING PRIMARY KEY (name=? AND value=?)"
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ({}, "SCAN a USING INDEX activity_updated"),
+        ({"owner": "ann"}, "SEARCH a USING INDEX activity_owner (owner=?)"),
+        ({"order": "created"}, "SCAN t USING INDEX thread_created"),
+        (
+            {"order": "created", "owner": "ann"},
+            "SEARCH t USING INDEX thread_owner (owner=?)",
+        ),
+    ],
+)
+def test_a_list_is_read_in_its_order(
+    query: dict[str, object], first: str, sign: str, database: sqlite3.Connection
+) -> None:
+    order = sign + str(query.get("order", "updated"))
+    asked = ThreadQuery(**{**query, "order": order})  # type: ignore[arg-type]
+    found = plan(database, *sqlite_lists.statement(asked, None))
+    second = ACTIVITY_OF if "created" in order else THREAD_OF
+    assert found == [first, second]  # nothing is sorted
+    asked = replace(asked, after=cursor(order, 1.0, 2))
+    head, *rest = plan(database, *sqlite_lists.statement(asked, None))
+    assert head.startswith(first.split(" (", maxsplit=1)[0].replace("SCAN", "SEARCH"))
+    assert "updated_at" in head or "created_at" in head
+    assert rest == [second]
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ({"status": ["failed"]}, "activity USING COVERING INDEX activity_status (status=?)"),
+        (
+            {"status": ["failed"], "owner": "ann"},
+            "activity USING COVERING INDEX activity_owner_status (owner=? AND status=?)",
+        ),
+        ({"metadata": {"a": 1}}, "label USING PRIMARY KEY (name=? AND value=?)"),
+        ({"agent": "a", "owner": "ann"}, "label USING PRIMARY KEY (name=? AND value=?)"),
+        ({"parent": "thread_1"}, "thread USING COVERING INDEX thread_parent (parent=?)"),
+    ],
+)
+@pytest.mark.parametrize("order", ["-updated", "created"])
+def test_few_threads_are_found_by_their_filter(
+    query: dict[str, object], first: str, order: str, database: sqlite3.Connection
+) -> None:
+    asked = ThreadQuery(**{**query, "order": order})  # type: ignore[arg-type]
+    steps = plan(database, *sqlite_lists.statement(asked, 0))
+    assert steps == [f"SEARCH {first}", ACTIVITY_OF, THREAD_OF, SORTED]
+
+
+def test_what_passes_other_filters_is_found_by_keys(database: sqlite3.Connection) -> None:
+    asked = ThreadQuery(status=["failed"], metadata={"a": 1, "b": 2}, owner="ann")
+    steps = plan(database, *sqlite_lists.statement(asked, 1))
+    assert [step for step in steps if "SCAN" in step] == []
+    assert "SEARCH label USING PRIMARY KEY (name=? AND value=? AND n=?)" in steps
+
+
+def test_the_unfinished_are_found_without_the_others(database: sqlite3.Connection) -> None:
+    steps = plan(database, sqlite_lists.UNFINISHED)
+    assert "SEARCH activity USING COVERING INDEX activity_status (status=?)" in steps
+    scanned = [step for step in steps if step.startswith("SCAN")]
+    assert scanned == ["SCAN activity USING INDEX activity_jobs", "SCAN one"]
+
+
+def test_a_search_reads_the_threads_of_its_owner(database: sqlite3.Connection) -> None:
+    steps = plan(database, MARKS_OF_OWNER, (1, 2, 3, "ann"))
+    assert steps[0] == "SEARCH t USING INDEX thread_owner (owner=?)"
+
+
+def test_an_inbox_is_read_by_its_thread(database: sqlite3.Connection) -> None:
+    steps = plan(database, f"SELECT body FROM {sqlite_writes._INBOX} ORDER BY number", (1,))
+    assert steps == ["SEARCH inbox USING INDEX inbox_thread (n=?)"]
