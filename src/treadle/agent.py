@@ -26,7 +26,8 @@ class Agent(AgentDefinition[Deps, Out]):
     - `model`: a model, or a string such as `"openai:gpt-5"`; see `resolve_model`.
     - `name`: identifies the agent in events and on threads; unique within a runtime.
     - `description`: what the agent is good for; read by agents that may call it or hand off to it.
-    - `instructions`: a text, or a function of the run's `deps` that returns one before each step.
+    - `instructions`: a text, or a function that returns one before each step: plain or async, with
+      the `RunContext` of the run as an optional parameter.
     - `tools`: tools; plain functions, which become tools with default options; sources of tools
       such as `treadle.mcp.MCPTools`, which are asked for their tools before each step.
     - `output`: the type of the result. Anything but `str` asks the model for JSON of that type; an

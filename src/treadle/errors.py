@@ -298,7 +298,10 @@ class OutputRefused(RunError):
 
 
 class HookFailed(RunError):
-    """A hook raised an exception, which is the cause of this error."""
+    """A hook, or another function of the program, raised the exception that is the cause.
+
+    Other functions are those for instructions and for deps.
+    """
 
     code = "hook_failed"
 

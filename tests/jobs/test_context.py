@@ -48,7 +48,9 @@ class Delegating:
 
 
 def context(delegation: Delegating, **fields: Any) -> JobContext[object]:
-    return JobContext("deps", delegation, thread_id="t", run_id="r", job_id="job_1", **fields)
+    return JobContext(
+        lambda: "deps", delegation, thread_id="t", run_id="r", job_id="job_1", **fields
+    )
 
 
 async def run(job: Job[Any], known: JobContext[object] | None) -> Any:

@@ -159,7 +159,9 @@ CALL_OUTS: dict[str, Callable[[Act], Agent[Any, Any]]] = {
     "plain tool": _as_tool(_plain),
     "async tool": _as_tool(_async),
     "late tool": _as_tool(_late),
-    "instructions": lambda act: _agent(instructions=_plain(act)),
+    "plain instructions": lambda act: _agent(instructions=_plain(act)),
+    "async instructions": lambda act: _agent(instructions=_async(act)),
+    "late instructions": lambda act: _agent(instructions=_late(act)),
     "model": lambda act: Agent(_Model(act), name="bad"),
     "source": lambda act: _agent(tools=[_Source(act)]),
     **{f"plain {point}": _as_hook(point, _plain) for point in POINTS},
@@ -423,7 +425,7 @@ async def test_deps_that_cancel_the_task_of_the_run_fail_it(raises: bool) -> Non
     agent = _agent()
     async with treadle.Runtime(MemoryJournal(), agents=[agent], deps=deps) as runtime:
         thread = await runtime.create_thread(agent)
-        assert await ended((await thread.send("go")).result()) == "internal_error"
+        assert await ended((await thread.send("go")).result()) == "hook_failed"
         assert (await (await thread.send("again")).result()).text == "Done."
 
 

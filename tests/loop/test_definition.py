@@ -15,8 +15,8 @@ async def look() -> str:
     return "seen"
 
 
-async def _asynchronous(_: object) -> str:
-    return ""
+def _two(a: object, b: object) -> str:
+    return f"{a}{b}"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,10 @@ async def _asynchronous(_: object) -> str:
         ({"instructions": 5}, "instructions cannot be 5; pass a text, or a function"),
         ({"instructions": None}, "instructions cannot be None"),
         ({"instructions": ["a", "b"]}, r"instructions cannot be \['a', 'b'\]"),
-        ({"instructions": _asynchronous}, "instructions cannot be an async function"),
+        (
+            {"instructions": _two},
+            r"_two\(a: .*\) .* cannot be called as instructions",
+        ),
     ],
 )
 def test_arguments_of_an_agent(arguments: dict[str, Any], words: str) -> None:

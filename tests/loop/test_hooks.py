@@ -462,8 +462,11 @@ async def test_an_event_hook_that_fails_fails_the_run() -> None:
 @pytest.mark.parametrize(
     ("build", "problem"),
     [
-        (lambda: Hooks(after_completion=lambda context: None), "2 arguments"),  # type: ignore[arg-type,misc]
-        (lambda: Hooks(after_tool=lambda context, call: None), "3 arguments"),  # type: ignore[arg-type,misc]
+        (
+            lambda: Hooks(after_completion=lambda context: None),
+            r"f\(context, completion\)",
+        ),  # type: ignore[arg-type,misc]
+        (lambda: Hooks(after_tool=lambda context, call: None), r"write f\(context, call, output\)"),  # type: ignore[arg-type,misc]
         (lambda: Hooks(before_model=3), "not a function"),  # type: ignore[arg-type]
         (lambda: Hooks(on_event=[print, "x"]), "not a function"),  # type: ignore[list-item]
         (lambda: hook(echo.function, blocking=True), "async"),

@@ -744,7 +744,9 @@ async def test_instructions_may_depend_on_deps_and_tools_see_them() -> None:
         return f"{context.deps} {context.attempt} {context.idempotency_key == context.call_id}"
 
     model = ScriptedModel([[say("who")], "Done."])
-    agent = Agent[str, str](model, tools=[who], instructions=lambda deps: f"Serve {deps}.")
+    agent = Agent[str, str](
+        model, tools=[who], instructions=lambda context: f"Serve {context.deps}."
+    )
     async with agent.stream("hi", deps="Ada") as run:
         events = await events_of(run)
     assert model.requests[0].instructions == "Serve Ada."

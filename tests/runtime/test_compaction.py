@@ -29,7 +29,7 @@ from treadle.domain.events import RunCompleted
 from treadle.domain.history import require_valid
 from treadle.domain.items import Message
 from treadle.domain.usage import Usage
-from treadle.errors import ContextOverflow, JournalFull, UnknownMessage
+from treadle.errors import ContextOverflow, HookFailed, JournalFull, UnknownMessage
 from treadle.journal.memory import MemoryJournal
 from treadle.memory.compaction.strategies import NoCompaction, SlidingWindow, Summarize
 from treadle.memory.compaction.summary import HEADING
@@ -445,7 +445,7 @@ async def test_a_run_that_never_asked_is_followed_by_nothing(open_runtime: Open)
     async with open_runtime(agent, deps=no_deps) as runtime:
         thread = await runtime.create_thread(agent)
         run = await thread.send("hi")
-        with pytest.raises(LookupError):
+        with pytest.raises(HookFailed):
             await run.result()
         assert await compactions(thread) == []
 

@@ -26,6 +26,7 @@ from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message
 from treadle.errors import (
     ConfigurationError,
     Conflict,
+    HookFailed,
     InvalidInput,
     JournalClosed,
     RateLimited,
@@ -620,11 +621,12 @@ async def test_deps_that_fail_fail_the_run(open_runtime: Open) -> None:
     agent = Agent(ScriptedModel([]))
     async with open_runtime(agent, deps=deps) as runtime:
         thread = await runtime.create_thread(agent)
-        with pytest.raises(KeyError):
+        with pytest.raises(HookFailed) as failed:
             await (await thread.send("go")).result()
+        assert isinstance(failed.value.__cause__, KeyError)
         event = (await thread.events())[-1]
         assert isinstance(event, RunFailed)
-        assert event.message == "KeyError: 'no database'"
+        assert event.message.endswith("deps failed: KeyError: 'no database'")
 
 
 async def test_a_changed_definition_applies_from_the_next_run(open_runtime: Open) -> None:

@@ -76,18 +76,26 @@ async def test_progress_on_its_way_when_the_call_is_cancelled_is_dropped() -> No
 async def test_a_tool_sees_what_is_its_own() -> None:
     public = {name for name in dir(context([])) if not name.startswith("_")}
     assert public == {
+        "agent",
         "attempt",
         "call_id",
         "cancelled",
         "deps",
+        "history",
         "idempotency_key",
         "jobs",
         "memory",
+        "message",
+        "metadata",
+        "owner",
         "progress",
         "run_agent",
         "run_id",
+        "spent",
+        "step",
         "thread_id",
         "tool_name",
+        "usage",
     }
 
 

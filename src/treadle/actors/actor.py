@@ -25,6 +25,7 @@ from treadle.domain.ids import id_of
 from treadle.domain.items import Message
 from treadle.domain.state import Run, ThreadState, can_go_on
 from treadle.errors import (
+    ConfigurationError,
     JournalError,
     RunInterrupted,
     RunNotFound,
@@ -34,18 +35,18 @@ from treadle.errors import (
 from treadle.jobs.failure import OnFailure
 from treadle.journal.base import Claim, ThreadInfo
 from treadle.logging import logger_of
-from treadle.loop.activation import Activation
-from treadle.loop.drive import cancel, drive, expire, fail, run_ended
+from treadle.loop.activation import Activation, run_context
+from treadle.loop.drive import DEPS_SECONDS, cancel, drive, expire, run_ended
 from treadle.loop.listener import EventListener
 from treadle.loop.services import Services
 from treadle.loop.signals import Signals
 from treadle.loop.steering import announcements
-from treadle.loop.watched import OwnCancels
 from treadle.memory.archive.run_passages import RunPassages
 from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.memory.compaction.compactor import Compactor
 from treadle.models.transport import carry, interception
-from treadle.tools.failure import as_exception, explain_failure, reraise_interrupt
+from treadle.tools.context import CallServices
+from treadle.tools.failure import explain_failure, reraise_interrupt
 
 _LOGGER = logger_of("treadle.runtime")
 
@@ -82,7 +83,7 @@ class ThreadActor:
             self._thread,
             self._signals,
             delegation=lent,
-            deps=lambda: host.deps(info),
+            deps=self._deps_of_jobs,
             policy=self._job_policy,
             wake=self._wake,
             end_agent=self._end_agent,
@@ -98,7 +99,10 @@ class ThreadActor:
             lender=(lambda: host.lent_memory(work)) if work and work.lends_memory else None,
             archive=RunPassages(info, self._thread, host.archive),
         )
-        self._services = Services(lent, self.jobs, self.memory, self.compactor, is_kept=True)
+        self._services = Services(
+            lent, self.jobs, self.memory, self.compactor, is_kept=True, info=lambda: self.info
+        )
+        self._deps: tuple[object, ...] = ()  # made last
         self._intake = Intake(info, self._thread, host.journal, self, self.memory.editing)
         self._sleeping = Sleeping(self._thread, self.jobs, self._wake)
         self._must_recover = bool(state.jobs)
@@ -274,21 +278,13 @@ class ThreadActor:
 
     async def _drive_on(self, run: Run, definition: AnyAgent) -> None:
         thread, left = self._thread, self.state.step
+        self._hear(definition)
+        # A message that comes while hooks handle the end starts its run after them.
+        self._is_ending = definition.attends_ends
         try:
-            async with OwnCancels():
-                deps = self._host.deps(self.info)
-        except BaseException as error:  # noqa: BLE001 - a function of the user's may raise anything
-            reraise_interrupt(error)
-            await self.jobs.stop()
-            failure: Exception | None = fail(thread, as_exception(error))
-        else:
-            self._hear(definition)
-            # A message that comes while hooks handle the end starts its run after them.
-            self._is_ending = definition.attends_ends
-            try:
-                failure = await drive(self._activation(definition, deps))
-            finally:
-                self._is_ending = False
+            failure = await drive(self._activation(definition))
+        finally:
+            self._is_ending = False
         if failure is not None:
             self._endings.failed(run.id, failure)
         if self.state.active_run is None:
@@ -304,10 +300,30 @@ class ThreadActor:
         if self._listener is None and definition.listens:
             self._listener = EventListener()
 
-    def _activation(self, definition: AnyAgent, deps: object) -> Activation[object, object]:
+    def _activation(self, definition: AnyAgent) -> Activation[object, object]:
         return Activation(
-            self._thread, definition, deps, self._services, self._signals, self._listener
+            self._thread,
+            definition,
+            None,
+            self._services,
+            self._signals,
+            self._listener,
+            make_deps=self._make_deps,
         )
+
+    async def _make_deps(self) -> object:
+        """Makes what tools, hooks and jobs are given; raises `HookFailed`."""
+        lent, run = CallServices(writer=self._thread, memory=self.memory), self.state.run
+        agent = run.agent if run is not None else self.info.agent
+        context = run_context(self._thread, self._services, lent, deps=None, agent=agent)
+        deps = await self._host.deps.result(context, self.info)
+        self._deps = (deps,)
+        return deps
+
+    def _deps_of_jobs(self) -> object:
+        if not self._deps:
+            raise ConfigurationError("The deps of this thread could not be made; see the log.")
+        return self._deps[0]
 
     async def _expire_now(self, run: Run) -> None:
         """Ends a run that waited too long; its hooks are called, if its agent is known."""
@@ -315,30 +331,28 @@ class ThreadActor:
         if run.status != "requires_action" or can_go_on(self.state):
             return  # the answer was quicker
         await self.jobs.stop()
+        task = asyncio.current_task()
         try:
-            definition = self._agent(run.agent)
-            async with OwnCancels():
-                deps = self._host.deps(self.info)
+            activation = self._activation(self._agent(run.agent))
+            async with asyncio.timeout(DEPS_SECONDS):
+                activation.deps = await self._make_deps()
         except BaseException as error:  # noqa: BLE001 - the run ends all the same
-            reraise_interrupt(error)
+            reraise_interrupt(error, task)
             problem = explain_failure(error)
             _LOGGER.warning("No hook is called for the expiry of %s: %s", run.id, problem)
             expire(self._thread)
         else:
-            self._hear(definition)
-            self._is_ending = definition.attends_ends
+            self._hear(activation.agent)
+            activation.listener = self._listener
+            self._is_ending = activation.agent.attends_ends
             try:
                 expire(self._thread)
-                await self._call_end_hooks(definition, deps)
+                async with activation.listening():
+                    pass  # the hooks are called for what is recorded already
+                await run_ended(activation)
             finally:
                 self._is_ending = False
         self._definition = self._listener = None
-
-    async def _call_end_hooks(self, definition: AnyAgent, deps: object) -> None:
-        activation = self._activation(definition, deps)
-        async with activation.listening():
-            pass  # the hooks are called for what is recorded already
-        await run_ended(activation)
 
     # Between runs
 
@@ -347,8 +361,20 @@ class ThreadActor:
         if self._must_recover:
             async with self._recovering:
                 if self._must_recover:
+                    if any(job.kind for job in self.state.jobs.values()):
+                        await self._make_deps_of_jobs()
                     await self.jobs.recover()
                     self._must_recover = False
+
+    async def _make_deps_of_jobs(self) -> None:
+        """Makes the deps of jobs that are started again before a run is."""
+        task = asyncio.current_task()
+        try:
+            async with asyncio.timeout(DEPS_SECONDS):
+                await self._make_deps()
+        except BaseException as error:  # noqa: BLE001 - a job that reads them fails
+            reraise_interrupt(error, task)
+            _LOGGER.warning("Jobs of %s have no deps: %s", self.info.id, explain_failure(error))
 
     async def _end_agent(self, thread_id: str) -> None:
         """Stops an agent that worked for a job here."""

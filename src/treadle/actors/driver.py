@@ -31,6 +31,7 @@ from treadle.logging import logger_of
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.models.transport import Transport, use_transport
+from treadle.tools.callables import UserFunction
 
 _LOGGER = logger_of("treadle.runtime")
 
@@ -55,7 +56,7 @@ class Driver:
         bus: Bus,
         archive: ArchiveAccess,
         agent: Callable[[str], AnyAgent],
-        deps: Callable[[ThreadInfo], object],
+        deps: UserFunction[object],
         lend: Callable[[AnyAgent], None],
         idle_seconds: float,
         transport: Transport | None = None,

@@ -4,10 +4,11 @@ from typing import Protocol
 
 from treadle.actors.access import ThreadAccess
 from treadle.domain.state import ThreadState
-from treadle.journal.base import Journal, ThreadInfo, Work
+from treadle.journal.base import Journal, Work
 from treadle.loop.definition import AgentDefinition
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.thread_memory import ThreadMemory
+from treadle.tools.callables import UserFunction
 
 AnyAgent = AgentDefinition[object, object]
 
@@ -35,8 +36,9 @@ class Host(Protocol):
         """Returns the agent of that name; raises `UnknownAgent`."""
         ...
 
-    def deps(self, info: ThreadInfo, /) -> object:
-        """Returns what the tools of a thread get; may raise anything, being a user's function."""
+    @property
+    def deps(self) -> UserFunction[object]:
+        """Makes what the tools of a thread get, from its `ThreadInfo`."""
         ...
 
     def lend(self, agent: AnyAgent, /) -> None:

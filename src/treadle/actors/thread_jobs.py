@@ -352,7 +352,7 @@ class ThreadJobs:
             return None
         if placed.context is None:
             placed.context = JobContext(
-                self._deps_of_jobs(),
+                self._deps_of_jobs,
                 self._delegation,
                 thread_id=self._thread.id,
                 run_id=placed.run_id,

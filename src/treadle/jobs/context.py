@@ -1,6 +1,7 @@
 """The context of a job: the thread under which it runs."""
 
 import itertools
+from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
 from typing_extensions import TypeVar as TypeVarWithDefault
@@ -18,14 +19,14 @@ Out = TypeVar("Out")
 class JobContext(Generic[Deps]):
     """The thread under which a job runs, and what it offers.
 
-    - `deps`: the dependencies of the thread's tools. `job_id`: the name of the job on the thread.
+    - `job_id`: the name of the job on the thread.
     - `thread_id`, `run_id`: where it was started. `attempt`: the number of starts, from 1.
     - `background`: whether it belongs to the thread, and may outlive the run.
     """
 
     def __init__(
         self,
-        deps: Deps,
+        deps: Callable[[], Deps],
         delegation: Delegation,
         *,
         thread_id: str,
@@ -34,7 +35,7 @@ class JobContext(Generic[Deps]):
         attempt: int = 1,
         background: bool = False,
     ) -> None:
-        self.deps = deps
+        self._deps = deps
         self.thread_id = thread_id
         self.run_id = run_id
         self.job_id = job_id
@@ -42,6 +43,11 @@ class JobContext(Generic[Deps]):
         self.background = background
         self._delegation = delegation
         self._delegated = itertools.count()
+
+    @property
+    def deps(self) -> Deps:
+        """The dependencies of the thread's tools."""
+        return self._deps()
 
     async def run_agent(
         self, agent: Worker[Out], input: Input, *, lends_memory: bool = False

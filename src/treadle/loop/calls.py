@@ -217,18 +217,15 @@ class StepCalls(Generic[Deps, Out]):
         def report(message: str) -> None:
             thread.publish(ToolProgress(call.call_id, call.name, message))
 
-        return RunContext(
-            deps=self._activation.deps,
-            thread_id=thread.id,
-            run_id=self._run_id,
-            call_id=call.call_id,
-            tool_name=call.name,
-            _services=CallServices(
-                report=report,
-                delegation=services.delegation,
-                jobs=services.jobs,
-                memory=services.memory,
-            ),
+        lent = CallServices(
+            writer=thread,
+            report=report,
+            delegation=services.delegation,
+            jobs=services.jobs,
+            memory=services.memory,
+        )
+        return self._activation.run_context(
+            call_id=call.call_id, tool_name=call.name, services=lent
         )
 
     def _is_serial(self, call: FunctionCall) -> bool:

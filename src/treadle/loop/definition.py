@@ -1,7 +1,6 @@
 """What an agent is: its model, instructions, tools, output and limits, and what follows of them."""
 
 import hashlib
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
@@ -27,6 +26,8 @@ from treadle.models.base import Model, ModelSettings, NamedTool
 from treadle.models.prices import PRICES, price_of
 from treadle.models.resolve import resolve_model
 from treadle.models.retry import RetryPolicy
+from treadle.tools.callables import Now, UserFunction, name_of, user_function
+from treadle.tools.context import RunContext
 from treadle.tools.function import Tool
 from treadle.tools.handoff import handoff_tool
 from treadle.tools.output_type import OutputType
@@ -43,6 +44,7 @@ MAX_STEPS = 32
 """The limit of responses in a run whose limits do not set one."""
 
 AnyTool = Tool[..., object] | Callable[..., object]
+Instructions = str | Callable[[], Now[str]] | Callable[[RunContext[Deps]], Now[str]]
 
 
 class AgentDefinition(Generic[Deps, Out]):
@@ -52,7 +54,8 @@ class AgentDefinition(Generic[Deps, Out]):
 
     - `model`: a model, or a string such as `"openai:gpt-5"` (`treadle.models.resolve`).
     - `description`: what it is good for; read by agents that may call it or hand over to it.
-    - `instructions`: a text, or a function of the run's `deps` that returns one before each step.
+    - `instructions`: a text, or a function that returns one before each step; it is plain or
+      async, and may take a `RunContext`.
     - `tools`: tools; plain functions, which become tools with the default options; sources of
       tools such as `treadle.mcp.MCPTools`, which are asked for theirs before each step.
     - `output`: the type of the result; anything but `str` asks the model for JSON of that type. An
@@ -90,7 +93,7 @@ class AgentDefinition(Generic[Deps, Out]):
         *,
         name: str = "agent",
         description: str = "",
-        instructions: str | Callable[[Deps], str] = "",
+        instructions: Instructions[Deps] = "",
         tools: Iterable[AnyTool | ToolSource] = (),
         output: type[Out] | None = None,
         settings: ModelSettings | None = None,
@@ -113,7 +116,6 @@ class AgentDefinition(Generic[Deps, Out]):
         on_interruption: OnInterruption | None = None,
     ) -> None:
         _require_types(name, description, settings, limits, thread_limits, rules, hooks, retry)
-        _require_instructions(instructions)
         if max_parallel_tools < 1:
             raise ConfigurationError("max_parallel_tools must be at least 1.")
         if action_timeout is not None and not action_timeout > 0:
@@ -128,7 +130,7 @@ class AgentDefinition(Generic[Deps, Out]):
         self.model = resolve_model(model)
         self.name = name
         self.description = description
-        self.instructions = instructions
+        self.instructions = _instructions_of(instructions)
         given = cast("tuple[AnyTool | ToolSource, ...]", require_list("tools", tools, "tools=[f]"))
         self._own_tools = tuple(tool for tool in given if not isinstance(tool, ToolSource))
         self._to_user = to_user
@@ -255,7 +257,9 @@ class AgentDefinition(Generic[Deps, Out]):
         described: dict[str, object] = {
             "model": self.model.name,
             "name": self.name,
-            "instructions": instructions if isinstance(instructions, str) else _name(instructions),
+            "instructions": (
+                instructions if isinstance(instructions, str) else _name(instructions.function)
+            ),
             "tools": [_described(tool) for tool in self.tools],
             "output": self.output.schema if self.output is not None else None,
             "stream_fields": self.stream_fields,
@@ -398,16 +402,14 @@ def _require_types(
         require_type("hooks", one, Hooks, example)
 
 
-def _require_instructions(value: object) -> None:
-    if not isinstance(value, str) and not callable(value):
+def _instructions_of(value: Instructions[Any]) -> str | UserFunction[str]:
+    if isinstance(value, str):
+        return value
+    if not callable(cast("object", value)):
         raise ConfigurationError(
             f"instructions cannot be {shown(value)}; pass a text, or a function that returns one."
         )
-    if inspect.iscoroutinefunction(value):
-        raise ConfigurationError(
-            "instructions cannot be an async function; pass a plain one that returns a text, or "
-            "change the request in a before_model hook."
-        )
+    return user_function(value, "instructions", subject=f"The instructions {name_of(value)}")
 
 
 def _price_of(model: str, *limits: Limits) -> Price | None:

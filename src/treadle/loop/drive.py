@@ -7,7 +7,8 @@ continuing it after a step.
 """
 
 import asyncio
-from typing import assert_never, cast
+from types import TracebackType
+from typing import Generic, Self, assert_never, cast
 
 from msgspec.structs import replace
 
@@ -48,6 +49,9 @@ from treadle.tools.failure import as_exception, explain_failure, reraise_interru
 
 _LOGGER = logger_of("treadle.hooks")
 
+DEPS_SECONDS = 60.0
+"""How long the deps of a run that is about to end may take to be made."""
+
 
 async def drive(activation: Activation[Deps, Out]) -> Exception | None:
     """Drives the active run of a thread; returns the error it failed with.
@@ -55,28 +59,72 @@ async def drive(activation: Activation[Deps, Out]) -> Exception | None:
     Returns when the run has ended, or when its open step waits for outputs or approvals from
     outside: call it again, with a new activation, once something came. Whatever ends the run, every
     call is answered and the terminal event is the last. A cancellation of the driving task ends
-    only the driving: the run can be resumed.
+    only the driving: the run can be resumed. A run whose deps cannot be made ends without its
+    hooks, which would be given them.
     """
-    signals, failure, task = activation.signals, None, asyncio.current_task()
     with InRun(activation.thread.id, activation.run.id):
+        if activation.make_deps is not None:
+            seconds = activation.seconds_left
+            if find_interruption(activation.run) is not None:
+                seconds = DEPS_SECONDS  # an interrupt from before cannot break it off
+            async with _Interruptible(activation, seconds) as work:
+                activation.deps = await activation.make_deps()
+            if work.is_broken:
+                return work.failure
         async with activation.listening():
-            scope = asyncio.timeout(activation.seconds_left)
-            try:
-                async with scope:
-                    signals.attach(scope)
-                    activation.stopwatch.skip()
-                    try:
-                        await _loop(activation)
-                    finally:
-                        signals.attach(None)
-            except BaseException as error:  # noqa: BLE001 - whatever fails, the run must end with it
-                reraise_interrupt(error, task)
-                error = as_exception(error)
-                failure = await _end_by(activation, error, is_interrupted=scope.expired())
-                if scope.expired() and activation.listener is not None:
-                    activation.listener.hurry()
-        await run_ended(activation, failure)
-        return failure
+            async with _Interruptible(activation, activation.seconds_left) as work:
+                await _loop(activation)
+            if work.is_interrupted and activation.listener is not None:
+                activation.listener.hurry()
+        await run_ended(activation, work.failure)
+        return work.failure
+
+
+class _Interruptible(Generic[Deps, Out]):
+    """Work on a run that signals interrupt; a run whose work is broken off is ended.
+
+    - `is_broken`: whether that was so. `failure`: what the run failed with, if it failed.
+    - `is_interrupted`: whether a signal or the deadline, in `seconds`, broke it off.
+
+    A context manager, which is no frame between the loop and a model.
+    """
+
+    def __init__(self, activation: Activation[Deps, Out], seconds: float | None) -> None:
+        self._activation = activation
+        self._scope = asyncio.timeout(seconds)
+        self._task = asyncio.current_task()
+        self.is_broken = False
+        self.failure: Exception | None = None
+
+    @property
+    def is_interrupted(self) -> bool:
+        return self._scope.expired()
+
+    async def __aenter__(self) -> Self:
+        await self._scope.__aenter__()
+        self._activation.signals.attach(self._scope)
+        self._activation.stopwatch.skip()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._activation.signals.attach(None)
+        try:
+            await self._scope.__aexit__(kind, error, traceback)
+        except TimeoutError as expired:
+            error = expired
+        if error is None:
+            return False
+        reraise_interrupt(error, self._task)
+        self.is_broken = True
+        self.failure = await _end_by(
+            self._activation, as_exception(error), is_interrupted=self.is_interrupted
+        )
+        return True
 
 
 async def _loop(activation: Activation[Deps, Out]) -> None:

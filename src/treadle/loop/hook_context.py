@@ -17,24 +17,25 @@ from treadle.domain.events import (
 from treadle.domain.inputs import as_history, injected_message
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Input, Item, Message, Role
 from treadle.domain.open_step import Step
-from treadle.domain.removed_items import visible
 from treadle.domain.result import RunResult
 from treadle.domain.state import Run
-from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput
 from treadle.jobs.node import Node
 from treadle.loop.services import Services
 from treadle.ports import ThreadWriter, Worker
+from treadle.tools.run_facts import RunFacts, message_of
 
 Deps = TypeVarWithDefault("Deps", default=None)
 Out = TypeVar("Out")
 
 
-class HookContext(Generic[Deps]):
+class HookContext(RunFacts, Generic[Deps]):
     """The run that a hook is called for.
 
     - `deps`: what the caller gave the run. `agent`: the name of the agent at work.
     - `thread_id`, `run_id`: the ids of the thread and of the run.
+    - `owner`: the owner of the thread, or "". `metadata`: what was given with the thread.
+    - `message`: the message that the run began with, None without one.
     """
 
     def __init__(
@@ -45,12 +46,20 @@ class HookContext(Generic[Deps]):
         services: Services,
     ) -> None:
         assert thread.state.run is not None
+        info = services.info()
         self.deps = deps
         self.thread_id = thread.id
         self.run_id = thread.state.run.id
         self.agent = agent
+        self.owner = info.owner
+        self.metadata = info.metadata
+        self.message = message_of(thread.state)
         self._thread = thread
         self._services = services
+
+    @property
+    def _writer(self) -> ThreadWriter:
+        return self._thread
 
     @property
     def jobs(self) -> Node[None]:
@@ -59,24 +68,6 @@ class HookContext(Generic[Deps]):
         Raises `NodeClosed` once the run has ended, or is about to.
         """
         return self._services.jobs.node
-
-    @property
-    def history(self) -> Sequence[Item]:
-        """The conversation so far, without the step that is open."""
-        state = self._thread.state
-        return visible(state.history) if state.context.removed else state.history
-
-    @property
-    def step(self) -> int:
-        """The number of the open step, or of the one closed last; 0 before the first."""
-        run = self._thread.state.run
-        return run.steps if run is not None else 0
-
-    @property
-    def spent(self) -> Spent:
-        """What the run has used up."""
-        run = self._thread.state.run
-        return run.spent if run is not None else Spent()
 
 
 class Completion:

@@ -9,7 +9,6 @@ is in the history, and the model has not been asked again.
 
 import asyncio
 import functools
-import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,10 +22,11 @@ from treadle.domain.items import FunctionCallOutput
 from treadle.errors import HookFailed, InvalidHook
 from treadle.logging import logger_of
 from treadle.loop.hook_context import Completion, CompletionContext, HookContext, RunEnd
-from treadle.loop.watched import CancelledItself, Watched, taken_back
 from treadle.models.base import ModelRequest
+from treadle.tools.callables import begin, is_async, is_awaitable, user_function
 from treadle.tools.failure import explain_failure, reraise_interrupt
 from treadle.tools.threads import in_thread
+from treadle.tools.watched import Watched
 
 Deps = TypeVarWithDefault("Deps", default=None)
 F = TypeVar("F", bound=Callable[..., object])
@@ -91,19 +91,12 @@ class Hook(Generic[F]):
         for each would cost as much as they do. Raises `HookFailed`; if the hook is isolated, the
         failure is logged instead, and `undo` is called.
         """
-        task = asyncio.current_task()
-        before = task.cancelling() if task is not None else 0
         try:
             if self.blocking:
                 return in_thread(functools.partial(self.function, *arguments))
-            value = self.function(*arguments)
+            return begin(self.function, *arguments)
         except BaseException as error:  # noqa: BLE001 - foreign code may raise anything
-            if task is None or task.cancelling() == before:
-                return self._failed(error, undo)
-            value = None
-        if task is not None and task.cancelling() > before:
-            return self._took_back(task.cancelling() - before)
-        return value
+            return self._failed(error, undo)
 
     async def answer(
         self,
@@ -115,19 +108,13 @@ class Hook(Generic[F]):
 
         `runs_agents` returns whether agents work for the hook at the moment.
         """
-        if not inspect.isawaitable(value):
+        if not is_awaitable(value):
             return value
         task = asyncio.current_task()
         try:
-            awaited = cast("Awaitable[object]", value)
-            return await Watched(awaited, f"The hook {self.name}", runs_agents)
+            return await Watched(value, f"The hook {self.name}", runs_agents)
         except BaseException as error:  # noqa: BLE001 - as above
             return self._failed(error, undo, task)
-
-    @staticmethod
-    async def _took_back(cancels: int) -> object:
-        await taken_back(cancels)
-        raise CancelledItself("it cancelled the task of the run")
 
     def _failed(
         self,
@@ -212,15 +199,15 @@ class Hooks(Generic[Deps]):
         return self._made[point]
 
 
-POINTS: Mapping[str, int] = {
-    "before_model": 2,
-    "after_completion": 2,
-    "before_tool": 2,
-    "after_tool": 3,
-    "on_run_end": 2,
-    "on_event": 2,
+POINTS: Mapping[str, tuple[str, ...]] = {
+    "before_model": ("request",),
+    "after_completion": ("completion",),
+    "before_tool": ("call",),
+    "after_tool": ("call", "output"),
+    "on_run_end": ("end",),
+    "on_event": ("event",),
 }
-"""The points, and how many arguments a hook is given there."""
+"""The points, and what a hook is given there besides its context."""
 
 
 def _made(one: Any, point: str) -> "Hook[Any]":
@@ -230,25 +217,12 @@ def _made(one: Any, point: str) -> "Hook[Any]":
 
 
 def _require_function(hook: "Hook[Any]", point: str | None) -> None:
+    """Raises `InvalidHook` for a function that cannot be called at `point`; None is any."""
     function = hook.function
     if not callable(function):
         raise InvalidHook(f"{function!r:.100} is not a function; a hook must be one.")
-    called = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked, not its presence
-    kinds = (function, called)
-    if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in kinds):
-        raise InvalidHook(f"The hook {hook.name} is a generator; make it a function.")
-    if hook.blocking and any(inspect.iscoroutinefunction(f) for f in kinds):
+    if hook.blocking and is_async(function):
         raise InvalidHook(f"The hook {hook.name} is async; blocking=True is for plain functions.")
-    if point is None:
-        return
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # a function written in C may have no signature
-    try:
-        signature.bind(*[None] * POINTS[point])
-    except TypeError:
-        raise InvalidHook(
-            f"The hook {hook.name} cannot be called with {POINTS[point]} arguments, as {point} "
-            f"is; it takes {signature}."
-        ) from None
+    if point is not None:
+        parameters = POINTS[point]
+        user_function(function, point, parameters, context="always", refusal=InvalidHook)

@@ -13,7 +13,7 @@ from treadle.loop.definition import AgentDefinition
 from treadle.loop.hook_context import HookContext
 from treadle.loop.hooks import Hooks
 from treadle.ports import ThreadWriter
-from treadle.tools.call import GRACE_SECONDS
+from treadle.tools.watched import GRACE_SECONDS
 
 _LOGGER = logger_of("treadle.hooks")
 

@@ -1,11 +1,11 @@
 """One response of the model: its request, its stream, and its retries."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import suppress
-from functools import partial
-from typing import assert_never
+from typing import assert_never, cast
 
+from treadle.domain.arguments import shown
 from treadle.domain.events import (
     MessageAdded,
     ProviderItemAdded,
@@ -38,12 +38,12 @@ from treadle.loop.calls import StepCalls
 from treadle.loop.definition import Deps, Out
 from treadle.loop.request import build_request
 from treadle.loop.step_hooks import StepHooks
-from treadle.loop.watched import CancelledItself, OwnCancels
 from treadle.models.base import ItemsAdapted, ModelRequest, NamedTool
 from treadle.models.retry import Backoff, Retry
 from treadle.streaming.demux import ItemFinished, ResponseFinished
 from treadle.streaming.streamed_fields import StreamedFields
 from treadle.tools.toolset import Toolset
+from treadle.tools.watched import CancelledItself, OwnCancels
 
 
 async def stream_response(
@@ -118,25 +118,29 @@ async def _request(
     activation: Activation[Deps, Out], tools: Toolset, hooks: StepHooks[Deps, Out]
 ) -> ModelRequest:
     """Returns the request of the step, once it fits into the window of the model."""
-    thread, agent, deps = activation.thread, activation.agent, activation.deps
+    thread, agent = activation.thread, activation.agent
     memory, compactor = activation.services.memory, activation.services.compactor
+    instructions = await _instructions(activation)
     blocks = await memory.blocks()
-    request = await _built(partial(build_request, thread.state, agent, deps, tools, blocks))
+    request = build_request(thread.state, agent, instructions, tools, blocks)
     if agent.budget is not None:
         read = thread.state.context
         await compactor.fit(agent.budget, request)
         if thread.state.context is not read:
             blocks = await memory.blocks()  # again, because the summary may be in one of them
-            request = await _built(partial(build_request, thread.state, agent, deps, tools, blocks))
+            request = build_request(thread.state, agent, instructions, tools, blocks)
     return await hooks.before_model(request)
 
 
-async def _built(build: Callable[[], ModelRequest]) -> ModelRequest:
-    try:
-        async with OwnCancels():
-            return build()
-    except CancelledItself as error:
-        raise HookFailed(f"The instructions failed: {error}.") from error
+async def _instructions(activation: Activation[Deps, Out]) -> str:
+    """Returns the instructions for the next request; raises `HookFailed`."""
+    instructions = activation.agent.instructions
+    if isinstance(instructions, str):
+        return instructions
+    text = cast("object", await instructions.result(activation.run_context()))
+    if not isinstance(text, str):
+        raise HookFailed(f"{instructions.subject} returned {shown(text)}; return a text.")
+    return text
 
 
 async def _became_shorter(activation: Activation[Deps, Out]) -> bool:

@@ -1,8 +1,11 @@
 """The services that a run may use."""
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
 from treadle.jobs.run_jobs import RunJobs
+from treadle.journal.base import ThreadInfo
 from treadle.memory.compaction.compactor import Compactor
 from treadle.ports import Delegation, LoopMemory
 
@@ -13,7 +16,7 @@ class Services(Struct, frozen=True):
     - `delegation`: runs other agents for it. `jobs`: the jobs of the run in progress.
     - `memory`: the memory blocks and the archive.
     - `compactor`: keeps requests within the window of the model.
-    - `is_kept`: whether the thread outlives the process.
+    - `is_kept`: whether the thread outlives the process. `info`: returns what is known of it.
     """
 
     delegation: Delegation
@@ -21,3 +24,4 @@ class Services(Struct, frozen=True):
     memory: LoopMemory
     compactor: Compactor
     is_kept: bool
+    info: Callable[[], ThreadInfo]

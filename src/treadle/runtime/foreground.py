@@ -31,6 +31,7 @@ from treadle.domain.result import RunResult
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput, RunInterrupted
+from treadle.journal.base import ThreadInfo
 from treadle.loop.activation import Activation
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.loop.drive import cancel, drive, run_ended
@@ -133,7 +134,11 @@ class Run(Generic[Out]):
         )
         self._compactor = Compactor(self._thread)
         memory = ThreadMemory(self._thread)
-        services = Services(delegation, self._jobs, memory, self._compactor, is_kept=False)
+        now = time.time()
+        info = ThreadInfo(id=self._thread.id, agent=definition.name, created_at=now, updated_at=now)
+        services = Services(
+            delegation, self._jobs, memory, self._compactor, is_kept=False, info=lambda: info
+        )
         self._activation = Activation(self._thread, self._definition, deps, services, signals)
         self._ended = asyncio.Event()
         self._error: Exception | None = None

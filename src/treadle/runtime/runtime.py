@@ -46,18 +46,24 @@ from treadle.models.transport import Transport
 from treadle.runtime.archive import Archive
 from treadle.runtime.memory import Memory
 from treadle.runtime.thread import Thread
+from treadle.tools.async_only import AsyncOnly
+from treadle.tools.callables import Now, user_function
+from treadle.tools.context import RunContext
 
 if TYPE_CHECKING:
     from treadle.memory.archive.embedders import Embedder, EmbedFunction
 
 AnyDefinition = AgentDefinition[Deps, Out]
+MakeDeps = (
+    Callable[[ThreadInfo], Now[object]] | Callable[[RunContext[None], ThreadInfo], Now[object]]
+)
 IDLE_SECONDS = 30.0
 
 MAX_PAGE = 1000
 """The most entries that one page of a list has."""
 
 
-class Runtime:
+class Runtime(AsyncOnly):
     """Threads on a journal: makes them, finds them, drives them. Made by `open`.
 
     Use it as an async context manager, or call `start` and `shutdown`. `open` documents the
@@ -66,12 +72,14 @@ class Runtime:
     `journal`), and `index` is the file of the archive's index (None keeps it in memory).
     """
 
+    _usage = "async with treadle.open(…) as runtime:"
+
     def __init__(
         self,
         journal: Journal,
         *,
         agents: Iterable[AgentDefinition[Deps, Out]] = (),
-        deps: Callable[[ThreadInfo], object] | None = None,
+        deps: MakeDeps | None = None,
         drive: bool = True,
         idle_seconds: float = IDLE_SECONDS,
         embedder: "Embedder | EmbedFunction | None" = None,
@@ -91,6 +99,7 @@ class Runtime:
                 raise ConfigurationError(f"Two agents are called {agent.name!r}; rename one.")
             self.register(agent)
         bus = bus or LocalBus(journal)
+        make_deps = user_function(deps or _no_deps, "deps", ("thread",))
 
         def make_driver(threads: ThreadAccess, following: Following) -> Driver:
             return Driver(
@@ -101,7 +110,7 @@ class Runtime:
                 bus=bus,
                 archive=self._archive,
                 agent=self.agent,
-                deps=deps or _no_deps,
+                deps=make_deps,
                 lend=self._lend,
                 idle_seconds=idle_seconds,
                 transport=transport,
@@ -339,7 +348,7 @@ def open(
     url: str | None = None,
     *,
     agents: Iterable[AgentDefinition[Deps, Out]] = (),
-    deps: Callable[[ThreadInfo], object] | None = None,
+    deps: MakeDeps | None = None,
     durability: Durability = "process",
     drive: bool = True,
     idle_seconds: float = IDLE_SECONDS,
@@ -353,7 +362,8 @@ def open(
 
     - `url`: `sqlite:///` and a path (four slashes make it absolute); None keeps threads in memory.
     - `agents`: the agents that may work on the threads, and on runs that did not end.
-    - `deps`: a function of the thread that gives what tools get as `RunContext.deps`.
+    - `deps`: a function of the thread that returns what tools get as `RunContext.deps`, each time
+      a run starts or resumes. It is plain or async, and may take a `RunContext` before the thread.
     - `durability`: `"process"` survives the end of the process, also by `kill -9`; `"power"` also
       that of the power, for the price of a sync for each group of events.
     - `drive`: False only reads, watches and sends, while another process drives the threads.

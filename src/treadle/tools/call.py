@@ -33,14 +33,12 @@ from treadle.tools.output import encode_output, to_output
 from treadle.tools.threads import NeverStarted, Start, in_thread
 from treadle.tools.toolset import Toolset
 from treadle.tools.validation import explain_validation
+from treadle.tools.watched import GRACE_SECONDS
 
 Deps = TypeVar("Deps")
 
 _LOGGER = logger_of("treadle.tools")
 _MAX_ARGUMENTS = 8 * 1024 * 1024
-
-GRACE_SECONDS = 5.0
-"""How long a cancelled tool may take to end, before it is left behind."""
 
 _LEFT_BEHIND: set["asyncio.Task[object]"] = set()
 

@@ -3,20 +3,22 @@
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic
 
 from typing_extensions import TypeVar
 
-from treadle.domain.items import Input
+from treadle.domain.items import Input, Message
 from treadle.domain.result import RunResult
 from treadle.errors import ConfigurationError
 from treadle.jobs.node import Node
 from treadle.jobs.run_jobs import RunJobs
-from treadle.ports import Delegation, RunMemory, Worker
+from treadle.ports import Delegation, RunMemory, ThreadWriter, Worker
+from treadle.tools.run_facts import RunFacts
 
 Deps = TypeVar("Deps", default=None)
+Deps_co = TypeVar("Deps_co", default=None, covariant=True)
 Out = TypeVar("Out")
 
 MAX_PROGRESS = 2000
@@ -65,9 +67,10 @@ def _drop(_: str) -> None:
 class CallServices:
     """What the loop lends to a call; `RunContext` offers the part that tools may use.
 
-    `report` shows progress; it is called on `loop`.
+    `writer` is the thread of the run. `report` shows progress; it is called on `loop`.
     """
 
+    writer: ThreadWriter | None = None
     report: Callable[[str], None] = _drop
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     delegation: Delegation | None = None
@@ -76,26 +79,40 @@ class CallServices:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunContext(Generic[Deps]):
-    """What a tool may know about its call.
+class RunContext(RunFacts, Generic[Deps_co]):
+    """What a function of the program may know about the run that it is called for.
+
+    Tools, instructions, rules for approval, validators, dynamic tools and `deps` can take it as a
+    parameter.
 
     - `deps`: the dependencies that the caller gave the run.
-    - `thread_id`, `run_id`, `call_id`, `tool_name`: the call, and the thread and run it belongs to.
+    - `thread_id`, `run_id`: the thread and the run. `agent`: the name of the agent at work.
+    - `owner`: the owner of the thread, or "". `metadata`: what was given with the thread.
+    - `message`: the message that the run began with, None without one.
+    - `call_id`, `tool_name`: the call, for tools and rules for approval; "" for others.
     - `attempt`: 1 for the first, more for retries.
-    - `cancelled`: for plain functions, which run in threads; async tools get `CancelledError`.
+    - `cancelled`: for plain tools, which run in threads; async tools get `CancelledError`.
     """
 
-    deps: Deps
+    deps: Deps_co
     thread_id: str
     run_id: str
-    call_id: str
-    tool_name: str
+    call_id: str = ""
+    tool_name: str = ""
+    agent: str = ""
+    owner: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+    message: Message | None = None
     attempt: int = 1
     cancelled: CancellationToken = field(default_factory=CancellationToken)
     _services: CallServices = field(default_factory=CallServices, repr=False)
     # Numbers the agents of this attempt: after a crash the same order gives the same keys.
     _delegated: "Iterator[int]" = field(default_factory=itertools.count, repr=False)
     _at_work: set[str] = field(default_factory=set[str], repr=False)  # agents, by their keys
+
+    @property
+    def _writer(self) -> ThreadWriter | None:
+        return self._services.writer
 
     @property
     def idempotency_key(self) -> str:

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Generic, TypeVar
 
 from treadle.logging import logger_of
-from treadle.tools.call import GRACE_SECONDS
 from treadle.tools.failure import cancel_count, reraise_interrupt
 
 T = TypeVar("T")
 
 _LOGGER = logger_of("treadle.hooks")
+
+GRACE_SECONDS = 5.0
+"""How long cancelled code of the user may take to end, before it is left behind."""
 
 _LEFT_BEHIND: list[object] = []
 """Code that refused to end; if it were collected, the interpreter would report that once more."""
