@@ -76,6 +76,8 @@ from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
     Input,
+    InputAudio,
+    InputFile,
     InputImage,
     InputText,
     Item,
@@ -125,7 +127,7 @@ from treadle.tools.call import PreparedCall, RefusedCall
 from treadle.tools.call import prepare as prepare_call
 from treadle.tools.context import CallCancelled, CancellationToken, RunContext
 from treadle.tools.function import Tool, tool
-from treadle.tools.output import Image
+from treadle.tools.output import File, Image
 from treadle.tools.parameters import GivenParameters
 from treadle.tools.source import ToolSource
 from treadle.tools.toolset import Toolset
@@ -149,6 +151,7 @@ __all__ = [
     "EventRemoved",
     "FallbackModel",
     "FieldDelta",
+    "File",
     "FunctionCall",
     "FunctionCallOutput",
     "GivenParameters",
@@ -159,6 +162,8 @@ __all__ = [
     "Hooks",
     "Image",
     "Input",
+    "InputAudio",
+    "InputFile",
     "InputImage",
     "InputText",
     "Item",

@@ -51,7 +51,7 @@ def test_empty_message_is_refused(empty: str | list[InputText]) -> None:
 
 
 def test_an_image_alone_is_a_message() -> None:
-    assert user_message([InputImage("data:image/png;base64,AA==")]).text == ""
+    assert user_message([InputImage("data:image/png;base64,iVBORw0KGgo=")]).text == ""
 
 
 def test_lone_surrogates_are_refused() -> None:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, model_serializer
 
-from treadle import Image
+from treadle import File, Image, InputAudio, InputFile
 from treadle.domain.items import InputImage, InputText
+from treadle.errors import InvalidInput
 from treadle.tools.failure import explain_failure
 from treadle.tools.output import _beginning_of_json, encode_output, is_small, to_output
 
@@ -222,3 +223,16 @@ async def test_large_values_are_encoded_in_a_thread() -> None:
     assert threads == [main, "treadle executor"]
     with pytest.raises(TypeError, match="type object"):
         await encode_output(object(), 100)
+
+
+def test_files_and_parts_of_messages_are_outputs() -> None:
+    pdf = b"%PDF-1.7\n"
+    part = InputFile.from_bytes(pdf, "r.pdf")
+    assert to_output(File(pdf, "../r.pdf"), 100) == (part,)
+    audio = InputAudio.from_bytes(b"ID3" + bytes(8))
+    shown = to_output(["Here:", part, audio, {"pages": 1}], 100)
+    assert shown == (InputText("Here:"), part, audio, InputText('{"pages":1}'))
+    assert is_small(File(pdf))
+    assert not is_small(File(bytes(200_000)))
+    with pytest.raises(InvalidInput, match="empty"):
+        File(b"")

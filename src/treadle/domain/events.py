@@ -91,14 +91,22 @@ from the length of the texts."""
 
 
 ChangeReason = Literal[
-    "tool_name", "arguments", "pairing", "image", "media_type", "too_long", "provider_item"
+    "tool_name",
+    "arguments",
+    "pairing",
+    "image",
+    "file",
+    "audio",
+    "media_type",
+    "too_long",
+    "provider_item",
 ]
 """Why a request differs from an item of the history.
 
 `tool_name`: a name with other characters than the API accepts. `arguments`: arguments that are not
-a JSON object. `pairing`: a call without an output, or the reverse. `image`: an image that the API
-would refuse. `media_type`: an image of another type than it claims. `too_long`: a text beyond the
-limit of the API. `provider_item`: an item of the provider that is not JSON.
+a JSON object. `pairing`: a call without an output, or the reverse. `image`, `file`, `audio`: one
+that the API would refuse. `media_type`: an image of another type than it claims. `too_long`: a text
+beyond the limit of the API. `provider_item`: an item of the provider that is not JSON.
 """
 
 

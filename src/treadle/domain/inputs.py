@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from treadle.domain.arguments import capital, is_list, is_mapping, require_text, shown
+from treadle.domain.files import Media
 from treadle.domain.history import History, require_valid
 from treadle.domain.ids import new_id
 from treadle.domain.items import (
@@ -123,6 +124,8 @@ def _as_message(given: object, role: Role, *, from_outside: bool) -> Message:
         return message(role, [given])
     if isinstance(given, str):
         return message(role, given)
+    if isinstance(given, Media):
+        return message(role, [given])
     if not is_list(given):
         raise InvalidInput(f"{capital(shown(given))} is not a message; {FORMS}.")
     entries = limited(given)
@@ -180,9 +183,11 @@ def _items(entry: object) -> Iterator[Item]:
         case Message():
             # An empty message is kept: a model may have written one.
             _require_role(entry.role, ROLES)
-            yield _checked(replace(entry, content=parts_of(entry.role, entry.content)))
+            parts = parts_of(entry.role, entry.content, was_accepted=True)
+            yield _checked(replace(entry, content=parts))
         case FunctionCallOutput():
-            yield _checked(replace(entry, output=_output_in(entry.output)))
+            output = _output_in(entry.output, was_accepted=True)
+            yield _checked(replace(entry, output=output))
         case Reasoning() | FunctionCall() | ProviderItem():
             yield _checked(entry)
         case Mapping():
@@ -251,7 +256,8 @@ def _call_in(call: object) -> FunctionCall:
     )
 
 
-def _output_in(output: object) -> str | tuple[OutputPart, ...]:
+def _output_in(output: object, *, was_accepted: bool = False) -> str | tuple[OutputPart, ...]:
     if isinstance(output, str):
         return require_text("The output of a tool call", output)
-    return cast("tuple[OutputPart, ...]", parts_of("user", output))
+    parts = parts_of("user", output, was_accepted=was_accepted)
+    return cast("tuple[OutputPart, ...]", parts)

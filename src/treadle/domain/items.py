@@ -6,31 +6,32 @@ https://platform.openai.com/docs/api-reference/responses/object
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from treadle.domain.arguments import capital, is_list, is_mapping, require_text, shown
+from treadle.domain.files import (
+    InputAudio,
+    InputFile,
+    InputImage,
+    Media,
+    media_in,
+    media_part,
+    require_room,
+)
 from treadle.domain.ids import new_id
 from treadle.errors import InvalidInput
 
 Role = Literal["user", "assistant", "system", "developer"]
-ImageDetail = Literal["low", "high", "auto"]
 
 
 class InputText(Struct, frozen=True, gc=False, tag="input_text"):
     """Text given to the model."""
 
     text: str
-
-
-class InputImage(Struct, frozen=True, gc=False, tag="input_image", omit_defaults=True):
-    """An image given to the model: an https URL or a `data:` URL."""
-
-    image_url: str
-    detail: ImageDetail = "auto"
 
 
 class OutputText(Struct, frozen=True, gc=False, tag="output_text"):
@@ -45,8 +46,8 @@ class Refusal(Struct, frozen=True, gc=False, tag="refusal"):
     refusal: str
 
 
-ContentPart = InputText | InputImage | OutputText | Refusal
-OutputPart = InputText | InputImage
+ContentPart = InputText | InputImage | InputFile | InputAudio | OutputText | Refusal
+OutputPart = InputText | InputImage | InputFile | InputAudio
 
 
 class ProviderFields(Struct, frozen=True):
@@ -146,7 +147,7 @@ class FunctionCall(Struct, frozen=True, gc=False, tag="function_call", omit_defa
 
 
 class FunctionCallOutput(Struct, frozen=True, tag="function_call_output", omit_defaults=True):
-    """The output of a tool call: a text, or parts if it contains images.
+    """The output of a tool call: a text, or parts if it contains images or files.
 
     `is_error` is set if the text describes a failure; APIs without such a mark get plain output.
     """
@@ -158,7 +159,7 @@ class FunctionCallOutput(Struct, frozen=True, tag="function_call_output", omit_d
 
     @property
     def text(self) -> str:
-        """The text of the output; images are left out."""
+        """The text of the output; images and files are left out."""
         if isinstance(self.output, str):
             return self.output
         return "".join(p.text for p in self.output if isinstance(p, InputText))
@@ -184,11 +185,12 @@ def _content(role: Role, given: object) -> object:
 Part = str | ContentPart | Mapping[str, object]
 """A part of a message: a text, a part, or a mapping such as `{"type": "text", "text": "hi"}`."""
 
-Input = str | Message | Mapping[str, object] | Iterable[Part]
-"""The input of a run: a text, a message, or parts of text and images.
+Input = str | Message | Media | Mapping[str, object] | Iterable[Part]
+"""The input of a run: a text, a message, or parts of text, images, files and audio.
 
 Messages and parts may have the form of the OpenAI APIs: `{"role": "user", "content": …}`, and parts
-of the types `text`, `input_text`, `image_url` and `input_image`.
+of the types `text`, `input_text`, `image_url`, `input_image`, `file`, `input_file` and
+`input_audio`.
 """
 
 MAX_PARTS = 10_000
@@ -198,14 +200,10 @@ FORMS = (
     'pass a text, a Message, {"role": "user", "content": "…"}, or a list of texts and parts such '
     'as {"type": "text", "text": "…"} and {"type": "image_url", "image_url": {"url": "https://…"}}'
 )
-URL_SCHEMES = ("https://", "http://", "data:")
-"""How the URL of an image begins."""
-
-_DETAILS: Final = get_args(ImageDetail)
 
 
 def user_message(content: str | Iterable[Part]) -> Message:
-    """Makes a user message with a new id of text, or of parts of text and images.
+    """Makes a user message with a new id of text, or of parts of text, images, files and audio.
 
     Raises `InvalidInput` if it is empty, not encodable as UTF-8, or not of an accepted form.
     """
@@ -225,18 +223,23 @@ def not_empty(made: Message) -> Message:
     raise InvalidInput("The message is empty; give it some text.")
 
 
-def parts_of(role: Role, content: object) -> tuple[ContentPart, ...]:
+def parts_of(role: Role, content: object, *, was_accepted: bool = False) -> tuple[ContentPart, ...]:
     """Returns the parts of a message of `role`: of a text, a part, or a list of both.
 
-    Raises `InvalidInput` for what is not of an accepted form.
+    Media in items that `was_accepted` before may be of a kind that is refused today: they stay as
+    they are, because requests leave out what an API does not read. Raises `InvalidInput` for what
+    is not of an accepted form.
     """
     if isinstance(content, str):
         return (_text(role, content),)
-    if is_mapping(content):
-        return (_part(role, content),)
+    if is_mapping(content) or isinstance(content, Media):
+        content = (content,)
     if not is_list(content):
         raise InvalidInput(f"{capital(shown(content))} is not the content of a message; {FORMS}.")
-    return tuple([_part(role, part) for part in limited(content)])
+    parts = tuple([_part(role, part, was_accepted=was_accepted) for part in limited(content)])
+    if len(parts) > 1:
+        require_room(parts)
+    return parts
 
 
 def limited(parts: Iterable[object]) -> Sequence[object]:
@@ -247,14 +250,19 @@ def limited(parts: Iterable[object]) -> Sequence[object]:
     return taken
 
 
-def _part(role: Role, part: object) -> ContentPart:
+def _part(role: Role, part: object, *, was_accepted: bool = False) -> ContentPart:
     match part:
         case str():
             return _text(role, part)
         case InputText() | OutputText():
             return _text(role, part.text)
-        case InputImage():
-            return _image(part.image_url, part.detail)
+        case InputImage() | InputFile() | InputAudio():
+            try:
+                return media_part(part)
+            except InvalidInput:
+                if was_accepted:
+                    return part
+                raise
         case Refusal():
             return refusal_part(role, part.refusal)
         case Mapping():
@@ -268,14 +276,11 @@ def _part_in(role: Role, fields: Mapping[str, object]) -> ContentPart:
     match fields.get("type"):
         case "text" | "input_text" | "output_text":
             return _text(role, fields.get("text"))
-        case "image_url" | "input_image":
-            image = fields.get("image_url")
-            if is_mapping(image):
-                return _image(image.get("url"), image.get("detail"))
-            return _image(image, fields.get("detail"))
         case "refusal":
             return refusal_part(role, fields.get("refusal"))
         case kind:
+            if (media := media_in(fields)) is not None:
+                return media
             raise InvalidInput(
                 f"A part of the type {shown(kind)} is not supported; {FORMS}."
                 if "type" in fields
@@ -286,17 +291,6 @@ def _part_in(role: Role, fields: Mapping[str, object]) -> ContentPart:
 def _text(role: Role, text: object) -> InputText | OutputText:
     valid = require_text("The text of a message", text)
     return OutputText(valid) if role == "assistant" else InputText(valid)
-
-
-def _image(url: object, detail: object) -> InputImage:
-    valid = require_text("The URL of an image", url)
-    if not valid.startswith(URL_SCHEMES):
-        raise InvalidInput(
-            f"The URL of an image is {shown(valid)}; it must begin with https://, http:// or data:."
-        )
-    if detail is not None and detail not in _DETAILS:
-        raise InvalidInput(f"The detail of an image is {shown(detail)}; use {', '.join(_DETAILS)}.")
-    return InputImage(valid, cast("ImageDetail", detail or "auto"))
 
 
 def refusal_part(role: Role, refusal: object) -> Refusal:

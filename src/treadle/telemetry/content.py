@@ -7,9 +7,12 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from treadle.domain.files import Media, data_of
 from treadle.domain.items import (
     ContentPart,
     FunctionCall,
+    InputAudio,
+    InputFile,
     InputImage,
     InputText,
     Item,
@@ -19,6 +22,7 @@ from treadle.domain.items import (
 )
 
 Part = dict[str, object]
+_MODALITIES = {InputImage: "image", InputAudio: "audio"}
 
 
 def input_messages(messages: Iterable[Message]) -> str:
@@ -55,18 +59,23 @@ def _part(part: ContentPart) -> Part:
     match part:
         case InputText() | OutputText():
             return {"type": "text", "content": part.text}
-        case InputImage():
-            return _image(part.image_url)
+        case InputImage() | InputFile() | InputAudio():
+            return _media(part)
         case _:
             return {"type": "refusal", "content": part.refusal}
 
 
-def _image(url: str) -> Part:
+def _media(part: Media) -> Part:
+    found: Part = {} if isinstance(part, InputFile) else {"modality": _MODALITIES[type(part)]}
+    url = data_of(part)
     head, comma, data = url.partition(",")
+    if part.file_id and not url:
+        kind = {"mime_type": part.media_type} if part.media_type else {}
+        return {"type": "file", **found, **kind, "file_id": part.file_id}
     if not (comma and head.startswith("data:")):
-        return {"type": "uri", "modality": "image", "uri": url}
+        return {"type": "uri", **found, "uri": url}
     kind = head.removeprefix("data:").partition(";")[0]
-    return {"type": "blob", "modality": "image", "mime_type": kind, "content": data}
+    return {"type": "blob", **found, "mime_type": kind, "content": data}
 
 
 def _arguments(text: str) -> object:

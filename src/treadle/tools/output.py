@@ -18,7 +18,8 @@ import msgspec
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from treadle.domain.items import InputImage, InputText, OutputPart
+from treadle.domain.files import InputFile, InputImage, Media, data_of
+from treadle.domain.items import InputText, OutputPart
 from treadle.tools.threads import in_thread
 
 _SCHEMES = ("https://", "http://", "data:")
@@ -50,13 +51,25 @@ class Image:
         self.url = _encodable(url or f"data:{media_type};base64,{encoded}")
 
 
+class File:
+    """A file a tool returns, such as a PDF document or a text: bytes with a name.
+
+    The media type is told from the bytes; `name` and `media_type` only choose between kinds of
+    text. Raises `InvalidInput` without bytes, and for more than 50 MiB.
+    """
+
+    def __init__(self, data: bytes, name: str = "", media_type: str = "") -> None:
+        self.part = InputFile.from_bytes(data, name, media_type)
+
+
 def to_output(value: object, max_chars: int) -> str | tuple[OutputPart, ...]:
     """Returns `value` as the output of a call.
 
-    Text stays as it is; images, alone or in a list with text, become parts; anything else becomes
-    JSON (None is `null`, an iterator is a list). Text beyond `max_chars` characters is cut, and a
-    mark is appended; it contains the number of cut characters if that is known. Of large values and
-    of iterators, which may have no end, no more is read than is kept. Raises `TypeError` for a
+    Text stays as it is; images, files and parts of messages, alone or in a list with text, become
+    parts; anything else becomes JSON (None is `null`, an iterator is a list). Text beyond
+    `max_chars` characters is cut, and a mark is appended; it contains the number of cut characters
+    if that is known. Of large values and of iterators, which may have no end, no more is read than
+    is kept. Raises `TypeError` for a
     value that cannot be represented as JSON.
     """
     parts = _parts(value)
@@ -101,6 +114,10 @@ def _inner(value: object) -> Sequence[object] | None:
     """Returns what a value of a known type holds, or None."""
     if isinstance(value, Image):
         return (value.url,)
+    if isinstance(value, File):
+        return (value.part.file_data,)
+    if isinstance(value, Media):
+        return (data_of(value),)
     if isinstance(value, dict):
         entries = cast("dict[object, object]", value)
         return [*entries.keys(), *entries.values()] if len(entries) <= _SMALL_VALUES else None
@@ -139,11 +156,14 @@ def _mark(cut: int) -> str:
 
 
 def _bounded(parts: Sequence[object], room: int) -> Iterator[OutputPart]:
-    """Yields all images, and text as long as there is room for it."""
+    """Yields all images and files, and text as long as there is room for it."""
     cut, is_known = 0, True
     for part in parts:
         if isinstance(part, Image):
             yield InputImage(part.url)
+            continue
+        if isinstance(part, File | Media):
+            yield part.part if isinstance(part, File) else part
             continue
         text, is_whole = _text(part, room)
         if shown := text[:room]:
@@ -155,12 +175,15 @@ def _bounded(parts: Sequence[object], room: int) -> Iterator[OutputPart]:
         yield InputText(_mark(cut) if is_known else _REST)
 
 
+_PARTS = (Image, File, Media)
+
+
 def _parts(value: object) -> Sequence[object] | None:
-    if isinstance(value, Image):
+    if isinstance(value, _PARTS):
         return [value]
     if isinstance(value, list | tuple):
         entries = cast("Sequence[object]", value)
-        if any(isinstance(entry, Image) for entry in entries):
+        if any(isinstance(entry, _PARTS) for entry in entries):
             return entries
     return None
 
@@ -170,7 +193,9 @@ def _text(value: object, most: int) -> tuple[str, bool]:
     if isinstance(value, str):
         return value, True
     if isinstance(value, bytes | bytearray | memoryview):
-        raise TypeError("it returned bytes; return text, or Image(data, media_type) for an image")
+        raise TypeError(
+            "it returned bytes; return text, Image(data, media_type) or File(data, name)"
+        )
     try:
         if is_small(value):
             return _json(value, _jsonable), True

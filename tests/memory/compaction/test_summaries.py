@@ -72,7 +72,7 @@ def asked(model: ScriptedModel, n: int = -1) -> str:
 
 def test_a_transcript_contains_messages_and_calls() -> None:
     items: list[Item] = [
-        user_message([InputText("Look:"), InputImage("data:")]),
+        user_message([InputText("Look:"), InputImage("https://x/y.png")]),
         Reasoning(id="r", encrypted_content="secret"),
         FunctionCall("c", "look", '{"at": 1}'),
         FunctionCall("d", "see", "{}"),

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
+    InputAudio,
+    InputFile,
     InputImage,
     InputText,
     Item,
@@ -113,6 +115,35 @@ IMAGES = st.builds(
         ]
     ),
 )
+PDF = base64.b64encode(b"%PDF-1.7\n" + bytes(40)).decode()
+NOTES = base64.b64encode("Grüße\n".encode()).decode()
+WAV = base64.b64encode(b"RIFF\x00\x00\x00\x00WAVEfmt " + bytes(40)).decode()
+CONTENTS = [
+    f"data:application/pdf;base64,{PDF}",
+    f"data:image/png;base64,{PDF}",
+    f"data:text/html;base64,{NOTES}",
+    f"data:text/csv;base64,{NOTES}",
+    f"data:audio/wav;base64,{WAV}",
+    f"data:audio/mpeg;base64,{base64.b64encode(b'ID3' + bytes(40)).decode()}",
+    f"data:audio/ogg;base64,{base64.b64encode(b'OggS' + bytes(40)).decode()}",
+    f"data:application/zip;base64,{base64.b64encode(bytes(range(256))).decode()}",
+    "data:application/pdf;base64,",
+    "data:,x",
+    "",
+    "%PDF-",
+    "https://x/y.pdf",
+    "http://x/y.pdf",
+    "https://x/y z",
+    "file:///etc/passwd",
+    "\ud800",
+]
+NAMES = st.sampled_from(["", "a.pdf", "../a.txt", "b.csv", 'x" onload="', "a\nb", "\ud800"])
+KEPT = st.sampled_from(["", f"file_{'a' * 64}", "file-abc"])
+FILES = st.builds(
+    InputFile, st.sampled_from(CONTENTS), NAMES, st.sampled_from(["", "https://x/z.pdf"]), KEPT
+)
+AUDIO = st.builds(InputAudio, st.sampled_from(CONTENTS), KEPT)
+MEDIA = st.one_of(IMAGES, FILES, AUDIO)
 CITATION = {
     "type": "url_citation",
     "url": "https://x",
@@ -133,7 +164,7 @@ PROVIDER_FIELDS = st.none() | st.builds(
 )
 ITEM_IDS = st.sampled_from(["", "msg_1", "x", "msg_" + "y" * 400, "rs_1", "rs_" + "z" * 400])
 PARTS = st.one_of(
-    st.builds(InputText, TEXTS), st.builds(OutputText, TEXTS), st.builds(Refusal, TEXTS), IMAGES
+    st.builds(InputText, TEXTS), st.builds(OutputText, TEXTS), st.builds(Refusal, TEXTS), MEDIA
 )
 MESSAGES = st.builds(
     Message,
@@ -182,7 +213,7 @@ HOSTED_MESSAGES = st.tuples(
 )
 JUNK = st.builds(ProviderItem, st.sampled_from(PROVIDERS), st.just(msgspec.Raw(b"{junk")))
 OUTPUTS = st.one_of(
-    TEXTS, st.lists(st.one_of(st.builds(InputText, TEXTS), IMAGES), max_size=3).map(tuple)
+    TEXTS, st.lists(st.one_of(st.builds(InputText, TEXTS), MEDIA), max_size=3).map(tuple)
 )
 
 

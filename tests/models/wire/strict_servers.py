@@ -27,6 +27,13 @@ IMAGE_MARKS = {
     "image/gif": b"GIF8",
     "image/webp": b"RIFF",
 }
+FILE_TYPES = {
+    "application/pdf",
+    "text/plain",
+    "text/markdown",
+    "text/csv",
+    "application/json",
+}
 HOSTED = {"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"}
 MESSAGES_SDK = pydantic.TypeAdapter(MessageCreateParamsStreaming)
 CHAT_SDK = pydantic.TypeAdapter(CompletionCreateParamsStreaming)
@@ -110,6 +117,16 @@ def check_bytes(media_type: str, data: str, where: str) -> None:
     require(found.startswith(IMAGE_MARKS[media_type]), f"{where}: image does not match its type")
 
 
+def check_file(url: str, name: str, where: str) -> None:
+    head, _, data = url.partition(";base64,")
+    require(name, f"{where}: missing filename")
+    require(head.removeprefix("data:") in FILE_TYPES, f"{where}: media type {head!r}")
+    try:
+        require(base64.b64decode(data, validate=True), f"{where}: empty file")
+    except ValueError as error:
+        raise Refused(f"{where}: invalid base64 data") from error
+
+
 def check_schema(schema: Json, where: str) -> None:
     require(schema.get("type") == "object", f"{where}: schema must have type 'object'")
     require(
@@ -178,6 +195,9 @@ def check_response_message(entry: Json, where: str) -> None:
         elif part["type"] == "input_image":
             require(role == "user", f"{where}.content: image in a {role} message")
             check_image(part["image_url"], where)
+        elif part["type"] == "input_file":
+            require(role == "user", f"{where}.content: file in a {role} message")
+            check_response_file(part, where)
         else:
             require(part["type"] == "input_text" and part["text"], f"{where}.content")
 
@@ -187,9 +207,19 @@ def check_response_output(output: Any, where: str) -> None:
         return
     require(output, f"{where}.output: empty array")
     for part in output:
-        require(part["type"] in {"input_text", "input_image"}, f"{where}.output")
+        require(part["type"] in {"input_text", "input_image", "input_file"}, f"{where}.output")
         if part["type"] == "input_image":
             check_image(part["image_url"], where)
+        elif part["type"] == "input_file":
+            check_response_file(part, where)
+
+
+def check_response_file(part: Json, where: str) -> None:
+    require(len(part.keys() & {"file_url", "file_data"}) == 1, f"{where}: one content")
+    if "file_url" in part:
+        require(re.match(r"https?://\S+$", part["file_url"]), f"{where}: file_url")
+    else:
+        check_file(part["file_data"], part["filename"], where)
 
 
 def check_reasoning(entries: Sequence[Json], number: int, where: str) -> None:
@@ -266,6 +296,15 @@ def check_chat_content(content: Any, role: str, where: str) -> None:
         if part["type"] == "image_url":
             require(role == "user", f"{where}.content: image in a {role} message")
             check_image(part["image_url"]["url"], where)
+        elif part["type"] == "file":
+            require(role == "user", f"{where}.content: file in a {role} message")
+            file = part["file"]
+            check_file(file["file_data"], file["filename"], where)
+            require(file["file_data"].startswith("data:application/pdf;"), f"{where}: not a PDF")
+        elif part["type"] == "input_audio":
+            require(role == "user", f"{where}.content: audio in a {role} message")
+            require(part["input_audio"]["format"] in {"wav", "mp3"}, f"{where}: format")
+            base64.b64decode(part["input_audio"]["data"], validate=True)
         elif part["type"] == "thinking":
             require(role == "assistant", f"{where}.content: thinking")
         else:
@@ -352,6 +391,16 @@ def check_block(block: Json, role: str, where: str) -> None:
         if source["type"] == "base64":
             check_bytes(source["media_type"], source["data"], where)
             require(len(source["data"]) <= 5 * 1024 * 1024, f"{where}: image exceeds 5 MB")
+        else:
+            require(source["url"].startswith("https://"), f"{where}: https only")
+    elif kind == "document":
+        require(role == "user", f"{where}: document in a turn of the assistant")
+        source = block["source"]
+        if source["type"] == "base64":
+            require(source["media_type"] == "application/pdf", f"{where}: not a PDF")
+            require(base64.b64decode(source["data"], validate=True), f"{where}: empty document")
+        elif source["type"] == "text":
+            require(source["media_type"] == "text/plain" and source["data"], f"{where}: text")
         else:
             require(source["url"].startswith("https://"), f"{where}: https only")
     elif kind == "tool_use":

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from tests.models.wire.odd_histories import (
     HOSTED_MESSAGES,
     JPEG,
+    NOTES,
+    PDF,
     PNG,
+    WAV,
     histories,
 )
 from tests.models.wire.strict_servers import (
@@ -28,6 +31,8 @@ from tests.models.wire.strict_servers import (
 from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
+    InputAudio,
+    InputFile,
     InputImage,
     InputText,
     Item,
@@ -318,7 +323,7 @@ def pictures(encode: Callable[[ModelRequest], EncodedRequest], url: str) -> tupl
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("data:image/png;base64,", "not a PNG, JPEG, GIF or WebP image"),
+        ("data:image/png;base64,", "it is empty"),
         ("data:image/png;base64,Z2FyYmFnZQ==", "not a PNG, JPEG, GIF or WebP image"),
         ("data:image/png;base64,!!!!", "not valid base64"),
         ("data:image/svg+xml,<svg/>", "not in base64"),
@@ -696,3 +701,79 @@ def test_an_error_names_its_item(
     )
     found = named_item(encode(request).sources, error)
     assert found is (None if expected is None else request.items[expected])
+
+
+PDF_FILE = InputFile(f"data:application/pdf;base64,{PDF}", "r.pdf")
+NOTES_FILE = InputFile(f"data:text/csv;base64,{NOTES}", "n.csv")
+WAV_AUDIO = InputAudio(f"data:audio/wav;base64,{WAV}")
+
+
+def sent_parts(encode: Callable[[ModelRequest], EncodedRequest], part: Any) -> tuple[Any, Any]:
+    """How a part is sent in a message and in an output, and the reasons of what was changed."""
+    request = ModelRequest(
+        items=[
+            Message("user", (part,)),
+            FunctionCall("call_000a", "f", "{}"),
+            FunctionCallOutput("call_000a", (part,)),
+        ]
+    )
+    encoded = encode(request)
+    body = parsed(encoded.body)
+    entries = body.get("input", body.get("messages"))
+    (sent,) = entries[0]["content"]
+    last = entries[-1].get("output", entries[-1].get("content"))
+    returned = last[0].get("content", [last[0]])[0] if encode is messages else last[0]
+    assert returned.pop("cache_control", None) is None or encode is messages
+    sent.pop("cache_control", None)
+    assert sent == returned
+    return sent, [change.reason for change in encoded.changes]
+
+
+def test_a_document_is_sent_as_each_api_reads_it() -> None:
+    url = f"data:application/pdf;base64,{PDF}"
+    sent, _ = sent_parts(responses, PDF_FILE)
+    assert sent == {"type": "input_file", "filename": "r.pdf", "file_data": url}
+    sent, _ = sent_parts(chat, PDF_FILE)
+    assert sent == {"type": "file", "file": {"filename": "r.pdf", "file_data": url}}
+    sent, _ = sent_parts(messages, PDF_FILE)
+    source = {"type": "base64", "media_type": "application/pdf", "data": PDF}
+    assert sent == {"type": "document", "source": source, "title": "r.pdf"}
+
+
+def test_a_text_file_is_sent_as_each_api_reads_it() -> None:
+    sent, _ = sent_parts(responses, NOTES_FILE)
+    assert sent["file_data"] == NOTES_FILE.file_data
+    sent, _ = sent_parts(chat, NOTES_FILE)
+    assert sent == {"type": "text", "text": '<file name="n.csv">\nGrüße\n\n</file>'}
+    sent, _ = sent_parts(messages, NOTES_FILE)
+    source = {"type": "text", "media_type": "text/plain", "data": "Grüße\n"}
+    assert sent == {"type": "document", "source": source, "title": "n.csv"}
+
+
+def test_a_file_of_the_web_is_loaded_by_the_provider() -> None:
+    file = InputFile(file_url="https://x/y.pdf")
+    assert sent_parts(responses, file)[0] == {"type": "input_file", "file_url": "https://x/y.pdf"}
+    source = {"type": "url", "url": "https://x/y.pdf"}
+    assert sent_parts(messages, file)[0] == {"type": "document", "source": source}
+    sent, reasons = sent_parts(chat, file)
+    assert "[A file was left out here: the API loads no files from URLs.]" in sent["text"]
+    assert reasons == ["file", "file"]
+
+
+def test_audio_is_sent_by_chat_completions_only() -> None:
+    sent, reasons = sent_parts(chat, WAV_AUDIO)
+    assert sent == {"type": "input_audio", "input_audio": {"data": WAV, "format": "wav"}}
+    assert not reasons
+    for encode in (responses, messages):
+        sent, reasons = sent_parts(encode, WAV_AUDIO)
+        assert "[Audio was left out here: the API reads no audio of this kind" in sent["text"]
+        assert reasons == ["audio", "audio"]
+
+
+@EVERY_API
+def test_a_file_that_is_not_kept_here_is_replaced_by_a_text(
+    encode: Callable[[ModelRequest], EncodedRequest],
+) -> None:
+    sent, reasons = sent_parts(encode, InputFile(filename="r.pdf", file_id=f"file_{'0' * 64}"))
+    assert sent["text"] == "[The file 'r.pdf' was left out here: its content is not kept here.]"
+    assert reasons == ["file", "file"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from treadle.domain.files import InputAudio, InputFile, InputImage, data_of
 from treadle.domain.items import (
     ContentPart,
     FunctionCall,
@@ -19,6 +20,7 @@ from treadle.domain.items import (
     Reasoning,
     Refusal,
 )
+from treadle.domain.media import TEXTS, base64_size
 from treadle.domain.schema import OutputSchema, ToolSchema
 from treadle.errors import ConfigurationError
 from treadle.models.base import ModelRequest
@@ -33,6 +35,16 @@ ITEM_TOKENS = 6
 
 IMAGE_TOKENS = 1600
 SMALL_IMAGE_TOKENS = 100
+MIN_FILE_TOKENS = 200
+MAX_FILE_TOKENS = 200_000
+"""Providers read at most some hundred pages of a document."""
+BYTES_PER_DOCUMENT_TOKEN = 25
+"""A page of a PDF has some 50 KB, and 1,500 to 3,000 tokens as text and image."""
+BYTES_PER_AUDIO_TOKEN = 1600
+"""Compressed audio has 16 KB a second, which are 10 tokens; wave files are up to ten times larger.
+
+https://platform.openai.com/docs/guides/realtime-costs
+"""
 
 _TEXTS = (InputText, OutputText)
 
@@ -108,9 +120,22 @@ def _parts(parts: Iterable[ContentPart], count: Count | None) -> int:
             tokens += text_tokens(part.text, count)
         elif isinstance(part, Refusal):
             tokens += text_tokens(part.refusal, count)
-        else:
+        elif isinstance(part, InputImage):
             tokens += SMALL_IMAGE_TOKENS if part.detail == "low" else IMAGE_TOKENS
+        else:
+            tokens += _file_tokens(part)
     return tokens
+
+
+def _file_tokens(part: InputFile | InputAudio) -> int:
+    """Returns the tokens of a file, estimated from its size; a tokenizer counts texts only."""
+    size = part.size or base64_size(data_of(part))
+    if isinstance(part, InputAudio):
+        per_token = BYTES_PER_AUDIO_TOKEN
+    else:
+        is_text = part.media_type in TEXTS
+        per_token = BYTES_PER_TOKEN if is_text else BYTES_PER_DOCUMENT_TOKEN
+    return min(max(-(-size // per_token), MIN_FILE_TOKENS), MAX_FILE_TOKENS)
 
 
 def frame_tokens(request: ModelRequest, count: Count | None = None) -> int:

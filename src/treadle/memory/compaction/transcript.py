@@ -1,16 +1,19 @@
 """Renders a part of a conversation as text, for models that summarize it or learn from it."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
 from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
+    InputAudio,
+    InputFile,
     InputImage,
     InputText,
     Item,
     Message,
+    OutputPart,
     OutputText,
     ProviderItem,
     Reasoning,
@@ -86,9 +89,9 @@ def _paragraph(item: Item, names: dict[str, str]) -> str:
             return f"tool call: {item.name} {item.arguments}"
         case FunctionCallOutput():
             failed = " (failed)" if item.is_error else ""
-            images = " [image]" if not isinstance(item.output, str) else ""
+            media = "" if isinstance(item.output, str) else _media(item.output)
             name = names.get(item.call_id, "tool")
-            return f"output of {name}{failed}: {item.text}{images}"
+            return f"output of {name}{failed}: {item.text}{media}"
         case Reasoning() | ProviderItem():
             return ""
         case _ as unreachable:
@@ -103,11 +106,25 @@ def _content(message: Message) -> str:
                 texts.append(part.text)
             case Refusal():
                 texts.append(part.refusal)
-            case InputImage():
-                texts.append("[image]")
+            case InputImage() | InputFile() | InputAudio():
+                texts.append(_mark(part))
             case _ as unreachable:
                 assert_never(unreachable)
     return " ".join(texts)
+
+
+def _media(output: Sequence[OutputPart]) -> str:
+    return "".join(f" {_mark(part)}" for part in output if not isinstance(part, InputText))
+
+
+def _mark(part: InputImage | InputFile | InputAudio) -> str:
+    match part:
+        case InputImage():
+            return "[image]"
+        case InputFile():
+            return f"[file {part.filename}]" if part.filename else "[file]"
+        case InputAudio():
+            return "[audio]"
 
 
 def _parts(text: str, most: int, count: Count | None) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Literal, assert_never
 import msgspec
 from msgspec import Struct
 
+from treadle.domain.files import InputAudio, InputFile, Media
 from treadle.domain.items import (
     ContentPart,
     FunctionCall,
@@ -24,8 +25,9 @@ from treadle.domain.items import (
     Reasoning,
     Refusal,
 )
+from treadle.domain.media import PDF, TEXTS
 from treadle.models.wire.conversation import Entry, Response, as_user, is_system
-from treadle.models.wire.media import DataImage, checked_image, no_image
+from treadle.models.wire.media import MediaRules, WebContent, file_name, file_text, no_media
 from treadle.models.wire.sendable import (
     CONTINUE,
     NO_INPUT,
@@ -41,9 +43,14 @@ Block = dict[str, object]
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _THINKING = {"thinking", "redacted_thinking"}
 _USE = "tool_use"
-# "image exceeds 5 MB maximum", counted in base64 characters.
-# https://platform.claude.com/docs/en/build-with-claude/vision
-_MAX_IMAGE = 5 * 1024 * 1024
+MEDIA = MediaRules(
+    # "image exceeds 5 MB maximum", counted in base64 characters.
+    # https://platform.claude.com/docs/en/build-with-claude/vision
+    max_image=5 * 1024 * 1024,
+    https=True,
+    files=frozenset({PDF}) | TEXTS,
+)
+"""https://platform.claude.com/docs/en/build-with-claude/pdf-support"""
 # "content cannot be empty if `is_error` is true"
 _FAILED = "The call failed."
 
@@ -153,8 +160,8 @@ class Turns:
         citations = None if fields is None else fields.of(self._provider).get("citations")
         blocks: list[Block] = []
         for part in message.content:
-            if isinstance(part, InputImage):
-                note = no_image(message, self._changes, "a message of the assistant")
+            if isinstance(part, Media):
+                note = no_media(part, message, self._changes, "a message of the assistant")
                 blocks.append(_text(note))
             else:
                 blocks += self._blocks((part,), message)
@@ -172,8 +179,8 @@ class Turns:
                     text = part.text
                 case Refusal():
                     text = part.refusal
-                case InputImage():
-                    blocks.append(self._image(part, item))
+                case InputImage() | InputFile() | InputAudio():
+                    blocks.append(self._media(part, item))
                     continue
                 case _ as unreachable:
                     assert_never(unreachable)
@@ -181,14 +188,22 @@ class Turns:
                 blocks.append(_text(text))
         return blocks
 
-    def _image(self, image: InputImage, item: Item) -> Block:
-        found = checked_image(image, item, self._changes, _MAX_IMAGE, https=True)
+    def _media(self, part: Media, item: Item) -> Block:
+        found = MEDIA.checked(part, item, self._changes)
         if isinstance(found, str):
             return _text(found)
-        if isinstance(found, DataImage):
+        source: Block
+        if isinstance(found, WebContent):
+            source = {"type": "url", "url": found.url}
+        elif (text := file_text(found)) is not None:
+            source = {"type": "text", "media_type": "text/plain", "data": text}
+        else:
             source = {"type": "base64", "media_type": found.media_type, "data": found.data}
+        if isinstance(part, InputImage):
             return {"type": "image", "source": source}
-        return {"type": "image", "source": {"type": "url", "url": found.url}}
+        assert isinstance(part, InputFile)
+        title = part.filename if isinstance(found, WebContent) else file_name(part, found)
+        return {"type": "document", "source": source, **({"title": title} if title else {})}
 
     def _hosted(self, item: ProviderItem) -> Sequence[msgspec.Raw]:
         if is_json_object(item.raw):
@@ -210,7 +225,7 @@ class Turns:
         block: Block = {"type": "tool_result", "tool_use_id": wire_id}
         if output.is_error:
             # The API requires content in an error, and only text.
-            texts = [output.text, *self._images_of_failure(output)]
+            texts = [output.text, *self._media_of_failure(output)]
             text = "\n".join(text for text in texts if text.strip())
             return block | {"content": text or _FAILED, "is_error": True}
         if isinstance(output.output, str):
@@ -218,11 +233,13 @@ class Turns:
         content = self._blocks(output.output, output)
         return block | ({"content": content} if content else {})
 
-    def _images_of_failure(self, output: FunctionCallOutput) -> list[str]:
+    def _media_of_failure(self, output: FunctionCallOutput) -> list[str]:
         parts = () if isinstance(output.output, str) else output.output
         where = "the output of a call that failed"
         return [
-            no_image(output, self._changes, where) for part in parts if isinstance(part, InputImage)
+            no_media(part, output, self._changes, where)
+            for part in parts
+            if isinstance(part, Media)
         ]
 
 

@@ -11,6 +11,7 @@ from typing import assert_never
 import msgspec
 from msgspec import Struct
 
+from treadle.domain.files import InputAudio, InputFile, Media
 from treadle.domain.items import (
     ContentPart,
     FunctionCall,
@@ -23,11 +24,18 @@ from treadle.domain.items import (
     ProviderItem,
     Reasoning,
 )
+from treadle.domain.media import PDF, TEXTS
 from treadle.domain.schema import ToolSchema
 from treadle.models.base import ModelRequest, NamedTool
 from treadle.models.wire.chat_dialects import OPENAI, ChatDialect
 from treadle.models.wire.conversation import Response, arrange, as_user, is_system, split_system
-from treadle.models.wire.media import checked_image, no_image
+from treadle.models.wire.media import (
+    MediaRules,
+    WebContent,
+    file_name,
+    file_text,
+    no_media,
+)
 from treadle.models.wire.sendable import (
     CONTINUE,
     NO_INPUT,
@@ -42,6 +50,14 @@ from treadle.models.wire.sendable import (
 from treadle.models.wire.tool_schema import accepted_parameters
 
 Object = dict[str, object]
+
+MEDIA = MediaRules(
+    files=frozenset({PDF}) | TEXTS,
+    audio=frozenset({"audio/wav", "audio/mpeg"}),
+    loads_files=False,
+)
+"""https://platform.openai.com/docs/guides/pdf-files; texts are sent as text, for all servers."""
+_AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 
 TEXT_FIELD = "text_field"
 """In the provider fields of reasoning: the field of a message that contained its text."""
@@ -58,6 +74,7 @@ _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 # Moonshot refuses an empty message of any role ("message at position 3 must not be empty").
 _NO_OUTPUT = "(No output.)"
 _IMAGES_FOLLOW = "The images are in the next message."
+_FILES_FOLLOW = "The files are in the next message."
 # Mistral: "Unexpected role 'user' after role 'tool'"; chat templates do not count calls and outputs
 # as turns, so that two user's turns would meet.
 _AFTER_OUTPUTS = "(The tools have answered.)"
@@ -178,7 +195,7 @@ class _Encoder:
             self._append({"role": "system", "content": self._system_text(message)}, message)
 
     def _system_text(self, message: Message) -> str:
-        texts = [message.text, *self._no_images(message, "a system message")]
+        texts = [message.text, *self._no_media(message, "a system message")]
         return limited(message, "\n".join(text for text in texts if text.strip()), self._changes)
 
     def _user(self, item: Item, content: str | list[Object]) -> None:
@@ -199,22 +216,36 @@ class _Encoder:
         parts = message.content
         if (text := _only_text(parts)) is not None:
             return limited(message, text, self._changes)
-        if not any(isinstance(part, InputImage) for part in parts):
+        if not any(isinstance(part, Media) for part in parts):
             text = message.text or message.refusal
             return limited(message, text, self._changes)
         content: list[Object] = []
         for part in parts:
-            if isinstance(part, InputImage):
-                content.append(self._image(part, message))
+            if isinstance(part, Media):
+                content.append(self._media(part, message))
             elif isinstance(part, InputText | OutputText) and part.text.strip():
                 content.append(_text_part(limited(message, part.text, self._changes)))
         return content
 
-    def _image(self, image: InputImage, item: Item) -> Object:
-        found = checked_image(image, item, self._changes)
+    def _media(self, part: Media, item: Item) -> Object:
+        found = MEDIA.checked(part, item, self._changes)
         if isinstance(found, str):
             return _text_part(found)
-        return {"type": "image_url", "image_url": {"url": found.url, "detail": image.detail}}
+        match part:
+            case InputImage():
+                image = {"url": found.url, "detail": part.detail}
+                return {"type": "image_url", "image_url": image}
+            case InputFile():
+                assert not isinstance(found, WebContent)
+                name, text = file_name(part, found), file_text(found)
+                if text is not None:
+                    text = f'<file name="{name}">\n{text}\n</file>'
+                    return _text_part(limited(item, text, self._changes))
+                return {"type": "file", "file": {"filename": name, "file_data": found.url}}
+            case InputAudio():
+                assert not isinstance(found, WebContent)
+                audio = {"data": found.data, "format": _AUDIO_FORMATS[found.media_type]}
+                return {"type": "input_audio", "input_audio": audio}
 
     def _response(self, response: Response) -> None:
         message, items = self._assistant(response)
@@ -226,14 +257,14 @@ class _Encoder:
                 self.sources[-1] += items
             else:
                 self._append(message, *items)
-        images: list[tuple[FunctionCallOutput, InputImage]] = []
+        media: list[tuple[FunctionCallOutput, Media]] = []
         for output in response.outputs:
-            images += self._output(output)
-        if images:
+            media += self._output(output)
+        if media:
             # Outputs are texts in this API.
-            content = [self._image(image, output) for output, image in images]
-            self._user(images[0][0], content)
-            self.sources[-1][-len(images) :] = [output for output, _ in images]
+            content = [self._media(part, output) for output, part in media]
+            self._user(media[0][0], content)
+            self.sources[-1][-len(media) :] = [output for output, _ in media]
 
     def _assistant(self, response: Response) -> tuple[Object, list[Item]]:
         message: Object = {"role": "assistant"}
@@ -271,15 +302,15 @@ class _Encoder:
         if (text := _only_text(message.content)) is not None:
             return [limited(message, text, self._changes)]
         where = "a message of the assistant"
-        texts = [message.text or message.refusal, *self._no_images(message, where)]
+        texts = [message.text or message.refusal, *self._no_media(message, where)]
         return [limited(message, text, self._changes) for text in texts]
 
-    def _no_images(self, message: Message, where: str) -> list[str]:
+    def _no_media(self, message: Message, where: str) -> list[str]:
         parts = message.content
         return [
-            no_image(message, self._changes, where)
+            no_media(part, message, self._changes, where)
             for part in parts
-            if isinstance(part, InputImage)
+            if isinstance(part, Media)
         ]
 
     def _call(self, call: FunctionCall) -> Object:
@@ -290,16 +321,19 @@ class _Encoder:
         sent: Object = {"id": self._call_id(call.call_id), "type": "function", "function": function}
         return sent if call.provider_fields is None else {**self._fields(call), **sent}
 
-    def _output(self, output: FunctionCallOutput) -> list[tuple[FunctionCallOutput, InputImage]]:
-        text, images = output.text, list[tuple[FunctionCallOutput, InputImage]]()
+    def _output(self, output: FunctionCallOutput) -> list[tuple[FunctionCallOutput, Media]]:
+        text, media = output.text, list[tuple[FunctionCallOutput, Media]]()
         if not isinstance(output.output, str):
-            images = [(output, part) for part in output.output if isinstance(part, InputImage)]
+            media = [(output, part) for part in output.output if isinstance(part, Media)]
         if not text.strip():
-            text = _IMAGES_FOLLOW if images else _NO_OUTPUT
+            has_files = any(not isinstance(part, InputImage) for _, part in media)
+            text = _NO_OUTPUT
+            if media:
+                text = _FILES_FOLLOW if has_files else _IMAGES_FOLLOW
         text = limited(output, text, self._changes)
         called = self._call_id(output.call_id)
         self._append({"role": "tool", "tool_call_id": called, "content": text}, output)
-        return images
+        return media
 
     def _call_id(self, wire_id: str) -> str:
         if self._dialect.call_ids != "nine":

@@ -1,112 +1,156 @@
-"""Images of a request: their bytes must be what they claim to be."""
+"""Images, files and audio of a request: what an API reads, and what stands in place of the rest."""
 
-import base64
-import binascii
-import re
+from collections.abc import Set as AnySet
 
 from msgspec import Struct
 
-from treadle.domain.items import InputImage, Item
+from treadle.domain.events import ChangeReason
+from treadle.domain.files import InputAudio, InputFile, InputImage, Media, data_of
+from treadle.domain.items import Item
+from treadle.domain.media import (
+    IMAGES,
+    PDF,
+    TEXT,
+    TEXTS,
+    Content,
+    is_data_url,
+    read_data_url,
+)
 from treadle.models.wire.sendable import Changes
 
-_DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?P<options>(?:;[^;,]*)*),", re.IGNORECASE)
-_WEB_URL = re.compile(r"https?://[^\s]+", re.IGNORECASE)
-_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_URL_SAFE = str.maketrans("-_", "+/")
-_SPACE = str.maketrans("", "", " \t\r\n")
-# The formats that the vision guides of OpenAI, Anthropic and Mistral name.
-_FORMATS = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-)
-_HEAD = 32  # characters: enough for each of these marks
-_KIND = "a PNG, JPEG, GIF or WebP image"
+_IMAGE = "a PNG, JPEG, GIF or WebP image"
+_NONE: AnySet[str] = frozenset()
+_SUFFIXES = {
+    PDF: ".pdf",
+    TEXT: ".txt",
+    "text/markdown": ".md",
+    "text/csv": ".csv",
+    "application/json": ".json",
+}
 
 
-class WebImage(Struct, frozen=True):
-    """An image that the provider loads itself."""
+class WebContent(Struct, frozen=True):
+    """A content that the provider loads itself."""
 
     url: str
 
 
-class DataImage(Struct, frozen=True):
-    """An image inside the request, in base64."""
+class MediaRules(Struct, frozen=True, kw_only=True):
+    """What an API reads of images, files and audio.
 
-    media_type: str
-    data: str
-
-    @property
-    def url(self) -> str:
-        """The `data:` URL."""
-        return f"data:{self.media_type};base64,{self.data}"
-
-
-def checked_image(
-    image: InputImage, item: Item, changes: Changes, max_chars: int = 0, *, https: bool = False
-) -> WebImage | DataImage | str:
-    """Returns the image of an item, or the text that stands in its place.
-
-    Providers refuse a request for good in whose history an image is empty, is none, or is of
-    another type than it claims ("Image does not match the provided media type").
-
-    `max_chars` is the most base64 characters that the API accepts; 0 is no limit. With `https` it
-    loads no `http:` URL.
+    - `files`, `audio`: the media types. `loads_files`: whether it loads files from URLs.
+    - `max_image`: the most base64 characters of an image; 0 is no limit.
+    - `https`: it loads no `http:` URL.
     """
-    found = _read(image.image_url)
-    if isinstance(found, DataImage):
-        if max_chars and len(found.data) > max_chars:
-            problem = f"it is larger than the {max_chars:,} base64 characters that the API accepts"
-            return _left_out(item, changes, problem)
-        claimed = _DATA_URL.match(image.image_url)
-        if claimed is not None and claimed["type"].lower() != found.media_type:
-            text = f"An image that claims to be {claimed['type'][:50]!r} is {found.media_type}."
-            changes.note(item, "media_type", text)
-        return found
-    if isinstance(found, WebImage) and https and not found.url.lower().startswith("https:"):
-        return _left_out(item, changes, "the API loads images from https: URLs only")
-    return found if isinstance(found, WebImage) else _left_out(item, changes, found)
 
+    files: AnySet[str] = _NONE
+    audio: AnySet[str] = _NONE
+    loads_files: bool = True
+    max_image: int = 0
+    https: bool = False
 
-def no_image(item: Item, changes: Changes, where: str) -> str:
-    """Returns the text in place of an image in a message in which the API takes none."""
-    return _left_out(item, changes, f"the API takes none in {where}")
+    def read(self, part: Media) -> WebContent | Content | str:
+        """Returns what is sent of a part, or why the API would refuse it.
 
+        Providers refuse a request for good in whose history an image is empty, is none, or is of
+        another type than it claims ("Image does not match the provided media type").
+        """
+        url = data_of(part)
+        if part.file_id and not url:
+            return "its content is not kept here"
+        if not is_data_url(url):
+            return self._loaded(part, url)
+        content = read_data_url(url, part.filename if isinstance(part, InputFile) else "")
+        if isinstance(content, str):
+            return content
+        match part:
+            case InputImage():
+                problem = self._image_problem(content)
+            case InputFile():
+                problem = _unless(content.media_type in self.files, content, "files of this kind")
+            case InputAudio():
+                problem = _unless(content.media_type in self.audio, content, "audio of this kind")
+        return problem or content
 
-def _left_out(item: Item, changes: Changes, problem: str) -> str:
-    changes.note(item, "image", f"An image is left out: {problem}.")
-    return f"[An image was left out here: {problem}.]"
+    def _loaded(self, part: Media, url: str) -> WebContent | str:
+        if not url.lower().startswith(("https://", "http://")) or any(map(str.isspace, url)):
+            return "its URL is not of the form https://…"
+        if self.https and not url.lower().startswith("https:"):
+            return "the API loads images from https: URLs only"
+        if isinstance(part, InputAudio):
+            return "the API loads no audio from URLs"
+        if isinstance(part, InputFile) and not (self.loads_files and self.files):
+            return "the API loads no files from URLs"
+        return WebContent(url)
 
-
-def _read(url: str) -> WebImage | DataImage | str:
-    """Returns the image of a URL, or why it cannot be sent."""
-    head = _DATA_URL.match(url)
-    if head is None:
-        return WebImage(url) if _WEB_URL.fullmatch(url) else "its URL is not of the form https://…"
-    if ";base64" not in head["options"].lower():
-        return "its data is not in base64"
-    data = url[head.end() :]
-    if not _is_base64(data):
-        data = data.translate(_SPACE).translate(_URL_SAFE).rstrip("=")
-        data += "=" * (-len(data) % 4)
-        if not _is_base64(data):
-            return "its data is not valid base64"
-    kind = _kind(data)
-    return DataImage(kind, data) if kind else f"its data is not {_KIND}"
-
-
-def _is_base64(data: str) -> bool:
-    if len(data) % 4 or not data.isascii():
-        return False
-    return not data.rstrip("=").encode().translate(None, _ALPHABET) and not data.endswith("===")
-
-
-def _kind(data: str) -> str:
-    try:
-        head = base64.b64decode(data[:_HEAD], validate=True)
-    except binascii.Error:
+    def _image_problem(self, content: Content) -> str:
+        if content.media_type not in IMAGES:
+            return f"its data is not {_IMAGE}"
+        if self.max_image and len(content.data) > self.max_image:
+            return (
+                f"it is larger than the {self.max_image:,} base64 characters that the API accepts"
+            )
         return ""
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "image/webp"
-    return next((kind for mark, kind in _FORMATS if head.startswith(mark)), "")
+
+    def refusal(self, part: Media) -> str:
+        """Returns why the API does not read a part, as a sentence; "" if it does."""
+        found = self.read(part)
+        return f"{_name(part)} cannot be sent: {found}." if isinstance(found, str) else ""
+
+    def checked(self, part: Media, item: Item, changes: Changes) -> WebContent | Content | str:
+        """Returns what is sent of a part of `item`, or the text that stands in its place."""
+        found = self.read(part)
+        if isinstance(found, str):
+            return left_out(part, item, changes, found)
+        if isinstance(part, InputImage) and isinstance(found, Content):
+            claimed, kind = found.claimed, found.media_type
+            if claimed != kind:
+                text = f"An image that claims to be {claimed[:50]!r} is {kind}."
+                changes.note(item, "media_type", text)
+        return found
+
+
+def _unless(is_read: bool, content: Content, kind: str) -> str:
+    return "" if is_read else f"the API reads no {kind} ({content.media_type})"
+
+
+def no_media(part: Media, item: Item, changes: Changes, where: str) -> str:
+    """Returns the text in place of a part in a message in which the API takes none."""
+    return left_out(part, item, changes, f"the API takes none in {where}")
+
+
+def left_out(part: Media, item: Item, changes: Changes, problem: str) -> str:
+    """Notes that a part is left out, and returns the text in its place."""
+    name, reason = _name(part), _reason(part)
+    changes.note(item, reason, f"{name} is left out: {problem}.")
+    return f"[{name} was left out here: {problem}.]"
+
+
+def _reason(part: Media) -> ChangeReason:
+    match part:
+        case InputImage():
+            return "image"
+        case InputFile():
+            return "file"
+        case InputAudio():
+            return "audio"
+
+
+def _name(part: Media) -> str:
+    match part:
+        case InputImage():
+            return "An image"
+        case InputFile():
+            return f"The file {part.filename!r}" if part.filename else "A file"
+        case InputAudio():
+            return "Audio"
+
+
+def file_name(file: InputFile, content: Content) -> str:
+    """Returns the name under which a file is sent: APIs tell kinds of text by its end."""
+    return file.filename or f"file{_SUFFIXES.get(content.media_type, '')}"
+
+
+def file_text(content: Content) -> str | None:
+    """Returns the text of a file, or None if it is not a text."""
+    return content.decoded().decode(errors="replace") if content.media_type in TEXTS else None

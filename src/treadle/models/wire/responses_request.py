@@ -10,10 +10,13 @@ from typing import assert_never, cast
 import msgspec
 from msgspec import Struct
 
+from treadle.domain.files import Media
 from treadle.domain.items import (
     ContentPart,
     FunctionCall,
     FunctionCallOutput,
+    InputAudio,
+    InputFile,
     InputImage,
     InputText,
     Item,
@@ -23,10 +26,11 @@ from treadle.domain.items import (
     Reasoning,
     Refusal,
 )
+from treadle.domain.media import OFFICE, PDF, TEXTS
 from treadle.domain.schema import ToolSchema
 from treadle.models.base import ModelRequest, NamedTool
 from treadle.models.wire.conversation import Response, arrange
-from treadle.models.wire.media import checked_image, no_image
+from treadle.models.wire.media import MediaRules, WebContent, file_name, no_media
 from treadle.models.wire.sendable import (
     NO_INPUT,
     Changes,
@@ -40,6 +44,9 @@ from treadle.models.wire.sendable import (
 from treadle.models.wire.tool_schema import accepted_parameters
 
 Object = dict[str, object]
+
+MEDIA = MediaRules(files=frozenset({PDF}) | TEXTS | OFFICE)
+"""https://platform.openai.com/docs/guides/pdf-files; audio is input of Chat Completions only."""
 
 PROVIDER = "openai"
 """The mark of what OpenAI's models write."""
@@ -247,9 +254,10 @@ class _Encoder:
                 return {"type": "output_text", "text": limited(message, part.text, self._changes)}
             case Refusal():
                 return {"type": "refusal", "refusal": part.refusal}
-            case InputImage():
+            case InputImage() | InputFile() | InputAudio():
                 where = "a message of the assistant"
-                return {"type": "output_text", "text": no_image(message, self._changes, where)}
+                text = no_media(part, message, self._changes, where)
+                return {"type": "output_text", "text": text}
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -262,8 +270,8 @@ class _Encoder:
                     text = part.text
                 case Refusal():
                     text = part.refusal
-                case InputImage():
-                    found.append(self._image(part, message))
+                case InputImage() | InputFile() | InputAudio():
+                    found.append(self._media(part, message))
                     continue
                 case _ as unreachable:
                     assert_never(unreachable)
@@ -271,13 +279,18 @@ class _Encoder:
                 found.append(_input_text(limited(message, text, self._changes)))
         return found
 
-    def _image(self, image: InputImage, item: Item) -> Object:
+    def _media(self, part: Media, item: Item) -> Object:
         if isinstance(item, Message) and item.role != "user":
-            return _input_text(no_image(item, self._changes, "a system message"))
-        found = checked_image(image, item, self._changes)
+            return _input_text(no_media(part, item, self._changes, "a system message"))
+        found = MEDIA.checked(part, item, self._changes)
         if isinstance(found, str):
             return _input_text(found)
-        return {"type": "input_image", "image_url": found.url, "detail": image.detail}
+        if isinstance(part, InputImage):
+            return {"type": "input_image", "image_url": found.url, "detail": part.detail}
+        assert isinstance(part, InputFile)
+        if isinstance(found, WebContent):
+            return {"type": "input_file", "file_url": found.url}
+        return {"type": "input_file", "filename": file_name(part, found), "file_data": found.url}
 
     def _output(self, output: FunctionCallOutput) -> Object:
         sent: str | list[Object]
@@ -285,9 +298,9 @@ class _Encoder:
             sent = limited(output, output.output, self._changes)
         else:
             sent = [
-                self._image(part, output)
-                if isinstance(part, InputImage)
-                else _input_text(limited(output, part.text, self._changes))
+                _input_text(limited(output, part.text, self._changes))
+                if isinstance(part, InputText)
+                else self._media(part, output)
                 for part in output.output
             ]
         wire_id = call_id(output.call_id, _CALL_ID)

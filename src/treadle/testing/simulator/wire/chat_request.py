@@ -12,6 +12,8 @@ from treadle.domain.items import (
     ContentPart,
     FunctionCall,
     FunctionCallOutput,
+    InputAudio,
+    InputFile,
     InputImage,
     InputText,
     Message,
@@ -35,11 +37,23 @@ class _ImageUrl(Struct):
     url: str
 
 
+class _File(Struct):
+    file_data: str = ""
+    filename: str = ""
+
+
+class _Audio(Struct):
+    data: str
+    format: Literal["wav", "mp3"]
+
+
 class _Part(Struct):
     type: Literal["text", "refusal", "image_url", "input_audio", "file"]
     text: str = ""
     refusal: str = ""
     image_url: _ImageUrl | None = None
+    file: _File | None = None
+    input_audio: _Audio | None = None
 
 
 class _Function(Struct):
@@ -157,6 +171,11 @@ def _part(part: _Part, role: str) -> ContentPart:
         return Refusal(part.refusal)
     if part.type == "image_url" and part.image_url is not None:
         return InputImage(part.image_url.url)
+    if part.type == "file" and part.file is not None:
+        return InputFile(part.file.file_data, part.file.filename)
+    if part.type == "input_audio" and part.input_audio is not None:
+        audio = part.input_audio
+        return InputAudio(f"data:audio/{audio.format};base64,{audio.data}")
     return OutputText(part.text) if role == "assistant" else InputText(part.text)
 
 

@@ -3,6 +3,7 @@
 https://platform.claude.com/docs/en/api/messages/create
 """
 
+import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, cast
@@ -14,6 +15,7 @@ from treadle.domain.items import (
     ContentPart,
     FunctionCall,
     FunctionCallOutput,
+    InputFile,
     InputImage,
     InputText,
     Message,
@@ -41,7 +43,7 @@ _HOSTED = ("server_tool_use", "_tool_result")
 
 
 class _Source(Struct):
-    type: Literal["base64", "url", "file"]
+    type: Literal["base64", "url", "file", "text"]
     url: str = ""
     media_type: str = ""
     data: str = ""
@@ -51,6 +53,7 @@ class _Block(Struct):
     type: str
     text: str = ""
     source: _Source | None = None
+    title: str = ""
     id: str = ""
     name: str = ""
     input: Object = {}
@@ -241,7 +244,12 @@ def _entries(role: Role, blocks: Sequence[_Block]) -> Iterator[Entry]:
                 text = block.text
                 parts.append(OutputText(text) if role == "assistant" else InputText(text))
             case "image":
-                parts.append(_image(block.source))
+                parts.append(InputImage(_url(block.source)))
+            case "document":
+                url = _url(block.source)
+                is_data = url.startswith("data:")
+                file = InputFile(url, block.title) if is_data else InputFile("", block.title, url)
+                parts.append(file)
             case "tool_use":
                 arguments = msgspec.json.encode(block.input).decode()
                 if parts:
@@ -256,10 +264,13 @@ def _entries(role: Role, blocks: Sequence[_Block]) -> Iterator[Entry]:
         yield Message(role, tuple(parts))
 
 
-def _image(source: _Source | None) -> InputImage:
+def _url(source: _Source | None) -> str:
     if source is None:
-        raise Rejected(400, "messages: image.source: Field required")
-    return InputImage(source.url or f"data:{source.media_type};base64,{source.data}")
+        raise Rejected(400, "messages: source: Field required")
+    data = source.data
+    if source.type == "text":
+        data = base64.b64encode(data.encode()).decode()
+    return source.url or f"data:{source.media_type};base64,{data}"
 
 
 def _output(content: str | list[_Block] | None) -> str:

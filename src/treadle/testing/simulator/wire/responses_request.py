@@ -13,6 +13,7 @@ from treadle.domain.items import (
     ContentPart,
     FunctionCall,
     FunctionCallOutput,
+    InputFile,
     InputImage,
     InputText,
     Message,
@@ -38,6 +39,9 @@ class _Part(Struct):
     text: str = ""
     refusal: str = ""
     image_url: str | None = None
+    file_data: str = ""
+    file_url: str = ""
+    filename: str = ""
 
 
 class _Message(Struct):
@@ -157,6 +161,8 @@ def _part(part: _Part) -> ContentPart:
             return Refusal(part.refusal)
         case "input_image":
             return InputImage(part.image_url or "")
+        case "input_file":
+            return InputFile(part.file_data, part.filename, part.file_url)
         case _:
             return InputText(part.text)
 
