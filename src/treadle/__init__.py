@@ -123,6 +123,7 @@ from treadle.runtime.runtime import Runtime
 from treadle.runtime.runtime import open as open
 from treadle.runtime.thread import PendingCall, Thread
 from treadle.runtime.thread_run import ThreadRun
+from treadle.runtime.view import RuntimeView
 from treadle.tools.call import PreparedCall, RefusedCall
 from treadle.tools.call import prepare as prepare_call
 from treadle.tools.context import CallCancelled, CancellationToken, RunContext
@@ -228,6 +229,7 @@ __all__ = [
     "RunStarted",
     "RunSubscription",
     "Runtime",
+    "RuntimeView",
     "StepCompleted",
     "StepInterrupted",
     "StepStarted",

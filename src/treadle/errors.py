@@ -385,9 +385,13 @@ class RunInProgress(ThreadError):
 
 
 class RunNotInProgress(ThreadError):
-    """No run is waiting for the submitted answer."""
+    """No run is waiting for the submitted answer; `by` is the principal that cancelled the run."""
 
     code = "run_not_in_progress"
+
+    def __init__(self, message: str, *, by: str = "") -> None:
+        super().__init__(message)
+        self.by = by
 
 
 class UnknownToolCall(ThreadError):
@@ -403,9 +407,16 @@ class UnknownMessage(ThreadError):
 
 
 class Conflict(ThreadError):
-    """The call already has a different answer, or the key was used for a different message."""
+    """The call already has a different answer, or the key was used for a different message.
+
+    `by` is the principal that answered first, "" for the program itself.
+    """
 
     code = "conflict"
+
+    def __init__(self, message: str, *, by: str = "") -> None:
+        super().__init__(message)
+        self.by = by
 
 
 class UnknownAgent(ThreadError):

@@ -146,8 +146,8 @@ class Story:
             return
         if run.status == "cancelling":
             if step is None and not self.state.jobs:
-                for item in self.state.steering:  # acknowledged, so they enter in any case
-                    self.record(MessageAdded(run_id=run.id, item=item, origin="user"))
+                for waiting in self.state.steering:  # acknowledged, so they enter in any case
+                    self.record(MessageAdded(run_id=run.id, item=waiting.item, origin="user"))
                 self.record(RunCancelled(run_id=run.id, usage=Usage()))
             elif step is not None and not step.pending:
                 self.record(StepInterrupted(run_id=run.id, step=step.number, reason="cancel"))

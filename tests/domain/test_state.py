@@ -85,7 +85,7 @@ from treadle.domain.items import (
     Message,
     user_message,
 )
-from treadle.domain.state import Announcement, OpenJob, ThreadState
+from treadle.domain.state import Announcement, OpenJob, SteeringMessage, ThreadState
 from treadle.domain.usage import Spent, Usage
 from treadle.errors import InvalidTransition
 
@@ -288,7 +288,7 @@ def test_a_run_is_queued_once(run_id: str) -> None:
 
 def test_a_message_that_steers_enters_at_a_safe_point() -> None:
     state = fold([*begun(), STEP, STEERED, TEXT])
-    assert state.steering == (MORE,)
+    assert state.steering == (SteeringMessage(MORE),)
     with pytest.raises(InvalidTransition, match="while a step is open"):
         fold([STEERING], state)
     state = fold([RESPONSE, STEP_DONE], state)

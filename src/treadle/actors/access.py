@@ -25,14 +25,6 @@ class ThreadAccess(Protocol):
         """The archive of all threads."""
         ...
 
-    async def start(self) -> None:
-        """Makes the threads reachable."""
-        ...
-
-    async def stop(self) -> None:
-        """Ends what was started; all that wait or watch are told."""
-        ...
-
     async def create(self, info: ThreadInfo) -> None:
         """Adds a thread."""
         ...

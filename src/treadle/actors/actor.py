@@ -188,7 +188,7 @@ class ThreadActor:
         if self._is_ending:
             self._thread.record(queue(entry))
         else:
-            self._begin(entry.run_id, entry.item, entry.agent, entry.key)
+            self._begin(entry.run_id, entry.item, entry.agent, entry.key, entry.by)
 
     def interrupt(self) -> None:
         """Interrupts what the active run is doing."""
@@ -199,10 +199,10 @@ class ThreadActor:
         self._signals.notify()
         self._wake()
 
-    async def stop_job(self, job_id: str, on_told: Callable[[], object]) -> None:
+    async def stop_job(self, job_id: str, by: str, on_told: Callable[[], object]) -> None:
         """Cancels a job and all that it started."""
         await self._recover()
-        self.jobs.cancel(job_id, on_told)
+        self.jobs.cancel(job_id, on_told, by)
 
     def may_be_idle(self) -> None:
         """Lets the host look whether the thread is still in use."""
@@ -234,16 +234,18 @@ class ThreadActor:
                         await self._drive_on(run, definition)
                     await self._keep_snapshot()
 
-    def _begin(self, run_id: str, item: Message | None, agent: str, key: str) -> None:
+    def _begin(
+        self, run_id: str, item: Message | None, agent: str, key: str = "", by: str = ""
+    ) -> None:
         """Begins a run with what background jobs announced meanwhile, and a message if any."""
         definition = self._agent(agent)
         self._hear(definition)
         for announced in announcements(self.state, run_id):
             self._thread.record(announced)
         if item is not None:
-            self._thread.record(MessageAdded(run_id=run_id, item=item, origin="user"))
+            self._thread.record(MessageAdded(run_id=run_id, item=item, origin="user", by=by))
         self._thread.record(
-            RunStarted(run_id=run_id, agent=agent, agent_hash=definition.hash, key=key)
+            RunStarted(run_id=run_id, agent=agent, agent_hash=definition.hash, key=key, by=by)
         )
         self._definition = definition
 
@@ -251,12 +253,12 @@ class ThreadActor:
         """Begins the run that waits first, or else one that answers what background jobs tell."""
         if self.state.queue:
             queued = self.state.queue[0]
-            self._begin(queued.id, queued.item, queued.agent, queued.key)
+            self._begin(queued.id, queued.item, queued.agent, queued.key, queued.by)
             return
         told = next(told for told in self.state.announced if told.wakes)
         # Named after the message, so that it is the same run after a crash.
         run_id = id_of("run", self.info.id, told.item.id)
-        self._begin(run_id, None, told.agent or self.info.agent, "")
+        self._begin(run_id, None, told.agent or self.info.agent)
 
     def _agent(self, name: str) -> AnyAgent:
         """Finds an agent; one that works for another run, within what was left to that."""

@@ -51,7 +51,7 @@ class Driving(Protocol):
         """Returns whether the run has not ended, or was the last to end."""
         ...
 
-    async def stop_job(self, job_id: str, on_told: Callable[[], object]) -> None:
+    async def stop_job(self, job_id: str, by: str, on_told: Callable[[], object]) -> None:
         """Cancels a job; `on_told` is called with the event of its end, or at once without one."""
         ...
 
@@ -200,7 +200,7 @@ class Intake:
             case StartRun():
                 self._driving.start(accepted.entry)
             case StopJob():
-                await self._driving.stop_job(accepted.job_id, on_told)
+                await self._driving.stop_job(accepted.job_id, accepted.by, on_told)
                 return ""
             case _:
                 for event in accepted:

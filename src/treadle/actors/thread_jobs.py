@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator,
 from typing import Any, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from treadle.actors.job_events import (
     Encoded,
@@ -127,6 +128,7 @@ class _Placed(Struct):
     context: JobContext[object] | None = None
     encoded: Encoded | None = None
     on_told: tuple[Callable[[], object], ...] = ()
+    by: str = ""
 
 
 async def _no_agent(thread_id: str) -> None:
@@ -268,9 +270,12 @@ class ThreadJobs:
         """Starts a background job of the thread that no run asked for."""
         self._tree_root().call(job)
 
-    def cancel(self, job_id: str, on_told: Callable[[], object] = lambda: None) -> None:
+    def cancel(
+        self, job_id: str, on_told: Callable[[], object] = lambda: None, by: str = ""
+    ) -> None:
         """Cancels a job and all below it; does nothing for one that has settled.
 
+        `by` is the principal that asked first.
         `on_told` is called together with the event of its end; at once if none will come.
         """
         below: list[Node[object]] = [] if self._root is None else [self._root]
@@ -280,6 +285,7 @@ class ThreadJobs:
             if placed is not None and placed.job_id == job_id:
                 asked_before, placed.on_told = placed.on_told, (*placed.on_told, on_told)
                 if not asked_before:  # else its clean-up would be interrupted
+                    placed.by = by
                     node.cancel()
                 return
             below += node.children
@@ -457,6 +463,8 @@ class ThreadJobs:
         settled = ending_of(
             node, job, seconds, encoded=placed.encoded, fails_run=self._fails_run(node)
         )
+        if placed.by and settled.outcome == "cancelled":
+            settled = replace(settled, by=placed.by)
         self._thread.record(settled)
         for on_told in placed.on_told:
             on_told()

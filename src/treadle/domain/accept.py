@@ -31,6 +31,7 @@ from treadle.domain.entries import (
     UndoEntry,
 )
 from treadle.domain.events import (
+    EntryEvent,
     ItemRemoved,
     MemoryUpdated,
     MessageQueued,
@@ -59,6 +60,7 @@ class StopJob(Struct, frozen=True):
     """A job that is under way is to end; no event reports that before the job has ended."""
 
     job_id: str
+    by: str = ""
 
 
 Accepted = Sequence[RecordedEvent] | StartRun | StopJob
@@ -80,6 +82,21 @@ def accept(
     refused: `RunInProgress`, `UnknownToolCall`, `Conflict`, `RunNotInProgress`, `UnknownMessage`,
     and the kinds of `MemoryFailed`.
     """
+    accepted = _accept(state, entry, changes, removal)
+    if not entry.by or isinstance(accepted, StartRun | StopJob):
+        return accepted
+    return [
+        replace(event, by=entry.by) if isinstance(event, EntryEvent) else event
+        for event in accepted
+    ]
+
+
+def _accept(
+    state: ThreadState,
+    entry: Entry,
+    changes: Sequence[MemoryUpdated],
+    removal: Removal | None,
+) -> Accepted:
     match entry:
         case SendEntry():
             return _send(state, entry)
@@ -96,7 +113,7 @@ def accept(
             is_due = run is not None and run.id == entry.run_id and not run.finishing
             return [RunFinishing(run_id=entry.run_id)] if is_due else ()
         case CancelJobEntry():
-            return StopJob(entry.job_id) if entry.job_id in state.jobs else ()
+            return StopJob(entry.job_id, entry.by) if entry.job_id in state.jobs else ()
         case PinEntry():
             return _recorded(pin_of(state, entry.message_id, pinned=entry.pinned))
         case EditEntry():
@@ -130,6 +147,7 @@ def queue(entry: SendEntry) -> RunQueued:
         agent=entry.agent,
         key=entry.key,
         urgent=entry.on_busy == "cancel",
+        by=entry.by,
     )
 
 

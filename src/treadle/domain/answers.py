@@ -4,6 +4,7 @@ Functions of the state: each returns the event to record, or None where the same
 before, and raises where it cannot be said.
 """
 
+from treadle.domain.arguments import shown
 from treadle.domain.events import MessagePinned, ToolApproved, ToolOutputRecorded
 from treadle.domain.ids import new_id
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Message, OutputPart
@@ -30,7 +31,7 @@ def output_of(
     if known is not None:
         if (known.output, known.is_error) == (output, is_error):
             return None
-        raise Conflict(f"The call {call_id!r} already has another output.")
+        raise _late(state, call_id, known)
     call, run_id = _awaited(state, call_id)
     item = FunctionCallOutput(call_id, output, new_id("fco"), is_error)
     return ToolOutputRecorded(run_id=run_id, item=item, name=call.name)
@@ -41,8 +42,9 @@ def approval_of(state: ThreadState, call_id: str) -> ToolApproved | None:
     if call_id in state.approved:
         return None
     step = state.step
-    if _answered(state, call_id) is not None:
-        raise Conflict(f"The call {call_id!r} was already answered; it can no longer be approved.")
+    known = _answered(state, call_id)
+    if known is not None:
+        raise _late(state, call_id, known)
     call, run_id = _awaited(state, call_id)
     if step is None or step.awaits_of(call_id) != "approval":
         raise Conflict(f"{call.name} is answered from outside; submit the output of {call_id!r}.")
@@ -52,18 +54,33 @@ def approval_of(state: ThreadState, call_id: str) -> ToolApproved | None:
 def denial_of(state: ThreadState, call_id: str, reason: str = "") -> ToolOutputRecorded | None:
     """Returns the event that denies a call; the model reads the reason. Raises as `output_of`."""
     if call_id in state.approved:
-        raise Conflict(f"The call {call_id!r} was already approved.")
+        raise _late(state, call_id, None)
     text = f"{DENIED}: {reason}" if reason else f"{DENIED}."
     return output_of(state, call_id, text, is_error=True)
+
+
+def _late(state: ThreadState, call_id: str, known: FunctionCallOutput | None) -> Conflict:
+    """Returns the error for an answer that came too late: what happened, and who answered."""
+    by = state.answered_by.get(call_id, "")
+    named = f" by {by[:100]}" if by else ""
+    if call_id in state.approved:
+        return Conflict(f"The call {call_id!r} was already approved{named}.", by=by)
+    text = known.output if known is not None else ""
+    text = text if isinstance(text, str) else "an output with images"
+    return Conflict(f"The call {call_id!r} was already answered{named}: {shown(text)}.", by=by)
 
 
 def _awaited(state: ThreadState, call_id: str) -> tuple[FunctionCall, str]:
     run, step = state.active_run, state.step
     if run is None or run.status == "cancelling":
-        raise RunNotInProgress(f"No run waits for the call {call_id!r}; it has ended.")
+        by = run.cancelled_by if run is not None else ""
+        named = f"was cancelled by {by[:100]}" if by else "has ended"
+        raise RunNotInProgress(f"No run waits for the call {call_id!r}; it {named}.", by=by)
     call = step.call(call_id) if step is not None else None
     if step is None or call is None:
         raise UnknownToolCall(f"The run {run.id} has no open call {call_id!r}.")
+    if call_id in step.approved:
+        raise _late(state, call_id, None)
     if step.awaits_of(call_id) is None:
         raise UnknownToolCall(f"{call.name} runs here; its call {call_id!r} takes no answer.")
     return call, run.id

@@ -21,7 +21,13 @@ run is cancelled, and the message's run is the next.
 """
 
 
-class SendEntry(Struct, frozen=True, tag="send"):
+class _Entry(Struct, frozen=True, kw_only=True):
+    """What every entry has: `by`, the principal it comes from, "" for the program itself."""
+
+    by: str = ""
+
+
+class SendEntry(_Entry, frozen=True, tag="send"):
     """A message, and the id of the run it starts; `key` is the sender's idempotency key."""
 
     run_id: str
@@ -31,7 +37,7 @@ class SendEntry(Struct, frozen=True, tag="send"):
     key: str = ""
 
 
-class OutputEntry(Struct, frozen=True, tag="output"):
+class OutputEntry(_Entry, frozen=True, tag="output"):
     """The output of an external call."""
 
     call_id: str
@@ -39,45 +45,45 @@ class OutputEntry(Struct, frozen=True, tag="output"):
     is_error: bool = False
 
 
-class ApprovalEntry(Struct, frozen=True, tag="approve"):
+class ApprovalEntry(_Entry, frozen=True, tag="approve"):
     """The permission to run a call."""
 
     call_id: str
 
 
-class DenialEntry(Struct, frozen=True, tag="deny"):
+class DenialEntry(_Entry, frozen=True, tag="deny"):
     """The refusal to run a call; the model reads the reason."""
 
     call_id: str
     reason: str = ""
 
 
-class CancelEntry(Struct, frozen=True, tag="cancel"):
+class CancelEntry(_Entry, frozen=True, tag="cancel"):
     """The wish that a run ends now."""
 
     run_id: str
 
 
-class FinishEntry(Struct, frozen=True, tag="finish"):
+class FinishEntry(_Entry, frozen=True, tag="finish"):
     """The wish that a run ends after its step."""
 
     run_id: str
 
 
-class CancelJobEntry(Struct, frozen=True, tag="cancel_job"):
+class CancelJobEntry(_Entry, frozen=True, tag="cancel_job"):
     """The wish that a job, and all that it started, end now."""
 
     job_id: str
 
 
-class PinEntry(Struct, frozen=True, tag="pin"):
+class PinEntry(_Entry, frozen=True, tag="pin"):
     """A request to keep a message in the model's window, whatever is compacted; or no longer."""
 
     message_id: str
     pinned: bool = True
 
 
-class EditEntry(Struct, frozen=True, tag="edit"):
+class EditEntry(_Entry, frozen=True, tag="edit"):
     """The wish to change a memory block of the thread.
 
     The same `key` changes it once. `thread_id` is the thread whose run wants it, if it is another.
@@ -89,27 +95,27 @@ class EditEntry(Struct, frozen=True, tag="edit"):
     thread_id: str = ""
 
 
-class UndoEntry(Struct, frozen=True, tag="undo"):
+class UndoEntry(_Entry, frozen=True, tag="undo"):
     """The wish to take back the change of a memory block that has the number `seq`."""
 
     label: str
     seq: int
 
 
-class InsertEntry(Struct, frozen=True, tag="insert_passages"):
+class InsertEntry(_Entry, frozen=True, tag="insert_passages"):
     """The wish to put texts into the archive; one whose id is there already stays as it is."""
 
     passages: tuple[NewPassage, ...]
     author: MemoryAuthor = "user"
 
 
-class RemoveEntry(Struct, frozen=True, tag="remove_passage"):
+class RemoveEntry(_Entry, frozen=True, tag="remove_passage"):
     """The wish to take a text out of the archive."""
 
     passage_id: str
 
 
-class RemoveEventEntry(Struct, frozen=True, tag="remove_event"):
+class RemoveEventEntry(_Entry, frozen=True, tag="remove_event"):
     """The wish to remove the item that event `seq` added to the history, with its content.
 
     `item` chooses one of several, if that event replaced the history.

@@ -118,7 +118,16 @@ class DurableEvent(Struct, frozen=True, kw_only=True):
     run_id: str
 
 
-class MessageAdded(DurableEvent, frozen=True, tag="message.added"):
+class EntryEvent(DurableEvent, frozen=True, kw_only=True):
+    """An event that an entry may cause; `by` is the principal of that entry.
+
+    A principal is any text that identifies a person or a program to the caller, "" without one.
+    """
+
+    by: str = ""
+
+
+class MessageAdded(EntryEvent, frozen=True, tag="message.added"):
     """A message entered the history; `index` is its place in the response that wrote it."""
 
     type: ClassVar[Literal["message.added"]] = "message.added"
@@ -127,7 +136,7 @@ class MessageAdded(DurableEvent, frozen=True, tag="message.added"):
     index: int = 0
 
 
-class RunQueued(DurableEvent, frozen=True, omit_defaults=True, tag="run.queued"):
+class RunQueued(EntryEvent, frozen=True, omit_defaults=True, tag="run.queued"):
     """A run waits for the one before it; `item` is the message it will start with.
 
     `key` is the sender's idempotency key. `urgent` puts it before those that wait already.
@@ -140,7 +149,7 @@ class RunQueued(DurableEvent, frozen=True, omit_defaults=True, tag="run.queued")
     urgent: bool = False
 
 
-class RunStarted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="run.started"):
+class RunStarted(EntryEvent, frozen=True, gc=False, omit_defaults=True, tag="run.started"):
     """A run began to work with the agent `agent`; `agent_hash` identifies its definition.
 
     `key` is the sender's idempotency key.
@@ -152,7 +161,7 @@ class RunStarted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="r
     key: str = ""
 
 
-class MessageQueued(DurableEvent, frozen=True, omit_defaults=True, tag="message.queued"):
+class MessageQueued(EntryEvent, frozen=True, omit_defaults=True, tag="message.queued"):
     """A message for the run in progress, which enters the history at the next safe point.
 
     `key` is the sender's idempotency key.
@@ -163,13 +172,13 @@ class MessageQueued(DurableEvent, frozen=True, omit_defaults=True, tag="message.
     key: str = ""
 
 
-class RunFinishing(DurableEvent, frozen=True, gc=False, tag="run.finishing"):
+class RunFinishing(EntryEvent, frozen=True, gc=False, tag="run.finishing"):
     """The run was asked to end after the step it is in."""
 
     type: ClassVar[Literal["run.finishing"]] = "run.finishing"
 
 
-class RunCancelling(DurableEvent, frozen=True, gc=False, tag="run.cancelling"):
+class RunCancelling(EntryEvent, frozen=True, gc=False, tag="run.cancelling"):
     """The run was asked to end now."""
 
     type: ClassVar[Literal["run.cancelling"]] = "run.cancelling"
@@ -245,7 +254,7 @@ class RunRequiresAction(DurableEvent, frozen=True, omit_defaults=True, tag="run.
     seconds: float = 0.0
 
 
-class ToolApproved(DurableEvent, frozen=True, gc=False, tag="tool.approved"):
+class ToolApproved(EntryEvent, frozen=True, gc=False, tag="tool.approved"):
     """A call that needed approval may run."""
 
     type: ClassVar[Literal["tool.approved"]] = "tool.approved"
@@ -274,7 +283,7 @@ class ToolDelegated(DurableEvent, frozen=True, gc=False, tag="tool.delegated"):
     thread_id: str
 
 
-class ToolOutputRecorded(DurableEvent, frozen=True, tag="tool.output"):
+class ToolOutputRecorded(EntryEvent, frozen=True, tag="tool.output"):
     """A tool call has its output. `seconds` is the time the tool took."""
 
     type: ClassVar[Literal["tool.output"]] = "tool.output"
@@ -413,7 +422,7 @@ class JobDelegated(DurableEvent, frozen=True, gc=False, tag="job.delegated"):
     thread_id: str
 
 
-class JobSettled(DurableEvent, frozen=True, omit_defaults=True, tag="job.settled"):
+class JobSettled(EntryEvent, frozen=True, omit_defaults=True, tag="job.settled"):
     """A job and all its descendants have ended.
 
     `output` is the beginning of its result as text. `code` and `message` are those of the error it
@@ -438,7 +447,7 @@ class JobSettled(DurableEvent, frozen=True, omit_defaults=True, tag="job.settled
 
 
 class MemoryUpdated(
-    DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="memory.updated"
+    EntryEvent, frozen=True, kw_only=True, omit_defaults=True, tag="memory.updated"
 ):
     """A memory block changed: at character `position`, `removed` was replaced by `added`.
 
@@ -526,7 +535,7 @@ class ContextCompacted(
 
 
 class MessagePinned(
-    DurableEvent, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="message.pinned"
+    EntryEvent, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="message.pinned"
 ):
     """A message was pinned, so that compaction never leaves it out, or unpinned."""
 
@@ -545,7 +554,7 @@ class MemoryTended(DurableEvent, frozen=True, kw_only=True, gc=False, tag="memor
     job_id: str
 
 
-class ItemRemoved(DurableEvent, frozen=True, kw_only=True, tag="item.removed"):
+class ItemRemoved(EntryEvent, frozen=True, kw_only=True, tag="item.removed"):
     """Items were removed from the history: the events with the numbers `events` lost their content.
 
     `keys` identify the items, so that a reader can drop what it holds of them; they contain no text
@@ -572,7 +581,7 @@ class EventRemoved(
 
 
 class PassageAdded(
-    DurableEvent, frozen=True, kw_only=True, omit_defaults=True, tag="archive.inserted"
+    EntryEvent, frozen=True, kw_only=True, omit_defaults=True, tag="archive.inserted"
 ):
     """A text was put into the archive; `written_at` (Unix seconds) is set if it is older."""
 
@@ -585,7 +594,7 @@ class PassageAdded(
     written_at: float | None = None
 
 
-class PassageRemoved(DurableEvent, frozen=True, kw_only=True, gc=False, tag="archive.removed"):
+class PassageRemoved(EntryEvent, frozen=True, kw_only=True, gc=False, tag="archive.removed"):
     """A text was taken out of the archive."""
 
     type: ClassVar[Literal["archive.removed"]] = "archive.removed"
@@ -662,7 +671,7 @@ class RunFailed(DurableEvent, frozen=True, tag="run.failed"):
     seconds: float = 0.0
 
 
-class RunCancelled(DurableEvent, frozen=True, tag="run.cancelled"):
+class RunCancelled(EntryEvent, frozen=True, tag="run.cancelled"):
     """The run was cancelled."""
 
     type: ClassVar[Literal["run.cancelled"]] = "run.cancelled"

@@ -73,7 +73,15 @@ from treadle.domain.items import FunctionCall, Item, Message
 from treadle.domain.open_step import Step
 from treadle.domain.removal import remove
 from treadle.domain.removed_items import is_removed
-from treadle.domain.state import Announcement, OpenJob, QueuedRun, Run, ThreadState, ToolCount
+from treadle.domain.state import (
+    Announcement,
+    OpenJob,
+    QueuedRun,
+    Run,
+    SteeringMessage,
+    ThreadState,
+    ToolCount,
+)
 from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput, InvalidTransition, JournalTooNew
 
@@ -175,10 +183,10 @@ def _message_added(state: ThreadState, event: MessageAdded) -> ThreadState:
     )
 
 
-def _without(messages: tuple[Message, ...], id: str) -> tuple[Message, ...]:
+def _without(messages: tuple[SteeringMessage, ...], id: str) -> tuple[SteeringMessage, ...]:
     """Returns messages without the first of that id: a program may send one object twice."""
-    for index, item in enumerate(messages):
-        if item.id == id:
+    for index, waiting in enumerate(messages):
+        if waiting.item.id == id:
             return messages[:index] + messages[index + 1 :]
     return messages
 
@@ -252,7 +260,7 @@ def _run_queued(state: ThreadState, event: RunQueued) -> ThreadState:
     known = {run.id for run in state.queue}
     if event.run_id in known or (state.run is not None and state.run.id == event.run_id):
         raise InvalidTransition(f"Run {event.run_id} is already known.")
-    run = QueuedRun(event.run_id, event.item, event.agent, event.key)
+    run = QueuedRun(event.run_id, event.item, event.agent, event.key, event.by)
     return replace(state, queue=(run, *state.queue) if event.urgent else (*state.queue, run))
 
 
@@ -297,6 +305,7 @@ def _call_changed(
             _require_pending(step, event.call_id)
             if step.awaits_of(event.call_id) != "approval":
                 raise InvalidTransition(f"Call {event.call_id} waits for no approval.")
+            state = _answered_by(state, event.call_id, event.by)
             state = replace(state, approved=state.approved | {event.call_id})
             step = replace(step, approved=(*step.approved, event.call_id))
         case ToolDelegated():
@@ -304,6 +313,7 @@ def _call_changed(
             step = replace(step, delegated=(*step.delegated, event.thread_id))
         case ToolOutputRecorded():
             _require_pending(step, event.item.call_id)
+            state = _answered_by(state, event.item.call_id, event.by)
             step = replace(step, outputs=(*step.outputs, event.item))
         case _ as unreachable:
             assert_never(unreachable)
@@ -314,6 +324,10 @@ def _call_changed(
     return replace(state, run=run, step=step)
 
 
+def _answered_by(state: ThreadState, call_id: str, by: str) -> ThreadState:
+    return replace(state, answered_by={**state.answered_by, call_id: by}) if by else state
+
+
 def _run_changed(
     state: ThreadState,
     event: MessageQueued | RunFinishing | RunCancelling | RunRequiresAction | RequestAdapted,
@@ -321,11 +335,12 @@ def _run_changed(
     run = _active_run(state, event)
     match event:
         case MessageQueued():
-            return replace(state, steering=(*state.steering, event.item))
+            waiting = SteeringMessage(event.item, event.by)
+            return replace(state, steering=(*state.steering, waiting))
         case RunFinishing():
             return replace(state, run=replace(run, finishing=True))
         case RunCancelling():
-            return replace(state, run=replace(run, status="cancelling"))
+            return replace(state, run=replace(run, status="cancelling", cancelled_by=event.by))
         case RequestAdapted():
             ids = [one.item_id for one in event.items if one.item_id not in run.adapted]
             return replace(state, run=replace(run, adapted=(*run.adapted, *dict.fromkeys(ids))))

@@ -102,7 +102,7 @@ def _candidates(
     id = run.id
     if step is None:
         yield StepStarted(run_id=id, step=run.steps + 1, model="")
-        waiting = state.steering[0] if state.steering else Message("user", ())
+        waiting = state.steering[0].item if state.steering else Message("user", ())
         yield MessageAdded(run_id=id, item=Message("user", (), waiting.id), origin="user")
         yield RunFailed(
             run_id=id,

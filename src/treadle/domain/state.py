@@ -74,6 +74,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     job_failure: str = ""
     expires_at: float | None = None
     adapted: tuple[str, ...] = ()
+    cancelled_by: str = ""
 
     @property
     def is_active(self) -> bool:
@@ -92,12 +93,20 @@ class Run(Struct, frozen=True, omit_defaults=True):
 
 
 class QueuedRun(Struct, frozen=True, omit_defaults=True):
-    """A run that waits for the one before it, and the message it starts with."""
+    """A run that waits for the one before it, and the message it starts with, sent `by`."""
 
     id: str
     item: Message
     agent: str
     key: str = ""
+    by: str = ""
+
+
+class SteeringMessage(Struct, frozen=True, omit_defaults=True):
+    """A message that waits for the next safe point, and the principal that sent it."""
+
+    item: Message
+    by: str = ""
 
 
 class OpenJob(Struct, frozen=True, omit_defaults=True):
@@ -135,6 +144,7 @@ class Announcement(Struct, frozen=True):
 
 
 NO_JOBS: Mapping[str, OpenJob] = MappingProxyType({})
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 class ThreadState(Struct, frozen=True):
@@ -144,7 +154,8 @@ class ThreadState(Struct, frozen=True):
     for the next safe point of the run in progress (`steering`). `jobs` are the jobs that have not
     settled, by their ids, `announced` the messages of background jobs that have not entered the
     history. `ended` is the usage of the runs that have ended, `edited` the number of the event that
-    replaced the history last. `approved` are the ids of all calls that were approved. `memory`
+    replaced the history last. `approved` are the ids of all calls that were approved, `answered_by`
+    the principals that approved or answered calls, by the ids of the calls. `memory`
     contains the memory blocks, `context` selects what the model reads of the history, `tended` is
     the number of items that a sleep agent has read.
     """
@@ -154,10 +165,11 @@ class ThreadState(Struct, frozen=True):
     run: Run | None = None
     step: Step | None = None
     queue: tuple[QueuedRun, ...] = ()
-    steering: tuple[Message, ...] = ()
+    steering: tuple[SteeringMessage, ...] = ()
     ended: Spent = Spent()
     edited: int = 0
     approved: frozenset[str] = frozenset()
+    answered_by: Mapping[str, str] = NOBODY
     jobs: Mapping[str, OpenJob] = NO_JOBS
     announced: tuple[Announcement, ...] = ()
     memory: BlockMemory = NO_MEMORY

@@ -23,7 +23,13 @@ from treadle.domain.events import RecordedEvent
 from treadle.domain.limits import Limits
 from treadle.domain.page import Page
 from treadle.domain.state import RunStatus, ThreadState
+from treadle.errors import ThreadNotFound
 from treadle.journal.projection import Projection, RunRecord, Sent
+
+
+def not_found(thread_id: str) -> ThreadNotFound:
+    """Returns the error for a thread that does not exist."""
+    return ThreadNotFound(f"The thread {thread_id[:100]!r} was not found.")
 
 
 class Work(Struct, frozen=True, omit_defaults=True):
@@ -162,7 +168,60 @@ Durability = Literal["process", "power"]
 """What a durable event survives: the end of the process (even `kill -9`), or a loss of power."""
 
 
-class Journal(Protocol):
+class JournalReader(Protocol):
+    """The part of a journal that handles read: what a view of one owner has to filter.
+
+    All methods raise `JournalError` or a subclass, `JournalClosed` after `close`.
+    """
+
+    async def info(self, thread_id: str) -> ThreadInfo:
+        """Returns a thread as lists show it; raises `ThreadNotFound`."""
+        ...
+
+    async def threads(self, query: ThreadQuery) -> Page[ThreadInfo]:
+        """Returns a page of threads.
+
+        Two threads with the same time are in the order in which they were added. A cursor stays
+        valid when threads are changed or deleted: the list continues behind its key. Raises
+        `InvalidInput` for a cursor of another list.
+        """
+        ...
+
+    async def marks(self, *, owner: str | None) -> list[ThreadMark]:
+        """Returns the last event of each thread, of any kind; of all owners, or of one."""
+        ...
+
+    async def read(
+        self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500
+    ) -> list[RecordedEvent]:
+        """Returns at most `limit` events with `after < seq <= until`, in order.
+
+        Fewer than `limit` events do not mean that these are the last: a page of huge events may be
+        cut. An empty list does. Raises `ThreadNotFound`.
+        """
+        ...
+
+    async def last_seq(self, thread_id: str) -> int:
+        """Returns the number of the last event, 0 without events; raises `ThreadNotFound`."""
+        ...
+
+    async def stored(self, thread_id: str, *, after: int, limit: int = 500) -> dict[int, bytes]:
+        """Returns events as they are stored, by their numbers, even if they cannot be read.
+
+        Raises `ThreadNotFound`.
+        """
+        ...
+
+    async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
+        """Returns the record of a run, or None; raises `ThreadNotFound`."""
+        ...
+
+    async def runs(self, thread_id: str) -> list[RunRecord]:
+        """Returns the runs of a thread, the oldest first; raises `ThreadNotFound`."""
+        ...
+
+
+class Journal(JournalReader, Protocol):
     """Keeps threads. Every method except `append` returns when its change is durable.
 
     All methods raise `JournalError` or a subclass, `JournalClosed` after `close`. A call that
@@ -186,23 +245,6 @@ class Journal(Protocol):
         """Adds a thread without events, and claims it; raises `JournalError` if the id exists."""
         ...
 
-    async def info(self, thread_id: str) -> ThreadInfo:
-        """Returns a thread as lists show it; raises `ThreadNotFound`."""
-        ...
-
-    async def threads(self, query: ThreadQuery) -> Page[ThreadInfo]:
-        """Returns a page of threads.
-
-        Two threads with the same time are in the order in which they were added. A cursor stays
-        valid when threads are changed or deleted: the list continues behind its key. Raises
-        `InvalidInput` for a cursor of another list.
-        """
-        ...
-
-    async def marks(self, *, owner: str | None) -> list[ThreadMark]:
-        """Returns the last event of each thread, of any kind; of all owners, or of one."""
-        ...
-
     async def claim(self, thread_id: str) -> Claim:
         """Takes a thread over: all older claims are refused from now on.
 
@@ -224,20 +266,6 @@ class Journal(Protocol):
         """Returns the fold of all events, or of the first `at`; raises `ThreadNotFound`."""
         ...
 
-    async def read(
-        self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500
-    ) -> list[RecordedEvent]:
-        """Returns at most `limit` events with `after < seq <= until`, in order.
-
-        Fewer than `limit` events do not mean that these are the last: a page of huge events may be
-        cut. An empty list does. Raises `ThreadNotFound`.
-        """
-        ...
-
-    async def last_seq(self, thread_id: str) -> int:
-        """Returns the number of the last event, 0 without events; raises `ThreadNotFound`."""
-        ...
-
     def has_reached(self, thread_id: str, seq: int) -> bool:
         """Returns whether the thread has an event `seq`, from memory or by one look into an index.
 
@@ -253,13 +281,6 @@ class Journal(Protocol):
         """
         ...
 
-    async def stored(self, thread_id: str, *, after: int, limit: int = 500) -> dict[int, bytes]:
-        """Returns events as they are stored, by their numbers, even if they cannot be read.
-
-        Raises `ThreadNotFound`.
-        """
-        ...
-
     async def redact(
         self, claim: Claim, events: Sequence[RecordedEvent], *, clears_title: bool
     ) -> None:
@@ -270,19 +291,11 @@ class Journal(Protocol):
         """
         ...
 
-    async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
-        """Returns the record of a run, or None; raises `ThreadNotFound`."""
-        ...
-
     async def sent(self, thread_id: str, key: str, *, inbox: bool = True) -> Sent | None:
         """Returns what was sent with this key, or None.
 
         For a message that still waits in the `inbox`, it is the run that its sender was promised.
         """
-        ...
-
-    async def runs(self, thread_id: str) -> list[RunRecord]:
-        """Returns the runs of a thread, the oldest first; raises `ThreadNotFound`."""
         ...
 
     async def enqueue(self, thread_id: str, entry: Entry) -> None:

@@ -13,7 +13,7 @@ from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
 from treadle.domain.page import Page
 from treadle.domain.state import ACTIVE, RunStatus, ThreadState
-from treadle.errors import JournalClosed, JournalError, StaleWriter, ThreadNotFound
+from treadle.errors import JournalClosed, JournalError, StaleWriter
 from treadle.journal.base import (
     Batch,
     Claim,
@@ -24,6 +24,7 @@ from treadle.journal.base import (
     ThreadQuery,
     Unfinished,
     Waiting,
+    not_found,
 )
 from treadle.journal.labels import labels_of
 from treadle.journal.projection import Projection, RunRecord, Sent, merged, order
@@ -305,7 +306,7 @@ class MemoryJournal:
     def _kept(self, thread_id: str) -> _Kept:
         self._require_open()
         if thread_id not in self._threads:
-            raise ThreadNotFound(f"The thread {thread_id[:100]!r} was not found.")
+            raise not_found(thread_id)
         return self._threads[thread_id]
 
     def _require_open(self) -> None:

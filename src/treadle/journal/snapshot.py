@@ -16,9 +16,18 @@ from treadle.domain.block_memory import NO_MEMORY, BlockMemory
 from treadle.domain.context import WHOLE, Context
 from treadle.domain.envelope import EVENT_TYPES
 from treadle.domain.history import History
-from treadle.domain.items import Item, Message
+from treadle.domain.items import Item
 from treadle.domain.open_step import Step
-from treadle.domain.state import NO_JOBS, Announcement, OpenJob, QueuedRun, Run, ThreadState
+from treadle.domain.state import (
+    NO_JOBS,
+    NOBODY,
+    Announcement,
+    OpenJob,
+    QueuedRun,
+    Run,
+    SteeringMessage,
+    ThreadState,
+)
 from treadle.domain.usage import Spent
 
 
@@ -28,7 +37,7 @@ class _Head(Struct, frozen=True, omit_defaults=True):
     run: Run | None = None
     step: Step | None = None
     queue: tuple[QueuedRun, ...] = ()
-    steering: tuple[Message, ...] = ()
+    steering: tuple[SteeringMessage, ...] = ()
     ended: Spent = Spent()
     edited: int = 0
     approved: tuple[str, ...] = ()
@@ -38,6 +47,7 @@ class _Head(Struct, frozen=True, omit_defaults=True):
     context: Context = WHOLE
     tended: int = 0
     event_types: str = ""
+    answered_by: dict[str, str] = {}
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -65,6 +75,7 @@ def encode_head(state: ThreadState) -> bytes:
             state.context,
             state.tended,
             _EVENT_TYPES,
+            dict(state.answered_by),
         )
     )
 
@@ -101,6 +112,7 @@ def decode_snapshot(head: bytes, chunks: bytes) -> ThreadState:
         decoded.ended,
         decoded.edited,
         frozenset(decoded.approved),
+        decoded.answered_by or NOBODY,
         {job.id: job for job in decoded.jobs} or NO_JOBS,
         decoded.announced,
         decoded.memory,

@@ -44,6 +44,7 @@ from treadle.journal.base import (
     Unfinished,
     Waiting,
     Work,
+    not_found,
 )
 from treadle.journal.driver_lock import DriverLock
 from treadle.journal.group_commit import GroupCommit
@@ -240,7 +241,7 @@ class SqliteJournal:
         def read(connection: sqlite3.Connection) -> ThreadInfo:
             row = connection.execute(f"{_INFO} WHERE t.id = ?", (thread_id,)).fetchone()
             if row is None:
-                raise writes.not_found(thread_id)
+                raise not_found(thread_id)
             return _info(row)
 
         return await self._read(read)
@@ -304,7 +305,7 @@ class SqliteJournal:
                 (LAST_SEQ, SEQ_BITS, SEQ_BITS, thread_id),
             ).fetchone()
             if row is None:
-                raise writes.not_found(thread_id)
+                raise not_found(thread_id)
             return row[0]
 
         return await self._read(read)

@@ -19,8 +19,8 @@ from msgspec import Struct
 from treadle.domain.entries import ApprovalEntry, DenialEntry, Entry, OutputEntry, SendEntry
 from treadle.domain.events import RecordedEvent
 from treadle.domain.state import ThreadState
-from treadle.errors import JournalError, StaleWriter, ThreadNotFound
-from treadle.journal.base import Batch, Claim, Fork, ThreadInfo
+from treadle.errors import JournalError, StaleWriter
+from treadle.journal.base import Batch, Claim, Fork, ThreadInfo, not_found
 from treadle.journal.labels import labels_of
 from treadle.journal.projection import Sent
 from treadle.journal.snapshot import encode_head, encode_items
@@ -245,11 +245,6 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
 def _epoch_of(connection: sqlite3.Connection, number: int) -> int:
     row = connection.execute("SELECT epoch FROM thread WHERE n = ?", (number,)).fetchone()
     return row[0] if row is not None else 0
-
-
-def not_found(thread_id: str) -> ThreadNotFound:
-    """Returns the error for a thread that does not exist."""
-    return ThreadNotFound(f"The thread {thread_id[:100]!r} was not found.")
 
 
 def number_of(connection: sqlite3.Connection, thread_id: str) -> int:

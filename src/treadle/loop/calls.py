@@ -111,7 +111,7 @@ class StepCalls(Generic[Deps, Out]):
             return  # the usual case: every call began early, and the task group waits for them
         while True:
             for call in skipped_calls(self._thread.state, self._at_work):
-                self._answer(call, SKIPPED)
+                self._skip(call)
             waiting = [call for call in self._open.ready if call.call_id not in self._begun]
             for call in waiting:
                 if not self._is_serial(call):
@@ -139,7 +139,7 @@ class StepCalls(Generic[Deps, Out]):
                 if step.finish_reason is not None and skips(
                     self._thread.state, call, self._at_work
                 ):
-                    self._answer(call, SKIPPED)
+                    self._skip(call)
                 else:
                     await self._execute(call)
         finally:
@@ -200,8 +200,12 @@ class StepCalls(Generic[Deps, Out]):
             self.failure = ToolFailed(f"The tool {call.name} failed: {message_of(error)}")
             self.failure.__cause__ = error
 
-    def _answer(self, call: FunctionCall, text: str) -> None:
-        self._thread.record(unmade(self._run_id, call, text))
+    def _answer(self, call: FunctionCall, text: str, by: str = "") -> None:
+        self._thread.record(unmade(self._run_id, call, text, by))
+
+    def _skip(self, call: FunctionCall) -> None:
+        steering = self._thread.state.steering
+        self._answer(call, SKIPPED, steering[0].by if steering else "")
 
     def _refusal(self, call: FunctionCall) -> str | None:
         """Returns why a rule or a limit forbids a call; most agents have neither."""
@@ -239,7 +243,10 @@ class StepCalls(Generic[Deps, Out]):
         return step
 
 
-def unmade(run_id: str, call: FunctionCall, text: str) -> ToolOutputRecorded:
-    """Builds the event that answers a call which was not made, or did not end, with `text`."""
+def unmade(run_id: str, call: FunctionCall, text: str, by: str = "") -> ToolOutputRecorded:
+    """Builds the event that answers a call which was not made, or did not end, with `text`.
+
+    `by` is the principal whose cancel or message was the reason.
+    """
     output = FunctionCallOutput(call.call_id, text, new_id("fco"), is_error=True)
-    return ToolOutputRecorded(run_id=run_id, item=output, name=call.name)
+    return ToolOutputRecorded(run_id=run_id, item=output, name=call.name, by=by)

@@ -232,7 +232,8 @@ def cancel(thread: ThreadWriter, seconds: float = 0.0) -> None:
     `seconds` is the time that the open step took so far, or the run since its last.
     """
     run = run_of(thread.state)
-    _end(thread, "The run was cancelled", RunCancelled(run_id=run.id, usage=run.usage), seconds)
+    event = RunCancelled(run_id=run.id, usage=run.usage, by=run.cancelled_by)
+    _end(thread, "The run was cancelled", event, seconds)
 
 
 def expire(thread: ThreadWriter) -> None:
@@ -256,7 +257,8 @@ def fail(thread: ThreadWriter, error: Exception, seconds: float = 0.0) -> Except
 
 def _end(thread: ThreadWriter, reason: str, event: TerminalEvent, seconds: float = 0.0) -> None:
     if thread.state.step is not None:
-        close_step(thread, reason, seconds)
+        by = event.by if isinstance(event, RunCancelled) else ""
+        close_step(thread, reason, seconds, by)
         seconds = 0.0
     for entering in steering_messages(thread.state):
         thread.record(entering)

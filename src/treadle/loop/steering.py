@@ -39,7 +39,10 @@ def steering_messages(state: ThreadState) -> list[MessageAdded]:
     if not state.steering:
         return []
     run_id = run_of(state).id
-    return [MessageAdded(run_id=run_id, item=item, origin="user") for item in state.steering]
+    return [
+        MessageAdded(run_id=run_id, item=waiting.item, origin="user", by=waiting.by)
+        for waiting in state.steering
+    ]
 
 
 def announcements(state: ThreadState, run_id: str) -> list[MessageAdded]:

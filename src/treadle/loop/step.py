@@ -80,15 +80,15 @@ async def take_step(activation: Activation[Deps, Out]) -> None:
         raise calls.failure
 
 
-def close_step(thread: ThreadWriter, reason: str, seconds: float = 0.0) -> None:
+def close_step(thread: ThreadWriter, reason: str, seconds: float = 0.0, by: str = "") -> None:
     """Closes the open step, if there is one; answers its open calls with `reason`.
 
-    `seconds` is how long it took so far.
+    `seconds` is how long it took so far, `by` the principal that caused it.
     """
     step, run = thread.state.step, thread.state.run
     if step is None or run is None:
         return
     for call in step.pending:
         fate = "its outcome is unknown" if call.call_id in step.started else "it did not run"
-        thread.record(unmade(run.id, call, f"{reason}: {fate}."))
+        thread.record(unmade(run.id, call, f"{reason}: {fate}.", by))
     thread.record(StepInterrupted(run_id=run.id, step=step.number, reason=reason, seconds=seconds))

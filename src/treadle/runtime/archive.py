@@ -10,7 +10,7 @@ from treadle.domain.entries import InsertEntry, RemoveEntry
 from treadle.domain.ids import id_of, new_id
 from treadle.domain.passages import By, Found, NewPassage, Passage
 from treadle.errors import InvalidInput
-from treadle.journal.base import Journal
+from treadle.journal.base import JournalReader
 from treadle.memory.archive.query import Moment, filters_of, moment, new_passage
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Archive:
     """
 
     def __init__(
-        self, threads: ThreadAccess, journal: Journal, *, owner: str = "", thread_id: str = ""
+        self, threads: ThreadAccess, journal: JournalReader, *, owner: str = "", thread_id: str = ""
     ) -> None:
         self._threads = threads
         self._journal = journal

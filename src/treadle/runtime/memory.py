@@ -17,7 +17,7 @@ from treadle.domain.blocks import (
 )
 from treadle.domain.entries import EditEntry, UndoEntry
 from treadle.domain.events import MemoryUpdated
-from treadle.journal.base import Journal
+from treadle.journal.base import JournalReader
 from treadle.memory.blocks.changes import changes_of
 
 
@@ -30,7 +30,7 @@ class Memory:
     made once the driving process takes it.
     """
 
-    def __init__(self, thread_id: str, threads: ThreadAccess, journal: Journal) -> None:
+    def __init__(self, thread_id: str, threads: ThreadAccess, journal: JournalReader) -> None:
         self.thread_id = thread_id
         self._threads = threads
         self._journal = journal

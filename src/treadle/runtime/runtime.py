@@ -1,14 +1,10 @@
 """The runtime: threads that are kept, driven and watched."""
 
-import contextlib
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-
-import msgspec
 
 from treadle.actors.access import ThreadAccess
 from treadle.actors.driver import Driver
@@ -19,33 +15,20 @@ from treadle.actors.threads import Threads
 from treadle.bus.base import Bus
 from treadle.bus.local import LocalBus
 from treadle.domain.arguments import (
-    require_choice,
-    require_count,
     require_list,
-    require_text,
     require_type,
 )
-from treadle.domain.ids import new_id
-from treadle.domain.items import Role
-from treadle.domain.page import Page
-from treadle.domain.passages import By, Found
-from treadle.domain.state import RunStatus
 from treadle.errors import (
     ConfigurationError,
-    InvalidInput,
     JournalClosed,
-    ThreadNotFound,
     UnknownAgent,
 )
-from treadle.journal.base import Durability, Journal, ThreadInfo, ThreadOrder, ThreadQuery
+from treadle.journal.base import Durability, Journal, ThreadInfo
 from treadle.journal.memory import MemoryJournal
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.memory.archive.access import ArchiveAccess
-from treadle.memory.archive.query import Moment, filters_of
 from treadle.models.transport import Transport
-from treadle.runtime.archive import Archive
-from treadle.runtime.memory import Memory
-from treadle.runtime.thread import Thread
+from treadle.runtime.view import RuntimeView
 from treadle.tools.async_only import AsyncOnly
 from treadle.tools.callables import Now, user_function
 from treadle.tools.context import RunContext
@@ -59,11 +42,8 @@ MakeDeps = (
 )
 IDLE_SECONDS = 30.0
 
-MAX_PAGE = 1000
-"""The most entries that one page of a list has."""
 
-
-class Runtime(AsyncOnly):
+class Runtime(RuntimeView, AsyncOnly):
     """Threads on a journal: makes them, finds them, drives them. Made by `open`.
 
     Use it as an async context manager, or call `start` and `shutdown`. `open` documents the
@@ -88,6 +68,7 @@ class Runtime(AsyncOnly):
         index: Path | None = None,
         transport: Transport | None = None,
     ) -> None:
+        super().__init__(self, journal)
         self.journal = journal
         self._archive = ArchiveAccess(journal, index, embedder)
         self._agents: dict[str, AnyAgent] = {}
@@ -116,9 +97,7 @@ class Runtime(AsyncOnly):
                 transport=transport,
             )
 
-        self._threads: ThreadAccess = Threads(
-            journal, bus, self._archive, make_driver if drive else None
-        )
+        self._threads = Threads(journal, bus, self._archive, make_driver if drive else None)
         self._open = False
 
     async def __aenter__(self) -> "Runtime":
@@ -192,153 +171,8 @@ class Runtime(AsyncOnly):
             )
         return self._agents[name]
 
-    async def create_thread(
-        self,
-        agent: AgentDefinition[Deps, Out] | str,
-        *,
-        metadata: Mapping[str, object] | None = None,
-        owner: str = "",
-    ) -> Thread:
-        """Makes a thread on which `agent` answers, unless a message names another.
-
-        `metadata` is any JSON object. `owner` is a user or tenant of yours. Raises `UnknownAgent`
-        for a name that is not known, `InvalidInput` for metadata that is not JSON and for an
-        owner that is not valid UTF-8.
-        """
-        threads = self._opened()
-        if isinstance(agent, str):
-            name = self.agent(agent).name
-        else:
-            require_type("agent", agent, AgentDefinition, "create_thread(agent), or its name")
-            name = agent.name
-            self.register(agent)
-        now = time.time()
-        info = ThreadInfo(
-            id=new_id("thread"),
-            agent=name,
-            owner=require_text("owner", owner),
-            metadata=_checked(metadata or {}),
-            created_at=now,
-            updated_at=now,
-        )
-        await threads.create(info)
-        return Thread(info.id, threads, self.journal, self.agent)
-
-    async def connect(self, thread_id: str) -> Thread:
-        """Returns a thread that exists; raises `ThreadNotFound`.
-
-        It takes nothing away from another runtime, and loads nothing: an entry does that.
-        """
-        threads = self._opened()
-        await self.journal.info(require_text("thread_id", thread_id))
-        return Thread(thread_id, threads, self.journal, self.agent)
-
-    async def memory(self, name: str, *, owner: str = "") -> Memory:
-        """Returns the memory that threads of an owner share under a name; see `Block.shared`.
-
-        It is made if it is not there. Raises `InvalidInput` for a name that is none and for an
-        owner that is not valid UTF-8.
-        """
-        threads = self._opened()
-        require_text("owner", owner)
-        return Memory(await threads.shared(owner, name), threads, self.journal)
-
-    def archive(self, *, owner: str = "") -> Archive:
-        """Returns the archive of an owner: texts that belong to no conversation, and those of all.
-
-        It opens with the first use.
-        """
-        return Archive(self._opened(), self.journal, owner=require_text("owner", owner))
-
-    async def search(
-        self,
-        text: str,
-        *,
-        owner: str = "",
-        thread_id: str = "",
-        roles: Sequence[Role] = (),
-        since: Moment | None = None,
-        until: Moment | None = None,
-        by: By = "both",
-        limit: int = 10,
-        offset: int = 0,
-    ) -> list[Found]:
-        """Returns the messages of an owner's conversations that fit `text` best.
-
-        - `thread_id`: of this thread only. `roles`: said by one of them.
-        - `since`, `until`, `by`, `limit`, `offset`: as in `Archive.search`.
-
-        Raises as that does.
-        """
-        filters = filters_of("message", thread_id=thread_id, roles=roles, since=since, until=until)
-        archive = self._opened().archive
-        require_text("owner", owner)
-        return await archive.search(owner, text, by=by, filters=filters, limit=limit, offset=offset)
-
-    async def delete_owner(self, owner: str) -> None:
-        """Deletes all threads of an owner, shared memories, and all that they remember.
-
-        What is made for the owner meanwhile may stay. Raises `InvalidInput` without an owner, since
-        threads without one may belong to different programs, and `JournalLocked` if another
-        process drives the threads.
-        """
-        threads = self._opened()
-        if not require_text("owner", owner):
-            raise InvalidInput(
-                "The owner is empty; name the owner whose threads are to be deleted."
-            )
-        marks = await self.journal.marks(owner=owner)
-        for mark in sorted(marks, key=lambda mark: bool(mark.parent)):
-            with contextlib.suppress(ThreadNotFound):  # with the thread for which it worked
-                await threads.delete(mark.id)
-        await self._archive.sweep(owner)
-
-    async def threads(
-        self,
-        *,
-        limit: int = 50,
-        after: str = "",
-        owner: str | None = None,
-        parent: str = "",
-        status: RunStatus | Sequence[RunStatus] = (),
-        agent: str = "",
-        metadata: Mapping[str, object] | None = None,
-        order: ThreadOrder = "-updated",
-    ) -> Page[ThreadInfo]:
-        """Returns a page of threads: at most `limit` (up to 1,000), those used last first.
-
-        - `after`: `Page.next` of the page before, asked for with the same `order`.
-        - `owner`: only threads of this owner; None lists those of all owners.
-        - `parent`: the threads on which agents work for that thread, which are left out otherwise.
-        - `status`: only threads whose newest run has this status, or one of several.
-        - `agent`: only threads of the agent with this name.
-        - `metadata`: only threads whose metadata has all these fields, with equal values.
-        - `order`: by the last change (`"-updated"`, `"updated"`) or the creation (`"-created"`,
-          `"created"`); `-` lists the newest first.
-
-        No thread is listed twice. A thread that is used while the pages are read moves to the front
-        of `"-updated"`, so a reader that has not come to it yet misses it; an order by creation
-        lists each thread. Raises `InvalidInput` for a limit below 1, a value that is not known, and
-        an `after` that is not a cursor of this order.
-        """
-        self._opened()
-        require_choice("order", order, ThreadOrder)
-        statuses = (status,) if isinstance(status, str) else tuple(status)
-        for one in statuses:
-            require_choice("status", one, RunStatus)
-        query = ThreadQuery(
-            limit=min(require_count("limit", limit, 1), MAX_PAGE),
-            after=require_text("after", after),
-            owner=owner if owner is None else require_text("owner", owner),
-            parent=require_text("parent", parent),
-            status=statuses,
-            agent=require_text("agent", agent),
-            metadata=_checked(metadata or {}),
-            order=order,
-        )
-        return await self.journal.threads(query)
-
-    def _opened(self) -> ThreadAccess:
+    def reach(self) -> ThreadAccess:
+        """Returns the way to the threads; raises `JournalClosed`."""
         if not self._open:
             raise JournalClosed("The runtime is not open; use `async with treadle.open(…)`.")
         return self._threads
@@ -416,13 +250,6 @@ def _database(url: str | None) -> Path | None:
         raise ConfigurationError(
             f"{path[:200]!r} is not the path of a database: {error}."
         ) from error
-
-
-def _checked(metadata: Mapping[str, object]) -> Mapping[str, object]:
-    try:
-        return msgspec.json.decode(msgspec.json.encode(metadata), type=dict[str, object])
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidInput(f"The metadata is not a JSON object: {error}.") from error
 
 
 def _no_deps(_: ThreadInfo) -> None:

@@ -29,7 +29,7 @@ from treadle.domain.passages import By, Found
 from treadle.domain.removed_items import visible
 from treadle.domain.state import OpenJob, ThreadState
 from treadle.errors import InvalidInput, RunNotFound
-from treadle.journal.base import Journal, ThreadInfo
+from treadle.journal.base import JournalReader, ThreadInfo
 from treadle.journal.projection import RunRecord
 from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
@@ -61,7 +61,7 @@ class Thread:
         self,
         id: str,
         threads: ThreadAccess,
-        journal: Journal,
+        journal: JournalReader,
         agents: Callable[[str], AnyAgent],
     ) -> None:
         self.id = id

@@ -9,7 +9,7 @@ from treadle.bus.position import Position
 from treadle.domain.entries import CancelEntry, FinishEntry
 from treadle.domain.events import Event, RunFailed, TextDelta
 from treadle.domain.result import RunResult
-from treadle.journal.base import Journal
+from treadle.journal.base import JournalReader
 from treadle.loop.definition import AgentDefinition
 from treadle.runtime.positions import require_reached
 from treadle.runtime.run_subscription import RunSubscription
@@ -29,7 +29,7 @@ class ThreadRun:
         id: str,
         thread_id: str,
         threads: ThreadAccess,
-        journal: Journal,
+        journal: JournalReader,
         agents: Callable[[str], AnyAgent],
     ) -> None:
         self.id = id

@@ -6,7 +6,7 @@ from treadle.domain.block_memory import BlockMemory
 from treadle.domain.block_undo import newest_standing
 from treadle.domain.entries import UndoEntry
 from treadle.domain.events import MemoryUpdated
-from treadle.journal.base import Journal
+from treadle.journal.base import JournalReader
 
 PAGE = 500
 Changes = Callable[[str, int, int], Awaitable[Sequence[MemoryUpdated]]]
@@ -14,7 +14,7 @@ Changes = Callable[[str, int, int], Awaitable[Sequence[MemoryUpdated]]]
 
 
 async def changes_of(
-    journal: Journal, thread_id: str, label: str = "", first: int = 1, last: int | None = None
+    journal: JournalReader, thread_id: str, label: str = "", first: int = 1, last: int | None = None
 ) -> Sequence[MemoryUpdated]:
     """Returns the changes of a block of a thread, or of all its blocks, the oldest first.
 

@@ -1,0 +1,264 @@
+"""The threads of a runtime, or those of one owner, as users hold them."""
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from treadle.actors.access import ThreadAccess
+from treadle.actors.host import AnyAgent
+from treadle.domain.arguments import require_choice, require_count, require_text, require_type
+from treadle.domain.ids import new_id
+from treadle.domain.items import Role
+from treadle.domain.page import Page
+from treadle.domain.passages import By, Found
+from treadle.domain.state import RunStatus
+from treadle.errors import InvalidInput, ThreadNotFound
+from treadle.journal.base import JournalReader, ThreadInfo, ThreadOrder, ThreadQuery
+from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.memory.archive.query import Moment, filters_of
+from treadle.runtime.archive import Archive
+from treadle.runtime.memory import Memory
+from treadle.runtime.owned import OwnedAccess, OwnedReader, OwnerGuard
+from treadle.runtime.thread import Thread
+
+MAX_PAGE = 1000
+"""The most entries that one page of a list has."""
+
+
+class Root(Protocol):
+    """The runtime behind a view."""
+
+    def reach(self) -> ThreadAccess:
+        """Returns the way to the threads; raises `JournalClosed`."""
+        ...
+
+    def agent(self, name: str) -> AnyAgent:
+        """Returns the agent of that name; raises `UnknownAgent`."""
+        ...
+
+    def register(self, agent: AgentDefinition[Deps, Out]) -> None:
+        """Makes an agent known."""
+        ...
+
+
+class RuntimeView:
+    """The threads that a caller reaches: all of a runtime, or those of one owner.
+
+    `Runtime.for_owner` makes one; it costs nothing. `owner` is the owner, None for all owners, and
+    `by` is the principal that is recorded with whatever is done through the view.
+
+    In the view of an owner, threads, runs, memories and passages of other owners are not found:
+    each call raises what it raises for an id that does not exist. The parameter `owner` can be left
+    out there; another owner than that of the view is refused with `InvalidInput`.
+    """
+
+    def __init__(
+        self, root: Root, journal: JournalReader, *, owner: str | None = None, by: str = ""
+    ) -> None:
+        self.owner = owner
+        self.by = by
+        self._root = root
+        self._all = journal
+        self._guard = OwnerGuard(journal, owner)
+        self._journal = journal if owner is None else OwnedReader(journal, self._guard)
+
+    def for_owner(self, owner: str | None, *, by: str = "") -> "RuntimeView":
+        """Returns the view of one owner: all others are not found in it.
+
+        - `owner`: a user or tenant of yours; "" is the threads without an owner. None is the whole
+          runtime, which acts as `by`.
+        - `by`: the principal, any text of yours such as the id of a user. It is journaled with
+          every message, answer, edit and cancel that comes through the view.
+
+        Raises `InvalidInput` for an owner or a principal that is not a text, for None without `by`,
+        and in the view of an owner for another one.
+        """
+        by = require_text("by", by) or self.by
+        if owner is not None or self.owner is not None:
+            owner = self._owned("" if owner is None else owner)
+        elif not by:
+            raise InvalidInput(
+                "for_owner(None) would reach the threads of all owners; name the owner, or pass "
+                "by=… if that is wanted."
+            )
+        return RuntimeView(self._root, self._all, owner=owner, by=by)
+
+    async def create_thread(
+        self,
+        agent: AgentDefinition[Deps, Out] | str,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        owner: str = "",
+    ) -> Thread:
+        """Makes a thread on which `agent` answers, unless a message names another.
+
+        `metadata` is any JSON object. `owner` is a user or tenant of yours, by default that of the
+        view. Raises `UnknownAgent` for a name that is not known, `InvalidInput` for metadata that
+        is not JSON and for an owner that is not valid UTF-8.
+        """
+        threads = self._reach()
+        if isinstance(agent, str):
+            name = self._root.agent(agent).name
+        else:
+            require_type("agent", agent, AgentDefinition, "create_thread(agent), or its name")
+            name = agent.name
+            self._root.register(agent)
+        now = time.time()
+        info = ThreadInfo(
+            id=new_id("thread"),
+            agent=name,
+            owner=self._owned(owner),
+            metadata=_checked(metadata or {}),
+            created_at=now,
+            updated_at=now,
+        )
+        await threads.create(info)
+        return Thread(info.id, threads, self._journal, self._root.agent)
+
+    async def connect(self, thread_id: str) -> Thread:
+        """Returns a thread that exists; raises `ThreadNotFound`.
+
+        It takes nothing away from another runtime, and loads nothing: an entry does that.
+        """
+        threads = self._reach()
+        await self._journal.info(require_text("thread_id", thread_id))
+        return Thread(thread_id, threads, self._journal, self._root.agent)
+
+    async def memory(self, name: str, *, owner: str = "") -> Memory:
+        """Returns the memory that threads of an owner share under a name; see `Block.shared`.
+
+        It is made if it is not there. Raises `InvalidInput` for a name that is none and for an
+        owner that is not valid UTF-8.
+        """
+        threads = self._reach()
+        owner = self._owned(owner)
+        return Memory(await threads.shared(owner, name), threads, self._journal)
+
+    def archive(self, *, owner: str = "") -> Archive:
+        """Returns the archive of an owner: texts that belong to no conversation, and those of all.
+
+        It opens with the first use.
+        """
+        return Archive(self._reach(), self._journal, owner=self._owned(owner))
+
+    async def search(
+        self,
+        text: str,
+        *,
+        owner: str = "",
+        thread_id: str = "",
+        roles: Sequence[Role] = (),
+        since: Moment | None = None,
+        until: Moment | None = None,
+        by: By = "both",
+        limit: int = 10,
+        offset: int = 0,
+    ) -> list[Found]:
+        """Returns the messages of an owner's conversations that fit `text` best.
+
+        - `thread_id`: of this thread only. `roles`: said by one of them.
+        - `since`, `until`, `by`, `limit`, `offset`: as in `Archive.search`.
+
+        Raises as that does.
+        """
+        filters = filters_of("message", thread_id=thread_id, roles=roles, since=since, until=until)
+        archive = self._reach().archive
+        owner = self._owned(owner)
+        return await archive.search(owner, text, by=by, filters=filters, limit=limit, offset=offset)
+
+    async def delete_owner(self, owner: str = "") -> None:
+        """Deletes all threads of an owner, shared memories, and all that they remember.
+
+        A view deletes those of its own owner. What is made for the owner meanwhile may stay. Raises
+        `InvalidInput` without an owner, since threads without one may belong to different programs,
+        and `JournalLocked` if another process drives the threads.
+        """
+        threads = self._reach()
+        owner = self._owned(owner)
+        if not owner:
+            raise InvalidInput(
+                "The owner is empty; name the owner whose threads are to be deleted."
+            )
+        marks = await self._journal.marks(owner=owner)
+        for mark in sorted(marks, key=lambda mark: bool(mark.parent)):
+            with contextlib.suppress(ThreadNotFound):  # with the thread for which it worked
+                await threads.delete(mark.id)
+        await threads.archive.sweep(owner)
+
+    async def threads(
+        self,
+        *,
+        limit: int = 50,
+        after: str = "",
+        owner: str | None = None,
+        parent: str = "",
+        status: RunStatus | Sequence[RunStatus] = (),
+        agent: str = "",
+        metadata: Mapping[str, object] | None = None,
+        order: ThreadOrder = "-updated",
+    ) -> Page[ThreadInfo]:
+        """Returns a page of threads: at most `limit` (up to 1,000), those used last first.
+
+        - `after`: `Page.next` of the page before, asked for with the same `order`.
+        - `owner`: only threads of this owner; None lists those of all owners of the view.
+        - `parent`: the threads on which agents work for that thread, which are left out otherwise.
+        - `status`: only threads whose newest run has this status, or one of several.
+        - `agent`: only threads of the agent with this name.
+        - `metadata`: only threads whose metadata has all these fields, with equal values.
+        - `order`: by the last change (`"-updated"`, `"updated"`) or the creation (`"-created"`,
+          `"created"`); `-` lists the newest first.
+
+        No thread is listed twice. A thread that is used while the pages are read moves to the front
+        of `"-updated"`, so a reader that has not come to it yet misses it; an order by creation
+        lists each thread. Raises `InvalidInput` for a limit below 1, a value that is not known, and
+        an `after` that is not a cursor of this order.
+        """
+        self._reach()
+        require_choice("order", order, ThreadOrder)
+        statuses = (status,) if isinstance(status, str) else tuple(status)
+        for one in statuses:
+            require_choice("status", one, RunStatus)
+        query = ThreadQuery(
+            limit=min(require_count("limit", limit, 1), MAX_PAGE),
+            after=require_text("after", after),
+            owner=self._listed(owner),
+            parent=require_text("parent", parent),
+            status=statuses,
+            agent=require_text("agent", agent),
+            metadata=_checked(metadata or {}),
+            order=order,
+        )
+        return await self._journal.threads(query)
+
+    def _owned(self, owner: str) -> str:
+        """Returns the owner that is meant; raises `InvalidInput` for one outside of the view."""
+        require_text("owner", owner)
+        if self.owner is None:
+            return owner
+        if owner not in {"", self.owner}:
+            raise InvalidInput(
+                "This view reaches the threads of one owner, and owner=… names another; leave it "
+                "out, or use for_owner of the runtime."
+            )
+        return self.owner
+
+    def _listed(self, owner: str | None) -> str | None:
+        if self.owner is None:
+            return owner if owner is None else require_text("owner", owner)
+        return self._owned("" if owner is None else owner)
+
+    def _reach(self) -> ThreadAccess:
+        threads = self._root.reach()
+        if self.owner is None and not self.by:
+            return threads
+        return OwnedAccess(threads, self._guard, self.by)
+
+
+def _checked(metadata: Mapping[str, object]) -> Mapping[str, object]:
+    try:
+        return msgspec.json.decode(msgspec.json.encode(metadata), type=dict[str, object])
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidInput(f"The metadata is not a JSON object: {error}.") from error
