@@ -6,6 +6,7 @@ python examples/mcp_tools.py          (needs the extra treadle[mcp])
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 
 from mcp.server.mcpserver import Context, MCPServer
 
@@ -36,9 +37,9 @@ def order_article(article: str) -> str:
     return f"{article} are on their way"
 
 
-def must_be_approved(name: str, _: object) -> bool:
+def must_be_approved(context: treadle.RunContext[None], arguments: Mapping[str, object]) -> bool:
     """Returns whether a call needs approval."""
-    return name == "order_article"
+    return context.tool_name == "order_article" and arguments["article"] != "pencils"
 
 
 async def main() -> None:

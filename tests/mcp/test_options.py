@@ -10,10 +10,6 @@ from treadle.mcp import MCPTools
 from treadle.testing import ScriptedModel
 
 
-async def later(arguments: object) -> bool:
-    raise AssertionError(arguments)
-
-
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
@@ -24,9 +20,11 @@ async def later(arguments: object) -> bool:
         ({"timeout": float("nan")}, "must be above 0"),
         ({"start_timeout": -1}, "must be above 0"),
         ({"max_output_chars": 0}, "at least 1"),
-        ({"needs_approval": "yes"}, "a bool, or a plain function"),
-        ({"needs_approval": later}, "a plain function"),
-        ({"needs_approval": lambda: True}, "takes the arguments"),
+        (
+            {"needs_approval": "yes"},
+            "needs_approval of server must be one",
+        ),
+        ({"needs_approval": lambda: True}, r"write f\(arguments\) or f\(context: RunContext, arg"),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], problem: str) -> None:

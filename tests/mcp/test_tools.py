@@ -12,7 +12,7 @@ import pytest
 from tests.mcp.running import COMMAND, await_end, free_port, http_servers
 
 import treadle
-from treadle import Agent, RunResult, tool
+from treadle import Agent, RunContext, RunResult, tool
 from treadle.domain.events import ToolProgress
 from treadle.domain.items import FunctionCallOutput, InputImage
 from treadle.errors import ConfigurationError
@@ -153,8 +153,10 @@ def only_paris(arguments: Mapping[str, object]) -> bool:
     return arguments["city"] == "Paris"
 
 
-def only_paris_and_adding(name: str, arguments: Mapping[str, object]) -> bool:
-    return name == "add" or arguments == {"city": "Paris"}
+async def only_paris_and_adding(
+    context: RunContext[object], arguments: Mapping[str, object]
+) -> bool:
+    return context.tool_name == "s_add" or arguments == {"city": "Paris"}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def only_paris_and_adding(name: str, arguments: Mapping[str, object]) -> bool:
         (True, {"s_add", "s_place"}),
         (only_paris, {"s_place", "s_add"}),  # it fails on what has no city: so it must be asked
         (only_paris_and_adding, {"s_place", "s_add"}),
-        (lambda name, _: name == "add", {"s_add"}),
+        (lambda context, _: context.tool_name == "s_add", {"s_add"}),
     ],
 )
 async def test_approval(url: str, rule: bool | Callable[..., bool], asked: set[str]) -> None:

@@ -15,6 +15,7 @@ from treadle.errors import ConfigurationError, InvalidTool
 from treadle.models.wire.anthropic_schema import supported_schema
 from treadle.testing import ScriptedModel
 from treadle.tools.call import PreparedCall, RefusedCall, awaits_of, prepare
+from treadle.tools.context import RunContext
 from treadle.tools.function import Tool, with_to_user
 from treadle.tools.streamed import require_streamable
 from treadle.tools.strict import strict_schema
@@ -109,7 +110,8 @@ def test_approval_is_decided_without_it() -> None:
 
     made = tool(to_user="say", needs_approval=needs_approval)(look)
     call = FunctionCall("c", "look", '{"say":"Let me…","city":"Paris"}')
-    assert awaits_of(Toolset([made]), call) == "approval"
+    context: RunContext[object] = RunContext(deps=None, thread_id="t", run_id="r")
+    assert awaits_of(Toolset([made]), call, lambda: context) == "approval"
     assert seen == [{"city": "Paris"}]
 
 

@@ -5,6 +5,7 @@ import time
 from typing import Generic
 
 from treadle.domain.events import (
+    Awaited,
     RunRequiresAction,
     ToolCallRequested,
     ToolOutputRecorded,
@@ -22,7 +23,8 @@ from treadle.loop.definition import Deps, Out
 from treadle.loop.steering import SKIPPED, skipped_calls, skips
 from treadle.loop.step_hooks import StepHooks
 from treadle.streaming.demux import MAX_CALLS
-from treadle.tools.call import PreparedCall, awaits_of, execute, prepare
+from treadle.tools.call import PreparedCall, awaits_of, decided, execute, prepare
+from treadle.tools.callables import Pending
 from treadle.tools.context import CallServices, RunContext
 from treadle.tools.failure import message_of
 from treadle.tools.toolset import Toolset
@@ -57,12 +59,39 @@ class StepCalls(Generic[Deps, Out]):
         # never takes its short way there: calls of that process wait without a task here.
         self._requested = 0 if self._thread.state.step is None else -1
         self._running = 0
+        self._deciding: set[asyncio.Task[None]] = set()
         self.failure: RunError | None = None
 
     def request(self, call: FunctionCall, index: int) -> None:
-        """Records a call whose arguments are complete, and begins it if it may start early."""
+        """Records a call whose arguments are complete, and begins it if it may start early.
+
+        A rule for approval may take its time: meanwhile the response streams on, and `decided`
+        waits for all of them.
+        """
         self._requested += 1
-        awaits = awaits_of(self._tools, call)
+        awaits = awaits_of(self._tools, call, lambda: self._context(call))
+        if isinstance(awaits, Pending):
+            rule, task = awaits, self._tasks.create_task(self._decide(call, index, awaits))
+            self._deciding.add(task)
+            task.add_done_callback(self._deciding.discard)
+            task.add_done_callback(lambda _: rule.close())  # it may never have begun
+        else:
+            self._record(call, index, awaits)
+
+    async def decided(self) -> None:
+        """Waits until every call that arrived is recorded."""
+        while self._deciding:
+            await asyncio.wait(self._deciding)
+
+    def drop_undecided(self) -> None:
+        """Leaves out calls of a response that broke off before it was known what they await."""
+        for task in self._deciding:
+            task.cancel()
+
+    async def _decide(self, call: FunctionCall, index: int, rule: Pending[bool]) -> None:
+        self._record(call, index, await decided(rule))
+
+    def _record(self, call: FunctionCall, index: int, awaits: Awaited | None) -> None:
         tool = self._tools.get(call.name)
         if awaits is not None and self._refusal(call) is not None:
             awaits = None  # the refusal is its output: no one has to approve or answer it

@@ -453,7 +453,7 @@ def _described(tool: Tool[..., object]) -> tuple[object, ...]:
         tool.retries,
         tool.idempotent,
         tool.external,
-        approval if isinstance(approval, bool) else _name(approval),
+        approval if isinstance(approval, bool) else _name(approval.function),
         tool.serial,
         tool.terminal,
         tool.on_error,

@@ -86,6 +86,7 @@ async def stream_response(
                         report_adapted(thread, event)
                     else:
                         is_seen = True
+                        await calls.decided()
                         _record_end(activation, event, request)
             finally:
                 # Nearly all models are async generators, whose connections must not wait for the

@@ -53,6 +53,8 @@ async def take_step(activation: Activation[Deps, Out]) -> None:
         if broken is None and retry is None:
             calls.require_action()
             await calls.work_off()
+        else:
+            calls.drop_undecided()
     if broken is not None:
         close_step(thread, "The response broke off", activation.stopwatch.lap())
         raise broken

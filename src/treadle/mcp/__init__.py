@@ -13,8 +13,8 @@ except ImportError as error:
     ) from error
 
 from treadle.mcp.restart import RestartPolicy
-from treadle.mcp.tools import ApprovalRule, MCPTools
+from treadle.mcp.tools import MCPTools
 
-__all__ = ["ApprovalRule", "MCPTools", "RestartPolicy"]
+__all__ = ["MCPTools", "RestartPolicy"]
 
 del _Client

@@ -1,7 +1,5 @@
 """The tools of a server of the Model Context Protocol, as a source of tools."""
 
-import functools
-import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +18,10 @@ from treadle.mcp.result import error_text, output_of
 from treadle.mcp.server import Server
 from treadle.per_loop import PerLoop
 from treadle.tools.context import RunContext
-from treadle.tools.function import NeedsApproval, Tool
+from treadle.tools.function import NeedsApproval, Tool, approval_rule
 from treadle.tools.parameters import CONTEXT, GivenParameters
 
 _LOGGER = logger_of("treadle.mcp")
-
-ApprovalRule = NeedsApproval | Callable[[str, Mapping[str, object]], bool]
 
 
 class MCPTools:
@@ -39,8 +35,9 @@ class MCPTools:
       The rest of a command or URL is never shown, because it may contain secrets.
     - `prefix`: put before the name of each tool.
     - `allow`: the server's own names of the tools to offer; None means all.
-    - `needs_approval`: whether a person must approve a call before it is made: a bool, a function
-      of the arguments, or a function of the server's own name of the tool and the arguments.
+    - `needs_approval`: whether a person must approve a call before it is made: a bool, or a
+      function of the arguments, or of the `RunContext` of the call and the arguments, as in
+      `treadle.tool`. The context contains the name of the tool.
     - `timeout`: seconds that a call may take; None means no limit.
     - `env`: variables for the command, in addition to the few it inherits (`PATH`, `HOME`, …);
       `headers`: for the URL. Errors and logs never show their values.
@@ -65,7 +62,7 @@ class MCPTools:
         name: str | None = None,
         prefix: str = "",
         allow: Iterable[str] | None = None,
-        needs_approval: ApprovalRule = False,
+        needs_approval: NeedsApproval = False,
         timeout: float | None = None,
         env: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -80,8 +77,7 @@ class MCPTools:
         _require_options(prefix, allow, timeout, start_timeout, max_output_chars)
         self._prefix = prefix
         self._allow = None if allow is None else frozenset(allow)
-        self._needs_approval = needs_approval
-        self._takes_name = _takes_name(needs_approval)
+        self._needs_approval = approval_rule(needs_approval, self._name, ConfigurationError)
         self._timeout = timeout
         self._max_output_chars = max_output_chars
         dialling = Dialling(
@@ -159,7 +155,7 @@ class MCPTools:
             signature=parameters,
             is_async=True,
             timeout=self._timeout,
-            needs_approval=self._rule_for(tool.name),
+            needs_approval=self._needs_approval,
             max_output_chars=self._max_output_chars,
         )
 
@@ -178,41 +174,10 @@ class MCPTools:
 
         return call
 
-    def _rule_for(self, name: str) -> NeedsApproval:
-        if not self._takes_name:
-            return cast("NeedsApproval", self._needs_approval)
-        rule = cast("Callable[[str, Mapping[str, object]], bool]", self._needs_approval)
-        return functools.partial(rule, name)
-
 
 def _progress(progress: float, total: float | None, message: str | None) -> str:
     amount = f"{progress:g}" if total is None else f"{progress:g}/{total:g}"
     return f"{message} ({amount})" if message else amount
-
-
-def _takes_name(rule: ApprovalRule) -> bool:
-    """Whether a rule is a function of the tool's name and the arguments."""
-    if isinstance(rule, bool):
-        return False
-    if not callable(rule) or inspect.iscoroutinefunction(rule):
-        raise ConfigurationError(
-            "needs_approval of MCPTools is a bool, or a plain function of the arguments, or of "
-            "the tool's name and the arguments."
-        )
-    try:
-        signature = inspect.signature(rule)
-    except ValueError:  # a builtin without a signature
-        return False
-    for places in ((None,), (None, None)):
-        try:
-            signature.bind(*places)
-        except TypeError:
-            continue
-        return len(places) > 1
-    raise ConfigurationError(
-        "The function needs_approval of MCPTools takes the arguments, or the tool's name and the "
-        "arguments."
-    )
 
 
 def _require_options(

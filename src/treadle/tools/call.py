@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from treadle.domain.events import Awaited
 from treadle.domain.ids import new_id
 from treadle.domain.items import FunctionCall, FunctionCallOutput, OutputPart
-from treadle.errors import StreamInvalid
+from treadle.errors import HookFailed, StreamInvalid
 from treadle.logging import logger_of
 from treadle.streaming.jsonfields import MAX_DEPTH, JsonFieldScanner
+from treadle.tools.callables import Pending
 from treadle.tools.context import RunContext, for_attempt, runs_agents
 from treadle.tools.failure import (
     as_exception,
@@ -112,10 +113,13 @@ def prepare(tools: Toolset, call: FunctionCall) -> PreparedCall | RefusedCall:
     return PreparedCall(call, tool, arguments)
 
 
-def awaits_of(tools: Toolset, call: FunctionCall) -> Awaited | None:
-    """Returns what the call needs from outside; a call that cannot be made needs nothing.
+def awaits_of(
+    tools: Toolset, call: FunctionCall, context: Callable[[], RunContext[object]]
+) -> Awaited | Pending[bool] | None:
+    """Returns what the call needs from outside; of an async rule for approval, what it will say.
 
-    If the rule for approval fails, the call needs approval.
+    A call that cannot be made needs nothing. If the rule for approval fails, the call needs
+    approval; a cancellation of the running task by a plain rule is taken back by the caller.
     """
     tool = tools.get(call.name)
     if tool is None or tool.is_local:
@@ -125,18 +129,33 @@ def awaits_of(tools: Toolset, call: FunctionCall) -> Awaited | None:
         return None
     if tool.external:
         return "output"
-    if tool.needs_approval is True or not callable(tool.needs_approval):
+    rule = tool.needs_approval
+    if isinstance(rule, bool):
         return "approval"
     before = cancel_count()
     try:
-        needed = tool.needs_approval(prepared.arguments)
-        if cancel_count() > before:  # the caller takes that back
-            raise RuntimeError("it cancelled the task of the run")
-    except BaseException as error:  # noqa: BLE001 - a user's function may raise anything
-        reraise_interrupt(error)
-        _LOGGER.warning("needs_approval of %s failed: %s", tool.name, explain_failure(error))
-        return "approval"
-    return "approval" if needed else None
+        needed = rule(context(), prepared.arguments)
+    except HookFailed as error:
+        return _approval_after(error.message)
+    if not isinstance(needed, Pending):
+        return "approval" if needed else None
+    if cancel_count() == before:
+        return needed
+    needed.close()
+    return _approval_after(f"{rule.subject} failed: it cancelled the task of the run")
+
+
+async def decided(rule: Pending[bool]) -> Awaited | None:
+    """Returns what a call needs from outside, once its rule for approval has returned."""
+    try:
+        return "approval" if await rule else None
+    except HookFailed as error:
+        return _approval_after(error.message)
+
+
+def _approval_after(problem: str) -> Awaited:
+    _LOGGER.warning("%s; the call needs approval.", problem)
+    return "approval"
 
 
 async def execute(
@@ -171,6 +190,7 @@ async def execute(
                 return _failed(call, str(failure), failure.__cause__, loop.time() - start)
         except _NotJson as error:  # a retry would not help
             text = f"{tool.name} failed: {error}."
+            _LOGGER.warning("%s", text)
             return _failed(call, text, error.__cause__, loop.time() - start)
 
 

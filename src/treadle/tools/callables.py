@@ -8,14 +8,14 @@ function takes is decided once, when it is given; a function that fits no form i
 import asyncio
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeGuard, TypeVar, cast, get_origin
 
 from treadle.errors import ConfigurationError, HookFailed, TreadleError
 from treadle.tools.async_only import AsyncOnly
 from treadle.tools.context import RunContext
-from treadle.tools.failure import explain_failure, reraise_interrupt
+from treadle.tools.failure import cancel_count, explain_failure, reraise_interrupt
 from treadle.tools.watched import CancelledItself, Watched, taken_back
 
 T = TypeVar("T")
@@ -40,17 +40,17 @@ class UserFunction(Generic[T]):
     failure: type[TreadleError]
     passes: tuple[type[Exception], ...] = ()
 
-    def __call__(self, context: object, *arguments: object) -> T | Coroutine[Any, Any, T]:
-        """Calls the function; returns its value, or a coroutine that returns it.
+    def __call__(self, context: object, *arguments: object) -> "T | Pending[T]":
+        """Calls the function; returns its value, or what a caller awaits to get it.
 
-        In two parts for callers that cannot wait for a plain function; see `result`.
+        In two parts for callers that do not wait for plain functions; see `result`.
         """
         given = (context, *arguments) if self.takes_context else arguments
         try:
             value = begin(self.function, *given)
         except BaseException as error:
-            raise self._failed(error) from error
-        return self._awaited(value) if is_awaitable(value) else cast("T", value)
+            raise self.failed(error) from error
+        return Pending(self, value) if is_awaitable(value) else cast("T", value)
 
     async def result(self, context: object, *arguments: object) -> T:
         """Calls the function and returns its value.
@@ -59,22 +59,39 @@ class UserFunction(Generic[T]):
         task passes.
         """
         value = self(context, *arguments)
-        return await cast("Awaitable[T]", value) if inspect.iscoroutine(value) else cast("T", value)
+        return await cast("Pending[T]", value) if isinstance(value, Pending) else value
 
-    async def _awaited(self, value: Awaitable[object]) -> T:
-        task = asyncio.current_task()
-        try:
-            return cast("T", await Watched(value, self.subject))
-        except BaseException as error:
-            raise self._failed(error, task) from error
-
-    def _failed(
+    def failed(
         self, error: BaseException, task: "asyncio.Task[Any] | None" = None
     ) -> BaseException:
+        """Returns what is raised for what the function raised; a cancellation of `task` passes."""
         reraise_interrupt(error, task)
         if isinstance(error, self.passes):
             return error
         return self.failure(f"{self.subject} failed: {explain_failure(error)}")
+
+
+class Pending(Generic[T]):
+    """What an async function will return: awaited once, or closed."""
+
+    def __init__(self, function: UserFunction[T], value: Awaitable[object]) -> None:
+        self._function = function
+        self._value = value
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._answer().__await__()
+
+    def close(self) -> None:
+        """Closes the coroutine of the function, if it has not ended."""
+        if inspect.iscoroutine(self._value):
+            self._value.close()
+
+    async def _answer(self) -> T:
+        task = asyncio.current_task()
+        try:
+            return cast("T", await Watched(self._value, self._function.subject))
+        except BaseException as error:
+            raise self._function.failed(error, task) from error
 
 
 def user_function(
@@ -101,7 +118,7 @@ def user_function(
     if not callable(function):
         raise refusal(f"{function!r:.100} is not a function; {role} must be one.")
     name = name_of(function)
-    if _is_generator(function):
+    if is_generator(function):
         raise refusal(f"{name} is a generator, and cannot be called as {role}; make it a function.")
     takes_context = _takes_context(function, parameters, context)
     if takes_context is None:
@@ -133,24 +150,29 @@ def begin(function: Callable[..., object], *arguments: object) -> object:
     If the call cancels the running task, what it returned or raised is dropped, and the awaitable
     takes the cancellation back and raises `CancelledItself`.
     """
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
+    before = cancel_count()
     try:
         value = function(*arguments)
     except BaseException:
-        if task is None or task.cancelling() <= before:
+        if cancel_count() <= before:
             raise
         value = None
-    if task is not None and task.cancelling() > before:
+    if (cancels := cancel_count() - before) > 0:
         if inspect.iscoroutine(value):
             value.close()
-        return _taken_back(task.cancelling() - before)
+        return _TakenBack(cancels)
     return value
 
 
-async def _taken_back(cancels: int) -> object:
-    await taken_back(cancels)
-    raise CancelledItself("it cancelled the task of the run")
+class _TakenBack:
+    """Takes back what a call has cancelled; not a coroutine, so that it may be left unawaited."""
+
+    def __init__(self, cancels: int) -> None:
+        self._cancels = cancels
+
+    def __await__(self) -> Generator[Any, Any, object]:
+        yield from taken_back(self._cancels).__await__()
+        raise CancelledItself("it cancelled the task of the run")
 
 
 def _callables(function: object) -> tuple[object, object]:
@@ -160,7 +182,8 @@ def _callables(function: object) -> tuple[object, object]:
     return function, call
 
 
-def _is_generator(function: object) -> bool:
+def is_generator(function: object) -> bool:
+    """Whether a function is a generator, plain or async."""
     return any(
         inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
         for one in _callables(function)

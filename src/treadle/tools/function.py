@@ -1,15 +1,29 @@
 """Tools: typed functions, and the rules for calling them."""
 
 import functools
-import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    get_args,
+    overload,
+)
+
+from typing_extensions import TypeVar as TypeVarWithDefault
 
 from treadle.domain.schema import ToolSchema
-from treadle.errors import InvalidTool
+from treadle.errors import InvalidTool, TreadleError
 from treadle.ports import Worker
+from treadle.tools.callables import Now, UserFunction, is_async, is_generator, user_function
+from treadle.tools.context import RunContext
 from treadle.tools.parameters import Parameters
 from treadle.tools.signature import Signature
 from treadle.tools.streamed import require_streamable
@@ -17,16 +31,26 @@ from treadle.tools.to_user import TO_USER, spoken, without
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
+D_contra = TypeVarWithDefault("D_contra", contravariant=True, default=Any)
+R = TypeVar("R")
+D = TypeVar("D")
 
 OnError = Literal["answer", "raise"]
-NeedsApproval = bool | Callable[[Mapping[str, object]], bool]
+NeedsApproval = (
+    bool
+    | Callable[[Mapping[str, Any]], Now[bool]]
+    | Callable[[RunContext[Any], Mapping[str, Any]], Now[bool]]
+)
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tool(Generic[P, R_co]):
+class Tool(Generic[P, R_co, D_contra]):
     """A function the model may call; made by the decorator `tool`.
+
+    Its type contains the parameters, the result, and the deps that the function reads from its
+    `RunContext`, if that is its first parameter: an agent with other deps cannot have the tool.
 
     - `timeout`: seconds that an attempt may take; None means no limit.
     - `retries`: how often a call that raised or timed out is tried again. Only for functions that
@@ -36,7 +60,8 @@ class Tool(Generic[P, R_co]):
     - `external`: the function is never called; its output is submitted from outside, to the
       thread.
     - `needs_approval`: True, or a function of the call's arguments that returns whether a person
-      must approve the call before it runs.
+      must approve the call before it runs: plain or async, with the `RunContext` of the call before
+      the arguments if it takes two parameters. If it fails, the call needs approval.
     - `serial`: runs alone, after the other calls of its step.
     - `terminal`: its output ends the run, unless it failed.
     - `on_error`: `"answer"` gives the model the error as output; `"raise"` also ends the run with
@@ -57,7 +82,7 @@ class Tool(Generic[P, R_co]):
     retries: int = 0
     idempotent: bool = False
     external: bool = False
-    needs_approval: NeedsApproval = False
+    needs_approval: bool | UserFunction[bool] = False
     serial: bool = False
     terminal: bool = False
     on_error: OnError = "answer"
@@ -89,8 +114,23 @@ class Tool(Generic[P, R_co]):
         return self.signature.validate(without(arguments, self.to_user))
 
 
+class ToolDecorator(Protocol):
+    """Makes a tool of a function; returned by `tool(…)`."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[RunContext[D], P], R], /
+    ) -> Tool[Concatenate[RunContext[D], P], R, D]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Tool[P, R, object]: ...
+
+
 @overload
-def tool(function: Callable[P, R_co], /) -> Tool[P, R_co]: ...
+def tool(
+    function: Callable[Concatenate[RunContext[D], P], R], /
+) -> Tool[Concatenate[RunContext[D], P], R, D]: ...
+@overload
+def tool(function: Callable[P, R], /) -> Tool[P, R, object]: ...
 @overload
 def tool(
     *,
@@ -108,9 +148,9 @@ def tool(
     strict: bool | None = None,
     to_user: bool | str = False,
     stream_fields: Iterable[str] = (),
-) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
+) -> ToolDecorator: ...
 def tool(
-    function: Callable[P, R_co] | None = None,
+    function: Callable[..., Any] | None = None,
     /,
     *,
     name: str | None = None,
@@ -127,7 +167,7 @@ def tool(
     strict: bool | None = None,
     to_user: bool | str = False,
     stream_fields: Iterable[str] = (),
-) -> Tool[P, R_co] | Callable[[Callable[P, R_co]], Tool[P, R_co]]:
+) -> Tool[..., Any, Any] | Callable[[Callable[..., Any]], Tool[..., Any, Any]]:
     """Makes a tool of a typed function, as `@tool` or `@tool(timeout=5)`.
 
     The parameters' types become a JSON Schema, their descriptions come from the docstring
@@ -139,7 +179,7 @@ def tool(
     `Tool`. Raises `InvalidTool` for what cannot be a tool.
     """
 
-    def make(function: Callable[P, R_co]) -> Tool[P, R_co]:
+    def make(function: Callable[..., Any]) -> Tool[..., Any, Any]:
         tool_name = name or _name_of(function)
         _require_function(tool_name, function)
         _require_options(tool_name, timeout, retries, on_error, max_output_chars)
@@ -158,12 +198,12 @@ def tool(
                 signature.strict,
             ),
             signature=signature,
-            is_async=_is_async(function),
+            is_async=is_async(function),
             timeout=timeout,
             retries=retries,
             idempotent=idempotent,
             external=external,
-            needs_approval=needs_approval,
+            needs_approval=approval_rule(needs_approval, tool_name),
             serial=serial,
             terminal=terminal,
             on_error=on_error,
@@ -184,7 +224,7 @@ def as_tool(function: Tool[..., object] | Callable[..., object]) -> Tool[..., ob
     return tool(function)
 
 
-def with_to_user(tool: Tool[P, R_co], to_user: bool | str = True) -> Tool[P, R_co]:
+def with_to_user(tool: Tool[P, R_co, D], to_user: bool | str = True) -> Tool[P, R_co, D]:
     """Returns a copy of `tool` whose calls announce themselves to the user.
 
     `to_user` is the name of the parameter; True means "to_user", False changes nothing. A tool that
@@ -196,27 +236,21 @@ def with_to_user(tool: Tool[P, R_co], to_user: bool | str = True) -> Tool[P, R_c
     return replace(tool, schema=spoken(tool.schema, parameter), to_user=parameter)
 
 
+def approval_rule(
+    rule: NeedsApproval, tool: str, refusal: type[TreadleError] = InvalidTool
+) -> bool | UserFunction[bool]:
+    """Returns the rule for approval of a tool, checked; raises `refusal`."""
+    if isinstance(rule, bool):
+        return rule
+    role = f"needs_approval of {tool}"
+    function = cast("Callable[..., Now[bool]]", rule)
+    return user_function(function, role, ("arguments",), subject=role, refusal=refusal)
+
+
 def _name_of(function: Callable[..., object]) -> str:
     if isinstance(function, functools.partial):
         return _name_of(function.func)
     return getattr(function, "__name__", type(function).__name__)
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    if isinstance(function, functools.partial):
-        return _is_async(function.func)
-    call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked, not its presence
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
-
-
-def _is_generator(function: Callable[..., Any]) -> bool:
-    if isinstance(function, functools.partial):
-        return _is_generator(function.func)
-    call = getattr(function, "__call__", None)  # noqa: B004 - its kind is asked, not its presence
-    return any(
-        inspect.isgeneratorfunction(candidate) or inspect.isasyncgenfunction(candidate)
-        for candidate in (function, call)
-    )
 
 
 def _require_function(name: str, function: object) -> None:
@@ -232,7 +266,7 @@ def _require_function(name: str, function: object) -> None:
             f"{name!r} is not a valid tool name; pass tool(name=…) with at most 64 letters, "
             "digits, _ and -."
         )
-    if _is_generator(function):
+    if is_generator(function):
         raise InvalidTool(f"The tool {name} is a generator; return the whole output instead.")
 
 
