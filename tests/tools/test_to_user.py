@@ -101,7 +101,8 @@ def test_a_tool_that_takes_nothing_else(written: str) -> None:
     assert prepared.arguments == {}
 
 
-def test_approval_is_decided_without_it() -> None:
+@pytest.mark.anyio
+async def test_approval_is_decided_without_it() -> None:
     seen: list[Mapping[str, object]] = []
 
     def needs_approval(arguments: Mapping[str, object]) -> bool:
