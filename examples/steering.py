@@ -28,7 +28,7 @@ async def main() -> None:
         async for event in run:
             if isinstance(event, treadle.ToolStarted):
                 await run.cancel()
-        result = await run.result()
+        result = await run.result(raise_on_incomplete=False)
     print("The first run:", result.status)
     second = await agent.run("Hello again!", history=result.history)
     print("The second run:", second.status)

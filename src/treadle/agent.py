@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Literal, overload
 
 from treadle.domain.items import Input, Item
 from treadle.domain.result import RunResult
@@ -58,21 +59,47 @@ class Agent(AgentDefinition[Deps, Out]):
     Raises `ConfigurationError` for parameters that cannot work together.
     """
 
+    @overload
     async def run(
-        self, input: Input, *, deps: Deps = None, history: Sequence[Item] = ()
-    ) -> RunResult[Out]:
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        raise_on_incomplete: Literal[True] = True,
+    ) -> RunResult[Out]: ...
+
+    @overload
+    async def run(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        raise_on_incomplete: bool,
+    ) -> RunResult[Out | None]: ...
+
+    async def run(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        raise_on_incomplete: bool = True,
+    ) -> RunResult[Out] | RunResult[Out | None]:
         """Runs the agent on a message, and returns the result.
 
         - `input`: the message: a text, a `Message`, or parts of text and images.
         - `deps`: is passed to tools and hooks as the `deps` of their context.
         - `history`: the conversation so far, for example the `history` of an earlier result.
+        - `raise_on_incomplete`: False returns the result of a run that a limit or a filter stopped.
 
-        Raises `InvalidInput` for an empty message or an invalid history, and the error of a failed
-        run.
+        Raises `InvalidInput` for an empty message or an invalid history, the error of a failed
+        run, and a kind of `RunStopped`, such as `LimitReached`, for a run without an output.
         """
         run = Run(self, input, deps=deps, history=history, watched=False)
         await run.drive()
-        return await run.result()
+        return await run.result(raise_on_incomplete=raise_on_incomplete)
 
     @asynccontextmanager
     async def stream(
@@ -90,9 +117,34 @@ class Agent(AgentDefinition[Deps, Out]):
         finally:
             await run.stop()
 
+    @overload
     def run_sync(
-        self, input: Input, *, deps: Deps = None, history: Sequence[Item] = ()
-    ) -> RunResult[Out]:
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        raise_on_incomplete: Literal[True] = True,
+    ) -> RunResult[Out]: ...
+
+    @overload
+    def run_sync(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        raise_on_incomplete: bool,
+    ) -> RunResult[Out | None]: ...
+
+    def run_sync(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        raise_on_incomplete: bool = True,
+    ) -> RunResult[Out] | RunResult[Out | None]:
         """Runs the agent from synchronous code; see `run`.
 
         Raises `ConfigurationError` if an event loop is running.
@@ -100,7 +152,9 @@ class Agent(AgentDefinition[Deps, Out]):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(self.run(input, deps=deps, history=history))
+            return asyncio.run(
+                self.run(input, deps=deps, history=history, raise_on_incomplete=raise_on_incomplete)
+            )
         raise ConfigurationError(
             "run_sync() cannot be called while an event loop is running; use `await agent.run(…)`."
         )
@@ -131,8 +185,8 @@ class Agent(AgentDefinition[Deps, Out]):
             Args:
                 message: The task, with everything the agent must know. It sees nothing else.
             """
-            result = await context.run_agent(self, message)
-            if result.status != "completed":
+            result = await context.run_agent(self, message, raise_on_incomplete=False)
+            if not result.is_complete:
                 why = f"{self.name} stopped early ({result.stop_reason})"
                 raise ToolFailed(f"{why}: {result.text}" if result.text else f"{why}.")
             return result.output

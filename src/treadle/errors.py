@@ -31,6 +31,12 @@ TreadleError
 │   ├── RuleBroken                the model answered without a required tool call
 │   ├── AgentsTooDeep             agents called agents deeper than the limit
 │   ├── BudgetUsedUp              the run has no budget left for another agent
+│   ├── RunStopped                a run ended without an output; it has the result so far
+│   │   ├── LimitReached          a limit stopped it
+│   │   ├── ContentFiltered       the provider filtered the response
+│   │   ├── ReplyOverdue          no output or approval arrived in time
+│   │   ├── CancelRequested       it was cancelled
+│   │   └── OutputMissing         it was finished, or ended by a tool, before there was an output
 │   └── RunInterrupted            retryable: the driver of the run ended before the run did
 ├── ToolSourceError               a source of tools failed
 │   ├── ToolSourceFailed          retryable: it could not be started or reached, or it ended
@@ -87,7 +93,10 @@ TreadleError
 """
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from treadle.domain.result import RunResult
 
 
 class TreadleError(Exception):
@@ -328,6 +337,53 @@ class BudgetUsedUp(RunError):
     """The run has no budget left for another agent."""
 
     code = "budget_used_up"
+
+
+class RunStopped(RunError):
+    """A run ended without an output, although nothing failed.
+
+    Raised where the result of a run is asked for; `raise_on_incomplete=False` returns the result
+    instead. `result` contains what there is: the text, the items, the history and the usage. Its
+    `output` is None.
+    """
+
+    code = "run_stopped"
+    result: "RunResult[Any]"
+
+    def __init__(self, message: str, result: "RunResult[Any] | None" = None) -> None:
+        super().__init__(message)
+        if result is not None:
+            self.result = result
+
+
+class LimitReached(RunStopped):
+    """A limit stopped the run: `result.stop_reason` names it, such as "max_steps"."""
+
+    code = "limit_reached"
+
+
+class ContentFiltered(RunStopped):
+    """The provider filtered the response of the model, and ended it early."""
+
+    code = "content_filtered"
+
+
+class ReplyOverdue(RunStopped):
+    """The run waited longer than `Agent.action_timeout` for an output or an approval."""
+
+    code = "reply_overdue"
+
+
+class CancelRequested(RunStopped):
+    """The run was cancelled, or taken out of the queue."""
+
+    code = "cancel_requested"
+
+
+class OutputMissing(RunStopped):
+    """The run was told to finish, or ended by a terminal tool, before there was an output."""
+
+    code = "output_missing"
 
 
 class RunInterrupted(RunError):

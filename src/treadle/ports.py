@@ -73,8 +73,8 @@ class Delegation(Protocol):
         call_id: str = "",
         job_id: str = "",
         lends_memory: bool = False,
-    ) -> RunResult[Out]:
-        """Runs `agent` on a thread of its own, and returns what came of it.
+    ) -> RunResult[Out | None]:
+        """Runs `agent` on a thread of its own, and returns its result, complete or not.
 
         It works for the call `call_id`, for the job `job_id`, or for a hook. `key` names the work
         within the run: asked for again after a crash, it continues where it was.

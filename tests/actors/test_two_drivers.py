@@ -102,7 +102,7 @@ async def test_answers_cancels_and_edits_come_from_either_runtime() -> None:
         run = await thread.send("again")
         await asyncio.sleep(2)
         await (await other.run(run.id)).cancel()
-        assert (await run.result()).status == "cancelled"
+        assert (await run.result(raise_on_incomplete=False)).status == "cancelled"
 
 
 async def test_a_thread_is_deleted_where_it_is_driven() -> None:

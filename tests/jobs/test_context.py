@@ -9,6 +9,7 @@ import pytest
 from treadle import Agent
 from treadle.domain.items import Input
 from treadle.domain.result import RunResult
+from treadle.domain.usage import Usage
 from treadle.errors import AgentsTooDeep, ConfigurationError
 from treadle.jobs import Commander, Handler, Job, Root, StartQueue, Tree, handler
 from treadle.jobs.agent_job import AgentJob
@@ -38,13 +39,29 @@ class Delegating:
         call_id: str = "",
         job_id: str = "",
         lends_memory: bool = False,
-    ) -> RunResult[Out]:
+    ) -> RunResult[Out | None]:
         """Answers after a second."""
         await asyncio.sleep(1)
         self.asked.append((str(input), key, call_id, job_id))
         if self.error is not None:
             raise self.error
-        return cast("RunResult[Out]", key)
+        return result_with(cast("Out", key))
+
+
+def result_with(output: Out, **fields: Any) -> RunResult[Out | None]:
+    known: dict[str, Any] = {"status": "completed", "stop_reason": "end_turn", **fields}
+    return RunResult(
+        run_id="r",
+        thread_id="t",
+        output=output,
+        text="",
+        refusal="",
+        items=(),
+        history=(),
+        usage=Usage(),
+        steps=1,
+        **known,
+    )
 
 
 def context(delegation: Delegating, **fields: Any) -> JobContext[object]:
@@ -72,7 +89,7 @@ class Asks(Job[Any]):
     async def task(self) -> Any:
         """Returns the keys of what was done."""
         known = job_context(self)
-        return [await known.run_agent(WORKER, f"{n}?") for n in range(self.count)]
+        return [(await known.run_agent(WORKER, f"{n}?")).output for n in range(self.count)]
 
 
 async def test_agents_are_asked_in_an_order_that_comes_again() -> None:
@@ -86,7 +103,7 @@ async def test_an_agent_is_a_job() -> None:
     delegating = Delegating()
     job = AgentJob(WORKER, "6 * 7?")
     assert (job.name, job.restartable) == ("small", False)
-    assert await run(job, context(delegating)) == "job_1/0"
+    assert (await run(job, context(delegating))).output == "job_1/0"
     assert delegating.asked == [("6 * 7?", "job_1/0", "", "job_1")]
     failing = Delegating(error=AgentsTooDeep("Too deep."))
     with pytest.raises(AgentsTooDeep):

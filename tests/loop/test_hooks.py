@@ -106,7 +106,7 @@ async def test_it_is_called_at_a_limit_and_after_a_terminal_tool() -> None:
 
     hooks = Hooks(after_completion=look)
     limited = Agent(ScriptedModel([[CALL]]), tools=[echo], hooks=hooks, limits=Limits(max_steps=1))
-    assert (await limited.run("hi")).stop_reason == "max_steps"
+    assert (await limited.run("hi", raise_on_incomplete=False)).stop_reason == "max_steps"
     ending = [Call("submit", '{"text":"x"}', "c1")]
     assert (await Agent(ScriptedModel([ending]), tools=[submit], hooks=hooks).run("hi")).text == "x"
     assert reasons == ["max_steps", "terminal_tool"]
@@ -122,7 +122,7 @@ async def test_it_is_not_called_after_a_failure_or_a_cancel() -> None:
         async for event in run:
             if isinstance(event, TextDelta):
                 await run.cancel()
-    assert (await run.result()).status == "cancelled"
+    assert (await run.result(raise_on_incomplete=False)).status == "cancelled"
     assert called == []
 
 
@@ -172,7 +172,7 @@ async def test_it_may_let_the_run_go_on() -> None:
 async def test_a_limit_ends_the_run_that_shall_go_on() -> None:
     hooks = Hooks(after_completion=lambda context, completion: context.continue_with("go on"))
     agent = Agent(ScriptedModel(["One.", "Two."]), hooks=hooks, limits=Limits(max_steps=2))
-    result = await agent.run("hi")
+    result = await agent.run("hi", raise_on_incomplete=False)
     assert (result.status, result.stop_reason, result.steps) == ("incomplete", "max_steps", 2)
 
 
@@ -648,7 +648,9 @@ async def test_hooks_are_told_of_a_run_that_expired() -> None:
     agent = Agent(model, tools=[ask], hooks=hooks, action_timeout=10)
     async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
-        assert (await (await thread.send("hi")).result()).status == "expired"
+        assert (
+            await (await thread.send("hi")).result(raise_on_incomplete=False)
+        ).status == "expired"
         await asyncio.sleep(1)
         durable = [
             event for event in heard if isinstance(event, treadle.domain.events.DurableEvent)

@@ -1,15 +1,35 @@
 """Runs in the foreground and runs of threads have the same methods for their readers."""
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 
 import treadle
-from treadle import Agent, Limits, RetryPolicy, Run, Runtime, ThreadRun, tool
-from treadle.errors import ServerFailed
-from treadle.testing import Call, Pause, ScriptedModel, Text
+from treadle import (
+    Agent,
+    FunctionCallOutput,
+    Limits,
+    RetryPolicy,
+    Run,
+    RunContext,
+    Runtime,
+    ThreadRun,
+    tool,
+)
+from treadle.errors import (
+    CancelRequested,
+    ContentFiltered,
+    LimitReached,
+    OutputMissing,
+    ReplyOverdue,
+    RunStopped,
+    ServerFailed,
+)
+from treadle.testing import Call, Pause, ScriptedModel, Text, Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -107,7 +127,7 @@ async def test_a_run_that_stops_early_has_its_text(begin: Callable[[Agent], obje
     model = ScriptedModel([[Text("I look. "), Call("look", "{}")]])
     async with begin(Agent(model, tools=[look], limits=Limits(max_steps=1))) as run:  # type: ignore[attr-defined]
         assert "".join([text async for text in run.text_stream()]) == "I look. "
-        assert (await run.result()).status == "incomplete"
+        assert (await run.result(raise_on_incomplete=False)).status == "incomplete"
 
 
 async def test_the_text_of_a_run_that_has_ended(open_runtime: Open) -> None:
@@ -128,6 +148,105 @@ async def test_a_run_that_was_taken_out_of_the_queue_has_ids() -> None:
         await thread.send("one")
         queued = await thread.send("two")
         await queued.cancel()
-        result = await queued.result()
+        result = await queued.result(raise_on_incomplete=False)
         assert (result.run_id, result.thread_id) == (queued.id, thread.id)
         assert result.status == "cancelled"
+
+
+def stopped() -> dict[str, tuple[Agent, type[RunStopped], str]]:
+    """Agents whose runs end without an output, what they raise, and why they end."""
+    call = [Text("I look. "), Call("look", "{}")]
+    early = Turn([Text("half")], finish="content_filter")
+    return {
+        "limit": (
+            Agent(ScriptedModel([call]), tools=[look], limits=Limits(max_steps=1)),
+            LimitReached,
+            "max_steps",
+        ),
+        "length": (
+            Agent(ScriptedModel([Turn([Text("half")], finish="length")])),
+            LimitReached,
+            "max_output_tokens",
+        ),
+        "filter": (Agent(ScriptedModel([early])), ContentFiltered, "content_filter"),
+        "cancel": (Agent(ScriptedModel([[Pause(60)]])), CancelRequested, "cancelled"),
+        "finish": (
+            Agent(ScriptedModel([call]), tools=[look], output=int),
+            OutputMissing,
+            "finish_requested",
+        ),
+    }
+
+
+@KINDS
+@pytest.mark.parametrize("case", stopped())
+async def test_a_run_without_an_output_raises(begin: Callable[[Agent], object], case: str) -> None:
+    agent, kind, reason = stopped()[case]
+    async with begin(agent) as run:  # type: ignore[attr-defined]
+        if case == "cancel":
+            await run.cancel()
+        elif case == "finish":
+            await run.finish()
+        for ask in (run.result, run.text):
+            with pytest.raises(kind) as caught:
+                await ask()
+            assert not caught.value.retryable
+            assert "raise_on_incomplete=False" in caught.value.message
+        result = await run.result(raise_on_incomplete=False)
+        assert caught.value.result == result
+        assert (result.output, result.is_complete, result.stop_reason) == (None, False, reason)
+        assert await run.text(raise_on_incomplete=False) == result.text
+        assert [event async for event in run.text_stream()] or case == "cancel"
+
+
+async def test_an_agent_without_an_output_raises_where_it_is_run() -> None:
+    for run in (Agent.run, Agent.run_sync):
+        agent, kind, _ = stopped()["limit"]
+        in_thread = run is Agent.run_sync
+        with pytest.raises(kind):
+            await (asyncio.to_thread(run, agent, "hello") if in_thread else run(agent, "hello"))
+    agent, _, _ = stopped()["limit"]
+    result = await agent.run("hello", raise_on_incomplete=False)
+    assert (result.output, result.status) == (None, "incomplete")
+
+
+async def test_a_run_that_expired_raises(open_runtime: Open) -> None:
+    @tool(external=True)
+    async def ask() -> str:
+        """Asks."""
+
+    agent = Agent(ScriptedModel([Call("ask", "{}")]), tools=[ask], action_timeout=60)
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        with pytest.raises(ReplyOverdue) as caught:
+            await (await thread.send("hello")).result()
+        assert caught.value.result.status == "expired"
+
+
+async def test_none_is_an_output() -> None:
+    agent = Agent(ScriptedModel(['{"value": null}']), output=cast("type[int | None]", int | None))
+    result = await agent.run("hello")
+    assert (result.output, result.is_complete) == (None, True)
+
+
+async def test_an_agent_that_works_for_another_raises_too() -> None:
+    seen: list[object] = []
+
+    @tool
+    async def ask(context: RunContext) -> str:
+        """Asks."""
+        seen.append((await context.run_agent(worker, "go", raise_on_incomplete=False)).output)
+        return (await context.run_agent(worker, "go")).output
+
+    worker = Agent(
+        ScriptedModel([[Text("I look. "), Call("look", "{}")]] * 2),
+        name="worker",
+        tools=[look],
+        limits=Limits(max_steps=1),
+    )
+    agent = Agent(ScriptedModel([Call("ask", "{}"), "Well."]), tools=[ask])
+    result = await agent.run("hello")
+    assert seen == [None]
+    (output,) = [item for item in result.items if isinstance(item, FunctionCallOutput)]
+    assert output.is_error
+    assert "max_steps" in output.text

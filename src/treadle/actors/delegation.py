@@ -141,7 +141,7 @@ class ThreadDelegation:
         call_id: str = "",
         job_id: str = "",
         lends_memory: bool = False,
-    ) -> RunResult[Out]:
+    ) -> RunResult[Out | None]:
         """Runs the agent, or waits for it where it works already."""
         thread, threads, item = self._thread, self._host.threads, as_message(input)
         id = id_of("thread", self._info.id, key)
@@ -175,7 +175,7 @@ class ThreadDelegation:
                 topic.detach(shown)
                 topic.shown_to = topic.seq
         self._count(id, ended.state, job_id)
-        return cast("RunResult[Out]", result_of_ended(ended, id, run_id, self._host.agent))
+        return cast("RunResult[Out | None]", result_of_ended(ended, id, run_id, self._host.agent))
 
     async def _require_thread(
         self, id: str, agent: Worker[Any], call_id: str, job_id: str, lends_memory: bool

@@ -19,13 +19,20 @@ T = TypeVar("T")
 
 def result_of(
     thread_id: str, state: ThreadState, run: Run, definition: AgentDefinition[object, T]
-) -> RunResult[T]:
+) -> RunResult[T | None]:
     """Returns the result of `run`, which ended last on the thread."""
     text = final_text(state, definition)
+    output: T | None = None
+    is_complete = run.status == "completed"
+    if is_complete:
+        try:
+            output = definition.parse(text)
+        except ValueError:  # it was told to finish, or a terminal tool ended it, before
+            is_complete = False
     return RunResult(
         run_id=run.id,
         thread_id=thread_id,
-        output=_output(definition, text) if run.status == "completed" else None,
+        output=output,
         text=text,
         refusal=refusal_of(run.last_step) if run.last_step is not None else "",
         items=_shown(state, state.history[max(run.first_item - 1, 0) :]),
@@ -36,6 +43,7 @@ def result_of(
         steps=run.steps,
         cost=run.cost,
         agent=run.agent,
+        is_complete=is_complete,
     )
 
 
@@ -53,6 +61,7 @@ def never_began(thread_id: str, run_id: str, state: ThreadState) -> RunResult[ob
         status="cancelled",
         stop_reason="cancelled",
         steps=0,
+        is_complete=False,
     )
 
 
@@ -76,11 +85,3 @@ def result_of_ended(
     if run is None or run.id != run_id:
         return never_began(thread_id, run_id, ended.state)
     return result_of(thread_id, ended.state, run, agents(run.agent))
-
-
-def _output(definition: AgentDefinition[object, T], text: str) -> T | None:
-    try:
-        return definition.parse(text)
-    except ValueError:
-        # The run was told to finish, or a terminal tool ended it, before there was an output.
-        return None

@@ -26,7 +26,9 @@ class Tending(Job[None], announces="never"):
         mark = mark_of(self.text)
         read = marked(mark, "conversation", self.text)
         task = f"{self.sleeper.task}\n\nIt stands between the marks {mark}.\n\n{read}"
-        result = await context.run_agent(self.sleeper.agent, task, lends_memory=True)
+        result = await context.run_agent(
+            self.sleeper.agent, task, lends_memory=True, raise_on_incomplete=False
+        )
         if result.status == "completed":
             self.on_tended(context.job_id)
 

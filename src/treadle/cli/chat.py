@@ -45,7 +45,7 @@ async def answer_once(
             f"(The run waits for an answer; continue with: treadle chat --thread {thread.id})"
         )
         return EXIT_WAITING
-    result = await run.result()
+    result = await run.result(raise_on_incomplete=False)
     if jobs := [job for job in await thread.jobs() if not job.parent]:
         names = ", ".join(one_line(job.name) for job in jobs)
         transcript.notice(f"(In the background: {names}; see treadle chat --thread {thread.id})")
@@ -129,7 +129,7 @@ async def _turn(screen: Screen, sending: Awaitable[ThreadRun], session: PromptSe
         async with InterruptCancels() as interrupt:
             run = await sending
             await _follow(screen, run, interrupt, session.prompt_async)
-        await run.result()
+        await run.result(raise_on_incomplete=False)
     except Exception as error:  # noqa: BLE001 - an agent's own code raises anything
         _tell(error, screen.transcript)
 

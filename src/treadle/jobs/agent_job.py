@@ -15,7 +15,8 @@ class AgentJob(Job[RunResult[Out]]):
     """Has an agent work on a thread of its own; the result is that of its run.
 
     Runs under a thread only; see `JobContext.run_agent`. Fails with the error of a run that failed,
-    with `AgentsTooDeep` and with `BudgetUsedUp`.
+    with a kind of `RunStopped` if the run ended without an output, with `AgentsTooDeep` and with
+    `BudgetUsedUp`.
     """
 
     def __init__(self, agent: Worker[Out], input: Input) -> None:

@@ -2,12 +2,12 @@
 
 import itertools
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Generic, Literal, TypeVar, cast, overload
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from treadle.domain.items import Input
-from treadle.domain.result import RunResult
+from treadle.domain.result import RunResult, require_complete
 from treadle.errors import ConfigurationError
 from treadle.jobs.node import Node
 from treadle.ports import Delegation, Worker
@@ -49,22 +49,50 @@ class JobContext(Generic[Deps]):
         """The dependencies of the thread's tools."""
         return self._deps()
 
+    @overload
     async def run_agent(
-        self, agent: Worker[Out], input: Input, *, lends_memory: bool = False
-    ) -> RunResult[Out]:
+        self,
+        agent: Worker[Out],
+        input: Input,
+        *,
+        lends_memory: bool = False,
+        raise_on_incomplete: Literal[True] = True,
+    ) -> RunResult[Out]: ...
+
+    @overload
+    async def run_agent(
+        self,
+        agent: Worker[Out],
+        input: Input,
+        *,
+        lends_memory: bool = False,
+        raise_on_incomplete: bool,
+    ) -> RunResult[Out | None]: ...
+
+    async def run_agent(
+        self,
+        agent: Worker[Out],
+        input: Input,
+        *,
+        lends_memory: bool = False,
+        raise_on_incomplete: bool = True,
+    ) -> RunResult[Out] | RunResult[Out | None]:
         """Runs an agent for this job, on a thread of its own, and returns its result.
 
         Its events are shown under the thread, its usage counts for the run, and it is cancelled
         with the job. In a background job it works within the limits of a run of its own, and its
         usage counts for the thread. If a restartable job runs the same agents in the same order
         after a restart, they continue. With `lends_memory` the agent reads and edits the memory
-        blocks of the thread. Raises the error of a run that failed, `AgentsTooDeep` and
-        `BudgetUsedUp`.
+        blocks of the thread.
+
+        Raises the error of a run that failed, a kind of `RunStopped` if the run ended without an
+        output (unless `raise_on_incomplete` is False), `AgentsTooDeep` and `BudgetUsedUp`.
         """
         key = f"{self.job_id}/{next(self._delegated)}"
-        return await self._delegation.run(
+        result = await self._delegation.run(
             agent, input, key=key, job_id=self.job_id, lends_memory=lends_memory
         )
+        return require_complete(result) if raise_on_incomplete else result
 
 
 def job_context(node: "Node[object]") -> JobContext[object]:

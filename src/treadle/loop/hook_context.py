@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -17,7 +17,7 @@ from treadle.domain.events import (
 from treadle.domain.inputs import as_history, injected_message
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Input, Item, Message, Role
 from treadle.domain.open_step import Step
-from treadle.domain.result import RunResult
+from treadle.domain.result import RunResult, require_complete
 from treadle.domain.state import Run
 from treadle.errors import InvalidInput
 from treadle.jobs.node import Node
@@ -173,19 +173,34 @@ class CompletionContext(HookContext[Deps]):
         """Ends the run now, as completed."""
         self.changes.append(RunFinishing(run_id=self.run_id))
 
-    async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
+    @overload
+    async def run_agent(
+        self, agent: Worker[Out], input: Input, *, raise_on_incomplete: Literal[True] = True
+    ) -> RunResult[Out]: ...
+
+    @overload
+    async def run_agent(
+        self, agent: Worker[Out], input: Input, *, raise_on_incomplete: bool
+    ) -> RunResult[Out | None]: ...
+
+    async def run_agent(
+        self, agent: Worker[Out], input: Input, *, raise_on_incomplete: bool = True
+    ) -> RunResult[Out] | RunResult[Out | None]:
         """Runs another agent on a thread of its own, and returns its result.
 
-        What it uses counts for the run. After a crash it resumes where it was. Raises the error of
-        a run that failed, `AgentsTooDeep` and `BudgetUsedUp`.
+        What it uses counts for the run. After a crash it resumes where it was.
+
+        Raises the error of a run that failed, a kind of `RunStopped` if the run ended without an
+        output (unless `raise_on_incomplete` is False), `AgentsTooDeep` and `BudgetUsedUp`.
         """
         self._delegated += 1
         key = f"{self.run_id}/{self.step}/{self._delegated}"
         self._at_work += 1
         try:
-            return await self._services.delegation.run(agent, input, key=key)
+            result = await self._services.delegation.run(agent, input, key=key)
         finally:
             self._at_work -= 1
+        return require_complete(result) if raise_on_incomplete else result
 
     def undo(self, changes: int) -> None:
         """Keeps only the first `changes`: those of an isolated hook that failed are dropped."""

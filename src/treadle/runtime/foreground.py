@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
@@ -27,7 +27,7 @@ from treadle.domain.history import History
 from treadle.domain.ids import new_id
 from treadle.domain.inputs import as_history, as_message
 from treadle.domain.items import Input, Item
-from treadle.domain.result import RunResult
+from treadle.domain.result import RunResult, require_complete
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput, RunInterrupted
@@ -219,23 +219,34 @@ class Run(Generic[Out]):
                 if type(event) is TextDelta:
                     yield event.delta
 
-    async def text(self) -> str:
+    async def text(self, *, raise_on_incomplete: bool = True) -> str:
         """Waits for the end of the run and returns its `RunResult.text`; raises as `result` does.
 
         That is the last text of the model: without what it wrote before it called tools.
         """
-        return (await self.result()).text
+        return (await self.result(raise_on_incomplete=raise_on_incomplete)).text
 
-    async def result(self) -> RunResult[Out]:
-        """Waits for the end of the run and returns what came of it.
+    @overload
+    async def result(self, *, raise_on_incomplete: Literal[True] = True) -> RunResult[Out]: ...
 
-        Raises the error of a run that failed; a run that was cancelled or stopped by a limit has
-        a result with that status.
+    @overload
+    async def result(self, *, raise_on_incomplete: bool) -> RunResult[Out | None]: ...
+
+    async def result(
+        self, *, raise_on_incomplete: bool = True
+    ) -> RunResult[Out] | RunResult[Out | None]:
+        """Waits for the end of the run and returns its result.
+
+        Raises the error of a run that failed; and for a run that ended without an output a kind of
+        `RunStopped` (`LimitReached`, `ContentFiltered`, `ReplyOverdue`, `CancelRequested` or
+        `OutputMissing`), whose `result` contains what there is. With `raise_on_incomplete=False`
+        that result is returned, and its `output` is None.
         """
         await self._ended.wait()
         if self._error is not None:
             raise self._error
-        return self._result()
+        result = self._result()
+        return require_complete(result) if raise_on_incomplete else result
 
     async def cancel(self) -> None:
         """Ends the run now: tools are cancelled, and every call is answered.
@@ -258,7 +269,7 @@ class Run(Generic[Out]):
         """The conversation so far, without the step that is open; valid at any time."""
         return self._thread.state.history
 
-    def _result(self) -> RunResult[Out]:
+    def _result(self) -> RunResult[Out | None]:
         state, run = self._thread.state, self._thread.state.run
         if run is None or run.is_active:
             raise RunInterrupted("The run was left before it began; start it again.")
@@ -300,7 +311,7 @@ class _Delegation:
         call_id: str = "",
         job_id: str = "",
         lends_memory: bool = False,
-    ) -> RunResult[T]:
+    ) -> RunResult[T | None]:
         """Runs the agent; it is not resumed after a crash, so `key` is not used.
 
         Memory is lent to sleep agents only, which need a thread that outlives its run.
@@ -327,4 +338,4 @@ class _Delegation:
             await run.drive()
         finally:
             record_spent(thread, run.spent, run.thread_id)
-        return await run.result()
+        return await run.result(raise_on_incomplete=False)

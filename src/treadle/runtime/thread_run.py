@@ -8,7 +8,7 @@ from treadle.actors.result import result_of_ended
 from treadle.bus.position import Position
 from treadle.domain.entries import CancelEntry, FinishEntry
 from treadle.domain.events import Event, RunFailed, TextDelta
-from treadle.domain.result import RunResult
+from treadle.domain.result import RunResult, require_complete
 from treadle.journal.base import JournalReader
 from treadle.loop.definition import AgentDefinition
 from treadle.runtime.positions import require_reached
@@ -59,22 +59,27 @@ class ThreadRun:
                 elif isinstance(event, RunFailed):
                     await self.result()  # raises its error
 
-    async def text(self) -> str:
+    async def text(self, *, raise_on_incomplete: bool = True) -> str:
         """Waits for the end of the run and returns its `RunResult.text`; raises as `result` does.
 
         That is the last text of the model: without what it wrote before it called tools.
         """
-        return (await self.result()).text
+        return (await self.result(raise_on_incomplete=raise_on_incomplete)).text
 
-    async def result(self) -> RunResult[object]:
+    async def result(self, *, raise_on_incomplete: bool = True) -> RunResult[object]:
         """Waits for the end of the run and returns its result.
 
-        Raises the error of a run that failed, `RunInterrupted` when the runtime is shut down
-        before its end, `UnknownAgent` when its agent is not known here. A run that was cancelled,
-        expired, or stopped by a limit has a result that says so.
+        Raises the error of a run that failed; and for a run that ended without an output a kind of
+        `RunStopped` (`LimitReached`, `ContentFiltered`, `ReplyOverdue`, `CancelRequested` or
+        `OutputMissing`), whose `result` contains what there is. With `raise_on_incomplete=False`
+        that result is returned, and its `output` is None.
+
+        Raises `RunInterrupted` if the runtime is shut down before the end of the run, and
+        `UnknownAgent` if its agent is not known here.
         """
         ended = await self._threads.ended(self.thread_id, self.id)
-        return result_of_ended(ended, self.thread_id, self.id, self._agents)
+        result = result_of_ended(ended, self.thread_id, self.id, self._agents)
+        return require_complete(result) if raise_on_incomplete else result
 
     async def cancel(self) -> None:
         """Ends the run now, or takes it out of the queue; every open call is answered.

@@ -5,12 +5,12 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Generic
+from typing import Generic, Literal, overload
 
 from typing_extensions import TypeVar
 
 from treadle.domain.items import Input, Message
-from treadle.domain.result import RunResult
+from treadle.domain.result import RunResult, require_complete
 from treadle.errors import ConfigurationError
 from treadle.jobs.node import Node
 from treadle.jobs.run_jobs import RunJobs
@@ -147,13 +147,27 @@ class RunContext(RunFacts, Generic[Deps_co]):
             raise ConfigurationError("This context has no memory: it was not made by a run.")
         return memory
 
-    async def run_agent(self, agent: Worker[Out], input: Input) -> RunResult[Out]:
+    @overload
+    async def run_agent(
+        self, agent: Worker[Out], input: Input, *, raise_on_incomplete: Literal[True] = True
+    ) -> RunResult[Out]: ...
+
+    @overload
+    async def run_agent(
+        self, agent: Worker[Out], input: Input, *, raise_on_incomplete: bool
+    ) -> RunResult[Out | None]: ...
+
+    async def run_agent(
+        self, agent: Worker[Out], input: Input, *, raise_on_incomplete: bool = True
+    ) -> RunResult[Out] | RunResult[Out | None]:
         """Runs another agent for this call, on a thread of its own, and returns its result.
 
         Its events are shown under the run, its usage counts for the run, and it is cancelled with
         the call. After a crash, an `idempotent` tool that runs the same agents in the same order
-        continues their work; a retry starts again. Raises the error of a run that failed,
-        `AgentsTooDeep` and `BudgetUsedUp`.
+        continues their work; a retry starts again.
+
+        Raises the error of a run that failed, a kind of `RunStopped` if the run ended without an
+        output (unless `raise_on_incomplete` is False), `AgentsTooDeep` and `BudgetUsedUp`.
         """
         delegation = self._services.delegation
         if delegation is None:
@@ -161,9 +175,10 @@ class RunContext(RunFacts, Generic[Deps_co]):
         key = f"{self.call_id}/{self.attempt}/{next(self._delegated)}"
         self._at_work.add(key)
         try:
-            return await delegation.run(agent, input, key=key, call_id=self.call_id)
+            result = await delegation.run(agent, input, key=key, call_id=self.call_id)
         finally:
             self._at_work.discard(key)
+        return require_complete(result) if raise_on_incomplete else result
 
     def progress(self, message: str) -> None:
         """Shows the progress of the tool to subscribers; callable from any thread.
