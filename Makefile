@@ -1,6 +1,6 @@
 # treadle: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format docs wheel coverage chaos chaos-inside fuzz bench bench-peers constraints clean
+.PHONY: help demo serve test test-all lint format docs wheel coverage chaos chaos-inside fuzz bench bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := src/treadle/domain/*,src/treadle/streaming/*,src/treadle/models/wire/*
@@ -25,6 +25,9 @@ $(VENV)/.docs: pyproject.toml constraints.txt scripts/bootstrap
 
 demo: $(VENV)/.plain  ## Chat in the terminal; PROMPT="..." answers once
 	@$(BIN)/treadle chat $${PROMPT:+-- "$$PROMPT"}
+
+serve: $(VENV)/.plain  ## Serve the demo agent over HTTP
+	@$(BIN)/treadle serve demo
 
 test: $(VENV)/.dev  ## Run all the tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile

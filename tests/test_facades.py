@@ -22,6 +22,7 @@ FACADES = [
     "treadle.mcp",
     "treadle.memory",
     "treadle.models",
+    "treadle.server",
     "treadle.telemetry",
     "treadle.testing",
 ]

@@ -310,9 +310,11 @@ class Subscription(AsyncIterator[Event]):
         One that follows another node can be: this subscriber may come from there. What the topic
         hands on until it is there was seen already.
         """
-        queue, after, there = self._queue, self._after, topic.position
-        is_there = (there.seq, there.n or 0) >= (after.seq, last_in(after.n or 0))
-        return queue.is_lagging and queue.error is None and is_there
+        queue = self._queue
+        if not queue.is_lagging or queue.error is not None:
+            return False
+        after, there = self._after, topic.position
+        return (there.seq, there.n or 0) >= (after.seq, last_in(after.n or 0))
 
     def _catch_up(self, topic: Topic) -> None:
         """Takes note of what there is beyond the position; from now on the queue collects."""

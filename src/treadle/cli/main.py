@@ -31,8 +31,10 @@ from treadle.cli.database import (
     open_for_reading,
 )
 from treadle.cli.failure import debug_option
+from treadle.cli.keys import keys
 from treadle.cli.model_choice import choose_model
 from treadle.cli.plain_text import clean
+from treadle.cli.serve import serve
 from treadle.cli.transcript import Transcript
 from treadle.demo.demo_agent import demo_agent
 from treadle.domain.items import user_message
@@ -241,6 +243,10 @@ def repair(thread_id: str, database: Path | None) -> int:
     if not removed.events and not removed.entries:
         click.echo("Nothing is damaged.")
     return 0
+
+
+cli.add_command(serve)
+cli.add_command(keys)
 
 
 def _several(count: int, one: str, several: str = "") -> str:

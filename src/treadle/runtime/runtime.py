@@ -1,9 +1,10 @@
 """The runtime: threads that are kept, driven and watched."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from treadle.actors.access import ThreadAccess
@@ -161,6 +162,11 @@ class Runtime(RuntimeView, AsyncOnly):
             if name not in self._agents:
                 self._lent.add(name)
             self._agents[name] = cast("AnyAgent", one)
+
+    @property
+    def agents(self) -> Mapping[str, AnyAgent]:
+        """The agents that are known here, by name."""
+        return MappingProxyType(self._agents)
 
     def agent(self, name: str) -> AnyAgent:
         """Returns the agent of that name; raises `UnknownAgent`."""

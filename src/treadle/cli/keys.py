@@ -1,0 +1,107 @@
+"""`treadle keys`: who may use the server."""
+
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from treadle.cli.database import database_path
+from treadle.cli.failure import debug_option
+from treadle.cli.plain_text import one_line
+from treadle.cli.serve import config_option, keys_option, keys_path
+from treadle.errors import ConfigurationError
+from treadle.server.keys import StoredKey, add_key, new_key, revoke_key, stored_keys
+from treadle.server.settings import load_settings
+
+DAY = 24 * 3600
+
+database_name = click.option("--database", help="The database file, next to which the keys are.")
+
+
+@click.group()
+def keys() -> None:
+    """Create, list and revoke the keys of the server."""
+
+
+@keys.command()
+@click.option("--name", default="", help="What the key is for.")
+@click.option("--owner", help="Whose threads it may use. Default: those of all owners.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    help="read, write, approve or admin; repeat it. Default: admin.",
+)
+@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="After how many it ends.")
+@database_name
+@keys_option
+@config_option
+@debug_option
+def create(
+    name: str,
+    owner: str | None,
+    scopes: tuple[str, ...],
+    days: float | None,
+    database: str | None,
+    keys: str | None,
+    config: Path | None,
+) -> int:
+    """Create a key and print it; it cannot be shown again."""
+    key, stored = new_key(
+        name=name,
+        owner=owner,
+        scopes=scopes or ("admin",),
+        expires_at=None if days is None else time.time() + days * DAY,
+    )
+    add_key(_path(database, keys, config), stored)
+    click.echo(key)
+    return 0
+
+
+@keys.command(name="list")
+@database_name
+@keys_option
+@config_option
+@debug_option
+def list_keys(database: str | None, keys: str | None, config: Path | None) -> int:
+    """List the keys: id, owner, scopes, end, name."""
+    for key in stored_keys(_path(database, keys, config)):
+        click.echo(_line(key))
+    return 0
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@database_name
+@keys_option
+@config_option
+@debug_option
+def revoke(key_id: str, database: str | None, keys: str | None, config: Path | None) -> int:
+    """Revoke the key ID: a running server refuses it within a second."""
+    path = _path(database, keys, config)
+    if not revoke_key(path, key_id):
+        raise ConfigurationError(f"{path} has no key {key_id[:100]!r}; see treadle keys list.")
+    click.echo(f"Revoked {key_id}.")
+    return 0
+
+
+def _path(database: str | None, keys: str | None, config: Path | None) -> Path:
+    settings = load_settings({"database": database, "keys": keys}, os.environ, config)
+    chosen = Path(settings.database) if settings.database else None
+    path = keys_path(settings, database_path(chosen, os.environ))
+    assert path is not None  # there is a database
+    return path
+
+
+def _line(key: StoredKey) -> str:
+    owner = "all owners" if key.owner is None else key.owner or "(no owner)"
+    end = "never ends" if key.expires_at is None else f"ends {_day(key.expires_at)}"
+    if not key.is_valid(time.time()):
+        end = "ended"
+    return one_line(f"{key.id}  {owner}  {','.join(key.scopes)}  {end}  {key.name}".rstrip())
+
+
+def _day(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,57 @@
+"""The work of `treadle serve`."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import click
+
+from treadle.cli.model_choice import choose_model
+from treadle.cli.plain_text import clean
+from treadle.cli.serve import DEMO, keys_path
+from treadle.demo.demo_agent import demo_agent
+from treadle.errors import ConfigurationError
+from treadle.runtime.runtime import open as open_runtime
+from treadle.server.agents import AnyAgent, load_agents
+from treadle.server.app import create_app
+from treadle.server.keys import Keys, new_key, stored_keys
+from treadle.server.server import serve as serve_app
+from treadle.server.settings import ServerSettings
+
+
+async def serve(
+    target: str, settings: ServerSettings, place: Path | None, model: str | None, folder: Path
+) -> int:
+    """Serves agents until a signal; returns the exit code."""
+    agents = await _agents(target, model, folder, place)
+    path = keys_path(settings, place)
+    key = ""
+    keys = Keys(path)
+    if settings.auth and not (path is not None and await asyncio.to_thread(stored_keys, path)):
+        key, stored = new_key(name="start")
+        keys = Keys(path, [stored])
+    runtime = open_runtime(None if place is None else f"sqlite:///{place}", agents=agents)
+    app = create_app(runtime, settings, keys=keys)
+
+    def announce(url: str) -> None:
+        names = ", ".join(agent.name for agent in agents)
+        click.echo(clean(f"Serving {names} on {url}/api/v1 ({place or 'not stored'})"))
+        if key:
+            click.echo(f"Key for this start: {key}")
+        elif not settings.auth:
+            click.echo("Requests need no key (--no-auth).")
+
+    await serve_app(app, on_listening=announce)
+    return 0
+
+
+async def _agents(
+    target: str, model: str | None, folder: Path, place: Path | None
+) -> list[AnyAgent]:
+    if target != DEMO:
+        if model is not None:
+            raise ConfigurationError("--model is for the demo agent: an agent has its own model.")
+        return await asyncio.to_thread(load_agents, target)
+    choice = await choose_model(model, os.environ)
+    click.echo(clean(choice.note), err=True)
+    return [demo_agent(choice.model, folder, place)]

@@ -1,0 +1,134 @@
+"""The values of the API that are not values of the runtime."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from treadle.domain.events import Awaited, StopReason
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message
+from treadle.domain.state import OpenJob, RunStatus
+from treadle.domain.usage import Usage
+from treadle.journal.base import ThreadInfo
+from treadle.server.problems import Problem
+
+
+class PendingCallInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that waits for an output or an approval; the run expires at `expires_at`, or never."""
+
+    thread_id: str
+    run_id: str
+    agent: str
+    awaits: Awaited
+    call: FunctionCall
+    expires_at: float | None = None
+
+
+class RunView(Struct, frozen=True, kw_only=True):
+    """The run in progress, or the last one."""
+
+    id: str
+    agent: str
+    status: RunStatus
+    steps: int
+    usage: Usage
+    cost: float
+
+
+class StepView(Struct, frozen=True, kw_only=True):
+    """The step in progress: the finished items of its response, and the outputs of its calls."""
+
+    items: list[Item]
+    outputs: list[FunctionCallOutput]
+
+
+class QueuedView(Struct, frozen=True, kw_only=True):
+    """A run that waits for the one before it, and the message it starts with."""
+
+    run_id: str
+    item: Message
+    agent: str
+
+
+class ThreadView(Struct, frozen=True, kw_only=True):
+    """The present state of a thread; events after `position` continue it."""
+
+    thread: ThreadInfo
+    position: str
+    items: list[Item]
+    run: RunView | None
+    step: StepView | None
+    calls: list[PendingCallInfo]
+    queue: list[QueuedView]
+    steering: list[Message]
+    jobs: list[OpenJob]
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """What a message started: its run, and the position right before it."""
+
+    thread_id: str
+    run_id: str
+    position: str
+
+
+class ErrorInfo(Struct, frozen=True):
+    """Why a run failed."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """The result of a run that has ended; `output` is JSON in the output type of the agent."""
+
+    thread_id: str
+    run_id: str
+    status: RunStatus
+    stop_reason: StopReason | None = None
+    text: str = ""
+    output: Any = None
+    refusal: str = ""
+    items: list[Item] = []
+    usage: Usage = Usage()
+    cost: float = 0.0
+    steps: int = 0
+    agent: str = ""
+    is_complete: bool = False
+    error: ErrorInfo | None = None
+
+
+class Answered(Struct, frozen=True):
+    """What became of an answer to a call: nothing went wrong, or `problem`."""
+
+    call_id: str
+    problem: Problem | None = None
+
+
+class ToolInfo(Struct, frozen=True, kw_only=True):
+    """A tool of an agent; `needs_approval` is true if some of its calls may need it."""
+
+    name: str
+    description: str
+    parameters: Any
+    external: bool
+    needs_approval: bool
+
+
+class AgentInfo(Struct, frozen=True, kw_only=True):
+    """An agent that the server runs. Tools of sources such as MCP servers are not among `tools`."""
+
+    name: str
+    description: str
+    model: str
+    tools: list[ToolInfo]
+    handoffs: list[str]
+    overridable: list[str] = []
+
+
+class Me(Struct, frozen=True, kw_only=True):
+    """The principal of a request."""
+
+    by: str
+    owner: str | None
+    scopes: list[str]

@@ -1,0 +1,180 @@
+"""Operations: the routes of the API as values, from which the application and OpenAPI are made."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+import msgspec
+from msgspec import Struct
+
+from treadle.server.api_request import (
+    ApiRequest,
+    Headers,
+    decode_body,
+    decode_query,
+    read_body,
+    require_json,
+    scope_missing,
+)
+from treadle.server.authentication import authenticate
+from treadle.server.gate import IDS, ROUTE, respond
+from treadle.server.principal import Scope as KeyScope
+from treadle.server.services import Services
+from treadle.server.stream import Receive, Scope, Send
+
+PREFIX = "/api/v1"
+"""The beginning of all paths of the API."""
+
+JSON = b"application/json"
+
+Handler = Callable[[ApiRequest[Any, Any]], Awaitable[object]]
+
+
+class NoFields(Struct, frozen=True, forbid_unknown_fields=True):
+    """A query or a body without fields."""
+
+
+class Streamed:
+    """What a handler returns to write its response itself."""
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Writes the response."""
+        raise NotImplementedError
+
+
+class Answer:
+    """What a handler returns if the status is not the first of its operation, or has headers."""
+
+    __slots__ = ("headers", "status", "value")
+
+    def __init__(
+        self, status: int, value: object = None, headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
+        self.status = status
+        self.value = value
+        self.headers = headers
+
+
+class Content:
+    """A body that is not JSON."""
+
+    __slots__ = ("body", "content_type")
+
+    def __init__(self, body: bytes, content_type: bytes) -> None:
+        self.body = body
+        self.content_type = content_type
+
+
+class Page(Struct, frozen=True):
+    """A page of a list; `next` is the `after` of the next one, None on the last."""
+
+    data: list[Any]
+    next: str | None = None
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One method of one path.
+
+    - `scope`: what the principal needs; "" for any principal, None for requests without one.
+    - `query`, `body`: the types of the parameters and of the body; `body` None if there is none.
+    - `answers`: the type of the answer for each status that is a success, the usual one first;
+      None without a body. `is_page` makes it the type of the entries of a list.
+    - `is_stream`: whether it can answer with server-sent events.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    summary: str
+    scope: KeyScope | str | None
+    query: type[Any] = NoFields
+    body: type[Any] | None = None
+    answers: Mapping[int, Any]
+    is_page: bool = False
+    is_stream: bool = False
+
+    @property
+    def full_path(self) -> str:
+        """The path with its beginning."""
+        return f"{PREFIX}{self.path}"
+
+    async def serve(self, services: Services, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves a request; raises what the gate answers as a problem."""
+        scope[ROUTE] = self.full_path
+        scope[IDS] = {
+            name: value
+            for name, value in scope.get("path_params", {}).items()
+            if name in {"thread_id", "run_id"}
+        }
+        principal = await authenticate(scope, services)
+        if self.scope and not principal.may(cast("KeyScope", self.scope)):
+            raise scope_missing(cast("KeyScope", self.scope), "This route")
+        query = decode_query(scope["query_string"], self.query)
+        body: object = None
+        if self.body is not None:
+            headers = Headers(scope["headers"])
+            settings = services.settings
+            data = await read_body(headers, receive, settings.max_body_bytes, settings.body_seconds)
+            if data:
+                require_json(headers)
+            body = decode_body(data, self.body)
+        request = ApiRequest[Any, Any](
+            scope, receive, services, principal, services.view_of(principal), query, body
+        )
+        await self._answer(await self.handler(request), scope, receive, send)
+
+    async def _answer(self, value: object, scope: Scope, receive: Receive, send: Send) -> None:
+        if isinstance(value, Streamed):
+            await value.send(scope, receive, send)
+            return
+        status, headers = next(iter(self.answers)), list[tuple[bytes, bytes]]()
+        if isinstance(value, Answer):
+            status, headers, value = value.status, list(value.headers), value.value
+        if status == 204:
+            await respond(send, status, b"", b"", headers)
+        elif isinstance(value, Content):
+            await respond(send, status, value.body, value.content_type, headers)
+        else:
+            await respond(send, status, msgspec.json.encode(value), JSON, headers)
+
+
+class Operations:
+    """Collects the operations of a noun."""
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.all: list[Operation] = []
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: KeyScope | str | None,
+        answers: Mapping[int, Any],
+        query: type[Any] = NoFields,
+        body: type[Any] | None = None,
+        is_page: bool = False,
+        is_stream: bool = False,
+    ) -> Callable[[Handler], Handler]:
+        """Makes an operation of a function, whose first line of documentation is its summary."""
+
+        def register(handler: Handler) -> Handler:
+            self.all.append(
+                Operation(
+                    method=method,
+                    path=path,
+                    handler=handler,
+                    tag=self.tag,
+                    summary=(handler.__doc__ or "").strip().partition("\n")[0].rstrip("."),
+                    scope=scope,
+                    query=query,
+                    body=body,
+                    answers=answers,
+                    is_page=is_page,
+                    is_stream=is_stream,
+                )
+            )
+            return handler
+
+        return register

@@ -1,0 +1,31 @@
+"""All operations of the API."""
+
+from treadle.server.operation import Operation, Operations
+from treadle.server.routes.agents import AGENTS
+from treadle.server.routes.calls import CALLS
+from treadle.server.routes.events import EVENTS
+from treadle.server.routes.jobs import JOBS
+from treadle.server.routes.memory import MEMORY
+from treadle.server.routes.messages import MESSAGES
+from treadle.server.routes.runs import RUNS
+from treadle.server.routes.search import SEARCH
+from treadle.server.routes.session import SESSION
+from treadle.server.routes.threads import THREADS
+
+_NOUNS: tuple[Operations, ...] = (
+    AGENTS,
+    THREADS,
+    MESSAGES,
+    RUNS,
+    CALLS,
+    EVENTS,
+    MEMORY,
+    JOBS,
+    SEARCH,
+    SESSION,
+)
+
+
+def all_operations() -> list[Operation]:
+    """Returns the operations, by noun."""
+    return [operation for noun in _NOUNS for operation in noun.all]

@@ -1,0 +1,63 @@
+"""Who makes a request, and what that allows."""
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+from msgspec import Struct
+
+from treadle.domain.arguments import require_text, shown
+from treadle.errors import ConfigurationError
+
+Scope = Literal["read", "write", "approve", "admin"]
+"""What a key allows.
+
+`read`: to read everything of its owner. `write`: to create, send, answer external calls, change and
+delete. `approve`: to approve and deny calls. `admin`: all of these, histories with roles other than
+`user`, and the metrics.
+"""
+
+SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
+
+
+class Principal(Struct, frozen=True, kw_only=True):
+    """The person or program that makes a request.
+
+    - `by`: its name, which is recorded with everything that it does.
+    - `owner`: the owner whose threads it may use; None for those of all owners.
+    - `scopes`: what it may do.
+    """
+
+    by: str
+    owner: str | None = None
+    scopes: frozenset[Scope] = SCOPES
+
+    def may(self, scope: Scope) -> bool:
+        """Returns whether a scope is included."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+def require_scopes(scopes: Iterable[str]) -> frozenset[Scope]:
+    """Returns scopes that were given by name; raises `ConfigurationError`."""
+    known: dict[str, Scope] = {scope: scope for scope in SCOPES}
+    chosen: set[Scope] = set()
+    for scope in scopes:
+        if scope not in known:
+            raise ConfigurationError(
+                f"{shown(scope)} is not a scope; use {', '.join(get_args(Scope))}."
+            )
+        chosen.add(known[scope])
+    if not chosen:
+        raise ConfigurationError(f"A key needs a scope: {', '.join(get_args(Scope))}.")
+    return frozenset(chosen)
+
+
+def require_principal(value: object) -> Principal:
+    """Returns the principal that a function of the program gave; raises `ConfigurationError`."""
+    if not isinstance(value, Principal):
+        raise ConfigurationError(
+            f"authenticate returned {shown(value)}; it must return a Principal, or None."
+        )
+    require_text("Principal.by", value.by)
+    if value.owner is not None:
+        require_text("Principal.owner", value.owner)
+    return value

@@ -1,0 +1,157 @@
+"""Errors as RFC 9457 problems: https://www.rfc-editor.org/rfc/rfc9457."""
+
+from http import HTTPStatus
+
+from msgspec import Struct
+
+from treadle.errors import (
+    ArchiveFailed,
+    BlockChanged,
+    BlockExists,
+    BlockReadOnly,
+    ChangeNotUndoable,
+    ConfigurationError,
+    Conflict,
+    EmbeddingFailed,
+    InvalidInput,
+    JobError,
+    JournalClosed,
+    JournalError,
+    JournalLocked,
+    JournalReadOnly,
+    MemoryFailed,
+    RunInProgress,
+    RunNotFound,
+    ThreadError,
+    ThreadNotFound,
+    TreadleError,
+    UnknownAgent,
+    UnknownBlock,
+    UnknownMessage,
+    UnknownPassage,
+    UnknownToolCall,
+)
+
+RETRY_SECONDS = 1
+
+_STATUSES: dict[type[TreadleError], int] = {
+    ArchiveFailed: 503,
+    BlockChanged: 409,
+    BlockExists: 409,
+    BlockReadOnly: 403,
+    ChangeNotUndoable: 409,
+    ConfigurationError: 400,
+    Conflict: 409,
+    EmbeddingFailed: 503,
+    InvalidInput: 400,
+    JobError: 409,
+    JournalClosed: 503,
+    JournalError: 503,
+    JournalLocked: 503,
+    JournalReadOnly: 500,
+    MemoryFailed: 400,
+    RunNotFound: 404,
+    ThreadError: 409,
+    ThreadNotFound: 404,
+    UnknownAgent: 404,
+    UnknownBlock: 404,
+    UnknownMessage: 404,
+    UnknownPassage: 404,
+    UnknownToolCall: 404,
+}
+"""The status of each kind of error; those that are not listed have that of their parent."""
+
+
+class RequestRefused(TreadleError):
+    """A request that is refused before the runtime sees it."""
+
+    code = "request_refused"
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retryable: bool = False,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retryable = retryable
+        self.headers = headers
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error as JSON; `run_id` is the active run, if that is why a request was refused."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool
+    run_id: str = ""
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Returns what a caller may know of an error.
+
+    The text of an error of the server itself may name files or hosts, so only its kind is told.
+    """
+    if not isinstance(error, TreadleError):
+        return _problem(
+            500, "internal", "The server failed; its log has the reason under the x-request-id."
+        )
+    status = _status(error)
+    detail = error.message
+    if status >= 500 and not isinstance(error, RequestRefused):
+        detail = f"{(type(error).__doc__ or '').partition(chr(10))[0]}"
+    return _problem(
+        status,
+        error.code,
+        detail,
+        retryable=error.retryable,
+        run_id=error.run_id if isinstance(error, RunInProgress) else "",
+    )
+
+
+def _status(error: TreadleError) -> int:
+    if isinstance(error, RequestRefused):
+        return error.status
+    for kind in type(error).__mro__:
+        if kind in _STATUSES:
+            status = _STATUSES[kind]
+            # A retry helps against a full disk, and not against a damaged database.
+            is_permanent = isinstance(error, JournalError) and not error.retryable
+            return 500 if is_permanent and not isinstance(error, JournalClosed) else status
+    return 500
+
+
+def _problem(
+    status: int, code: str, detail: str, *, retryable: bool = False, run_id: str = ""
+) -> Problem:
+    return Problem(
+        type=f"urn:treadle:error:{code}",
+        title=code.replace("_", " ").capitalize() if code else HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        retryable=retryable,
+        run_id=run_id,
+    )
+
+
+def retry_headers(
+    problem: Problem, *, is_repeatable: bool, retry_after: int = RETRY_SECONDS
+) -> list[tuple[bytes, bytes]]:
+    """Returns the headers that tell a client whether to send the same request again.
+
+    `is_repeatable` says that the request cannot do something twice, whatever became of the first.
+    """
+    retries = problem.retryable and (is_repeatable or problem.code == "draining")
+    headers = [(b"x-should-retry", b"true" if retries else b"false")]
+    if problem.status in {429, 503}:
+        headers.append((b"retry-after", str(retry_after).encode()))
+    return headers

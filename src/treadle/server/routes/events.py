@@ -1,0 +1,111 @@
+"""Events of a thread and of a run, as a stream."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from treadle.domain.envelope import Envelope
+from treadle.domain.events import RecordedEvent
+from treadle.errors import ThreadNotFound
+from treadle.runtime.thread import Thread
+from treadle.server.api_request import ApiRequest
+from treadle.server.operation import Answer, Operations, Page
+from treadle.server.problems import RequestRefused
+from treadle.server.routes.runs import find_run
+from treadle.server.sse import STATE, own_frame
+from treadle.server.streams import DrainingAnswer, StreamAnswer, gone, present, resumed_at
+from treadle.server.views import view_thread
+
+EVENTS = Operations("Events")
+
+Start = Literal["start", "state", "now"]
+
+
+class ThreadEvents(Struct, frozen=True, forbid_unknown_fields=True):
+    """From where, and for a page of JSON how many."""
+
+    after: str = ""
+    start: Start = msgspec.field(name="from", default="start")
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 500
+
+
+class RunEvents(Struct, frozen=True, forbid_unknown_fields=True):
+    """From where; `thread_id` is the thread of the run, if the client knows it."""
+
+    after: str = ""
+    thread_id: str = ""
+
+
+@EVENTS.add(
+    "GET",
+    "/threads/{thread_id}/events",
+    scope="read",
+    query=ThreadEvents,
+    answers={200: RecordedEvent},
+    is_page=True,
+    is_stream=True,
+)
+async def thread_events(request: ApiRequest[ThreadEvents, None]) -> object:
+    """Streams the events of a thread; with `Accept: application/json`, returns a page of them."""
+    query, services = request.query, request.services
+    position = resumed_at(request, query.after)
+    try:
+        thread = await request.runtime.connect(request.path["thread_id"])
+    except ThreadNotFound as error:
+        raise gone(error, position) from error
+    if "application/json" in request.headers.get(b"accept"):
+        return await _page(thread, query)
+    if services.open_requests.is_draining:
+        return DrainingAnswer(services)
+    if position:
+        return StreamAnswer(services, thread.subscribe(position), in_step=True)
+    if query.start == "now":
+        return StreamAnswer(services, thread.subscribe(present(await thread.last_seq())))
+    if query.start == "state":
+        view = await view_thread(thread)
+        return StreamAnswer(
+            services,
+            thread.subscribe(view.position),
+            first=own_frame(STATE, view, view.position),
+            in_step=view.step is not None and view.run is not None,
+        )
+    return StreamAnswer(services, thread.subscribe(0))
+
+
+async def _page(thread: Thread, query: ThreadEvents) -> Page:
+    if query.after and not (query.after.isascii() and query.after.isdigit()):
+        raise RequestRefused(
+            400, "invalid_request", f"after={query.after[:100]!r} is not the number of an event."
+        )
+    events = await thread.events(int(query.after[:18] or 0), query.limit)
+    # A page of huge events may be cut, so only an empty one is the last.
+    return Page([_json(event) for event in events], str(events[-1].seq) if events else None)
+
+
+def _json(event: RecordedEvent) -> object:
+    return msgspec.Raw(Envelope(event, event.seq).json)
+
+
+@EVENTS.add(
+    "GET",
+    "/runs/{run_id}/events",
+    scope="read",
+    query=RunEvents,
+    answers={200: RecordedEvent, 204: None},
+    is_stream=True,
+)
+async def run_events(request: ApiRequest[RunEvents, None]) -> object:
+    """Streams the events of a run up to its end."""
+    services, query = request.services, request.query
+    position = resumed_at(request, query.after)
+    try:
+        _, run = await find_run(request, query.thread_id)
+    except ThreadNotFound as error:
+        raise gone(error, position) from error
+    source = await run.subscribe(position or None)
+    if source.is_over:
+        return Answer(204)
+    if services.open_requests.is_draining:
+        return DrainingAnswer(services)
+    return StreamAnswer(services, source, in_step=bool(position))

@@ -1,0 +1,103 @@
+"""Runs: list, read, wait for, cancel and finish them."""
+
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from treadle.errors import RunNotFound
+from treadle.journal.projection import RunRecord
+from treadle.runtime.thread import Thread
+from treadle.runtime.thread_run import ThreadRun
+from treadle.server.api_request import ApiRequest
+from treadle.server.bodies import Result
+from treadle.server.operation import Answer, Operations, Page
+from treadle.server.waiting import RunWait, result_of
+
+RUNS = Operations("Runs")
+
+
+class RunQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The thread of the run, if the client knows it."""
+
+    thread_id: str = ""
+
+
+class ResultQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long to wait for the end of the run, in seconds."""
+
+    wait: float = 0.0
+    thread_id: str = ""
+
+
+async def find_run(request: ApiRequest[Any, Any], thread_id: str) -> tuple[Thread, ThreadRun]:
+    """Returns the run in the path, and its thread; raises `RunNotFound`."""
+    if not thread_id:
+        raise RunNotFound("Name the thread of the run: ?thread_id=….")
+    thread = await request.runtime.connect(thread_id)
+    return thread, await thread.run(request.path["run_id"])
+
+
+async def record_of(thread: Thread, run: ThreadRun) -> RunRecord:
+    """Returns what lists show of a run, with its present status."""
+    record = next(one for one in await thread.runs() if one.id == run.id)
+    if record.status != "in_progress":
+        return record
+    # Lists do not show for each run in progress whether it waits for an answer.
+    active = (await thread.state()).run
+    return (
+        record if active is None or active.id != run.id else replace(record, status=active.status)
+    )
+
+
+@RUNS.add("GET", "/threads/{thread_id}/runs", scope="read", answers={200: RunRecord}, is_page=True)
+async def list_runs(request: ApiRequest[Any, None]) -> Page:
+    """Lists the runs of a thread, the oldest first."""
+    thread = await request.runtime.connect(request.path["thread_id"])
+    return Page(list(await thread.runs()))
+
+
+@RUNS.add("GET", "/runs/{run_id}", scope="read", query=RunQuery, answers={200: RunRecord})
+async def read_run(request: ApiRequest[RunQuery, None]) -> RunRecord:
+    """Returns a run as lists show it."""
+    return await record_of(*await find_run(request, request.query.thread_id))
+
+
+@RUNS.add(
+    "GET",
+    "/runs/{run_id}/result",
+    scope="read",
+    query=ResultQuery,
+    answers={200: Result, 202: RunRecord},
+)
+async def read_result(request: ApiRequest[ResultQuery, None]) -> object:
+    """Returns the result of a run, or 202 if it has not ended within the time."""
+    thread, run = await find_run(request, request.query.thread_id)
+    if await wait_for(request, thread, run, request.query.wait):
+        return await result_of(thread, run)
+    return Answer(202, await record_of(thread, run))
+
+
+async def wait_for(
+    request: ApiRequest[Any, Any], thread: Thread, run: ThreadRun, seconds: float
+) -> bool:
+    """Waits for the end of a run; returns whether it has ended."""
+    services = request.services
+    seconds = min(seconds, services.settings.max_wait_seconds)
+    return await RunWait(services.open_requests).ended(thread, run, seconds, request.receive)
+
+
+@RUNS.add("POST", "/runs/{run_id}/cancel", scope="write", query=RunQuery, answers={202: RunRecord})
+async def cancel_run(request: ApiRequest[RunQuery, None]) -> RunRecord:
+    """Ends a run now; has no effect on one that has ended."""
+    thread, run = await find_run(request, request.query.thread_id)
+    await run.cancel()
+    return await record_of(thread, run)
+
+
+@RUNS.add("POST", "/runs/{run_id}/finish", scope="write", query=RunQuery, answers={202: RunRecord})
+async def finish_run(request: ApiRequest[RunQuery, None]) -> RunRecord:
+    """Ends a run after the step it is in; has no effect on one that has ended."""
+    thread, run = await find_run(request, request.query.thread_id)
+    await run.finish()
+    return await record_of(thread, run)

@@ -1,0 +1,130 @@
+"""Threads: create, find, read, change, copy and delete them."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from treadle.domain.state import RunStatus
+from treadle.errors import InvalidInput
+from treadle.journal.base import ThreadInfo, ThreadOrder
+from treadle.server.api_request import ApiRequest, decode_body
+from treadle.server.bodies import ThreadView
+from treadle.server.operation import Answer, Content, Operations, Page
+from treadle.server.streams import NO_CONTENT
+from treadle.server.views import view_thread
+
+THREADS = Operations("Threads")
+
+Limit = Annotated[int, Meta(ge=1, le=500)]
+NDJSON = b"application/x-ndjson"
+
+
+class NewThread(Struct, frozen=True, forbid_unknown_fields=True):
+    """A thread to create."""
+
+    agent: str = ""
+    metadata: dict[str, Any] = {}
+    owner: str | None = None
+
+
+class ThreadFilter(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which threads, and how many.
+
+    `metadata` is a JSON object; `owner` is for keys without an owner.
+    """
+
+    limit: Limit = 50
+    after: str = ""
+    order: ThreadOrder = "-updated"
+    owner: str | None = None
+    parent: str = ""
+    status: tuple[RunStatus, ...] = ()
+    agent: str = ""
+    metadata: str = ""
+
+
+class ForkAt(Struct, frozen=True, forbid_unknown_fields=True):
+    """The number of the last event of a copy; None copies all."""
+
+    at: int | None = None
+
+
+@THREADS.add("POST", "/threads", scope="write", body=NewThread, answers={201: ThreadInfo})
+async def create_thread(request: ApiRequest[Any, NewThread]) -> ThreadInfo:
+    """Creates a thread."""
+    body, owner = request.body, request.principal.owner
+    if body.owner is not None and owner is not None and body.owner != owner:
+        raise InvalidInput("owner is for keys without an owner; leave it out.")
+    thread = await request.runtime.create_thread(
+        body.agent or _only_agent(request),
+        metadata=body.metadata,
+        owner=body.owner or "" if owner is None else owner,
+    )
+    return await thread.info()
+
+
+def _only_agent(request: ApiRequest[Any, Any]) -> str:
+    names = request.services.served
+    if len(names) != 1:
+        raise InvalidInput(f"The server has several agents; name one as agent: {', '.join(names)}.")
+    return names[0]
+
+
+@THREADS.add(
+    "GET", "/threads", scope="read", query=ThreadFilter, answers={200: ThreadInfo}, is_page=True
+)
+async def list_threads(request: ApiRequest[ThreadFilter, None]) -> Page:
+    """Lists threads, those used last first."""
+    query = request.query
+    found = await request.runtime.threads(
+        limit=query.limit,
+        after=query.after,
+        order=query.order,
+        owner=query.owner,
+        parent=query.parent,
+        status=query.status,
+        agent=query.agent,
+        metadata=_metadata(query.metadata),
+    )
+    return Page(list(found), found.next or None)
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    return decode_body(text.encode(), dict[str, Any]) if text else {}
+
+
+@THREADS.add("GET", "/threads/{thread_id}", scope="read", answers={200: ThreadInfo})
+async def read_thread(request: ApiRequest[Any, None]) -> ThreadInfo:
+    """Returns a thread as lists show it."""
+    thread = await request.runtime.connect(request.path["thread_id"])
+    return await thread.info()
+
+
+@THREADS.add("DELETE", "/threads/{thread_id}", scope="write", answers={204: None})
+async def delete_thread(request: ApiRequest[Any, None]) -> Answer:
+    """Deletes a thread with everything that belongs to it."""
+    thread = await request.runtime.connect(request.path["thread_id"])
+    await thread.delete()
+    return NO_CONTENT
+
+
+@THREADS.add(
+    "POST", "/threads/{thread_id}/fork", scope="write", body=ForkAt, answers={201: ThreadInfo}
+)
+async def fork_thread(request: ApiRequest[Any, ForkAt]) -> ThreadInfo:
+    """Copies a thread up to an event."""
+    thread = await request.runtime.connect(request.path["thread_id"])
+    return await (await thread.fork(request.body.at)).info()
+
+
+@THREADS.add("GET", "/threads/{thread_id}/export", scope="read", answers={200: bytes})
+async def export_thread(request: ApiRequest[Any, None]) -> Content:
+    """Returns the durable events as JSON lines."""
+    thread = await request.runtime.connect(request.path["thread_id"])
+    return Content(b"".join(b"%b\n" % line for line in await thread.export()), NDJSON)
+
+
+@THREADS.add("GET", "/threads/{thread_id}/state", scope="read", answers={200: ThreadView})
+async def read_state(request: ApiRequest[Any, None]) -> ThreadView:
+    """Returns the present state, which events after its position continue."""
+    return await view_thread(await request.runtime.connect(request.path["thread_id"]))

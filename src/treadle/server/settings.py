@@ -1,0 +1,122 @@
+"""The settings of a server: from options, the environment and a file."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from treadle.errors import ConfigurationError
+
+PREFIX = "TREADLE_"
+TABLE = "server"
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""The default of `ServerSettings.max_body_bytes`."""
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a server listens, whom it lets in, and its limits.
+
+    - `host`, `port`: the address; port 0 is any free one. Another host than a loopback address
+      needs keys.
+    - `database`: the file of the database. `keys`: the file of the keys, by default next to it.
+    - `auth`: whether requests need a key.
+    - `hosts`: names by which the server is reached, such as `agents.example.com`. IP addresses and
+      `localhost` are always accepted; `*` accepts any name.
+    - `origins`: origins of other sites whose pages may use the API, such as
+      `https://app.example.com`.
+    - `trusted_proxies`: addresses whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    - `max_body_bytes`: the largest body. `body_seconds`: how long it may take to arrive.
+    - `max_wait_seconds`: the longest `?wait=`.
+    - `keep_alive_seconds`: how often a stream without events sends a comment.
+    - `write_timeout_seconds`: after how long a client that takes nothing is disconnected.
+    - `retry_milliseconds`: after how long an EventSource should connect again.
+    - `grace_seconds`: how long a shutdown waits for steps in progress.
+    - `access_log`: whether each request is logged, without its content.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    database: str = ""
+    keys: str = ""
+    auth: bool = True
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    max_body_bytes: int = MAX_BODY_BYTES
+    body_seconds: float = 30.0
+    max_wait_seconds: float = 300.0
+    keep_alive_seconds: float = 15.0
+    write_timeout_seconds: float = 30.0
+    retry_milliseconds: int = 1000
+    grace_seconds: float = 10.0
+    access_log: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigurationError(f"port={self.port} is not a port; use 0 to 65535.")
+        for name in ("max_body_bytes", "body_seconds", "max_wait_seconds", "keep_alive_seconds"):
+            _require_above_zero(name, getattr(self, name))
+        for name in ("write_timeout_seconds", "retry_milliseconds"):
+            _require_above_zero(name, getattr(self, name))
+        if not self.grace_seconds >= 0:
+            raise ConfigurationError(f"grace_seconds={self.grace_seconds} cannot be negative.")
+
+
+def _require_above_zero(name: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigurationError(f"{name}={value} must be above 0.")
+
+
+def load_settings(
+    options: Mapping[str, object], environ: Mapping[str, str], file: Path | None = None
+) -> ServerSettings:
+    """Returns the settings of `options`, else of `TREADLE_…` variables, else of the file.
+
+    An option that is None is not given. The file is TOML with a table `[server]`. A variable is the
+    name of a setting in capitals, such as `TREADLE_PORT`; several values are separated by commas.
+    Raises `ConfigurationError`, which names what is wrong.
+    """
+    known = get_type_hints(ServerSettings)
+    values: dict[str, object] = {}
+    sources: dict[str, str] = {}
+    if file is not None:
+        for name, value in _table_of(file).items():
+            values[name], sources[name] = value, f"{name} in {file}"
+    for name, kind in known.items():
+        variable = f"{PREFIX}{name.upper()}"
+        text = environ.get(variable, "").strip()
+        if text:
+            several = [one.strip() for one in text.split(",") if one.strip()]
+            values[name] = several if get_origin(kind) is tuple else text
+            sources[name] = variable
+    for name, value in options.items():
+        if value is not None:
+            values[name], sources[name] = value, f"the option {name}"
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigurationError(
+                f"{sources[name]} is not a setting of the server; these are: {', '.join(known)}."
+            )
+        try:
+            msgspec.convert(value, known[name], strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"{sources[name]} is not valid: {error}.") from error
+    return msgspec.convert(values, ServerSettings, strict=False)
+
+
+def _table_of(file: Path) -> Mapping[str, object]:
+    try:
+        with file.open("rb") as opened:
+            content: Mapping[str, object] = tomllib.load(opened)
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is not valid TOML: {error}.") from error
+    table: Any = content.get(TABLE, {})
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{TABLE} in {file} must be a table: [{TABLE}].")
+    return cast("Mapping[str, object]", table)

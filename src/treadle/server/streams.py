@@ -1,0 +1,112 @@
+"""Responses of server-sent events, and where they begin."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from treadle.bus.position import Position
+from treadle.bus.subscription import Subscription
+from treadle.errors import ThreadNotFound
+from treadle.server.api_request import ApiRequest
+from treadle.server.gate import STREAMS
+from treadle.server.operation import Answer, Streamed
+from treadle.server.problems import RequestRefused
+from treadle.server.services import Services
+from treadle.server.sse import ENDED, HEADERS, opening, own_frame
+from treadle.server.stream import EventStream, Receive, Scope, Send, StreamEnd
+
+Leave = Callable[[], Awaitable[None]]
+
+
+class StreamAnswer(Streamed):
+    """Answers with the events of a subscription, after the frames `first`.
+
+    `on_leave` is called if the client left before the end.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        source: Subscription,
+        *,
+        first: bytes = b"",
+        in_step: bool = False,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        on_leave: Leave | None = None,
+    ) -> None:
+        self._services = services
+        self._source = source
+        self._first = first
+        self._in_step = in_step
+        self._headers = headers
+        self._on_leave = on_leave
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Writes the response."""
+        services, source = self._services, self._source
+        if not await _start(scope, send, self._headers):
+            return
+        head = opening(source.position, services.settings.retry_milliseconds) + self._first
+        stream = EventStream(
+            source, services.stream_limits, services.open_requests, in_step=self._in_step
+        )
+        # The headers are sent; what the gate adds to them is in the way of the events.
+        left = await stream.serve(scope, receive, getattr(send, "raw", send), head)
+        if left and self._on_leave is not None:
+            await self._on_leave()
+
+
+class DrainingAnswer(Streamed):
+    """Answers a reader while the server is about to end: it should connect again."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Writes the response."""
+        if await _start(scope, send, ()):
+            body = opening("", self._services.settings.retry_milliseconds)
+            body += own_frame(ENDED, StreamEnd("draining"))
+            await send({"type": "http.response.body", "body": body})
+
+
+async def _start(scope: Scope, send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> bool:
+    """Begins the response; returns whether events follow, which a `HEAD` does not ask for."""
+    scope[STREAMS] = True
+    await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *headers]})
+    if scope["method"] == "HEAD":
+        await send({"type": "http.response.body", "body": b""})
+        return False
+    return True
+
+
+def resumed_at(request: ApiRequest[Any, Any], after: str) -> str:
+    """Returns the position from which a reader continues, or "" for one that begins.
+
+    `Last-Event-ID` takes precedence: an EventSource repeats its URL when it connects again.
+    """
+    return request.headers.get(b"last-event-id") or after
+
+
+def gone(error: ThreadNotFound, position: str) -> Exception:
+    """Returns the error for a thread that does not exist: 410 for a reader that continues.
+
+    It depends on the request alone, so it does not tell which threads exist.
+    """
+    if not position:
+        return error
+    return RequestRefused(410, error.code, error.message)
+
+
+def present(seq: int) -> str:
+    """Returns the position after event `seq`, with the texts in flight from their start."""
+    return Position(seq).text
+
+
+def draining() -> RequestRefused:
+    """Returns the error for what must not begin any more."""
+    return RequestRefused(
+        503, "draining", "The server is about to end; send it again in a moment.", retryable=True
+    )
+
+
+NO_CONTENT = Answer(204)

@@ -1,0 +1,125 @@
+"""Waiting for the end of a run, and its result."""
+
+import asyncio
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from treadle.bus.subscription import Subscription
+from treadle.domain.events import RunRequiresAction
+from treadle.domain.result import RunResult
+from treadle.errors import RunInterrupted, TreadleError
+from treadle.runtime.thread import Thread
+from treadle.runtime.thread_run import ThreadRun
+from treadle.server.bodies import ErrorInfo, Result
+from treadle.server.open_requests import OpenRequests
+from treadle.server.stream import Receive
+
+
+class RunWait:
+    """Waits until a run ends or needs an answer, the client leaves, or the time is over."""
+
+    def __init__(self, open_requests: OpenRequests) -> None:
+        self._open = open_requests
+        self._source: Subscription | None = None
+        self._is_over = False
+
+    async def ended(self, thread: Thread, run: ThreadRun, seconds: float, receive: Receive) -> bool:
+        """Returns whether the run has ended."""
+        source = await run.subscribe(await thread.last_seq())
+        if source.is_over or seconds <= 0:
+            await source.aclose()
+            return source.is_over
+        self._source = source
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(seconds, self.cut)
+        watching = loop.create_task(self._watch(receive))
+        self._open.add(self)
+        try:
+            may_need_answer = True
+            while not (self._is_over or self._open.is_draining):
+                while (envelope := source.take()) is not None:
+                    may_need_answer |= isinstance(envelope.event, RunRequiresAction)
+                if may_need_answer and await _needs_answer(thread, run):
+                    break
+                may_need_answer = False
+                if not (self._is_over or self._open.is_draining):
+                    await source.wait()
+        except StopAsyncIteration:
+            pass  # the run has ended, or the runtime is shutting down
+        finally:
+            self._open.remove(self)
+            timer.cancel()
+            watching.cancel()
+            await source.aclose()
+        return source.is_over
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.cut()
+
+    def tick(self, now: float) -> None:
+        """Has no time limit but its own."""
+
+    def wake(self) -> None:
+        """Lets it look whether it should end."""
+        if self._source is not None:
+            self._source.wake()
+
+    def cut(self) -> None:
+        """Ends the wait."""
+        self._is_over = True
+        self.wake()
+
+
+async def _needs_answer(thread: Thread, run: ThreadRun) -> bool:
+    state = await thread.state()
+    active = state.active_run
+    return active is not None and active.id == run.id and active.status == "requires_action"
+
+
+async def result_of(thread: Thread, run: ThreadRun) -> Result:
+    """Returns the result of a run that has ended, also of one that failed."""
+    try:
+        return _result(await run.result(raise_on_incomplete=False))
+    except RunInterrupted:
+        raise
+    except TreadleError as error:
+        record = next((one for one in await thread.runs() if one.id == run.id), None)
+        if record is None or record.status != "failed":
+            raise
+        return Result(
+            thread_id=thread.id,
+            run_id=run.id,
+            status="failed",
+            stop_reason="failed",
+            agent=record.agent,
+            error=ErrorInfo(error.code, error.message, error.retryable),
+        )
+
+
+def _result(result: RunResult[Any]) -> Result:
+    return Result(
+        thread_id=result.thread_id,
+        run_id=result.run_id,
+        status=result.status,
+        stop_reason=result.stop_reason,
+        text=result.text,
+        output=_json_of(result.output, result.text),
+        refusal=result.refusal,
+        items=list(result.items),
+        usage=result.usage,
+        cost=result.cost,
+        steps=result.steps,
+        agent=result.agent,
+        is_complete=result.is_complete,
+    )
+
+
+def _json_of(output: object, text: str) -> object:
+    """Returns an output as JSON values; the text it was made of if it has no such form."""
+    try:
+        return to_jsonable_python(output)
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError):
+        return text

@@ -1,0 +1,396 @@
+"""The API beyond streams: every noun, and the errors."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.server.serving import Client, serving, until
+
+from treadle import Agent, Block, Runtime, tool
+from treadle.testing import Call, Pause, ScriptedModel, Text
+
+pytestmark = pytest.mark.anyio
+
+Open = Callable[..., Runtime]
+
+
+@tool(external=True)
+async def ask_user(question: str) -> str:
+    """Asks the user."""
+    raise NotImplementedError
+
+
+@tool(needs_approval=True)
+async def pay(amount: int) -> str:
+    """Pays."""
+    return f"paid {amount}"
+
+
+async def run(client: Client, thread_id: str, message: object = "Hi.", **body: object) -> str:
+    path = f"/threads/{thread_id}/messages"
+    return (await client.call("POST", path, {"message": message, **body}))["run_id"]
+
+
+async def result(client: Client, thread_id: str, run_id: str) -> Any:
+    return await client.call("GET", f"/runs/{run_id}/result?wait=60&thread_id={thread_id}")
+
+
+async def test_agents(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel([]), name="main", description="Does it.", tools=[ask_user, pay])
+    async with serving(open_runtime(agent)) as client:
+        (info,) = (await client.call("GET", "/agents"))["data"]
+        assert info == await client.call("GET", "/agents/main")
+        assert (info["name"], info["description"], info["model"]) == (
+            "main",
+            "Does it.",
+            "scripted",
+        )
+        kinds = {one["name"]: (one["external"], one["needs_approval"]) for one in info["tools"]}
+        assert kinds == {"ask_user": (True, False), "pay": (False, True)}
+        assert info["tools"][0]["parameters"]["properties"]["question"]["type"] == "string"
+        missing = await client.send("GET", "/agents/other")
+        assert (missing.status_code, missing.json()["code"]) == (404, "unknown_agent")
+
+
+async def test_threads(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel(["One.", "Two."]))
+    async with serving(open_runtime(agent)) as client:
+        ids = [await client.thread(metadata={"n": number}) for number in range(5)]
+        found, after = list[str](), ""
+        while after is not None:
+            page = await client.call("GET", f"/threads?limit=2&order=created&after={after}")
+            found, after = found + [one["id"] for one in page["data"]], page["next"]
+        assert found == ids
+        (one,) = (await client.call("GET", "/threads", params={"metadata": '{"n": 3}'}))["data"]
+        assert one["id"] == ids[3]
+        assert (await client.call("GET", f"/threads/{ids[0]}"))["metadata"] == {"n": 0}
+
+        await result(client, ids[0], await run(client, ids[0]))
+        fork = await client.call("POST", f"/threads/{ids[0]}/fork")
+        assert fork["forked_from"] == ids[0]
+        state = await client.call("GET", f"/threads/{fork['id']}/state")
+        assert [item["role"] for item in state["items"]] == ["user", "assistant"]
+        assert (state["run"]["status"], state["step"], state["calls"]) == ("completed", None, [])
+
+        exported = await client.send("GET", f"/threads/{ids[0]}/export")
+        lines = [json.loads(line) for line in exported.text.splitlines()]
+        assert [line["seq"] for line in lines][-1] == int(state["position"].rstrip("."))
+        await client.call("DELETE", f"/threads/{ids[0]}")
+        for path in (f"/threads/{ids[0]}", f"/threads/{ids[0]}/state", "/threads/thread_x"):
+            missing = await client.send("GET", path)
+            assert (missing.status_code, missing.json()["code"]) == (404, "thread_not_found")
+
+
+async def test_messages_answer_before_the_first_token(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel([[Pause(100), Text("Slow.")], "Next."]))
+    async with serving(open_runtime(agent)) as client:
+        thread_id = await client.thread()
+        path = f"/threads/{thread_id}/messages"
+        sent = await client.send("POST", path, {"message": "Hi."})
+        assert sent.status_code == 202
+        busy = await client.send("POST", path, {"message": "You?", "on_busy": "reject"})
+        assert (busy.status_code, busy.json()["code"]) == (409, "run_in_progress")
+        assert busy.json()["run_id"] == sent.json()["run_id"]
+        queued = await client.send("POST", path, {"message": "And then?"})
+        after = queued.json()["position"]
+        async with client.stream(f"/threads/{thread_id}/events?after={after}") as events:
+            first = await anext(events)
+        assert (first.event, first.data["run_id"]) == ("run.queued", queued.json()["run_id"])
+        short = await client.send("POST", f"{path}?wait=0.5", {"message": "3"})
+        assert short.status_code == 202
+        await client.call("POST", f"/runs/{sent.json()['run_id']}/cancel?thread_id={thread_id}")
+        ended = await result(client, thread_id, queued.json()["run_id"])
+        assert (ended["status"], ended["text"]) == ("completed", "Next.")
+
+
+async def test_the_result_in_the_answer(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel([[Pause(3), Text("Hello.")]]))
+    async with serving(open_runtime(agent)) as client:
+        thread_id = await client.thread()
+        path = f"/threads/{thread_id}/messages?wait=10"
+        answer = await client.send("POST", path, {"message": "Hi."})
+        assert answer.status_code == 200
+        body = answer.json()
+        assert (body["text"], body["output"], body["status"]) == ("Hello.", "Hello.", "completed")
+        assert answer.headers["x-run-id"] == body["run_id"]
+
+
+async def test_a_message_that_is_sent_again(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel(["One.", "Two."]))
+    async with serving(open_runtime(agent)) as client:
+        thread_id = await client.thread()
+        path = f"/threads/{thread_id}/messages"
+        sent = [
+            await client.call("POST", path, {"message": "Hi."}, headers={"idempotency-key": "k"})
+            for _ in range(2)
+        ]
+        await result(client, thread_id, sent[0]["run_id"])
+        sent.append(await client.call("POST", path, {"message": "Hi.", "key": "k"}))
+        assert len({one["run_id"] for one in sent}) == 1
+        async with client.stream(f"/threads/{thread_id}/events?after={sent[2]['position']}") as (
+            events
+        ):
+            assert (await anext(events)).event == "message.added"
+        other = await client.send("POST", path, {"message": "Other.", "key": "k"})
+        assert (other.status_code, other.json()["code"]) == (409, "conflict")
+
+
+async def test_calls(open_runtime: Open) -> None:
+    script = [
+        [
+            Call("ask_user", '{"question": "?"}', "call_a"),
+            Call("pay", '{"amount": 1}', "call_b"),
+            Call("pay", '{"amount": 2}', "call_c"),
+        ],
+        "Done.",
+    ]
+    async with serving(open_runtime(Agent(ScriptedModel(script), tools=[ask_user, pay]))) as client:
+        thread_id = await client.thread()
+        run_id = await run(client, thread_id)
+        path = f"/threads/{thread_id}/calls"
+        waiting = await client.send("GET", f"/runs/{run_id}/result?wait=60&thread_id={thread_id}")
+        assert (waiting.status_code, waiting.json()["status"]) == (202, "requires_action")
+        calls = (await client.call("GET", path))["data"]
+        assert [(call["call"]["call_id"], call["awaits"]) for call in calls] == [
+            ("call_a", "output"),
+            ("call_b", "approval"),
+            ("call_c", "approval"),
+        ]
+        assert {call["run_id"] for call in calls} == {run_id}
+        assert (await client.call("GET", f"/threads/{thread_id}/state"))["calls"] == calls
+        for _ in range(2):
+            await client.call("POST", f"{path}/call_a/output", {"output": {"yes": [1, 2]}})
+        other = await client.send("POST", f"{path}/call_a/output", {"output": "no"})
+        assert (other.status_code, other.json()["code"]) == (409, "conflict")
+        answers = [
+            {"type": "deny", "call_id": "call_b", "reason": "too much"},
+            {"type": "approve", "call_id": "call_c"},
+            {"type": "approve", "call_id": "call_x"},
+        ]
+        answered = (await client.call("POST", path, {"answers": answers}))["data"]
+        assert [one["problem"] and one["problem"]["code"] for one in answered] == [
+            None,
+            None,
+            "unknown_tool_call",
+        ]
+        ended = await result(client, thread_id, run_id)
+        outputs = {
+            item["call_id"]: item["output"]
+            for item in ended["items"]
+            if item["type"] == "function_call_output"
+        }
+        assert outputs["call_a"] == '{"yes":[1,2]}'
+        assert "too much" in outputs["call_b"]
+        assert outputs["call_c"] == "paid 2"
+        late = await client.send("POST", f"{path}/call_c/deny", {"reason": "late"})
+        assert (late.status_code, late.json()["code"]) == (409, "conflict")
+
+
+async def test_runs(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel([[Pause(50), Text("Hello.")]]))
+    async with serving(open_runtime(agent)) as client:
+        thread_id = await client.thread()
+        run_id = await run(client, thread_id)
+        path = f"/runs/{run_id}"
+        record = await client.call("GET", f"{path}?thread_id={thread_id}")
+        assert (record["id"], record["status"]) == (run_id, "in_progress")
+        assert (await client.send("GET", f"{path}/result?thread_id={thread_id}")).status_code == 202
+        for _ in range(2):
+            cancelled = await client.send("POST", f"{path}/cancel?thread_id={thread_id}")
+            assert cancelled.status_code == 202
+        ended = await result(client, thread_id, run_id)
+        assert (ended["status"], ended["stop_reason"]) == ("cancelled", "cancelled")
+        (listed,) = (await client.call("GET", f"/threads/{thread_id}/runs"))["data"]
+        assert listed["status"] == "cancelled"
+        missing = await client.send("GET", f"/runs/run_x?thread_id={thread_id}")
+        assert (missing.status_code, missing.json()["code"]) == (404, "run_not_found")
+
+
+async def test_memory(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel(["Hi."]), blocks=[Block("human", "Name: ?")])
+    async with serving(open_runtime(agent)) as client:
+        thread_id = await client.thread()
+        await result(client, thread_id, await run(client, thread_id))
+        path = f"/threads/{thread_id}/memory"
+        assert [one["label"] for one in (await client.call("GET", path))["data"]] == ["human"]
+        edit = {"type": "replace", "label": "human", "old": "?", "new": "Ada"}
+        for _ in range(2):
+            await client.call("POST", path, {"edit": edit, "key": "k"})
+        assert (await client.call("GET", f"{path}/human"))["value"] == "Name: Ada"
+        put = await client.call("PUT", f"{path}/notes", {"value": "a", "description": "Notes."})
+        assert put["description"] == "Notes."
+        put = await client.call("PUT", f"{path}/notes", {"value": "b"})
+        assert (put["value"], put["description"]) == ("b", "Notes.")
+        undone = await client.call("POST", f"{path}/notes/undo")
+        assert undone["value"] == "a"
+        changes = (await client.call("GET", f"{path}/notes/changes"))["data"]
+        assert [change["type"] for change in changes] == ["memory.updated"] * len(changes)
+        await client.call("DELETE", f"{path}/notes")
+        for method, target, body, code in (
+            ("GET", f"{path}/notes", None, (404, "unknown_block")),
+            ("POST", path, {"edit": edit | {"old": "x"}}, (400, "text_not_found")),
+            (
+                "POST",
+                path,
+                {"edit": {"type": "create", "block": {"label": "human"}}},
+                (409, "block_exists"),
+            ),
+            ("PUT", f"{path}/human", {"value": "x" * 6000}, (400, "block_too_long")),
+        ):
+            refused = await client.send(method, target, body)
+            assert (refused.status_code, refused.json()["code"]) == code
+
+
+async def test_search(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel(["The heron eats fish.", "No."]))
+    async with serving(open_runtime(agent)) as client:
+        thread_id = await client.thread()
+        await result(client, thread_id, await run(client, thread_id, "What does a heron eat?"))
+        found = (await client.call("GET", "/search?text=heron&role=assistant"))["data"]
+        assert [one["passage"]["text"] for one in found] == ["The heron eats fish."]
+        found = (await client.call("GET", f"/search?text=heron&thread_id={thread_id}"))["data"]
+        assert len(found) == 2
+        assert (await client.call("GET", "/search?text=heron&kind=archive"))["data"] == []
+
+
+async def test_jobs(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel([])))) as client:
+        thread_id = await client.thread()
+        assert (await client.call("GET", f"/threads/{thread_id}/jobs"))["data"] == []
+        cancelled = await client.send("POST", f"/threads/{thread_id}/jobs/job_x/cancel")
+        assert cancelled.status_code == 202
+
+
+BAD = [
+    ("POST", "/threads", b"{", 400, "invalid_request"),
+    ("POST", "/threads", b'{"nope": 1}', 400, "invalid_request"),
+    ("POST", "/threads", b'{"agent": 1}', 400, "invalid_request"),
+    ("POST", "/threads", b'{"agent": "nope"}', 404, "unknown_agent"),
+    ("POST", "/threads", b'\xff"', 400, "invalid_request"),
+    ("POST", "/threads", b"[" * 100_000, 400, "invalid_request"),
+    ("POST", "/threads", b'{"metadata": ' + b'{"a":' * 5000 + b"1" + b"}" * 5001, 400, None),
+    ("POST", "/threads", b'{"agent": "\\ud800"}', 400, None),
+    ("GET", "/threads?limit=0", None, 400, "invalid_request"),
+    ("GET", "/threads?limit=x", None, 400, "invalid_request"),
+    ("GET", "/threads?nope=1", None, 400, "invalid_request"),
+    ("GET", "/threads?limit=1&limit=2", None, 400, "invalid_request"),
+    ("GET", "/threads?after=nope", None, 400, "invalid_input"),
+    ("GET", "/threads?metadata=[]", None, 400, "invalid_request"),
+    ("GET", "/threads?agent=%ff", None, 400, "invalid_request"),
+    ("PUT", "/threads", b"{}", 405, "method_not_allowed"),
+    ("GET", "/nope", None, 404, "route_not_found"),
+    ("GET", "/threads/%2e%2e/%2e%2e/etc/passwd", None, 404, "route_not_found"),
+    ("GET", "/threads/%00", None, 404, "thread_not_found"),
+    ("GET", "/threads/" + "x" * 5000, None, 404, "thread_not_found"),
+    ("POST", "{thread}/messages", b"{}", 400, "invalid_input"),
+    ("POST", "{thread}/messages", b'{"message": ""}', 400, "invalid_input"),
+    ("POST", "{thread}/messages", b'{"message": 3}', 400, "invalid_input"),
+    ("POST", "{thread}/messages", b'{"message": null}', 400, "invalid_input"),
+    (
+        "POST",
+        "{thread}/messages",
+        b'{"message": {"role": "system", "content": "x"}}',
+        400,
+        "invalid_input",
+    ),
+    (
+        "POST",
+        "{thread}/messages",
+        b'{"message": {"role": "assistant", "content": "x"}}',
+        400,
+        "invalid_input",
+    ),
+    ("POST", "{thread}/messages", b'{"message": "x", "on_busy": "y"}', 400, "invalid_request"),
+    ("POST", "{thread}/messages", b'{"message": "x", "agent": "y"}', 404, "unknown_agent"),
+    ("POST", "{thread}/messages?stream=1&wait=1", b'{"message": "x"}', 400, "invalid_input"),
+    ("POST", "{thread}/messages?foreground=1", b'{"message": "x"}', 400, "invalid_input"),
+    ("POST", "{thread}/messages?stream=maybe", b'{"message": "x"}', 400, "invalid_request"),
+    ("POST", "{thread}/fork", b'{"at": 99}', 400, "invalid_input"),
+    ("POST", "{thread}/fork", b'{"at": -1}', 400, "invalid_input"),
+    ("POST", "{thread}/calls/x/approve", b"", 409, "run_not_in_progress"),
+    ("POST", "{thread}/calls/x/output", b'{"output": 1}', 409, "run_not_in_progress"),
+    ("POST", "{thread}/calls", b'{"answers": [{"type": "x"}]}', 400, "invalid_request"),
+    ("GET", "{thread}/events?from=nope", None, 400, "invalid_request"),
+    ("GET", "/search?since=nope&text=x", None, 400, "invalid_input"),
+    ("GET", "/search?text=x&kind=archive&role=user", None, 400, "invalid_input"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "code"), BAD)
+async def test_bad_input(
+    method: str, path: str, body: bytes | None, status: int, code: str | None
+) -> None:
+    from treadle import open as open_memory
+
+    async with serving(open_memory(agents=[Agent(ScriptedModel([]))])) as client:
+        target = path.replace("{thread}", f"/threads/{await client.thread()}")
+        options: Any = {}
+        if body is not None:
+            options = {"content": body, "headers": {"content-type": "application/json"}}
+        response = await client.send(method, target, **options)
+        problem = response.json()
+        assert response.status_code == status, problem
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.headers["x-should-retry"] == "false"
+        assert problem["status"] == status
+        assert code is None or problem["code"] == code, problem
+        assert problem["detail"]
+        # It still works.
+        await client.call("GET", "/threads")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": "text/plain"},
+        {"content-type": "application/json; charset=latin-1"},
+        {"content-type": "application/json", "content-encoding": "gzip"},
+    ],
+)
+async def test_bodies_of_another_type(open_runtime: Open, headers: dict[str, str]) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel([])))) as client:
+        response = await client.send("POST", "/threads", content=b"{}", headers=headers)
+        assert (response.status_code, response.json()["code"]) == (415, "media_type_not_supported")
+
+
+async def test_every_route_is_in_the_document(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel([])))) as client:
+        document = (await client.http.get("/openapi.json")).json()
+        assert document["openapi"].startswith("3.")
+        schemas = document["components"]["schemas"]
+        for path, methods in document["paths"].items():
+            assert path.startswith("/api/v1/")
+            for method, operation in methods.items():
+                target = path.replace("{", "x").replace("}", "x")
+                response = await client.http.request(method.upper(), target)
+                assert response.status_code not in {404, 405} or (
+                    response.json()["code"] not in {"route_not_found", "method_not_allowed"}
+                ), (method, path)
+                assert operation["summary"]
+        references = set(_references(document))
+        assert {reference.rpartition("/")[2] for reference in references} <= set(schemas)
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        found = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return found + [one for inner in value.values() for one in _references(inner)]
+    if isinstance(value, list):
+        return [one for inner in value for one in _references(inner)]
+    return []
+
+
+async def test_probes_and_metrics(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel(["Hi."])))) as client:
+        assert (await client.http.get("/healthz")).text == "ok\n"
+        assert (await client.http.get("/readyz")).text == "ok\n"
+        thread_id = await client.thread()
+        async with client.stream(f"/threads/{thread_id}/events") as events:
+            await run(client, thread_id)
+            await until(events, "run.completed")
+            text = (await client.http.get("/metrics")).text
+        assert 'route="/api/v1/threads",status="201"' in text
+        assert "treadle_open_streams 1" in text
+        assert thread_id not in text
+        assert (await client.http.post("/healthz")).status_code == 405

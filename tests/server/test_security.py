@@ -1,0 +1,407 @@
+"""Who is let in, to what, and from where."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from starlette.requests import Request
+from tests.server.serving import NO_AUTH, Client, serving
+
+from treadle import Agent, Runtime, tool
+from treadle.errors import ConfigurationError
+from treadle.server import Keys, Principal, ServerSettings, load_settings, new_key, serve
+from treadle.server.app import create_app
+from treadle.server.keys import add_key, revoke_key, stored_keys
+from treadle.server.operations import all_operations
+from treadle.server.origins import is_allowed_host, is_loopback, is_own_origin
+from treadle.testing import Call, ScriptedModel
+
+pytestmark = pytest.mark.anyio
+
+Open = Callable[..., Runtime]
+AUTH = replace(NO_AUTH, auth=True)
+
+
+@dataclass
+class Ring:
+    """Keys by name."""
+
+    keys: Keys
+    of: dict[str, str] = field(default_factory=dict)
+
+    def headers(self, name: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.of[name]}"}
+
+
+def ring(**scopes: tuple[str | None, str]) -> Ring:
+    """Makes keys: name → (owner, scopes)."""
+    made = {
+        name: new_key(owner=owner, scopes=given.split(), name=name)
+        for name, (owner, given) in scopes.items()
+    }
+    return Ring(
+        Keys(None, [stored for _, stored in made.values()]), {n: k for n, (k, _) in made.items()}
+    )
+
+
+@tool(needs_approval=True)
+async def pay(amount: int) -> str:
+    """Pays."""
+    return f"paid {amount}"
+
+
+def paying() -> Agent:
+    return Agent(ScriptedModel([Call("pay", '{"amount": 1}', "call_1"), "Done."]), tools=[pay])
+
+
+async def test_every_route_needs_a_key_and_its_scope(open_runtime: Open) -> None:
+    keys = ring(nothing=("a", "approve"), reader=("a", "read"), writer=("a", "write"))
+    async with serving(open_runtime(Agent(ScriptedModel([]))), AUTH, keys=keys.keys) as client:
+        for operation in all_operations():
+            path = operation.full_path.replace("{", "").replace("}", "")
+            for header in ({}, {"authorization": "Bearer tk_x_y"}, {"authorization": "Basic x"}):
+                response = await client.http.request(operation.method, path, headers=header)
+                assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
+                assert response.headers["www-authenticate"] == 'Bearer realm="treadle"'
+            for name, scope in (("nothing", "approve"), ("reader", "read"), ("writer", "write")):
+                response = await client.http.request(
+                    operation.method, path, headers=keys.headers(name)
+                )
+                client.http.cookies.clear()  # `POST /session` sets one
+                missing = bool(operation.scope) and operation.scope != scope
+                assert (response.status_code == 403) == missing, (operation, response.text)
+        assert (await client.http.get("/healthz")).status_code == 200
+        assert (await client.http.get("/metrics")).status_code == 401
+        assert (
+            await client.http.get("/metrics", headers=keys.headers("reader"))
+        ).status_code == 403
+
+
+async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) -> None:
+    keys = ring(alice=("alice", "admin"), bob=("bob", "admin"), root=(None, "admin"))
+    async with serving(open_runtime(paying()), AUTH, keys=keys.keys) as client:
+        alice, bob = keys.headers("alice"), keys.headers("bob")
+        thread = await client.call("POST", "/threads", {}, headers=alice)
+        assert thread["owner"] == "alice"
+        thread_id = thread["id"]
+        sent = await client.call(
+            "POST", f"/threads/{thread_id}/messages?wait=60", {"message": "Hi."}, headers=alice
+        )
+        run_id = sent["run_id"]
+        values = {
+            "thread_id": thread_id,
+            "run_id": run_id,
+            "call_id": "call_1",
+            "label": "human",
+            "job_id": "job_1",
+            "item_id": "msg_1",
+            "name": "x",
+        }
+        unknown = values | {"thread_id": "thread_x", "run_id": "run_x"}
+        for operation in all_operations():
+            if "{thread_id}" not in operation.path and "{run_id}" not in operation.path:
+                continue
+            answers = list[Any]()
+            for these in (values, unknown):
+                path = operation.full_path.format(**these)
+                body = BODIES.get(operation.path, {}) if operation.body is not None else None
+                response = await client.http.request(operation.method, path, headers=bob, json=body)
+                answers.append((response.status_code, response.json()["code"]))
+            assert answers[0] == answers[1], operation
+            assert answers[0][0] == 404, (operation, answers)
+        assert (await client.call("GET", "/threads", headers=bob))["data"] == []
+        assert (await client.call("GET", "/search?text=Hi", headers=bob))["data"] == []
+        refused = await client.send("GET", "/threads?owner=alice", headers=bob)
+        assert refused.status_code == 400
+        assert (
+            len((await client.call("GET", "/threads", headers=keys.headers("root")))["data"]) == 1
+        )
+        # A position has no authority.
+        response = await client.send(
+            "GET", f"/threads/{thread_id}/events", headers=bob | {"last-event-id": "1"}
+        )
+        assert response.status_code == 410
+        assert (await client.call("GET", f"/threads/{thread_id}/calls", headers=alice))["data"]
+
+
+BODIES: dict[str, Any] = {
+    "/threads/{thread_id}/messages": {"message": "Hi."},
+    "/threads/{thread_id}/items": {"items": [{"role": "user", "content": "x"}]},
+    "/threads/{thread_id}/calls": {"answers": [{"type": "approve", "call_id": "call_1"}]},
+    "/threads/{thread_id}/calls/{call_id}/output": {"output": 1},
+    "/threads/{thread_id}/memory": {"edit": {"type": "delete", "label": "human"}},
+    "/threads/{thread_id}/memory/{label}": {"value": "x"},
+}
+
+
+async def test_the_principal_is_recorded_and_never_the_body(open_runtime: Open) -> None:
+    keys = ring(alice=("alice", "admin"))
+    async with serving(open_runtime(paying()), AUTH, keys=keys.keys) as client:
+        alice = keys.headers("alice")
+        me = await client.call("GET", "/me", headers=alice)
+        assert me["owner"] == "alice"
+        thread_id = (await client.call("POST", "/threads", {}, headers=alice))["id"]
+        path = f"/threads/{thread_id}"
+        forged = await client.send(
+            "POST", f"{path}/messages", {"message": "Hi.", "by": "bob"}, headers=alice
+        )
+        assert forged.status_code == 400
+        await client.call("POST", f"{path}/messages?wait=60", {"message": "Hi."}, headers=alice)
+        await client.call("POST", f"{path}/calls/call_1/approve", headers=alice)
+        lines = (await client.send("GET", f"{path}/export", headers=alice)).text.splitlines()
+        by = {event["type"]: event.get("by") for event in map(json.loads, lines)}
+        assert by["tool.approved"] == me["by"]
+        assert me["by"] in {by.get("message.added"), by.get("run.started")}
+
+
+async def test_an_approval_cannot_be_given_as_an_output(open_runtime: Open) -> None:
+    keys = ring(writer=("", "read write"), chief=("", "read approve"))
+    async with serving(open_runtime(paying()), AUTH, keys=keys.keys) as client:
+        writer, chief = keys.headers("writer"), keys.headers("chief")
+        thread_id = (await client.call("POST", "/threads", {}, headers=writer))["id"]
+        path = f"/threads/{thread_id}"
+        await client.call("POST", f"{path}/messages?wait=60", {"message": "Hi."}, headers=writer)
+        for target, body in (
+            (f"{path}/calls/call_1/output", {"output": "paid"}),
+            (f"{path}/calls/call_1/approve", None),
+            (f"{path}/calls/call_1/deny", {}),
+        ):
+            refused = await client.send("POST", target, body, headers=writer)
+            assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+        answers = [{"type": "output", "call_id": "call_1", "output": "paid"}]
+        refused = await client.call("POST", f"{path}/calls", {"answers": answers}, headers=writer)
+        assert refused["data"][0]["problem"]["code"] == "scope_missing"
+        early = {"answers": [{"type": "output", "call_id": "call_2", "output": "paid"}]}
+        refused = await client.call("POST", f"{path}/calls", early, headers=writer)
+        assert refused["data"][0]["problem"]["code"] == "unknown_tool_call"
+        await client.call("POST", f"{path}/calls/call_1/approve", headers=chief)
+
+
+async def test_a_session_stands_for_its_key(open_runtime: Open, tmp_path: Path) -> None:
+    key, stored = new_key(owner="alice")
+    await asyncio.to_thread(add_key, tmp_path / "keys.json", stored)
+    keys = Keys(tmp_path / "keys.json")
+    async with serving(open_runtime(Agent(ScriptedModel([]))), AUTH, keys=keys) as client:
+        host = f"{client.http.base_url.host}:{client.http.base_url.port}"
+        origin = {"origin": f"http://{host}"}
+        started = await client.send(
+            "POST", "/session", headers={"authorization": f"Bearer {key}", **origin}
+        )
+        cookie = started.headers["set-cookie"]
+        assert "; HttpOnly; SameSite=Strict" in cookie
+        assert "Secure" not in cookie  # a loopback address by http
+        client.http.cookies.clear()
+        session = {"cookie": cookie.partition(";")[0]}
+        assert (await client.call("GET", "/me", headers=session))["owner"] == "alice"
+        for headers, status in (
+            (session | origin, 201),
+            (session, 403),
+            (session | {"origin": "https://evil.example"}, 403),
+            (session | {"origin": "null"}, 403),
+        ):
+            response = await client.send("POST", "/threads", {}, headers=headers)
+            assert response.status_code == status, response.text
+        for headers, status in (
+            (session | {"sec-fetch-site": "same-origin"}, 200),
+            (session | {"sec-fetch-site": "cross-site"}, 403),
+            ({"cookie": session["cookie"][:-1] + "x"}, 401),
+            ({"cookie": "treadle_session=a.b.c"}, 401),
+            ({"cookie": "treadle_session="}, 401),
+        ):
+            response = await client.send("GET", "/threads", headers=headers)
+            assert response.status_code == status, response.text
+        ended = await client.send("DELETE", "/session", headers=session | origin)
+        assert "Max-Age=0" in ended.headers["set-cookie"]
+        client.http.cookies.clear()
+        assert await asyncio.to_thread(revoke_key, tmp_path / "keys.json", stored.id)
+        keys._checked = -10.0
+        assert (await client.send("GET", "/me", headers=session)).status_code == 401
+
+
+async def test_hosts_and_origins(open_runtime: Open) -> None:
+    settings = replace(NO_AUTH, hosts=("agents.example.com",), origins=("https://app.example.com",))
+    async with serving(open_runtime(Agent(ScriptedModel([]))), settings) as client:
+        for host, status in (
+            ("agents.example.com", 200),
+            ("agents.example.com:443", 200),
+            ("localhost:8000", 200),
+            ("[::1]:8000", 200),
+            ("192.168.1.3", 200),
+            ("evil.example", 421),
+            ("localhost.evil.example", 421),
+            ("127.0.0.1.evil.example", 421),
+            ("", 421),
+        ):
+            response = await client.http.get("/healthz", headers={"host": host})
+            assert response.status_code == status, host
+        for origin, status in (
+            ("https://app.example.com", 200),
+            ("https://evil.example", 403),
+            ("null", 403),
+            ("http://app.example.com", 403),
+        ):
+            response = await client.send("GET", "/threads", headers={"origin": origin})
+            assert response.status_code == status, origin
+            allowed = response.headers.get("access-control-allow-origin")
+            assert allowed == (origin if status == 200 else None)
+        preflight = await client.send(
+            "OPTIONS", "/threads", headers={"origin": "https://app.example.com"}
+        )
+        assert preflight.status_code == 204
+        assert "last-event-id" in preflight.headers["access-control-allow-headers"]
+        assert (await client.send("OPTIONS", "/threads")).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("host", "own", "foreign"),
+    [
+        ("localhost:8000", "http://localhost:8000", "http://localhost:8001"),
+        ("example.com", "https://example.com", "https://example.com.evil"),
+        ("example.com:443", "https://example.com", "http://example.com"),
+        ("[::1]:80", "http://[::1]", "http://[::2]"),
+        ("a.b", "http://a.b:80", "http://a.b@evil"),
+        ("a.b", "http://A.B", "file://a.b"),
+    ],
+)
+def test_origins(host: str, own: str, foreign: str) -> None:
+    assert is_own_origin(own, host)
+    for other in (foreign, "null", "", "http://", "x"):
+        assert not is_own_origin(other, host)
+
+
+def test_addresses() -> None:
+    assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9:80", "localhost", "[::1]:1", "::1")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "localhost.x", "", "x")))
+    assert is_allowed_host("x.y", ["*"])
+    assert not is_allowed_host("a b", ["*"])
+
+
+async def test_a_function_of_the_program_authenticates(open_runtime: Open) -> None:
+    async def authenticate(request: Request) -> Principal | None:
+        user = request.headers.get("x-user")
+        if user == "broken":
+            return "broken"  # type: ignore[return-value]
+        return Principal(by=user, owner=user, scopes=frozenset({"read", "write"})) if user else None
+
+    runtime = open_runtime(Agent(ScriptedModel([])))
+    async with serving(runtime, AUTH, authenticate=authenticate) as client:
+        assert (await client.send("GET", "/me")).status_code == 401
+        me = await client.call("GET", "/me", headers={"x-user": "ada"})
+        assert me == {"by": "ada", "owner": "ada", "scopes": ["read", "write"]}
+        broken = await client.send("GET", "/me", headers={"x-user": "broken"})
+        assert broken.status_code >= 400
+        assert (await client.http.get("/metrics", headers={"x-user": "ada"})).status_code == 403
+
+
+async def test_bodies_have_limits(open_runtime: Open) -> None:
+    settings = replace(NO_AUTH, max_body_bytes=1000, body_seconds=5.0)
+    async with serving(open_runtime(Agent(ScriptedModel([]))), settings) as client:
+        headers = {"content-type": "application/json"}
+        for content in (b" " * 1001, _long(b" " * 300)):
+            response = await client.send("POST", "/threads", content=content, headers=headers)
+            assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+
+        reader, writer = await _connect(client)
+        writer.write(
+            b"POST /api/v1/threads HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        assert (await client.send("POST", "/threads", {})).status_code == 201
+
+
+async def _long(part: bytes) -> Any:
+    for _ in range(8):
+        yield part
+
+
+async def _connect(client: Client) -> Any:
+    url = client.http.base_url
+    return await asyncio.open_connection(url.host, url.port)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+async def test_no_server_on_the_network_without_keys(host: str) -> None:
+    import treadle
+
+    app = create_app(treadle.open(), ServerSettings(auth=False, host=host, port=0))
+    with pytest.raises(ConfigurationError, match="needs keys"):
+        await serve(app)
+
+
+def test_keys_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "keys.json"
+    key, stored = new_key(owner="a", scopes=["read"], expires_at=1.0)
+    add_key(path, stored)
+    _, other = new_key(scopes=["admin"])
+    add_key(path, other)
+    assert [one.id for one in stored_keys(path)] == [stored.id, other.id]
+    assert path.stat().st_mode & 0o077 == 0
+    assert key not in path.read_text()
+    assert revoke_key(path, other.id)
+    assert not revoke_key(path, other.id)
+    with pytest.raises(ConfigurationError, match="not a scope"):
+        new_key(scopes=["raed"])
+    with pytest.raises(ConfigurationError, match="needs a scope"):
+        new_key(scopes=[])
+    path.write_text("{")
+    with pytest.raises(ConfigurationError, match="not a file of keys"):
+        stored_keys(path)
+
+
+def test_a_key_that_has_expired_or_is_damaged() -> None:
+    key, stored = new_key(expires_at=1.0)
+    fresh, kept = new_key()
+    keys = Keys(None, [stored, kept])
+    assert keys.find(key) is None
+    assert keys.find(fresh) == kept
+    for wrong in (
+        "",
+        "tk",
+        "tk__",
+        fresh[:-1],
+        fresh + "x",
+        fresh.upper(),
+        f"tk_{kept.id}_x",
+        "\udc80",
+    ):
+        assert keys.find(wrong) is None
+
+
+def test_settings_from_options_environment_and_file(tmp_path: Path) -> None:
+    file = tmp_path / "treadle.toml"
+    file.write_text('[server]\nport = 1\nhosts = ["a.example"]\ngrace_seconds = 3\n')
+    environ = {
+        "TREADLE_PORT": "2",
+        "TREADLE_ORIGINS": "https://a, https://b",
+        "TREADLE_AUTH": "false",
+    }
+    settings = load_settings({"port": None, "host": "::1"}, environ, file)
+    assert settings == ServerSettings(
+        host="::1",
+        port=2,
+        hosts=("a.example",),
+        origins=("https://a", "https://b"),
+        auth=False,
+        grace_seconds=3.0,
+    )
+    for text, match in (
+        ("[server]\nnope = 1", "nope in .* is not a setting"),
+        ("[server]\nport = 'x'", "port in .* is not valid"),
+        ("server = 1", "must be a table"),
+        ("[server", "not valid TOML"),
+        ("[server]\nport = 70000", "not a port"),
+        ("[server]\nkeep_alive_seconds = 0", "above 0"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ConfigurationError, match=match):
+            load_settings({}, {}, file)
+    with pytest.raises(ConfigurationError, match="TREADLE_PORT is not valid"):
+        load_settings({}, {"TREADLE_PORT": "x"})
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_settings({}, {}, tmp_path / "nope.toml")
