@@ -54,14 +54,14 @@ async def events(request: Request) -> Response:
     after = request.headers.get("last-event-id") or request.query_params.get("after", "0")
     try:
         thread = await runtime.connect(request.path_params["thread"])
-        await thread.run(run_id)
+        info = await (await thread.run(run_id)).info()
         subscription = thread.subscribe(after)
     except (ThreadNotFound, RunNotFound) as error:
         return JSONResponse({"error": str(error)}, status_code=404)
     except InvalidInput as error:
         return JSONResponse({"error": str(error)}, status_code=400)
     seen = int(after.partition(".")[0])
-    if any(run.id == run_id and 0 < run.last_seq <= seen for run in await thread.runs()):
+    if 0 < info.last_seq <= seen:
         # The client has the last event. An EventSource connects again after every end of a stream,
         # and stops at any other status than 200.
         return Response(status_code=204)

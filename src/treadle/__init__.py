@@ -59,6 +59,7 @@ from treadle.domain.events import (
     StepStarted,
     TerminalEvent,
     TextDelta,
+    ThreadUpdated,
     ToolApproved,
     ToolArgumentsDelta,
     ToolCallRequested,
@@ -98,10 +99,10 @@ from treadle.domain.page import Page
 from treadle.domain.result import RunResult
 from treadle.domain.rules import ToolRules
 from treadle.domain.thread_tree import ThreadTree, TreeNode
-from treadle.domain.usage import Price, Usage
+from treadle.domain.usage import Price, Spent, Usage
 from treadle.errors import TreadleError
-from treadle.journal.base import ThreadInfo
-from treadle.journal.projection import RunRecord
+from treadle.journal.base import ThreadInfo, WaitingCall
+from treadle.journal.projection import RunError, RunRecord
 from treadle.loop.hook_context import Completion, CompletionContext, HookContext, RunEnd
 from treadle.loop.hooks import (
     ChangedArguments,
@@ -219,6 +220,7 @@ __all__ = [
     "RunContext",
     "RunContinued",
     "RunEnd",
+    "RunError",
     "RunExpired",
     "RunFailed",
     "RunFinishing",
@@ -231,6 +233,7 @@ __all__ = [
     "RunSubscription",
     "Runtime",
     "RuntimeView",
+    "Spent",
     "StepCompleted",
     "StepInterrupted",
     "StepStarted",
@@ -242,6 +245,7 @@ __all__ = [
     "ThreadInfo",
     "ThreadRun",
     "ThreadTree",
+    "ThreadUpdated",
     "ToUserDelta",
     "Tool",
     "ToolApproved",
@@ -263,6 +267,7 @@ __all__ = [
     "Usage",
     "UsageAdded",
     "Veto",
+    "WaitingCall",
     "hook",
     "prepare_call",
     "resolve_model",

@@ -44,6 +44,7 @@ TreadleError
 ├── ThreadError                   a request to a thread cannot be fulfilled
 │   ├── ThreadNotFound            the thread does not exist, or was deleted
 │   ├── RunNotFound               the thread has no run with that id
+│   ├── ItemNotFound              the thread has no item with that id
 │   ├── RunInProgress             a run is active, and on_busy="reject" was asked for
 │   ├── RunNotInProgress          no run is waiting for the submitted answer
 │   ├── UnknownToolCall           the run has no call with that id
@@ -428,6 +429,12 @@ class RunNotFound(ThreadError):
     """The thread has no run with that id."""
 
     code = "run_not_found"
+
+
+class ItemNotFound(ThreadError):
+    """The thread has no item with that id, or it was removed."""
+
+    code = "item_not_found"
 
 
 class RunInProgress(ThreadError):

@@ -56,8 +56,10 @@ QUEUED = RunQueued(run_id="run_2", item=user_message("two"), agent="b", key="k")
 STEERED = MessageQueued(run_id=R, item=user_message("more"))
 STORY: list[DurableEvent] = [ASKED, STARTED, STEP, QUEUED, CALL, RUNNING, STEERED, RESPONSE]
 LATER = [
-    RunRecord(id=R, agent="a", agent_hash="h", status="completed", first_seq=2, last_seq=12),
-    RunRecord(id="run_2", agent="b", agent_hash="h2", status="failed", first_seq=14, last_seq=20),
+    RunRecord(id=R, agent="a", agent_hash="h", status="completed", seq=2, first_seq=2, last_seq=12),
+    RunRecord(
+        id="run_2", agent="b", agent_hash="h2", status="failed", seq=4, first_seq=14, last_seq=20
+    ),
 ]
 
 

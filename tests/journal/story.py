@@ -23,13 +23,14 @@ from treadle.domain.events import (
     RunStarted,
     StepCompleted,
     StepStarted,
+    TerminalEvent,
 )
 from treadle.domain.fold import apply
 from treadle.domain.items import Message, OutputText, user_message
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Usage
 from treadle.journal.base import Batch, Claim, Journal, ThreadInfo
-from treadle.journal.projection import project, status_of
+from treadle.journal.projection import project, standing_of
 
 
 def thread(id: str = "thread_1", **fields: object) -> ThreadInfo:
@@ -75,12 +76,15 @@ class Driver:
     async def append(
         self, events: Sequence[RecordedEvent], consumed: Sequence[int] = ()
     ) -> list[RecordedEvent]:
-        before, state, entries = status_of(self.state), self.state, []
+        before, state, entries = standing_of(self.state), self.state, []
+        final: dict[str, ThreadState] = {}
         for event in events:
             event = replace(event, seq=state.seq + 1, at=float(state.seq + 2))
             state = apply(state, event)
             entries.append(Envelope(event, event.seq))
-        projection = project(recorded(entries), before, state) if entries else None
+            if isinstance(event, TerminalEvent):
+                final[event.run_id] = state
+        projection = project(recorded(entries), before, state, final) if entries else None
         await self.journal.append(Batch(self.claim, entries, consumed, projection))
         self.state = state
         return recorded(entries)

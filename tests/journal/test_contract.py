@@ -20,12 +20,26 @@ from tests.journal.story import (
 
 from treadle.domain.entries import ApprovalEntry, CancelEntry, DenialEntry, OutputEntry, SendEntry
 from treadle.domain.envelope import Envelope
-from treadle.domain.events import RecordedEvent, RunQueued, RunStarted, UnknownEvent
+from treadle.domain.events import (
+    Awaited,
+    RecordedEvent,
+    RunCancelled,
+    RunQueued,
+    RunRequiresAction,
+    RunStarted,
+    StepCompleted,
+    ThreadUpdated,
+    ToolApproved,
+    ToolCallRequested,
+    ToolOutputRecorded,
+    UnknownEvent,
+)
 from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
-from treadle.domain.items import user_message
+from treadle.domain.items import FunctionCall, FunctionCallOutput, user_message
 from treadle.domain.limits import Limits
 from treadle.domain.state import ThreadState
+from treadle.domain.usage import Usage
 from treadle.errors import (
     InvalidInput,
     JournalClosed,
@@ -34,8 +48,17 @@ from treadle.errors import (
     StaleWriter,
     ThreadNotFound,
 )
-from treadle.journal.base import Batch, Fork, Journal, ThreadOrder, ThreadQuery, Work
-from treadle.journal.projection import Projection, RunRecord
+from treadle.journal.base import (
+    Batch,
+    CallQuery,
+    Fork,
+    Journal,
+    ThreadOrder,
+    ThreadQuery,
+    WaitingCall,
+    Work,
+)
+from treadle.journal.projection import Projection, RunError, RunRecord
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -249,19 +272,38 @@ async def test_runs_keys_titles_and_statuses(journal: Journal) -> None:
     )
     queued = RunQueued(run_id="run_2", item=user_message("two"), agent="b", key="k2")
     await driver.append([queued])
-    assert await journal.runs("thread_1") == [
-        RunRecord(id="run_1", agent="a", agent_hash="h", status="in_progress", first_seq=2),
-        RunRecord(id="run_2", agent="b"),
-    ]
+    first, second = await journal.runs("thread_1")
+    assert first == RunRecord(
+        id="run_1",
+        thread_id="thread_1",
+        agent="a",
+        agent_hash="h",
+        status="in_progress",
+        seq=2,
+        first_seq=2,
+        message_id=first.message_id,
+        started_at=3.0,
+    )
+    assert second == RunRecord(
+        id="run_2",
+        thread_id="thread_1",
+        agent="b",
+        seq=4,
+        message_id=queued.item.id,
+        queued_at=5.0,
+    )
     await driver.append(conversation(text="x" * 10)[3:])
     assert (await journal.info("thread_1")).status == "queued"
     await driver.append(conversation("run_2", "two", "k2"))
-    assert await journal.run("thread_1", "run_1") == RunRecord(
-        id="run_1", agent="a", agent_hash="h", status="completed", first_seq=2, last_seq=8
+    used = {"steps": 1, "usage": Usage(3, 2, requests=1), "stop_reason": "end_turn"}
+    assert await journal.run("thread_1", "run_1") == replace(
+        first, status="completed", last_seq=8, ended_at=9.0, **used
     )
-    assert await journal.run("thread_1", "run_2") == RunRecord(
-        id="run_2", agent="a", agent_hash="h", status="completed", first_seq=10, last_seq=15
-    )
+    begun = {"agent": "a", "agent_hash": "h", "first_seq": 10, "started_at": 11.0}
+    assert await journal.run("thread_1", "run_2") == replace(
+        second, status="completed", last_seq=15, ended_at=16.0,
+        message_id=(await journal.run("thread_1", "run_2")).message_id, **begun, **used,
+    )  # fmt: skip
     assert await journal.run("thread_1", "run_3") is None
     assert await run_of_key(journal, "thread_1", "k") == "run_1"
     assert await run_of_key(journal, "thread_1", "k2") == "run_2"
@@ -474,6 +516,162 @@ async def test_the_work_for_other_threads_is_listed_with_them(journal: Journal) 
     assert await ids(journal, parent="thread_1") == []
 
 
+async def test_runs_come_in_pages(journal: Journal) -> None:
+    driver = await make(journal)
+    await driver.append(conversation("run_5")[:2])
+    for n in (4, 3, 2, 1, 0):
+        await driver.append([RunQueued(run_id=f"run_{n}", item=user_message("x"), agent="a")])
+    first = await journal.runs("thread_1", limit=3)
+    assert [run.id for run in first] == ["run_5", "run_4", "run_3"]
+    newest = await journal.runs("thread_1", limit=2, order="desc")
+    assert [run.id for run in newest] == ["run_0", "run_1"]
+    # The runs of the page end and begin; their places stay the same.
+    await driver.append(conversation("run_5")[2:])
+    await driver.append(conversation("run_4"))
+    await driver.append(conversation("run_2")[:4])
+    rest = await journal.runs("thread_1", limit=3, after=first.next)
+    assert [run.id for run in rest] == ["run_2", "run_1", "run_0"]
+    assert rest.next == ""
+    older = await journal.runs("thread_1", limit=9, after=newest.next, order="desc")
+    assert [run.id for run in older] == ["run_2", "run_3", "run_4", "run_5"]
+    assert len(await journal.runs("thread_1")) == 6
+    for wrong in (newest.next, "x"):
+        with pytest.raises(InvalidInput, match="not a cursor"):
+            await journal.runs("thread_1", after=wrong)
+
+
+async def test_a_run_is_found_by_its_id(journal: Journal) -> None:
+    first, second = await make(journal, owner="ann"), await make(journal, "thread_2", owner="bob")
+    await first.append(conversation("run_1"))
+    await second.append(conversation("run_2")[:3])
+    found = await journal.find_run("run_1")
+    assert found == await journal.run("thread_1", "run_1")
+    assert found is not None
+    assert (found.thread_id, found.status) == ("thread_1", "completed")
+    assert await journal.find_run("run_1", owner="ann", thread_id="thread_1") == found
+    for owner, thread_id in (("bob", ""), ("", ""), (None, "thread_2"), ("bob", "thread_1")):
+        assert await journal.find_run("run_1", owner=owner, thread_id=thread_id) is None
+    # Its message waits in the inbox, behind other entries.
+    await journal.enqueue("thread_2", CancelEntry("run_3"))
+    asked = SendEntry("run_3", user_message("hi"), agent="b")
+    await journal.enqueue("thread_2", asked)
+    waiting = await journal.find_run("run_3", owner="bob")
+    assert waiting == RunRecord(
+        id="run_3", thread_id="thread_2", agent="b", message_id=asked.item.id
+    )
+    assert await journal.find_run("run_3", owner="ann") is None
+    assert await journal.find_run("run_3", thread_id="thread_1") is None
+    assert await journal.run("thread_2", "run_3") is None
+    # A copy has the same run; that of the older thread is returned while it exists.
+    run = replace(found, thread_id="")
+    projection = Projection("completed", 9.0, "", None, (run,))
+    info = thread("thread_0", owner="ann")
+    await journal.fork(Fork("thread_1", 7, info, (), projection))
+    assert await journal.find_run("run_1") == found
+    await journal.delete("thread_1")
+    assert await journal.find_run("run_1") == replace(found, thread_id="thread_0")
+    await journal.delete("thread_0")
+    assert await journal.find_run("run_1") is None
+
+
+def asking(run_id: str, *calls: str, awaits: Awaited = "approval") -> list[RecordedEvent]:
+    """The beginning of a run that waits for answers to calls."""
+    requested = [
+        ToolCallRequested(
+            run_id=run_id, item=FunctionCall(id, "pay", '{"euros": 5}'), index=n, awaits=awaits
+        )
+        for n, id in enumerate(calls)
+    ]
+    response = conversation(run_id)[4]
+    waits = RunRequiresAction(run_id=run_id, call_ids=calls, expires_at=99.0)
+    return [*conversation(run_id)[:3], *requested, response, waits]
+
+
+def answer(run_id: str, call_id: str) -> ToolOutputRecorded:
+    return ToolOutputRecorded(run_id=run_id, item=FunctionCallOutput(call_id, "done"), name="pay")
+
+
+async def waiting(journal: Journal, **query: object) -> list[str]:
+    """The ids of the calls that a query finds, all pages of two."""
+    found: list[str] = []
+    after = ""
+    while True:
+        page = await journal.calls(CallQuery(limit=2, after=after, **query))  # type: ignore[arg-type]
+        found += [one.call.call_id for one in page]
+        after = page.next
+        if not after:
+            return found
+
+
+async def test_calls_that_wait_are_listed(journal: Journal) -> None:
+    first = await make(journal, owner="ann")
+    second = await make(journal, "thread_2", owner="bob")
+    await first.append(asking("run_1", "call_1", "call_2"))
+    await second.append(asking("run_2", "call_1", awaits="output"))
+    assert await waiting(journal) == ["call_1", "call_1", "call_2"]
+    (one, two) = await journal.calls(CallQuery(owner="ann"))
+    assert one == WaitingCall(
+        thread_id="thread_1",
+        owner="ann",
+        run_id="run_1",
+        agent="a",
+        call=FunctionCall("call_1", "pay", '{"euros": 5}'),
+        awaits="approval",
+        since=5.0,
+        expires_at=99.0,
+        seq=4,
+    )
+    assert (one.tool, one.arguments) == ("pay", {"euros": 5})
+    assert two.since == 6.0
+    assert await waiting(journal, thread_id="thread_2", agent="a") == ["call_1"]
+    assert await waiting(journal, awaits="output") == ["call_1"]
+    assert await waiting(journal, awaits="approval", owner="bob") == []
+    assert await waiting(journal, agent="b") == []
+    # The answer is on its way.
+    await journal.enqueue("thread_1", CancelEntry("run_1"))
+    await journal.enqueue("thread_1", ApprovalEntry("call_2"))
+    assert await waiting(journal, owner="ann") == ["call_1"]
+    (_, number) = [entry.number for entry in await journal.inbox("thread_1")]
+    approved = ToolApproved(run_id="run_1", call_id="call_2")
+    await first.append([approved], consumed=[number])
+    assert await waiting(journal, owner="ann") == ["call_1"]
+    await first.append([answer("run_1", "call_1")])
+    assert await waiting(journal) == ["call_1"]
+    with pytest.raises(InvalidInput, match="not a cursor"):
+        await journal.calls(CallQuery(after="x"))
+    await journal.delete("thread_2")
+    assert await waiting(journal) == []
+
+
+async def test_a_call_whose_run_ends_waits_no_more(journal: Journal) -> None:
+    driver = await make(journal)
+    await driver.append(asking("run_1", "call_1"))
+    assert await waiting(journal) == ["call_1"]
+    cancelled = [answer("run_1", "call_1"), StepCompleted(run_id="run_1", step=1)]
+    await driver.append([*cancelled, RunCancelled(run_id="run_1", usage=Usage())])
+    assert await waiting(journal) == []
+    # The provider uses the id again.
+    await driver.append(asking("run_2", "call_1"))
+    (call,) = await journal.calls(CallQuery())
+    assert (call.run_id, call.seq) == ("run_2", 13)
+
+
+async def test_a_thread_is_updated(journal: Journal) -> None:
+    driver = await make(journal, metadata={"a": 1, "b": {"c": 2}}, owner="ann")
+    await driver.append(conversation(text="hello"))
+    await driver.append([ThreadUpdated(title="Named", metadata={"a": None, "d": "x"})])
+    info = await journal.info("thread_1")
+    assert (info.title, info.metadata) == ("Named", {"b": {"c": 2}, "d": "x"})
+    assert info.updated_at == 9.0
+    assert await ids(journal, metadata={"d": "x"}, agent="a") == ["thread_1"]
+    assert await ids(journal, metadata={"a": 1}) == []
+    await driver.append(conversation("run_2", "other"))
+    assert (await journal.info("thread_1")).title == "Named"
+    await driver.append([ThreadUpdated(title="")])
+    await driver.append(conversation("run_3", "third"))
+    assert (await journal.info("thread_1")).title == "third"
+
+
 @pytest.mark.parametrize("every", [1, 2, 3, 7])
 async def test_a_load_with_snapshots_is_the_fold(journal: Journal, every: int) -> None:
     driver = await make(journal)
@@ -565,7 +763,19 @@ async def test_a_fork_is_a_copy_with_its_own_end(journal: Journal, at: int) -> N
         await journal.snapshot(driver.claim, driver.state)
     stored = await journal.read("thread_1", after=0)
     state = fold(stored[:at])
-    run = RunRecord(id="run_0", agent="a", status="completed", first_seq=2, last_seq=7)
+    run = RunRecord(
+        id="run_0",
+        agent="a",
+        status="completed",
+        seq=2,
+        first_seq=2,
+        last_seq=7,
+        error=RunError("c", "m", True),
+        stop_reason="failed",
+        ended_at=2.5,
+        usage=Usage(1),
+        cost=0.25,
+    )
     added = [RunQueued(seq=at + 1, at=1.0, run_id="run_9", item=user_message("x"), agent="a")]
     entries = [Envelope(event, event.seq) for event in added]
     await journal.fork(
@@ -579,7 +789,7 @@ async def test_a_fork_is_a_copy_with_its_own_end(journal: Journal, at: int) -> N
     )
     assert await journal.read("thread_2", after=0) == [*stored[:at], *added]
     assert await journal.load("thread_2") == apply(state, added[0])
-    assert await journal.runs("thread_2") == [run]
+    assert await journal.runs("thread_2") == [replace(run, thread_id="thread_2")]
     assert await run_of_key(journal, "thread_2", "k0") is None
     info = await journal.info("thread_2")
     assert (info.status, info.title, info.forked_from) == ("queued", "title", "thread_1")

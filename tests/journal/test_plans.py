@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from treadle.domain.cursor import cursor
-from treadle.journal import sqlite_lists, sqlite_writes
-from treadle.journal.base import ThreadQuery
+from treadle.journal import sqlite_lists, sqlite_runs, sqlite_writes
+from treadle.journal.base import CallQuery, Direction, ThreadQuery
 from treadle.journal.sqlite import MARKS_OF_OWNER
 from treadle.journal.sqlite_file import _labels, _migrations
 
@@ -109,3 +109,29 @@ def test_a_search_reads_the_threads_of_its_owner(database: sqlite3.Connection) -
 def test_an_inbox_is_read_by_its_thread(database: sqlite3.Connection) -> None:
     steps = plan(database, f"SELECT body FROM {sqlite_writes._INBOX} ORDER BY number", (1,))
     assert steps == ["SEARCH inbox USING INDEX inbox_thread (n=?)"]
+
+
+def test_a_run_is_found_by_its_id(database: sqlite3.Connection) -> None:
+    steps = plan(database, f"{sqlite_runs.RUN_BY_ID} ORDER BY r.n LIMIT 1", ("run_1",))
+    assert steps == ["SEARCH r USING INDEX run_id (id=?)", THREAD_OF]
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_runs_are_read_in_their_order(order: Direction, database: sqlite3.Connection) -> None:
+    steps = plan(database, *sqlite_runs.runs_statement(1, 50, "", order))
+    assert sorted(steps) == ["SEARCH r USING INDEX run_seq (n=?)", THREAD_OF]
+    after = cursor(f"runs {order}", 4, "run_1")
+    steps = plan(database, *sqlite_runs.runs_statement(1, 50, after, order))
+    sign = "<" if order == "desc" else ">"
+    assert f"SEARCH r USING INDEX run_seq (n=? AND (seq,id){sign}(?,?))" in steps
+    assert not [step for step in steps if "B-TREE" in step]
+
+
+@pytest.mark.parametrize(("owner", "first"), [(None, "SCAN c USING"), ("ann", "SEARCH c USING")])
+def test_waiting_calls_are_read_in_their_order(
+    owner: str | None, first: str, database: sqlite3.Connection
+) -> None:
+    steps = plan(database, *sqlite_runs.calls_statement(CallQuery(owner=owner)))
+    index = "call_since" if owner is None else "call_owner (owner=?)"
+    assert steps[0] == f"{first} INDEX {index}"
+    assert not [step for step in steps if "B-TREE" in step or ("SCAN" in step and step != steps[0])]

@@ -39,6 +39,7 @@ from treadle.domain.events import (
     MessageQueued,
     RecordedEvent,
     RunCancelled,
+    RunCancelling,
     RunExpired,
     RunFailed,
     RunIncomplete,
@@ -46,20 +47,25 @@ from treadle.domain.events import (
     RunRequiresAction,
     RunStarted,
     TerminalEvent,
+    ThreadUpdated,
 )
 from treadle.domain.fold import apply
 from treadle.domain.items import user_message
+from treadle.domain.metadata import updated
 from treadle.domain.state import RunStatus, ThreadState
 from treadle.domain.usage import Usage
 from treadle.errors import InvalidTransition
 from treadle.journal.projection import (
     MAX_TITLE,
+    CallRecord,
     Projection,
+    RunError,
     RunRecord,
     Sent,
     jobs_of,
     merged,
     project,
+    standing_of,
     status_of,
 )
 
@@ -71,7 +77,25 @@ def told(events: Sequence[DurableEvent], before: Sequence[DurableEvent] = ()) ->
         replace(event, seq=old.seq + n, at=float(old.seq + n))  # type: ignore[misc]
         for n, event in enumerate(events, 1)
     ]
-    return project(recorded, status_of(old), fold(events, old))
+    final: dict[str, ThreadState] = {}
+    state = old
+    for event in recorded:
+        state = apply(state, event)
+        if isinstance(event, TerminalEvent):
+            final[event.run_id] = state
+    return project(recorded, standing_of(old), state, final)
+
+
+BEGUN = RunRecord(
+    id=R,
+    agent="a",
+    agent_hash="h",
+    status="in_progress",
+    seq=2,
+    first_seq=2,
+    message_id=ASKED.item.id,
+    started_at=2.0,
+)
 
 
 def test_a_run_that_starts() -> None:
@@ -81,7 +105,7 @@ def test_a_run_that_starts() -> None:
         2.0,
         "hi",
         None,
-        (RunRecord(id=R, agent="a", agent_hash="h", status="in_progress", first_seq=2),),
+        (BEGUN,),
         (("k", Sent(R, ASKED.item.id)),),
     )
 
@@ -104,10 +128,60 @@ def test_a_run_that_ends(end: DurableEvent, status: RunStatus) -> None:
     projection = told([end], begun())
     assert projection is not None
     assert projection.status == status
-    assert projection.runs == (RunRecord(id=R, agent="", status=status, last_seq=3),)
+    (run,) = projection.runs
+    assert (run.agent, run.status, run.first_seq, run.last_seq) == ("", status, 0, 3)
+    assert (run.ended_at, run.stop_reason) == (3.0, getattr(end, "stop_reason", status))
+    assert run.error == (RunError("c", "m") if status == "failed" else None)
     whole = told([*begun(), end])
     assert whole is not None
-    assert whole.runs == (RunRecord(id=R, agent="a", status=status, first_seq=2, last_seq=3),)
+    assert whole.runs == (merged(replace(BEGUN, agent_hash=""), run),)
+
+
+def test_what_a_run_used_is_that_of_its_end() -> None:
+    usage = Usage(10, 5, requests=1)
+    step = [STEP, TEXT, replace(RESPONSE, usage=usage, cost=0.5), STEP_DONE]
+    events = [*begun(), *step, DONE, replace(ASKED, run_id="run_2")]
+    second = [RunStarted(run_id="run_2", agent="b"), replace(STEP, run_id="run_2")]
+    projection = told([*events, *second])
+    assert projection is not None
+    first, other = projection.runs
+    assert (first.usage, first.cost, first.steps) == (usage, 0.5, 1)
+    assert (other.usage, other.steps, other.status) == (Usage(), 0, "in_progress")
+    assert other.message_id == ASKED.item.id
+
+
+def test_calls_that_wait() -> None:
+    waits = RunRequiresAction(run_id=R, call_ids=("c1",))
+    call = replace(CALL, awaits="output")
+    before = [*begun(), STEP, call]
+    projection = told([call], [*begun(), STEP])
+    assert projection is not None
+    id = CALL.item.call_id
+    assert projection.awaited == (id,)
+    assert projection.calls == (CallRecord(id, R, "a", "output", 4, 4.0),)
+    later = told([RESPONSE, waits], before)
+    assert later is not None
+    assert (later.awaited, later.calls) == (None, ())
+    assert later.runs == (RunRecord(id=R, agent="", status="requires_action"),)
+    for answer in ([OUTPUT], [RunCancelling(run_id=R), OUTPUT, STEP_BROKEN]):
+        answered = told(answer, [*before, RESPONSE, waits])
+        assert answered is not None
+        assert (answered.awaited, answered.calls) == ((), ())
+    at_once = told([call, OUTPUT, RESPONSE], [*begun(), STEP])
+    assert at_once is None or at_once.awaited is None
+    assert told([CALL], [*begun(), STEP]) is None
+
+
+def test_what_a_thread_is_called() -> None:
+    projection = told([ThreadUpdated(title="new", metadata={"a": 1, "b": 2})])
+    assert projection is not None
+    assert (projection.new_title, projection.metadata) == ("new", {"a": 1, "b": 2})
+    both = told([ThreadUpdated(metadata={"a": 1}), ThreadUpdated(metadata={"a": None, "c": 3})])
+    assert both is not None
+    assert (both.new_title, both.metadata) == (None, {"a": None, "c": 3})
+    again = told([ASKED, ThreadUpdated(title=""), replace(ASKED, item=user_message("second"))])
+    assert again is not None
+    assert again.new_title == "second"
 
 
 def test_a_message_that_steers_brings_its_key() -> None:
@@ -123,11 +197,13 @@ def test_runs_that_wait_and_are_dropped() -> None:
     projection = told([queued], [*begun(), DONE])
     assert projection is not None
     assert projection.status == "queued"
-    assert projection.runs == (RunRecord(id="run_2", agent="b"),)
+    waiting = RunRecord(id="run_2", agent="b", seq=4, message_id=queued.item.id, queued_at=4.0)
+    assert projection.runs == (waiting,)
     dropped = told([queued, RunCancelled(run_id="run_2", usage=Usage())], [*begun(), DONE])
     assert dropped is not None
     assert dropped.status == "completed"
-    assert dropped.runs == (RunRecord(id="run_2", agent="b", status="cancelled", last_seq=5),)
+    ended = {"last_seq": 5, "ended_at": 5.0, "stop_reason": "cancelled"}
+    assert dropped.runs == (replace(waiting, status="cancelled", **ended),)
 
 
 def test_the_title_is_the_beginning_of_the_first_message_of_a_person() -> None:
@@ -202,8 +278,10 @@ class Rows:
         self.expires_at: float | None = None
         self.title = ""
         self.runs: dict[str, RunRecord] = {}
-        self.keys: dict[str, str] = {}
+        self.keys: dict[str, Sent] = {}
         self.jobs = 0
+        self.calls: dict[str, CallRecord] = {}
+        self.metadata: dict[str, object] = {"a": 0}
 
     def take(self, projection: Projection | None) -> None:
         if projection is None:
@@ -212,9 +290,18 @@ class Rows:
         self.jobs = projection.jobs
         self.title = self.title or projection.title
         for run in projection.runs:
-            self.runs[run.id] = merged(self.runs.get(run.id, run), run)
-        for key, run_id in projection.keys:
-            self.keys.setdefault(key, run_id)
+            # A driver records the message of a run with its start, and never in two batches.
+            new = replace(run, message_id="")
+            self.runs[run.id] = merged(self.runs.get(run.id, new), new)
+        for key, sent in projection.keys:
+            self.keys.setdefault(key, sent)
+        if projection.new_title is not None:
+            self.title = projection.new_title
+        if projection.metadata is not None:
+            self.metadata = updated(self.metadata, projection.metadata)
+        if projection.awaited is not None:
+            self.calls = {id: self.calls[id] for id in projection.awaited if id in self.calls}
+            self.calls |= {call.call_id: call for call in projection.calls}
 
 
 @given(
@@ -225,7 +312,7 @@ def test_however_events_are_cut_into_batches_the_rows_are_the_same(
     wanted: Sequence[DurableEvent], sizes: Sequence[int]
 ) -> None:
     states, events = [ThreadState()], list[RecordedEvent]()
-    ended, settled = set[str](), set[str]()
+    ended, settled, final = set[str](), set[str](), dict[str, ThreadState]()
     for event in [ASKED, STARTED, STEP, *wanted]:
         seq = states[-1].seq + 1
         numbered: RecordedEvent = replace(event, seq=seq, at=float(seq))  # type: ignore[assignment]
@@ -240,20 +327,23 @@ def test_however_events_are_cut_into_batches_the_rows_are_the_same(
         events.append(numbered)
         if isinstance(event, TerminalEvent):
             ended.add(event.run_id)
+            final[event.run_id] = states[-1]
         if isinstance(event, JobSettled):
             settled.add(event.job_id)
     one_by_one, in_batches = Rows(), Rows()
     for n, event in enumerate(events):
-        one_by_one.take(project([event], status_of(states[n]), states[n + 1]))
+        one_by_one.take(project([event], standing_of(states[n]), states[n + 1], final))
     start = 0
     while start < len(events):
         end = min(len(events), start + sizes[start % len(sizes)])
-        in_batches.take(project(events[start:end], status_of(states[start]), states[end]))
+        before, after = standing_of(states[start]), states[end]
+        in_batches.take(project(events[start:end], before, after, final))
         start = end
     assert vars(in_batches) == vars(one_by_one)
     state = states[-1]
     assert in_batches.status == status_of(state)
     assert in_batches.jobs == jobs_of(state)
+    assert set(in_batches.calls) == set(standing_of(state).awaited)
     if in_batches.status == "requires_action":
         assert state.active_run is not None
         assert in_batches.expires_at == state.active_run.expires_at

@@ -10,7 +10,7 @@ from tests.journal.story import Driver, conversation, run_of_key
 
 from treadle.errors import JournalError
 from treadle.journal import sqlite_file
-from treadle.journal.base import ThreadQuery
+from treadle.journal.base import CallQuery, ThreadQuery
 from treadle.journal.sqlite import SqliteJournal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
@@ -75,6 +75,23 @@ async def test_a_database_of_an_older_version(version: int, path: Path) -> None:
         assert fork.forked_from == first.id
         (unfinished,) = await journal.unfinished()
         assert (unfinished.thread_id, unfinished.status) == (waiting.id, "requires_action")
+        (call,) = await journal.calls(CallQuery(owner="bob"))
+        assert (call.thread_id, call.tool, call.arguments) == (waiting.id, "pay", {"euros": 5})
+        assert (call.awaits, call.agent) == ("approval", "clerk")
+        queued, begun = await journal.runs(waiting.id)
+        assert (queued.status, begun.status) == ("queued", "requires_action")
+        assert call.run_id == begun.id
+        (broken,) = await journal.runs(failed.id)
+        assert (broken.stop_reason, broken.error and broken.error.code) == (
+            "failed",
+            "unexpected_request",
+        )
+        assert broken.started_at is not None
+        assert broken.ended_at is not None
+        assert 0 <= broken.ended_at - broken.started_at < 60
+        (done, _) = await journal.runs(ticket.id)
+        assert done == await journal.find_run(done.id)
+        assert (done.usage.requests, done.stop_reason) == (1, "end_turn")
         assert await run_of_key(journal, ticket.id, "hi") is not None
         assert await journal.waiting_threads() == [ticket.id]
         state = await journal.load(ticket.id)

@@ -36,8 +36,8 @@ pytestmark = pytest.mark.anyio
 Open = Callable[..., Runtime]
 OWN = {"drive", "start", "stop", "history", "spent"}
 """What only the owner of a foreground run needs."""
-KEPT = {"subscribe"}
-"""What needs positions, which a run in the foreground does not have."""
+KEPT = {"info", "subscribe"}
+"""What needs the journal, which a run in the foreground does not have."""
 
 
 @tool

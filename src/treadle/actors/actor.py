@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from treadle.actors.delegation import ThreadDelegation
 from treadle.actors.ending import Ended, Endings
 from treadle.actors.host import AnyAgent, Host
@@ -20,9 +22,11 @@ from treadle.domain.events import (
     RecordedEvent,
     RunStarted,
     TerminalEvent,
+    ThreadUpdated,
 )
 from treadle.domain.ids import id_of
 from treadle.domain.items import Message
+from treadle.domain.metadata import updated
 from treadle.domain.state import Run, ThreadState, can_go_on
 from treadle.errors import (
     ConfigurationError,
@@ -473,6 +477,10 @@ class ThreadActor:
             self._endings.tell(event, self._thread.final.pop(event.run_id))
         elif isinstance(event, MemoryUpdated) and self._is_snapshot_due:
             self._wake()  # a memory that threads share has no run after which one is kept
+        elif isinstance(event, ThreadUpdated):
+            metadata = updated(self.info.metadata, event.metadata or {})
+            title = self.info.title if event.title is None else event.title
+            self.info = replace(self.info, metadata=metadata, title=title)
 
     def _on_failed(self) -> None:
         self._signals.interrupt()

@@ -5,14 +5,29 @@ import time
 from msgspec.structs import replace
 
 from treadle.domain.envelope import Envelope, recorded
-from treadle.domain.events import JobSettled, LiveEvent, MessageAdded, RecordedEvent, RunCancelled
+from treadle.domain.events import (
+    JobSettled,
+    LiveEvent,
+    MessageAdded,
+    RecordedEvent,
+    RunCancelled,
+    TerminalEvent,
+)
 from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
 from treadle.domain.items import Item
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Usage
 from treadle.journal.base import Fork, ThreadInfo
-from treadle.journal.projection import Projection, RunRecord, jobs_of, merged, project, status_of
+from treadle.journal.projection import (
+    Projection,
+    RunRecord,
+    Standing,
+    jobs_of,
+    merged,
+    project,
+    status_of,
+)
 from treadle.loop.drive import cancel
 
 
@@ -23,12 +38,15 @@ class _Addition:
         self.id = thread_id
         self.state = state
         self.entries: list[Envelope] = []
+        self.final: dict[str, ThreadState] = {}
 
     def record(self, event: RecordedEvent) -> None:
         """Numbers `event` and applies it."""
         event = replace(event, seq=self.state.seq + 1, at=time.time())
         self.state = apply(self.state, event)
         self.entries.append(Envelope(event, event.seq))
+        if isinstance(event, TerminalEvent):
+            self.final[event.run_id] = self.state
 
     async def durable(self) -> None:
         """Returns at once: all is appended together."""
@@ -66,13 +84,20 @@ def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> 
         addition.record(MessageAdded(run_id=told.run_id, item=told.item, origin="job"))
     for queued in addition.state.queue:
         addition.record(RunCancelled(run_id=queued.id, usage=Usage()))
-    copied = {run.id: run for run in runs if 0 < run.first_seq <= state.seq}
+    copied = {
+        run.id: run if run.last_seq <= state.seq else _not_ended(run)
+        for run in runs
+        if 0 < run.first_seq <= state.seq
+    }
+    waited = {run.id: run for run in runs}
     for queued in state.queue:
-        copied[queued.id] = RunRecord(id=queued.id, agent=queued.agent)
+        waiting = waited.get(queued.id) or RunRecord(id=queued.id, agent=queued.agent)
+        copied[queued.id] = _not_begun(waiting)
     if addition.entries:
-        added = project(recorded(addition.entries), None, addition.state)
+        events = recorded(addition.entries)
+        added = project(events, Standing(), addition.state, addition.final)
         for run in added.runs if added is not None else ():
-            copied[run.id] = merged(replace(copied.get(run.id, run), last_seq=0), run)
+            copied[run.id] = merged(copied.get(run.id, run), run)
     projection = Projection(
         status_of(addition.state),
         now,
@@ -82,3 +107,24 @@ def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> 
         jobs=jobs_of(addition.state),
     )
     return Fork(original.id, state.seq, info, addition.entries, projection)
+
+
+def _not_ended(run: RunRecord) -> RunRecord:
+    """Returns a run as it was before its end."""
+    return replace(
+        run,
+        status="in_progress",
+        last_seq=0,
+        ended_at=None,
+        steps=0,
+        usage=Usage(),
+        cost=0.0,
+        stop_reason=None,
+        error=None,
+    )
+
+
+def _not_begun(run: RunRecord) -> RunRecord:
+    """Returns a run as it was while it waited."""
+    run = _not_ended(run)
+    return replace(run, status="queued", first_seq=0, started_at=None, agent_hash="")

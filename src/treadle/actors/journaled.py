@@ -23,10 +23,10 @@ from treadle.domain.events import (
 )
 from treadle.domain.fold import apply
 from treadle.domain.items import Item
-from treadle.domain.state import RunStatus, ThreadState
+from treadle.domain.state import ThreadState
 from treadle.errors import JournalError
 from treadle.journal.base import Batch, Claim, Journal
-from treadle.journal.projection import project, status_of
+from treadle.journal.projection import project, standing_of
 
 
 class JournaledThread:
@@ -60,7 +60,7 @@ class JournaledThread:
         self._on_kept = on_kept
         self._on_live = on_live
         self._on_failed = on_failed
-        self._status: RunStatus | None = status_of(state)
+        self._standing = standing_of(state)
         self._unsent: list[Envelope] = []
         self._consumed: list[int] = []
         self._sending = False
@@ -146,8 +146,8 @@ class JournaledThread:
             return
         projection = None
         if entries:
-            projection = project(recorded(entries), self._status, self.state)
-            self._status = status_of(self.state)
+            projection = project(recorded(entries), self._standing, self.state, self.final)
+            self._standing = standing_of(self.state)
         self._appends += 1
         appended = self._journal.append(Batch(self.claim, entries, consumed, projection))
         appended.add_done_callback(lambda appended: self._appended(entries, appended))

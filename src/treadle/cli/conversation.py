@@ -45,8 +45,8 @@ async def show_thread(thread: Thread, transcript: Transcript, last: int | None =
     if last is not None:
         active = state.active_run
         if active is not None:
-            runs = {run.id: run for run in await thread.runs()}
-            until = max(runs[active.id].first_seq - 2, 0)
+            run = await thread.run(active.id)
+            until = max((await run.info()).first_seq - 2, 0)
         after = max(0, until - last)
     while after < until and (events := await thread.events(after=after, limit=PAGE)):
         for event in events:

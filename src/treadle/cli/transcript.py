@@ -53,6 +53,7 @@ from treadle.domain.events import (
     StepStarted,
     TerminalEvent,
     TextDelta,
+    ThreadUpdated,
     ToolApproved,
     ToolArgumentsDelta,
     ToolCallRequested,
@@ -155,6 +156,7 @@ class Transcript:
                 | PassageAdded()
                 | PassageRemoved()
                 | ItemRemoved()
+                | ThreadUpdated()
             ):
                 pass
             case _ as unreachable:

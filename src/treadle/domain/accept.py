@@ -29,6 +29,7 @@ from treadle.domain.entries import (
     RemoveEventEntry,
     SendEntry,
     UndoEntry,
+    UpdateEntry,
 )
 from treadle.domain.events import (
     EntryEvent,
@@ -42,6 +43,7 @@ from treadle.domain.events import (
     RunCancelling,
     RunFinishing,
     RunQueued,
+    ThreadUpdated,
 )
 from treadle.domain.removal import Removal
 from treadle.domain.removed_items import key_of
@@ -127,6 +129,8 @@ def _accept(
             return _remove(state, removal)
         case RemoveEntry():
             return [PassageRemoved(run_id="", passage_id=entry.passage_id)]
+        case UpdateEntry():
+            return [ThreadUpdated(title=entry.title, metadata=entry.metadata)]
         case _ as unreachable:
             assert_never(unreachable)
 

@@ -125,6 +125,13 @@ class RemoveEventEntry(_Entry, frozen=True, tag="remove_event"):
     item: Item | None = None
 
 
+class UpdateEntry(_Entry, frozen=True, tag="update"):
+    """The wish to change the title or fields of the metadata; see `ThreadUpdated`."""
+
+    title: str | None = None
+    metadata: dict[str, object] | None = None
+
+
 MemoryEntry = EditEntry | UndoEntry | InsertEntry | RemoveEntry
 AnswerEntry = OutputEntry | ApprovalEntry | DenialEntry
 Entry = (
@@ -141,4 +148,5 @@ Entry = (
     | InsertEntry
     | RemoveEntry
     | RemoveEventEntry
+    | UpdateEntry
 )

@@ -230,10 +230,10 @@ class ToolCallRequested(DurableEvent, frozen=True, omit_defaults=True, tag="tool
     @property
     def arguments(self) -> dict[str, object] | None:
         """The arguments, decoded; None where the model did not write a JSON object."""
-        return _object_in(self.item.arguments or "{}")
+        return object_in(self.item.arguments or "{}")
 
 
-def _object_in(text: str) -> dict[str, object] | None:
+def object_in(text: str) -> dict[str, object] | None:
     """Returns the JSON object that a model wrote, or None if the text is something else."""
     try:
         decoded = msgspec.json.decode(text)
@@ -602,6 +602,20 @@ class PassageRemoved(EntryEvent, frozen=True, kw_only=True, gc=False, tag="archi
     passage_id: str
 
 
+class ThreadUpdated(
+    EntryEvent, frozen=True, kw_only=True, omit_defaults=True, tag="thread.updated"
+):
+    """The title or the metadata of the thread changed; None if they did not.
+
+    Of the metadata it contains the fields that changed; those with the value None were removed.
+    """
+
+    type: ClassVar[Literal["thread.updated"]] = "thread.updated"
+    run_id: str = ""
+    title: str | None = None
+    metadata: dict[str, object] | None = None
+
+
 class RateLimitHit(DurableEvent, frozen=True, gc=False, tag="rate_limited"):
     """The provider asked to wait; the request is repeated after `delay` seconds."""
 
@@ -830,6 +844,7 @@ RecordedEvent = (
     | EventRemoved
     | PassageAdded
     | PassageRemoved
+    | ThreadUpdated
     | RateLimitHit
     | Retrying
     | RetriesExhausted
@@ -917,7 +932,7 @@ def field_in(event: Event, field: str) -> str:
         case ToolCallRequested():
             fields = event.arguments
         case MessageAdded():
-            fields = _object_in(event.item.text)
+            fields = object_in(event.item.text)
         case _:
             return ""
     value = (fields or {}).get(field)

@@ -59,6 +59,7 @@ from treadle.domain.events import (
     StepInterrupted,
     StepStarted,
     TerminalEvent,
+    ThreadUpdated,
     ToolApproved,
     ToolCallRequested,
     ToolChoiceIgnored,
@@ -134,6 +135,7 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             | MemoryTended()
             | PassageAdded()
             | PassageRemoved()
+            | ThreadUpdated()
         ):
             return _remembered(state, event)
         case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit() | ToolChoiceIgnored():
@@ -379,11 +381,14 @@ def _remembered(
     | MessagePinned
     | MemoryTended
     | PassageAdded
-    | PassageRemoved,
+    | PassageRemoved
+    | ThreadUpdated,
 ) -> ThreadState:
     match event:
         case PassageAdded() | PassageRemoved():
             return state  # the archive is an index of these events, and no part of the state
+        case ThreadUpdated():
+            return state  # it is what lists show, and no part of the state
         case MemoryUpdated():
             # A change in a block of another thread is only recorded here.
             return state if event.memory else replace(state, memory=state.memory.changed(event))

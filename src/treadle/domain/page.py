@@ -5,6 +5,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+MAX_PAGE = 1000
+"""The most entries that one page has."""
+
 
 class Page(list[T]):
     """A part of a list, in its order; iterate it as any list.

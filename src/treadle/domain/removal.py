@@ -22,6 +22,7 @@ from treadle.domain.events import (
     ReasoningAdded,
     RecordedEvent,
     RunQueued,
+    ThreadUpdated,
     ToolCallRequested,
     ToolOutputRecorded,
     ToolStarted,
@@ -39,7 +40,8 @@ Keys = frozenset[str]
 class Removal(Struct, frozen=True):
     """What is removed: the `keys` of items, and the `events` to store in place of those before.
 
-    `has_title` is set if the first message, which gives a thread its title, is among them.
+    `has_title` is set if the first message, which gives a thread its title, is among them, and no
+    other title was set.
     """
 
     keys: Keys
@@ -133,7 +135,8 @@ def removal_of(events: Sequence[RecordedEvent], seq: int, item: Item | None = No
     changed = [without_content(one, keys) for one in events]
     left = [new for new, old in zip(changed, events, strict=True) if new is not old]
     first = next((one.seq for one in events if isinstance(one, MessageAdded)), 0)
-    return Removal(keys, left, any(one.seq == first for one in left))
+    is_named = any(isinstance(one, ThreadUpdated) and one.title for one in events)
+    return Removal(keys, left, not is_named and any(one.seq == first for one in left))
 
 
 def remove(state: ThreadState, event: ItemRemoved) -> ThreadState:

@@ -17,14 +17,15 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec import Struct
 
-from treadle.domain.entries import Entry
+from treadle.domain.entries import Entry, SendEntry
 from treadle.domain.envelope import Envelope
-from treadle.domain.events import RecordedEvent
+from treadle.domain.events import Awaited, RecordedEvent, ToolCallRequested, object_in
+from treadle.domain.items import FunctionCall
 from treadle.domain.limits import Limits
 from treadle.domain.page import Page
 from treadle.domain.state import RunStatus, ThreadState
 from treadle.errors import ThreadNotFound
-from treadle.journal.projection import Projection, RunRecord, Sent
+from treadle.journal.projection import CallRecord, Projection, RunRecord, Sent
 
 
 def not_found(thread_id: str) -> ThreadNotFound:
@@ -91,6 +92,81 @@ class ThreadQuery(Struct, frozen=True, kw_only=True):
     agent: str = ""
     metadata: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
     order: ThreadOrder = "-updated"
+
+
+class WaitingCall(Struct, frozen=True, kw_only=True):
+    """A call that waits for an answer from outside, on any thread.
+
+    `agent` works on the run `run_id`. `awaits` is `"approval"`, or `"output"` for a call of an
+    external tool. It waits since `since` until `expires_at` (Unix seconds; None means forever).
+    Event `seq` of the thread requested it.
+    """
+
+    thread_id: str
+    owner: str = ""
+    run_id: str
+    agent: str
+    call: FunctionCall
+    awaits: Awaited
+    since: float
+    expires_at: float | None = None
+    seq: int
+
+    @property
+    def tool(self) -> str:
+        """The name of the tool."""
+        return self.call.name
+
+    @property
+    def arguments(self) -> dict[str, object] | None:
+        """The arguments, decoded; None where the model did not write a JSON object."""
+        return object_in(self.call.arguments or "{}")
+
+
+def waiting_call(
+    record: CallRecord,
+    event: ToolCallRequested,
+    thread_id: str,
+    owner: str,
+    expires_at: float | None,
+) -> WaitingCall:
+    """Returns a call as lists show it, of its row and the event that requested it."""
+    return WaitingCall(
+        thread_id=thread_id,
+        owner=owner,
+        run_id=record.run_id,
+        agent=record.agent,
+        call=event.item,
+        awaits=record.awaits,
+        since=record.since,
+        expires_at=expires_at,
+        seq=record.seq,
+    )
+
+
+def promised(entry: SendEntry, thread_id: str, agent: str) -> RunRecord:
+    """Returns the record of a run whose message waits in the inbox of a thread of `agent`."""
+    return RunRecord(
+        id=entry.run_id,
+        thread_id=thread_id,
+        agent=entry.agent or agent,
+        message_id=entry.item.id,
+    )
+
+
+class CallQuery(Struct, frozen=True, kw_only=True):
+    """Which waiting calls a list contains: all, those of an owner, thread or agent, or one kind."""
+
+    limit: int = 50
+    after: str = ""
+    owner: str | None = None
+    thread_id: str = ""
+    agent: str = ""
+    awaits: Awaited | None = None
+
+
+Direction = Literal["asc", "desc"]
+"""The direction of a list: from the oldest entry on, or from the newest."""
 
 
 class ThreadMark(Struct, frozen=True):
@@ -216,8 +292,31 @@ class JournalReader(Protocol):
         """Returns the record of a run, or None; raises `ThreadNotFound`."""
         ...
 
-    async def runs(self, thread_id: str) -> list[RunRecord]:
-        """Returns the runs of a thread, the oldest first; raises `ThreadNotFound`."""
+    async def find_run(
+        self, run_id: str, *, owner: str | None = None, thread_id: str = ""
+    ) -> RunRecord | None:
+        """Returns the record of a run, or None: of any thread, of an owner's, or of one thread.
+
+        The message that starts the run may still wait in an inbox. Copies of a thread have its
+        runs; the one of the thread that was added first is returned.
+        """
+        ...
+
+    async def runs(
+        self, thread_id: str, *, limit: int = -1, after: str = "", order: Direction = "asc"
+    ) -> Page[RunRecord]:
+        """Returns a page of the runs of a thread, by their first events; -1 for all.
+
+        Raises `ThreadNotFound`, and `InvalidInput` for a cursor of another list.
+        """
+        ...
+
+    async def calls(self, query: CallQuery) -> Page[WaitingCall]:
+        """Returns a page of the calls that wait for an answer, those that wait longest first.
+
+        A call to which an answer waits in the inbox is left out. Raises `InvalidInput` for a cursor
+        of another list.
+        """
         ...
 
 

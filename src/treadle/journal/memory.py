@@ -9,14 +9,17 @@ from msgspec.structs import replace as changed
 from treadle.domain.cursor import cursor, key_at
 from treadle.domain.entries import AnswerEntry, Entry, SendEntry
 from treadle.domain.envelope import Envelope, recorded
-from treadle.domain.events import RecordedEvent
+from treadle.domain.events import RecordedEvent, ToolCallRequested
 from treadle.domain.fold import apply
+from treadle.domain.metadata import updated
 from treadle.domain.page import Page
 from treadle.domain.state import ACTIVE, RunStatus, ThreadState
 from treadle.errors import JournalClosed, JournalError, StaleWriter
 from treadle.journal.base import (
     Batch,
+    CallQuery,
     Claim,
+    Direction,
     Fork,
     ThreadInfo,
     ThreadMark,
@@ -24,10 +27,13 @@ from treadle.journal.base import (
     ThreadQuery,
     Unfinished,
     Waiting,
+    WaitingCall,
     not_found,
+    promised,
+    waiting_call,
 )
 from treadle.journal.labels import labels_of
-from treadle.journal.projection import Projection, RunRecord, Sent, merged, order
+from treadle.journal.projection import CallRecord, Projection, RunRecord, Sent, merged, place_of
 
 
 @dataclass
@@ -43,6 +49,7 @@ class _Kept:
     jobs: int = 0
     runs: dict[str, RunRecord] = field(default_factory=dict[str, RunRecord])
     keys: dict[str, Sent] = field(default_factory=dict[str, Sent])
+    calls: dict[str, CallRecord] = field(default_factory=dict[str, CallRecord])
     inbox: dict[int, Entry] = field(default_factory=dict[int, Entry])
     snapshot: ThreadState = field(default_factory=ThreadState)
 
@@ -153,6 +160,14 @@ class MemoryJournal:
             updated_at=projection.updated_at,
             title=kept.info.title or projection.title,
         )
+        if projection.new_title is not None:
+            kept.info = changed(kept.info, title=projection.new_title)
+        if projection.metadata is not None:
+            metadata = updated(kept.info.metadata, projection.metadata)
+            kept.info = changed(kept.info, metadata=metadata)
+        if projection.awaited is not None:
+            awaited = {id: kept.calls[id] for id in projection.awaited if id in kept.calls}
+            kept.calls = awaited | {call.call_id: call for call in projection.calls}
         for run in projection.runs:
             kept.runs[run.id] = merged(kept.runs.get(run.id, run), run)
         for key, sent in projection.keys:
@@ -211,7 +226,8 @@ class MemoryJournal:
 
     async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
         """Returns the record of a run, or None."""
-        return self._kept(thread_id).runs.get(run_id)
+        kept = self._kept(thread_id)
+        return _record(kept, kept.runs.get(run_id))
 
     async def sent(self, thread_id: str, key: str, *, inbox: bool = True) -> Sent | None:
         """Returns what was sent with this key, consumed or waiting."""
@@ -225,19 +241,71 @@ class MemoryJournal:
         )
         return kept.keys.get(key) or next(waiting, None)
 
-    async def runs(self, thread_id: str) -> list[RunRecord]:
-        """Returns the runs of a thread, the oldest first."""
-        return sorted(self._kept(thread_id).runs.values(), key=order)
+    async def find_run(
+        self, run_id: str, *, owner: str | None = None, thread_id: str = ""
+    ) -> RunRecord | None:
+        """Returns the record of a run, or None: of any thread, of an owner's, or of one thread."""
+        self._require_open()
+        threads = [
+            kept
+            for kept in self._threads.values()
+            if owner in {None, kept.info.owner} and thread_id in {"", kept.info.id}
+        ]
+        for kept in threads:
+            if run_id in kept.runs:
+                return _record(kept, kept.runs[run_id])
+        for kept in threads:
+            for entry in kept.inbox.values():
+                if isinstance(entry, SendEntry) and entry.run_id == run_id:
+                    return promised(entry, kept.info.id, kept.info.agent)
+        return None
+
+    async def runs(
+        self, thread_id: str, *, limit: int = -1, after: str = "", order: Direction = "asc"
+    ) -> Page[RunRecord]:
+        """Returns a page of the runs of a thread, by their first events."""
+        kept = self._kept(thread_id)
+        behind = key_at(after, f"runs {order}", tuple[int, str]) if after else None
+        runs = sorted(kept.runs.values(), key=place_of, reverse=order == "desc")
+        if behind is not None:
+            is_before = order == "desc"
+            runs = [
+                run
+                for run in runs
+                if (place_of(run) < behind if is_before else place_of(run) > behind)
+            ]
+        page = runs[:limit] if limit >= 0 else runs
+        has_more = len(page) < len(runs)
+        next = cursor(f"runs {order}", *place_of(page[-1])) if page and has_more else ""
+        return Page([changed(run, thread_id=thread_id) for run in page], next)
+
+    async def calls(self, query: CallQuery) -> Page[WaitingCall]:
+        """Returns a page of the calls that wait for an answer."""
+        self._require_open()
+        after = key_at(query.after, "calls", tuple[float, int, str]) if query.after else None
+        found = [
+            ((call.since, kept.number, call.call_id), kept, call)
+            for kept in self._threads.values()
+            for call in kept.calls.values()
+            if query.owner in {None, kept.info.owner}
+            and query.thread_id in {"", kept.info.id}
+            and query.agent in {"", call.agent}
+            and query.awaits in {None, call.awaits}
+            and not _is_answered(kept, call.call_id)
+        ]
+        found = [one for one in found if after is None or one[0] > after]
+        found.sort(key=lambda one: one[0])
+        page = found[: query.limit] if query.limit >= 0 else found
+        has_more = len(page) < len(found)
+        next = cursor("calls", *page[-1][0]) if page and has_more else ""
+        return Page([_waiting(kept, call) for _, kept, call in page], next)
 
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
         """Puts an entry into the inbox of a thread, unless it was sent or answered before."""
         kept = self._kept(thread_id)
         if isinstance(entry, SendEntry) and await self.sent(thread_id, entry.key):
             return
-        if isinstance(entry, AnswerEntry) and any(
-            isinstance(one, AnswerEntry) and one.call_id == entry.call_id
-            for one in kept.inbox.values()
-        ):
+        if isinstance(entry, AnswerEntry) and _is_answered(kept, entry.call_id):
             return
         kept.inbox[self._next()] = entry
 
@@ -317,6 +385,22 @@ class MemoryJournal:
 def _key(kept: _Kept, order: ThreadOrder) -> tuple[float, int]:
     info = kept.info
     return info.updated_at if order.endswith("updated") else info.created_at, kept.number
+
+
+def _record(kept: _Kept, run: RunRecord | None) -> RunRecord | None:
+    return run and changed(run, thread_id=kept.info.id)
+
+
+def _is_answered(kept: _Kept, call_id: str) -> bool:
+    return any(
+        isinstance(entry, AnswerEntry) and entry.call_id == call_id for entry in kept.inbox.values()
+    )
+
+
+def _waiting(kept: _Kept, call: CallRecord) -> WaitingCall:
+    event = kept.events[call.seq - 1]
+    assert isinstance(event, ToolCallRequested)
+    return waiting_call(call, event, kept.info.id, kept.info.owner, kept.expires_at)
 
 
 def _parent(info: ThreadInfo) -> str:

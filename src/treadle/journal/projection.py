@@ -1,11 +1,14 @@
 """The changes that events make in the tables for queries; pure, the same for every journal."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from treadle.domain.events import (
+    Awaited,
     DurableEvent,
     JobSettled,
     JobStarted,
@@ -20,25 +23,68 @@ from treadle.domain.events import (
     RunQueued,
     RunRequiresAction,
     RunStarted,
+    StopReason,
+    TerminalEvent,
+    ThreadUpdated,
+    ToolCallRequested,
 )
-from treadle.domain.items import Message
 from treadle.domain.state import RunStatus, ThreadState, can_go_on
+from treadle.domain.usage import Usage
 
 MAX_TITLE = 80
 
+NO_STATES: Mapping[str, ThreadState] = MappingProxyType({})
+
+
+class RunError(Struct, frozen=True):
+    """Why a run failed: the fields of its `RunFailed`."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
 
 class RunRecord(Struct, frozen=True, kw_only=True):
-    """A run as the journal lists it: its agent, its status, and its first and last event.
+    """A run as lists show it.
 
-    `first_seq` is 0 before the run has begun, `last_seq` before it has ended.
+    `agent` is the one that it began with. `first_seq` is the number of its `run.started`, 0 before
+    the run has begun, `last_seq` that of its terminal event, 0 before it has ended; `seq` is the
+    number of its first event, which is its place in lists. `message_id` is the id of the message
+    that it answers, "" for a run that reports the end of a background job.
+
+    Times are Unix seconds, None if it did not wait, has not begun or not ended. `usage`, `cost` (in
+    the currency of the prices) and `steps` are set once it has ended, and so is `stop_reason`;
+    `error` is set if it failed.
     """
 
     id: str
+    thread_id: str = ""
     agent: str
     agent_hash: str = ""
     status: RunStatus = "queued"
+    seq: int = 0
     first_seq: int = 0
     last_seq: int = 0
+    message_id: str = ""
+    queued_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    steps: int = 0
+    usage: Usage = Usage()
+    cost: float = 0.0
+    stop_reason: StopReason | None = None
+    error: RunError | None = None
+
+
+class CallRecord(Struct, frozen=True):
+    """A call that waits for an answer, and the event `seq` that requested it."""
+
+    call_id: str
+    run_id: str
+    agent: str
+    awaits: Awaited
+    seq: int
+    since: float
 
 
 class Sent(Struct, frozen=True):
@@ -52,7 +98,10 @@ class Projection(Struct, frozen=True):
     """The rows that a batch of events changes: of the thread, of its runs and of its keys.
 
     `keys` are pairs of an idempotency key and what was sent with it. `jobs` counts the jobs that
-    have not settled, or whose end has not been announced yet.
+    have not settled, or whose end has not been announced yet. `awaited` are the ids of all calls
+    that wait for an answer, `calls` those of them that are new; None changes no row of a call.
+    `title` is used if the thread has none. `new_title` and `metadata` (changes, see
+    `treadle.domain.metadata.updated`) are those of a `ThreadUpdated`.
     """
 
     status: RunStatus | None
@@ -62,60 +111,181 @@ class Projection(Struct, frozen=True):
     runs: tuple[RunRecord, ...]
     keys: tuple[tuple[str, Sent], ...] = ()
     jobs: int = 0
+    awaited: tuple[str, ...] | None = None
+    calls: tuple[CallRecord, ...] = ()
+    new_title: str | None = None
+    metadata: Mapping[str, object] | None = None
+
+
+class Standing(Struct, frozen=True):
+    """What the rows of a thread follow from besides the events: its status, and awaited calls."""
+
+    status: RunStatus | None = None
+    awaited: tuple[str, ...] = ()
+
+
+def standing_of(state: ThreadState) -> Standing:
+    """Returns the standing of a thread."""
+    step = state.step
+    if step is None or not step.awaits or state.active_run is None:
+        return Standing(status_of(state))
+    return Standing(status_of(state), tuple(call.call_id for call in step.awaited))
 
 
 def project(
-    events: Sequence[RecordedEvent], before: RunStatus | None, state: ThreadState
+    events: Sequence[RecordedEvent],
+    before: Standing,
+    state: ThreadState,
+    final: Mapping[str, ThreadState] = NO_STATES,
 ) -> Projection | None:
     """Returns the rows that `events` change, or None.
 
-    `before` is the status of the thread before them, `state` the fold after them.
+    `before` is the standing of the thread before them, `state` the fold after them, and `final`
+    contains the states right after the ends of runs among them.
     """
-    status = status_of(state)
-    runs: dict[str, RunRecord] = {}
-    title = ""
-    keys: dict[str, Sent] = {}
-    asked: Message | None = None  # the message that starts the next run
-    waits = jobs = False
+    after = standing_of(state)
+    rows = _Rows(final, set(after.awaited))
     for event in events:
-        if isinstance(event, RunQueued | MessageQueued) and event.key:
-            keys[event.key] = Sent(event.run_id, event.item.id)
+        rows.take(event)
+    active = state.active_run
+    if active is not None and (active.id in rows.runs or after.status != before.status):
+        known = rows.runs.get(active.id) or RunRecord(id=active.id, agent="")
+        rows.runs[active.id] = replace(known, status=after.status or "in_progress")
+    is_waiting_changed = before.awaited != after.awaited or bool(rows.calls)
+    if not (rows.are_changed or is_waiting_changed or after.status != before.status):
+        return None
+    return Projection(
+        after.status,
+        events[-1].at,
+        rows.title,
+        active.expires_at if active is not None else None,
+        tuple(rows.runs.values()),
+        tuple(rows.keys.items()),
+        jobs_of(state),
+        after.awaited if is_waiting_changed else None,
+        tuple(replace(call, agent=active.agent) for call in rows.calls) if active else (),
+        rows.new_title,
+        rows.metadata,
+    )
+
+
+class _Rows:
+    """The rows that events change, collected."""
+
+    def __init__(self, final: Mapping[str, ThreadState], awaited: Collection[str]) -> None:
+        self.runs: dict[str, RunRecord] = {}
+        self.keys: dict[str, Sent] = {}
+        self.calls: list[CallRecord] = []
+        self.title = ""
+        self.new_title: str | None = None
+        self.metadata: dict[str, object] | None = None
+        self._others = False  # what is counted, or may expire at another time
+        self._final = final
+        self._awaited = awaited
+        self._asked: MessageAdded | None = None  # the message that starts the next run
+
+    @property
+    def are_changed(self) -> bool:
+        """Whether any row changes, other than by a status."""
+        is_updated = self.new_title is not None or self.metadata is not None
+        return bool(self.runs or self.keys or self.title or self._others or is_updated)
+
+    def take(self, event: RecordedEvent) -> None:
+        """Takes note of an event."""
         match event:
             case RunQueued():
-                runs[event.run_id] = RunRecord(id=event.run_id, agent=event.agent)
-            case RunStarted():
-                # The message is recorded in the same turn of the event loop, right before.
-                if event.key and asked is not None:
-                    keys[event.key] = Sent(event.run_id, asked.id)
-                runs[event.run_id] = RunRecord(
+                self._add_key(event.key, event.run_id, event.item.id)
+                self.runs[event.run_id] = RunRecord(
                     id=event.run_id,
                     agent=event.agent,
-                    agent_hash=event.agent_hash,
-                    status="in_progress",
-                    first_seq=event.seq,
+                    seq=event.seq,
+                    message_id=event.item.id,
+                    queued_at=event.at,
                 )
+            case MessageQueued():
+                self._add_key(event.key, event.run_id, event.item.id)
+            case RunStarted():
+                self._start(event)
             case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
-                runs[event.run_id] = _ended(runs.get(event.run_id), event, _END[type(event)])
-            case RunRequiresAction():
-                waits = True  # it may expire at another time than before
-            case JobStarted() | JobSettled() | MessageAdded(origin="job"):
-                jobs = True
+                self._end(event)
+            case ToolCallRequested(awaits=awaits, item=item) if awaits is not None:
+                if item.call_id in self._awaited:
+                    self.calls.append(
+                        CallRecord(item.call_id, event.run_id, "", awaits, event.seq, event.at)
+                    )
+            case RunRequiresAction() | JobStarted() | JobSettled() | MessageAdded(origin="job"):
+                self._others = True
             case MessageAdded(origin="user"):
-                title, asked = title or _title(event.item.text), event.item
+                self.title, self._asked = self.title or _title(event.item.text), event
+                if self.new_title == "":  # it was to be named anew
+                    self.new_title = _title(event.item.text)
+            case ThreadUpdated():
+                if event.title is not None:
+                    self.new_title = event.title
+                if event.metadata is not None:
+                    self.metadata = {**(self.metadata or {}), **event.metadata}
             case _:
                 pass  # changes no row
-    if not (runs or keys or title or waits or jobs) and status == before:
-        return None
-    expires_at = state.active_run.expires_at if state.active_run is not None else None
-    return Projection(
-        status,
-        events[-1].at,
-        title,
-        expires_at,
-        tuple(runs.values()),
-        tuple(keys.items()),
-        jobs_of(state),
-    )
+
+    def _add_key(self, key: str, run_id: str, message_id: str) -> None:
+        if key:
+            self.keys[key] = Sent(run_id, message_id)
+
+    def _start(self, event: RunStarted) -> None:
+        # The message is recorded in the same turn of the event loop, right before.
+        asked = self._asked if self._asked and self._asked.run_id == event.run_id else None
+        message_id = asked.item.id if asked is not None else ""
+        if asked is not None:
+            self._add_key(event.key, event.run_id, message_id)
+        record = RunRecord(
+            id=event.run_id,
+            agent=event.agent,
+            agent_hash=event.agent_hash,
+            status="in_progress",
+            seq=event.seq,
+            first_seq=event.seq,
+            message_id=message_id,
+            started_at=event.at,
+        )
+        queued = self.runs.get(event.run_id)
+        self.runs[event.run_id] = record if queued is None else merged(queued, record)
+
+    def _end(self, event: TerminalEvent) -> None:
+        known = self.runs.get(event.run_id) or RunRecord(id=event.run_id, agent="")
+        status = _END[type(event)]
+        state = self._final.get(event.run_id)
+        run = state.run if state is not None else None
+        is_last = run is not None and run.id == event.run_id  # else it was dropped from the queue
+        self.runs[event.run_id] = replace(
+            known,
+            seq=known.seq or event.seq,
+            status=status,
+            last_seq=event.seq,
+            ended_at=event.at,
+            steps=run.steps if run is not None and is_last else 0,
+            usage=run.usage if run is not None and is_last else event.usage,
+            cost=run.cost if run is not None and is_last else 0.0,
+            stop_reason=_stop_reason(event),
+            error=(
+                RunError(event.code, event.message, event.retryable)
+                if isinstance(event, RunFailed)
+                else None
+            ),
+        )
+
+
+def _stop_reason(event: TerminalEvent) -> StopReason:
+    match event:
+        case RunCompleted() | RunIncomplete():
+            return event.stop_reason
+        case RunFailed():
+            return "failed"
+        case RunCancelled():
+            return "cancelled"
+        case RunExpired():
+            return "expired"
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def jobs_of(state: ThreadState) -> int:
@@ -147,27 +317,21 @@ _END: dict[type[DurableEvent], RunStatus] = {
 }
 
 
-def _ended(known: RunRecord | None, event: RecordedEvent, status: RunStatus) -> RunRecord:
-    """The record of a run that ended; empty fields keep their value in the table."""
-    known = known or RunRecord(id=event.run_id, agent="")
-    return replace(known, status=status, last_seq=event.seq)
-
-
 def merged(old: RunRecord, new: RunRecord) -> RunRecord:
     """Returns `new`, with its empty fields taken from `old`."""
-    return RunRecord(
-        id=old.id,
-        agent=new.agent or old.agent,
-        agent_hash=new.agent_hash or old.agent_hash,
-        status=new.status,
-        first_seq=new.first_seq or old.first_seq,
-        last_seq=new.last_seq or old.last_seq,
-    )
+    empty = RunRecord(id=old.id, agent="")
+    kept = {
+        name: getattr(old, name)
+        for name in RunRecord.__struct_fields__
+        if name != "status" and getattr(new, name) == getattr(empty, name)
+    }
+    seq = old.seq or new.seq  # it is its first event that counts
+    return replace(new, **{**kept, "seq": seq})
 
 
-def order(run: RunRecord) -> tuple[int, str]:
-    """Returns the sort key of a run in its thread: by its beginning; waiting runs come last."""
-    return (run.first_seq or run.last_seq or 1 << 62, run.id)
+def place_of(run: RunRecord) -> tuple[int, str]:
+    """Returns the sort key of a run in its thread: by its first event."""
+    return (run.seq, run.id)
 
 
 def _title(text: str) -> str:

@@ -35,7 +35,9 @@ from treadle.errors import (
 from treadle.journal import sqlite_writes as writes
 from treadle.journal.base import (
     Batch,
+    CallQuery,
     Claim,
+    Direction,
     Durability,
     Fork,
     ThreadInfo,
@@ -43,12 +45,13 @@ from treadle.journal.base import (
     ThreadQuery,
     Unfinished,
     Waiting,
+    WaitingCall,
     Work,
     not_found,
 )
 from treadle.journal.driver_lock import DriverLock
 from treadle.journal.group_commit import GroupCommit
-from treadle.journal.projection import RunRecord, Sent, order
+from treadle.journal.projection import RunRecord, Sent
 from treadle.journal.snapshot import decode_snapshot
 from treadle.journal.sqlite_file import (
     SEQ_BITS,
@@ -64,6 +67,7 @@ from treadle.journal.sqlite_file import (
     typed_errors,
 )
 from treadle.journal.sqlite_lists import COLUMNS, UNFINISHED, key_of, select_threads
+from treadle.journal.sqlite_runs import find_run, list_calls, list_runs
 from treadle.logging import logger_of
 
 T = TypeVar("T")
@@ -74,7 +78,6 @@ LAST_SEQ = (1 << SEQ_BITS) - 1
 READERS = 2
 LOAD_PAGE = 1000
 
-_METADATA = msgspec.json.Decoder(dict[str, object])
 _WORK = msgspec.json.Decoder(Work)
 _ENTRY = msgspec.json.Decoder(Entry)
 
@@ -94,7 +97,6 @@ MARKS_OF_OWNER = f"{_MARKS} WHERE t.owner = ?"
 _HAS_EVENT = """
     SELECT EXISTS (SELECT 1 FROM event WHERE position = (t.n << ?) + ?) FROM thread t WHERE t.id = ?
 """
-_RUN = "SELECT id, agent, agent_hash, status, first_seq, last_seq FROM run"
 
 
 class SqliteJournal:
@@ -334,8 +336,18 @@ class SqliteJournal:
 
     async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
         """Returns the record of a run, or None."""
-        runs = await self._read(lambda c: _runs(c, thread_id, "AND id = ?", run_id))
-        return runs[0] if runs else None
+
+        def read(connection: sqlite3.Connection) -> RunRecord | None:
+            writes.number_of(connection, thread_id)
+            return find_run(connection, run_id, None, thread_id, inbox=False)
+
+        return await self._read(read)
+
+    async def find_run(
+        self, run_id: str, *, owner: str | None = None, thread_id: str = ""
+    ) -> RunRecord | None:
+        """Returns the record of a run, or None: of any thread, of an owner's, or of one thread."""
+        return await self._read(lambda c: find_run(c, run_id, owner, thread_id, inbox=True))
 
     async def sent(self, thread_id: str, key: str, *, inbox: bool = True) -> Sent | None:
         """Returns what was sent with this key, consumed or waiting."""
@@ -346,10 +358,20 @@ class SqliteJournal:
 
         return await self._read(read)
 
-    async def runs(self, thread_id: str) -> list[RunRecord]:
-        """Returns the runs of a thread, the oldest first."""
-        runs = await self._read(lambda c: _runs(c, thread_id, ""))
-        return sorted(runs, key=order)
+    async def runs(
+        self, thread_id: str, *, limit: int = -1, after: str = "", order: Direction = "asc"
+    ) -> Page[RunRecord]:
+        """Returns a page of the runs of a thread, by their first events."""
+
+        def read(connection: sqlite3.Connection) -> Page[RunRecord]:
+            number = writes.number_of(connection, thread_id)
+            return list_runs(connection, number, thread_id, limit, after, order)
+
+        return await self._read(read)
+
+    async def calls(self, query: CallQuery) -> Page[WaitingCall]:
+        """Returns a page of the calls that wait for an answer."""
+        return await self._read(lambda connection: list_calls(connection, query))
 
     async def inbox(self, thread_id: str) -> list[Waiting]:
         """Returns the waiting entries, in order."""
@@ -538,33 +560,6 @@ def _snapshot(connection: sqlite3.Connection, number: int, at: int | None) -> Th
         return ThreadState()  # a damaged snapshot is not used: all of it follows from the events
 
 
-def _runs(
-    connection: sqlite3.Connection, thread_id: str, condition: str, *values: str
-) -> list[RunRecord]:
-    number = writes.number_of(connection, thread_id)
-    rows: Sequence[tuple[Any, ...]] = connection.execute(
-        f"{_RUN} WHERE n = ? {condition}", (number, *values)
-    ).fetchall()
-    return [
-        RunRecord(
-            id=id,
-            agent=agent,
-            agent_hash=agent_hash,
-            status=status,
-            first_seq=first,
-            last_seq=last,
-        )
-        for id, agent, agent_hash, status, first, last in rows
-    ]
-
-
-def _metadata(stored: bytes) -> dict[str, object]:
-    try:
-        return _METADATA.decode(stored)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}  # damaged metadata must not hide the thread, or the others of a list
-
-
 def _info(row: tuple[Any, ...]) -> ThreadInfo:
     id, agent, owner, metadata, title, status, created_at, updated_at = row[:8]
     forked_from, work, memory = row[8:]
@@ -572,7 +567,7 @@ def _info(row: tuple[Any, ...]) -> ThreadInfo:
         id=id,
         agent=agent,
         owner=owner,
-        metadata=_metadata(metadata),
+        metadata=writes.decode_metadata(metadata),
         title=title,
         status=status,
         created_at=created_at,

@@ -18,11 +18,13 @@ from msgspec import Struct
 
 from treadle.domain.entries import ApprovalEntry, DenialEntry, Entry, OutputEntry, SendEntry
 from treadle.domain.events import RecordedEvent
+from treadle.domain.metadata import updated
 from treadle.domain.state import ThreadState
+from treadle.domain.usage import Spent
 from treadle.errors import JournalError, StaleWriter
 from treadle.journal.base import Batch, Claim, Fork, ThreadInfo, not_found
 from treadle.journal.labels import labels_of
-from treadle.journal.projection import Sent
+from treadle.journal.projection import Projection, RunRecord, Sent
 from treadle.journal.snapshot import encode_head, encode_items
 from treadle.journal.sqlite_file import SEQ_BITS, typed_errors
 
@@ -212,10 +214,7 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
             projection.jobs,
         ]  # fmt: skip
         for run in projection.runs:
-            runs += (
-                number, run.id, run.agent, run.agent_hash, run.status,
-                run.first_seq, run.last_seq,
-            )  # fmt: skip
+            runs += _run_row(number, run)
         for key, sent in projection.keys:
             keys += (number, key, sent.run_id, sent.message_id)
     _insert(
@@ -227,19 +226,87 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
         " updated_at = excluded.updated_at, expires_at = excluded.expires_at,"
         " title = CASE title WHEN '' THEN excluded.title ELSE title END",
     )
-    _insert(
-        connection,
-        "INSERT INTO run VALUES ",
-        runs,
-        7,
-        " ON CONFLICT (n, id) DO UPDATE SET status = excluded.status,"
-        " agent = CASE excluded.agent WHEN '' THEN agent ELSE excluded.agent END,"
-        " agent_hash = CASE excluded.agent_hash WHEN '' THEN agent_hash"
-        " ELSE excluded.agent_hash END,"
-        " first_seq = max(first_seq, excluded.first_seq),"
-        " last_seq = max(last_seq, excluded.last_seq)",
-    )
+    _insert(connection, f"INSERT INTO run ({_RUN_COLUMNS}) VALUES ", runs, 15, _MERGED)  # noqa: S608 - of constants
     _insert(connection, "INSERT OR IGNORE INTO sent VALUES ", keys, 4)
+    for batch in batches:
+        if batch.projection is not None:
+            _project_calls(connection, batch.claim.number, batch.projection)
+            _project_fields(connection, batch.claim.number, batch.projection)
+
+
+_RUN_COLUMNS = (
+    "n, id, agent, agent_hash, status, first_seq, last_seq,"
+    " seq, message_id, queued_at, started_at, ended_at, stop_reason, spent, error"
+)
+# As `treadle.journal.projection.merged` does.
+_MERGED = (
+    " ON CONFLICT (n, id) DO UPDATE SET status = excluded.status,"
+    " agent = CASE excluded.agent WHEN '' THEN agent ELSE excluded.agent END,"
+    " agent_hash = CASE excluded.agent_hash WHEN '' THEN agent_hash ELSE excluded.agent_hash END,"
+    " first_seq = max(first_seq, excluded.first_seq),"
+    " last_seq = max(last_seq, excluded.last_seq),"
+    " seq = CASE seq WHEN 0 THEN excluded.seq ELSE seq END,"
+    " message_id = CASE excluded.message_id WHEN '' THEN message_id ELSE excluded.message_id END,"
+    " queued_at = coalesce(excluded.queued_at, queued_at),"
+    " started_at = coalesce(excluded.started_at, started_at),"
+    " ended_at = coalesce(excluded.ended_at, ended_at),"
+    " stop_reason = CASE excluded.stop_reason WHEN '' THEN stop_reason"
+    " ELSE excluded.stop_reason END,"
+    " spent = coalesce(excluded.spent, spent), error = coalesce(excluded.error, error)"
+)
+
+
+def _run_row(number: int, run: RunRecord) -> tuple[object, ...]:
+    spent = Spent(run.usage, run.cost, run.steps)
+    return (
+        number, run.id, run.agent, run.agent_hash, run.status, run.first_seq, run.last_seq,
+        run.seq, run.message_id, run.queued_at, run.started_at, run.ended_at, run.stop_reason or "",
+        msgspec.json.encode(spent) if run.last_seq else None,
+        msgspec.json.encode(run.error) if run.error is not None else None,
+    )  # fmt: skip
+
+
+def _project_calls(connection: sqlite3.Connection, number: int, projection: Projection) -> None:
+    if projection.awaited is None:
+        return
+    connection.execute(
+        "DELETE FROM call WHERE n = ? AND call_id NOT IN (SELECT value FROM json_each(?))",
+        (number, msgspec.json.encode(projection.awaited).decode()),
+    )
+    for call in projection.calls:
+        connection.execute(
+            "INSERT OR REPLACE INTO call SELECT n, ?, ?, ?, ?, ?, ?, owner FROM thread WHERE n = ?",
+            (call.call_id, call.run_id, call.agent, call.awaits, call.seq, call.since, number),
+        )
+
+
+def _project_fields(connection: sqlite3.Connection, number: int, projection: Projection) -> None:
+    """Changes the title and the metadata of a thread."""
+    if projection.new_title is not None:
+        connection.execute(
+            "UPDATE activity SET title = ? WHERE n = ?", (projection.new_title, number)
+        )
+    if projection.metadata is not None:
+        agent, stored = connection.execute(
+            "SELECT agent, metadata FROM thread WHERE n = ?", (number,)
+        ).fetchone()
+        metadata = updated(decode_metadata(stored), projection.metadata)
+        connection.execute(
+            "UPDATE thread SET metadata = ? WHERE n = ?", (msgspec.json.encode(metadata), number)
+        )
+        connection.execute("DELETE FROM label WHERE n = ?", (number,))
+        _set_labels(connection, number, agent, metadata)
+
+
+_METADATA = msgspec.json.Decoder(dict[str, object])
+
+
+def decode_metadata(stored: bytes) -> dict[str, object]:
+    """Returns metadata; damaged metadata must not hide its thread, or the others of a list."""
+    try:
+        return _METADATA.decode(stored)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
 
 
 def _epoch_of(connection: sqlite3.Connection, number: int) -> int:
@@ -463,6 +530,9 @@ def fork(fork: Fork) -> Change:
     return Change(change)
 
 
+_TABLES = ("activity", "run", "call", "sent", "inbox", "snapshot", "history", "label", "thread")
+
+
 def delete(thread_id: str) -> Change:
     """Removes a thread and everything that belongs to it."""
 
@@ -472,7 +542,7 @@ def delete(thread_id: str) -> Change:
             "DELETE FROM event WHERE position > ? AND position < ?",
             (number << SEQ_BITS, (number + 1) << SEQ_BITS),
         )
-        for table in ("activity", "run", "sent", "inbox", "snapshot", "history", "label", "thread"):
+        for table in _TABLES:
             connection.execute(f"DELETE FROM {table} WHERE n = ?", (number,))  # noqa: S608
 
     return Change(change)

@@ -19,7 +19,16 @@ from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent
 from treadle.domain.page import Page
 from treadle.domain.state import ThreadState
-from treadle.journal.base import JournalReader, ThreadInfo, ThreadMark, ThreadQuery, not_found
+from treadle.journal.base import (
+    CallQuery,
+    Direction,
+    JournalReader,
+    ThreadInfo,
+    ThreadMark,
+    ThreadQuery,
+    WaitingCall,
+    not_found,
+)
 from treadle.journal.projection import RunRecord
 from treadle.memory.archive.access import ArchiveAccess
 
@@ -163,7 +172,22 @@ class OwnedReader:
         await self._guard.require(thread_id)
         return await self._journal.run(thread_id, run_id)
 
-    async def runs(self, thread_id: str) -> list[RunRecord]:
-        """Returns the runs of a thread."""
+    async def find_run(
+        self, run_id: str, *, owner: str | None = None, thread_id: str = ""
+    ) -> RunRecord | None:
+        """Returns the record of a run of the owner, or None, whatever `owner` is."""
+        owned_by = owner if self._guard.owner is None else self._guard.owner
+        return await self._journal.find_run(run_id, owner=owned_by, thread_id=thread_id)
+
+    async def runs(
+        self, thread_id: str, *, limit: int = -1, after: str = "", order: Direction = "asc"
+    ) -> Page[RunRecord]:
+        """Returns a page of the runs of a thread."""
         await self._guard.require(thread_id)
-        return await self._journal.runs(thread_id)
+        return await self._journal.runs(thread_id, limit=limit, after=after, order=order)
+
+    async def calls(self, query: CallQuery) -> Page[WaitingCall]:
+        """Returns a page of the waiting calls of the owner, whatever owner the query names."""
+        if self._guard.owner is not None:
+            query = replace(query, owner=self._guard.owner)
+        return await self._journal.calls(query)

@@ -1,6 +1,6 @@
 """A thread as its users hold it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,16 +20,21 @@ from treadle.domain.entries import (
     PinEntry,
     RemoveEventEntry,
     SendEntry,
+    UpdateEntry,
 )
 from treadle.domain.events import Awaited, RecordedEvent
 from treadle.domain.ids import id_of, new_id
 from treadle.domain.inputs import as_message, checked_output
+from treadle.domain.item_pages import all_items, find_item, page_of_items
 from treadle.domain.items import FunctionCall, Input, Item, Role
+from treadle.domain.metadata import checked_metadata
+from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
 from treadle.domain.removed_items import visible
 from treadle.domain.state import OpenJob, ThreadState
-from treadle.errors import InvalidInput, RunNotFound
-from treadle.journal.base import JournalReader, ThreadInfo
+from treadle.domain.usage import Spent
+from treadle.errors import InvalidInput, ItemNotFound, RunNotFound
+from treadle.journal.base import Direction, JournalReader, ThreadInfo
 from treadle.journal.projection import RunRecord
 from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
@@ -40,6 +45,7 @@ from treadle.tools.output import encode_output
 from treadle.tools.threads import NeverStarted
 
 MAX_OUTPUT_CHARS = 100_000
+MAX_TITLE = 500
 
 
 class PendingCall(NamedTuple):
@@ -243,14 +249,79 @@ class Thread:
         """Returns the number of the last durable event, 0 without events."""
         return await self._journal.last_seq(self.id)
 
-    async def runs(self) -> list[RunRecord]:
-        """Returns the runs of the thread, the oldest first, and the agents that worked."""
-        return await self._journal.runs(self.id)
+    async def item(self, id: str) -> Item:
+        """Returns an item of the conversation, or one that is finished in the step in progress.
+
+        Raises `ItemNotFound`, also for one that was removed.
+        """
+        items = all_items(await self._threads.state(self.id))
+        place = find_item(items, require_text("id", id))
+        if place is None:
+            raise ItemNotFound(f"The thread {self.id} has no item {id[:100]!r}.")
+        return items[place]
+
+    async def items(
+        self, *, limit: int = 50, after: str = "", order: Direction = "asc"
+    ) -> Page[Item]:
+        """Returns a page of the conversation: at most `limit` items (up to 1,000).
+
+        - `after`: `Page.next` of the page before, or the id of an item.
+        - `order`: `"asc"` lists the oldest first, `"desc"` the newest.
+
+        What is finished of the step in progress is listed, items that were removed are not. Raises
+        `InvalidInput` for another `after`.
+        """
+        require_choice("order", order, Direction)
+        limit = min(require_count("limit", limit, 1), MAX_PAGE)
+        items = all_items(await self._threads.state(self.id))
+        return page_of_items(items, limit, require_text("after", after), order)
+
+    async def update(
+        self, *, title: str | None = None, metadata: Mapping[str, object] | None = None
+    ) -> None:
+        """Changes what lists show of the thread; subscribers get a `ThreadUpdated`.
+
+        - `title`: the new title, of at most 500 characters; with "", the next message gives it.
+        - `metadata`: the fields to set, as JSON; None removes a field. Others keep their values.
+
+        It is durable when this returns, and applies once the process that drives the thread has
+        taken it. Raises `InvalidInput`, also if there is nothing to change.
+        """
+        if title is None and metadata is None:
+            raise InvalidInput("There is nothing to change; give title=… or metadata={…}.")
+        if title is not None and len(require_text("title", title)) > MAX_TITLE:
+            raise InvalidInput(f"title has {len(title)} characters; use at most {MAX_TITLE}.")
+        fields = None if metadata is None else checked_metadata(metadata)
+        await self._threads.submit(self.id, UpdateEntry(title, fields))
+
+    async def usage(self) -> Spent:
+        """Returns what the thread has used up: all its runs, and the work outside of runs."""
+        return (await self._threads.state(self.id)).spent
+
+    async def runs(
+        self, *, limit: int = 50, after: str = "", order: Direction = "asc"
+    ) -> Page[RunRecord]:
+        """Returns a page of the runs of the thread: at most `limit` of them (up to 1,000).
+
+        - `after`: `Page.next` of the page before, asked for with the same `order`.
+        - `order`: `"asc"` lists the oldest first, `"desc"` the newest; the place of a run is that
+          of its first event, so it stays the same when the run starts or ends.
+
+        Raises `InvalidInput` for an `after` that is not a cursor of this order.
+        """
+        require_choice("order", order, Direction)
+        limit = min(require_count("limit", limit, 1), MAX_PAGE)
+        after = require_text("after", after)
+        return await self._journal.runs(self.id, limit=limit, after=after, order=order)
 
     async def run(self, run_id: str) -> ThreadRun:
-        """Returns a run of the thread; raises `RunNotFound`."""
+        """Returns a run of the thread, even if its message waits in an inbox.
+
+        Raises `RunNotFound`. `Runtime.run` finds a run without its thread.
+        """
         require_text("run_id", run_id)
-        if await self._journal.run(self.id, run_id) is None:
+        if await self._journal.find_run(run_id, thread_id=self.id) is None:
+            await self._journal.info(self.id)  # raises if there is no such thread
             raise RunNotFound(f"The thread {self.id} has no run {run_id[:100]!r}.")
         return self._run(run_id)
 

@@ -9,7 +9,9 @@ from treadle.bus.position import Position
 from treadle.domain.entries import CancelEntry, FinishEntry
 from treadle.domain.events import Event, RunFailed, TextDelta
 from treadle.domain.result import RunResult, require_complete
+from treadle.errors import RunNotFound
 from treadle.journal.base import JournalReader
+from treadle.journal.projection import RunRecord
 from treadle.loop.definition import AgentDefinition
 from treadle.runtime.positions import require_reached
 from treadle.runtime.run_subscription import RunSubscription
@@ -80,6 +82,17 @@ class ThreadRun:
         ended = await self._threads.ended(self.thread_id, self.id)
         result = result_of_ended(ended, self.thread_id, self.id, self._agents)
         return require_complete(result) if raise_on_incomplete else result
+
+    async def info(self) -> RunRecord:
+        """Returns what lists show of the run: its status, its times, what it used.
+
+        Raises `ThreadNotFound` if its thread was deleted.
+        """
+        record = await self._journal.find_run(self.id, thread_id=self.thread_id)
+        if record is None:
+            await self._journal.info(self.thread_id)  # raises if there is no such thread
+            raise RunNotFound(f"The thread {self.thread_id} has no run {self.id[:100]!r}.")
+        return record
 
     async def cancel(self) -> None:
         """Ends the run now, or takes it out of the queue; every open call is answered.

@@ -5,27 +5,32 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import msgspec
-
 from treadle.actors.access import ThreadAccess
 from treadle.actors.host import AnyAgent
 from treadle.domain.arguments import require_choice, require_count, require_text, require_type
+from treadle.domain.events import Awaited
 from treadle.domain.ids import new_id
 from treadle.domain.items import Role
-from treadle.domain.page import Page
+from treadle.domain.metadata import checked_metadata
+from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
 from treadle.domain.state import RunStatus
-from treadle.errors import InvalidInput, ThreadNotFound
-from treadle.journal.base import JournalReader, ThreadInfo, ThreadOrder, ThreadQuery
+from treadle.errors import InvalidInput, RunNotFound, ThreadNotFound
+from treadle.journal.base import (
+    CallQuery,
+    JournalReader,
+    ThreadInfo,
+    ThreadOrder,
+    ThreadQuery,
+    WaitingCall,
+)
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
 from treadle.runtime.memory import Memory
 from treadle.runtime.owned import OwnedAccess, OwnedReader, OwnerGuard
 from treadle.runtime.thread import Thread
-
-MAX_PAGE = 1000
-"""The most entries that one page of a list has."""
+from treadle.runtime.thread_run import ThreadRun
 
 
 class Root(Protocol):
@@ -111,7 +116,7 @@ class RuntimeView:
             id=new_id("thread"),
             agent=name,
             owner=self._owned(owner),
-            metadata=_checked(metadata or {}),
+            metadata=checked_metadata(metadata or {}),
             created_at=now,
             updated_at=now,
         )
@@ -228,10 +233,59 @@ class RuntimeView:
             parent=require_text("parent", parent),
             status=statuses,
             agent=require_text("agent", agent),
-            metadata=_checked(metadata or {}),
+            metadata=checked_metadata(metadata or {}),
             order=order,
         )
         return await self._journal.threads(query)
+
+    async def run(self, run_id: str, *, owner: str | None = None) -> ThreadRun:
+        """Returns a run of any thread, or of a thread of `owner`; raises `RunNotFound`.
+
+        It is found once `send` has returned, in any process. `ThreadRun.thread_id` is the thread,
+        `ThreadRun.info()` what lists show. A copy of a thread has the same runs; while both exist,
+        the run of the thread that was created first is returned.
+        """
+        threads = self._reach()
+        require_text("run_id", run_id)
+        record = await self._journal.find_run(run_id, owner=self._listed(owner))
+        if record is None:
+            raise RunNotFound(f"There is no run {run_id[:100]!r}.")
+        return ThreadRun(record.id, record.thread_id, threads, self._journal, self._root.agent)
+
+    async def calls(
+        self,
+        *,
+        limit: int = 50,
+        after: str = "",
+        owner: str | None = None,
+        thread_id: str = "",
+        agent: str = "",
+        awaits: Awaited | None = None,
+    ) -> Page[WaitingCall]:
+        """Returns a page of the calls that wait for an answer, those that wait longest first.
+
+        Answer one with the methods of its thread, such as `Thread.approve`. A call whose answer is
+        on its way to the process that drives the thread is not listed.
+
+        - `limit`: the most calls in the page, up to 1,000. `after`: `Page.next` of the page before.
+        - `owner`, `thread_id`, `agent`: only calls of this owner, thread or agent.
+        - `awaits`: only `"approval"`s, or only calls that need an `"output"` from outside.
+
+        Calls of agents that work for other agents are listed with their own threads. Raises
+        `InvalidInput`.
+        """
+        self._reach()
+        if awaits is not None:
+            require_choice("awaits", awaits, Awaited)
+        query = CallQuery(
+            limit=min(require_count("limit", limit, 1), MAX_PAGE),
+            after=require_text("after", after),
+            owner=self._listed(owner),
+            thread_id=require_text("thread_id", thread_id),
+            agent=require_text("agent", agent),
+            awaits=awaits,
+        )
+        return await self._journal.calls(query)
 
     def _owned(self, owner: str) -> str:
         """Returns the owner that is meant; raises `InvalidInput` for one outside of the view."""
@@ -255,10 +309,3 @@ class RuntimeView:
         if self.owner is None and not self.by:
             return threads
         return OwnedAccess(threads, self._guard, self.by)
-
-
-def _checked(metadata: Mapping[str, object]) -> Mapping[str, object]:
-    try:
-        return msgspec.json.decode(msgspec.json.encode(metadata), type=dict[str, object])
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidInput(f"The metadata is not a JSON object: {error}.") from error
