@@ -46,6 +46,10 @@ PRINTED = {
         "] Ada is allergic to hazelnuts.",
         "] I must not eat hazelnuts. Ada.",
     ],
+    "send_files.py": [
+        "I read report.csv (text/csv,",
+        "and plot.pdf (application/pdf, 20009 bytes).",
+    ],
     "handoff.py": [
         "clerk continues",
         "accountant: 17.50",

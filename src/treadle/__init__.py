@@ -102,6 +102,7 @@ from treadle.domain.thread_tree import ThreadTree, TreeNode
 from treadle.domain.usage import Price, Spent, Usage
 from treadle.errors import TreadleError
 from treadle.journal.base import ThreadInfo, WaitingCall
+from treadle.journal.files import FileInfo
 from treadle.journal.projection import RunError, RunRecord
 from treadle.loop.hook_context import Completion, CompletionContext, HookContext, RunEnd
 from treadle.loop.hooks import (
@@ -118,6 +119,8 @@ from treadle.models.resolve import resolve_model
 from treadle.models.retry import RetryPolicy
 from treadle.models.typed_stream import typed_stream
 from treadle.runtime.archive import Archive
+from treadle.runtime.fetch import fetch_file
+from treadle.runtime.files import Files
 from treadle.runtime.foreground import Run
 from treadle.runtime.memory import Memory
 from treadle.runtime.run_subscription import RunSubscription
@@ -155,6 +158,8 @@ __all__ = [
     "FallbackModel",
     "FieldDelta",
     "File",
+    "FileInfo",
+    "Files",
     "FunctionCall",
     "FunctionCallOutput",
     "GivenParameters",
@@ -268,6 +273,7 @@ __all__ = [
     "UsageAdded",
     "Veto",
     "WaitingCall",
+    "fetch_file",
     "hook",
     "prepare_call",
     "resolve_model",

@@ -10,6 +10,7 @@ TreadleError
 │   ├── DuplicateTool             two tools of one agent have the same name
 │   └── MissingExtra              an optional dependency of treadle is not installed
 ├── InvalidInput                  an empty message, a value of another form, text not in UTF-8
+├── FetchFailed                   a file could not be fetched from the web, or must not be
 ├── ModelError                    a model provider failed or refused
 │   ├── ConnectionFailed          retryable: refused, reset, name not found
 │   ├── ModelTimeout              retryable: while connecting, before or between chunks
@@ -25,6 +26,7 @@ TreadleError
 ├── RunError                      a run failed
 │   ├── ToolFailed                a tool declared with on_error="raise" failed
 │   ├── OutputInvalid             the structured output stayed invalid after its corrections
+│   ├── InputUnsupported          the model does not read a file, an image or audio of the message
 │   ├── OutputRefused             the model refused to give a structured output
 │   ├── HookFailed                a hook raised
 │   ├── JobFailed                 a job of the run failed while no code awaited it
@@ -49,6 +51,7 @@ TreadleError
 │   ├── RunNotInProgress          no run is waiting for the submitted answer
 │   ├── UnknownToolCall           the run has no call with that id
 │   ├── UnknownMessage            the history has no message with that id
+│   ├── UnknownFile               the owner has no file with that id
 │   ├── Conflict                  the call has a different answer, the key a different message
 │   └── UnknownAgent              the runtime was opened without this agent
 ├── JournalError                  the journal could not store or load events
@@ -161,6 +164,19 @@ class InvalidInput(TreadleError):
     """An argument that cannot be sent to a model or stored, such as an empty message."""
 
     code = "invalid_input"
+
+
+class FetchFailed(TreadleError):
+    """A file could not be fetched from the web, or must not be: see `treadle.fetch_file`.
+
+    `retryable` is set if the server or the network failed.
+    """
+
+    code = "fetch_failed"
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class ModelError(TreadleError):
@@ -299,6 +315,16 @@ class OutputInvalid(RunError):
     """The structured output stayed invalid after all corrections."""
 
     code = "output_invalid"
+
+
+class InputUnsupported(RunError):
+    """The API of the model does not read a file, an image or audio of the message.
+
+    No request was made. The message is part of the history; later requests contain a text in place
+    of the file.
+    """
+
+    code = "input_unsupported"
 
 
 class OutputRefused(RunError):
@@ -467,6 +493,12 @@ class UnknownMessage(ThreadError):
     """The history has no message with that id."""
 
     code = "unknown_message"
+
+
+class UnknownFile(ThreadError):
+    """No file has that id, or it belongs to another owner."""
+
+    code = "unknown_file"
 
 
 class Conflict(ThreadError):

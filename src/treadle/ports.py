@@ -129,6 +129,24 @@ class RunMemory(Protocol):
         ...
 
 
+Kept = TypeVar("Kept", bound=Item)
+
+
+class RunFiles(Protocol):
+    """The contents of the files in the items of a thread."""
+
+    async def keep(self, item: Kept) -> Kept:
+        """Returns an item whose large contents are stored apart; never fails."""
+        ...
+
+    async def load(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Returns items with the contents of their files; one that is not kept stays an id.
+
+        Raises `JournalError`.
+        """
+        ...
+
+
 class LoopMemory(RunMemory, Protocol):
     """The memory of a run as the loop holds it."""
 

@@ -14,7 +14,9 @@ from treadle.domain.entries import Entry
 from treadle.domain.envelope import Envelope
 from treadle.domain.state import ThreadState
 from treadle.journal.base import ThreadInfo
+from treadle.journal.files import FileStore
 from treadle.memory.archive.access import ArchiveAccess
+from treadle.ports import RunFiles
 
 
 class ThreadAccess(Protocol):
@@ -27,6 +29,20 @@ class ThreadAccess(Protocol):
 
     async def create(self, info: ThreadInfo) -> None:
         """Adds a thread."""
+        ...
+
+    @property
+    def owner(self) -> str | None:
+        """The owner whose threads are reached; None reaches those of all owners."""
+        ...
+
+    @property
+    def file_store(self) -> FileStore:
+        """The contents of files; whoever asks it names an owner or a thread."""
+        ...
+
+    def files(self, thread_id: str) -> RunFiles:
+        """Returns what moves contents out of the items of a thread, and into requests."""
         ...
 
     async def submit(self, thread_id: str, entry: Entry) -> str:

@@ -104,7 +104,13 @@ class ThreadActor:
             archive=RunPassages(info, self._thread, host.archive),
         )
         self._services = Services(
-            lent, self.jobs, self.memory, self.compactor, is_kept=True, info=lambda: self.info
+            lent,
+            self.jobs,
+            self.memory,
+            self.compactor,
+            is_kept=True,
+            info=lambda: self.info,
+            files=host.threads.files(info.id),
         )
         self._deps: tuple[object, ...] = ()  # made last
         self._intake = Intake(info, self._thread, host.journal, self, self.memory.editing)

@@ -214,7 +214,10 @@ class Intake:
             # a crash in between, the sender asks again, and the inbox still has its entry.
             await self._thread.durable()
             await self._journal.redact(
-                self._thread.claim, removal.events, clears_title=removal.has_title
+                self._thread.claim,
+                removal.events,
+                clears_title=removal.has_title,
+                files=removal.files,
             )
         self._driving.notice()
         on_told()

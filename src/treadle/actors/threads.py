@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from treadle.actors.driver import Driver
 from treadle.actors.ending import Ended, read_ending
+from treadle.actors.files import Contents, ThreadFiles
 from treadle.actors.following import Following
 from treadle.actors.fork import fork_of
 from treadle.actors.intake import whole
@@ -39,6 +40,7 @@ from treadle.errors import (
     TreadleError,
 )
 from treadle.journal.base import Journal, ThreadInfo, Waiting
+from treadle.journal.files import FileStore
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.changes import changes_of, undone_by
 
@@ -65,6 +67,7 @@ class Threads:
             journal, bus, polls=make_driver is None, on_unwatched=self._unwatched
         )
         self._driver = make_driver(self, self._following) if make_driver is not None else None
+        self._contents = Contents()
         self._creating = asyncio.Lock()  # a shared memory is created once
 
     async def start(self) -> None:
@@ -85,8 +88,23 @@ class Threads:
         else:
             await self._journal.create(info)
 
+    @property
+    def owner(self) -> str | None:
+        """None: it reaches the threads of all owners."""
+        return None
+
+    @property
+    def file_store(self) -> FileStore:
+        """The contents of the files of the journal."""
+        return self._journal.files
+
+    def files(self, thread_id: str) -> ThreadFiles:
+        """Returns what moves contents out of the items of a thread, and into requests."""
+        return ThreadFiles(self._journal.files, thread_id, self._contents)
+
     async def submit(self, thread_id: str, entry: Entry) -> str:
         """Submits an entry to the actor, or to the inbox if another node drives the thread."""
+        entry = await self.files(thread_id).accepted(entry)
         actor = await self._driver.reach(thread_id) if self._driver is not None else None
         if actor is not None:
             return await actor.submit(entry)

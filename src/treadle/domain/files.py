@@ -146,6 +146,33 @@ def data_of(part: Media) -> str:
             return part.audio_url
 
 
+def described(part: Media, id: str, media_type: str, size: int, name: str = "") -> Media:
+    """Returns a part that refers to a kept file; raises `InvalidInput` for one of another kind."""
+    match part:
+        case InputImage():
+            if media_type not in IMAGES:
+                raise InvalidInput(f"The file {id} is {media_type} and not an image.")
+            return InputImage("", part.detail, id, media_type, size)
+        case InputFile():
+            return InputFile("", part.filename or name, "", id, media_type, size)
+        case InputAudio():
+            if not _is_audio(media_type):
+                raise InvalidInput(f"The file {id} is {media_type} and not audio.")
+            return InputAudio("", id, media_type, size)
+
+
+def filled(part: Media, data: str) -> Media:
+    """Returns a part that refers to a kept file as one with its content, in base64."""
+    url = f"data:{part.media_type};base64,{data}"
+    match part:
+        case InputImage():
+            return InputImage(url, part.detail, "", part.media_type, part.size)
+        case InputFile():
+            return InputFile(url, part.filename, "", "", part.media_type, part.size)
+        case InputAudio():
+            return InputAudio(url, "", part.media_type, part.size)
+
+
 def media_part(part: Media) -> Media:
     """Returns a part that a caller constructed, checked; raises `InvalidInput`."""
     match part:
@@ -249,10 +276,14 @@ def _encoded_audio(data: object, format: object) -> InputAudio:
 
 def _audio(content: Content) -> InputAudio:
     kind = content.media_type
-    # The containers of video are those of audio as well.
-    if kind not in {"video/mp4", "video/webm"} and not kind.startswith("audio/"):
+    if not _is_audio(kind):
         raise InvalidInput(f"Audio is refused: its bytes are {kind}; use WAV or MP3.")
     return InputAudio(content.url, media_type=kind, size=content.size)
+
+
+def _is_audio(kind: str) -> bool:
+    # The containers of video are those of audio as well.
+    return kind in {"video/mp4", "video/webm"} or kind.startswith("audio/")
 
 
 def _content(url: str, what: str, name: str = "") -> Content:

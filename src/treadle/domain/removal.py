@@ -29,6 +29,7 @@ from treadle.domain.events import (
 )
 from treadle.domain.history import History
 from treadle.domain.items import FunctionCallOutput, Item, Message
+from treadle.domain.mentions import mentioned
 from treadle.domain.open_step import Step
 from treadle.domain.removed_items import key_of, redacted
 from treadle.domain.state import ThreadState
@@ -41,12 +42,13 @@ class Removal(Struct, frozen=True):
     """What is removed: the `keys` of items, and the `events` to store in place of those before.
 
     `has_title` is set if the first message, which gives a thread its title, is among them, and no
-    other title was set.
+    other title was set. `files` are the ids of the files in what is removed.
     """
 
     keys: Keys
     events: Sequence[RecordedEvent]
     has_title: bool = False
+    files: Sequence[str] = ()
 
 
 def item_in(event: RecordedEvent) -> Item | None:
@@ -136,7 +138,9 @@ def removal_of(events: Sequence[RecordedEvent], seq: int, item: Item | None = No
     left = [new for new, old in zip(changed, events, strict=True) if new is not old]
     first = next((one.seq for one in events if isinstance(one, MessageAdded)), 0)
     is_named = any(isinstance(one, ThreadUpdated) and one.title for one in events)
-    return Removal(keys, left, not is_named and any(one.seq == first for one in left))
+    has_title = not is_named and any(one.seq == first for one in left)
+    files = mentioned(old for new, old in zip(changed, events, strict=True) if new is not old)
+    return Removal(keys, left, has_title, sorted(files))
 
 
 def remove(state: ThreadState, event: ItemRemoved) -> ThreadState:

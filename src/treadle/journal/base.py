@@ -25,6 +25,7 @@ from treadle.domain.limits import Limits
 from treadle.domain.page import Page
 from treadle.domain.state import RunStatus, ThreadState
 from treadle.errors import ThreadNotFound
+from treadle.journal.files import FileStore
 from treadle.journal.projection import CallRecord, Projection, RunRecord, Sent
 
 
@@ -328,6 +329,11 @@ class Journal(JournalReader, Protocol):
     """
 
     @property
+    def files(self) -> FileStore:
+        """The contents of the files that threads and owners use."""
+        ...
+
+    @property
     def is_shared(self) -> bool:
         """Whether other processes can put entries into the inboxes, so that these are polled."""
         ...
@@ -381,12 +387,18 @@ class Journal(JournalReader, Protocol):
         ...
 
     async def redact(
-        self, claim: Claim, events: Sequence[RecordedEvent], *, clears_title: bool
+        self,
+        claim: Claim,
+        events: Sequence[RecordedEvent],
+        *,
+        clears_title: bool,
+        files: Sequence[str] = (),
     ) -> None:
         """Stores `events` in place of those with their numbers, and drops all snapshots.
 
         The only change of what is stored; it removes content. With `clears_title`, the next message
-        gives the thread its title. Raises `StaleWriter` as `append` does.
+        gives the thread its title. Of `files`, the thread no longer uses those that no other event
+        and no entry of its inbox contains. Raises `StaleWriter` as `append` does.
         """
         ...
 

@@ -33,6 +33,7 @@ from treadle.journal.base import (
     waiting_call,
 )
 from treadle.journal.labels import labels_of
+from treadle.journal.memory_files import MemoryFiles
 from treadle.journal.projection import CallRecord, Projection, RunRecord, Sent, merged, place_of
 
 
@@ -67,6 +68,12 @@ class MemoryJournal:
         self._count = 0
         self._is_new = True
         self._opened = 1  # usable without `open`, by as many runtimes as open it
+        self._files = MemoryFiles(self._user, self._require_open)
+
+    @property
+    def files(self) -> MemoryFiles:
+        """The contents of the files that threads and owners use."""
+        return self._files
 
     @property
     def is_shared(self) -> bool:
@@ -213,7 +220,12 @@ class MemoryJournal:
         return {event.seq: Envelope(event, event.seq).json for event in events}
 
     async def redact(
-        self, claim: Claim, events: Sequence[RecordedEvent], *, clears_title: bool
+        self,
+        claim: Claim,
+        events: Sequence[RecordedEvent],
+        *,
+        clears_title: bool,
+        files: Sequence[str] = (),
     ) -> None:
         """Stores events in place of those with their numbers, and drops the snapshot."""
         self._require_open()
@@ -223,6 +235,7 @@ class MemoryJournal:
         kept.snapshot = ThreadState()
         if clears_title:
             kept.info = changed(kept.info, title="")
+        self._files.release(kept.number, files, kept.events, list(kept.inbox.values()))
 
     async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
         """Returns the record of a run, or None."""
@@ -342,6 +355,7 @@ class MemoryJournal:
         """Adds a thread with a copy of the first events of another."""
         events = self._kept(fork.source).events[: fork.at]
         kept = self._add(fork.info)
+        self._files.fork(self._kept(fork.source).number, kept.number, fork.info.owner)
         kept.events = [*events, *recorded(fork.entries)]
         self._project(kept, fork.projection)
 
@@ -350,6 +364,11 @@ class MemoryJournal:
         kept = self._kept(thread_id)
         del self._threads[thread_id]
         del self._by_number[kept.number]
+        self._files.delete(kept.number)
+
+    def _user(self, thread_id: str) -> tuple[int, str]:
+        kept = self._kept(thread_id)
+        return kept.number, kept.info.owner
 
     def _claimed(self, claim: Claim) -> _Kept:
         kept = self._by_number.get(claim.number)

@@ -50,6 +50,7 @@ from treadle.journal.base import (
     not_found,
 )
 from treadle.journal.driver_lock import DriverLock
+from treadle.journal.files import FileStore
 from treadle.journal.group_commit import GroupCommit
 from treadle.journal.projection import RunRecord, Sent
 from treadle.journal.snapshot import decode_snapshot
@@ -66,6 +67,7 @@ from treadle.journal.sqlite_file import (
     resolved,
     typed_errors,
 )
+from treadle.journal.sqlite_files import SqliteFiles
 from treadle.journal.sqlite_lists import COLUMNS, UNFINISHED, key_of, select_threads
 from treadle.journal.sqlite_runs import find_run, list_calls, list_runs
 from treadle.logging import logger_of
@@ -124,6 +126,7 @@ class SqliteJournal:
         self._looking: sqlite3.Connection | None = None  # for `has_reached`, which never waits
         self._readers: ThreadPoolExecutor | None = None
         self._writer: GroupCommit[Batch | writes.Change] | None = None
+        self.files: FileStore = SqliteFiles(self._read, self._write)
 
     @property
     def is_shared(self) -> bool:
@@ -209,10 +212,15 @@ class SqliteJournal:
         await self._write(writes.snapshot(claim, state))
 
     async def redact(
-        self, claim: Claim, events: Sequence[RecordedEvent], *, clears_title: bool
+        self,
+        claim: Claim,
+        events: Sequence[RecordedEvent],
+        *,
+        clears_title: bool,
+        files: Sequence[str] = (),
     ) -> None:
         """Stores events in place of those with their numbers, and drops all snapshots."""
-        await self._write(writes.redact(claim, events, clears_title=clears_title))
+        await self._write(writes.redact(claim, events, clears_title=clears_title, files=files))
 
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
         """Puts an entry into the inbox of a thread, unless it was sent or answered before."""

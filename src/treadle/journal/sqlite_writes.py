@@ -22,6 +22,7 @@ from treadle.domain.metadata import updated
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Spent
 from treadle.errors import JournalError, StaleWriter
+from treadle.journal import sqlite_uses as uses
 from treadle.journal.base import Batch, Claim, Fork, ThreadInfo, not_found
 from treadle.journal.labels import labels_of
 from treadle.journal.projection import Projection, RunRecord, Sent
@@ -472,7 +473,13 @@ def snapshot(claim: Claim, state: ThreadState) -> Change:
     return Change(change)
 
 
-def redact(claim: Claim, events: Sequence[RecordedEvent], *, clears_title: bool) -> Change:
+def redact(
+    claim: Claim,
+    events: Sequence[RecordedEvent],
+    *,
+    clears_title: bool,
+    files: Sequence[str] = (),
+) -> Change:
     """Stores events in place of those with their numbers, and drops all snapshots."""
     bodies = [(event.seq, msgspec.json.encode(event)) for event in events]
 
@@ -488,6 +495,7 @@ def redact(claim: Claim, events: Sequence[RecordedEvent], *, clears_title: bool)
         connection.execute("DELETE FROM history WHERE n = ?", (number,))
         if clears_title:
             connection.execute("UPDATE activity SET title = '' WHERE n = ?", (number,))
+        uses.release(connection, number, files)
 
     return Change(change)
 
@@ -523,6 +531,7 @@ def fork(fork: Fork) -> Change:
             " (SELECT max(head ->> '$.items') FROM snapshot WHERE n = ?)",
             (new, old, new),
         )
+        uses.fork(connection, old, new, fork.info.owner)
         batch = Batch(Claim(new, 1), fork.entries, projection=fork.projection)
         _insert_events(connection, [batch])
         _project(connection, [batch])
@@ -542,6 +551,7 @@ def delete(thread_id: str) -> Change:
             "DELETE FROM event WHERE position > ? AND position < ?",
             (number << SEQ_BITS, (number + 1) << SEQ_BITS),
         )
+        uses.end(connection, "n = ?", number)
         for table in _TABLES:
             connection.execute(f"DELETE FROM {table} WHERE n = ?", (number,))  # noqa: S608
 

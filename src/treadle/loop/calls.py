@@ -202,6 +202,8 @@ class StepCalls(Generic[Deps, Out]):
             # The tool has run, so that its own output must stay in the history.
             self.failure = self.failure or error
             output = outcome.output
+        if not isinstance(output.output, str):
+            output = await self._activation.services.files.keep(output)
         self._thread.record(
             ToolOutputRecorded(
                 run_id=self._run_id, item=output, name=call.name, seconds=outcome.seconds

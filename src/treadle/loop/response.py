@@ -37,6 +37,7 @@ from treadle.loop.adapted_items import locate_item, report_adapted
 from treadle.loop.calls import StepCalls
 from treadle.loop.definition import Deps, Out
 from treadle.loop.request import build_request
+from treadle.loop.request_files import name_stored, with_contents
 from treadle.loop.step_hooks import StepHooks
 from treadle.models.base import ItemsAdapted, ModelRequest, NamedTool
 from treadle.models.retry import Backoff, Retry
@@ -57,7 +58,7 @@ async def stream_response(
     Repeats the request within the agent's retry policy while nothing of the response was seen.
     Text that a person may have read must not come a second time in the same step: if the response
     breaks off after that, returns the retry to make in the next one, or None for a whole response.
-    Raises what the model raised, and `HookFailed`.
+    Raises what the model raised, `HookFailed`, and `InputUnsupported`.
     """
     thread, agent = activation.thread, activation.agent
     publish = thread.publish
@@ -65,10 +66,11 @@ async def stream_response(
     backoff = activation.backoff = activation.backoff or Backoff(agent.retry)
     was_shortened = False
     request = await _request(activation, tools, hooks)
+    sent = await with_contents(activation, request)
     while True:
         is_seen = False
         try:
-            events, fields = agent.model.stream(request), _streamed_fields(activation, tools)
+            events, fields = agent.model.stream(sent), _streamed_fields(activation, tools)
             try:
                 async for event in events:
                     if not isinstance(event, (ItemFinished, ResponseFinished, ItemsAdapted)):
@@ -99,11 +101,13 @@ async def stream_response(
             activation.backoff = None
             return None
         except ModelError as error:
+            name_stored(error, request, sent)
             await locate_item(thread, error)
             is_too_long = isinstance(error, ContextOverflow) and not is_seen
             # Once: a request that is still too long after it was shortened will never fit.
             if is_too_long and not was_shortened and await _became_shorter(activation):
                 request, was_shortened = await _request(activation, tools, hooks), True
+                sent = await with_contents(activation, request)
                 continue
             retry = backoff.after(error)
             if retry is None or (is_seen and not activation.repeats_interrupted):

@@ -5,7 +5,9 @@ Here, and nowhere else, a program may change what the model reads.
 
 from functools import partial
 
-from treadle.domain.events import RecordedEvent, StopReason
+from msgspec.structs import replace
+
+from treadle.domain.events import HistoryReplaced, MessageAdded, RecordedEvent, StopReason
 from treadle.domain.state import ThreadState
 from treadle.loop.activation import Activation
 from treadle.loop.definition import AgentDefinition, Deps, Out
@@ -45,7 +47,19 @@ async def _after_completion(activation: Activation[Deps, Out]) -> None:
         answer = hook(context, completion, undo=undo)
         if answer is not None:
             await hook.answer(answer, undo, partial(runs_agents, context))
-    _record(thread, context.changes)
+    _record(thread, [await _kept(activation, change) for change in context.changes])
+
+
+async def _kept(activation: Activation[Deps, Out], change: RecordedEvent) -> RecordedEvent:
+    """Returns a change of a hook whose large files are stored apart."""
+    files = activation.services.files
+    match change:
+        case MessageAdded():
+            return replace(change, item=await files.keep(change.item))
+        case HistoryReplaced():
+            return replace(change, items=tuple([await files.keep(one) for one in change.items]))
+        case _:
+            return change
 
 
 def _record(thread: ThreadWriter, changes: list[RecordedEvent]) -> None:

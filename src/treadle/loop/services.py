@@ -7,7 +7,7 @@ from msgspec import Struct
 from treadle.jobs.run_jobs import RunJobs
 from treadle.journal.base import ThreadInfo
 from treadle.memory.compaction.compactor import Compactor
-from treadle.ports import Delegation, LoopMemory
+from treadle.ports import Delegation, LoopMemory, RunFiles
 
 
 class Services(Struct, frozen=True):
@@ -16,6 +16,7 @@ class Services(Struct, frozen=True):
     - `delegation`: runs other agents for it. `jobs`: the jobs of the run in progress.
     - `memory`: the memory blocks and the archive.
     - `compactor`: keeps requests within the window of the model.
+    - `files`: the contents of the files in its items.
     - `is_kept`: whether the thread outlives the process. `info`: returns what is known of it.
     """
 
@@ -25,3 +26,4 @@ class Services(Struct, frozen=True):
     compactor: Compactor
     is_kept: bool
     info: Callable[[], ThreadInfo]
+    files: RunFiles

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import msgspec
 from msgspec import Struct
@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from treadle.domain.arguments import shown
 from treadle.domain.events import ChangeReason
+from treadle.domain.files import Media
 from treadle.domain.items import FunctionCall, Item
 from treadle.domain.schema import OutputSchema, ToolSchema
 from treadle.errors import ConfigurationError
@@ -117,6 +118,15 @@ class ItemsAdapted(Struct, frozen=True):
 
 
 ModelEvent = StreamEvent | ItemsAdapted
+
+
+@runtime_checkable
+class ReadsMedia(Protocol):
+    """A model that knows which files, images and audio it reads; other models are sent them all."""
+
+    def refusal(self, part: Media, /) -> str:
+        """Returns why the model does not read a part, as a sentence; "" if it does."""
+        ...
 
 
 class Model(Protocol):

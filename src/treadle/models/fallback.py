@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncGenerator
 
+from treadle.domain.files import Media
 from treadle.errors import ConfigurationError, ModelError
-from treadle.models.base import ItemsAdapted, Model, ModelEvent, ModelRequest
+from treadle.models.base import ItemsAdapted, Model, ModelEvent, ModelRequest, ReadsMedia
 
 
 class FallbackModel:
@@ -27,6 +28,13 @@ class FallbackModel:
     def provider(self) -> str:
         """The provider of the first model."""
         return self._models[0].provider
+
+    def refusal(self, part: Media, /) -> str:
+        """Returns why none of the models reads a part, as a sentence; "" if one does."""
+        refusals = [
+            model.refusal(part) if isinstance(model, ReadsMedia) else "" for model in self._models
+        ]
+        return refusals[0] if all(refusals) else ""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Streams the response of the first model that begins to answer."""

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 import aiohttp
 from msgspec import Struct
 
+from treadle.domain.files import Media
 from treadle.errors import (
     BadRequest,
     ConfigurationError,
@@ -125,6 +126,10 @@ class HttpModel:
     def provider(self) -> str:
         """The mark of the reasoning items this model writes."""
         return self._wire.provider
+
+    def refusal(self, part: Media, /) -> str:
+        """Returns why the API does not read a part, as a sentence; "" if it does."""
+        return self._wire.media.refusal(part)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name!r}, url={masked_url(self._url)!r})"

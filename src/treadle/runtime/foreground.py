@@ -40,7 +40,7 @@ from treadle.loop.services import Services
 from treadle.loop.signals import Signals
 from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.memory.compaction.compactor import Compactor
-from treadle.ports import Worker
+from treadle.ports import Kept, Worker
 
 T = TypeVar("T")
 
@@ -90,6 +90,18 @@ class MemoryThread:
         return 0
 
 
+class _OwnContents:
+    """Fulfils `RunFiles` where no file is kept: contents stay in their items."""
+
+    async def keep(self, item: Kept) -> Kept:
+        """Returns the item."""
+        return item
+
+    async def load(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Returns the items."""
+        return items
+
+
 def _drop(event: LiveEvent) -> None:
     """Does nothing: there is no subscriber."""
 
@@ -137,7 +149,13 @@ class Run(Generic[Out]):
         now = time.time()
         info = ThreadInfo(id=self._thread.id, agent=definition.name, created_at=now, updated_at=now)
         services = Services(
-            delegation, self._jobs, memory, self._compactor, is_kept=False, info=lambda: info
+            delegation,
+            self._jobs,
+            memory,
+            self._compactor,
+            is_kept=False,
+            info=lambda: info,
+            files=_OwnContents(),
         )
         self._activation = Activation(self._thread, self._definition, deps, services, signals)
         self._ended = asyncio.Event()

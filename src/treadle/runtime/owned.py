@@ -29,8 +29,10 @@ from treadle.journal.base import (
     WaitingCall,
     not_found,
 )
+from treadle.journal.files import FileStore
 from treadle.journal.projection import RunRecord
 from treadle.memory.archive.access import ArchiveAccess
+from treadle.ports import RunFiles
 
 MAX_KNOWN = 1024
 
@@ -71,6 +73,20 @@ class OwnedAccess:
     def archive(self) -> ArchiveAccess:
         """The archive of all threads; whoever asks it names an owner."""
         return self._threads.archive
+
+    @property
+    def owner(self) -> str | None:
+        """The owner whose threads are reached."""
+        return self._guard.owner
+
+    @property
+    def file_store(self) -> FileStore:
+        """The contents of files; whoever asks it names an owner or a thread."""
+        return self._threads.file_store
+
+    def files(self, thread_id: str) -> RunFiles:
+        """Returns what moves contents out of the items of a thread, and into requests."""
+        return self._threads.files(thread_id)
 
     async def create(self, info: ThreadInfo) -> None:
         """Adds a thread."""

@@ -38,6 +38,7 @@ from treadle.journal.base import Direction, JournalReader, ThreadInfo
 from treadle.journal.projection import RunRecord
 from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
+from treadle.runtime.files import Files
 from treadle.runtime.memory import Memory
 from treadle.runtime.positions import require_reached
 from treadle.runtime.thread_run import ThreadRun
@@ -352,8 +353,17 @@ class Thread:
         forked = await self._threads.fork(self.id, at)
         return Thread(forked, self._threads, self._journal, self._agents)
 
+    @property
+    def files(self) -> Files:
+        """The files that the thread uses: those of its messages, and of outputs of tools."""
+        threads = self._threads
+        return Files(threads.file_store, owner=threads.owner, thread_id=self.id)
+
     async def export(self) -> list[bytes]:
-        """Returns the durable events as they are stored, as JSON, even if they cannot be read."""
+        """Returns the durable events as they are stored, as JSON, even if they cannot be read.
+
+        Large files are not among them, but their ids; `files` returns their contents.
+        """
         stored: dict[int, bytes] = {}
         while page := await self._journal.stored(self.id, after=max(stored, default=0)):
             stored |= page

@@ -27,6 +27,7 @@ from treadle.journal.base import (
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
+from treadle.runtime.files import Files
 from treadle.runtime.memory import Memory
 from treadle.runtime.owned import OwnedAccess, OwnedReader, OwnerGuard
 from treadle.runtime.thread import Thread
@@ -149,6 +150,15 @@ class RuntimeView:
         """
         return Archive(self._reach(), self._journal, owner=self._owned(owner))
 
+    @property
+    def files(self) -> Files:
+        """The files of the owner of the view; those of all owners in a view of all.
+
+        Raises `JournalClosed`.
+        """
+        threads = self._reach()
+        return Files(threads.file_store, owner=self.owner)
+
     async def search(
         self,
         text: str,
@@ -191,6 +201,7 @@ class RuntimeView:
         for mark in sorted(marks, key=lambda mark: bool(mark.parent)):
             with contextlib.suppress(ThreadNotFound):  # with the thread for which it worked
                 await threads.delete(mark.id)
+        await threads.file_store.drop_owner(owner)
         await threads.archive.sweep(owner)
 
     async def threads(

@@ -6,6 +6,7 @@ https://platform.claude.com/docs/en/build-with-claude/streaming
 from treadle.models.base import ModelRequest
 from treadle.models.wire.anthropic_decoder import AnthropicDecoder
 from treadle.models.wire.anthropic_request import AnthropicOptions, encode_request
+from treadle.models.wire.anthropic_turns import MEDIA
 from treadle.models.wire.base import Decoder
 from treadle.models.wire.ends import MESSAGES_ENDS, Ends, extended
 from treadle.models.wire.sendable import EncodedRequest
@@ -18,6 +19,7 @@ class AnthropicWire:
     """The Anthropic Messages API; `ends` are good ends in addition to `MESSAGES_ENDS`."""
 
     path = "/v1/messages"
+    media = MEDIA
 
     def __init__(self, options: AnthropicOptions | None = None, ends: Ends | None = None) -> None:
         self._options = options or AnthropicOptions()

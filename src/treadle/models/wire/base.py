@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from treadle.models.base import ModelRequest
+from treadle.models.wire.media import MediaRules
 from treadle.models.wire.sendable import EncodedRequest
 from treadle.streaming.demux import StreamEvent
 
@@ -41,6 +42,7 @@ class Wire(Protocol):
 
     path: str
     provider: str
+    media: MediaRules
 
     def headers(self, api_key: str) -> dict[str, str]:
         """Returns the headers that authorise a request."""

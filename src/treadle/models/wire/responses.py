@@ -7,7 +7,7 @@ from treadle.models.base import ModelRequest
 from treadle.models.wire.base import Decoder
 from treadle.models.wire.ends import RESPONSES_ENDS, Ends, extended
 from treadle.models.wire.responses_decoder import ResponsesDecoder
-from treadle.models.wire.responses_request import ResponsesOptions, encode_request
+from treadle.models.wire.responses_request import MEDIA, ResponsesOptions, encode_request
 from treadle.models.wire.sendable import EncodedRequest
 
 
@@ -18,6 +18,7 @@ class ResponsesWire:
     """
 
     path = "/responses"
+    media = MEDIA
 
     def __init__(self, options: ResponsesOptions | None = None, ends: Ends | None = None) -> None:
         self._options = options or ResponsesOptions()
