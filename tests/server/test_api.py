@@ -82,6 +82,23 @@ async def test_threads(open_runtime: Open) -> None:
             assert (missing.status_code, missing.json()["code"]) == (404, "thread_not_found")
 
 
+async def test_items_and_changes(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel(["One."])))) as client:
+        thread_id = await client.thread(metadata={"a": 1, "b": 2})
+        await result(client, thread_id, await run(client, thread_id))
+        path = f"/threads/{thread_id}/items"
+        page = await client.call("GET", f"{path}?limit=1")
+        (last,) = (await client.call("GET", f"{path}?after={page['next']}"))["data"]
+        assert (page["data"][0]["role"], last["role"]) == ("user", "assistant")
+        assert await client.call("GET", f"{path}/{last['id']}") == last
+        missing = await client.send("GET", f"{path}/msg_x")
+        assert (missing.status_code, missing.json()["code"]) == (404, "item_not_found")
+        change = {"title": "Numbers", "metadata": {"a": None, "c": 3}}
+        changed = await client.call("PATCH", f"/threads/{thread_id}", change)
+        assert (changed["title"], changed["metadata"]) == ("Numbers", {"b": 2, "c": 3})
+        assert (await client.send("PATCH", f"/threads/{thread_id}", {})).status_code == 400
+
+
 async def test_messages_answer_before_the_first_token(open_runtime: Open) -> None:
     agent = Agent(ScriptedModel([[Pause(100), Text("Slow.")], "Next."]))
     async with serving(open_runtime(agent)) as client:
@@ -158,7 +175,9 @@ async def test_calls(open_runtime: Open) -> None:
             ("call_c", "approval"),
         ]
         assert {call["run_id"] for call in calls} == {run_id}
-        assert (await client.call("GET", f"/threads/{thread_id}/state"))["calls"] == calls
+        shown = (await client.call("GET", f"/threads/{thread_id}/state"))["calls"]
+        assert [one["call"] for one in shown] == [one["call"] for one in calls]
+        assert (await client.call("GET", "/calls?awaits=approval"))["data"] == calls[1:]
         for _ in range(2):
             await client.call("POST", f"{path}/call_a/output", {"output": {"yes": [1, 2]}})
         other = await client.send("POST", f"{path}/call_a/output", {"output": "no"})
@@ -203,7 +222,8 @@ async def test_runs(open_runtime: Open) -> None:
         assert (ended["status"], ended["stop_reason"]) == ("cancelled", "cancelled")
         (listed,) = (await client.call("GET", f"/threads/{thread_id}/runs"))["data"]
         assert listed["status"] == "cancelled"
-        missing = await client.send("GET", f"/runs/run_x?thread_id={thread_id}")
+        assert (await client.call("GET", path))["id"] == run_id
+        missing = await client.send("GET", "/runs/run_x")
         assert (missing.status_code, missing.json()["code"]) == (404, "run_not_found")
 
 

@@ -30,6 +30,7 @@ from treadle.cli.database import (
     open_for_chat,
     open_for_reading,
 )
+from treadle.cli.doctor import doctor
 from treadle.cli.failure import debug_option
 from treadle.cli.keys import keys
 from treadle.cli.model_choice import choose_model
@@ -247,6 +248,7 @@ def repair(thread_id: str, database: Path | None) -> int:
 
 cli.add_command(serve)
 cli.add_command(keys)
+cli.add_command(doctor)
 
 
 def _several(count: int, one: str, several: str = "") -> str:

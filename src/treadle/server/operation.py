@@ -1,10 +1,10 @@
 """Operations: the routes of the API as values, from which the application and OpenAPI are made."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from treadle.server.api_request import (
     ApiRequest,
@@ -25,6 +25,9 @@ PREFIX = "/api/v1"
 """The beginning of all paths of the API."""
 
 JSON = b"application/json"
+
+Limit = Annotated[int, Meta(ge=1, le=1000)]
+"""How many entries of a list are wanted."""
 
 Handler = Callable[[ApiRequest[Any, Any]], Awaitable[object]]
 
@@ -100,6 +103,11 @@ class Operation(Struct, frozen=True, kw_only=True):
 
     async def serve(self, services: Services, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request; raises what the gate answers as a problem."""
+        value = await self._handle(services, scope, receive)
+        # A stream lasts: what was needed to handle its request is not kept meanwhile.
+        await self._answer(value, scope, receive, send)
+
+    async def _handle(self, services: Services, scope: Scope, receive: Receive) -> object:
         scope[ROUTE] = self.full_path
         scope[IDS] = {
             name: value
@@ -121,7 +129,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         request = ApiRequest[Any, Any](
             scope, receive, services, principal, services.view_of(principal), query, body
         )
-        await self._answer(await self.handler(request), scope, receive, send)
+        return await self.handler(request)
 
     async def _answer(self, value: object, scope: Scope, receive: Receive, send: Send) -> None:
         if isinstance(value, Streamed):

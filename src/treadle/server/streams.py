@@ -5,7 +5,7 @@ from typing import Any
 
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
-from treadle.errors import ThreadNotFound
+from treadle.errors import RunNotFound, ThreadNotFound
 from treadle.server.api_request import ApiRequest
 from treadle.server.gate import STREAMS
 from treadle.server.operation import Answer, Streamed
@@ -87,7 +87,7 @@ def resumed_at(request: ApiRequest[Any, Any], after: str) -> str:
     return request.headers.get(b"last-event-id") or after
 
 
-def gone(error: ThreadNotFound, position: str) -> Exception:
+def gone(error: ThreadNotFound | RunNotFound, position: str) -> Exception:
     """Returns the error for a thread that does not exist: 410 for a reader that continues.
 
     It depends on the request alone, so it does not tell which threads exist.

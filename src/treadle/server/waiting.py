@@ -86,8 +86,8 @@ async def result_of(thread: Thread, run: ThreadRun) -> Result:
     except RunInterrupted:
         raise
     except TreadleError as error:
-        record = next((one for one in await thread.runs() if one.id == run.id), None)
-        if record is None or record.status != "failed":
+        record = await run.info()
+        if record.status != "failed":
             raise
         return Result(
             thread_id=thread.id,
@@ -95,6 +95,9 @@ async def result_of(thread: Thread, run: ThreadRun) -> Result:
             status="failed",
             stop_reason="failed",
             agent=record.agent,
+            usage=record.usage,
+            cost=record.cost,
+            steps=record.steps,
             error=ErrorInfo(error.code, error.message, error.retryable),
         )
 

@@ -4,18 +4,29 @@ from typing import Any
 
 from msgspec import Struct
 
+from treadle.domain.events import Awaited
 from treadle.domain.items import FunctionCallOutput
 from treadle.domain.state import ThreadState
 from treadle.errors import TreadleError, UnknownToolCall
+from treadle.journal.base import WaitingCall
 from treadle.runtime.thread import Thread
 from treadle.server.api_request import ApiRequest, scope_missing
-from treadle.server.bodies import Answered, PendingCallInfo
-from treadle.server.operation import Answer, NoFields, Operations, Page
+from treadle.server.bodies import Answered
+from treadle.server.operation import Answer, Limit, NoFields, Operations, Page
 from treadle.server.problems import problem_of
 from treadle.server.streams import NO_CONTENT
-from treadle.server.views import pending_calls
 
 CALLS = Operations("Calls")
+
+
+class CallQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which calls, and how many; `owner` is for keys without an owner."""
+
+    limit: Limit = 50
+    after: str = ""
+    agent: str = ""
+    awaits: Awaited | None = None
+    owner: str | None = None
 
 
 class Output(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,12 +73,36 @@ class Answers(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @CALLS.add(
-    "GET", "/threads/{thread_id}/calls", scope="read", answers={200: PendingCallInfo}, is_page=True
+    "GET",
+    "/threads/{thread_id}/calls",
+    scope="read",
+    query=CallQuery,
+    answers={200: WaitingCall},
+    is_page=True,
 )
-async def list_calls(request: ApiRequest[Any, None]) -> Page:
+async def list_calls(request: ApiRequest[CallQuery, None]) -> Page:
     """Lists the calls of a thread that wait for an answer."""
     thread = await request.runtime.connect(request.path["thread_id"])
-    return Page(list[Any](pending_calls(thread.id, await thread.state())))
+    return await _page(request, thread.id)
+
+
+@CALLS.add("GET", "/calls", scope="read", query=CallQuery, answers={200: WaitingCall}, is_page=True)
+async def list_all_calls(request: ApiRequest[CallQuery, None]) -> Page:
+    """Lists the calls of all threads that wait for an answer, the longest first."""
+    return await _page(request, "")
+
+
+async def _page(request: ApiRequest[CallQuery, None], thread_id: str) -> Page:
+    query = request.query
+    found = await request.runtime.calls(
+        limit=query.limit,
+        after=query.after,
+        owner=query.owner,
+        thread_id=thread_id,
+        agent=query.agent,
+        awaits=query.awaits,
+    )
+    return Page(list(found), found.next or None)
 
 
 @CALLS.add(

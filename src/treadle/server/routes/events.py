@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent
-from treadle.errors import ThreadNotFound
+from treadle.errors import RunNotFound, ThreadNotFound
 from treadle.runtime.thread import Thread
 from treadle.server.api_request import ApiRequest
 from treadle.server.operation import Answer, Operations, Page
@@ -101,7 +101,7 @@ async def run_events(request: ApiRequest[RunEvents, None]) -> object:
     position = resumed_at(request, query.after)
     try:
         _, run = await find_run(request, query.thread_id)
-    except ThreadNotFound as error:
+    except (ThreadNotFound, RunNotFound) as error:
         raise gone(error, position) from error
     source = await run.subscribe(position or None)
     if source.is_over:

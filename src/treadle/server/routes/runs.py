@@ -5,13 +5,13 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from treadle.errors import RunNotFound
+from treadle.journal.base import Direction
 from treadle.journal.projection import RunRecord
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
 from treadle.server.api_request import ApiRequest
 from treadle.server.bodies import Result
-from treadle.server.operation import Answer, Operations, Page
+from treadle.server.operation import Answer, Limit, Operations, Page
 from treadle.server.waiting import RunWait, result_of
 
 RUNS = Operations("Runs")
@@ -23,6 +23,14 @@ class RunQuery(Struct, frozen=True, forbid_unknown_fields=True):
     thread_id: str = ""
 
 
+class RunsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many runs, and from where."""
+
+    limit: Limit = 50
+    after: str = ""
+    order: Direction = "asc"
+
+
 class ResultQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """How long to wait for the end of the run, in seconds."""
 
@@ -32,29 +40,38 @@ class ResultQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
 async def find_run(request: ApiRequest[Any, Any], thread_id: str) -> tuple[Thread, ThreadRun]:
     """Returns the run in the path, and its thread; raises `RunNotFound`."""
-    if not thread_id:
-        raise RunNotFound("Name the thread of the run: ?thread_id=….")
-    thread = await request.runtime.connect(thread_id)
-    return thread, await thread.run(request.path["run_id"])
+    runtime, run_id = request.runtime, request.path["run_id"]
+    if thread_id:
+        thread = await runtime.connect(thread_id)
+        return thread, await thread.run(run_id)
+    run = await runtime.run(run_id)
+    return await runtime.connect(run.thread_id), run
 
 
 async def record_of(thread: Thread, run: ThreadRun) -> RunRecord:
     """Returns what lists show of a run, with its present status."""
-    record = next(one for one in await thread.runs() if one.id == run.id)
+    record = await run.info()
     if record.status != "in_progress":
         return record
     # Lists do not show for each run in progress whether it waits for an answer.
-    active = (await thread.state()).run
-    return (
-        record if active is None or active.id != run.id else replace(record, status=active.status)
-    )
+    now = (await thread.state()).run
+    return record if now is None or now.id != run.id else replace(record, status=now.status)
 
 
-@RUNS.add("GET", "/threads/{thread_id}/runs", scope="read", answers={200: RunRecord}, is_page=True)
-async def list_runs(request: ApiRequest[Any, None]) -> Page:
+@RUNS.add(
+    "GET",
+    "/threads/{thread_id}/runs",
+    scope="read",
+    query=RunsQuery,
+    answers={200: RunRecord},
+    is_page=True,
+)
+async def list_runs(request: ApiRequest[RunsQuery, None]) -> Page:
     """Lists the runs of a thread, the oldest first."""
     thread = await request.runtime.connect(request.path["thread_id"])
-    return Page(list(await thread.runs()))
+    query = request.query
+    found = await thread.runs(limit=query.limit, after=query.after, order=query.order)
+    return Page(list(found), found.next or None)
 
 
 @RUNS.add("GET", "/runs/{run_id}", scope="read", query=RunQuery, answers={200: RunRecord})

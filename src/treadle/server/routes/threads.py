@@ -1,21 +1,21 @@
 """Threads: create, find, read, change, copy and delete them."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from treadle.domain.items import Item
 from treadle.domain.state import RunStatus
 from treadle.errors import InvalidInput
-from treadle.journal.base import ThreadInfo, ThreadOrder
+from treadle.journal.base import Direction, ThreadInfo, ThreadOrder
 from treadle.server.api_request import ApiRequest, decode_body
 from treadle.server.bodies import ThreadView
-from treadle.server.operation import Answer, Content, Operations, Page
+from treadle.server.operation import Answer, Content, Limit, Operations, Page
 from treadle.server.streams import NO_CONTENT
 from treadle.server.views import view_thread
 
 THREADS = Operations("Threads")
 
-Limit = Annotated[int, Meta(ge=1, le=500)]
 NDJSON = b"application/x-ndjson"
 
 
@@ -41,6 +41,21 @@ class ThreadFilter(Struct, frozen=True, forbid_unknown_fields=True):
     status: tuple[RunStatus, ...] = ()
     agent: str = ""
     metadata: str = ""
+
+
+class ThreadChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """What to change; a field of the metadata that is null is removed, others stay."""
+
+    title: str | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+
+
+class ItemQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many items, and from where."""
+
+    limit: Limit = 50
+    after: str = ""
+    order: Direction = "asc"
 
 
 class ForkAt(Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,6 +115,23 @@ async def read_thread(request: ApiRequest[Any, None]) -> ThreadInfo:
     return await thread.info()
 
 
+@THREADS.add(
+    "PATCH",
+    "/threads/{thread_id}",
+    scope="write",
+    body=ThreadChange,
+    answers={200: ThreadInfo},
+)
+async def update_thread(request: ApiRequest[Any, ThreadChange]) -> ThreadInfo:
+    """Changes the title or the metadata of a thread."""
+    thread = await request.runtime.connect(request.path["thread_id"])
+    title, metadata = request.body.title, request.body.metadata
+    await thread.update(
+        title=None if title is UNSET else title, metadata=None if metadata is UNSET else metadata
+    )
+    return await thread.info()
+
+
 @THREADS.add("DELETE", "/threads/{thread_id}", scope="write", answers={204: None})
 async def delete_thread(request: ApiRequest[Any, None]) -> Answer:
     """Deletes a thread with everything that belongs to it."""
@@ -128,3 +160,26 @@ async def export_thread(request: ApiRequest[Any, None]) -> Content:
 async def read_state(request: ApiRequest[Any, None]) -> ThreadView:
     """Returns the present state, which events after its position continue."""
     return await view_thread(await request.runtime.connect(request.path["thread_id"]))
+
+
+@THREADS.add(
+    "GET",
+    "/threads/{thread_id}/items",
+    scope="read",
+    query=ItemQuery,
+    answers={200: Item},
+    is_page=True,
+)
+async def list_items(request: ApiRequest[ItemQuery, None]) -> Page:
+    """Lists the items of a thread, the oldest first."""
+    thread = await request.runtime.connect(request.path["thread_id"])
+    query = request.query
+    found = await thread.items(limit=query.limit, after=query.after, order=query.order)
+    return Page(list(found), found.next or None)
+
+
+@THREADS.add("GET", "/threads/{thread_id}/items/{item_id}", scope="read", answers={200: Item})
+async def read_item(request: ApiRequest[Any, None]) -> Item:
+    """Returns an item of a thread."""
+    thread = await request.runtime.connect(request.path["thread_id"])
+    return await thread.item(request.path["item_id"])

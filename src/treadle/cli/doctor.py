@@ -1,0 +1,98 @@
+"""`treadle doctor`: whether a server could start with these settings."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from treadle.cli.database import database_path
+from treadle.cli.failure import debug_option, in_one_line
+from treadle.cli.serve import DEMO, config_option, keys_option, keys_path
+from treadle.errors import ConfigurationError, TreadleError
+from treadle.runtime.runtime import open as open_runtime
+from treadle.server.keys import stored_keys
+from treadle.server.origins import is_loopback
+from treadle.server.settings import ServerSettings, load_settings
+
+
+@click.command()
+@click.argument("target", default=DEMO)
+@click.option("--host", help="The address to listen on.")
+@click.option("--port", type=int, help="The port.")
+@click.option("--database", help="The database file.")
+@click.option("--auth/--no-auth", default=None, help="Whether requests need a key.")
+@keys_option
+@config_option
+@debug_option
+def doctor(
+    target: str,
+    host: str | None,
+    port: int | None,
+    database: str | None,
+    auth: bool | None,
+    keys: str | None,
+    config: Path | None,
+) -> int:
+    """Check whether treadle serve could start: settings, agents, database, keys, address.
+
+    Nothing is changed. The exit code is 1 if something is wrong.
+    """
+    options = {"host": host, "port": port, "database": database, "keys": keys, "auth": auth}
+    settings = load_settings(options, os.environ, config)
+    click.echo("settings: ok")
+    place = database_path(Path(settings.database) if settings.database else None, os.environ)
+    checks: dict[str, Callable[[], str]] = {
+        "agents": lambda: _agents(target),
+        "database": lambda: _database(place),
+        "keys": lambda: _keys(settings, place),
+        "address": lambda: _address(settings),
+    }
+    failed = 0
+    for name, check in checks.items():
+        try:
+            click.echo(f"{name}: {check()}")
+        except TreadleError as error:
+            failed = 1
+            click.echo(f"{name}: {in_one_line(error)}")
+    return failed
+
+
+def _agents(target: str) -> str:
+    if target == DEMO:
+        return "ok (the demo agent)"
+    agents = import_module("treadle.server.agents").load_agents(target)
+    return f"ok ({', '.join(agent.name for agent in agents)})"
+
+
+def _database(place: Path) -> str:
+    if not place.exists():
+        return f"ok ({place} will be created)"
+    asyncio.run(_read(place))
+    return f"ok ({place})"
+
+
+async def _read(place: Path) -> None:
+    async with open_runtime(f"sqlite:///{place}", drive=False) as runtime:
+        await runtime.threads(limit=1)
+
+
+def _keys(settings: ServerSettings, place: Path) -> str:
+    path = keys_path(settings, place)
+    if not settings.auth:
+        if not is_loopback(settings.host):
+            raise ConfigurationError("an address on the network needs keys; leave --no-auth out.")
+        return "none needed"
+    if path is None or not (count := len(stored_keys(path))):
+        return "none yet; one is made for each start"
+    if path.stat().st_mode & 0o077:
+        raise ConfigurationError(f"{path} can be read by other users; run chmod 600 {path}.")
+    return f"ok ({count} in {path})"
+
+
+def _address(settings: ServerSettings) -> str:
+    listen = import_module("treadle.server.server").listen
+    with listen(settings.host, settings.port):
+        return f"ok ({settings.host}:{settings.port})"
