@@ -11,6 +11,7 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 from pydantic import TypeAdapter
+from tests import families
 from xdist.scheduler import LoadFileScheduling
 
 import treadle
@@ -52,6 +53,16 @@ def _uses_the_real_clock(file: Path) -> bool:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     return _FileScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    families.require(item)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    line = families.left_out(terminalreporter.getreports("skipped"))
+    if line:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

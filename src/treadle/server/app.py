@@ -12,6 +12,7 @@ from treadle.server.health import Health
 from treadle.server.keys import Keys
 from treadle.server.operation import Operation
 from treadle.server.operations import all_operations
+from treadle.server.page_files import Page
 from treadle.server.problems import RequestRefused
 from treadle.server.resource import Resource
 from treadle.server.services import Authenticate, Services
@@ -28,7 +29,11 @@ class ServerApp:
     def __init__(self, services: Services) -> None:
         self.services = services
         operations = all_operations()
-        routes = [*_health(Health(services, operations)), *_resources(operations, services)]
+        routes = [
+            *_health(Health(services, operations)),
+            *_resources(operations, services),
+            *Page().routes(),
+        ]
         router = Router(routes, redirect_slashes=False, default=_not_found, lifespan=self._lifespan)
         self._gate = Gate(router, services)
 

@@ -1,0 +1,322 @@
+// The lines of a conversation: messages, reasoning, tool calls, notes, and the ends of runs.
+
+import { html, Component } from "./vendor/htm-preact.js";
+import { argumentRows, duration, endSentence, price, tokens } from "./format.js";
+import { messageText } from "./fold.js";
+import { GrowingMarkdown } from "./markdown.js";
+import { copyText, CopyButton, Icon, Pure, sentenceOf, Untrusted } from "./ui.js";
+
+/** One block; drawn again only if the block, which is replaced by each change, is another. */
+export class BlockLine extends Pure {
+  render({ block, actions }) {
+    switch (block.kind) {
+      case "user":
+        return html`<${UserMessage} block=${block} actions=${actions} />`;
+      case "text":
+        return html`<article class="line answer" aria-label="Assistant">
+          <${Markdown} text=${block.text} isOpen=${block.isOpen ?? false} />
+          ${block.unknownEnd && html`<p class="quiet">The provider ended the answer: ${block.unknownEnd}</p>`}
+          ${!block.isOpen && actions && html`<div class="line-tools">
+            <${CopyButton} text=${block.text} />
+          </div>`}
+        </article>`;
+      case "reasoning":
+        return html`<details class="line reasoning">
+          <summary><${Icon} name="brain" />${block.isOpen ? "Thinking…" : "Thought"}</summary>
+          <${Markdown} text=${block.text} isOpen=${block.isOpen} />
+        </details>`;
+      case "call":
+        return html`<${CallCard} block=${block} actions=${actions} />`;
+      case "agent":
+        return html`<section class="line card"><${SubAgent} block=${block} /></section>`;
+      case "change":
+        return html`<details class="line note">
+          <summary><${Icon} name="database" />Memory updated: ${block.event.label}</summary>
+          <${Diff} event=${block.event} />
+        </details>`;
+      case "note":
+        return html`<p class="line note ${block.note}" title=${block.detail}>
+          <${Icon} name=${NOTE_ICONS[block.note] ?? "flag"} />${block.text}
+        </p>`;
+      case "end":
+        return html`<${RunEnd} block=${block} actions=${actions} />`;
+      default:
+        return null;
+    }
+  }
+}
+
+const NOTE_ICONS = { handoff: "corner-down-right", interrupted: "refresh-cw", compacted: "archive" };
+
+function UserMessage({ block, actions }) {
+  const { item, origin } = block;
+  if (origin !== "user" || item.role !== "user") {
+    const who = { hook: "The program", job: "A background job", runtime: "treadle", schedule: "The clock" };
+    return html`<details class="line note">
+      <summary><${Icon} name="terminal" />${who[origin] ?? item.role}: ${firstLine(messageText(item))}</summary>
+      <pre class="plain"><${Untrusted} text=${messageText(item)} /></pre>
+    </details>`;
+  }
+  return html`<article class="line user" aria-label="You">
+    <div class="bubble">
+      <${Parts} parts=${item.content} />
+    </div>
+    ${actions && html`<div class="line-tools">
+      <button type="button" class="small-button" onClick=${() => actions.edit(block)}>
+        <${Icon} name="pencil" size=${14} />Edit
+      </button>
+      <button type="button" class="small-button" onClick=${() => actions.again(block)}>
+        <${Icon} name="rotate-ccw" size=${14} />Retry
+      </button>
+      <${CopyButton} text=${messageText(item)} />
+    </div>`}
+  </article>`;
+}
+
+const firstLine = (text) => {
+  const line = text.trim().split("\n")[0];
+  return line.length > 100 ? `${line.slice(0, 100)}…` : line;
+};
+
+/** Texts, images and files of a message or of an output. */
+export function Parts({ parts }) {
+  return parts.map((part) => {
+    if (part.type === "input_image") return html`<${ImagePart} part=${part} />`;
+    if (part.type === "input_file" || part.type === "input_audio") {
+      return html`<span class="attachment"><${Icon} name="file" />${part.filename || part.name || "file"}</span>`;
+    }
+    return html`<span class="plain-text"><${Untrusted} text=${part.text ?? part.refusal ?? ""} /></span>`;
+  });
+}
+
+function ImagePart({ part }) {
+  const url = part.image_url ?? "";
+  if (/^data:image\/(png|jpeg|gif|webp);base64,/.test(url)) {
+    return html`<img class="attached" src=${url} alt="attached image" />`;
+  }
+  if (part.file_id) {
+    return html`<img class="attached" src=${`/api/v1/files/${encodeURIComponent(part.file_id)}/content`} alt="attached image" />`;
+  }
+  return html`<a href=${/^https?:/.test(url) ? url : undefined} target="_blank" rel="noopener noreferrer"
+    class="attachment"><${Icon} name="link" />${url.slice(0, 120)}</a>`;
+}
+
+/** A text in Markdown; while it grows, only its last block is rendered again. */
+export class Markdown extends Component {
+  componentDidMount() {
+    this.growing = new GrowingMarkdown(this.element);
+    this.growing.show(this.props.text, this.props.isOpen);
+  }
+
+  shouldComponentUpdate(next) {
+    if (next.text !== this.props.text || next.isOpen !== this.props.isOpen) {
+      this.growing.show(next.text, next.isOpen);
+    }
+    return false;
+  }
+
+  render() {
+    return html`<div
+      class="markdown"
+      ref=${(element) => element && (this.element = element)}
+      onClick=${copyCode}
+    ></div>`;
+  }
+}
+
+async function copyCode(event) {
+  const button = event.target.closest?.("[data-copy]");
+  if (!button) return;
+  const code = button.closest("figure").querySelector("code").textContent;
+  button.textContent = (await copyText(code)) ? "Copied" : "Not allowed";
+  setTimeout(() => (button.textContent = "Copy"), 1500);
+}
+
+// Tool calls
+
+const STATES = {
+  writing: ["loader-circle", "is being written"],
+  waiting: ["clock", "waits for you"],
+  ready: ["loader-circle", "is about to start"],
+  approved: ["loader-circle", "was approved"],
+  running: ["loader-circle", "is running"],
+  done: ["check", "done"],
+  failed: ["triangle-alert", "failed"],
+  ended: ["ban", "did not finish"],
+};
+const BUSY = new Set(["writing", "ready", "approved", "running"]);
+
+export class CallCard extends Component {
+  state = { isOpen: null };
+
+  render({ block, actions }, { isOpen }) {
+    const { name, status, awaits, seconds, toUser, agent } = block;
+    const isWaiting = status === "waiting";
+    const open = isOpen ?? (isWaiting || status === "failed");
+    const [icon, word] = STATES[status];
+    const label = isWaiting && awaits === "approval" ? "waits for approval"
+      : isWaiting ? "waits for your answer" : word;
+    return html`
+      ${toUser && html`<article class="line answer" aria-label="Assistant">
+        <${Markdown} text=${toUser} isOpen=${status === "writing"} />
+      </article>`}
+      <section class="line card ${isWaiting ? "waits" : status}" aria-label=${`Tool ${name}`}>
+        <button
+          type="button" class="card-head" aria-expanded=${open}
+          onClick=${() => this.setState({ isOpen: !open })}
+        >
+          <${Icon} name=${open ? "chevron-down" : "chevron-right"} />
+          <${Icon} name=${agent ? "bot" : "wrench"} />
+          <span class="card-name"><${Untrusted} text=${name} /></span>
+          <span class="card-hint"><${Untrusted} text=${open ? "" : hint(block)} /></span>
+          <span class="card-state">
+            ${seconds ? html`<span class="quiet">${duration(seconds)}</span>` : ""}
+            <${Icon} name=${icon} spin=${BUSY.has(status)} /><span class="card-word">${label}</span>
+          </span>
+        </button>
+        ${open && html`<div class="card-body">
+          <${Arguments} block=${block} />
+          ${block.sub && html`<${SubAgent} block=${block} />`}
+          ${block.output !== null && html`<${Output} block=${block} />`}
+        </div>`}
+        ${!open && block.progress && html`<p class="card-progress"><${Untrusted} text=${block.progress} /></p>`}
+        ${open && block.progress && html`<p class="card-progress"><${Untrusted} text=${block.progress} /></p>`}
+        ${isWaiting && actions && html`<${AnswerForm} key=${block.callId} block=${block} actions=${actions} />`}
+      </section>`;
+  }
+}
+
+function hint(block) {
+  if (block.status === "failed") return firstLine(outputText(block.output));
+  const rows = argumentRows(block.arguments);
+  if (!rows) return block.arguments.slice(-80);
+  return rows
+    .filter((row) => row.name !== block.toUserField)
+    .map((row) => row.value.replaceAll("\n", " "))
+    .join(", ")
+    .slice(0, 120);
+}
+
+const outputText = (output) =>
+  typeof output === "string" ? output : (output ?? []).map((part) => part.text ?? "").join("");
+
+function Arguments({ block }) {
+  const rows = argumentRows(block.arguments);
+  if (!rows) return html`<pre class="plain"><${Untrusted} text=${block.arguments} /></pre>`;
+  if (!rows.length) return html`<p class="quiet">No arguments</p>`;
+  return html`<dl class="arguments">
+    ${rows.map((row) => html`<div key=${row.name}>
+      <dt><${Untrusted} text=${row.name} /></dt>
+      <dd><${Untrusted} text=${row.value} /></dd>
+    </div>`)}
+  </dl>`;
+}
+
+const SHOWN_OUTPUT = 4000;
+
+class Output extends Component {
+  render({ block }, { isWhole }) {
+    const { output } = block;
+    const text = typeof output === "string" ? output : null;
+    const isCut = text !== null && text.length > SHOWN_OUTPUT && !isWhole;
+    return html`<div class="output ${block.status === "failed" ? "failed" : ""}">
+      <h4>${block.status === "failed" ? "Error" : "Output"}
+        ${block.answeredBy && html`<span class="quiet"> by ${block.answeredBy}</span>`}</h4>
+      ${text === null
+        ? html`<${Parts} parts=${output} />`
+        : html`<pre class="plain" tabindex="0"><${Untrusted} text=${isCut ? text.slice(0, SHOWN_OUTPUT) : text} /></pre>`}
+      ${isCut && html`<button type="button" class="small-button" onClick=${() => this.setState({ isWhole: true })}>
+        Show all ${text.length.toLocaleString("en")} characters
+      </button>`}
+    </div>`;
+  }
+}
+
+/** Where a person approves, denies or answers a call, in its place. */
+export class AnswerForm extends Component {
+  state = { text: "", isBusy: false, error: null };
+
+  async act(send) {
+    this.setState({ isBusy: true, error: null });
+    try {
+      await send();
+    } catch (error) {
+      this.setState({ error });
+    }
+    this.setState({ isBusy: false });
+  }
+
+  render({ block, actions }, { text, isBusy, error }) {
+    const { callId } = block;
+    const onInput = (event) => this.setState({ text: event.target.value });
+    const isApproval = block.awaits === "approval";
+    const submit = (event) => {
+      event.preventDefault();
+      if (!isApproval && text.trim()) this.act(() => actions.answer(callId, text));
+    };
+    return html`<form class="answer-form" onSubmit=${submit}>
+      <label class="hidden-label" for=${`answer-${callId}`}>
+        ${isApproval ? "Reason for a denial (optional)" : "Your answer"}
+      </label>
+      ${isApproval
+        ? html`<input id=${`answer-${callId}`} type="text" value=${text} onInput=${onInput}
+            placeholder="Reason, if you deny (optional)" />`
+        : html`<textarea id=${`answer-${callId}`} rows="2" value=${text} onInput=${onInput}
+            placeholder="Your answer"></textarea>`}
+      <div class="buttons">
+        ${isApproval
+          ? html`<button type="button" class="button danger" disabled=${isBusy}
+                onClick=${() => this.act(() => actions.deny(callId, text))}>
+                <${Icon} name="x" />Deny</button>
+              <button type="button" class="button primary" disabled=${isBusy}
+                onClick=${() => this.act(() => actions.approve(callId))}>
+                <${Icon} name="check" />Approve</button>`
+          : html`<button type="submit" class="button primary" disabled=${isBusy || !text.trim()}>
+                <${Icon} name="send" />Answer</button>`}
+      </div>
+      ${block.expiresAt && html`<p class="quiet">Expires ${new Date(block.expiresAt * 1000).toLocaleString("en")}</p>`}
+      ${error && html`<p class="problem" role="alert">${sentenceOf(error)}</p>`}
+    </form>`;
+  }
+}
+
+function SubAgent({ block }) {
+  const blocks = (block.sub?.blocks ?? []).filter((one) => !one.gone);
+  return html`<details class="sub-agent" open>
+    <summary><${Icon} name="bot" />${block.agent} works</summary>
+    ${blocks.map((one) => html`<${BlockLine} key=${one.key} block=${one} />`)}
+  </details>`;
+}
+
+/** A change of a memory block, line by line. */
+export function Diff({ event }) {
+  const lines = [
+    ...(event.removed ?? "").split("\n").filter(Boolean).map((text) => ["removed", "−", text]),
+    ...(event.added ?? "").split("\n").filter(Boolean).map((text) => ["added", "+", text]),
+  ];
+  return html`<div class="diff">
+    ${lines.map(([kind, mark, text]) => html`<div class=${kind}>
+      <span aria-label=${kind}>${mark}</span><${Untrusted} text=${text} />
+    </div>`)}
+  </div>`;
+}
+
+function RunEnd({ block, actions }) {
+  const sentence = endSentence(block);
+  const { usage } = block;
+  const facts = [
+    duration(block.seconds),
+    usage && `${tokens(usage.input_tokens)} in, ${tokens(usage.output_tokens)} out`,
+    price(block.cost),
+  ].filter(Boolean);
+  const isBad = block.status === "failed";
+  return html`<div class="line run-end ${block.status}">
+    ${sentence && html`<p class=${isBad ? "problem" : "note"} role=${isBad ? "alert" : undefined}>
+      <${Icon} name=${isBad ? "triangle-alert" : "flag"} /><span><${Untrusted} text=${sentence} />
+      ${block.code && html` <code>${block.code}</code>`}</span>
+      ${actions && isBad && html`<button type="button" class="small-button" onClick=${() => actions.send("Please try again.")}>
+        <${Icon} name="rotate-ccw" size=${14} />Try again</button>`}
+    </p>`}
+    ${facts.length > 0 && html`<p class="facts">${facts.join(" · ")}</p>`}
+  </div>`;
+}

@@ -1,0 +1,136 @@
+// Where a person writes: a message, files with it, and what it does to a run in progress.
+
+import { html, Component } from "./vendor/htm-preact.js";
+import { Icon, IconButton, sentenceOf } from "./ui.js";
+
+const MODES = [
+  ["queue", "After this answer", "The message waits until the run has ended."],
+  ["steer", "Now", "The model reads it before its next step."],
+  ["cancel", "Instead", "The run is stopped, and the message is next."],
+];
+const IMAGES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
+const MAX_FILE_BYTES = 8 * 1024 * 1024;
+
+export class Composer extends Component {
+  state = { text: this.props.draft ?? "", mode: "queue", files: [], error: null, isBusy: false };
+
+  componentDidMount() {
+    this.area?.focus({ preventScroll: true });
+    this.fit();
+  }
+
+  componentDidUpdate(before) {
+    if (before.draft !== this.props.draft && this.props.draft !== undefined) {
+      this.setState({ text: this.props.draft }, () => this.area.focus());
+    }
+    this.fit();
+  }
+
+  fit() {
+    const area = this.area;
+    if (!area) return;
+    area.style.height = "auto";
+    area.style.height = `${Math.min(area.scrollHeight, 240)}px`;
+  }
+
+  send = async () => {
+    const { text, mode, files, isBusy } = this.state;
+    if (isBusy || (!text.trim() && !files.length)) return;
+    const message = files.length ? [...(text.trim() ? [text] : []), ...files.map((one) => one.part)] : text;
+    this.setState({ isBusy: true, error: null });
+    try {
+      await this.props.onSend(message, this.props.run ? mode : "queue");
+      this.setState({ text: "", files: [], mode: "queue" });
+    } catch (error) {
+      this.setState({ error }); // the text stays, so nothing that was typed is lost
+    }
+    this.setState({ isBusy: false });
+  };
+
+  onKeyDown = (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      this.send();
+    } else if (event.key === "Escape" && this.props.run) {
+      this.props.onStop();
+    }
+  };
+
+  attach = async (list) => {
+    const files = [];
+    for (const file of list) {
+      if (file.size > MAX_FILE_BYTES) {
+        this.setState({ error: new Error(`${file.name} is larger than 8 MB.`) });
+        continue;
+      }
+      const url = await readAsUrl(file);
+      const part = IMAGES.has(file.type)
+        ? { type: "input_image", image_url: url }
+        : { type: "input_file", filename: file.name, file_data: url };
+      files.push({ name: file.name, part, preview: IMAGES.has(file.type) ? url : "" });
+    }
+    this.setState((before) => ({ files: [...before.files, ...files] }));
+  };
+
+  onPaste = (event) => {
+    if (event.clipboardData.files.length) {
+      event.preventDefault();
+      this.attach(event.clipboardData.files);
+    }
+  };
+
+  onDrop = (event) => {
+    if (!event.dataTransfer.files.length) return;
+    event.preventDefault();
+    this.attach(event.dataTransfer.files);
+  };
+
+  render({ run, onStop, onFinish }, { text, mode, files, error, isBusy }) {
+    return html`<form class="composer" onSubmit=${(event) => { event.preventDefault(); this.send(); }}
+      onDrop=${this.onDrop} onDragOver=${(event) => event.preventDefault()}>
+      ${error && html`<p class="problem" role="alert"><${Icon} name="triangle-alert" />${sentenceOf(error)}</p>`}
+      ${files.length > 0 && html`<ul class="files">
+        ${files.map((file, index) => html`<li key=${index}>
+          ${file.preview ? html`<img src=${file.preview} alt="" />` : html`<${Icon} name="file" />`}
+          <span>${file.name}</span>
+          <${IconButton} icon="x" label=${`Remove ${file.name}`}
+            onClick=${() => this.setState({ files: files.filter((one) => one !== file) })} />
+        </li>`)}
+      </ul>`}
+      <label class="hidden-label" for="message">Message</label>
+      <textarea id="message" rows="1" value=${text} placeholder=${run ? "Add something…" : "Message"}
+        ref=${(element) => element && (this.area = element)}
+        onInput=${(event) => this.setState({ text: event.target.value })}
+        onKeyDown=${this.onKeyDown} onPaste=${this.onPaste}></textarea>
+      <div class="composer-bar">
+        <label class="icon-button" title="Attach files">
+          <${Icon} name="paperclip" /><span class="hidden-label">Attach files</span>
+          <input type="file" multiple hidden onChange=${(event) => { this.attach(event.target.files); event.target.value = ""; }} />
+        </label>
+        ${run && html`<div class="modes" role="radiogroup" aria-label="When the message is read">
+          ${MODES.map(([value, label, title]) => html`<label key=${value} title=${title}
+            class=${mode === value ? "mode chosen" : "mode"}>
+            <input type="radio" name="mode" value=${value} checked=${mode === value}
+              onChange=${() => this.setState({ mode: value })} />${label}
+          </label>`)}
+        </div>`}
+        <span class="grow"></span>
+        ${run && html`<button type="button" class="button" onClick=${onFinish} disabled=${run.status === "finishing"}
+          title="End after the step in progress">${run.status === "finishing" ? "Finishing…" : "Finish"}</button>
+          <button type="button" class="button" onClick=${onStop} disabled=${run.status === "cancelling"}
+            title="Stop now (Esc)"><${Icon} name="circle-stop" />${run.status === "cancelling" ? "Stopping…" : "Stop"}</button>`}
+        <button type="submit" class="button primary" aria-label="Send" title="Send (Enter)"
+          disabled=${isBusy || (!text.trim() && !files.length)}><${Icon} name=${isBusy ? "loader-circle" : "send"} spin=${isBusy} /></button>
+      </div>
+    </form>`;
+  }
+}
+
+function readAsUrl(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+}

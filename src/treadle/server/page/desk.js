@@ -1,0 +1,57 @@
+// The desk: all calls that wait for a person, over all conversations.
+
+import { html, Component } from "./vendor/htm-preact.js";
+import { BlockLine } from "./blocks.js";
+import { Icon, IconButton, ProblemNote } from "./ui.js";
+
+export class Desk extends Component {
+  state = { answered: new Set() };
+
+  actionsFor(call) {
+    const path = `/threads/${call.thread_id}/calls/${call.call.call_id}`;
+    const act = async (verb, body) => {
+      await this.props.client.post(`${path}/${verb}`, body);
+      this.setState(({ answered }) => ({ answered: new Set(answered).add(call.call.call_id) }));
+      this.props.onAnswered();
+    };
+    return {
+      approve: () => act("approve", {}),
+      deny: (_, reason) => act("deny", reason ? { reason } : {}),
+      answer: (_, output) => act("output", { output }),
+    };
+  }
+
+  render({ calls, error, onToggleThreads, onRetry }, { answered }) {
+    const shown = calls.filter((one) => !answered.has(one.call.call_id));
+    return html`<main class="talk">
+      <header class="bar">
+        <${IconButton} icon="menu" label="Conversations" class="icon-button narrow-only" onClick=${onToggleThreads} />
+        <h1>Desk</h1><span class="quiet">${shown.length ? `${shown.length} calls wait for a person` : ""}</span>
+      </header>
+      <div class="lines" tabindex="0"><div class="column">
+        <${ProblemNote} error=${error} onRetry=${onRetry} />
+        ${!shown.length && !error && html`<p class="empty"><${Icon} name="check" />Nothing waits for a person.</p>`}
+        ${shown.map((one) => html`<section key=${`${one.thread_id}-${one.call.call_id}`} class="desk-call">
+          <p class="facts"><a href=${`#/t/${one.thread_id}`}>${one.agent}</a>
+            ${one.expires_at ? ` · expires ${new Date(one.expires_at * 1000).toLocaleString("en")}` : ""}</p>
+          <${BlockLine} block=${blockOf(one)} actions=${this.actionsFor(one)} />
+        </section>`)}
+      </div></div>
+    </main>`;
+  }
+}
+
+const blockOf = ({ call, awaits, expires_at }) => ({
+  kind: "call",
+  key: call.call_id,
+  callId: call.call_id,
+  name: call.name,
+  arguments: call.arguments,
+  toUser: "",
+  toUserField: "",
+  awaits,
+  status: "waiting",
+  expiresAt: expires_at ?? null,
+  progress: "",
+  output: null,
+});

@@ -1,0 +1,139 @@
+// An open thread: its view, its stream, and what a person may say to it.
+
+import { newKey } from "./format.js";
+import { addRuns, apply, emptyView, viewOf } from "./fold.js";
+
+const KEPT_EVENTS = 500;
+const HIDDEN_PAUSE = 30_000; // a hidden tab gives its connection back, of which a browser has six
+
+export class OpenThread {
+  view = emptyView();
+  status = "connecting";
+  error = null;
+  log = []; // the last events, for the inspector
+  isLoaded = false;
+  #client;
+  #stream;
+  #onChange;
+  #frame = 0;
+  #hidden = 0;
+
+  constructor(client, id, onChange) {
+    this.#client = client;
+    this.id = id;
+    this.#onChange = onChange;
+    this.#stream = client.follow(`/threads/${id}/events`, {
+      from: "state",
+      onEvent: (event, position) => this.#take(event, position),
+      onStatus: (status) => {
+        this.status = status;
+        this.#changed();
+      },
+    });
+    this.#stream.ended.catch((error) => {
+      this.error = error;
+      this.#changed();
+    });
+    document.addEventListener("visibilitychange", this.#onVisibility);
+    addEventListener("online", this.#onOnline);
+  }
+
+  close() {
+    this.#stream.close();
+    cancelAnimationFrame(this.#frame);
+    clearTimeout(this.#hidden);
+    document.removeEventListener("visibilitychange", this.#onVisibility);
+    removeEventListener("online", this.#onOnline);
+  }
+
+  /** Connects again now. */
+  retry() {
+    this.#stream.retry();
+  }
+
+  #onOnline = () => this.#stream.retry();
+
+  #onVisibility = () => {
+    clearTimeout(this.#hidden);
+    if (document.hidden) this.#hidden = setTimeout(() => this.#stream.pause(), HIDDEN_PAUSE);
+    else this.#stream.retry();
+  };
+
+  #take(event, position) {
+    if (event.type === "thread.state") {
+      this.view = viewOf(event);
+      this.isLoaded = true;
+      this.#loadRuns();
+    } else {
+      apply(this.view, event);
+      this.log.push({ event, position, at: Date.now() / 1000 });
+      if (this.log.length > 2 * KEPT_EVENTS) this.log.splice(0, KEPT_EVENTS);
+    }
+    this.#changed();
+  }
+
+  async #loadRuns() {
+    const view = this.view;
+    try {
+      const { data } = await this.#client.get(`/threads/${this.id}/runs`, { order: "desc", limit: 100 });
+      if (view === this.view) addRuns(view, data);
+      this.#changed();
+    } catch {
+      // the ends of old runs are not shown then; the stream reports what is wrong
+    }
+  }
+
+  /** Lets the page draw once for all events that arrive before the next frame. */
+  #changed() {
+    if (this.#frame) return;
+    const draw = () => {
+      this.#frame = 0;
+      this.#onChange();
+    };
+    // A hidden page draws no frames, but its title and its tests still follow.
+    this.#frame = document.hidden ? setTimeout(draw, 50) : requestAnimationFrame(draw);
+  }
+
+  // What a person says
+
+  async send(message, onBusy, { agent = "", options, expect } = {}) {
+    const body = { message, on_busy: onBusy };
+    if (agent) body.agent = agent;
+    if (options) body.options = options;
+    if (expect !== undefined) body.expect = expect;
+    return this.#repeated(`/threads/${this.id}/messages`, body, newKey());
+  }
+
+  /** A message may be sent again with its key: the server takes it once. */
+  async #repeated(path, body, idempotencyKey) {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#client.post(path, body, { idempotencyKey });
+      } catch (error) {
+        const mayRepeat = error instanceof TypeError || error.status >= 500;
+        if (!mayRepeat || attempt === 6) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 250 * 2 ** attempt));
+      }
+    }
+  }
+
+  cancel(runId) {
+    return this.#client.post(`/runs/${runId}/cancel`);
+  }
+
+  finish(runId) {
+    return this.#client.post(`/runs/${runId}/finish`);
+  }
+
+  answer(callId, output) {
+    return this.#client.post(`/threads/${this.id}/calls/${callId}/output`, { output });
+  }
+
+  approve(callId) {
+    return this.#client.post(`/threads/${this.id}/calls/${callId}/approve`);
+  }
+
+  deny(callId, reason) {
+    return this.#client.post(`/threads/${this.id}/calls/${callId}/deny`, reason ? { reason } : {});
+  }
+}
