@@ -95,9 +95,11 @@ from treadle.domain.items import (
     user_message,
 )
 from treadle.domain.limits import Limits
+from treadle.domain.options import AllowedTools, ExternalTool, RunOptions
 from treadle.domain.page import Page
 from treadle.domain.result import RunResult
 from treadle.domain.rules import ToolRules
+from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.domain.thread_tree import ThreadTree, TreeNode
 from treadle.domain.usage import Price, Spent, Usage
 from treadle.errors import TreadleError
@@ -113,7 +115,6 @@ from treadle.loop.hooks import (
     Veto,
     hook,
 )
-from treadle.models.base import ModelSettings, NamedTool
 from treadle.models.fallback import FallbackModel
 from treadle.models.resolve import resolve_model
 from treadle.models.retry import RetryPolicy
@@ -143,6 +144,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Agent",
     "AgentEvent",
+    "AllowedTools",
     "Archive",
     "Block",
     "CallCancelled",
@@ -155,6 +157,7 @@ __all__ = [
     "Envelope",
     "Event",
     "EventRemoved",
+    "ExternalTool",
     "FallbackModel",
     "FieldDelta",
     "File",
@@ -230,6 +233,7 @@ __all__ = [
     "RunFailed",
     "RunFinishing",
     "RunIncomplete",
+    "RunOptions",
     "RunQueued",
     "RunRecord",
     "RunRequiresAction",

@@ -2,18 +2,24 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Literal, overload
+from typing import Any, Literal, TypeVar, overload
+
+from typing_extensions import Unpack
 
 from treadle.domain.items import Input, Item
 from treadle.domain.result import RunResult
 from treadle.errors import ConfigurationError, ToolFailed
+from treadle.loop.catalog import Catalog
 from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.options import OptionArguments, Output, make_options
 from treadle.runtime.foreground import Run
 from treadle.tools.context import RunContext
 from treadle.tools.function import Tool, tool
+
+T = TypeVar("T")
 
 
 class Agent(AgentDefinition[Deps, Out]):
@@ -55,6 +61,10 @@ class Agent(AgentDefinition[Deps, Out]):
       was seen), `"fail"` fails the run. By default, runs of threads retry and foreground runs fail.
     - `on_job_failure`: what happens if a job of a run fails while no code awaits it: `"fail_fast"`
       cancels the other jobs and fails the run, `"collect"` lets them continue.
+    - `overridable`: the options of a run that callers over the network may give, checked by
+      `check_options`; by default none. A list of their names, or a dict: `"model"` needs the list
+      of the models, `"settings"` may list some of the fields, `"tools"` the names of tools of the
+      program that may be added next to those the caller answers. Limits may only be narrowed.
 
     Raises `ConfigurationError` for parameters that cannot work together.
     """
@@ -66,7 +76,9 @@ class Agent(AgentDefinition[Deps, Out]):
         *,
         deps: Deps = None,
         history: Sequence[Item] = (),
+        output: None = None,
         raise_on_incomplete: Literal[True] = True,
+        **options: Unpack[OptionArguments],
     ) -> RunResult[Out]: ...
 
     @overload
@@ -76,8 +88,46 @@ class Agent(AgentDefinition[Deps, Out]):
         *,
         deps: Deps = None,
         history: Sequence[Item] = (),
+        output: None = None,
         raise_on_incomplete: bool,
+        **options: Unpack[OptionArguments],
     ) -> RunResult[Out | None]: ...
+
+    @overload
+    async def run(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        output: type[T],
+        raise_on_incomplete: Literal[True] = True,
+        **options: Unpack[OptionArguments],
+    ) -> RunResult[T]: ...
+
+    @overload
+    async def run(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        output: type[T],
+        raise_on_incomplete: bool,
+        **options: Unpack[OptionArguments],
+    ) -> RunResult[T | None]: ...
+
+    @overload
+    async def run(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        output: Mapping[str, object],
+        raise_on_incomplete: bool = True,
+        **options: Unpack[OptionArguments],
+    ) -> RunResult[Any]: ...
 
     async def run(
         self,
@@ -85,32 +135,87 @@ class Agent(AgentDefinition[Deps, Out]):
         *,
         deps: Deps = None,
         history: Sequence[Item] = (),
+        output: Output | None = None,
         raise_on_incomplete: bool = True,
-    ) -> RunResult[Out] | RunResult[Out | None]:
+        **options: Unpack[OptionArguments],
+    ) -> RunResult[Any]:
         """Runs the agent on a message, and returns the result.
 
         - `input`: the message: a text, a `Message`, or parts of text and images.
         - `deps`: is passed to tools and hooks as the `deps` of their context.
         - `history`: the conversation so far, for example the `history` of an earlier result.
+        - `output`: the type of the result, or its JSON Schema, in place of the agent's.
         - `raise_on_incomplete`: False returns the result of a run that a limit or a filter stopped.
+        - `model`, `settings`, `instructions`, `extra_instructions`, `tools`, `tool_choice`,
+          `limits`, `metadata`: options of this run.
 
-        Raises `InvalidInput` for an empty message or an invalid history, the error of a failed
-        run, and a kind of `RunStopped`, such as `LimitReached`, for a run without an output.
+        Raises `InvalidInput` for an empty message or an invalid history, `ConfigurationError` for
+        options that cannot work together, the error of a failed run, and a kind of `RunStopped`,
+        such as `LimitReached`, for a run without an output.
         """
-        run = Run(self, input, deps=deps, history=history, watched=False)
+        run = self._run(input, deps, history, output, options, watched=False)
         await run.drive()
         return await run.result(raise_on_incomplete=raise_on_incomplete)
 
-    @asynccontextmanager
-    async def stream(
-        self, input: Input, *, deps: Deps = None, history: Sequence[Item] = ()
-    ) -> AsyncGenerator[Run[Out]]:
+    @overload
+    def stream(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        output: None = None,
+        **options: Unpack[OptionArguments],
+    ) -> AbstractAsyncContextManager[Run[Out]]: ...
+
+    @overload
+    def stream(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        output: type[T],
+        **options: Unpack[OptionArguments],
+    ) -> AbstractAsyncContextManager[Run[T]]: ...
+
+    @overload
+    def stream(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        output: Mapping[str, object],
+        **options: Unpack[OptionArguments],
+    ) -> AbstractAsyncContextManager[Run[Any]]: ...
+
+    def stream(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        output: Output | None = None,
+        **options: Unpack[OptionArguments],
+    ) -> AbstractAsyncContextManager[Run[Any]]:
         """Starts a run and yields it; leaving the block cancels a run that has not ended.
 
         The parameters are those of `run`. Its errors are raised by the iteration of the events and
         by `result()`. Use it with `async with`.
         """
-        run = Run(self, input, deps=deps, history=history)
+        return self._stream(input, deps, history, output, options)
+
+    @asynccontextmanager
+    async def _stream(
+        self,
+        input: Input,
+        deps: Deps,
+        history: Sequence[Item],
+        output: Output | None,
+        options: OptionArguments,
+    ) -> AsyncGenerator[Run[Any]]:
+        run = self._run(input, deps, history, output, options, function="stream")
         run.start()
         try:
             yield run
@@ -124,7 +229,9 @@ class Agent(AgentDefinition[Deps, Out]):
         *,
         deps: Deps = None,
         history: Sequence[Item] = (),
+        output: None = None,
         raise_on_incomplete: Literal[True] = True,
+        **options: Unpack[OptionArguments],
     ) -> RunResult[Out]: ...
 
     @overload
@@ -134,8 +241,46 @@ class Agent(AgentDefinition[Deps, Out]):
         *,
         deps: Deps = None,
         history: Sequence[Item] = (),
+        output: None = None,
         raise_on_incomplete: bool,
+        **options: Unpack[OptionArguments],
     ) -> RunResult[Out | None]: ...
+
+    @overload
+    def run_sync(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        output: type[T],
+        raise_on_incomplete: Literal[True] = True,
+        **options: Unpack[OptionArguments],
+    ) -> RunResult[T]: ...
+
+    @overload
+    def run_sync(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        output: type[T],
+        raise_on_incomplete: bool,
+        **options: Unpack[OptionArguments],
+    ) -> RunResult[T | None]: ...
+
+    @overload
+    def run_sync(
+        self,
+        input: Input,
+        *,
+        deps: Deps = None,
+        history: Sequence[Item] = (),
+        output: Mapping[str, object],
+        raise_on_incomplete: bool = True,
+        **options: Unpack[OptionArguments],
+    ) -> RunResult[Any]: ...
 
     def run_sync(
         self,
@@ -143,8 +288,10 @@ class Agent(AgentDefinition[Deps, Out]):
         *,
         deps: Deps = None,
         history: Sequence[Item] = (),
+        output: Output | None = None,
         raise_on_incomplete: bool = True,
-    ) -> RunResult[Out] | RunResult[Out | None]:
+        **options: Unpack[OptionArguments],
+    ) -> RunResult[Any]:
         """Runs the agent from synchronous code; see `run`.
 
         Raises `ConfigurationError` if an event loop is running.
@@ -152,11 +299,35 @@ class Agent(AgentDefinition[Deps, Out]):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(
-                self.run(input, deps=deps, history=history, raise_on_incomplete=raise_on_incomplete)
+            run = self._run(
+                input, deps, history, output, options, function="run_sync", watched=False
             )
+            return asyncio.run(_driven(run, raise_on_incomplete=raise_on_incomplete))
         raise ConfigurationError(
             "run_sync() cannot be called while an event loop is running; use `await agent.run(…)`."
+        )
+
+    def _run(
+        self,
+        input: Input,
+        deps: Deps,
+        history: Sequence[Item],
+        output: Output | None,
+        options: OptionArguments,
+        *,
+        function: str = "run",
+        watched: bool = True,
+    ) -> Run[Any]:
+        catalog = Catalog()
+        given = make_options(catalog, options, output, function=function, is_kept=False)
+        return Run(
+            self,
+            input,
+            deps=deps,
+            history=history,
+            watched=watched,
+            options=given,
+            catalog=catalog,
         )
 
     def as_tool(
@@ -199,3 +370,8 @@ class Agent(AgentDefinition[Deps, Out]):
             needs_approval=needs_approval,
         )(work)
         return replace(made, worker=self)
+
+
+async def _driven(run: Run[Any], *, raise_on_incomplete: bool) -> RunResult[Any]:
+    await run.drive()
+    return await run.result(raise_on_incomplete=raise_on_incomplete)

@@ -10,6 +10,7 @@ TreadleError
 │   ├── DuplicateTool             two tools of one agent have the same name
 │   └── MissingExtra              an optional dependency of treadle is not installed
 ├── InvalidInput                  an empty message, a value of another form, text not in UTF-8
+│   └── OptionNotAllowed          an option of a run that the agent does not let callers change
 ├── FetchFailed                   a file could not be fetched from the web, or must not be
 ├── ModelError                    a model provider failed or refused
 │   ├── ConnectionFailed          retryable: refused, reset, name not found
@@ -53,7 +54,8 @@ TreadleError
 │   ├── UnknownMessage            the history has no message with that id
 │   ├── UnknownFile               the owner has no file with that id
 │   ├── Conflict                  the call has a different answer, the key a different message
-│   └── UnknownAgent              the runtime was opened without this agent
+│   ├── UnknownAgent              the runtime was opened without this agent
+│   └── UnknownOption             ... without a model, tool or output type of the run
 ├── JournalError                  the journal could not store or load events
 │   ├── JournalFull               retryable: no space left on the disk
 │   ├── JournalLocked             retryable: another process drives or locks the database
@@ -177,6 +179,16 @@ class FetchFailed(TreadleError):
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
         self.retryable = retryable
+
+
+class OptionNotAllowed(InvalidInput):
+    """A caller gave `option` for a run, which is not in `Agent.overridable`, or another value."""
+
+    code = "option_not_allowed"
+
+    def __init__(self, message: str, option: str = "") -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class ModelError(TreadleError):
@@ -518,6 +530,12 @@ class UnknownAgent(ThreadError):
     """The runtime was opened without the agent that the thread needs."""
 
     code = "unknown_agent"
+
+
+class UnknownOption(ThreadError):
+    """The runtime was opened without a model, tool or output type that the run names."""
+
+    code = "unknown_option"
 
 
 class JournalError(TreadleError):

@@ -12,7 +12,8 @@ from treadle.demo.demo_agent import demo_agent
 from treadle.demo.demo_model import DemoModel, respond
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, message, user_message
 from treadle.domain.schema import OutputSchema, ToolSchema
-from treadle.models.base import ModelRequest, ModelSettings, NamedTool, ToolChoice
+from treadle.domain.settings import ModelSettings, NamedTool, ToolChoice
+from treadle.models.base import ModelRequest
 from treadle.streaming.demux import ItemFinished, ResponseFinished
 
 STRING = {"type": "string"}

@@ -3,7 +3,8 @@
 import pytest
 
 from treadle.domain.items import user_message
-from treadle.models.base import ModelRequest, ModelSettings
+from treadle.domain.settings import ModelSettings
+from treadle.models.base import ModelRequest
 from treadle.models.endpoint import is_azure, is_openai, request_url
 from treadle.models.http import HttpModel
 from treadle.models.openai import OpenAIChat, OpenAIResponses

@@ -19,6 +19,7 @@ from treadle.domain.items import (
     user_message,
 )
 from treadle.domain.schema import ToolSchema
+from treadle.domain.settings import ModelSettings
 from treadle.errors import (
     AccessDenied,
     BadRequest,
@@ -38,7 +39,7 @@ from treadle.errors import (
 )
 from treadle.models import network
 from treadle.models.anthropic import AnthropicMessages
-from treadle.models.base import ModelRequest, ModelSettings
+from treadle.models.base import ModelRequest
 from treadle.models.http import HttpModel, Timeouts
 from treadle.models.openai import OpenAIChat, OpenAIResponses
 from treadle.models.resolve import resolve_model

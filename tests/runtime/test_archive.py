@@ -242,7 +242,11 @@ async def test_what_is_refused_changes_nothing(open_runtime: Open) -> None:
             await archive.get("\ud800")
         with pytest.raises(ThreadNotFound):
             await treadle.Thread(
-                "thread_x", runtime._threads, runtime.journal, runtime.agent
+                "thread_x",
+                runtime._threads,
+                runtime.journal,
+                runtime.agent_of,
+                runtime.catalog,
             ).search("")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from treadle.actors.definitions import agent_of, agent_on
 from treadle.actors.delegation import ThreadDelegation
 from treadle.actors.ending import Ended, Endings
 from treadle.actors.host import AnyAgent, Host
@@ -27,20 +28,25 @@ from treadle.domain.events import (
 from treadle.domain.ids import id_of
 from treadle.domain.items import Message
 from treadle.domain.metadata import updated
+from treadle.domain.options import RunOptions
 from treadle.domain.state import Run, ThreadState, can_go_on
 from treadle.errors import (
     ConfigurationError,
     JournalError,
+    MissingExtra,
+    MissingKey,
     RunInterrupted,
     RunNotFound,
     TreadleError,
     UnknownAgent,
+    UnknownModel,
+    UnknownOption,
 )
 from treadle.jobs.failure import OnFailure
 from treadle.journal.base import Claim, ThreadInfo
 from treadle.logging import logger_of
 from treadle.loop.activation import Activation, run_context
-from treadle.loop.drive import DEPS_SECONDS, cancel, drive, expire, run_ended
+from treadle.loop.drive import DEPS_SECONDS, cancel, drive, expire, fail, run_ended
 from treadle.loop.listener import EventListener
 from treadle.loop.services import Services
 from treadle.loop.signals import Signals
@@ -53,6 +59,9 @@ from treadle.tools.context import CallServices
 from treadle.tools.failure import explain_failure, reraise_interrupt
 
 _LOGGER = logger_of("treadle.runtime")
+
+_MISSING = (UnknownAgent, UnknownOption, UnknownModel, MissingKey, MissingExtra)
+"""What another process may have: a run that lacks it waits."""
 
 SNAPSHOT_EVERY = 500
 """Events after which a fold is kept, so that loading a thread reads few more than these."""
@@ -198,7 +207,13 @@ class ThreadActor:
         if self._is_ending:
             self._thread.record(queue(entry))
         else:
-            self._begin(entry.run_id, entry.item, entry.agent, entry.key, entry.by)
+            self._begin(entry.run_id, entry.item, entry.agent, entry.key, entry.by, entry.options)
+
+    def require_options(self, entry: SendEntry) -> None:
+        """Raises what keeps the agent from a run with the options of `entry`."""
+        if entry.options is not None:
+            agent = agent_on(self._host, self.info, entry.agent)
+            agent.with_options(entry.options, self._host.catalog)
 
     def interrupt(self) -> None:
         """Interrupts what the active run is doing."""
@@ -245,7 +260,13 @@ class ThreadActor:
                     await self._keep_snapshot()
 
     def _begin(
-        self, run_id: str, item: Message | None, agent: str, key: str = "", by: str = ""
+        self,
+        run_id: str,
+        item: Message | None,
+        agent: str,
+        key: str = "",
+        by: str = "",
+        options: RunOptions | None = None,
     ) -> None:
         """Begins a run with what background jobs announced meanwhile, and a message if any."""
         definition = self._agent(agent)
@@ -255,15 +276,23 @@ class ThreadActor:
         if item is not None:
             self._thread.record(MessageAdded(run_id=run_id, item=item, origin="user", by=by))
         self._thread.record(
-            RunStarted(run_id=run_id, agent=agent, agent_hash=definition.hash, key=key, by=by)
+            RunStarted(
+                run_id=run_id,
+                agent=agent,
+                agent_hash=definition.hash,
+                key=key,
+                by=by,
+                options=options,
+            )
         )
-        self._definition = definition
+        # With options, it is made when the run is driven: what they lack must fail a run, or wait.
+        self._definition = definition if options is None else None
 
     def _begin_next(self) -> None:
         """Begins the run that waits first, or else one that answers what background jobs tell."""
         if self.state.queue:
             queued = self.state.queue[0]
-            self._begin(queued.id, queued.item, queued.agent, queued.key, queued.by)
+            self._begin(queued.id, queued.item, queued.agent, queued.key, queued.by, queued.options)
             return
         told = next(told for told in self.state.announced if told.wakes)
         # Named after the message, so that it is the same run after a crash.
@@ -271,20 +300,22 @@ class ThreadActor:
         self._begin(run_id, None, told.agent or self.info.agent)
 
     def _agent(self, name: str) -> AnyAgent:
-        """Finds an agent; one that works for another run, within what was left to that."""
-        agent, work = self._host.agent(name), self.info.work
-        return agent if work is None else agent.within(work.limits)
+        return agent_on(self._host, self.info, name)
 
     async def _agent_of(self, run: Run) -> AnyAgent | None:
-        """Finds the agent of the active run; None if the run was cancelled without one."""
+        """Finds the agent of the active run; None if the run ended because there is none."""
         if self._definition is None or self._definition.name != run.agent:
             try:
-                self._definition = self._agent(run.agent)
-            except UnknownAgent:
+                self._definition = agent_of(self._host, self.info, run)
+            except _MISSING:
                 if run.status != "cancelling":
                     raise
                 await self.jobs.stop()
                 cancel(self._thread)  # ending it does not need to know how it works
+                return None
+            except TreadleError as error:  # no other process could work with these options either
+                await self.jobs.stop()
+                self._endings.failed(run.id, fail(self._thread, error))
                 return None
         return self._definition
 
@@ -345,7 +376,7 @@ class ThreadActor:
         await self.jobs.stop()
         task = asyncio.current_task()
         try:
-            activation = self._activation(self._agent(run.agent))
+            activation = self._activation(agent_of(self._host, self.info, run))
             async with asyncio.timeout(DEPS_SECONDS):
                 activation.deps = await self._make_deps()
         except BaseException as error:  # noqa: BLE001 - the run ends all the same
@@ -423,6 +454,11 @@ class ThreadActor:
         run = self.state.run
         if run is None or self.info.work is not None:
             return  # a thread that worked for another run is not continued
+        if run.options is not None:  # the next run has the model of the agent again
+            try:
+                definition = self._agent(run.agent)
+            except UnknownAgent:
+                return
         worker = definition.reachable.get(run.agent, definition)
         if worker.budget is not None and not self._is_used_up(worker):
             self.compactor.after_run(worker.budget)

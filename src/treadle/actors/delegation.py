@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
 
+from treadle.actors.definitions import agent_of, agent_on
 from treadle.actors.host import AnyAgent, Host
 from treadle.actors.result import result_of_ended
 from treadle.bus.position import Position
@@ -175,19 +176,22 @@ class ThreadDelegation:
                 topic.detach(shown)
                 topic.shown_to = topic.seq
         self._count(id, ended.state, job_id)
-        return cast("RunResult[Out | None]", result_of_ended(ended, id, run_id, self._host.agent))
+        result = result_of_ended(
+            ended, id, run_id, lambda run: agent_on(self._host, self._info, run.agent)
+        )
+        return cast("RunResult[Out | None]", result)
 
     async def _require_thread(
         self, id: str, agent: Worker[Any], call_id: str, job_id: str, lends_memory: bool
     ) -> bool:
         """Makes the thread of the agent; returns False if an earlier process did."""
         info = self._info
-        run_id, current, spent = self._given(job_id)
+        run_id, spent = self._given(job_id)
         depth = info.work.depth if info.work is not None else 0
         try:
             await self._host.journal.info(id)
         except ThreadNotFound:
-            worker = delegated(self._host.agent(current), agent, spent, depth)
+            worker = delegated(self._current(job_id), agent, spent, depth)
         else:
             return False
         now = time.time()
@@ -227,17 +231,26 @@ class ThreadDelegation:
             shown.put(Envelope(event, event.seq))
         return topic
 
-    def _given(self, job_id: str) -> tuple[str, str, Spent]:
-        """Returns the run for which an agent works, the agent whose limits hold, and its usage.
+    def _given(self, job_id: str) -> tuple[str, Spent]:
+        """Returns the run for which an agent works, and what it has used."""
+        state = self._thread.state
+        job = state.jobs.get(job_id)
+        if job is not None and job.background:
+            return job.run_id, Spent()
+        assert state.run is not None
+        return state.run.id, state.run.spent
 
-        Work in the background has the limits of a run to itself.
+    def _current(self, job_id: str) -> AnyAgent:
+        """Returns the agent whose limits hold for another that works for it.
+
+        Work in the background has the limits of a run to itself, without the options of that run.
         """
         state = self._thread.state
         job = state.jobs.get(job_id)
         if job is not None and job.background:
-            return job.run_id, job.agent, Spent()
+            return agent_on(self._host, self._info, job.agent)
         assert state.run is not None
-        return state.run.id, state.run.agent, state.run.spent
+        return agent_of(self._host, self._info, state.run)
 
     async def _abandon(self, id: str, job_id: str) -> None:
         try:

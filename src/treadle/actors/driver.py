@@ -28,6 +28,7 @@ from treadle.errors import (
 )
 from treadle.journal.base import Claim, Journal, ThreadInfo, ThreadQuery, Work
 from treadle.logging import logger_of
+from treadle.loop.catalog import Catalog
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.models.transport import Transport, use_transport
@@ -57,6 +58,7 @@ class Driver:
         archive: ArchiveAccess,
         agent: Callable[[str], AnyAgent],
         deps: UserFunction[object],
+        catalog: Catalog,
         lend: Callable[[AnyAgent], None],
         idle_seconds: float,
         transport: Transport | None = None,
@@ -65,6 +67,7 @@ class Driver:
         self.archive = archive
         self.threads = threads
         self.agent = agent
+        self.catalog = catalog
         self.deps = deps
         self.lend = lend
         self.is_stopping = False

@@ -5,6 +5,7 @@ from typing import Protocol
 from treadle.actors.access import ThreadAccess
 from treadle.domain.state import ThreadState
 from treadle.journal.base import Journal, Work
+from treadle.loop.catalog import Catalog
 from treadle.loop.definition import AgentDefinition
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.thread_memory import ThreadMemory
@@ -34,6 +35,11 @@ class Host(Protocol):
 
     def agent(self, name: str, /) -> AnyAgent:
         """Returns the agent of that name; raises `UnknownAgent`."""
+        ...
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models, tools and output types that options of runs may name."""
         ...
 
     @property

@@ -39,6 +39,10 @@ class Driving(Protocol):
         """Records the beginning of the run of a message; raises `UnknownAgent` before it does."""
         ...
 
+    def require_options(self, entry: SendEntry) -> None:
+        """Raises what keeps the agent from a run with the options of `entry`."""
+        ...
+
     def interrupt(self) -> None:
         """Interrupts what the active run is doing."""
         ...
@@ -194,6 +198,8 @@ class Intake:
         removal = await self._removal(entry) if isinstance(entry, RemoveEventEntry) else None
         if isinstance(entry, SendEntry) and not entry.agent:
             entry = replace(entry, agent=self._info.agent)
+        if isinstance(entry, SendEntry) and entry.options is not None:
+            self._driving.require_options(entry)
         accepted = accept(self._thread.state, entry, changes=changes, removal=removal)
         run_id = entry.run_id if isinstance(entry, SendEntry) else ""
         match accepted:

@@ -74,9 +74,12 @@ def result_of_ended(
     ended: Ended,
     thread_id: str,
     run_id: str,
-    agents: Callable[[str], AgentDefinition[object, object]],
+    agent_of: Callable[[Run], AgentDefinition[object, object]],
 ) -> RunResult[object]:
-    """Returns what came of a run that has ended; raises the error of one that failed."""
+    """Returns what came of a run that has ended; raises the error of one that failed.
+
+    `agent_of` returns the agent that worked on the run, as far as its result depends on it.
+    """
     if ended.error is not None:
         raise ended.error
     event, run = ended.event, ended.state.run
@@ -84,4 +87,4 @@ def result_of_ended(
         raise error_of(event.code, event.message, retryable=event.retryable)
     if run is None or run.id != run_id:
         return never_began(thread_id, run_id, ended.state)
-    return result_of(thread_id, ended.state, run, agents(run.agent))
+    return result_of(thread_id, ended.state, run, agent_of(run))

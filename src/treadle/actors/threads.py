@@ -346,7 +346,13 @@ def _started(entry: SendEntry) -> Sequence[RecordedEvent]:
     run_id = entry.run_id
     return [
         MessageAdded(run_id=run_id, item=entry.item, origin="user", by=entry.by),
-        RunStarted(run_id=run_id, agent=entry.agent, key=entry.key, by=entry.by),
+        RunStarted(
+            run_id=run_id,
+            agent=entry.agent,
+            key=entry.key,
+            by=entry.by,
+            options=entry.options,
+        ),
     ]
 
 

@@ -10,8 +10,9 @@ import msgspec
 from treadle.demo.replies import Result, arguments_of, reply, structured
 from treadle.demo.wishes import Wish, announced, find_wishes, force, speaking_parameter
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message
+from treadle.domain.settings import NamedTool
 from treadle.domain.usage import Usage
-from treadle.models.base import ModelRequest, NamedTool
+from treadle.models.base import ModelRequest
 from treadle.models.transport import Transport
 from treadle.streaming.demux import Demux, StreamEvent
 

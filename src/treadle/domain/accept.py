@@ -49,7 +49,7 @@ from treadle.domain.removal import Removal
 from treadle.domain.removed_items import key_of
 from treadle.domain.state import Run, ThreadState
 from treadle.domain.usage import Usage
-from treadle.errors import ChangeNotUndoable, Conflict, RunInProgress
+from treadle.errors import ChangeNotUndoable, Conflict, InvalidInput, RunInProgress
 
 
 class StartRun(Struct, frozen=True):
@@ -81,8 +81,8 @@ def accept(
     `changes` are those of the memory block that an `UndoEntry` names, from the one to undo up to
     now; see `treadle.memory.blocks.changes.undone_by`. `removal` is what a `RemoveEventEntry`
     removes; see `treadle.domain.removal.removal_of`. Raises the typed error of an entry that is
-    refused: `RunInProgress`, `UnknownToolCall`, `Conflict`, `RunNotInProgress`, `UnknownMessage`,
-    and the kinds of `MemoryFailed`.
+    refused: `InvalidInput`, `RunInProgress`, `UnknownToolCall`, `Conflict`, `RunNotInProgress`,
+    `UnknownMessage`, and the kinds of `MemoryFailed`.
     """
     accepted = _accept(state, entry, changes, removal)
     if not entry.by or isinstance(accepted, StartRun | StopJob):
@@ -152,6 +152,7 @@ def queue(entry: SendEntry) -> RunQueued:
         key=entry.key,
         urgent=entry.on_busy == "cancel",
         by=entry.by,
+        options=entry.options,
     )
 
 
@@ -187,6 +188,12 @@ def _recorded(event: RecordedEvent | None) -> Sequence[RecordedEvent]:
 
 
 def _send(state: ThreadState, entry: SendEntry) -> Accepted:
+    if entry.on_busy == "steer" and entry.options is not None:
+        # Refused whether or not a run is active, so that it does not depend on the moment.
+        raise InvalidInput(
+            'A message with on_busy="steer" enters the active run, which has its options already; '
+            'send it without options, or with on_busy="queue" or "cancel".'
+        )
     run = state.active_run
     if run is None and not state.queue:
         return StartRun(entry)

@@ -10,6 +10,7 @@ from msgspec import Struct
 from treadle.domain.blocks import BlockEdit
 from treadle.domain.events import MemoryAuthor
 from treadle.domain.items import Item, Message, OutputPart
+from treadle.domain.options import RunOptions
 from treadle.domain.passages import NewPassage
 
 OnBusy = Literal["queue", "steer", "reject", "cancel"]
@@ -27,14 +28,18 @@ class _Entry(Struct, frozen=True, kw_only=True):
     by: str = ""
 
 
-class SendEntry(_Entry, frozen=True, tag="send"):
-    """A message, and the id of the run it starts; `key` is the sender's idempotency key."""
+class SendEntry(_Entry, frozen=True, omit_defaults=True, tag="send"):
+    """A message, and the id of the run it starts; `key` is the sender's idempotency key.
+
+    `options` are those of the run, None without any.
+    """
 
     run_id: str
     item: Message
     on_busy: OnBusy = "queue"
     agent: str = ""
     key: str = ""
+    options: RunOptions | None = None
 
 
 class OutputEntry(_Entry, frozen=True, tag="output"):

@@ -20,29 +20,9 @@ from treadle.domain.items import (
     ProviderItem,
     Reasoning,
 )
+from treadle.domain.options import RunOptions
+from treadle.domain.stop_reason import StopReason
 from treadle.domain.usage import Usage
-
-StopReason = Literal[
-    "end_turn",
-    "terminal_tool",
-    "finish_requested",
-    "max_steps",
-    "max_tokens",
-    "max_input_tokens",
-    "max_output_tokens",
-    "max_cost",
-    "max_seconds",
-    "max_tool_calls",
-    "content_filter",
-    "cancelled",
-    "failed",
-    "expired",
-]
-"""Why a run ended.
-
-Those that begin with `max_` are limits; `content_filter` is the provider's reason for a response
-that it did not write to its end.
-"""
 
 LimitScope = Literal["response", "run", "thread"]
 """The scope of a limit: one response of the provider, the run, or all runs of the thread."""
@@ -140,6 +120,7 @@ class RunQueued(EntryEvent, frozen=True, omit_defaults=True, tag="run.queued"):
     """A run waits for the one before it; `item` is the message it will start with.
 
     `key` is the sender's idempotency key. `urgent` puts it before those that wait already.
+    `options` are those of the run, None without any.
     """
 
     type: ClassVar[Literal["run.queued"]] = "run.queued"
@@ -147,18 +128,20 @@ class RunQueued(EntryEvent, frozen=True, omit_defaults=True, tag="run.queued"):
     agent: str
     key: str = ""
     urgent: bool = False
+    options: RunOptions | None = None
 
 
 class RunStarted(EntryEvent, frozen=True, gc=False, omit_defaults=True, tag="run.started"):
     """A run began to work with the agent `agent`; `agent_hash` identifies its definition.
 
-    `key` is the sender's idempotency key.
+    `key` is the sender's idempotency key, `options` are those of the run, None without any.
     """
 
     type: ClassVar[Literal["run.started"]] = "run.started"
     agent: str
     agent_hash: str = ""
     key: str = ""
+    options: RunOptions | None = None
 
 
 class MessageQueued(EntryEvent, frozen=True, omit_defaults=True, tag="message.queued"):

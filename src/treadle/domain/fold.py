@@ -262,14 +262,23 @@ def _run_queued(state: ThreadState, event: RunQueued) -> ThreadState:
     known = {run.id for run in state.queue}
     if event.run_id in known or (state.run is not None and state.run.id == event.run_id):
         raise InvalidTransition(f"Run {event.run_id} is already known.")
-    run = QueuedRun(event.run_id, event.item, event.agent, event.key, event.by)
+    run = QueuedRun(
+        event.run_id, event.item, event.agent, event.key, event.by, options=event.options
+    )
     return replace(state, queue=(run, *state.queue) if event.urgent else (*state.queue, run))
 
 
 def _run_started(state: ThreadState, event: RunStarted) -> ThreadState:
     if state.active_run is not None:
         raise InvalidTransition(f"Run {state.active_run.id} is still in progress.")
-    run = Run(event.run_id, event.agent, event.agent_hash, first_item=len(state.history))
+    run = Run(
+        event.run_id,
+        event.agent,
+        event.agent_hash,
+        first_item=len(state.history),
+        options=event.options,
+        first_agent=event.agent if event.options is not None else "",
+    )
     queue = tuple(queued for queued in state.queue if queued.id != event.run_id)
     return replace(state, run=run, queue=queue)
 

@@ -6,12 +6,12 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from treadle.domain.arguments import shown
-from treadle.domain.events import StopReason
+from treadle.domain.stop_reason import StopReason
 from treadle.domain.usage import Price, Spent
 from treadle.errors import ConfigurationError
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class Limits(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When a run, or all runs of a thread together, end; None is unlimited.
 
     - `max_steps` counts responses; the default for a run is 32.
@@ -45,19 +45,38 @@ class Limits(Struct, frozen=True, kw_only=True):
             if name in {"price", "prices"} or value is None or value is UNSET:
                 continue
             if not isinstance(value, int | float) or isinstance(value, bool):
-                raise ConfigurationError(f"Limits.{name} must be a number, not {shown(value)}.")
+                raise _InvalidLimit(f"Limits.{name} must be a number, not {shown(value)}.")
             least = 0 if name in {"max_handoffs", "max_depth"} else 1
             if name in {"max_cost", "max_seconds"}:
                 if not value > 0:  # so that NaN is refused as well
-                    raise ConfigurationError(
-                        f"Limits.{name} must be above 0, or None for no limit."
-                    )
+                    raise _InvalidLimit(f"Limits.{name} must be above 0, or None for no limit.")
             elif value < least:
-                raise ConfigurationError(f"Limits.{name} must be at least {least}.")
+                raise _InvalidLimit(f"Limits.{name} must be at least {least}.")
 
     def or_steps(self, steps: int | None) -> "Limits":
         """Returns these limits, with `steps` as `max_steps` if no limit was given."""
         return replace(self, max_steps=steps) if self.max_steps is UNSET else self
+
+    def updated(self, other: "Limits") -> "Limits":
+        """Returns these limits with those that `other` sets, which may be wider."""
+        default = Limits()
+        given = {
+            name: value
+            for name in self.__struct_fields__
+            if (value := getattr(other, name)) != getattr(default, name)
+        }
+        return replace(self, **given)
+
+    def wider(self, than: "Limits") -> str:
+        """Returns the name of the first limit that is wider than that of `than`, or ""."""
+        for name in self.__struct_fields__:
+            value, theirs = getattr(self, name), getattr(than, name)
+            if name in {"price", "prices"}:
+                if value != theirs:
+                    return name
+            elif theirs not in {None, UNSET} and (value in {None, UNSET} or value > theirs):
+                return name
+        return ""
 
     def reached(self, spent: Spent) -> StopReason | None:
         """Returns the first limit that `spent` has reached, or None."""
@@ -105,6 +124,10 @@ class Limits(Struct, frozen=True, kw_only=True):
             and (theirs := getattr(other, name)) not in {None, UNSET}
         }
         return replace(self, **narrowed)
+
+
+class _InvalidLimit(ConfigurationError, ValueError):
+    """A `ValueError` as well, so that a stored event with such a limit counts as damaged."""
 
 
 NO_LIMITS = Limits(max_steps=None, max_handoffs=None)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from treadle.domain.events import StopReason
 from treadle.domain.items import Item
 from treadle.domain.state import RunStatus
+from treadle.domain.stop_reason import StopReason
 from treadle.domain.usage import Usage
 from treadle.errors import (
     CancelRequested,

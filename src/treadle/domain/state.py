@@ -9,10 +9,12 @@ from msgspec import Struct
 
 from treadle.domain.block_memory import NO_MEMORY, BlockMemory
 from treadle.domain.context import WHOLE, Context
-from treadle.domain.events import Announces, StopReason
+from treadle.domain.events import Announces
 from treadle.domain.history import History
 from treadle.domain.items import Message
 from treadle.domain.open_step import Step
+from treadle.domain.options import RunOptions
+from treadle.domain.stop_reason import StopReason
 from treadle.domain.usage import Spent, Usage
 
 RunStatus = Literal[
@@ -49,7 +51,8 @@ class Run(Struct, frozen=True, omit_defaults=True):
     `first_item` is the length of the history when the run started: before it stands the message
     that the run began with. `finishing` is set once it was asked to end after its step,
     `job_failure` is why a job makes it fail. `expires_at` (Unix seconds) is when a run that
-    requires action ends. `adapted` are the ids of the items that it reported as adapted.
+    requires action ends. `adapted` are the ids of the items that it reported as adapted. `options`
+    are those of the run, None without any; `first_agent` is the agent it began with, if it has any.
     """
 
     id: str
@@ -75,6 +78,8 @@ class Run(Struct, frozen=True, omit_defaults=True):
     expires_at: float | None = None
     adapted: tuple[str, ...] = ()
     cancelled_by: str = ""
+    options: RunOptions | None = None
+    first_agent: str = ""
 
     @property
     def is_active(self) -> bool:
@@ -100,6 +105,7 @@ class QueuedRun(Struct, frozen=True, omit_defaults=True):
     agent: str
     key: str = ""
     by: str = ""
+    options: RunOptions | None = None
 
 
 class SteeringMessage(Struct, frozen=True, omit_defaults=True):

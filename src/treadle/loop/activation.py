@@ -112,6 +112,7 @@ def run_context(
         agent=agent,
         owner=info.owner,
         metadata=info.metadata,
+        run_metadata=run.options.metadata if run is not None and run.options is not None else {},
         message=message_of(thread.state),
         _services=lent,
     )

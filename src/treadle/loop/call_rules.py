@@ -25,6 +25,9 @@ def refusal_of_call(
     most = limits.max_tool_calls
     if most is not None and run.calls + place >= most:
         return f"The run may make {most} tool calls; {call.name} was not called."
+    allowed = agent.allowed_tools
+    if allowed is not None and call.name not in allowed:
+        return f"Only {', '.join(allowed)} may be called in this run; {call.name} was not called."
     known = agent.tools.get(call.name)
     if known is not None and known.handoff:
         if limits.max_handoffs is not None and run.handoffs >= limits.max_handoffs:

@@ -8,21 +8,26 @@ from typing import Any, Generic, Literal, cast
 
 import msgspec
 from msgspec.structs import replace
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
 from treadle.domain.arguments import require_list, require_type, shown
 from treadle.domain.block_edits import require_blocks
 from treadle.domain.blocks import Block
 from treadle.domain.limits import NO_LIMITS, Limits
+from treadle.domain.options import AllowedTools, RunOptions
+from treadle.domain.overridable import Allowed, overridable_of, require_overridable
 from treadle.domain.rules import ToolRules
+from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.domain.usage import Price, Usage
 from treadle.errors import ConfigurationError
 from treadle.jobs.failure import OnFailure, require_on_failure
+from treadle.loop.catalog import Catalog
 from treadle.loop.hooks import POINTS, Hooks
+from treadle.loop.options import OptionArguments, Output, make_options
 from treadle.memory.compaction.budget import ContextBudget, budget_of
 from treadle.memory.compaction.strategies import ContextStrategy, NoCompaction
 from treadle.memory.sleep import SleepAgent
-from treadle.models.base import Model, ModelSettings, NamedTool
+from treadle.models.base import Model
 from treadle.models.prices import PRICES, price_of
 from treadle.models.resolve import resolve_model
 from treadle.models.retry import RetryPolicy
@@ -83,6 +88,7 @@ class AgentDefinition(Generic[Deps, Out]):
       that are kept, and fails in the foreground.
     - `on_job_failure`: what happens when a job fails that no code awaits: `"fail_fast"` cancels the
       other jobs and fails the run, `"collect"` continues it.
+    - `overridable`: the options of a run that callers over the network may give; see `Agent`.
 
     Raises `ConfigurationError` for a combination that cannot work.
     """
@@ -114,6 +120,7 @@ class AgentDefinition(Generic[Deps, Out]):
         sleep_agent: "SleepAgent | AgentDefinition[Any, Any] | None" = None,
         on_job_failure: OnFailure = "fail_fast",
         on_interruption: OnInterruption | None = None,
+        overridable: Iterable[str] | Mapping[str, Allowed] = (),
     ) -> None:
         _require_types(name, description, settings, limits, thread_limits, rules, hooks, retry)
         if max_parallel_tools < 1:
@@ -131,6 +138,8 @@ class AgentDefinition(Generic[Deps, Out]):
         self.name = name
         self.description = description
         self.instructions = _instructions_of(instructions)
+        self.extra_instructions = ""
+        self.overridable = overridable_of(overridable)
         given = cast("tuple[AnyTool | ToolSource, ...]", require_list("tools", tools, "tools=[f]"))
         self._own_tools = tuple(tool for tool in given if not isinstance(tool, ToolSource))
         self._to_user = to_user
@@ -142,14 +151,17 @@ class AgentDefinition(Generic[Deps, Out]):
         self.output = None if output is None or output is str else OutputType(output)
         self.stream_fields = _streamed_of(self.output, stream_fields)
         self.settings = settings or ModelSettings()
+        self.allowed_tools: tuple[str, ...] | None = None
         self.limits = (limits or Limits()).or_steps(MAX_STEPS)
         self.thread_limits = NO_LIMITS if thread_limits is None else thread_limits.or_steps(None)
         self.price = _price_of(self.model.name, self.limits, self.thread_limits)
         self.retry = retry or RetryPolicy()
         self.blocks = cast("tuple[Block, ...]", require_list("blocks", blocks, "blocks=[Block(…)]"))
         require_blocks(self.blocks)
+        self._context = context
         self.budget = None if context is None else self._budget_of(context)
         self.given: Limits | None = None
+        self._options: tuple[RunOptions, Catalog, str] | None = None
         self.rules = rules or ToolRules()
         self._has_rules = self.rules != ToolRules() or self.limits.max_tool_calls is not None
         self.hooks: Hooks[Deps] = hooks if isinstance(hooks, Hooks) else sum(hooks, Hooks[Deps]())
@@ -230,7 +242,7 @@ class AgentDefinition(Generic[Deps, Out]):
     @property
     def is_restricted(self) -> bool:
         """Whether rules or limits may forbid a call."""
-        return self._has_rules or bool(self.handoffs)
+        return self._has_rules or bool(self.handoffs) or self.allowed_tools is not None
 
     def ends_run(self, tool: str) -> bool:
         """Whether the output of a tool ends the run."""
@@ -245,6 +257,90 @@ class AgentDefinition(Generic[Deps, Out]):
         narrowed.limits = self.limits.within(limits)
         narrowed._has_rules = self._has_rules or narrowed.limits.max_tool_calls is not None
         return narrowed
+
+    def with_options(
+        self, options: RunOptions, catalog: Catalog, first_agent: str = ""
+    ) -> "AgentDefinition[Deps, Any]":
+        """Returns the same agent as it works on a run with `options`; its `hash` stays the same.
+
+        `catalog` has what the options name. `first_agent` is the agent with which the run began, by
+        default this one; for another, only the options of the whole run hold. Raises
+        `UnknownOption` for a name that is not known, and `ConfigurationError` for options that
+        cannot work together, or not with this agent.
+        """
+        _ = self.hash  # cached before the copy, which takes it over with all other attributes
+        first = first_agent or self.name
+        run: AgentDefinition[Deps, Any] = copy(self)
+        run._options = (options, catalog, first)
+        if self.name != first:
+            options = options.after_handoff
+        run._apply_model(options, catalog)
+        run._apply_tools(options, catalog, is_first=self.name == first)
+        if options.instructions is not None:
+            run.instructions = options.instructions
+        run.extra_instructions = options.extra_instructions
+        if options.output is not None:
+            run.output = catalog.output(options.output)
+            run.stream_fields = ()
+        run._require_known_tools()
+        return run
+
+    def check_options(
+        self, *, output: Output | None = None, **options: Unpack[OptionArguments]
+    ) -> None:
+        """Checks options that come over the network against `overridable`, before they are sent.
+
+        The parameters are those of `Thread.send`. Raises `OptionNotAllowed` for the first option
+        that callers may not give, or not with this value, and what `send` raises.
+        """
+        given = make_options(Catalog(), options, output, function="check_options", is_kept=True)
+        if given is not None:
+            require_overridable(given, self.overridable, self.limits)
+
+    def handed_to(self, name: str) -> "AgentDefinition[Any, Any]":
+        """Returns the agent that takes over the run, within what this one was given for it."""
+        other = self.handoffs[name]
+        if self.given is not None:
+            other = other.within(self.given)
+        return other if self._options is None else other.with_options(*self._options)
+
+    def _apply_model(self, options: RunOptions, catalog: Catalog) -> None:
+        settings, limits = options.settings, options.limits
+        if options.model:
+            self.model = catalog.model(options.model)
+        if settings is not None:
+            self.settings = self.settings.updated(settings)
+        if limits is not None:
+            limits = self.limits.updated(limits)
+            self.limits = limits if self.given is None else limits.within(self.given)
+            self._has_rules = self._has_rules or self.limits.max_tool_calls is not None
+        if options.model or limits is not None:
+            known = (self.limits, self.thread_limits)
+            # A price that the agent was given is that of its own model.
+            own = options.limits.price if options.limits is not None else None
+            if options.model:
+                known = tuple(replace(one, price=None) for one in known)
+            self.price = own or _price_of(self.model.name, *known)
+            self._require_price()
+        if self._context is not None and (options.model or settings is not None):
+            self.budget = self._budget_of(self._context)
+
+    def _apply_tools(self, options: RunOptions, catalog: Catalog, *, is_first: bool) -> None:
+        added = [catalog.tool(one) for one in options.tools]
+        if not is_first:  # what the agent has itself counts, as with sources
+            added = [tool for tool in added if self.tools.get(tool.name) is None]
+        if added:
+            self._own_tools = (*self._own_tools, *added)
+            self.tools = Toolset((*self.tools, *added), to_user=self._to_user)
+            self.others = (*self.others, *_workers(Toolset(added)))
+        choice = options.tool_choice
+        if isinstance(choice, AllowedTools):
+            self.allowed_tools = choice.names
+            self.settings = replace(
+                self.settings, tool_choice="required" if choice.required else None
+            )
+        elif choice is not None:
+            self.settings = replace(self.settings, tool_choice=choice)
 
     @cached_property
     def hash(self) -> str:
@@ -353,6 +449,13 @@ class AgentDefinition(Generic[Deps, Out]):
     def _require_known_tools(self) -> None:
         if self.sources:
             return  # the names of their tools are not known yet
+        for name in self.allowed_tools or ():
+            if name not in self.tools.names:
+                known = ", ".join(self.tools.names) or "none"
+                raise ConfigurationError(
+                    f"AllowedTools names {name!r}, which is not a tool of this agent; it has: "
+                    f"{known}."
+                )
         for name in sorted(self.rules.names):
             if name not in self.tools.names:
                 known = ", ".join(self.tools.names) or "none"
@@ -360,6 +463,12 @@ class AgentDefinition(Generic[Deps, Out]):
                     f"A rule names the tool {name!r}, which this agent does not have; it has: "
                     f"{known}."
                 )
+        demanded = {self.rules.first, *self.rules.required} - {None}
+        if self.allowed_tools is not None and not demanded.issubset(self.allowed_tools):
+            raise ConfigurationError(
+                f"A rule of the agent demands {', '.join(sorted(map(str, demanded)))}, and "
+                f"AllowedTools allows only {', '.join(self.allowed_tools)}."
+            )
         choice = self.settings.tool_choice
         if isinstance(choice, NamedTool) and choice.name not in self.tools.names:
             known = ", ".join(self.tools.names) or "none"

@@ -184,9 +184,8 @@ async def _wait_for_jobs(activation: Activation[Deps, Out]) -> None:
 async def _hand_off(activation: Activation[Deps, Out], event: HandedOff) -> None:
     """Lets another agent take the next step, within what was left to the one before."""
     agent = activation.agent
-    other = cast("AgentDefinition[Deps, Out]", agent.handoffs[event.agent])
     activation.thread.record(event)
-    activation.agent = other if agent.given is None else other.within(agent.given)
+    activation.agent = cast("AgentDefinition[Deps, Out]", agent.handed_to(event.agent))
     activation.signals.limit(activation.seconds_left)
     await activation.services.memory.prepare(activation.agent.blocks)
 

@@ -12,13 +12,13 @@ from treadle.domain.events import (
     RecordedEvent,
     RunContinued,
     RunFinishing,
-    StopReason,
 )
 from treadle.domain.inputs import as_history, injected_message
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Input, Item, Message, Role
 from treadle.domain.open_step import Step
 from treadle.domain.result import RunResult, require_complete
 from treadle.domain.state import Run
+from treadle.domain.stop_reason import StopReason
 from treadle.errors import InvalidInput
 from treadle.jobs.node import Node
 from treadle.loop.services import Services

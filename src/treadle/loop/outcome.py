@@ -5,11 +5,12 @@ from typing import assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from treadle.domain.events import LimitScope, RunCompleted, RunIncomplete, StopReason
+from treadle.domain.events import LimitScope, RunCompleted, RunIncomplete
 from treadle.domain.items import FunctionCallOutput, Message
 from treadle.domain.limits import NO_LIMITS
 from treadle.domain.open_step import Step
 from treadle.domain.state import Run, ThreadState
+from treadle.domain.stop_reason import StopReason
 from treadle.loop.definition import AgentDefinition, Deps, Out
 
 

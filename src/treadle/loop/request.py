@@ -6,11 +6,12 @@ from msgspec.structs import replace
 
 from treadle.domain.blocks import Block
 from treadle.domain.rules import due_tools
+from treadle.domain.settings import NamedTool
 from treadle.domain.state import ThreadState
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.loop.outcome import run_of
 from treadle.memory.blocks.prompt import compile_blocks
-from treadle.models.base import ModelRequest, NamedTool
+from treadle.models.base import ModelRequest
 from treadle.tools.toolset import Toolset
 
 
@@ -39,8 +40,14 @@ def build_request(
     choice = settings.tool_choice
     if isinstance(choice, NamedTool) and tools.get(choice.name) is None:
         settings = replace(settings, tool_choice=None)  # its source does not offer it now
-    if not tools.schemas:
+    schemas, allowed = tools.schemas, agent.allowed_tools
+    if allowed is not None:
+        schemas = tuple(schema for schema in schemas if schema.name in allowed)
+    if not schemas:
         settings = replace(settings, tool_choice=None, parallel_tool_calls=None)
+    if agent.extra_instructions:
+        given = agent.extra_instructions
+        instructions = f"{instructions}\n\n{given}" if instructions else given
     if blocks:
         compiled = compile_blocks(blocks)
         instructions = f"{instructions}\n\n{compiled}" if instructions else compiled
@@ -49,7 +56,7 @@ def build_request(
         items=read,
         conversation=state.history if read is not state.history else (),
         instructions=instructions,
-        tools=tools.schemas,
+        tools=schemas,
         output=agent.output.schema if agent.output is not None else None,
         settings=settings,
     )

@@ -24,6 +24,7 @@ from treadle.domain.items import (
     ProviderItem,
     Reasoning,
 )
+from treadle.domain.settings import NamedTool
 from treadle.errors import (
     ContextOverflow,
     HookFailed,
@@ -39,7 +40,7 @@ from treadle.loop.definition import Deps, Out
 from treadle.loop.request import build_request
 from treadle.loop.request_files import name_stored, with_contents
 from treadle.loop.step_hooks import StepHooks
-from treadle.models.base import ItemsAdapted, ModelRequest, NamedTool
+from treadle.models.base import ItemsAdapted, ModelRequest
 from treadle.models.retry import Backoff, Retry
 from treadle.streaming.demux import ItemFinished, ResponseFinished
 from treadle.streaming.streamed_fields import StreamedFields

@@ -7,8 +7,9 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from treadle.domain.events import HistoryReplaced, MessageAdded, RecordedEvent, StopReason
+from treadle.domain.events import HistoryReplaced, MessageAdded, RecordedEvent
 from treadle.domain.state import ThreadState
+from treadle.domain.stop_reason import StopReason
 from treadle.loop.activation import Activation
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.loop.hook_context import Completion, runs_agents

@@ -8,18 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from treadle.domain.schema import OutputSchema, ToolSchema
+    from treadle.domain.settings import ModelSettings, NamedTool, ReasoningEffort, ToolChoice
     from treadle.models.anthropic import AnthropicMessages
-    from treadle.models.base import (
-        ItemChange,
-        ItemsAdapted,
-        Model,
-        ModelEvent,
-        ModelRequest,
-        ModelSettings,
-        NamedTool,
-        ReasoningEffort,
-        ToolChoice,
-    )
+    from treadle.models.base import ItemChange, ItemsAdapted, Model, ModelEvent, ModelRequest
     from treadle.models.fallback import FallbackModel
     from treadle.models.http import HttpModel, Timeouts
     from treadle.models.openai import OpenAIChat, OpenAIResponses
@@ -95,8 +86,8 @@ _MODULES = {
     "Model": "treadle.models.base",
     "ModelEvent": "treadle.models.base",
     "ModelRequest": "treadle.models.base",
-    "ModelSettings": "treadle.models.base",
-    "NamedTool": "treadle.models.base",
+    "ModelSettings": "treadle.domain.settings",
+    "NamedTool": "treadle.domain.settings",
     "NetworkTransport": "treadle.models.session",
     "OVERFLOW_CODES": "treadle.models.overflow",
     "OVERFLOW_TEXTS": "treadle.models.overflow",
@@ -104,7 +95,7 @@ _MODULES = {
     "OpenAIResponses": "treadle.models.openai",
     "OutputSchema": "treadle.domain.schema",
     "PRICES": "treadle.models.prices",
-    "ReasoningEffort": "treadle.models.base",
+    "ReasoningEffort": "treadle.domain.settings",
     "ResponseBody": "treadle.models.transport",
     "ResponseFinished": "treadle.streaming.demux",
     "RetryPolicy": "treadle.models.retry",
@@ -113,7 +104,7 @@ _MODULES = {
     "StreamedFields": "treadle.streaming.streamed_fields",
     "StreamedParameters": "treadle.streaming.streamed_fields",
     "Timeouts": "treadle.models.http",
-    "ToolChoice": "treadle.models.base",
+    "ToolChoice": "treadle.domain.settings",
     "ToolSchema": "treadle.domain.schema",
     "Transport": "treadle.models.transport",
     "WINDOWS": "treadle.models.windows",

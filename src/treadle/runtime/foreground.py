@@ -27,12 +27,14 @@ from treadle.domain.history import History
 from treadle.domain.ids import new_id
 from treadle.domain.inputs import as_history, as_message
 from treadle.domain.items import Input, Item
+from treadle.domain.options import RunOptions
 from treadle.domain.result import RunResult, require_complete
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput, RunInterrupted
 from treadle.journal.base import ThreadInfo
 from treadle.loop.activation import Activation
+from treadle.loop.catalog import Catalog
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.loop.drive import cancel, drive, run_ended
 from treadle.loop.listener import EventListener
@@ -124,8 +126,13 @@ class Run(Generic[Out]):
         watched: bool = True,
         put: Put | None = None,
         depth: int = 0,
+        options: RunOptions | None = None,
+        catalog: Catalog | None = None,
     ) -> None:
         history = as_history(history)
+        if options is not None:
+            definition = definition.with_options(options, catalog or Catalog())
+        self._options = options
         for agent in definition.reachable.values():
             agent.require_local_tools()
             agent.require_own_blocks()
@@ -134,14 +141,14 @@ class Run(Generic[Out]):
         self._definition = cast("AgentDefinition[object, Out]", definition)
         self._feed = Feed() if watched else None
         self._thread = MemoryThread(history, put if self._feed is None else self._feed.put)
-        delegation = _Delegation(self._thread, self._definition, deps, depth)
+        delegation = _Delegation(self._thread, lambda: self._activation.agent, deps, depth)
         signals = Signals()
         self._jobs = ThreadJobs(
             self._thread,
             signals,
             delegation=delegation,
             deps=lambda: deps,
-            policy=lambda: self._definition.on_job_failure,
+            policy=lambda: self._activation.agent.on_job_failure,
             journal=False,
         )
         self._compactor = Compactor(self._thread)
@@ -192,7 +199,7 @@ class Run(Generic[Out]):
                 listener = self._activation.listener = EventListener()
                 thread.listen(listener.put)
             thread.record(MessageAdded(run_id=self.id, item=self._message, origin="user"))
-            thread.record(RunStarted(run_id=self.id, agent=definition.name))
+            thread.record(RunStarted(run_id=self.id, agent=definition.name, options=self._options))
 
     async def stop(self) -> None:
         """Cancels the run if it has not ended, and waits for its end."""
@@ -291,8 +298,7 @@ class Run(Generic[Out]):
         state, run = self._thread.state, self._thread.state.run
         if run is None or run.is_active:
             raise RunInterrupted("The run was left before it began; start it again.")
-        agent = self._definition.reachable[run.agent]
-        return result_of(self.thread_id, state, run, cast("AgentDefinition[object, Out]", agent))
+        return result_of(self.thread_id, state, run, self._activation.agent)
 
     @property
     def thread_id(self) -> str:
@@ -311,12 +317,12 @@ class _Delegation:
     def __init__(
         self,
         thread: MemoryThread,
-        definition: AgentDefinition[object, Any],
+        current: Callable[[], AgentDefinition[object, Any]],
         deps: object,
         depth: int,
     ) -> None:
         self._thread = thread
-        self._definition = definition
+        self._current = current
         self._deps = deps
         self._depth = depth
 
@@ -337,8 +343,7 @@ class _Delegation:
         thread = self._thread
         assert thread.state.run is not None
         run = thread.state.run
-        current = self._definition.reachable.get(run.agent, self._definition)
-        definition = delegated(current, agent, run.spent, self._depth)
+        definition = delegated(self._current(), agent, run.spent, self._depth)
         shown = AgentShown(thread, agent.name, call_id)
         run = Run(
             definition,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from treadle.actors.access import ThreadAccess
 from treadle.actors.driver import Driver
@@ -19,6 +19,7 @@ from treadle.domain.arguments import (
     require_list,
     require_type,
 )
+from treadle.domain.state import Run
 from treadle.errors import (
     ConfigurationError,
     JournalClosed,
@@ -26,8 +27,10 @@ from treadle.errors import (
 )
 from treadle.journal.base import Durability, Journal, ThreadInfo
 from treadle.journal.memory import MemoryJournal
-from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.catalog import Catalog
+from treadle.loop.definition import AgentDefinition, AnyTool, Deps, Out
 from treadle.memory.archive.access import ArchiveAccess
+from treadle.models.base import Model
 from treadle.models.transport import Transport
 from treadle.runtime.view import RuntimeView
 from treadle.tools.async_only import AsyncOnly
@@ -61,6 +64,9 @@ class Runtime(RuntimeView, AsyncOnly):
         *,
         agents: Iterable[AgentDefinition[Deps, Out]] = (),
         deps: MakeDeps | None = None,
+        models: Mapping[str, Model] | None = None,
+        tools: Iterable[AnyTool] = (),
+        outputs: Iterable[type[Any]] = (),
         drive: bool = True,
         idle_seconds: float = IDLE_SECONDS,
         embedder: "Embedder | EmbedFunction | None" = None,
@@ -72,6 +78,7 @@ class Runtime(RuntimeView, AsyncOnly):
         super().__init__(self, journal)
         self.journal = journal
         self._archive = ArchiveAccess(journal, index, embedder)
+        self.catalog = Catalog(models=models, tools=tools, outputs=outputs)
         self._agents: dict[str, AnyAgent] = {}
         self._lent: set[str] = set()
         for one in require_list("agents", agents, "agents=[agent]"):
@@ -93,6 +100,7 @@ class Runtime(RuntimeView, AsyncOnly):
                 archive=self._archive,
                 agent=self.agent,
                 deps=make_deps,
+                catalog=self.catalog,
                 lend=self._lend,
                 idle_seconds=idle_seconds,
                 transport=transport,
@@ -177,6 +185,13 @@ class Runtime(RuntimeView, AsyncOnly):
             )
         return self._agents[name]
 
+    def agent_of(self, run: Run) -> AnyAgent:
+        """Returns the agent that worked on a run, as far as the result of the run depends on it."""
+        agent = self.agent(run.agent)
+        if run.options is None:
+            return agent
+        return agent.with_options(run.options.of_result, self.catalog, run.first_agent)
+
     def reach(self) -> ThreadAccess:
         """Returns the way to the threads; raises `JournalClosed`."""
         if not self._open:
@@ -189,6 +204,9 @@ def open(
     *,
     agents: Iterable[AgentDefinition[Deps, Out]] = (),
     deps: MakeDeps | None = None,
+    models: Mapping[str, Model] | None = None,
+    tools: Iterable[AnyTool] = (),
+    outputs: Iterable[type[Any]] = (),
     durability: Durability = "process",
     drive: bool = True,
     idle_seconds: float = IDLE_SECONDS,
@@ -204,6 +222,8 @@ def open(
     - `agents`: the agents that may work on the threads, and on runs that did not end.
     - `deps`: a function of the thread that returns what tools get as `RunContext.deps`, each time
       a run starts or resumes. It is plain or async, and may take a `RunContext` before the thread.
+    - `models`, `tools`, `outputs`: what the options of a run may name, besides what the agents
+      have: models by names of yours, tools, and output types by the names of their classes.
     - `durability`: `"process"` survives the end of the process, also by `kill -9`; `"power"` also
       that of the power, for the price of a sync for each group of events.
     - `drive`: False only reads, watches and sends, while another process drives the threads.
@@ -230,6 +250,9 @@ def open(
     return Runtime(
         journal,
         agents=agents,
+        models=models,
+        tools=tools,
+        outputs=outputs,
         deps=deps,
         drive=drive,
         idle_seconds=idle_seconds,

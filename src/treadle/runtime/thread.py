@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
+from typing_extensions import Unpack
 
 from treadle.actors.access import ThreadAccess
 from treadle.actors.host import AnyAgent
@@ -31,11 +32,13 @@ from treadle.domain.metadata import checked_metadata
 from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
 from treadle.domain.removed_items import visible
-from treadle.domain.state import OpenJob, ThreadState
+from treadle.domain.state import OpenJob, Run, ThreadState
 from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput, ItemNotFound, RunNotFound
 from treadle.journal.base import Direction, JournalReader, ThreadInfo
 from treadle.journal.projection import RunRecord
+from treadle.loop.catalog import Catalog
+from treadle.loop.options import OptionArguments, Output, make_options
 from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
 from treadle.runtime.files import Files
@@ -69,12 +72,14 @@ class Thread:
         id: str,
         threads: ThreadAccess,
         journal: JournalReader,
-        agents: Callable[[str], AnyAgent],
+        agent_of: Callable[[Run], AnyAgent],
+        catalog: Catalog,
     ) -> None:
         self.id = id
         self._threads = threads
         self._journal = journal
-        self._agents = agents
+        self._agent_of = agent_of
+        self._catalog = catalog
 
     def __repr__(self) -> str:
         return f"Thread({self.id!r})"
@@ -86,6 +91,8 @@ class Thread:
         on_busy: OnBusy = "queue",
         key: str = "",
         agent: str = "",
+        output: Output | None = None,
+        **options: Unpack[OptionArguments],
     ) -> ThreadRun:
         """Sends a message and returns the run that answers it, once it cannot be lost any more.
 
@@ -93,9 +100,17 @@ class Thread:
         - `key`: sent again, it returns the run of the first time and sends nothing. Another
           message with the same key is a `Conflict`.
         - `agent`: the name of the agent that answers; by default that of the thread.
+        - `model`, `settings`, `instructions`, `extra_instructions`, `tools`, `tool_choice`,
+          `output`, `limits`, `metadata`: options of this run. They are kept with it, so that
+          another process resumes it with them. What is not a text or JSON, such as a function, is
+          kept by its name; that process must know it by `treadle.open(models=…, tools=…,
+          outputs=…)`.
 
         Raises `InvalidInput` for an empty message and for one of another form than `Input`,
-        `RunInProgress` with `on_busy="reject"`, and `UnknownAgent`.
+        `RunInProgress` with `on_busy="reject"`, `UnknownAgent`, and `InvalidInput` for options
+        with `on_busy="steer"`. Options that cannot work together raise `ConfigurationError`, and
+        names that are not known `UnknownOption`; if another process drives the thread, its run
+        fails or waits instead.
         """
         require_choice("on_busy", on_busy, OnBusy)
         require_text("key", key)
@@ -103,10 +118,13 @@ class Thread:
         # A message that is sent again promises the same run, however far the first one got.
         run_id = id_of("run", self.id, key) if key else new_id("run")
         item = as_message(message)
+        given = make_options(self._catalog, options, output, function="send", is_kept=True)
         if key:  # the same message has the same id, so that another one can be told from it
-            content = msgspec.json.encode(item.content).decode()
-            item = replace(item, id=id_of("msg", self.id, key, content))
-        input = SendEntry(run_id, item, on_busy, agent, key)
+            content = [msgspec.json.encode(item.content).decode()]
+            if given is not None:
+                content.append(msgspec.json.encode(given, order="deterministic").decode())
+            item = replace(item, id=id_of("msg", self.id, key, *content))
+        input = SendEntry(run_id, item, on_busy, agent, key, given)
         return self._run(await self._threads.submit(self.id, input))
 
     def subscribe(self, after: int | str | Position = 0) -> Subscription:
@@ -351,7 +369,7 @@ class Thread:
         if at is not None:
             require_count("at", at, 0)
         forked = await self._threads.fork(self.id, at)
-        return Thread(forked, self._threads, self._journal, self._agents)
+        return Thread(forked, self._threads, self._journal, self._agent_of, self._catalog)
 
     @property
     def files(self) -> Files:
@@ -384,4 +402,4 @@ class Thread:
         await self._threads.delete(self.id)
 
     def _run(self, run_id: str) -> ThreadRun:
-        return ThreadRun(run_id, self.id, self._threads, self._journal, self._agents)
+        return ThreadRun(run_id, self.id, self._threads, self._journal, self._agent_of)

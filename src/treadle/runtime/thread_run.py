@@ -9,6 +9,7 @@ from treadle.bus.position import Position
 from treadle.domain.entries import CancelEntry, FinishEntry
 from treadle.domain.events import Event, RunFailed, TextDelta
 from treadle.domain.result import RunResult, require_complete
+from treadle.domain.state import Run
 from treadle.errors import RunNotFound
 from treadle.journal.base import JournalReader
 from treadle.journal.projection import RunRecord
@@ -32,13 +33,13 @@ class ThreadRun:
         thread_id: str,
         threads: ThreadAccess,
         journal: JournalReader,
-        agents: Callable[[str], AnyAgent],
+        agent_of: Callable[[Run], AnyAgent],
     ) -> None:
         self.id = id
         self.thread_id = thread_id
         self._threads = threads
         self._journal = journal
-        self._agents = agents
+        self._agent_of = agent_of
 
     def __repr__(self) -> str:
         return f"ThreadRun({self.id!r})"
@@ -76,11 +77,12 @@ class ThreadRun:
         `OutputMissing`), whose `result` contains what there is. With `raise_on_incomplete=False`
         that result is returned, and its `output` is None.
 
-        Raises `RunInterrupted` if the runtime is shut down before the end of the run, and
-        `UnknownAgent` if its agent is not known here.
+        Raises `RunInterrupted` if the runtime is shut down before the end of the run,
+        `UnknownAgent` if its agent is not known here, and `UnknownOption` if an output type or a
+        tool among its options is not.
         """
         ended = await self._threads.ended(self.thread_id, self.id)
-        result = result_of_ended(ended, self.thread_id, self.id, self._agents)
+        result = result_of_ended(ended, self.thread_id, self.id, self._agent_of)
         return require_complete(result) if raise_on_incomplete else result
 
     async def info(self) -> RunRecord:

@@ -14,7 +14,7 @@ from treadle.domain.items import Role
 from treadle.domain.metadata import checked_metadata
 from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
-from treadle.domain.state import RunStatus
+from treadle.domain.state import Run, RunStatus
 from treadle.errors import InvalidInput, RunNotFound, ThreadNotFound
 from treadle.journal.base import (
     CallQuery,
@@ -24,6 +24,7 @@ from treadle.journal.base import (
     ThreadQuery,
     WaitingCall,
 )
+from treadle.loop.catalog import Catalog
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
@@ -43,6 +44,15 @@ class Root(Protocol):
 
     def agent(self, name: str) -> AnyAgent:
         """Returns the agent of that name; raises `UnknownAgent`."""
+        ...
+
+    def agent_of(self, run: Run) -> AnyAgent:
+        """Returns the agent that worked on a run, as far as the result of the run depends on it."""
+        ...
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models, tools and output types that options of runs may name."""
         ...
 
     def register(self, agent: AgentDefinition[Deps, Out]) -> None:
@@ -122,7 +132,7 @@ class RuntimeView:
             updated_at=now,
         )
         await threads.create(info)
-        return Thread(info.id, threads, self._journal, self._root.agent)
+        return Thread(info.id, threads, self._journal, self._root.agent_of, self._root.catalog)
 
     async def connect(self, thread_id: str) -> Thread:
         """Returns a thread that exists; raises `ThreadNotFound`.
@@ -131,7 +141,7 @@ class RuntimeView:
         """
         threads = self._reach()
         await self._journal.info(require_text("thread_id", thread_id))
-        return Thread(thread_id, threads, self._journal, self._root.agent)
+        return Thread(thread_id, threads, self._journal, self._root.agent_of, self._root.catalog)
 
     async def memory(self, name: str, *, owner: str = "") -> Memory:
         """Returns the memory that threads of an owner share under a name; see `Block.shared`.
@@ -261,7 +271,7 @@ class RuntimeView:
         record = await self._journal.find_run(run_id, owner=self._listed(owner))
         if record is None:
             raise RunNotFound(f"There is no run {run_id[:100]!r}.")
-        return ThreadRun(record.id, record.thread_id, threads, self._journal, self._root.agent)
+        return ThreadRun(record.id, record.thread_id, threads, self._journal, self._root.agent_of)
 
     async def calls(
         self,

@@ -88,6 +88,7 @@ class RunContext(RunFacts, Generic[Deps_co]):
     - `deps`: the dependencies that the caller gave the run.
     - `thread_id`, `run_id`: the thread and the run. `agent`: the name of the agent at work.
     - `owner`: the owner of the thread, or "". `metadata`: what was given with the thread.
+    - `run_metadata`: the option `metadata` of the run.
     - `message`: the message that the run began with, None without one.
     - `call_id`, `tool_name`: the call, for tools and rules for approval; "" for others.
     - `attempt`: 1 for the first, more for retries.
@@ -102,6 +103,7 @@ class RunContext(RunFacts, Generic[Deps_co]):
     agent: str = ""
     owner: str = ""
     metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+    run_metadata: Mapping[str, object] = field(default_factory=dict[str, object])
     message: Message | None = None
     attempt: int = 1
     cancelled: CancellationToken = field(default_factory=CancellationToken)

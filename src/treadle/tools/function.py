@@ -42,7 +42,7 @@ NeedsApproval = (
     | Callable[[RunContext[Any], Mapping[str, Any]], Now[bool]]
 )
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +261,7 @@ def _require_function(name: str, function: object) -> None:
         )
     if not callable(function):
         raise InvalidTool(f"{function!r} is not a function; a tool is made from a function.")
-    if not _NAME.fullmatch(name):
+    if not TOOL_NAME.fullmatch(name):
         raise InvalidTool(
             f"{name!r} is not a valid tool name; pass tool(name=…) with at most 64 letters, "
             "digits, _ and -."

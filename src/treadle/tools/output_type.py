@@ -37,11 +37,14 @@ class OutputType(Generic[T]):
             raise ConfigurationError(
                 f"The output type {name} cannot be represented as JSON: {reason}"
             ) from error
+        self._wrap(schema, name)
+
+    def _wrap(self, schema: JsonSchema, name: str, *, strict: bool = True) -> None:
         self._wrapped = schema.get("type") != "object"
         self._plain = _wrapped(schema) if self._wrapped else schema
-        strict = strict_schema(self._plain)
+        closed = strict_schema(self._plain) if strict else None
         safe_name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "output"
-        self.schema = OutputSchema(safe_name, strict or self._plain, strict is not None)
+        self.schema = OutputSchema(safe_name, closed or self._plain, closed is not None)
 
     def parse(self, text: str) -> T:
         """Returns the value of `text`; raises `ValueError` (pydantic's `ValidationError`)."""
@@ -60,6 +63,9 @@ class OutputType(Generic[T]):
             if not isinstance(value, dict) or _WRAPPER not in value:
                 raise ValueError(f'it must be a JSON object with the member "{_WRAPPER}"')
             value = cast("dict[str, object]", value)[_WRAPPER]
+        return self._validated(value)
+
+    def _validated(self, value: object) -> T:
         # Validated as JSON: in JSON mode pydantic accepts dates as text and tuples as lists.
         return self._adapter.validate_json(msgspec.json.encode(value))
 

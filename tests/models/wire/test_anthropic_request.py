@@ -28,7 +28,8 @@ from treadle.domain.items import (
     user_message,
 )
 from treadle.domain.schema import OutputSchema, ToolSchema
-from treadle.models.base import ModelRequest, ModelSettings, NamedTool
+from treadle.domain.settings import ModelSettings, NamedTool
+from treadle.models.base import ModelRequest
 from treadle.models.wire.anthropic_request import AnthropicOptions, encode_request
 from treadle.models.wire.chat_request import encode_request as encode_chat
 from treadle.models.wire.responses_request import encode_request as encode_responses

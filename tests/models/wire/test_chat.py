@@ -15,7 +15,8 @@ from treadle.domain.items import (
     user_message,
 )
 from treadle.domain.schema import OutputSchema, ToolSchema
-from treadle.models.base import ModelRequest, ModelSettings, NamedTool
+from treadle.domain.settings import ModelSettings, NamedTool
+from treadle.models.base import ModelRequest
 from treadle.models.wire.chat import ChatWire
 from treadle.models.wire.chat_request import ChatOptions, encode_request
 

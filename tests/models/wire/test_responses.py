@@ -20,7 +20,8 @@ from treadle.domain.items import (
     user_message,
 )
 from treadle.domain.schema import OutputSchema, ToolSchema
-from treadle.models.base import ModelRequest, ModelSettings, NamedTool
+from treadle.domain.settings import ModelSettings, NamedTool
+from treadle.models.base import ModelRequest
 from treadle.models.wire.responses import ResponsesWire
 from treadle.models.wire.responses_request import encode_request
 from treadle.streaming.demux import ItemFinished, ResponseFinished

@@ -46,8 +46,9 @@ from treadle.domain.items import (
     user_message,
 )
 from treadle.domain.schema import ToolSchema
+from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.errors import ItemRefused
-from treadle.models.base import ModelRequest, ModelSettings, NamedTool
+from treadle.models.base import ModelRequest
 from treadle.models.wire import anthropic_request, chat_request, responses_request
 from treadle.models.wire.anthropic_request import AnthropicOptions
 from treadle.models.wire.chat_dialects import COMPATIBLE, OPENAI, ChatDialect, dialect_of

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from treadle.domain.events import FinishReason
 from treadle.domain.items import Item, Message, user_message
+from treadle.domain.settings import ModelSettings
 from treadle.domain.usage import Usage
 from treadle.errors import ContextOverflow, ModelError, StreamIncomplete, TreadleError
 from treadle.logging import logger_of
@@ -14,7 +15,7 @@ from treadle.memory.compaction.strategies import Summarize
 from treadle.memory.compaction.summary import Summary
 from treadle.memory.compaction.tokens import text_tokens
 from treadle.memory.compaction.transcript import mark_of, marked, pieces, transcript
-from treadle.models.base import ModelRequest, ModelSettings
+from treadle.models.base import ModelRequest
 from treadle.models.retry import Backoff
 from treadle.streaming.demux import ItemFinished, ResponseFinished
 from treadle.tools.failure import explain_failure, reraise_interrupt

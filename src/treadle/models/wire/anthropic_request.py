@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from treadle.domain.schema import JsonSchema, OutputSchema, ToolSchema
-from treadle.models.base import ModelRequest, ModelSettings, NamedTool
+from treadle.domain.settings import ModelSettings, NamedTool
+from treadle.models.base import ModelRequest
 from treadle.models.wire.anthropic_schema import supported_schema
 from treadle.models.wire.anthropic_turns import Block, Turn, Turns, thinks_before_calls
 from treadle.models.wire.conversation import arrange, split_system

@@ -26,7 +26,8 @@ from treadle.domain.items import (
 )
 from treadle.domain.media import PDF, TEXTS
 from treadle.domain.schema import ToolSchema
-from treadle.models.base import ModelRequest, NamedTool
+from treadle.domain.settings import NamedTool
+from treadle.models.base import ModelRequest
 from treadle.models.wire.chat_dialects import OPENAI, ChatDialect
 from treadle.models.wire.conversation import Response, arrange, as_user, is_system, split_system
 from treadle.models.wire.media import (

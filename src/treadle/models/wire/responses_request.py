@@ -28,7 +28,8 @@ from treadle.domain.items import (
 )
 from treadle.domain.media import OFFICE, PDF, TEXTS
 from treadle.domain.schema import ToolSchema
-from treadle.models.base import ModelRequest, NamedTool
+from treadle.domain.settings import NamedTool
+from treadle.models.base import ModelRequest
 from treadle.models.wire.conversation import Response, arrange
 from treadle.models.wire.media import MediaRules, WebContent, file_name, no_media
 from treadle.models.wire.sendable import (
