@@ -274,6 +274,44 @@ async def test_search(open_runtime: Open) -> None:
         assert (await client.call("GET", "/search?text=heron&kind=archive"))["data"] == []
 
 
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
+
+
+async def test_files(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel(["A picture."])))) as client:
+
+        async def put(content: bytes, name: str, kind: str) -> Any:
+            headers = {"content-type": kind}
+            path = f"/files?name={name}"
+            return await client.call("POST", path, content=content, headers=headers)
+
+        image = await put(PNG, "../x/a%22%0d%0ab.png", "text/html")
+        assert image["media_type"] == "image/png"
+        assert await client.call("GET", f"/files/{image['id']}") == image
+        shown = await client.send("GET", f"/files/{image['id']}/content")
+        assert shown.content == PNG
+        assert shown.headers["content-type"] == "image/png"
+        assert shown.headers["content-disposition"].startswith("inline")
+        page = await put(b"<html><script>alert(1)</script>", "a.html", "text/html")
+        picture = await put(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a.svg", "image/svg+xml")
+        for file in (page, picture):
+            got = await client.send("GET", f"/files/{file['id']}/content")
+            assert got.headers["content-type"] == "application/octet-stream"
+            assert got.headers["content-disposition"].startswith("attachment")
+            assert got.headers["content-security-policy"] == "sandbox; default-src 'none'"
+            assert got.headers["x-content-type-options"] == "nosniff"
+        thread_id = await client.thread()
+        part = {"type": "input_image", "file_id": image["id"]}
+        run_id = await run(client, thread_id, {"role": "user", "content": [part]})
+        assert (await result(client, thread_id, run_id))["text"] == "A picture."
+        await client.call("DELETE", f"/files/{page['id']}")
+        for file_id in (page["id"], "file_x"):
+            missing = await client.send("GET", f"/files/{file_id}")
+            assert (missing.status_code, missing.json()["code"]) == (404, "unknown_file")
+        empty = await client.send("POST", "/files")
+        assert (empty.status_code, empty.json()["code"]) == (400, "invalid_input")
+
+
 async def test_jobs(open_runtime: Open) -> None:
     async with serving(open_runtime(Agent(ScriptedModel([])))) as client:
         thread_id = await client.thread()

@@ -121,7 +121,11 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
         assert (
             len((await client.call("GET", "/threads", headers=keys.headers("root")))["data"]) == 1
         )
-        # A position has no authority.
+        # Neither a position nor the id of a file has authority.
+        file = await client.call("POST", "/files", content=b"secret", headers=alice)
+        for path in (f"/files/{file['id']}", f"/files/{file['id']}/content"):
+            assert (await client.send("GET", path, headers=alice)).status_code == 200
+            assert (await client.send("GET", path, headers=bob)).status_code == 404
         response = await client.send(
             "GET", f"/threads/{thread_id}/events", headers=bob | {"last-event-id": "1"}
         )

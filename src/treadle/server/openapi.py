@@ -87,7 +87,10 @@ def _operation(operation: Operation, by_kind: Mapping[object, Any]) -> dict[str,
         described["parameters"].append(_header("Idempotency-Key"))
     if operation.is_stream and operation.method == "GET":
         described["parameters"].append(_header("Last-Event-ID"))
-    if operation.body is not None:
+    if operation.body is bytes:
+        content: dict[str, Any] = {"application/octet-stream": {"schema": {}}}
+        described["requestBody"] = {"required": True, "content": content}
+    elif operation.body is not None:
         described["requestBody"] = {
             "required": _has_required(operation.body),
             "content": {JSON.decode(): {"schema": by_kind[_key(operation.body)]}},
@@ -138,7 +141,7 @@ def _answer(operation: Operation, status: int, by_kind: Mapping[object, Any]) ->
     if kind is None:
         return answer
     if kind is bytes:
-        answer["content"] = {"application/x-ndjson": {"schema": {"type": "string"}}}
+        answer["content"] = {"*/*": {"schema": {}}}
         return answer
     schema = by_kind[_key(kind)]
     content: dict[str, Any] = {}

@@ -78,7 +78,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     """One method of one path.
 
     - `scope`: what the principal needs; "" for any principal, None for requests without one.
-    - `query`, `body`: the types of the parameters and of the body; `body` None if there is none.
+    - `query`, `body`: the types of the parameters and of the body; `body` None if there is none,
+      `bytes` for a file.
     - `answers`: the type of the answer for each status that is a success, the usual one first;
       None without a body. `is_page` makes it the type of the entries of a list.
     - `is_stream`: whether it can answer with server-sent events.
@@ -122,10 +123,12 @@ class Operation(Struct, frozen=True, kw_only=True):
         if self.body is not None:
             headers = Headers(scope["headers"])
             settings = services.settings
-            data = await read_body(headers, receive, settings.max_body_bytes, settings.body_seconds)
-            if data:
+            is_file = self.body is bytes
+            limit = settings.max_file_bytes if is_file else settings.max_body_bytes
+            data = await read_body(headers, receive, limit, settings.body_seconds)
+            if data and not is_file:
                 require_json(headers)
-            body = decode_body(data, self.body)
+            body = data if is_file else decode_body(data, self.body)
         request = ApiRequest[Any, Any](
             scope, receive, services, principal, services.view_of(principal), query, body
         )

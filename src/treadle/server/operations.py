@@ -4,6 +4,7 @@ from treadle.server.operation import Operation, Operations
 from treadle.server.routes.agents import AGENTS
 from treadle.server.routes.calls import CALLS
 from treadle.server.routes.events import EVENTS
+from treadle.server.routes.files import FILES
 from treadle.server.routes.jobs import JOBS
 from treadle.server.routes.memory import MEMORY
 from treadle.server.routes.messages import MESSAGES
@@ -21,6 +22,7 @@ _NOUNS: tuple[Operations, ...] = (
     EVENTS,
     MEMORY,
     JOBS,
+    FILES,
     SEARCH,
     SESSION,
 )

@@ -8,6 +8,7 @@ from typing import Any, cast, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from treadle.domain.media import MAX_CONTENT
 from treadle.errors import ConfigurationError
 
 PREFIX = "TREADLE_"
@@ -29,7 +30,8 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     - `origins`: origins of other sites whose pages may use the API, such as
       `https://app.example.com`.
     - `trusted_proxies`: addresses whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
-    - `max_body_bytes`: the largest body. `body_seconds`: how long it may take to arrive.
+    - `max_body_bytes`, `max_file_bytes`: the largest body, and the largest file.
+    - `body_seconds`: how long a body may take to arrive.
     - `max_wait_seconds`: the longest `?wait=`.
     - `keep_alive_seconds`: how often a stream without events sends a comment.
     - `write_timeout_seconds`: after how long a client that takes nothing is disconnected.
@@ -47,6 +49,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     max_body_bytes: int = MAX_BODY_BYTES
+    max_file_bytes: int = MAX_CONTENT
     body_seconds: float = 30.0
     max_wait_seconds: float = 300.0
     keep_alive_seconds: float = 15.0
@@ -58,7 +61,13 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigurationError(f"port={self.port} is not a port; use 0 to 65535.")
-        for name in ("max_body_bytes", "body_seconds", "max_wait_seconds", "keep_alive_seconds"):
+        for name in (
+            "max_body_bytes",
+            "max_file_bytes",
+            "body_seconds",
+            "max_wait_seconds",
+            "keep_alive_seconds",
+        ):
             _require_above_zero(name, getattr(self, name))
         for name in ("write_timeout_seconds", "retry_milliseconds"):
             _require_above_zero(name, getattr(self, name))
