@@ -13,12 +13,15 @@ from treadle.domain.blocks import AppendText
 from treadle.models.openai import OpenAIResponses
 
 SCENARIO = "sim:reasoning=3,deltas=12,calls=6,rounds=2,every=3"
+OTHER_SCENARIO = "sim:reasoning=2,deltas=9,calls=6,rounds=2,every=3"
 WORKER_SCENARIO = "sim:deltas=6,calls=4,rounds=1,every=3"
 
 IDEMPOTENT = {"repeatable", "remembers", "starts_and_waits"}
 NEEDS_APPROVAL = "approved"
 EXTERNAL = "outside"
 WORKER = "worker"
+OTHER = "other"
+"""The name of the model that some runs choose by their options."""
 
 NOTES, BOARD, DRAFT = "notes", "board", "draft"
 """The blocks: of a thread, of all threads of an owner, and of a thread until it is deleted."""
@@ -37,6 +40,11 @@ def chaos_worker(base_url: str, evidence: Evidence) -> treadle.Agent[Any, str]:
     """Returns the agent that works for calls and jobs, whose model is that at `base_url`."""
     model = OpenAIResponses(WORKER_SCENARIO, api_key="none", base_url=base_url)
     return treadle.Agent(model, name=WORKER, tools=_effects(evidence), blocks=BLOCKS)
+
+
+def other_model(base_url: str) -> OpenAIResponses:
+    """Returns the model that some runs choose by their options."""
+    return OpenAIResponses(OTHER_SCENARIO, api_key="none", base_url=base_url)
 
 
 def chaos_agent(base_url: str, desk: Desk) -> treadle.Agent[Any, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import treadle
 from chaos.agents import SHARED
 from chaos.evidence import Evidence
+from chaos.options import options_of
 from chaos.records import (
     Acknowledged,
     AnswerAcknowledged,
@@ -77,10 +78,11 @@ class Onlooker:
         on_busy: OnBusy = self._chance.choice(["queue", "queue", "cancel"])
         key = f"o-{self._chance.getrandbits(64):x}"
         self._evidence.add(Intent(thread.id, key, on_busy, "outside"))
-        run = await thread.send(key, on_busy=on_busy, key=key)
+        options = options_of(key, on_busy)
+        run = await thread.send(key, on_busy=on_busy, key=key, **options)
         self._evidence.add(Acknowledged(thread.id, key, run.id))
         if self._chance.random() < AGAIN:  # as if the acknowledgement had been lost
-            run = await thread.send(key, on_busy=on_busy, key=key)
+            run = await thread.send(key, on_busy=on_busy, key=key, **options)
             self._evidence.add(Acknowledged(thread.id, key, run.id))
         if self._chance.random() < 0.1:
             self._evidence.add(CancelIntent(thread.id, run.id))

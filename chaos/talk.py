@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import treadle
 from chaos.evidence import Evidence
+from chaos.options import options_of
 from chaos.records import (
     Acknowledged,
     Answer,
@@ -62,7 +63,8 @@ class Talk:
             await asyncio.sleep(self._chance.random() * 0.1)
 
     async def _send(self, intent: Intent) -> treadle.ThreadRun:
-        run = await self._thread.send(intent.key, on_busy=intent.on_busy, key=intent.key)
+        options = options_of(intent.key, intent.on_busy)
+        run = await self._thread.send(intent.key, on_busy=intent.on_busy, key=intent.key, **options)
         self._evidence.add(Acknowledged(self._thread.id, intent.key, run.id))
         return run
 

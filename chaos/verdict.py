@@ -12,6 +12,7 @@ from chaos.findings import Findings
 from chaos.jobs import judge_agents, judge_bodies, judge_jobs, judge_submitted
 from chaos.messages import judge_messages
 from chaos.notes import judge_notes
+from chaos.options import judge_options
 from chaos.records import ThreadMade
 from chaos.seen import judge_seen
 from chaos.states import judge_state
@@ -56,6 +57,7 @@ def verdict_of(folder: Path) -> Verdict:
     for thread in threads:
         verdict.counts["events"] += len(thread.events)
         judge_state(verdict, thread, database)
+        judge_options(verdict, thread)
         judge_calls(verdict, thread, evidence)
         judge_messages(verdict, thread, evidence)
         judge_notes(verdict, thread)

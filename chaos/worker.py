@@ -16,7 +16,7 @@ from pathlib import Path
 import treadle
 import treadle.actors.actor
 from chaos import points
-from chaos.agents import SHARED, chaos_agent, chaos_worker
+from chaos.agents import OTHER, SHARED, chaos_agent, chaos_worker, other_model
 from chaos.evidence import Evidence
 from chaos.records import (
     Acknowledged,
@@ -45,7 +45,11 @@ async def main(folder: Path, url: str, seed: str, mode: str) -> None:
     unanswered, last, seen = _remembered(evidence)
     database = f"sqlite:///{folder / 'treadle.db'}"
     async with treadle.open(
-        database, agents=[agent], deps=lambda info: desk, idle_seconds=0.3
+        database,
+        agents=[agent],
+        models={OTHER: other_model(url)},
+        deps=lambda info: desk,
+        idle_seconds=0.3,
     ) as runtime:
         threads = [await runtime.connect(made.thread_id) for made in evidence.read(ThreadMade)]
         while len(threads) < THREADS:
