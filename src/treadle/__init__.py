@@ -10,6 +10,7 @@ from treadle.agent import Agent
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
 from treadle.domain.blocks import Block
+from treadle.domain.desk import DeskEvent, ThreadCreated, ThreadDeleted
 from treadle.domain.entries import OnBusy
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
@@ -120,6 +121,7 @@ from treadle.models.resolve import resolve_model
 from treadle.models.retry import RetryPolicy
 from treadle.models.typed_stream import typed_stream
 from treadle.runtime.archive import Archive
+from treadle.runtime.desk import DeskSubscription
 from treadle.runtime.fetch import fetch_file
 from treadle.runtime.files import Files
 from treadle.runtime.foreground import Run
@@ -154,6 +156,8 @@ __all__ = [
     "CompletionContext",
     "ContentPart",
     "ContextCompacted",
+    "DeskEvent",
+    "DeskSubscription",
     "Envelope",
     "Event",
     "EventRemoved",
@@ -251,6 +255,8 @@ __all__ = [
     "TerminalEvent",
     "TextDelta",
     "Thread",
+    "ThreadCreated",
+    "ThreadDeleted",
     "ThreadInfo",
     "ThreadRun",
     "ThreadTree",

@@ -24,6 +24,7 @@ from treadle.domain.events import (
     Awaited,
     RecordedEvent,
     RunCancelled,
+    RunCancelling,
     RunQueued,
     RunRequiresAction,
     RunStarted,
@@ -51,6 +52,7 @@ from treadle.errors import (
 from treadle.journal.base import (
     Batch,
     CallQuery,
+    ChangeQuery,
     Fork,
     Journal,
     ThreadOrder,
@@ -915,3 +917,106 @@ async def test_marks_are_the_last_events_of_threads(journal: Journal) -> None:
     (mark,) = [mark for mark in await journal.marks(owner="ann") if mark.id == "thread_1"]
     assert mark.seq == 2
     assert mark.number > max(one.number for one in marks.values())
+
+
+async def told(journal: Journal, after: str = "start", **query: object) -> list[str]:
+    """Thread and type of what a desk gets after a position, in pages of two."""
+    found: list[str] = []
+    while True:
+        page = await journal.changes(ChangeQuery(after=after, limit=2, **query))  # type: ignore[arg-type]
+        assert len(page.events) <= 2
+        found += [f"{one.thread_id[-1]} {one.type}" for one in page.events]
+        after = page.position
+        if page.is_end:
+            return found
+
+
+async def test_a_desk_gets_the_events_of_all_threads(journal: Journal) -> None:
+    start = (await journal.changes(ChangeQuery(after=""))).position
+    first = await make(journal, owner="ann")
+    second = await make(journal, "thread_2", owner="bob")
+    await first.append(conversation())
+    await second.append(asking("run_2", "call_1"))
+    middle = (await journal.changes(ChangeQuery(after=""))).position
+    await second.append([ToolApproved(run_id="run_2", call_id="call_1")])
+    await second.append([answer("run_2", "call_1")])
+    await first.append([ThreadUpdated(title="x")])
+    everything = [
+        "1 thread.created",
+        "2 thread.created",
+        "1 run.started",
+        "1 run.completed",
+        "2 run.started",
+        "2 tool.requested",
+        "2 run.requires_action",
+        "2 tool.approved",
+        "1 thread.updated",
+    ]
+    assert await told(journal) == await told(journal, start) == everything
+    assert await told(journal, middle) == everything[7:]
+    assert await told(journal, owner="ann") == [one for one in everything if one[0] == "1"]
+    ends = await told(journal, types=["run.completed", "thread.updated"])
+    assert ends == ["1 run.completed", "1 thread.updated"]
+    assert await told(journal, owner="bob", types=["run.completed"]) == []
+    page = await journal.changes(ChangeQuery(after="start", types=["run.started"]))
+    (one, _) = page.events
+    assert one.event == (await journal.read("thread_1", after=1, limit=1))[0]
+    assert await told(journal, one.position) == everything[3:]
+    for wrong in ("x", "-1", "9" * 30, "1.5", str(10**6), "²"):
+        with pytest.raises(InvalidInput, match="not a position of this desk"):
+            await journal.changes(ChangeQuery(after=wrong))
+    # A deleted thread leaves nothing but its end, and no position is used again.
+    await journal.delete("thread_1")
+    end = (await journal.changes(ChangeQuery(after=""))).position
+    assert await told(journal, middle) == ["2 tool.approved", "1 thread.deleted"]
+    assert await told(journal, middle, owner="ann") == ["1 thread.deleted"]
+    assert await told(journal, middle, owner="bob") == ["2 tool.approved"]
+    await make(journal, owner="eve")
+    assert await told(journal, end) == ["1 thread.created"]
+
+
+async def test_of_a_copy_only_what_is_new_is_told(journal: Journal) -> None:
+    driver = await make(journal)
+    await driver.append(conversation())
+    after = (await journal.changes(ChangeQuery(after=""))).position
+    fork = Fork("thread_1", 7, thread("thread_2"), (), Projection("completed", 9.0, "", None, ()))
+    await journal.fork(fork)
+    assert await told(journal, after) == ["2 thread.created"]
+
+
+async def test_of_a_batch_that_is_refused_nothing_is_told(journal: Journal) -> None:
+    driver = await make(journal)
+    await driver.append(conversation()[:2])
+    after = (await journal.changes(ChangeQuery(after=""))).position
+    newer = Driver(journal, await journal.claim("thread_1"), driver.state)
+    with pytest.raises(StaleWriter):
+        await driver.append([RunCancelling(run_id="run_1")])
+    await newer.append([RunCancelling(run_id="run_1")])
+    assert await told(journal, after) == ["1 run.cancelling"]
+
+
+async def test_readers_miss_nothing_while_writers_commit(journal: Journal) -> None:
+    drivers = [await make(journal, f"thread_{n}") for n in range(8)]
+
+    async def write(driver: Driver) -> None:
+        for n in range(20):
+            await driver.append(conversation(f"run_{n}"))
+
+    writing = asyncio.gather(*(write(driver) for driver in drivers))
+    seen: list[tuple[str, int]] = []
+    position = "start"
+    while True:
+        was_done = writing.done()
+        page = await journal.changes(
+            ChangeQuery(after=position, limit=7, types=["run.started", "run.completed"])
+        )
+        seen += [(one.thread_id, one.event.seq) for one in page.events]  # type: ignore[union-attr]
+        position = page.position
+        if page.is_end and was_done:
+            break
+        await asyncio.sleep(0)
+    await writing
+    assert len(seen) == len(set(seen)) == 8 * 20 * 2
+    for n in range(8):
+        numbers = [seq for id, seq in seen if id == f"thread_{n}"]
+        assert numbers == sorted(numbers)

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from treadle.domain.cursor import cursor
-from treadle.journal import sqlite_lists, sqlite_runs, sqlite_writes
+from treadle.journal import sqlite_changes, sqlite_lists, sqlite_runs, sqlite_writes
 from treadle.journal.base import CallQuery, Direction, ThreadQuery
 from treadle.journal.sqlite import MARKS_OF_OWNER
 from treadle.journal.sqlite_file import _labels, _migrations
@@ -135,3 +135,9 @@ def test_waiting_calls_are_read_in_their_order(
     index = "call_since" if owner is None else "call_owner (owner=?)"
     assert steps[0] == f"{first} INDEX {index}"
     assert not [step for step in steps if "B-TREE" in step or ("SCAN" in step and step != steps[0])]
+
+
+def test_a_desk_reads_what_is_behind_its_position(database: sqlite3.Connection) -> None:
+    steps = plan(database, f"{sqlite_changes.CHANGES} ORDER BY c.number LIMIT 9", (1, 2))
+    assert steps[0] == "SEARCH c USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
+    assert not [step for step in steps if "SCAN" in step or "B-TREE" in step]

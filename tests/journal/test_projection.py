@@ -107,6 +107,7 @@ def test_a_run_that_starts() -> None:
         None,
         (BEGUN,),
         (("k", Sent(R, ASKED.item.id)),),
+        told=((2, "run.started"),),
     )
 
 
@@ -168,7 +169,9 @@ def test_calls_that_wait() -> None:
         assert answered is not None
         assert (answered.awaited, answered.calls) == ((), ())
     at_once = told([call, OUTPUT, RESPONSE], [*begun(), STEP])
-    assert at_once is None or at_once.awaited is None
+    assert at_once is not None
+    assert at_once.awaited is None
+    assert at_once.told == ((4, "tool.requested"), (5, "tool.output"))
     assert told([CALL], [*begun(), STEP]) is None
 
 
@@ -282,6 +285,7 @@ class Rows:
         self.jobs = 0
         self.calls: dict[str, CallRecord] = {}
         self.metadata: dict[str, object] = {"a": 0}
+        self.told: list[tuple[int, str]] = []
 
     def take(self, projection: Projection | None) -> None:
         if projection is None:
@@ -295,6 +299,7 @@ class Rows:
             self.runs[run.id] = merged(self.runs.get(run.id, new), new)
         for key, sent in projection.keys:
             self.keys.setdefault(key, sent)
+        self.told += projection.told
         if projection.new_title is not None:
             self.title = projection.new_title
         if projection.metadata is not None:

@@ -10,7 +10,7 @@ from tests.journal.story import Driver, conversation, run_of_key
 
 from treadle.errors import JournalError
 from treadle.journal import sqlite_file
-from treadle.journal.base import CallQuery, ThreadQuery
+from treadle.journal.base import CallQuery, ChangeQuery, ThreadQuery
 from treadle.journal.sqlite import SqliteJournal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
@@ -94,6 +94,9 @@ async def test_a_database_of_an_older_version(version: int, path: Path) -> None:
         (done, _) = await journal.runs(ticket.id)
         assert done == await journal.find_run(done.id)
         assert (done.usage.requests, done.stop_reason) == (1, "end_turn")
+        if version < 9:  # before, there was no desk
+            changes = await journal.changes(ChangeQuery(after="start"))
+            assert (changes.events, changes.position) == ([], "0")
         assert await run_of_key(journal, ticket.id, "hi") is not None
         assert await journal.waiting_threads() == [ticket.id]
         state = await journal.load(ticket.id)

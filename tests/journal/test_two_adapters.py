@@ -12,7 +12,7 @@ from treadle.domain.events import PassageRemoved, RecordedEvent
 from treadle.domain.items import user_message
 from treadle.domain.state import ThreadState
 from treadle.errors import JournalError, StaleWriter, ThreadNotFound
-from treadle.journal.base import Batch, Claim, Journal
+from treadle.journal.base import Batch, ChangeQuery, Claim, Journal
 from treadle.journal.memory import MemoryJournal
 from treadle.journal.sqlite import SqliteJournal
 
@@ -254,3 +254,29 @@ async def test_drivers_that_fight_for_a_thread_leave_no_gap_and_no_repeat(pair: 
     assert refused
     with pytest.raises(StaleWriter):
         await pair[1].append(Batch(Claim(1, 1), [], []))
+
+
+async def test_a_desk_misses_nothing_of_a_writer_that_commits_last(pair: Pair) -> None:
+    """Of two writers the one that began first may commit last; its events come all the same."""
+    one, two = pair
+    drivers = [await make(one), await make(two, "thread_2")]
+    seen: list[tuple[str, int]] = []
+    position = "start"
+
+    async def read() -> None:
+        nonlocal position
+        page = await two.changes(ChangeQuery(after=position, types=["run.started"]))
+        seen.extend((event.thread_id, event.event.seq) for event in page.events)  # type: ignore[union-attr]
+        position = page.position
+
+    for n in range(30):
+        appends = [
+            asyncio.ensure_future(driver.append(conversation(f"run_{n}")))
+            for driver in (drivers if n % 2 else drivers[::-1])
+        ]
+        while not all(append.done() for append in appends):
+            await read()
+            await asyncio.sleep(0)
+        await asyncio.gather(*appends)
+    await read()
+    assert len(seen) == len(set(seen)) == 60

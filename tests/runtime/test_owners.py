@@ -225,12 +225,20 @@ async def _first(events: object) -> object:
     return None
 
 
+async def _read(desk: treadle.DeskSubscription) -> object:
+    """Returns what a desk has at once."""
+    async with desk:
+        await desk._read()
+        return [one.thread_id for one in desk._events]
+
+
 RUNTIME: dict[str, Call_] = {
     "connect": lambda v, id: v.connect(id),
     "search": lambda v, id: v.search("secret", thread_id=id),
     "threads": lambda v, id: v.threads(parent=id),
     "run": lambda v, id: v.run(f"run of {id}"),  # see also test_finding.py
     "calls": lambda v, id: v.calls(thread_id=id),
+    "subscribe": lambda v, id: _read(v.subscribe(after="start")),
     "create_thread": lambda v, id: v.create_thread("a", owner=f"owner of {id}"[:8]),
     "memory": lambda v, id: v.memory("notes", owner=f"owner of {id}"[:8]),
     "delete_owner": lambda v, id: v.delete_owner(f"owner of {id}"[:8]),

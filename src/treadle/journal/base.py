@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec import Struct
 
+from treadle.domain.desk import DeskEvent
 from treadle.domain.entries import Entry, SendEntry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import Awaited, RecordedEvent, ToolCallRequested, object_in
@@ -24,9 +25,25 @@ from treadle.domain.items import FunctionCall
 from treadle.domain.limits import Limits
 from treadle.domain.page import Page
 from treadle.domain.state import RunStatus, ThreadState
-from treadle.errors import ThreadNotFound
+from treadle.errors import InvalidInput, ThreadNotFound
 from treadle.journal.files import FileStore
 from treadle.journal.projection import CallRecord, Projection, RunRecord, Sent
+from treadle.journal.pulse import Pulse
+
+
+def position_at(text: str, newest: int) -> int:
+    """Returns the number that a position of the desk stands for; "start" is before all events.
+
+    Raises `InvalidInput` for anything else, and for a position behind the newest event.
+    """
+    if text == "start":
+        return 0
+    if text.isascii() and text.isdigit() and len(text) < 19 and int(text) <= newest:
+        return int(text)
+    raise InvalidInput(
+        f"after={text[:40]!r} is not a position of this desk; pass the position of an event or "
+        'of a list of calls, or "start".'
+    )
 
 
 def not_found(thread_id: str) -> ThreadNotFound:
@@ -164,6 +181,29 @@ class CallQuery(Struct, frozen=True, kw_only=True):
     thread_id: str = ""
     agent: str = ""
     awaits: Awaited | None = None
+
+
+class ChangeQuery(Struct, frozen=True, kw_only=True):
+    """Which events of all threads are read: those behind a position, of an owner, of some types.
+
+    `after` "" reads nothing and returns the position of the end.
+    """
+
+    after: str
+    limit: int = 500
+    owner: str | None = None
+    types: Sequence[str] = ()
+
+
+class Changes(Struct, frozen=True):
+    """Events of all threads, and the position behind all that was looked at for them.
+
+    With `is_end` nothing more was committed then.
+    """
+
+    events: Sequence[DeskEvent]
+    position: str
+    is_end: bool = True
 
 
 Direction = Literal["asc", "desc"]
@@ -309,6 +349,22 @@ class JournalReader(Protocol):
         """Returns a page of the runs of a thread, by their first events; -1 for all.
 
         Raises `ThreadNotFound`, and `InvalidInput` for a cursor of another list.
+        """
+        ...
+
+    @property
+    def pulse(self) -> Pulse:
+        """Beats when something was committed through this journal, or it is closed."""
+        ...
+
+    async def changes(self, query: ChangeQuery) -> Changes:
+        """Returns events of all threads behind a position, in the order of positions.
+
+        The types are those of `treadle.domain.desk`. Once a position was returned, no event with a
+        smaller one becomes visible: a journal whose numbers are not committed in their order holds
+        events back until all before them are committed or rolled back. So a reader that continues
+        at the position misses nothing, whichever of two writers commits first. Raises
+        `InvalidInput` for a position that this journal did not return.
         """
         ...
 

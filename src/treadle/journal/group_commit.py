@@ -22,11 +22,16 @@ class GroupCommit(Generic[W]):
     """Passes the writes of one event loop, in order and in groups, to `commit` in a thread.
 
     `commit` returns one outcome for each write: a result, or an exception that the future of that
-    write raises. `commit` itself must not raise.
+    write raises. `commit` itself must not raise. `on_committed` is called after each group.
     """
 
-    def __init__(self, commit: Callable[[Sequence[W]], Sequence[object]]) -> None:
+    def __init__(
+        self,
+        commit: Callable[[Sequence[W]], Sequence[object]],
+        on_committed: Callable[[], None],
+    ) -> None:
         self._commit = commit
+        self._on_committed = on_committed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="treadle-journal")
         self._waiting: list[tuple[W, asyncio.Future[object]]] = []
         self._busy = False
@@ -77,6 +82,7 @@ class GroupCommit(Generic[W]):
                 done.set_exception(outcome)
             else:
                 done.set_result(outcome)
+        self._on_committed()
         if self._waiting:
             self._send()
         else:

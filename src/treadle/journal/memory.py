@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace as changed
 
 from treadle.domain.cursor import cursor, key_at
+from treadle.domain.desk import DeskEvent, ThreadCreated, ThreadDeleted, owner_mark
 from treadle.domain.entries import AnswerEntry, Entry, SendEntry
 from treadle.domain.envelope import Envelope, recorded
 from treadle.domain.events import RecordedEvent, ToolCallRequested
@@ -18,6 +19,8 @@ from treadle.errors import JournalClosed, JournalError, StaleWriter
 from treadle.journal.base import (
     Batch,
     CallQuery,
+    ChangeQuery,
+    Changes,
     Claim,
     Direction,
     Fork,
@@ -29,12 +32,14 @@ from treadle.journal.base import (
     Waiting,
     WaitingCall,
     not_found,
+    position_at,
     promised,
     waiting_call,
 )
 from treadle.journal.labels import labels_of
 from treadle.journal.memory_files import MemoryFiles
 from treadle.journal.projection import CallRecord, Projection, RunRecord, Sent, merged, place_of
+from treadle.journal.pulse import IN_PROCESS, SCANNED, Pulse
 
 
 @dataclass
@@ -66,6 +71,8 @@ class MemoryJournal:
         self._threads: dict[str, _Kept] = {}
         self._by_number: dict[int, _Kept] = {}
         self._count = 0
+        self._changes: list[tuple[int, int, str, str]] = []  # see `changes`
+        self._pulse = Pulse(IN_PROCESS)
         self._is_new = True
         self._opened = 1  # usable without `open`, by as many runtimes as open it
         self._files = MemoryFiles(self._user, self._require_open)
@@ -80,6 +87,11 @@ class MemoryJournal:
         """No other process can write to this memory."""
         return False
 
+    @property
+    def pulse(self) -> Pulse:
+        """Beats when something was committed."""
+        return self._pulse
+
     async def open(self) -> None:
         """Opens the journal, also again after `close`."""
         self._opened = 1 if self._is_new else self._opened + 1
@@ -88,6 +100,7 @@ class MemoryJournal:
     async def close(self) -> None:
         """Refuses all calls once every opener has closed the journal, until it is opened again."""
         self._opened = max(0, self._opened - 1)
+        self._pulse.beat()
 
     async def create(self, info: ThreadInfo) -> Claim:
         """Adds a thread without events, and claims it."""
@@ -172,6 +185,9 @@ class MemoryJournal:
         if projection.metadata is not None:
             metadata = updated(kept.info.metadata, projection.metadata)
             kept.info = changed(kept.info, metadata=metadata)
+        for seq, type in projection.told:
+            self._changes.append((kept.number, seq, type, ""))
+        self._pulse.beat()
         if projection.awaited is not None:
             awaited = {id: kept.calls[id] for id in projection.awaited if id in kept.calls}
             kept.calls = awaited | {call.call_id: call for call in projection.calls}
@@ -311,7 +327,50 @@ class MemoryJournal:
         page = found[: query.limit] if query.limit >= 0 else found
         has_more = len(page) < len(found)
         next = cursor("calls", *page[-1][0]) if page and has_more else ""
-        return Page([_waiting(kept, call) for _, kept, call in page], next)
+        waiting = [_waiting(kept, call) for _, kept, call in page]
+        return Page(waiting, next, str(len(self._changes)))
+
+    async def changes(self, query: ChangeQuery) -> Changes:
+        """Returns events of all threads behind a position."""
+        self._require_open()
+        newest = len(self._changes)
+        if not query.after:
+            return Changes((), str(newest))
+        start = position_at(query.after, newest)
+        rows = self._changes[start : start + SCANNED]
+        found: list[DeskEvent] = []
+        for number, (n, seq, type, gone) in enumerate(rows, start + 1):
+            if query.types and type not in query.types:
+                continue
+            one = self._change(n, seq, type, gone, query.owner, str(number))
+            if one is not None:
+                found.append(one)
+                if len(found) >= query.limit:
+                    return Changes(found, str(number), number == newest)
+        end = start + len(rows)
+        return Changes(found, str(end), end == newest)
+
+    def _change(
+        self, n: int, seq: int, type: str, gone: str, owner: str | None, position: str
+    ) -> DeskEvent | None:
+        if gone:
+            mark, _, thread_id = gone.partition(" ")
+            is_owned = owner is None or owner_mark(owner) == mark
+            deleted = DeskEvent(thread_id=thread_id, event=ThreadDeleted(), position=position)
+            return deleted if is_owned else None
+        kept = self._by_number.get(n)
+        if kept is None or owner not in {None, kept.info.owner}:
+            return None
+        event = kept.events[seq - 1] if seq else ThreadCreated()
+        if event.type != type:
+            return None  # its content was removed
+        return DeskEvent(
+            thread_id=kept.info.id,
+            owner=kept.info.owner,
+            parent=_parent(kept.info),
+            event=event,
+            position=position,
+        )
 
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
         """Puts an entry into the inbox of a thread, unless it was sent or answered before."""
@@ -365,6 +424,9 @@ class MemoryJournal:
         del self._threads[thread_id]
         del self._by_number[kept.number]
         self._files.delete(kept.number)
+        gone = f"{owner_mark(kept.info.owner)} {thread_id}"
+        self._changes.append((kept.number, 0, ThreadDeleted.type, gone))
+        self._pulse.beat()
 
     def _user(self, thread_id: str) -> tuple[int, str]:
         kept = self._kept(thread_id)
@@ -381,6 +443,8 @@ class MemoryJournal:
             raise JournalError(f"The thread {info.id[:100]!r} already exists; use another id.")
         kept = _Kept(self._next(), info)
         self._threads[info.id] = self._by_number[kept.number] = kept
+        self._changes.append((kept.number, 0, ThreadCreated.type, ""))
+        self._pulse.beat()
         return kept
 
     def _next(self) -> int:

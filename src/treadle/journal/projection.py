@@ -7,6 +7,7 @@ from typing import assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
+from treadle.domain.desk import DESK_TYPES
 from treadle.domain.events import (
     Awaited,
     DurableEvent,
@@ -26,7 +27,9 @@ from treadle.domain.events import (
     StopReason,
     TerminalEvent,
     ThreadUpdated,
+    ToolApproved,
     ToolCallRequested,
+    ToolOutputRecorded,
 )
 from treadle.domain.state import RunStatus, ThreadState, can_go_on
 from treadle.domain.usage import Usage
@@ -101,7 +104,8 @@ class Projection(Struct, frozen=True):
     have not settled, or whose end has not been announced yet. `awaited` are the ids of all calls
     that wait for an answer, `calls` those of them that are new; None changes no row of a call.
     `title` is used if the thread has none. `new_title` and `metadata` (changes, see
-    `treadle.domain.metadata.updated`) are those of a `ThreadUpdated`.
+    `treadle.domain.metadata.updated`) are those of a `ThreadUpdated`. `told` are the numbers and
+    types of the events that a desk is told of (`treadle.domain.desk`).
     """
 
     status: RunStatus | None
@@ -115,6 +119,7 @@ class Projection(Struct, frozen=True):
     calls: tuple[CallRecord, ...] = ()
     new_title: str | None = None
     metadata: Mapping[str, object] | None = None
+    told: tuple[tuple[int, str], ...] = ()
 
 
 class Standing(Struct, frozen=True):
@@ -144,7 +149,7 @@ def project(
     contains the states right after the ends of runs among them.
     """
     after = standing_of(state)
-    rows = _Rows(final, set(after.awaited))
+    rows = _Rows(final, before.awaited, after.awaited)
     for event in events:
         rows.take(event)
     active = state.active_run
@@ -166,13 +171,19 @@ def project(
         tuple(replace(call, agent=active.agent) for call in rows.calls) if active else (),
         rows.new_title,
         rows.metadata,
+        tuple(rows.told),
     )
 
 
 class _Rows:
     """The rows that events change, collected."""
 
-    def __init__(self, final: Mapping[str, ThreadState], awaited: Collection[str]) -> None:
+    def __init__(
+        self,
+        final: Mapping[str, ThreadState],
+        waited: Collection[str],
+        awaited: Collection[str],
+    ) -> None:
         self.runs: dict[str, RunRecord] = {}
         self.keys: dict[str, Sent] = {}
         self.calls: list[CallRecord] = []
@@ -182,16 +193,21 @@ class _Rows:
         self._others = False  # what is counted, or may expire at another time
         self._final = final
         self._awaited = awaited
+        self._waiting = set(waited)  # the calls that wait where the next event comes
+        self.told: list[tuple[int, str]] = []
         self._asked: MessageAdded | None = None  # the message that starts the next run
 
     @property
     def are_changed(self) -> bool:
         """Whether any row changes, other than by a status."""
         is_updated = self.new_title is not None or self.metadata is not None
-        return bool(self.runs or self.keys or self.title or self._others or is_updated)
+        others = self._others or is_updated or self.told
+        return bool(self.runs or self.keys or self.title or others)
 
     def take(self, event: RecordedEvent) -> None:
         """Takes note of an event."""
+        if self._is_told(event):
+            self.told.append((event.seq, event.type))
         match event:
             case RunQueued():
                 self._add_key(event.key, event.run_id, event.item.id)
@@ -226,6 +242,22 @@ class _Rows:
                     self.metadata = {**(self.metadata or {}), **event.metadata}
             case _:
                 pass  # changes no row
+
+    def _is_told(self, event: RecordedEvent) -> bool:
+        match event:
+            case ToolCallRequested(awaits=awaits, item=item):
+                if awaits is not None:
+                    self._waiting.add(item.call_id)
+                return awaits is not None
+            case ToolApproved(call_id=call_id):
+                self._waiting.discard(call_id)
+                return True
+            case ToolOutputRecorded(item=item):
+                is_answer = item.call_id in self._waiting
+                self._waiting.discard(item.call_id)
+                return is_answer
+            case _:
+                return event.type in DESK_TYPES
 
     def _add_key(self, key: str, run_id: str, message_id: str) -> None:
         if key:

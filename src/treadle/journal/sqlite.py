@@ -36,6 +36,8 @@ from treadle.journal import sqlite_writes as writes
 from treadle.journal.base import (
     Batch,
     CallQuery,
+    ChangeQuery,
+    Changes,
     Claim,
     Direction,
     Durability,
@@ -53,7 +55,9 @@ from treadle.journal.driver_lock import DriverLock
 from treadle.journal.files import FileStore
 from treadle.journal.group_commit import GroupCommit
 from treadle.journal.projection import RunRecord, Sent
+from treadle.journal.pulse import IN_OTHERS, IN_PROCESS, Pulse
 from treadle.journal.snapshot import decode_snapshot
+from treadle.journal.sqlite_changes import newest_change, read_changes
 from treadle.journal.sqlite_file import (
     SEQ_BITS,
     Access,
@@ -118,6 +122,7 @@ class SqliteJournal:
         self._path = path
         self._durability: Durability = durability
         self._drive = drive
+        self._pulse = Pulse(IN_PROCESS if drive else IN_OTHERS)
         self._lock = DriverLock(path)
         self._access: Access = "mode=rw"
         self._local = threading.local()
@@ -133,6 +138,11 @@ class SqliteJournal:
         """Other processes can open the database with `drive=False`."""
         return True
 
+    @property
+    def pulse(self) -> Pulse:
+        """Beats when something was committed through this adapter."""
+        return self._pulse
+
     async def open(self) -> None:
         """Opens the database, with `drive` creates or migrates it; raises `JournalError`."""
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="treadle-reader")
@@ -141,7 +151,8 @@ class SqliteJournal:
         except BaseException:
             await self.close()
             raise
-        self._writer = GroupCommit(writes.Transactions(connection, self._path).commit)
+        commit = writes.Transactions(connection, self._path).commit
+        self._writer = GroupCommit(commit, self._pulse.beat)
 
     def _open(self) -> sqlite3.Connection:
         self._path = resolved(self._path)
@@ -181,6 +192,7 @@ class SqliteJournal:
         if readers is not None:
             self._readers = None
             await asyncio.to_thread(self._close_all, readers)
+        self._pulse.beat()
 
     def _close_all(self, readers: ThreadPoolExecutor) -> None:
         readers.shutdown(wait=True)  # a connection must not be closed in the middle of a read
@@ -379,7 +391,20 @@ class SqliteJournal:
 
     async def calls(self, query: CallQuery) -> Page[WaitingCall]:
         """Returns a page of the calls that wait for an answer."""
-        return await self._read(lambda connection: list_calls(connection, query))
+
+        def read(connection: sqlite3.Connection) -> Page[WaitingCall]:
+            page = list_calls(connection, query)
+            return Page(page, page.next, str(newest_change(connection)))
+
+        return await self._read(lambda connection: _at_once(connection, read))
+
+    async def changes(self, query: ChangeQuery) -> Changes:
+        """Returns events of all threads behind a position."""
+
+        def read(connection: sqlite3.Connection) -> Changes:
+            return read_changes(connection, query)
+
+        return await self._read(lambda connection: _at_once(connection, read))
 
     async def inbox(self, thread_id: str) -> list[Waiting]:
         """Returns the waiting entries, in order."""

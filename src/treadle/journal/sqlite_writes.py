@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from treadle.domain.desk import ThreadCreated, ThreadDeleted, owner_mark
 from treadle.domain.entries import ApprovalEntry, DenialEntry, Entry, OutputEntry, SendEntry
 from treadle.domain.events import RecordedEvent
 from treadle.domain.metadata import updated
@@ -229,6 +230,12 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
     )
     _insert(connection, f"INSERT INTO run ({_RUN_COLUMNS}) VALUES ", runs, 15, _MERGED)  # noqa: S608 - of constants
     _insert(connection, "INSERT OR IGNORE INTO sent VALUES ", keys, 4)
+    told: list[object] = []
+    for batch in batches:
+        if batch.projection is not None:
+            for seq, type in batch.projection.told:
+                told += (batch.claim.number, seq, type)
+    _insert(connection, "INSERT INTO change (n, seq, type) VALUES ", told, 3)
     for batch in batches:
         if batch.projection is not None:
             _project_calls(connection, batch.claim.number, batch.projection)
@@ -354,6 +361,9 @@ def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
         (number, info.created_at, info.title, info.owner, work is None and not info.memory),
     )
     _set_labels(connection, number, info.agent, info.metadata)
+    connection.execute(
+        "INSERT INTO change (n, seq, type) VALUES (?, 0, ?)", (number, ThreadCreated.type)
+    )
     return number
 
 
@@ -547,6 +557,7 @@ def delete(thread_id: str) -> Change:
 
     def change(connection: sqlite3.Connection) -> None:
         number = number_of(connection, thread_id)
+        (owner,) = connection.execute("SELECT owner FROM thread WHERE n = ?", (number,)).fetchone()
         connection.execute(
             "DELETE FROM event WHERE position > ? AND position < ?",
             (number << SEQ_BITS, (number + 1) << SEQ_BITS),
@@ -554,6 +565,10 @@ def delete(thread_id: str) -> Change:
         uses.end(connection, "n = ?", number)
         for table in _TABLES:
             connection.execute(f"DELETE FROM {table} WHERE n = ?", (number,))  # noqa: S608
+        connection.execute(
+            "INSERT INTO change (n, seq, type, gone) VALUES (?, 0, ?, ?)",
+            (number, ThreadDeleted.type, f"{owner_mark(owner)} {thread_id}"),
+        )
 
     return Change(change)
 

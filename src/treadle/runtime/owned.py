@@ -21,6 +21,8 @@ from treadle.domain.page import Page
 from treadle.domain.state import ThreadState
 from treadle.journal.base import (
     CallQuery,
+    ChangeQuery,
+    Changes,
     Direction,
     JournalReader,
     ThreadInfo,
@@ -31,6 +33,7 @@ from treadle.journal.base import (
 )
 from treadle.journal.files import FileStore
 from treadle.journal.projection import RunRecord
+from treadle.journal.pulse import Pulse
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.ports import RunFiles
 
@@ -201,6 +204,17 @@ class OwnedReader:
         """Returns a page of the runs of a thread."""
         await self._guard.require(thread_id)
         return await self._journal.runs(thread_id, limit=limit, after=after, order=order)
+
+    @property
+    def pulse(self) -> Pulse:
+        """Beats when something was committed, on any thread."""
+        return self._journal.pulse
+
+    async def changes(self, query: ChangeQuery) -> Changes:
+        """Returns events of the threads of the owner, whatever owner the query names."""
+        if self._guard.owner is not None:
+            query = replace(query, owner=self._guard.owner)
+        return await self._journal.changes(query)
 
     async def calls(self, query: CallQuery) -> Page[WaitingCall]:
         """Returns a page of the waiting calls of the owner, whatever owner the query names."""

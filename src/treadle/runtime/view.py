@@ -2,13 +2,21 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from treadle.actors.access import ThreadAccess
 from treadle.actors.host import AnyAgent
-from treadle.domain.arguments import require_choice, require_count, require_text, require_type
-from treadle.domain.events import Awaited
+from treadle.domain.arguments import (
+    require_choice,
+    require_count,
+    require_list,
+    require_text,
+    require_type,
+    shown,
+)
+from treadle.domain.desk import DESK_TYPES
+from treadle.domain.events import Awaited, DurableEvent
 from treadle.domain.ids import new_id
 from treadle.domain.items import Role
 from treadle.domain.metadata import checked_metadata
@@ -28,6 +36,7 @@ from treadle.loop.catalog import Catalog
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
+from treadle.runtime.desk import DeskSubscription
 from treadle.runtime.files import Files
 from treadle.runtime.memory import Memory
 from treadle.runtime.owned import OwnedAccess, OwnedReader, OwnerGuard
@@ -273,6 +282,43 @@ class RuntimeView:
             raise RunNotFound(f"There is no run {run_id[:100]!r}.")
         return ThreadRun(record.id, record.thread_id, threads, self._journal, self._root.agent_of)
 
+    def subscribe(
+        self,
+        *,
+        types: Iterable[str | type[DurableEvent]] = (),
+        after: str | None = None,
+        owner: str | None = None,
+    ) -> DeskSubscription:
+        """Returns what happens on all threads from now on; iterate it.
+
+        - `types`: only events of these types, as classes or words (`"run.completed"`). There are
+          `thread.created`, `thread.updated`, `thread.deleted`, `run.queued`, `run.started`,
+          `run.requires_action`, `run.cancelling` and the ends of runs, `job.started` and
+          `job.settled`, and of calls that wait for an answer `tool.requested`, `tool.approved` and
+          `tool.output`.
+        - `after`: the `position` of an event, a subscription or a page of `calls()`: the events
+          behind it come first. `"start"` is before all events, None is now.
+        - `owner`: only events of the threads of this owner.
+
+        No event is missed and none comes twice, also for a reader that comes back in another
+        process. Raises `InvalidInput` for a type that is not known; iterating raises it for an
+        `after` that is not a position.
+        """
+        self._reach()
+        words: list[str] = []
+        for one in require_list("types", types, 'types=["run.completed"]'):
+            word = getattr(one, "type", one)
+            if not isinstance(word, str) or word not in DESK_TYPES:
+                known = ", ".join(sorted(DESK_TYPES))
+                raise InvalidInput(
+                    f"types contains {shown(one)}, which a runtime does not report; use {known}. "
+                    "Thread.subscribe reports all events of one thread."
+                )
+            words.append(word)
+        if after is not None and not require_text("after", after):
+            raise InvalidInput('after is empty; pass a position, "start", or None for now.')
+        return DeskSubscription(self._journal, self._listed(owner), words, after or "")
+
     async def calls(
         self,
         *,
@@ -289,6 +335,7 @@ class RuntimeView:
         on its way to the process that drives the thread is not listed.
 
         - `limit`: the most calls in the page, up to 1,000. `after`: `Page.next` of the page before.
+          `Page.position` is where `subscribe` continues what the first page shows.
         - `owner`, `thread_id`, `agent`: only calls of this owner, thread or agent.
         - `awaits`: only `"approval"`s, or only calls that need an `"output"` from outside.
 
