@@ -73,6 +73,7 @@ from treadle.domain.events import (
     ToUserDelta,
     UnknownEvent,
     UsageAdded,
+    ValidatedOutput,
 )
 from treadle.domain.items import (
     ContentPart,
@@ -100,10 +101,11 @@ from treadle.domain.options import AllowedTools, ExternalTool, RunOptions
 from treadle.domain.page import Page
 from treadle.domain.result import RunResult
 from treadle.domain.rules import ToolRules
+from treadle.domain.schema import OutputMode
 from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.domain.thread_tree import ThreadTree, TreeNode
 from treadle.domain.usage import Price, Spent, Usage
-from treadle.errors import TreadleError
+from treadle.errors import ModelRetry, TreadleError
 from treadle.journal.base import ThreadInfo, WaitingCall
 from treadle.journal.files import FileInfo
 from treadle.journal.projection import RunError, RunRecord
@@ -116,6 +118,7 @@ from treadle.loop.hooks import (
     Veto,
     hook,
 )
+from treadle.loop.output_validators import OutputValidator
 from treadle.models.fallback import FallbackModel
 from treadle.models.resolve import resolve_model
 from treadle.models.retry import RetryPolicy
@@ -195,11 +198,14 @@ __all__ = [
     "MessageAdded",
     "MessagePinned",
     "MessageQueued",
+    "ModelRetry",
     "ModelSettings",
     "NamedTool",
     "OnBusy",
+    "OutputMode",
     "OutputPart",
     "OutputText",
+    "OutputValidator",
     "Page",
     "PassageAdded",
     "PassageRemoved",
@@ -281,6 +287,7 @@ __all__ = [
     "UnknownEvent",
     "Usage",
     "UsageAdded",
+    "ValidatedOutput",
     "Veto",
     "WaitingCall",
     "fetch_file",

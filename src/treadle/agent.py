@@ -37,8 +37,14 @@ class Agent(AgentDefinition[Deps, Out]):
       the `RunContext` of the run as an optional parameter.
     - `tools`: tools; plain functions, which become tools with default options; sources of tools
       such as `treadle.mcp.MCPTools`, which are asked for their tools before each step.
-    - `output`: the type of the result. Anything but `str` asks the model for JSON of that type; an
-      invalid answer is sent back for correction at most `max_corrections` times.
+    - `output`: the type of the result, or a union of types. Anything but `str` asks the model for
+      JSON of that type; an invalid answer is sent back for correction at most `max_corrections`
+      times.
+    - `output_validators`: functions of the output, or of the context and the output, plain or
+      async. They may return a changed output, or raise `ModelRetry` to ask for another answer.
+    - `output_mode`: how the model is asked for the output: with a JSON Schema in the request
+      ("native"), a tool that takes the output ("tool"), or instructions ("prompted"). None is the
+      mode of the model.
     - `settings`: options of the request. A forced tool choice applies to the first step only.
     - `context`: how a finite window is handled; see `treadle.memory`. None sends the whole history.
     - `limits`: limits of each run; `thread_limits`: limits of all runs of a thread together.

@@ -12,6 +12,7 @@ TreadleError
 ├── InvalidInput                  an empty message, a value of another form, text not in UTF-8
 │   └── OptionNotAllowed          an option of a run that the agent does not let callers change
 ├── FetchFailed                   a file could not be fetched from the web, or must not be
+├── ModelRetry                    raised by programs: the model must try again
 ├── ModelError                    a model provider failed or refused
 │   ├── ConnectionFailed          retryable: refused, reset, name not found
 │   ├── ModelTimeout              retryable: while connecting, before or between chunks
@@ -189,6 +190,16 @@ class OptionNotAllowed(InvalidInput):
     def __init__(self, message: str, option: str = "") -> None:
         super().__init__(message)
         self.option = option
+
+
+class ModelRetry(TreadleError):
+    """Raise it in an output validator or a tool to make the model try again.
+
+    The model reads the message. For an output validator it is a correction, of which a run has
+    `Agent.max_corrections`; for a tool it is the output of the call, without a retry.
+    """
+
+    code = "model_retry"
 
 
 class ModelError(TreadleError):

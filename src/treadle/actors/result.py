@@ -12,7 +12,7 @@ from treadle.domain.state import Run, ThreadState
 from treadle.domain.usage import Usage
 from treadle.errors import error_of
 from treadle.loop.definition import AgentDefinition
-from treadle.loop.outcome import final_text, refusal_of
+from treadle.loop.outcome import final_answer, refusal_of
 
 T = TypeVar("T")
 
@@ -21,19 +21,22 @@ def result_of(
     thread_id: str, state: ThreadState, run: Run, definition: AgentDefinition[object, T]
 ) -> RunResult[T | None]:
     """Returns the result of `run`, which ended last on the thread."""
-    text = final_text(state, definition)
+    answer = final_answer(state, definition)
     output: T | None = None
     is_complete = run.status == "completed"
     if is_complete:
         try:
-            output = definition.parse(text)
+            if run.output is not None:  # a validator changed it
+                output = definition.parse(run.output.text)
+            else:
+                output = definition.parse(answer.text, is_call=answer.is_call)
         except ValueError:  # it was told to finish, or a terminal tool ended it, before
             is_complete = False
     return RunResult(
         run_id=run.id,
         thread_id=thread_id,
         output=output,
-        text=text,
+        text=answer.text,
         refusal=refusal_of(run.last_step) if run.last_step is not None else "",
         items=_shown(state, state.history[max(run.first_item - 1, 0) :]),
         history=_shown(state, state.history),

@@ -634,8 +634,18 @@ class QuotaHit(DurableEvent, frozen=True, gc=False, tag="quota_exceeded"):
     message: str
 
 
-class RunCompleted(DurableEvent, frozen=True, tag="run.completed"):
-    """The run reached its end.
+class ValidatedOutput(Struct, frozen=True):
+    """An output that a validator changed: as JSON, or as text if the output is a text.
+
+    `items` are the keys of the items that it was made of, for their removal.
+    """
+
+    text: str
+    items: tuple[str, ...]
+
+
+class RunCompleted(DurableEvent, frozen=True, omit_defaults=True, tag="run.completed"):
+    """The run reached its end. `output` is set if a validator changed the output.
 
     Here and in the other events that end a run, `seconds` is the time that it waited for its jobs
     since its last step.
@@ -645,6 +655,7 @@ class RunCompleted(DurableEvent, frozen=True, tag="run.completed"):
     stop_reason: StopReason
     usage: Usage
     seconds: float = 0.0
+    output: ValidatedOutput | None = None
 
 
 class RunIncomplete(DurableEvent, frozen=True, tag="run.incomplete"):

@@ -465,7 +465,9 @@ def _run_ended(state: ThreadState, event: TerminalEvent) -> ThreadState:
         run = replace(run, seconds=run.seconds + event.seconds)
     match event:
         case RunCompleted():
-            ended = replace(run, status="completed", stop_reason=event.stop_reason)
+            ended = replace(
+                run, status="completed", stop_reason=event.stop_reason, output=event.output
+            )
         case RunIncomplete():
             ended = replace(run, status="incomplete", stop_reason=event.stop_reason)
         case RunFailed():

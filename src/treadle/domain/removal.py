@@ -21,11 +21,13 @@ from treadle.domain.events import (
     ProviderItemAdded,
     ReasoningAdded,
     RecordedEvent,
+    RunCompleted,
     RunQueued,
     ThreadUpdated,
     ToolCallRequested,
     ToolOutputRecorded,
     ToolStarted,
+    ValidatedOutput,
 )
 from treadle.domain.history import History
 from treadle.domain.items import FunctionCallOutput, Item, Message
@@ -103,6 +105,8 @@ def without_content(event: RecordedEvent, keys: Keys) -> RecordedEvent:
                 if any(key_of(item) in keys for item in event.items)
                 else event
             )
+        case RunCompleted(output=ValidatedOutput(items=items)) if not keys.isdisjoint(items):
+            return replace(event, output=None)
         case _:
             return event
 
@@ -149,6 +153,8 @@ def remove(state: ThreadState, event: ItemRemoved) -> ThreadState:
     run, context = state.run, state.context
     if run is not None and run.last_step is not None:
         run = replace(run, last_step=_redacted_step(run.last_step, keys))
+    if run is not None and run.output is not None and not keys.isdisjoint(run.output.items):
+        run = replace(run, output=None)
     summary = context.summary
     if summary is not None and key_of(summary) in keys:
         summary = None

@@ -1,10 +1,18 @@
 """Schemas for the model: of a function it may call, and of the output it must give."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from msgspec import Struct
 
 JsonSchema = Mapping[str, object]
+
+OutputMode = Literal["native", "tool", "prompted"]
+"""How a model is asked for structured output.
+
+With the JSON Schema in the request (`native`), with a tool that takes the output as its arguments
+(`tool`), or with the schema in the instructions (`prompted`).
+"""
 
 
 class ToolSchema(Struct, frozen=True):

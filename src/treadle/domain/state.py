@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from treadle.domain.block_memory import NO_MEMORY, BlockMemory
 from treadle.domain.context import WHOLE, Context
-from treadle.domain.events import Announces
+from treadle.domain.events import Announces, ValidatedOutput
 from treadle.domain.history import History
 from treadle.domain.items import Message
 from treadle.domain.open_step import Step
@@ -53,6 +53,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     `job_failure` is why a job makes it fail. `expires_at` (Unix seconds) is when a run that
     requires action ends. `adapted` are the ids of the items that it reported as adapted. `options`
     are those of the run, None without any; `first_agent` is the agent it began with, if it has any.
+    `output` is what a validator made of the answer.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     cancelled_by: str = ""
     options: RunOptions | None = None
     first_agent: str = ""
+    output: ValidatedOutput | None = None
 
     @property
     def is_active(self) -> bool:

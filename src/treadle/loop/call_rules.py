@@ -1,12 +1,15 @@
 """Which calls of the model are not made; pure functions of the state and the agent."""
 
+from collections.abc import Sequence
+
 from treadle.domain.items import FunctionCall
 from treadle.domain.open_step import Step
 from treadle.domain.rules import broken_rule, missing_tools
-from treadle.domain.state import ThreadState
+from treadle.domain.state import Run, ThreadState
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.loop.outcome import run_of
 from treadle.streaming.demux import MAX_CALLS
+from treadle.tools.output_type import OUTPUT_TOOL
 
 
 def refusal_of_call(
@@ -22,8 +25,10 @@ def refusal_of_call(
             f"A response may contain {MAX_CALLS} calls; the call of {call.name} and all calls "
             "after it were not made."
         )
+    if agent.output_tool is not None and call.name == OUTPUT_TOOL:
+        return None  # the answer is checked at the end of the step, as any other
     most = limits.max_tool_calls
-    if most is not None and run.calls + place >= most:
+    if most is not None and run.calls + place - _outputs(run, agent, calls[:place]) >= most:
         return f"The run may make {most} tool calls; {call.name} was not called."
     allowed = agent.allowed_tools
     if allowed is not None and call.name not in allowed:
@@ -40,6 +45,13 @@ def refusal_of_call(
             names = " and ".join(missing)
             return f"Call {names} before {call.name}; {call.name} was not called."
     return broken_rule(rules, state, call, calls[:place])
+
+
+def _outputs(run: Run, agent: AgentDefinition[Deps, Out], calls: Sequence[FunctionCall]) -> int:
+    """Returns how many calls were those that gave the output."""
+    if agent.output_tool is None:
+        return 0
+    return run.count_of(OUTPUT_TOOL).made + sum(call.name == OUTPUT_TOOL for call in calls)
 
 
 def _hands_off(agent: AgentDefinition[Deps, Out], step: Step, call: FunctionCall) -> bool:

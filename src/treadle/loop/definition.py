@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
-from typing import Any, Generic, Literal, cast
+from typing import Any, Generic, Literal, cast, get_args
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
-from typing_extensions import TypeVar, Unpack
+from typing_extensions import TypeForm, TypeVar, Unpack
 
 from treadle.domain.arguments import require_list, require_type, shown
 from treadle.domain.block_edits import require_blocks
@@ -17,6 +18,7 @@ from treadle.domain.limits import NO_LIMITS, Limits
 from treadle.domain.options import AllowedTools, RunOptions
 from treadle.domain.overridable import Allowed, overridable_of, require_overridable
 from treadle.domain.rules import ToolRules
+from treadle.domain.schema import OutputMode
 from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.domain.usage import Price, Usage
 from treadle.errors import ConfigurationError
@@ -24,10 +26,11 @@ from treadle.jobs.failure import OnFailure, require_on_failure
 from treadle.loop.catalog import Catalog
 from treadle.loop.hooks import POINTS, Hooks
 from treadle.loop.options import OptionArguments, Output, make_options
+from treadle.loop.output_validators import OutputValidator, validators_of
 from treadle.memory.compaction.budget import ContextBudget, budget_of
 from treadle.memory.compaction.strategies import ContextStrategy, NoCompaction
 from treadle.memory.sleep import SleepAgent
-from treadle.models.base import Model
+from treadle.models.base import Model, output_mode_of
 from treadle.models.prices import PRICES, price_of
 from treadle.models.resolve import resolve_model
 from treadle.models.retry import RetryPolicy
@@ -35,7 +38,7 @@ from treadle.tools.callables import Now, UserFunction, name_of, user_function
 from treadle.tools.context import RunContext
 from treadle.tools.function import Tool
 from treadle.tools.handoff import handoff_tool
-from treadle.tools.output_type import OutputType
+from treadle.tools.output_type import OUTPUT_TOOL, OutputType
 from treadle.tools.source import ToolSource, ToolSources
 from treadle.tools.streamed import require_streamable
 from treadle.tools.toolset import Toolset
@@ -63,8 +66,14 @@ class AgentDefinition(Generic[Deps, Out]):
       async, and may take a `RunContext`.
     - `tools`: tools; plain functions, which become tools with the default options; sources of
       tools such as `treadle.mcp.MCPTools`, which are asked for theirs before each step.
-    - `output`: the type of the result; anything but `str` asks the model for JSON of that type. An
-      invalid one is sent back for correction at most `max_corrections` times.
+    - `output`: the type of the result, or a union of types. Anything but `str` asks the model for
+      JSON of that type; an invalid answer is sent back for correction at most `max_corrections`
+      times.
+    - `output_validators`: functions of the output, or of the context and the output, plain or
+      async. They may return a changed output, or raise `ModelRetry` to ask for another answer.
+    - `output_mode`: how the model is asked for the output: with a JSON Schema in the request
+      ("native"), a tool that takes the output ("tool"), or instructions ("prompted"). None is the
+      mode of the model.
     - `settings`: how the model should answer; a forced tool choice applies to the first step only.
     - `rules`: for the order and number of tool calls; see `ToolRules`.
     - `hooks`: functions that are called at points of its runs; see `Hooks`.
@@ -101,7 +110,9 @@ class AgentDefinition(Generic[Deps, Out]):
         description: str = "",
         instructions: Instructions[Deps] = "",
         tools: Iterable[AnyTool | ToolSource] = (),
-        output: type[Out] | None = None,
+        output: type[Out] | TypeForm[Out] | UnsetType = UNSET,
+        output_validators: Iterable[OutputValidator[Deps, Out]] = (),
+        output_mode: OutputMode | None = None,
         settings: ModelSettings | None = None,
         context: ContextStrategy | None = None,
         limits: Limits | None = None,
@@ -148,7 +159,10 @@ class AgentDefinition(Generic[Deps, Out]):
         self.sources = ToolSources(sources, to_user=to_user)
         self.handoffs: dict[str, AgentDefinition[Any, Any]] = {}
         self.others: tuple[AgentDefinition[Any, Any], ...] = tuple(_workers(self.tools))
-        self.output = None if output is None or output is str else OutputType(output)
+        is_text = cast("object", output) in (UNSET, None, str)
+        self.output = None if is_text else OutputType(cast("type[Out]", output))
+        self._output_mode: OutputMode | None = self._checked_mode(output_mode)
+        self.output_validators = validators_of(output_validators)
         self.stream_fields = _streamed_of(self.output, stream_fields)
         self.settings = settings or ModelSettings()
         self.allowed_tools: tuple[str, ...] | None = None
@@ -225,9 +239,33 @@ class AgentDefinition(Generic[Deps, Out]):
         price = self.price
         return price.cost(usage) if price is not None else 0.0
 
-    def parse(self, text: str) -> Out:
-        """Returns the output that a text represents; raises `ValueError`."""
-        return cast("Out", text) if self.output is None else self.output.parse(text)
+    def parse(self, text: str, *, is_call: bool = False) -> Out:
+        """Returns the output that an answer represents; raises `ValueError`.
+
+        `is_call`: the text is the arguments of the call that gave the output.
+        """
+        if self.output is None:
+            return cast("Out", text)
+        return self.output.parse_call(text) if is_call else self.output.parse(text)
+
+    def encode(self, output: Out) -> str:
+        """Returns the text that `parse` makes an output of; raises `ValueError`."""
+        return cast("str", output) if self.output is None else self.output.encode(output)
+
+    @property
+    def output_mode(self) -> OutputMode:
+        """How the model is asked for structured output."""
+        if self._output_mode is not None:
+            return self._output_mode
+        if self.output is not None and self.output.takes_text:
+            return "tool"  # the only one in which a text is a text
+        return output_mode_of(self.model)
+
+    @property
+    def output_tool(self) -> Tool[..., object] | None:
+        """The tool that takes the output, if the model is asked for it in this way."""
+        output = self.output
+        return output.tool if output is not None and self.output_mode == "tool" else None
 
     @property
     def listens(self) -> bool:
@@ -282,6 +320,7 @@ class AgentDefinition(Generic[Deps, Out]):
         if options.output is not None:
             run.output = catalog.output(options.output)
             run.stream_fields = ()
+            run.output_validators = ()  # they are written for the type of the agent
         run._require_known_tools()
         return run
 
@@ -368,6 +407,10 @@ class AgentDefinition(Generic[Deps, Out]):
             "early_tools": self.early_tools,
             "action_timeout": self.action_timeout,
         }
+        if self._output_mode is not None:
+            described["output_mode"] = self._output_mode
+        if self.output_validators:
+            described["output_validators"] = [one.subject for one in self.output_validators]
         if self.budget is not None:
             described["context"] = self.budget.described
         if self.sources:
@@ -405,6 +448,21 @@ class AgentDefinition(Generic[Deps, Out]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model.name!r}, name={self.name!r})"
+
+    def _checked_mode(self, mode: OutputMode | None) -> OutputMode | None:
+        if mode is not None and mode not in get_args(OutputMode):
+            raise ConfigurationError(
+                f"output_mode cannot be {shown(mode)}; use native, tool, prompted, or None for the "
+                "mode of the model."
+            )
+        if mode is not None and self.output is None:
+            raise ConfigurationError("output_mode needs a type of the output: output=….")
+        if self.output is not None and OUTPUT_TOOL in self.tools.names:
+            raise ConfigurationError(
+                f"The tool {OUTPUT_TOOL!r} has the name of the one that takes the output; rename "
+                "it with tool(name=…)."
+            )
+        return mode
 
     def _budget_of(self, context: ContextStrategy) -> ContextBudget:
         def price(model: str) -> Price | None:

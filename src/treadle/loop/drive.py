@@ -36,14 +36,17 @@ from treadle.loop.next_step import (
     Pause,
     Resume,
     Settle,
+    Validate,
     Wait,
     find_interruption,
     next_step,
 )
 from treadle.loop.outcome import End, end_event, run_of
+from treadle.loop.output_validators import Verdict
 from treadle.loop.safe_point import settle
 from treadle.loop.steering import steering_messages
 from treadle.loop.step import close_step, take_step
+from treadle.loop.validation import validate
 from treadle.ports import ThreadWriter
 from treadle.tools.failure import as_exception, explain_failure, reraise_interrupt
 
@@ -132,12 +135,14 @@ async def _loop(activation: Activation[Deps, Out]) -> None:
     thread, services, stopwatch = activation.thread, activation.services, activation.stopwatch
     await services.memory.prepare(activation.agent.blocks)
     is_settled = False
+    verdict: Verdict | None = None
     while True:
         following = next_step(
             thread.state,
             activation.agent,
             is_settled=is_settled,
             has_open_jobs=services.jobs.is_open,
+            verdict=verdict,
         )
         match following:
             case Settle():
@@ -157,6 +162,8 @@ async def _loop(activation: Activation[Deps, Out]) -> None:
                 item = message("user", text)
                 thread.record(MessageAdded(run_id=activation.run.id, item=item, origin="runtime"))
                 is_settled = False
+            case Validate(step, output):
+                verdict = await validate(activation, step, cast("Out", output))
             case Wait():
                 await _wait_for_jobs(activation)
             case Pause():

@@ -6,6 +6,7 @@ All the policy of a run is in `next_step`; the loop in `drive.py` only does what
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from treadle.domain.events import HandedOff, MessageAdded
 from treadle.domain.rules import due_tools, missing_tools
@@ -15,13 +16,15 @@ from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.loop.outcome import (
     LAST_WORD,
     End,
+    final_answer,
     find_end,
     refusal_of,
     run_of,
-    step_text,
     terminal_output,
 )
+from treadle.loop.output_validators import Verdict
 from treadle.loop.steering import entering_messages
+from treadle.tools.output_type import OUTPUT_TOOL
 
 
 class Cancel(Struct, frozen=True):
@@ -66,13 +69,33 @@ class Wait(Struct, frozen=True):
     """The run would end, and has open jobs: what they bring may continue it."""
 
 
+class Validate(Struct, frozen=True):
+    """The output validators are asked about the `output` of step `step`."""
+
+    step: int
+    output: object
+
+
 class Correct(Struct, frozen=True):
     """The answer of the model must not stand: a message with `text` asks for another one."""
 
     text: str
 
 
-NextStep = Cancel | Fail | Resume | Pause | Settle | HandOff | Enter | Ask | Wait | Correct | End
+NextStep = (
+    Cancel
+    | Fail
+    | Resume
+    | Pause
+    | Settle
+    | HandOff
+    | Enter
+    | Ask
+    | Wait
+    | Validate
+    | Correct
+    | End
+)
 
 
 def next_step(
@@ -81,11 +104,13 @@ def next_step(
     *,
     is_settled: bool,
     has_open_jobs: bool,
+    verdict: Verdict | None = None,
 ) -> NextStep:
     """Returns what the run in progress does next, with `agent` at work on it.
 
-    Two facts belong to the process and not to the state: whether the safe point was settled since
-    the last step or correction (`is_settled`), and whether a job of the run `has_open_jobs`.
+    Three facts belong to the process and not to the state: whether the safe point was settled since
+    the last step or correction (`is_settled`), whether a job of the run `has_open_jobs`, and the
+    last `verdict` of the output validators.
     """
     interruption = find_interruption(run_of(state))
     if interruption is not None:
@@ -103,7 +128,7 @@ def next_step(
         return Ask()
     if has_open_jobs:
         return Wait()
-    return _checked_answer(state, agent) if end == LAST_WORD else end
+    return _checked_answer(state, agent, verdict) if end == LAST_WORD else end
 
 
 def find_interruption(run: Run) -> Cancel | Fail | None:
@@ -129,12 +154,15 @@ def find_handoff(state: ThreadState, agent: AgentDefinition[Deps, Out]) -> Hande
     return None
 
 
-def _checked_answer(state: ThreadState, agent: AgentDefinition[Deps, Out]) -> Correct | Fail | End:
+def _checked_answer(
+    state: ThreadState, agent: AgentDefinition[Deps, Out], verdict: Verdict | None
+) -> Validate | Correct | Fail | End:
     """Ends the run, if the last answer may stand.
 
-    It must not while a required tool was not called, or if it is not valid structured output.
+    It must not while a required tool was not called, if it is not valid structured output, or if a
+    validator asks for another one.
     """
-    run, output = run_of(state), agent.output
+    run = run_of(state)
     is_last_try = run.corrections >= agent.max_corrections
     due = due_tools(agent.rules, state)
     missing = [*missing_tools(agent.rules, run), *([" or ".join(due)] if due else [])]
@@ -143,21 +171,40 @@ def _checked_answer(state: ThreadState, agent: AgentDefinition[Deps, Out]) -> Co
         if is_last_try:
             return Fail(RuleBroken(f"The model answered without calling {names} first."))
         return Correct(f"Before you answer, call {names}.")
-    if output is None or run.last_step is None:
+    if run.last_step is None:
         return LAST_WORD
-    if refusal := refusal_of(run.last_step):
-        return Fail(OutputRefused(f"The model refused to answer: {refusal}"))
-    try:
-        output.parse(step_text(run.last_step))
-    except ValueError as error:
-        problem = output.explain(error)
-    else:
-        return LAST_WORD
+    problem, kind = "", "text"
+    answer = final_answer(state, agent)
+    value: object = answer.text
+    if (output := agent.output) is not None:
+        kind = output.schema.name
+        if refusal := refusal_of(run.last_step):
+            return Fail(OutputRefused(f"The model refused to answer: {refusal}"))
+        try:
+            value = agent.parse(answer.text, is_call=answer.is_call)
+        except ValueError as error:
+            problem = output.explain(error)
+    if not problem:
+        if not agent.output_validators:
+            return LAST_WORD
+        if verdict is None or verdict.step != run.steps:
+            return Validate(run.steps, value)
+        if not verdict.problem:
+            return replace(LAST_WORD, output=verdict.output)
+        problem = verdict.problem
     if is_last_try:
         return Fail(
             OutputInvalid(
-                f"The output is not a valid {output.schema.name} after {run.corrections} "
-                f"corrections: {problem}"
+                f"The output is not a valid {kind} after {run.corrections} corrections: {problem}"
             )
         )
-    return Correct(f"Your answer is not valid: {problem}\nAnswer again with corrected JSON only.")
+    return Correct(f"Your answer is not valid: {problem}\n{_again(agent)}")
+
+
+def _again(agent: AgentDefinition[Deps, Out]) -> str:
+    if agent.output is None:
+        return "Answer again."
+    if agent.output_tool is None:
+        return "Answer again with corrected JSON only."
+    again = f"Call {OUTPUT_TOOL} with the corrected answer"
+    return f"{again}, or answer with a text." if agent.output.takes_text else f"{again}."

@@ -5,20 +5,29 @@ from typing import assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from treadle.domain.events import LimitScope, RunCompleted, RunIncomplete
-from treadle.domain.items import FunctionCallOutput, Message
+from treadle.domain.events import LimitScope, RunCompleted, RunIncomplete, ValidatedOutput
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Message
 from treadle.domain.limits import NO_LIMITS
 from treadle.domain.open_step import Step
 from treadle.domain.state import Run, ThreadState
 from treadle.domain.stop_reason import StopReason
 from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.tools.output_type import OUTPUT_TOOL
 
 
 class End(Struct, frozen=True):
-    """The run ends; `scope` is what a limit was of."""
+    """The run ends; `scope` is what a limit was of, `output` what a validator changed."""
 
     reason: StopReason
     scope: LimitScope = "run"
+    output: ValidatedOutput | None = None
+
+
+class Answer(Struct, frozen=True):
+    """The answer of the model: a text, or the arguments of the call that gave the output."""
+
+    text: str
+    is_call: bool = False
 
 
 LAST_WORD = End("end_turn")
@@ -35,7 +44,11 @@ def find_end(state: ThreadState, agent: AgentDefinition[Deps, Out]) -> End | Non
             return end
     if run.finishing and run.steps:
         return End("finish_requested")
-    reason = agent.limits.reached(run.spent)
+    spent = run.spent
+    if agent.output_tool is not None:  # its calls are not counted
+        used = spent.tool_calls - run.count_of(OUTPUT_TOOL).made
+        spent = replace(spent, tool_calls=used)
+    reason = agent.limits.reached(spent)
     if reason is not None:
         return End(reason)
     if agent.thread_limits is not NO_LIMITS:
@@ -63,6 +76,8 @@ def _end_after(step: Step, agent: AgentDefinition[Deps, Out]) -> End | None:
         # A response that was cut off by the end of a process, or paused by the provider, is not
         # the last word of the model: it is asked to continue.
         return None if step.finish_reason in {None, "pause"} else LAST_WORD
+    if _output_call(step, agent) is not None:
+        return LAST_WORD
     return End("terminal_tool") if terminal_output(step, agent) else None
 
 
@@ -71,7 +86,7 @@ def end_event(state: ThreadState, end: End) -> RunCompleted | RunIncomplete:
     run, reason = run_of(state), end.reason
     if reason.startswith("max_") or reason == "content_filter":
         return RunIncomplete(run_id=run.id, stop_reason=reason, usage=run.usage, scope=end.scope)
-    return RunCompleted(run_id=run.id, stop_reason=reason, usage=run.usage)
+    return RunCompleted(run_id=run.id, stop_reason=reason, usage=run.usage, output=end.output)
 
 
 def terminal_output(step: Step, agent: AgentDefinition[Deps, Out]) -> FunctionCallOutput | None:
@@ -83,13 +98,29 @@ def terminal_output(step: Step, agent: AgentDefinition[Deps, Out]) -> FunctionCa
     return None
 
 
-def final_text(state: ThreadState, agent: AgentDefinition[Deps, Out]) -> str:
-    """Returns the text of the last response, or the output of a terminal tool."""
+def final_answer(state: ThreadState, agent: AgentDefinition[Deps, Out]) -> Answer:
+    """Returns the answer of the last response, or the output of a terminal tool."""
     step = run_of(state).last_step
     if step is None:
-        return ""
+        return Answer("")
+    call = _output_call(step, agent)
+    if call is not None:
+        return Answer(call.arguments, is_call=True)
     output = terminal_output(step, agent)
-    return output.text if output is not None else step_text(step)
+    return Answer(output.text if output is not None else step_text(step))
+
+
+def _output_call(step: Step, agent: AgentDefinition[Deps, Out]) -> FunctionCall | None:
+    """Returns the first call that gave the output, and was not refused.
+
+    Whatever the output mode is now: the run may have been resumed by a program with another one.
+    """
+    if agent.output is not None:
+        for call in step.calls:
+            output = step.output(call.call_id) if call.name == OUTPUT_TOOL else None
+            if output is not None and not output.is_error:
+                return call
+    return None
 
 
 def step_text(step: Step) -> str:

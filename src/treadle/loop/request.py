@@ -6,12 +6,13 @@ from msgspec.structs import replace
 
 from treadle.domain.blocks import Block
 from treadle.domain.rules import due_tools
-from treadle.domain.settings import NamedTool
-from treadle.domain.state import ThreadState
+from treadle.domain.settings import NamedTool, ToolChoice
+from treadle.domain.state import Run, ThreadState
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.loop.outcome import run_of
 from treadle.memory.blocks.prompt import compile_blocks
 from treadle.models.base import ModelRequest
+from treadle.tools.output_type import OUTPUT_TOOL
 from treadle.tools.toolset import Toolset
 
 
@@ -40,14 +41,23 @@ def build_request(
     choice = settings.tool_choice
     if isinstance(choice, NamedTool) and tools.get(choice.name) is None:
         settings = replace(settings, tool_choice=None)  # its source does not offer it now
+    elif agent.output_tool is not None:
+        settings = replace(
+            settings, tool_choice=_choice_of_output(agent, settings.tool_choice, run)
+        )
     schemas, allowed = tools.schemas, agent.allowed_tools
     if allowed is not None:
-        schemas = tuple(schema for schema in schemas if schema.name in allowed)
+        output_tool = agent.output_tool
+        names = {*allowed, *((output_tool.name,) if output_tool is not None else ())}
+        schemas = tuple(schema for schema in schemas if schema.name in names)
     if not schemas:
         settings = replace(settings, tool_choice=None, parallel_tool_calls=None)
     if agent.extra_instructions:
         given = agent.extra_instructions
         instructions = f"{instructions}\n\n{given}" if instructions else given
+    if agent.output is not None and agent.output_mode == "prompted":
+        asked = agent.output.instructions
+        instructions = f"{instructions}\n\n{asked}" if instructions else asked
     if blocks:
         compiled = compile_blocks(blocks)
         instructions = f"{instructions}\n\n{compiled}" if instructions else compiled
@@ -57,6 +67,23 @@ def build_request(
         conversation=state.history if read is not state.history else (),
         instructions=instructions,
         tools=schemas,
-        output=agent.output.schema if agent.output is not None else None,
+        output=(
+            agent.output.schema
+            if agent.output is not None and agent.output_mode == "native"
+            else None
+        ),
         settings=settings,
     )
+
+
+def _choice_of_output(
+    agent: AgentDefinition[Deps, Out], choice: ToolChoice | None, run: Run
+) -> ToolChoice | None:
+    """Returns the tool choice of a step in which a tool takes the output."""
+    # "none" of the agent's own tools: the answer is what is left. After an answer that was not
+    # valid, a model that ignores the tool is made to call one.
+    if choice == "none":
+        return NamedTool(OUTPUT_TOOL)
+    takes_text = agent.output is not None and agent.output.takes_text
+    is_free = choice is None or choice == "auto"
+    return "required" if run.corrections and is_free and not takes_text else choice

@@ -43,7 +43,8 @@ from treadle.loop.step_hooks import StepHooks
 from treadle.models.base import ItemsAdapted, ModelRequest
 from treadle.models.retry import Backoff, Retry
 from treadle.streaming.demux import ItemFinished, ResponseFinished
-from treadle.streaming.streamed_fields import StreamedFields
+from treadle.streaming.streamed_fields import StreamedFields, StreamedParameters
+from treadle.tools.output_type import OUTPUT_TOOL
 from treadle.tools.toolset import Toolset
 from treadle.tools.watched import CancelledItself, OwnCancels
 
@@ -157,8 +158,13 @@ async def _became_shorter(activation: Activation[Deps, Out]) -> bool:
 
 def _streamed_fields(activation: Activation[Deps, Out], tools: Toolset) -> StreamedFields | None:
     """Returns what streams the fields of one response; None if none is streamed."""
-    output = activation.agent.stream_fields
-    return StreamedFields(tools.streamed.get, output) if tools.streamed or output else None
+    output, streamed = activation.agent.stream_fields, tools.streamed
+    if not streamed and not output:
+        return None
+    if output and activation.agent.output_tool is not None:
+        given = StreamedParameters("", output, is_output=True)
+        return StreamedFields({**streamed, OUTPUT_TOOL: given}.get)
+    return StreamedFields(streamed.get, output)
 
 
 def _record_item(

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from treadle.domain.events import FinishReason
+from treadle.domain.schema import OutputMode
 from treadle.models.endpoint import endpoint
 from treadle.models.http import HttpModel, Timeouts
+from treadle.models.output_modes import anthropic_output_mode
 from treadle.models.transport import Transport
 from treadle.models.wire.anthropic import AnthropicWire
 from treadle.models.wire.anthropic_request import AnthropicOptions, PromptCache
@@ -31,6 +33,8 @@ class AnthropicMessages(HttpModel):
       is, instead of leaving parts of it out.
     - `ends` maps more values of `stop_reason` to what they mean: `ends={"my_stop": "stop"}`. A
       response that ends with an unknown word fails with `ServerFailed`.
+    - `output_mode`: how agents ask for structured output; by default `"native"` for models from
+      4.1 on at Anthropic, else `"tool"`.
 
     `ModelSettings.reasoning_effort` turns thinking on: with an effort, or in models up to 4.5 with
     a budget of tokens. The effort "minimal" is sent as "low". A step that is forced to call a tool
@@ -51,6 +55,7 @@ class AnthropicMessages(HttpModel):
         eager_input_streaming: bool = True,
         strict: bool = False,
         ends: Mapping[str, FinishReason] | None = None,
+        output_mode: OutputMode | None = None,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
         transport: Transport | None = None,
@@ -68,6 +73,7 @@ class AnthropicMessages(HttpModel):
             AnthropicWire(options, ends),
             base_url=base_url.rstrip("/").removesuffix("/v1"),
             api_key=api_key,
+            output_mode=output_mode or anthropic_output_mode(host_of(base_url), name),
             timeouts=timeouts,
             proxy=proxy,
             transport=transport,

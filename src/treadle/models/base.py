@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import chain
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, get_args, runtime_checkable
 
 from msgspec import Struct
 
+from treadle.domain.arguments import shown
 from treadle.domain.events import ChangeReason
 from treadle.domain.files import Media
 from treadle.domain.items import FunctionCall, Item
-from treadle.domain.schema import OutputSchema, ToolSchema
+from treadle.domain.schema import OutputMode, OutputSchema, ToolSchema
 from treadle.domain.settings import ModelSettings
+from treadle.errors import ConfigurationError
 from treadle.streaming.demux import StreamEvent
 
 
@@ -67,7 +69,9 @@ class ReadsMedia(Protocol):
 class Model(Protocol):
     """A language model.
 
-    `name` is the provider's name of the model; `provider` marks the reasoning items it writes.
+    `name` is the provider's name of the model; `provider` marks the reasoning items it writes. A
+    model that cannot be held to a JSON Schema has an attribute `output_mode`, `"tool"` or
+    `"prompted"`: how agents ask it for structured output unless they set it themselves.
     """
 
     @property
@@ -84,3 +88,14 @@ class Model(Protocol):
         the provider's stream ends without its terminal event. It does not retry.
         """
         ...
+
+
+def output_mode_of(model: Model) -> OutputMode:
+    """Returns how a model is best asked for structured output; "native" if it does not specify."""
+    mode: object = getattr(model, "output_mode", "native")
+    if mode in get_args(OutputMode):
+        return cast("OutputMode", mode)
+    raise ConfigurationError(
+        f"The output_mode of the model {model.name!r} is {shown(mode)}; use native, tool or "
+        "prompted."
+    )

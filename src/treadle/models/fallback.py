@@ -3,8 +3,16 @@
 from collections.abc import AsyncGenerator
 
 from treadle.domain.files import Media
+from treadle.domain.schema import OutputMode
 from treadle.errors import ConfigurationError, ModelError
-from treadle.models.base import ItemsAdapted, Model, ModelEvent, ModelRequest, ReadsMedia
+from treadle.models.base import (
+    ItemsAdapted,
+    Model,
+    ModelEvent,
+    ModelRequest,
+    ReadsMedia,
+    output_mode_of,
+)
 
 
 class FallbackModel:
@@ -35,6 +43,14 @@ class FallbackModel:
             model.refusal(part) if isinstance(model, ReadsMedia) else "" for model in self._models
         ]
         return refusals[0] if all(refusals) else ""
+
+    @property
+    def output_mode(self) -> OutputMode:
+        """A mode that all of the models can be asked in."""
+        modes = {output_mode_of(model) for model in self._models}
+        # The next in this order can be understood by any model that is asked for one before it.
+        order: tuple[OutputMode, ...] = ("prompted", "tool", "native")
+        return next(mode for mode in order if mode in modes)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Streams the response of the first model that begins to answer."""

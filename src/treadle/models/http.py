@@ -10,6 +10,7 @@ import aiohttp
 from msgspec import Struct
 
 from treadle.domain.files import Media
+from treadle.domain.schema import OutputMode
 from treadle.errors import (
     BadRequest,
     ConfigurationError,
@@ -84,6 +85,7 @@ class HttpModel:
     - `api_key`: sent to that host only; never part of an error.
     - `timeouts`: see `Timeouts`. `proxy`: the URL of an HTTP proxy.
     - `transport`: sends the requests; by default the transport of the runtime, else the network.
+    - `output_mode`: how agents ask for structured output, unless they set it themselves.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class HttpModel:
         *,
         base_url: str,
         api_key: str,
+        output_mode: OutputMode = "native",
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
         transport: Transport | None = None,
@@ -108,6 +111,7 @@ class HttpModel:
                 f"The base URL {masked_url(base_url)!r} contains a user, but api_key is set too; "
                 "remove one of them."
             )
+        self.output_mode: OutputMode = output_mode
         self._name = name
         self._wire = wire
         self._url = request_url(base_url, wire.path)

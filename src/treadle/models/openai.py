@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 
 from treadle.domain.events import FinishReason
+from treadle.domain.schema import OutputMode
 from treadle.models.endpoint import endpoint, is_openai
 from treadle.models.http import HttpModel, Timeouts, require_url
+from treadle.models.output_modes import openai_output_mode
 from treadle.models.transport import Transport
 from treadle.models.wire.chat import ChatWire
 from treadle.models.wire.chat_dialects import ChatDialect, dialect_of, host_of
@@ -27,6 +29,8 @@ class OpenAIResponses(HttpModel):
     - `ends` maps more values of the `status` of a response, or of the reason of an incomplete one,
       to what they mean: `ends={"my_stop": "stop"}`. A response that ends with an unknown word fails
       with `ServerFailed`.
+    - `output_mode`: how agents ask for structured output; by default `"tool"` for models that are
+      known to have no JSON Schemas, else `"native"`.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class OpenAIResponses(HttpModel):
         provider: str | None = None,
         strict: bool = False,
         ends: Mapping[str, FinishReason] | None = None,
+        output_mode: OutputMode | None = None,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
         transport: Transport | None = None,
@@ -53,6 +58,7 @@ class OpenAIResponses(HttpModel):
             wire,
             base_url=base_url,
             api_key=api_key,
+            output_mode=output_mode or openai_output_mode(host_of(base_url), name),
             timeouts=timeouts,
             proxy=proxy,
             transport=transport,
@@ -74,6 +80,8 @@ class OpenAIChat(HttpModel):
     - `ends` maps more values of `finish_reason` to what they mean, for a server that ends a good
       response with a word of its own: `ends={"my_stop": "stop"}`. A response that ends with an
       unknown word fails with `ServerFailed`.
+    - `output_mode`: how agents ask for structured output; by default `"tool"` for models and
+      servers that are known to have no JSON Schemas, or none next to tools, else `"native"`.
     """
 
     def __init__(
@@ -87,6 +95,7 @@ class OpenAIChat(HttpModel):
         strict: bool = False,
         max_tokens_field: str | None = None,
         ends: Mapping[str, FinishReason] | None = None,
+        output_mode: OutputMode | None = None,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
         transport: Transport | None = None,
@@ -106,6 +115,7 @@ class OpenAIChat(HttpModel):
             wire,
             base_url=base_url,
             api_key=api_key,
+            output_mode=output_mode or openai_output_mode(host_of(base_url), name),
             timeouts=timeouts,
             proxy=proxy,
             transport=transport,

@@ -43,6 +43,7 @@ from treadle.loop.signals import Signals
 from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.memory.compaction.compactor import Compactor
 from treadle.ports import Kept, Worker
+from treadle.runtime.growing_output import growing_output
 
 T = TypeVar("T")
 
@@ -243,6 +244,29 @@ class Run(Generic[Out]):
             async for event in events:
                 if type(event) is TextDelta:
                     yield event.delta
+
+    async def partial_output(self) -> AsyncGenerator[Out]:
+        """Yields the output while the model writes it, and at last the output itself.
+
+        - Of a model or a dataclass each value is an instance in which fields that have not arrived
+          have their default, or are None if they are required. Its validators do not run before it
+          is complete.
+        - A `TypedDict` or a mapping has the keys, a list the elements that have arrived; a text
+          grows. Any other value is there once it is complete and valid.
+
+        A text that grows is read again when it is an eighth longer, so a long output has fewer
+        values. Each response starts anew: after a correction, and after one that broke off. Output
+        validators run before the last value only. Raises as `result` does.
+        """
+        agents = self._definition.reachable
+        outputs = growing_output(
+            self.events(),
+            lambda run: cast("AgentDefinition[object, Out]", agents[run.agent]),
+            self.result,
+        )
+        async with aclosing(outputs):
+            async for output in outputs:
+                yield output
 
     async def text(self, *, raise_on_incomplete: bool = True) -> str:
         """Waits for the end of the run and returns its `RunResult.text`; raises as `result` does.

@@ -14,6 +14,7 @@ from treadle.errors import RunNotFound
 from treadle.journal.base import JournalReader
 from treadle.journal.projection import RunRecord
 from treadle.loop.definition import AgentDefinition
+from treadle.runtime.growing_output import growing_output
 from treadle.runtime.positions import require_reached
 from treadle.runtime.run_subscription import RunSubscription
 
@@ -61,6 +62,24 @@ class ThreadRun:
                     yield event.delta
                 elif isinstance(event, RunFailed):
                     await self.result()  # raises its error
+
+    async def partial_output(self) -> AsyncGenerator[object]:
+        """Yields the output while the model writes it, and at last the output itself.
+
+        - Of a model or a dataclass each value is an instance in which fields that have not arrived
+          have their default, or are None if they are required. Its validators do not run before it
+          is complete.
+        - A `TypedDict` or a mapping has the keys, a list the elements that have arrived; a text
+          grows. Any other value is there once it is complete and valid.
+
+        A text that grows is read again when it is an eighth longer, so a long output has fewer
+        values. Each response starts anew: after a correction, and after one that broke off. Output
+        validators run before the last value only. Raises as `result` does.
+        """
+        outputs = growing_output(self.events(), self._agent_of, self.result)
+        async with aclosing(outputs):
+            async for output in outputs:
+                yield output
 
     async def text(self, *, raise_on_incomplete: bool = True) -> str:
         """Waits for the end of the run and returns its `RunResult.text`; raises as `result` does.

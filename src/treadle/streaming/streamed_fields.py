@@ -26,10 +26,14 @@ _NOTHING: Sequence[LiveEvent] = ()
 
 
 class StreamedParameters(NamedTuple):
-    """The streamed parameters of a tool: the announcement to the user, if any, and others."""
+    """The streamed parameters of a tool: the announcement to the user, if any, and others.
+
+    `is_output`: the arguments are the structured output.
+    """
 
     to_user: str
     fields: tuple[str, ...]
+    is_output: bool = False
 
 
 class _Call:
@@ -37,6 +41,8 @@ class _Call:
 
     def __init__(self, call_id: str, streamed: StreamedParameters) -> None:
         self._call_id = call_id
+        # A field of the structured output has no call, however the model writes it.
+        self._field_call_id = "" if streamed.is_output else call_id
         self._to_user = streamed.to_user
         wanted = (streamed.to_user, *streamed.fields) if streamed.to_user else streamed.fields
         self._scanner = JsonFieldScanner(wanted)
@@ -48,7 +54,7 @@ class _Call:
         return [
             ToUserDelta(item_id, self._call_id, growth)
             if field == self._to_user
-            else FieldDelta(item_id, self._call_id, field, growth)
+            else FieldDelta(item_id, self._field_call_id, field, growth)
             for field, growth, _ in growths
             if growth
         ]

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from treadle.domain.events import Awaited
 from treadle.domain.ids import new_id
 from treadle.domain.items import FunctionCall, FunctionCallOutput, OutputPart
-from treadle.errors import HookFailed, StreamInvalid
+from treadle.errors import HookFailed, ModelRetry, StreamInvalid
 from treadle.logging import logger_of
 from treadle.streaming.jsonfields import MAX_DEPTH, JsonFieldScanner
 from treadle.tools.callables import Pending
@@ -105,6 +105,8 @@ def prepare(tools: Toolset, call: FunctionCall) -> PreparedCall | RefusedCall:
             call, f"The arguments of {tool.name} are not valid: {explain_validation(error)}."
         )
     except ValueError as error:
+        if tool.takes_output:
+            return PreparedCall(call, tool, {})
         return RefusedCall(call, f"The arguments of {tool.name} are not valid: {error}.")
     except BaseException as error:  # noqa: BLE001 - a user's validator may raise anything
         reraise_interrupt(error)
@@ -186,6 +188,9 @@ async def execute(
             value = await _attempt(prepared, for_attempt(context, attempt))
             return ToolOutcome(_output(call, value, is_error=False), seconds=loop.time() - start)
         except _AttemptFailed as failure:
+            if isinstance(failure.__cause__, ModelRetry):
+                output = _output(call, str(failure), is_error=True)
+                return ToolOutcome(output, seconds=loop.time() - start)
             if attempt > tool.retries or is_cancelled():
                 return _failed(call, str(failure), failure.__cause__, loop.time() - start)
         except _NotJson as error:  # a retry would not help
@@ -368,6 +373,8 @@ class _Encoded:
 
 
 def _failure(tool: Tool[..., object], error: BaseException) -> _AttemptFailed:
+    if isinstance(error, ModelRetry):
+        return _AttemptFailed(error.message)
     text = f"{tool.name} failed: {explain_failure(error)}"
     # The traceback contains the user's data, so it is logged at the level DEBUG only.
     shown = error if _LOGGER.isEnabledFor(logging.DEBUG) else None

@@ -72,6 +72,8 @@ class Tool(Generic[P, R_co, D_contra]):
     - `stream_fields`: the string parameters whose growth is shown while the model writes them.
     - `handoff`: the name of the agent that takes over the run.
     - `worker`: the agent that does the work, if the tool is an agent.
+    - `takes_output`: its arguments are the output of the run; whatever they are, it accepts them,
+      and they are checked as any other answer.
     """
 
     function: Callable[P, R_co]
@@ -91,6 +93,7 @@ class Tool(Generic[P, R_co, D_contra]):
     stream_fields: tuple[str, ...] = ()
     handoff: str = ""
     worker: Worker[object] | None = None
+    takes_output: bool = False
 
     @property
     def name(self) -> str:

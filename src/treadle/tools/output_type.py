@@ -2,33 +2,45 @@
 
 import json
 import re
-from typing import Generic, TypeVar, cast
+from collections.abc import Callable
+from functools import cached_property
+from types import UnionType
+from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypeForm
 
-from treadle.domain.schema import JsonSchema, OutputSchema
+from treadle.domain.schema import JsonSchema, OutputSchema, ToolSchema
 from treadle.errors import ConfigurationError
 from treadle.tools.failure import explain_failure, message_of, reraise_interrupt
+from treadle.tools.function import Tool
 from treadle.tools.nulls import without_nulls
+from treadle.tools.parameters import GivenParameters
+from treadle.tools.partial_output import PartialOutput, growing_json
 from treadle.tools.pydantic_schema import QuietJsonSchema, without_titles
 from treadle.tools.strict import strict_schema
 from treadle.tools.validation import explain_validation
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+OUTPUT_TOOL = "final_output"
+"""The name of the tool that takes the output as its arguments."""
 
 _WRAPPER = "value"
 
 
 class OutputType(Generic[T]):
-    """A type that the final text must parse as: a pydantic model, dataclass, TypedDict, list, …
+    """A type that the answer must parse as: a pydantic model, dataclass, TypedDict, list, union, …
 
-    Providers ask for an object; another type is wrapped as `{"value": …}`. Raises
-    `ConfigurationError` for a type that cannot be represented as JSON.
+    Providers ask for an object; another type is wrapped as `{"value": …}`. If `str` is one of the
+    types of a union, `takes_text` is set: an answer that is not such an object is the text itself.
+    Raises `ConfigurationError` for a type that cannot be represented as JSON.
     """
 
-    def __init__(self, type_: type[T]) -> None:
-        name = getattr(type_, "__name__", str(type_))
+    def __init__(self, type_: TypeForm[T]) -> None:
+        name = _name_of(type_)
         try:
             self._adapter: TypeAdapter[T] = TypeAdapter(type_)
             schema = without_titles(self._adapter.json_schema(schema_generator=QuietJsonSchema))
@@ -38,8 +50,16 @@ class OutputType(Generic[T]):
                 f"The output type {name} cannot be represented as JSON: {reason}"
             ) from error
         self._wrap(schema, name)
+        self._type = type_
+        others = _without_text(type_)
+        if others is not None:
+            # What the call of the output contains: a text that is one of the types is no call.
+            self.takes_text, self._called = True, OutputType(others)
 
     def _wrap(self, schema: JsonSchema, name: str, *, strict: bool = True) -> None:
+        self.takes_text = False
+        self._type: object = object
+        self._called: OutputType[T] = self
         self._wrapped = schema.get("type") != "object"
         self._plain = _wrapped(schema) if self._wrapped else schema
         closed = strict_schema(self._plain) if strict else None
@@ -47,9 +67,104 @@ class OutputType(Generic[T]):
         self.schema = OutputSchema(safe_name, closed or self._plain, closed is not None)
 
     def parse(self, text: str) -> T:
-        """Returns the value of `text`; raises `ValueError` (pydantic's `ValidationError`)."""
+        """Returns the value of an answer; raises `ValueError` (pydantic's `ValidationError`)."""
+        if not self.takes_text:
+            return self._checked(lambda: self._parse(_decoded(text)))
         try:
-            return self._parse(_decoded(text))
+            value = _decoded(text)
+        except ValueError:
+            value = None
+        if isinstance(value, dict) and value.keys() == {_WRAPPER}:
+            return self._checked(lambda: self._parse(cast("object", value)))
+        return self._checked(lambda: self._adapter.validate_json(msgspec.json.encode(text)))
+
+    def parse_call(self, arguments: str) -> T:
+        """Returns the value of the arguments of a call; raises `ValueError`."""
+        called = self._called
+        return self._checked(lambda: called._parse(_decoded(arguments)))
+
+    def encode(self, value: T) -> str:
+        """Returns the JSON of a value, for `parse`; raises `ValueError` if it has none."""
+
+        def encoded() -> str:
+            inner = self._adapter.dump_json(value, by_alias=True, round_trip=True, warnings="error")
+            return f'{{"{_WRAPPER}":{inner.decode()}}}' if self._wrapped else inner.decode()
+
+        return self._checked(encoded)
+
+    @cached_property
+    def tool(self) -> Tool[..., object]:
+        """The tool that takes the output as its arguments; its function accepts anything.
+
+        What is wrong with the arguments is decided where any other answer is checked.
+        """
+        schema = self._called.schema
+
+        async def accept(**_: object) -> str:
+            return "Received."
+
+        return Tool(
+            function=accept,
+            schema=ToolSchema(
+                OUTPUT_TOOL,
+                "Gives your final answer. Call it once, when you are done.",
+                schema.schema,
+                schema.strict,
+            ),
+            signature=GivenParameters(schema.schema),
+            is_async=True,
+            idempotent=True,
+            takes_output=True,
+        )
+
+    @cached_property
+    def instructions(self) -> str:
+        """What a model is told that is not held to the schema by its provider."""
+        schema = msgspec.json.encode(self.schema.schema, order="deterministic").decode()
+        return (
+            "Your final answer is JSON only, without any other text, and fits this JSON Schema: "
+            f"{schema}"
+        )
+
+    def explain(self, error: ValueError) -> str:
+        """Returns a description of the error that a model can act upon."""
+        if isinstance(error, ValidationError):
+            return explain_validation(error)
+        return message_of(error)
+
+    def partial(self, *, is_call: bool = False) -> Callable[[str], T]:
+        """Returns what makes a value of an answer that still grows.
+
+        It raises `ValueError` while too little has arrived, and if nothing has been added; see
+        `PartialOutput`.
+        """
+        called = self._called if is_call else self
+        last: object = None
+
+        def make(text: str) -> T:
+            nonlocal last
+            value = growing_json(text)
+            if value is None or value == last:
+                raise ValueError("nothing was added")
+            last = value
+            return called._checked(lambda: called._built(value))
+
+        return make
+
+    def _built(self, value: object) -> T:
+        if self.schema.strict:
+            value = without_nulls(value, self._plain)
+        if self._wrapped:
+            value = _unwrapped(value)
+        return cast("T", self._growing.build(value))
+
+    @cached_property
+    def _growing(self) -> PartialOutput:
+        return PartialOutput(self._type)
+
+    def _checked(self, get: Callable[[], R]) -> R:
+        try:
+            return get()
         except ValueError:
             raise
         except BaseException as error:  # a user's validator, or JSON nested too deeply
@@ -60,20 +175,34 @@ class OutputType(Generic[T]):
         if self.schema.strict:
             value = without_nulls(value, self._plain)
         if self._wrapped:
-            if not isinstance(value, dict) or _WRAPPER not in value:
-                raise ValueError(f'it must be a JSON object with the member "{_WRAPPER}"')
-            value = cast("dict[str, object]", value)[_WRAPPER]
+            value = _unwrapped(value)
         return self._validated(value)
 
     def _validated(self, value: object) -> T:
         # Validated as JSON: in JSON mode pydantic accepts dates as text and tuples as lists.
         return self._adapter.validate_json(msgspec.json.encode(value))
 
-    def explain(self, error: ValueError) -> str:
-        """Returns a description of the error that a model can act upon."""
-        if isinstance(error, ValidationError):
-            return explain_validation(error)
-        return message_of(error)
+
+def _unwrapped(value: object) -> object:
+    if not isinstance(value, dict) or _WRAPPER not in value:
+        raise ValueError(f'it must be a JSON object with the member "{_WRAPPER}"')
+    return cast("dict[str, object]", value)[_WRAPPER]
+
+
+def _name_of(type_: object) -> str:
+    options = get_args(type_)
+    if get_origin(type_) in {Union, UnionType}:
+        return "_or_".join(_name_of(option) for option in options)
+    return getattr(type_, "__name__", str(type_))
+
+
+def _without_text(type_: object) -> Any:
+    """Returns the other types of a union with `str`, as a union; None for any other type."""
+    if get_origin(type_) not in {Union, UnionType}:
+        return None
+    options = get_args(type_)
+    others = tuple(option for option in options if option is not str)
+    return Union[others] if others and len(others) < len(options) else None  # noqa: UP007
 
 
 def _wrapped(schema: JsonSchema) -> JsonSchema:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from pydantic import TypeAdapter
+
 from treadle.domain.schema import JsonSchema, OutputSchema
 from treadle.errors import InvalidInput
 from treadle.tools.json_schema import find_problem, require_schema
@@ -19,6 +21,7 @@ class SchemaOutput(OutputType[object]):
 
     def __init__(self, given: OutputSchema) -> None:
         self._given = given.schema
+        self._adapter = TypeAdapter[object](object)
         self._wrap(given.schema, given.name, strict=given.strict)
 
     def _validated(self, value: object) -> object:

@@ -23,6 +23,7 @@ class Toolset:
         missing: Iterable[str] = (),
     ) -> None:
         self.missing = tuple(missing)
+        self._joined: tuple[Tool[..., object], Toolset] | None = None
         self._tools: dict[str, Tool[..., object]] = {}
         for entry in tools:
             tool = with_to_user(as_tool(entry), to_user)
@@ -37,6 +38,13 @@ class Toolset:
             for tool in self
             if tool.to_user or tool.stream_fields
         }
+
+    def with_output(self, tool: Tool[..., object]) -> "Toolset":
+        """Returns these tools and the one that takes the output, the same object each time."""
+        if self._joined is None or self._joined[0] is not tool:
+            others = (one for one in self if one.name != tool.name)
+            self._joined = (tool, Toolset((*others, tool), missing=self.missing))
+        return self._joined[1]
 
     @property
     def names(self) -> tuple[str, ...]:
