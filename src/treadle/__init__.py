@@ -76,7 +76,9 @@ from treadle.domain.events import (
     ValidatedOutput,
 )
 from treadle.domain.items import (
+    Annotation,
     ContentPart,
+    FileCitation,
     FunctionCall,
     FunctionCallOutput,
     Input,
@@ -94,6 +96,7 @@ from treadle.domain.items import (
     ReasoningText,
     Refusal,
     SummaryText,
+    UrlCitation,
     user_message,
 )
 from treadle.domain.limits import Limits
@@ -150,6 +153,7 @@ __all__ = [
     "Agent",
     "AgentEvent",
     "AllowedTools",
+    "Annotation",
     "Archive",
     "Block",
     "CallCancelled",
@@ -168,6 +172,7 @@ __all__ = [
     "FallbackModel",
     "FieldDelta",
     "File",
+    "FileCitation",
     "FileInfo",
     "Files",
     "FunctionCall",
@@ -285,6 +290,7 @@ __all__ = [
     "TreadleError",
     "TreeNode",
     "UnknownEvent",
+    "UrlCitation",
     "Usage",
     "UsageAdded",
     "ValidatedOutput",

@@ -34,10 +34,42 @@ class InputText(Struct, frozen=True, gc=False, tag="input_text"):
     text: str
 
 
-class OutputText(Struct, frozen=True, gc=False, tag="output_text"):
-    """Text written by the model."""
+class UrlCitation(Struct, frozen=True, gc=False, tag="url_citation", omit_defaults=True):
+    """A source on the web for a part of a text, or for all of it without `start_index`.
+
+    The places are those of the provider, usually counted in characters. `cited_text` is what the
+    source says, if the provider sends it.
+    """
+
+    url: str
+    title: str = ""
+    start_index: int | None = None
+    end_index: int | None = None
+    cited_text: str = ""
+
+
+class FileCitation(Struct, frozen=True, gc=False, tag="file_citation", omit_defaults=True):
+    """A file as the source for a part of a text, or for all of it without `start_index`.
+
+    `file_id` is that of the provider. `page` counts from 1.
+    """
+
+    file_id: str = ""
+    filename: str = ""
+    start_index: int | None = None
+    end_index: int | None = None
+    cited_text: str = ""
+    page: int | None = None
+
+
+Annotation = UrlCitation | FileCitation
+
+
+class OutputText(Struct, frozen=True, gc=False, tag="output_text", omit_defaults=True):
+    """Text written by the model, and its sources."""
 
     text: str
+    annotations: tuple[Annotation, ...] = ()
 
 
 class Refusal(Struct, frozen=True, gc=False, tag="refusal"):
@@ -254,6 +286,8 @@ def _part(role: Role, part: object, *, was_accepted: bool = False) -> ContentPar
     match part:
         case str():
             return _text(role, part)
+        case OutputText() if role == "assistant":
+            return OutputText(require_text("The text of a message", part.text), part.annotations)
         case InputText() | OutputText():
             return _text(role, part.text)
         case InputImage() | InputFile() | InputAudio():

@@ -6,7 +6,7 @@ that send only deltas, detects when the arguments of a call are complete, and re
 are missing or used twice.
 """
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -24,6 +24,7 @@ from treadle.domain.events import (
 )
 from treadle.domain.ids import new_id
 from treadle.domain.items import (
+    Annotation,
     ContentPart,
     FunctionCall,
     Item,
@@ -165,6 +166,7 @@ class Demux:
         self._calls = 0
         self._chars = 0
         self._fields: dict[Key, dict[str, object]] = {}
+        self._annotations: dict[Key, Sequence[Sequence[Annotation]]] = {}
         self.usage = Usage()
         self.response_id = ""
         self.events: list[StreamEvent] = []
@@ -263,6 +265,10 @@ class Demux:
         """Keeps fields of item `key` that only its provider understands; see `ProviderFields`."""
         self._fields.setdefault(key, {}).update(fields)
 
+    def annotate(self, key: Key, texts: Sequence[Sequence[Annotation]]) -> None:
+        """Keeps the sources of the texts of message `key`, in their order."""
+        self._annotations[key] = texts
+
     def finish(self, key: Key, final: Item | None = None) -> None:
         """The item `key` is complete; `final` is the provider's own version of it, if it sends one.
 
@@ -294,6 +300,8 @@ class Demux:
             if key in self._fields and isinstance(item, Message | Reasoning | FunctionCall):
                 fields = ProviderFields(self._provider, self._fields.pop(key))
                 item = replace(item, provider_fields=fields)
+            if key in self._annotations and isinstance(item, Message):
+                item = _annotated(item, self._annotations.pop(key))
             self.events.append(ItemFinished(index, item))
 
     @contextmanager
@@ -442,6 +450,15 @@ class Demux:
         self._chars += len(delta)
         if self._chars > _MAX_CHARS:
             raise _too_long()
+
+
+def _annotated(message: Message, texts: Sequence[Sequence[Annotation]]) -> Message:
+    left = iter(texts)
+    content = [
+        OutputText(part.text, tuple(next(left, ()))) if isinstance(part, OutputText) else part
+        for part in message.content
+    ]
+    return replace(message, content=tuple(content))
 
 
 def _too_long() -> StreamInvalid:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from treadle.domain.events import ReasoningDelta, RefusalDelta, TextDelta, ToolArgumentsDelta
 from treadle.domain.items import (
+    FileCitation,
     FunctionCall,
     Item,
     Message,
@@ -130,7 +131,9 @@ THOUGHT = Reasoning(
 HIDDEN = Reasoning(encrypted_content="b3BhcXVl", provider="anthropic")
 CITED = ProviderFields("anthropic", {"citations": [{"type": "page_location"}]})
 WRITTEN = Message("assistant", (OutputText("Grüße 😀"),))
-SAID = msgspec.structs.replace(WRITTEN, provider_fields=CITED)
+SAID = msgspec.structs.replace(
+    WRITTEN, content=(OutputText("Grüße 😀", (FileCitation(),)),), provider_fields=CITED
+)
 LOOK = FunctionCall("toolu_a", "look", '{"at":"Zürich"}')
 NOW = FunctionCall("toolu_b", "now", "")
 

@@ -29,6 +29,7 @@ from treadle.domain.items import (
     ReasoningText,
     Refusal,
     SummaryText,
+    UrlCitation,
 )
 from treadle.domain.usage import Usage
 from treadle.errors import (
@@ -583,8 +584,9 @@ def test_phase_and_annotations_stay_with_their_message() -> None:
     shown["content"] = [{**SAID["content"][0], "annotations": [note]}]
     fields = ProviderFields("openai", {"phase": "commentary", "annotations": [[note]]})
     for frames in ([text("Grü"), done(1, **shown), completed()], [completed(output=[shown])]):
+        said = OutputText("Grüße 😀", (UrlCitation("https://x"),))
         assert items_of(decode(*frames)) == [
-            msgspec.structs.replace(MESSAGE, provider_fields=fields)
+            msgspec.structs.replace(MESSAGE, content=(said,), provider_fields=fields)
         ]
     # Two texts of one message are joined, so that annotations of each cannot be kept.
     two = {**SAID, "content": shown["content"] * 2}

@@ -19,6 +19,7 @@ from treadle.domain.items import ProviderItem, Reasoning, ReasoningText
 from treadle.domain.usage import Usage
 from treadle.errors import StreamIncomplete, StreamInvalid
 from treadle.models.wire.chat_calls import text_of
+from treadle.models.wire.citations import annotations_of
 from treadle.models.wire.ends import MESSAGES_ENDS, Ends, end_of
 from treadle.models.wire.loose_json import (
     HalfCharacters,
@@ -419,6 +420,7 @@ class AnthropicDecoder(SseDecoder):
             case _:
                 if block.citations:
                     self._demux.keep(block.key, {"citations": block.citations})
+                    self._demux.annotate(block.key, [annotations_of(block.citations)])
                 if self._demux.is_open(block.key):
                     self._demux.finish(block.key)
 

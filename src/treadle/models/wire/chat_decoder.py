@@ -12,12 +12,14 @@ import msgspec
 from msgspec import Struct
 
 from treadle.domain.events import FinishReason
+from treadle.domain.items import Annotation
 from treadle.domain.usage import Usage
 from treadle.errors import StreamIncomplete
 from treadle.models.failure import error_body, stream_failure
 from treadle.models.wire.chat_calls import ChatCalls, text_of
 from treadle.models.wire.chat_fields import ReasoningFields
 from treadle.models.wire.chat_request import THINKING_PART
+from treadle.models.wire.citations import annotations_of
 from treadle.models.wire.ends import CHAT_ENDS, Ends, end_of, is_failure
 from treadle.models.wire.loose_json import (
     HalfCharacters,
@@ -62,6 +64,7 @@ class _Delta(Struct):
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
     extra_content: object = None
+    annotations: object = None
 
 
 class _PromptDetails(Struct):
@@ -115,6 +118,7 @@ class ChatDecoder(SseDecoder):
         self._end: FinishReason | None = None
         self._bad_end = ""
         self._halves: HalfCharacters | None = None
+        self._annotations: list[Annotation] = []
 
     def _frames(self, frames: Frames, *, cut: bool = False) -> None:
         for name, data in frames:
@@ -219,6 +223,9 @@ class ChatDecoder(SseDecoder):
             self._tool_call(call, is_whole=is_whole)
         if delta.extra_content:  # the signature of a thought of Gemini
             self._demux.keep(_TEXT, {_EXTRA: delta.extra_content})
+        if delta.annotations:
+            self._annotations += annotations_of(delta.annotations)
+            self._demux.annotate(_TEXT, [self._annotations])
         if delta.function_call is not None:  # the API before there were parallel calls
             self._tool_call(_ToolCall(function=delta.function_call), is_whole=is_whole)
 
@@ -351,6 +358,7 @@ def _delta_of(value: object) -> _Delta | None:
         refusal=_raw_text(fields.get("refusal")),
         tool_calls=[_call_of(fields_of(one)) for one in list_of(fields.get("tool_calls"))],
         function_call=_function_of(fields.get("function_call")),
+        annotations=fields.get("annotations"),
     )
 
 

@@ -7,7 +7,7 @@ part, at the end of the item, and in the last event. Servers leave out any of th
 counts, what was not is taken from the later ones.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Self
 
 import msgspec
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from treadle.domain.events import FinishReason
 from treadle.domain.items import (
+    Annotation,
     ContentPart,
     FunctionCall,
     Item,
@@ -31,6 +32,7 @@ from treadle.domain.usage import Usage
 from treadle.errors import StreamIncomplete, StreamInvalid
 from treadle.models.failure import error_body, stream_failure
 from treadle.models.wire.chat_calls import text_of
+from treadle.models.wire.citations import content_annotations
 from treadle.models.wire.ends import RESPONSES_ENDS, Ends, end_of
 from treadle.models.wire.loose_json import (
     HalfCharacters,
@@ -105,7 +107,7 @@ class _Whole(Struct):
     """An item as the provider shows it when it has ended.
 
     `is_cut`: the provider says that it is incomplete. `own`: the fields that only the provider
-    understands.
+    understands. `annotations`: the sources of each text.
     """
 
     kind: str
@@ -113,6 +115,7 @@ class _Whole(Struct):
     item: Item
     is_cut: bool = False
     own: Mapping[str, object] = {}
+    annotations: Sequence[Sequence[Annotation]] = ()
 
 
 _decode_text = msgspec.json.Decoder(_TextDelta).decode
@@ -332,6 +335,8 @@ class ResponsesDecoder(SseDecoder):
         final = whole.item
         if whole.own:
             self._demux.keep(item.key, whole.own)
+        if any(whole.annotations):
+            self._demux.annotate(item.key, whole.annotations)
         match final:
             case Message():
                 if not final.content:
@@ -458,7 +463,9 @@ class ResponsesDecoder(SseDecoder):
             case "message":
                 content = tuple(_content(fields.get("content")))
                 message = Message("assistant", content, item_id)
-                return _Whole(kind, item_id, message, own=_own_fields(fields))
+                parts = list(map(fields_of, list_of(fields.get("content"))))
+                sources = content_annotations(parts)
+                return _Whole(kind, item_id, message, own=_own_fields(fields), annotations=sources)
             case "reasoning":
                 return _Whole(kind, item_id, _thought(fields))
             case "function_call":
