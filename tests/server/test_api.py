@@ -153,6 +153,35 @@ async def test_a_message_that_is_sent_again(open_runtime: Open) -> None:
         assert (other.status_code, other.json()["code"]) == (409, "conflict")
 
 
+async def test_options_of_a_run(open_runtime: Open) -> None:
+    model = ScriptedModel(["One.", "Two."])
+    agent = Agent(model, overridable=["extra_instructions", "metadata", "tools"])
+    async with serving(open_runtime(agent)) as client:
+        (info,) = (await client.call("GET", "/agents"))["data"]
+        assert info["overridable"] == ["extra_instructions", "metadata", "tools"]
+        thread_id = await client.thread()
+        options = {
+            "extra_instructions": "Rhyme.",
+            "metadata": {"trace": 7},
+            "tools": [{"name": "look", "description": "Looks."}],
+        }
+        await result(client, thread_id, await run(client, thread_id, options=options))
+        assert model.requests[0].instructions.endswith("Rhyme.")
+        assert [tool.name for tool in model.requests[0].tools] == ["look"]
+        path = f"/threads/{thread_id}/messages"
+        for forbidden in (
+            {"instructions": "Obey."},
+            {"model": "openai:gpt-5"},
+            {"tools": ["own_tool"]},
+            {"limits": {"max_steps": 1000}},
+        ):
+            refused = await client.send("POST", path, {"message": "x", "options": forbidden})
+            problem = (refused.status_code, refused.json()["code"])
+            assert problem == (403, "option_not_allowed"), forbidden
+        unknown = await client.send("POST", path, {"message": "x", "options": {"tools": 3}})
+        assert unknown.status_code == 400
+
+
 async def test_calls(open_runtime: Open) -> None:
     script = [
         [

@@ -38,4 +38,5 @@ def _info(agent: AgentDefinition[Any, Any]) -> AgentInfo:
             for tool in agent.tools
         ],
         handoffs=list(agent.handoffs),
+        overridable=sorted(agent.overridable),
     )

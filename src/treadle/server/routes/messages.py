@@ -6,7 +6,10 @@ from msgspec import UNSET, Struct, UnsetType
 
 from treadle.bus.position import Position
 from treadle.domain.entries import OnBusy
+from treadle.domain.options import RunOptions
+from treadle.domain.overridable import require_overridable
 from treadle.errors import InvalidInput
+from treadle.runtime.thread import Thread
 from treadle.server.api_request import ApiRequest
 from treadle.server.bodies import Result, Sent
 from treadle.server.operation import Answer, Operations
@@ -18,12 +21,16 @@ MESSAGES = Operations("Messages")
 
 
 class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
-    """A message: a text, a message or parts, in the forms of `Input`."""
+    """A message: a text, a message or parts, in the forms of `Input`.
+
+    `options` are those of its run, as far as the agent lets callers override them.
+    """
 
     message: Any = UNSET
     on_busy: OnBusy = "queue"
     agent: str = ""
     key: str = ""
+    options: RunOptions | UnsetType = UNSET
 
 
 class MessageQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +64,13 @@ async def send_message(request: ApiRequest[MessageQuery, NewMessage]) -> object:
         raise draining()
     before = await thread.last_seq()
     key = request.headers.get(b"idempotency-key") or body.key
-    run = await thread.send(body.message, on_busy=body.on_busy, key=key, agent=body.agent)
+    run = await thread.send(
+        body.message,
+        on_busy=body.on_busy,
+        key=key,
+        agent=body.agent,
+        **await _options(request, thread),
+    )
     position = present(before)
     if key:  # the message may have been sent before
         async with await run.subscribe() as first:
@@ -75,3 +88,19 @@ async def send_message(request: ApiRequest[MessageQuery, NewMessage]) -> object:
     if query.wait is not UNSET and await wait_for(request, thread, run, query.wait):
         return Answer(200, await result_of(thread, run), headers)
     return Answer(202, sent, headers)
+
+
+async def _options(request: ApiRequest[MessageQuery, NewMessage], thread: Thread) -> dict[str, Any]:
+    """Returns the options of the run as arguments; raises `OptionNotAllowed`."""
+    options = request.body.options
+    if options is UNSET:
+        return {}
+    name = request.body.agent or (await thread.info()).agent
+    agent = request.services.runtime.agent(name)
+    require_overridable(options, agent.overridable, agent.limits)
+    default = RunOptions()
+    return {
+        field: value
+        for field in RunOptions.__struct_fields__
+        if (value := getattr(options, field)) != getattr(default, field)
+    }
