@@ -309,3 +309,20 @@ async def test_a_failed_run_ends_with_its_event(open_runtime: Open) -> None:
         result = await client.call("GET", f"/runs/{run_id}/result?thread_id={thread_id}")
         assert result["status"] == "failed"
         assert result["error"]["code"] == "bad_request"
+
+
+async def test_the_desk(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel(["One.", "Two."])))) as client:
+        async with client.stream("/events?type=thread.created&type=run.completed") as desk:
+            thread_id = await client.thread()
+            await send(client, thread_id)
+            first = await until(desk, "run.completed")
+        assert [frame.event for frame in first] == ["thread.created", "run.completed"]
+        assert {frame.data["thread_id"] for frame in first} == {thread_id}
+        await send(client, thread_id)
+        async with client.stream("/events?type=run.completed", last=first[0].id) as desk:
+            again = [await anext(desk), await anext(desk)]
+        assert again[0].data["event"] == first[1].data["event"]
+        assert again[1].data["event"]["seq"] > first[1].data["event"]["seq"]
+        assert (await client.send("GET", "/events?type=nope")).status_code == 400
+        await opened(client, 0)

@@ -1,8 +1,9 @@
 """Server-sent events as bytes: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
 
+from typing import Any, Protocol
+
 import msgspec
 
-from treadle.domain.envelope import Envelope
 from treadle.domain.events import UnknownEvent
 
 CONTENT_TYPE = b"text/event-stream; charset=utf-8"
@@ -20,14 +21,34 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
 )
 """The headers of a stream: no proxy may keep, compress or delay it."""
 
+
+class Framed(Protocol):
+    """An event with the position after it, and its JSON: an `Envelope` or a `DeskEvent`."""
+
+    @property
+    def event(self) -> Any:
+        """The event."""
+        ...
+
+    @property
+    def position(self) -> str:
+        """The position after it."""
+        ...
+
+    @property
+    def json(self) -> bytes:
+        """Its JSON."""
+        ...
+
+
 _ENCODER = msgspec.json.Encoder()
 
 
-_last: "tuple[Envelope | None, bytes]" = (None, b"")
+_last: tuple[Framed | None, bytes] = (None, b"")
 """What was framed last: all subscribers of a thread get the same envelope one after another."""
 
 
-def frame(envelope: Envelope) -> bytes:
+def frame(envelope: Framed) -> bytes:
     """Returns an event of a thread as a frame, whose id is the position after it."""
     global _last  # noqa: PLW0603 - one tuple, so that event loops of several threads may share it
     known, made = _last

@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from treadle.bus.subscription import Subscription
 from treadle.domain.events import (
     FieldDelta,
     ReasoningDelta,
@@ -28,7 +27,7 @@ from treadle.domain.events import (
 from treadle.errors import JournalClosed, ThreadNotFound, TreadleError
 from treadle.server.open_requests import OpenRequests
 from treadle.server.problems import Problem, problem_of
-from treadle.server.sse import ENDED, KEEP_ALIVE, frame, own_frame
+from treadle.server.sse import ENDED, KEEP_ALIVE, Framed, frame, own_frame
 
 JOINED_BYTES = 32 * 1024
 """About how much of what waits is written at once."""
@@ -87,6 +86,31 @@ class StreamLimits(Struct, frozen=True):
     write_timeout_seconds: float
 
 
+class Source(Protocol):
+    """What a stream takes events from: a `Subscription` or a `DeskSource`."""
+
+    @property
+    def position(self) -> str:
+        """The position of the last event."""
+        ...
+
+    def take(self) -> Framed | None:
+        """Returns the next event if it has arrived; raises `StopAsyncIteration` at the end."""
+        ...
+
+    async def wait(self) -> None:
+        """Waits until `take` may return an event, or `wake` is called."""
+        ...
+
+    def wake(self) -> None:
+        """Ends the wait in progress."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends the subscription."""
+        ...
+
+
 class EventStream:
     """Writes the events of a subscription to a client until one of them ends.
 
@@ -113,7 +137,7 @@ class EventStream:
 
     def __init__(
         self,
-        source: Subscription,
+        source: Source,
         limits: StreamLimits,
         open_requests: OpenRequests,
         *,
@@ -187,7 +211,7 @@ class EventStream:
             encoded = frame(envelope)
             frames.append(encoded)
             size += len(encoded)
-            in_step = _IN_STEP.get(type(envelope.event), in_step)
+            in_step = _IN_STEP.get(envelope.event.__class__, in_step)
             if size >= JOINED_BYTES:
                 break
             try:

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from treadle.bus.position import Position
-from treadle.bus.subscription import Subscription
 from treadle.errors import RunNotFound, ThreadNotFound
 from treadle.server.api_request import ApiRequest
 from treadle.server.gate import STREAMS
@@ -12,7 +11,7 @@ from treadle.server.operation import Answer, Streamed
 from treadle.server.problems import RequestRefused
 from treadle.server.services import Services
 from treadle.server.sse import ENDED, HEADERS, opening, own_frame
-from treadle.server.stream import EventStream, Receive, Scope, Send, StreamEnd
+from treadle.server.stream import EventStream, Receive, Scope, Send, Source, StreamEnd
 
 Leave = Callable[[], Awaitable[None]]
 
@@ -26,7 +25,7 @@ class StreamAnswer(Streamed):
     def __init__(
         self,
         services: Services,
-        source: Subscription,
+        source: Source,
         *,
         first: bytes = b"",
         in_step: bool = False,

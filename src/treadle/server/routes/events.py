@@ -5,11 +5,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from treadle.domain.desk import DeskEvent
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent
 from treadle.errors import RunNotFound, ThreadNotFound
 from treadle.runtime.thread import Thread
 from treadle.server.api_request import ApiRequest
+from treadle.server.desk_source import DeskSource
 from treadle.server.operation import Answer, Operations, Page
 from treadle.server.problems import RequestRefused
 from treadle.server.routes.runs import find_run
@@ -28,6 +30,15 @@ class ThreadEvents(Struct, frozen=True, forbid_unknown_fields=True):
     after: str = ""
     start: Start = msgspec.field(name="from", default="start")
     limit: Annotated[int, Meta(ge=1, le=1000)] = 500
+
+
+class DeskQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which events, and from where; `owner` is for keys without an owner."""
+
+    after: str = ""
+    start: Literal["start", "now"] = msgspec.field(name="from", default="now")
+    type: tuple[str, ...] = ()
+    owner: str | None = None
 
 
 class RunEvents(Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,6 +96,20 @@ async def _page(thread: Thread, query: ThreadEvents) -> Page:
 
 def _json(event: RecordedEvent) -> object:
     return msgspec.Raw(Envelope(event, event.seq).json)
+
+
+@EVENTS.add(
+    "GET", "/events", scope="read", query=DeskQuery, answers={200: DeskEvent}, is_stream=True
+)
+async def desk_events(request: ApiRequest[DeskQuery, None]) -> object:
+    """Streams what happens on all threads."""
+    services, query = request.services, request.query
+    if services.open_requests.is_draining:
+        return DrainingAnswer(services)
+    after = resumed_at(request, query.after) or ("start" if query.start == "start" else None)
+    desk = request.runtime.subscribe(types=query.type, after=after, owner=query.owner)
+    await desk.__aenter__()  # "now" is the moment of the request; the stream closes it
+    return StreamAnswer(services, DeskSource(desk))
 
 
 @EVENTS.add(

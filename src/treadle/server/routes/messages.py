@@ -7,7 +7,6 @@ from msgspec import UNSET, Struct, UnsetType
 from treadle.bus.position import Position
 from treadle.domain.entries import OnBusy
 from treadle.domain.options import RunOptions
-from treadle.domain.overridable import require_overridable
 from treadle.errors import InvalidInput
 from treadle.runtime.thread import Thread
 from treadle.server.api_request import ApiRequest
@@ -97,10 +96,11 @@ async def _options(request: ApiRequest[MessageQuery, NewMessage], thread: Thread
         return {}
     name = request.body.agent or (await thread.info()).agent
     agent = request.services.runtime.agent(name)
-    require_overridable(options, agent.overridable, agent.limits)
     default = RunOptions()
-    return {
+    arguments: dict[str, Any] = {
         field: value
         for field in RunOptions.__struct_fields__
         if (value := getattr(options, field)) != getattr(default, field)
     }
+    agent.check_options(**arguments)
+    return arguments
