@@ -40,6 +40,8 @@ async def serve(
             click.echo(f"Key for this start: {key}")
         elif not settings.auth:
             click.echo("Requests need no key (--no-auth).")
+        # What follows a # is not sent to a server, and so not logged by a proxy on the way.
+        click.echo(f"Page: {url}/{f'#key={key}' if key else ''}")
 
     await serve_app(app, on_listening=announce)
     return 0

@@ -106,13 +106,18 @@ class Answered(Struct, frozen=True):
 
 
 class ToolInfo(Struct, frozen=True, kw_only=True):
-    """A tool of an agent; `needs_approval` is true if some of its calls may need it."""
+    """A tool of an agent; `needs_approval` is true if some of its calls may need it.
+
+    `to_user` names the argument that is shown to the user while the model writes it, if there is
+    one.
+    """
 
     name: str
     description: str
     parameters: Any
     external: bool
     needs_approval: bool
+    to_user: str = ""
 
 
 class AgentInfo(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,8 @@ function lines(view) {
     .map((block) => {
       if (block.kind === "user") return `${block.item.role}: ${messageText(block.item)}`;
       if (block.kind === "call") {
-        return `call ${block.name}(${block.arguments}) -> ${JSON.stringify(block.output)}`;
+        const output = JSON.stringify(block.output);
+        return `call ${block.name}(${block.arguments}) "${block.toUser}" -> ${output}`;
       }
       return `${block.kind}: ${block.text}`;
     });

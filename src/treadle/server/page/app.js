@@ -71,7 +71,7 @@ class App extends Component {
 
   open(id) {
     let ended = 0;
-    const opened = new OpenThread(client, id, () => {
+    const opened = new OpenThread(client, id, this.toUser, () => {
       if (this.state.thread !== opened) return;
       const { view } = opened;
       const changes = this.state.changes + (view.ended === ended ? 0 : 1);
@@ -81,6 +81,12 @@ class App extends Component {
     });
     return opened;
   }
+
+  /** Returns which argument of a tool is shown to the user. */
+  toUser = (name) => {
+    const tools = this.state.agents.flatMap((agent) => agent.tools);
+    return tools.find((tool) => tool.name === name)?.to_user || "to_user";
+  };
 
   loadCalls = async () => {
     try {
@@ -99,26 +105,27 @@ class App extends Component {
     location.hash = `#/t/${encodeURIComponent(id)}`;
   };
 
-  /** Copies a thread up to before a message, and sends another in its place. */
+  /** Copies a thread up to before the message of a run, and sends another in its place. */
   fork = async (thread, block, message) => {
     const path = `/threads/${encodeURIComponent(thread.id)}`;
-    const seq = await this.seqOf(path, block.item.id);
-    const copy = await client.post(`${path}/fork`, { at: seq - 1 });
+    const run = await this.runOf(path, block.item.id);
+    // The message is the event right before the start of its run.
+    const copy = await client.post(`${path}/fork`, { at: run.first_seq - 2 });
     const copyPath = `/threads/${encodeURIComponent(copy.id)}/messages`;
     await client.post(copyPath, { message }, { idempotencyKey: newKey() });
     this.setState({ changes: this.state.changes + 1 });
     location.hash = `#/t/${encodeURIComponent(copy.id)}`;
   };
 
-  async seqOf(path, itemId) {
+  async runOf(path, messageId) {
     let after;
     do {
-      const { data, next } = await client.get(`${path}/items`, { after, limit: 200, order: "desc" });
-      const found = data.find((entry) => entry.item.id === itemId);
-      if (found) return found.seq;
+      const { data, next } = await client.get(`${path}/runs`, { after, limit: 200, order: "desc" });
+      const found = data.find((run) => run.message_id === messageId && run.first_seq);
+      if (found) return found;
       after = next;
     } while (after);
-    throw new Error("The message is no longer part of the conversation.");
+    throw new Error("Only a message that began an answer can be edited or sent again.");
   }
 
   toggleInspector = () => {

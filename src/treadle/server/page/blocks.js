@@ -62,12 +62,12 @@ function UserMessage({ block, actions }) {
       <${Parts} parts=${item.content} />
     </div>
     ${actions && html`<div class="line-tools">
-      <button type="button" class="small-button" onClick=${() => actions.edit(block)}>
-        <${Icon} name="pencil" size=${14} />Edit
-      </button>
-      <button type="button" class="small-button" onClick=${() => actions.again(block)}>
-        <${Icon} name="rotate-ccw" size=${14} />Retry
-      </button>
+      ${!block.steered && html`<button type="button" class="small-button" onClick=${() => actions.edit(block)}>
+          <${Icon} name="pencil" size=${14} />Edit
+        </button>
+        <button type="button" class="small-button" onClick=${() => actions.again(block)}>
+          <${Icon} name="rotate-ccw" size=${14} />Retry
+        </button>`}
       <${CopyButton} text=${messageText(item)} />
     </div>`}
   </article>`;
@@ -220,8 +220,8 @@ class Output extends Component {
     const text = typeof output === "string" ? output : null;
     const isCut = text !== null && text.length > SHOWN_OUTPUT && !isWhole;
     return html`<div class="output ${block.status === "failed" ? "failed" : ""}">
-      <h4>${block.status === "failed" ? "Error" : "Output"}
-        ${block.answeredBy && html`<span class="quiet"> by ${block.answeredBy}</span>`}</h4>
+      <p class="output-title">${block.status === "failed" ? "Error" : "Output"}
+        ${block.answeredBy && html`<span class="quiet"> by ${block.answeredBy}</span>`}</p>
       ${text === null
         ? html`<${Parts} parts=${output} />`
         : html`<pre class="plain" tabindex="0"><${Untrusted} text=${isCut ? text.slice(0, SHOWN_OUTPUT) : text} /></pre>`}

@@ -14,6 +14,7 @@
 export function emptyView() {
   return {
     thread: null,
+    toUser: () => "to_user",
     blocks: [],
     places: new Map(), // the key of a block → its index
     items: new Map(), // the id of an item → the key of its block
@@ -27,10 +28,16 @@ export function emptyView() {
   };
 }
 
-/** Returns the view of a thread from its present state, the `ThreadView` of the API. */
-export function viewOf(state) {
+/**
+ * Returns the view of a thread from its present state, the `ThreadView` of the API.
+ *
+ * @param {any} state
+ * @param {(tool: string) => string} toUser returns which argument of a tool is shown to the user
+ */
+export function viewOf(state, toUser = () => "to_user") {
   const view = emptyView();
   view.thread = state.thread;
+  view.toUser = toUser;
   for (const item of state.items) addItem(view, item, false);
   const open = state.step;
   if (open) {
@@ -66,8 +73,7 @@ export function waitingCalls(view) {
 /** Adds what the records of past runs say and the history does not: that they failed, and why. */
 export function addRuns(view, runs) {
   for (const run of runs) {
-    const message = run.message_id ?? run.input_id;
-    const start = message === undefined ? undefined : placeOfItem(view, message);
+    const start = placeOfItem(view, run.message_id ?? "");
     if (start === undefined || isOpen(run.status) || view.places.has(`end-${run.id}`)) continue;
     let end = start + 1;
     while (end < view.blocks.length && !isStart(view.blocks[end])) end += 1;
@@ -316,13 +322,15 @@ function addItem(view, item, isInStep) {
       }
       break;
     case "function_call": {
-      const call = newCall(item.call_id, item.name);
-      put(
-        view,
-        item.id || `call-${item.call_id}`,
-        { ...call, arguments: item.arguments, status: isInStep ? "ready" : "done" },
-        item.call_id,
-      );
+      const field = view.toUser(item.name);
+      const fields = {
+        arguments: item.arguments,
+        toUser: textIn(item.arguments, field),
+        toUserField: field,
+        status: isInStep ? "ready" : "done",
+      };
+      const call = { ...newCall(item.call_id, item.name), ...fields };
+      put(view, item.id || `call-${item.call_id}`, call, item.call_id);
       break;
     }
     case "function_call_output":

@@ -144,16 +144,16 @@ function Context({ thread, client, agents }) {
   const counts = countByKind(view.blocks);
   return html`<${ProblemNote} error=${error} />
     ${value
-      ? html`<h3>The last request</h3>
+      ? html`<h2>The last request</h2>
         <${Meter} used=${used} size=${size} />
         <p class="facts">${tokens(used)} tokens${size ? ` of ${tokens(size)}` : ""}
           ${value.frame_tokens ? ` · ${tokens(value.frame_tokens)} of them instructions and tools` : ""}
           ${value.usage.cached_tokens ? ` · ${tokens(value.usage.cached_tokens)} from the cache` : ""}</p>`
       : value === null && html`<p class="quiet">The model has not been asked yet.</p>`}
-    <h3>What is in the conversation</h3>
+    <h2>What is in the conversation</h2>
     <dl class="facts-list">${counts.map(([label, count, characters]) => html`<div key=${label}>
       <dt>${label}</dt><dd>${count} · ${tokens(characters)} characters</dd></div>`)}</dl>
-    ${agent && html`<h3>Tools that the model sees</h3>
+    ${agent && html`<h2>Tools that the model sees</h2>
       <ul class="tools">${agent.tools.map((tool) => html`<li key=${tool.name} title=${tool.description}>
         <code>${tool.name}</code>${tool.needs_approval ? " · asks first" : ""}${tool.external ? " · answered by people" : ""}</li>`)}</ul>`}`;
 }
@@ -235,7 +235,7 @@ class MemoryBlock extends Component {
 
   render({ block }, { changes, error, draft }) {
     return html`<section class="memory">
-      <h3>${block.label} ${block.read_only && html`<span class="quiet">read-only for the model</span>`}</h3>
+      <h2>${block.label} ${block.read_only && html`<span class="quiet">read-only for the model</span>`}</h2>
       ${block.description && html`<p class="quiet">${block.description}</p>`}
       ${draft === null
         ? html`<pre class="plain"><${Untrusted} text=${block.value || "(empty)"} /></pre>`

@@ -13,13 +13,15 @@ export class OpenThread {
   log = []; // the last events, for the inspector
   isLoaded = false;
   #client;
+  #toUser;
   #stream;
   #onChange;
   #frame = 0;
   #hidden = 0;
 
-  constructor(client, id, onChange) {
+  constructor(client, id, toUser, onChange) {
     this.#client = client;
+    this.#toUser = toUser;
     this.id = id;
     this.#onChange = onChange;
     this.#stream = client.follow(`/threads/${id}/events`, {
@@ -61,7 +63,7 @@ export class OpenThread {
 
   #take(event, position) {
     if (event.type === "thread.state") {
-      this.view = viewOf(event);
+      this.view = viewOf(event, this.#toUser);
       this.isLoaded = true;
       this.#loadRuns();
     } else {

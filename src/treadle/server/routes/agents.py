@@ -34,6 +34,7 @@ def _info(agent: AgentDefinition[Any, Any]) -> AgentInfo:
                 parameters=tool.schema.parameters,
                 external=tool.external,
                 needs_approval=tool.needs_approval is not False,
+                to_user=tool.to_user,
             )
             for tool in agent.tools
         ],

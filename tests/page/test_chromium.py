@@ -1,0 +1,317 @@
+"""The page in a real browser: what a person sees and can do."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Locator, Page, expect
+from tests.families import NPM, is_installed
+from tests.page import stage
+from tests.page.browser import Served, Watch, browser, served
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("chromium")]
+
+expect.set_options(timeout=15_000)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def chromium() -> AsyncGenerator[Browser]:
+    async with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncGenerator[Served]:
+    async with served(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def page(chromium: Browser, server: Served) -> AsyncGenerator[Page]:
+    context = await chromium.new_context(viewport={"width": 1300, "height": 860})
+    opened = await context.new_page()
+    watch = Watch(opened)
+    await opened.goto(server.url)
+    yield opened
+    await context.close()
+    assert watch.complaints == []
+
+
+async def say(page: Page, text: str) -> None:
+    await page.fill("#message", text)
+    await page.press("#message", "Enter")
+
+
+async def shown(answer: Locator) -> str:
+    """Returns the HTML of a text; the last block of a growing one is in a place of its own."""
+    html = await answer.locator(".markdown").inner_html()
+    return re.sub(r'<div class="open"[^>]*>(.*)</div>', r"\1", html, flags=re.DOTALL)
+
+
+def answers(page: Page) -> "asyncio.Future[list[str]]":
+    return asyncio.ensure_future(page.locator(".answer .markdown").all_inner_texts())
+
+
+async def test_a_conversation_with_a_tool(page: Page) -> None:
+    await expect(page.locator(".welcome")).to_contain_text("plays what it is asked for")
+    await say(page, "hello")
+    await expect(page.locator(".answer").last).to_contain_text("You said: hello")
+    await expect(page.locator(".threads-list .entry")).to_contain_text("hello")
+    await say(page, "work hard")
+    card = page.locator(".card")
+    await expect(page.locator(".answer").nth(1)).to_contain_text("I look into it.")
+    await expect(card).to_contain_text("half done")
+    await expect(page.locator(".answer").last).to_contain_text("The tool said: worked")
+    await expect(card.locator(".card-word")).to_have_text("done")
+    await card.locator(".card-head").click()
+    await expect(card.locator(".arguments")).to_contain_text("seconds")
+    await expect(card.locator(".output")).to_contain_text("worked")
+    await expect(page.locator(".bar h1")).to_have_text("hello")
+    await page.reload()
+    await expect(page.locator(".answer").nth(1)).to_contain_text("I look into it.")
+
+
+async def test_a_call_is_approved_with_all_of_its_arguments_in_sight(page: Page) -> None:
+    await say(page, "pay it")
+    card = page.locator(".card.waits")
+    await expect(card.locator(".card-word")).to_have_text("waits for approval")
+    await expect(card.locator(".arguments")).to_contain_text("99999")
+    await expect(card.locator(".arguments")).to_contain_text("EVIL00000000")
+    await expect(card.locator(".hidden-character")).to_have_text("U+202E")
+    await page.reload()
+    await page.get_by_role("button", name="Approve").click()
+    await expect(page.locator(".answer").last).to_contain_text("99999 were sent")
+    await expect(page.locator(".answer-form")).to_have_count(0)
+
+
+async def test_a_call_is_denied_at_the_desk(page: Page) -> None:
+    await say(page, "pay it")
+    await expect(page.locator(".threads .count")).to_have_text("1")
+    await page.get_by_role("link", name="Desk").click()
+    await expect(page.locator(".desk-call .arguments")).to_contain_text("99999")
+    await page.get_by_placeholder("Reason").fill("too much")
+    await page.get_by_role("button", name="Deny").click()
+    await expect(page.locator(".empty")).to_contain_text("Nothing waits")
+    await page.go_back()
+    await expect(page.locator(".answer").last).to_contain_text("too much")
+
+
+async def test_a_person_answers_a_question_and_another_tab_agrees(
+    page: Page, server: Served
+) -> None:
+    await say(page, "ask me")
+    await expect(page.locator(".card.waits .arguments")).to_contain_text("Which colour?")
+    other = await page.context.new_page()
+    await other.goto(page.url)
+    await expect(other.locator(".answer-form")).to_have_count(1)
+    await page.fill(".answer-form textarea", "green")
+    await page.get_by_role("button", name="Answer", exact=True).click()
+    for one in (page, other):
+        await expect(one.locator(".answer").last).to_contain_text("The tool said: green")
+        await expect(one.locator(".answer-form")).to_have_count(0)
+    assert await answers(page) == await answers(other)
+
+
+async def test_a_failed_tool_shows_why(page: Page) -> None:
+    await say(page, "fail now")
+    await expect(page.locator(".card.failed .output")).to_contain_text("the disk is on fire")
+
+
+async def test_messages_are_queued_steered_and_a_run_is_stopped(page: Page) -> None:
+    await say(page, "story one")
+    await expect(page.locator(".activity")).to_contain_text("Writing")
+    await say(page, "second")
+    await expect(page.locator(".waiting-message")).to_contain_text("Waits for its turn")
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.locator(".run-end").first).to_contain_text("Stopped.")
+    await expect(page.locator(".answer").last).to_contain_text("You said: second")
+    await expect(page.locator(".waiting-message")).to_have_count(0)
+    await say(page, "work")
+    await page.get_by_text("Now", exact=True).click()
+    await say(page, "third")
+    await expect(page.locator(".user").last).to_contain_text("third")
+    await expect(page.locator(".answer").last).to_contain_text("You said: third")
+
+
+async def test_a_hostile_text_does_nothing(page: Page) -> None:
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    await say(page, "hostile")
+    answer = page.locator(".answer").last
+    await expect(answer).to_contain_text("<script>window.hacked = 1</script>")
+    await expect(answer.locator("strong")).to_have_text("bold")
+    assert await answer.locator("script, img, [onerror]").count() == 0
+    links = await answer.locator("a").evaluate_all("all => all.map(one => one.href)")
+    assert links == ["https://example.com/pixel.png", "https://example.com/path"]
+    await expect(answer.locator(".host").last).to_have_text("example.com")
+    assert await page.evaluate("window.hacked") is None
+    assert not [url for url in requests if "example.com" in url]
+
+
+async def test_markdown_is_rendered_as_it_grows(page: Page) -> None:
+    await say(page, "rich")
+    answer = page.locator(".answer").last
+    await expect(answer).to_contain_text("The end.")
+    await expect(answer.locator("h1")).to_have_text("Title")
+    await expect(answer.locator("li")).to_have_text(["one", "two"])
+    code = answer.locator("pre code")
+    assert await code.inner_text() == "print('hello')\nfor n in range(3):\n    print(n)\n"
+    await expect(answer.locator("td")).to_have_text(["1", "2"])
+    grown = await shown(answer)
+    await page.reload()
+    await expect(answer).to_contain_text("The end.")
+    assert await shown(answer) == grown  # in one piece it looks as it did piece by piece
+
+
+async def test_a_reload_in_the_middle_of_a_text_loses_nothing(page: Page) -> None:
+    await say(page, "story one")
+    await expect(page.locator(".answer")).to_contain_text("word1-3")
+    await page.reload()
+    await expect(page.locator(".run-end")).to_have_count(1)
+    assert await answers(page) == [stage.STORY]
+
+
+async def test_a_cut_connection_loses_nothing(page: Page) -> None:
+    await say(page, "story one")
+    await expect(page.locator(".answer")).to_contain_text("word1-3")
+    await page.context.set_offline(True)
+    await asyncio.sleep(0.5)
+    await page.context.set_offline(False)
+    await expect(page.locator(".run-end")).to_have_count(1)
+    assert await answers(page) == [stage.STORY]
+
+
+async def test_a_killed_server_loses_nothing_and_the_page_says_what_happened(
+    page: Page, server: Served
+) -> None:
+    await say(page, "story one")
+    await expect(page.locator(".answer")).to_contain_text("word1-3")
+    other = await page.context.new_page()
+    await other.goto(page.url)
+    await expect(other.locator(".answer")).to_contain_text("word1-3")
+    await server.end()
+    await expect(page.locator(".connection")).to_contain_text("Reconnecting")
+    await server.start()
+    for one in (page, other):
+        await expect(one.locator(".run-end")).to_have_count(1)
+        await expect(one.locator(".connection")).to_have_count(0)
+        assert await answers(one) == [stage.STORY]
+    await expect(page.locator(".note.interrupted")).to_contain_text("broke off")
+
+
+async def test_an_edited_message_continues_in_a_copy(page: Page) -> None:
+    await say(page, "first")
+    await expect(page.locator(".answer").last).to_contain_text("You said: first")
+    await say(page, "second")
+    await expect(page.locator(".answer").last).to_contain_text("You said: second")
+    before = page.url
+    await page.locator(".user").last.hover()
+    await page.locator(".user").last.get_by_role("button", name="Edit").click()
+    await expect(page.locator("#message")).to_have_value("second")
+    await say(page, "another")
+    await expect(page.locator(".answer").last).to_contain_text("You said: another")
+    assert page.url != before
+    await expect(page.locator(".user")).to_have_text([re.compile("first"), re.compile("another")])
+
+
+async def test_the_inspector_shows_the_run(page: Page) -> None:
+    await say(page, "work")
+    await expect(page.locator(".answer").last).to_contain_text("The tool said")
+    inspector = page.locator(".inspector")
+    await expect(inspector.locator(".status")).to_have_text("completed")
+    await expect(inspector.locator(".timeline-label")).to_have_text(
+        ["scripted", "work", "scripted"]
+    )
+    await expect(inspector).to_contain_text("1,800 in, 80 out")
+    await inspector.get_by_role("tab", name="Context").click()
+    await expect(inspector).to_contain_text("900 tokens")
+    await inspector.get_by_role("tab", name="Events").click()
+    await expect(inspector.locator(".events li").first).to_contain_text("run.completed")
+
+
+async def test_a_key_opens_the_page_and_leaves_the_address(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with served(tmp_path, "--auth") as server:
+        line = next(line for line in server.lines if "#key=" in line)
+        address = re.search(r"http\S+#key=\S+", line)
+        assert address is not None
+        context = await chromium.new_context()
+        page = await context.new_page()
+        await page.goto(server.url)
+        await expect(page.get_by_label("Key")).to_be_visible()
+        await page.fill("#key", "wrong")
+        await page.get_by_role("button", name="Open").click()
+        await expect(page.locator(".problem")).to_contain_text("unknown")
+        await page.goto("about:blank")
+        await page.goto(address[0])
+        await say(page, "hello")
+        await expect(page.locator(".answer").last).to_contain_text("You said: hello")
+        assert "key" not in page.url.partition("#")[2]
+        assert await page.evaluate("document.cookie") == ""
+        await page.get_by_role("button", name="Log out").click()
+        await expect(page.get_by_label("Key")).to_be_visible()
+        await page.reload()
+        await expect(page.get_by_label("Key")).to_be_visible()
+        await context.close()
+
+
+async def test_it_fits_a_phone(chromium: Browser, server: Served) -> None:
+    context = await chromium.new_context(
+        viewport={"width": 390, "height": 780}, color_scheme="dark", has_touch=True
+    )
+    page = await context.new_page()
+    await page.goto(server.url)
+    await say(page, "rich")
+    await expect(page.locator(".answer")).to_contain_text("The end.")
+    width = "document.documentElement.scrollWidth"
+    assert await page.evaluate(width) <= 390
+    await page.get_by_role("button", name="Conversations").click()
+    await page.get_by_role("link", name="New conversation").click()
+    await expect(page.locator(".welcome")).to_be_visible()
+    await context.close()
+
+
+@pytest.mark.needs("npm clients")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing(chromium: Browser, server: Served, scheme: str) -> None:
+    assert is_installed("npm clients")
+    axe = await asyncio.to_thread((NPM / "node_modules/axe-core/axe.min.js").read_text)
+    context = await chromium.new_context(
+        viewport={"width": 1300, "height": 860},
+        color_scheme="dark" if scheme == "dark" else "light",
+        bypass_csp=True,
+        reduced_motion="reduce",
+    )
+    page = await context.new_page()
+    await page.goto(server.url)
+
+    async def violations() -> list[str]:
+        await page.evaluate(axe)
+        found = await page.evaluate("axe.run()")
+        return [
+            f"{one['id']}: {[node['html'][:200] for node in one['nodes']]}"
+            for one in found["violations"]
+        ]
+
+    await expect(page.locator(".welcome")).to_be_visible()
+    assert await violations() == []
+    await say(page, "think")
+    await expect(page.locator(".answer").last).to_contain_text("Thought")
+    await say(page, "rich")
+    await expect(page.locator(".answer").last).to_contain_text("The end.")
+    await say(page, "fail")
+    await expect(page.locator(".answer").last).to_contain_text("The tool said")
+    await say(page, "pay")
+    await expect(page.locator(".answer-form")).to_be_visible()
+    for tab in ("Runs", "Context", "Memory", "Jobs", "Events"):
+        await page.get_by_role("tab", name=tab).click()
+        assert await violations() == [], tab
+    await context.close()
