@@ -48,6 +48,13 @@ class Client:
     async def thread(self, **body: object) -> str:
         return (await self.call("POST", "/threads", body))["id"]
 
+    async def head_of(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        """Sends a request to a whole path, and does not read a stream, which may be endless."""
+        async with self.http.stream(method, path, **options) as response:
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                await response.aread()
+            return response
+
     @asynccontextmanager
     async def stream(
         self, path: str, method: str = "GET", last: str = "", **options: Any
