@@ -184,7 +184,7 @@ async def test_a_shutdown_with_200_open_streams(tmp_path: Path) -> None:
 async def test_the_key_of_a_start(tmp_path: Path) -> None:
     async with started(tmp_path) as process:
         await asyncio.sleep(0.2)
-        (line,) = [line for line in process.lines if "tk_" in line]
+        (line,) = [line for line in process.lines if line.startswith("Key for this start:")]
         key = line.split()[-1]
         assert (await process.http.get("/threads")).status_code == 401
         headers = {"authorization": f"Bearer {key}"}
