@@ -22,6 +22,7 @@ from treadle.domain.events import (
     HandedOff,
     HistoryReplaced,
     ItemRemoved,
+    ItemsAdded,
     JobDelegated,
     JobSettled,
     JobStarted,
@@ -75,6 +76,7 @@ from treadle.domain.events import (
     UsageAdded,
     ValidatedOutput,
 )
+from treadle.domain.inputs import user_messages
 from treadle.domain.items import (
     Annotation,
     ContentPart,
@@ -191,6 +193,7 @@ __all__ = [
     "InputText",
     "Item",
     "ItemRemoved",
+    "ItemsAdded",
     "JobDelegated",
     "JobSettled",
     "JobStarted",
@@ -303,4 +306,5 @@ __all__ = [
     "tool",
     "typed_stream",
     "user_message",
+    "user_messages",
 ]

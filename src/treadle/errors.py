@@ -51,10 +51,12 @@ TreadleError
 │   ├── ItemNotFound              the thread has no item with that id
 │   ├── RunInProgress             a run is active, and on_busy="reject" was asked for
 │   ├── RunNotInProgress          no run is waiting for the submitted answer
+│   ├── NotDriven                 retryable: no process drives the threads
+│   ├── RunTimeout                retryable: the run has not ended in the given time
 │   ├── UnknownToolCall           the run has no call with that id
 │   ├── UnknownMessage            the history has no message with that id
 │   ├── UnknownFile               the owner has no file with that id
-│   ├── Conflict                  the call has a different answer, the key a different message
+│   ├── Conflict                  another answer, another message of a key, or a newer event
 │   ├── UnknownAgent              the runtime was opened without this agent
 │   └── UnknownOption             ... without a model, tool or output type of the run
 ├── JournalError                  the journal could not store or load events
@@ -506,6 +508,23 @@ class RunNotInProgress(ThreadError):
         self.by = by
 
 
+class NotDriven(ThreadError):
+    """No process drives the threads, so the run does not begin, or the entry is not decided.
+
+    What was sent stays in the inbox, and is taken by the next process that drives the database.
+    """
+
+    code = "not_driven"
+    retryable = True
+
+
+class RunTimeout(ThreadError):
+    """The run has not ended in the time that its caller waited for; it continues."""
+
+    code = "run_timeout"
+    retryable = True
+
+
 class UnknownToolCall(ThreadError):
     """The active run has no open call with that id."""
 
@@ -525,7 +544,7 @@ class UnknownFile(ThreadError):
 
 
 class Conflict(ThreadError):
-    """The call already has a different answer, or the key was used for a different message.
+    """The call has a different answer, the key a different message, or an event came between.
 
     `by` is the principal that answered first, "" for the program itself.
     """

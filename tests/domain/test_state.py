@@ -197,7 +197,7 @@ def test_retries_change_nothing_but_the_number() -> None:
         RateLimitHit(run_id=R, delay=1, retries_remaining=1, message="m"),
     ]
     state = fold([STARTED, STEP])
-    assert fold(retries, state) == replace(state, seq=state.seq + 2)
+    assert fold(retries, state) == replace(state, seq=state.seq + 2, said=state.seq + 2)
 
 
 def test_seq_has_no_gap_and_no_repeat() -> None:

@@ -204,7 +204,8 @@ Call_ = Callable[[RuntimeView, str], Awaitable[object]]
 
 def handle(view: RuntimeView, id: str) -> Thread:
     """Returns a handle that no method gives out for a thread of another owner."""
-    return Thread(id, view._reach(), view._journal, view._root.agent)
+    root = view._root
+    return Thread(id, view._reach(), view._journal, root.agent_of, root.catalog)
 
 
 def memory_of(view: RuntimeView, id: str) -> Memory:
@@ -216,7 +217,7 @@ def archive_of(view: RuntimeView, id: str) -> Archive:
 
 
 def run_of(view: RuntimeView, id: str) -> ThreadRun:
-    return ThreadRun("run_1", id, view._reach(), view._journal, view._root.agent)
+    return ThreadRun("run_1", id, view._reach(), view._journal, view._root.agent_of)
 
 
 async def _first(events: object) -> object:
@@ -248,6 +249,8 @@ RUNTIME: dict[str, Call_] = {
 THREAD: dict[str, Call_] = {
     "send": lambda v, id: handle(v, id).send("Hi."),
     "subscribe": lambda v, id: _first(handle(v, id).subscribe()),
+    "send_after": lambda v, id: handle(v, id).send_after(1, "Hi."),
+    "add": lambda v, id: handle(v, id).add([{"role": "user", "content": "x"}]),
     "submit_tool_output": lambda v, id: handle(v, id).submit_tool_output("c1", "x"),
     "approve": lambda v, id: handle(v, id).approve("c1"),
     "deny": lambda v, id: handle(v, id).deny("c1"),
@@ -277,6 +280,7 @@ THREAD: dict[str, Call_] = {
 }
 RUN: dict[str, Call_] = {
     "text_stream": lambda v, id: _first(run_of(v, id).text_stream()),
+    "partial_output": lambda v, id: _first(run_of(v, id).partial_output()),
     "text": lambda v, id: run_of(v, id).text(),
     "result": lambda v, id: run_of(v, id).result(),
     "info": lambda v, id: run_of(v, id).info(),

@@ -4,19 +4,31 @@ Access is separate from driving: reading, watching and submitting never take a t
 process that drives it.
 """
 
-from collections.abc import AsyncGenerator
-from typing import Protocol
+from collections.abc import AsyncGenerator, Sequence
+from typing import NamedTuple, Protocol
 
 from treadle.actors.ending import Ended
 from treadle.bus.position import Position
 from treadle.bus.topic import Topic
 from treadle.domain.entries import Entry
 from treadle.domain.envelope import Envelope
+from treadle.domain.items import Item
 from treadle.domain.state import ThreadState
 from treadle.journal.base import ThreadInfo
 from treadle.journal.files import FileStore
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.ports import RunFiles
+
+
+class Receipt(NamedTuple):
+    """What became of an entry: the run that it belongs to, if any, and the thread of that run.
+
+    `is_driven` is False if no process drives the threads now, so that the entry waits for one.
+    """
+
+    run_id: str = ""
+    thread_id: str = ""
+    is_driven: bool = True
 
 
 class ThreadAccess(Protocol):
@@ -27,8 +39,8 @@ class ThreadAccess(Protocol):
         """The archive of all threads."""
         ...
 
-    async def create(self, info: ThreadInfo) -> None:
-        """Adds a thread."""
+    async def create(self, info: ThreadInfo, items: Sequence[Item] = (), *, by: str = "") -> None:
+        """Adds a thread with these items, a valid history, added by the principal `by`."""
         ...
 
     @property
@@ -45,10 +57,11 @@ class ThreadAccess(Protocol):
         """Returns what moves contents out of the items of a thread, and into requests."""
         ...
 
-    async def submit(self, thread_id: str, entry: Entry) -> str:
-        """Submits an entry; returns once it cannot be lost, with the id of its run if it has one.
+    async def submit(self, thread_id: str, entry: Entry) -> Receipt:
+        """Submits an entry; returns once it cannot be lost, and if it may be refused, once decided.
 
-        Raises what `treadle.domain.accept.accept` raises, and `UnknownAgent` for a message.
+        Raises what `treadle.domain.accept.accept` raises, `UnknownAgent` for a message, and
+        `NotDriven` for an entry that only a driving process can decide, if there is none.
         """
         ...
 
@@ -76,6 +89,10 @@ class ThreadAccess(Protocol):
 
     async def state(self, thread_id: str) -> ThreadState:
         """Returns the fold of the events so far."""
+        ...
+
+    async def is_driven(self) -> bool:
+        """Returns whether a process drives the threads."""
         ...
 
     async def ended(self, thread_id: str, run_id: str) -> Ended:

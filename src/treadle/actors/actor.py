@@ -1,10 +1,11 @@
 """A thread that is driven in this process: its one writer, and the runs it works on."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
+from treadle.actors.access import Receipt
 from treadle.actors.definitions import agent_of, agent_on
 from treadle.actors.delegation import ThreadDelegation
 from treadle.actors.ending import Ended, Endings
@@ -165,7 +166,7 @@ class ThreadActor:
             and not self.compactor.is_busy
         )
 
-    async def submit(self, entry: Entry) -> str:
+    async def submit(self, entry: Entry) -> Receipt:
         """Takes an entry; see `ThreadAccess.submit`."""
         self._origin = interception()  # runs are recorded or replayed where they are asked for
         return await self._intake.submit(entry)
@@ -207,13 +208,19 @@ class ThreadActor:
         if self._is_ending:
             self._thread.record(queue(entry))
         else:
-            self._begin(entry.run_id, entry.item, entry.agent, entry.key, entry.by, entry.options)
+            items = (*entry.before, entry.item)
+            self._begin(entry.run_id, items, entry.agent, entry.key, entry.by, entry.options)
 
     def require_options(self, entry: SendEntry) -> None:
         """Raises what keeps the agent from a run with the options of `entry`."""
         if entry.options is not None:
             agent = agent_on(self._host, self.info, entry.agent)
             agent.with_options(entry.options, self._host.catalog)
+
+    async def fork_for(self, entry: SendEntry) -> None:
+        """Sends a message to a copy of the thread up to the event that it continues."""
+        await self._thread.durable()
+        await self._host.fork_for(self.info.id, entry)
 
     def interrupt(self) -> None:
         """Interrupts what the active run is doing."""
@@ -262,18 +269,18 @@ class ThreadActor:
     def _begin(
         self,
         run_id: str,
-        item: Message | None,
+        items: Sequence[Message],
         agent: str,
         key: str = "",
         by: str = "",
         options: RunOptions | None = None,
     ) -> None:
-        """Begins a run with what background jobs announced meanwhile, and a message if any."""
+        """Begins a run with what background jobs announced meanwhile, and messages if any."""
         definition = self._agent(agent)
         self._hear(definition)
         for announced in announcements(self.state, run_id):
             self._thread.record(announced)
-        if item is not None:
+        for item in items:
             self._thread.record(MessageAdded(run_id=run_id, item=item, origin="user", by=by))
         self._thread.record(
             RunStarted(
@@ -292,12 +299,13 @@ class ThreadActor:
         """Begins the run that waits first, or else one that answers what background jobs tell."""
         if self.state.queue:
             queued = self.state.queue[0]
-            self._begin(queued.id, queued.item, queued.agent, queued.key, queued.by, queued.options)
+            items = (*queued.before, queued.item)
+            self._begin(queued.id, items, queued.agent, queued.key, queued.by, queued.options)
             return
         told = next(told for told in self.state.announced if told.wakes)
         # Named after the message, so that it is the same run after a crash.
         run_id = id_of("run", self.info.id, told.item.id)
-        self._begin(run_id, None, told.agent or self.info.agent)
+        self._begin(run_id, (), told.agent or self.info.agent)
 
     def _agent(self, name: str) -> AnyAgent:
         return agent_on(self._host, self.info, name)

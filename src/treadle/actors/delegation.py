@@ -165,7 +165,7 @@ class ThreadDelegation:
             for envelope in topic.after(Position(topic.seq)):
                 shown.put(envelope)
             topic.attach(shown)
-            run_id = await threads.submit(id, message)
+            run_id = (await threads.submit(id, message)).run_id
             ended = await threads.ended(id, run_id)
         except asyncio.CancelledError:
             if not self._host.is_stopping:  # else both continue in the next process

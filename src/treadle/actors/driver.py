@@ -3,19 +3,22 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from treadle.actors.access import ThreadAccess
 from treadle.actors.actor import ThreadActor
 from treadle.actors.engine import Engine
 from treadle.actors.following import Following
+from treadle.actors.fork import fork_of, seed_of
 from treadle.actors.host import AnyAgent
 from treadle.actors.repairing import repair_thread
 from treadle.actors.shared_memory import shared_id
 from treadle.bus.base import Bus
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
-from treadle.domain.entries import CancelEntry
+from treadle.domain.accept import queue, require_same
+from treadle.domain.entries import CancelEntry, SendEntry
+from treadle.domain.items import Item
 from treadle.domain.state import ThreadState, can_go_on
 from treadle.errors import (
     JournalError,
@@ -172,14 +175,15 @@ class Driver:
             )
         return actor
 
-    async def create(self, info: ThreadInfo) -> None:
+    async def create(self, info: ThreadInfo, items: Sequence[Item] = (), *, by: str = "") -> None:
         """Adds a thread; there is nothing to load."""
-        claim = await self.journal.create(info)
+        seed = seed_of(info.id, items, by)
+        claim = await self.journal.create(info, seed.entries, seed.projection)
         # Its id may be known before, and another task or node have loaded it already.
         is_loaded = info.id in self._actors or info.id in self._loading
         if self.is_stopping or is_loaded or not await self._engine.take(info.id):
             return
-        actor = self._host(info, ThreadState(), claim)
+        actor = self._host(info, seed.state, claim)
         if info.agent and info.work is None:
             actor.memory.seed(self.agent(info.agent).blocks)
             await actor.settle()
@@ -253,6 +257,33 @@ class Driver:
             return await self.threads.state(thread_id)
         await actor.jobs.cancel_background()
         return actor.state
+
+    async def fork_for(self, thread_id: str, entry: SendEntry) -> None:
+        """Copies a thread up to event `entry.expect`, with the message as its next run.
+
+        Does nothing if the same entry has made the copy before; raises `Conflict` if another has.
+        """
+        assert entry.expect is not None
+        info = await self.journal.info(thread_id)
+        state = await self.journal.load(thread_id, at=entry.expect)
+        runs = await self.journal.runs(thread_id)
+        fork = fork_of(state, info, runs, id=entry.fork, then=queue(entry))
+        try:
+            await self.journal.fork(fork)
+        except JournalError:
+            if not await self.is_forked(entry):
+                raise
+        self._engine.wake(entry.fork)
+
+    async def is_forked(self, entry: SendEntry) -> bool:
+        """Returns whether the copy for a message exists; raises `Conflict` for another message."""
+        try:
+            sent = await self.journal.sent(entry.fork, entry.key)
+        except ThreadNotFound:
+            return False
+        if sent is not None:
+            require_same(entry, sent.message_id)
+        return sent is not None
 
     async def shared_memory(self, owner: str, name: str) -> ThreadMemory:
         """Returns the memory that the threads of an owner share under a name."""

@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 
 from msgspec.structs import replace
 
-from treadle.domain.entries import Entry, OutputEntry, SendEntry
+from treadle.domain.entries import AddEntry, Entry, OutputEntry, SendEntry
 from treadle.domain.files import InputFile, Media, data_of, described, filled
 from treadle.domain.items import ContentPart, FunctionCallOutput, Item, Message, OutputPart
 from treadle.domain.media import base64_size, is_data_url, read_data_url
@@ -85,9 +85,13 @@ class ThreadFiles:
         of another kind, and `JournalError`.
         """
         match entry:
-            case SendEntry() if parts := media_parts(entry.item):
+            case SendEntry() if parts := _media_of((*entry.before, entry.item)):
                 kept = await self._kept(parts, is_strict=True)
-                return replace(entry, item=with_parts(entry.item, kept))
+                before = tuple(with_parts(one, kept) for one in entry.before)
+                return replace(entry, item=with_parts(entry.item, kept), before=before)
+            case AddEntry() if parts := _media_of(entry.items):
+                kept = await self._kept(parts, is_strict=True)
+                return replace(entry, items=tuple(_with_parts(one, kept) for one in entry.items))
             case OutputEntry() if parts := _media(entry.output):
                 kept = await self._kept(parts, is_strict=True)
                 return replace(entry, output=_replaced(entry.output, kept))
@@ -144,6 +148,14 @@ class ThreadFiles:
         info, content = read
         await self._store.put(info, content, thread_id=self._thread_id)
         return described(part, info.id, info.media_type, info.size)
+
+
+def _media_of(items: Sequence[Item]) -> Sequence[Media]:
+    return [part for item in items for part in media_parts(item)]
+
+
+def _with_parts(item: Item, parts: Mapping[Media, Media]) -> Item:
+    return with_parts(item, parts) if media_parts(item) else item
 
 
 def media_parts(item: Item) -> Sequence[Media]:

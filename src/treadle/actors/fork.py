@@ -1,9 +1,12 @@
 """A copy of a thread up to some event, closed so that it can continue in another way."""
 
 import time
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 from msgspec.structs import replace
 
+from treadle.domain.accept import entering
 from treadle.domain.envelope import Envelope, recorded
 from treadle.domain.events import (
     JobSettled,
@@ -11,6 +14,7 @@ from treadle.domain.events import (
     MessageAdded,
     RecordedEvent,
     RunCancelled,
+    RunQueued,
     TerminalEvent,
 )
 from treadle.domain.fold import apply
@@ -22,6 +26,7 @@ from treadle.journal.base import Fork, ThreadInfo
 from treadle.journal.projection import (
     Projection,
     RunRecord,
+    Sent,
     Standing,
     jobs_of,
     merged,
@@ -59,16 +64,44 @@ class _Addition:
         return 0
 
 
-def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> Fork:
+class Seed(NamedTuple):
+    """The first events of a thread, their fold, and the rows for queries that follow from them."""
+
+    entries: Sequence[Envelope]
+    state: ThreadState
+    projection: Projection | None
+
+
+def seed_of(thread_id: str, items: Sequence[Item], by: str) -> Seed:
+    """Returns how a thread begins that has `items`, a valid history, from the principal `by`."""
+    addition = _Addition(thread_id, ThreadState())
+    for event in entering(items, by):
+        addition.record(cast("RecordedEvent", event))
+    entries = addition.entries
+    projection = project(recorded(entries), Standing(), addition.state) if entries else None
+    return Seed(entries, addition.state, projection)
+
+
+def fork_of(
+    state: ThreadState,
+    original: ThreadInfo,
+    runs: list[RunRecord],
+    *,
+    id: str = "",
+    then: RunQueued | None = None,
+) -> Fork:
     """Returns the fork of a thread right after the event that led to `state`.
 
     A run and the jobs that were under way are cancelled in the fork, and the runs that waited are
-    dropped. What background jobs had to tell is told.
+    dropped. What background jobs had to tell is told. `id` is that of the fork, by default a new
+    one; `then` is the run that is next in it.
     """
     now = time.time()
     info = replace(
         original,
-        id=new_id("thread"),
+        id=id or new_id("thread"),
+        key="",
+        key_digest="",
         created_at=now,
         updated_at=now,
         status=None,
@@ -84,6 +117,8 @@ def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> 
         addition.record(MessageAdded(run_id=told.run_id, item=told.item, origin="job"))
     for queued in addition.state.queue:
         addition.record(RunCancelled(run_id=queued.id, usage=Usage()))
+    if then is not None:
+        addition.record(then)
     copied = {
         run.id: run if run.last_seq <= state.seq else _not_ended(run)
         for run in runs
@@ -104,6 +139,7 @@ def fork_of(state: ThreadState, original: ThreadInfo, runs: list[RunRecord]) -> 
         info.title,
         None,
         tuple(copied.values()),
+        ((then.key, Sent(then.run_id, then.item.id)),) if then is not None and then.key else (),
         jobs=jobs_of(addition.state),
     )
     return Fork(original.id, state.seq, info, addition.entries, projection)

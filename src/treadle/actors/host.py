@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from treadle.actors.access import ThreadAccess
+from treadle.domain.entries import SendEntry
 from treadle.domain.state import ThreadState
 from treadle.journal.base import Journal, Work
 from treadle.loop.catalog import Catalog
@@ -64,6 +65,10 @@ class Host(Protocol):
 
         Returns the state after that.
         """
+        ...
+
+    async def fork_for(self, thread_id: str, entry: SendEntry) -> None:
+        """Copies a thread up to event `entry.expect`, with the message as its next run."""
         ...
 
     async def shared_memory(self, owner: str, name: str) -> ThreadMemory:

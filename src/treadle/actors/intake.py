@@ -10,12 +10,24 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from treadle.actors.access import Receipt
 from treadle.actors.journaled import JournaledThread
-from treadle.domain.accept import StartRun, StopJob, accept, acknowledged, queue, require_same
+from treadle.domain.accept import (
+    ForkThread,
+    StartRun,
+    StopJob,
+    accept,
+    acknowledged,
+    identity_of,
+    queue,
+    require_same,
+)
 from treadle.domain.entries import (
+    AddEntry,
     AnswerEntry,
     EditEntry,
     Entry,
+    KeyedEntry,
     RemoveEventEntry,
     SendEntry,
     UndoEntry,
@@ -23,13 +35,16 @@ from treadle.domain.entries import (
 from treadle.domain.events import MemoryUpdated, MessageQueued, RecordedEvent, RunCancelling
 from treadle.domain.ids import new_id
 from treadle.domain.removal import Removal, removal_of
-from treadle.errors import JournalError, TreadleError
+from treadle.errors import Conflict, InvalidInput, JournalError, RunInProgress, TreadleError
 from treadle.journal.base import Journal, ThreadInfo
 from treadle.journal.projection import Sent
 from treadle.logging import logger_of
 from treadle.memory.blocks.changes import changes_of, undone_by
 
 _LOGGER = logger_of("treadle.runtime")
+
+
+_REFUSALS = (Conflict, RunInProgress, InvalidInput)
 
 
 class Driving(Protocol):
@@ -41,6 +56,10 @@ class Driving(Protocol):
 
     def require_options(self, entry: SendEntry) -> None:
         """Raises what keeps the agent from a run with the options of `entry`."""
+        ...
+
+    async def fork_for(self, entry: SendEntry) -> None:
+        """Sends a message to a copy of the thread up to the event that it continues."""
         ...
 
     def interrupt(self) -> None:
@@ -115,25 +134,25 @@ class Intake:
             await asyncio.wait([self._reader])
             self._reader = None  # a task that is cancelled before its first step does not do it
 
-    async def submit(self, entry: Entry) -> str:
-        """Takes an entry; returns once it cannot be lost, with the id of its run if it has one.
+    async def submit(self, entry: Entry) -> Receipt:
+        """Takes an entry; returns once it cannot be lost.
 
         Raises what `accept` raises, and `UnknownAgent`.
         """
         self._under_way += 1
         try:
-            if isinstance(entry, SendEntry) and entry.key:
+            if isinstance(entry, KeyedEntry) and entry.key:
                 return await self._send_once(entry)
             if isinstance(entry, AnswerEntry) and self._journal.is_shared:
                 return await self._answer(entry)
-            run_id = await self._take(entry)
+            receipt = await self._take(entry)
             await self._thread.durable()
-            return run_id
+            return receipt
         finally:
             self._under_way -= 1
             self._driving.may_be_idle()
 
-    async def _send_once(self, entry: SendEntry) -> str:
+    async def _send_once(self, entry: KeyedEntry) -> Receipt:
         """Takes a message with a key; all that send it meanwhile wait for the first."""
         while (known := self._sending.get(entry.key)) is not None:
             await asyncio.wait([known])
@@ -145,9 +164,11 @@ class Intake:
             # journal does not know its key before.
             await self._thread.durable()
             sent = await self._journal.sent(self._info.id, entry.key)
+            receipt = None
             if sent is None:
-                sent = Sent(await self._take(entry), entry.item.id)
+                receipt = await self._take(entry)
                 await self._thread.durable()
+                sent = Sent(receipt.run_id, identity_of(entry))
             sending.set_result(sent)
         except BaseException as error:
             if isinstance(error, Exception):
@@ -158,19 +179,22 @@ class Intake:
             raise
         finally:
             del self._sending[entry.key]
-        return await self._begun(entry, sent)
+        return receipt or await self._begun(entry, sent)
 
-    async def _begun(self, entry: SendEntry, sent: Sent) -> str:
-        """Returns the run of a message once the thread has it, and not only the inbox."""
+    async def _begun(self, entry: KeyedEntry, sent: Sent) -> Receipt:
+        """Returns what became of a message once the thread has it, and not only the inbox."""
         require_same(entry, sent.message_id)
         known = self._driving.knows(sent.run_id)
         if known or await self._journal.run(self._info.id, sent.run_id) is not None:
-            return sent.run_id
+            return Receipt(sent.run_id, self._info.id)
         await self.take_inbox()
         await self._thread.durable()
-        return (await self._journal.sent(self._info.id, entry.key) or sent).run_id
+        taken = await self._journal.sent(self._info.id, entry.key)
+        if taken is None:  # it was refused, or went to a copy of the thread
+            return await self._send_once(entry)
+        return Receipt(taken.run_id, self._info.id)
 
-    async def _answer(self, entry: AnswerEntry) -> str:
+    async def _answer(self, entry: AnswerEntry) -> Receipt:
         """Takes an answer in its turn among those of other processes.
 
         All of them go through the inbox, so the first to be in it counts, and each of the others
@@ -184,16 +208,16 @@ class Intake:
             await self.take_inbox()
             accept(self._thread.state, entry)
         await self._thread.durable()
-        return ""
+        return Receipt()
 
-    async def _take(self, entry: Entry, on_told: Callable[[], object] = _nothing) -> str:
-        """Does what an entry asks for; returns the id of its run if it has one."""
+    async def _take(self, entry: Entry, on_told: Callable[[], object] = _nothing) -> Receipt:
+        """Does what an entry asks for."""
         if isinstance(entry, EditEntry | UndoEntry):
             async with self._editing:
                 return await self._do(entry, on_told)
         return await self._do(entry, on_told)
 
-    async def _do(self, entry: Entry, on_told: Callable[[], object]) -> str:
+    async def _do(self, entry: Entry, on_told: Callable[[], object]) -> Receipt:
         changes = await self._undone(entry) if isinstance(entry, UndoEntry) else ()
         removal = await self._removal(entry) if isinstance(entry, RemoveEventEntry) else None
         if isinstance(entry, SendEntry) and not entry.agent:
@@ -207,7 +231,10 @@ class Intake:
                 self._driving.start(accepted.entry)
             case StopJob():
                 await self._driving.stop_job(accepted.job_id, accepted.by, on_told)
-                return ""
+                return Receipt()
+            case ForkThread():
+                await self._driving.fork_for(accepted.entry)
+                return Receipt(run_id, accepted.entry.fork)
             case _:
                 for event in accepted:
                     self._thread.record(event)
@@ -227,7 +254,7 @@ class Intake:
             )
         self._driving.notice()
         on_told()
-        return run_id
+        return Receipt(run_id, self._info.id)
 
     async def _undone(self, entry: UndoEntry) -> Sequence[MemoryUpdated]:
         """Returns the changes that an undo needs to know, true in this turn of the event loop."""
@@ -277,6 +304,8 @@ class Intake:
             if isinstance(entry, SendEntry):
                 await self._take_waiting_message(entry)
                 consume()
+            elif isinstance(entry, AddEntry) and await self._was_sent(entry):
+                consume()
             else:
                 # The wish to cancel a job waits in the inbox until the job has ended: no event
                 # reports it before, and a restartable job would be started again after a crash.
@@ -285,11 +314,15 @@ class Intake:
         except JournalError:
             raise
         except TreadleError as error:  # its sender is gone, and the entry changes nothing
-            _LOGGER.warning("An entry of %s has no effect: %s", self._info.id, error.message)
+            if not isinstance(entry, AddEntry):  # its sender looks what became of it
+                _LOGGER.warning("An entry of %s has no effect: %s", self._info.id, error.message)
             consume()
 
     async def _take_waiting_message(self, entry: SendEntry) -> None:
-        """Takes a message that was acknowledged already, so that it must not be refused."""
+        """Takes a message that was acknowledged already, so that it must not be refused.
+
+        One with `expect` was not: its sender waits to see what becomes of it.
+        """
         if entry.key and await self._was_sent(entry):
             return
         entry = acknowledged(self._thread.state, entry, new_id("run"))
@@ -298,10 +331,12 @@ class Intake:
         except JournalError:
             raise
         except TreadleError as error:  # its agent is not known here; it may be later
+            if entry.expect is not None and isinstance(error, _REFUSALS):
+                return
             _LOGGER.warning("A message to %s waits: %s", self._info.id, error.message)
             self._thread.record(queue(replace(entry, agent=entry.agent or self._info.agent)))
 
-    async def _was_sent(self, entry: SendEntry) -> bool:
+    async def _was_sent(self, entry: KeyedEntry) -> bool:
         """Whether a message of the same key came before; one that is being sent is waited for."""
         while (sending := self._sending.get(entry.key)) is not None:
             await asyncio.wait([sending])

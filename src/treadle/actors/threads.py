@@ -6,18 +6,27 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from msgspec.structs import replace
 
+from treadle.actors.access import Receipt
 from treadle.actors.driver import Driver
 from treadle.actors.ending import Ended, read_ending
 from treadle.actors.files import Contents, ThreadFiles
 from treadle.actors.following import Following
-from treadle.actors.fork import fork_of
+from treadle.actors.fork import fork_of, seed_of
 from treadle.actors.intake import whole
 from treadle.actors.shared_memory import require_shared
 from treadle.bus.base import Bus
 from treadle.bus.position import Position
 from treadle.bus.topic import Topic
-from treadle.domain.accept import StartRun, StopJob, accept, acknowledged, require_same
-from treadle.domain.entries import AnswerEntry, Entry, RemoveEventEntry, SendEntry, UndoEntry
+from treadle.domain.accept import ForkThread, StartRun, StopJob, accept, acknowledged, require_same
+from treadle.domain.entries import (
+    AddEntry,
+    AnswerEntry,
+    Entry,
+    KeyedEntry,
+    RemoveEventEntry,
+    SendEntry,
+    UndoEntry,
+)
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
     MemoryUpdated,
@@ -28,21 +37,29 @@ from treadle.domain.events import (
 )
 from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
+from treadle.domain.items import Item
 from treadle.domain.removal import removal_of
 from treadle.domain.state import ThreadState
 from treadle.errors import (
+    Conflict,
     InvalidInput,
     JournalError,
     JournalLocked,
+    NotDriven,
     RunInterrupted,
     RunNotFound,
     ThreadDamaged,
+    ThreadNotFound,
     TreadleError,
 )
 from treadle.journal.base import Journal, ThreadInfo, Waiting
 from treadle.journal.files import FileStore
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.changes import changes_of, undone_by
+
+FIRST_LOOK_SECONDS = 0.005
+LAST_LOOK_SECONDS = 0.25
+"""How often a sender looks what has become of its entry, at first and later."""
 
 
 class Threads:
@@ -81,12 +98,13 @@ class Threads:
             await self._driver.stop()
         await self._following.stop()
 
-    async def create(self, info: ThreadInfo) -> None:
+    async def create(self, info: ThreadInfo, items: Sequence[Item] = (), *, by: str = "") -> None:
         """Adds a thread; the process that drives loads it once there is something to do."""
         if self._driver is not None:
-            await self._driver.create(info)
+            await self._driver.create(info, items, by=by)
         else:
-            await self._journal.create(info)
+            seed = seed_of(info.id, items, by)
+            await self._journal.create(info, seed.entries, seed.projection)
 
     @property
     def owner(self) -> str | None:
@@ -102,7 +120,7 @@ class Threads:
         """Returns what moves contents out of the items of a thread, and into requests."""
         return ThreadFiles(self._journal.files, thread_id, self._contents)
 
-    async def submit(self, thread_id: str, entry: Entry) -> str:
+    async def submit(self, thread_id: str, entry: Entry) -> Receipt:
         """Submits an entry to the actor, or to the inbox if another node drives the thread."""
         entry = await self.files(thread_id).accepted(entry)
         actor = await self._driver.reach(thread_id) if self._driver is not None else None
@@ -141,6 +159,10 @@ class Threads:
         state = actor.state
         await actor.settle()
         return state
+
+    async def is_driven(self) -> bool:
+        """Returns whether this process drives the threads, or another one."""
+        return self._driver is not None or await self._journal.is_driven()
 
     async def ended(self, thread_id: str, run_id: str) -> Ended:
         """Waits for the end of a run, which may still be in the inbox."""
@@ -217,19 +239,25 @@ class Threads:
 
     # Entries for a thread that another node drives
 
-    async def _enqueue(self, thread_id: str, entry: Entry) -> str:
+    async def _enqueue(self, thread_id: str, entry: Entry) -> Receipt:
         """Puts an entry into the inbox, if it has an effect after those that wait there.
 
         The driving node decides again, by the state in which it takes the entry.
         """
         journal = self._journal
+        if isinstance(entry, AddEntry) or (
+            isinstance(entry, SendEntry) and entry.expect is not None
+        ):
+            return await self._decided(thread_id, entry)
         if isinstance(entry, SendEntry) and entry.key:
             sent = await journal.sent(thread_id, entry.key)
             if sent is not None:
                 require_same(entry, sent.message_id)
+                is_driven = True
                 if await journal.run(thread_id, sent.run_id) is None:
-                    await self._ring(thread_id)  # its sender may have been cancelled before
-                return sent.run_id
+                    # Its sender may have been cancelled before it rang.
+                    is_driven = await self._ring(thread_id)
+                return Receipt(sent.run_id, thread_id, is_driven)
         if isinstance(entry, SendEntry):
             return await self._enqueue_message(thread_id, entry)
         waiting = await journal.inbox(thread_id)
@@ -237,24 +265,72 @@ class Threads:
         if isinstance(entry, UndoEntry):
             if any(isinstance(one.entry, UndoEntry) or _edits(one, entry.label) for one in waiting):
                 # What it takes back may have no number yet: it is the newest when its turn comes.
-                await self._put(thread_id, entry)
-                return ""
+                return Receipt(is_driven=await self._put(thread_id, entry))
             changes = await self._changes(thread_id, state, entry)
             accept(state, entry, changes=changes)
-            await self._put(thread_id, replace(entry, seq=changes[0].seq))
-            return ""
+            is_driven = await self._put(thread_id, replace(entry, seq=changes[0].seq))
+            return Receipt(is_driven=is_driven)
         removal = None
         if isinstance(entry, RemoveEventEntry):
             removal = removal_of(await whole(journal, thread_id), entry.seq, entry.item)
         accepted = accept(state, entry, removal=removal)
-        if isinstance(accepted, StartRun | StopJob) or accepted:
-            await self._put(thread_id, entry)
+        is_driven = True
+        if isinstance(accepted, StartRun | StopJob | ForkThread) or accepted:
+            is_driven = await self._put(thread_id, entry)
         if isinstance(entry, AnswerEntry):  # another one may have been quicker
             waiting = await journal.inbox(thread_id)
             accept(_expected(await journal.load(thread_id), waiting), entry)
-        return ""
+        return Receipt(is_driven=is_driven)
 
-    async def _enqueue_message(self, thread_id: str, entry: SendEntry) -> str:
+    async def _decided(self, thread_id: str, entry: KeyedEntry) -> Receipt:
+        """Puts an entry into the inbox that may be refused, and waits for what becomes of it.
+
+        The driving node decides. The entry gets a key, which it has used if it was accepted.
+        """
+        journal = self._journal
+        if not entry.key:
+            entry = replace(entry, key=new_id("msg"))
+        if (taken := await self._taken(thread_id, entry)) is not None:
+            return taken
+        accept(await journal.load(thread_id), entry)
+        if not await self.is_driven():
+            raise _not_driven("The entry was not sent", "send it again when one does")
+        await self._put(thread_id, entry)
+        pause = FIRST_LOOK_SECONDS
+        while True:
+            # In this order: it leaves the inbox together with the events that it becomes.
+            waiting = await journal.inbox(thread_id)
+            if (taken := await self._taken(thread_id, entry)) is not None:
+                return taken
+            if not any(_is_of(one.entry, entry.key) for one in waiting):
+                accept(await journal.load(thread_id), entry)  # raises why it was refused
+                raise Conflict(
+                    "Another message came between; read what was said, and send again with the "
+                    "number of the last event."
+                )
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_LOOK_SECONDS)
+            if pause == LAST_LOOK_SECONDS and not await self.is_driven():
+                raise _not_driven(
+                    "The entry waits in the inbox",
+                    "send it again with the same key to see if it was accepted",
+                )
+
+    async def _taken(self, thread_id: str, entry: KeyedEntry) -> Receipt | None:
+        """Returns what became of an entry with a key that was accepted."""
+        sent = await self._journal.sent(thread_id, entry.key, inbox=False)
+        if sent is not None:
+            require_same(entry, sent.message_id)
+            return Receipt(sent.run_id, thread_id)
+        if isinstance(entry, SendEntry) and entry.fork:
+            with contextlib.suppress(ThreadNotFound):
+                sent = await self._journal.sent(entry.fork, entry.key)
+                if sent is not None:
+                    require_same(entry, sent.message_id)
+                    return Receipt(sent.run_id, entry.fork)
+        return None
+
+    async def _enqueue_message(self, thread_id: str, entry: SendEntry) -> Receipt:
         journal = self._journal
         if entry.on_busy in {"reject", "steer"}:
             state = await journal.load(thread_id)
@@ -267,26 +343,31 @@ class Threads:
                     if run is None
                     else replace(entry, run_id=run.id)
                 )
-        await self._put(thread_id, entry)
+        is_driven = await self._put(thread_id, entry)
         if entry.key:  # the same message may have been sent from elsewhere meanwhile
             sent = await journal.sent(thread_id, entry.key)
             if sent is not None:
                 require_same(entry, sent.message_id)
-                return sent.run_id
-        return entry.run_id
+                return Receipt(sent.run_id, thread_id, is_driven)
+        return Receipt(entry.run_id, thread_id, is_driven)
 
-    async def _put(self, thread_id: str, entry: Entry) -> None:
+    async def _put(self, thread_id: str, entry: Entry) -> bool:
+        """Puts an entry into the inbox; returns whether a node will take it from there."""
         try:
             await self._journal.enqueue(thread_id, entry)
         finally:  # a caller that is cancelled has put it there all the same
-            await self._ring(thread_id)
+            is_driven = await self._ring(thread_id)
+        return is_driven
 
-    async def _ring(self, thread_id: str) -> None:
-        if not await self._bus.ring(thread_id) and self._driver is not None:
+    async def _ring(self, thread_id: str) -> bool:
+        if await self._bus.ring(thread_id):
+            return True
+        if self._driver is not None:
             # The node that had the thread gave it back meanwhile, or loads it: which reads the
             # inbox as well.
             self._driver.ring(thread_id)
             self._driver.wake(thread_id)
+        return await self.is_driven()
 
     async def _changes(
         self, thread_id: str, state: ThreadState, entry: UndoEntry
@@ -335,7 +416,7 @@ def _expected(state: ThreadState, waiting: Sequence[Waiting]) -> ThreadState:
             if isinstance(entry, SendEntry):
                 entry = acknowledged(state, entry, new_id("run"))
             accepted = accept(state, entry)
-            if isinstance(accepted, StopJob):
+            if isinstance(accepted, StopJob | ForkThread):
                 continue
             for event in _started(accepted.entry) if isinstance(accepted, StartRun) else accepted:
                 state = apply(state, replace(event, seq=state.seq + 1))
@@ -344,8 +425,9 @@ def _expected(state: ThreadState, waiting: Sequence[Waiting]) -> ThreadState:
 
 def _started(entry: SendEntry) -> Sequence[RecordedEvent]:
     run_id = entry.run_id
+    items = (*entry.before, entry.item)
     return [
-        MessageAdded(run_id=run_id, item=entry.item, origin="user", by=entry.by),
+        *(MessageAdded(run_id=run_id, item=item, origin="user", by=entry.by) for item in items),
         RunStarted(
             run_id=run_id,
             agent=entry.agent,
@@ -360,6 +442,16 @@ def _edits(waiting: Waiting, label: str) -> bool:
     """Whether an entry that waits changes the memory block of that label."""
     entry = waiting.entry
     return getattr(getattr(entry, "edit", None), "label", None) == label
+
+
+def _is_of(entry: Entry, key: str) -> bool:
+    return isinstance(entry, KeyedEntry) and entry.key == key
+
+
+def _not_driven(what: str, remedy: str) -> NotDriven:
+    return NotDriven(
+        f"{what}, because no process drives the database: open it with drive=True, and {remedy}."
+    )
 
 
 def _not_here(what: str) -> JournalLocked:

@@ -16,6 +16,7 @@ from treadle.domain.events import (
     HandedOff,
     HistoryReplaced,
     ItemRemoved,
+    ItemsAdded,
     JobDelegated,
     JobSettled,
     JobStarted,
@@ -157,6 +158,7 @@ class Transcript:
                 | PassageRemoved()
                 | ItemRemoved()
                 | ThreadUpdated()
+                | ItemsAdded()
             ):
                 pass
             case _ as unreachable:

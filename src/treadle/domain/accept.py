@@ -6,7 +6,7 @@ into the inbox.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import assert_never
+from typing import assert_never, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from treadle.domain.answers import approval_of, denial_of, output_of, pin_of
 from treadle.domain.block_edits import change
 from treadle.domain.block_undo import undo
 from treadle.domain.entries import (
+    AddEntry,
     ApprovalEntry,
     CancelEntry,
     CancelJobEntry,
@@ -23,6 +24,7 @@ from treadle.domain.entries import (
     Entry,
     FinishEntry,
     InsertEntry,
+    KeyedEntry,
     OutputEntry,
     PinEntry,
     RemoveEntry,
@@ -34,7 +36,9 @@ from treadle.domain.entries import (
 from treadle.domain.events import (
     EntryEvent,
     ItemRemoved,
+    ItemsAdded,
     MemoryUpdated,
+    MessageAdded,
     MessageQueued,
     PassageAdded,
     PassageRemoved,
@@ -45,6 +49,7 @@ from treadle.domain.events import (
     RunQueued,
     ThreadUpdated,
 )
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message
 from treadle.domain.removal import Removal
 from treadle.domain.removed_items import key_of
 from treadle.domain.state import Run, ThreadState
@@ -65,7 +70,13 @@ class StopJob(Struct, frozen=True):
     by: str = ""
 
 
-Accepted = Sequence[RecordedEvent] | StartRun | StopJob
+class ForkThread(Struct, frozen=True):
+    """The message goes to a copy of the thread: the conversation has gone on without it."""
+
+    entry: SendEntry
+
+
+Accepted = Sequence[RecordedEvent] | StartRun | StopJob | ForkThread
 """The events to record, none without an effect; or what only the driving process can do."""
 
 
@@ -85,7 +96,7 @@ def accept(
     `UnknownMessage`, and the kinds of `MemoryFailed`.
     """
     accepted = _accept(state, entry, changes, removal)
-    if not entry.by or isinstance(accepted, StartRun | StopJob):
+    if not entry.by or isinstance(accepted, StartRun | StopJob | ForkThread):
         return accepted
     return [
         replace(event, by=entry.by) if isinstance(event, EntryEvent) else event
@@ -100,8 +111,8 @@ def _accept(
     removal: Removal | None,
 ) -> Accepted:
     match entry:
-        case SendEntry():
-            return _send(state, entry)
+        case SendEntry() | AddEntry():
+            return _send(state, entry) if isinstance(entry, SendEntry) else _add(state, entry)
         case OutputEntry():
             return _recorded(output_of(state, entry.call_id, entry.output, is_error=entry.is_error))
         case ApprovalEntry():
@@ -135,12 +146,41 @@ def _accept(
             assert_never(unreachable)
 
 
-def require_same(entry: SendEntry, sent_id: str) -> None:
+def identity_of(entry: KeyedEntry) -> str:
+    """Returns what differs between two entries with the same key and other content."""
+    return entry.item.id if isinstance(entry, SendEntry) else entry.digest
+
+
+def require_same(entry: KeyedEntry, sent_id: str) -> None:
     """Raises `Conflict` if the key of `entry` was used for a message other than `sent_id`."""
-    if sent_id and sent_id != entry.item.id:
+    if sent_id and sent_id != identity_of(entry):
         raise Conflict(
             f"The key {entry.key[:100]!r} was used for another message; use a key for one message."
         )
+
+
+def entering(items: Sequence[Item], by: str = "") -> list[EntryEvent]:
+    """Returns the events by which items of the caller enter the history, outside of a run.
+
+    A message has an event of its own. Calls, their outputs and reasoning enter together, so that no
+    event comes between them. The items must be a valid history.
+    """
+    events: list[EntryEvent] = []
+    group: list[Item] = []
+    unanswered = 0
+    for item in items:
+        if isinstance(item, Message) and not unanswered:
+            events += _grouped(group, by)
+            group = []
+            events.append(MessageAdded(run_id="", item=item, origin="user", by=by))
+            continue
+        group.append(item)
+        unanswered += isinstance(item, FunctionCall) - isinstance(item, FunctionCallOutput)
+    return [*events, *_grouped(group, by)]
+
+
+def _grouped(items: Sequence[Item], by: str) -> list[EntryEvent]:
+    return [ItemsAdded(items=tuple(items), by=by)] if items else []
 
 
 def queue(entry: SendEntry) -> RunQueued:
@@ -151,6 +191,7 @@ def queue(entry: SendEntry) -> RunQueued:
         agent=entry.agent,
         key=entry.key,
         urgent=entry.on_busy == "cancel",
+        before=entry.before,
         by=entry.by,
         options=entry.options,
     )
@@ -161,6 +202,8 @@ def acknowledged(state: ThreadState, entry: SendEntry, new_run_id: str) -> SendE
 
     One that was to steer a run that has ended meanwhile starts a run of its own, `new_run_id`.
     """
+    if entry.expect is not None:
+        return entry  # its sender waits for the verdict
     if entry.on_busy == "reject":
         return replace(entry, on_busy="queue")
     run = state.active_run
@@ -195,16 +238,55 @@ def _send(state: ThreadState, entry: SendEntry) -> Accepted:
             'send it without options, or with on_busy="queue" or "cancel".'
         )
     run = state.active_run
+    if entry.fork and _has_gone_on(state, entry.expect):
+        return ForkThread(entry)
+    _require_expected(state, entry.expect)
     if run is None and not state.queue:
         return StartRun(entry)
     if entry.on_busy == "steer" and run is not None and run.status != "cancelling":
-        return [MessageQueued(run_id=run.id, item=entry.item, key=entry.key)]
+        waiting = [MessageQueued(run_id=run.id, item=item) for item in entry.before]
+        return [*waiting, MessageQueued(run_id=run.id, item=entry.item, key=entry.key)]
     if entry.on_busy == "reject":
         busy = run.id if run is not None else state.queue[0].id
         raise RunInProgress(f"The run {busy} is in progress; try again later.", run_id=busy)
     if entry.on_busy == "cancel" and run is not None:
         return [*_cancelling(run), queue(entry)]
     return [queue(entry)]
+
+
+def _add(state: ThreadState, entry: AddEntry) -> Sequence[RecordedEvent]:
+    _require_expected(state, entry.expect)
+    run = state.active_run
+    if run is not None or state.queue:
+        busy = run.id if run is not None else state.queue[0].id
+        raise RunInProgress(
+            f"The run {busy} is in progress, so no items can be added; send them, or add them when "
+            "it has ended.",
+            run_id=busy,
+        )
+    events = cast("list[RecordedEvent]", entering(entry.items))
+    marks = [ItemsAdded(key=entry.key, digest=entry.digest)] if entry.key else []
+    return [*events, *marks]
+
+
+def _has_gone_on(state: ThreadState, expect: int | None) -> bool:
+    """Whether the thread cannot simply continue after event `expect`."""
+    if expect is not None and expect <= state.seq:
+        return expect < state.said or state.active_run is not None or bool(state.queue)
+    return False
+
+
+def _require_expected(state: ThreadState, expect: int | None) -> None:
+    """Raises `Conflict` if the conversation has gone on after event `expect`."""
+    if expect is None:
+        return
+    if expect > state.seq:
+        raise InvalidInput(f"The thread has the events 1 to {state.seq}, not {expect}.")
+    if expect < state.said:
+        raise Conflict(
+            f"Event {state.said} came after event {expect}; read what was said, and send again "
+            f"with expect={state.seq}."
+        )
 
 
 def _cancel(state: ThreadState, run_id: str) -> Sequence[RecordedEvent]:

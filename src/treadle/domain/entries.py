@@ -31,6 +31,10 @@ class _Entry(Struct, frozen=True, kw_only=True):
 class SendEntry(_Entry, frozen=True, omit_defaults=True, tag="send"):
     """A message, and the id of the run it starts; `key` is the sender's idempotency key.
 
+    `before` are messages that enter the history right before it. With `expect`, the conversation
+    must not have gone on after event `expect`: otherwise the message is refused. With `fork`, it
+    goes to the copy of the thread with that id instead, also if the thread is busy.
+
     `options` are those of the run, None without any.
     """
 
@@ -40,6 +44,22 @@ class SendEntry(_Entry, frozen=True, omit_defaults=True, tag="send"):
     agent: str = ""
     key: str = ""
     options: RunOptions | None = None
+    before: tuple[Message, ...] = ()
+    expect: int | None = None
+    fork: str = ""
+
+
+class AddEntry(_Entry, frozen=True, tag="add"):
+    """Items for the history of a thread that has nothing to do; they start no run.
+
+    `key` is the sender's idempotency key, `digest` identifies the items; `expect` as in
+    `SendEntry`.
+    """
+
+    items: tuple[Item, ...]
+    key: str = ""
+    digest: str = ""
+    expect: int | None = None
 
 
 class OutputEntry(_Entry, frozen=True, tag="output"):
@@ -138,9 +158,11 @@ class UpdateEntry(_Entry, frozen=True, tag="update"):
 
 
 MemoryEntry = EditEntry | UndoEntry | InsertEntry | RemoveEntry
+KeyedEntry = SendEntry | AddEntry
 AnswerEntry = OutputEntry | ApprovalEntry | DenialEntry
 Entry = (
     SendEntry
+    | AddEntry
     | OutputEntry
     | ApprovalEntry
     | DenialEntry

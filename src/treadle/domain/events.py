@@ -116,10 +116,25 @@ class MessageAdded(EntryEvent, frozen=True, tag="message.added"):
     index: int = 0
 
 
+class ItemsAdded(EntryEvent, frozen=True, kw_only=True, omit_defaults=True, tag="items.added"):
+    """Items that belong together, such as calls and their outputs, entered the history at once.
+
+    The caller added them, not a run. `key` is the sender's idempotency key for all that it added,
+    and `digest` identifies that.
+    """
+
+    type: ClassVar[Literal["items.added"]] = "items.added"
+    run_id: str = ""
+    items: tuple[Item, ...] = ()
+    key: str = ""
+    digest: str = ""
+
+
 class RunQueued(EntryEvent, frozen=True, omit_defaults=True, tag="run.queued"):
     """A run waits for the one before it; `item` is the message it will start with.
 
-    `key` is the sender's idempotency key. `urgent` puts it before those that wait already.
+    `before` are messages that enter the history right before it. `key` is the sender's idempotency
+    key. `urgent` puts it before those that wait already.
     `options` are those of the run, None without any.
     """
 
@@ -129,6 +144,7 @@ class RunQueued(EntryEvent, frozen=True, omit_defaults=True, tag="run.queued"):
     key: str = ""
     urgent: bool = False
     options: RunOptions | None = None
+    before: tuple[Message, ...] = ()
 
 
 class RunStarted(EntryEvent, frozen=True, gc=False, omit_defaults=True, tag="run.started"):
@@ -804,6 +820,7 @@ LiveEvent = Delta | ToolCallStarted | ToolProgress | AgentEvent
 TerminalEvent = RunCompleted | RunIncomplete | RunFailed | RunCancelled | RunExpired
 RecordedEvent = (
     MessageAdded
+    | ItemsAdded
     | RunQueued
     | RunStarted
     | MessageQueued
@@ -856,7 +873,7 @@ Event = RecordedEvent | LiveEvent
 def brings(event: RecordedEvent, item: Item) -> bool:
     """Whether an event brings `item` into the history, or what compaction made of it."""
     match event:
-        case HistoryReplaced():
+        case HistoryReplaced() | ItemsAdded():
             return any(_is_same(one, item) for one in event.items)
         case ContextCompacted():
             return event.summary is not None and _is_same(event.summary, item)

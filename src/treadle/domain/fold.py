@@ -25,6 +25,7 @@ from treadle.domain.events import (
     HandedOff,
     HistoryReplaced,
     ItemRemoved,
+    ItemsAdded,
     JobDelegated,
     JobSettled,
     JobStarted,
@@ -86,6 +87,24 @@ from treadle.domain.state import (
 from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput, InvalidTransition, JournalTooNew
 
+_ASIDE = frozenset(
+    {
+        ContextCompacted,
+        ItemRemoved,
+        JobDelegated,
+        JobSettled,
+        JobStarted,
+        MemoryTended,
+        MemoryUpdated,
+        MessagePinned,
+        PassageAdded,
+        PassageRemoved,
+        ThreadUpdated,
+        UsageAdded,
+    }
+)
+"""Events after which a sender that has not seen them still sends to the same conversation."""
+
 
 def apply(state: ThreadState, event: RecordedEvent) -> ThreadState:
     """Returns the state after `event`.
@@ -95,13 +114,15 @@ def apply(state: ThreadState, event: RecordedEvent) -> ThreadState:
     """
     if event.seq != state.seq + 1:
         raise InvalidTransition(f"Event {event.seq} cannot follow event {state.seq} of a thread.")
-    return replace(_transition(state, event), seq=event.seq)
+    inner = event.event if isinstance(event, EventRemoved) else None
+    said = state.said if type(inner or event) in _ASIDE else event.seq
+    return replace(_transition(state, event), seq=event.seq, said=said)
 
 
 def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
     match event:
-        case MessageAdded():
-            return _message_added(state, event)
+        case MessageAdded() | ItemsAdded():
+            return _content_added(state, event)
         case ReasoningAdded() | ProviderItemAdded() | ToolCallRequested():
             return _item_finished(state, event)
         case ToolStarted() | ToolApproved() | ToolDelegated() | ToolOutputRecorded():
@@ -162,6 +183,12 @@ def _content_is_missing(
     return state if event.event is None else _transition(state, event.event)
 
 
+def _content_added(state: ThreadState, event: MessageAdded | ItemsAdded) -> ThreadState:
+    if isinstance(event, ItemsAdded):
+        return _items_added(state, event)
+    return _message_added(state, event)
+
+
 def _message_added(state: ThreadState, event: MessageAdded) -> ThreadState:
     if event.origin == "model":
         return _item_finished(state, event)
@@ -183,6 +210,16 @@ def _message_added(state: ThreadState, event: MessageAdded) -> ThreadState:
         history=state.history.extended((event.item,)),
         steering=_without(state.steering, event.item.id),
     )
+
+
+def _items_added(state: ThreadState, event: ItemsAdded) -> ThreadState:
+    if state.active_run is not None:
+        raise InvalidTransition(f"Items cannot be added during the run {state.active_run.id}.")
+    try:
+        require_valid(event.items)
+    except InvalidInput as error:
+        raise InvalidTransition(error.message) from error
+    return replace(state, history=state.history.extended(event.items))
 
 
 def _without(messages: tuple[SteeringMessage, ...], id: str) -> tuple[SteeringMessage, ...]:
@@ -263,7 +300,13 @@ def _run_queued(state: ThreadState, event: RunQueued) -> ThreadState:
     if event.run_id in known or (state.run is not None and state.run.id == event.run_id):
         raise InvalidTransition(f"Run {event.run_id} is already known.")
     run = QueuedRun(
-        event.run_id, event.item, event.agent, event.key, event.by, options=event.options
+        event.run_id,
+        event.item,
+        event.agent,
+        event.key,
+        event.by,
+        options=event.options,
+        before=event.before,
     )
     return replace(state, queue=(run, *state.queue) if event.urgent else (*state.queue, run))
 

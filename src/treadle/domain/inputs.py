@@ -38,6 +38,9 @@ from treadle.errors import InvalidInput
 MAX_ITEMS = 1_000_000
 """The most items of a history that a caller passes."""
 
+MAX_MESSAGES = 100
+"""The most messages that are sent at a time."""
+
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
 _ITEM_FORMS = (
@@ -70,6 +73,41 @@ def as_message(given: object) -> Message:
     return made
 
 
+def as_messages(given: object) -> list[Message]:
+    """Returns the input of a run: one message, or several if `given` is a list of messages.
+
+    Each may be what `as_message` takes; texts among messages are messages of the user. Raises
+    `InvalidInput`.
+    """
+    if not is_list(given) or isinstance(given, Media):
+        return [as_message(given)]
+    entries = limited(given)
+    if not any(_is_message(entry) for entry in entries):
+        return [as_message(entries)]
+    if len(entries) > MAX_MESSAGES:
+        raise InvalidInput(f"At most {MAX_MESSAGES} messages are sent at a time; add() takes more.")
+    return [as_message(entry) for entry in entries]
+
+
+def user_messages(given: object) -> list[Message]:
+    """Returns messages that come from outside of the program, as messages of the user.
+
+    - `given`: a text, a message, or a list of texts and messages, as a client sent them.
+
+    Use it for what a client may add to a thread, or pass as history: `thread.add` and `history=`
+    take items of any role, whose author gives instructions to the model, or writes in its name.
+    Raises `InvalidInput` for an item that is not a message of the user.
+    """
+    messages = as_messages(given)
+    for one in messages:
+        if one.role != "user":
+            raise InvalidInput(
+                f"The role {shown(one.role)} is not one of a client; only messages of the role "
+                "'user' are accepted here."
+            )
+    return messages
+
+
 def injected_message(given: object, role: Role) -> Message:
     """Returns a message of a hook; a text or parts become a message of `role`.
 
@@ -95,6 +133,23 @@ def as_history(given: object) -> Sequence[Item]:
     items = [item for entry in entries for item in _items(entry)]
     require_valid(items)
     return items
+
+
+def with_ids(items: Sequence[Item]) -> list[Item]:
+    """Returns items in which every message has an id."""
+    return [
+        replace(item, id=new_id("msg")) if isinstance(item, Message) and not item.id else item
+        for item in items
+    ]
+
+
+def without_new_ids(items: Sequence[Item]) -> list[Item]:
+    """Returns items without ids that `as_history` may have given them, to compare what was passed.
+
+    Calls and outputs have the id of their call in any case.
+    """
+    kinds = Message | FunctionCall | FunctionCallOutput
+    return [replace(item, id="") if isinstance(item, kinds) else item for item in items]
 
 
 def checked_output(output: str | tuple[OutputPart, ...]) -> str | tuple[OutputPart, ...]:

@@ -15,6 +15,7 @@ from treadle.domain.events import (
     EventRemoved,
     HistoryReplaced,
     ItemRemoved,
+    ItemsAdded,
     JobSettled,
     MessageAdded,
     MessageQueued,
@@ -91,6 +92,10 @@ def without_content(event: RecordedEvent, keys: Keys) -> RecordedEvent:
         case ToolStarted(arguments=arguments):
             found = arguments and f"call:{event.call_id}" in keys
             return removed(event, replace(event, arguments="")) if found else event
+        case RunQueued(before=before) if any(key_of(item) in keys for item in before):
+            left = tuple(redacted(one) if key_of(one) in keys else one for one in before)
+            event = replace(event, before=left)
+            return without_content(event, keys)
         case RunQueued() | MessageQueued():
             return (
                 replace(event, item=redacted(event.item)) if key_of(event.item) in keys else event
@@ -99,7 +104,7 @@ def without_content(event: RecordedEvent, keys: Keys) -> RecordedEvent:
             return replace(event, announcement=redacted(told)) if key_of(told) in keys else event
         case ContextCompacted(summary=Message() as summary):
             return replace(event, summary=None) if key_of(summary) in keys else event
-        case HistoryReplaced():
+        case HistoryReplaced() | ItemsAdded():
             return (
                 replace(event, items=tuple(_redacted(event.items, keys)))
                 if any(key_of(item) in keys for item in event.items)
@@ -119,7 +124,7 @@ def removed(event: RecordedEvent, left: RecordedEvent | None) -> EventRemoved:
 def removal_of(events: Sequence[RecordedEvent], seq: int, item: Item | None = None) -> Removal:
     """Returns what the removal of the item of event `seq` changes; nothing if it was removed.
 
-    `events` are all events of the thread. `item` chooses one of a `HistoryReplaced`. Raises
+    `events` are all events of the thread. `item` chooses one of several items. Raises
     `InvalidInput` for an event that adds no item.
     """
     if not 1 <= seq <= len(events):
@@ -128,7 +133,7 @@ def removal_of(events: Sequence[RecordedEvent], seq: int, item: Item | None = No
     found = item_in(event)
     if found is None and isinstance(event, ContextCompacted):
         found = event.summary
-    if found is None and isinstance(event, HistoryReplaced):
+    if found is None and isinstance(event, HistoryReplaced | ItemsAdded):
         found = next((one for one in event.items if one == item), None)
     if isinstance(event, EventRemoved):
         return Removal(frozenset(), ())

@@ -100,7 +100,10 @@ class Run(Struct, frozen=True, omit_defaults=True):
 
 
 class QueuedRun(Struct, frozen=True, omit_defaults=True):
-    """A run that waits for the one before it, and the message it starts with, sent `by`."""
+    """A run that waits for the one before it, and the message it starts with, sent `by`.
+
+    `before` are messages that enter the history right before it.
+    """
 
     id: str
     item: Message
@@ -108,6 +111,7 @@ class QueuedRun(Struct, frozen=True, omit_defaults=True):
     key: str = ""
     by: str = ""
     options: RunOptions | None = None
+    before: tuple[Message, ...] = ()
 
 
 class SteeringMessage(Struct, frozen=True, omit_defaults=True):
@@ -165,7 +169,8 @@ class ThreadState(Struct, frozen=True):
     replaced the history last. `approved` are the ids of all calls that were approved, `answered_by`
     the principals that approved or answered calls, by the ids of the calls. `memory`
     contains the memory blocks, `context` selects what the model reads of the history, `tended` is
-    the number of items that a sleep agent has read.
+    the number of items that a sleep agent has read. `said` is the number of the last event of the
+    conversation itself, and not of memory, jobs or compaction.
     """
 
     seq: int = 0
@@ -183,6 +188,7 @@ class ThreadState(Struct, frozen=True):
     memory: BlockMemory = NO_MEMORY
     context: Context = WHOLE
     tended: int = 0
+    said: int = 0
 
     @property
     def active_run(self) -> Run | None:

@@ -72,7 +72,8 @@ class ThreadInfo(Struct, frozen=True, kw_only=True):
     `status` is the status of its newest run, `queued` while a run waits, None before the first run.
     `title` is the beginning of the first message. Times are Unix seconds. `forked_from` is the id
     of the thread it was copied from, or "". `work` is the run for which its agent works, if any. A
-    thread without an agent is the shared memory named `memory`.
+    thread without an agent is the shared memory named `memory`. `key` is the caller's own id for
+    the thread, and `key_digest` identifies the arguments that it was created with.
     """
 
     id: str
@@ -86,6 +87,8 @@ class ThreadInfo(Struct, frozen=True, kw_only=True):
     forked_from: str = ""
     work: Work | None = None
     memory: str = ""
+    key: str = ""
+    key_digest: str = ""
 
 
 ThreadOrder = Literal["-updated", "updated", "-created", "created"]
@@ -402,8 +405,21 @@ class Journal(JournalReader, Protocol):
         """Closes the journal after the calls already made; a second call does nothing."""
         ...
 
-    async def create(self, info: ThreadInfo) -> Claim:
-        """Adds a thread without events, and claims it; raises `JournalError` if the id exists."""
+    async def is_driven(self) -> bool:
+        """Returns whether a process drives the threads of this journal, as far as it can tell."""
+        ...
+
+    async def create(
+        self,
+        info: ThreadInfo,
+        entries: Sequence[Envelope] = (),
+        projection: Projection | None = None,
+    ) -> Claim:
+        """Adds a thread with its first events, whole or not at all, and claims it.
+
+        `projection` holds the rows for queries that follow from them. Raises `JournalError` if the
+        id exists.
+        """
         ...
 
     async def claim(self, thread_id: str) -> Claim:

@@ -14,6 +14,7 @@ because a file with a second name (a hard link) is refused: see `sqlite_file.res
 import contextlib
 import os
 import sys
+import time
 from pathlib import Path
 from weakref import WeakSet
 
@@ -39,6 +40,20 @@ else:
         fcntl.flock(file, fcntl.LOCK_UN)  # even if a forked process has the file open as well
 
 
+ATTEMPTS = 5
+ATTEMPT_SECONDS = 0.01
+
+
+def _take_soon(file: int) -> None:
+    """Takes the lock; waits a moment for a process that only looks whether it is held."""
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(BlockingIOError, PermissionError):
+            _take(file)
+            return
+        time.sleep(ATTEMPT_SECONDS)
+    _take(file)
+
+
 _held: "WeakSet[DriverLock]" = WeakSet()
 
 
@@ -51,13 +66,13 @@ class DriverLock:
 
     def acquire(self) -> None:
         """Takes the lock; raises `JournalLocked` if this or another process already holds it."""
-        lock = self._path.with_name(f"{self._path.name}-driver")
+        lock = self._lock_path
         try:
             file = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
         except OSError as error:
             raise file_error(error, lock.name) from error
         try:
-            _take(file)
+            _take_soon(file)
         except (BlockingIOError, PermissionError) as error:
             os.close(file)
             raise JournalLocked(
@@ -72,6 +87,29 @@ class DriverLock:
             ) from error
         self._file = file
         _held.add(self)
+
+    def is_held(self) -> bool:
+        """Returns whether this or another process holds the lock."""
+        if self._file is not None:
+            return True
+        try:
+            file = os.open(self._lock_path, os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # it cannot be told
+        try:
+            _take(file)  # for an instant, which a driver that begins waits for
+            _free(file)
+        except OSError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
+    @property
+    def _lock_path(self) -> Path:
+        return self._path.with_name(f"{self._path.name}-driver")
 
     def release(self) -> None:
         """Frees the lock; a second call does nothing."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace as changed
 
+from treadle.domain.accept import identity_of
 from treadle.domain.cursor import cursor, key_at
 from treadle.domain.desk import DeskEvent, ThreadCreated, ThreadDeleted, owner_mark
-from treadle.domain.entries import AnswerEntry, Entry, SendEntry
+from treadle.domain.entries import AnswerEntry, Entry, KeyedEntry, SendEntry
 from treadle.domain.envelope import Envelope, recorded
 from treadle.domain.events import RecordedEvent, ToolCallRequested
 from treadle.domain.fold import apply
@@ -102,11 +103,23 @@ class MemoryJournal:
         self._opened = max(0, self._opened - 1)
         self._pulse.beat()
 
-    async def create(self, info: ThreadInfo) -> Claim:
-        """Adds a thread without events, and claims it."""
+    async def is_driven(self) -> bool:
+        """Returns True: the process that has the memory drives it."""
+        return True
+
+    async def create(
+        self,
+        info: ThreadInfo,
+        entries: Sequence[Envelope] = (),
+        projection: Projection | None = None,
+    ) -> Claim:
+        """Adds a thread with its first events, and claims it."""
         self._require_open()
         kept = self._add(info)
         kept.epoch = 1
+        kept.events = recorded(entries)
+        if projection is not None:
+            self._project(kept, projection)
         return Claim(kept.number, 1)
 
     async def info(self, thread_id: str) -> ThreadInfo:
@@ -264,9 +277,9 @@ class MemoryJournal:
         if not inbox:
             return kept.keys.get(key)
         waiting = (
-            Sent(entry.run_id, entry.item.id)
+            Sent(entry.run_id if isinstance(entry, SendEntry) else "", identity_of(entry))
             for entry in kept.inbox.values()
-            if isinstance(entry, SendEntry) and key and entry.key == key
+            if isinstance(entry, KeyedEntry) and key and entry.key == key
         )
         return kept.keys.get(key) or next(waiting, None)
 
@@ -375,7 +388,7 @@ class MemoryJournal:
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
         """Puts an entry into the inbox of a thread, unless it was sent or answered before."""
         kept = self._kept(thread_id)
-        if isinstance(entry, SendEntry) and await self.sent(thread_id, entry.key):
+        if isinstance(entry, KeyedEntry) and await self.sent(thread_id, entry.key):
             return
         if isinstance(entry, AnswerEntry) and _is_answered(kept, entry.call_id):
             return

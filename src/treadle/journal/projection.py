@@ -11,6 +11,7 @@ from treadle.domain.desk import DESK_TYPES
 from treadle.domain.events import (
     Awaited,
     DurableEvent,
+    ItemsAdded,
     JobSettled,
     JobStarted,
     MessageAdded,
@@ -91,7 +92,10 @@ class CallRecord(Struct, frozen=True):
 
 
 class Sent(Struct, frozen=True):
-    """A message that was sent with an idempotency key, and the run that it started or steered."""
+    """A message that was sent with an idempotency key, and the run that it started or steered.
+
+    For items that were added, `run_id` is "", and `message_id` identifies the items.
+    """
 
     run_id: str
     message_id: str
@@ -232,9 +236,10 @@ class _Rows:
             case RunRequiresAction() | JobStarted() | JobSettled() | MessageAdded(origin="job"):
                 self._others = True
             case MessageAdded(origin="user"):
-                self.title, self._asked = self.title or _title(event.item.text), event
-                if self.new_title == "":  # it was to be named anew
-                    self.new_title = _title(event.item.text)
+                self._ask(event)
+            case ItemsAdded():
+                self._others = True
+                self._add_key(event.key, "", event.digest)
             case ThreadUpdated():
                 if event.title is not None:
                     self.new_title = event.title
@@ -258,6 +263,16 @@ class _Rows:
                 return is_answer
             case _:
                 return event.type in DESK_TYPES
+
+    def _ask(self, event: MessageAdded) -> None:
+        self._asked = event
+        if not event.run_id:
+            self._others = True
+            if event.item.role != "user":
+                return  # not what a person began the conversation with
+        self.title = self.title or _title(event.item.text)
+        if self.new_title == "":  # it was to be named anew
+            self.new_title = _title(event.item.text)
 
     def _add_key(self, key: str, run_id: str, message_id: str) -> None:
         if key:

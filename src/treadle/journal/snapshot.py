@@ -48,6 +48,7 @@ class _Head(Struct, frozen=True, omit_defaults=True):
     tended: int = 0
     event_types: str = ""
     answered_by: dict[str, str] = {}
+    said: int = 0
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -76,6 +77,7 @@ def encode_head(state: ThreadState) -> bytes:
             state.tended,
             _EVENT_TYPES,
             dict(state.answered_by),
+            state.said,
         )
     )
 
@@ -118,4 +120,5 @@ def decode_snapshot(head: bytes, chunks: bytes) -> ThreadState:
         decoded.memory,
         decoded.context,
         decoded.tended,
+        decoded.said,
     )

@@ -20,7 +20,7 @@ import msgspec
 
 from treadle.domain.cursor import cursor
 from treadle.domain.entries import Entry
-from treadle.domain.envelope import decode_events
+from treadle.domain.envelope import Envelope, decode_events
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
 from treadle.domain.page import Page
@@ -54,7 +54,7 @@ from treadle.journal.base import (
 from treadle.journal.driver_lock import DriverLock
 from treadle.journal.files import FileStore
 from treadle.journal.group_commit import GroupCommit
-from treadle.journal.projection import RunRecord, Sent
+from treadle.journal.projection import Projection, RunRecord, Sent
 from treadle.journal.pulse import IN_OTHERS, IN_PROCESS, Pulse
 from treadle.journal.snapshot import decode_snapshot
 from treadle.journal.sqlite_changes import newest_change, read_changes
@@ -205,11 +205,20 @@ class SqliteJournal:
         self._connections.append(connection)
         return connection
 
+    async def is_driven(self) -> bool:
+        """Returns whether a process holds the lock of the driver."""
+        return await self._read(lambda _: self._lock.is_held(), connected=False)
+
     # Writes
 
-    async def create(self, info: ThreadInfo) -> Claim:
-        """Adds a thread without events, and claims it."""
-        return writes.require_claim(await self._write(writes.create(info)))
+    async def create(
+        self,
+        info: ThreadInfo,
+        entries: Sequence[Envelope] = (),
+        projection: Projection | None = None,
+    ) -> Claim:
+        """Adds a thread with its first events, and claims it."""
+        return writes.require_claim(await self._write(writes.create(info, entries, projection)))
 
     async def claim(self, thread_id: str) -> Claim:
         """Takes a thread over: older claims are refused from now on."""
@@ -595,7 +604,7 @@ def _snapshot(connection: sqlite3.Connection, number: int, at: int | None) -> Th
 
 def _info(row: tuple[Any, ...]) -> ThreadInfo:
     id, agent, owner, metadata, title, status, created_at, updated_at = row[:8]
-    forked_from, work, memory = row[8:]
+    forked_from, work, memory, key, key_digest = row[8:]
     return ThreadInfo(
         id=id,
         agent=agent,
@@ -608,4 +617,6 @@ def _info(row: tuple[Any, ...]) -> ThreadInfo:
         forked_from=forked_from,
         work=_WORK.decode(work) if work is not None else None,
         memory=memory,
+        key=key,
+        key_digest=key_digest,
     )

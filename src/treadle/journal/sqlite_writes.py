@@ -17,7 +17,15 @@ import msgspec
 from msgspec import Struct
 
 from treadle.domain.desk import ThreadCreated, ThreadDeleted, owner_mark
-from treadle.domain.entries import ApprovalEntry, DenialEntry, Entry, OutputEntry, SendEntry
+from treadle.domain.entries import (
+    AddEntry,
+    ApprovalEntry,
+    DenialEntry,
+    Entry,
+    OutputEntry,
+    SendEntry,
+)
+from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent
 from treadle.domain.metadata import updated
 from treadle.domain.state import ThreadState
@@ -49,6 +57,12 @@ _MOST_ROWS = 256
 _INBOX = """(
     SELECT number, CASE WHEN json_valid(CAST(body AS TEXT)) THEN CAST(body AS TEXT) END AS body
     FROM inbox WHERE n = ?)"""
+
+_WAITING_MESSAGE = f"""
+    SELECT coalesce(body ->> '$.run_id', ''), coalesce(body ->> '$.digest', body ->> '$.item.id')
+    FROM {_INBOX} WHERE body ->> '$.key' = ? AND body ->> '$.type' IN ('send', 'add')
+    ORDER BY number LIMIT 1
+"""  # noqa: S608 - it is made of constants
 
 # The subquery of the fence names no column of the rows, so SQLite evaluates it once: all rows are
 # inserted or none, even without a transaction around the statement. An INSERT takes the lock of
@@ -330,17 +344,28 @@ def number_of(connection: sqlite3.Connection, thread_id: str) -> int:
     return row[0]
 
 
-def create(info: ThreadInfo) -> Change:
-    """Adds a thread without events, and claims it."""
-    return Change(lambda connection: Claim(_create(connection, info), 1), ordered=False)
+def create(
+    info: ThreadInfo, entries: Sequence[Envelope] = (), projection: Projection | None = None
+) -> Change:
+    """Adds a thread with its first events, and claims it."""
+
+    def change(connection: sqlite3.Connection) -> Claim:
+        claim = Claim(_create(connection, info), 1)
+        if entries:
+            batch = Batch(claim, entries, projection=projection)
+            _insert_events(connection, [batch])
+            _project(connection, [batch])
+        return claim
+
+    return Change(change, ordered=False)
 
 
 def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
     work = info.work
     cursor = connection.execute(
         "INSERT OR IGNORE INTO thread"
-        " (id, agent, owner, metadata, created_at, forked_from, parent, work, memory, epoch)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
+        " (id, agent, owner, metadata, created_at, forked_from, parent, work, memory, key,"
+        " key_digest, epoch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
         (
             info.id,
             info.agent,
@@ -351,6 +376,8 @@ def _create(connection: sqlite3.Connection, info: ThreadInfo) -> int:
             work.thread_id if work is not None else "",
             msgspec.json.encode(work) if work is not None else None,
             info.memory,
+            info.key,
+            info.key_digest,
         ),
     )
     number = cursor.lastrowid
@@ -399,8 +426,7 @@ def sent(
     ).fetchone()
     if row is None and inbox:
         row = connection.execute(
-            f"SELECT body ->> '$.run_id', body ->> '$.item.id' FROM {_INBOX}"  # noqa: S608
-            " WHERE body ->> '$.key' = ? ORDER BY number LIMIT 1",
+            _WAITING_MESSAGE,
             (number, key),
         ).fetchone()
     return Sent(*row) if row is not None else None
@@ -430,7 +456,7 @@ def enqueue(thread_id: str, entry: Entry) -> Change:
     def change(connection: sqlite3.Connection) -> None:
         number = number_of(connection, thread_id)
         match entry:
-            case SendEntry(key=key) if key and sent(connection, number, key) is not None:
+            case SendEntry(key=key) | AddEntry(key=key) if _is_used(connection, number, key):
                 return
             case OutputEntry() | ApprovalEntry() | DenialEntry():
                 if _has_answer(connection, number, entry.call_id):
@@ -440,6 +466,10 @@ def enqueue(thread_id: str, entry: Entry) -> Change:
         connection.execute("INSERT INTO inbox (n, body) VALUES (?, ?)", (number, body))
 
     return Change(change, ordered=False)
+
+
+def _is_used(connection: sqlite3.Connection, number: int, key: str) -> bool:
+    return bool(key) and sent(connection, number, key) is not None
 
 
 def _has_answer(connection: sqlite3.Connection, number: int, call_id: str) -> bool:

@@ -5,18 +5,19 @@ thread of another owner raises the same error as one that does not exist, before
 happens.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from msgspec.structs import replace
 
-from treadle.actors.access import ThreadAccess
+from treadle.actors.access import Receipt, ThreadAccess
 from treadle.actors.ending import Ended
 from treadle.bus.position import Position
 from treadle.bus.topic import Topic
 from treadle.domain.entries import Entry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent
+from treadle.domain.items import Item
 from treadle.domain.page import Page
 from treadle.domain.state import ThreadState
 from treadle.journal.base import (
@@ -91,11 +92,11 @@ class OwnedAccess:
         """Returns what moves contents out of the items of a thread, and into requests."""
         return self._threads.files(thread_id)
 
-    async def create(self, info: ThreadInfo) -> None:
-        """Adds a thread."""
-        await self._threads.create(info)
+    async def create(self, info: ThreadInfo, items: Sequence[Item] = (), *, by: str = "") -> None:
+        """Adds a thread; the principal added its items."""
+        await self._threads.create(info, items, by=by or self._by)
 
-    async def submit(self, thread_id: str, entry: Entry) -> str:
+    async def submit(self, thread_id: str, entry: Entry) -> Receipt:
         """Submits an entry as the principal."""
         await self._guard.require(thread_id)
         return await self._threads.submit(thread_id, replace(entry, by=self._by))
@@ -124,6 +125,10 @@ class OwnedAccess:
         """Returns the fold of the events so far."""
         await self._guard.require(thread_id)
         return await self._threads.state(thread_id)
+
+    async def is_driven(self) -> bool:
+        """Returns whether a process drives the threads."""
+        return await self._threads.is_driven()
 
     async def ended(self, thread_id: str, run_id: str) -> Ended:
         """Waits for the end of a run."""

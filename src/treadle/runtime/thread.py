@@ -7,12 +7,13 @@ import msgspec
 from msgspec.structs import replace
 from typing_extensions import Unpack
 
-from treadle.actors.access import ThreadAccess
+from treadle.actors.access import Receipt, ThreadAccess
 from treadle.actors.host import AnyAgent
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
 from treadle.domain.arguments import require_choice, require_count, require_text, shown
 from treadle.domain.entries import (
+    AddEntry,
     ApprovalEntry,
     CancelJobEntry,
     DenialEntry,
@@ -25,10 +26,11 @@ from treadle.domain.entries import (
 )
 from treadle.domain.events import Awaited, RecordedEvent
 from treadle.domain.ids import id_of, new_id
-from treadle.domain.inputs import as_message, checked_output
+from treadle.domain.inputs import as_history, as_messages, checked_output, with_ids, without_new_ids
 from treadle.domain.item_pages import all_items, find_item, page_of_items
-from treadle.domain.items import FunctionCall, Input, Item, Role
+from treadle.domain.items import FunctionCall, Input, Item, Message, Role
 from treadle.domain.metadata import checked_metadata
+from treadle.domain.options import RunOptions
 from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
 from treadle.domain.removed_items import visible
@@ -86,20 +88,26 @@ class Thread:
 
     async def send(
         self,
-        message: Input,
+        message: Input | Sequence[Input],
         *,
         on_busy: OnBusy = "queue",
         key: str = "",
         agent: str = "",
+        expect: int | None = None,
         output: Output | None = None,
         **options: Unpack[OptionArguments],
     ) -> ThreadRun:
         """Sends a message and returns the run that answers it, once it cannot be lost any more.
 
+        A list of messages is answered by one run.
+
         - `on_busy`: what becomes of the message while a run is active; see `OnBusy`.
         - `key`: sent again, it returns the run of the first time and sends nothing. Another
           message with the same key is a `Conflict`.
         - `agent`: the name of the agent that answers; by default that of the thread.
+        - `expect`: the number of the last event that the sender has seen. If the conversation has
+          gone on since, `Conflict` is raised and nothing is sent. Events of memory, jobs and
+          compaction do not count.
         - `model`, `settings`, `instructions`, `extra_instructions`, `tools`, `tool_choice`,
           `output`, `limits`, `metadata`: options of this run. They are kept with it, so that
           another process resumes it with them. What is not a text or JSON, such as a function, is
@@ -110,22 +118,88 @@ class Thread:
         `RunInProgress` with `on_busy="reject"`, `UnknownAgent`, and `InvalidInput` for options
         with `on_busy="steer"`. Options that cannot work together raise `ConfigurationError`, and
         names that are not known `UnknownOption`; if another process drives the thread, its run
-        fails or waits instead.
+        fails or waits instead. With `expect`, the process that drives the threads
+        decides, so `NotDriven` is raised if there is none.
         """
         require_choice("on_busy", on_busy, OnBusy)
         require_text("key", key)
         require_text("agent (the name of an agent)", agent)
+        if expect is not None:
+            require_count("expect", expect, 0)
+        given = make_options(self._catalog, options, output, function="send", is_kept=True)
+        entry = self._entry(as_messages(message), key, expect=expect, options=given)
+        entry = replace(entry, on_busy=on_busy, agent=agent)
+        return self._sent(await self._threads.submit(self.id, entry))
+
+    async def send_after(
+        self,
+        seq: int,
+        message: Input | Sequence[Input],
+        *,
+        key: str = "",
+        agent: str = "",
+        output: Output | None = None,
+        **options: Unpack[OptionArguments],
+    ) -> ThreadRun:
+        """Sends a message right after event number `seq`: here if that is possible, else in a copy.
+
+        If nothing was said after event `seq` and no run is active or waits, the message is sent to
+        this thread. Otherwise the thread is forked at event `seq`, as by `fork`, and the message is
+        sent there; the `thread_id` of the run tells which. Of several senders that continue the
+        same event, one continues this thread.
+
+        The parameters are those of `send`; with a `key`, a repeated call returns the same run. The
+        process that drives the threads decides; raises `NotDriven` if there is none, and
+        `InvalidInput` for an event that the thread does not have.
+        """
+        require_text("key", key)
+        require_text("agent (the name of an agent)", agent)
+        require_count("seq", seq, 0)
+        given = make_options(self._catalog, options, output, function="send_after", is_kept=True)
+        entry = self._entry(as_messages(message), key, str(seq), expect=seq, options=given)
+        fork = id_of("thread", "fork", self.id, key or entry.run_id)
+        entry = replace(entry, agent=agent, fork=fork)
+        return self._sent(await self._threads.submit(self.id, entry))
+
+    def _entry(
+        self,
+        messages: Sequence[Message],
+        key: str,
+        *names: str,
+        expect: int | None,
+        options: RunOptions | None,
+    ) -> SendEntry:
         # A message that is sent again promises the same run, however far the first one got.
         run_id = id_of("run", self.id, key) if key else new_id("run")
-        item = as_message(message)
-        given = make_options(self._catalog, options, output, function="send", is_kept=True)
+        *before, item = messages
         if key:  # the same message has the same id, so that another one can be told from it
-            content = [msgspec.json.encode(item.content).decode()]
-            if given is not None:
-                content.append(msgspec.json.encode(given, order="deterministic").decode())
-            item = replace(item, id=id_of("msg", self.id, key, *content))
-        input = SendEntry(run_id, item, on_busy, agent, key, given)
-        return self._run(await self._threads.submit(self.id, input))
+            content = [msgspec.json.encode(one.content).decode() for one in messages]
+            if options is not None:
+                content.append(msgspec.json.encode(options, order="deterministic").decode())
+            item = replace(item, id=id_of("msg", self.id, key, *names, *content))
+        return SendEntry(
+            run_id, item, key=key, options=options, before=tuple(before), expect=expect
+        )
+
+    async def add(self, items: object, *, key: str = "", expect: int | None = None) -> None:
+        """Adds items to the history without a run; the next run reads them.
+
+        - `items`: a list of items, or of their forms in the OpenAI APIs; each call must have its
+          output. They may have any role: pass what a client sent through `user_messages` first.
+        - `key`: added again, it has no effect. Other items with the same key are a `Conflict`.
+        - `expect`: as in `send`.
+
+        All of them are added, or none. Raises `InvalidInput` for items of another form,
+        `RunInProgress` while a run is active or waits, and `NotDriven` as `send` does.
+        """
+        require_text("key", key)
+        if expect is not None:
+            require_count("expect", expect, 0)
+        added = with_ids(as_history(items))
+        if not added:
+            raise InvalidInput("There are no items to add; pass at least one.")
+        digest = id_of("msg", self.id, key, msgspec.json.encode(without_new_ids(added)).decode())
+        await self._threads.submit(self.id, AddEntry(tuple(added), key, digest, expect))
 
     def subscribe(self, after: int | str | Position = 0) -> Subscription:
         """Returns the events after a position, those to come included; iterate it.
@@ -194,7 +268,7 @@ class Thread:
         its output. The model does not read the item from its next step on, and a search does not
         find it. Copies of the thread, summaries and what a tool did stay as they are.
 
-        - `item`: one of the items of event `seq`, if that is a `HistoryReplaced`.
+        - `item`: one of the items of event `seq`, if that is a `HistoryReplaced` or `ItemsAdded`.
 
         A second call does nothing. Raises `InvalidInput` for an event that adds no item, and
         `Conflict` for an item of the step in progress.
@@ -403,3 +477,13 @@ class Thread:
 
     def _run(self, run_id: str) -> ThreadRun:
         return ThreadRun(run_id, self.id, self._threads, self._journal, self._agent_of)
+
+    def _sent(self, receipt: Receipt) -> ThreadRun:
+        return ThreadRun(
+            receipt.run_id,
+            receipt.thread_id or self.id,
+            self._threads,
+            self._journal,
+            self._agent_of,
+            is_driven=receipt.is_driven,
+        )

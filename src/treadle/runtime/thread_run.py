@@ -1,16 +1,19 @@
 """A run of a thread as its users hold it."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
 from treadle.actors.access import ThreadAccess
+from treadle.actors.ending import Ended
 from treadle.actors.result import result_of_ended
 from treadle.bus.position import Position
 from treadle.domain.entries import CancelEntry, FinishEntry
-from treadle.domain.events import Event, RunFailed, TextDelta
+from treadle.domain.events import Event, EventRemoved, MessageAdded, RunFailed, TextDelta
+from treadle.domain.inputs import MAX_MESSAGES
 from treadle.domain.result import RunResult, require_complete
 from treadle.domain.state import Run
-from treadle.errors import RunNotFound
+from treadle.errors import NotDriven, RunNotFound, RunTimeout
 from treadle.journal.base import JournalReader
 from treadle.journal.projection import RunRecord
 from treadle.loop.definition import AgentDefinition
@@ -26,6 +29,9 @@ class ThreadRun:
 
     The run needs none of them to continue, and has any number of readers. A run that waits for an
     output or an approval from outside continues once the thread has it.
+
+    `is_driven` is False if no process drove the threads when the message was sent: it waits in the
+    inbox for the next process that opens the database with `drive=True`.
     """
 
     def __init__(
@@ -35,12 +41,15 @@ class ThreadRun:
         threads: ThreadAccess,
         journal: JournalReader,
         agent_of: Callable[[Run], AnyAgent],
+        *,
+        is_driven: bool = True,
     ) -> None:
         self.id = id
         self.thread_id = thread_id
         self._threads = threads
         self._journal = journal
         self._agent_of = agent_of
+        self.is_driven = is_driven
 
     def __repr__(self) -> str:
         return f"ThreadRun({self.id!r})"
@@ -81,15 +90,21 @@ class ThreadRun:
             async for output in outputs:
                 yield output
 
-    async def text(self, *, raise_on_incomplete: bool = True) -> str:
+    async def text(self, *, timeout: float | None = None, raise_on_incomplete: bool = True) -> str:
         """Waits for the end of the run and returns its `RunResult.text`; raises as `result` does.
 
         That is the last text of the model: without what it wrote before it called tools.
         """
-        return (await self.result(raise_on_incomplete=raise_on_incomplete)).text
+        return (await self.result(timeout=timeout, raise_on_incomplete=raise_on_incomplete)).text
 
-    async def result(self, *, raise_on_incomplete: bool = True) -> RunResult[object]:
+    async def result(
+        self, *, timeout: float | None = None, raise_on_incomplete: bool = True
+    ) -> RunResult[object]:
         """Waits for the end of the run and returns its result.
+
+        - `timeout`: how long to wait, in seconds; by default without end. After that it raises
+          `NotDriven` if no process drives the threads, and `RunTimeout` otherwise. The run itself
+          is not affected.
 
         Raises the error of a run that failed; and for a run that ended without an output a kind of
         `RunStopped` (`LimitReached`, `ContentFiltered`, `ReplyOverdue`, `CancelRequested` or
@@ -100,7 +115,10 @@ class ThreadRun:
         `UnknownAgent` if its agent is not known here, and `UnknownOption` if an output type or a
         tool among its options is not.
         """
-        ended = await self._threads.ended(self.thread_id, self.id)
+        if timeout is None:
+            ended = await self._threads.ended(self.thread_id, self.id)
+        else:
+            ended = await self._ended_within(timeout)
         result = result_of_ended(ended, self.thread_id, self.id, self._agent_of)
         return require_complete(result) if raise_on_incomplete else result
 
@@ -114,6 +132,34 @@ class ThreadRun:
             await self._journal.info(self.thread_id)  # raises if there is no such thread
             raise RunNotFound(f"The thread {self.thread_id} has no run {self.id[:100]!r}.")
         return record
+
+    async def _ended_within(self, timeout: float) -> Ended:
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await self._threads.ended(self.thread_id, self.id)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if not await self._threads.is_driven():
+                raise NotDriven(
+                    f"The run {self.id} has not ended in {timeout:g} s, and no process drives the "
+                    "database; open it with drive=True in one."
+                ) from None
+            raise RunTimeout(
+                f"The run {self.id} has not ended in {timeout:g} s; it continues, so wait again or "
+                "cancel it."
+            ) from None
+
+    async def _before(self, seq: int) -> int:
+        """Returns the number of the event before the messages with which the run began."""
+        after = max(seq - 1 - MAX_MESSAGES, 0)
+        earlier = await self._journal.read(self.thread_id, after=after, until=seq - 1)
+        for event in reversed(earlier):
+            if not isinstance(event, MessageAdded | EventRemoved) or event.run_id != self.id:
+                break
+            seq = event.seq
+        return seq - 1
 
     async def cancel(self) -> None:
         """Ends the run now, or takes it out of the queue; every open call is answered.
@@ -145,13 +191,11 @@ class ThreadRun:
         known = await self._journal.run(self.thread_id, self.id)
         first, last = (known.first_seq, known.last_seq) if known is not None else (0, 0)
         if after is None:
-            # Right before its first event is the message that starts it.
-            start = (
-                first - 2
-                if first
-                else (last or await self._journal.last_seq(self.thread_id) + 1) - 1
-            )
-            position = Position(max(start, 0))
+            if first:
+                start = await self._before(first)
+            else:
+                start = (last or await self._journal.last_seq(self.thread_id) + 1) - 1
+            position = Position(start)
         else:
             position = Position.parse(after)
             require_reached(self._threads, self.thread_id, position)

@@ -1,9 +1,13 @@
 """The threads of a runtime, or those of one owner, as users hold them."""
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from treadle.actors.access import ThreadAccess
 from treadle.actors.host import AnyAgent
@@ -17,13 +21,14 @@ from treadle.domain.arguments import (
 )
 from treadle.domain.desk import DESK_TYPES
 from treadle.domain.events import Awaited, DurableEvent
-from treadle.domain.ids import new_id
-from treadle.domain.items import Role
+from treadle.domain.ids import id_of, new_id
+from treadle.domain.inputs import as_history, with_ids, without_new_ids
+from treadle.domain.items import Item, Role
 from treadle.domain.metadata import checked_metadata
 from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
 from treadle.domain.state import Run, RunStatus
-from treadle.errors import InvalidInput, RunNotFound, ThreadNotFound
+from treadle.errors import Conflict, InvalidInput, JournalError, RunNotFound, ThreadNotFound
 from treadle.journal.base import (
     CallQuery,
     JournalReader,
@@ -117,12 +122,20 @@ class RuntimeView:
         *,
         metadata: Mapping[str, object] | None = None,
         owner: str = "",
+        history: object = (),
+        key: str = "",
     ) -> Thread:
         """Makes a thread on which `agent` answers, unless a message names another.
 
+        - `history`: items with which the conversation begins, or their forms in the OpenAI APIs.
+          Pass what a client sent through `user_messages` first.
+        - `key`: an id of yours, unique within the owner: the same call returns the same thread,
+          however often and from how many processes it is made. `connect(key=…)` finds it.
+
         `metadata` is any JSON object. `owner` is a user or tenant of yours, by default that of the
         view. Raises `UnknownAgent` for a name that is not known, `InvalidInput` for metadata that
-        is not JSON and for an owner that is not valid UTF-8.
+        is not JSON, a history that is not valid and an owner that is not valid UTF-8, and
+        `Conflict` if the thread with this key was created with another agent, metadata or history.
         """
         threads = self._reach()
         if isinstance(agent, str):
@@ -131,7 +144,7 @@ class RuntimeView:
             require_type("agent", agent, AgentDefinition, "create_thread(agent), or its name")
             name = agent.name
             self._root.register(agent)
-        now = time.time()
+        now, items = time.time(), with_ids(as_history(history))
         info = ThreadInfo(
             id=new_id("thread"),
             agent=name,
@@ -139,16 +152,51 @@ class RuntimeView:
             metadata=checked_metadata(metadata or {}),
             created_at=now,
             updated_at=now,
+            key=require_text("key", key),
         )
-        await threads.create(info)
+        if key:
+            info = replace(
+                info,
+                id=_id_of_key(info.owner, key),
+                key_digest=_digest(name, info.metadata, items),
+            )
+        await self._create(threads, info, items)
         return Thread(info.id, threads, self._journal, self._root.agent_of, self._root.catalog)
 
-    async def connect(self, thread_id: str) -> Thread:
+    async def _create(self, threads: ThreadAccess, info: ThreadInfo, items: Sequence[Item]) -> None:
+        """Creates a thread; one with a key is created once."""
+        known = await self._known(info)
+        if known is None:
+            try:
+                await threads.create(info, items)
+            except JournalError:
+                known = await self._known(info)  # another task or process was quicker
+                if known is None:
+                    raise
+        if known is not None and known.key_digest != info.key_digest:
+            raise Conflict(
+                f"The thread with the key {info.key[:100]!r} was created with another agent, "
+                "metadata or history; use connect(key=…) to get it."
+            )
+
+    async def _known(self, info: ThreadInfo) -> ThreadInfo | None:
+        if info.key:
+            with contextlib.suppress(ThreadNotFound):
+                return await self._journal.info(info.id)
+        return None
+
+    async def connect(self, thread_id: str = "", *, key: str = "", owner: str = "") -> Thread:
         """Returns a thread that exists; raises `ThreadNotFound`.
 
-        It takes nothing away from another runtime, and loads nothing: an entry does that.
+        It is named by its id, or by the `key` that it was created with and its `owner`, by default
+        that of the view. It takes nothing away from another runtime, and loads nothing: an entry
+        does that.
         """
         threads = self._reach()
+        if require_text("key", key):
+            if thread_id:
+                raise InvalidInput("connect takes a thread_id or a key, not both.")
+            thread_id = _id_of_key(self._owned(owner), key)
         await self._journal.info(require_text("thread_id", thread_id))
         return Thread(thread_id, threads, self._journal, self._root.agent_of, self._root.catalog)
 
@@ -377,3 +425,15 @@ class RuntimeView:
         if self.owner is None and not self.by:
             return threads
         return OwnedAccess(threads, self._guard, self.by)
+
+
+def _id_of_key(owner: str, key: str) -> str:
+    # With the length of the owner, so that no two pairs are joined to the same text.
+    return id_of("thread", "key", str(len(owner)), owner, key)
+
+
+def _digest(agent: str, metadata: Mapping[str, object], items: Sequence[Item]) -> str:
+    """Returns what identifies the arguments that a thread is created with."""
+    content = without_new_ids(items)
+    encoded = msgspec.json.encode((agent, metadata, content), order="sorted")
+    return hashlib.sha256(encoded).hexdigest()[:32]
