@@ -546,14 +546,16 @@ class UnknownFile(ThreadError):
 class Conflict(ThreadError):
     """The call has a different answer, the key a different message, or an event came between.
 
-    `by` is the principal that answered first, "" for the program itself.
+    `by` is the principal that answered first, "" for the program itself. `seq` is the number of
+    the last event of the thread if one came between, else 0.
     """
 
     code = "conflict"
 
-    def __init__(self, message: str, *, by: str = "") -> None:
+    def __init__(self, message: str, *, by: str = "", seq: int = 0) -> None:
         super().__init__(message)
         self.by = by
+        self.seq = seq
 
 
 class UnknownAgent(ThreadError):

@@ -257,6 +257,7 @@ THREAD: dict[str, Call_] = {
     "pin": lambda v, id: handle(v, id).pin("msg_1"),
     "unpin": lambda v, id: handle(v, id).unpin("msg_1"),
     "remove_event": lambda v, id: handle(v, id).remove_event(1),
+    "remove_item": lambda v, id: handle(v, id).remove_item("msg_1"),
     "jobs": lambda v, id: handle(v, id).jobs(),
     "cancel_job": lambda v, id: handle(v, id).cancel_job("job_1"),
     "search": lambda v, id: handle(v, id).search("secret"),

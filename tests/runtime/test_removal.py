@@ -11,7 +11,7 @@ from treadle.domain.events import RecordedEvent, ToolCallRequested
 from treadle.domain.fold import apply
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Message
 from treadle.domain.state import ThreadState
-from treadle.errors import InvalidInput
+from treadle.errors import InvalidInput, ItemNotFound
 from treadle.testing import Call, ScriptedModel
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +69,27 @@ async def test_an_item_leaves_history_journal_and_search(open_runtime: Open) -> 
             "third",
         ]
         assert (await thread.info()).title == "and now?"
+
+
+async def test_an_item_is_removed_by_its_id(open_runtime: Open) -> None:
+    script: list[object] = [[Call("look", '{"place": "home"}')], "second"]
+    agent = Agent(ScriptedModel(script), tools=[look])
+    history = [{"role": "user", "content": text} for text in ("12345", "6789")]
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent, history=history)
+        await (await thread.send("look at home")).result()
+        items = (await thread.items()).copy()
+        for at in (0, 4):  # an item of the history, and the output of a call
+            await thread.remove_item(items[at].id)  # type: ignore[union-attr]
+            with pytest.raises(ItemNotFound):
+                await thread.remove_item(items[at].id)  # type: ignore[union-attr]
+        assert list(await thread.items()) == [items[1], items[2], items[5]]
+        events = await thread.events(limit=1000)
+        assert "12345" not in str(events)
+        assert "6789" in str(events)
+        assert "seen home" not in str(events)
+        with pytest.raises(ItemNotFound):
+            await thread.remove_item("msg_x")
 
 
 async def test_an_event_without_an_item_is_refused(open_runtime: Open) -> None:

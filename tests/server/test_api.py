@@ -82,6 +82,119 @@ async def test_threads(open_runtime: Open) -> None:
             assert (missing.status_code, missing.json()["code"]) == (404, "thread_not_found")
 
 
+HISTORY = [
+    {"role": "user", "content": "Add 1 and 2."},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "call_1", "function": {"name": "add", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "call_1", "content": "3"},
+    {"role": "assistant", "content": "It is 3."},
+]
+
+
+async def test_a_thread_with_a_key_and_a_history(open_runtime: Open) -> None:
+    model = ScriptedModel(["Still 3."])
+    async with serving(open_runtime(Agent(model))) as client:
+        body = {"key": "order-7", "history": HISTORY, "metadata": {"a": 1}}
+        first, again = [await client.send("POST", "/threads", body) for _ in range(2)]
+        assert (first.status_code, again.status_code) == (201, 200)
+        thread_id = first.json()["id"]
+        assert again.json()["id"] == thread_id
+        other = await client.send("POST", "/threads", body | {"history": HISTORY[:1]})
+        assert (other.status_code, other.json()["code"]) == (409, "conflict")
+        items = (await client.call("GET", f"/threads/{thread_id}/items"))["data"]
+        kinds = ["message", "function_call", "function_call_output", "message"]
+        assert [item["type"] for item in items] == kinds
+        await result(client, thread_id, await run(client, thread_id, "Sure?"))
+        assert len(model.requests[0].items) == 5
+        broken = {"history": HISTORY[:2]}
+        refused = await client.send("POST", "/threads", broken)
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_input")
+
+
+async def test_items_without_a_run(open_runtime: Open) -> None:
+    model = ScriptedModel(["Two."])
+    async with serving(open_runtime(Agent(model))) as client:
+        thread_id = await client.thread()
+        path = f"/threads/{thread_id}/items"
+        note = {"role": "user", "content": "The sky is green."}
+        headers = {"idempotency-key": "k"}
+        for _ in range(2):
+            added = await client.send("POST", path, {"items": [note]}, headers=headers)
+            assert (added.status_code, added.json()["thread_id"]) == (201, thread_id)
+        position = added.json()["position"]
+        await client.call("POST", path, {"items": HISTORY, "expect": int(position.rstrip("."))})
+        stale = await client.send("POST", path, {"items": [note], "expect": 1})
+        problem = stale.json()
+        assert (stale.status_code, problem["code"]) == (409, "conflict")
+        assert problem["seq"] > int(position.rstrip("."))
+        await client.call("POST", path, {"items": [note], "expect": problem["seq"]})
+        for bad in ({"items": []}, {"items": [7]}, {"items": HISTORY[1:2]}):
+            refused = await client.send("POST", path, bad)
+            assert (refused.status_code, refused.json()["code"]) == (400, "invalid_input")
+
+        items = (await client.call("GET", path))["data"]
+        assert len(items) == 6
+        removed = [items[0]["id"], items[2]["id"]]  # a message, and a call with its output
+        for item_id in removed:
+            assert (await client.send("DELETE", f"{path}/{item_id}")).status_code == 204
+            missing = await client.send("DELETE", f"{path}/{item_id}")
+            assert (missing.status_code, missing.json()["code"]) == (404, "item_not_found")
+        left = (await client.call("GET", path))["data"]
+        assert [item["id"] for item in left] == [items[at]["id"] for at in (1, 4, 5)]
+        await result(client, thread_id, await run(client, thread_id, "How many?"))
+        assert len(model.requests[0].items) == 4
+        exported = (await client.send("GET", f"/threads/{thread_id}/export")).text
+        assert exported.count("The sky is green.") == 1
+
+
+async def test_several_messages_and_an_expected_event(open_runtime: Open) -> None:
+    model = ScriptedModel(["One.", "Two."])
+    async with serving(open_runtime(Agent(model))) as client:
+        thread_id = await client.thread()
+        path = f"/threads/{thread_id}/messages"
+        messages = ["First.", {"role": "user", "content": "Second."}]
+        sent = await client.call("POST", path, {"messages": messages, "expect": 0})
+        async with client.stream(f"/threads/{thread_id}/events?after={sent['position']}") as events:
+            read = await until(events, "run.completed")
+        added = [frame.data["item"]["content"][0]["text"] for frame in read[:2]]
+        assert added == ["First.", "Second."]
+        assert [item.text for item in model.requests[0].items] == added
+        stale = await client.send("POST", path, {"message": "Third.", "expect": 0})
+        assert (stale.status_code, stale.json()["code"]) == (409, "conflict")
+        assert stale.headers["x-should-retry"] == "false"
+        body = {"message": "Third.", "expect": stale.json()["seq"]}
+        await result(client, thread_id, (await client.call("POST", path, body))["run_id"])
+        assert len(model.requests) == 2
+
+
+async def test_a_message_that_continues_an_event(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel(["One.", "Two.", "Three."])))) as client:
+        thread_id = await client.thread()
+        path = f"/threads/{thread_id}/messages"
+        await result(client, thread_id, await run(client, thread_id))
+        seq = int((await client.call("GET", f"/threads/{thread_id}/state"))["position"].rstrip("."))
+        here = await client.call("POST", f"{path}?wait=60", {"message": "A?", "after": seq})
+        assert (here["thread_id"], here["text"]) == (thread_id, "Two.")
+        body = {"message": "B?", "after": seq, "key": "k"}
+        there, again = [await client.send("POST", path, body) for _ in range(2)]
+        copy = there.json()
+        assert copy == again.json()
+        assert copy["thread_id"] not in {"", thread_id}
+        assert there.headers["x-thread-id"] == copy["thread_id"]
+        ended = await result(client, copy["thread_id"], copy["run_id"])
+        assert (ended["status"], ended["text"]) == ("completed", "Three.")
+        events = f"/threads/{copy['thread_id']}/events?after={copy['position']}"
+        async with client.stream(events) as read:
+            began = await until(read, "run.completed")
+        assert "B?" in str(began[0].data)
+        assert not any("A?" in str(frame.data) for frame in began)
+        copies = (await client.call("GET", "/threads"))["data"]
+        assert len(copies) == 2
+
+
 async def test_items_and_changes(open_runtime: Open) -> None:
     async with serving(open_runtime(Agent(ScriptedModel(["One."])))) as client:
         thread_id = await client.thread(metadata={"a": 1, "b": 2})
@@ -393,6 +506,33 @@ BAD = [
     ("POST", "{thread}/messages?stream=1&wait=1", b'{"message": "x"}', 400, "invalid_input"),
     ("POST", "{thread}/messages?foreground=1", b'{"message": "x"}', 400, "invalid_input"),
     ("POST", "{thread}/messages?stream=maybe", b'{"message": "x"}', 400, "invalid_request"),
+    ("POST", "{thread}/messages", b'{"messages": []}', 400, "invalid_input"),
+    ("POST", "{thread}/messages", b'{"messages": "x"}', 400, "invalid_request"),
+    ("POST", "{thread}/messages", b'{"messages": ["x", 3]}', 400, "invalid_input"),
+    ("POST", "{thread}/messages", b'{"messages": ["x"], "message": "x"}', 400, "invalid_input"),
+    (
+        "POST",
+        "{thread}/messages",
+        b'{"messages": ["x", {"role": "system", "content": "x"}]}',
+        400,
+        "invalid_input",
+    ),
+    ("POST", "{thread}/messages", b'{"message": "x", "expect": 99}', 400, "invalid_input"),
+    ("POST", "{thread}/messages", b'{"message": "x", "expect": -1}', 400, "invalid_input"),
+    ("POST", "{thread}/messages", b'{"message": "x", "after": 99}', 400, "invalid_input"),
+    (
+        "POST",
+        "{thread}/messages",
+        b'{"message": "x", "after": 0, "on_busy": "queue"}',
+        400,
+        "invalid_input",
+    ),
+    ("POST", "/threads", b'{"history": {}}', 400, "invalid_request"),
+    ("POST", "/threads", b'{"history": [{"role": "x", "content": "x"}]}', 400, "invalid_input"),
+    ("POST", "/threads", b'{"key": 1}', 400, "invalid_request"),
+    ("POST", "{thread}/items", b"{}", 400, "invalid_request"),
+    ("POST", "{thread}/items", b'{"items": ["x"]}', 400, "invalid_input"),
+    ("DELETE", "{thread}/items/x", None, 404, "item_not_found"),
     ("POST", "{thread}/fork", b'{"at": 99}', 400, "invalid_input"),
     ("POST", "{thread}/fork", b'{"at": -1}', 400, "invalid_input"),
     ("POST", "{thread}/calls/x/approve", b"", 409, "run_not_in_progress"),

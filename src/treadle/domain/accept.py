@@ -285,7 +285,8 @@ def _require_expected(state: ThreadState, expect: int | None) -> None:
     if expect < state.said:
         raise Conflict(
             f"Event {state.said} came after event {expect}; read what was said, and send again "
-            f"with expect={state.seq}."
+            f"with expect={state.seq}.",
+            seq=state.seq,
         )
 
 

@@ -31,7 +31,7 @@ from treadle.domain.events import (
     ValidatedOutput,
 )
 from treadle.domain.history import History
-from treadle.domain.items import FunctionCallOutput, Item, Message
+from treadle.domain.items import FunctionCallOutput, Item, Message, ProviderItem
 from treadle.domain.mentions import mentioned
 from treadle.domain.open_step import Step
 from treadle.domain.removed_items import key_of, redacted
@@ -67,6 +67,15 @@ def item_in(event: RecordedEvent) -> Item | None:
             return event.item
         case _:
             return None
+
+
+def item_with(event: RecordedEvent, id: str) -> Item | None:
+    """Returns the item with this id that an event adds to the history, or None."""
+    several = event.items if isinstance(event, HistoryReplaced | ItemsAdded) else (item_in(event),)
+    for item in several:
+        if item is not None and not isinstance(item, ProviderItem) and item.id == id:
+            return item
+    return None
 
 
 def without_content(event: RecordedEvent, keys: Keys) -> RecordedEvent:

@@ -33,6 +33,7 @@ from treadle.domain.metadata import checked_metadata
 from treadle.domain.options import RunOptions
 from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
+from treadle.domain.removal import item_with
 from treadle.domain.removed_items import visible
 from treadle.domain.state import OpenJob, Run, ThreadState
 from treadle.domain.usage import Spent
@@ -274,6 +275,22 @@ class Thread:
         `Conflict` for an item of the step in progress.
         """
         await self._threads.submit(self.id, RemoveEventEntry(require_count("seq", seq, 1), item))
+
+    async def remove_item(self, id: str) -> None:
+        """Removes an item of the conversation by its id, in the way of `remove_event`.
+
+        Raises `ItemNotFound`, also for one that was removed before, and `Conflict` for an item of
+        the step in progress.
+        """
+        await self.item(id)
+        after = 0
+        while page := await self.events(after):
+            for event in page:
+                if (item := item_with(event, id)) is not None:
+                    await self._threads.submit(self.id, RemoveEventEntry(event.seq, item))
+                    return
+            after = page[-1].seq
+        raise ItemNotFound(f"The thread {self.id} has no item {id[:100]!r}.")
 
     async def jobs(self) -> Sequence[OpenJob]:
         """Returns the jobs that have not settled, in the order in which they were started."""

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from treadle.errors import InvalidInput
 from treadle.runtime.view import RuntimeView
 from treadle.server.principal import Principal, Scope
 from treadle.server.problems import RequestRefused
@@ -76,6 +77,19 @@ class ApiRequest(Generic[Q, B]):
         """Raises 403 `scope_missing` unless the principal has a scope."""
         if not self.principal.may(scope):
             raise scope_missing(scope, reason)
+
+
+def own_owner(request: ApiRequest[Any, Any], owner: str | None) -> str:
+    """Returns the owner that a request names, by default that of its key.
+
+    Raises `InvalidInput` if a key with an owner names another one.
+    """
+    own = request.principal.owner
+    if own is None:
+        return owner or ""
+    if owner not in {None, own}:
+        raise InvalidInput("owner is for keys without an owner; leave it out.")
+    return own
 
 
 def scope_missing(scope: Scope, reason: str) -> RequestRefused:

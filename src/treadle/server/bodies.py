@@ -71,6 +71,13 @@ class Sent(Struct, frozen=True, kw_only=True):
     position: str
 
 
+class Added(Struct, frozen=True, kw_only=True):
+    """Items were added to a thread; `position` is behind them."""
+
+    thread_id: str
+    position: str
+
+
 class ErrorInfo(Struct, frozen=True):
     """Why a run failed."""
 

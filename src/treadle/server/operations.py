@@ -5,6 +5,7 @@ from treadle.server.routes.agents import AGENTS
 from treadle.server.routes.calls import CALLS
 from treadle.server.routes.events import EVENTS
 from treadle.server.routes.files import FILES
+from treadle.server.routes.items import ITEMS
 from treadle.server.routes.jobs import JOBS
 from treadle.server.routes.memory import MEMORY
 from treadle.server.routes.messages import MESSAGES
@@ -16,6 +17,7 @@ from treadle.server.routes.threads import THREADS
 _NOUNS: tuple[Operations, ...] = (
     AGENTS,
     THREADS,
+    ITEMS,
     MESSAGES,
     RUNS,
     CALLS,

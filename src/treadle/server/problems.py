@@ -21,6 +21,7 @@ from treadle.errors import (
     JournalLocked,
     JournalReadOnly,
     MemoryFailed,
+    NotDriven,
     OptionNotAllowed,
     RunInProgress,
     RunNotFound,
@@ -54,6 +55,7 @@ _STATUSES: dict[type[TreadleError], int] = {
     JournalLocked: 503,
     JournalReadOnly: 500,
     MemoryFailed: 400,
+    NotDriven: 503,
     OptionNotAllowed: 403,
     RunNotFound: 404,
     ThreadError: 409,
@@ -90,7 +92,11 @@ class RequestRefused(TreadleError):
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An error as JSON; `run_id` is the active run, if that is why a request was refused."""
+    """An error as JSON.
+
+    `run_id` is the active run, if that is why a request was refused, and `seq` the number of the
+    last event of the thread, if an event came that the sender did not expect.
+    """
 
     type: str
     title: str
@@ -99,6 +105,7 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str
     retryable: bool
     run_id: str = ""
+    seq: int = 0
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -120,6 +127,7 @@ def problem_of(error: BaseException) -> Problem:
         detail,
         retryable=error.retryable,
         run_id=error.run_id if isinstance(error, RunInProgress) else "",
+        seq=error.seq if isinstance(error, Conflict) else 0,
     )
 
 
@@ -136,7 +144,13 @@ def _status(error: TreadleError) -> int:
 
 
 def _problem(
-    status: int, code: str, detail: str, *, retryable: bool = False, run_id: str = ""
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    retryable: bool = False,
+    run_id: str = "",
+    seq: int = 0,
 ) -> Problem:
     return Problem(
         type=f"urn:treadle:error:{code}",
@@ -146,6 +160,7 @@ def _problem(
         code=code,
         retryable=retryable,
         run_id=run_id,
+        seq=seq,
     )
 
 

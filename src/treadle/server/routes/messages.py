@@ -6,9 +6,11 @@ from msgspec import UNSET, Struct, UnsetType
 
 from treadle.bus.position import Position
 from treadle.domain.entries import OnBusy
+from treadle.domain.inputs import as_message
 from treadle.domain.options import RunOptions
 from treadle.errors import InvalidInput
 from treadle.runtime.thread import Thread
+from treadle.runtime.thread_run import ThreadRun
 from treadle.server.api_request import ApiRequest
 from treadle.server.bodies import Result, Sent
 from treadle.server.operation import Answer, Operations
@@ -20,16 +22,21 @@ MESSAGES = Operations("Messages")
 
 
 class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
-    """A message: a text, a message or parts, in the forms of `Input`.
+    """A message: a text, a message or parts, in the forms of `Input`; or several messages.
 
-    `options` are those of its run, as far as the agent lets callers override them.
+    - `options`: those of its run, as far as the agent lets callers override them.
+    - `expect`: the number of the last event that the sender has seen; refused if another came.
+    - `after`: the number of the event that it continues: here if that is possible, else in a copy.
     """
 
     message: Any = UNSET
-    on_busy: OnBusy = "queue"
+    messages: list[Any] | UnsetType = UNSET
+    on_busy: OnBusy | UnsetType = UNSET
     agent: str = ""
     key: str = ""
     options: RunOptions | UnsetType = UNSET
+    expect: int | UnsetType = UNSET
+    after: int | UnsetType = UNSET
 
 
 class MessageQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,9 +58,7 @@ class MessageQuery(Struct, frozen=True, forbid_unknown_fields=True):
 )
 async def send_message(request: ApiRequest[MessageQuery, NewMessage]) -> object:
     """Sends a message; the answer comes before the first token, unless it is asked to wait."""
-    body, query, services = request.body, request.query, request.services
-    if body.message is UNSET:
-        raise InvalidInput('The body has no message; send {"message": "…"}.')
+    query, services = request.query, request.services
     if query.stream and query.wait is not UNSET:
         raise InvalidInput("Use only one of stream and wait.")
     if query.foreground and not query.stream:
@@ -62,18 +67,16 @@ async def send_message(request: ApiRequest[MessageQuery, NewMessage]) -> object:
     if services.open_requests.is_draining:
         raise draining()
     before = await thread.last_seq()
-    key = request.headers.get(b"idempotency-key") or body.key
-    run = await thread.send(
-        body.message,
-        on_busy=body.on_busy,
-        key=key,
-        agent=body.agent,
-        **await _options(request, thread),
-    )
-    position = present(before)
-    if key:  # the message may have been sent before
+    key = request.headers.get(b"idempotency-key") or request.body.key
+    run = await _send(request, thread, key)
+    is_copy = run.thread_id != thread.id
+    if is_copy:
+        thread = await request.runtime.connect(run.thread_id)
+        before = max((await run.info()).seq - 1, 0)
+    if key or is_copy:  # the message may have been sent before
         async with await run.subscribe() as first:
-            position = present(min(before, Position.parse(first.position).seq))
+            before = min(before, Position.parse(first.position).seq)
+    position = present(before)
     sent = Sent(thread_id=thread.id, run_id=run.id, position=position)
     headers = ((b"x-thread-id", thread.id.encode()), (b"x-run-id", run.id.encode()))
     if query.stream:
@@ -87,6 +90,28 @@ async def send_message(request: ApiRequest[MessageQuery, NewMessage]) -> object:
     if query.wait is not UNSET and await wait_for(request, thread, run, query.wait):
         return Answer(200, await result_of(thread, run), headers)
     return Answer(202, sent, headers)
+
+
+async def _send(
+    request: ApiRequest[MessageQuery, NewMessage], thread: Thread, key: str
+) -> ThreadRun:
+    body = request.body
+    if (body.message is UNSET) == (body.messages is UNSET) or body.messages == []:
+        raise InvalidInput(
+            'Send one message as {"message": "…"}, or several as {"messages": ["…", …]}.'
+        )
+    given = body.messages
+    message = body.message if given is UNSET else [as_message(one) for one in given]
+    options = await _options(request, thread)
+    if body.after is UNSET:
+        on_busy: OnBusy = "queue" if body.on_busy is UNSET else body.on_busy
+        expect = None if body.expect is UNSET else body.expect
+        return await thread.send(
+            message, on_busy=on_busy, key=key, agent=body.agent, expect=expect, **options
+        )
+    if body.on_busy is not UNSET or body.expect is not UNSET:
+        raise InvalidInput("Use only one of after, expect and on_busy.")
+    return await thread.send_after(body.after, message, key=key, agent=body.agent, **options)
 
 
 async def _options(request: ApiRequest[MessageQuery, NewMessage], thread: Thread) -> dict[str, Any]:

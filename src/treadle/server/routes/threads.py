@@ -4,13 +4,14 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
-from treadle.domain.items import Item
 from treadle.domain.state import RunStatus
-from treadle.errors import InvalidInput
-from treadle.journal.base import Direction, ThreadInfo, ThreadOrder
-from treadle.server.api_request import ApiRequest, decode_body
+from treadle.errors import InvalidInput, ThreadNotFound
+from treadle.journal.base import ThreadInfo, ThreadOrder
+from treadle.runtime.view import RuntimeView
+from treadle.server.api_request import ApiRequest, decode_body, own_owner
 from treadle.server.bodies import ThreadView
 from treadle.server.operation import Answer, Content, Limit, Operations, Page
+from treadle.server.routes.items import given_items
 from treadle.server.streams import NO_CONTENT
 from treadle.server.views import view_thread
 
@@ -20,10 +21,12 @@ NDJSON = b"application/x-ndjson"
 
 
 class NewThread(Struct, frozen=True, forbid_unknown_fields=True):
-    """A thread to create."""
+    """A thread to create; `key` is an id of the client, `history` what the thread begins with."""
 
     agent: str = ""
     metadata: dict[str, Any] = {}
+    key: str = ""
+    history: list[Any] = []
     owner: str | None = None
 
 
@@ -50,32 +53,41 @@ class ThreadChange(Struct, frozen=True, forbid_unknown_fields=True):
     metadata: dict[str, Any] | UnsetType = UNSET
 
 
-class ItemQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many items, and from where."""
-
-    limit: Limit = 50
-    after: str = ""
-    order: Direction = "asc"
-
-
 class ForkAt(Struct, frozen=True, forbid_unknown_fields=True):
     """The number of the last event of a copy; None copies all."""
 
     at: int | None = None
 
 
-@THREADS.add("POST", "/threads", scope="write", body=NewThread, answers={201: ThreadInfo})
-async def create_thread(request: ApiRequest[Any, NewThread]) -> ThreadInfo:
-    """Creates a thread."""
-    body, owner = request.body, request.principal.owner
-    if body.owner is not None and owner is not None and body.owner != owner:
-        raise InvalidInput("owner is for keys without an owner; leave it out.")
-    thread = await request.runtime.create_thread(
+@THREADS.add(
+    "POST",
+    "/threads",
+    scope="write",
+    body=NewThread,
+    answers={201: ThreadInfo, 200: ThreadInfo},
+)
+async def create_thread(request: ApiRequest[Any, NewThread]) -> Answer:
+    """Creates a thread, or returns the one that was created with the key before."""
+    body, runtime = request.body, request.runtime
+    owner = own_owner(request, body.owner)
+    history = given_items(request, body.history)
+    is_known = body.key != "" and await _is_known(runtime, body.key, owner)
+    thread = await runtime.create_thread(
         body.agent or _only_agent(request),
         metadata=body.metadata,
-        owner=body.owner or "" if owner is None else owner,
+        owner=owner,
+        history=history,
+        key=body.key,
     )
-    return await thread.info()
+    return Answer(200 if is_known else 201, await thread.info())
+
+
+async def _is_known(runtime: RuntimeView, key: str, owner: str) -> bool:
+    try:
+        await runtime.connect(key=key, owner=owner)
+    except ThreadNotFound:
+        return False
+    return True
 
 
 def _only_agent(request: ApiRequest[Any, Any]) -> str:
@@ -160,26 +172,3 @@ async def export_thread(request: ApiRequest[Any, None]) -> Content:
 async def read_state(request: ApiRequest[Any, None]) -> ThreadView:
     """Returns the present state, which events after its position continue."""
     return await view_thread(await request.runtime.connect(request.path["thread_id"]))
-
-
-@THREADS.add(
-    "GET",
-    "/threads/{thread_id}/items",
-    scope="read",
-    query=ItemQuery,
-    answers={200: Item},
-    is_page=True,
-)
-async def list_items(request: ApiRequest[ItemQuery, None]) -> Page:
-    """Lists the items of a thread, the oldest first."""
-    thread = await request.runtime.connect(request.path["thread_id"])
-    query = request.query
-    found = await thread.items(limit=query.limit, after=query.after, order=query.order)
-    return Page(list(found), found.next or None)
-
-
-@THREADS.add("GET", "/threads/{thread_id}/items/{item_id}", scope="read", answers={200: Item})
-async def read_item(request: ApiRequest[Any, None]) -> Item:
-    """Returns an item of a thread."""
-    thread = await request.runtime.connect(request.path["thread_id"])
-    return await thread.item(request.path["item_id"])
