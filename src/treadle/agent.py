@@ -28,51 +28,8 @@ class Agent(AgentDefinition[Deps, Out]):
         agent = Agent("openai:gpt-5", instructions="Be brief.", tools=[get_weather])
         result = await agent.run("What is the weather in Paris?")
 
-    An agent holds no conversation, so any number of runs can use it at the same time. Parameters:
-
-    - `model`: a model, or a string such as `"openai:gpt-5"`; see `resolve_model`.
-    - `name`: identifies the agent in events and on threads; unique within a runtime.
-    - `description`: what the agent is good for; read by agents that may call it or hand off to it.
-    - `instructions`: a text, or a function that returns one before each step: plain or async, with
-      the `RunContext` of the run as an optional parameter.
-    - `tools`: tools; plain functions, which become tools with default options; sources of tools
-      such as `treadle.mcp.MCPTools`, which are asked for their tools before each step.
-    - `output`: the type of the result, or a union of types. Anything but `str` asks the model for
-      JSON of that type; an invalid answer is sent back for correction at most `max_corrections`
-      times.
-    - `output_validators`: functions of the output, or of the context and the output, plain or
-      async. They may return a changed output, or raise `ModelRetry` to ask for another answer.
-    - `output_mode`: how the model is asked for the output: with a JSON Schema in the request
-      ("native"), a tool that takes the output ("tool"), or instructions ("prompted"). None is the
-      mode of the model.
-    - `settings`: options of the request. A forced tool choice applies to the first step only.
-    - `context`: how a finite window is handled; see `treadle.memory`. None sends the whole history.
-    - `limits`: limits of each run; `thread_limits`: limits of all runs of a thread together.
-    - `rules`: the order and number of tool calls.
-    - `hooks`: functions that are called at defined points of a run.
-    - `handoffs`: agents that may continue a run of this one; see also `add_handoff`.
-    - `retry`: how often failed requests are repeated, and after which pauses.
-    - `early_tools`: starts a tool as soon as its own arguments are complete.
-    - `action_timeout`: seconds that a run waits for outputs and approvals from outside before it
-      expires; None waits forever.
-    - `max_parallel_tools`: how many tools of one step run at the same time.
-    - `to_user`: adds a parameter to each tool, in which the model writes what it is about to do;
-      True names it "to_user".
-    - `stream_fields`: string fields of the structured output that are published while they grow.
-    - `blocks`: the memory blocks that are read before each step, in this order. A thread gets those
-      it does not have yet, unless they were deleted; its other blocks are read as well.
-    - `sleep_agent`: updates the memory blocks in the background; see `treadle.memory.SleepAgent`.
-    - `on_interruption`: what happens if a response breaks off after a part of it was seen, or the
-      process ends within one: `"retry"` asks the model again (`step.interrupted` takes back what
-      was seen), `"fail"` fails the run. By default, runs of threads retry and foreground runs fail.
-    - `on_job_failure`: what happens if a job of a run fails while no code awaits it: `"fail_fast"`
-      cancels the other jobs and fails the run, `"collect"` lets them continue.
-    - `overridable`: the options of a run that callers over the network may give, checked by
-      `check_options`; by default none. A list of their names, or a dict: `"model"` needs the list
-      of the models, `"settings"` may list some of the fields, `"tools"` the names of tools of the
-      program that may be added next to those the caller answers. Limits may only be narrowed.
-
-    Raises `ConfigurationError` for parameters that cannot work together.
+    An agent holds no conversation, so any number of runs can use it at the same time. Its
+    parameters are documented at `Agent.__init__`.
     """
 
     @overload

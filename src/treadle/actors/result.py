@@ -1,7 +1,7 @@
 """From the state of a thread to what came of a run."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from treadle.actors.ending import Ended
 from treadle.domain.events import RunFailed
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def result_of(
-    thread_id: str, state: ThreadState, run: Run, definition: AgentDefinition[object, T]
+    thread_id: str, state: ThreadState, run: Run, definition: AgentDefinition[Any, T]
 ) -> RunResult[T | None]:
     """Returns the result of `run`, which ended last on the thread."""
     answer = final_answer(state, definition)

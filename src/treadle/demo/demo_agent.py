@@ -9,7 +9,7 @@ from treadle.agent import Agent
 from treadle.demo.calculator import evaluate
 from treadle.demo.climate import typical_weather
 from treadle.demo.folder import Folder
-from treadle.loop.definition import AnyTool
+from treadle.loop.definition import ToolFor
 from treadle.memory.compaction.strategies import SlidingWindow
 from treadle.models.base import Model
 from treadle.models.resolve import resolve_model
@@ -71,7 +71,7 @@ def current_time(timezone: str = "UTC") -> str:
     return f"{datetime.now(zone):%A, %d %B %Y, %H:%M %Z}"
 
 
-def file_tools(root: Path, database: Path | None = None) -> list[AnyTool]:
+def file_tools(root: Path, database: Path | None = None) -> list[ToolFor[None]]:
     """Returns tools that read the files below `root`, except those of `database`."""
     folder = Folder(root, database)
 
@@ -123,7 +123,7 @@ def _contains(folder: Folder, path: str, query: str) -> bool:
 
 def demo_agent(model: Model | str, root: Path, database: Path | None = None) -> Agent[None, str]:
     """Returns the demo agent, with file tools for the folder `root` without its own `database`."""
-    tools: list[AnyTool] = [get_weather, calculate, current_time, *file_tools(root, database)]
+    tools: list[ToolFor[None]] = [get_weather, calculate, current_time, *file_tools(root, database)]
     resolved = resolve_model(model)
     # A chat may last for months; its length must not end it.
     window = SlidingWindow(max_tokens=window_of(resolved.name) or WINDOW)

@@ -12,7 +12,7 @@ import contextvars
 import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast
 
 from treadle.errors import ConfigurationError, NodeClosed, NodeDeadlock, NodeReused
 from treadle.jobs.callbacks import Callback, Callbacks
@@ -32,13 +32,17 @@ Moment = Literal["submitted", "started", "settled"]
 _CURRENT: "contextvars.ContextVar[Lifecycle[object]]" = contextvars.ContextVar("treadle_node")
 
 
-class _InstanceProperty(property):
-    """A property that its class does not show: a dataclass would take it for a field's default."""
+if TYPE_CHECKING:
+    _InstanceProperty = property  # mypy knows no subclass of it
+else:
 
-    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
-        if instance is None:
-            raise AttributeError(f"{self.fget!r} is a property of instances.")
-        return super().__get__(instance, owner)
+    class _InstanceProperty(property):
+        """Not shown by its class: a dataclass would take it for the default of a field."""
+
+        def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+            if instance is None:
+                raise AttributeError(f"{self.fget!r} is a property of instances.")
+            return super().__get__(instance, owner)
 
 
 class Lifecycle(Generic[T_co]):

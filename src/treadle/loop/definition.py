@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
-from typing import Any, Generic, Literal, cast, get_args
+from typing import Any, Concatenate, Generic, Literal, cast, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -14,6 +14,7 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 from treadle.domain.arguments import require_list, require_type, shown
 from treadle.domain.block_edits import require_blocks
 from treadle.domain.blocks import Block
+from treadle.domain.keywords import suggests
 from treadle.domain.limits import NO_LIMITS, Limits
 from treadle.domain.options import AllowedTools, RunOptions
 from treadle.domain.overridable import Allowed, overridable_of, require_overridable
@@ -36,20 +37,49 @@ from treadle.models.resolve import resolve_model
 from treadle.models.retry import RetryPolicy
 from treadle.tools.callables import Now, UserFunction, name_of, user_function
 from treadle.tools.context import RunContext
-from treadle.tools.function import Tool
+from treadle.tools.function import PlainFunction, Tool
 from treadle.tools.handoff import handoff_tool
 from treadle.tools.output_type import OUTPUT_TOOL, OutputType
 from treadle.tools.source import ToolSource, ToolSources
 from treadle.tools.streamed import require_streamable
 from treadle.tools.toolset import Toolset
 
-Deps = TypeVar("Deps", default=None)
+# An agent whose tools need nothing of their deps can be run with any: so it is contravariant.
+Deps = TypeVar("Deps", default=None, contravariant=True)  # noqa: PLC0105 - a name of the API
 Out = TypeVar("Out", default=str)
 
 OnInterruption = Literal["retry", "fail"]
 
+KNOWN_AS = {
+    **{field: f"settings=ModelSettings({field}=…)" for field in ModelSettings.__struct_fields__},
+    **dict.fromkeys(("system_prompt", "system", "prompt", "system_message"), "instructions=…"),
+    **dict.fromkeys(("functions", "toolsets", "tool_list"), "tools=[…]"),
+    **dict.fromkeys(
+        ("output_type", "result_type", "response_format", "response_model", "output_schema"),
+        "output=…",
+    ),
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens"), "settings=ModelSettings(max_output_tokens=…)"
+    ),
+    **dict.fromkeys(("model_settings", "model_kwargs"), "settings=ModelSettings(…)"),
+    **dict.fromkeys(
+        ("deps", "deps_type", "context_type"), "Agent[Deps](…), and deps=… where it is run"
+    ),
+    **dict.fromkeys(("max_turns", "max_steps", "recursion_limit"), "limits=Limits(max_steps=…)"),
+    **dict.fromkeys(("retries", "max_retries"), "retry=RetryPolicy(max_retries=…)"),
+    **dict.fromkeys(("usage_limits",), "limits=Limits(…)"),
+    **dict.fromkeys(("agents", "sub_agents"), "tools=[agent.as_tool()], or handoffs=[agent]"),
+    **dict.fromkeys(("memory", "memory_blocks"), "blocks=[Block(…)]"),
+}
+"""What other libraries call the parameters of an agent."""
+
 MAX_STEPS = 32
 """The limit of responses in a run whose limits do not set one."""
+
+ToolFor = (
+    Tool[..., object, Deps] | Callable[Concatenate[RunContext[Deps], ...], object] | PlainFunction
+)
+"""A tool or a function, for agents whose deps are `Deps` or a subtype."""
 
 AnyTool = Tool[..., object] | Callable[..., object]
 Instructions = str | Callable[[], Now[str]] | Callable[[RunContext[Deps]], Now[str]]
@@ -59,49 +89,9 @@ class AgentDefinition(Generic[Deps, Out]):
     """An agent as the loop sees it: what it was given, checked, and questions about it.
 
     It runs nothing and keeps nothing of a run. Only `add_handoff` changes it.
-
-    - `model`: a model, or a string such as `"openai:gpt-5"` (`treadle.models.resolve`).
-    - `description`: what it is good for; read by agents that may call it or hand over to it.
-    - `instructions`: a text, or a function that returns one before each step; it is plain or
-      async, and may take a `RunContext`.
-    - `tools`: tools; plain functions, which become tools with the default options; sources of
-      tools such as `treadle.mcp.MCPTools`, which are asked for theirs before each step.
-    - `output`: the type of the result, or a union of types. Anything but `str` asks the model for
-      JSON of that type; an invalid answer is sent back for correction at most `max_corrections`
-      times.
-    - `output_validators`: functions of the output, or of the context and the output, plain or
-      async. They may return a changed output, or raise `ModelRetry` to ask for another answer.
-    - `output_mode`: how the model is asked for the output: with a JSON Schema in the request
-      ("native"), a tool that takes the output ("tool"), or instructions ("prompted"). None is the
-      mode of the model.
-    - `settings`: how the model should answer; a forced tool choice applies to the first step only.
-    - `rules`: for the order and number of tool calls; see `ToolRules`.
-    - `hooks`: functions that are called at points of its runs; see `Hooks`.
-    - `handoffs`: agents to which it may hand a run over; see also `add_handoff`.
-    - `context`: how the history is kept within the window of the model; see `treadle.memory`. None
-      sends the whole history.
-    - `limits` of each run, `thread_limits` of all runs of a thread together.
-    - `early_tools`: start a tool as soon as its own arguments are complete.
-    - `action_timeout`: seconds a run waits for outputs and approvals from outside before it
-      expires; None is no timeout.
-    - `max_parallel_tools`: how many tools of one step run at the same time.
-    - `to_user`: adds a parameter to each tool, "to_user" or of the given name, in which the model
-      describes to the user what it is about to do (see `Tool`).
-    - `stream_fields`: the string fields of the structured output that are streamed.
-    - `blocks`: the memory blocks that it reads before each step, in this order. A missing one is
-      created on the thread, unless it was deleted; other blocks of the thread are read as well.
-    - `sleep_agent`: tends the memory blocks alongside the conversation; see `SleepAgent`.
-    - `on_interruption`: what happens when a response breaks off after some of it was seen, or the
-      process ends within one: `"retry"` asks the model again within the retry policy (the event
-      `step.interrupted` takes back what was seen), `"fail"` fails the run. None retries on threads
-      that are kept, and fails in the foreground.
-    - `on_job_failure`: what happens when a job fails that no code awaits: `"fail_fast"` cancels the
-      other jobs and fails the run, `"collect"` continues it.
-    - `overridable`: the options of a run that callers over the network may give; see `Agent`.
-
-    Raises `ConfigurationError` for a combination that cannot work.
     """
 
+    @suggests("Agent", KNOWN_AS)
     def __init__(
         self,
         model: Model | str,
@@ -109,16 +99,16 @@ class AgentDefinition(Generic[Deps, Out]):
         name: str = "agent",
         description: str = "",
         instructions: Instructions[Deps] = "",
-        tools: Iterable[AnyTool | ToolSource] = (),
+        tools: Iterable[ToolFor[Deps] | ToolSource] | None = None,
         output: type[Out] | TypeForm[Out] | UnsetType = UNSET,
-        output_validators: Iterable[OutputValidator[Deps, Out]] = (),
+        output_validators: Iterable[OutputValidator[Deps, Out]] | None = None,
         output_mode: OutputMode | None = None,
         settings: ModelSettings | None = None,
         context: ContextStrategy | None = None,
         limits: Limits | None = None,
         thread_limits: Limits | None = None,
         rules: ToolRules | None = None,
-        hooks: Hooks[Deps] | Sequence[Hooks[Deps]] = (),
+        hooks: Hooks[Deps] | Sequence[Hooks[Deps]] | None = None,
         handoffs: "Iterable[AgentDefinition[Any, Any]]" = (),
         retry: RetryPolicy | None = None,
         early_tools: bool = True,
@@ -133,6 +123,59 @@ class AgentDefinition(Generic[Deps, Out]):
         on_interruption: OnInterruption | None = None,
         overridable: Iterable[str] | Mapping[str, Allowed] = (),
     ) -> None:
+        """Makes an agent.
+
+        - `model`: a model, or a string such as `"openai:gpt-5"`; see `resolve_model`.
+        - `name`: identifies the agent in events and on threads; unique within a runtime.
+        - `description`: what the agent is good for; read by agents that may call it or hand off to
+          it.
+        - `instructions`: a text, or a function that returns one before each step: plain or async,
+          with the `RunContext` of the run as an optional parameter.
+        - `tools`: tools; plain functions, which become tools with default options; sources of tools
+          such as `treadle.mcp.MCPTools`, which are asked for their tools before each step.
+        - `output`: the type of the result, or a union of types. Anything but `str` asks the model
+          for JSON of that type; an invalid answer is sent back for correction at most
+          `max_corrections` times.
+        - `output_validators`: functions of the output, or of the context and the output, plain or
+          async. They may return a changed output, or raise `ModelRetry` to ask for another answer.
+        - `output_mode`: how the model is asked for the output: with a JSON Schema in the request
+          ("native"), a tool that takes the output ("tool"), or instructions ("prompted"). None is
+          the mode of the model.
+        - `settings`: options of the request. A forced tool choice applies to the first step only.
+        - `context`: how a finite window is handled; see `treadle.memory`. None sends the whole
+          history.
+        - `limits`: limits of each run; `thread_limits`: limits of all runs of a thread together.
+        - `rules`: the order and number of tool calls.
+        - `hooks`: functions that are called at defined points of a run.
+        - `handoffs`: agents that may continue a run of this one; see also `add_handoff`.
+        - `retry`: how often failed requests are repeated, and after which pauses.
+        - `early_tools`: starts a tool as soon as its own arguments are complete.
+        - `action_timeout`: seconds that a run waits for outputs and approvals from outside before
+          it expires; None waits forever.
+        - `max_parallel_tools`: how many tools of one step run at the same time.
+        - `to_user`: adds a parameter to each tool, in which the model writes what it is about to
+          do; True names it "to_user".
+        - `stream_fields`: string fields of the structured output that are published while they
+          grow.
+        - `blocks`: the memory blocks that are read before each step, in this order. A thread gets
+          those it does not have yet, unless they were deleted; its other blocks are read as well.
+        - `sleep_agent`: updates the memory blocks in the background; see
+          `treadle.memory.SleepAgent`.
+        - `on_interruption`: what happens if a response breaks off after a part of it was seen, or
+          the process ends within one: `"retry"` asks the model again (`step.interrupted` takes back
+          what was seen), `"fail"` fails the run. By default, runs of threads retry and foreground
+          runs fail.
+        - `on_job_failure`: what happens if a job of a run fails while no code awaits it:
+          `"fail_fast"` cancels the other jobs and fails the run, `"collect"` lets them continue.
+        - `overridable`: the options of a run that callers over the network may give, checked by
+          `check_options`; by default none. A list of their names, or a dict: `"model"` needs the
+          list of the models, `"settings"` may list some of the fields, `"tools"` the names of tools
+          of the program that may be added next to those the caller answers. Limits may only be
+          narrowed.
+
+        Raises `ConfigurationError` for parameters that cannot work together, and `TypeError` for a
+        keyword that is not a parameter, with the name of the right one.
+        """
         _require_types(name, description, settings, limits, thread_limits, rules, hooks, retry)
         if max_parallel_tools < 1:
             raise ConfigurationError("max_parallel_tools must be at least 1.")
@@ -151,7 +194,8 @@ class AgentDefinition(Generic[Deps, Out]):
         self.instructions = _instructions_of(instructions)
         self.extra_instructions = ""
         self.overridable = overridable_of(overridable)
-        given = cast("tuple[AnyTool | ToolSource, ...]", require_list("tools", tools, "tools=[f]"))
+        listed = require_list("tools", () if tools is None else tools, "tools=[f]")
+        given = cast("tuple[AnyTool | ToolSource, ...]", listed)
         self._own_tools = tuple(tool for tool in given if not isinstance(tool, ToolSource))
         self._to_user = to_user
         self.tools = Toolset(self._own_tools, to_user=to_user)
@@ -162,7 +206,7 @@ class AgentDefinition(Generic[Deps, Out]):
         is_text = cast("object", output) in (UNSET, None, str)
         self.output = None if is_text else OutputType(cast("type[Out]", output))
         self._output_mode: OutputMode | None = self._checked_mode(output_mode)
-        self.output_validators = validators_of(output_validators)
+        self.output_validators = validators_of(output_validators or ())
         self.stream_fields = _streamed_of(self.output, stream_fields)
         self.settings = settings or ModelSettings()
         self.allowed_tools: tuple[str, ...] | None = None
@@ -178,7 +222,9 @@ class AgentDefinition(Generic[Deps, Out]):
         self._options: tuple[RunOptions, Catalog, str] | None = None
         self.rules = rules or ToolRules()
         self._has_rules = self.rules != ToolRules() or self.limits.max_tool_calls is not None
-        self.hooks: Hooks[Deps] = hooks if isinstance(hooks, Hooks) else sum(hooks, Hooks[Deps]())
+        self.hooks: Hooks[Deps] = (
+            hooks if isinstance(hooks, Hooks) else sum(hooks or (), Hooks[Deps]())
+        )
         self.early_tools = early_tools
         self.sleep_agent = _sleeper(sleep_agent, context)
         if self.sleep_agent is not None:
@@ -563,7 +609,7 @@ def _require_types(
     listed: tuple[object, ...] = (
         (cast("object", hooks),)
         if isinstance(hooks, Hooks)
-        else require_list("hooks", hooks, example)
+        else require_list("hooks", () if hooks is None else hooks, example)
     )
     for one in listed:
         require_type("hooks", one, Hooks, example)

@@ -173,12 +173,12 @@ class Hooks(Generic[Deps]):
     `InvalidHook`.
     """
 
-    before_model: Several[BeforeModel[Deps]] = ()
-    after_completion: Several[AfterCompletion[Deps]] = ()
-    before_tool: Several[BeforeTool[Deps]] = ()
-    after_tool: Several[AfterTool[Deps]] = ()
-    on_run_end: Several[OnRunEnd[Deps]] = ()
-    on_event: Several[OnEvent[Deps]] = ()
+    before_model: Several[BeforeModel[Deps]] | None = None
+    after_completion: Several[AfterCompletion[Deps]] | None = None
+    before_tool: Several[BeforeTool[Deps]] | None = None
+    after_tool: Several[AfterTool[Deps]] | None = None
+    on_run_end: Several[OnRunEnd[Deps]] | None = None
+    on_event: Several[OnEvent[Deps]] | None = None
     _made: dict[str, tuple[Hook[Any], ...]] = field(
         default_factory=dict[str, tuple[Hook[Any], ...]], init=False, repr=False, compare=False
     )
@@ -186,6 +186,7 @@ class Hooks(Generic[Deps]):
     def __post_init__(self) -> None:
         for point in POINTS:
             given: Any = getattr(self, point)
+            given = () if given is None else given
             several = cast("Sequence[Any]", given if isinstance(given, Sequence) else (given,))
             self._made[point] = tuple(_made(one, point) for one in several)
 

@@ -341,7 +341,7 @@ class _Delegation:
     def __init__(
         self,
         thread: MemoryThread,
-        current: Callable[[], AgentDefinition[object, Any]],
+        current: Callable[[], AgentDefinition[Any, Any]],
         deps: object,
         depth: int,
     ) -> None:

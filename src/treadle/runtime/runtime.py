@@ -19,6 +19,7 @@ from treadle.domain.arguments import (
     require_list,
     require_type,
 )
+from treadle.domain.keywords import suggests
 from treadle.domain.state import Run
 from treadle.errors import (
     ConfigurationError,
@@ -28,7 +29,7 @@ from treadle.errors import (
 from treadle.journal.base import Durability, Journal, ThreadInfo
 from treadle.journal.memory import MemoryJournal
 from treadle.loop.catalog import Catalog
-from treadle.loop.definition import AgentDefinition, AnyTool, Deps, Out
+from treadle.loop.definition import AgentDefinition, AnyTool
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.models.base import Model
 from treadle.models.transport import Transport
@@ -40,7 +41,6 @@ from treadle.tools.context import RunContext
 if TYPE_CHECKING:
     from treadle.memory.archive.embedders import Embedder, EmbedFunction
 
-AnyDefinition = AgentDefinition[Deps, Out]
 MakeDeps = (
     Callable[[ThreadInfo], Now[object]] | Callable[[RunContext[None], ThreadInfo], Now[object]]
 )
@@ -62,7 +62,7 @@ class Runtime(RuntimeView, AsyncOnly):
         self,
         journal: Journal,
         *,
-        agents: Iterable[AgentDefinition[Deps, Out]] = (),
+        agents: Iterable[AgentDefinition[Any, Any]] = (),
         deps: MakeDeps | None = None,
         models: Mapping[str, Model] | None = None,
         tools: Iterable[AnyTool] = (),
@@ -83,7 +83,7 @@ class Runtime(RuntimeView, AsyncOnly):
         self._lent: set[str] = set()
         for one in require_list("agents", agents, "agents=[agent]"):
             require_type("An entry of agents", one, AgentDefinition, "agents=[agent]")
-            agent = cast("AgentDefinition[Deps, Out]", one)
+            agent = cast("AgentDefinition[Any, Any]", one)
             if self._agents.get(agent.name, agent) is not agent:
                 raise ConfigurationError(f"Two agents are called {agent.name!r}; rename one.")
             self.register(agent)
@@ -149,7 +149,7 @@ class Runtime(RuntimeView, AsyncOnly):
                 await self._archive.close()
                 await self.journal.close()
 
-    def register(self, agent: AgentDefinition[Deps, Out]) -> None:
+    def register(self, agent: AgentDefinition[Any, Any]) -> None:
         """Makes an agent known, and those it may hand over to or have work for it.
 
         One of the same name is replaced from the next run on.
@@ -199,10 +199,11 @@ class Runtime(RuntimeView, AsyncOnly):
         return self._threads
 
 
+@suggests("open", {"agent": "agents=[agent]", "path": "url=…", "database": "url=…"})
 def open(
     url: str | None = None,
     *,
-    agents: Iterable[AgentDefinition[Deps, Out]] = (),
+    agents: Iterable[AgentDefinition[Any, Any]] = (),
     deps: MakeDeps | None = None,
     models: Mapping[str, Model] | None = None,
     tools: Iterable[AnyTool] = (),

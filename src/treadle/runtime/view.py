@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -38,7 +38,7 @@ from treadle.journal.base import (
     WaitingCall,
 )
 from treadle.loop.catalog import Catalog
-from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.definition import AgentDefinition
 from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
 from treadle.runtime.desk import DeskSubscription
@@ -69,7 +69,7 @@ class Root(Protocol):
         """The models, tools and output types that options of runs may name."""
         ...
 
-    def register(self, agent: AgentDefinition[Deps, Out]) -> None:
+    def register(self, agent: AgentDefinition[Any, Any]) -> None:
         """Makes an agent known."""
         ...
 
@@ -118,7 +118,7 @@ class RuntimeView:
 
     async def create_thread(
         self,
-        agent: AgentDefinition[Deps, Out] | str,
+        agent: AgentDefinition[Any, Any] | str,
         *,
         metadata: Mapping[str, object] | None = None,
         owner: str = "",

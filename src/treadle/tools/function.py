@@ -19,6 +19,7 @@ from typing import (
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
+from treadle.domain.keywords import suggests
 from treadle.domain.schema import ToolSchema
 from treadle.errors import InvalidTool, TreadleError
 from treadle.ports import Worker
@@ -36,6 +37,17 @@ R = TypeVar("R")
 D = TypeVar("D")
 
 OnError = Literal["answer", "raise"]
+
+
+class PlainFunction(Protocol):
+    """Any function; type checkers do not take a `Tool` for one, so that they see its deps."""
+
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def __call__(self) -> Callable[..., object]: ...
+
+
 NeedsApproval = (
     bool
     | Callable[[Mapping[str, Any]], Now[bool]]
@@ -117,6 +129,20 @@ class Tool(Generic[P, R_co, D_contra]):
         return self.signature.validate(without(arguments, self.to_user))
 
 
+KNOWN_AS = {
+    **dict.fromkeys(
+        ("requires_approval", "require_approval", "approval", "confirm"), "needs_approval=…"
+    ),
+    **dict.fromkeys(("name_override",), "name=…"),
+    **dict.fromkeys(("description_override", "docs"), "description=…"),
+    **dict.fromkeys(("max_retries",), "retries=…"),
+    **dict.fromkeys(("strict_mode",), "strict=…"),
+    **dict.fromkeys(("return_direct", "stop", "final"), "terminal=True"),
+    **dict.fromkeys(("sequential", "exclusive"), "serial=True"),
+}
+"""What other libraries call the parameters of a tool."""
+
+
 class ToolDecorator(Protocol):
     """Makes a tool of a function; returned by `tool(…)`."""
 
@@ -152,6 +178,7 @@ def tool(
     to_user: bool | str = False,
     stream_fields: Iterable[str] = (),
 ) -> ToolDecorator: ...
+@suggests("tool", KNOWN_AS)
 def tool(
     function: Callable[..., Any] | None = None,
     /,
