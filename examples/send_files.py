@@ -41,7 +41,8 @@ async def main() -> None:
         ada = runtime.for_owner("ada")
         uploaded = await ada.files.put(REPORT.encode() * 50, name="../report.csv")
         thread = await ada.create_thread(agent)
-        run = await thread.send(["Plot this.", InputFile(file_id=uploaded.id)])
+        message: treadle.Input = ["Plot this.", InputFile(file_id=uploaded.id)]
+        run = await thread.send(message)
         print((await run.result()).output)
         events = sum(len(event) for event in await thread.export())
         print(f"The events have {events:,} bytes; the files are stored next to them.")

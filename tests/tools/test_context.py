@@ -91,6 +91,7 @@ async def test_a_tool_sees_what_is_its_own() -> None:
         "progress",
         "run_agent",
         "run_id",
+        "run_metadata",
         "spent",
         "step",
         "thread_id",
