@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from treadle.errors import (
 )
 from treadle.journal.base import Batch, Claim, ThreadInfo
 from treadle.journal.memory import MemoryJournal
+from treadle.journal.projection import Projection
 from treadle.testing import Call, Pause, ScriptedModel, Text
 
 pytestmark = pytest.mark.anyio
@@ -63,8 +64,13 @@ class PausingJournal(FailingJournal):
         await self._pause("claim")
         return await super().claim(thread_id)
 
-    async def create(self, info: ThreadInfo) -> Claim:
-        claim = await super().create(info)
+    async def create(
+        self,
+        info: ThreadInfo,
+        entries: Sequence[Envelope] = (),
+        projection: Projection | None = None,
+    ) -> Claim:
+        claim = await super().create(info, entries, projection)
         await self._pause("created")
         return claim
 

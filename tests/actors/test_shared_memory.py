@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from treadle import Agent, Block, MemoryUpdated, RunContext, Runtime, tool
 from treadle.actors import actor
 from treadle.domain.blocks import AppendText, CreateBlock, DeleteBlock
 from treadle.domain.entries import EditEntry
+from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent
 from treadle.domain.items import FunctionCallOutput
 from treadle.domain.state import ThreadState
@@ -26,6 +27,7 @@ from treadle.errors import (
 )
 from treadle.journal.base import Batch, Claim, ThreadInfo
 from treadle.journal.memory import MemoryJournal
+from treadle.journal.projection import Projection
 from treadle.testing import Call, ScriptedModel
 
 pytestmark = pytest.mark.anyio
@@ -101,10 +103,15 @@ class FailingJournal(MemoryJournal):
     makes_none = False
     failing = ""
 
-    async def create(self, info: ThreadInfo) -> Claim:
+    async def create(
+        self,
+        info: ThreadInfo,
+        entries: Sequence[Envelope] = (),
+        projection: Projection | None = None,
+    ) -> Claim:
         if self.makes_none:
             raise JournalFull("The disk is full; make room and try again.")
-        return await super().create(info)
+        return await super().create(info, entries, projection)
 
     def append(self, batch: Batch) -> asyncio.Future[None]:
         kept = self._by_number.get(batch.claim.number)
@@ -160,8 +167,13 @@ async def test_a_shared_memory_that_failed_and_is_gone_is_made_again() -> None:
 class SlowJournal(MemoryJournal):
     """Has what it is given before it says so, and takes its time to read."""
 
-    async def create(self, info: ThreadInfo) -> Claim:
-        claim = await super().create(info)
+    async def create(
+        self,
+        info: ThreadInfo,
+        entries: Sequence[Envelope] = (),
+        projection: Projection | None = None,
+    ) -> Claim:
+        claim = await super().create(info, entries, projection)
         await asyncio.sleep(1)
         return claim
 

@@ -109,7 +109,8 @@ async def test_a_thread_deleted_right_behind_its_append_leaves_no_row(path: Path
         tables = [row[0] for row in connection.execute(_TABLES)]
         assert len(tables) > 5
         for table in tables:
-            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+            if table != "change":  # for desks: bare numbers, and that the thread was deleted
+                assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
 
 
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"

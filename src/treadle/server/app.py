@@ -51,6 +51,7 @@ class ServerApp:
                 yield
             finally:
                 services.is_ready = False
+                await services.runtime.shutdown()  # streams end behind what was kept
                 await services.open_requests.stop()
 
 

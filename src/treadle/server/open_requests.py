@@ -1,6 +1,7 @@
 """The requests that stay open: they wait for events, and are woken to write, to end or to leave."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 LAST_SECONDS = 2.0
@@ -54,11 +55,19 @@ class OpenRequests:
             ticking.cancel()
             await asyncio.wait([ticking])
 
-    async def drain(self, grace_seconds: float) -> None:
-        """Ends all open requests: each after its step, at the latest after the grace period."""
+    async def drain(
+        self, grace_seconds: float, stop: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Ends all open requests: each after its step, at the latest after the grace period.
+
+        `stop` ends what produces events; streams that are still open write what it left, and end.
+        """
         self.is_draining = True
         self.wake()
         await self._wait_until_empty(grace_seconds)
+        if stop is not None:
+            await stop()
+            await self._wait_until_empty(LAST_SECONDS)
         self.is_over = True
         self.wake()
         if not await self._wait_until_empty(LAST_SECONDS):

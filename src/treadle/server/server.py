@@ -27,13 +27,14 @@ _LOGGER = logging.getLogger("treadle.server")
 class Server(uvicorn.Server):
     """Serves an application until a signal, and then ends in this order.
 
-    1. New runs are refused, and every open stream ends: after its step, at the latest after
-       `grace_seconds`, with a frame that tells the client to connect again.
-    2. The sockets are closed, and uvicorn waits for the connections.
-    3. The lifespan ends, which shuts the runtime down. Steps in progress are resumed by the next
-       process, by the rules for interrupted steps.
+    1. New runs are refused, and every open stream ends after its step, with a frame that tells the
+       client to connect again.
+    2. After `grace_seconds` the runtime is shut down. Steps in progress are resumed by the next
+       process, by the rules for interrupted steps. The streams that are left end behind the last
+       event that was kept, so their clients have all of every text that the next process finds.
+    3. The sockets are closed, and uvicorn waits for the connections.
 
-    uvicorn alone begins with 2, waits for streams that nothing ends, and cuts them with a traceback
+    uvicorn alone begins with 3, waits for streams that nothing ends, and cuts them with a traceback
     for each.
     """
 
@@ -94,7 +95,9 @@ class Server(uvicorn.Server):
         services = self._app.services
         _LOGGER.info("Shutting down: %d open requests", len(services.open_requests))
         try:
-            await services.open_requests.drain(services.settings.grace_seconds)
+            await services.open_requests.drain(
+                services.settings.grace_seconds, services.runtime.shutdown
+            )
         finally:
             self.should_exit = True
 
