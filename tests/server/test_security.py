@@ -5,12 +5,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from starlette.requests import Request
-from tests.server.serving import NO_AUTH, Client, serving
+from tests.server.serving import NO_AUTH, Client, frames, serving, until
 
 from treadle import Agent, Runtime, tool
 from treadle.errors import ConfigurationError
@@ -259,6 +260,54 @@ async def test_a_session_stands_for_its_key(open_runtime: Open, tmp_path: Path) 
         assert await asyncio.to_thread(revoke_key, tmp_path / "keys.json", stored.id)
         keys._checked = -10.0
         assert (await client.send("GET", "/me", headers=session)).status_code == 401
+
+
+async def test_a_stream_ends_with_its_key(open_runtime: Open, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    made = [new_key(owner="alice") for _ in range(2)]
+    for _, stored in made:
+        await asyncio.to_thread(add_key, path, stored)
+    keys = Keys(path)
+    async with serving(open_runtime(Agent(ScriptedModel(["Hi."]))), AUTH, keys=keys) as client:
+        revoked, kept = ({"authorization": f"Bearer {key}"} for key, _ in made)
+        thread_id = (await client.call("POST", "/threads", {}, headers=kept))["id"]
+        events = f"/api/v1/threads/{thread_id}/events"
+        async with (
+            client.http.stream("GET", events, headers=revoked) as first,
+            client.http.stream("GET", events, headers=kept) as second,
+            client.http.stream("GET", "/api/v1/events", headers=revoked) as desk,
+        ):
+            assert await asyncio.to_thread(revoke_key, path, made[0][1].id)
+            keys._checked = -10.0
+            for ended in (first, desk):
+                read = [frame async for frame in frames(ended.aiter_bytes())]
+                assert [(frame.event, frame.data["reason"]) for frame in read] == [
+                    ("stream.ended", "not_authenticated")
+                ]
+            body = {"message": "Hi."}
+            await client.call("POST", f"/threads/{thread_id}/messages", body, headers=kept)
+            await until(frames(second.aiter_bytes()), "run.completed")
+        assert (await client.send("GET", "/me", headers=revoked)).status_code == 401
+
+
+async def test_a_stream_ends_when_its_credentials_expire(
+    open_runtime: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("treadle.server.access.time", SimpleNamespace(time=lambda: now))
+
+    async def authenticate(request: Request) -> Principal:
+        return Principal(by="ada", owner="ada", expires_at=2000.0)
+
+    runtime = open_runtime(Agent(ScriptedModel([])))
+    async with serving(runtime, AUTH, authenticate=authenticate) as client:
+        thread_id = await client.thread()
+        async with client.stream(f"/threads/{thread_id}/events") as events:
+            now = 2000.0
+            read = [frame async for frame in events]
+        assert read[-1].data == {"reason": "not_authenticated"}
+        refused = await client.send("GET", f"/threads/{thread_id}/events")
+        assert (refused.status_code, refused.json()["code"]) == (401, "not_authenticated")
 
 
 async def test_hosts_and_origins(open_runtime: Open) -> None:

@@ -324,5 +324,9 @@ async def test_the_desk(open_runtime: Open) -> None:
             again = [await anext(desk), await anext(desk)]
         assert again[0].data["event"] == first[1].data["event"]
         assert again[1].data["event"]["seq"] > first[1].data["event"]["seq"]
-        assert (await client.send("GET", "/events?type=nope")).status_code == 400
+        for bad in ("type=nope", "after=nope", "after=1.2.3"):
+            refused = await client.send("GET", f"/events?{bad}")
+            assert (refused.status_code, refused.json()["code"]) == (400, "invalid_input")
+        refused = await client.send("GET", "/events", headers={"last-event-id": "nope"})
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_input")
         await opened(client, 0)

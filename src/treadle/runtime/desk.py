@@ -69,7 +69,7 @@ class DeskSubscription(AsyncIterator[DeskEvent]):
         self._journal.pulse.beat()
 
     async def __aenter__(self) -> "DeskSubscription":
-        if not self._read_to:
+        if not self._events:
             await self._read()
         return self
 

@@ -349,8 +349,8 @@ class RuntimeView:
         - `owner`: only events of the threads of this owner.
 
         No event is missed and none comes twice, also for a reader that comes back in another
-        process. Raises `InvalidInput` for a type that is not known; iterating raises it for an
-        `after` that is not a position.
+        process. Raises `InvalidInput` for a type that is not known; where the subscription begins,
+        it raises that for an `after` that is not a position.
         """
         self._reach()
         words: list[str] = []

@@ -4,6 +4,7 @@ import inspect
 
 from starlette.requests import Request
 
+from treadle.server.access import ACCESS, Access
 from treadle.server.api_request import Headers
 from treadle.server.keys import StoredKey
 from treadle.server.origins import is_own_origin
@@ -28,10 +29,17 @@ async def authenticate(scope: Scope, services: Services) -> Principal:
             given = await given
         if given is None:
             raise _unknown("The credentials of the request are missing or not valid.")
-        return require_principal(given)
+        principal = require_principal(given)
+        if principal.expires_at is not None:
+            scope[ACCESS] = access = Access(principal.expires_at)
+            if not access.holds:
+                raise _unknown("The credentials of the request have expired.")
+        return principal
     if not services.settings.auth:
         return NOBODY
-    return (await find_key(scope, services)).principal
+    key = await find_key(scope, services)
+    scope[ACCESS] = Access(key.expires_at, services.keys, key)
+    return key.principal
 
 
 async def find_key(scope: Scope, services: Services) -> StoredKey:

@@ -27,13 +27,17 @@ class OpenRequest(Protocol):
 class OpenRequests:
     """The open requests of a server, with one timer for all of them.
 
-    While `is_draining`, a stream ends once its step has ended; once `is_over`, it ends now.
+    While `is_draining`, a stream ends once its step has ended; once `is_over`, it ends now. The
+    timer awaits `before_tick` first.
     """
 
-    def __init__(self, tick_seconds: float) -> None:
+    def __init__(
+        self, tick_seconds: float, before_tick: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self.is_draining = False
         self.is_over = False
         self._tick_seconds = tick_seconds
+        self._before_tick = before_tick
         self._requests: set[OpenRequest] = set()
         self._ticking: asyncio.Task[None] | None = None
         self._emptied = asyncio.Event()
@@ -105,6 +109,8 @@ class OpenRequests:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._tick_seconds)
+            if self._before_tick is not None and self._requests:
+                await self._before_tick()
             now = loop.time()
             for request in list(self._requests):
                 request.tick(now)

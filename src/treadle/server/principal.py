@@ -1,7 +1,7 @@
 """Who makes a request, and what that allows."""
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from msgspec import Struct
 
@@ -25,11 +25,13 @@ class Principal(Struct, frozen=True, kw_only=True):
     - `by`: its name, which is recorded with everything that it does.
     - `owner`: the owner whose threads it may use; None for those of all owners.
     - `scopes`: what it may do.
+    - `expires_at`: when its credentials expire, in Unix seconds; open streams end then.
     """
 
     by: str
     owner: str | None = None
     scopes: frozenset[Scope] = SCOPES
+    expires_at: float | None = None
 
     def may(self, scope: Scope) -> bool:
         """Returns whether a scope is included."""
@@ -60,4 +62,9 @@ def require_principal(value: object) -> Principal:
     require_text("Principal.by", value.by)
     if value.owner is not None:
         require_text("Principal.owner", value.owner)
+    expires_at = cast("object", value.expires_at)
+    if expires_at is not None and not isinstance(expires_at, float | int):
+        raise ConfigurationError(
+            f"Principal.expires_at is {shown(expires_at)}; give Unix seconds, or None."
+        )
     return value

@@ -38,7 +38,7 @@ class Services:
         self.authenticate = authenticate
         self.metrics = Metrics()
         shortest = min(settings.keep_alive_seconds, settings.write_timeout_seconds)
-        self.open_requests = OpenRequests(min(shortest / 4, 1.0))
+        self.open_requests = OpenRequests(min(shortest / 4, 1.0), keys.refresh)
         self.stream_limits = StreamLimits(
             settings.keep_alive_seconds, settings.write_timeout_seconds
         )

@@ -25,6 +25,7 @@ from treadle.domain.events import (
     ToUserDelta,
 )
 from treadle.errors import JournalClosed, ThreadNotFound, TreadleError
+from treadle.server.access import ACCESS, Access
 from treadle.server.open_requests import OpenRequests
 from treadle.server.problems import Problem, problem_of
 from treadle.server.sse import ENDED, KEEP_ALIVE, Framed, frame, own_frame
@@ -39,7 +40,7 @@ Scope = Any
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
-EndReason = Literal["draining", "thread_deleted", "failed"]
+EndReason = Literal["draining", "thread_deleted", "not_authenticated", "failed"]
 
 _IN_STEP: dict[type, bool] = {
     **dict.fromkeys(
@@ -120,10 +121,12 @@ class EventStream:
     """
 
     __slots__ = (
+        "_access",
         "_in_step",
         "_is_cut",
         "_is_gone",
         "_is_quiet",
+        "_is_refused",
         "_limits",
         "_loop",
         "_open",
@@ -147,7 +150,8 @@ class EventStream:
         self._limits = limits
         self._open = open_requests
         self._in_step = in_step
-        self._is_gone = self._is_quiet = self._is_cut = False
+        self._access: Access | None = None
+        self._is_gone = self._is_quiet = self._is_cut = self._is_refused = False
         self._wrote_at = 0.0
         self._writes_since: float | None = None
 
@@ -158,6 +162,7 @@ class EventStream:
         """
         self._loop = loop = asyncio.get_running_loop()
         self._transport = scope.get(TRANSPORT)
+        self._access = scope.get(ACCESS)
         self._task = asyncio.current_task()
         self._send = send
         self._wrote_at = loop.time()
@@ -181,6 +186,8 @@ class EventStream:
         source, registry = self._source, self._open
         while not self._is_gone:
             try:
+                if self._is_refused:
+                    return _end("not_authenticated")
                 if waiting := self._take():
                     await self._write(waiting)
                     continue
@@ -235,7 +242,13 @@ class EventStream:
         self._source.wake()
 
     def tick(self, now: float) -> None:
-        """Asks for a comment if the stream was quiet, and cuts it if the client takes nothing."""
+        """Asks for a comment if the stream was quiet, and cuts it if the client takes nothing.
+
+        It ends with the credentials of its client.
+        """
+        if self._access is not None and not self._access.holds:
+            self._is_refused = True
+            self._source.wake()
         if self._writes_since is not None:
             if now - self._writes_since >= self._limits.write_timeout_seconds:
                 self.cut()
