@@ -62,6 +62,27 @@ PRINTED = {
         "It is there: 12 files, the last one is 2025-12.csv.",
         "background job Export  completed  attempt 2",
     ],
+    "support.py": [
+        "desk: approval of refund {'number': 'A-17', 'euros': 240} for ada",
+        "desk: output of ask_customer {'question': 'Was the parcel damaged?'} for ada",
+        "worker: Done: refunded 240 euros; Yes, the box was crushed.",
+    ],
+    "research.py": [
+        "  researcher: Lyon has 520,000 inhabitants.",
+        "writer takes over",
+        "  critic: Name both rivers.",
+        "writer: Lyon is a city of half a million on the Rhône and the Saône.",
+        "8 requests, 10 items",
+    ],
+    "long_chat.py": [
+        "tags: house] The boiler in the cellar is from 1987.",
+        "] The boiler in my cellar is from 1987.",
+        "10 compactions",
+        "the last request had 7 of 134 items",
+        "human: Has a house.",
+        "so_far: They talked about the house.",
+        "77 requests",
+    ],
     "approval.py": ["approval of send_mail is asked for", "completed ['sent to"],
     "dialogue.py": [
         "Let me look up the weather in Paris…",
