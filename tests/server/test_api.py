@@ -404,6 +404,58 @@ async def test_memory(open_runtime: Open) -> None:
             assert (refused.status_code, refused.json()["code"]) == code
 
 
+async def test_a_shared_memory(open_runtime: Open) -> None:
+    block = Block("team", "We ship on Fridays.", shared="team")
+    model = ScriptedModel(["Hi."])
+    async with serving(open_runtime(Agent(model, blocks=[block]))) as client:
+        assert (await client.call("GET", "/memory/team"))["data"] == []
+        assert (await client.call("GET", "/memory/team/team/changes"))["data"] == []
+        assert (await client.call("GET", "/threads"))["data"] == []
+        put = await client.call("PUT", "/memory/team/team", {"value": "We ship on Mondays."})
+        assert put == await client.call("GET", "/memory/team/team")
+        edit = {"type": "append", "label": "team", "text": "And rest."}
+        for _ in range(2):
+            await client.call("POST", "/memory/team", {"edit": edit, "key": "k"})
+        thread_id = await client.thread()
+        await result(client, thread_id, await run(client, thread_id))
+        assert "We ship on Mondays.\nAnd rest." in model.requests[0].instructions
+        undone = await client.call("POST", "/memory/team/team/undo")
+        assert undone["value"] == "We ship on Mondays."
+        assert len((await client.call("GET", "/memory/team/team/changes"))["data"]) == 3
+        await client.call("DELETE", "/memory/team/team")
+        assert (await client.call("GET", "/memory/team"))["data"] == []
+        assert (await client.call("GET", "/memory/team?owner=alice"))["data"] == []
+
+
+async def test_the_archive(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel([])))) as client:
+        body = {"text": "Herons eat fish.", "tags": ["birds"], "key": "k", "created_at": 1e9}
+        ids = {(await client.call("POST", "/archive", body))["id"] for _ in range(2)}
+        assert len(ids) == 1
+        thread_id = await client.thread()
+        own = {"text": "Owls eat mice.", "tags": ["birds", "night"], "thread_id": thread_id}
+        await client.call("POST", "/archive", own)
+
+        async def texts(query: str) -> list[str]:
+            found = (await client.call("GET", f"/archive?{query}"))["data"]
+            return [one["passage"]["text"] for one in found]
+
+        assert await texts("text=fish") == ["Herons eat fish."]
+        assert await texts("") == ["Owls eat mice.", "Herons eat fish."]
+        assert await texts("tag=birds&tag=night") == ["Owls eat mice."]
+        assert len(await texts("any_tag=birds&any_tag=none")) == 2
+        assert await texts(f"thread_id={thread_id}") == ["Owls eat mice."]
+        assert await texts("until=2001-12-31") == ["Herons eat fish."]
+        (passage_id,) = ids
+        passage = await client.call("GET", f"/archive/{passage_id}")
+        assert (passage["text"], passage["created_at"]) == ("Herons eat fish.", 1e9)
+        await client.call("DELETE", f"/archive/{passage_id}")
+        gone = await client.send("DELETE", f"/archive/{passage_id}")
+        assert (gone.status_code, gone.json()["code"]) == (404, "unknown_passage")
+        await client.call("DELETE", f"/threads/{thread_id}")
+        assert await texts("text=mice") == []
+
+
 async def test_search(open_runtime: Open) -> None:
     agent = Agent(ScriptedModel(["The heron eats fish.", "No."]))
     async with serving(open_runtime(agent)) as client:
@@ -413,7 +465,6 @@ async def test_search(open_runtime: Open) -> None:
         assert [one["passage"]["text"] for one in found] == ["The heron eats fish."]
         found = (await client.call("GET", f"/search?text=heron&thread_id={thread_id}"))["data"]
         assert len(found) == 2
-        assert (await client.call("GET", "/search?text=heron&kind=archive"))["data"] == []
 
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
@@ -540,7 +591,18 @@ BAD = [
     ("POST", "{thread}/calls", b'{"answers": [{"type": "x"}]}', 400, "invalid_request"),
     ("GET", "{thread}/events?from=nope", None, 400, "invalid_request"),
     ("GET", "/search?since=nope&text=x", None, 400, "invalid_input"),
-    ("GET", "/search?text=x&kind=archive&role=user", None, 400, "invalid_input"),
+    ("GET", "/archive?since=nope", None, 400, "invalid_input"),
+    ("GET", "/archive?limit=101", None, 400, "invalid_request"),
+    ("GET", "/archive/x", None, 404, "unknown_passage"),
+    ("DELETE", "/archive/x", None, 404, "unknown_passage"),
+    ("POST", "/archive", b"{}", 400, "invalid_request"),
+    ("POST", "/archive", b'{"text": ""}', 400, "invalid_input"),
+    ("POST", "/archive", b'{"text": "x", "tags": [""]}', 400, "invalid_input"),
+    ("POST", "/archive", b'{"text": "x", "created_at": 1e300}', 400, "invalid_input"),
+    ("POST", "/archive", b'{"text": "x", "thread_id": "y"}', 404, "thread_not_found"),
+    ("GET", "/memory/%00", None, 400, "invalid_input"),
+    ("GET", "/memory/team/notes", None, 404, "unknown_block"),
+    ("DELETE", "/memory/team/notes", None, 404, "unknown_block"),
 ]
 
 
@@ -595,6 +657,10 @@ async def test_every_route_is_in_the_document(open_runtime: Open) -> None:
                     response.json()["code"] not in {"route_not_found", "method_not_allowed"}
                 ), (method, path)
                 assert operation["summary"]
+        ids = [
+            one["operationId"] for methods in document["paths"].values() for one in methods.values()
+        ]
+        assert len(ids) == len(set(ids))
         references = set(_references(document))
         assert {reference.rpartition("/")[2] for reference in references} <= set(schemas)
 

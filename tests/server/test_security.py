@@ -125,6 +125,19 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
         for path in (f"/files/{file['id']}", f"/files/{file['id']}/content"):
             assert (await client.send("GET", path, headers=alice)).status_code == 200
             assert (await client.send("GET", path, headers=bob)).status_code == 404
+        passage = await client.call("POST", "/archive", {"text": "A secret."}, headers=alice)
+        for method in ("GET", "DELETE"):
+            refused = await client.send(method, f"/archive/{passage['id']}", headers=bob)
+            assert (refused.status_code, refused.json()["code"]) == (404, "unknown_passage")
+        assert (await client.call("GET", "/archive", headers=bob))["data"] == []
+        assert len((await client.call("GET", "/archive", headers=alice))["data"]) == 1
+        await client.call("PUT", "/memory/team/notes", {"value": "A secret."}, headers=alice)
+        assert (await client.call("GET", "/memory/team", headers=bob))["data"] == []
+        assert (await client.send("GET", "/memory/team/notes", headers=bob)).status_code == 404
+        mine = {"text": "x", "thread_id": thread_id}
+        assert (await client.send("POST", "/archive", mine, headers=bob)).status_code == 404
+        for path in ("/archive?owner=alice", "/memory/team?owner=alice"):
+            assert (await client.send("GET", path, headers=bob)).status_code == 400
         response = await client.send(
             "GET", f"/threads/{thread_id}/events", headers=bob | {"last-event-id": "1"}
         )

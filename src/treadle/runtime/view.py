@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from treadle.actors.access import ThreadAccess
 from treadle.actors.host import AnyAgent
+from treadle.actors.shared_memory import shared_id
 from treadle.domain.arguments import (
     require_choice,
     require_count,
@@ -200,15 +201,19 @@ class RuntimeView:
         await self._journal.info(require_text("thread_id", thread_id))
         return Thread(thread_id, threads, self._journal, self._root.agent_of, self._root.catalog)
 
-    async def memory(self, name: str, *, owner: str = "") -> Memory:
+    async def memory(self, name: str, *, owner: str = "", create: bool = True) -> Memory:
         """Returns the memory that threads of an owner share under a name; see `Block.shared`.
 
-        It is made if it is not there. Raises `InvalidInput` for a name that is none and for an
-        owner that is not valid UTF-8.
+        It is created if it does not exist; with `create=False` it raises `ThreadNotFound` instead.
+        Raises `InvalidInput` for a name that is none and for an owner that is not valid UTF-8.
         """
         threads = self._reach()
         owner = self._owned(owner)
-        return Memory(await threads.shared(owner, name), threads, self._journal)
+        if create:
+            return Memory(await threads.shared(owner, name), threads, self._journal)
+        id = shared_id(owner, name)
+        await self._journal.info(id)
+        return Memory(id, threads, self._journal)
 
     def archive(self, *, owner: str = "") -> Archive:
         """Returns the archive of an owner: texts that belong to no conversation, and those of all.

@@ -78,6 +78,12 @@ class Added(Struct, frozen=True, kw_only=True):
     position: str
 
 
+class Inserted(Struct, frozen=True):
+    """The id of a text in the archive."""
+
+    id: str
+
+
 class ErrorInfo(Struct, frozen=True):
     """Why a run failed."""
 

@@ -69,7 +69,7 @@ def _key(kind: object) -> object:
 
 def _operation(operation: Operation, by_kind: Mapping[object, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "operationId": getattr(operation.handler, "__name__", operation.path),
+        "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
         "parameters": [*_path_parameters(operation), *_query_parameters(operation)],

@@ -75,7 +75,7 @@ class Page(Struct, frozen=True):
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """One method of one path.
+    """One method of one path; `id` is its name in the document.
 
     - `scope`: what the principal needs; "" for any principal, None for requests without one.
     - `query`, `body`: the types of the parameters and of the body; `body` None if there is none,
@@ -85,6 +85,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     - `is_stream`: whether it can answer with server-sent events.
     """
 
+    id: str
     method: str
     path: str
     handler: Handler
@@ -163,16 +164,21 @@ class Operations:
         *,
         scope: KeyScope | str | None,
         answers: Mapping[int, Any],
+        id: str = "",
         query: type[Any] = NoFields,
         body: type[Any] | None = None,
         is_page: bool = False,
         is_stream: bool = False,
     ) -> Callable[[Handler], Handler]:
-        """Makes an operation of a function, whose first line of documentation is its summary."""
+        """Makes an operation of a function, whose first line of documentation is its summary.
+
+        `id` is by default the name of the function.
+        """
 
         def register(handler: Handler) -> Handler:
             self.all.append(
                 Operation(
+                    id=id or getattr(handler, "__name__", path),
                     method=method,
                     path=path,
                     handler=handler,

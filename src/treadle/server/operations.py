@@ -2,6 +2,7 @@
 
 from treadle.server.operation import Operation, Operations
 from treadle.server.routes.agents import AGENTS
+from treadle.server.routes.archive import ARCHIVE
 from treadle.server.routes.calls import CALLS
 from treadle.server.routes.events import EVENTS
 from treadle.server.routes.files import FILES
@@ -23,6 +24,7 @@ _NOUNS: tuple[Operations, ...] = (
     CALLS,
     EVENTS,
     MEMORY,
+    ARCHIVE,
     JOBS,
     FILES,
     SEARCH,

@@ -1,5 +1,7 @@
-"""Memory blocks of a thread: read, edit and undo."""
+"""Memory blocks of a thread, or of a memory that threads share: read, edit and undo."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
@@ -17,13 +19,20 @@ from treadle.domain.blocks import (
     RewriteBlock,
 )
 from treadle.domain.events import MemoryUpdated
-from treadle.errors import BlockExists, InvalidInput, UnknownBlock
+from treadle.errors import BlockExists, InvalidInput, ThreadNotFound, UnknownBlock
 from treadle.runtime.memory import Memory
-from treadle.server.api_request import ApiRequest
-from treadle.server.operation import Answer, Operations, Page
+from treadle.server.api_request import ApiRequest, own_owner
+from treadle.server.operation import Answer, Handler, Operations, Page
+from treadle.server.principal import Scope
 from treadle.server.streams import NO_CONTENT
 
 MEMORY = Operations("Memory")
+
+
+class SharedQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The owner of the shared memory; it is for keys without an owner."""
+
+    owner: str = ""
 
 
 class Edit(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,24 +57,59 @@ class Undo(Struct, frozen=True, forbid_unknown_fields=True):
     seq: int = 0
 
 
-async def _memory(request: ApiRequest[Any, Any]) -> Memory:
-    return (await request.runtime.connect(request.path["thread_id"])).memory
+def _add(
+    method: str,
+    path: str,
+    *,
+    scope: Scope,
+    answers: Mapping[int, Any],
+    body: type[Any] | None = None,
+    is_page: bool = False,
+) -> Callable[[Handler], Handler]:
+    """Makes two operations of a function: for the memory of a thread, and for a shared one."""
+
+    def register(handler: Handler) -> Handler:
+        add = partial(MEMORY.add, method, scope=scope, answers=answers, body=body, is_page=is_page)
+        add(path=f"/threads/{{thread_id}}/memory{path}")(handler)
+        id = f"shared_{getattr(handler, '__name__', '')}"
+        add(path=f"/memory/{{name}}{path}", query=SharedQuery, id=id)(handler)
+        return handler
+
+    return register
+
+
+async def _memory(request: ApiRequest[Any, Any], *, create: bool = True) -> Memory:
+    thread_id = request.path.get("thread_id")
+    if thread_id is not None:
+        return (await request.runtime.connect(thread_id)).memory
+    name, owner = request.path["name"], own_owner(request, request.query.owner or None)
+    return await request.runtime.memory(name, owner=owner, create=create)
 
 
 async def _block(memory: Memory, label: str) -> Block:
     block = await memory.get(label)
     if block is None:
-        raise UnknownBlock(f"There is no memory block {label[:100]!r}.")
+        raise _unknown(label)
     return block
 
 
-@MEMORY.add("GET", "/threads/{thread_id}/memory", scope="read", answers={200: Block}, is_page=True)
+def _unknown(label: str) -> UnknownBlock:
+    return UnknownBlock(f"There is no memory block {label[:100]!r}.")
+
+
+@_add("GET", "", scope="read", answers={200: Block}, is_page=True)
 async def list_blocks(request: ApiRequest[Any, None]) -> Page:
-    """Lists the memory blocks of a thread."""
-    return Page(list(await (await _memory(request)).blocks()))
+    """Lists the memory blocks."""
+    try:
+        memory = await _memory(request, create=False)
+    except ThreadNotFound:
+        if "thread_id" in request.path:
+            raise
+        return Page([])  # a shared memory that was not used yet
+    return Page(list(await memory.blocks()))
 
 
-@MEMORY.add("POST", "/threads/{thread_id}/memory", scope="write", body=Edit, answers={204: None})
+@_add("POST", "", scope="write", body=Edit, answers={204: None})
 async def edit_block(request: ApiRequest[Any, Edit]) -> Answer:
     """Changes a memory block."""
     memory, key = await _memory(request), request.body.key
@@ -98,15 +142,22 @@ async def edit_block(request: ApiRequest[Any, Edit]) -> Answer:
     return NO_CONTENT
 
 
-@MEMORY.add("GET", "/threads/{thread_id}/memory/{label}", scope="read", answers={200: Block})
+@_add("GET", "/{label}", scope="read", answers={200: Block})
 async def read_block(request: ApiRequest[Any, None]) -> Block:
     """Returns a memory block."""
-    return await _block(await _memory(request), request.path["label"])
+    label = request.path["label"]
+    try:
+        memory = await _memory(request, create=False)
+    except ThreadNotFound:
+        if "thread_id" in request.path:
+            raise
+        raise _unknown(label) from None
+    return await _block(memory, label)
 
 
-@MEMORY.add(
+@_add(
     "PUT",
-    "/threads/{thread_id}/memory/{label}",
+    "/{label}",
     scope="write",
     body=BlockValue,
     answers={200: Block},
@@ -131,16 +182,16 @@ async def put_block(request: ApiRequest[Any, BlockValue]) -> Block:
     return await _block(memory, label)
 
 
-@MEMORY.add("DELETE", "/threads/{thread_id}/memory/{label}", scope="write", answers={204: None})
+@_add("DELETE", "/{label}", scope="write", answers={204: None})
 async def delete_block(request: ApiRequest[Any, None]) -> Answer:
     """Removes a memory block."""
     await (await _memory(request)).delete(request.path["label"])
     return NO_CONTENT
 
 
-@MEMORY.add(
+@_add(
     "POST",
-    "/threads/{thread_id}/memory/{label}/undo",
+    "/{label}/undo",
     scope="write",
     body=Undo,
     answers={200: Block, 204: None},
@@ -153,13 +204,19 @@ async def undo_change(request: ApiRequest[Any, Undo]) -> object:
     return NO_CONTENT if block is None else block
 
 
-@MEMORY.add(
+@_add(
     "GET",
-    "/threads/{thread_id}/memory/{label}/changes",
+    "/{label}/changes",
     scope="read",
     answers={200: MemoryUpdated},
     is_page=True,
 )
 async def list_changes(request: ApiRequest[Any, None]) -> Page:
     """Lists the changes of a memory block, the oldest first."""
-    return Page(list(await (await _memory(request)).changes(request.path["label"])))
+    try:
+        memory = await _memory(request, create=False)
+    except ThreadNotFound:
+        if "thread_id" in request.path:
+            raise
+        return Page([])
+    return Page(list(await memory.changes(request.path["label"])))
