@@ -89,4 +89,5 @@ agent = Agent(
     name="stage",
     description="An agent that plays what it is asked for.",
     tools=[transfer, ask_person, work, fail],
+    examples=["hello there", "rich text"],
 )

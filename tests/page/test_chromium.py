@@ -63,9 +63,9 @@ def answers(page: Page) -> "asyncio.Future[list[str]]":
 
 async def test_a_conversation_with_a_tool(page: Page) -> None:
     await expect(page.locator(".welcome")).to_contain_text("plays what it is asked for")
-    await say(page, "hello")
-    await expect(page.locator(".answer").last).to_contain_text("You said: hello")
-    await expect(page.locator(".threads-list .entry")).to_contain_text("hello")
+    await page.get_by_role("button", name="hello there").click()
+    await expect(page.locator(".answer").last).to_contain_text("You said: hello there")
+    await expect(page.locator(".threads-list .entry")).to_contain_text("hello there")
     await say(page, "work hard")
     card = page.locator(".card")
     await expect(page.locator(".answer").nth(1)).to_contain_text("I look into it.")
@@ -75,7 +75,7 @@ async def test_a_conversation_with_a_tool(page: Page) -> None:
     await card.locator(".card-head").click()
     await expect(card.locator(".arguments")).to_contain_text("seconds")
     await expect(card.locator(".output")).to_contain_text("worked")
-    await expect(page.locator(".bar h1")).to_have_text("hello")
+    await expect(page.locator(".bar h1")).to_have_text("hello there")
     await page.reload()
     await expect(page.locator(".answer").nth(1)).to_contain_text("I look into it.")
 

@@ -121,6 +121,13 @@ def _contains(folder: Folder, path: str, query: str) -> bool:
         return False
 
 
+EXAMPLES = (
+    "What is the weather in Paris and in Rome?",
+    "What is 17*23, and what time is it in Tokyo?",
+    "Which files are here?",
+)
+
+
 def demo_agent(model: Model | str, root: Path, database: Path | None = None) -> Agent[None, str]:
     """Returns the demo agent, with file tools for the folder `root` without its own `database`."""
     tools: list[ToolFor[None]] = [get_weather, calculate, current_time, *file_tools(root, database)]
@@ -134,4 +141,5 @@ def demo_agent(model: Model | str, root: Path, database: Path | None = None) -> 
         tools=tools,
         context=window,
         to_user=True,
+        examples=EXAMPLES,
     )

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 from typing_extensions import TypeForm, TypeVar, Unpack
 
-from treadle.domain.arguments import require_list, require_type, shown
+from treadle.domain.arguments import require_list, require_text, require_type, shown
 from treadle.domain.block_edits import require_blocks
 from treadle.domain.blocks import Block
 from treadle.domain.keywords import suggests
@@ -121,6 +121,7 @@ class AgentDefinition(Generic[Deps, Out]):
         sleep_agent: "SleepAgent | AgentDefinition[Any, Any] | None" = None,
         on_job_failure: OnFailure = "fail_fast",
         on_interruption: OnInterruption | None = None,
+        examples: Iterable[str] = (),
         overridable: Iterable[str] | Mapping[str, Allowed] = (),
     ) -> None:
         """Makes an agent.
@@ -167,6 +168,7 @@ class AgentDefinition(Generic[Deps, Out]):
           runs fail.
         - `on_job_failure`: what happens if a job of a run fails while no code awaits it:
           `"fail_fast"` cancels the other jobs and fails the run, `"collect"` lets them continue.
+        - `examples`: messages that a page offers to begin with; the model does not read them.
         - `overridable`: the options of a run that callers over the network may give, checked by
           `check_options`; by default none. A list of their names, or a dict: `"model"` needs the
           list of the models, `"settings"` may list some of the fields, `"tools"` the names of tools
@@ -231,6 +233,8 @@ class AgentDefinition(Generic[Deps, Out]):
             self.others = (*self.others, cast("AgentDefinition[Any, Any]", self.sleep_agent.agent))
         self.on_job_failure: OnFailure = on_job_failure
         self.on_interruption: OnInterruption | None = on_interruption
+        given_examples = require_list("examples", examples, 'examples=["…"]')
+        self.examples = tuple(require_text("An example", one) for one in given_examples)
         self.action_timeout = action_timeout
         self.max_parallel_tools = max_parallel_tools
         self.max_corrections = max_corrections

@@ -134,11 +134,18 @@ class ToolInfo(Struct, frozen=True, kw_only=True):
 
 
 class AgentInfo(Struct, frozen=True, kw_only=True):
-    """An agent that the server runs. Tools of sources such as MCP servers are not among `tools`."""
+    """An agent that the server runs. Tools of sources such as MCP servers are not among `tools`.
+
+    `serves` is false for agents that only work for others. `window` is how many tokens its model
+    reads at once, if that is known.
+    """
 
     name: str
     description: str
     model: str
+    serves: bool = True
+    examples: list[str] = []
+    window: int | None = None
     tools: list[ToolInfo]
     handoffs: list[str]
     overridable: list[str] = []

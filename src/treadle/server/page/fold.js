@@ -73,6 +73,7 @@ export function waitingCalls(view) {
 /** Adds what the records of past runs say and the history does not: that they failed, and why. */
 export function addRuns(view, runs) {
   for (const run of runs) {
+    if (run.id === view.run?.id && run.started_at) view.run = { ...view.run, startedAt: run.started_at };
     const start = placeOfItem(view, run.message_id ?? "");
     if (start === undefined || isOpen(run.status) || view.places.has(`end-${run.id}`)) continue;
     let end = start + 1;

@@ -147,7 +147,7 @@ function Context({ thread, client, agents }) {
       ? html`<h2>The last request</h2>
         <${Meter} used=${used} size=${size} />
         <p class="facts">${tokens(used)} tokens${size ? ` of ${tokens(size)}` : ""}
-          ${value.frame_tokens ? ` · ${tokens(value.frame_tokens)} of them instructions and tools` : ""}
+          ${value.frame_tokens && value.frame_tokens < used ? ` · about ${tokens(value.frame_tokens)} of them instructions and tools` : ""}
           ${value.usage.cached_tokens ? ` · ${tokens(value.usage.cached_tokens)} from the cache` : ""}</p>`
       : value === null && html`<p class="quiet">The model has not been asked yet.</p>`}
     <h2>What is in the conversation</h2>

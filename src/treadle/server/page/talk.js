@@ -184,13 +184,25 @@ export class NewConversation extends Component {
     await this.props.onStart(this.agent?.name, message);
   };
 
+  offer = async (example) => {
+    try {
+      await this.onSend(example);
+    } catch (error) {
+      this.setState({ error });
+    }
+  };
+
+  get served() {
+    return this.props.agents.filter((one) => one.serves);
+  }
+
   get agent() {
-    const { agents } = this.props;
+    const agents = this.served;
     return agents.find((one) => one.name === this.state.agent) ?? agents[0];
   }
 
-  render({ agents, onToggleThreads }) {
-    const { agent } = this;
+  render({ onToggleThreads }, { error }) {
+    const { agent, served: agents } = this;
     return html`<main class="talk">
       <header class="bar">
         <${IconButton} icon="menu" label="Conversations" class="icon-button narrow-only" onClick=${onToggleThreads} />
@@ -207,8 +219,9 @@ export class NewConversation extends Component {
           <p>${agent.description || "What would you like to know?"}</p>
           ${(agent.examples ?? []).length > 0 && html`<ul class="examples">
             ${agent.examples.map((text) => html`<li key=${text}>
-              <button type="button" class="button" onClick=${() => this.onSend(text)}>${text}</button></li>`)}
+              <button type="button" class="button" onClick=${() => this.offer(text)}>${text}</button></li>`)}
           </ul>`}
+          <${ProblemNote} error=${error} />
           <p class="facts">${agent.model}${agent.tools.length ? ` · ${agent.tools.map((tool) => tool.name).join(", ")}` : ""}</p>`}
       </div></div>
       <footer class="column"><${Composer} key="new" run=${null} onSend=${this.onSend} /></footer>
