@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")])
 FACADES = [
     "treadle",
+    "treadle.client",
     "treadle.errors",
     "treadle.jobs",
     "treadle.logging",

@@ -92,6 +92,10 @@ TreadleError
 │   ├── ArchiveFailed             the index of the archive cannot be read or written
 │   ├── EmbeddingFailed           retryable: an embedder raised, or could not be reached
 │   └── EmbeddingInvalid          an embedder returned vectors of the wrong number, size or value
+├── RequestFailed                 a treadle server refused a request, or failed
+│   ├── NotAuthenticated          the key is missing, unknown, revoked or expired
+│   ├── ScopeMissing              the key does not allow this
+│   └── ServerUnreachable         retryable: no connection, or no answer in time
 ├── InvalidTransition             an event does not fit the state of its thread
 └── TestingError                  raised by treadle.testing only
     ├── UnexpectedRequest         the script or the recording has no such request
@@ -789,6 +793,36 @@ class EmbeddingInvalid(MemoryFailed):
     code = "embedding_invalid"
 
 
+class RequestFailed(TreadleError):
+    """A treadle server refused a request, or failed; see `treadle.client`.
+
+    `code` is that of the server's answer, `status` its HTTP status, 0 without an answer. What the
+    runtime of the server refused has the class that it has there, such as `ThreadNotFound`.
+    """
+
+    code = "request_failed"
+    status: int = 0
+
+
+class NotAuthenticated(RequestFailed):
+    """The key for the server is missing, unknown, revoked or expired."""
+
+    code = "not_authenticated"
+
+
+class ScopeMissing(RequestFailed):
+    """The key for the server does not allow the request; the message names the scope."""
+
+    code = "scope_missing"
+
+
+class ServerUnreachable(RequestFailed):
+    """The server could not be reached, or did not answer, for as long as the client tries."""
+
+    code = "server_unreachable"
+    retryable = True
+
+
 class InvalidTransition(TreadleError):
     """An event does not fit the state of its thread: a defect in the caller of `apply`."""
 
@@ -828,14 +862,15 @@ class NetworkForbidden(TestingError):
 
 def error_of(code: str, message: str, *, retryable: bool) -> TreadleError:
     """Rebuilds the error of a recorded failed run; an unknown code gives a `RunError`."""
-    kinds = [kind for root in (ModelError, RunError) for kind in _kinds(root)]
+    kinds = [kind for root in (ModelError, RunError) for kind in subclasses(root)]
     kind = next((kind for kind in kinds if kind.code == code), RunError)
     error = kind(message)
     error.code, error.retryable = code, retryable
     return error
 
 
-def _kinds(kind: type[TreadleError]) -> Iterator[type[TreadleError]]:
+def subclasses(kind: type[TreadleError]) -> Iterator[type[TreadleError]]:
+    """Yields a kind of errors, and all narrower ones."""
     yield kind
     for narrower in kind.__subclasses__():
-        yield from _kinds(narrower)
+        yield from subclasses(narrower)

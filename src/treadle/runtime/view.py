@@ -158,7 +158,7 @@ class RuntimeView:
         if key:
             info = replace(
                 info,
-                id=_id_of_key(info.owner, key),
+                id=id_of_key(info.owner, key),
                 key_digest=_digest(name, info.metadata, items),
             )
         await self._create(threads, info, items)
@@ -197,7 +197,7 @@ class RuntimeView:
         if require_text("key", key):
             if thread_id:
                 raise InvalidInput("connect takes a thread_id or a key, not both.")
-            thread_id = _id_of_key(self._owned(owner), key)
+            thread_id = id_of_key(self._owned(owner), key)
         await self._journal.info(require_text("thread_id", thread_id))
         return Thread(thread_id, threads, self._journal, self._root.agent_of, self._root.catalog)
 
@@ -432,7 +432,8 @@ class RuntimeView:
         return OwnedAccess(threads, self._guard, self.by)
 
 
-def _id_of_key(owner: str, key: str) -> str:
+def id_of_key(owner: str, key: str) -> str:
+    """Returns the id of the thread that was created with a key of an owner."""
     # With the length of the owner, so that no two pairs are joined to the same text.
     return id_of("thread", "key", str(len(owner)), owner, key)
 

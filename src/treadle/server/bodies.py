@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from treadle.domain.events import Awaited, StopReason
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message
@@ -93,7 +93,10 @@ class ErrorInfo(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """The result of a run that has ended; `output` is JSON in the output type of the agent."""
+    """The result of a run that has ended; `output` is JSON in the output type of the agent.
+
+    `history` is the whole conversation, for a request that asks for it.
+    """
 
     thread_id: str
     run_id: str
@@ -103,6 +106,7 @@ class Result(Struct, frozen=True, kw_only=True):
     output: Any = None
     refusal: str = ""
     items: list[Item] = []
+    history: list[Item] | UnsetType = UNSET
     usage: Usage = Usage()
     cost: float = 0.0
     steps: int = 0

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, cast
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from treadle.server.api_request import (
     ApiRequest,
@@ -68,10 +68,14 @@ class Content:
 
 
 class Page(Struct, frozen=True):
-    """A page of a list; `next` is the `after` of the next one, None on the last."""
+    """A page of a list; `next` is the `after` of the next one, None on the last.
+
+    `position`, of calls that wait, is the `after` of `GET /events` that continues the list.
+    """
 
     data: list[Any]
     next: str | None = None
+    position: str | UnsetType = UNSET
 
 
 class Operation(Struct, frozen=True, kw_only=True):

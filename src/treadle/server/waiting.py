@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from msgspec.structs import replace
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from treadle.bus.subscription import Subscription
@@ -79,10 +80,12 @@ async def _needs_answer(thread: Thread, run: ThreadRun) -> bool:
     return active is not None and active.id == run.id and active.status == "requires_action"
 
 
-async def result_of(thread: Thread, run: ThreadRun) -> Result:
+async def result_of(thread: Thread, run: ThreadRun, *, with_history: bool = False) -> Result:
     """Returns the result of a run that has ended, also of one that failed."""
     try:
-        return _result(await run.result(raise_on_incomplete=False))
+        result = await run.result(raise_on_incomplete=False)
+        shown = _result(result)
+        return replace(shown, history=list(result.history)) if with_history else shown
     except RunInterrupted:
         raise
     except TreadleError as error:

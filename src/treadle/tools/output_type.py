@@ -83,6 +83,10 @@ class OutputType(Generic[T]):
         called = self._called
         return self._checked(lambda: called._parse(_decoded(arguments)))
 
+    def convert(self, value: object) -> T:
+        """Returns a value of its plain JSON form, without a wrapper; raises `ValueError`."""
+        return self._checked(lambda: self._validated(value))
+
     def encode(self, value: T) -> str:
         """Returns the JSON of a value, for `parse`; raises `ValueError` if it has none."""
 

@@ -306,14 +306,19 @@ class Events extends Component {
 const asCurl = (thread) =>
   `curl -N "${location.origin}/api/v1/threads/${thread.id}/events" -H "Authorization: Bearer $TREADLE_KEY"`;
 
-const asPython = (thread) => `import os
+const asPython = (thread) => `import asyncio
 
-from treadle.client import connect
+from treadle.client import Client
 
-async with connect("${location.origin}", key=os.environ.get("TREADLE_KEY")) as runtime:
-    thread = await runtime.connect("${thread.id}")
-    async for event in thread.subscribe():
-        print(event)
+
+async def main():
+    async with Client("${location.origin}") as client:  # the key is in TREADLE_KEY
+        thread = await client.connect("${thread.id}")
+        async for event in thread.subscribe():
+            print(event)
+
+
+asyncio.run(main())
 `;
 
 const PANELS = { runs: Runs, context: Context, memory: MemoryPanel, jobs: Jobs, events: Events };

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from treadle.domain.events import Awaited
 from treadle.domain.items import FunctionCallOutput
@@ -102,7 +102,7 @@ async def _page(request: ApiRequest[CallQuery, None], thread_id: str) -> Page:
         agent=query.agent,
         awaits=query.awaits,
     )
-    return Page(list(found), found.next or None)
+    return Page(list(found), found.next or None, found.position or UNSET)
 
 
 @CALLS.add(

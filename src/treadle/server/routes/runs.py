@@ -32,9 +32,10 @@ class RunsQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ResultQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """How long to wait for the end of the run, in seconds."""
+    """How long to wait for the end of the run, in seconds, and whether to add the history."""
 
     wait: float = 0.0
+    history: bool = False
     thread_id: str = ""
 
 
@@ -91,7 +92,7 @@ async def read_result(request: ApiRequest[ResultQuery, None]) -> object:
     """Returns the result of a run, or 202 if it has not ended within the time."""
     thread, run = await find_run(request, request.query.thread_id)
     if await wait_for(request, thread, run, request.query.wait):
-        return await result_of(thread, run)
+        return await result_of(thread, run, with_history=request.query.history)
     return Answer(202, await record_of(thread, run))
 
 

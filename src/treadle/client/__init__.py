@@ -1,0 +1,48 @@
+"""A client of a treadle server: the verbs and types of the runtime against a URL.
+
+A program that is written for a `Runtime` and its threads runs with a `Client` as it is.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from treadle.client.client import Client
+    from treadle.client.remote_files import RemoteFiles
+    from treadle.client.remote_memory import RemoteMemory
+    from treadle.client.remote_run import RemoteRun
+    from treadle.client.remote_subscription import RemoteDesk, RemoteSubscription
+    from treadle.client.remote_thread import RemoteThread
+
+__all__ = [
+    "Client",
+    "RemoteDesk",
+    "RemoteFiles",
+    "RemoteMemory",
+    "RemoteRun",
+    "RemoteSubscription",
+    "RemoteThread",
+]
+
+_MODULES = {
+    "Client": "treadle.client.client",
+    "RemoteDesk": "treadle.client.remote_subscription",
+    "RemoteFiles": "treadle.client.remote_files",
+    "RemoteMemory": "treadle.client.remote_memory",
+    "RemoteRun": "treadle.client.remote_run",
+    "RemoteSubscription": "treadle.client.remote_subscription",
+    "RemoteThread": "treadle.client.remote_thread",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Imported when first named: aiohttp is slow to import.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

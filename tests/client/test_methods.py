@@ -1,0 +1,66 @@
+"""A client has the methods of a runtime, with the same parameters."""
+
+import inspect
+
+import pytest
+
+from treadle import (
+    DeskSubscription,
+    Files,
+    Memory,
+    RunSubscription,
+    RuntimeView,
+    Thread,
+    ThreadRun,
+)
+from treadle.client import (
+    Client,
+    RemoteDesk,
+    RemoteFiles,
+    RemoteMemory,
+    RemoteRun,
+    RemoteSubscription,
+    RemoteThread,
+)
+
+NOT_SERVED = {
+    RuntimeView: {"archive", "delete_owner", "for_owner", "memory", "schedule", "schedules"},
+    Thread: {
+        "archive", "files", "pin", "remove_event", "repair", "schedule", "schedules", "unpin",
+    },
+    RunSubscription: {"statistics", "take", "wait", "wake"},
+}  # fmt: skip
+MORE = {
+    Client: {"agents", "by", "owner", "register", "scopes", "shutdown", "start"},
+    RemoteRun: {"is_driven"},
+    RemoteThread: {"view"},
+    RemoteSubscription: {"connect"},
+}
+PAIRS = [
+    (RuntimeView, Client),
+    (Thread, RemoteThread),
+    (ThreadRun, RemoteRun),
+    (RunSubscription, RemoteSubscription),
+    (DeskSubscription, RemoteDesk),
+    (Memory, RemoteMemory),
+    (Files, RemoteFiles),
+]
+
+
+def public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("local", "remote"), PAIRS, ids=lambda kind: kind.__name__)
+def test_a_client_has_the_same_methods(local: type, remote: type) -> None:
+    same = public(local) - NOT_SERVED.get(local, set())
+    assert same <= public(remote)
+    assert public(remote) - same == MORE.get(remote, set())
+    for name in same - {"by", "owner"}:
+        one, other = getattr(local, name), getattr(remote, name)
+        if not callable(one):
+            continue
+        assert inspect.iscoroutinefunction(one) == inspect.iscoroutinefunction(other), name
+        given, taken = inspect.signature(one).parameters, inspect.signature(other).parameters
+        assert list(given) == list(taken), name
+        assert {p.kind for p in given.values()} == {p.kind for p in taken.values()}, name
