@@ -56,6 +56,9 @@ from treadle.domain.events import (
     RunQueued,
     RunRequiresAction,
     RunStarted,
+    ScheduleCancelled,
+    ScheduleCreated,
+    ScheduleFired,
     StepCompleted,
     StepInterrupted,
     StepStarted,
@@ -106,6 +109,7 @@ from treadle.domain.options import AllowedTools, ExternalTool, RunOptions
 from treadle.domain.page import Page
 from treadle.domain.result import RunResult
 from treadle.domain.rules import ToolRules
+from treadle.domain.schedules import Schedule
 from treadle.domain.schema import OutputMode
 from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.domain.thread_tree import ThreadTree, TreeNode
@@ -140,6 +144,7 @@ from treadle.runtime.runtime import open as open
 from treadle.runtime.thread import PendingCall, Thread
 from treadle.runtime.thread_run import ThreadRun
 from treadle.runtime.view import RuntimeView
+from treadle.schedules.tools import schedule_tools
 from treadle.tools.call import PreparedCall, RefusedCall
 from treadle.tools.call import prepare as prepare_call
 from treadle.tools.context import CallCancelled, CancellationToken, RunContext
@@ -260,6 +265,10 @@ __all__ = [
     "RunSubscription",
     "Runtime",
     "RuntimeView",
+    "Schedule",
+    "ScheduleCancelled",
+    "ScheduleCreated",
+    "ScheduleFired",
     "Spent",
     "StepCompleted",
     "StepInterrupted",
@@ -303,6 +312,7 @@ __all__ = [
     "hook",
     "prepare_call",
     "resolve_model",
+    "schedule_tools",
     "tool",
     "typed_stream",
     "user_message",

@@ -57,6 +57,7 @@ TreadleError
 │   ├── UnknownMessage            the history has no message with that id
 │   ├── UnknownFile               the owner has no file with that id
 │   ├── Conflict                  another answer, another message of a key, or a newer event
+│   ├── TooManySchedules          the thread has reached its limit of schedules
 │   ├── UnknownAgent              the runtime was opened without this agent
 │   └── UnknownOption             ... without a model, tool or output type of the run
 ├── JournalError                  the journal could not store or load events
@@ -560,6 +561,12 @@ class Conflict(ThreadError):
         super().__init__(message)
         self.by = by
         self.seq = seq
+
+
+class TooManySchedules(ThreadError):
+    """The thread has as many schedules as it may have; cancel one first."""
+
+    code = "too_many_schedules"
 
 
 class UnknownAgent(ThreadError):

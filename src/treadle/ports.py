@@ -1,6 +1,7 @@
 """The ports of the loop: the thread it works on, and the services that a run is lent."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta, tzinfo
 from typing import Protocol, TypeVar
 
 from treadle.domain.blocks import Block, BlockEdit
@@ -8,6 +9,7 @@ from treadle.domain.events import LiveEvent, RecordedEvent
 from treadle.domain.items import Input, Item
 from treadle.domain.passages import By, Filters, Found
 from treadle.domain.result import RunResult
+from treadle.domain.schedules import MAX_SCHEDULES, Schedule
 from treadle.domain.state import ThreadState
 
 
@@ -82,6 +84,37 @@ class Delegation(Protocol):
         What it uses counts for the run, its events are shown under it, and it is cancelled with it.
         Raises `AgentsTooDeep`, `BudgetUsedUp`, and the error of a run that failed.
         """
+        ...
+
+
+class RunSchedules(Protocol):
+    """The schedules of the thread of a run, for the agent that works on it."""
+
+    async def add(
+        self,
+        message: str,
+        *,
+        at: datetime | None = None,
+        after: float | timedelta | None = None,
+        cron: str | None = None,
+        tz: str | tzinfo = "UTC",
+        key: str = "",
+        limit: int = MAX_SCHEDULES,
+    ) -> Schedule:
+        """Sends `message` to the thread later, once or again and again; see `Thread.schedule`.
+
+        `limit` is how many schedules of the model the thread may have then. Returns once the
+        schedule cannot be lost; the same `key` adds it once. Raises `InvalidInput`, `Conflict`,
+        `TooManySchedules`, and `ConfigurationError` on a thread that is not kept.
+        """
+        ...
+
+    def all(self) -> Sequence[Schedule]:
+        """Returns the schedules of the thread, the one that is due first first."""
+        ...
+
+    async def cancel(self, schedule_id: str) -> bool:
+        """Cancels a schedule that the model made; returns whether there was one."""
         ...
 
 

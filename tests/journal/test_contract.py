@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +19,7 @@ from tests.journal.story import (
     with_jobs,
 )
 
+from treadle.actors.fork import fork_of
 from treadle.domain.entries import ApprovalEntry, CancelEntry, DenialEntry, OutputEntry, SendEntry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
@@ -28,6 +30,9 @@ from treadle.domain.events import (
     RunQueued,
     RunRequiresAction,
     RunStarted,
+    ScheduleCancelled,
+    ScheduleCreated,
+    ScheduleFired,
     StepCompleted,
     ThreadUpdated,
     ToolApproved,
@@ -39,6 +44,7 @@ from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
 from treadle.domain.items import FunctionCall, FunctionCallOutput, user_message
 from treadle.domain.limits import Limits
+from treadle.domain.schedules import Schedule
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Usage
 from treadle.errors import (
@@ -53,6 +59,7 @@ from treadle.journal.base import (
     Batch,
     CallQuery,
     ChangeQuery,
+    Due,
     Fork,
     Journal,
     ThreadOrder,
@@ -177,7 +184,7 @@ async def test_an_append_right_behind_the_deletion_is_refused(journal: Journal) 
 async def test_what_is_asked_in_one_turn_happens_in_its_order(journal: Journal) -> None:
     driver = await make(journal)
     batch = Batch(driver.claim, [Envelope(e, e.seq) for e in numbered(conversation())])
-    nothing = Projection(None, 1.0, "", None, ())
+    nothing = Projection(None, 1.0, "", ())
     outcomes = await asyncio.gather(
         journal.append(batch),
         journal.fork(Fork("thread_1", 7, thread("thread_2"), (), nothing)),
@@ -326,9 +333,60 @@ async def test_the_unfinished_are_found(journal: Journal) -> None:
     await drivers[0].append(conversation())
     await drivers[1].append(conversation()[:3])
     found = await journal.unfinished()
-    assert [(one.thread_id, one.status, one.expires_at) for one in found] == [
-        ("thread_1", "in_progress", None)
+    assert [(one.thread_id, one.status) for one in found] == [("thread_1", "in_progress")]
+
+
+def scheduled(id: str, at: float, **fields: Any) -> ScheduleCreated:
+    return ScheduleCreated(schedule=Schedule(id=id, item=user_message("x"), due_at=at, **fields))
+
+
+async def test_due_times_are_found_in_their_order(journal: Journal) -> None:
+    one, two = await make(journal, owner="ann"), await make(journal, "thread_2")
+    asks = ToolCallRequested(run_id="run_1", item=FunctionCall("c1", "f", "{}"), awaits="output")
+    waits = RunRequiresAction(run_id="run_1", call_ids=("c1",), expires_at=30.0)
+    await one.append([scheduled("s1", 20.0), scheduled("s2", 10.0, cron="* * * * *", tz="UTC")])
+    await two.append([*conversation()[:3], asks, waits, scheduled("s3", 20.0)])
+
+    async def found(**filters: Any) -> list[tuple[str, str, float]]:
+        return [
+            (due.thread_id, due.id or due.kind, due.at)
+            for due in await journal.due(limit=9, **filters)
+        ]
+
+    everything = [
+        ("thread_1", "s2", 10.0),
+        ("thread_1", "s1", 20.0),
+        ("thread_2", "s3", 20.0),
+        ("thread_2", "approval", 30.0),
     ]
+    assert await found() == everything
+    assert await found(kind="schedule") == everything[:3]
+    assert await found(kind="schedule", owner="ann") == everything[:2]
+    page: list[Due] = []
+    while due := await journal.due(limit=1, after=page[-1].place if page else None):
+        page += due
+    assert [(due.thread_id, due.id or due.kind, due.at) for due in page] == everything
+    assert page[0].schedule == one.state.schedules["s2"]
+
+    output = FunctionCallOutput("c1", "done")
+    await two.append([ToolOutputRecorded(run_id="run_1", item=output, name="f")])
+    fired = ScheduleFired(run_id="run_9", schedule_id="s2", due_at=10.0, next_at=25.0)
+    await one.append([fired, ScheduleFired(run_id="run_8", schedule_id="s1", due_at=20.0)])
+    assert await found() == [("thread_2", "s3", 20.0), ("thread_1", "s2", 25.0)]
+    sent = await journal.sent("thread_1", "s1")
+    assert sent is not None  # so that its key makes no second one
+    assert sent.run_id == "run_8"
+    assert await journal.sent("thread_1", "s2") is None
+    await journal.delete("thread_1")
+    await two.append([ScheduleCancelled(schedule_id="s3")])
+    assert await found() == []
+
+
+async def test_a_fork_has_no_due_times_of_its_own(journal: Journal) -> None:
+    driver = await make(journal)
+    await driver.append([scheduled("s1", 20.0)])
+    await journal.fork(fork_of(driver.state, await journal.info("thread_1"), []))
+    assert [due.thread_id for due in await journal.due(limit=9)] == ["thread_1"]
 
 
 async def test_threads_with_open_jobs_are_found_until_the_last_end_is_announced(
@@ -372,7 +430,7 @@ async def test_the_jobs_of_a_fork_are_its_own(journal: Journal) -> None:
     settled = [replace(BACK_QUIET_DONE, seq=5, at=9.0), replace(BACK_DONE, seq=6, at=9.0)]
     entries = [Envelope(event, event.seq) for event in settled]
     for id, count, jobs in (("thread_2", 2, 1), ("thread_3", 0, 0)):
-        rows = Projection("completed", 5.0, "title", None, (), jobs=jobs)
+        rows = Projection("completed", 5.0, "title", (), jobs=jobs)
         await journal.fork(Fork("thread_1", 4, thread(id), entries[:count], rows))
     assert [(one.thread_id, one.jobs) for one in await journal.unfinished()] == [
         ("thread_1", 2),
@@ -566,7 +624,7 @@ async def test_a_run_is_found_by_its_id(journal: Journal) -> None:
     assert await journal.run("thread_2", "run_3") is None
     # A copy has the same run; that of the older thread is returned while it exists.
     run = replace(found, thread_id="")
-    projection = Projection("completed", 9.0, "", None, (run,))
+    projection = Projection("completed", 9.0, "", (run,))
     info = thread("thread_0", owner="ann")
     await journal.fork(Fork("thread_1", 7, info, (), projection))
     assert await journal.find_run("run_1") == found
@@ -786,7 +844,7 @@ async def test_a_fork_is_a_copy_with_its_own_end(journal: Journal, at: int) -> N
             at,
             thread("thread_2", forked_from="thread_1"),
             entries,
-            Projection("queued", 5.0, "title", None, (run,)),
+            Projection("queued", 5.0, "title", (run,)),
         )
     )
     assert await journal.read("thread_2", after=0) == [*stored[:at], *added]
@@ -817,7 +875,7 @@ async def test_an_event_of_a_newer_version_keeps_its_number_and_its_json(journal
             await journal.load("thread_1", at=at)
         assert not caught.value.retryable
     for id, at in (("thread_2", 9), ("thread_3", 7)):
-        fork = Fork("thread_1", at, thread(id), [], Projection(None, 5.0, "", None, ()))
+        fork = Fork("thread_1", at, thread(id), [], Projection(None, 5.0, "", ()))
         await journal.fork(fork)
         assert await journal.last_seq(id) == at
     assert (await journal.stored("thread_2", after=7)).get(8) == raw
@@ -841,7 +899,7 @@ async def test_a_deleted_thread_leaves_nothing(journal: Journal) -> None:
 
 
 async def test_a_thread_that_does_not_exist(journal: Journal) -> None:
-    nothing = Projection(None, 1.0, "", None, ())
+    nothing = Projection(None, 1.0, "", ())
     for asked in (
         journal.info("thread_9"),
         journal.claim("thread_9"),
@@ -979,7 +1037,7 @@ async def test_of_a_copy_only_what_is_new_is_told(journal: Journal) -> None:
     driver = await make(journal)
     await driver.append(conversation())
     after = (await journal.changes(ChangeQuery(after=""))).position
-    fork = Fork("thread_1", 7, thread("thread_2"), (), Projection("completed", 9.0, "", None, ()))
+    fork = Fork("thread_1", 7, thread("thread_2"), (), Projection("completed", 9.0, "", ()))
     await journal.fork(fork)
     assert await told(journal, after) == ["2 thread.created"]
 

@@ -103,7 +103,7 @@ async def test_a_fork_uses_the_files_of_its_source(journal: Journal) -> None:
     await driver.append(conversation())
     await journal.files.put(FILE, CONTENT, thread_id="a")
     info = thread("f", owner="ann", forked_from="a")
-    await journal.fork(Fork("a", 2, info, (), Projection(None, 1.0, "", None, ())))
+    await journal.fork(Fork("a", 2, info, (), Projection(None, 1.0, "", ())))
     await journal.delete("a")
     assert await journal.files.content(FILE.id, thread_id="f") == CONTENT
     await journal.delete("f")

@@ -141,3 +141,18 @@ def test_a_desk_reads_what_is_behind_its_position(database: sqlite3.Connection) 
     steps = plan(database, f"{sqlite_changes.CHANGES} ORDER BY c.number LIMIT 9", (1, 2))
     assert steps[0] == "SEARCH c USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
     assert not [step for step in steps if "SCAN" in step or "B-TREE" in step]
+
+
+FIRST = (float("-inf"), "", "", 0)
+
+
+@pytest.mark.parametrize("kind", [None, "schedule"])
+def test_due_times_are_read_in_their_order(kind: str | None, database: sqlite3.Connection) -> None:
+    steps = plan(database, sqlite_lists.DUE, (*FIRST, kind, 9))
+    assert steps == ["SEARCH d USING INDEX due_at ((at,kind,id,n)>(?,?,?,?))", THREAD_OF]
+    steps = plan(database, sqlite_lists.DUE_OF_OWNER, (*FIRST, kind, "ann", 9))
+    assert steps == [
+        "SEARCH t USING INDEX thread_owner (owner=?)",
+        "SEARCH d USING PRIMARY KEY (n=?)",
+        SORTED,
+    ]

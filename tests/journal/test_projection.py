@@ -58,10 +58,12 @@ from treadle.errors import InvalidTransition
 from treadle.journal.projection import (
     MAX_TITLE,
     CallRecord,
+    DueTime,
     Projection,
     RunError,
     RunRecord,
     Sent,
+    due_times,
     jobs_of,
     merged,
     project,
@@ -104,7 +106,6 @@ def test_a_run_that_starts() -> None:
         "in_progress",
         2.0,
         "hi",
-        None,
         (BEGUN,),
         (("k", Sent(R, ASKED.item.id)),),
         told=((2, "run.started"),),
@@ -229,13 +230,13 @@ def test_a_run_that_waits_tells_when_it_expires() -> None:
     before = [*begun(), STEP, replace(CALL, awaits="output"), RESPONSE]
     projection = told([waits], before)
     assert projection is not None
-    assert (projection.status, projection.expires_at) == ("requires_action", 9.0)
+    assert (projection.status, projection.due) == ("requires_action", (DueTime("approval", 9.0),))
     answered = told([OUTPUT], [*before, waits])
     assert answered is not None
-    assert (answered.status, answered.expires_at) == ("in_progress", None)
+    assert (answered.status, answered.due) == ("in_progress", (DueTime("approval", None),))
     later = told([replace(waits, expires_at=20.0)], [*before, waits])
     assert later is not None
-    assert later.expires_at == 20.0
+    assert later.due == (DueTime("approval", 20.0),)
 
 
 def jobs(events: Sequence[DurableEvent], before: Sequence[DurableEvent] = ()) -> int | None:
@@ -278,7 +279,7 @@ class Rows:
 
     def __init__(self) -> None:
         self.status: RunStatus | None = None
-        self.expires_at: float | None = None
+        self.due: dict[tuple[str, str], DueTime] = {}
         self.title = ""
         self.runs: dict[str, RunRecord] = {}
         self.keys: dict[str, Sent] = {}
@@ -290,7 +291,9 @@ class Rows:
     def take(self, projection: Projection | None) -> None:
         if projection is None:
             return
-        self.status, self.expires_at = projection.status, projection.expires_at
+        self.status = projection.status
+        self.due |= {(one.kind, one.id): one for one in projection.due}
+        self.due = {key: one for key, one in self.due.items() if one.at is not None}
         self.jobs = projection.jobs
         self.title = self.title or projection.title
         for run in projection.runs:
@@ -349,9 +352,7 @@ def test_however_events_are_cut_into_batches_the_rows_are_the_same(
     assert in_batches.status == status_of(state)
     assert in_batches.jobs == jobs_of(state)
     assert set(in_batches.calls) == set(standing_of(state).awaited)
-    if in_batches.status == "requires_action":
-        assert state.active_run is not None
-        assert in_batches.expires_at == state.active_run.expires_at
+    assert list(in_batches.due.values()) == list(due_times(state))
 
 
 def test_a_cut_off_step_leaves_a_run_in_progress() -> None:

@@ -240,6 +240,7 @@ RUNTIME: dict[str, Call_] = {
     "run": lambda v, id: v.run(f"run of {id}"),  # see also test_finding.py
     "calls": lambda v, id: v.calls(thread_id=id),
     "subscribe": lambda v, id: _read(v.subscribe(after="start")),
+    "schedules": lambda v, id: v.schedules(),
     "create_thread": lambda v, id: v.create_thread("a", owner=f"owner of {id}"[:8]),
     "memory": lambda v, id: v.memory("notes", owner=f"owner of {id}"[:8]),
     "delete_owner": lambda v, id: v.delete_owner(f"owner of {id}"[:8]),
@@ -248,6 +249,9 @@ RUNTIME: dict[str, Call_] = {
 }
 THREAD: dict[str, Call_] = {
     "send": lambda v, id: handle(v, id).send("Hi."),
+    "schedule": lambda v, id: handle(v, id).schedule("Hi.", after=1),
+    "schedules": lambda v, id: handle(v, id).schedules(),
+    "cancel_schedule": lambda v, id: handle(v, id).cancel_schedule("schedule_1"),
     "subscribe": lambda v, id: _first(handle(v, id).subscribe()),
     "send_after": lambda v, id: handle(v, id).send_after(1, "Hi."),
     "add": lambda v, id: handle(v, id).add([{"role": "user", "content": "x"}]),
@@ -345,6 +349,7 @@ async def test_what_belongs_to_another_owner_is_not_found(
         bob = await runtime.for_owner("bob", by="bob").create_thread(agent)
         await bob.memory.create("notes", "x")
         await bob.archive.insert("A secret.", key="1")
+        await bob.schedule("A secret.", after=10_000)
         run = await bob.send("A secret.")
         async for event in run:
             if event.type == "run.requires_action":

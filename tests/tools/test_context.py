@@ -92,6 +92,7 @@ async def test_a_tool_sees_what_is_its_own() -> None:
         "run_agent",
         "run_id",
         "run_metadata",
+        "schedules",
         "spent",
         "step",
         "thread_id",

@@ -56,6 +56,7 @@ from treadle.memory.archive.run_passages import RunPassages
 from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.memory.compaction.compactor import Compactor
 from treadle.models.transport import carry, interception
+from treadle.schedules.run_schedules import ThreadSchedules
 from treadle.tools.context import CallServices
 from treadle.tools.failure import explain_failure, reraise_interrupt
 
@@ -89,6 +90,7 @@ class ThreadActor:
             on_kept=self._on_kept,
             on_live=self._on_live,
             on_failed=self._on_failed,
+            on_due=host.due_at,
         )
         self._endings = Endings(self.may_be_idle)
         lent = ThreadDelegation(info, self._thread, host)
@@ -121,6 +123,7 @@ class ThreadActor:
             is_kept=True,
             info=lambda: self.info,
             files=host.threads.files(info.id),
+            schedules=ThreadSchedules(info, self._thread, host.journal),
         )
         self._deps: tuple[object, ...] = ()  # made last
         self._intake = Intake(info, self._thread, host.journal, self, self.memory.editing)
@@ -194,12 +197,21 @@ class ThreadActor:
         await self.memory.prepare(self._agent(run.agent if run else self.info.agent).blocks)
         return self.memory
 
-    def expire(self) -> None:
-        """Ends the run that waits for an answer, if it still does."""
+    def expire(self, at: float) -> None:
+        """Ends the run that waits for an answer until `at` (Unix seconds), if it still does."""
         run = self.state.active_run
-        if run is not None and run.status == "requires_action" and not can_go_on(self.state):
+        if (
+            run is not None
+            and run.status == "requires_action"
+            and run.expires_at == at
+            and not can_go_on(self.state)
+        ):
             self._due = run.id
             self._wake()
+
+    async def fire(self, now: float) -> None:
+        """Starts the runs of the schedules that are due at `now` (Unix seconds)."""
+        await self._intake.fire(now)
 
     # What the intake asks for
 
@@ -209,7 +221,15 @@ class ThreadActor:
             self._thread.record(queue(entry))
         else:
             items = (*entry.before, entry.item)
-            self._begin(entry.run_id, items, entry.agent, entry.key, entry.by, entry.options)
+            self._begin(
+                entry.run_id,
+                items,
+                entry.agent,
+                entry.key,
+                entry.by,
+                entry.options,
+                entry.schedule_id,
+            )
 
     def require_options(self, entry: SendEntry) -> None:
         """Raises what keeps the agent from a run with the options of `entry`."""
@@ -221,6 +241,10 @@ class ThreadActor:
         """Sends a message to a copy of the thread up to the event that it continues."""
         await self._thread.durable()
         await self._host.fork_for(self.info.id, entry)
+
+    def require_agent(self, name: str) -> None:
+        """Raises `UnknownAgent` unless the agent is known."""
+        agent_on(self._host, self.info, name or self.info.agent)
 
     def interrupt(self) -> None:
         """Interrupts what the active run is doing."""
@@ -274,14 +298,16 @@ class ThreadActor:
         key: str = "",
         by: str = "",
         options: RunOptions | None = None,
+        schedule_id: str = "",
     ) -> None:
         """Begins a run with what background jobs announced meanwhile, and messages if any."""
         definition = self._agent(agent)
         self._hear(definition)
         for announced in announcements(self.state, run_id):
             self._thread.record(announced)
+        origin = "schedule" if schedule_id else "user"
         for item in items:
-            self._thread.record(MessageAdded(run_id=run_id, item=item, origin="user", by=by))
+            self._thread.record(MessageAdded(run_id=run_id, item=item, origin=origin, by=by))
         self._thread.record(
             RunStarted(
                 run_id=run_id,
@@ -290,6 +316,7 @@ class ThreadActor:
                 key=key,
                 by=by,
                 options=options,
+                schedule_id=schedule_id,
             )
         )
         # With options, it is made when the run is driven: what they lack must fail a run, or wait.
@@ -300,7 +327,15 @@ class ThreadActor:
         if self.state.queue:
             queued = self.state.queue[0]
             items = (*queued.before, queued.item)
-            self._begin(queued.id, items, queued.agent, queued.key, queued.by, queued.options)
+            self._begin(
+                queued.id,
+                items,
+                queued.agent,
+                queued.key,
+                queued.by,
+                queued.options,
+                queued.schedule_id,
+            )
             return
         told = next(told for told in self.state.announced if told.wakes)
         # Named after the message, so that it is the same run after a crash.

@@ -1,7 +1,6 @@
 """Agents that work for a run: within its budget, shown on its thread, found again after a crash."""
 
 import asyncio
-import time
 from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
@@ -11,6 +10,7 @@ from treadle.actors.host import AnyAgent, Host
 from treadle.actors.result import result_of_ended
 from treadle.bus.position import Position
 from treadle.bus.topic import Topic
+from treadle.clock import now
 from treadle.domain.entries import SendEntry
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
@@ -194,15 +194,15 @@ class ThreadDelegation:
             worker = delegated(self._current(job_id), agent, spent, depth)
         else:
             return False
-        now = time.time()
+        created_at = now()
         await self._host.threads.create(
             ThreadInfo(
                 id=id,
                 agent=agent.name,
                 owner=info.owner,
                 metadata=info.metadata,
-                created_at=now,
-                updated_at=now,
+                created_at=created_at,
+                updated_at=created_at,
                 work=Work(info.id, run_id, call_id, depth + 1, worker.limits, lends_memory),
             )
         )

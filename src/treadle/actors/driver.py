@@ -1,12 +1,13 @@
 """The threads that this process drives: their actors, and what brings them in and out of memory."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import assert_never
 
 from treadle.actors.access import ThreadAccess
 from treadle.actors.actor import ThreadActor
+from treadle.actors.due_times import DueTimes
 from treadle.actors.engine import Engine
 from treadle.actors.following import Following
 from treadle.actors.fork import fork_of, seed_of
@@ -16,6 +17,7 @@ from treadle.actors.shared_memory import shared_id
 from treadle.bus.base import Bus
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
+from treadle.clock import now
 from treadle.domain.accept import queue, require_same
 from treadle.domain.entries import CancelEntry, SendEntry
 from treadle.domain.items import Item
@@ -29,7 +31,8 @@ from treadle.errors import (
     ThreadNotFound,
     TreadleError,
 )
-from treadle.journal.base import Claim, Journal, ThreadInfo, ThreadQuery, Work
+from treadle.journal.base import Claim, Due, Journal, ThreadInfo, ThreadQuery, Work
+from treadle.journal.projection import due_times
 from treadle.logging import logger_of
 from treadle.loop.catalog import Catalog
 from treadle.memory.archive.access import ArchiveAccess
@@ -83,18 +86,15 @@ class Driver:
         self._loading: dict[str, asyncio.Task[ThreadActor]] = {}
         self._reaching: Counter[str] = Counter()  # callers that wait for a load
         self._evictions: dict[str, asyncio.TimerHandle] = {}
-        self._expiries: dict[str, asyncio.TimerHandle] = {}
         self._beginning: set[str] = set()  # threads whose drive waits for their actor
-        self._due: dict[str, float] = {}
         self._damaged: set[str] = set()  # threads that were set aside
         self._poller: asyncio.Task[None] | None = None
+        self._due_times = DueTimes(journal, self._act)
 
     async def start(self) -> None:
         """Resumes what was not finished."""
         await self._engine.start(self)
         for unfinished in await self.journal.unfinished():
-            if unfinished.status == "requires_action":
-                self._expire_at(unfinished.thread_id, unfinished.expires_at)
             if unfinished.status != "requires_action" or unfinished.jobs:
                 self._engine.wake(unfinished.thread_id)
         for thread_id in await self.journal.waiting_threads():
@@ -102,6 +102,7 @@ class Driver:
         if self.journal.is_shared:
             self._poller = asyncio.create_task(self._poll(), name="treadle inbox poller")
         await self._bus.serve(self)
+        self._due_times.start()
 
     async def stop(self) -> None:
         """Interrupts all runs, to be resumed later, and waits until what was recorded is kept.
@@ -111,8 +112,9 @@ class Driver:
         for actor in self._actors.values():
             actor.jobs.refuse_inside("shut the runtime down")
         self.is_stopping = True
-        for timer in [*self._evictions.values(), *self._expiries.values()]:
+        for timer in self._evictions.values():
             timer.cancel()
+        await self._due_times.stop()
         await self._bus.close()
         if self._poller is not None:
             self._poller.cancel()
@@ -136,9 +138,18 @@ class Driver:
             await actor.jobs.close()
             await actor.compactor.close()
             self._engine.release(thread_id)
-        for thread_id in list(self._expiries):  # another node must watch the time from now on
-            if await self._engine.take(thread_id):
-                self._engine.release(thread_id)
+        await self._hand_over_due_times()
+
+    async def _hand_over_due_times(self) -> None:
+        """Lets another node of this process look what is due: this one stored some of it."""
+        try:
+            due = await self.journal.due(limit=1)
+        except JournalError as error:
+            _LOGGER.warning("The due times could not be read: %s", error.message)
+            return
+        for one in due:
+            if await self._engine.take(one.thread_id):
+                self._engine.release(one.thread_id)
 
     # The way to actors
 
@@ -317,6 +328,8 @@ class Driver:
         actor = self.known(thread_id)
         if actor is not None:
             actor.ring()
+        else:
+            self._due_times.look()
 
     def follow(self, thread_id: str) -> None:
         """Follows a thread that another runtime drives, if it is watched here."""
@@ -369,7 +382,14 @@ class Driver:
         actor = self._actors[info.id] = ThreadActor(info, state, claim, topic, self)
         self._bus.announce(info.id)
         self.may_be_idle(info.id)
+        for one in due_times(state):  # a node that has stopped may have stored it
+            if one.at is not None:
+                self.due_at(one.at)
         return actor
+
+    def due_at(self, at: float) -> None:
+        """Notes that something is due on a thread that is driven here."""
+        self._due_times.notice(at)
 
     def may_be_idle(self, thread_id: str) -> None:
         """Looks in `idle_seconds` whether the thread is still in use."""
@@ -415,30 +435,24 @@ class Driver:
             self._beginning.discard(thread_id)
         if actor is None:
             return  # the node that has it drives it
-        due, waiting = self._due.pop(thread_id, None), actor.state.active_run
-        # Another node may have answered since: then another run waits, until another time.
-        if due is not None and waiting is not None and waiting.expires_at == due:
-            actor.expire()
         try:
             with use_transport(self._transport):
                 await actor.work()
         finally:
             self.may_be_idle(thread_id)
-        run = actor.state.active_run
-        self._expire_at(thread_id, run.expires_at if run is not None else None)
 
-    def _expire_at(self, thread_id: str, at: float | None) -> None:
-        timer = self._expiries.pop(thread_id, None)
-        if timer is not None:
-            timer.cancel()
-        if at is not None:
-            loop, delay = asyncio.get_running_loop(), max(0.0, at - time.time())
-            self._expiries[thread_id] = loop.call_later(delay, self._expire, thread_id, at)
-
-    def _expire(self, thread_id: str, at: float) -> None:
-        del self._expiries[thread_id]
-        self._due[thread_id] = at
-        self._engine.wake(thread_id)
+    async def _act(self, due: Due) -> None:
+        """Does what is due on a thread, unless another node has it."""
+        actor = await self.reach(due.thread_id)
+        if actor is None:
+            return
+        match due.kind:
+            case "approval":
+                actor.expire(due.at)
+            case "schedule":
+                await actor.fire(now())
+            case _ as unreachable:
+                assert_never(unreachable)
 
     async def _poll(self) -> None:
         """Looks at the inboxes at intervals; a failure of the journal is met where it is used."""

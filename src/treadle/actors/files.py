@@ -6,13 +6,13 @@ a fork, is stored once.
 
 import asyncio
 import base64
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar, cast
 
 from msgspec.structs import replace
 
+from treadle.clock import now
 from treadle.domain.entries import AddEntry, Entry, OutputEntry, SendEntry
 from treadle.domain.files import InputFile, Media, data_of, described, filled
 from treadle.domain.items import ContentPart, FunctionCallOutput, Item, Message, OutputPart
@@ -200,7 +200,7 @@ def _content_of(part: Media) -> tuple[FileInfo, bytes] | None:
     if isinstance(read, str):
         return None
     content = read.decoded()
-    return FileInfo(file_id(content), read.media_type, len(content), name, time.time()), content
+    return FileInfo(file_id(content), read.media_type, len(content), name, now()), content
 
 
 async def _worked(size: int, work: Callable[[], T]) -> T:

@@ -1,11 +1,11 @@
 """A copy of a thread up to some event, closed so that it can continue in another way."""
 
-import time
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from msgspec.structs import replace
 
+from treadle.clock import now
 from treadle.domain.accept import entering
 from treadle.domain.envelope import Envelope, recorded
 from treadle.domain.events import (
@@ -15,6 +15,7 @@ from treadle.domain.events import (
     RecordedEvent,
     RunCancelled,
     RunQueued,
+    ScheduleCancelled,
     TerminalEvent,
 )
 from treadle.domain.fold import apply
@@ -47,7 +48,7 @@ class _Addition:
 
     def record(self, event: RecordedEvent) -> None:
         """Numbers `event` and applies it."""
-        event = replace(event, seq=self.state.seq + 1, at=time.time())
+        event = replace(event, seq=self.state.seq + 1, at=now())
         self.state = apply(self.state, event)
         self.entries.append(Envelope(event, event.seq))
         if isinstance(event, TerminalEvent):
@@ -96,14 +97,14 @@ def fork_of(
     dropped. What background jobs had to tell is told. `id` is that of the fork, by default a new
     one; `then` is the run that is next in it.
     """
-    now = time.time()
+    created_at = now()
     info = replace(
         original,
         id=id or new_id("thread"),
         key="",
         key_digest="",
-        created_at=now,
-        updated_at=now,
+        created_at=created_at,
+        updated_at=created_at,
         status=None,
         forked_from=original.id,
         work=None,
@@ -115,6 +116,8 @@ def fork_of(
         cancel(addition)
     for told in addition.state.announced:  # in the copy, it starts no run
         addition.record(MessageAdded(run_id=told.run_id, item=told.item, origin="job"))
+    for schedule_id in addition.state.schedules:  # else it would be due in both
+        addition.record(ScheduleCancelled(schedule_id=schedule_id))
     for queued in addition.state.queue:
         addition.record(RunCancelled(run_id=queued.id, usage=Usage()))
     if then is not None:
@@ -135,9 +138,8 @@ def fork_of(
             copied[run.id] = merged(copied.get(run.id, run), run)
     projection = Projection(
         status_of(addition.state),
-        now,
+        created_at,
         info.title,
-        None,
         tuple(copied.values()),
         ((then.key, Sent(then.run_id, then.item.id)),) if then is not None and then.key else (),
         jobs=jobs_of(addition.state),

@@ -56,6 +56,10 @@ class Host(Protocol):
         """Asks for a thread to be driven; never waits."""
         ...
 
+    def due_at(self, at: float, /) -> None:
+        """Notes that something is due at `at` (Unix seconds); never waits."""
+        ...
+
     def may_be_idle(self, thread_id: str) -> None:
         """Notes that something has ended that kept a thread in memory."""
         ...

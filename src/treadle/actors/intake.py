@@ -18,6 +18,7 @@ from treadle.domain.accept import (
     StopJob,
     accept,
     acknowledged,
+    fire,
     identity_of,
     queue,
     require_same,
@@ -29,17 +30,33 @@ from treadle.domain.entries import (
     Entry,
     KeyedEntry,
     RemoveEventEntry,
+    ScheduleEntry,
     SendEntry,
     UndoEntry,
 )
-from treadle.domain.events import MemoryUpdated, MessageQueued, RecordedEvent, RunCancelling
+from treadle.domain.events import (
+    MemoryUpdated,
+    MessageQueued,
+    RecordedEvent,
+    RunCancelling,
+    ScheduleFired,
+)
 from treadle.domain.ids import new_id
 from treadle.domain.removal import Removal, removal_of
-from treadle.errors import Conflict, InvalidInput, JournalError, RunInProgress, TreadleError
+from treadle.domain.schedules import Schedule
+from treadle.errors import (
+    Conflict,
+    InvalidInput,
+    JournalError,
+    RunInProgress,
+    TreadleError,
+    UnknownAgent,
+)
 from treadle.journal.base import Journal, ThreadInfo
 from treadle.journal.projection import Sent
 from treadle.logging import logger_of
 from treadle.memory.blocks.changes import changes_of, undone_by
+from treadle.schedules.times import next_time
 
 _LOGGER = logger_of("treadle.runtime")
 
@@ -76,6 +93,10 @@ class Driving(Protocol):
 
     async def stop_job(self, job_id: str, by: str, on_told: Callable[[], object]) -> None:
         """Cancels a job; `on_told` is called with the event of its end, or at once without one."""
+        ...
+
+    def require_agent(self, name: str) -> None:
+        """Raises `UnknownAgent` unless the agent is known; "" is the agent of the thread."""
         ...
 
     def may_be_idle(self) -> None:
@@ -218,6 +239,11 @@ class Intake:
         return await self._do(entry, on_told)
 
     async def _do(self, entry: Entry, on_told: Callable[[], object]) -> Receipt:
+        if isinstance(entry, ScheduleEntry):
+            self._driving.require_agent(entry.schedule.agent)
+            if await self._has_fired(entry.schedule):
+                on_told()
+                return Receipt()
         changes = await self._undone(entry) if isinstance(entry, UndoEntry) else ()
         removal = await self._removal(entry) if isinstance(entry, RemoveEventEntry) else None
         if isinstance(entry, SendEntry) and not entry.agent:
@@ -255,6 +281,58 @@ class Intake:
         self._driving.notice()
         on_told()
         return Receipt(run_id, self._info.id)
+
+    async def _has_fired(self, schedule: Schedule) -> bool:
+        """Whether a schedule with this key came before, and has started its last run."""
+        if schedule.id in self._thread.state.schedules:
+            return False
+        await self._thread.durable()  # as in `_send_once`
+        return await self._journal.sent(self._info.id, schedule.id, inbox=False) is not None
+
+    async def fire(self, now: float) -> None:
+        """Starts the runs of the schedules that are due at `now` (Unix seconds).
+
+        However many times were missed, one run is started. Its events and the next due time are
+        recorded in one turn of the event loop, so that a crash leaves all of it or none.
+        """
+        self._under_way += 1
+        try:
+            schedules = self._thread.state.schedules.values()
+            for schedule in sorted(schedules, key=lambda one: (one.due_at, one.id)):
+                if schedule.due_at <= now:
+                    self._fire(schedule, now)
+            await self._thread.durable()
+        finally:
+            self._under_way -= 1
+            self._driving.may_be_idle()
+
+    def _fire(self, schedule: Schedule, now: float) -> None:
+        next_at = next_time(schedule.cron, schedule.tz, now) if schedule.cron else None
+        entry = fire(self._info.id, self._thread.state, schedule)
+        run_id = "" if entry is None else entry.run_id
+        self._thread.record(
+            ScheduleFired(
+                run_id=run_id,
+                schedule_id=schedule.id,
+                due_at=schedule.due_at,
+                next_at=next_at,
+            )
+        )
+        if entry is not None:
+            self._start(replace(entry, agent=entry.agent or self._info.agent))
+            self._driving.notice()
+
+    def _start(self, entry: SendEntry) -> None:
+        """Starts or queues the run of a message that must not be refused."""
+        match accept(self._thread.state, entry):
+            case StartRun():
+                try:
+                    self._driving.start(entry)
+                except UnknownAgent as error:  # it may be known later, or in another process
+                    _LOGGER.warning("A message to %s waits: %s", self._info.id, error.message)
+                    self._thread.record(queue(entry))
+            case _:
+                self._thread.record(queue(entry))
 
     async def _undone(self, entry: UndoEntry) -> Sequence[MemoryUpdated]:
         """Returns the changes that an undo needs to know, true in this turn of the event loop."""

@@ -5,13 +5,13 @@ things wait for the journal: a tool before it starts, an entry before it is ackn
 """
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from treadle.bus.topic import Topic
+from treadle.clock import now
 from treadle.domain.envelope import Envelope, readable, recorded
 from treadle.domain.events import (
     ContextCompacted,
@@ -26,7 +26,7 @@ from treadle.domain.items import Item
 from treadle.domain.state import ThreadState
 from treadle.errors import JournalError
 from treadle.journal.base import Batch, Claim, Journal
-from treadle.journal.projection import project, standing_of
+from treadle.journal.projection import DueTime, project, standing_of
 
 
 class JournaledThread:
@@ -34,7 +34,8 @@ class JournaledThread:
 
     What is recorded in one turn of the event loop is appended together. `on_kept` is called with
     each event that is durable, after it was published, and `on_live` with each live one;
-    `on_failed` when the journal failed. `final` holds the states right after the terminal events of
+    `on_failed` when the journal failed, and `on_due` with a time (Unix seconds) at which something
+    is due from now on. `final` holds the states right after the terminal events of
     runs, until they are taken out.
     """
 
@@ -49,6 +50,7 @@ class JournaledThread:
         on_kept: Callable[[RecordedEvent], None],
         on_live: Callable[[LiveEvent], None],
         on_failed: Callable[[], None],
+        on_due: Callable[[float], None],
     ) -> None:
         self.id = thread_id
         self.state = state
@@ -60,6 +62,7 @@ class JournaledThread:
         self._on_kept = on_kept
         self._on_live = on_live
         self._on_failed = on_failed
+        self._on_due = on_due
         self._standing = standing_of(state)
         self._unsent: list[Envelope] = []
         self._consumed: list[int] = []
@@ -78,7 +81,7 @@ class JournaledThread:
         """Numbers `event`, applies it, and shows it once the journal has it."""
         if self.failure is not None:
             raise self.failure
-        event, encoded = readable(replace(event, seq=self.state.seq + 1, at=time.time()))
+        event, encoded = readable(replace(event, seq=self.state.seq + 1, at=now()))
         self.state = apply(self.state, event)
         if isinstance(event, TerminalEvent):
             self.final[event.run_id] = self.state
@@ -148,11 +151,14 @@ class JournaledThread:
         if entries:
             projection = project(recorded(entries), self._standing, self.state, self.final)
             self._standing = standing_of(self.state)
+        due = projection.due if projection is not None else ()
         self._appends += 1
         appended = self._journal.append(Batch(self.claim, entries, consumed, projection))
-        appended.add_done_callback(lambda appended: self._appended(entries, appended))
+        appended.add_done_callback(lambda appended: self._appended(entries, due, appended))
 
-    def _appended(self, entries: list[Envelope], appended: asyncio.Future[None]) -> None:
+    def _appended(
+        self, entries: list[Envelope], due: Sequence[DueTime], appended: asyncio.Future[None]
+    ) -> None:
         self._appends -= 1
         if appended.cancelled():
             return  # the event loop ends
@@ -166,6 +172,9 @@ class JournaledThread:
         if entries:
             self._kept = entries[-1].seq
             self._release()
+            for one in due:
+                if one.at is not None:
+                    self._on_due(one.at)
 
     def _release(self) -> None:
         """Shows what is kept, and the live events behind it."""

@@ -1,8 +1,7 @@
 """Shared memories: threads without an agent, named within their owner."""
 
-import time
-
 from treadle.actors.access import ThreadAccess
+from treadle.clock import now
 from treadle.domain.block_edits import require_memory_name
 from treadle.domain.ids import id_of
 from treadle.errors import JournalError, ThreadNotFound
@@ -27,8 +26,10 @@ async def require_shared(threads: ThreadAccess, journal: Journal, owner: str, na
     try:
         await journal.info(id)
     except ThreadNotFound:
-        now = time.time()
-        info = ThreadInfo(id=id, agent="", owner=owner, created_at=now, updated_at=now, memory=name)
+        created_at = now()
+        info = ThreadInfo(
+            id=id, agent="", owner=owner, created_at=created_at, updated_at=created_at, memory=name
+        )
         try:
             await threads.create(info)
         except JournalError as error:

@@ -24,6 +24,7 @@ from treadle.domain.entries import (
     Entry,
     KeyedEntry,
     RemoveEventEntry,
+    ScheduleEntry,
     SendEntry,
     UndoEntry,
 )
@@ -260,6 +261,10 @@ class Threads:
                 return Receipt(sent.run_id, thread_id, is_driven)
         if isinstance(entry, SendEntry):
             return await self._enqueue_message(thread_id, entry)
+        if isinstance(entry, ScheduleEntry) and await journal.sent(
+            thread_id, entry.schedule.id, inbox=False
+        ):
+            return Receipt()  # a schedule with its key came before, and has started its last run
         waiting = await journal.inbox(thread_id)
         state = _expected(await journal.load(thread_id), waiting)
         if isinstance(entry, UndoEntry):

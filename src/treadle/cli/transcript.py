@@ -49,6 +49,9 @@ from treadle.domain.events import (
     RunQueued,
     RunRequiresAction,
     RunStarted,
+    ScheduleCancelled,
+    ScheduleCreated,
+    ScheduleFired,
     StepCompleted,
     StepInterrupted,
     StepStarted,
@@ -159,6 +162,9 @@ class Transcript:
                 | ItemRemoved()
                 | ThreadUpdated()
                 | ItemsAdded()
+                | ScheduleCreated()
+                | ScheduleCancelled()
+                | ScheduleFired()
             ):
                 pass
             case _ as unreachable:
@@ -168,7 +174,7 @@ class Transcript:
         """Shows a whole message, unless its text was streamed or typed here."""
         if event.origin != "model":
             self.end_line()
-            if self._echo:
+            if self._echo or event.origin == "schedule":
                 self._write(click.style(f"> {clean(event.item.text)}", bold=True) + "\n")
         elif event.item.id not in self._streamed:
             self._text(event.item.text or event.item.refusal, event.item.id)

@@ -16,9 +16,11 @@ from treadle.domain.block_edits import change
 from treadle.domain.block_undo import undo
 from treadle.domain.entries import (
     AddEntry,
+    AnswerEntry,
     ApprovalEntry,
     CancelEntry,
     CancelJobEntry,
+    CancelScheduleEntry,
     DenialEntry,
     EditEntry,
     Entry,
@@ -29,6 +31,7 @@ from treadle.domain.entries import (
     PinEntry,
     RemoveEntry,
     RemoveEventEntry,
+    ScheduleEntry,
     SendEntry,
     UndoEntry,
     UpdateEntry,
@@ -47,14 +50,24 @@ from treadle.domain.events import (
     RunCancelling,
     RunFinishing,
     RunQueued,
+    ScheduleCancelled,
+    ScheduleCreated,
     ThreadUpdated,
 )
+from treadle.domain.ids import id_of
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message
 from treadle.domain.removal import Removal
 from treadle.domain.removed_items import key_of
+from treadle.domain.schedules import MAX_SCHEDULES, Schedule
 from treadle.domain.state import Run, ThreadState
 from treadle.domain.usage import Usage
-from treadle.errors import ChangeNotUndoable, Conflict, InvalidInput, RunInProgress
+from treadle.errors import (
+    ChangeNotUndoable,
+    Conflict,
+    InvalidInput,
+    RunInProgress,
+    TooManySchedules,
+)
 
 
 class StartRun(Struct, frozen=True):
@@ -93,7 +106,7 @@ def accept(
     now; see `treadle.memory.blocks.changes.undone_by`. `removal` is what a `RemoveEventEntry`
     removes; see `treadle.domain.removal.removal_of`. Raises the typed error of an entry that is
     refused: `InvalidInput`, `RunInProgress`, `UnknownToolCall`, `Conflict`, `RunNotInProgress`,
-    `UnknownMessage`, and the kinds of `MemoryFailed`.
+    `UnknownMessage`, `TooManySchedules`, and the kinds of `MemoryFailed`.
     """
     accepted = _accept(state, entry, changes, removal)
     if not entry.by or isinstance(accepted, StartRun | StopJob | ForkThread):
@@ -113,12 +126,8 @@ def _accept(
     match entry:
         case SendEntry() | AddEntry():
             return _send(state, entry) if isinstance(entry, SendEntry) else _add(state, entry)
-        case OutputEntry():
-            return _recorded(output_of(state, entry.call_id, entry.output, is_error=entry.is_error))
-        case ApprovalEntry():
-            return _recorded(approval_of(state, entry.call_id))
-        case DenialEntry():
-            return _recorded(denial_of(state, entry.call_id, entry.reason))
+        case OutputEntry() | ApprovalEntry() | DenialEntry():
+            return _recorded(_answer(state, entry))
         case CancelEntry():
             return _cancel(state, entry.run_id)
         case FinishEntry():
@@ -138,6 +147,8 @@ def _accept(
             return list(passages_added(entry))
         case RemoveEventEntry():
             return _remove(state, removal)
+        case ScheduleEntry() | CancelScheduleEntry():
+            return _schedule(state, entry)
         case RemoveEntry():
             return [PassageRemoved(run_id="", passage_id=entry.passage_id)]
         case UpdateEntry():
@@ -194,6 +205,7 @@ def queue(entry: SendEntry) -> RunQueued:
         before=entry.before,
         by=entry.by,
         options=entry.options,
+        schedule_id=entry.schedule_id,
     )
 
 
@@ -224,6 +236,64 @@ def passages_added(entry: InsertEntry, run_id: str = "") -> Iterator[PassageAdde
             tags=passage.tags,
             written_at=passage.created_at,
         )
+
+
+def require_same_schedule(schedule: Schedule, known: Schedule) -> None:
+    """Raises `Conflict` if the key of a schedule is that of another one.
+
+    When a schedule is due is not compared, because a time that was given as a delay moves on.
+    """
+    same = (known.item.id, known.cron, known.tz, known.agent)
+    if (schedule.item.id, schedule.cron, schedule.tz, schedule.agent) != same:
+        raise Conflict(
+            "The key was used for another schedule; cancel that one first, or use another key."
+        )
+
+
+def _schedule(
+    state: ThreadState, entry: ScheduleEntry | CancelScheduleEntry
+) -> Sequence[ScheduleCreated | ScheduleCancelled]:
+    if isinstance(entry, CancelScheduleEntry):
+        if entry.schedule_id not in state.schedules:
+            return ()
+        return [ScheduleCancelled(run_id=entry.run_id, schedule_id=entry.schedule_id)]
+    known = state.schedules.get(entry.schedule.id)
+    if known is not None:
+        require_same_schedule(entry.schedule, known)
+        return ()
+    if len(state.schedules) >= MAX_SCHEDULES:
+        raise TooManySchedules(
+            f"The thread has {MAX_SCHEDULES} schedules, which is the most; cancel one first."
+        )
+    return [ScheduleCreated(run_id=entry.run_id, schedule=replace(entry.schedule, by=entry.by))]
+
+
+def fire(thread_id: str, state: ThreadState, schedule: Schedule) -> SendEntry | None:
+    """Returns the message of a schedule that is due, or None if its run before has not begun.
+
+    Run and message are named after schedule and due time, so that they are the same in any process.
+    """
+    if any(queued.schedule_id == schedule.id for queued in state.queue):
+        return None
+    names = (thread_id, schedule.id, repr(schedule.due_at))
+    # The text of a schedule that is due once is removed together with its message.
+    id = id_of("msg", *names) if schedule.cron else schedule.item.id
+    item = replace(schedule.item, id=id)
+    return SendEntry(
+        id_of("run", *names), item, agent=schedule.agent, schedule_id=schedule.id, by=schedule.by
+    )
+
+
+def _answer(state: ThreadState, entry: AnswerEntry) -> RecordedEvent | None:
+    match entry:
+        case OutputEntry():
+            return output_of(state, entry.call_id, entry.output, is_error=entry.is_error)
+        case ApprovalEntry():
+            return approval_of(state, entry.call_id)
+        case DenialEntry():
+            return denial_of(state, entry.call_id, entry.reason)
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _recorded(event: RecordedEvent | None) -> Sequence[RecordedEvent]:
@@ -309,6 +379,8 @@ def _remove(state: ThreadState, removal: Removal | None) -> Sequence[ItemRemoved
     step = state.step
     if step is not None and any(key_of(item) in removal.keys for _, item in step.items):
         raise Conflict("The item belongs to the step in progress; remove it once the step is over.")
+    if any(key_of(one.item) in removal.keys for one in state.schedules.values()):
+        raise Conflict("The message belongs to a schedule; cancel that one first.")
     numbers = tuple(event.seq for event in removal.events)
     return [ItemRemoved(events=numbers, keys=tuple(sorted(removal.keys)))]
 

@@ -12,6 +12,7 @@ from treadle.domain.events import MemoryAuthor
 from treadle.domain.items import Item, Message, OutputPart
 from treadle.domain.options import RunOptions
 from treadle.domain.passages import NewPassage
+from treadle.domain.schedules import Schedule
 
 OnBusy = Literal["queue", "steer", "reject", "cancel"]
 """What becomes of a message while a run is active.
@@ -35,7 +36,8 @@ class SendEntry(_Entry, frozen=True, omit_defaults=True, tag="send"):
     must not have gone on after event `expect`: otherwise the message is refused. With `fork`, it
     goes to the copy of the thread with that id instead, also if the thread is busy.
 
-    `options` are those of the run, None without any.
+    `options` are those of the run, None without any. `schedule_id` is the schedule that sends it,
+    if one does.
     """
 
     run_id: str
@@ -47,6 +49,7 @@ class SendEntry(_Entry, frozen=True, omit_defaults=True, tag="send"):
     before: tuple[Message, ...] = ()
     expect: int | None = None
     fork: str = ""
+    schedule_id: str = ""
 
 
 class AddEntry(_Entry, frozen=True, tag="add"):
@@ -157,6 +160,23 @@ class UpdateEntry(_Entry, frozen=True, tag="update"):
     metadata: dict[str, object] | None = None
 
 
+class ScheduleEntry(_Entry, frozen=True, tag="schedule"):
+    """The wish to send a message later; the same `schedule.id` again changes nothing.
+
+    `run_id` is the run that asks for it, if one does.
+    """
+
+    schedule: Schedule
+    run_id: str = ""
+
+
+class CancelScheduleEntry(_Entry, frozen=True, tag="cancel_schedule"):
+    """The wish that a schedule starts no further run."""
+
+    schedule_id: str
+    run_id: str = ""
+
+
 MemoryEntry = EditEntry | UndoEntry | InsertEntry | RemoveEntry
 KeyedEntry = SendEntry | AddEntry
 AnswerEntry = OutputEntry | ApprovalEntry | DenialEntry
@@ -176,4 +196,6 @@ Entry = (
     | RemoveEntry
     | RemoveEventEntry
     | UpdateEntry
+    | ScheduleEntry
+    | CancelScheduleEntry
 )

@@ -21,6 +21,7 @@ from treadle.domain.items import (
     Reasoning,
 )
 from treadle.domain.options import RunOptions
+from treadle.domain.schedules import Schedule
 from treadle.domain.stop_reason import StopReason
 from treadle.domain.usage import Usage
 
@@ -37,9 +38,10 @@ model continues.
 Awaited = Literal["output", "approval"]
 """What a tool call needs from outside: its output, or the permission to run it."""
 
-Origin = Literal["user", "model", "runtime", "hook", "job"]
+Origin = Literal["user", "model", "runtime", "hook", "job", "schedule"]
 """The source of a message: the caller, the model, treadle itself (a correction of invalid output,
-a tool that must still be called), a hook, or a background job that reports its end."""
+a tool that must still be called), a hook, a background job that reports its end, or a schedule that
+was due."""
 
 JobOutcome = Literal["completed", "failed", "cancelled"]
 """How a job, with all that it started, came to its end."""
@@ -136,6 +138,7 @@ class RunQueued(EntryEvent, frozen=True, omit_defaults=True, tag="run.queued"):
     `before` are messages that enter the history right before it. `key` is the sender's idempotency
     key. `urgent` puts it before those that wait already.
     `options` are those of the run, None without any.
+    `schedule_id` is set if a schedule was due.
     """
 
     type: ClassVar[Literal["run.queued"]] = "run.queued"
@@ -145,12 +148,14 @@ class RunQueued(EntryEvent, frozen=True, omit_defaults=True, tag="run.queued"):
     urgent: bool = False
     options: RunOptions | None = None
     before: tuple[Message, ...] = ()
+    schedule_id: str = ""
 
 
 class RunStarted(EntryEvent, frozen=True, gc=False, omit_defaults=True, tag="run.started"):
     """A run began to work with the agent `agent`; `agent_hash` identifies its definition.
 
     `key` is the sender's idempotency key, `options` are those of the run, None without any.
+    `schedule_id` is set if a schedule was due.
     """
 
     type: ClassVar[Literal["run.started"]] = "run.started"
@@ -158,6 +163,7 @@ class RunStarted(EntryEvent, frozen=True, gc=False, omit_defaults=True, tag="run
     agent_hash: str = ""
     key: str = ""
     options: RunOptions | None = None
+    schedule_id: str = ""
 
 
 class MessageQueued(EntryEvent, frozen=True, omit_defaults=True, tag="message.queued"):
@@ -615,6 +621,42 @@ class ThreadUpdated(
     metadata: dict[str, object] | None = None
 
 
+class ScheduleCreated(
+    EntryEvent, frozen=True, kw_only=True, omit_defaults=True, tag="schedule.created"
+):
+    """A message is to be sent to the thread at a later time."""
+
+    type: ClassVar[Literal["schedule.created"]] = "schedule.created"
+    run_id: str = ""
+    schedule: Schedule
+
+
+class ScheduleCancelled(
+    EntryEvent, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="schedule.cancelled"
+):
+    """A schedule starts no further run."""
+
+    type: ClassVar[Literal["schedule.cancelled"]] = "schedule.cancelled"
+    run_id: str = ""
+    schedule_id: str
+
+
+class ScheduleFired(
+    DurableEvent, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="schedule.fired"
+):
+    """A schedule was due at `due_at`, and is due again at `next_at` (Unix seconds), or never.
+
+    `run_id` is the run that it starts; empty if its run before has not begun yet, so that there is
+    no second one.
+    """
+
+    type: ClassVar[Literal["schedule.fired"]] = "schedule.fired"
+    run_id: str = ""
+    schedule_id: str
+    due_at: float
+    next_at: float | None = None
+
+
 class RateLimitHit(DurableEvent, frozen=True, gc=False, tag="rate_limited"):
     """The provider asked to wait; the request is repeated after `delay` seconds."""
 
@@ -856,6 +898,9 @@ RecordedEvent = (
     | PassageAdded
     | PassageRemoved
     | ThreadUpdated
+    | ScheduleCreated
+    | ScheduleCancelled
+    | ScheduleFired
     | RateLimitHit
     | Retrying
     | RetriesExhausted

@@ -56,6 +56,9 @@ from treadle.domain.events import (
     RunQueued,
     RunRequiresAction,
     RunStarted,
+    ScheduleCancelled,
+    ScheduleCreated,
+    ScheduleFired,
     StepCompleted,
     StepInterrupted,
     StepStarted,
@@ -75,6 +78,7 @@ from treadle.domain.items import FunctionCall, Item, Message
 from treadle.domain.open_step import Step
 from treadle.domain.removal import remove
 from treadle.domain.removed_items import is_removed
+from treadle.domain.schedules import NO_SCHEDULES
 from treadle.domain.state import (
     Announcement,
     OpenJob,
@@ -99,6 +103,9 @@ _ASIDE = frozenset(
         MessagePinned,
         PassageAdded,
         PassageRemoved,
+        ScheduleCancelled,
+        ScheduleCreated,
+        ScheduleFired,
         ThreadUpdated,
         UsageAdded,
     }
@@ -157,6 +164,9 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
             | PassageAdded()
             | PassageRemoved()
             | ThreadUpdated()
+            | ScheduleCreated()
+            | ScheduleCancelled()
+            | ScheduleFired()
         ):
             return _remembered(state, event)
         case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit() | ToolChoiceIgnored():
@@ -307,6 +317,7 @@ def _run_queued(state: ThreadState, event: RunQueued) -> ThreadState:
         event.by,
         options=event.options,
         before=event.before,
+        schedule_id=event.schedule_id,
     )
     return replace(state, queue=(run, *state.queue) if event.urgent else (*state.queue, run))
 
@@ -434,9 +445,14 @@ def _remembered(
     | MemoryTended
     | PassageAdded
     | PassageRemoved
-    | ThreadUpdated,
+    | ThreadUpdated
+    | ScheduleCreated
+    | ScheduleCancelled
+    | ScheduleFired,
 ) -> ThreadState:
     match event:
+        case ScheduleCreated() | ScheduleCancelled() | ScheduleFired():
+            return _schedule_changed(state, event)
         case PassageAdded() | PassageRemoved():
             return state  # the archive is an index of these events, and no part of the state
         case ThreadUpdated():
@@ -566,6 +582,23 @@ def _job_changed(state: ThreadState, event: JobStarted | JobDelegated | JobSettl
             return replace(state, jobs=jobs, announced=announced)
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def _schedule_changed(
+    state: ThreadState, event: ScheduleCreated | ScheduleCancelled | ScheduleFired
+) -> ThreadState:
+    schedules = dict(state.schedules)
+    if isinstance(event, ScheduleCreated):
+        if event.schedule.id in schedules:
+            raise InvalidTransition(f"Schedule {event.schedule.id} is already known.")
+        schedules[event.schedule.id] = event.schedule
+        return replace(state, schedules=schedules)
+    schedule = schedules.pop(event.schedule_id, None)
+    if schedule is None:
+        raise InvalidTransition(f"Schedule {event.schedule_id} is not known.")
+    if isinstance(event, ScheduleFired) and event.next_at is not None:
+        schedules[schedule.id] = replace(schedule, due_at=event.next_at)
+    return replace(state, schedules=schedules or NO_SCHEDULES)
 
 
 def _usage_added(state: ThreadState, event: UsageAdded) -> ThreadState:

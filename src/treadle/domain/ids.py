@@ -11,7 +11,20 @@ import os
 import time
 from typing import Literal
 
-Kind = Literal["thread", "run", "msg", "rs", "fc", "fco", "call", "evt", "job", "memory", "passage"]
+Kind = Literal[
+    "thread",
+    "run",
+    "msg",
+    "rs",
+    "fc",
+    "fco",
+    "call",
+    "evt",
+    "job",
+    "memory",
+    "passage",
+    "schedule",
+]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]

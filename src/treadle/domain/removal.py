@@ -24,6 +24,7 @@ from treadle.domain.events import (
     RecordedEvent,
     RunCompleted,
     RunQueued,
+    ScheduleCreated,
     ThreadUpdated,
     ToolCallRequested,
     ToolOutputRecorded,
@@ -34,7 +35,7 @@ from treadle.domain.history import History
 from treadle.domain.items import FunctionCallOutput, Item, Message, ProviderItem
 from treadle.domain.mentions import mentioned
 from treadle.domain.open_step import Step
-from treadle.domain.removed_items import key_of, redacted
+from treadle.domain.removed_items import is_removed, key_of, redacted
 from treadle.domain.state import ThreadState
 from treadle.errors import InvalidInput
 
@@ -65,6 +66,8 @@ def item_in(event: RecordedEvent) -> Item | None:
             | ToolOutputRecorded()
         ):
             return event.item
+        case ScheduleCreated():
+            return event.schedule.item
         case _:
             return None
 
@@ -109,6 +112,10 @@ def without_content(event: RecordedEvent, keys: Keys) -> RecordedEvent:
             return (
                 replace(event, item=redacted(event.item)) if key_of(event.item) in keys else event
             )
+        case ScheduleCreated(schedule=schedule):
+            if key_of(schedule.item) not in keys:
+                return event
+            return replace(event, schedule=replace(schedule, item=redacted(schedule.item)))
         case JobSettled(announcement=Message() as told):
             return replace(event, announcement=redacted(told)) if key_of(told) in keys else event
         case ContextCompacted(summary=Message() as summary):
@@ -144,7 +151,9 @@ def removal_of(events: Sequence[RecordedEvent], seq: int, item: Item | None = No
         found = event.summary
     if found is None and isinstance(event, HistoryReplaced | ItemsAdded):
         found = next((one for one in event.items if one == item), None)
-    if isinstance(event, EventRemoved):
+    if isinstance(event, EventRemoved) or (
+        isinstance(event, ScheduleCreated) and is_removed(event.schedule.item)
+    ):
         return Removal(frozenset(), ())
     if found is None:
         raise InvalidInput(

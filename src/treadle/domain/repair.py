@@ -16,7 +16,9 @@ from treadle.domain.events import (
     RecordedEvent,
     ResponseCompleted,
     RunFailed,
+    RunQueued,
     RunStarted,
+    ScheduleFired,
     StepCompleted,
     StepInterrupted,
     StepStarted,
@@ -93,6 +95,7 @@ def _candidates(
     state: ThreadState, following: Sequence[RecordedEvent]
 ) -> Iterator[RecordedEvent | None]:
     """Yields what a damaged event may have been; nothing first."""
+    yield from _fired(state, following)
     yield None
     run, step = state.active_run, state.step
     if run is None:
@@ -123,6 +126,22 @@ def _candidates(
     yield ResponseCompleted(run_id=id, response_id="", finish_reason="stop", usage=Usage())
     yield StepCompleted(run_id=id, step=step.number)
     yield StepInterrupted(run_id=id, step=step.number, reason="an event of it is damaged")
+
+
+def _fired(state: ThreadState, following: Sequence[RecordedEvent]) -> Iterator[RecordedEvent]:
+    """Yields that a schedule was due, if its run follows: it must not be started once more."""
+    for one in following[:2]:
+        if not isinstance(one, RunStarted | RunQueued):
+            continue
+        schedule = state.schedules.get(one.schedule_id)
+        if schedule is not None:
+            # When it is due next is lost; it is computed again once it was due a minute later.
+            yield ScheduleFired(
+                run_id=one.run_id,
+                schedule_id=schedule.id,
+                due_at=schedule.due_at,
+                next_at=one.at + 60 if schedule.cron else None,
+            )
 
 
 def _call_id(event: RecordedEvent) -> str:

@@ -14,6 +14,7 @@ from treadle.domain.history import History
 from treadle.domain.items import Message
 from treadle.domain.open_step import Step
 from treadle.domain.options import RunOptions
+from treadle.domain.schedules import NO_SCHEDULES, Schedule
 from treadle.domain.stop_reason import StopReason
 from treadle.domain.usage import Spent, Usage
 
@@ -112,6 +113,7 @@ class QueuedRun(Struct, frozen=True, omit_defaults=True):
     by: str = ""
     options: RunOptions | None = None
     before: tuple[Message, ...] = ()
+    schedule_id: str = ""
 
 
 class SteeringMessage(Struct, frozen=True, omit_defaults=True):
@@ -170,7 +172,8 @@ class ThreadState(Struct, frozen=True):
     the principals that approved or answered calls, by the ids of the calls. `memory`
     contains the memory blocks, `context` selects what the model reads of the history, `tended` is
     the number of items that a sleep agent has read. `said` is the number of the last event of the
-    conversation itself, and not of memory, jobs or compaction.
+    conversation itself, and not of memory, jobs, schedules or compaction. `schedules` are the
+    messages that are to be sent later, by their ids.
     """
 
     seq: int = 0
@@ -189,6 +192,7 @@ class ThreadState(Struct, frozen=True):
     context: Context = WHOLE
     tended: int = 0
     said: int = 0
+    schedules: Mapping[str, Schedule] = NO_SCHEDULES
 
     @property
     def active_run(self) -> Run | None:

@@ -24,10 +24,11 @@ from treadle.domain.events import Awaited, RecordedEvent, ToolCallRequested, obj
 from treadle.domain.items import FunctionCall
 from treadle.domain.limits import Limits
 from treadle.domain.page import Page
+from treadle.domain.schedules import Schedule
 from treadle.domain.state import RunStatus, ThreadState
 from treadle.errors import InvalidInput, ThreadNotFound
 from treadle.journal.files import FileStore
-from treadle.journal.projection import CallRecord, Projection, RunRecord, Sent
+from treadle.journal.projection import CallRecord, DueKind, Projection, RunRecord, Sent
 from treadle.journal.pulse import Pulse
 
 
@@ -274,14 +275,34 @@ class Waiting(Struct, frozen=True):
 class Unfinished(Struct, frozen=True):
     """A thread that must be driven: because of its run, which has the `status`, or of its jobs.
 
-    The run expires at `expires_at` (Unix seconds), or never. `jobs` counts the jobs that have not
-    settled, or whose end has not been announced yet.
+    `jobs` counts the jobs that have not settled, or whose end has not been announced yet.
     """
 
     thread_id: str
     status: RunStatus | None
-    expires_at: float | None = None
     jobs: int = 0
+
+
+class Due(Struct, frozen=True, kw_only=True):
+    """A time (Unix seconds) at which something is due on a thread; see `DueTime`.
+
+    `number` is that of the thread, as in `ThreadMark`.
+    """
+
+    at: float
+    number: int
+    thread_id: str
+    kind: DueKind
+    id: str = ""
+    schedule: Schedule | None = None
+
+    @property
+    def place(self) -> "DuePlace":
+        """The place among all due times, the earliest first."""
+        return self.at, self.kind, self.id, self.number
+
+
+DuePlace = tuple[float, DueKind, str, int]
 
 
 Durability = Literal["process", "power"]
@@ -309,6 +330,22 @@ class JournalReader(Protocol):
 
     async def marks(self, *, owner: str | None) -> list[ThreadMark]:
         """Returns the last event of each thread, of any kind; of all owners, or of one."""
+        ...
+
+    async def due(
+        self,
+        *,
+        limit: int,
+        after: DuePlace | None = None,
+        kind: DueKind | None = None,
+        owner: str | None = None,
+    ) -> list[Due]:
+        """Returns at most `limit` due times, the earliest first, from an index of all threads.
+
+        They come after the place `after`. `kind` and `owner` None mean all. What is
+        due changes with the events that change it, in their transaction. A journal with several
+        nodes may leave out what another node has locked (`FOR UPDATE SKIP LOCKED`).
+        """
         ...
 
     async def read(

@@ -24,6 +24,8 @@ from treadle.journal.base import (
     Changes,
     Claim,
     Direction,
+    Due,
+    DuePlace,
     Fork,
     ThreadInfo,
     ThreadMark,
@@ -39,7 +41,16 @@ from treadle.journal.base import (
 )
 from treadle.journal.labels import labels_of
 from treadle.journal.memory_files import MemoryFiles
-from treadle.journal.projection import CallRecord, Projection, RunRecord, Sent, merged, place_of
+from treadle.journal.projection import (
+    CallRecord,
+    DueKind,
+    DueTime,
+    Projection,
+    RunRecord,
+    Sent,
+    merged,
+    place_of,
+)
 from treadle.journal.pulse import IN_PROCESS, SCANNED, Pulse
 
 
@@ -52,13 +63,15 @@ class _Kept:
     epoch: int = 0
     events: list[RecordedEvent] = field(default_factory=list[RecordedEvent])
     status: RunStatus | None = None
-    expires_at: float | None = None
     jobs: int = 0
     runs: dict[str, RunRecord] = field(default_factory=dict[str, RunRecord])
     keys: dict[str, Sent] = field(default_factory=dict[str, Sent])
     calls: dict[str, CallRecord] = field(default_factory=dict[str, CallRecord])
     inbox: dict[int, Entry] = field(default_factory=dict[int, Entry])
     snapshot: ThreadState = field(default_factory=ThreadState)
+    due: dict[tuple[DueKind, str], DueTime] = field(
+        default_factory=dict[tuple[DueKind, str], DueTime]
+    )
 
 
 class MemoryJournal:
@@ -186,7 +199,7 @@ class MemoryJournal:
             self._project(kept, batch.projection)
 
     def _project(self, kept: _Kept, projection: Projection) -> None:
-        kept.status, kept.expires_at = projection.status, projection.expires_at
+        kept.status = projection.status
         kept.jobs = projection.jobs
         kept.info = changed(
             kept.info,
@@ -208,6 +221,10 @@ class MemoryJournal:
             kept.runs[run.id] = merged(kept.runs.get(run.id, run), run)
         for key, sent in projection.keys:
             kept.keys.setdefault(key, sent)
+        for due in projection.due:
+            kept.due.pop((due.kind, due.id), None)
+            if due.at is not None:
+                kept.due[due.kind, due.id] = due
 
     async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
         """Returns the fold of all events, or of the first `at`."""
@@ -418,10 +435,37 @@ class MemoryJournal:
         """Returns the threads with a run that waits or has not ended, or with open jobs."""
         self._require_open()
         return [
-            Unfinished(id, kept.status, kept.expires_at, kept.jobs)
+            Unfinished(id, kept.status, kept.jobs)
             for id, kept in self._threads.items()
             if kept.status in ACTIVE or kept.status == "queued" or kept.jobs
         ]
+
+    async def due(
+        self,
+        *,
+        limit: int,
+        after: DuePlace | None = None,
+        kind: DueKind | None = None,
+        owner: str | None = None,
+    ) -> list[Due]:
+        """Returns due times, the earliest first."""
+        self._require_open()
+        found = [
+            Due(
+                at=one.at,
+                number=kept.number,
+                thread_id=kept.info.id,
+                kind=one.kind,
+                id=one.id,
+                schedule=one.schedule,
+            )
+            for kept in self._threads.values()
+            if owner in {None, kept.info.owner}
+            for one in kept.due.values()
+            if one.at is not None and kind in {None, one.kind}
+        ]
+        found.sort(key=lambda one: one.place)
+        return [one for one in found if after is None or one.place > after][:limit]
 
     async def fork(self, fork: Fork) -> None:
         """Adds a thread with a copy of the first events of another."""
@@ -496,7 +540,9 @@ def _is_answered(kept: _Kept, call_id: str) -> bool:
 def _waiting(kept: _Kept, call: CallRecord) -> WaitingCall:
     event = kept.events[call.seq - 1]
     assert isinstance(event, ToolCallRequested)
-    return waiting_call(call, event, kept.info.id, kept.info.owner, kept.expires_at)
+    due = kept.due.get(("approval", ""))
+    expires_at = due.at if due is not None else None
+    return waiting_call(call, event, kept.info.id, kept.info.owner, expires_at)
 
 
 def _parent(info: ThreadInfo) -> str:

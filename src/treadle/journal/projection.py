@@ -1,8 +1,8 @@
 """The changes that events make in the tables for queries; pure, the same for every journal."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import assert_never
+from typing import Literal, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,8 +23,10 @@ from treadle.domain.events import (
     RunFailed,
     RunIncomplete,
     RunQueued,
-    RunRequiresAction,
     RunStarted,
+    ScheduleCancelled,
+    ScheduleCreated,
+    ScheduleFired,
     StopReason,
     TerminalEvent,
     ThreadUpdated,
@@ -32,6 +34,7 @@ from treadle.domain.events import (
     ToolCallRequested,
     ToolOutputRecorded,
 )
+from treadle.domain.schedules import Schedule
 from treadle.domain.state import RunStatus, ThreadState, can_go_on
 from treadle.domain.usage import Usage
 
@@ -101,8 +104,24 @@ class Sent(Struct, frozen=True):
     message_id: str
 
 
+DueKind = Literal["approval", "schedule"]
+"""What is due: the expiry of a run that requires action, or a schedule."""
+
+
+class DueTime(Struct, frozen=True):
+    """The time (Unix seconds) at which something is due on a thread; None if it no longer is.
+
+    `id` and `schedule` are those of a schedule.
+    """
+
+    kind: DueKind
+    at: float | None
+    id: str = ""
+    schedule: Schedule | None = None
+
+
 class Projection(Struct, frozen=True):
-    """The rows that a batch of events changes: of the thread, of its runs and of its keys.
+    """The rows that a batch of events changes: of the thread, its runs, keys and due times.
 
     `keys` are pairs of an idempotency key and what was sent with it. `jobs` counts the jobs that
     have not settled, or whose end has not been announced yet. `awaited` are the ids of all calls
@@ -115,7 +134,6 @@ class Projection(Struct, frozen=True):
     status: RunStatus | None
     updated_at: float
     title: str
-    expires_at: float | None
     runs: tuple[RunRecord, ...]
     keys: tuple[tuple[str, Sent], ...] = ()
     jobs: int = 0
@@ -124,13 +142,18 @@ class Projection(Struct, frozen=True):
     new_title: str | None = None
     metadata: Mapping[str, object] | None = None
     told: tuple[tuple[int, str], ...] = ()
+    due: tuple[DueTime, ...] = ()
 
 
 class Standing(Struct, frozen=True):
-    """What the rows of a thread follow from besides the events: its status, and awaited calls."""
+    """What the rows of a thread follow from besides the events.
+
+    Its status, the awaited calls, and when its run expires.
+    """
 
     status: RunStatus | None = None
     awaited: tuple[str, ...] = ()
+    expires_at: float | None = None
 
 
 def standing_of(state: ThreadState) -> Standing:
@@ -138,7 +161,8 @@ def standing_of(state: ThreadState) -> Standing:
     step = state.step
     if step is None or not step.awaits or state.active_run is None:
         return Standing(status_of(state))
-    return Standing(status_of(state), tuple(call.call_id for call in step.awaited))
+    awaited = tuple(call.call_id for call in step.awaited)
+    return Standing(status_of(state), awaited, state.active_run.expires_at)
 
 
 def project(
@@ -161,13 +185,15 @@ def project(
         known = rows.runs.get(active.id) or RunRecord(id=active.id, agent="")
         rows.runs[active.id] = replace(known, status=after.status or "in_progress")
     is_waiting_changed = before.awaited != after.awaited or bool(rows.calls)
-    if not (rows.are_changed or is_waiting_changed or after.status != before.status):
+    due = [_due_time(state, id) for id in sorted(rows.scheduled)]
+    if before.expires_at != after.expires_at:
+        due.append(DueTime("approval", after.expires_at))
+    if not (rows.are_changed or is_waiting_changed or due or after.status != before.status):
         return None
     return Projection(
         after.status,
         events[-1].at,
         rows.title,
-        active.expires_at if active is not None else None,
         tuple(rows.runs.values()),
         tuple(rows.keys.items()),
         jobs_of(state),
@@ -176,7 +202,23 @@ def project(
         rows.new_title,
         rows.metadata,
         tuple(rows.told),
+        tuple(due),
     )
+
+
+def _due_time(state: ThreadState, schedule_id: str) -> DueTime:
+    schedule = state.schedules.get(schedule_id)
+    at = None if schedule is None else schedule.due_at
+    return DueTime("schedule", at, schedule_id, schedule)
+
+
+def due_times(state: ThreadState) -> Iterator[DueTime]:
+    """Yields all that is due on a thread in this state."""
+    expires_at = standing_of(state).expires_at
+    if expires_at is not None:
+        yield DueTime("approval", expires_at)
+    for id in state.schedules:
+        yield _due_time(state, id)
 
 
 class _Rows:
@@ -194,7 +236,8 @@ class _Rows:
         self.title = ""
         self.new_title: str | None = None
         self.metadata: dict[str, object] | None = None
-        self._others = False  # what is counted, or may expire at another time
+        self.scheduled: set[str] = set()
+        self._others = False  # what is counted
         self._final = final
         self._awaited = awaited
         self._waiting = set(waited)  # the calls that wait where the next event comes
@@ -233,9 +276,11 @@ class _Rows:
                     self.calls.append(
                         CallRecord(item.call_id, event.run_id, "", awaits, event.seq, event.at)
                     )
-            case RunRequiresAction() | JobStarted() | JobSettled() | MessageAdded(origin="job"):
+            case ScheduleCreated() | ScheduleCancelled() | ScheduleFired():
+                self._schedule(event)
+            case JobStarted() | JobSettled() | MessageAdded(origin="job"):
                 self._others = True
-            case MessageAdded(origin="user"):
+            case MessageAdded(origin="user" | "schedule"):
                 self._ask(event)
             case ItemsAdded():
                 self._others = True
@@ -273,6 +318,15 @@ class _Rows:
         self.title = self.title or _title(event.item.text)
         if self.new_title == "":  # it was to be named anew
             self.new_title = _title(event.item.text)
+
+    def _schedule(self, event: ScheduleCreated | ScheduleCancelled | ScheduleFired) -> None:
+        if isinstance(event, ScheduleCreated):
+            self.scheduled.add(event.schedule.id)
+            return
+        self.scheduled.add(event.schedule_id)
+        if isinstance(event, ScheduleFired) and event.next_at is None:
+            # It must not be created again with its key.
+            self.keys.setdefault(event.schedule_id, Sent(event.run_id, ""))
 
     def _add_key(self, key: str, run_id: str, message_id: str) -> None:
         if key:

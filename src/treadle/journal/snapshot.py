@@ -18,6 +18,7 @@ from treadle.domain.envelope import EVENT_TYPES
 from treadle.domain.history import History
 from treadle.domain.items import Item
 from treadle.domain.open_step import Step
+from treadle.domain.schedules import NO_SCHEDULES, Schedule
 from treadle.domain.state import (
     NO_JOBS,
     NOBODY,
@@ -49,6 +50,7 @@ class _Head(Struct, frozen=True, omit_defaults=True):
     event_types: str = ""
     answered_by: dict[str, str] = {}
     said: int = 0
+    schedules: tuple[Schedule, ...] = ()
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -78,6 +80,7 @@ def encode_head(state: ThreadState) -> bytes:
             _EVENT_TYPES,
             dict(state.answered_by),
             state.said,
+            tuple(state.schedules.values()),
         )
     )
 
@@ -121,4 +124,5 @@ def decode_snapshot(head: bytes, chunks: bytes) -> ThreadState:
         decoded.context,
         decoded.tended,
         decoded.said,
+        {one.id: one for one in decoded.schedules} or NO_SCHEDULES,
     )

@@ -9,6 +9,7 @@ neither wait for the writer nor hold it up. Each thread has its own connection.
 """
 
 import asyncio
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from treadle.domain.envelope import Envelope, decode_events
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
 from treadle.domain.page import Page
+from treadle.domain.schedules import Schedule
 from treadle.domain.state import ThreadState
 from treadle.errors import (
     InvalidTransition,
@@ -40,6 +42,8 @@ from treadle.journal.base import (
     Changes,
     Claim,
     Direction,
+    Due,
+    DuePlace,
     Durability,
     Fork,
     ThreadInfo,
@@ -54,7 +58,7 @@ from treadle.journal.base import (
 from treadle.journal.driver_lock import DriverLock
 from treadle.journal.files import FileStore
 from treadle.journal.group_commit import GroupCommit
-from treadle.journal.projection import Projection, RunRecord, Sent
+from treadle.journal.projection import DueKind, Projection, RunRecord, Sent
 from treadle.journal.pulse import IN_OTHERS, IN_PROCESS, Pulse
 from treadle.journal.snapshot import decode_snapshot
 from treadle.journal.sqlite_changes import newest_change, read_changes
@@ -72,7 +76,14 @@ from treadle.journal.sqlite_file import (
     typed_errors,
 )
 from treadle.journal.sqlite_files import SqliteFiles
-from treadle.journal.sqlite_lists import COLUMNS, UNFINISHED, key_of, select_threads
+from treadle.journal.sqlite_lists import (
+    COLUMNS,
+    DUE,
+    DUE_OF_OWNER,
+    UNFINISHED,
+    key_of,
+    select_threads,
+)
 from treadle.journal.sqlite_runs import find_run, list_calls, list_runs
 from treadle.logging import logger_of
 
@@ -85,6 +96,7 @@ READERS = 2
 LOAD_PAGE = 1000
 
 _WORK = msgspec.json.Decoder(Work)
+_SCHEDULE = msgspec.json.Decoder(Schedule)
 _ENTRY = msgspec.json.Decoder(Entry)
 
 _INFO = f"SELECT {COLUMNS} FROM thread t JOIN activity a ON a.n = t.n"  # noqa: S608 - of constants
@@ -469,6 +481,26 @@ class SqliteJournal:
 
         return await self._read(read)
 
+    async def due(
+        self,
+        *,
+        limit: int,
+        after: DuePlace | None = None,
+        kind: DueKind | None = None,
+        owner: str | None = None,
+    ) -> list[Due]:
+        """Returns due times, the earliest first."""
+        place = after or (-math.inf, "", "", 0)
+
+        def read(connection: sqlite3.Connection) -> list[Due]:
+            if owner is None:
+                rows = connection.execute(DUE, (*place, kind, limit))
+            else:
+                rows = connection.execute(DUE_OF_OWNER, (*place, kind, owner, limit))
+            return [_due(row) for row in rows.fetchall()]
+
+        return await self._read(read)
+
     async def _read(self, read: Callable[[sqlite3.Connection], T], *, connected: bool = True) -> T:
         if self._readers is None:
             raise JournalClosed("The journal is not open.")
@@ -600,6 +632,12 @@ def _snapshot(connection: sqlite3.Connection, number: int, at: int | None) -> Th
         return decode_snapshot(row[0], chunks)
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
         return ThreadState()  # a damaged snapshot is not used: all of it follows from the events
+
+
+def _due(row: tuple[Any, ...]) -> Due:
+    at, number, thread_id, kind, id, body = row
+    schedule = None if body is None else _SCHEDULE.decode(body)
+    return Due(at=at, number=number, thread_id=thread_id, kind=kind, id=id, schedule=schedule)
 
 
 def _info(row: tuple[Any, ...]) -> ThreadInfo:

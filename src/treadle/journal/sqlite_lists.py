@@ -21,12 +21,26 @@ COLUMNS = """t.id, t.agent, t.owner, t.metadata, a.title, a.status, t.created_at
     t.forked_from, t.work, t.memory, t.key, t.key_digest"""
 
 UNFINISHED = """
-    SELECT t.id, a.status, a.expires_at, a.jobs FROM (
+    SELECT t.id, a.status, a.jobs FROM (
         SELECT n FROM activity
             WHERE status IN ('queued', 'in_progress', 'requires_action', 'cancelling')
         UNION SELECT n FROM activity INDEXED BY activity_jobs WHERE jobs > 0
     ) AS one CROSS JOIN activity a ON a.n = one.n CROSS JOIN thread t ON t.n = one.n
     ORDER BY a.n
+"""
+
+
+DUE = """
+    SELECT d.at, d.n, t.id, d.kind, d.id, d.body
+    FROM due d INDEXED BY due_at CROSS JOIN thread t ON t.n = d.n
+    WHERE (d.at, d.kind, d.id, d.n) > (?, ?, ?, ?) AND d.kind = ifnull(?, d.kind)
+    ORDER BY d.at, d.kind, d.id, d.n LIMIT ?
+"""
+DUE_OF_OWNER = """
+    SELECT d.at, d.n, t.id, d.kind, d.id, d.body
+    FROM thread t INDEXED BY thread_owner CROSS JOIN due d ON d.n = t.n
+    WHERE (d.at, d.kind, d.id, d.n) > (?, ?, ?, ?) AND d.kind = ifnull(?, d.kind) AND t.owner = ?
+    ORDER BY d.at, d.kind, d.id, d.n LIMIT ?
 """
 
 

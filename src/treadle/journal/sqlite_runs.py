@@ -139,12 +139,12 @@ def calls_statement(query: CallQuery) -> tuple[str, Sequence[object]]:
     index = "call_since" if query.owner is None else "call_owner"
     tables = (
         f"call c INDEXED BY {index} CROSS JOIN thread t ON t.n = c.n"
-        " CROSS JOIN activity a ON a.n = c.n"
+        " LEFT JOIN due d ON d.n = c.n AND d.kind = 'approval' AND d.id = ''"
         f" CROSS JOIN event e ON e.position = (c.n << {SEQ_BITS}) + c.seq"
     )
     sql = f"""
         SELECT c.since, c.n, c.call_id, c.run_id, c.agent, c.awaits, c.seq, t.id, c.owner,
-            a.expires_at, e.body
+            d.at, e.body
         FROM {tables} WHERE {" AND ".join(conditions)}
         ORDER BY c.since, c.n, c.call_id LIMIT ?
     """  # noqa: S608 - it is made of constants

@@ -34,7 +34,7 @@ from treadle.errors import JournalError, StaleWriter
 from treadle.journal import sqlite_uses as uses
 from treadle.journal.base import Batch, Claim, Fork, ThreadInfo, not_found
 from treadle.journal.labels import labels_of
-from treadle.journal.projection import Projection, RunRecord, Sent
+from treadle.journal.projection import DueTime, Projection, RunRecord, Sent
 from treadle.journal.snapshot import encode_head, encode_items
 from treadle.journal.sqlite_file import SEQ_BITS, typed_errors
 
@@ -220,26 +220,27 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
     rows: dict[int, list[object]] = {}
     runs: list[object] = []
     keys: list[object] = []
+    due: dict[tuple[int, str, str], DueTime] = {}
     for batch in batches:
         projection, number = batch.projection, batch.claim.number
         if projection is None:
             continue
         title = rows[number][3] if number in rows and rows[number][3] else projection.title
         rows[number] = [
-            number, projection.status, projection.updated_at, title, projection.expires_at,
-            projection.jobs,
+            number, projection.status, projection.updated_at, title, projection.jobs,
         ]  # fmt: skip
         for run in projection.runs:
             runs += _run_row(number, run)
         for key, sent in projection.keys:
             keys += (number, key, sent.run_id, sent.message_id)
+        due |= {(number, one.kind, one.id): one for one in projection.due}
     _insert(
         connection,
-        "INSERT INTO activity (n, status, updated_at, title, expires_at, jobs) VALUES ",
+        "INSERT INTO activity (n, status, updated_at, title, jobs) VALUES ",
         [value for row in rows.values() for value in row],
-        6,
+        5,
         " ON CONFLICT (n) DO UPDATE SET status = excluded.status, jobs = excluded.jobs,"
-        " updated_at = excluded.updated_at, expires_at = excluded.expires_at,"
+        " updated_at = excluded.updated_at,"
         " title = CASE title WHEN '' THEN excluded.title ELSE title END",
     )
     _insert(connection, f"INSERT INTO run ({_RUN_COLUMNS}) VALUES ", runs, 15, _MERGED)  # noqa: S608 - of constants
@@ -254,6 +255,8 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
         if batch.projection is not None:
             _project_calls(connection, batch.claim.number, batch.projection)
             _project_fields(connection, batch.claim.number, batch.projection)
+    if due:
+        _set_due(connection, due)
 
 
 _RUN_COLUMNS = (
@@ -329,6 +332,19 @@ def decode_metadata(stored: bytes) -> dict[str, object]:
         return _METADATA.decode(stored)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return {}
+
+
+def _set_due(connection: sqlite3.Connection, due: Mapping[tuple[int, str, str], DueTime]) -> None:
+    values: list[object] = []
+    for (number, kind, id), one in due.items():
+        if one.at is None:
+            connection.execute(
+                "DELETE FROM due WHERE n = ? AND kind = ? AND id = ?", (number, kind, id)
+            )
+        else:
+            body = None if one.schedule is None else msgspec.json.encode(one.schedule)
+            values += (number, kind, id, one.at, body)
+    _insert(connection, "INSERT OR REPLACE INTO due VALUES ", values, 5)
 
 
 def _epoch_of(connection: sqlite3.Connection, number: int) -> int:
@@ -579,7 +595,9 @@ def fork(fork: Fork) -> Change:
     return Change(change)
 
 
-_TABLES = ("activity", "run", "call", "sent", "inbox", "snapshot", "history", "label", "thread")
+_TABLES = (
+    "activity", "run", "call", "sent", "due", "inbox", "snapshot", "history", "label", "thread",
+)  # fmt: skip
 
 
 def delete(thread_id: str) -> Change:

@@ -1,9 +1,9 @@
 """The tool calls of one step: which of them are made, when, and what their outputs are."""
 
 import asyncio
-import time
 from typing import Generic
 
+from treadle.clock import now
 from treadle.domain.events import (
     Awaited,
     RunRequiresAction,
@@ -126,7 +126,7 @@ class StepCalls(Generic[Deps, Out]):
             RunRequiresAction(
                 run_id=self._run_id,
                 call_ids=tuple(call.call_id for call in awaited),
-                expires_at=None if timeout is None else time.time() + timeout,
+                expires_at=None if timeout is None else now() + timeout,
                 seconds=self._activation.stopwatch.lap(),
             )
         )
@@ -258,6 +258,7 @@ class StepCalls(Generic[Deps, Out]):
             delegation=services.delegation,
             jobs=services.jobs,
             memory=services.memory,
+            schedules=services.schedules,
         )
         return self._activation.run_context(
             call_id=call.call_id, tool_name=call.name, services=lent

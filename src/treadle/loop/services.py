@@ -7,7 +7,7 @@ from msgspec import Struct
 from treadle.jobs.run_jobs import RunJobs
 from treadle.journal.base import ThreadInfo
 from treadle.memory.compaction.compactor import Compactor
-from treadle.ports import Delegation, LoopMemory, RunFiles
+from treadle.ports import Delegation, LoopMemory, RunFiles, RunSchedules
 
 
 class Services(Struct, frozen=True):
@@ -18,6 +18,7 @@ class Services(Struct, frozen=True):
     - `compactor`: keeps requests within the window of the model.
     - `files`: the contents of the files in its items.
     - `is_kept`: whether the thread outlives the process. `info`: returns what is known of it.
+    - `schedules`: the schedules of a thread that is kept.
     """
 
     delegation: Delegation
@@ -27,3 +28,4 @@ class Services(Struct, frozen=True):
     is_kept: bool
     info: Callable[[], ThreadInfo]
     files: RunFiles
+    schedules: RunSchedules | None = None

@@ -1,8 +1,8 @@
 """The files that a journal keeps, as users hold them."""
 
 import asyncio
-import time
 
+from treadle.clock import now
 from treadle.domain.arguments import require_text
 from treadle.domain.media import MAX_CONTENT, media_type, safe_name, too_large
 from treadle.errors import InvalidInput, UnknownFile
@@ -91,7 +91,7 @@ class Files:
 
 def _described(content: bytes, name: str, claimed: str) -> FileInfo:
     kind = media_type(content, name, claimed)
-    return FileInfo(file_id(content), kind, len(content), name, time.time())
+    return FileInfo(file_id(content), kind, len(content), name, now())
 
 
 def _unknown(id: str) -> UnknownFile:

@@ -1,7 +1,6 @@
 """A run in the foreground: on a thread kept in memory, as long as its holder holds it."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Generic, Literal, TypeVar, cast, overload
@@ -12,6 +11,7 @@ from treadle.actors.delegation import AgentShown, delegated, record_spent, start
 from treadle.actors.result import result_of
 from treadle.actors.thread_jobs import ThreadJobs
 from treadle.bus.feed import Feed
+from treadle.clock import now
 from treadle.domain.events import (
     Event,
     LiveEvent,
@@ -80,7 +80,7 @@ class MemoryThread:
 
     def record(self, event: RecordedEvent) -> None:
         """Numbers `event`, applies it to the state and shows it to the subscriber."""
-        event = replace(event, seq=self.state.seq + 1, at=time.time())
+        event = replace(event, seq=self.state.seq + 1, at=now())
         self.state = apply(self.state, event)
         if self._put is not None:
             self._put(event)
@@ -154,8 +154,10 @@ class Run(Generic[Out]):
         )
         self._compactor = Compactor(self._thread)
         memory = ThreadMemory(self._thread)
-        now = time.time()
-        info = ThreadInfo(id=self._thread.id, agent=definition.name, created_at=now, updated_at=now)
+        created_at = now()
+        info = ThreadInfo(
+            id=self._thread.id, agent=definition.name, created_at=created_at, updated_at=created_at
+        )
         services = Services(
             delegation,
             self._jobs,

@@ -25,6 +25,8 @@ from treadle.journal.base import (
     ChangeQuery,
     Changes,
     Direction,
+    Due,
+    DuePlace,
     JournalReader,
     ThreadInfo,
     ThreadMark,
@@ -33,7 +35,7 @@ from treadle.journal.base import (
     not_found,
 )
 from treadle.journal.files import FileStore
-from treadle.journal.projection import RunRecord
+from treadle.journal.projection import DueKind, RunRecord
 from treadle.journal.pulse import Pulse
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.ports import RunFiles
@@ -173,6 +175,18 @@ class OwnedReader:
         """Returns the last event of each thread of the owner, whatever `owner` is."""
         owned_by = owner if self._guard.owner is None else self._guard.owner
         return await self._journal.marks(owner=owned_by)
+
+    async def due(
+        self,
+        *,
+        limit: int,
+        after: DuePlace | None = None,
+        kind: DueKind | None = None,
+        owner: str | None = None,
+    ) -> list[Due]:
+        """Returns due times of threads of the owner, whatever `owner` is."""
+        owned_by = owner if self._guard.owner is None else self._guard.owner
+        return await self._journal.due(limit=limit, after=after, kind=kind, owner=owned_by)
 
     async def read(
         self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500

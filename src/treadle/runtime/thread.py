@@ -1,6 +1,7 @@
 """A thread as its users hold it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
 
 import msgspec
@@ -11,16 +12,19 @@ from treadle.actors.access import Receipt, ThreadAccess
 from treadle.actors.host import AnyAgent
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
+from treadle.clock import now
 from treadle.domain.arguments import require_choice, require_count, require_text, shown
 from treadle.domain.entries import (
     AddEntry,
     ApprovalEntry,
     CancelJobEntry,
+    CancelScheduleEntry,
     DenialEntry,
     OnBusy,
     OutputEntry,
     PinEntry,
     RemoveEventEntry,
+    ScheduleEntry,
     SendEntry,
     UpdateEntry,
 )
@@ -35,6 +39,7 @@ from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
 from treadle.domain.removal import item_with
 from treadle.domain.removed_items import visible
+from treadle.domain.schedules import Schedule
 from treadle.domain.state import OpenJob, Run, ThreadState
 from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput, ItemNotFound, RunNotFound
@@ -48,6 +53,7 @@ from treadle.runtime.files import Files
 from treadle.runtime.memory import Memory
 from treadle.runtime.positions import require_reached
 from treadle.runtime.thread_run import ThreadRun
+from treadle.schedules.new_schedule import listed, new_schedule
 from treadle.tools.output import encode_output
 from treadle.tools.threads import NeverStarted
 
@@ -201,6 +207,52 @@ class Thread:
             raise InvalidInput("There are no items to add; pass at least one.")
         digest = id_of("msg", self.id, key, msgspec.json.encode(without_new_ids(added)).decode())
         await self._threads.submit(self.id, AddEntry(tuple(added), key, digest, expect))
+
+    async def schedule(
+        self,
+        message: Input,
+        *,
+        at: datetime | None = None,
+        after: float | timedelta | None = None,
+        cron: str | None = None,
+        tz: str | tzinfo = "UTC",
+        key: str = "",
+        agent: str = "",
+    ) -> Schedule:
+        """Sends a message later; returns its schedule once it cannot be lost any more.
+
+        The message starts a run when it is due, in whichever process drives the thread then. If
+        that is too late, because no process ran, one run is started, however many times were
+        missed. A run in progress is waited for, and if the run before has not begun yet, the
+        schedule starts no second one.
+
+        - `at`: a datetime with a time zone; one in the past is due now. `after`: a delay in
+          seconds, or a timedelta. `cron`: again and again, by the five fields of cron, in the time
+          zone `tz`. Exactly one of them.
+        - `tz`: the name of a time zone, or a `zoneinfo.ZoneInfo`.
+        - `key`: the same key makes one schedule; another message, cron or agent with it is a
+          `Conflict`. It may be used again once the schedule was cancelled.
+        - `agent`: the name of the agent that answers; by default that of the thread.
+
+        Raises `InvalidInput`, `UnknownAgent`, and `TooManySchedules` beyond 100 of a thread.
+        """
+        schedule = new_schedule(
+            self.id, message, now(), at=at, after=after, cron=cron, tz=tz, key=key, agent=agent
+        )
+        await self._threads.submit(self.id, ScheduleEntry(schedule))
+        if key:  # it may have been there before
+            state = await self._threads.state(self.id)
+            schedule = state.schedules.get(schedule.id, schedule)
+        return replace(schedule, thread_id=self.id)
+
+    async def schedules(self) -> Sequence[Schedule]:
+        """Returns the schedules that are due in future, the one that is due first first."""
+        return listed(self.id, (await self._threads.state(self.id)).schedules.values())
+
+    async def cancel_schedule(self, schedule_id: str) -> None:
+        """Cancels a schedule; does nothing for one that is over. Runs that have begun continue."""
+        require_text("schedule_id", schedule_id)
+        await self._threads.submit(self.id, CancelScheduleEntry(schedule_id))
 
     def subscribe(self, after: int | str | Position = 0) -> Subscription:
         """Returns the events after a position, those to come included; iterate it.

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,6 +11,7 @@ from msgspec.structs import replace
 from treadle.actors.access import ThreadAccess
 from treadle.actors.host import AnyAgent
 from treadle.actors.shared_memory import shared_id
+from treadle.clock import now
 from treadle.domain.arguments import (
     require_choice,
     require_count,
@@ -20,6 +20,7 @@ from treadle.domain.arguments import (
     require_type,
     shown,
 )
+from treadle.domain.cursor import cursor, key_at
 from treadle.domain.desk import DESK_TYPES
 from treadle.domain.events import Awaited, DurableEvent
 from treadle.domain.ids import id_of, new_id
@@ -28,10 +29,12 @@ from treadle.domain.items import Item, Role
 from treadle.domain.metadata import checked_metadata
 from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
+from treadle.domain.schedules import Schedule
 from treadle.domain.state import Run, RunStatus
 from treadle.errors import Conflict, InvalidInput, JournalError, RunNotFound, ThreadNotFound
 from treadle.journal.base import (
     CallQuery,
+    DuePlace,
     JournalReader,
     ThreadInfo,
     ThreadOrder,
@@ -48,6 +51,8 @@ from treadle.runtime.memory import Memory
 from treadle.runtime.owned import OwnedAccess, OwnedReader, OwnerGuard
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
+
+_SchedulePlace = tuple[float, str, int]
 
 
 class Root(Protocol):
@@ -145,14 +150,14 @@ class RuntimeView:
             require_type("agent", agent, AgentDefinition, "create_thread(agent), or its name")
             name = agent.name
             self._root.register(agent)
-        now, items = time.time(), with_ids(as_history(history))
+        created_at, items = now(), with_ids(as_history(history))
         info = ThreadInfo(
             id=new_id("thread"),
             agent=name,
             owner=self._owned(owner),
             metadata=checked_metadata(metadata or {}),
-            created_at=now,
-            updated_at=now,
+            created_at=created_at,
+            updated_at=created_at,
             key=require_text("key", key),
         )
         if key:
@@ -407,6 +412,36 @@ class RuntimeView:
             awaits=awaits,
         )
         return await self._journal.calls(query)
+
+    async def schedules(
+        self, *, limit: int = 50, after: str = "", owner: str | None = None
+    ) -> Page[Schedule]:
+        """Returns a page of the schedules of all threads: at most `limit` (up to 1,000).
+
+        The one that is due first is the first.
+
+        - `after`: `Page.next` of the page before.
+        - `owner`: only schedules of threads of this owner; None lists those of all owners of the
+          view.
+
+        Raises `InvalidInput` for a limit below 1, and for an `after` that is not a cursor.
+        """
+        self._reach()
+        limit = min(require_count("limit", limit, 1), MAX_PAGE)
+        last = key_at(require_text("after", after), "due", _SchedulePlace) if after else None
+        place: DuePlace | None = (last[0], "schedule", *last[1:]) if last is not None else None
+        due = await self._journal.due(
+            limit=limit + 1, after=place, kind="schedule", owner=self._listed(owner)
+        )
+        page, more = due[:limit], due[limit:]
+        return Page(
+            [
+                replace(one.schedule, thread_id=one.thread_id)
+                for one in page
+                if one.schedule is not None
+            ],
+            cursor("due", page[-1].at, page[-1].id, page[-1].number) if more else "",
+        )
 
     def _owned(self, owner: str) -> str:
         """Returns the owner that is meant; raises `InvalidInput` for one outside of the view."""

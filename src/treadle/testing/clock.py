@@ -111,6 +111,13 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         """Returns the virtual time in seconds since the loop was made."""
         return self._jumping.now
 
+    def wall_time(self) -> float:
+        """Returns the time of day in Unix seconds, with the jumps of this loop added to it.
+
+        Schedules, expiries and the times of events follow it.
+        """
+        return time.time() + self._jumping.now
+
     @contextmanager
     def busy(self) -> Generator[None, None, None]:
         """Keeps time from jumping while the body runs, for work done outside this loop."""

@@ -14,7 +14,7 @@ from treadle.domain.result import RunResult, require_complete
 from treadle.errors import ConfigurationError
 from treadle.jobs.node import Node
 from treadle.jobs.run_jobs import RunJobs
-from treadle.ports import Delegation, RunMemory, ThreadWriter, Worker
+from treadle.ports import Delegation, RunMemory, RunSchedules, ThreadWriter, Worker
 from treadle.tools.run_facts import RunFacts
 
 Deps = TypeVar("Deps", default=None)
@@ -76,6 +76,7 @@ class CallServices:
     delegation: Delegation | None = None
     jobs: RunJobs | None = None
     memory: RunMemory | None = None
+    schedules: RunSchedules | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,20 @@ class RunContext(RunFacts, Generic[Deps_co]):
         if memory is None:
             raise ConfigurationError("This context has no memory: it was not made by a run.")
         return memory
+
+    @property
+    def schedules(self) -> RunSchedules:
+        """The schedules of the thread: messages that are sent to it later.
+
+        Raises `ConfigurationError` if the thread is not kept in a runtime.
+        """
+        schedules = self._services.schedules
+        if schedules is None:
+            raise ConfigurationError(
+                "This run cannot be continued later, because its thread is not kept; run the agent "
+                "on a thread of a runtime (treadle.open)."
+            )
+        return schedules
 
     @overload
     async def run_agent(

@@ -1,0 +1,1 @@
+"""Schedules: when they are due, and the tools with which agents wake themselves later."""
