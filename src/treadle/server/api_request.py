@@ -20,6 +20,8 @@ B = TypeVar("B")
 
 MAX_PARAMETERS = 100
 DISCARD_SECONDS = 1.0
+LEAST_RATE = 64 * 1024
+"""How many bytes of a long body must arrive in a second."""
 _JSON = "application/json"
 
 
@@ -166,8 +168,9 @@ def require_json(headers: Headers) -> None:
 async def read_body(headers: Headers, receive: Receive, limit: int, seconds: float) -> bytes:
     """Returns the body of a request.
 
-    Raises 413 for one of more than `limit` bytes, as soon as that is known, 408 for one that takes
-    longer than `seconds`, and `Disconnected` if the client leaves.
+    Raises 413 for one of more than `limit` bytes, as soon as that is known, and `Disconnected` if
+    the client leaves. One that takes longer than `seconds`, and a second more for each 64 KiB that
+    have arrived, is 408.
     """
     length = headers.get(b"content-length")
     if length.isascii() and length.isdigit() and int(length[:20]) > limit:
@@ -176,13 +179,15 @@ async def read_body(headers: Headers, receive: Receive, limit: int, seconds: flo
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(seconds):
+        ends = asyncio.get_running_loop().time() + seconds
+        async with asyncio.timeout_at(ends) as time_limit:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Disconnected
                 part = message.get("body", b"")
                 size += len(part)
+                time_limit.reschedule(ends + size / LEAST_RATE)
                 if size > limit:
                     await _discard(receive, limit)
                     raise _too_large(limit)
@@ -193,7 +198,8 @@ async def read_body(headers: Headers, receive: Receive, limit: int, seconds: flo
         raise RequestRefused(
             408,
             "request_timeout",
-            f"The body did not arrive within {seconds:g} seconds.",
+            f"The body did not arrive within {seconds:g} seconds, or more slowly than 64 KiB a "
+            "second.",
             headers=((b"connection", b"close"),),
         ) from None
 

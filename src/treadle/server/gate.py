@@ -10,17 +10,20 @@ import msgspec
 
 from treadle.server.api_request import Disconnected, Headers
 from treadle.server.origins import is_allowed_host, is_own_origin
-from treadle.server.problems import RequestRefused, problem_of, retry_headers
+from treadle.server.problems import (
+    RETRY_SECONDS,
+    RequestRefused,
+    problem_of,
+    retry_headers,
+)
 from treadle.server.services import Services
 from treadle.server.stream import Receive, Scope, Send
+from treadle.server.streamed import STREAMS
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ROUTE = "treadle.route"
 """The key of the template of the path in a scope, for log and metrics."""
-
-STREAMS = "treadle.streams"
-"""The key in a scope that is set once its response is a stream."""
 
 IDS = "treadle.ids"
 """The key of the ids of thread and run in a scope, for the log."""
@@ -116,14 +119,17 @@ class Gate:
         problem = problem_of(error)
         if problem.status >= 500 and problem.code != "draining":
             _LOGGER.error("The request %s failed", request_id, exc_info=error)
-        is_repeatable = scope["method"] in _REPEATABLE or b"idempotency-key" in headers
-        extra = list(error.headers) if isinstance(error, RequestRefused) else []
+        extra = list[tuple[bytes, bytes]]()
+        is_repeatable, retry_after = _is_repeatable(scope, headers), RETRY_SECONDS
+        if isinstance(error, RequestRefused):  # nothing was done
+            extra += error.headers
+            is_repeatable, retry_after = True, error.retry_after
         await respond(
             response,
             problem.status,
             msgspec.json.encode(problem),
             PROBLEM_TYPE,
-            [*retry_headers(problem, is_repeatable=is_repeatable), *extra],
+            [*retry_headers(problem, is_repeatable, retry_after), *extra],
         )
 
     def _note(self, scope: Scope, response: "_Response", request_id: str, seconds: float) -> None:
@@ -149,6 +155,11 @@ class Gate:
                     **scope.get(IDS, {}),
                 },
             )
+
+
+def _is_repeatable(scope: Scope, headers: Headers) -> bool:
+    """Returns whether a request does the same if it is sent twice."""
+    return scope["method"] in _REPEATABLE or b"idempotency-key" in headers
 
 
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -17,14 +17,19 @@ from treadle.server.api_request import (
 )
 from treadle.server.authentication import authenticate
 from treadle.server.gate import IDS, ROUTE, respond
+from treadle.server.limits import rate_limited
 from treadle.server.principal import Scope as KeyScope
 from treadle.server.services import Services
 from treadle.server.stream import Receive, Scope, Send
+from treadle.server.streamed import EndedStream, Streamed
 
 PREFIX = "/api/v1"
 """The beginning of all paths of the API."""
 
 JSON = b"application/json"
+
+PRINCIPAL = "treadle.principal"
+"""The key of the principal in a scope."""
 
 Limit = Annotated[int, Meta(ge=1, le=1000)]
 """How many entries of a list are wanted."""
@@ -34,14 +39,6 @@ Handler = Callable[[ApiRequest[Any, Any]], Awaitable[object]]
 
 class NoFields(Struct, frozen=True, forbid_unknown_fields=True):
     """A query or a body without fields."""
-
-
-class Streamed:
-    """What a handler returns to write its response itself."""
-
-    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Writes the response."""
-        raise NotImplementedError
 
 
 class Answer:
@@ -120,7 +117,11 @@ class Operation(Struct, frozen=True, kw_only=True):
             for name, value in scope.get("path_params", {}).items()
             if name in {"thread_id", "run_id"}
         }
-        principal = await authenticate(scope, services)
+        principal = scope[PRINCIPAL] = await authenticate(scope, services)
+        if seconds := services.limits.seconds_to_wait(principal):
+            if self.is_stream and self.method == "GET" and not _wants_json(scope):
+                return EndedStream(services, "limited", seconds)
+            raise rate_limited(seconds)
         if self.scope and not principal.may(cast("KeyScope", self.scope)):
             raise scope_missing(cast("KeyScope", self.scope), "This route")
         query = decode_query(scope["query_string"], self.query)
@@ -152,6 +153,10 @@ class Operation(Struct, frozen=True, kw_only=True):
             await respond(send, status, value.body, value.content_type, headers)
         else:
             await respond(send, status, msgspec.json.encode(value), JSON, headers)
+
+
+def _wants_json(scope: Scope) -> bool:
+    return "application/json" in Headers(scope["headers"]).get(b"accept")
 
 
 class Operations:

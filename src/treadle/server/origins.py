@@ -50,6 +50,12 @@ def is_own_origin(origin: str, host: str) -> bool:
     return _with_port(rest, default) == _with_port(host, default)
 
 
+def is_origin(text: str) -> bool:
+    """Returns whether a text is an origin, as a browser sends it."""
+    scheme, mark, rest = text.partition("://")
+    return bool(mark) and scheme in _DEFAULT_PORTS and _HOST.fullmatch(rest) is not None
+
+
 def _with_port(host: str, default: str) -> str:
     match = _HOST.fullmatch(host)
     if match is None:

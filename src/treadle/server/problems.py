@@ -82,12 +82,14 @@ class RequestRefused(TreadleError):
         message: str,
         *,
         retryable: bool = False,
+        retry_after: int = RETRY_SECONDS,
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.retryable = retryable
+        self.retry_after = retry_after
         self.headers = headers
 
 
@@ -165,13 +167,14 @@ def _problem(
 
 
 def retry_headers(
-    problem: Problem, *, is_repeatable: bool, retry_after: int = RETRY_SECONDS
+    problem: Problem, is_repeatable: bool, retry_after: int
 ) -> list[tuple[bytes, bytes]]:
     """Returns the headers that tell a client whether to send the same request again.
 
-    `is_repeatable` says that the request cannot do something twice, whatever became of the first.
+    `is_repeatable` says that the request cannot do something twice, whatever became of the first;
+    `retry_after` is in seconds.
     """
-    retries = problem.retryable and (is_repeatable or problem.code == "draining")
+    retries = problem.retryable and is_repeatable
     headers = [(b"x-should-retry", b"true" if retries else b"false")]
     if problem.status in {429, 503}:
         headers.append((b"retry-after", str(retry_after).encode()))

@@ -12,7 +12,7 @@ import uvicorn
 from treadle.errors import ConfigurationError
 from treadle.server.app import ServerApp
 from treadle.server.origins import is_loopback
-from treadle.server.protocol import Protocol
+from treadle.server.protocol import protocol_of
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=Protocol,
+                http=protocol_of(settings),
                 ws="none",
                 lifespan="on",
                 log_config=None,

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from treadle.runtime.runtime import Runtime
 from treadle.runtime.view import RuntimeView
 from treadle.server.keys import Keys
+from treadle.server.limits import Limits
 from treadle.server.metrics import Metrics
 from treadle.server.open_requests import OpenRequests
 from treadle.server.principal import Principal
@@ -37,6 +38,7 @@ class Services:
         self.keys = keys
         self.authenticate = authenticate
         self.metrics = Metrics()
+        self.limits = Limits(settings)
         shortest = min(settings.keep_alive_seconds, settings.write_timeout_seconds)
         self.open_requests = OpenRequests(min(shortest / 4, 1.0), keys.refresh)
         self.stream_limits = StreamLimits(

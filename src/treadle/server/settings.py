@@ -1,5 +1,6 @@
 """The settings of a server: from options, the environment and a file."""
 
+import ipaddress
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +9,13 @@ from typing import Any, cast, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from treadle.domain.arguments import shown
 from treadle.domain.media import MAX_CONTENT
 from treadle.errors import ConfigurationError
+from treadle.server.origins import is_origin
+
+MAX_RUNS = 1000
+"""The highest `ServerSettings.max_runs_per_owner`: they are counted in one page of threads."""
 
 PREFIX = "TREADLE_"
 TABLE = "server"
@@ -31,7 +37,14 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
       `https://app.example.com`.
     - `trusted_proxies`: addresses whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     - `max_body_bytes`, `max_file_bytes`: the largest body, and the largest file.
-    - `body_seconds`: how long a body may take to arrive.
+    - `max_header_bytes`, `max_headers`: the most bytes of a request before its body, and the most
+      headers. `header_seconds`: how long they may take to arrive.
+    - `max_message_bytes`: the longest text of a message, in UTF-8.
+    - `requests_per_second`, `burst_requests`: how many requests a key may make in the long run (0:
+      no limit), and at once.
+    - `max_streams`: how many streams and waits of a key may be open.
+    - `max_runs_per_owner`: how many threads of an owner may have a run in progress, at most 1,000.
+    - `body_seconds`: how long a body may take to arrive, at 64 KiB a second for a long one.
     - `max_wait_seconds`: the longest `?wait=`.
     - `keep_alive_seconds`: how often a stream without events sends a comment.
     - `write_timeout_seconds`: after how long a client that takes nothing is disconnected.
@@ -50,6 +63,14 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     trusted_proxies: tuple[str, ...] = ()
     max_body_bytes: int = MAX_BODY_BYTES
     max_file_bytes: int = MAX_CONTENT
+    max_header_bytes: int = 32 * 1024
+    max_headers: int = 100
+    header_seconds: float = 10.0
+    max_message_bytes: int = 1024 * 1024
+    requests_per_second: float = 100.0
+    burst_requests: int = 200
+    max_streams: int = 1000
+    max_runs_per_owner: int = 100
     body_seconds: float = 30.0
     max_wait_seconds: float = 300.0
     keep_alive_seconds: float = 15.0
@@ -61,18 +82,55 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigurationError(f"port={self.port} is not a port; use 0 to 65535.")
-        for name in (
-            "max_body_bytes",
-            "max_file_bytes",
-            "body_seconds",
-            "max_wait_seconds",
-            "keep_alive_seconds",
-        ):
+        for name in _ABOVE_ZERO:
             _require_above_zero(name, getattr(self, name))
-        for name in ("write_timeout_seconds", "retry_milliseconds"):
-            _require_above_zero(name, getattr(self, name))
-        if not self.grace_seconds >= 0:
-            raise ConfigurationError(f"grace_seconds={self.grace_seconds} cannot be negative.")
+        for name in ("grace_seconds", "requests_per_second"):
+            if not getattr(self, name) >= 0:
+                raise ConfigurationError(f"{name}={getattr(self, name)} cannot be negative.")
+        if self.max_runs_per_owner > MAX_RUNS:
+            raise ConfigurationError(
+                f"max_runs_per_owner={self.max_runs_per_owner} is above {MAX_RUNS}."
+            )
+        for origin in self.origins:
+            if not is_origin(origin):
+                raise ConfigurationError(
+                    f"origins has {shown(origin)}, which is not an origin; write it as "
+                    "https://app.example.com, without a path. Any origin (*) is not possible."
+                )
+        for proxy in self.trusted_proxies:
+            _require_network(proxy)
+
+
+_ABOVE_ZERO = (
+    "max_body_bytes",
+    "max_file_bytes",
+    "max_header_bytes",
+    "max_headers",
+    "header_seconds",
+    "max_message_bytes",
+    "burst_requests",
+    "max_streams",
+    "max_runs_per_owner",
+    "body_seconds",
+    "max_wait_seconds",
+    "keep_alive_seconds",
+    "write_timeout_seconds",
+    "retry_milliseconds",
+)
+
+
+def _require_network(proxy: str) -> None:
+    try:
+        network = ipaddress.ip_network(proxy, strict=False)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"trusted_proxies has {shown(proxy)}, which is not an IP address or network."
+        ) from error
+    if not network.prefixlen:
+        raise ConfigurationError(
+            f"trusted_proxies has {shown(proxy)}, every address, so that any client could name "
+            "its own; write the address of the proxy."
+        )
 
 
 def _require_above_zero(name: str, value: float) -> None:

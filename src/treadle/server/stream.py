@@ -40,7 +40,7 @@ Scope = Any
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
-EndReason = Literal["draining", "thread_deleted", "not_authenticated", "failed"]
+EndReason = Literal["draining", "limited", "thread_deleted", "not_authenticated", "failed"]
 
 _IN_STEP: dict[type, bool] = {
     **dict.fromkeys(

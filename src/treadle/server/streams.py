@@ -6,12 +6,13 @@ from typing import Any
 from treadle.bus.position import Position
 from treadle.errors import RunNotFound, ThreadNotFound
 from treadle.server.api_request import ApiRequest
-from treadle.server.gate import STREAMS
-from treadle.server.operation import Answer, Streamed
+from treadle.server.limits import FULL_SECONDS
+from treadle.server.operation import PRINCIPAL, Answer
 from treadle.server.problems import RequestRefused
 from treadle.server.services import Services
-from treadle.server.sse import ENDED, HEADERS, opening, own_frame
-from treadle.server.stream import EventStream, Receive, Scope, Send, Source, StreamEnd
+from treadle.server.sse import opening
+from treadle.server.stream import EventStream, Receive, Scope, Send, Source
+from treadle.server.streamed import EndedStream, Streamed, start_stream
 
 Leave = Callable[[], Awaitable[None]]
 
@@ -42,40 +43,26 @@ class StreamAnswer(Streamed):
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Writes the response."""
         services, source = self._services, self._source
-        if not await _start(scope, send, self._headers):
+        limits, principal = services.limits, scope[PRINCIPAL]
+        if not limits.open_stream(principal):
+            await source.aclose()
+            await EndedStream(services, "limited", FULL_SECONDS).send(scope, receive, send)
             return
-        head = opening(source.position, services.settings.retry_milliseconds) + self._first
-        stream = EventStream(
-            source, services.stream_limits, services.open_requests, in_step=self._in_step
-        )
-        # The headers are sent; what the gate adds to them is in the way of the events.
-        left = await stream.serve(scope, receive, getattr(send, "raw", send), head)
+        left = False
+        try:
+            if not await start_stream(scope, send, self._headers):
+                await source.aclose()
+                return
+            head = opening(source.position, services.settings.retry_milliseconds) + self._first
+            stream = EventStream(
+                source, services.stream_limits, services.open_requests, in_step=self._in_step
+            )
+            # The headers are sent; what the gate adds to them is in the way of the events.
+            left = await stream.serve(scope, receive, getattr(send, "raw", send), head)
+        finally:
+            limits.close_stream(principal)
         if left and self._on_leave is not None:
             await self._on_leave()
-
-
-class DrainingAnswer(Streamed):
-    """Answers a reader while the server is about to end: it should connect again."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Writes the response."""
-        if await _start(scope, send, ()):
-            body = opening("", self._services.settings.retry_milliseconds)
-            body += own_frame(ENDED, StreamEnd("draining"))
-            await send({"type": "http.response.body", "body": body})
-
-
-async def _start(scope: Scope, send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> bool:
-    """Begins the response; returns whether events follow, which a `HEAD` does not ask for."""
-    scope[STREAMS] = True
-    await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *headers]})
-    if scope["method"] == "HEAD":
-        await send({"type": "http.response.body", "body": b""})
-        return False
-    return True
 
 
 def resumed_at(request: ApiRequest[Any, Any], after: str) -> str:

@@ -16,7 +16,8 @@ from treadle.server.operation import Answer, Operations, Page
 from treadle.server.problems import RequestRefused
 from treadle.server.routes.runs import find_run
 from treadle.server.sse import STATE, own_frame
-from treadle.server.streams import DrainingAnswer, StreamAnswer, gone, present, resumed_at
+from treadle.server.streamed import EndedStream
+from treadle.server.streams import StreamAnswer, gone, present, resumed_at
 from treadle.server.views import view_thread
 
 EVENTS = Operations("Events")
@@ -68,7 +69,7 @@ async def thread_events(request: ApiRequest[ThreadEvents, None]) -> object:
     if "application/json" in request.headers.get(b"accept"):
         return await _page(thread, query)
     if services.open_requests.is_draining:
-        return DrainingAnswer(services)
+        return EndedStream(services, "draining")
     if position:
         return StreamAnswer(services, thread.subscribe(position), in_step=True)
     if query.start == "now":
@@ -105,7 +106,7 @@ async def desk_events(request: ApiRequest[DeskQuery, None]) -> object:
     """Streams what happens on all threads."""
     services, query = request.services, request.query
     if services.open_requests.is_draining:
-        return DrainingAnswer(services)
+        return EndedStream(services, "draining")
     after = resumed_at(request, query.after) or ("start" if query.start == "start" else None)
     desk = request.runtime.subscribe(types=query.type, after=after, owner=query.owner)
     await desk.__aenter__()  # "now" is the moment of the request; the stream closes it
@@ -132,5 +133,5 @@ async def run_events(request: ApiRequest[RunEvents, None]) -> object:
     if source.is_over:
         return Answer(204)
     if services.open_requests.is_draining:
-        return DrainingAnswer(services)
+        return EndedStream(services, "draining")
     return StreamAnswer(services, source, in_step=bool(position))

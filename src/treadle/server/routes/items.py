@@ -41,6 +41,8 @@ def given_items(request: ApiRequest[Any, Any], given: list[Any]) -> Sequence[Ite
     items = as_history(given)
     if not all(isinstance(item, Message) and item.role == "user" for item in items):
         request.require("admin", "An item that is not a message of the role user")
+    messages = [item for item in items if isinstance(item, Message)]
+    request.services.limits.require_size(messages)
     return items
 
 

@@ -6,7 +6,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from treadle.bus.position import Position
 from treadle.domain.entries import OnBusy
-from treadle.domain.inputs import as_message
+from treadle.domain.inputs import as_message, as_messages
+from treadle.domain.items import Message
 from treadle.domain.options import RunOptions
 from treadle.errors import InvalidInput
 from treadle.runtime.thread import Thread
@@ -66,9 +67,12 @@ async def send_message(request: ApiRequest[MessageQuery, NewMessage]) -> object:
     thread = await request.runtime.connect(request.path["thread_id"])
     if services.open_requests.is_draining:
         raise draining()
+    messages = _messages(request.body)
+    services.limits.require_size(messages)
+    await _require_room(request, thread)
     before = await thread.last_seq()
     key = request.headers.get(b"idempotency-key") or request.body.key
-    run = await _send(request, thread, key)
+    run = await _send(request, thread, messages, key)
     is_copy = run.thread_id != thread.id
     if is_copy:
         thread = await request.runtime.connect(run.thread_id)
@@ -93,25 +97,41 @@ async def send_message(request: ApiRequest[MessageQuery, NewMessage]) -> object:
 
 
 async def _send(
-    request: ApiRequest[MessageQuery, NewMessage], thread: Thread, key: str
+    request: ApiRequest[MessageQuery, NewMessage],
+    thread: Thread,
+    messages: list[Message],
+    key: str,
 ) -> ThreadRun:
     body = request.body
-    if (body.message is UNSET) == (body.messages is UNSET) or body.messages == []:
-        raise InvalidInput(
-            'Send one message as {"message": "…"}, or several as {"messages": ["…", …]}.'
-        )
-    given = body.messages
-    message = body.message if given is UNSET else [as_message(one) for one in given]
     options = await _options(request, thread)
     if body.after is UNSET:
         on_busy: OnBusy = "queue" if body.on_busy is UNSET else body.on_busy
         expect = None if body.expect is UNSET else body.expect
         return await thread.send(
-            message, on_busy=on_busy, key=key, agent=body.agent, expect=expect, **options
+            messages, on_busy=on_busy, key=key, agent=body.agent, expect=expect, **options
         )
     if body.on_busy is not UNSET or body.expect is not UNSET:
         raise InvalidInput("Use only one of after, expect and on_busy.")
-    return await thread.send_after(body.after, message, key=key, agent=body.agent, **options)
+    return await thread.send_after(body.after, messages, key=key, agent=body.agent, **options)
+
+
+def _messages(body: NewMessage) -> list[Message]:
+    if (body.message is UNSET) == (body.messages is UNSET) or body.messages == []:
+        raise InvalidInput(
+            'Send one message as {"message": "…"}, or several as {"messages": ["…", …]}.'
+        )
+    given = body.messages
+    return as_messages(body.message) if given is UNSET else [as_message(one) for one in given]
+
+
+async def _require_room(request: ApiRequest[MessageQuery, NewMessage], thread: Thread) -> None:
+    """Raises 429 above the limits on streams and runs."""
+    limits, owner = request.services.limits, request.principal.owner
+    if request.query.stream:
+        limits.require_stream(request.principal)
+    if owner is None:
+        owner = (await thread.info()).owner
+    await limits.require_run(request.runtime, owner, thread.id)
 
 
 async def _options(request: ApiRequest[MessageQuery, NewMessage], thread: Thread) -> dict[str, Any]:

@@ -99,10 +99,19 @@ async def read_result(request: ApiRequest[ResultQuery, None]) -> object:
 async def wait_for(
     request: ApiRequest[Any, Any], thread: Thread, run: ThreadRun, seconds: float
 ) -> bool:
-    """Waits for the end of a run; returns whether it has ended."""
+    """Waits for the end of a run; returns whether it has ended.
+
+    Above the limit on open streams it does not wait.
+    """
     services = request.services
     seconds = min(seconds, services.settings.max_wait_seconds)
-    return await RunWait(services.open_requests).ended(thread, run, seconds, request.receive)
+    limits, wait = services.limits, RunWait(services.open_requests)
+    if not limits.open_stream(request.principal):
+        return await wait.ended(thread, run, 0.0, request.receive)
+    try:
+        return await wait.ended(thread, run, seconds, request.receive)
+    finally:
+        limits.close_stream(request.principal)
 
 
 @RUNS.add("POST", "/runs/{run_id}/cancel", scope="write", query=RunQuery, answers={202: RunRecord})
