@@ -2,20 +2,21 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 from typing_extensions import Unpack
 
 from treadle.domain.items import Input, Item
 from treadle.domain.result import RunResult
-from treadle.errors import ConfigurationError, ToolFailed
+from treadle.errors import ConfigurationError, InvalidInput, ToolFailed
 from treadle.loop.catalog import Catalog
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.loop.options import OptionArguments, Output, make_options
 from treadle.runtime.foreground import Run
+from treadle.tools.async_only import AsyncOnly
 from treadle.tools.context import RunContext
 from treadle.tools.function import Tool, tool
 
@@ -167,23 +168,7 @@ class Agent(AgentDefinition[Deps, Out]):
         The parameters are those of `run`. Its errors are raised by the iteration of the events and
         by `result()`. Use it with `async with`.
         """
-        return self._stream(input, deps, history, output, options)
-
-    @asynccontextmanager
-    async def _stream(
-        self,
-        input: Input,
-        deps: Deps,
-        history: Sequence[Item],
-        output: Output | None,
-        options: OptionArguments,
-    ) -> AsyncGenerator[Run[Any]]:
-        run = self._run(input, deps, history, output, options, function="stream")
-        run.start()
-        try:
-            yield run
-        finally:
-            await run.stop()
+        return _Stream(lambda: self._run(input, deps, history, output, options, function="stream"))
 
     @overload
     def run_sync(
@@ -333,6 +318,26 @@ class Agent(AgentDefinition[Deps, Out]):
             needs_approval=needs_approval,
         )(work)
         return replace(made, worker=self)
+
+
+class _Stream(AbstractAsyncContextManager[Run[Any]], AsyncOnly):
+    """Starts a run where it is entered, and stops it where it is left."""
+
+    _usage = "async with agent.stream(…) as run:"
+
+    def __init__(self, make: Callable[[], Run[Any]]) -> None:
+        self._make = make
+        self._run: Run[Any] | None = None
+
+    async def __aenter__(self) -> Run[Any]:
+        if self._run is not None:
+            raise InvalidInput("This run was started already; call stream() for another one.")
+        run = self._run = self._make()
+        run.start()
+        return run
+
+    async def __aexit__(self, *_: object) -> None:
+        await cast("Run[Any]", self._run).stop()
 
 
 async def _driven(run: Run[Any], *, raise_on_incomplete: bool) -> RunResult[Any]:

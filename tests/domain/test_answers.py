@@ -99,9 +99,11 @@ def test_calls_that_take_no_answer() -> None:
 
 
 def test_no_run_waits() -> None:
+    with pytest.raises(RunNotInProgress):
+        output_of(waiting(RunCancelling(run_id=R)), "c1", "x")
     for state in (ThreadState(), waiting(RunCancelling(run_id=R))):
-        with pytest.raises(RunNotInProgress):
-            output_of(state, "c1", "x")
+        with pytest.raises(UnknownToolCall, match="no call 'c9'"):
+            output_of(state, "c9", "x")
 
 
 def test_a_call_of_a_closed_step_keeps_its_output() -> None:

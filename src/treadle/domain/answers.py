@@ -25,7 +25,7 @@ def output_of(
     """Returns the event that answers an external call, or a call that waits for approval.
 
     Raises `Conflict` when the call has another output, `UnknownToolCall` for a call that is not
-    open to answers, `RunNotInProgress` when no run is active.
+    open to answers, `RunNotInProgress` for one of a run that has ended without its output.
     """
     known = _answered(state, call_id)
     if known is not None:
@@ -73,17 +73,31 @@ def _late(state: ThreadState, call_id: str, known: FunctionCallOutput | None) ->
 def _awaited(state: ThreadState, call_id: str) -> tuple[FunctionCall, str]:
     run, step = state.active_run, state.step
     if run is None or run.status == "cancelling":
+        if not _was_called(state, call_id):
+            raise UnknownToolCall(
+                f"This thread has no call {call_id[:100]!r}; pending_calls() returns those that "
+                "wait."
+            )
         by = run.cancelled_by if run is not None else ""
         named = f"was cancelled by {by[:100]}" if by else "has ended"
         raise RunNotInProgress(f"No run waits for the call {call_id!r}; it {named}.", by=by)
     call = step.call(call_id) if step is not None else None
     if step is None or call is None:
-        raise UnknownToolCall(f"The run {run.id} has no open call {call_id!r}.")
+        raise UnknownToolCall(
+            f"The run {run.id} has no open call {call_id[:100]!r}; pending_calls() returns those "
+            "that wait."
+        )
     if call_id in step.approved:
         raise _late(state, call_id, None)
     if step.awaits_of(call_id) is None:
         raise UnknownToolCall(f"{call.name} runs here; its call {call_id!r} takes no answer.")
     return call, run.id
+
+
+def _was_called(state: ThreadState, call_id: str) -> bool:
+    if state.step is not None and state.step.call(call_id) is not None:
+        return True
+    return any(isinstance(i, FunctionCall) and i.call_id == call_id for i in state.history)
 
 
 def _answered(state: ThreadState, call_id: str) -> FunctionCallOutput | None:

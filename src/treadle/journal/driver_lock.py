@@ -75,6 +75,11 @@ class DriverLock:
             _take_soon(file)
         except (BlockingIOError, PermissionError) as error:
             os.close(file)
+            if any(one._path == self._path for one in _held):
+                raise JournalLocked(
+                    f"{self._path.name} is driven by another runtime of this process; use that "
+                    "one, or open this one with drive=False to read, watch and send."
+                ) from error
             raise JournalLocked(
                 f"{self._path.name} is driven by another process; end it, or open the database "
                 "with drive=False to read, watch and send."

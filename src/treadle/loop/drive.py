@@ -7,8 +7,9 @@ continuing it after a step.
 """
 
 import asyncio
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Generic, Self, assert_never, cast
+from typing import Any, Generic, Self, assert_never, cast
 
 from msgspec.structs import replace
 
@@ -76,6 +77,7 @@ async def drive(activation: Activation[Deps, Out]) -> Exception | None:
                 return work.failure
         async with activation.listening():
             async with _Interruptible(activation, activation.seconds_left) as work:
+                _require_deps(activation)
                 await _loop(activation)
             if work.is_interrupted and activation.listener is not None:
                 activation.listener.hurry()
@@ -128,6 +130,14 @@ class _Interruptible(Generic[Deps, Out]):
             self._activation, as_exception(error), is_interrupted=self.is_interrupted
         )
         return True
+
+
+def _require_deps(activation: Activation[Deps, Out]) -> None:
+    """Raises `ConfigurationError` if a tool of an agent that may work needs deps, without any."""
+    if activation.deps is None:
+        agents = cast("Mapping[str, AgentDefinition[Any, Any]]", activation.agent.reachable)
+        for agent in agents.values():
+            agent.tools.require_deps()
 
 
 async def _loop(activation: Activation[Deps, Out]) -> None:

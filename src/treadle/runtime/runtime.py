@@ -179,9 +179,14 @@ class Runtime(RuntimeView, AsyncOnly):
     def agent(self, name: str) -> AnyAgent:
         """Returns the agent of that name; raises `UnknownAgent`."""
         if name not in self._agents:
-            known = ", ".join(self._agents) or "none"
+            known = ", ".join(self._agents)
             raise UnknownAgent(
-                f"The agent {name[:100]!r} is not known here; this runtime knows: {known}."
+                f"The agent {name[:100]!r} is not known here; "
+                + (
+                    f"this runtime knows: {known}."
+                    if known
+                    else "this runtime was opened without agents: treadle.open(…, agents=[agent])."
+                )
             )
         return self._agents[name]
 

@@ -20,5 +20,8 @@ class AsyncOnly:
         def __exit__(self, *_: object) -> None:
             """Is looked up before `__enter__` is called."""
 
+        def __aiter__(self) -> NoReturn:
+            raise TypeError(f"`async for` cannot iterate this; write `{self._usage}`.")
+
         def __await__(self) -> NoReturn:
             raise TypeError(f"This cannot be awaited; write `{self._usage}`.")

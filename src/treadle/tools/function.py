@@ -86,6 +86,7 @@ class Tool(Generic[P, R_co, D_contra]):
     - `worker`: the agent that does the work, if the tool is an agent.
     - `takes_output`: its arguments are the output of the run; whatever they are, it accepts them,
       and they are checked as any other answer.
+    - `deps`: the type of deps that the function cannot do without, as text; "" if there is none.
     """
 
     function: Callable[P, R_co]
@@ -106,6 +107,7 @@ class Tool(Generic[P, R_co, D_contra]):
     handoff: str = ""
     worker: Worker[object] | None = None
     takes_output: bool = False
+    deps: str = ""
 
     @property
     def name(self) -> str:
@@ -229,6 +231,7 @@ def tool(
             ),
             signature=signature,
             is_async=is_async(function),
+            deps=signature.deps,
             timeout=timeout,
             retries=retries,
             idempotent=idempotent,
@@ -288,6 +291,11 @@ def _require_function(name: str, function: object) -> None:
         raise InvalidTool(
             f"{cast('Tool[..., object]', function).name!r} is a tool already; to change its "
             "options, give tool(…) its function."
+        )
+    if hasattr(function, "as_tool"):
+        raise InvalidTool(
+            f"{function!r} is an agent; pass agent.as_tool() for a tool that runs it, or "
+            "handoffs=[agent] to let it take over."
         )
     if not callable(function):
         raise InvalidTool(f"{function!r} is not a function; a tool is made from a function.")

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeGuard, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeGuard, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import msgspec
@@ -26,6 +26,7 @@ class Signature:
     - `description`: the docstring without its sections.
     - `parameters`: the JSON Schema of the arguments, in the strict subset if `strict`.
     - `context_parameter`: the name of the parameter that takes the `RunContext`, if there is one.
+    - `deps`: the type of deps that it needs, as text; "" if it can do without.
 
     Raises `InvalidTool` for a parameter that has no JSON form.
     """
@@ -36,6 +37,7 @@ class Signature:
         docstring = docstring_parser.parse(inspect.getdoc(_written(function)) or "")
         self.description = _description(docstring)
         self.context_parameter: str | None = None
+        self.deps = ""
         documented = {param.arg_name: param.description for param in docstring.params}
         fields: dict[str, Any] = {}
         self._own_defaults = set[str]()
@@ -44,6 +46,7 @@ class Signature:
             hint = hints.get(parameter.name)
             if _is_context(hint):
                 self._take_context(parameter.name)
+                self.deps = _deps_needed(hint)
                 continue
             fields[parameter.name] = self._field(parameter, hint, documented)
             if not (parameter.default is _Parameter.empty or _is_field(parameter.default)):
@@ -196,6 +199,16 @@ def _is_context(hint: Any) -> bool:
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     return hint is RunContext or get_origin(hint) is RunContext
+
+
+def _deps_needed(hint: Any) -> str:
+    """Returns the type of deps that a context must have, as text; "" if they may be None."""
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    types = get_args(hint)
+    if not types or types[0] in {None, type(None), Any, object} or isinstance(types[0], TypeVar):
+        return ""
+    return "" if type(None) in get_args(types[0]) else _type_name(types[0])
 
 
 def _is_field(default: object) -> TypeGuard[FieldInfo]:

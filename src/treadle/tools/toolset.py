@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from treadle.domain.schema import ToolSchema
-from treadle.errors import DuplicateTool
+from treadle.errors import ConfigurationError, DuplicateTool
 from treadle.streaming.streamed_fields import StreamedParameters
 from treadle.tools.function import Tool, as_tool, with_to_user
 
@@ -38,6 +38,15 @@ class Toolset:
             for tool in self
             if tool.to_user or tool.stream_fields
         }
+
+    def require_deps(self) -> None:
+        """Raises `ConfigurationError` for a tool that cannot be called without deps."""
+        for tool in self:
+            if tool.deps:
+                raise ConfigurationError(
+                    f"The tool {tool.name} needs deps of the type {tool.deps}, but this run has "
+                    "none; pass deps=… to run() or stream(), or to treadle.open() for threads."
+                )
 
     def with_output(self, tool: Tool[..., object]) -> "Toolset":
         """Returns these tools and the one that takes the output, the same object each time."""
