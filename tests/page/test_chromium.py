@@ -1,6 +1,7 @@
 """The page in a real browser: what a person sees and can do."""
 
 import asyncio
+import base64
 import json
 import re
 import urllib.request
@@ -16,6 +17,10 @@ from tests.page.browser import Served, Watch, browser, served
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("chromium")]
 
 expect.set_options(timeout=15_000)
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +226,30 @@ async def test_an_edited_message_continues_in_a_copy(page: Page) -> None:
     await expect(page.locator(".answer").last).to_contain_text("You said: another")
     assert page.url != before
     await expect(page.locator(".user")).to_have_text([re.compile("first"), re.compile("another")])
+
+
+async def test_files_go_with_a_message(page: Page) -> None:
+    await expect(page.locator(".welcome")).to_be_visible()
+    await page.locator("input[type=file]").set_input_files(
+        [
+            {"name": "dot.png", "mimeType": "image/png", "buffer": PNG},
+            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"a note\n" * 2000},
+        ]
+    )
+    await expect(page.locator(".files li")).to_have_count(2)
+    await say(page, "hello files")
+    await expect(page.locator(".answer").last).to_contain_text("You said: hello files")
+    message = page.locator(".user").last
+    for _ in range(2):
+        image = message.locator("img")
+        await expect(image).to_be_visible()
+        assert await image.evaluate("one => one.naturalWidth") == 1
+        await expect(message.locator("a.attachment")).to_have_text("notes.txt")
+        await page.reload()
+    async with page.expect_download() as download:
+        await message.locator("a.attachment").click()
+    path = await (await download.value).path()
+    assert await asyncio.to_thread(path.read_bytes) == b"a note\n" * 2000
 
 
 async def test_the_inspector_shows_the_run(page: Page) -> None:

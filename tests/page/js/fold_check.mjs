@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 
-import { apply, emptyView, isOpen, messageText, viewOf } from "../../../src/treadle/server/page/fold.js";
+import { apply, emptyView, isOpen, messageText, textOf, viewOf } from "../../../src/treadle/server/page/fold.js";
 
 const { events, states } = JSON.parse(readFileSync(0, "utf8"));
 
@@ -19,7 +19,7 @@ function lines(view) {
         const output = JSON.stringify(block.output);
         return `call ${block.name}(${block.arguments}) "${block.toUser}" -> ${output}`;
       }
-      return `${block.kind}: ${block.text}`;
+      return `${block.kind}: ${textOf(block)}`;
     });
 }
 

@@ -156,14 +156,16 @@ class App extends Component {
         ? html`<${Desk} client=${client} calls=${calls} error=${callsError} onRetry=${this.loadCalls}
             onAnswered=${this.loadCalls} onToggleThreads=${this.toggleThreads} />`
         : thread
-          ? html`<${Conversation} thread=${thread} version=${state.version} onFork=${this.fork}
+          ? html`<${Conversation} thread=${thread} version=${state.version} upload=${upload} onFork=${this.fork}
               onToggleThreads=${this.toggleThreads} onToggleInspector=${this.toggleInspector} isInspecting=${inspects} />`
-          : html`<${NewConversation} agents=${agents} onStart=${this.start} onToggleThreads=${this.toggleThreads} />`}
+          : html`<${NewConversation} agents=${agents} upload=${upload} onStart=${this.start} onToggleThreads=${this.toggleThreads} />`}
       ${inspects && html`<${Inspector} thread=${thread} client=${client} agents=${agents} version=${state.version}
         onClose=${this.toggleInspector} />`}
     </div>`;
   }
 }
+
+const upload = (file) => client.request("POST", "/files", { body: file, query: { name: file.name } });
 
 const logIn = (key) => new Client({ key }).post("/session");
 

@@ -14,7 +14,7 @@ export class BlockLine extends Pure {
         return html`<${UserMessage} block=${block} actions=${actions} />`;
       case "text":
         return html`<article class="line answer" aria-label="Assistant">
-          <${Markdown} text=${block.text} isOpen=${block.isOpen ?? false} />
+          <${Markdown} text=${block.text} chunks=${block.chunks} />
           ${block.unknownEnd && html`<p class="quiet">The provider ended the answer: ${block.unknownEnd}</p>`}
           ${!block.isOpen && actions && html`<div class="line-tools">
             <${CopyButton} text=${block.text} />
@@ -23,7 +23,7 @@ export class BlockLine extends Pure {
       case "reasoning":
         return html`<details class="line reasoning">
           <summary><${Icon} name="brain" />${block.isOpen ? "Thinking…" : "Thought"}</summary>
-          <${Markdown} text=${block.text} isOpen=${block.isOpen} />
+          <${Markdown} text=${block.text} chunks=${block.chunks} />
         </details>`;
       case "call":
         return html`<${CallCard} block=${block} actions=${actions} />`;
@@ -83,36 +83,51 @@ export function Parts({ parts }) {
   return parts.map((part) => {
     if (part.type === "input_image") return html`<${ImagePart} part=${part} />`;
     if (part.type === "input_file" || part.type === "input_audio") {
-      return html`<span class="attachment"><${Icon} name="file" />${part.filename || part.name || "file"}</span>`;
+      return html`<${FilePart} part=${part} />`;
     }
     return html`<span class="plain-text"><${Untrusted} text=${part.text ?? part.refusal ?? ""} /></span>`;
   });
 }
 
+const contentOf = (id) => `/api/v1/files/${encodeURIComponent(id)}/content`;
+
 function ImagePart({ part }) {
   const url = part.image_url ?? "";
-  if (/^data:image\/(png|jpeg|gif|webp);base64,/.test(url)) {
-    return html`<img class="attached" src=${url} alt="attached image" />`;
+  if (/^data:image\/(png|jpeg|gif|webp);base64,/.test(url) || part.file_id) {
+    return html`<img class="attached" src=${part.file_id ? contentOf(part.file_id) : url} alt="attached image" />`;
   }
-  if (part.file_id) {
-    return html`<img class="attached" src=${`/api/v1/files/${encodeURIComponent(part.file_id)}/content`} alt="attached image" />`;
-  }
-  return html`<a href=${/^https?:/.test(url) ? url : undefined} target="_blank" rel="noopener noreferrer"
-    class="attachment"><${Icon} name="link" />${url.slice(0, 120)}</a>`;
+  return html`<${Address} url=${url} />`; // an image of another site is not loaded
 }
+
+function FilePart({ part }) {
+  const name = part.filename || part.name || "file";
+  if (!part.file_id) return html`<span class="attachment"><${Icon} name="file" />${name}</span>`;
+  return html`<a class="attachment" href=${contentOf(part.file_id)} download=${name}><${Icon} name="file" />${name}</a>`;
+}
+
+const Address = ({ url }) =>
+  html`<a href=${/^https?:/.test(url) ? url : undefined} target="_blank" rel="noopener noreferrer"
+    class="attachment"><${Icon} name="link" />${url.slice(0, 120)}</a>`;
 
 /** A text in Markdown; while it grows, only its last block is rendered again. */
 export class Markdown extends Component {
   componentDidMount() {
     this.growing = new GrowingMarkdown(this.element);
-    this.growing.show(this.props.text, this.props.isOpen);
+    this.show(this.props);
   }
 
   shouldComponentUpdate(next) {
-    if (next.text !== this.props.text || next.isOpen !== this.props.isOpen) {
-      this.growing.show(next.text, next.isOpen);
-    }
+    this.show(next);
     return false;
+  }
+
+  show({ text, chunks }) {
+    if (text !== undefined) {
+      if (text !== this.shown) this.growing.show(text);
+      this.shown = text;
+    } else {
+      this.growing.grow(chunks);
+    }
   }
 
   render() {
@@ -158,7 +173,7 @@ export class CallCard extends Component {
       : isWaiting ? "waits for your answer" : word;
     return html`
       ${toUser && html`<article class="line answer" aria-label="Assistant">
-        <${Markdown} text=${toUser} isOpen=${status === "writing"} />
+        <${Markdown} text=${status === "writing" ? undefined : toUser} chunks=${[toUser]} />
       </article>`}
       <section class="line card ${isWaiting ? "waits" : status}" aria-label=${`Tool ${name}`}>
         <button

@@ -53,17 +53,19 @@ export class Client {
   /**
    * Sends a request under `/api/v1` and returns its JSON; null for an answer without one.
    *
-   * Throws `Problem`, and `TypeError` if the server cannot be reached.
+   * A body that is a `Blob`, such as a file, is sent as it is. Throws `Problem`, and `TypeError` if
+   * the server cannot be reached.
    *
    * @param {string} method
    * @param {string} path
-   * @param {{query?: object, body?: object, idempotencyKey?: string, signal?: AbortSignal}} [options]
+   * @param {{query?: object, body?: object | Blob, idempotencyKey?: string, signal?: AbortSignal}} [options]
    */
   async request(method, path, { query, body, idempotencyKey, signal } = {}) {
     const headers = this.#headers();
-    if (body !== undefined) headers["content-type"] = "application/json";
+    const isBytes = body instanceof Blob;
+    if (body !== undefined && !isBytes) headers["content-type"] = "application/json";
     if (idempotencyKey) headers["idempotency-key"] = idempotencyKey;
-    const sent = body === undefined ? undefined : JSON.stringify(body);
+    const sent = body === undefined || isBytes ? body : JSON.stringify(body);
     const response = await fetch(this.address(path, query), { method, headers, body: sent, signal });
     await throwProblem(response);
     const text = await response.text();

@@ -9,10 +9,10 @@ const MODES = [
   ["cancel", "Instead", "The run is stopped, and the message is next."],
 ];
 const IMAGES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
-const MAX_FILE_BYTES = 8 * 1024 * 1024;
+const MAX_FILE_BYTES = 50 * 1024 * 1024;
 
 export class Composer extends Component {
-  state = { text: this.props.draft ?? "", mode: "queue", files: [], error: null, isBusy: false };
+  state = { text: this.props.draft ?? "", mode: "queue", files: [], waiting: 0, error: null, isBusy: false };
 
   componentDidMount() {
     this.area?.focus({ preventScroll: true });
@@ -34,8 +34,8 @@ export class Composer extends Component {
   }
 
   send = async () => {
-    const { text, mode, files, isBusy } = this.state;
-    if (isBusy || (!text.trim() && !files.length)) return;
+    const { text, mode, files, waiting, isBusy } = this.state;
+    if (isBusy || waiting || (!text.trim() && !files.length)) return;
     const message = files.length ? [...(text.trim() ? [text] : []), ...files.map((one) => one.part)] : text;
     this.setState({ isBusy: true, error: null });
     try {
@@ -56,21 +56,30 @@ export class Composer extends Component {
     }
   };
 
+  /** Puts files on the server, so that a message names them by their ids. */
   attach = async (list) => {
-    const files = [];
-    for (const file of list) {
+    for (const file of [...list]) { // a list of an input is emptied with it
       if (file.size > MAX_FILE_BYTES) {
-        this.setState({ error: new Error(`${file.name} is larger than 8 MB.`) });
+        this.setState({ error: new Error(`${file.name} is larger than 50 MB.`) });
         continue;
       }
-      const url = await readAsUrl(file);
-      const part = IMAGES.has(file.type)
-        ? { type: "input_image", image_url: url }
-        : { type: "input_file", filename: file.name, file_data: url };
-      files.push({ name: file.name, part, preview: IMAGES.has(file.type) ? url : "" });
+      this.setState(({ waiting }) => ({ waiting: waiting + 1, error: null }));
+      try {
+        const { id } = await this.props.upload(file);
+        const isImage = IMAGES.has(file.type);
+        const part = { type: isImage ? "input_image" : "input_file", file_id: id };
+        const preview = isImage ? URL.createObjectURL(file) : "";
+        this.setState(({ files }) => ({ files: [...files, { name: file.name, part, preview }] }));
+      } catch (error) {
+        this.setState({ error });
+      }
+      this.setState(({ waiting }) => ({ waiting: waiting - 1 }));
     }
-    this.setState((before) => ({ files: [...before.files, ...files] }));
   };
+
+  componentWillUnmount() {
+    for (const { preview } of this.state.files) URL.revokeObjectURL(preview);
+  }
 
   onPaste = (event) => {
     if (event.clipboardData.files.length) {
@@ -85,10 +94,11 @@ export class Composer extends Component {
     this.attach(event.dataTransfer.files);
   };
 
-  render({ run, onStop, onFinish }, { text, mode, files, error, isBusy }) {
+  render({ run, onStop, onFinish }, { text, mode, files, waiting, error, isBusy }) {
     return html`<form class="composer" onSubmit=${(event) => { event.preventDefault(); this.send(); }}
       onDrop=${this.onDrop} onDragOver=${(event) => event.preventDefault()}>
       ${error && html`<p class="problem" role="alert"><${Icon} name="triangle-alert" />${sentenceOf(error)}</p>`}
+      ${waiting > 0 && html`<p class="note" role="status"><${Icon} name="loader-circle" spin />Uploading…</p>`}
       ${files.length > 0 && html`<ul class="files">
         ${files.map((file, index) => html`<li key=${index}>
           ${file.preview ? html`<img src=${file.preview} alt="" />` : html`<${Icon} name="file" />`}
@@ -120,17 +130,8 @@ export class Composer extends Component {
           <button type="button" class="button" onClick=${onStop} disabled=${run.status === "cancelling"}
             title="Stop now (Esc)"><${Icon} name="circle-stop" />${run.status === "cancelling" ? "Stopping…" : "Stop"}</button>`}
         <button type="submit" class="button primary" aria-label="Send" title="Send (Enter)"
-          disabled=${isBusy || (!text.trim() && !files.length)}><${Icon} name=${isBusy ? "loader-circle" : "send"} spin=${isBusy} /></button>
+          disabled=${isBusy || waiting > 0 || (!text.trim() && !files.length)}><${Icon} name=${isBusy ? "loader-circle" : "send"} spin=${isBusy} /></button>
       </div>
     </form>`;
   }
-}
-
-function readAsUrl(file) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(file);
-  });
 }

@@ -425,11 +425,19 @@ function changeCall(view, callId, fields) {
   if (callBlock(view, callId)) putKey(view, `call-${callId}`, fields);
 }
 
+const CHUNK = 2048;
+
+/** Adds to a text that is being written; it is kept in chunks, so that its length costs nothing. */
 function grow(view, itemId, kind, delta, more = {}) {
-  const block = blockOf(view, view.items.get(itemId) ?? "");
-  put(view, itemId, { kind, text: (block?.text ?? "") + delta, isOpen: true, ...more });
+  const chunks = blockOf(view, view.items.get(itemId) ?? "")?.chunks ?? [""];
+  if (chunks.at(-1).length < CHUNK) chunks[chunks.length - 1] += delta;
+  else chunks.push(delta);
+  put(view, itemId, { kind, chunks, isOpen: true, ...more });
   if (view.run) touch(view, { phase: kind });
 }
+
+/** The text of a block, also of one that is being written. */
+export const textOf = (block) => block.text ?? (block.chunks ?? []).join("");
 
 function hide(view, key) {
   putKey(view, key, { gone: true });

@@ -3,6 +3,7 @@
 import { html, Component } from "./vendor/htm-preact.js";
 import { Diff } from "./blocks.js";
 import { duration, momentOf, price, timeOf, tokens } from "./format.js";
+import { textOf } from "./fold.js";
 import { timelineOf } from "./timeline.js";
 import { CopyButton, Icon, IconButton, ProblemNote, sentenceOf, Untrusted, useLoaded } from "./ui.js";
 
@@ -184,7 +185,7 @@ function countByKind(blocks) {
   return Object.entries(kinds)
     .map(([kind, label]) => {
       const those = blocks.filter((block) => block.kind === kind && !block.gone);
-      const size = those.reduce((sum, block) => sum + (block.text ?? block.arguments ?? "").length +
+      const size = those.reduce((sum, block) => sum + (block.arguments ?? textOf(block)).length +
         (typeof block.output === "string" ? block.output.length : 0) +
         (block.item && kind === "user" ? block.item.content.reduce((all, part) => all + (part.text ?? "").length, 0) : 0), 0);
       return [label, those.length, size];

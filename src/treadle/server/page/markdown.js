@@ -74,11 +74,16 @@ function hostOf(address) {
 const clean = (tokens, env) =>
   DOMPurify.sanitize(markdown.renderer.render(tokens, markdown.options, env), ALLOWED);
 
-/** A text on its way into the document: only its last block is ever rendered again. */
+/**
+ * A text on its way into the document: only its last block is ever parsed and rendered again, and
+ * only the end of the text is looked at, so that a delta costs the same however long the text is.
+ */
 export class GrowingMarkdown {
   #element;
-  #text = "";
-  #closed = 0; // how much of the text is in closed blocks
+  #chunk = 0; // what was taken of the chunks
+  #offset = 0;
+  #length = 0;
+  #tail = ""; // the text of the last block
   #open = null; // the element of the last block
   #env = {};
 
@@ -87,38 +92,63 @@ export class GrowingMarkdown {
     this.#element = element;
   }
 
-  /** Shows `text`; `isOpen` if more of it will come. */
-  show(text, isOpen) {
-    if (!text.startsWith(this.#text)) this.#clear();
-    const grown = text.slice(this.#text.length);
-    this.#text = text;
-    if (grown && isOpen && this.#growCode(grown)) return;
-    const tail = text.slice(this.#closed);
-    const tokens = markdown.parse(tail, this.#env);
-    const last = isOpen ? startOfLast(tokens) : tokens.length;
+  /** Shows a text of which more will come; `chunks` grow at their end only. */
+  grow(chunks) {
+    let grown = "";
+    for (; this.#chunk < chunks.length; this.#chunk += 1, this.#offset = 0) {
+      const chunk = chunks[this.#chunk];
+      grown += chunk.slice(this.#offset);
+      this.#offset = chunk.length;
+      if (this.#chunk === chunks.length - 1) break;
+    }
+    if (!grown) return;
+    this.#length += grown.length;
+    this.#tail += grown;
+    if (this.#growCode(grown)) return;
+    const tokens = markdown.parse(this.#tail, this.#env);
+    const last = startOfLast(tokens);
     if (last > 0) {
-      this.#open?.remove();
+      this.#close(tokens.slice(0, last));
+      this.#tail = this.#tail.slice(lengthOfLines(this.#tail, tokens[last].map[0]));
+    }
+    if (!tokens.length) return;
+    if (!this.#open) {
+      this.#open = document.createElement("div");
+      this.#open.className = "open";
+      this.#element.append(this.#open);
+    }
+    this.#open.innerHTML = clean(tokens.slice(last), this.#env);
+    this.#open.dataset.code = isOpenFence(tokens[last], this.#tail) ? "open" : "";
+  }
+
+  /** Shows a whole text, which is the text that grew or another one. */
+  show(text) {
+    const seen = this.#length - this.#tail.length;
+    if (text.length < this.#length || !text.startsWith(this.#tail, seen)) {
+      this.#element.replaceChildren();
       this.#open = null;
-      this.#append(clean(tokens.slice(0, last), this.#env));
-      const line = last < tokens.length ? tokens[last].map[0] : Infinity;
-      this.#closed += lengthOfLines(tail, line);
+      this.#env = {};
+      this.#tail = text;
+    } else {
+      this.#tail = text.slice(seen);
     }
-    if (last < tokens.length) {
-      if (!this.#open) {
-        this.#open = document.createElement("div");
-        this.#open.className = "open";
-        this.#element.append(this.#open);
-      }
-      this.#open.innerHTML = clean(tokens.slice(last), this.#env);
-      this.#open.dataset.code = isOpenFence(tokens[last], tail) ? "open" : "";
-    }
+    this.#length = text.length;
+    this.#chunk = Infinity; // it does not grow any more
+    this.#close(markdown.parse(this.#tail, this.#env));
+  }
+
+  /** Puts blocks into the document that are rendered for the last time. */
+  #close(tokens) {
+    this.#open?.remove();
+    this.#open = null;
+    this.#append(clean(tokens, this.#env));
   }
 
   /** Adds to a code block that is being written, without rendering it again. */
   #growCode(grown) {
     if (this.#open?.dataset.code !== "open" || /[`~]/.test(grown)) return false;
     const code = this.#open.querySelector("code");
-    if (!code || !this.#text.slice(this.#closed, -grown.length).includes("\n")) return false;
+    if (!code) return false;
     if (code.firstChild) code.firstChild.appendData(grown);
     else code.append(grown);
     return true;
@@ -128,14 +158,6 @@ export class GrowingMarkdown {
     const template = document.createElement("template");
     template.innerHTML = html;
     this.#element.append(template.content);
-  }
-
-  #clear() {
-    this.#element.replaceChildren();
-    this.#text = "";
-    this.#closed = 0;
-    this.#open = null;
-    this.#env = {};
   }
 }
 
@@ -147,14 +169,14 @@ function startOfLast(tokens) {
   return 0;
 }
 
+/** Whether a block is code of which more lines may come; `tail` begins with it. */
 function isOpenFence(token, tail) {
   if (token.type !== "fence") return false;
   const lines = tail.trimEnd().split("\n");
-  return lines.length - token.map[0] < 2 || !lines.at(-1).trim().startsWith(token.markup);
+  return tail.includes("\n") && (lines.length < 2 || !lines.at(-1).trim().startsWith(token.markup));
 }
 
 function lengthOfLines(text, count) {
-  if (count === Infinity) return text.length;
   let at = 0;
   for (let line = 0; line < count; line += 1) at = text.indexOf("\n", at) + 1;
   return at;

@@ -79,7 +79,7 @@ export class Conversation extends Component {
     await this.props.thread.send(message, mode);
   };
 
-  render({ thread, onToggleThreads, onToggleInspector, isInspecting }, { shown, isAtEnd, draft, error, editing }) {
+  render({ thread, onToggleThreads, onToggleInspector, isInspecting, upload }, { shown, isAtEnd, draft, error, editing }) {
     const { view } = thread;
     const blocks = view.blocks.slice(-shown).filter((block) => !block.gone);
     const isEmpty = thread.isLoaded && view.blocks.length === 0 && !view.run;
@@ -114,7 +114,7 @@ export class Conversation extends Component {
           The edited message continues in a copy of the conversation.
           <button type="button" class="small-button" onClick=${() => this.setState({ editing: null, draft: "" })}>Keep the original</button>
         </p>`}
-        <${Composer} key=${thread.id} run=${editing ? null : view.run} draft=${draft} onSend=${this.onSend}
+        <${Composer} key=${thread.id} upload=${upload} run=${editing ? null : view.run} draft=${draft} onSend=${this.onSend}
           onStop=${() => this.act(() => thread.cancel(view.run.id))}
           onFinish=${() => this.act(() => thread.finish(view.run.id))} />
       </footer>
@@ -201,7 +201,7 @@ export class NewConversation extends Component {
     return agents.find((one) => one.name === this.state.agent) ?? agents[0];
   }
 
-  render({ onToggleThreads }, { error }) {
+  render({ onToggleThreads, upload }, { error }) {
     const { agent, served: agents } = this;
     return html`<main class="talk">
       <header class="bar">
@@ -224,7 +224,7 @@ export class NewConversation extends Component {
           <${ProblemNote} error=${error} />
           <p class="facts">${agent.model}${agent.tools.length ? ` · ${agent.tools.map((tool) => tool.name).join(", ")}` : ""}</p>`}
       </div></div>
-      <footer class="column"><${Composer} key="new" run=${null} onSend=${this.onSend} /></footer>
+      <footer class="column"><${Composer} key="new" upload=${upload} run=${null} onSend=${this.onSend} /></footer>
     </main>`;
   }
 }

@@ -1,0 +1,99 @@
+"""What the page costs, measured in the browser. The limits leave room for a busy machine."""
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+from tests.page.browser import browser, served
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("chromium")]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def page(tmp_path: Path) -> AsyncGenerator[Page]:
+    async with served(tmp_path) as server, browser() as opened:
+        page = await opened.new_page()
+        await page.goto(server.url)
+        await expect(page.locator(".welcome")).to_be_visible()
+        yield page
+
+
+async def test_the_page_is_small_and_there_at_once(page: Page) -> None:
+    size = await page.evaluate(
+        "performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))"
+        ".reduce((sum, one) => sum + one.transferSize, 0)"
+    )
+    assert 20_000 < size < 200_000  # 105 KB
+    await page.reload()
+    await expect(page.locator(".welcome")).to_be_visible()
+    painted = await page.evaluate(
+        "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    )
+    assert painted < 3_000  # milliseconds; below 300 on an idle machine
+
+
+GROW = """async ([pieces, parts, opening]) => {
+  const { GrowingMarkdown } = await import("/page/markdown.js");
+  const place = document.createElement("div");
+  document.body.append(place);
+  const growing = new GrowingMarkdown(place);
+  const times = [];
+  const chunks = [opening ?? ""];
+  let characters = 0;
+  for (let part = 0; part < parts; part += 1) {
+    const began = performance.now();
+    for (const piece of pieces) {
+      characters += piece.length;
+      if (chunks.at(-1).length > 2000) chunks.push("");
+      chunks[chunks.length - 1] += piece;
+      growing.grow(chunks);
+    }
+    times.push(performance.now() - began);
+  }
+  place.remove();
+  return { times, characters };
+}"""
+
+PARAGRAPHS = [f"word{at} " if at % 40 else f"word{at}\n\n" for at in range(1, 401)]
+
+
+@pytest.mark.parametrize("opening", ["", "```python\n"], ids=["text", "code"])
+async def test_a_delta_costs_the_same_at_the_end_of_a_long_text(page: Page, opening: str) -> None:
+    await page.evaluate(GROW, [PARAGRAPHS, 5])  # lets the browser compile
+    grown = await page.evaluate(GROW, [PARAGRAPHS, 24, opening])
+    assert grown["characters"] > 60_000
+    first, last = sum(grown["times"][:6]), sum(grown["times"][-6:])
+    assert last < 3 * first, grown["times"]
+
+
+MANY = """async (pieces) => {
+  const { apply, emptyView } = await import("/page/fold.js");
+  const { GrowingMarkdown } = await import("/page/markdown.js");
+  const places = Array.from({ length: 20 }, () => document.createElement("div"));
+  document.body.append(...places);
+  const texts = places.map((place) => new GrowingMarkdown(place));
+  const view = emptyView();
+  let longest = 0;
+  for (const piece of pieces) {
+    const began = performance.now();
+    texts.forEach((text, at) => {
+      apply(view, { type: "text.delta", item_id: `m${at}`, delta: piece });
+      text.grow(view.blocks[at].chunks);
+    });
+    longest = Math.max(longest, performance.now() - began);
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  places.forEach((place) => place.remove());
+  return longest;
+}"""
+
+
+async def test_twenty_texts_at_once_leave_the_page_responsive(page: Page) -> None:
+    await page.evaluate(MANY, PARAGRAPHS[:50])
+    assert await page.evaluate(MANY, PARAGRAPHS) < 250  # milliseconds between two turns
