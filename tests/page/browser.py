@@ -14,7 +14,7 @@ from typing import Self
 from playwright.async_api import Browser, Page, async_playwright
 from tests.families import chromium
 
-ADDRESS = re.compile(r"(http://127\.0\.0\.1:(\d+))")
+ADDRESS = re.compile(r"Page: (http://127\.0\.0\.1:(\d+))")  # the last line of a start
 
 
 class Served:
