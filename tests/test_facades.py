@@ -24,6 +24,7 @@ FACADES = [
     "treadle.memory",
     "treadle.models",
     "treadle.server",
+    "treadle.sync",
     "treadle.telemetry",
     "treadle.testing",
 ]
@@ -85,7 +86,7 @@ def exported(facade: ModuleType) -> set[str]:
     """The public names of a facade; one without `__all__` defines all its names itself."""
     listed = set(getattr(facade, "__all__", [name for name in vars(facade) if name[0] != "_"]))
     # `open` is public but not listed, because `import *` would shadow the builtin with it.
-    return listed | {"open"} if facade.__name__ == "treadle" else listed
+    return listed | {"open"} if facade.__name__ in {"treadle", "treadle.sync"} else listed
 
 
 @pytest.mark.parametrize("name", FACADES)

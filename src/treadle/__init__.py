@@ -1,8 +1,8 @@
 """treadle: an agent runtime for Python.
 
 Public names live in this module and in `treadle.errors`, `treadle.models`, `treadle.jobs`,
-`treadle.memory`, `treadle.mcp`, `treadle.server`, `treadle.client`, `treadle.testing`,
-`treadle.telemetry` and `treadle.logging`.
+`treadle.memory`, `treadle.mcp`, `treadle.server`, `treadle.client`, `treadle.sync`,
+`treadle.testing`, `treadle.telemetry` and `treadle.logging`.
 Everything else is private and may move.
 """
 

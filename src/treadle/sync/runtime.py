@@ -1,0 +1,135 @@
+"""The runtime for synchronous code, and its views of owners."""
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import ParamSpec
+
+from treadle.actors.host import AnyAgent
+from treadle.errors import ConfigurationError
+from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.runtime.runtime import Runtime as AsyncRuntime
+from treadle.runtime.runtime import open as open_async
+from treadle.runtime.view import RuntimeView as AsyncRuntimeView
+from treadle.sync.archive import Archive
+from treadle.sync.background_loop import BackgroundLoop
+from treadle.sync.files import Files
+from treadle.sync.handle import Handle, makes, makes_at_once, waits_for
+from treadle.sync.memory import Memory
+from treadle.sync.subscriptions import DeskSubscription
+from treadle.sync.thread import Thread, ThreadRun
+
+P = ParamSpec("P")
+
+
+class RuntimeView(Handle[AsyncRuntimeView]):
+    """`treadle.RuntimeView` for synchronous code: the same methods, which wait."""
+
+    create_thread = makes(Thread, AsyncRuntimeView.create_thread)
+    connect = makes(Thread, AsyncRuntimeView.connect)
+    memory = makes(Memory, AsyncRuntimeView.memory)
+    archive = makes_at_once(Archive, AsyncRuntimeView.archive)
+    search = waits_for(AsyncRuntimeView.search)
+    delete_owner = waits_for(AsyncRuntimeView.delete_owner)
+    threads = waits_for(AsyncRuntimeView.threads)
+    run = makes(ThreadRun, AsyncRuntimeView.run)
+    subscribe = makes_at_once(DeskSubscription, AsyncRuntimeView.subscribe)
+    schedules = waits_for(AsyncRuntimeView.schedules)
+    calls = waits_for(AsyncRuntimeView.calls)
+
+    def for_owner(self, owner: str | None, *, by: str = "") -> "RuntimeView":
+        """Returns the view of one owner; see `treadle.RuntimeView.for_owner`."""
+        return RuntimeView(self._loop, self._target.for_owner(owner, by=by))
+
+    @property
+    def owner(self) -> str | None:
+        """The owner whose threads are found; None for all."""
+        return self._target.owner
+
+    @property
+    def by(self) -> str:
+        """The principal that is recorded with what is done through the view."""
+        return self._target.by
+
+    @property
+    def files(self) -> Files:
+        """The files of the owner of the view; those of all owners in a view of all."""
+        return Files(self._loop, self._target.files)
+
+
+class Runtime(RuntimeView):
+    """`treadle.Runtime` for synchronous code; `treadle.sync.open` makes one.
+
+    It runs on an event loop in a thread of its own, from `start` to `shutdown`; use `with`, or call
+    both. Any number of threads may use it and its handles. Tools that are plain functions may use
+    it, too; async ones run on that loop and are refused with `ConfigurationError`.
+
+    `runtime` is a runtime that was not started. A program that exits without `shutdown` does that
+    at its exit.
+    """
+
+    def __init__(self, runtime: AsyncRuntime) -> None:
+        super().__init__(BackgroundLoop(self.shutdown), runtime)
+        self._runtime = runtime
+
+    def __enter__(self) -> "Runtime":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    def start(self) -> None:
+        """Starts the loop, opens the journal, and resumes what was not finished.
+
+        Call it once, after the process was forked. Raises `JournalError` as the kinds of
+        `treadle.Runtime.start`, and `ConfigurationError` for a second call.
+        """
+        self._loop.start()
+        try:
+            self._loop.call(self._runtime.start)
+        except BaseException:
+            self._loop.stop()
+            raise
+
+    def shutdown(self) -> None:
+        """Stops driving, closes the journal, and ends the loop.
+
+        Calls of other threads that still wait raise `RunInterrupted` or `JournalClosed`. A second
+        call does nothing, nor does one in a fork of the process. Raises `ConfigurationError` in a
+        job, for which it would wait.
+        """
+        if not self._loop.is_running:
+            return
+        try:
+            self._loop.call(self._runtime.shutdown)
+        except ConfigurationError:
+            raise  # nothing was stopped
+        except BaseException:
+            self._loop.stop()
+            raise
+        self._loop.stop()
+
+    def register(self, agent: AgentDefinition[Deps, Out]) -> None:
+        """Makes an agent known; see `treadle.Runtime.register`."""
+        self._runtime.register(agent)
+
+    @property
+    def agents(self) -> Mapping[str, AnyAgent]:
+        """The agents that are known here, by name."""
+        return self._runtime.agents
+
+    def agent(self, name: str) -> AnyAgent:
+        """Returns the agent of that name; raises `UnknownAgent`."""
+        return self._runtime.agent(name)
+
+
+def _opening(make: Callable[P, AsyncRuntime]) -> Callable[P, Runtime]:
+    @wraps(make)
+    def open(*args: P.args, **kwargs: P.kwargs) -> Runtime:
+        return Runtime(make(*args, **kwargs))
+
+    return open
+
+
+open = _opening(open_async)
+"""Returns the runtime on a database; use it with `with`. The parameters are `treadle.open`'s."""
