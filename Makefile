@@ -1,6 +1,6 @@
 # treadle: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all lint format docs wheel coverage chaos chaos-inside fuzz bench bench-peers constraints clean
+.PHONY: help demo serve test test-all ci-tools lint format docs wheel coverage chaos chaos-inside fuzz bench bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := src/treadle/domain/*,src/treadle/streaming/*,src/treadle/models/wire/*
