@@ -6,6 +6,7 @@ a star in the minutes or hours follow the clock (https://manpages.debian.org/cro
 """
 
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -62,7 +63,7 @@ def next_time(cron: str, tz: str, after: float) -> float | None:
             f"cron={shown(cron)} is not a cron expression of five fields (minute, hour, day of "
             'month, month, day of week), such as "30 9 * * MON-FRI".'
         )
-    zone = _zone(tz)
+    zone = time_zone(tz)
     try:
         return next(CronSim(cron, datetime.fromtimestamp(after, zone))).timestamp()
     except StopIteration:
@@ -83,11 +84,13 @@ def zone_name(tz: object) -> str:
             f'tz={shown(tz)} is not a time zone; pass a name such as "Europe/Berlin", or a '
             "zoneinfo.ZoneInfo."
         )
-    _zone(name)
+    time_zone(name)
     return name
 
 
-def _zone(name: str) -> tzinfo:
+@lru_cache(maxsize=1024)
+def time_zone(name: str) -> tzinfo:
+    """Returns a time zone, whose file is read once; raises `InvalidInput` for an unknown name."""
     if name == "UTC":
         return UTC  # even where the system has no time zones
     try:

@@ -1,12 +1,11 @@
 """The tools with which an agent wakes itself later: schedule, list and cancel."""
 
-from datetime import UTC, datetime, tzinfo
-from zoneinfo import ZoneInfo
+from datetime import datetime, tzinfo
 
 from treadle.clock import now
 from treadle.domain.schedules import Schedule
 from treadle.errors import InvalidInput
-from treadle.schedules.times import zone_name
+from treadle.schedules.times import time_zone, zone_name
 from treadle.tools.context import RunContext
 from treadle.tools.function import Tool, tool
 
@@ -27,7 +26,7 @@ def schedule_tools(*, tz: str = "UTC", limit: int = MAX_WAKEUPS) -> list[Tool[..
     whose thread is not kept, or that works for another run.
     """
     name = zone_name(tz)
-    zone: tzinfo = UTC if name == "UTC" else ZoneInfo(name)
+    zone = time_zone(name)
 
     @tool(idempotent=True)
     async def schedule_wakeup(
