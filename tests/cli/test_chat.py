@@ -40,7 +40,7 @@ async def talk(agent: Agent, keys: str, written: list[str]) -> str:
         session: PromptSession[str] = PromptSession(input=pipe, output=DummyOutput())
         async with treadle.open(agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
-            await converse(thread, agent, Transcript(written.append), 0, session)
+            await converse(thread, agent.name, Transcript(written.append), 0, session)
     return "".join(written)
 
 
@@ -96,7 +96,7 @@ async def test_ctrl_c_stops_an_answer_and_keeps_the_conversation(written: list[s
 async def once(agent: Agent, written: list[str]) -> int:
     async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
-        return await answer_once(thread, agent, "hi", Transcript(written.append))
+        return await answer_once(thread, agent.name, "hi", Transcript(written.append))
 
 
 async def test_an_interrupted_answer_has_its_own_exit_code(written: list[str]) -> None:
@@ -154,12 +154,14 @@ async def test_a_run_that_was_left_is_shown_and_goes_on(written: list[str]) -> N
     agent = Agent(ScriptedModel([CALLS, "Done."]), tools=[remove, look])
     async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
-        assert await answer_once(thread, agent, "hi", Transcript(written.append)) == EXIT_WAITING
+        assert (
+            await answer_once(thread, agent.name, "hi", Transcript(written.append)) == EXIT_WAITING
+        )
         written.clear()
         with create_pipe_input() as pipe:
             pipe.send_text("y\nrain\n/quit\n")
             session: PromptSession[str] = PromptSession(input=pipe, output=DummyOutput())
-            await converse(thread, agent, Transcript(written.append), 0, session)
+            await converse(thread, agent.name, Transcript(written.append), 0, session)
     assert '● remove(name="x")' in "".join(written)
     assert "Done." in "".join(written)
 
@@ -185,7 +187,7 @@ async def test_a_run_that_a_job_wakes_is_shown_while_the_person_writes(written: 
         async with treadle.open(agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
             talking = asyncio.create_task(
-                converse(thread, agent, Transcript(written.append), 0, session)
+                converse(thread, agent.name, Transcript(written.append), 0, session)
             )
             pipe.send_text("remind me\n")
             await said(thread, "Later.")
@@ -209,7 +211,7 @@ async def test_jobs_that_are_left_in_the_background_are_named(written: list[str]
     agent = Agent(ScriptedModel([Call("remind", "{}"), "Later."]), tools=[remind])
     async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
-        assert await answer_once(thread, agent, "hi", Transcript(written.append)) == 0
+        assert await answer_once(thread, agent.name, "hi", Transcript(written.append)) == 0
     assert "(In the background: sleep; see treadle chat --thread thread_" in "".join(written)
 
 
@@ -235,7 +237,7 @@ async def test_a_person_reads_the_text_and_all_arguments_before_the_question(
     async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         transcript = Transcript(written.append, width=80)
-        await answer_once(thread, agent, "hi", transcript, ask)
+        await answer_once(thread, agent.name, "hi", transcript, ask)
         # A later chat shows all of it again, although the run waits already.
         later = Agent(ScriptedModel([calls, "Done."]), tools=[transfer], name="later")
         other = await runtime.create_thread(later)

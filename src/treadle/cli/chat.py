@@ -14,11 +14,11 @@ from treadle.cli.failure import in_one_line
 from treadle.cli.interrupt import InterruptCancels
 from treadle.cli.plain_text import one_line
 from treadle.cli.screen import Screen
+from treadle.cli.target import AnyRun, AnyThread
 from treadle.cli.transcript import Transcript
 from treadle.domain.events import RunRequiresAction, TerminalEvent
 from treadle.errors import ConfigurationError, ThreadError
-from treadle.runtime.thread import PendingCall, Thread
-from treadle.runtime.thread_run import ThreadRun
+from treadle.runtime.thread import PendingCall
 
 HELP = "/help shows this line, /quit or Ctrl-D ends the chat, Ctrl-C stops an answer."
 EXIT_CANCELLED = 130
@@ -29,16 +29,18 @@ Ask = Callable[[str], Awaitable[str]]
 
 
 async def answer_once(
-    thread: Thread, agent: AnyAgent, prompt: str, transcript: Transcript, ask: Ask | None = None
+    thread: AnyThread, agent: str, prompt: str, transcript: Transcript, ask: Ask | None = None
 ) -> int:
-    """Answers one prompt; returns the exit code: 0, or 130 when it was interrupted.
+    """Answers one prompt by the agent of that name; returns the exit code.
+
+    It is 0, or 130 when it was interrupted.
 
     With `ask=None`, a run that needs an approval is left waiting, and the code is 3. Raises the
     error of a failed run.
     """
-    screen = Screen(thread, transcript, (await thread.state()).seq)
+    screen = Screen(thread, transcript, await thread.last_seq())
     async with InterruptCancels() as interrupt:
-        run = await thread.send(prompt, agent=agent.name)
+        run = await thread.send(prompt, agent=agent)
         answered = await _follow(screen, run, interrupt, ask)
     if not answered:
         transcript.notice(
@@ -53,8 +55,8 @@ async def answer_once(
 
 
 async def converse(
-    thread: Thread,
-    agent: AnyAgent,
+    thread: AnyThread,
+    agent: str,
     transcript: Transcript,
     after: int,
     session: PromptSession[str] | None = None,
@@ -85,7 +87,7 @@ async def converse(
             if text == "/help":
                 transcript.notice(HELP)
             elif text:
-                await _turn(screen, thread.send(text, agent=agent.name), session)
+                await _turn(screen, thread.send(text, agent=agent), session)
             continue
         return  # Ctrl-C or Ctrl-D at the prompt
 
@@ -119,11 +121,11 @@ async def _next_line(screen: Screen, session: PromptSession[str], typed: str) ->
             arrival.exception()  # marks it as seen; showing the thread raises it again
 
 
-async def _already(run: ThreadRun) -> ThreadRun:
+async def _already(run: AnyRun) -> AnyRun:
     return run
 
 
-async def _turn(screen: Screen, sending: Awaitable[ThreadRun], session: PromptSession[str]) -> None:
+async def _turn(screen: Screen, sending: Awaitable[AnyRun], session: PromptSession[str]) -> None:
     """Sends a message and shows its run to the end; the chat continues after a failure."""
     try:
         async with InterruptCancels() as interrupt:
@@ -135,7 +137,7 @@ async def _turn(screen: Screen, sending: Awaitable[ThreadRun], session: PromptSe
 
 
 async def _follow(
-    screen: Screen, run: ThreadRun, interrupt: InterruptCancels, ask: Ask | None
+    screen: Screen, run: AnyRun, interrupt: InterruptCancels, ask: Ask | None
 ) -> bool:
     """Shows a run and the events before it; returns False if it needs an answer without `ask`."""
     interrupt.watch(run)
@@ -157,7 +159,7 @@ async def _follow(
     return True
 
 
-async def _show_so_far(screen: Screen, run: ThreadRun) -> bool:
+async def _show_so_far(screen: Screen, run: AnyRun) -> bool:
     """Shows what comes before the waiting calls; returns whether the run has ended meanwhile."""
     async with aclosing(screen.so_far()) as events:
         async for event in events:
@@ -166,7 +168,7 @@ async def _show_so_far(screen: Screen, run: ThreadRun) -> bool:
     return False
 
 
-async def _answer_calls(screen: Screen, run: ThreadRun, ask: Ask) -> None:
+async def _answer_calls(screen: Screen, run: AnyRun, ask: Ask) -> None:
     """Asks the user about each waiting call."""
     thread, transcript = screen.thread, screen.transcript
     for pending in await thread.pending_calls():
@@ -180,7 +182,7 @@ async def _answer_calls(screen: Screen, run: ThreadRun, ask: Ask) -> None:
             pass  # another process has answered it in the meantime
 
 
-async def _answer_call(thread: Thread, pending: PendingCall, ask: Ask) -> None:
+async def _answer_call(thread: AnyThread, pending: PendingCall, ask: Ask) -> None:
     call_id = pending.call.call_id
     match pending.awaits:
         case "output":

@@ -1,28 +1,31 @@
 """Stored conversations: listing, printing and following them."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 
+import click
+import msgspec
+
 from treadle.cli.plain_text import clean, one_line
+from treadle.cli.target import AnyRuntime, AnyThread
 from treadle.cli.transcript import Transcript
 from treadle.domain.blocks import Block
 from treadle.domain.events import AgentEvent, RecordedEvent
 from treadle.domain.thread_tree import ThreadTree
 from treadle.errors import JournalTooNew, ThreadDamaged, ThreadNotFound
 from treadle.journal.base import ThreadInfo
-from treadle.runtime.runtime import Runtime
-from treadle.runtime.thread import Thread
 
 PAGE = 500
 
 
-async def list_threads(runtime: Runtime, limit: int, write: Callable[[str], None]) -> None:
-    """Writes a line for each conversation: id, time of last use, status, title."""
-    infos = await runtime.threads(limit=limit)
+def list_threads(
+    infos: Sequence[ThreadInfo], write: Callable[[str], None], *, as_json: bool = False
+) -> None:
+    """Writes a line for each conversation: id, time of last use, status, title; or its JSON."""
     for info in infos:
-        write(f"{_line(info)}\n")
-    if not infos:
+        write(f"{msgspec.json.encode(info).decode() if as_json else _line(info)}\n")
+    if not infos and not as_json:
         write("There are no conversations yet; start one with treadle chat.\n")
 
 
@@ -32,7 +35,7 @@ def _line(info: ThreadInfo) -> str:
     return f"{info.id}  {used:%Y-%m-%d %H:%M}  {status:15}  {clean(info.title)}".rstrip()
 
 
-async def show_thread(thread: Thread, transcript: Transcript, last: int | None = None) -> int:
+async def show_thread(thread: AnyThread, transcript: Transcript, last: int | None = None) -> int:
     """Shows the events of a thread so far, or the `last` ones; returns the number of the last.
 
     With `last`, an unfinished run is left out, because the caller is about to follow it.
@@ -57,7 +60,7 @@ async def show_thread(thread: Thread, transcript: Transcript, last: int | None =
 
 
 async def _show_readable(
-    thread: Thread, transcript: Transcript, error: ThreadDamaged | JournalTooNew
+    thread: AnyThread, transcript: Transcript, error: ThreadDamaged | JournalTooNew
 ) -> int:
     """Shows the events that can be read, a line for each that cannot, and the reason at the end."""
     after = 0
@@ -80,15 +83,22 @@ async def _show_readable(
         after = events[-1].seq
 
 
-async def watch_thread(thread: Thread, transcript: Transcript) -> None:
-    """Shows the events of a thread, and continues with new ones as they happen."""
-    async with thread.subscribe() as events:
-        async for event in events:
-            transcript.show(event)
+async def watch_thread(thread: AnyThread, transcript: Transcript | None, after: str = "0") -> None:
+    """Shows the events of a thread, and continues with new ones as they happen.
+
+    Without a transcript it prints each as a line of JSON with its position.
+    """
+    async with thread.subscribe(after) as events:
+        async for envelope in events.envelopes():
+            if transcript is not None:
+                transcript.show(envelope.event)
+                continue
+            line = {"position": envelope.position, "event": msgspec.Raw(envelope.json)}
+            click.echo(msgspec.json.encode(line))
 
 
 async def show_tree(
-    runtime: Runtime, thread: Thread, write: Callable[[str], None], width: int | None = None
+    runtime: AnyRuntime, thread: AnyThread, write: Callable[[str], None], width: int | None = None
 ) -> None:
     """Writes the runs, jobs and agents of a thread as a tree, one per line.
 
@@ -114,7 +124,7 @@ async def show_tree(
         write("Nothing has run on this thread yet.\n")
 
 
-async def show_blocks(thread: Thread, write: Callable[[str], None]) -> None:
+async def show_blocks(thread: AnyThread, write: Callable[[str], None]) -> None:
     """Writes the memory blocks of a thread: a heading for each, then its text."""
     blocks = await thread.memory.blocks()
     for block in blocks:
@@ -131,7 +141,7 @@ def _head(block: Block) -> str:
     return f"{block.label} {size}  {one_line(block.description)}".rstrip()
 
 
-async def _all_of(thread: Thread) -> AsyncIterator[RecordedEvent]:
+async def _all_of(thread: AnyThread) -> AsyncIterator[RecordedEvent]:
     after = 0
     while events := await thread.events(after=after, limit=PAGE):
         for event in events:

@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from treadle.agent import Agent
+from treadle.client.client import Client
+from treadle.client.remote_thread import RemoteThread
 from treadle.errors import JournalError, JournalLocked
 from treadle.runtime.runtime import Runtime
 from treadle.runtime.runtime import open as open_runtime
@@ -82,7 +84,7 @@ def open_for_reading(option: Path | None) -> Runtime:
     return open_runtime(f"sqlite:///{stored_database(option)}", drive=False)
 
 
-async def find_thread(runtime: Runtime, thread_id: str | None) -> Thread:
+async def find_thread(runtime: Runtime | Client, thread_id: str | None) -> Thread | RemoteThread:
     """Returns the thread of that id, or the most recent one; raises `ThreadNotFound`."""
     if thread_id is not None:
         return await runtime.connect(thread_id)

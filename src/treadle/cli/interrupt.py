@@ -6,7 +6,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from treadle.runtime.thread_run import ThreadRun
+from treadle.cli.target import AnyRun
 
 
 class InterruptCancels:
@@ -16,7 +16,7 @@ class InterruptCancels:
     """
 
     def __init__(self) -> None:
-        self._run: ThreadRun | None = None
+        self._run: AnyRun | None = None
         self._interrupted = False
         self._cancelling: set[asyncio.Task[None]] = set()
 
@@ -42,7 +42,7 @@ class InterruptCancels:
         with suppress(NotImplementedError, RuntimeError, ValueError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
 
-    def watch(self, run: ThreadRun) -> None:
+    def watch(self, run: AnyRun) -> None:
         """Sets the run to cancel, and cancels it if Ctrl-C was already pressed."""
         self._run = run
         if self._interrupted:
@@ -53,5 +53,5 @@ class InterruptCancels:
         if self._run is not None:
             self._cancel(self._run)
 
-    def _cancel(self, run: ThreadRun) -> None:
+    def _cancel(self, run: AnyRun) -> None:
         self._cancelling.add(asyncio.get_running_loop().create_task(run.cancel()))

@@ -12,6 +12,7 @@ import click
 from prompt_toolkit import PromptSession
 
 import treadle
+from treadle.cli.answers import answer, approve, calls, deny
 from treadle.cli.chat import AnyAgent, Ask, answer_once, converse, load_agent
 from treadle.cli.conversation import (
     list_threads,
@@ -33,16 +34,20 @@ from treadle.cli.database import (
 from treadle.cli.doctor import doctor
 from treadle.cli.failure import debug_option
 from treadle.cli.keys import keys
+from treadle.cli.messages import cancel, send
 from treadle.cli.model_choice import choose_model
 from treadle.cli.plain_text import clean
 from treadle.cli.serve import serve
+from treadle.cli.stdin import read_text
+from treadle.cli.target import AnyRuntime, AnyThread, json_option, url_option, with_target
 from treadle.cli.transcript import Transcript
+from treadle.client.client import Client
 from treadle.demo.demo_agent import demo_agent
 from treadle.domain.items import user_message
-from treadle.errors import ConfigurationError, InvalidInput
+from treadle.domain.state import RunStatus
+from treadle.errors import ConfigurationError
 from treadle.journal.backup import backup as write_backup
 
-MAX_STDIN_BYTES = 10_000_000
 SHOWN_AGAIN = 200
 """How many events of a conversation are shown when it is continued."""
 
@@ -60,6 +65,7 @@ def cli() -> None:
 @click.option("--thread", "thread_id", metavar="ID", help="Continue this conversation.")
 @click.option("--last", is_flag=True, help="Continue the most recent conversation.")
 @click.option("--memory", is_flag=True, help="Do not store this conversation.")
+@url_option
 @database_option
 @click.option(
     "--folder",
@@ -75,6 +81,7 @@ def chat(
     thread_id: str | None,
     last: bool,
     memory: bool,
+    url: str | None,
     database: Path | None,
     folder: Path,
 ) -> int:
@@ -83,7 +90,8 @@ def chat(
     Without --agent, a demo agent with a few tools answers. Without --model, the model is the one
     named by TREADLE_MODEL, else one for OPENAI_API_KEY or ANTHROPIC_API_KEY, else the first model
     of a local Ollama, else the built-in demo model. The conversation is stored: list it with
-    treadle threads, continue it with --last.
+    treadle threads, continue it with --last. With --url, an agent of the server answers; --agent is
+    its name then.
     """
     if model is not None and agent_path is not None:
         raise ConfigurationError("Use only one of --model and --agent: an agent has its own model.")
@@ -92,6 +100,11 @@ def chat(
     text = _text(prompt)
     if text is not None:
         user_message(text)  # refuses an empty text before the database is created
+    if url is not None:
+        if model is not None or memory or database is not None:
+            raise ConfigurationError("--url does not go with --model, --memory and --database.")
+        remote = _Conversation(None, thread_id, last)
+        return asyncio.run(_chat_with_server(url, text, agent_path or "", remote))
     agent = None if agent_path is None else load_agent(agent_path)
     place = None if memory else database_path(database, os.environ)
     return asyncio.run(_chat(text, agent, model, folder, _Conversation(place, thread_id, last)))
@@ -118,19 +131,37 @@ async def _chat(
         agent = demo_agent(choice.model, folder, conversation.database)
         note = click.style(clean(choice.note), dim=True)
         click.echo(note, err=True, color=_color(sys.stderr.isatty()))
-    transcript = Transcript(_write, _width())
     async with open_for_chat(conversation.database, [agent]) as runtime:
-        if conversation.thread_id is not None or conversation.last:
-            thread = await find_thread(runtime, conversation.thread_id)
-        else:
-            thread = await runtime.create_thread(agent)
-        if text is not None:
-            return await answer_once(thread, agent, text, transcript, _ask())
-        echo = Transcript(_write, _width(), echo=True)
-        shown = await show_thread(thread, echo, SHOWN_AGAIN)
-        await converse(thread, agent, transcript, shown)
-        if conversation.database is not None and await thread.history():
-            transcript.notice(f"Continue with: treadle chat --thread {thread.id}")
+        thread = await _thread_of(runtime, conversation, agent.name)
+        again = "" if conversation.database is None else f"treadle chat --thread {thread.id}"
+        return await _converse(thread, agent.name, text, again)
+
+
+async def _chat_with_server(
+    url: str, text: str | None, agent: str, conversation: _Conversation
+) -> int:
+    async with Client(url) as client:
+        thread = await _thread_of(client, conversation, agent)
+        again = f"treadle chat --url {client.url} --thread {thread.id}"
+        return await _converse(thread, agent, text, again)
+
+
+async def _thread_of(runtime: AnyRuntime, conversation: _Conversation, agent: str) -> AnyThread:
+    if conversation.thread_id is not None or conversation.last:
+        return await find_thread(runtime, conversation.thread_id)
+    return await runtime.create_thread(agent)
+
+
+async def _converse(thread: AnyThread, agent: str, text: str | None, again: str) -> int:
+    """Answers `text`, or converses if it is None; `again` is the command that continues it."""
+    transcript = Transcript(_write, _width())
+    if text is not None:
+        return await answer_once(thread, agent, text, transcript, _ask())
+    echo = Transcript(_write, _width(), echo=True)
+    shown = await show_thread(thread, echo, SHOWN_AGAIN)
+    await converse(thread, agent, transcript, shown)
+    if again and await thread.history():
+        transcript.notice(f"Continue with: {again}")
     return 0
 
 
@@ -143,17 +174,30 @@ def _ask() -> Ask | None:
 
 @cli.command()
 @click.option("--limit", default=20, show_default=True, help="How many to list.")
+@click.option("--status", help="Only those with this status, such as requires_action.")
+@click.option("--agent", default="", metavar="NAME", help="Only those of this agent.")
+@click.option("--owner", help="Only those of this owner.")
+@url_option
+@json_option
 @database_option
 @debug_option
-def threads(limit: int, database: Path | None) -> int:
+def threads(
+    limit: int,
+    status: RunStatus | None,
+    agent: str,
+    owner: str | None,
+    url: str | None,
+    as_json: bool,
+    database: Path | None,
+) -> int:
     """List the conversations, the most recent first."""
-    return asyncio.run(_threads(limit, database))
 
+    async def work(runtime: AnyRuntime) -> int:
+        infos = await runtime.threads(limit=limit, status=status or (), agent=agent, owner=owner)
+        list_threads(infos, _write, as_json=as_json)
+        return 0
 
-async def _threads(limit: int, database: Path | None) -> int:
-    async with open_for_reading(database) as runtime:
-        await list_threads(runtime, limit, _write)
-    return 0
+    return asyncio.run(with_target(url, database, work))
 
 
 @cli.command()
@@ -172,24 +216,44 @@ def show(thread_id: str | None, last: bool, tree: bool, blocks: bool, database: 
         return asyncio.run(_show_tree(named, database))
     if blocks:
         return asyncio.run(_show_blocks(named, database))
-    return asyncio.run(_show(named, database, follow=False))
+    return asyncio.run(_show(named, database))
 
 
 @cli.command()
 @click.argument("thread_id", metavar="ID", required=False)
 @last_option
+@click.option("--after", default="0", metavar="POSITION", help="Begin after this position.")
+@url_option
+@json_option
 @database_option
 @debug_option
-def watch(thread_id: str | None, last: bool, database: Path | None) -> int:
-    """Print a conversation as treadle show does, and follow it live until Ctrl-C."""
-    return asyncio.run(_show(_named(thread_id, last), database, follow=True))
+def watch(
+    thread_id: str | None,
+    last: bool,
+    after: str,
+    url: str | None,
+    as_json: bool,
+    database: Path | None,
+) -> int:
+    """Print a conversation as treadle show does, and follow it live until Ctrl-C.
+
+    With --json, each line is an event with its position.
+    """
+    named = _named(thread_id, last)
+
+    async def work(runtime: AnyRuntime) -> int:
+        thread = await find_thread(runtime, named)
+        transcript = None if as_json else Transcript(_write, _width(), echo=True)
+        await watch_thread(thread, transcript, after)
+        return 0
+
+    return asyncio.run(with_target(url, database, work))
 
 
-async def _show(thread_id: str | None, database: Path | None, *, follow: bool) -> int:
+async def _show(thread_id: str | None, database: Path | None) -> int:
     async with open_for_reading(database) as runtime:
         thread = await find_thread(runtime, thread_id)
-        transcript = Transcript(_write, _width(), echo=True)
-        await (watch_thread if follow else show_thread)(thread, transcript)
+        await show_thread(thread, Transcript(_write, _width(), echo=True))
     return 0
 
 
@@ -246,6 +310,12 @@ def repair(thread_id: str, database: Path | None) -> int:
     return 0
 
 
+cli.add_command(send)
+cli.add_command(cancel)
+cli.add_command(calls)
+cli.add_command(approve)
+cli.add_command(deny)
+cli.add_command(answer)
 cli.add_command(serve)
 cli.add_command(keys)
 cli.add_command(doctor)
@@ -270,15 +340,7 @@ def _text(prompt: str | None) -> str | None:
     """Returns the text to answer; None means an interactive chat."""
     if prompt is not None or sys.stdin.isatty():
         return prompt
-    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
-    if len(data) > MAX_STDIN_BYTES:
-        raise InvalidInput(f"Standard input has more than {MAX_STDIN_BYTES:,} bytes.")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidInput(
-            f"The text on standard input is not UTF-8 (byte {error.start}); convert it first."
-        ) from error
+    return read_text()
 
 
 def _write(text: str) -> None:

@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from treadle.bus.position import Position
+from treadle.cli.target import AnyThread
 from treadle.cli.transcript import Transcript
 from treadle.domain.events import DurableEvent, Event
-from treadle.runtime.thread import Thread
 
 
 class Screen:
@@ -15,7 +15,7 @@ class Screen:
     One caller at a time may iterate `events`; the next one continues where it stopped.
     """
 
-    def __init__(self, thread: Thread, transcript: Transcript, after: int) -> None:
+    def __init__(self, thread: AnyThread, transcript: Transcript, after: int) -> None:
         self.thread = thread
         self.transcript = transcript
         self._after = Position(after)
@@ -38,7 +38,7 @@ class Screen:
 
     async def so_far(self) -> AsyncGenerator[Event]:
         """Yields each event so far after showing it."""
-        until = (await self.thread.state()).seq
+        until = await self.thread.last_seq()
         if self._after.seq >= until:
             return
         async with aclosing(self.events()) as events:

@@ -1,0 +1,114 @@
+"""`treadle calls`, `approve`, `deny` and `answer`: what runs wait for, answered from anywhere."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+import msgspec
+
+from treadle.cli.database import database_option
+from treadle.cli.failure import debug_option
+from treadle.cli.open_calls import in_full
+from treadle.cli.plain_text import clean
+from treadle.cli.stdin import read_text
+from treadle.cli.target import AnyRuntime, AnyThread, json_option, url_option, with_target
+from treadle.domain.page import MAX_PAGE
+from treadle.journal.base import WaitingCall
+
+
+@click.command()
+@click.argument("thread_id", metavar="ID", required=False)
+@url_option
+@json_option
+@database_option
+@debug_option
+def calls(thread_id: str | None, url: str | None, as_json: bool, database: Path | None) -> int:
+    """List the calls that wait for an answer, of all conversations or of the conversation ID."""
+
+    async def work(runtime: AnyRuntime) -> int:
+        after, count = "", 0
+        while True:
+            page = await runtime.calls(thread_id=thread_id or "", limit=MAX_PAGE, after=after)
+            for call in page:
+                click.echo(msgspec.json.encode(call) if as_json else _shown(call))
+            count += len(page)
+            if not page.next:
+                break
+            after = page.next
+        if not count and not as_json:
+            click.echo("No call waits for an answer.")
+        return 0
+
+    return asyncio.run(with_target(url, database, work))
+
+
+def _shown(call: WaitingCall) -> str:
+    """Returns a call with all its arguments, and the command that answers it."""
+    minutes = max(time.time() - call.since, 0) / 60
+    verb = "approve" if call.awaits == "approval" else "answer"
+    head = f"{call.agent}, {minutes:.0f} min: treadle {verb} {call.thread_id} {call.call.call_id}"
+    return "\n".join([clean(head), *(f"  {line}" for line in in_full(call.call))])
+
+
+@click.command()
+@click.argument("thread_id", metavar="ID")
+@click.argument("call_id", metavar="CALL")
+@url_option
+@database_option
+@debug_option
+def approve(thread_id: str, call_id: str, url: str | None, database: Path | None) -> int:
+    """Let the call CALL of the conversation ID run; treadle calls lists them."""
+    return _answer(url, database, thread_id, lambda thread: thread.approve(call_id))
+
+
+@click.command()
+@click.argument("thread_id", metavar="ID")
+@click.argument("call_id", metavar="CALL")
+@click.option("--reason", default="", help="Why; the model reads it.")
+@url_option
+@database_option
+@debug_option
+def deny(thread_id: str, call_id: str, reason: str, url: str | None, database: Path | None) -> int:
+    """Deny the call CALL of the conversation ID."""
+    return _answer(url, database, thread_id, lambda thread: thread.deny(call_id, reason))
+
+
+@click.command()
+@click.argument("thread_id", metavar="ID")
+@click.argument("call_id", metavar="CALL")
+@click.argument("output")
+@click.option("--error", "is_error", is_flag=True, help="The output tells that the call failed.")
+@url_option
+@database_option
+@debug_option
+def answer(
+    thread_id: str,
+    call_id: str,
+    output: str,
+    is_error: bool,
+    url: str | None,
+    database: Path | None,
+) -> int:
+    """Give the output of the call CALL of the conversation ID; - reads standard input."""
+    text = read_text() if output == "-" else output
+    return _answer(
+        url,
+        database,
+        thread_id,
+        lambda thread: thread.submit_tool_output(call_id, text, is_error=is_error),
+    )
+
+
+def _answer(
+    url: str | None,
+    database: Path | None,
+    thread_id: str,
+    give: Callable[[AnyThread], Awaitable[None]],
+) -> int:
+    async def work(runtime: AnyRuntime) -> int:
+        await give(await runtime.connect(thread_id))
+        return 0
+
+    return asyncio.run(with_target(url, database, work))

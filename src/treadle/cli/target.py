@@ -1,0 +1,43 @@
+"""What a command works on: the database of this machine, or a server."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+
+from treadle.cli.database import open_for_reading
+from treadle.client.client import Client
+from treadle.client.remote_run import RemoteRun
+from treadle.client.remote_thread import RemoteThread
+from treadle.errors import ConfigurationError
+from treadle.runtime.runtime import Runtime
+from treadle.runtime.thread import Thread
+from treadle.runtime.thread_run import ThreadRun
+
+AnyRuntime = Runtime | Client
+AnyThread = Thread | RemoteThread
+AnyRun = ThreadRun | RemoteRun
+
+RETRY_SECONDS = 60.0
+
+url_option = click.option(
+    "--url", help="Use the server at this URL; its key is the variable TREADLE_KEY."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one value a line.")
+
+
+def open_target(url: str | None, database: Path | None) -> AnyRuntime:
+    """Returns the threads of a server, or those of a database that another process may drive."""
+    if url is None:
+        return open_for_reading(database)
+    if database is not None:
+        raise ConfigurationError("Use only one of --url and --database.")
+    return Client(url, retry_seconds=RETRY_SECONDS)
+
+
+async def with_target(
+    url: str | None, database: Path | None, work: Callable[[AnyRuntime], Awaitable[int]]
+) -> int:
+    """Opens the threads of a server or a database for `work`; returns its exit code."""
+    async with open_target(url, database) as runtime:
+        return await work(runtime)
