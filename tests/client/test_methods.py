@@ -24,21 +24,19 @@ from treadle.client import (
 )
 
 NOT_SERVED: dict[type, set[str]] = {
-    RuntimeView: set(["archive", "delete_owner", "for_owner", "memory", "schedules"]),
-    Thread: set(
-        [
-            "archive",
-            "cancel_schedule",
-            "files",
-            "pin",
-            "remove_event",
-            "repair",
-            "schedule",
-            "schedules",
-            "unpin",
-        ]
-    ),
-    RunSubscription: set(["statistics", "take", "wait", "wake"]),
+    RuntimeView: {"archive", "delete_owner", "for_owner", "memory", "schedules"},
+    Thread: {
+        "archive",
+        "cancel_schedule",
+        "files",
+        "pin",
+        "remove_event",
+        "repair",
+        "schedule",
+        "schedules",
+        "unpin",
+    },
+    RunSubscription: {"statistics", "take", "wait", "wake"},
 }
 """The methods that the HTTP API does not have; a new one belongs here or into the client."""
 
