@@ -151,7 +151,7 @@ from treadle.tools.context import CallCancelled, CancellationToken, RunContext
 from treadle.tools.function import Tool, tool
 from treadle.tools.output import File, Image
 from treadle.tools.parameters import GivenParameters
-from treadle.tools.source import ToolSource
+from treadle.tools.source import ToolSource, tool_source
 from treadle.tools.toolset import Toolset
 
 __version__ = "0.1.0"
@@ -314,6 +314,7 @@ __all__ = [
     "resolve_model",
     "schedule_tools",
     "tool",
+    "tool_source",
     "typed_stream",
     "user_message",
     "user_messages",

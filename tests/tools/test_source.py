@@ -1,10 +1,14 @@
 """Sources of tools, together with the tools of an agent."""
 
+import asyncio
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from treadle import Agent, ModelSettings, NamedTool, Tool, ToolRules, tool
+import treadle
+from treadle import Agent, ModelSettings, NamedTool, RunContext, Tool, ToolRules, tool, tool_source
 from treadle.domain.items import FunctionCallOutput
 from treadle.domain.schema import ToolSchema
 from treadle.errors import ConfigurationError, ToolSourceFailed
@@ -49,18 +53,18 @@ async def test_joined() -> None:
     sources = ToolSources([one, two])
     assert list(sources) == [one, two]
     known = Toolset([named("x")])
-    first = await sources.joined_to(known)
+    first = await sources.joined_to(known, None)
     assert first.names == ("x", "a", "b", "c")
-    assert await sources.joined_to(known) is first
+    assert await sources.joined_to(known, None) is first
     one.given = []
-    assert (await sources.joined_to(known)).names == ("x", "b", "c")
-    assert (await sources.joined_to(Toolset())).names == ("b", "c")
+    assert (await sources.joined_to(known, None)).names == ("x", "b", "c")
+    assert (await sources.joined_to(Toolset(), None)).names == ("b", "c")
 
 
 async def test_the_first_of_one_name_counts(caplog: pytest.LogCaptureFixture) -> None:
     mine = named("a")
     sources = ToolSources([Listed("one", [named("a"), named("b")])])
-    tools = await sources.joined_to(Toolset([mine]))
+    tools = await sources.joined_to(Toolset([mine]), None)
     assert tools.names == ("a", "b")
     assert tools.get("a") is mine
     assert "The tool a of one is left out" in caplog.text
@@ -70,13 +74,13 @@ async def test_a_source_that_fails_has_no_tools(caplog: pytest.LogCaptureFixture
     down = Listed("one", ToolSourceFailed("The server is down."))
     sources = ToolSources([down, Listed("two", [named("b")])])
     known = Toolset()
-    tools = await sources.joined_to(known)
-    assert await sources.joined_to(known) is tools
+    tools = await sources.joined_to(known, None)
+    assert await sources.joined_to(known, None) is tools
     assert tools.names == ("b",)
     assert tools.missing == ("The server is down.",)
     assert caplog.text.count("The tools of one are missing: The server is down.") == 1
     down.given = ValueError("oh")
-    assert (await sources.joined_to(known)).missing == ("ValueError: oh",)
+    assert (await sources.joined_to(known, None)).missing == ("ValueError: oh",)
 
 
 async def test_an_agent_asks_before_each_step() -> None:
@@ -167,3 +171,108 @@ async def test_rules_and_hooks_hold_for_tools_of_a_source() -> None:
     outputs = [i.text for i in result.items if isinstance(i, FunctionCallOutput)]
     assert outputs == ["Call far first; b was not called.", '{"a":2}']
     assert result.stop_reason == "terminal_tool"
+
+
+async def test_a_function_gives_the_tools_of_each_step() -> None:
+    seen: list[tuple[str, int]] = []
+
+    @tool_source
+    def grown(context: RunContext[str]) -> list[Tool[..., object]]:
+        seen.append((context.deps, context.step))
+        return [named("a")] if context.step == 0 else [named("a"), named("b")]
+
+    @tool_source(name="other")
+    async def later() -> list[Tool[..., object]]:
+        return [c]
+
+    c = named("c")
+    model = ScriptedModel([Call("a", "{}"), Call("b", "{}"), "done"])
+    agent = Agent[str](model, tools=[grown, later])
+    result = await agent.run("go", deps="ada")
+    offered = [[one.name for one in request.tools] for request in model.requests]
+    assert offered == [["a", "c"], ["a", "b", "c"], ["a", "b", "c"]]
+    assert seen == [("ada", 0), ("ada", 1), ("ada", 2)]
+    assert [i.text for i in result.items if isinstance(i, FunctionCallOutput)] == ["a", "b"]
+
+
+async def test_two_runs_at_a_time_have_their_own_tools() -> None:
+    @tool_source
+    async def own(context: RunContext[str]) -> list[Tool[..., object]]:
+        await asyncio.sleep(1)
+        return [named(context.deps)]
+
+    model = ScriptedModel(["done", "done"])
+    agent = Agent[str](model, tools=[own])
+    await asyncio.gather(agent.run("go", deps="a"), agent.run("go", deps="b"))
+    assert [[one.name for one in request.tools] for request in model.requests] == [["a"], ["b"]]
+
+
+async def test_what_a_function_gives_is_read_anew() -> None:
+    """Also if it is the same list as before, with other tools in it."""
+    given: list[Tool[..., object]] = []
+    source = tool_source(lambda: given)
+    sources, known = ToolSources([source]), Toolset()
+    assert (await sources.joined_to(known, None)).names == ()
+    given.append(named("a"))
+    assert (await sources.joined_to(known, None)).names == ("a",)
+
+
+@tool(external=True)
+async def ask() -> None:
+    """Asks."""
+
+
+def raises() -> list[Tool[..., object]]:
+    raise ValueError("no plan")
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (raises, "ValueError: no plan"),
+        (lambda: None, "return a list of tools"),
+        (lambda: "a", "return a list of tools"),
+        (lambda: [7], "7 is not a function"),
+        (lambda: [len], "positional-only"),
+        (lambda: [ask], r"tool_source\(is_local=False\)"),
+    ],
+)
+async def test_a_function_that_fails(function: Any, reason: str) -> None:
+    sources = ToolSources([tool_source(function), Listed("two", [named("b")])])
+    tools = await sources.joined_to(Toolset(), None)
+    assert tools.names == ("b",)
+    assert len(tools.missing) == 1
+    assert re.search(reason, tools.missing[0])
+
+
+async def test_a_function_of_another_form_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"f\(context: RunContext\)"):
+        Agent(ScriptedModel([]), tools=[tool_source(lambda a, b: [])])  # type: ignore[misc, arg-type]
+
+
+async def test_a_function_whose_tools_are_answered_outside() -> None:
+    source = tool_source(is_local=False)(lambda: [ask])
+    agent = Agent(ScriptedModel([Call("ask", "{}", call_id="c1"), "done"]), tools=[source])
+    with pytest.raises(ConfigurationError, match="needs a thread"):
+        await agent.run("go")
+    async with treadle.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("go")
+        async for event in run:
+            if event.type == "run.requires_action":
+                await thread.submit_tool_output("c1", "yes")
+        assert (await run.result()).text == "done"
+
+
+async def test_a_cancel_while_a_function_is_asked() -> None:
+    @tool_source
+    async def hangs() -> list[Tool[..., object]]:
+        await asyncio.sleep(9_999)
+        return []
+
+    agent = Agent(ScriptedModel([]), tools=[hangs])
+    async with treadle.open(agents=[agent]) as runtime:
+        run = await (await runtime.create_thread(agent)).send("go")
+        await asyncio.sleep(1)
+        await run.cancel()
+        assert (await run.result(raise_on_incomplete=False)).status == "cancelled"

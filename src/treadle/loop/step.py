@@ -31,7 +31,9 @@ async def take_step(activation: Activation[Deps, Out]) -> None:
     """
     thread, agent = activation.thread, activation.agent
     activation.stopwatch.skip()  # hooks, and what else came before, are not time of the step
-    tools = await agent.sources.joined_to(agent.tools) if agent.sources else agent.tools
+    tools = agent.tools
+    if agent.sources:
+        tools = await agent.sources.joined_to(tools, activation.run_context())
     if agent.output_tool is not None:
         tools = tools.with_output(agent.output_tool)
     hooks = StepHooks(activation)
