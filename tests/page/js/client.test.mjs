@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { test } from "node:test";
 
-import { Client, FrameParser, Problem } from "../../../src/treadle/server/page/client.js";
+import { Client, FrameParser, Problem, Texts } from "../../../src/treadle/server/page/client.js";
 
 const STREAM =
   "retry: 1000\nid: 0\n\n: keep-alive\r\n\r\nid: 3.1\revent: text.delta\rdata: {\"type\":\"text.delta\"," +
@@ -141,4 +141,50 @@ test("a key is sent in a header only, and is not shown", async (t) => {
   assert.equal(requests[1].headers.authorization, "Bearer secret-key");
   assert.equal(requests[1].headers["idempotency-key"], "k");
   assert.ok(!JSON.stringify(keyed).includes("secret-key"));
+});
+
+const message = (id, text) => ({
+  type: "message.added", origin: "model", seq: 1,
+  item: { type: "message", role: "assistant", id, content: [{ type: "output_text", text }] },
+});
+
+test("texts are whole, and what broke off is taken back", async (t) => {
+  const { client } = await serving(t, [
+    streams(delta("1.1", "Wro") + frame("2", { type: "step.interrupted", seq: 2 })),
+    streams(
+      delta("2.1", "Hel") + delta("2.2", "lo") + frame("3", message("m", "Hello")) +
+        frame("4", message("n", "World")) + frame("5", { type: "run.completed", run_id: "r" }),
+      false,
+    ),
+  ]);
+  const seen = [];
+  for await (const texts of client.texts("/runs/r/events")) seen.push(texts.join("|"));
+  assert.deepEqual(seen, ["Wro", "", "Hel", "Hello", "Hello|World"]);
+  const again = await serving(t, [
+    streams(frame("3", message("m", "Hello")) + frame("4", message("n", "World")) +
+      frame("5", { type: "run.completed", run_id: "r" })),
+  ]);
+  assert.equal(await again.client.text("/runs/r/events"), "Hello\n\nWorld");
+});
+
+test("a run that fails is thrown after its text", async (t) => {
+  const failed = { type: "run.failed", run_id: "r", code: "server_failed", message: "It broke.", retryable: true };
+  const { client } = await serving(t, [streams(delta("1.1", "Hel") + frame("2", failed))]);
+  const seen = [];
+  await assert.rejects(
+    async () => {
+      for await (const texts of client.texts("/runs/r/events")) seen.push(...texts);
+    },
+    (error) => error instanceof Problem && error.code === "server_failed" && error.retryable,
+  );
+  assert.deepEqual(seen, ["Hel"]);
+});
+
+test("texts begin with the state of a thread", () => {
+  const texts = new Texts();
+  const user = { type: "message", role: "user", id: "u", content: [{ type: "input_text", text: "Hi" }] };
+  texts.apply({ type: "thread.state", items: [user, message("a", "Old").item], step: null });
+  assert.equal(texts.apply({ type: "text.delta", item_id: "b", delta: "New" }), true);
+  assert.equal(texts.apply({ type: "text.delta", item_id: "a", delta: "!" }), false);
+  assert.deepEqual(texts.all, ["Old", "New"]);
 });

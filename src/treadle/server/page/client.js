@@ -5,9 +5,13 @@
 //     const client = new Client({ url: "http://127.0.0.1:8000", key: "…" });
 //     const thread = await client.post("/threads", {});
 //     const sent = await client.post(`/threads/${thread.id}/messages`, { message: "Hello" });
-//     for await (const { event } of client.events(`/runs/${sent.run_id}/events`)) {
-//       if (event.type === "text.delta") process.stdout.write(event.delta);
+//     for await (const texts of client.texts(`/runs/${sent.run_id}/events`)) {
+//       show(texts.join("\n\n")); // whole texts, as far as they have come
 //     }
+//
+// `client.text(path)` waits for the end of the run and returns its text, `client.events(path)` gives
+// every event with its position, and `Texts` folds events that come in another way, such as those of
+// an EventSource.
 
 const PREFIX = "/api/v1";
 const FIRST_PAUSE = 250; // milliseconds
@@ -111,6 +115,42 @@ export class Client {
   }
 
   /**
+   * Yields the texts that the model writes, whole and in their order, each time one has changed.
+   *
+   * They are exact over any number of connections; see `events`, whose options it takes. Throws a
+   * `Problem` with the status 0 if the run fails.
+   *
+   * @param {string} path such as `/runs/${id}/events`
+   * @param {{after?: string, from?: "start" | "now" | "state", signal?: AbortSignal,
+   *   onStatus?: (status: StreamStatus) => void}} [options]
+   * @returns {AsyncGenerator<string[]>}
+   */
+  async *texts(path, options = {}) {
+    const texts = new Texts();
+    for await (const { event } of this.events(path, options)) {
+      if (texts.apply(event)) yield texts.all;
+      if (event.type === "run.failed" && path.startsWith("/runs/")) {
+        throw new Problem(0, { code: event.code, detail: event.message, retryable: event.retryable });
+      }
+    }
+  }
+
+  /**
+   * Waits for the end of a run and returns what the model wrote in it, paragraphs between the texts.
+   *
+   * Throws as `texts` does.
+   *
+   * @param {string} path such as `/runs/${id}/events`
+   * @param {{after?: string, signal?: AbortSignal}} [options]
+   * @returns {Promise<string>}
+   */
+  async text(path, options = {}) {
+    let all = [];
+    for await (const texts of this.texts(path, options)) all = texts;
+    return all.join("\n\n");
+  }
+
+  /**
    * Follows a route of events with callbacks; see `events`.
    *
    * @param {string} path
@@ -130,6 +170,57 @@ export class Client {
     const headers = {};
     if (this.#key) headers.authorization = `Bearer ${this.#key}`;
     return headers;
+  }
+}
+
+/**
+ * The texts that the model writes, folded from the events of one thread or run.
+ *
+ * Deltas extend the text of their item, the event of the finished item replaces it, and what was not
+ * finished is taken back when a response breaks off.
+ */
+export class Texts {
+  #texts = new Map();
+  #final = new Set();
+
+  /** The texts in the order in which they began. @returns {string[]} */
+  get all() {
+    return [...this.#texts.values()];
+  }
+
+  /** Takes the next event; returns whether a text has changed. @param {any} event */
+  apply(event) {
+    switch (event.type) {
+      case "text.delta":
+        if (this.#final.has(event.item_id)) return false;
+        this.#texts.set(event.item_id, (this.#texts.get(event.item_id) ?? "") + event.delta);
+        return true;
+      case "message.added":
+        if (event.origin !== "model") return false;
+        return this.#finish(event.item);
+      case "step.interrupted": {
+        const before = this.#texts.size;
+        for (const id of this.#texts.keys()) if (!this.#final.has(id)) this.#texts.delete(id);
+        return this.#texts.size < before;
+      }
+      case "thread.state":
+        this.#texts.clear();
+        this.#final.clear();
+        for (const item of [...event.items, ...(event.step?.items ?? [])]) {
+          if (item.type === "message" && item.role === "assistant") this.#finish(item);
+        }
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #finish(item) {
+    const text = item.content.map((part) => part.text ?? "").join("");
+    const isNew = this.#texts.get(item.id) !== text;
+    this.#texts.set(item.id, text);
+    this.#final.add(item.id);
+    return isNew;
   }
 }
 
