@@ -1,6 +1,6 @@
 # treadle: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all ci-tools lint format docs wheel coverage chaos chaos-inside fuzz bench bench-peers constraints clean
+.PHONY: help demo serve test test-all ci-tools lint format docs wheel coverage chaos chaos-inside soak fuzz bench bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := src/treadle/domain/*,src/treadle/streaming/*,src/treadle/models/wire/*
@@ -67,6 +67,10 @@ chaos: $(VENV)/.dev  ## Kill a runtime N times (50) and look for losses; SEED=..
 
 chaos-inside: $(VENV)/.dev  ## Attack from inside one process for N rounds (50); SEED=... repeats one
 	@$(BIN)/python -m chaos.inside $(N) $${SEED:+--seed $$SEED}
+
+RUNS := 50000
+soak: $(VENV)/.dev  ## Wear a server with RUNS (50000) and readers that are cut; SEED=... repeats one
+	@$(BIN)/python -m chaos.soak $(RUNS) $${SEED:+--seed $$SEED}
 
 SECONDS := 60
 fuzz: $(VENV)/.dev  ## Feed mutated streams to decoders, parser and scanner for SECONDS (60)

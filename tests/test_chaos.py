@@ -34,6 +34,17 @@ def test_nothing_is_lost_or_doubled_when_the_process_is_killed() -> None:
     figures_of("chaos", "6", "--seed", "7")
 
 
+def test_a_server_loses_nothing_and_stays_as_it_was() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos.soak", "8", "--seed", "7", "--settle", "0.2"],
+        capture_output=True,
+        cwd=ROOT,
+        timeout=55,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+
+
 def test_nothing_is_lost_or_doubled_when_parts_of_the_process_fail() -> None:
     figures = figures_of("chaos.inside", "4", "--seed", "7")
     for attack in ("append", "cancelled caller", "model", "reader pauses"):
