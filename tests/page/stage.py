@@ -2,9 +2,10 @@
 
 import asyncio
 
-from treadle import Agent, RunContext, tool
+from treadle import Agent, Block, RunContext, tool
 from treadle.domain.items import FunctionCallOutput, Message
 from treadle.domain.usage import Usage
+from treadle.memory import block_tools
 from treadle.models.base import ModelRequest
 from treadle.testing import Call, Reasoning, ScriptedModel, Text
 from treadle.testing.simulator.turn import Turn
@@ -48,10 +49,12 @@ def reply(request: ModelRequest) -> Turn:
             return _turn(
                 Call("work", '{"to_user": "I look into it.", "seconds": 0.5}'), every=0.005
             )
+        case "remember":
+            return _turn(Call("memory_append", '{"label": "human", "text": "Likes tea."}'))
         case "fail":
             return _turn(Call("fail", "{}"))
         case _:
-            return _turn(Text(f"You said: {wish}"))
+            return Turn((Text(f"You said: {wish}"),))  # of a provider that reports no usage
 
 
 def _turn(*outputs: Text | Call | Reasoning, every: float = 0.0) -> Turn:
@@ -88,6 +91,7 @@ agent = Agent(
     ScriptedModel([reply] * 10_000),
     name="stage",
     description="An agent that plays what it is asked for.",
-    tools=[transfer, ask_person, work, fail],
+    tools=[transfer, ask_person, work, fail, *block_tools()],
+    blocks=[Block("human", "Name: Ada", description="About the person")],
     examples=["hello there", "rich text"],
 )

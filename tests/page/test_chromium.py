@@ -267,6 +267,26 @@ async def test_the_inspector_shows_the_run(page: Page) -> None:
     await expect(inspector.locator(".events li").first).to_contain_text("run.completed")
 
 
+async def test_memory_is_shown_changed_and_taken_back(page: Page) -> None:
+    await say(page, "hello")  # so that the page sees each event of the next run
+    await expect(page.locator(".answer").last).to_contain_text("You said: hello")
+    await say(page, "remember it")
+    await expect(page.locator(".answer").last).to_contain_text("The tool said")
+    await expect(page.locator(".line.note")).to_contain_text("Memory updated: human")
+    inspector = page.locator(".inspector")
+    await inspector.get_by_role("tab", name="Memory").click()
+    block = inspector.locator(".memory")
+    await expect(block.locator("pre")).to_have_text("Name: Ada\nLikes tea.")
+    await block.get_by_role("button", name="Changes").click()
+    await expect(block.locator(".diff .added").first).to_contain_text("Likes tea.")
+    await block.get_by_role("button", name="Undo").click()
+    await expect(block.locator("pre")).to_have_text("Name: Ada")
+    await block.get_by_role("button", name="Edit").click()
+    await block.locator("textarea").fill("Name: Grace")
+    await block.get_by_role("button", name="Save").click()
+    await expect(block.locator("pre")).to_have_text("Name: Grace")
+
+
 async def test_a_key_opens_the_page_and_leaves_the_address(
     chromium: Browser, tmp_path: Path
 ) -> None:

@@ -321,7 +321,7 @@ function RunEnd({ block, actions }) {
   const { usage } = block;
   const facts = [
     duration(block.seconds),
-    usage && `${tokens(usage.input_tokens)} in, ${tokens(usage.output_tokens)} out`,
+    usage?.input_tokens && `${tokens(usage.input_tokens)} in, ${tokens(usage.output_tokens)} out`,
     price(block.cost),
   ].filter(Boolean);
   const isBad = block.status === "failed";

@@ -1,7 +1,8 @@
 // The view of a thread as a fold of its events: what the conversation shows, in order.
 //
 // A view changes in place, but each of its blocks is replaced when it changes, so that a component
-// whose block is the same object need not be drawn again. Nothing here knows of the browser.
+// whose block is the same object need not be drawn again. Nothing here knows of the browser. In the
+// JSON of an event, fields that have their default may be left out.
 
 /**
  * @typedef {object} Block a line of the conversation; `kind` tells which fields it has
@@ -215,7 +216,7 @@ const CHANGES = {
     if (!view.run) return;
     touch(view, {
       phase: "answered",
-      tokens: (view.run.tokens ?? 0) + usage.input_tokens + usage.output_tokens,
+      tokens: (view.run.tokens ?? 0) + (usage.input_tokens ?? 0) + (usage.output_tokens ?? 0),
       cost: (view.run.cost ?? 0) + (cost ?? 0),
     });
   },

@@ -32,7 +32,7 @@ export function duration(seconds) {
 }
 
 /** Returns a number of tokens as a short text. */
-export function tokens(count) {
+export function tokens(count = 0) {
   if (count < 10_000) return count.toLocaleString("en");
   return count < 1_000_000 ? `${(count / 1000).toFixed(1)}k` : `${(count / 1e6).toFixed(2)}M`;
 }

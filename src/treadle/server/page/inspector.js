@@ -203,6 +203,8 @@ function MemoryPanel({ thread, client }) {
     ${blocks.map((block) => html`<${MemoryBlock} key=${block.label} block=${block} thread=${thread} client=${client} />`)}`;
 }
 
+const BLOCK_CHARS = 5000;
+
 class MemoryBlock extends Component {
   state = { changes: null, error: null, draft: null };
 
@@ -235,19 +237,20 @@ class MemoryBlock extends Component {
   });
 
   render({ block }, { changes, error, draft }) {
+    const { value = "", limit = BLOCK_CHARS } = block; // left out where they are the default
     return html`<section class="memory">
       <h2>${block.label} ${block.read_only && html`<span class="quiet">read-only for the model</span>`}</h2>
       ${block.description && html`<p class="quiet">${block.description}</p>`}
       ${draft === null
-        ? html`<pre class="plain"><${Untrusted} text=${block.value || "(empty)"} /></pre>`
+        ? html`<pre class="plain"><${Untrusted} text=${value || "(empty)"} /></pre>`
         : html`<textarea rows="6" aria-label=${`Text of ${block.label}`} value=${draft}
             onInput=${(event) => this.setState({ draft: event.target.value })}></textarea>`}
-      <${Meter} used=${block.value.length} size=${block.limit} />
-      <p class="facts">${block.value.length.toLocaleString("en")} of ${block.limit.toLocaleString("en")} characters</p>
+      <${Meter} used=${value.length} size=${limit} />
+      <p class="facts">${value.length.toLocaleString("en")} of ${limit.toLocaleString("en")} characters</p>
       ${error && html`<p class="problem" role="alert">${sentenceOf(error)}</p>`}
       <div class="buttons">
         ${draft === null
-          ? html`<button type="button" class="small-button" onClick=${() => this.setState({ draft: block.value })}><${Icon} name="pencil" size=${14} />Edit</button>
+          ? html`<button type="button" class="small-button" onClick=${() => this.setState({ draft: value })}><${Icon} name="pencil" size=${14} />Edit</button>
             <button type="button" class="small-button" aria-expanded=${changes !== null}
               onClick=${() => (changes ? this.setState({ changes: null }) : this.load())}><${Icon} name="clock" size=${14} />Changes</button>
             <button type="button" class="small-button" onClick=${() => this.undo()}><${Icon} name="undo-2" size=${14} />Undo</button>`
