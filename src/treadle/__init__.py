@@ -141,8 +141,10 @@ from treadle.runtime.memory import Memory
 from treadle.runtime.run_subscription import RunSubscription
 from treadle.runtime.runtime import Runtime
 from treadle.runtime.runtime import open as open
+from treadle.runtime.state_subscription import StateSubscription
 from treadle.runtime.thread import PendingCall, Thread
 from treadle.runtime.thread_run import ThreadRun
+from treadle.runtime.thread_view import CallView, QueuedView, RunView, StepView, ThreadView
 from treadle.runtime.view import RuntimeView
 from treadle.schedules.tools import schedule_tools
 from treadle.tools.call import PreparedCall, RefusedCall
@@ -164,6 +166,7 @@ __all__ = [
     "Archive",
     "Block",
     "CallCancelled",
+    "CallView",
     "CancellationToken",
     "ChangedArguments",
     "Completion",
@@ -229,6 +232,7 @@ __all__ = [
     "ProviderFields",
     "ProviderItem",
     "ProviderItemAdded",
+    "QueuedView",
     "QuotaHit",
     "RateLimitHit",
     "Reasoning",
@@ -263,6 +267,7 @@ __all__ = [
     "RunResult",
     "RunStarted",
     "RunSubscription",
+    "RunView",
     "Runtime",
     "RuntimeView",
     "Schedule",
@@ -270,9 +275,11 @@ __all__ = [
     "ScheduleCreated",
     "ScheduleFired",
     "Spent",
+    "StateSubscription",
     "StepCompleted",
     "StepInterrupted",
     "StepStarted",
+    "StepView",
     "Subscription",
     "SummaryText",
     "TerminalEvent",
@@ -284,6 +291,7 @@ __all__ = [
     "ThreadRun",
     "ThreadTree",
     "ThreadUpdated",
+    "ThreadView",
     "ToUserDelta",
     "Tool",
     "ToolApproved",

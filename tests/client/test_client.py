@@ -11,7 +11,7 @@ import pytest
 from tests.client.proxy import cutting
 from tests.server.serving import serving
 
-from treadle import Agent, Runtime, TextDelta, tool
+from treadle import Agent, Message, Runtime, TextDelta, ThreadView, tool
 from treadle.client import Client, RemoteRun, RemoteThread
 from treadle.domain.events import RunRequiresAction
 from treadle.errors import (
@@ -92,6 +92,26 @@ async def test_a_text_is_exact_however_often_the_connection_breaks(size: int) ->
             await seen.aclose()
             assert deltas == TEXT
             assert seqs == list(range(1, len(seqs) + 1))
+
+
+async def test_a_subscription_begins_with_the_present_state() -> None:
+    async with remote(slow("Before.", TEXT)) as client:
+        thread = await client.create_thread("slow")
+        await (await thread.send("1")).result()
+        await thread.send("2")
+        async with thread.subscribe(after="state") as events:
+            view = await anext(events)
+            assert isinstance(view, ThreadView)
+            assert view.thread.id == thread.id
+            assert view.position == events.position
+            deltas = ""
+            async for event in events:
+                deltas += event.delta if type(event) is TextDelta else ""
+                if event.type == "run.completed":
+                    break
+        assert deltas == TEXT
+        texts = [item.text for item in view.items if isinstance(item, Message)]
+        assert texts == ["1", "Before.", "2"]
 
 
 async def test_a_message_whose_answer_is_lost_is_sent_once() -> None:

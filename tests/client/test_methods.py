@@ -43,7 +43,6 @@ NOT_SERVED: dict[type, set[str]] = {
 MORE = {
     Client: {"agents", "by", "owner", "register", "scopes", "shutdown", "start"},
     RemoteRun: {"is_driven"},
-    RemoteThread: {"view"},
     RemoteSubscription: {"connect"},
 }
 PAIRS = [

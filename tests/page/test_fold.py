@@ -13,7 +13,7 @@ from tests.page.stage import ask_person, fail, reply, transfer, work
 
 from treadle import Agent, Runtime, Thread, ThreadRun
 from treadle.journal.memory import MemoryJournal
-from treadle.server.views import view_of
+from treadle.runtime.thread_view import view_of
 from treadle.testing import ScriptedModel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs("node")]

@@ -270,6 +270,7 @@ THREAD: dict[str, Call_] = {
     "usage": lambda v, id: handle(v, id).usage(),
     "item": lambda v, id: handle(v, id).item("msg_1"),
     "items": lambda v, id: handle(v, id).items(),
+    "view": lambda v, id: handle(v, id).view(),
     "state": lambda v, id: handle(v, id).state(),
     "history": lambda v, id: handle(v, id).history(),
     "events": lambda v, id: handle(v, id).events(),

@@ -135,6 +135,7 @@ async def test_a_reader_that_begins_in_the_middle_of_a_text(open_runtime: Open, 
             state = read.pop(0)
             assert state.event == "thread.state"
             assert state.id == state.data["position"]
+            assert state.data["type"] == "thread.state"
             texts = [item["content"][0]["text"] for item in state.data["items"]]
             assert texts == ["Hello.", "First.", "Again."]
             assert state.data["run"]["status"] == "in_progress"

@@ -41,6 +41,7 @@ PAIRS = [
     (treadle.Subscription, sync.Subscription),
     (treadle.RunSubscription, sync.RunSubscription),
     (treadle.DeskSubscription, sync.DeskSubscription),
+    (treadle.StateSubscription, sync.StateSubscription),
 ]
 INSIDE = {"reach", "agent_of", "catalog", "journal"}
 """What the parts of a runtime ask it for."""
@@ -106,6 +107,10 @@ def test_a_conversation(runtime: sync.Runtime, tmp_path: Path) -> None:
     assert runtime.connect(thread.id).id == thread.id
     assert runtime.threads(owner="ada")[0].metadata == {"n": 1}
     assert thread.fork().last_seq() > 0
+    with thread.subscribe(after="state") as opened:
+        view = next(opened)
+        assert view == thread.view()
+        assert opened.position == thread.view().position
     thread.memory.create("notes", "x")
     assert [block.label for block in thread.memory.blocks()] == ["notes"]
     passage = runtime.archive(owner="ada").insert("A fact.")

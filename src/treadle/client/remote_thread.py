@@ -1,7 +1,7 @@
 """A thread on a server as its users hold it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import msgspec
 from typing_extensions import Unpack
@@ -39,8 +39,10 @@ from treadle.journal.projection import RunRecord
 from treadle.loop.catalog import Catalog
 from treadle.loop.options import OptionArguments, Output, make_options
 from treadle.memory.archive.query import Moment, filters_of
+from treadle.runtime.state_subscription import StateSubscription
 from treadle.runtime.thread import MAX_OUTPUT_CHARS, PendingCall
-from treadle.server.bodies import Answered, Sent, ThreadView
+from treadle.runtime.thread_view import ThreadView
+from treadle.server.bodies import Answered, Sent
 from treadle.tools.output import encode_output
 from treadle.tools.threads import NeverStarted
 
@@ -147,13 +149,27 @@ class RemoteThread:
             body["expect"] = require_count("expect", expect, 0)
         await self._connection.call("POST", f"{self._path}/items", body=body, repeats=bool(key))
 
-    def subscribe(self, after: int | str | Position = 0) -> RemoteSubscription:
+    @overload
+    def subscribe(  # pyright: ignore[reportOverlappingOverload]
+        self, after: Literal["state"]
+    ) -> StateSubscription: ...
+
+    @overload
+    def subscribe(self, after: int | str | Position = 0) -> RemoteSubscription: ...
+
+    def subscribe(self, after: int | str | Position = 0) -> RemoteSubscription | StateSubscription:
         """Returns the events after a position, those to come included; iterate it.
 
         `after` is the number of a durable event, from 0, or the `position` where an earlier
-        subscription stood, here or in another process. Raises `InvalidInput` for what cannot be a
-        position; iterating raises it for one behind the last event.
+        subscription stood, here or in another process; with `"state"` it begins with the present
+        state, as `Thread.subscribe` does. Raises `InvalidInput` for what cannot be a position;
+        iterating raises it for one behind the last event.
         """
+        if after == "state":
+            return StateSubscription(self.view, self._events_after)
+        return self._events_after(after)
+
+    def _events_after(self, after: int | str | Position) -> RemoteSubscription:
         position = Position.parse(after)
         return RemoteSubscription(self._connection, f"{self._path}/events", {}, position, "")
 

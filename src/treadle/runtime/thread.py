@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
-from typing import NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import msgspec
 from msgspec.structs import replace
@@ -52,7 +52,9 @@ from treadle.runtime.archive import Archive
 from treadle.runtime.files import Files
 from treadle.runtime.memory import Memory
 from treadle.runtime.positions import require_reached
+from treadle.runtime.state_subscription import StateSubscription
 from treadle.runtime.thread_run import ThreadRun
+from treadle.runtime.thread_view import ThreadView, view_of
 from treadle.schedules.new_schedule import listed, new_schedule
 from treadle.tools.output import encode_output
 from treadle.tools.threads import NeverStarted
@@ -254,13 +256,28 @@ class Thread:
         require_text("schedule_id", schedule_id)
         await self._threads.submit(self.id, CancelScheduleEntry(schedule_id))
 
-    def subscribe(self, after: int | str | Position = 0) -> Subscription:
+    # A position that is "state" is known as such where it is a literal only.
+    @overload
+    def subscribe(  # pyright: ignore[reportOverlappingOverload]
+        self, after: Literal["state"]
+    ) -> StateSubscription: ...
+
+    @overload
+    def subscribe(self, after: int | str | Position = 0) -> Subscription: ...
+
+    def subscribe(self, after: int | str | Position = 0) -> Subscription | StateSubscription:
         """Returns the events after a position, those to come included; iterate it.
 
         `after` is the number of a durable event, from 0, or the `position` where an earlier
-        subscription stood. Raises `InvalidInput` for anything else, including a position behind the
-        last event.
+        subscription stood. With `"state"` the first one is a `ThreadView`, the present state, and
+        the events after it continue that: for readers that open a thread without its past events.
+        Raises `InvalidInput` for anything else, including a position behind the last event.
         """
+        if after == "state":
+            return StateSubscription(self.view, self._events_after)
+        return self._events_after(after)
+
+    def _events_after(self, after: int | str | Position) -> Subscription:
         position = Position.parse(after)
         require_reached(self._threads, self.id, position)
         return Subscription(
@@ -395,6 +412,15 @@ class Thread:
     async def state(self) -> ThreadState:
         """Returns the fold of the events so far: run, open step, queue and history."""
         return await self._threads.state(self.id)
+
+    async def view(self) -> ThreadView:
+        """Returns the present state in one value, as `subscribe(after="state")` begins with it.
+
+        `subscribe(view.position)` continues it.
+        """
+        # The list entry first: what changes in between is in the events after the position.
+        info = await self._journal.info(self.id)
+        return view_of(info, await self._threads.state(self.id))
 
     async def history(self) -> Sequence[Item]:
         """Returns the conversation so far, without the step that is open."""

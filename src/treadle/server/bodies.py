@@ -4,63 +4,11 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
-from treadle.domain.events import Awaited, StopReason
-from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message
-from treadle.domain.state import OpenJob, RunStatus
+from treadle.domain.events import StopReason
+from treadle.domain.items import Item
+from treadle.domain.state import RunStatus
 from treadle.domain.usage import Usage
-from treadle.journal.base import ThreadInfo
 from treadle.server.problems import Problem
-
-
-class PendingCallInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that waits for an output or an approval; the run expires at `expires_at`, or never."""
-
-    thread_id: str
-    run_id: str
-    agent: str
-    awaits: Awaited
-    call: FunctionCall
-    expires_at: float | None = None
-
-
-class RunView(Struct, frozen=True, kw_only=True):
-    """The run in progress, or the last one."""
-
-    id: str
-    agent: str
-    status: RunStatus
-    steps: int
-    usage: Usage
-    cost: float
-
-
-class StepView(Struct, frozen=True, kw_only=True):
-    """The step in progress: the finished items of its response, and the outputs of its calls."""
-
-    items: list[Item]
-    outputs: list[FunctionCallOutput]
-
-
-class QueuedView(Struct, frozen=True, kw_only=True):
-    """A run that waits for the one before it, and the message it starts with."""
-
-    run_id: str
-    item: Message
-    agent: str
-
-
-class ThreadView(Struct, frozen=True, kw_only=True):
-    """The present state of a thread; events after `position` continue it."""
-
-    thread: ThreadInfo
-    position: str
-    items: list[Item]
-    run: RunView | None
-    step: StepView | None
-    calls: list[PendingCallInfo]
-    queue: list[QueuedView]
-    steering: list[Message]
-    jobs: list[OpenJob]
 
 
 class Sent(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,12 @@ from treadle.sync.files import Files
 from treadle.sync.memory import Memory
 from treadle.sync.runtime import Runtime, RuntimeView
 from treadle.sync.runtime import open as open
-from treadle.sync.subscriptions import DeskSubscription, RunSubscription, Subscription
+from treadle.sync.subscriptions import (
+    DeskSubscription,
+    RunSubscription,
+    StateSubscription,
+    Subscription,
+)
 from treadle.sync.thread import Thread, ThreadRun
 
 __all__ = [
@@ -25,6 +30,7 @@ __all__ = [
     "RunSubscription",
     "Runtime",
     "RuntimeView",
+    "StateSubscription",
     "Subscription",
     "Thread",
     "ThreadRun",

@@ -11,11 +11,15 @@ from treadle.domain.envelope import Envelope
 from treadle.domain.events import Event
 from treadle.runtime.desk import DeskSubscription as AsyncDeskSubscription
 from treadle.runtime.run_subscription import RunSubscription as AsyncRunSubscription
+from treadle.runtime.state_subscription import StateSubscription as AsyncStateSubscription
+from treadle.runtime.thread_view import ThreadView
 from treadle.sync.background_loop import BackgroundLoop
 from treadle.sync.handle import Handle
 
 T = TypeVar("T")
-AnySubscription = TypeVar("AnySubscription", AsyncSubscription, AsyncDeskSubscription)
+AnySubscription = TypeVar(
+    "AnySubscription", AsyncSubscription, AsyncDeskSubscription, AsyncStateSubscription
+)
 
 
 class _Closing(Handle[AnySubscription]):
@@ -85,6 +89,19 @@ class RunSubscription(Subscription):
     def is_over(self) -> bool:
         """Whether the terminal event of the run has been delivered, or was before the start."""
         return self._run.is_over
+
+
+class StateSubscription(_Closing[AsyncStateSubscription]):
+    """The present state of a thread, and then the events that continue it.
+
+    It is `treadle.StateSubscription` for synchronous code, and ends as a `Subscription` does.
+    """
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ThreadView | Event:
+        return _next(self._loop, self._target)
 
 
 class DeskSubscription(_Closing[AsyncDeskSubscription]):

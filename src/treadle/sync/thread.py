@@ -1,15 +1,19 @@
 """Threads and their runs for synchronous code."""
 
 from collections.abc import Generator
+from typing import Literal, overload
 
+from treadle.bus.position import Position
+from treadle.bus.subscription import Subscription as AsyncSubscription
 from treadle.domain.events import Event
+from treadle.runtime.state_subscription import StateSubscription as AsyncStateSubscription
 from treadle.runtime.thread import Thread as AsyncThread
 from treadle.runtime.thread_run import ThreadRun as AsyncThreadRun
 from treadle.sync.archive import Archive
 from treadle.sync.files import Files
-from treadle.sync.handle import Handle, iterates, makes, makes_at_once, waits_for
+from treadle.sync.handle import Handle, iterates, makes, waits_for
 from treadle.sync.memory import Memory
-from treadle.sync.subscriptions import RunSubscription, Subscription
+from treadle.sync.subscriptions import RunSubscription, StateSubscription, Subscription
 
 
 class ThreadRun(Handle[AsyncThreadRun]):
@@ -54,7 +58,6 @@ class Thread(Handle[AsyncThread]):
     send = makes(ThreadRun, AsyncThread.send)
     send_after = makes(ThreadRun, AsyncThread.send_after)
     add = waits_for(AsyncThread.add)
-    subscribe = makes_at_once(Subscription, AsyncThread.subscribe)
     submit_tool_output = waits_for(AsyncThread.submit_tool_output)
     approve = waits_for(AsyncThread.approve)
     deny = waits_for(AsyncThread.deny)
@@ -67,6 +70,7 @@ class Thread(Handle[AsyncThread]):
     search = waits_for(AsyncThread.search)
     info = waits_for(AsyncThread.info)
     state = waits_for(AsyncThread.state)
+    view = waits_for(AsyncThread.view)
     history = waits_for(AsyncThread.history)
     events = waits_for(AsyncThread.events)
     last_seq = waits_for(AsyncThread.last_seq)
@@ -92,6 +96,25 @@ class Thread(Handle[AsyncThread]):
     def fork(self, at: int | None = None) -> "Thread":
         """Copies the thread up to and with event number `at`; see `treadle.Thread.fork`."""
         return Thread(self._loop, self._loop.call(self._target.fork, at))
+
+    @overload
+    def subscribe(  # pyright: ignore[reportOverlappingOverload]
+        self, after: Literal["state"]
+    ) -> StateSubscription: ...
+
+    @overload
+    def subscribe(self, after: int | str | Position = 0) -> Subscription: ...
+
+    def subscribe(self, after: int | str | Position = 0) -> Subscription | StateSubscription:
+        """Returns the events after a position; see `treadle.Thread.subscribe`."""
+
+        async def make() -> AsyncSubscription | AsyncStateSubscription:
+            return self._target.subscribe(after)
+
+        made = self._loop.call(make)
+        if isinstance(made, AsyncStateSubscription):
+            return StateSubscription(self._loop, made)
+        return Subscription(self._loop, made)
 
     @property
     def id(self) -> str:

@@ -18,7 +18,6 @@ from treadle.server.routes.runs import find_run
 from treadle.server.sse import STATE, own_frame
 from treadle.server.streamed import EndedStream
 from treadle.server.streams import StreamAnswer, gone, present, resumed_at
-from treadle.server.views import view_thread
 
 EVENTS = Operations("Events")
 
@@ -75,7 +74,7 @@ async def thread_events(request: ApiRequest[ThreadEvents, None]) -> object:
     if query.start == "now":
         return StreamAnswer(services, thread.subscribe(present(await thread.last_seq())))
     if query.start == "state":
-        view = await view_thread(thread)
+        view = await thread.view()
         return StreamAnswer(
             services,
             thread.subscribe(view.position),

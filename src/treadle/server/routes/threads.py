@@ -7,13 +7,12 @@ from msgspec import UNSET, Struct, UnsetType
 from treadle.domain.state import RunStatus
 from treadle.errors import InvalidInput, ThreadNotFound
 from treadle.journal.base import ThreadInfo, ThreadOrder
+from treadle.runtime.thread_view import ThreadView
 from treadle.runtime.view import RuntimeView
 from treadle.server.api_request import ApiRequest, decode_body, own_owner
-from treadle.server.bodies import ThreadView
 from treadle.server.operation import Answer, Content, Limit, Operations, Page
 from treadle.server.routes.items import given_items
 from treadle.server.streams import NO_CONTENT
-from treadle.server.views import view_thread
 
 THREADS = Operations("Threads")
 
@@ -171,4 +170,4 @@ async def export_thread(request: ApiRequest[Any, None]) -> Content:
 @THREADS.add("GET", "/threads/{thread_id}/state", scope="read", answers={200: ThreadView})
 async def read_state(request: ApiRequest[Any, None]) -> ThreadView:
     """Returns the present state, which events after its position continue."""
-    return await view_thread(await request.runtime.connect(request.path["thread_id"]))
+    return await (await request.runtime.connect(request.path["thread_id"])).view()
