@@ -83,6 +83,10 @@ PRINTED = {
         "so_far: They talked about the house.",
         "77 requests",
     ],
+    "desk.py": [
+        "assistant asks for send_mail {'to': 'ada@example.com'}: yes",
+        "sent to ada@example.com",
+    ],
     "approval.py": ["approval of send_mail is asked for", "completed ['sent to"],
     "dialogue.py": [
         "Let me look up the weather in Paris…",
@@ -100,7 +104,14 @@ TYPED = {
 
 def test_no_example_is_left_out() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {*PRINTED, "sse_server.py"}
+    assert names == {*PRINTED, "sse_endpoint.py"}
+
+
+def test_the_endpoint_is_the_one_of_the_documentation() -> None:
+    code = (EXAMPLES / "sse_endpoint.py").read_text().partition('"""\n\n')[2]
+    assert code in (EXAMPLES.parent / "docs/how-to/stream-to-a-client.md").read_text()
+    assert len((EXAMPLES / "sse_endpoint.py").read_text().splitlines()) <= 60
+    assert len((EXAMPLES / "desk.py").read_text().splitlines()) <= 60
 
 
 @pytest.mark.parametrize("name", PRINTED)
@@ -133,24 +144,19 @@ def run_example(name: str) -> str:
 
 CLIENT = """
 const [base] = process.argv.slice(1);
-const page = await (await fetch(base + "/")).text();
-const script = page.match(/\\/\\/ Folds[^]*(?=<\\/script>)/)[0];
-const follow = new Function(script + "return follow")();
+const { Texts } = await import(process.env.CLIENT_JS);
 const body = JSON.stringify({ text: process.env.QUESTION });
 const asked = await (await fetch(base + "/ask", { method: "POST", body })).json();
-const seen = { texts: [], opens: 0, shown: 0 };
-class Counting extends EventSource {
-  constructor(url) {
-    super(base + url);
-    this.addEventListener("open", () => { seen.opens++; });
-    globalThis.source = this;
-  }
-  close() { if (process.env.CLOSES || this.readyState !== 1) super.close(); }
+const texts = new Texts();
+const seen = { opens: 0 };
+const source = new EventSource(`${base}/runs/${asked.run}/events`);
+source.addEventListener("open", () => { seen.opens++; });
+for (const type of ["text.delta", "message.added", "step.interrupted"]) {
+  source.addEventListener(type, ({ data }) => texts.apply(JSON.parse(data)));
 }
-globalThis.EventSource = Counting;
-follow(asked.events, (texts) => { seen.texts = texts; seen.shown++; });
+source.addEventListener("run.completed", () => { if (process.env.CLOSES) source.close(); });
 while (source.readyState !== 2) await new Promise((done) => setTimeout(done, 20));
-console.log(JSON.stringify(seen));
+console.log(JSON.stringify({ ...seen, texts: texts.all }));
 """
 
 
@@ -193,7 +199,7 @@ class Cutting:
 @pytest.mark.parametrize("closes", [True, False])
 async def test_the_server_with_an_event_source(anyio_backend: str, closes: bool) -> None:
     """The EventSource of Node gets the answer once, over cut connections, and then stops."""
-    loaded = runpy.run_path(str(EXAMPLES / "sse_server.py"))
+    loaded = runpy.run_path(str(EXAMPLES / "sse_endpoint.py"))
     cutting = Cutting(loaded["app"], [1, 9, 4])
     config = uvicorn.Config(cutting, host="127.0.0.1", port=0, log_level="critical")
     server = uvicorn.Server(config)
@@ -204,6 +210,7 @@ async def test_the_server_with_an_event_source(anyio_backend: str, closes: bool)
     environ = {
         "PATH": os.environ["PATH"],
         "QUESTION": "Hello!",
+        "CLIENT_JS": str(EXAMPLES.parent / "src/treadle/server/page/client.js"),
         **({"CLOSES": "1"} if closes else {}),
     }
     node = await asyncio.create_subprocess_exec(
@@ -219,7 +226,7 @@ async def test_the_server_with_an_event_source(anyio_backend: str, closes: bool)
     )
     async with asyncio.timeout(30):
         printed, _ = await node.communicate()
-    runtime = loaded["app"].state.runtime
+    runtime = loaded["runtime"]
     threads = await runtime.threads()
     assert [len(await (await runtime.connect(one.id)).runs()) for one in threads] == [1]
     thread = await runtime.connect(threads[0].id)
@@ -240,26 +247,26 @@ async def test_the_server_with_an_event_source(anyio_backend: str, closes: bool)
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_the_server_refuses(anyio_backend: str) -> None:
-    app = runpy.run_path(str(EXAMPLES / "sse_server.py"))["app"]
+    app = runpy.run_path(str(EXAMPLES / "sse_endpoint.py"))["app"]
     transport = httpx2.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app),
         httpx2.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
         asked = (await client.post("/ask", json={"text": "Hello!"})).json()
-        answer = await client.get(asked["events"])
+        events = f"/runs/{asked['run']}/events"
+        answer = await client.get(events)
         again = await client.post("/ask", json={"text": "Hello!", "thread": asked["thread"]})
         refused = [
             (await client.post("/ask", json={"text": " "})).status_code,
             (await client.post("/ask", content=b"{")).status_code,
             (await client.post("/ask", json={"text": "a", "thread": "t"})).status_code,
-            (await client.get("/threads/t/runs/r")).status_code,
-            (await client.get(f"/threads/{asked['thread']}/runs/r")).status_code,
+            (await client.get("/runs/r/events")).status_code,
         ]
         for id in ("banana", "999999", "1.x"):
             headers = {"Last-Event-ID": id}
-            refused.append((await client.get(asked["events"], headers=headers)).status_code)
-    assert refused == [400, 400, 404, 404, 404, 400, 400, 400]
+            refused.append((await client.get(events, headers=headers)).status_code)
+    assert refused == [400, 400, 404, 404, 400, 400, 400]
     assert again.json()["thread"] == asked["thread"]
     frames = answer.text.strip().split("\n\n")
     assert answer.headers["content-type"].startswith("text/event-stream")
