@@ -13,6 +13,7 @@ import pytest
 
 import treadle
 from treadle.errors import ConfigurationError, TreadleError
+from treadle.loop.definition import hash_of
 from treadle.models.anthropic import AnthropicMessages
 from treadle.models.http import HttpModel, Timeouts
 from treadle.models.openai import OpenAIChat, OpenAIResponses
@@ -80,7 +81,7 @@ async def failing(model: HttpModel, path: Path) -> None:
     """Lets a run with `model` fail in the foreground and on a thread, and looks everywhere."""
     settings = treadle.ModelSettings(extra_headers={"X-Api-Token": f"Bearer {TOKEN}"})
     agent = treadle.Agent(model, settings=settings, retry=treadle.RetryPolicy(max_retries=1))
-    require_clean(model, agent, settings, agent.hash)
+    require_clean(model, agent, settings, hash_of(agent))
     events: list[treadle.Event] = []
     with pytest.raises(TreadleError) as caught:
         async with agent.stream("Hi!") as run:

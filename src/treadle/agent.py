@@ -15,7 +15,7 @@ from treadle.errors import ConfigurationError, InvalidInput, ToolFailed
 from treadle.loop.catalog import Catalog
 from treadle.loop.definition import AgentDefinition, Deps, Out
 from treadle.loop.options import OptionArguments, Output, make_options
-from treadle.runtime.foreground import Run
+from treadle.runtime.foreground import Run, drive_run, start_run, stop_run
 from treadle.tools.async_only import AsyncOnly
 from treadle.tools.context import RunContext
 from treadle.tools.function import Tool, tool
@@ -118,7 +118,7 @@ class Agent(AgentDefinition[Deps, Out]):
         such as `LimitReached`, for a run without an output.
         """
         run = self._run(input, deps, history, output, options, watched=False)
-        await run.drive()
+        await drive_run(run)
         return await run.result(raise_on_incomplete=raise_on_incomplete)
 
     @overload
@@ -333,13 +333,13 @@ class _Stream(AbstractAsyncContextManager[Run[Any]], AsyncOnly):
         if self._run is not None:
             raise InvalidInput("This run was started already; call stream() for another one.")
         run = self._run = self._make()
-        run.start()
+        start_run(run)
         return run
 
     async def __aexit__(self, *_: object) -> None:
-        await cast("Run[Any]", self._run).stop()
+        await stop_run(cast("Run[Any]", self._run))
 
 
 async def _driven(run: Run[Any], *, raise_on_incomplete: bool) -> RunResult[Any]:
-    await run.drive()
+    await drive_run(run)
     return await run.result(raise_on_incomplete=raise_on_incomplete)

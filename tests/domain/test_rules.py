@@ -13,6 +13,7 @@ from treadle.domain.items import FunctionCallOutput, Message
 from treadle.domain.limits import NO_LIMITS
 from treadle.domain.usage import Spent, Usage
 from treadle.errors import ConfigurationError, RuleBroken
+from treadle.loop.definition import hash_of
 from treadle.models.prices import PRICES, price_of
 from treadle.testing import Call, Pause, ScriptedModel, Text, Turn
 
@@ -139,7 +140,7 @@ def test_a_circle_with_a_way_in_is_none() -> None:
 
 def test_rules_are_part_of_the_definition() -> None:
     plain = Agent("demo", tools=[read])
-    assert plain.hash != Agent("demo", tools=[read], rules=ToolRules(first="read")).hash
+    assert hash_of(plain) != hash_of(Agent("demo", tools=[read], rules=ToolRules(first="read")))
 
 
 # Limits

@@ -34,6 +34,7 @@ from treadle.domain.history import require_valid
 from treadle.domain.items import FunctionCallOutput, Message, Reasoning
 from treadle.domain.usage import Usage
 from treadle.errors import BadRequest, ConfigurationError
+from treadle.loop.definition import hash_of
 from treadle.testing import Call, Hold, Pause, ScriptedModel, Text, Turn
 from treadle.testing import Reasoning as Thinking
 
@@ -245,7 +246,7 @@ async def test_a_run_is_handed_over(kept: bool) -> None:
             result = await foreground.result()
     assert (result.text, result.agent) == ("Refunded.", "clerk")
     (handed,) = [event for event in events if isinstance(event, HandedOff)]
-    assert (handed.agent, handed.agent_hash) == ("clerk", clerk.hash)
+    assert (handed.agent, handed.agent_hash) == ("clerk", hash_of(clerk))
     (request,) = clerk.model.requests  # type: ignore[attr-defined]
     assert request.instructions == "You refund."
     assert outputs(request.items) == {"t1": "clerk continues the conversation now."}

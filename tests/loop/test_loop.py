@@ -56,6 +56,7 @@ from treadle.errors import (
 )
 from treadle.loop import call_rules, calls
 from treadle.models.base import ModelRequest
+from treadle.runtime.foreground import drive_run, stop_run
 from treadle.streaming import demux
 from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 from treadle.testing import (
@@ -459,8 +460,8 @@ async def test_a_run_without_events_cannot_be_iterated() -> None:
     run = Run(Agent(ScriptedModel(["Hi."])), "hi", deps=None, watched=False)
     with pytest.raises(InvalidInput, match=r"agent\.stream"):
         aiter(run)
-    await run.drive()
-    await run.stop()
+    await drive_run(run)
+    await stop_run(run)
     assert (await run.result()).output == "Hi."
 
 

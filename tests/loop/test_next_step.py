@@ -49,6 +49,7 @@ from treadle.domain.state import ThreadState, can_go_on
 from treadle.domain.usage import Usage
 from treadle.errors import OutputInvalid, RuleBroken
 from treadle.journal.projection import status_of
+from treadle.loop.definition import hash_of
 from treadle.loop.next_step import (
     Ask,
     Cancel,
@@ -252,7 +253,7 @@ def test_the_output_of_a_handoff_hands_the_run_over_once_it_is_settled() -> None
     agent = Agent(ScriptedModel([]), name="a", handoffs=[other])
     call = replace(CALL, item=FunctionCall("c1", "transfer_to_b", "{}"))
     given = [*begun(), STEP, call, RESPONSE, OUTPUT, STEP_DONE]
-    handed = HandedOff(run_id=R, agent="b", agent_hash=other.hash)
+    handed = HandedOff(run_id=R, agent="b", agent_hash=hash_of(other))
     assert following(given, agent, is_settled=False) == HandOff(handed)
     failed = replace(OUTPUT, item=FunctionCallOutput("c1", "no", is_error=True))
     refused = [*begun(), STEP, call, RESPONSE, failed, STEP_DONE]

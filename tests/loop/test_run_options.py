@@ -31,6 +31,7 @@ from treadle.errors import (
     UnknownModel,
     UnknownOption,
 )
+from treadle.loop.definition import agent_with_options, hash_of
 from treadle.memory import Summarize
 from treadle.testing import Call, ScriptedModel, Text, Turn
 
@@ -65,7 +66,7 @@ async def test_what_is_given_replaces_or_follows_what_the_agent_has() -> None:
         tools=[lookup],
         settings=ModelSettings(temperature=0.2, top_p=0.5, extra_body={"a": 1}),
     )
-    hash_before = agent.hash
+    hash_before = hash_of(agent)
     async with agent.stream(
         "Hello",
         model=other,
@@ -91,7 +92,7 @@ async def test_what_is_given_replaces_or_follows_what_the_agent_has() -> None:
     assert started.options is not None
     assert started.options.metadata == {"ticket": 7}
     assert started.options.model == "scripted/other"
-    assert (agent.hash, agent.tools.names, agent.model) == (hash_before, ("lookup",), own)
+    assert (hash_of(agent), agent.tools.names, agent.model) == (hash_before, ("lookup",), own)
 
 
 async def test_a_run_without_options_has_none() -> None:
@@ -212,8 +213,8 @@ async def test_a_limit_of_cost_needs_the_price_of_the_given_model() -> None:
 async def test_the_window_is_that_of_the_given_model() -> None:
     agent = Agent(ScriptedModel([], name="gpt-4o"), context=Summarize())
     own = agent.budget
-    other = agent.with_options(
-        *_options(agent, model=ScriptedModel(["Hi"], name="claude-sonnet-4-5"))
+    other = agent_with_options(
+        agent, *_options(agent, model=ScriptedModel(["Hi"], name="claude-sonnet-4-5"))
     )
     assert own is not None
     assert other.budget is not None

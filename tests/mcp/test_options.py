@@ -6,6 +6,7 @@ import pytest
 
 from treadle import Agent, ModelSettings, NamedTool
 from treadle.errors import ConfigurationError
+from treadle.loop.definition import hash_of
 from treadle.mcp import MCPTools
 from treadle.testing import ScriptedModel
 
@@ -46,13 +47,13 @@ def agent(*tools: MCPTools) -> Agent[None, str]:
 
 def test_the_hash_tells_sources_apart() -> None:
     hashes = {
-        agent().hash,
-        agent(MCPTools("one")).hash,
-        agent(MCPTools("two")).hash,
-        agent(MCPTools("two", needs_approval=True)).hash,
+        hash_of(agent()),
+        hash_of(agent(MCPTools("one"))),
+        hash_of(agent(MCPTools("two"))),
+        hash_of(agent(MCPTools("two", needs_approval=True))),
     }
     assert len(hashes) == 4
-    assert agent(MCPTools("one")).hash == agent(MCPTools("one")).hash
+    assert hash_of(agent(MCPTools("one"))) == hash_of(agent(MCPTools("one")))
 
 
 def test_a_choice_of_a_tool_that_is_not_known_yet() -> None:

@@ -18,6 +18,7 @@ from treadle.domain.items import (
     user_message,
 )
 from treadle.domain.state import ThreadState
+from treadle.loop.definition import hash_of
 from treadle.memory.sleep import Reads, SleepAgent, untended
 from treadle.testing import ScriptedModel
 
@@ -75,7 +76,7 @@ def test_a_history_that_is_replaced_is_read_anew() -> None:
 def test_sleep_agents_are_compared_by_their_settings() -> None:
     assert sleeper().described != sleeper(every=2).described
     plain, sleeping = Agent(ScriptedModel([])), Agent(ScriptedModel([]), name="a")
-    assert Agent(ScriptedModel([])).hash == plain.hash
-    assert (
-        Agent(ScriptedModel([]), sleep_agent=SleepAgent(sleeping, reads="new")).hash != plain.hash
-    )
+    assert hash_of(Agent(ScriptedModel([]))) == hash_of(plain)
+    assert hash_of(
+        Agent(ScriptedModel([]), sleep_agent=SleepAgent(sleeping, reads="new"))
+    ) != hash_of(plain)

@@ -39,6 +39,7 @@ from treadle.errors import (
     UnknownToolCall,
 )
 from treadle.journal.sqlite import SqliteJournal
+from treadle.loop.definition import hash_of
 from treadle.models.base import ModelRequest
 from treadle.testing import Call, Pause, ScriptedModel, Text
 
@@ -111,7 +112,7 @@ async def test_a_conversation_of_two_runs(open_runtime: Open) -> None:
         assert (info.title, info.status, info.owner) == ("hi", "completed", "me")
         assert info.metadata == {"topic": "x"}
         runs = await thread.runs()
-        assert [(run.status, run.agent_hash) for run in runs] == [("completed", agent.hash)] * 2
+        assert [(run.status, run.agent_hash) for run in runs] == [("completed", hash_of(agent))] * 2
 
 
 async def test_the_order_of_events(open_runtime: Open) -> None:
@@ -638,7 +639,7 @@ async def test_a_changed_definition_applies_from_the_next_run(open_runtime: Open
         runtime.register(new)
         assert (await first.result()).text == "Old."
         assert (await (await thread.send("two")).result()).text == "New."
-        assert [run.agent_hash for run in await thread.runs()] == [old.hash, new.hash]
+        assert [run.agent_hash for run in await thread.runs()] == [hash_of(old), hash_of(new)]
 
 
 async def test_another_agent_may_answer(open_runtime: Open) -> None:

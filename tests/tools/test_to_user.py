@@ -12,6 +12,7 @@ from treadle import Agent, tool
 from treadle.domain.items import FunctionCall
 from treadle.domain.schema import ToolSchema
 from treadle.errors import ConfigurationError, InvalidTool
+from treadle.loop.definition import hash_of
 from treadle.models.wire.anthropic_schema import supported_schema
 from treadle.testing import ScriptedModel
 from treadle.tools.call import PreparedCall, RefusedCall, awaits_of, prepare
@@ -223,8 +224,8 @@ def test_the_hash_tells_what_is_streamed() -> None:
         Agent(model, tools=[look], output=Letter, stream_fields=["title"]),
         Agent(model, tools=[tool(stream_fields=["city"])(look)], output=Letter),
     ]
-    assert len({agent.hash for agent in agents}) == len(agents)
-    assert Agent(model, tools=[look], output=Letter).hash == agents[0].hash
+    assert len({hash_of(agent) for agent in agents}) == len(agents)
+    assert hash_of(Agent(model, tools=[look], output=Letter)) == hash_of(agents[0])
 
 
 def test_a_tool_may_be_called_again_with_what_it_was_given() -> None:

@@ -47,6 +47,13 @@ from treadle.jobs.failure import OnFailure
 from treadle.journal.base import Claim, ThreadInfo
 from treadle.logging import logger_of
 from treadle.loop.activation import Activation, run_context
+from treadle.loop.definition import (
+    agent_with_options,
+    attends_ends,
+    has_listeners,
+    hash_of,
+    reachable_from,
+)
 from treadle.loop.drive import DEPS_SECONDS, cancel, drive, expire, fail, run_ended
 from treadle.loop.listener import EventListener
 from treadle.loop.services import Services
@@ -235,7 +242,7 @@ class ThreadActor:
         """Raises what keeps the agent from a run with the options of `entry`."""
         if entry.options is not None:
             agent = agent_on(self._host, self.info, entry.agent)
-            agent.with_options(entry.options, self._host.catalog)
+            agent_with_options(agent, entry.options, self._host.catalog)
 
     async def fork_for(self, entry: SendEntry) -> None:
         """Sends a message to a copy of the thread up to the event that it continues."""
@@ -312,7 +319,7 @@ class ThreadActor:
             RunStarted(
                 run_id=run_id,
                 agent=agent,
-                agent_hash=definition.hash,
+                agent_hash=hash_of(definition),
                 key=key,
                 by=by,
                 options=options,
@@ -366,7 +373,7 @@ class ThreadActor:
         thread, left = self._thread, self.state.step
         self._hear(definition)
         # A message that comes while hooks handle the end starts its run after them.
-        self._is_ending = definition.attends_ends
+        self._is_ending = attends_ends(definition)
         try:
             failure = await drive(self._activation(definition))
         finally:
@@ -383,7 +390,7 @@ class ThreadActor:
 
     def _hear(self, definition: AnyAgent) -> None:
         """Collects events for the hooks `on_event` from now on, if there are any."""
-        if self._listener is None and definition.listens:
+        if self._listener is None and has_listeners(definition):
             self._listener = EventListener()
 
     def _activation(self, definition: AnyAgent) -> Activation[object, object]:
@@ -430,7 +437,7 @@ class ThreadActor:
         else:
             self._hear(activation.agent)
             activation.listener = self._listener
-            self._is_ending = activation.agent.attends_ends
+            self._is_ending = attends_ends(activation.agent)
             try:
                 expire(self._thread)
                 async with activation.listening():
@@ -478,7 +485,7 @@ class ThreadActor:
             if run.status == "cancelling":
                 return "fail_fast"  # ending it does not need to know how it works
             definition = self._agent(run.agent)
-        return definition.reachable.get(run.agent, definition).on_job_failure
+        return reachable_from(definition).get(run.agent, definition).on_job_failure
 
     def _tend_memory(self) -> None:
         """Starts the agent that tends the memory of the thread, if it has one with work to do."""
@@ -502,7 +509,7 @@ class ThreadActor:
                 definition = self._agent(run.agent)
             except UnknownAgent:
                 return
-        worker = definition.reachable.get(run.agent, definition)
+        worker = reachable_from(definition).get(run.agent, definition)
         if worker.budget is not None and not self._is_used_up(worker):
             self.compactor.after_run(worker.budget)
 

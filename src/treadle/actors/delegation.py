@@ -38,7 +38,7 @@ from treadle.errors import (
 )
 from treadle.journal.base import ThreadInfo, Work
 from treadle.logging import logger_of
-from treadle.loop.definition import AgentDefinition
+from treadle.loop.definition import AgentDefinition, agent_within
 from treadle.ports import ThreadWriter, Worker
 
 Out = TypeVar("Out")
@@ -66,7 +66,7 @@ def delegated(
     if reached is not None and reached != "max_steps":
         raise BudgetUsedUp(f"The run has nothing left for another agent: {reached}.")
     worker = cast("AgentDefinition[object, Out]", agent)
-    return worker.within(limits.left(spent))
+    return agent_within(worker, limits.left(spent))
 
 
 def started(

@@ -38,7 +38,7 @@ from treadle.errors import (
 from treadle.journal.base import ThreadInfo, ThreadOrder, WaitingCall
 from treadle.journal.projection import RunRecord
 from treadle.loop.catalog import Catalog
-from treadle.loop.definition import AgentDefinition
+from treadle.loop.definition import AgentDefinition, agent_with_options, reachable_from
 from treadle.memory.archive.query import Moment
 from treadle.runtime.view import id_of_key
 from treadle.server.bodies import AgentInfo, Me
@@ -140,7 +140,7 @@ class Client:
 
     def register(self, agent: AgentDefinition[Any, Any]) -> None:
         """Makes an agent of the server known here, for the type of its output."""
-        self._agents.update(agent.reachable)
+        self._agents.update(reachable_from(agent))
 
     async def agents(self) -> Sequence[AgentInfo]:
         """Returns the agents of the server, with their models and tools."""
@@ -325,7 +325,7 @@ class Client:
             )
         if run.options is None:
             return agent
-        return agent.with_options(run.options.of_result, self._catalog, run.first_agent)
+        return agent_with_options(agent, run.options.of_result, self._catalog, run.first_agent)
 
 
 def _json(value: object) -> str:

@@ -6,7 +6,7 @@ from treadle.domain.items import FunctionCall
 from treadle.domain.open_step import Step
 from treadle.domain.rules import broken_rule, missing_tools
 from treadle.domain.state import Run, ThreadState
-from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.definition import AgentDefinition, Deps, Out, ends_run, output_tool_of
 from treadle.loop.outcome import run_of
 from treadle.streaming.demux import MAX_CALLS
 from treadle.tools.output_type import OUTPUT_TOOL
@@ -25,7 +25,7 @@ def refusal_of_call(
             f"A response may contain {MAX_CALLS} calls; the call of {call.name} and all calls "
             "after it were not made."
         )
-    if agent.output_tool is not None and call.name == OUTPUT_TOOL:
+    if output_tool_of(agent) is not None and call.name == OUTPUT_TOOL:
         return None  # the answer is checked at the end of the step, as any other
     most = limits.max_tool_calls
     if most is not None and run.calls + place - _outputs(run, agent, calls[:place]) >= most:
@@ -39,7 +39,7 @@ def refusal_of_call(
             return "The conversation was handed over too often; answer yourself."
         if step is not None and any(_hands_off(agent, step, one) for one in calls[:place]):
             return "The conversation is handed over already."
-    if agent.ends_run(call.name):
+    if ends_run(agent, call.name):
         missing = [name for name in missing_tools(rules, run) if name != call.name]
         if missing:
             names = " and ".join(missing)
@@ -49,7 +49,7 @@ def refusal_of_call(
 
 def _outputs(run: Run, agent: AgentDefinition[Deps, Out], calls: Sequence[FunctionCall]) -> int:
     """Returns how many calls were those that gave the output."""
-    if agent.output_tool is None:
+    if output_tool_of(agent) is None:
         return 0
     return run.count_of(OUTPUT_TOOL).made + sum(call.name == OUTPUT_TOOL for call in calls)
 

@@ -19,7 +19,7 @@ from treadle.errors import HookFailed, RunError, ToolFailed
 from treadle.logging import enter_call
 from treadle.loop.activation import Activation
 from treadle.loop.call_rules import refusal_of_call
-from treadle.loop.definition import Deps, Out
+from treadle.loop.definition import Deps, Out, is_restricted
 from treadle.loop.steering import SKIPPED, skipped_calls, skips
 from treadle.loop.step_hooks import StepHooks
 from treadle.streaming.demux import MAX_CALLS
@@ -242,7 +242,7 @@ class StepCalls(Generic[Deps, Out]):
         """Returns why a rule or a limit forbids a call; most agents have neither."""
         step = self._thread.state.step
         has_few_items = step is None or len(step.items) <= MAX_CALLS
-        if not self._agent.is_restricted and has_few_items:
+        if not is_restricted(self._agent) and has_few_items:
             return None
         return refusal_of_call(self._thread.state, self._agent, call)
 

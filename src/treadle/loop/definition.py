@@ -1,9 +1,12 @@
 """What an agent is: its model, instructions, tools, output and limits, and what follows of them."""
 
+# What the loop asks of an agent is a function of this module and not a method, because editors
+# offer the methods of `AgentDefinition` to users of `Agent`.
+# pyright: reportPrivateUsage=false
+
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from functools import cached_property
 from typing import Any, Concatenate, Generic, Literal, cast, get_args
 
 import msgspec
@@ -204,7 +207,7 @@ class AgentDefinition(Generic[Deps, Out]):
         sources = (one for one in given if isinstance(one, ToolSource))
         self.sources = ToolSources(sources, to_user=to_user)
         self.handoffs: dict[str, AgentDefinition[Any, Any]] = {}
-        self.others: tuple[AgentDefinition[Any, Any], ...] = tuple(_workers(self.tools))
+        self._others: tuple[AgentDefinition[Any, Any], ...] = tuple(_workers(self.tools))
         is_text = cast("object", output) in (UNSET, None, str)
         self.output = None if is_text else OutputType(cast("type[Out]", output))
         self._output_mode: OutputMode | None = self._checked_mode(output_mode)
@@ -220,8 +223,9 @@ class AgentDefinition(Generic[Deps, Out]):
         require_blocks(self.blocks)
         self._context = context
         self.budget = None if context is None else self._budget_of(context)
-        self.given: Limits | None = None
+        self._given: Limits | None = None
         self._options: tuple[RunOptions, Catalog, str] | None = None
+        self._hash = ""
         self.rules = rules or ToolRules()
         self._has_rules = self.rules != ToolRules() or self.limits.max_tool_calls is not None
         self.hooks: Hooks[Deps] = (
@@ -230,7 +234,10 @@ class AgentDefinition(Generic[Deps, Out]):
         self.early_tools = early_tools
         self.sleep_agent = _sleeper(sleep_agent, context)
         if self.sleep_agent is not None:
-            self.others = (*self.others, cast("AgentDefinition[Any, Any]", self.sleep_agent.agent))
+            self._others = (
+                *self._others,
+                cast("AgentDefinition[Any, Any]", self.sleep_agent.agent),
+            )
         self.on_job_failure: OnFailure = on_job_failure
         self.on_interruption: OnInterruption | None = on_interruption
         given_examples = require_list("examples", examples, 'examples=["…"]')
@@ -252,7 +259,7 @@ class AgentDefinition(Generic[Deps, Out]):
         tools of one name.
         """
         require_type("An entry of handoffs", agent, AgentDefinition, "handoffs=[agent]")
-        other = agent.reachable.get(self.name)
+        other = reachable_from(agent).get(self.name)
         if other is self and (
             self.limits.max_handoffs is None or agent.limits.max_handoffs is None
         ):
@@ -266,28 +273,8 @@ class AgentDefinition(Generic[Deps, Out]):
         tools.append(handoff_tool(agent.name, agent.description))
         self.tools = Toolset((*self._own_tools, *tools), to_user=self._to_user)
         self.handoffs[agent.name] = agent
-        self.others = (*self.others, agent)
+        self._others = (*self._others, agent)
         self._require_names()
-
-    @property
-    def reachable(self) -> "Mapping[str, AgentDefinition[Any, Any]]":
-        """The agents that may work on its runs or for them, by name; itself included."""
-        if not self.others:
-            return {self.name: self}
-        found: dict[str, AgentDefinition[Any, Any]] = {}
-        left: list[AgentDefinition[Any, Any]] = [self]
-        while left:
-            agent = left.pop()
-            if agent.name in found:
-                continue
-            found[agent.name] = agent
-            left += agent.others
-        return found
-
-    def cost_of(self, usage: Usage) -> float:
-        """Returns what tokens cost with its model; 0 if its price is not known."""
-        price = self.price
-        return price.cost(usage) if price is not None else 0.0
 
     def parse(self, text: str, *, is_call: bool = False) -> Out:
         """Returns the output that an answer represents; raises `ValueError`.
@@ -298,10 +285,6 @@ class AgentDefinition(Generic[Deps, Out]):
             return cast("Out", text)
         return self.output.parse_call(text) if is_call else self.output.parse(text)
 
-    def encode(self, output: Out) -> str:
-        """Returns the text that `parse` makes an output of; raises `ValueError`."""
-        return cast("str", output) if self.output is None else self.output.encode(output)
-
     @property
     def output_mode(self) -> OutputMode:
         """How the model is asked for structured output."""
@@ -310,69 +293,6 @@ class AgentDefinition(Generic[Deps, Out]):
         if self.output is not None and self.output.takes_text:
             return "tool"  # the only one in which a text is a text
         return output_mode_of(self.model)
-
-    @property
-    def output_tool(self) -> Tool[..., object] | None:
-        """The tool that takes the output, if the model is asked for it in this way."""
-        output = self.output
-        return output.tool if output is not None and self.output_mode == "tool" else None
-
-    @property
-    def listens(self) -> bool:
-        """Whether one of the agents that may work on a run has hooks `on_event`."""
-        return any(agent.hooks.at("on_event") for agent in self.reachable.values())
-
-    @property
-    def attends_ends(self) -> bool:
-        """Whether hooks are called when a run has ended."""
-        return self.listens or any(a.hooks.at("on_run_end") for a in self.reachable.values())
-
-    @property
-    def is_restricted(self) -> bool:
-        """Whether rules or limits may forbid a call."""
-        return self._has_rules or bool(self.handoffs) or self.allowed_tools is not None
-
-    def ends_run(self, tool: str) -> bool:
-        """Whether the output of a tool ends the run."""
-        known = self.tools.get(tool)
-        return (known is not None and known.terminal) or tool in self.rules.terminal
-
-    def within(self, limits: Limits) -> "AgentDefinition[Deps, Out]":
-        """Returns the same agent within narrower limits; its `hash` stays the same."""
-        _ = self.hash  # cached before the copy, which takes it over with all other attributes
-        narrowed = copy(self)
-        narrowed.given = limits if self.given is None else limits.within(self.given)
-        narrowed.limits = self.limits.within(limits)
-        narrowed._has_rules = self._has_rules or narrowed.limits.max_tool_calls is not None
-        return narrowed
-
-    def with_options(
-        self, options: RunOptions, catalog: Catalog, first_agent: str = ""
-    ) -> "AgentDefinition[Deps, Any]":
-        """Returns the same agent as it works on a run with `options`; its `hash` stays the same.
-
-        `catalog` has what the options name. `first_agent` is the agent with which the run began, by
-        default this one; for another, only the options of the whole run hold. Raises
-        `UnknownOption` for a name that is not known, and `ConfigurationError` for options that
-        cannot work together, or not with this agent.
-        """
-        _ = self.hash  # cached before the copy, which takes it over with all other attributes
-        first = first_agent or self.name
-        run: AgentDefinition[Deps, Any] = copy(self)
-        run._options = (options, catalog, first)
-        if self.name != first:
-            options = options.after_handoff
-        run._apply_model(options, catalog)
-        run._apply_tools(options, catalog, is_first=self.name == first)
-        if options.instructions is not None:
-            run.instructions = options.instructions
-        run.extra_instructions = options.extra_instructions
-        if options.output is not None:
-            run.output = catalog.output(options.output)
-            run.stream_fields = ()
-            run.output_validators = ()  # they are written for the type of the agent
-        run._require_known_tools()
-        return run
 
     def check_options(
         self, *, output: Output | None = None, **options: Unpack[OptionArguments]
@@ -386,13 +306,6 @@ class AgentDefinition(Generic[Deps, Out]):
         if given is not None:
             require_overridable(given, self.overridable, self.limits)
 
-    def handed_to(self, name: str) -> "AgentDefinition[Any, Any]":
-        """Returns the agent that takes over the run, within what this one was given for it."""
-        other = self.handoffs[name]
-        if self.given is not None:
-            other = other.within(self.given)
-        return other if self._options is None else other.with_options(*self._options)
-
     def _apply_model(self, options: RunOptions, catalog: Catalog) -> None:
         settings, limits = options.settings, options.limits
         if options.model:
@@ -401,7 +314,7 @@ class AgentDefinition(Generic[Deps, Out]):
             self.settings = self.settings.updated(settings)
         if limits is not None:
             limits = self.limits.updated(limits)
-            self.limits = limits if self.given is None else limits.within(self.given)
+            self.limits = limits if self._given is None else limits.within(self._given)
             self._has_rules = self._has_rules or self.limits.max_tool_calls is not None
         if options.model or limits is not None:
             known = (self.limits, self.thread_limits)
@@ -421,7 +334,7 @@ class AgentDefinition(Generic[Deps, Out]):
         if added:
             self._own_tools = (*self._own_tools, *added)
             self.tools = Toolset((*self.tools, *added), to_user=self._to_user)
-            self.others = (*self.others, *_workers(Toolset(added)))
+            self._others = (*self._others, *_workers(Toolset(added)))
         choice = options.tool_choice
         if isinstance(choice, AllowedTools):
             self.allowed_tools = choice.names
@@ -430,71 +343,6 @@ class AgentDefinition(Generic[Deps, Out]):
             )
         elif choice is not None:
             self.settings = replace(self.settings, tool_choice=choice)
-
-    @cached_property
-    def hash(self) -> str:
-        """16 hexadecimal digits that identify this definition.
-
-        Functions and sources of tools count by their names: a change inside a tool, or of the
-        tools that a source offers, does not change it.
-        """
-        instructions = self.instructions
-        described: dict[str, object] = {
-            "model": self.model.name,
-            "name": self.name,
-            "instructions": (
-                instructions if isinstance(instructions, str) else _name(instructions.function)
-            ),
-            "tools": [_described(tool) for tool in self.tools],
-            "output": self.output.schema if self.output is not None else None,
-            "stream_fields": self.stream_fields,
-            # Headers may hold secrets, and do not change what the agent does.
-            "settings": replace(self.settings, extra_headers={}),
-            "limits": self.limits,
-            "thread_limits": self.thread_limits,
-            "rules": self.rules,
-            "hooks": {point: [hook.name for hook in self.hooks.at(point)] for point in POINTS},
-            "early_tools": self.early_tools,
-            "action_timeout": self.action_timeout,
-        }
-        if self._output_mode is not None:
-            described["output_mode"] = self._output_mode
-        if self.output_validators:
-            described["output_validators"] = [one.subject for one in self.output_validators]
-        if self.budget is not None:
-            described["context"] = self.budget.described
-        if self.sources:
-            described["sources"] = [(source.name, source.is_local) for source in self.sources]
-        if self.blocks:
-            described["blocks"] = self.blocks
-        if self.sleep_agent is not None:
-            described["sleep_agent"] = self.sleep_agent.described
-        encoded = msgspec.json.encode(described, enc_hook=_name, order="deterministic")
-        return hashlib.sha256(encoded).hexdigest()[:16]
-
-    def require_local_tools(self) -> None:
-        """Raises `ConfigurationError` for a tool that must be answered or approved from outside."""
-        for tool in self.tools:
-            if not tool.is_local:
-                raise ConfigurationError(
-                    f"The tool {tool.name} is answered or approved from outside, which needs a "
-                    "thread: treadle.open(agents=[agent]), then thread.send(…)."
-                )
-        for source in self.sources:
-            if not source.is_local:
-                raise ConfigurationError(
-                    f"Tools of {source.name} are answered or approved from outside, which needs "
-                    "a thread: treadle.open(agents=[agent]), then thread.send(…)."
-                )
-
-    def require_own_blocks(self) -> None:
-        """Raises `ConfigurationError` for a memory block that threads share."""
-        for block in self.blocks:
-            if block.shared:
-                raise ConfigurationError(
-                    f"The memory block {block.label} is shared, which needs a thread: "
-                    "treadle.open(agents=[agent]), then thread.send(…)."
-                )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model.name!r}, name={self.name!r})"
@@ -538,9 +386,9 @@ class AgentDefinition(Generic[Deps, Out]):
 
     def _require_names(self) -> None:
         """Raises `ConfigurationError` if two agents have the same name."""
-        known = self.reachable
+        known = reachable_from(self)
         for agent in known.values():
-            for other in agent.others:
+            for other in agent._others:
                 if known[other.name] is not other:
                     raise ConfigurationError(
                         f"Two agents are called {other.name!r}; give one another name=…."
@@ -585,6 +433,181 @@ class AgentDefinition(Generic[Deps, Out]):
             )
         if choice == "required" and not self.tools.names:
             raise ConfigurationError('tool_choice="required" needs at least one tool.')
+
+
+def reachable_from(agent: AgentDefinition[Any, Any]) -> "Mapping[str, AgentDefinition[Any, Any]]":
+    """Returns the agents that may work on the runs of an agent or for them, by name, with it."""
+    if not agent._others:
+        return {agent.name: agent}
+    found: dict[str, AgentDefinition[Any, Any]] = {}
+    left: list[AgentDefinition[Any, Any]] = [agent]
+    while left:
+        agent = left.pop()
+        if agent.name in found:
+            continue
+        found[agent.name] = agent
+        left += agent._others
+    return found
+
+
+def cost_of(agent: AgentDefinition[Any, Any], usage: Usage) -> float:
+    """Returns what tokens cost with its model; 0 if its price is not known."""
+    price = agent.price
+    return price.cost(usage) if price is not None else 0.0
+
+
+def encode_output(agent: AgentDefinition[Any, Out], output: Out) -> str:
+    """Returns the text that `parse` makes an output of; raises `ValueError`."""
+    return cast("str", output) if agent.output is None else agent.output.encode(output)
+
+
+def output_tool_of(agent: AgentDefinition[Any, Any]) -> Tool[..., object] | None:
+    """Returns the tool that takes the output, if the model is asked for it in this way."""
+    output = agent.output
+    return output.tool if output is not None and agent.output_mode == "tool" else None
+
+
+def has_listeners(agent: AgentDefinition[Any, Any]) -> bool:
+    """Whether one of the agents that may work on a run has hooks `on_event`."""
+    return any(one.hooks.at("on_event") for one in reachable_from(agent).values())
+
+
+def attends_ends(agent: AgentDefinition[Any, Any]) -> bool:
+    """Whether hooks are called when a run has ended."""
+    return has_listeners(agent) or any(
+        one.hooks.at("on_run_end") for one in reachable_from(agent).values()
+    )
+
+
+def is_restricted(agent: AgentDefinition[Any, Any]) -> bool:
+    """Whether rules or limits may forbid a call."""
+    return agent._has_rules or bool(agent.handoffs) or agent.allowed_tools is not None
+
+
+def ends_run(agent: AgentDefinition[Any, Any], tool: str) -> bool:
+    """Whether the output of a tool ends the run."""
+    known = agent.tools.get(tool)
+    return (known is not None and known.terminal) or tool in agent.rules.terminal
+
+
+def agent_within(agent: AgentDefinition[Deps, Out], limits: Limits) -> "AgentDefinition[Deps, Out]":
+    """Returns the same agent within narrower limits; its hash stays the same."""
+    _ = hash_of(agent)  # cached before the copy, which takes it over with all other attributes
+    narrowed = copy(agent)
+    narrowed._given = limits if agent._given is None else limits.within(agent._given)
+    narrowed.limits = agent.limits.within(limits)
+    narrowed._has_rules = agent._has_rules or narrowed.limits.max_tool_calls is not None
+    return narrowed
+
+
+def agent_with_options(
+    agent: AgentDefinition[Deps, Any], options: RunOptions, catalog: Catalog, first_agent: str = ""
+) -> "AgentDefinition[Deps, Any]":
+    """Returns the same agent as it works on a run with `options`; its hash stays the same.
+
+    `catalog` has what the options name. `first_agent` is the agent with which the run began, by
+    default this one; for another, only the options of the whole run hold. Raises
+    `UnknownOption` for a name that is not known, and `ConfigurationError` for options that
+    cannot work together, or not with this agent.
+    """
+    _ = hash_of(agent)  # cached before the copy, which takes it over with all other attributes
+    first = first_agent or agent.name
+    run: AgentDefinition[Deps, Any] = copy(agent)
+    run._options = (options, catalog, first)
+    if agent.name != first:
+        options = options.after_handoff
+    run._apply_model(options, catalog)
+    run._apply_tools(options, catalog, is_first=agent.name == first)
+    if options.instructions is not None:
+        run.instructions = options.instructions
+    run.extra_instructions = options.extra_instructions
+    if options.output is not None:
+        run.output = catalog.output(options.output)
+        run.stream_fields = ()
+        run.output_validators = ()  # they are written for the type of the agent
+    run._require_known_tools()
+    return run
+
+
+def handed_to(agent: AgentDefinition[Any, Any], name: str) -> "AgentDefinition[Any, Any]":
+    """Returns the agent that takes over the run, within what this one was given for it."""
+    other = agent.handoffs[name]
+    if agent._given is not None:
+        other = agent_within(other, agent._given)
+    return other if agent._options is None else agent_with_options(other, *agent._options)
+
+
+def hash_of(agent: AgentDefinition[Any, Any]) -> str:
+    """Returns 16 hexadecimal digits that identify the definition of an agent.
+
+    Functions and sources of tools count by their names: a change inside a tool, or of the
+    tools that a source offers, does not change it.
+    """
+    if not agent._hash:
+        agent._hash = _hash_of(agent)
+    return agent._hash
+
+
+def _hash_of(agent: AgentDefinition[Any, Any]) -> str:
+    instructions = agent.instructions
+    described: dict[str, object] = {
+        "model": agent.model.name,
+        "name": agent.name,
+        "instructions": (
+            instructions if isinstance(instructions, str) else _name(instructions.function)
+        ),
+        "tools": [_described(tool) for tool in agent.tools],
+        "output": agent.output.schema if agent.output is not None else None,
+        "stream_fields": agent.stream_fields,
+        # Headers may hold secrets, and do not change what the agent does.
+        "settings": replace(agent.settings, extra_headers={}),
+        "limits": agent.limits,
+        "thread_limits": agent.thread_limits,
+        "rules": agent.rules,
+        "hooks": {point: [hook.name for hook in agent.hooks.at(point)] for point in POINTS},
+        "early_tools": agent.early_tools,
+        "action_timeout": agent.action_timeout,
+    }
+    if agent._output_mode is not None:
+        described["output_mode"] = agent._output_mode
+    if agent.output_validators:
+        described["output_validators"] = [one.subject for one in agent.output_validators]
+    if agent.budget is not None:
+        described["context"] = agent.budget.described
+    if agent.sources:
+        described["sources"] = [(source.name, source.is_local) for source in agent.sources]
+    if agent.blocks:
+        described["blocks"] = agent.blocks
+    if agent.sleep_agent is not None:
+        described["sleep_agent"] = agent.sleep_agent.described
+    encoded = msgspec.json.encode(described, enc_hook=_name, order="deterministic")
+    return hashlib.sha256(encoded).hexdigest()[:16]
+
+
+def require_local_tools(agent: AgentDefinition[Any, Any]) -> None:
+    """Raises `ConfigurationError` for a tool that must be answered or approved from outside."""
+    for tool in agent.tools:
+        if not tool.is_local:
+            raise ConfigurationError(
+                f"The tool {tool.name} is answered or approved from outside, which needs a "
+                "thread: treadle.open(agents=[agent]), then thread.send(…)."
+            )
+    for source in agent.sources:
+        if not source.is_local:
+            raise ConfigurationError(
+                f"Tools of {source.name} are answered or approved from outside, which needs "
+                "a thread: treadle.open(agents=[agent]), then thread.send(…)."
+            )
+
+
+def require_own_blocks(agent: AgentDefinition[Any, Any]) -> None:
+    """Raises `ConfigurationError` for a memory block that threads share."""
+    for block in agent.blocks:
+        if block.shared:
+            raise ConfigurationError(
+                f"The memory block {block.label} is shared, which needs a thread: "
+                "treadle.open(agents=[agent]), then thread.send(…)."
+            )
 
 
 def _require_types(

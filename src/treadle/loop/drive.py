@@ -25,7 +25,7 @@ from treadle.domain.items import message
 from treadle.errors import HookFailed, TreadleError
 from treadle.logging import InRun, logger_of
 from treadle.loop.activation import Activation
-from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.definition import AgentDefinition, Deps, Out, handed_to, reachable_from
 from treadle.loop.hook_context import RunEnd
 from treadle.loop.next_step import (
     Ask,
@@ -135,7 +135,7 @@ class _Interruptible(Generic[Deps, Out]):
 def _require_deps(activation: Activation[Deps, Out]) -> None:
     """Raises `ConfigurationError` if a tool of an agent that may work needs deps, without any."""
     if activation.deps is None:
-        agents = cast("Mapping[str, AgentDefinition[Any, Any]]", activation.agent.reachable)
+        agents = cast("Mapping[str, AgentDefinition[Any, Any]]", reachable_from(activation.agent))
         for agent in agents.values():
             agent.tools.require_deps()
 
@@ -202,7 +202,7 @@ async def _hand_off(activation: Activation[Deps, Out], event: HandedOff) -> None
     """Lets another agent take the next step, within what was left to the one before."""
     agent = activation.agent
     activation.thread.record(event)
-    activation.agent = cast("AgentDefinition[Deps, Out]", agent.handed_to(event.agent))
+    activation.agent = cast("AgentDefinition[Deps, Out]", handed_to(agent, event.agent))
     activation.signals.limit(activation.seconds_left)
     await activation.services.memory.prepare(activation.agent.blocks)
 

@@ -202,15 +202,12 @@ class CompletionContext(HookContext[Deps]):
             self._at_work -= 1
         return require_complete(result) if raise_on_incomplete else result
 
-    def undo(self, changes: int) -> None:
-        """Keeps only the first `changes`: those of an isolated hook that failed are dropped."""
-        del self.changes[changes:]
-        self._history = None
-        for change in self.changes:
-            if isinstance(change, HistoryReplaced):
-                self._history = list(change.items)
-            elif isinstance(change, MessageAdded):
-                self._changed().append(change.item)
+    def _redo(self, change: RecordedEvent) -> None:
+        self.changes.append(change)
+        if isinstance(change, HistoryReplaced):
+            self._history = list(change.items)
+        elif isinstance(change, MessageAdded):
+            self._changed().append(change.item)
 
     def _changed(self) -> list[Item]:
         if self._history is None:
@@ -225,3 +222,12 @@ class CompletionContext(HookContext[Deps]):
 def runs_agents(context: CompletionContext[Any]) -> bool:
     """Returns whether an agent works for a hook at this moment."""
     return context._at_work > 0  # pyright: ignore[reportPrivateUsage]
+
+
+def undo_changes(context: CompletionContext[Any], count: int) -> None:
+    """Keeps only the first `count` changes: those of an isolated hook that failed are dropped."""
+    kept = context.changes[:count]
+    context.changes.clear()
+    context._history = None  # pyright: ignore[reportPrivateUsage]
+    for change in kept:
+        context._redo(change)  # pyright: ignore[reportPrivateUsage]

@@ -9,7 +9,7 @@ from typing import Any
 from treadle.domain.events import Event, HandedOff
 from treadle.errors import HookFailed
 from treadle.logging import logger_of
-from treadle.loop.definition import AgentDefinition
+from treadle.loop.definition import AgentDefinition, reachable_from
 from treadle.loop.hook_context import HookContext
 from treadle.loop.hooks import Hooks
 from treadle.ports import ThreadWriter
@@ -88,7 +88,7 @@ class EventListener:
                     event = self._events.popleft()
                     # In the order of the events, because the loop may be ahead of them.
                     if isinstance(event, HandedOff):
-                        agent = agent.reachable.get(event.agent, agent)
+                        agent = reachable_from(agent).get(event.agent, agent)
                         context = make_context(agent)
                     await self._call(event, agent.hooks, context)
                 self._idle.set()

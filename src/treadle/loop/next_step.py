@@ -12,7 +12,7 @@ from treadle.domain.events import HandedOff, MessageAdded
 from treadle.domain.rules import due_tools, missing_tools
 from treadle.domain.state import Run, ThreadState, can_go_on
 from treadle.errors import JobFailed, OutputInvalid, OutputRefused, RuleBroken, TreadleError
-from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.definition import AgentDefinition, Deps, Out, hash_of, output_tool_of
 from treadle.loop.outcome import (
     LAST_WORD,
     End,
@@ -150,7 +150,7 @@ def find_handoff(state: ThreadState, agent: AgentDefinition[Deps, Out]) -> Hande
         tool, output = agent.tools.get(call.name), step.output(call.call_id)
         if tool is not None and tool.handoff and output is not None and not output.is_error:
             other = agent.handoffs[tool.handoff]
-            return HandedOff(run_id=run.id, agent=other.name, agent_hash=other.hash)
+            return HandedOff(run_id=run.id, agent=other.name, agent_hash=hash_of(other))
     return None
 
 
@@ -204,7 +204,7 @@ def _checked_answer(
 def _again(agent: AgentDefinition[Deps, Out]) -> str:
     if agent.output is None:
         return "Answer again."
-    if agent.output_tool is None:
+    if output_tool_of(agent) is None:
         return "Answer again with corrected JSON only."
     again = f"Call {OUTPUT_TOOL} with the corrected answer"
     return f"{again}, or answer with a text." if agent.output.takes_text else f"{again}."

@@ -11,7 +11,7 @@ from treadle.domain.limits import NO_LIMITS
 from treadle.domain.open_step import Step
 from treadle.domain.state import Run, ThreadState
 from treadle.domain.stop_reason import StopReason
-from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.definition import AgentDefinition, Deps, Out, ends_run, output_tool_of
 from treadle.tools.output_type import OUTPUT_TOOL
 
 
@@ -45,7 +45,7 @@ def find_end(state: ThreadState, agent: AgentDefinition[Deps, Out]) -> End | Non
     if run.finishing and run.steps:
         return End("finish_requested")
     spent = run.spent
-    if agent.output_tool is not None:  # its calls are not counted
+    if output_tool_of(agent) is not None:  # its calls are not counted
         used = spent.tool_calls - run.count_of(OUTPUT_TOOL).made
         spent = replace(spent, tool_calls=used)
     reason = agent.limits.reached(spent)
@@ -93,7 +93,7 @@ def terminal_output(step: Step, agent: AgentDefinition[Deps, Out]) -> FunctionCa
     """Returns the first output of a terminal tool that did not fail."""
     outputs = {output.call_id: output for output in step.outputs}
     for call in step.calls:
-        if agent.ends_run(call.name) and not outputs[call.call_id].is_error:
+        if ends_run(agent, call.name) and not outputs[call.call_id].is_error:
             return outputs[call.call_id]
     return None
 

@@ -8,7 +8,7 @@ from treadle.domain.blocks import Block
 from treadle.domain.rules import due_tools
 from treadle.domain.settings import NamedTool, ToolChoice
 from treadle.domain.state import Run, ThreadState
-from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.definition import AgentDefinition, Deps, Out, output_tool_of
 from treadle.loop.outcome import run_of
 from treadle.memory.blocks.prompt import compile_blocks
 from treadle.models.base import ModelRequest
@@ -41,13 +41,13 @@ def build_request(
     choice = settings.tool_choice
     if isinstance(choice, NamedTool) and tools.get(choice.name) is None:
         settings = replace(settings, tool_choice=None)  # its source does not offer it now
-    elif agent.output_tool is not None:
+    elif output_tool_of(agent) is not None:
         settings = replace(
             settings, tool_choice=_choice_of_output(agent, settings.tool_choice, run)
         )
     schemas, allowed = tools.schemas, agent.allowed_tools
     if allowed is not None:
-        output_tool = agent.output_tool
+        output_tool = output_tool_of(agent)
         names = {*allowed, *((output_tool.name,) if output_tool is not None else ())}
         schemas = tuple(schema for schema in schemas if schema.name in names)
     if not schemas:

@@ -36,7 +36,7 @@ from treadle.errors import (
 from treadle.loop.activation import Activation
 from treadle.loop.adapted_items import locate_item, report_adapted
 from treadle.loop.calls import StepCalls
-from treadle.loop.definition import Deps, Out
+from treadle.loop.definition import Deps, Out, cost_of, output_tool_of
 from treadle.loop.request import build_request
 from treadle.loop.request_files import name_stored, with_contents
 from treadle.loop.step_hooks import StepHooks
@@ -161,7 +161,7 @@ def _streamed_fields(activation: Activation[Deps, Out], tools: Toolset) -> Strea
     output, streamed = activation.agent.stream_fields, tools.streamed
     if not streamed and not output:
         return None
-    if output and activation.agent.output_tool is not None:
+    if output and output_tool_of(activation.agent) is not None:
         given = StreamedParameters("", output, is_output=True)
         return StreamedFields({**streamed, OUTPUT_TOOL: given}.get)
     return StreamedFields(streamed.get, output)
@@ -200,7 +200,7 @@ def _record_end(
             response_id=event.response_id,
             finish_reason=event.finish_reason,
             usage=event.usage,
-            cost=agent.cost_of(event.usage),
+            cost=cost_of(agent, event.usage),
             # What of the request is not an item; it calibrates the estimates of the context.
             frame_tokens=(
                 activation.services.compactor.frame_tokens if agent.budget is not None else 0

@@ -12,7 +12,7 @@ from treadle.domain.state import ThreadState
 from treadle.domain.stop_reason import StopReason
 from treadle.loop.activation import Activation
 from treadle.loop.definition import AgentDefinition, Deps, Out
-from treadle.loop.hook_context import Completion, runs_agents
+from treadle.loop.hook_context import Completion, runs_agents, undo_changes
 from treadle.loop.steering import expected_end
 from treadle.ports import ThreadWriter
 
@@ -44,7 +44,7 @@ async def _after_completion(activation: Activation[Deps, Out]) -> None:
     completion = Completion(step, partial(_stop_reason, state, agent))
     context = activation.completion_context()
     for hook in hooks:
-        undo = partial(context.undo, len(context.changes)) if hook.isolated else None
+        undo = partial(undo_changes, context, len(context.changes)) if hook.isolated else None
         answer = hook(context, completion, undo=undo)
         if answer is not None:
             await hook.answer(answer, undo, partial(runs_agents, context))

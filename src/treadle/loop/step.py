@@ -12,7 +12,7 @@ from treadle.domain.events import RecordedEvent, StepCompleted, StepInterrupted,
 from treadle.errors import RunInterrupted
 from treadle.loop.activation import Activation
 from treadle.loop.calls import StepCalls, unmade
-from treadle.loop.definition import Deps, Out
+from treadle.loop.definition import Deps, Out, output_tool_of
 from treadle.loop.response import stream_response
 from treadle.loop.step_hooks import StepHooks
 from treadle.models.retry import Retry
@@ -34,8 +34,9 @@ async def take_step(activation: Activation[Deps, Out]) -> None:
     tools = agent.tools
     if agent.sources:
         tools = await agent.sources.joined_to(tools, activation.run_context())
-    if agent.output_tool is not None:
-        tools = tools.with_output(agent.output_tool)
+    output_tool = output_tool_of(agent)
+    if output_tool is not None:
+        tools = tools.with_output(output_tool)
     hooks = StepHooks(activation)
     broken: Exception | None = None
     retry: Retry | None = None

@@ -8,7 +8,7 @@ from treadle.domain.open_step import Step
 from treadle.domain.removed_items import key_of
 from treadle.errors import HookFailed, ModelRetry
 from treadle.loop.activation import Activation
-from treadle.loop.definition import Deps, Out
+from treadle.loop.definition import Deps, Out, encode_output
 from treadle.loop.output_validators import Verdict
 
 
@@ -43,7 +43,7 @@ def _encoded(activation: Activation[Deps, Out], output: Out) -> str:
     try:
         if agent.output is None and not isinstance(output, str):
             raise ValueError(f"it is a {type(output).__name__}, not a text")
-        return agent.encode(output)
+        return encode_output(agent, output)
     except ValueError as error:
         raise _not_an_output(activation, error) from error
 

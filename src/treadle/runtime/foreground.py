@@ -35,7 +35,16 @@ from treadle.errors import InvalidInput, RunInterrupted
 from treadle.journal.base import ThreadInfo
 from treadle.loop.activation import Activation
 from treadle.loop.catalog import Catalog
-from treadle.loop.definition import AgentDefinition, Deps, Out
+from treadle.loop.definition import (
+    AgentDefinition,
+    Deps,
+    Out,
+    agent_with_options,
+    has_listeners,
+    reachable_from,
+    require_local_tools,
+    require_own_blocks,
+)
 from treadle.loop.drive import cancel, drive, run_ended
 from treadle.loop.listener import EventListener
 from treadle.loop.services import Services
@@ -132,11 +141,11 @@ class Run(Generic[Out]):
     ) -> None:
         history = as_history(history)
         if options is not None:
-            definition = definition.with_options(options, catalog or Catalog())
+            definition = agent_with_options(definition, options, catalog or Catalog())
         self._options = options
-        for agent in definition.reachable.values():
-            agent.require_local_tools()
-            agent.require_own_blocks()
+        for agent in reachable_from(definition).values():
+            require_local_tools(agent)
+            require_own_blocks(agent)
         self.id = new_id("run")
         self._message = as_message(input)
         self._definition = cast("AgentDefinition[object, Out]", definition)
@@ -172,8 +181,8 @@ class Run(Generic[Out]):
         self._error: Exception | None = None
         self._driver: asyncio.Task[None] | None = None
 
-    async def drive(self) -> None:
-        """Works until the run has ended; called once, by its owner, unless `start` does."""
+    async def _drive(self) -> None:
+        """Works until the run has ended; called once, by its owner, unless `_start` does."""
         self._begin()
         try:
             self._error = await drive(self._activation)
@@ -190,21 +199,21 @@ class Run(Generic[Out]):
             await self._compactor.close()
             self._end()
 
-    def start(self) -> None:
-        """Drives the run in a task, which its owner ends with `stop`."""
+    def _start(self) -> None:
+        """Drives the run in a task, which its owner ends with `_stop`."""
         self._begin()
-        self._driver = asyncio.create_task(self.drive(), name=f"treadle {self.id}")
+        self._driver = asyncio.create_task(self._drive(), name=f"treadle {self.id}")
 
     def _begin(self) -> None:
         thread, definition = self._thread, self._definition
         if thread.state.run is None:
-            if definition.listens:
+            if has_listeners(definition):
                 listener = self._activation.listener = EventListener()
                 thread.listen(listener.put)
             thread.record(MessageAdded(run_id=self.id, item=self._message, origin="user"))
             thread.record(RunStarted(run_id=self.id, agent=definition.name, options=self._options))
 
-    async def stop(self) -> None:
+    async def _stop(self) -> None:
         """Cancels the run if it has not ended, and waits for its end."""
         driver = self._driver
         if driver is None:
@@ -260,7 +269,7 @@ class Run(Generic[Out]):
         values. Each response starts anew: after a correction, and after one that broke off. Output
         validators run before the last value only. Raises as `result` does.
         """
-        agents = self._definition.reachable
+        agents = reachable_from(self._definition)
         outputs = growing_output(
             self.events(),
             lambda run: cast("AgentDefinition[object, Out]", agents[run.agent]),
@@ -337,6 +346,21 @@ class Run(Generic[Out]):
         return self._thread.state.spent
 
 
+async def drive_run(run: Run[Any]) -> None:
+    """Works on a run until it has ended; called once, by the owner of the run."""
+    await run._drive()  # pyright: ignore[reportPrivateUsage]
+
+
+def start_run(run: Run[Any]) -> None:
+    """Drives a run in a task, which its owner ends with `stop_run`."""
+    run._start()  # pyright: ignore[reportPrivateUsage]
+
+
+async def stop_run(run: Run[Any]) -> None:
+    """Cancels a run that has not ended, and waits for its end."""
+    await run._stop()  # pyright: ignore[reportPrivateUsage]
+
+
 class _Delegation:
     """Fulfils `Delegation` with runs in the foreground, within the run of the thread."""
 
@@ -384,7 +408,7 @@ class _Delegation:
             event = started(thread.state, agent.name, run.thread_id, call_id=call_id, job_id=job_id)
             thread.record(event)
         try:
-            await run.drive()
+            await drive_run(run)
         finally:
             record_spent(thread, run.spent, run.thread_id)
         return await run.result(raise_on_incomplete=False)

@@ -17,7 +17,7 @@ from treadle.domain.events import (
 )
 from treadle.domain.result import RunResult
 from treadle.domain.state import Run
-from treadle.loop.definition import AgentDefinition, Out
+from treadle.loop.definition import AgentDefinition, Out, output_tool_of
 from treadle.tools.output_type import OUTPUT_TOOL, OutputType
 from treadle.tools.partial_output import Growing
 
@@ -53,7 +53,7 @@ class _Response(Generic[Out]):
 
     def __init__(self, agent: AgentDefinition[Any, Out]) -> None:
         output = agent.output
-        is_call = agent.output_tool is not None
+        is_call = output_tool_of(agent) is not None
         self._of_text: Callable[[str], Out] | None = None
         if output is None or (is_call and output.takes_text):
             self._of_text = lambda text: cast("Out", text)

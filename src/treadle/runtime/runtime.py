@@ -29,7 +29,7 @@ from treadle.errors import (
 from treadle.journal.base import Durability, Journal, ThreadInfo
 from treadle.journal.memory import MemoryJournal
 from treadle.loop.catalog import Catalog
-from treadle.loop.definition import AgentDefinition, AnyTool
+from treadle.loop.definition import AgentDefinition, AnyTool, agent_with_options, reachable_from
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.models.base import Model
 from treadle.models.transport import Transport
@@ -154,19 +154,19 @@ class Runtime(RuntimeView, AsyncOnly):
 
         One of the same name is replaced from the next run on.
         """
-        for name, one in agent.reachable.items():
+        for name, one in reachable_from(agent).items():
             self._agents[name] = cast("AnyAgent", one)
 
     def _lend(self, agent: AnyAgent) -> None:
         """Registers an agent that a tool or a hook runs; it replaces no other."""
-        for name, one in agent.reachable.items():
+        for name, one in reachable_from(agent).items():
             known = self._agents.get(name)
             if known is not None and known is not one and name not in self._lent:
                 raise ConfigurationError(
                     f"The agent that is to work is called {name!r} like one of this runtime; give "
                     "it another name=…."
                 )
-        for name, one in agent.reachable.items():
+        for name, one in reachable_from(agent).items():
             if name not in self._agents:
                 self._lent.add(name)
             self._agents[name] = cast("AnyAgent", one)
@@ -195,7 +195,7 @@ class Runtime(RuntimeView, AsyncOnly):
         agent = self.agent(run.agent)
         if run.options is None:
             return agent
-        return agent.with_options(run.options.of_result, self.catalog, run.first_agent)
+        return agent_with_options(agent, run.options.of_result, self.catalog, run.first_agent)
 
     def reach(self) -> ThreadAccess:
         """Returns the way to the threads; raises `JournalClosed`."""

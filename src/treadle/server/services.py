@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 
+from treadle.loop.definition import reachable_from
 from treadle.runtime.runtime import Runtime
 from treadle.runtime.view import RuntimeView
 from treadle.server.keys import Keys
@@ -58,6 +59,6 @@ def _roots(runtime: Runtime) -> list[str]:
     roots = [
         name
         for name in agents
-        if not any(name in one.reachable for other, one in agents.items() if other != name)
+        if not any(name in reachable_from(one) for other, one in agents.items() if other != name)
     ]
     return roots or list(agents)

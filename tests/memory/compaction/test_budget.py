@@ -6,6 +6,7 @@ import pytest
 
 from treadle import Agent, Block, Limits, ModelSettings, Price
 from treadle.errors import ConfigurationError, UnknownModel
+from treadle.loop.definition import hash_of
 from treadle.memory.compaction.budget import ContextBudget, budget_of
 from treadle.memory.compaction.strategies import (
     ContextStrategy,
@@ -120,7 +121,7 @@ def test_prices_of_summaries() -> None:
 def test_the_definition_of_an_agent_includes_its_budget() -> None:
     model = ScriptedModel([], name="m")
     hashes = {
-        Agent(model, context=context).hash
+        hash_of(Agent(model, context=context))
         for context in (
             None,
             NoCompaction(max_tokens=9_000),
@@ -135,7 +136,7 @@ def test_the_definition_of_an_agent_includes_its_budget() -> None:
         )
     }
     assert len(hashes) == 10
-    assert Agent(model, context=None).hash == Agent(model).hash
+    assert hash_of(Agent(model, context=None)) == hash_of(Agent(model))
     limited = Agent(
         model,
         context=SlidingWindow(max_tokens=9_000),
