@@ -25,7 +25,7 @@ PUBLIC: dict[type, set[str]] = {
         *("deny", "events", "export", "files", "fork", "history", "info", "item", "items", "jobs"),
         *("last_seq", "memory", "pending_calls", "pin", "remove_event", "remove_item", "repair"),
         *("run", "runs", "schedule", "schedules", "search", "send", "send_after", "state"),
-        *("submit_tool_output", "subscribe", "unpin", "update", "usage"),
+        *("submit_tool_output", "subscribe", "unpin", "update", "usage", "view"),
     },
     treadle.Runtime: {
         *("agent", "agent_of", "agents", "archive", "calls", "connect", "create_thread"),
