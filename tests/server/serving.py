@@ -59,7 +59,7 @@ class Client:
     async def stream(
         self, path: str, method: str = "GET", last: str = "", **options: Any
     ) -> AsyncGenerator[AsyncIterator[Frame]]:
-        headers = {"last-event-id": last} if last else {}
+        headers = options.pop("headers", {}) | ({"last-event-id": last} if last else {})
         async with self.http.stream(
             method, f"/api/v1{path}", headers=headers, **options
         ) as response:

@@ -456,6 +456,38 @@ async def test_the_archive(open_runtime: Open) -> None:
         assert await texts("text=mice") == []
 
 
+async def test_schedules(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel(["Good morning."])))) as client:
+        thread_id = await client.thread(owner="ada")
+        path = f"/threads/{thread_id}/schedules"
+        soon = {"message": "Wake up.", "after": 60, "key": "k"}
+        first, again = [await client.call("POST", path, soon) for _ in range(2)]
+        assert first["id"] == again["id"]
+        assert first["item"]["content"][0]["text"] == "Wake up."
+        late = {"message": {"role": "user", "content": "Later."}, "at": 4e9}
+        later = await client.call("POST", path, late)
+        assert later["due_at"] == 4e9
+        daily = {"message": "Daily.", "cron": "0 9 * * *", "tz": "Europe/Berlin"}
+        cron = await client.call("POST", path, daily)
+        assert (cron["cron"], cron["tz"]) == ("0 9 * * *", "Europe/Berlin")
+        ids = [one["id"] for one in (await client.call("GET", path))["data"]]
+        assert ids == [first["id"], cron["id"], later["id"]]
+        page = await client.call("GET", "/schedules?limit=2")
+        rest = await client.call("GET", f"/schedules?limit=2&after={page['next']}")
+        assert [one["id"] for one in page["data"] + rest["data"]] == ids
+        assert {one["thread_id"] for one in page["data"]} == {thread_id}
+        assert (await client.call("GET", "/schedules?owner=bob"))["data"] == []
+        for _ in range(2):
+            await client.call("DELETE", f"{path}/{cron['id']}")
+        async with client.stream(f"/threads/{thread_id}/events") as events:
+            await until(events, "run.completed")
+        assert [one["id"] for one in (await client.call("GET", path))["data"]] == [later["id"]]
+        other = await client.send("POST", path, late | {"key": "j"})
+        assert other.status_code == 201
+        conflict = await client.send("POST", path, late | {"key": "j", "message": "Else."})
+        assert (conflict.status_code, conflict.json()["code"]) == (409, "conflict")
+
+
 async def test_search(open_runtime: Open) -> None:
     agent = Agent(ScriptedModel(["The heron eats fish.", "No."]))
     async with serving(open_runtime(agent)) as client:
@@ -591,6 +623,29 @@ BAD = [
     ("POST", "{thread}/calls", b'{"answers": [{"type": "x"}]}', 400, "invalid_request"),
     ("GET", "{thread}/events?from=nope", None, 400, "invalid_request"),
     ("GET", "/search?since=nope&text=x", None, 400, "invalid_input"),
+    ("POST", "{thread}/schedules", b'{"message": "x"}', 400, "invalid_input"),
+    ("POST", "{thread}/schedules", b'{"after": 1}', 400, "invalid_request"),
+    ("POST", "{thread}/schedules", b'{"message": "", "after": 1}', 400, "invalid_input"),
+    ("POST", "{thread}/schedules", b'{"message": "x", "after": -1}', 400, "invalid_input"),
+    ("POST", "{thread}/schedules", b'{"message": "x", "at": 1e300}', 400, "invalid_input"),
+    ("POST", "{thread}/schedules", b'{"message": "x", "at": 1, "after": 1}', 400, "invalid_input"),
+    ("POST", "{thread}/schedules", b'{"message": "x", "cron": "x"}', 400, "invalid_input"),
+    (
+        "POST",
+        "{thread}/schedules",
+        b'{"message": "x", "cron": "* * * * *", "tz": "x/../y"}',
+        400,
+        "invalid_input",
+    ),
+    (
+        "POST",
+        "{thread}/schedules",
+        b'{"message": {"role": "system", "content": "x"}, "after": 1}',
+        400,
+        "invalid_input",
+    ),
+    ("POST", "{thread}/schedules", b'{"message": "x", "after": 1, "agent": "y"}', 404, None),
+    ("GET", "/schedules?after=x", None, 400, "invalid_input"),
     ("GET", "/archive?since=nope", None, 400, "invalid_input"),
     ("GET", "/archive?limit=101", None, 400, "invalid_request"),
     ("GET", "/archive/x", None, 404, "unknown_passage"),

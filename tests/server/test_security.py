@@ -99,11 +99,13 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
             "label": "human",
             "job_id": "job_1",
             "item_id": "msg_1",
+            "schedule_id": "schedule_1",
             "name": "x",
         }
         unknown = values | {"thread_id": "thread_x", "run_id": "run_x"}
         for operation in all_operations():
             if "{thread_id}" not in operation.path and "{run_id}" not in operation.path:
+                assert operation.path in TRIED_BELOW, "A new route needs a test of its isolation."
                 continue
             answers = list[Any]()
             for these in (values, unknown):
@@ -129,10 +131,31 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
         for method in ("GET", "DELETE"):
             refused = await client.send(method, f"/archive/{passage['id']}", headers=bob)
             assert (refused.status_code, refused.json()["code"]) == (404, "unknown_passage")
+        later = {"message": "Wake up.", "after": 60}
+        await client.call("POST", f"/threads/{thread_id}/schedules", later, headers=alice)
+        assert (await client.call("GET", "/schedules", headers=bob))["data"] == []
         assert (await client.call("GET", "/archive", headers=bob))["data"] == []
         assert len((await client.call("GET", "/archive", headers=alice))["data"]) == 1
         await client.call("PUT", "/memory/team/notes", {"value": "A secret."}, headers=alice)
         assert (await client.call("GET", "/memory/team", headers=bob))["data"] == []
+        changes = await client.call("GET", "/memory/team/notes/changes", headers=bob)
+        assert changes["data"] == []
+        for method, path in (
+            ("DELETE", "/memory/team/notes"),
+            ("POST", "/memory/team/notes/undo"),
+        ):
+            assert (await client.send(method, path, headers=bob)).status_code in {404, 409}
+        value = (await client.call("GET", "/memory/team/notes", headers=alice))["value"]
+        assert value == "A secret."
+        assert (await client.send("DELETE", f"/files/{file['id']}", headers=bob)).status_code == 404
+        assert (await client.call("GET", "/calls", headers=bob))["data"] == []
+        assert len((await client.call("GET", "/calls", headers=alice))["data"]) == 1
+        async with client.stream("/events?from=start", headers=bob) as desk:
+            made = (await client.call("POST", "/threads", {}, headers=bob))["id"]
+            seen = await until(desk, "thread.created")
+            while seen[-1].data["thread_id"] != made:  # before it, his shared memory
+                seen += await until(desk, "thread.created")
+            assert {frame.data["owner"] for frame in seen} == {"bob"}
         assert (await client.send("GET", "/memory/team/notes", headers=bob)).status_code == 404
         mine = {"text": "x", "thread_id": thread_id}
         assert (await client.send("POST", "/archive", mine, headers=bob)).status_code == 404
@@ -145,11 +168,21 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
         assert (await client.call("GET", f"/threads/{thread_id}/calls", headers=alice))["data"]
 
 
+TRIED_BELOW = {
+    *("/agents", "/agents/{name}", "/session", "/me"),  # have no owner
+    *("/threads", "/search", "/calls", "/events", "/schedules", "/archive", "/files"),
+    *("/archive/{passage_id}", "/files/{file_id}", "/files/{file_id}/content"),
+    *("/memory/{name}", "/memory/{name}/{label}", "/memory/{name}/{label}/undo"),
+    "/memory/{name}/{label}/changes",
+}
+"""The routes whose path names no thread and no run."""
+
 BODIES: dict[str, Any] = {
     "/threads/{thread_id}/messages": {"message": "Hi."},
     "/threads/{thread_id}/items": {"items": [{"role": "user", "content": "x"}]},
     "/threads/{thread_id}/calls": {"answers": [{"type": "approve", "call_id": "call_1"}]},
     "/threads/{thread_id}/calls/{call_id}/output": {"output": 1},
+    "/threads/{thread_id}/schedules": {"message": "Hi.", "after": 60},
     "/threads/{thread_id}/memory": {"edit": {"type": "delete", "label": "human"}},
     "/threads/{thread_id}/memory/{label}": {"value": "x"},
 }

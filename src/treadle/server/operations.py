@@ -11,6 +11,7 @@ from treadle.server.routes.jobs import JOBS
 from treadle.server.routes.memory import MEMORY
 from treadle.server.routes.messages import MESSAGES
 from treadle.server.routes.runs import RUNS
+from treadle.server.routes.schedules import SCHEDULES
 from treadle.server.routes.search import SEARCH
 from treadle.server.routes.session import SESSION
 from treadle.server.routes.threads import THREADS
@@ -26,6 +27,7 @@ _NOUNS: tuple[Operations, ...] = (
     MEMORY,
     ARCHIVE,
     JOBS,
+    SCHEDULES,
     FILES,
     SEARCH,
     SESSION,

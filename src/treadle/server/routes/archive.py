@@ -1,15 +1,14 @@
 """The archive: texts that are kept and found again."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from treadle.domain.passages import By, Found, Passage
-from treadle.errors import InvalidInput
 from treadle.runtime.archive import Archive
 from treadle.server.api_request import ApiRequest, own_owner
 from treadle.server.bodies import Inserted
+from treadle.server.moments import moment
 from treadle.server.operation import Answer, Operations, Page
 from treadle.server.streams import NO_CONTENT
 
@@ -70,18 +69,9 @@ async def insert_text(request: ApiRequest[Any, NewText]) -> Inserted:
     body = request.body
     archive = await _archive(request, body.owner, body.thread_id)
     id = await archive.insert(
-        body.text, tags=body.tags, created_at=_moment(body.created_at), key=body.key
+        body.text, tags=body.tags, created_at=moment("created_at", body.created_at), key=body.key
     )
     return Inserted(id)
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    if seconds is None:
-        return None
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise InvalidInput(f"created_at={seconds:g} is not a time in Unix seconds.") from error
 
 
 @ARCHIVE.add(
