@@ -6,6 +6,7 @@ Public names live in this module and in `treadle.errors`, `treadle.models`, `tre
 Everything else is private and may move.
 """
 
+from treadle.actors.spending import SpendingLimit
 from treadle.agent import Agent
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
@@ -112,6 +113,7 @@ from treadle.domain.rules import ToolRules
 from treadle.domain.schedules import Schedule
 from treadle.domain.schema import OutputMode
 from treadle.domain.settings import ModelSettings, NamedTool
+from treadle.domain.spending import Spending
 from treadle.domain.thread_tree import ThreadTree, TreeNode
 from treadle.domain.usage import Price, Spent, Usage
 from treadle.errors import ModelRetry, TreadleError
@@ -274,6 +276,8 @@ __all__ = [
     "ScheduleCancelled",
     "ScheduleCreated",
     "ScheduleFired",
+    "Spending",
+    "SpendingLimit",
     "Spent",
     "StateSubscription",
     "StepCompleted",

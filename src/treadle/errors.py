@@ -35,6 +35,7 @@ TreadleError
 │   ├── RuleBroken                the model answered without a required tool call
 │   ├── AgentsTooDeep             agents called agents deeper than the limit
 │   ├── BudgetUsedUp              the run has no budget left for another agent
+│   ├── SpendingLimitReached      the owner has used up what it may spend in the period
 │   ├── RunStopped                a run ended without an output; it has the result so far
 │   │   ├── LimitReached          a limit stopped it
 │   │   ├── ContentFiltered       the provider filtered the response
@@ -107,6 +108,7 @@ TreadleError
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -355,6 +357,26 @@ class InputUnsupported(RunError):
     """
 
     code = "input_unsupported"
+
+
+class SpendingLimitReached(RunError):
+    """The owner of the thread has reached a `SpendingLimit`; no request was made.
+
+    Send again after `resets_at`.
+    """
+
+    code = "spending_limit_reached"
+
+    @property
+    def resets_at(self) -> datetime | None:
+        """When the limit is reset, in its time zone; None if the message does not end with it.
+
+        It is read from the message, with which the error is stored and sent.
+        """
+        try:
+            return datetime.fromisoformat(self.message.rpartition(" ")[2])
+        except ValueError:
+            return None
 
 
 class OutputRefused(RunError):

@@ -24,7 +24,7 @@ from treadle.client import (
 )
 
 NOT_SERVED: dict[type, set[str]] = {
-    RuntimeView: {"archive", "delete_owner", "for_owner", "memory", "schedules"},
+    RuntimeView: {"archive", "delete_owner", "for_owner", "memory", "schedules", "spending"},
     Thread: {
         "archive",
         "cancel_schedule",

@@ -45,6 +45,7 @@ from treadle.domain.ids import new_id
 from treadle.domain.items import FunctionCall, FunctionCallOutput, user_message
 from treadle.domain.limits import Limits
 from treadle.domain.schedules import Schedule
+from treadle.domain.spending import SLOT, Spending
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Usage
 from treadle.errors import (
@@ -380,6 +381,35 @@ async def test_due_times_are_found_in_their_order(journal: Journal) -> None:
     await journal.delete("thread_1")
     await two.append([ScheduleCancelled(schedule_id="s3")])
     assert await found() == []
+
+
+async def test_spending_is_counted_by_owners_and_slots(journal: Journal) -> None:
+    ann = [await make(journal, id, owner="ann") for id in ("thread_1", "thread_2")]
+    bob = await make(journal, "thread_3", owner="bob")
+
+    [event] = numbered(conversation()[:1])
+    entries = [Envelope(event, 1)]
+    spent_by_ann = {10: Spending(5, 0.5), 11: Spending(1, 0.25)}
+    await asyncio.gather(
+        journal.append(Batch(ann[0].claim, entries, spending=spent_by_ann)),
+        journal.append(Batch(ann[1].claim, entries, spending={10: Spending(2, 0.125)})),
+        journal.append(Batch(bob.claim, entries, spending={10: Spending(100, 7.0)})),
+    )
+    await journal.append(Batch(ann[0].claim, [], spending={11: Spending(3, 0.5)}))
+    await journal.claim("thread_2")
+    with pytest.raises(StaleWriter):
+        await journal.append(Batch(ann[1].claim, [], spending={10: Spending(9, 9.0)}))
+
+    async def spent(owner: str, first: int, end: int) -> Spending:
+        return await journal.spending(owner, since=first * SLOT, until=end * SLOT)
+
+    for id in ("", "thread_1", "thread_2", "thread_3"):  # it stays when they are deleted
+        if id:
+            await journal.delete(id)
+        assert await spent("ann", 10, 11) == Spending(7, 0.625)
+        assert await spent("ann", 10, 12) == Spending(11, 1.375)
+        assert await spent("ann", 12, 99) == await spent("", 0, 99) == Spending()
+        assert await spent("bob", 0, 99) == Spending(100, 7.0)
 
 
 async def test_a_fork_has_no_due_times_of_its_own(journal: Journal) -> None:

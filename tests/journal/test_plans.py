@@ -156,3 +156,8 @@ def test_due_times_are_read_in_their_order(kind: str | None, database: sqlite3.C
         "SEARCH d USING PRIMARY KEY (n=?)",
         SORTED,
     ]
+
+
+def test_what_an_owner_spent_is_read_from_its_index(database: sqlite3.Connection) -> None:
+    steps = plan(database, sqlite_lists.SPENDING, ("ann", 1, 9))
+    assert steps == ["SEARCH spending USING PRIMARY KEY (owner=? AND slot>? AND slot<?)"]

@@ -241,6 +241,7 @@ RUNTIME: dict[str, Call_] = {
     "calls": lambda v, id: v.calls(thread_id=id),
     "subscribe": lambda v, id: _read(v.subscribe(after="start")),
     "schedules": lambda v, id: v.schedules(),
+    "spending": lambda v, id: v.spending(),
     "create_thread": lambda v, id: v.create_thread("a", owner=f"owner of {id}"[:8]),
     "memory": lambda v, id: v.memory("notes", owner=f"owner of {id}"[:8]),
     "delete_owner": lambda v, id: v.delete_owner(f"owner of {id}"[:8]),

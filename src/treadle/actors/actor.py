@@ -131,6 +131,9 @@ class ThreadActor:
             info=lambda: self.info,
             files=host.threads.files(info.id),
             schedules=ThreadSchedules(info, self._thread, host.journal),
+            require_budget=(
+                (lambda: host.spending.require(info.owner)) if host.spending.is_needed else None
+            ),
         )
         self._deps: tuple[object, ...] = ()  # made last
         self._intake = Intake(info, self._thread, host.journal, self, self.memory.editing)

@@ -14,6 +14,7 @@ from treadle.actors.fork import fork_of, seed_of
 from treadle.actors.host import AnyAgent
 from treadle.actors.repairing import repair_thread
 from treadle.actors.shared_memory import shared_id
+from treadle.actors.spending import SpendingGuard
 from treadle.bus.base import Bus
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
@@ -67,6 +68,7 @@ class Driver:
         catalog: Catalog,
         lend: Callable[[AnyAgent], None],
         idle_seconds: float,
+        spending: SpendingGuard,
         transport: Transport | None = None,
     ) -> None:
         self.journal = journal
@@ -76,6 +78,7 @@ class Driver:
         self.catalog = catalog
         self.deps = deps
         self.lend = lend
+        self.spending = spending
         self.is_stopping = False
         self._following = following
         self._engine = engine

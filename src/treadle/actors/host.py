@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from treadle.actors.access import ThreadAccess
+from treadle.actors.spending import SpendingGuard
 from treadle.domain.entries import SendEntry
 from treadle.domain.state import ThreadState
 from treadle.journal.base import Journal, Work
@@ -46,6 +47,11 @@ class Host(Protocol):
     @property
     def deps(self) -> UserFunction[object]:
         """Makes what the tools of a thread get, from its `ThreadInfo`."""
+        ...
+
+    @property
+    def spending(self) -> SpendingGuard:
+        """Refuses requests for owners that have reached a limit."""
         ...
 
     def lend(self, agent: AnyAgent, /) -> None:

@@ -23,6 +23,7 @@ from treadle.domain.events import (
 )
 from treadle.domain.fold import apply
 from treadle.domain.items import Item
+from treadle.domain.spending import NO_SPENDING, spending_in
 from treadle.domain.state import ThreadState
 from treadle.errors import JournalError
 from treadle.journal.base import Batch, Claim, Journal
@@ -148,12 +149,15 @@ class JournaledThread:
         if self.failure is not None:
             return
         projection = None
+        spending = NO_SPENDING
         if entries:
-            projection = project(recorded(entries), self._standing, self.state, self.final)
+            events = recorded(entries)
+            projection = project(events, self._standing, self.state, self.final)
+            spending = spending_in(events)
             self._standing = standing_of(self.state)
         due = projection.due if projection is not None else ()
         self._appends += 1
-        appended = self._journal.append(Batch(self.claim, entries, consumed, projection))
+        appended = self._journal.append(Batch(self.claim, entries, consumed, projection, spending))
         appended.add_done_callback(lambda appended: self._appended(entries, due, appended))
 
     def _appended(

@@ -25,6 +25,7 @@ from treadle.domain.items import FunctionCall
 from treadle.domain.limits import Limits
 from treadle.domain.page import Page
 from treadle.domain.schedules import Schedule
+from treadle.domain.spending import NO_SPENDING, Spending
 from treadle.domain.state import RunStatus, ThreadState
 from treadle.errors import InvalidInput, ThreadNotFound
 from treadle.journal.files import FileStore
@@ -243,13 +244,15 @@ class Batch(Struct, frozen=True, eq=False):
     """Events that one driver appends together.
 
     `consumed` are the numbers of the inbox entries that became these events; they are removed in
-    the same transaction. `projection` is what the events change in the tables for queries.
+    the same transaction. `projection` is what the events change in the tables for queries, and
+    `spending` what they add to that of the owner, by slots.
     """
 
     claim: Claim
     entries: Sequence[Envelope]
     consumed: Sequence[int] = ()
     projection: Projection | None = None
+    spending: Mapping[int, Spending] = NO_SPENDING
 
 
 class Fork(Struct, frozen=True, eq=False):
@@ -345,6 +348,14 @@ class JournalReader(Protocol):
         They come after the place `after`. `kind` and `owner` None mean all. What is
         due changes with the events that change it, in their transaction. A journal with several
         nodes may leave out what another node has locked (`FOR UPDATE SKIP LOCKED`).
+        """
+        ...
+
+    async def spending(self, owner: str, *, since: float, until: float) -> Spending:
+        """Returns what an owner has spent from `since` to before `until` (Unix seconds).
+
+        Both are multiples of `SLOT`. It is read from an index of the owner, and contains all that
+        was appended; what was spent on threads that were deleted, too.
         """
         ...
 

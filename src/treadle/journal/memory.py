@@ -15,6 +15,7 @@ from treadle.domain.events import RecordedEvent, ToolCallRequested
 from treadle.domain.fold import apply
 from treadle.domain.metadata import updated
 from treadle.domain.page import Page
+from treadle.domain.spending import Spending, slot_of
 from treadle.domain.state import ACTIVE, RunStatus, ThreadState
 from treadle.errors import JournalClosed, JournalError, StaleWriter
 from treadle.journal.base import (
@@ -86,6 +87,7 @@ class MemoryJournal:
         self._by_number: dict[int, _Kept] = {}
         self._count = 0
         self._changes: list[tuple[int, int, str, str]] = []  # see `changes`
+        self._spending: dict[str, dict[int, Spending]] = {}
         self._pulse = Pulse(IN_PROCESS)
         self._is_new = True
         self._opened = 1  # usable without `open`, by as many runtimes as open it
@@ -197,6 +199,16 @@ class MemoryJournal:
             kept.inbox.pop(number, None)
         if batch.projection is not None:
             self._project(kept, batch.projection)
+        for slot, spending in batch.spending.items():
+            slots = self._spending.setdefault(kept.info.owner, {})
+            slots[slot] = slots.get(slot, Spending()) + spending
+
+    async def spending(self, owner: str, *, since: float, until: float) -> Spending:
+        """Returns what an owner has spent from `since` to before `until`."""
+        self._require_open()
+        slots = self._spending.get(owner, {})
+        between = range(slot_of(since), slot_of(until))
+        return sum((slots[slot] for slot in sorted(slots) if slot in between), Spending())
 
     def _project(self, kept: _Kept, projection: Projection) -> None:
         kept.status = projection.status

@@ -20,12 +20,14 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from treadle.domain.cursor import cursor
+from treadle.domain.desk import owner_mark
 from treadle.domain.entries import Entry
 from treadle.domain.envelope import Envelope, decode_events
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
 from treadle.domain.page import Page
 from treadle.domain.schedules import Schedule
+from treadle.domain.spending import Spending, slot_of
 from treadle.domain.state import ThreadState
 from treadle.errors import (
     InvalidTransition,
@@ -80,6 +82,7 @@ from treadle.journal.sqlite_lists import (
     COLUMNS,
     DUE,
     DUE_OF_OWNER,
+    SPENDING,
     UNFINISHED,
     key_of,
     select_threads,
@@ -500,6 +503,13 @@ class SqliteJournal:
             return [_due(row) for row in rows.fetchall()]
 
         return await self._read(read)
+
+    async def spending(self, owner: str, *, since: float, until: float) -> Spending:
+        """Returns what an owner has spent from `since` to before `until`."""
+        values = (owner_mark(owner), slot_of(since), slot_of(until))
+        return await self._read(
+            lambda connection: Spending(*connection.execute(SPENDING, values).fetchone())
+        )
 
     async def _read(self, read: Callable[[sqlite3.Connection], T], *, connected: bool = True) -> T:
         if self._readers is None:

@@ -30,6 +30,11 @@ UNFINISHED = """
 """
 
 
+SPENDING = """
+    SELECT coalesce(sum(tokens), 0), coalesce(sum(cost), 0.0) FROM spending
+    WHERE owner = ? AND slot >= ? AND slot < ?
+"""
+
 DUE = """
     SELECT d.at, d.n, t.id, d.kind, d.id, d.body
     FROM due d INDEXED BY due_at CROSS JOIN thread t ON t.n = d.n

@@ -28,6 +28,7 @@ from treadle.domain.entries import (
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent
 from treadle.domain.metadata import updated
+from treadle.domain.spending import Spending
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Spent
 from treadle.errors import JournalError, StaleWriter
@@ -149,6 +150,7 @@ class Transactions:
                 raise StaleWriter("An append before this one failed; claim the thread again.")
         _insert_events(self._connection, batches)
         _project(self._connection, batches)
+        _spend(self._connection, batches)
         consumed = [number for batch in batches for number in batch.consumed]
         if consumed:
             _remove(self._connection, consumed)
@@ -157,7 +159,9 @@ class Transactions:
 def _is_one_statement(batches: Sequence[Batch]) -> bool:
     """Whether `_append` writes these batches with exactly one statement."""
     count = sum(len(batch.entries) for batch in batches)
-    plain = all(batch.projection is None and not batch.consumed for batch in batches)
+    plain = all(
+        batch.projection is None and not batch.consumed and not batch.spending for batch in batches
+    )
     return plain and 0 < count <= _MOST_ROWS and _size(count) == count
 
 
@@ -257,6 +261,34 @@ def _project(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
             _project_fields(connection, batch.claim.number, batch.projection)
     if due:
         _set_due(connection, due)
+
+
+def _spend(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+    """Adds what batches spent to that of the owners of their threads."""
+    spent: dict[tuple[int, int], Spending] = {}
+    for batch in batches:
+        for slot, spending in batch.spending.items():
+            key = (batch.claim.number, slot)
+            spent[key] = spent.get(key, Spending()) + spending
+    if not spent:
+        return
+    numbers = msgspec.json.encode({number for number, _ in spent}).decode()
+    owners = dict(
+        connection.execute(
+            "SELECT n, owner FROM thread WHERE n IN (SELECT value FROM json_each(?))", (numbers,)
+        ).fetchall()
+    )
+    rows: list[object] = []
+    for (number, slot), spending in spent.items():
+        rows += (owner_mark(owners[number]), slot, spending.tokens, spending.cost)
+    _insert(
+        connection,
+        "INSERT INTO spending VALUES ",
+        rows,
+        4,
+        " ON CONFLICT (owner, slot) DO UPDATE SET tokens = tokens + excluded.tokens,"
+        " cost = cost + excluded.cost",
+    )
 
 
 _RUN_COLUMNS = (

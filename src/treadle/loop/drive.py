@@ -166,6 +166,8 @@ async def _loop(activation: Activation[Deps, Out]) -> None:
                 for entering in messages:
                     thread.record(entering)
             case Ask() | Resume():
+                if isinstance(following, Ask) and services.require_budget is not None:
+                    await services.require_budget()
                 await take_step(activation)
                 is_settled = False
             case Correct(text):

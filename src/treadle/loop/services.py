@@ -1,6 +1,6 @@
 """The services that a run may use."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
@@ -19,6 +19,8 @@ class Services(Struct, frozen=True):
     - `files`: the contents of the files in its items.
     - `is_kept`: whether the thread outlives the process. `info`: returns what is known of it.
     - `schedules`: the schedules of a thread that is kept.
+    - `require_budget`: raises `SpendingLimitReached` if the owner may not spend more; None if
+      nothing limits it.
     """
 
     delegation: Delegation
@@ -29,3 +31,4 @@ class Services(Struct, frozen=True):
     info: Callable[[], ThreadInfo]
     files: RunFiles
     schedules: RunSchedules | None = None
+    require_budget: Callable[[], Awaitable[None]] | None = None

@@ -19,6 +19,7 @@ from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent
 from treadle.domain.items import Item
 from treadle.domain.page import Page
+from treadle.domain.spending import Spending
 from treadle.domain.state import ThreadState
 from treadle.journal.base import (
     CallQuery,
@@ -187,6 +188,11 @@ class OwnedReader:
         """Returns due times of threads of the owner, whatever `owner` is."""
         owned_by = owner if self._guard.owner is None else self._guard.owner
         return await self._journal.due(limit=limit, after=after, kind=kind, owner=owned_by)
+
+    async def spending(self, owner: str, *, since: float, until: float) -> Spending:
+        """Returns what the owner has spent, whatever `owner` is."""
+        owned_by = owner if self._guard.owner is None else self._guard.owner
+        return await self._journal.spending(owned_by, since=since, until=until)
 
     async def read(
         self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500

@@ -12,6 +12,7 @@ from treadle.actors.driver import Driver
 from treadle.actors.engine import EmbeddedEngine, Engine
 from treadle.actors.following import Following
 from treadle.actors.host import AnyAgent
+from treadle.actors.spending import SpendingGuard, SpendingLimits
 from treadle.actors.threads import Threads
 from treadle.bus.base import Bus
 from treadle.bus.local import LocalBus
@@ -74,6 +75,7 @@ class Runtime(RuntimeView, AsyncOnly):
         bus: Bus | None = None,
         index: Path | None = None,
         transport: Transport | None = None,
+        spending: SpendingLimits = (),
     ) -> None:
         super().__init__(self, journal)
         self.journal = journal
@@ -88,6 +90,7 @@ class Runtime(RuntimeView, AsyncOnly):
                 raise ConfigurationError(f"Two agents are called {agent.name!r}; rename one.")
             self.register(agent)
         bus = bus or LocalBus(journal)
+        guard = SpendingGuard(journal, spending)
         make_deps = user_function(deps or _no_deps, "deps", ("thread",))
 
         def make_driver(threads: ThreadAccess, following: Following) -> Driver:
@@ -103,6 +106,7 @@ class Runtime(RuntimeView, AsyncOnly):
                 catalog=self.catalog,
                 lend=self._lend,
                 idle_seconds=idle_seconds,
+                spending=guard,
                 transport=transport,
             )
 
@@ -218,6 +222,7 @@ def open(
     idle_seconds: float = IDLE_SECONDS,
     embedder: "Embedder | EmbedFunction | None" = None,
     transport: Transport | None = None,
+    spending: SpendingLimits = (),
 ) -> Runtime:
     """Returns the runtime on a database; use it as an async context manager.
 
@@ -238,6 +243,9 @@ def open(
       `Embedder`, or a function of a list of texts. Without one it finds by full text.
     - `transport`: sends the HTTP requests of the runs that this runtime drives, for models without
       a transport of their own; by default the network. Give an embedder its own.
+    - `spending`: what each owner may spend in a day or month: a list of `SpendingLimit`s, or a
+      function of the owner, plain or async, that returns one. An owner that has reached a limit
+      gets no request to a model: its runs fail with `SpendingLimitReached`.
 
     Raises `ConfigurationError` for a URL it does not know; entering raises `JournalError`.
     """
@@ -264,6 +272,7 @@ def open(
         idle_seconds=idle_seconds,
         embedder=embedder,
         transport=transport,
+        spending=spending,
         bus=bus,
         index=path and path.with_name(f"{path.name}-archive"),
     )

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from treadle.actors.access import ThreadAccess
 from treadle.actors.host import AnyAgent
 from treadle.actors.shared_memory import shared_id
+from treadle.actors.spending import Period, period_at
 from treadle.clock import now
 from treadle.domain.arguments import (
     require_choice,
@@ -30,6 +31,7 @@ from treadle.domain.metadata import checked_metadata
 from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
 from treadle.domain.schedules import Schedule
+from treadle.domain.spending import Spending
 from treadle.domain.state import Run, RunStatus
 from treadle.errors import Conflict, InvalidInput, JournalError, RunNotFound, ThreadNotFound
 from treadle.journal.base import (
@@ -442,6 +444,21 @@ class RuntimeView:
             ],
             cursor("due", page[-1].at, page[-1].id, page[-1].number) if more else "",
         )
+
+    async def spending(
+        self, *, owner: str = "", period: Period = "month", tz: str = "UTC"
+    ) -> Spending:
+        """Returns the tokens and the cost that an owner has spent today or this month so far.
+
+        - `owner`: by default that of the view; threads without an owner are counted together.
+        - `period`, `tz`: as in `SpendingLimit`.
+
+        It contains runs in progress, and threads that were deleted. Raises `InvalidInput`.
+        """
+        self._reach()
+        begin, end = period_at(now(), period, tz)
+        owner = self._owned(owner)
+        return await self._journal.spending(owner, since=begin.timestamp(), until=end.timestamp())
 
     def _owned(self, owner: str) -> str:
         """Returns the owner that is meant; raises `InvalidInput` for one outside of the view."""

@@ -34,6 +34,7 @@ class RuntimeView(Handle[AsyncRuntimeView]):
     run = makes(ThreadRun, AsyncRuntimeView.run)
     subscribe = makes_at_once(DeskSubscription, AsyncRuntimeView.subscribe)
     schedules = waits_for(AsyncRuntimeView.schedules)
+    spending = waits_for(AsyncRuntimeView.spending)
     calls = waits_for(AsyncRuntimeView.calls)
 
     def for_owner(self, owner: str | None, *, by: str = "") -> "RuntimeView":
