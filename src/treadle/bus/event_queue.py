@@ -60,7 +60,7 @@ class EventQueue:
         self._limit = limit
         self._drops_overflow = drops_overflow
         self._entries: deque[Envelope | _Block] = deque()
-        self._ready: deque[Envelope] = deque()  # the block that is being taken
+        self._ready: deque[Envelope] | None = None  # the block that is being taken, never empty
         self._waiting = 0
         self._is_joining = False
         self._last: _Block | None = None  # the block at the end, which may still grow
@@ -70,7 +70,7 @@ class EventQueue:
 
     def __len__(self) -> int:
         """The number of entries that wait."""
-        return self._waiting + len(self._ready)
+        return self._waiting + len(self._ready or ())
 
     def statistics(self) -> QueueStatistics:
         """Returns how many entries wait, and what has been joined and dropped so far."""
@@ -99,8 +99,11 @@ class EventQueue:
 
     def take(self) -> Envelope | None:
         """Removes and returns the next event; None if none waits."""
-        if self._ready:
-            return self._ready.popleft()
+        if (ready := self._ready) is not None:
+            envelope = ready.popleft()
+            if not ready:
+                self._ready = None
+            return envelope
         if not self._entries:
             return None
         entry = self._entries.popleft()
@@ -113,8 +116,9 @@ class EventQueue:
             if entry is self._last:
                 self._last = None
             pieces = [growth.piece() for growth in entry.values()]
-            self._ready.extend(place(pieces, *_start(entry)))
-            entry = self._ready.popleft()
+            ready = deque(place(pieces, *_start(entry)))
+            entry = ready.popleft()
+            self._ready = ready or None
         if not self._entries:
             self._is_joining = False
         return entry

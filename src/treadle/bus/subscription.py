@@ -73,8 +73,9 @@ class Subscription(AsyncIterator[Event]):
         self._queue = EventQueue(limit, drops_overflow=True)
         self._queue.lag()  # until the first read, which starts with what is there already
         self._left = False
-        self._missed: deque[Envelope] = deque()
-        self._flight: deque[Envelope] = deque()
+        # None if empty: an empty deque has 600 bytes, and most subscriptions wait.
+        self._missed: deque[Envelope] | None = None
+        self._flight: deque[Envelope] | None = None
         self._read_to = self._until = after.seq
         # Whether the reader has seen none of the texts in flight at its position.
         self._is_fresh = after.n is None or after == (0, 0)
@@ -84,7 +85,7 @@ class Subscription(AsyncIterator[Event]):
         # Whether what the reader has of each text of the open step is in `_known`, in characters.
         self._knows_step = False
         self._known: dict[object, int] = {}
-        self._broken: set[object] = set()  # texts of which no more deltas are wanted
+        self._broken: frozenset[object] = frozenset()  # texts of which no more deltas are wanted
         self._loop: asyncio.AbstractEventLoop | None = None
         self._follow = None if self._is_fresh else follow
         self._followed: AsyncGenerator[Envelope] | None = None
@@ -136,8 +137,11 @@ class Subscription(AsyncIterator[Event]):
         while True:
             if self._left:
                 raise StopAsyncIteration
-            if self._missed:
-                return self._deliver(self._missed.popleft())
+            if (missed := self._missed) is not None:
+                envelope = missed.popleft()
+                if not missed:
+                    self._missed = None
+                return self._deliver(envelope)
             if self._follow is not None or self._read_to < self._until:
                 return None
             envelope = self._queue.take()
@@ -158,7 +162,7 @@ class Subscription(AsyncIterator[Event]):
             await self._begin()
         elif self._follow is not None and topic is not None:
             if (envelope := await self._next_followed(self._follow, topic)) is not None:
-                self._missed.append(envelope)
+                self._miss(envelope)
         elif self._read_to < self._until:
             await self._read_missed()
         elif topic is not None and self._may_catch_up(topic):
@@ -249,7 +253,7 @@ class Subscription(AsyncIterator[Event]):
             if not self._is_served:
                 # The topic may have come further, or less far: of the texts that the node left
                 # unfinished, the events of their items give the rest.
-                self._follow, self._broken = None, set(self._known)
+                self._follow, self._broken = None, frozenset(self._known)
         return envelope
 
     async def _end_following(self) -> None:
@@ -286,7 +290,7 @@ class Subscription(AsyncIterator[Event]):
             envelope = Envelope(event, envelope.seq, UNSEEN, envelope.json)
         if not completing:
             return envelope
-        self._missed += [*completing, envelope]
+        self._miss(*completing, envelope)
         return None
 
     def _note(self, event: Event) -> None:
@@ -294,7 +298,7 @@ class Subscription(AsyncIterator[Event]):
         if isinstance(event, StepStarted):
             self._knows_step = True
             self._known.clear()
-            self._broken.clear()
+            self._broken = frozenset()
             # Without a connection to the node, the events of the step come without its texts.
             if self._topic is not None and self._topic.is_followed and not self._topic.is_served:
                 self._is_fresh = self._is_fresh or self._followed is None
@@ -322,7 +326,9 @@ class Subscription(AsyncIterator[Event]):
         after = self._after
         self._queue.resume()
         self._read_to, self._until = after.seq, max(topic.seq, after.seq)
-        self._flight.extend(topic.after(after))
+        flight = self._flight or deque[Envelope]()
+        flight.extend(topic.after(after))
+        self._flight = flight or None
         if not topic.is_followed:  # else it is known what the reader has
             self._known.clear()
             self._knows_step = False
@@ -332,34 +338,42 @@ class Subscription(AsyncIterator[Event]):
 
     async def _read_missed(self) -> None:
         """Reads the next durable events, and puts the live ones where they belong."""
-        missed, flight = self._missed, self._flight
         events = await self._read(self._read_to, self._until)
         if not events:
             raise JournalCorrupt(
                 f"The thread has no event after {self._read_to}, and should have {self._until}."
             )
         for event in events:
-            while flight and flight[0].seq < event.seq:
-                self._release_one()
+            while (flight := self._flight) is not None and flight[0].seq < event.seq:
+                self._release_one(flight)
             self._note(event)
-            missed += self._completing(event)
+            completing = self._completing(event)
             self._is_responding = _is_responding(event, self._is_responding)
             is_unseen = self._is_fresh and self._is_responding
-            missed.append(Envelope(event, event.seq, UNSEEN if is_unseen else 0))
+            self._miss(*completing, Envelope(event, event.seq, UNSEEN if is_unseen else 0))
             self._read_to = event.seq
         if self._read_to >= self._until:
             self._release()
 
     def _release(self) -> None:
         """Delivers the live events that follow the last durable one."""
-        while self._flight:
-            self._release_one()
+        while (flight := self._flight) is not None:
+            self._release_one(flight)
 
-    def _release_one(self) -> None:
-        envelope = self._flight.popleft()
+    def _release_one(self, flight: deque[Envelope]) -> None:
+        envelope = flight.popleft()
+        if not flight:
+            self._flight = None
         if text_key(envelope.event) not in self._broken:
             self._note(envelope.event)
-            self._missed.append(envelope)
+            self._miss(envelope)
+
+    def _miss(self, *envelopes: Envelope) -> None:
+        """Adds events that are delivered before those of the queue."""
+        if self._missed is None:
+            self._missed = deque(envelopes)
+        else:
+            self._missed.extend(envelopes)
 
     def _completing(self, event: RecordedEvent) -> list[Envelope]:
         """Returns what the reader has not of the texts of an item, each as one delta."""
