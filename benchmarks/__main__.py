@@ -23,6 +23,7 @@ METRICS = (
     "blocking_tools",
     "early_tool_start",
     "to_user_delay",
+    "served_events",
     "concurrent_runs",
     "journaled_run",
     "durable_events",

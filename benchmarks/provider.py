@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from benchmarks.bench import ROOT
 
@@ -17,12 +18,19 @@ class ProviderNotStarted(Exception):
 
 @contextmanager
 def provider(module: str) -> Iterator[str]:
-    """Runs `python -m module`; yields the URL it prints.
+    """Runs `python -m module`; yields the URL it prints."""
+    with listening(module) as process:
+        yield process["url"]
+
+
+@contextmanager
+def listening(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """Runs `python -m module arguments`; yields the URL and the pid that it prints.
 
     The process ends when its standard input is closed, also when this one is killed.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", module],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -33,7 +41,7 @@ def provider(module: str) -> Iterator[str]:
         line = process.stdout.readline()
         if not line:
             raise ProviderNotStarted(f"{module} ended before it listened.")
-        yield json.loads(line)["url"]
+        yield json.loads(line)
     finally:
         _stop(process)
 

@@ -38,12 +38,17 @@ def main() -> None:
 
 
 async def _serve() -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(sys.stdin.fileno(), _input_ready, loop, stop)
     server = await asyncio.start_server(_converse, "127.0.0.1", 0, backlog=BACKLOG, limit=LIMIT)
     port = server.sockets[0].getsockname()[1]
     print(json.dumps({"url": f"http://127.0.0.1:{port}/v1", "pid": os.getpid()}), flush=True)
+    await input_ended()
+
+
+async def input_ended() -> None:
+    """Waits until the standard input ends, as it does when the parent process dies."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), _input_ready, loop, stop)
     await stop.wait()
 
 
