@@ -5,6 +5,7 @@ import inspect
 import pytest
 
 from treadle import (
+    Archive,
     DeskSubscription,
     Files,
     Memory,
@@ -15,6 +16,7 @@ from treadle import (
 )
 from treadle.client import (
     Client,
+    RemoteArchive,
     RemoteDesk,
     RemoteFiles,
     RemoteMemory,
@@ -24,9 +26,9 @@ from treadle.client import (
 )
 
 NOT_SERVED: dict[type, set[str]] = {
-    RuntimeView: {"archive", "delete_owner", "for_owner", "memory", "schedules", "spending"},
+    RuntimeView: {"delete_owner", "for_owner", "schedules", "spending"},
+    Archive: {"follow", "statistics"},
     Thread: {
-        "archive",
         "cancel_schedule",
         "files",
         "pin",
@@ -53,6 +55,7 @@ PAIRS = [
     (DeskSubscription, RemoteDesk),
     (Memory, RemoteMemory),
     (Files, RemoteFiles),
+    (Archive, RemoteArchive),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from treadle.client.client import Client
+    from treadle.client.remote_archive import RemoteArchive
     from treadle.client.remote_files import RemoteFiles
     from treadle.client.remote_memory import RemoteMemory
     from treadle.client.remote_run import RemoteRun
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Client",
+    "RemoteArchive",
     "RemoteDesk",
     "RemoteFiles",
     "RemoteMemory",
@@ -26,6 +28,7 @@ __all__ = [
 
 _MODULES = {
     "Client": "treadle.client.client",
+    "RemoteArchive": "treadle.client.remote_archive",
     "RemoteDesk": "treadle.client.remote_subscription",
     "RemoteFiles": "treadle.client.remote_files",
     "RemoteMemory": "treadle.client.remote_memory",

@@ -6,10 +6,13 @@ from typing import Any
 
 import msgspec
 
+from treadle.actors.shared_memory import shared_id
 from treadle.client.address import segment, server_key, server_url
 from treadle.client.connection import Connection
 from treadle.client.listed import Listed
+from treadle.client.remote_archive import RemoteArchive
 from treadle.client.remote_files import RemoteFiles
+from treadle.client.remote_memory import RemoteMemory
 from treadle.client.remote_run import AnyAgent, RemoteRun
 from treadle.client.remote_subscription import RemoteDesk
 from treadle.client.remote_thread import RemoteThread, search
@@ -193,6 +196,24 @@ class Client:
         thread = self._thread(require_text("thread_id", thread_id))
         await thread.info()
         return thread
+
+    async def memory(self, name: str, *, owner: str = "", create: bool = True) -> RemoteMemory:
+        """Returns the memory that threads of an owner share under a name; see `Block.shared`.
+
+        It is created with its first change; with `create=False` it must exist, else
+        `ThreadNotFound` is raised.
+        """
+        owned_by = require_text("owner", owner) or self.owner or ""
+        id = shared_id(owned_by, require_text("name", name))
+        memory = RemoteMemory(self._connection, thread_id=id, name=name, owner=owner)
+        if not create:
+            await self._thread(id).info()
+        await memory.blocks()  # raises for a name that is none
+        return memory
+
+    def archive(self, *, owner: str = "") -> RemoteArchive:
+        """Returns the archive of an owner: texts of no conversation, and those of all."""
+        return RemoteArchive(self._connection, owner=require_text("owner", owner) or None)
 
     @property
     def files(self) -> RemoteFiles:

@@ -19,14 +19,22 @@ from treadle.domain.blocks import (
 )
 from treadle.domain.events import MemoryUpdated
 from treadle.domain.ids import new_id
-from treadle.errors import ThreadNotFound, UnknownBlock
+from treadle.errors import InvalidInput, ThreadNotFound, UnknownBlock
 
 
 class RemoteMemory:
-    """Memory blocks of a thread, with the methods of `treadle.Memory`."""
+    """Memory blocks, with the methods of `treadle.Memory`.
 
-    def __init__(self, thread_id: str, connection: Connection) -> None:
+    They are those of the thread `thread_id`, or those that the threads of an owner share under a
+    `name`.
+    """
+
+    def __init__(
+        self, connection: Connection, *, thread_id: str, name: str = "", owner: str = ""
+    ) -> None:
         self.thread_id = thread_id
+        self._name = name
+        self._query = {"owner": owner}
         self._connection = connection
 
     def __repr__(self) -> str:
@@ -34,7 +42,7 @@ class RemoteMemory:
 
     async def blocks(self) -> Sequence[Block]:
         """Returns the blocks in the order in which they were made."""
-        return tuple((await self._connection.get(self._path, Listed[Block])).data)
+        return tuple((await self._connection.get(self._path, Listed[Block], self._query)).data)
 
     async def get(self, label: str) -> Block | None:
         """Returns a block, or None if there is none of that label."""
@@ -91,7 +99,9 @@ class RemoteMemory:
         It is not sent again if the answer is lost: that could take back another change.
         """
         path = f"{self._path}/{segment(label, UnknownBlock, 'memory block')}/undo"
-        await self._connection.call("POST", path, body={"seq": seq}, repeats=False)
+        await self._connection.call(
+            "POST", path, query=self._query, body={"seq": seq}, repeats=False
+        )
 
     async def changes(self, label: str = "") -> Sequence[MemoryUpdated]:
         """Returns the changes of a block, or of all blocks, the oldest first."""
@@ -99,13 +109,15 @@ class RemoteMemory:
             events = await read_events(self._connection, self.thread_id, 0, None)
             return [event for event in events if isinstance(event, MemoryUpdated)]
         path = f"{self._path}/{segment(label, UnknownBlock, 'memory block')}/changes"
-        return (await self._connection.get(path, Listed[MemoryUpdated])).data
+        return (await self._connection.get(path, Listed[MemoryUpdated], self._query)).data
 
     async def _edit(self, edit: BlockEdit, key: str) -> None:
         # With a key of its own, an edit whose answer was lost is sent again and has one effect.
         body = {"edit": edit, "key": key or new_id("evt")}
-        await self._connection.call("POST", self._path, body=body)
+        await self._connection.call("POST", self._path, query=self._query, body=body)
 
     @property
     def _path(self) -> str:
-        return f"/threads/{segment(self.thread_id, ThreadNotFound, 'thread')}/memory"
+        if not self._name:
+            return f"/threads/{segment(self.thread_id, ThreadNotFound, 'thread')}/memory"
+        return f"/memory/{segment(self._name, InvalidInput, 'memory')}"

@@ -11,6 +11,7 @@ from treadle.client.address import segment
 from treadle.client.connection import Connection
 from treadle.client.listed import Listed, read_events
 from treadle.client.problem_errors import error_of_problem
+from treadle.client.remote_archive import RemoteArchive, text_of_moment
 from treadle.client.remote_memory import RemoteMemory
 from treadle.client.remote_run import AnyAgent, RemoteRun, position_now
 from treadle.client.remote_subscription import RemoteSubscription
@@ -224,7 +225,12 @@ class RemoteThread:
     @property
     def memory(self) -> RemoteMemory:
         """The memory blocks of the thread."""
-        return RemoteMemory(self.id, self._connection)
+        return RemoteMemory(self._connection, thread_id=self.id)
+
+    @property
+    def archive(self) -> RemoteArchive:
+        """The archive: what is put into it here belongs to the thread, and is deleted with it."""
+        return RemoteArchive(self._connection, thread_id=self.id)
 
     async def search(
         self,
@@ -242,6 +248,7 @@ class RemoteThread:
             self._connection,
             text,
             thread_id=self.id,
+            owner=(await self.info()).owner,
             roles=roles,
             since=since,
             until=until,
@@ -411,19 +418,13 @@ async def search(
         "thread_id": thread_id,
         "owner": owner,
         "role": tuple(roles),
-        "since": _moment(since),
-        "until": _moment(until),
+        "since": text_of_moment(since),
+        "until": text_of_moment(until),
         "by": by,
         "limit": limit,
         "offset": offset,
     }
     return (await connection.get("/search", Listed[Found], query)).data
-
-
-def _moment(moment: Moment | None) -> str:
-    if moment is None:
-        return ""
-    return moment if isinstance(moment, str) else moment.isoformat()
 
 
 def _page_query(limit: int, after: str, order: Direction) -> dict[str, str | int]:
