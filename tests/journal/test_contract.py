@@ -746,6 +746,29 @@ async def test_a_call_whose_run_ends_waits_no_more(journal: Journal) -> None:
     assert (call.run_id, call.seq) == ("run_2", 13)
 
 
+async def test_a_run_that_waits_while_it_works_requires_action(journal: Journal) -> None:
+    driver = await make(journal)
+    *before, response, waits = asking("run_1", "call_1")
+    look = ToolCallRequested(run_id="run_1", item=FunctionCall("call_2", "look", "{}"), index=1)
+
+    async def statuses() -> tuple[str, str | None, str]:
+        (run,) = await journal.runs("thread_1")
+        found = await journal.find_run("run_1")
+        assert found == run
+        (one,) = await journal.unfinished()
+        return run.status, (await journal.info("thread_1")).status, one.status
+
+    await driver.append([*before, look, response])
+    assert await statuses() == ("in_progress", "in_progress", "in_progress")
+    await driver.append([waits])
+    # The thread is resumed after a crash, because a call of it still works.
+    assert await statuses() == ("requires_action", "in_progress", "in_progress")
+    await driver.append([answer("run_1", "call_2")])
+    assert await statuses() == ("requires_action", "requires_action", "requires_action")
+    await driver.append([answer("run_1", "call_1")])
+    assert await statuses() == ("in_progress", "in_progress", "in_progress")
+
+
 async def test_a_thread_is_updated(journal: Journal) -> None:
     driver = await make(journal, metadata={"a": 1, "b": {"c": 2}}, owner="ann")
     await driver.append(conversation(text="hello"))

@@ -13,6 +13,7 @@ from tests.domain.fold import (
     BACK_QUIET,
     BACK_QUIET_DONE,
     CALL,
+    CALL_2,
     DONE,
     JOB,
     JOB_DELEGATED,
@@ -174,6 +175,21 @@ def test_calls_that_wait() -> None:
     assert at_once.awaited is None
     assert at_once.told == ((4, "tool.requested"), (5, "tool.output"))
     assert told([CALL], [*begun(), STEP]) is None
+
+
+def test_a_run_that_waits_while_it_works_requires_action() -> None:
+    call = replace(CALL, awaits="output")
+    running = [*begun(), STEP, call, replace(CALL_2, index=1), RESPONSE]
+    waits = told([RunRequiresAction(run_id=R, call_ids=("c1",))], running)
+    assert waits is not None
+    assert waits.status == "in_progress"  # so that it is resumed after a crash
+    assert waits.runs == (RunRecord(id=R, agent="", status="requires_action"),)
+    again = told([OUTPUT], [*running, RunRequiresAction(run_id=R, call_ids=("c1",))])
+    assert again is not None
+    assert (again.status, again.runs) == (
+        "in_progress",
+        (RunRecord(id=R, agent="", status="in_progress"),),
+    )
 
 
 def test_what_a_thread_is_called() -> None:
@@ -350,6 +366,8 @@ def test_however_events_are_cut_into_batches_the_rows_are_the_same(
     assert vars(in_batches) == vars(one_by_one)
     state = states[-1]
     assert in_batches.status == status_of(state)
+    if (run := state.active_run) is not None:
+        assert in_batches.runs[run.id].status == run.status
     assert in_batches.jobs == jobs_of(state)
     assert set(in_batches.calls) == set(standing_of(state).awaited)
     assert list(in_batches.due.values()) == list(due_times(state))

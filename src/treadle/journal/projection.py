@@ -148,21 +148,24 @@ class Projection(Struct, frozen=True):
 class Standing(Struct, frozen=True):
     """What the rows of a thread follow from besides the events.
 
-    Its status, the awaited calls, and when its run expires.
+    Its status, the awaited calls, when its run expires, and the status of its active run.
     """
 
     status: RunStatus | None = None
     awaited: tuple[str, ...] = ()
     expires_at: float | None = None
+    run: RunStatus | None = None
 
 
 def standing_of(state: ThreadState) -> Standing:
     """Returns the standing of a thread."""
-    step = state.step
-    if step is None or not step.awaits or state.active_run is None:
+    step, run = state.step, state.active_run
+    if run is None:
         return Standing(status_of(state))
+    if step is None or not step.awaits:
+        return Standing(status_of(state), run=run.status)
     awaited = tuple(call.call_id for call in step.awaited)
-    return Standing(status_of(state), awaited, state.active_run.expires_at)
+    return Standing(status_of(state), awaited, run.expires_at, run.status)
 
 
 def project(
@@ -181,9 +184,9 @@ def project(
     for event in events:
         rows.take(event)
     active = state.active_run
-    if active is not None and (active.id in rows.runs or after.status != before.status):
+    if active is not None and (active.id in rows.runs or after.run != before.run):
         known = rows.runs.get(active.id) or RunRecord(id=active.id, agent="")
-        rows.runs[active.id] = replace(known, status=after.status or "in_progress")
+        rows.runs[active.id] = replace(known, status=active.status)
     is_waiting_changed = before.awaited != after.awaited or bool(rows.calls)
     due = [_due_time(state, id) for id in sorted(rows.scheduled)]
     if before.expires_at != after.expires_at:
@@ -398,7 +401,7 @@ def status_of(state: ThreadState) -> RunStatus | None:
     """Returns the status of a thread: of its active run, else of its queue, else of its last run.
 
     A run that requires action while other calls of its step still run counts as in progress, so
-    that it is resumed after a crash.
+    that it is resumed after a crash; its own record is that of a run that requires action.
     """
     run = state.active_run
     if run is not None:

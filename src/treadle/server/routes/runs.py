@@ -3,7 +3,6 @@
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from treadle.journal.base import Direction
 from treadle.journal.projection import RunRecord
@@ -49,16 +48,6 @@ async def find_run(request: ApiRequest[Any, Any], thread_id: str) -> tuple[Threa
     return await runtime.connect(run.thread_id), run
 
 
-async def record_of(thread: Thread, run: ThreadRun) -> RunRecord:
-    """Returns what lists show of a run, with its present status."""
-    record = await run.info()
-    if record.status != "in_progress":
-        return record
-    # Lists do not show for each run in progress whether it waits for an answer.
-    now = (await thread.state()).run
-    return record if now is None or now.id != run.id else replace(record, status=now.status)
-
-
 @RUNS.add(
     "GET",
     "/threads/{thread_id}/runs",
@@ -78,7 +67,8 @@ async def list_runs(request: ApiRequest[RunsQuery, None]) -> Page:
 @RUNS.add("GET", "/runs/{run_id}", scope="read", query=RunQuery, answers={200: RunRecord})
 async def read_run(request: ApiRequest[RunQuery, None]) -> RunRecord:
     """Returns a run as lists show it."""
-    return await record_of(*await find_run(request, request.query.thread_id))
+    _, run = await find_run(request, request.query.thread_id)
+    return await run.info()
 
 
 @RUNS.add(
@@ -93,7 +83,7 @@ async def read_result(request: ApiRequest[ResultQuery, None]) -> object:
     thread, run = await find_run(request, request.query.thread_id)
     if await wait_for(request, thread, run, request.query.wait):
         return await result_of(thread, run, with_history=request.query.history)
-    return Answer(202, await record_of(thread, run))
+    return Answer(202, await run.info())
 
 
 async def wait_for(
@@ -117,14 +107,14 @@ async def wait_for(
 @RUNS.add("POST", "/runs/{run_id}/cancel", scope="write", query=RunQuery, answers={202: RunRecord})
 async def cancel_run(request: ApiRequest[RunQuery, None]) -> RunRecord:
     """Ends a run now; has no effect on one that has ended."""
-    thread, run = await find_run(request, request.query.thread_id)
+    _, run = await find_run(request, request.query.thread_id)
     await run.cancel()
-    return await record_of(thread, run)
+    return await run.info()
 
 
 @RUNS.add("POST", "/runs/{run_id}/finish", scope="write", query=RunQuery, answers={202: RunRecord})
 async def finish_run(request: ApiRequest[RunQuery, None]) -> RunRecord:
     """Ends a run after the step it is in; has no effect on one that has ended."""
-    thread, run = await find_run(request, request.query.thread_id)
+    _, run = await find_run(request, request.query.thread_id)
     await run.finish()
-    return await record_of(thread, run)
+    return await run.info()
