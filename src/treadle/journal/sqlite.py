@@ -68,6 +68,7 @@ from treadle.journal.sqlite_file import (
     SEQ_BITS,
     Access,
     connect,
+    empty_log,
     make_file,
     migrate,
     prepare,
@@ -146,7 +147,7 @@ class SqliteJournal:
         self._looking: sqlite3.Connection | None = None  # for `has_reached`, which never waits
         self._readers: ThreadPoolExecutor | None = None
         self._writer: GroupCommit[Batch | writes.Change] | None = None
-        self.files: FileStore = SqliteFiles(self._read, self._write)
+        self.files: FileStore = SqliteFiles(self._read, self._write, self._empty_log)
 
     @property
     def is_shared(self) -> bool:
@@ -257,6 +258,7 @@ class SqliteJournal:
     ) -> None:
         """Stores events in place of those with their numbers, and drops all snapshots."""
         await self._write(writes.redact(claim, events, clears_title=clears_title, files=files))
+        await self._empty_log()
 
     async def enqueue(self, thread_id: str, entry: Entry) -> None:
         """Puts an entry into the inbox of a thread, unless it was sent or answered before."""
@@ -273,6 +275,17 @@ class SqliteJournal:
     async def delete(self, thread_id: str) -> None:
         """Removes a thread and everything that belongs to it."""
         await self._write(writes.delete(thread_id))
+        await self._empty_log()
+
+    async def _empty_log(self) -> None:
+        """Removes deleted content from the log; what was deleted is, whether or not this works."""
+        try:
+            is_empty = await self._read(empty_log)
+        except JournalError as error:
+            _LOGGER.warning("The log could not be emptied: %s", error.message)
+        else:
+            if not is_empty:
+                _LOGGER.debug("The log is read; it is emptied later.")
 
     def _write(self, write: Batch | writes.Change) -> asyncio.Future[object]:
         if self._writer is None:

@@ -27,6 +27,7 @@ from treadle.journal.labels import labels_of
 APPLICATION_ID = 0x7472646C  # "trdl", so that the database of another program is recognized
 BUSY_SECONDS = 5.0
 CHECKPOINT_PAGES = 4000
+LOG_BUSY_MS = 200
 # More than the events of any thread, so that the positions of two threads never overlap.
 SEQ_BITS = 32
 
@@ -145,6 +146,31 @@ def prepare(connection: sqlite3.Connection, durability: Durability) -> None:
     # With `normal`, a commit survives the end of the process, but a loss of power may undo the
     # newest commits (never half of one). With `full`, each commit waits for the disk.
     connection.execute(f"PRAGMA synchronous = {'full' if durability == 'power' else 'normal'}")
+    # Overwrites deleted content, so that it cannot be read from the free space of the file.
+    connection.execute("PRAGMA secure_delete = on")
+
+
+def empty_log(connection: sqlite3.Connection) -> bool:
+    """Moves the log into the database; returns whether nothing is left in it.
+
+    Until then it contains what was deleted. It is not emptied while another connection reads an
+    older state; a later call does it, or the last connection when it closes.
+    """
+    (timeout,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    # Short: the writer waits while this connection waits for readers.
+    connection.execute(f"PRAGMA busy_timeout = {LOG_BUSY_MS}")
+    try:
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _IN_USE:
+            raise
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {timeout}")
+    return not busy
+
+
+_IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def make_file(path: Path) -> None:

@@ -31,9 +31,10 @@ Write = Callable[[Change], Awaitable[object]]
 class SqliteFiles:
     """Fulfils `FileStore` with two tables of the journal's database."""
 
-    def __init__(self, read: Read, write: Write) -> None:
+    def __init__(self, read: Read, write: Write, empty_log: Callable[[], Awaitable[None]]) -> None:
         self._read = read
         self._write = write
+        self._empty_log = empty_log
 
     async def put(
         self, file: FileInfo, content: bytes, *, owner: str | None = None, thread_id: str = ""
@@ -99,7 +100,9 @@ class SqliteFiles:
             sweep(connection, [id])
             return count > 0
 
-        return bool(await self._write(Change(change, ordered=False)))
+        is_dropped = bool(await self._write(Change(change, ordered=False)))
+        await self._empty_log()
+        return is_dropped
 
     async def drop_owner(self, owner: str) -> None:
         """Ends all uses of an owner, except those of threads."""
@@ -108,6 +111,7 @@ class SqliteFiles:
             end(connection, "n = 0 AND owner = ?", owner)
 
         await self._write(Change(change, ordered=False))
+        await self._empty_log()
 
 
 def _user(connection: sqlite3.Connection, thread_id: str, owner: str | None) -> tuple[int, str]:

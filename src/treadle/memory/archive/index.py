@@ -23,6 +23,7 @@ from treadle.domain.events import (
 )
 from treadle.domain.passages import Passage
 from treadle.journal.base import ThreadMark
+from treadle.journal.sqlite_file import empty_log
 from treadle.memory.archive.embedders import changed_size
 from treadle.memory.archive.index_file import (
     KINDS,
@@ -256,6 +257,8 @@ class Index:
             space = space_of(connection)
             if slots and space.dimensions is not None:
                 self.files.wipe(space, [slot for (slot,) in slots])
+        with typed_errors():
+            empty_log(self.connection)  # if another process reads it, a later call empties it
         self.untidy = False
 
     def passages(self, owner: str, passage_id: str) -> list[Passage]:
