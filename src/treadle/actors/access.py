@@ -50,7 +50,7 @@ class ThreadAccess(Protocol):
 
     @property
     def file_store(self) -> FileStore:
-        """The contents of files; whoever asks it names an owner or a thread."""
+        """The contents of files; callers name an owner or a thread."""
         ...
 
     def files(self, thread_id: str) -> RunFiles:

@@ -78,7 +78,7 @@ class OwnedAccess:
 
     @property
     def archive(self) -> ArchiveAccess:
-        """The archive of all threads; whoever asks it names an owner."""
+        """The archive of all threads; callers name an owner."""
         return self._threads.archive
 
     @property
@@ -88,7 +88,7 @@ class OwnedAccess:
 
     @property
     def file_store(self) -> FileStore:
-        """The contents of files; whoever asks it names an owner or a thread."""
+        """The contents of files; callers name an owner or a thread."""
         return self._threads.file_store
 
     def files(self, thread_id: str) -> RunFiles:

@@ -73,7 +73,7 @@ class Gate:
             else:
                 await self._app(scope, receive, response)
         except Disconnected:
-            pass  # there is nobody to answer
+            pass  # the client has left
         except Exception as error:
             if response.status:
                 _LOGGER.exception("The response %s broke off", request_id)

@@ -106,6 +106,40 @@ test("a reader that leaves ends the connection", async (t) => {
   await isClosed;
 });
 
+test("a slow reader holds the connection back, and gets everything", async (t) => {
+  const count = 60_000;
+  let written = 0;
+  const { client } = await serving(t, [
+    (response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      const more = () => {
+        while (written < count && !response.destroyed) {
+          written += 1;
+          if (!response.write(delta(`1.${written}`, "x".repeat(500)))) {
+            response.once("drain", more);
+            return;
+          }
+        }
+        response.end(frame("2", { type: "run.completed" }));
+      };
+      more();
+    },
+  ]);
+  let read = 0;
+  const ahead = [];
+  for await (const { event } of client.events("/runs/r/events")) {
+    if (event.type !== "text.delta") break;
+    read += 1;
+    while (read === 1 && ahead.length < 2) {
+      await new Promise((resolve) => setTimeout(resolve, 400));
+      ahead.push(written);
+    }
+  }
+  assert.equal(read, count);
+  assert.equal(ahead[0], ahead[1], "more was taken from the server while the reader had stopped");
+  assert.ok(ahead[1] < count);
+});
+
 test("a subscription that is paused continues where it was", async (t) => {
   const { requests, client } = await serving(t, [
     streams(delta("1.1", "a"), false),

@@ -103,6 +103,7 @@ export class Client {
     const stream = this.follow(path, {
       ...options,
       onEvent: (event, position) => frames.put({ event, position }),
+      room: () => frames.room(),
     });
     options.signal?.addEventListener("abort", () => stream.close(), { once: true });
     if (options.signal?.aborted) stream.close();
@@ -240,6 +241,7 @@ async function throwProblem(response) {
  * @typedef {object} FollowOptions
  * @property {(event: any, position: string) => void} onEvent
  * @property {(status: StreamStatus) => void} [onStatus]
+ * @property {() => Promise<void>} [room] is awaited before more of the connection is read
  * @property {string} [after] begin after this position
  * @property {"start" | "now" | "state"} [from] where to begin without a position
  */
@@ -352,6 +354,12 @@ export class Stream {
         if (done || abort.signal.aborted) break;
         this.#expectBytes(abort);
         parser.feed(decoder.decode(value, { stream: true }));
+        if (this.#options.room) {
+          clearTimeout(this.#silence); // a slow reader is not a silent server
+          await this.#options.room();
+          if (abort.signal.aborted) break;
+          this.#expectBytes(abort);
+        }
       }
     } catch (error) {
       if (abort !== this.#abort || this.#status === "ended" || this.#status === "paused") return;
@@ -445,10 +453,13 @@ export class FrameParser {
   }
 }
 
+const MOST_WAITING = 1000; // values; behind it the connection is not read, and the server joins deltas
+
 /** Values of callbacks for a reader that takes them in its own time. */
 class FrameQueue {
   #values = [];
   #wake = () => {};
+  #resume = () => {};
   #isOver = false;
   #error = null;
 
@@ -461,11 +472,21 @@ class FrameQueue {
     this.#isOver = true;
     this.#error = error;
     this.#wake();
+    this.#resume();
+  }
+
+  /** Waits until the reader has taken most of what is here. */
+  async room() {
+    if (this.#values.length < MOST_WAITING || this.#isOver) return;
+    await new Promise((resolve) => {
+      this.#resume = resolve;
+    });
   }
 
   async *[Symbol.asyncIterator]() {
     for (;;) {
       while (this.#values.length) yield this.#values.shift();
+      this.#resume();
       if (this.#isOver) {
         if (this.#error) throw this.#error;
         return;

@@ -91,7 +91,7 @@ const STOPS = {
 export function endSentence({ status, stopReason, message }) {
   if (status === "failed") return message || "The run failed.";
   if (status === "cancelled") return "Stopped.";
-  if (status === "expired") return "Nobody answered in time, so the run ended.";
+  if (status === "expired") return "No answer came in time, so the run ended.";
   if (status === "incomplete") return STOPS[stopReason] ?? `It stopped: ${stopReason}.`;
   return stopReason === "finish_requested" ? "Finished early, as asked." : "";
 }
