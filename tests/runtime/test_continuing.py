@@ -131,11 +131,13 @@ async def test_a_key_names_one_thread_of_its_owner(open_runtime: Open) -> None:
         ]
         first, *others = await asyncio.gather(*made)
         assert {one.id for one in others} == {first.id}
+        assert sum(one.is_new for one in (first, *others)) == 1
         assert len(await first.events()) == 5
         again = await alice.create_thread(
             "a", key="chat-1", metadata={"b": 2, "a": 1}, history=HISTORY
         )
-        assert again.id == first.id
+        assert (again.id, again.is_new) == (first.id, False)
+        assert (await alice.create_thread(agent)).is_new
         assert (await first.info()).key == "chat-1"
         for options in (
             {"agent": other, "metadata": {"a": 1, "b": 2}, "history": HISTORY},

@@ -1,5 +1,6 @@
 """The API beyond streams: every noun, and the errors."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -112,6 +113,16 @@ async def test_a_thread_with_a_key_and_a_history(open_runtime: Open) -> None:
         broken = {"history": HISTORY[:2]}
         refused = await client.send("POST", "/threads", broken)
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid_input")
+
+
+async def test_creating_at_the_same_time(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel([])))) as client:
+        for number in range(10):
+            body = {"key": f"order-{number}"}
+            created = [client.send("POST", "/threads", body) for _ in range(5)]
+            answers = await asyncio.gather(*created)
+            assert sorted(one.status_code for one in answers) == [200, 200, 200, 200, 201]
+            assert len({one.json()["id"] for one in answers}) == 1
 
 
 async def test_items_without_a_run(open_runtime: Open) -> None:

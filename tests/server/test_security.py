@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from starlette.requests import Request
-from tests.server.serving import NO_AUTH, Client, frames, serving, until
+from tests.server.serving import NO_AUTH, Client, frames, opened, serving, until
 
 from treadle import Agent, Runtime, tool
 from treadle.errors import ConfigurationError
@@ -20,7 +21,8 @@ from treadle.server.app import create_app
 from treadle.server.keys import add_key, revoke_key, stored_keys
 from treadle.server.operations import all_operations
 from treadle.server.origins import is_allowed_host, is_loopback, is_own_origin
-from treadle.testing import Call, ScriptedModel
+from treadle.server.sessions import LIFETIME
+from treadle.testing import Call, Pause, ScriptedModel, Text
 
 pytestmark = pytest.mark.anyio
 
@@ -334,6 +336,76 @@ async def test_a_stream_ends_with_its_key(open_runtime: Open, tmp_path: Path) ->
             await client.call("POST", f"/threads/{thread_id}/messages", body, headers=kept)
             await until(frames(second.aiter_bytes()), "run.completed")
         assert (await client.send("GET", "/me", headers=revoked)).status_code == 401
+
+
+@pytest.mark.parametrize("sends", [True, False])
+async def test_a_wait_ends_with_its_key(open_runtime: Open, tmp_path: Path, sends: bool) -> None:
+    path = tmp_path / "keys.json"
+    made = [new_key(owner="alice") for _ in range(2)]
+    for _, stored in made:
+        await asyncio.to_thread(add_key, path, stored)
+    keys = Keys(path)
+    runtime = open_runtime(Agent(ScriptedModel([[Pause(1000), Text("Late.")]])))
+    async with serving(runtime, AUTH, keys=keys) as client:
+        revoked, kept = ({"authorization": f"Bearer {key}"} for key, _ in made)
+        thread_id = (await client.call("POST", "/threads", {}, headers=kept))["id"]
+        target, body = f"/threads/{thread_id}/messages", {"message": "Hi."}
+        if sends:
+            waiting = client.send("POST", f"{target}?wait=60", body, headers=revoked)
+        else:
+            run_id = (await client.call("POST", target, body, headers=kept))["run_id"]
+            waiting = client.send("GET", f"/runs/{run_id}/result?wait=60", headers=revoked)
+        async with asyncio.TaskGroup() as tasks:
+            answer = tasks.create_task(waiting)
+            await opened(client, 1)
+            assert await asyncio.to_thread(revoke_key, path, made[0][1].id)
+            keys._checked = -10.0
+        response = answer.result()
+        assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
+        assert response.headers["x-should-retry"] == "false"
+        runs = (await client.call("GET", f"/threads/{thread_id}/runs", headers=kept))["data"]
+        assert [run["status"] for run in runs] == ["in_progress"]
+
+
+async def test_open_answers_end_with_their_session(
+    open_runtime: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ring(alice=("alice", "admin"))
+    runtime = open_runtime(Agent(ScriptedModel([[Pause(1000), Text("Late.")]])))
+    async with serving(runtime, AUTH, keys=made.keys) as client:
+        origin = {"origin": str(client.http.base_url).rstrip("/")}
+
+        async def sign_in() -> dict[str, str]:
+            started = await client.send("POST", "/session", headers=made.headers("alice"))
+            client.http.cookies.clear()
+            return origin | {"cookie": started.headers["set-cookie"].partition(";")[0]}
+
+        first, second = await sign_in(), await sign_in()
+        assert first != second
+        thread_id = (await client.call("POST", "/threads", {}, headers=first))["id"]
+        events = f"/threads/{thread_id}/events"
+        sent = f"/threads/{thread_id}/messages?wait=60"
+        async with (
+            client.stream(events, headers=first) as ended,
+            client.stream(events, headers=second) as kept,
+            asyncio.TaskGroup() as tasks,
+        ):
+            answer = tasks.create_task(client.send("POST", sent, {"message": "Hi."}, headers=first))
+            await opened(client, 3)
+            await client.call("DELETE", "/session", headers=first)
+            assert [one async for one in ended][-1].data == {"reason": "not_authenticated"}
+            assert (await answer).status_code == 401
+            assert (await client.send("GET", "/me", headers=first)).status_code == 401
+            assert (await client.send("GET", "/me", headers=second)).status_code == 200
+            # A session ends long before its key.
+            now = time.time() + LIFETIME
+            for module in ("access", "sessions"):
+                clock = SimpleNamespace(time=lambda: now)
+                monkeypatch.setattr(f"treadle.server.{module}.time", clock)
+            assert [one async for one in kept][-1].data == {"reason": "not_authenticated"}
+            assert (await client.send("GET", "/me", headers=second)).status_code == 401
+            key = made.headers("alice")
+            assert (await client.send("GET", "/me", headers=key)).status_code == 200
 
 
 async def test_a_stream_ends_when_its_credentials_expire(

@@ -71,7 +71,7 @@ def parameters(method: Callable[..., object]) -> list[tuple[str, object, object]
 def test_both_have_the_same_methods_with_the_same_parameters(one: type, other: type) -> None:
     is_stream = hasattr(other, "close")
     left_out = FOR_LOOPS if is_stream else INSIDE
-    added = FOR_THREADS if is_stream else {*attributes(other), "is_driven"}
+    added = FOR_THREADS if is_stream else {*attributes(other), "is_driven", "is_new"}
     assert public(one) - left_out - attributes(one) == public(other) - added - attributes(other)
     for name in public(one) & public(other):
         method, waiting = getattr(one, name), getattr(other, name)

@@ -8,7 +8,7 @@ import msgspec
 
 from treadle.actors.shared_memory import shared_id
 from treadle.client.address import segment, server_key, server_url
-from treadle.client.connection import Connection
+from treadle.client.connection import Connection, decoded
 from treadle.client.listed import Listed
 from treadle.client.remote_archive import RemoteArchive
 from treadle.client.remote_files import RemoteFiles
@@ -178,10 +178,10 @@ class Client:
             body["history"] = without_new_ids(items)
         if require_text("key", key):
             body["key"] = key
-        info = await self._connection.call(
-            "POST", "/threads", ThreadInfo, body=body, repeats=bool(key)
+        status, answer = await self._connection.send(
+            "POST", "/threads", body=body, repeats=bool(key)
         )
-        return self._thread(info.id)
+        return self._thread(decoded(answer, ThreadInfo).id, is_new=status == 201)
 
     async def connect(self, thread_id: str = "", *, key: str = "", owner: str = "") -> RemoteThread:
         """Returns a thread that exists; raises `ThreadNotFound`.
@@ -333,8 +333,9 @@ class Client:
             path = f"/threads/{segment(thread_id, ThreadNotFound, 'thread')}/calls"
         return (await self._connection.get(path, Listed[WaitingCall], query)).page
 
-    def _thread(self, thread_id: str) -> RemoteThread:
-        return RemoteThread(thread_id, self._connection, self._agent_of, self._catalog)
+    def _thread(self, thread_id: str, *, is_new: bool = False) -> RemoteThread:
+        connection, agent_of = self._connection, self._agent_of
+        return RemoteThread(thread_id, connection, agent_of, self._catalog, is_new=is_new)
 
     def _agent_of(self, run: Run) -> AnyAgent:
         """Returns the agent that worked on a run; raises `UnknownAgent` if it is not known here."""

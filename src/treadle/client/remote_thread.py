@@ -54,6 +54,9 @@ class RemoteThread:
     A handle costs nothing. Requests are repeated while the server cannot be reached, as long as a
     repetition has no effect of its own. Everything raises the errors of `Thread`, and the kinds of
     `RequestFailed`.
+
+    `is_new` is as in `Thread`. It is False, too, if the answer to the request that made the thread
+    was lost.
     """
 
     def __init__(
@@ -62,8 +65,11 @@ class RemoteThread:
         connection: Connection,
         agent_of: Callable[[Run], AnyAgent],
         catalog: Catalog,
+        *,
+        is_new: bool = False,
     ) -> None:
         self.id = id
+        self.is_new = is_new
         self._connection = connection
         self._agent_of = agent_of
         self._catalog = catalog

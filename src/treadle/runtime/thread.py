@@ -76,6 +76,9 @@ class Thread:
     A handle costs nothing; any number of them, here and in other processes, may be used at the
     same time. Everything raises `ThreadNotFound` once the thread is deleted, and `JournalError`
     when the journal fails.
+
+    `is_new` is True if the `create_thread` that returned this handle made the thread, and False if
+    it found the one that was created with the same key before.
     """
 
     def __init__(
@@ -85,8 +88,11 @@ class Thread:
         journal: JournalReader,
         agent_of: Callable[[Run], AnyAgent],
         catalog: Catalog,
+        *,
+        is_new: bool = False,
     ) -> None:
         self.id = id
+        self.is_new = is_new
         self._threads = threads
         self._journal = journal
         self._agent_of = agent_of

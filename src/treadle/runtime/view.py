@@ -138,7 +138,8 @@ class RuntimeView:
         - `history`: items with which the conversation begins, or their forms in the OpenAI APIs.
           Pass what a client sent through `user_messages` first.
         - `key`: an id of yours, unique within the owner: the same call returns the same thread,
-          however often and from how many processes it is made. `connect(key=…)` finds it.
+          however often and from how many processes it is made. `Thread.is_new` tells which call
+          made it, and `connect(key=…)` finds it.
 
         `metadata` is any JSON object. `owner` is a user or tenant of yours, by default that of the
         view. Raises `UnknownAgent` for a name that is not known, `InvalidInput` for metadata that
@@ -168,11 +169,12 @@ class RuntimeView:
                 id=id_of_key(info.owner, key),
                 key_digest=_digest(name, info.metadata, items),
             )
-        await self._create(threads, info, items)
-        return Thread(info.id, threads, self._journal, self._root.agent_of, self._root.catalog)
+        is_new = await self._create(threads, info, items)
+        agent_of, catalog = self._root.agent_of, self._root.catalog
+        return Thread(info.id, threads, self._journal, agent_of, catalog, is_new=is_new)
 
-    async def _create(self, threads: ThreadAccess, info: ThreadInfo, items: Sequence[Item]) -> None:
-        """Creates a thread; one with a key is created once."""
+    async def _create(self, threads: ThreadAccess, info: ThreadInfo, items: Sequence[Item]) -> bool:
+        """Creates a thread; one with a key is created once. Returns whether this call did it."""
         known = await self._known(info)
         if known is None:
             try:
@@ -186,6 +188,7 @@ class RuntimeView:
                 f"The thread with the key {info.key[:100]!r} was created with another agent, "
                 "metadata or history; use connect(key=…) to get it."
             )
+        return known is None
 
     async def _known(self, info: ThreadInfo) -> ThreadInfo | None:
         if info.key:

@@ -1,17 +1,18 @@
 """From the headers of a request to its principal."""
 
 import inspect
+from functools import partial
 
 from starlette.requests import Request
 
-from treadle.server.access import ACCESS, Access
+from treadle.server.access import ACCESS, Access, not_authenticated
 from treadle.server.api_request import Headers
 from treadle.server.keys import StoredKey
 from treadle.server.origins import is_own_origin
 from treadle.server.principal import Principal, require_principal
 from treadle.server.problems import RequestRefused
 from treadle.server.services import Services
-from treadle.server.sessions import has_session, key_of_session
+from treadle.server.sessions import Session, has_session
 from treadle.server.stream import Scope
 
 NOBODY = Principal(by="")
@@ -28,40 +29,43 @@ async def authenticate(scope: Scope, services: Services) -> Principal:
         if inspect.isawaitable(given):
             given = await given
         if given is None:
-            raise _unknown("The credentials of the request are missing or not valid.")
+            raise not_authenticated("The credentials of the request are missing or not valid.")
         principal = require_principal(given)
         if principal.expires_at is not None:
             scope[ACCESS] = access = Access(principal.expires_at)
             if not access.holds:
-                raise _unknown("The credentials of the request have expired.")
+                raise not_authenticated("The credentials of the request have expired.")
         return principal
     if not services.settings.auth:
         return NOBODY
     key = await find_key(scope, services)
-    scope[ACCESS] = Access(key.expires_at, services.keys, key)
+    if isinstance(key, Session):
+        scope[ACCESS] = Access(key.ends, partial(services.sessions.holds, key))
+        return key.key.principal
+    scope[ACCESS] = Access(key.expires_at, partial(services.keys.holds, key))
     return key.principal
 
 
-async def find_key(scope: Scope, services: Services) -> StoredKey:
-    """Returns the key of a request, from its header or its session; raises 401."""
+async def find_key(scope: Scope, services: Services) -> StoredKey | Session:
+    """Returns the key of a request, or the session in its place; raises 401."""
     headers, keys = Headers(scope["headers"]), services.keys
     await keys.refresh()
     if b"authorization" in headers:
         if headers.count(b"authorization") > 1:
-            raise _unknown("The header Authorization is there twice.")
+            raise not_authenticated("The header Authorization is there twice.")
         scheme, _, key = headers.get(b"authorization").partition(" ")
         known = keys.find(key.strip()) if scheme.lower() == "bearer" else None
         if known is None:
-            raise _unknown("The key is unknown, revoked or expired.")
+            raise not_authenticated("The key is unknown, revoked or expired.")
         return known
     cookie = headers.get(b"cookie")
     if has_session(cookie):
-        known = key_of_session(keys, cookie)
-        if known is None:
-            raise _unknown("The session has ended; sign in with a key.")
+        session = services.sessions.find(cookie)
+        if session is None:
+            raise not_authenticated("The session has ended; sign in with a key.")
         _require_own_page(scope, headers)
-        return known
-    raise _unknown("Send a key as `Authorization: Bearer KEY`.")
+        return session
+    raise not_authenticated("Send a key as `Authorization: Bearer KEY`.")
 
 
 def _require_own_page(scope: Scope, headers: Headers) -> None:
@@ -78,8 +82,3 @@ def _require_own_page(scope: Scope, headers: Headers) -> None:
     raise RequestRefused(
         403, "origin_not_allowed", "A session may be used by the pages of this server only."
     )
-
-
-def _unknown(detail: str) -> RequestRefused:
-    challenge = (b"www-authenticate", b'Bearer realm="treadle"')
-    return RequestRefused(401, "not_authenticated", detail, headers=(challenge,))

@@ -137,6 +137,13 @@ class Keys:
         known = self._extra.get(id) or self._stored.get(id)
         return known if known is not None and known.is_valid(time.time()) else None
 
+    def holds(self, key: StoredKey) -> bool:
+        """Returns whether a key that was found is still the same, and neither revoked nor expired.
+
+        The file is not read.
+        """
+        return self.by_id(key.id) == key
+
     @property
     def session_secret(self) -> str:
         """Signs the cookies of sessions: that of the file, or one of this process."""

@@ -12,6 +12,7 @@ from treadle.server.limits import Limits
 from treadle.server.metrics import Metrics
 from treadle.server.open_requests import OpenRequests
 from treadle.server.principal import Principal
+from treadle.server.sessions import Sessions
 from treadle.server.settings import ServerSettings
 from treadle.server.stream import StreamLimits
 
@@ -37,6 +38,7 @@ class Services:
         self.served = _roots(runtime)
         self.settings = settings
         self.keys = keys
+        self.sessions = Sessions(keys)
         self.authenticate = authenticate
         self.metrics = Metrics()
         self.limits = Limits(settings)

@@ -2,8 +2,11 @@
 
 import hashlib
 import hmac
+import secrets
 import time
 from http.cookies import CookieError, SimpleCookie
+
+from msgspec import Struct
 
 from treadle.server.keys import Keys, StoredKey
 
@@ -11,32 +14,73 @@ COOKIE = "treadle_session"
 LIFETIME = 30 * 24 * 3600
 """How long a session lasts at most, in seconds."""
 
+MAX_ENDED = 10_000
+"""How many sessions that were ended early are known."""
+
 _MAX_COOKIE_CHARS = 4096
 
 
-def session_cookie(keys: Keys, key: StoredKey, *, is_secure: bool) -> str:
-    """Returns the header `Set-Cookie` of a new session: the id of the key, an end, a signature."""
-    now = int(time.time())
-    ends = now + LIFETIME if key.expires_at is None else min(now + LIFETIME, int(key.expires_at))
-    value = f"{key.id}.{ends}.{_signature(keys, key.id, ends)}"
-    return f"{COOKIE}={value}; Max-Age={max(ends - now, 0)}{_attributes(is_secure)}"
+class Session(Struct, frozen=True):
+    """A session: its id, its key, and when it ends, in Unix seconds."""
+
+    id: str
+    key: StoredKey
+    ends: int
+
+
+class Sessions:
+    """The sessions of a server.
+
+    A cookie contains its session, signed, so that every process with the same keys knows it, also
+    after a restart. Those that were ended early are known to the process that ended them, and a
+    browser drops their cookie.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._ended: dict[str, None] = {}
+
+    def start(self, key: StoredKey, *, is_secure: bool) -> str:
+        """Returns the header `Set-Cookie` of a new session."""
+        now = int(time.time())
+        last = now + LIFETIME
+        ends = last if key.expires_at is None else min(last, int(key.expires_at))
+        id = f"{key.id}.{ends}.{secrets.token_hex(8)}"
+        value = f"{id}.{self._signature(id)}"
+        return f"{COOKIE}={value}; Max-Age={max(ends - now, 0)}{_attributes(is_secure)}"
+
+    def find(self, header: str) -> Session | None:
+        """Returns the session in a header `Cookie`, or None without one that holds."""
+        id, _, signature = _cookie_in(header).rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._signature(id).encode()):
+            return None
+        key_id, ends, _ = id.split(".")
+        key = self._keys.by_id(key_id)
+        session = None if key is None else Session(id, key, int(ends))
+        return session if session is not None and self.holds(session) else None
+
+    def holds(self, session: Session) -> bool:
+        """Returns whether a session, and its key, have not ended."""
+        return (
+            time.time() < session.ends
+            and session.id not in self._ended
+            and self._keys.holds(session.key)
+        )
+
+    def end(self, session: Session) -> None:
+        """Ends a session; streams and waits that were opened with it end soon."""
+        self._ended[session.id] = None
+        if len(self._ended) > MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
+
+    def _signature(self, id: str) -> str:
+        secret, message = self._keys.session_secret.encode(), f"session:{id}".encode()
+        return hmac.new(secret, message, hashlib.sha256).hexdigest()
 
 
 def removed_cookie(*, is_secure: bool) -> str:
-    """Returns the header `Set-Cookie` that ends a session."""
+    """Returns the header `Set-Cookie` that removes the cookie of a session."""
     return f"{COOKIE}=; Max-Age=0{_attributes(is_secure)}"
-
-
-def key_of_session(keys: Keys, header: str) -> StoredKey | None:
-    """Returns the key of the session in a header `Cookie`, or None without a valid one."""
-    value = _cookie_in(header)
-    id, _, rest = value.partition(".")
-    ends, _, signature = rest.partition(".")
-    if not (ends.isascii() and ends.isdigit() and len(ends) <= 12):
-        return None
-    if not hmac.compare_digest(signature.encode(), _signature(keys, id, int(ends)).encode()):
-        return None
-    return keys.by_id(id) if time.time() < int(ends) else None
 
 
 def has_session(header: str) -> bool:
@@ -56,8 +100,3 @@ def _cookie_in(header: str) -> str:
 
 def _attributes(is_secure: bool) -> str:
     return f"; Path=/; HttpOnly; SameSite=Strict{'; Secure' if is_secure else ''}"
-
-
-def _signature(keys: Keys, id: str, ends: int) -> str:
-    message = f"session:{id}:{ends}".encode()
-    return hmac.new(keys.session_secret.encode(), message, hashlib.sha256).hexdigest()

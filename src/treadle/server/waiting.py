@@ -12,21 +12,29 @@ from treadle.domain.result import RunResult
 from treadle.errors import RunInterrupted, TreadleError
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
+from treadle.server.access import Access, not_authenticated
 from treadle.server.bodies import ErrorInfo, Result
 from treadle.server.open_requests import OpenRequests
 from treadle.server.stream import Receive
 
 
 class RunWait:
-    """Waits until a run ends or needs an answer, the client leaves, or the time is over."""
+    """Waits until a run ends or needs an answer, the client leaves, or the time is over.
 
-    def __init__(self, open_requests: OpenRequests) -> None:
+    `access` are the credentials of the client, None if they do not end.
+    """
+
+    def __init__(self, open_requests: OpenRequests, access: Access | None) -> None:
         self._open = open_requests
+        self._access = access
         self._source: Subscription | None = None
-        self._is_over = False
+        self._is_over = self._is_refused = False
 
     async def ended(self, thread: Thread, run: ThreadRun, seconds: float, receive: Receive) -> bool:
-        """Returns whether the run has ended."""
+        """Returns whether the run has ended.
+
+        Raises 401 `not_authenticated` if the credentials end while it waits.
+        """
         source = await run.subscribe(await thread.last_seq())
         if source.is_over or seconds <= 0:
             await source.aclose()
@@ -53,6 +61,8 @@ class RunWait:
             timer.cancel()
             watching.cancel()
             await source.aclose()
+        if self._is_refused:
+            raise not_authenticated("The credentials ended while the request waited for a run.")
         return source.is_over
 
     async def _watch(self, receive: Receive) -> None:
@@ -61,7 +71,10 @@ class RunWait:
         self.cut()
 
     def tick(self, now: float) -> None:
-        """Has no time limit but its own."""
+        """Ends the wait with the credentials of its client."""
+        if self._access is not None and not self._access.holds:
+            self._is_refused = True
+            self.cut()
 
     def wake(self) -> None:
         """Lets it look whether it should end."""

@@ -122,6 +122,11 @@ class Thread(Handle[AsyncThread]):
         return self._target.id
 
     @property
+    def is_new(self) -> bool:
+        """Whether the `create_thread` that returned this handle made the thread."""
+        return self._target.is_new
+
+    @property
     def memory(self) -> Memory:
         """The memory blocks of the thread."""
         return Memory(self._loop, self._target.memory)

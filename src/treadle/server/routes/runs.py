@@ -8,6 +8,7 @@ from treadle.journal.base import Direction
 from treadle.journal.projection import RunRecord
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
+from treadle.server.access import ACCESS
 from treadle.server.api_request import ApiRequest
 from treadle.server.bodies import Result
 from treadle.server.operation import Answer, Limit, Operations, Page
@@ -95,7 +96,8 @@ async def wait_for(
     """
     services = request.services
     seconds = min(seconds, services.settings.max_wait_seconds)
-    limits, wait = services.limits, RunWait(services.open_requests)
+    limits = services.limits
+    wait = RunWait(services.open_requests, request.scope.get(ACCESS))
     if not limits.open_stream(request.principal):
         return await wait.ended(thread, run, 0.0, request.receive)
     try:

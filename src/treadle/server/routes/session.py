@@ -8,7 +8,7 @@ from treadle.server.authentication import find_key
 from treadle.server.bodies import Me
 from treadle.server.operation import Answer, NoFields, Operations
 from treadle.server.origins import is_loopback
-from treadle.server.sessions import removed_cookie, session_cookie
+from treadle.server.sessions import Session, removed_cookie
 
 SESSION = Operations("Session")
 
@@ -26,14 +26,19 @@ async def start_session(request: ApiRequest[Any, None]) -> Answer:
     services = request.services
     if services.authenticate is not None or not services.settings.auth:
         raise InvalidInput("This server has no keys, so it has no sessions.")
-    key = await find_key(request.scope, services)
-    cookie = session_cookie(services.keys, key, is_secure=_is_secure(request))
+    found = await find_key(request.scope, services)
+    key = found.key if isinstance(found, Session) else found
+    cookie = services.sessions.start(key, is_secure=_is_secure(request))
     return Answer(200, await read_me(request), ((b"set-cookie", cookie.encode()),))
 
 
 @SESSION.add("DELETE", "/session", scope="", answers={204: None})
 async def end_session(request: ApiRequest[Any, None]) -> Answer:
-    """Removes the cookie."""
+    """Ends the session of the request, with the streams that it opened, and removes the cookie."""
+    sessions = request.services.sessions
+    session = sessions.find(request.headers.get(b"cookie"))
+    if session is not None:
+        sessions.end(session)
     cookie = removed_cookie(is_secure=_is_secure(request))
     return Answer(204, None, ((b"set-cookie", cookie.encode()),))
 

@@ -5,10 +5,9 @@ from typing import Any
 from msgspec import UNSET, Struct, UnsetType
 
 from treadle.domain.state import RunStatus
-from treadle.errors import InvalidInput, ThreadNotFound
+from treadle.errors import InvalidInput
 from treadle.journal.base import ThreadInfo, ThreadOrder
 from treadle.runtime.thread_view import ThreadView
-from treadle.runtime.view import RuntimeView
 from treadle.server.api_request import ApiRequest, decode_body, own_owner
 from treadle.server.operation import Answer, Content, Limit, Operations, Page
 from treadle.server.routes.items import given_items
@@ -67,26 +66,17 @@ class ForkAt(Struct, frozen=True, forbid_unknown_fields=True):
 )
 async def create_thread(request: ApiRequest[Any, NewThread]) -> Answer:
     """Creates a thread, or returns the one that was created with the key before."""
-    body, runtime = request.body, request.runtime
+    body = request.body
     owner = own_owner(request, body.owner)
     history = given_items(request, body.history)
-    is_known = body.key != "" and await _is_known(runtime, body.key, owner)
-    thread = await runtime.create_thread(
+    thread = await request.runtime.create_thread(
         body.agent or _only_agent(request),
         metadata=body.metadata,
         owner=owner,
         history=history,
         key=body.key,
     )
-    return Answer(200 if is_known else 201, await thread.info())
-
-
-async def _is_known(runtime: RuntimeView, key: str, owner: str) -> bool:
-    try:
-        await runtime.connect(key=key, owner=owner)
-    except ThreadNotFound:
-        return False
-    return True
+    return Answer(201 if thread.is_new else 200, await thread.info())
 
 
 def _only_agent(request: ApiRequest[Any, Any]) -> str:
