@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 import chaos.tasks
 import treadle.actors.threads
 import treadle.bus.socket
+import treadle.journal.sql_writes
 import treadle.journal.sqlite
-import treadle.journal.sqlite_writes
 import treadle.loop.calls
 import treadle.loop.drive
 import treadle.loop.safe_point
@@ -43,8 +43,8 @@ from treadle.domain.events import (
     ToolOutputRecorded,
 )
 from treadle.jobs.lifecycle import Lifecycle
+from treadle.journal.sql_writes import Transactions
 from treadle.journal.sqlite import SqliteJournal
-from treadle.journal.sqlite_writes import Transactions
 from treadle.memory.blocks.thread_memory import ThreadMemory
 
 E = TypeVar("E")
@@ -132,7 +132,7 @@ POINTS: dict[str, Point] = {
     "thread claimed": Point(SqliteJournal, "claim", _after_await, 5),
     "before the transaction": Point(Transactions, "commit", _before, 40),
     "events written, not their rows": Point(
-        treadle.journal.sqlite_writes, "_insert_events", _after, 40
+        treadle.journal.sql_writes, "_insert_events", _after, 40
     ),
     "in the transaction": Point(Transactions, "_append", _after, 40),
     "after the transaction": Point(Transactions, "commit", _after, 40),
@@ -186,7 +186,7 @@ POINTS: dict[str, Point] = {
         ThreadActor, "submit", _taking(MemoryEntry)
     ),
     "change of a block undone": Point(Intake, "_take", _taking(UndoEntry), 1),
-    "in a snapshot": Point(treadle.journal.sqlite_writes, "encode_items", _after),
+    "in a snapshot": Point(treadle.journal.sql_writes, "encode_items", _after),
     "snapshot kept": Point(SqliteJournal, "snapshot", _after_await),
 }
 

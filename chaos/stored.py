@@ -8,7 +8,7 @@ from pathlib import Path
 
 from treadle.domain.envelope import decode_events
 from treadle.domain.events import RecordedEvent
-from treadle.journal.sqlite_file import SEQ_BITS
+from treadle.journal.sql_connection import SEQ_BITS
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from treadle.domain.cursor import cursor
-from treadle.journal import sqlite_changes, sqlite_lists, sqlite_runs, sqlite_writes
+from treadle.journal import sql_changes, sql_lists, sql_runs
 from treadle.journal.base import CallQuery, Direction, ThreadQuery
-from treadle.journal.sqlite import MARKS_OF_OWNER
+from treadle.journal.sql_journal import MARKS_OF_OWNER
+from treadle.journal.sqlite_connection import INBOX
 from treadle.journal.sqlite_file import _labels, _migrations
 
 
@@ -55,11 +56,11 @@ def test_a_list_is_read_in_its_order(
 ) -> None:
     order = sign + str(query.get("order", "updated"))
     asked = ThreadQuery(**{**query, "order": order})  # type: ignore[arg-type]
-    found = plan(database, *sqlite_lists.statement(asked, None))
+    found = plan(database, *sql_lists.statement(asked, None))
     second = ACTIVITY_OF if "created" in order else THREAD_OF
     assert found == [first, second]  # nothing is sorted
     asked = replace(asked, after=cursor(order, 1.0, 2))
-    head, *rest = plan(database, *sqlite_lists.statement(asked, None))
+    head, *rest = plan(database, *sql_lists.statement(asked, None))
     assert head.startswith(first.split(" (", maxsplit=1)[0].replace("SCAN", "SEARCH"))
     assert "updated_at" in head or "created_at" in head
     assert rest == [second]
@@ -83,19 +84,19 @@ def test_few_threads_are_found_by_their_filter(
     query: dict[str, object], first: str, order: str, database: sqlite3.Connection
 ) -> None:
     asked = ThreadQuery(**{**query, "order": order})  # type: ignore[arg-type]
-    steps = plan(database, *sqlite_lists.statement(asked, 0))
+    steps = plan(database, *sql_lists.statement(asked, 0))
     assert steps == [f"SEARCH {first}", ACTIVITY_OF, THREAD_OF, SORTED]
 
 
 def test_what_passes_other_filters_is_found_by_keys(database: sqlite3.Connection) -> None:
     asked = ThreadQuery(status=["failed"], metadata={"a": 1, "b": 2}, owner="ann")
-    steps = plan(database, *sqlite_lists.statement(asked, 1))
+    steps = plan(database, *sql_lists.statement(asked, 1))
     assert [step for step in steps if "SCAN" in step] == []
     assert "SEARCH label USING PRIMARY KEY (name=? AND value=? AND n=?)" in steps
 
 
 def test_the_unfinished_are_found_without_the_others(database: sqlite3.Connection) -> None:
-    steps = plan(database, sqlite_lists.UNFINISHED)
+    steps = plan(database, sql_lists.UNFINISHED)
     assert "SEARCH activity USING COVERING INDEX activity_status (status=?)" in steps
     scanned = [step for step in steps if step.startswith("SCAN")]
     assert scanned == ["SCAN activity USING INDEX activity_jobs", "SCAN one"]
@@ -107,21 +108,21 @@ def test_a_search_reads_the_threads_of_its_owner(database: sqlite3.Connection) -
 
 
 def test_an_inbox_is_read_by_its_thread(database: sqlite3.Connection) -> None:
-    steps = plan(database, f"SELECT body FROM {sqlite_writes._INBOX} ORDER BY number", (1,))
+    steps = plan(database, f"SELECT body FROM {INBOX} WHERE n = ? ORDER BY number", (1,))
     assert steps == ["SEARCH inbox USING INDEX inbox_thread (n=?)"]
 
 
 def test_a_run_is_found_by_its_id(database: sqlite3.Connection) -> None:
-    steps = plan(database, f"{sqlite_runs.RUN_BY_ID} ORDER BY r.n LIMIT 1", ("run_1",))
+    steps = plan(database, f"{sql_runs.RUN_BY_ID} ORDER BY r.n LIMIT 1", ("run_1",))
     assert steps == ["SEARCH r USING INDEX run_id (id=?)", THREAD_OF]
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_runs_are_read_in_their_order(order: Direction, database: sqlite3.Connection) -> None:
-    steps = plan(database, *sqlite_runs.runs_statement(1, 50, "", order))
+    steps = plan(database, *sql_runs.runs_statement(1, 50, "", order))
     assert sorted(steps) == ["SEARCH r USING INDEX run_seq (n=?)", THREAD_OF]
     after = cursor(f"runs {order}", 4, "run_1")
-    steps = plan(database, *sqlite_runs.runs_statement(1, 50, after, order))
+    steps = plan(database, *sql_runs.runs_statement(1, 50, after, order))
     sign = "<" if order == "desc" else ">"
     assert f"SEARCH r USING INDEX run_seq (n=? AND (seq,id){sign}(?,?))" in steps
     assert not [step for step in steps if "B-TREE" in step]
@@ -131,14 +132,14 @@ def test_runs_are_read_in_their_order(order: Direction, database: sqlite3.Connec
 def test_waiting_calls_are_read_in_their_order(
     owner: str | None, first: str, database: sqlite3.Connection
 ) -> None:
-    steps = plan(database, *sqlite_runs.calls_statement(CallQuery(owner=owner)))
+    steps = plan(database, *sql_runs.calls_statement(CallQuery(owner=owner), INBOX))
     index = "call_since" if owner is None else "call_owner (owner=?)"
     assert steps[0] == f"{first} INDEX {index}"
     assert not [step for step in steps if "B-TREE" in step or ("SCAN" in step and step != steps[0])]
 
 
 def test_a_desk_reads_what_is_behind_its_position(database: sqlite3.Connection) -> None:
-    steps = plan(database, f"{sqlite_changes.CHANGES} ORDER BY c.number LIMIT 9", (1, 2))
+    steps = plan(database, f"{sql_changes.CHANGES} ORDER BY c.number LIMIT 9", (1, 2))
     assert steps[0] == "SEARCH c USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
     assert not [step for step in steps if "SCAN" in step or "B-TREE" in step]
 
@@ -148,9 +149,9 @@ FIRST = (float("-inf"), "", "", 0)
 
 @pytest.mark.parametrize("kind", [None, "schedule"])
 def test_due_times_are_read_in_their_order(kind: str | None, database: sqlite3.Connection) -> None:
-    steps = plan(database, sqlite_lists.DUE, (*FIRST, kind, 9))
+    steps = plan(database, sql_lists.DUE, (*FIRST, kind, 9))
     assert steps == ["SEARCH d USING INDEX due_at ((at,kind,id,n)>(?,?,?,?))", THREAD_OF]
-    steps = plan(database, sqlite_lists.DUE_OF_OWNER, (*FIRST, kind, "ann", 9))
+    steps = plan(database, sql_lists.DUE_OF_OWNER, (*FIRST, kind, "ann", 9))
     assert steps == [
         "SEARCH t USING INDEX thread_owner (owner=?)",
         "SEARCH d USING PRIMARY KEY (n=?)",
@@ -159,5 +160,5 @@ def test_due_times_are_read_in_their_order(kind: str | None, database: sqlite3.C
 
 
 def test_what_an_owner_spent_is_read_from_its_index(database: sqlite3.Connection) -> None:
-    steps = plan(database, sqlite_lists.SPENDING, ("ann", 1, 9))
+    steps = plan(database, sql_lists.SPENDING, ("ann", 1, 9))
     assert steps == ["SEARCH spending USING PRIMARY KEY (owner=? AND slot>? AND slot<?)"]

@@ -34,7 +34,7 @@ from treadle.errors import (
 from treadle.journal import driver_lock, sqlite_file
 from treadle.journal.base import Batch, ThreadQuery
 from treadle.journal.sqlite import SqliteJournal
-from treadle.journal.sqlite_writes import _MOST_ROWS, _size
+from treadle.journal.sqlite_connection import MOST_ROWS, size_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -83,8 +83,8 @@ async def test_every_size_of_a_group_is_written(path: Path) -> None:
 
 
 def test_statements_have_few_sizes() -> None:
-    assert len({_size(rows) for rows in range(1, 5000)}) <= 36
-    assert max(_size(rows) for rows in range(1, 5000)) == _MOST_ROWS
+    assert len({size_of(rows) for rows in range(1, 5000)}) <= 36
+    assert max(size_of(rows) for rows in range(1, 5000)) == MOST_ROWS
 
 
 async def test_a_write_that_fails_reaches_only_its_caller(path: Path) -> None:

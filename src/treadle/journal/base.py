@@ -27,7 +27,7 @@ from treadle.domain.page import Page
 from treadle.domain.schedules import Schedule
 from treadle.domain.spending import NO_SPENDING, Spending
 from treadle.domain.state import RunStatus, ThreadState
-from treadle.errors import InvalidInput, ThreadNotFound
+from treadle.errors import InvalidInput, StaleWriter, ThreadNotFound
 from treadle.journal.files import FileStore
 from treadle.journal.projection import CallRecord, DueKind, Projection, RunRecord, Sent
 from treadle.journal.pulse import Pulse
@@ -51,6 +51,11 @@ def position_at(text: str, newest: int) -> int:
 def not_found(thread_id: str) -> ThreadNotFound:
     """Returns the error for a thread that does not exist."""
     return ThreadNotFound(f"The thread {thread_id[:100]!r} was not found.")
+
+
+def stale() -> StaleWriter:
+    """Returns the error for a claim that is not the newest one."""
+    return StaleWriter("Another driver has taken the thread over, or it was deleted.")
 
 
 class Work(Struct, frozen=True, omit_defaults=True):

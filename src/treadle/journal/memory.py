@@ -38,6 +38,7 @@ from treadle.journal.base import (
     not_found,
     position_at,
     promised,
+    stale,
     waiting_call,
 )
 from treadle.journal.labels import labels_of
@@ -504,7 +505,7 @@ class MemoryJournal:
     def _claimed(self, claim: Claim) -> _Kept:
         kept = self._by_number.get(claim.number)
         if kept is None or kept.epoch != claim.epoch:
-            raise StaleWriter("Another driver has taken the thread over, or it was deleted.")
+            raise stale()
         return kept
 
     def _add(self, info: ThreadInfo) -> _Kept:

@@ -53,7 +53,13 @@ class _Head(Struct, frozen=True, omit_defaults=True):
     schedules: tuple[Schedule, ...] = ()
 
 
+class _Extent(Struct, frozen=True):
+    items: int
+    edited: int = 0
+
+
 _HEAD = msgspec.json.Decoder(_Head)
+_EXTENT = msgspec.json.Decoder(_Extent)
 _CHUNKS = msgspec.json.Decoder(list[list[Item]])
 _ENCODER = msgspec.json.Encoder()
 _EVENT_TYPES = sha256(" ".join(sorted(EVENT_TYPES)).encode()).hexdigest()[:16]
@@ -90,7 +96,19 @@ def encode_items(items: Sequence[Item]) -> bytes:
     return _ENCODER.encode(items)
 
 
-def decode_snapshot(head: bytes, chunks: bytes) -> ThreadState:
+def extent_of(head: bytes | str) -> tuple[int, int]:
+    """Returns how long the history of a snapshot is, and which edit of it came last.
+
+    A damaged head has none, and comes before every edit.
+    """
+    try:
+        extent = _EXTENT.decode(head)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return (0, -1)
+    return (extent.items, extent.edited)
+
+
+def decode_snapshot(head: bytes | str, chunks: bytes | str) -> ThreadState:
     """Returns the state with this head and history; `chunks` is a JSON array of arrays of items.
 
     Items beyond the length in the head are left out: they belong to a later snapshot. Raises

@@ -23,13 +23,12 @@ from treadle.errors import (
 )
 from treadle.journal.base import Durability
 from treadle.journal.labels import labels_of
+from treadle.journal.sqlite_connection import SqliteConnection
 
 APPLICATION_ID = 0x7472646C  # "trdl", so that the database of another program is recognized
 BUSY_SECONDS = 5.0
 CHECKPOINT_PAGES = 4000
 LOG_BUSY_MS = 200
-# More than the events of any thread, so that the positions of two threads never overlap.
-SEQ_BITS = 32
 
 
 @contextmanager
@@ -90,7 +89,7 @@ Access = Literal["mode=rw", "mode=ro", "immutable=1"]
 """How a file is opened: https://sqlite.org/uri.html."""
 
 
-def connect(path: Path, access: Access = "mode=rw") -> sqlite3.Connection:
+def connect(path: Path, access: Access = "mode=rw") -> SqliteConnection:
     """Opens the database file, which must exist, without changing it.
 
     Without implicit transactions (`isolation_level`): the writer begins with BEGIN IMMEDIATE.
@@ -103,6 +102,7 @@ def connect(path: Path, access: Access = "mode=rw") -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
         uri=True,
+        factory=SqliteConnection,
     )
 
 

@@ -1,4 +1,4 @@
-"""Lists of threads in SQLite: which index is read, and what is filtered then.
+"""Lists of threads in SQL: which index is read, and what is filtered then.
 
 A list is read in the order of an index, which finds a page soon if many threads pass the filters.
 If few do, they are found by an index of a filter instead, and sorted. SQLite would have to guess
@@ -6,13 +6,13 @@ which is the case, so it is counted here, up to `FEW`, and the statements prescr
 `tests/journal/test_plans.py` asserts these.
 """
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from treadle.domain.cursor import key_at
 from treadle.journal.base import ThreadQuery
 from treadle.journal.labels import labels_of
+from treadle.journal.sql_connection import NO_LIMIT, Connection
 
 FEW = 1000
 """Threads that are rather sorted than looked for in the order of the list."""
@@ -25,7 +25,7 @@ UNFINISHED = """
         SELECT n FROM activity
             WHERE status IN ('queued', 'in_progress', 'requires_action', 'cancelling')
         UNION SELECT n FROM activity INDEXED BY activity_jobs WHERE jobs > 0
-    ) AS one CROSS JOIN activity a ON a.n = one.n CROSS JOIN thread t ON t.n = one.n
+    ) AS one CROSS JOIN activity a CROSS JOIN thread t WHERE a.n = one.n AND t.n = one.n
     ORDER BY a.n
 """
 
@@ -37,14 +37,15 @@ SPENDING = """
 
 DUE = """
     SELECT d.at, d.n, t.id, d.kind, d.id, d.body
-    FROM due d INDEXED BY due_at CROSS JOIN thread t ON t.n = d.n
-    WHERE (d.at, d.kind, d.id, d.n) > (?, ?, ?, ?) AND d.kind = ifnull(?, d.kind)
+    FROM due d INDEXED BY due_at CROSS JOIN thread t
+    WHERE (d.at, d.kind, d.id, d.n) > (?, ?, ?, ?) AND d.kind = coalesce(?, d.kind) AND t.n = d.n
     ORDER BY d.at, d.kind, d.id, d.n LIMIT ?
 """
 DUE_OF_OWNER = """
     SELECT d.at, d.n, t.id, d.kind, d.id, d.body
-    FROM thread t INDEXED BY thread_owner CROSS JOIN due d ON d.n = t.n
-    WHERE (d.at, d.kind, d.id, d.n) > (?, ?, ?, ?) AND d.kind = ifnull(?, d.kind) AND t.owner = ?
+    FROM thread t INDEXED BY thread_owner CROSS JOIN due d
+    WHERE (d.at, d.kind, d.id, d.n) > (?, ?, ?, ?) AND d.kind = coalesce(?, d.kind)
+    AND t.owner = ? AND d.n = t.n
     ORDER BY d.at, d.kind, d.id, d.n LIMIT ?
 """
 
@@ -64,7 +65,7 @@ class _Source(NamedTuple):
     values: Sequence[object]
 
 
-def select_threads(connection: sqlite3.Connection, query: ThreadQuery) -> Statement:
+def select_threads(connection: Connection, query: ThreadQuery) -> Statement:
     """Returns the statement that reads one thread more than a page of the list."""
     sources = _sources(query)
     return statement(query, _smallest(connection, sources), sources)
@@ -80,14 +81,12 @@ def statement(
         column, n = "t.created_at", "t.n"
     is_descending = query.order.startswith("-")
     if source is None:
-        tables, values = _tables_in_order(query), list[object]()
+        tables, joined, values = _tables_in_order(query), "t.n = a.n", list[object]()
     else:
-        tables = (
-            f"({sources[source].numbers}) AS one"
-            " CROSS JOIN activity a ON a.n = one.n CROSS JOIN thread t ON t.n = one.n"
-        )
+        tables = f"({sources[source].numbers}) AS one CROSS JOIN activity a CROSS JOIN thread t"
+        joined = "a.n = one.n AND t.n = one.n"
         values = list(sources[source].values)
-    conditions: list[str] = ["t.parent = ?" if query.parent else "a.listed"]
+    conditions: list[str] = [joined, "t.parent = ?" if query.parent else "a.listed"]
     values += [query.parent] if query.parent else []
     if query.owner is not None:
         conditions.append("t.owner = ?" if query.order.endswith("created") else "a.owner = ?")
@@ -100,7 +99,7 @@ def statement(
         conditions.append(f"({column}, {n}) {'<' if is_descending else '>'} (?, ?)")
         values += key_at(query.after, query.order, tuple[float, int])
     direction = "DESC" if is_descending else "ASC"
-    values.append(query.limit + 1 if query.limit >= 0 else -1)
+    values.append(query.limit + 1 if query.limit >= 0 else NO_LIMIT)
     return Statement(
         f"SELECT {COLUMNS}, {column}, {n} FROM {tables} WHERE {' AND '.join(conditions)}"  # noqa: S608 - it is made of constants
         f" ORDER BY {column} {direction}, {n} {direction} LIMIT ?",
@@ -112,9 +111,9 @@ def _tables_in_order(query: ThreadQuery) -> str:
     """Returns the tables so that they are read in the order of the list."""
     if query.order.endswith("updated"):
         index = "activity_updated" if query.owner is None else "activity_owner"
-        return f"activity a INDEXED BY {index} CROSS JOIN thread t ON t.n = a.n"
+        return f"activity a INDEXED BY {index} CROSS JOIN thread t"
     index = "thread_created" if query.owner is None else "thread_owner"
-    return f"thread t INDEXED BY {index} CROSS JOIN activity a ON a.n = t.n"
+    return f"thread t INDEXED BY {index} CROSS JOIN activity a"
 
 
 def _sources(query: ThreadQuery) -> list[_Source]:
@@ -146,12 +145,12 @@ def _sources(query: ThreadQuery) -> list[_Source]:
     return sources
 
 
-def _smallest(connection: sqlite3.Connection, sources: Sequence[_Source]) -> int | None:
+def _smallest(connection: Connection, sources: Sequence[_Source]) -> int | None:
     """Returns the filter that the fewest threads pass, or None if even that lets many pass."""
     smallest, least = None, FEW + 1
     for number, source in enumerate(sources):
         (count,) = connection.execute(
-            f"SELECT count(*) FROM ({source.numbers} LIMIT ?)",  # noqa: S608
+            f"SELECT count(*) FROM ({source.numbers} LIMIT ?) AS one",  # noqa: S608
             (*source.values, least),
         ).fetchone()
         if count < least:

@@ -1,13 +1,13 @@
-"""The files of the SQLite journal, in the same database: a backup contains them."""
+"""The files of the journals in SQL, in the same database: a backup contains them."""
 
-import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
 from treadle.journal.base import not_found
 from treadle.journal.files import FileInfo
-from treadle.journal.sqlite_uses import end, note, sweep
-from treadle.journal.sqlite_writes import Change, number_of
+from treadle.journal.sql_connection import Connection
+from treadle.journal.sql_uses import end, note, sweep
+from treadle.journal.sql_writes import Change, number_of
 
 T = TypeVar("T")
 
@@ -21,32 +21,35 @@ _OLDEST = "ORDER BY u.created_at, u.name LIMIT 1"
 class Read(Protocol):
     """Returns what a function of a connection for reading returns."""
 
-    async def __call__(self, read: Callable[[sqlite3.Connection], T], /) -> T: ...
+    async def __call__(self, read: Callable[[Connection], T], /) -> T: ...
 
 
 Write = Callable[[Change], Awaitable[object]]
 """Makes a change, and returns its result once it is durable."""
 
 
-class SqliteFiles:
+class SqlFiles:
     """Fulfils `FileStore` with two tables of the journal's database."""
 
-    def __init__(self, read: Read, write: Write, empty_log: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, read: Read, write: Write, on_removed: Callable[[], Awaitable[None]]) -> None:
         self._read = read
         self._write = write
-        self._empty_log = empty_log
+        self._on_removed = on_removed
 
     async def put(
         self, file: FileInfo, content: bytes, *, owner: str | None = None, thread_id: str = ""
     ) -> None:
         """Stores a content, and notes who uses it."""
 
-        def change(connection: sqlite3.Connection) -> None:
+        def change(connection: Connection) -> None:
             user = _user(connection, thread_id, owner) if thread_id else (0, owner or "")
             if _is_kept(connection, file.id):
                 note(connection, file, *user)
                 return
-            connection.execute("INSERT INTO file (id, content) VALUES (?, ?)", (file.id, content))
+            connection.execute(
+                "INSERT INTO file (id, content) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (file.id, memoryview(content)),
+            )
             note(connection, file, *user)
 
         await self._write(Change(change, ordered=False))
@@ -54,13 +57,13 @@ class SqliteFiles:
     async def use(self, ids: Sequence[str], thread_id: str) -> Mapping[str, FileInfo]:
         """Notes that a thread uses files."""
 
-        def change(connection: sqlite3.Connection) -> Mapping[str, FileInfo]:
+        def change(connection: Connection) -> Mapping[str, FileInfo]:
             number, owner = _user(connection, thread_id, None)
             found: dict[str, FileInfo] = {}
             for id in ids:
                 where = "WHERE u.id = ? AND u.owner = ?"
                 row = connection.execute(f"{_INFO} {where} {_OLDEST}", (id, owner)).fetchone()
-                if row is not None:
+                if row is not None and _is_kept(connection, id):
                     found[id] = FileInfo(*row)
                     note(connection, found[id], number, owner)
             return found
@@ -73,7 +76,7 @@ class SqliteFiles:
     ) -> FileInfo | None:
         """Returns a file."""
 
-        def read(connection: sqlite3.Connection) -> FileInfo | None:
+        def read(connection: Connection) -> FileInfo | None:
             return _info(connection, id, owner, thread_id)
 
         return await self._read(read)
@@ -83,7 +86,7 @@ class SqliteFiles:
     ) -> bytes | None:
         """Returns the content of a file."""
 
-        def read(connection: sqlite3.Connection) -> bytes | None:
+        def read(connection: Connection) -> bytes | None:
             if _info(connection, id, owner, thread_id) is None:
                 return None
             row = connection.execute("SELECT content FROM file WHERE id = ?", (id,)).fetchone()
@@ -94,27 +97,27 @@ class SqliteFiles:
     async def drop(self, id: str, *, owner: str) -> bool:
         """Ends the use of an owner."""
 
-        def change(connection: sqlite3.Connection) -> bool:
-            sql = "DELETE FROM file_use WHERE id = ? AND owner = ? AND n = 0"
-            count = connection.execute(sql, (id, owner)).rowcount
+        def change(connection: Connection) -> bool:
+            sql = "DELETE FROM file_use WHERE id = ? AND owner = ? AND n = 0 RETURNING id"
+            rows = connection.execute(sql, (id, owner)).fetchall()
             sweep(connection, [id])
-            return count > 0
+            return bool(rows)
 
         is_dropped = bool(await self._write(Change(change, ordered=False)))
-        await self._empty_log()
+        await self._on_removed()
         return is_dropped
 
     async def drop_owner(self, owner: str) -> None:
         """Ends all uses of an owner, except those of threads."""
 
-        def change(connection: sqlite3.Connection) -> None:
+        def change(connection: Connection) -> None:
             end(connection, "n = 0 AND owner = ?", owner)
 
         await self._write(Change(change, ordered=False))
-        await self._empty_log()
+        await self._on_removed()
 
 
-def _user(connection: sqlite3.Connection, thread_id: str, owner: str | None) -> tuple[int, str]:
+def _user(connection: Connection, thread_id: str, owner: str | None) -> tuple[int, str]:
     number = number_of(connection, thread_id)
     (user,) = connection.execute("SELECT owner FROM thread WHERE n = ?", (number,)).fetchone()
     if owner not in {None, user}:
@@ -122,13 +125,13 @@ def _user(connection: sqlite3.Connection, thread_id: str, owner: str | None) -> 
     return number, user
 
 
-def _is_kept(connection: sqlite3.Connection, id: str) -> bool:
-    return connection.execute("SELECT 1 FROM file WHERE id = ?", (id,)).fetchone() is not None
+def _is_kept(connection: Connection, id: str) -> bool:
+    """Returns whether a content is stored, which no other transaction removes then."""
+    sql = "SELECT 1 FROM file WHERE id = ? /*! FOR KEY SHARE */"
+    return connection.execute(sql, (id,)).fetchone() is not None
 
 
-def _info(
-    connection: sqlite3.Connection, id: str, owner: str | None, thread_id: str
-) -> FileInfo | None:
+def _info(connection: Connection, id: str, owner: str | None, thread_id: str) -> FileInfo | None:
     where, values = "WHERE u.id = ?", list[object]([id])
     if owner is not None:
         where += " AND u.owner = ?"

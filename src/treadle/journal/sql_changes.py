@@ -1,6 +1,5 @@
-"""The events of all threads in SQLite, in the order of their commits."""
+"""The events of all threads in SQL, in the order of their commits."""
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from treadle.domain.desk import DeskEvent, ThreadCreated, ThreadDeleted, owner_m
 from treadle.domain.envelope import decode_recorded
 from treadle.journal.base import ChangeQuery, Changes, position_at
 from treadle.journal.pulse import SCANNED
-from treadle.journal.sqlite_file import SEQ_BITS
+from treadle.journal.sql_connection import SEQ_BITS, Connection
 
 NEWEST = "SELECT max(number) FROM change"
 CHANGES = f"""
@@ -21,12 +20,12 @@ CHANGES = f"""
 """  # noqa: S608 - it is made of constants
 
 
-def newest_change(connection: sqlite3.Connection) -> int:
+def newest_change(connection: Connection) -> int:
     """Returns the number of the newest change, 0 without any."""
     return connection.execute(NEWEST).fetchone()[0] or 0
 
 
-def read_changes(connection: sqlite3.Connection, query: ChangeQuery) -> Changes:
+def read_changes(connection: Connection, query: ChangeQuery) -> Changes:
     """Returns changes behind a position; looks at a bounded number of them."""
     newest = newest_change(connection)
     if not query.after:

@@ -1,6 +1,5 @@
-"""Runs and waiting calls in SQLite: found by their ids, and listed in pages."""
+"""Runs and waiting calls in SQL: found by their ids, and listed in pages."""
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -14,7 +13,7 @@ from treadle.domain.page import Page
 from treadle.domain.usage import Spent
 from treadle.journal.base import CallQuery, Direction, WaitingCall, promised, waiting_call
 from treadle.journal.projection import CallRecord, RunError, RunRecord, place_of
-from treadle.journal.sqlite_file import SEQ_BITS
+from treadle.journal.sql_connection import NO_LIMIT, SEQ_BITS, Connection
 
 _RUN = """
     SELECT t.id, r.id, r.agent, r.agent_hash, r.status, r.first_seq, r.last_seq, r.seq,
@@ -22,17 +21,13 @@ _RUN = """
     FROM run r JOIN thread t ON t.n = r.n
 """
 RUN_BY_ID = f"{_RUN} WHERE r.id = ?"
-RUN_IN_INBOX = """
-    SELECT t.id, t.agent, CAST(i.body AS BLOB) FROM inbox i JOIN thread t ON t.n = i.n
-    WHERE iif(json_valid(CAST(i.body AS TEXT)), CAST(i.body AS TEXT) ->> '$.run_id' = ?, 0)
-"""
 _SPENT = msgspec.json.Decoder(Spent)
 _ERROR = msgspec.json.Decoder(RunError)
 _SEND = msgspec.json.Decoder(SendEntry)
 
 
 def find_run(
-    connection: sqlite3.Connection, run_id: str, owner: str | None, thread_id: str, *, inbox: bool
+    connection: Connection, run_id: str, owner: str | None, thread_id: str, *, inbox: bool
 ) -> RunRecord | None:
     """Returns a run of any thread, of one of an owner, or of one thread; None without one."""
     condition, values = "", [run_id]
@@ -43,7 +38,11 @@ def find_run(
     row = connection.execute(f"{RUN_BY_ID}{condition} ORDER BY r.n LIMIT 1", values).fetchone()
     if row is not None or not inbox:
         return _run(row) if row is not None else None
-    waiting = connection.execute(f"{RUN_IN_INBOX}{condition} ORDER BY i.number", values)
+    waiting = connection.execute(
+        f"SELECT t.id, t.agent, i.body FROM {connection.inbox} AS i JOIN thread t ON t.n = i.n"  # noqa: S608 - of constants
+        f" WHERE i.run_id = ?{condition} ORDER BY i.number",
+        values,
+    )
     for thread, agent, body in waiting.fetchall():
         try:
             return promised(_SEND.decode(body), thread, agent)
@@ -53,7 +52,7 @@ def find_run(
 
 
 def list_runs(
-    connection: sqlite3.Connection,
+    connection: Connection,
     number: int,
     thread_id: str,
     limit: int,
@@ -76,7 +75,7 @@ def runs_statement(
     if after:
         condition = f" AND (r.seq, r.id) {'<' if order == 'desc' else '>'} (?, ?)"
         values += key_at(after, f"runs {order}", tuple[int, str])
-    values.append(limit + 1 if limit >= 0 else -1)
+    values.append(limit + 1 if limit >= 0 else NO_LIMIT)
     return f"{_RUN} WHERE r.n = ?{condition} ORDER BY r.seq {order}, r.id {order} LIMIT ?", values
 
 
@@ -105,9 +104,9 @@ def _run(row: Sequence[Any]) -> RunRecord:
     )
 
 
-def list_calls(connection: sqlite3.Connection, query: CallQuery) -> Page[WaitingCall]:
+def list_calls(connection: Connection, query: CallQuery) -> Page[WaitingCall]:
     """Returns a page of the calls that wait for an answer."""
-    sql, values = calls_statement(query)
+    sql, values = calls_statement(query, connection.inbox)
     rows = connection.execute(sql, values).fetchall()
     page = rows[: query.limit] if query.limit >= 0 else rows
     has_more = len(page) < len(rows)
@@ -115,7 +114,7 @@ def list_calls(connection: sqlite3.Connection, query: CallQuery) -> Page[Waiting
     return Page([call for row in page if (call := _call(row)) is not None], next)
 
 
-def calls_statement(query: CallQuery) -> tuple[str, Sequence[object]]:
+def calls_statement(query: CallQuery, inbox: str) -> tuple[str, Sequence[object]]:
     """Returns the statement that reads one call more than a page, and its values."""
     conditions, values = list[str](), list[object]()
     for column, value in (
@@ -131,17 +130,15 @@ def calls_statement(query: CallQuery) -> tuple[str, Sequence[object]]:
         conditions.append("(c.since, c.n, c.call_id) > (?, ?, ?)")
         values += key_at(query.after, "calls", tuple[float, int, str])
     conditions.append(
-        "NOT EXISTS (SELECT 1 FROM inbox i WHERE i.n = c.n AND"
-        " iif(json_valid(CAST(i.body AS TEXT)), CAST(i.body AS TEXT) ->> '$.call_id', '')"
-        " = c.call_id)"
+        f"NOT EXISTS (SELECT 1 FROM {inbox} AS i WHERE i.n = c.n AND i.call_id = c.call_id)"  # noqa: S608
     )
-    values.append(query.limit + 1 if query.limit >= 0 else -1)
+    values.append(query.limit + 1 if query.limit >= 0 else NO_LIMIT)
     index = "call_since" if query.owner is None else "call_owner"
     tables = (
-        f"call c INDEXED BY {index} CROSS JOIN thread t ON t.n = c.n"
+        f"call c INDEXED BY {index} CROSS JOIN thread t CROSS JOIN event e"
         " LEFT JOIN due d ON d.n = c.n AND d.kind = 'approval' AND d.id = ''"
-        f" CROSS JOIN event e ON e.position = (c.n << {SEQ_BITS}) + c.seq"
     )
+    conditions += ["t.n = c.n", f"e.position = (c.n << {SEQ_BITS}) + c.seq"]
     sql = f"""
         SELECT c.since, c.n, c.call_id, c.run_id, c.agent, c.awaits, c.seq, t.id, c.owner,
             d.at, e.body
