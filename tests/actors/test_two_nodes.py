@@ -230,3 +230,14 @@ def test_a_watcher_changes_the_node_in_the_middle_of_a_text(idle: float, wait: f
     assert "." in str(story.watchers[0].position)
     story.move(0)
     story.teardown()
+
+
+def test_a_message_that_steers_has_the_run_that_was_promised() -> None:
+    """The other node ends the run between the promise and the moment it takes the message."""
+    story = TwoNodes()
+    story.begin(seed=973, idle=0.5)
+    story.turn()
+    story.send_impatiently("k2", 5)
+    story.send(key="k1", on_busy="steer", wait=0.2)
+    story.send(key="k1", on_busy="queue", wait=0)
+    story.teardown()

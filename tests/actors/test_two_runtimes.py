@@ -289,28 +289,50 @@ async def test_a_message_that_came_too_late_to_steer_has_a_run_of_its_own(url: s
     async with treadle.open(url, drive=False) as outside:
         mine = await outside.connect(thread.id)
         await (await mine.run(run.id)).cancel()
-        for _ in range(2):
-            assert (await mine.send("late", on_busy="steer", key="k")).id == run.id
+        promised = {(await mine.send("late", on_busy="steer", key="k")).id for _ in range(2)}
     async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.connect(thread.id)
         await asyncio.wait_for(said_by(thread, "Two."), 5)
         first, second = await thread.runs()
         assert (first.id, first.status, second.status) == (run.id, "cancelled", "completed")
+        assert promised == {second.id}
         said = [i.text for i in await thread.history() if isinstance(i, Message)]
         assert said == ["one", "late", "Two."]
 
 
 async def test_what_was_to_steer_nothing_has_the_run_that_was_promised(url: str) -> None:
-    agent = Agent(ScriptedModel(["One.", "Two."]))
+    agent = Agent(ScriptedModel(["One and two."]))
     async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.create_thread(agent)
     async with treadle.open(url, drive=False) as outside:
         mine = await outside.connect(thread.id)
-        promised = [(await mine.send(text, on_busy="steer")).id for text in ("one", "two")]
+        one, two = [await mine.send(text, on_busy="steer") for text in ("one", "two")]
+        assert one.id == two.id  # the second one is to steer the run of the first
     async with treadle.open(url, agents=[agent]) as driving:
         thread = await driving.connect(thread.id)
+        await asyncio.wait_for(said_by(thread, "One and two."), 5)
+        assert [record.id for record in await thread.runs()] == [one.id]
+
+
+async def test_a_message_for_a_run_that_waits_steers_it_when_a_process_drives(url: str) -> None:
+    call = Call("ask_client", json.dumps({"question": "one"}), "c1")
+    agent = Agent(ScriptedModel([[call], "Two."]), tools=[ask_client])
+    async with treadle.open(url, agents=[agent]) as driving:
+        thread = await driving.create_thread(agent)
+        run = await thread.send("one")
+        async for event in run:
+            if isinstance(event, treadle.RunRequiresAction):
+                break
+    async with treadle.open(url, drive=False) as outside:
+        mine = await outside.connect(thread.id)
+        steered = [await mine.send("more", on_busy="steer", key="k") for _ in range(2)]
+        assert [(one.id, one.is_driven) for one in steered] == [(run.id, False)] * 2
+    async with treadle.open(url, agents=[agent]) as driving:
+        thread = await driving.connect(thread.id)
+        await thread.submit_tool_output("c1", "answer")
         await asyncio.wait_for(said_by(thread, "Two."), 5)
-        assert [record.id for record in await thread.runs()] == promised
+        said = [i.text for i in await thread.history() if isinstance(i, Message)]
+        assert said == ["one", "more", "Two."]
 
 
 async def said_by(thread: treadle.Thread, text: str) -> None:

@@ -43,6 +43,7 @@ from treadle.domain.events import (
     ToolCallRequested,
 )
 from treadle.domain.fold import apply
+from treadle.domain.ids import id_of
 from treadle.domain.items import FunctionCall, user_message
 from treadle.domain.passages import NewPassage
 from treadle.domain.removal import Removal, removal_of
@@ -247,11 +248,13 @@ def test_a_message_to_a_busy_thread() -> None:
 
 def test_a_message_that_was_acknowledged_is_not_refused() -> None:
     story, item = busy(), user_message("more")
-    rejecting = acknowledged(story.state, SendEntry("run_1", item, "reject"), "run_new")
+    rejecting = acknowledged("t", story.state, SendEntry("run_1", item, "reject"))
     assert (rejecting.on_busy, rejecting.run_id) == ("queue", "run_1")
-    steering = SendEntry("run_0", item, "steer")
-    assert acknowledged(story.state, steering, "run_new") is steering
-    assert acknowledged(ThreadState(), steering, "run_new").run_id == "run_new"
+    steering = SendEntry("run_0", item, "steer", key="k")
+    assert acknowledged("t", story.state, steering) is steering
+    late = acknowledged("t", ThreadState(), steering)
+    assert late.run_id == id_of("run", "t", "k")
+    assert acknowledged("t", ThreadState(), replace(steering, key="")).run_id != late.run_id
 
 
 def test_refusals_have_their_types() -> None:

@@ -281,6 +281,7 @@ class ThreadActor:
 
         Raises `UnknownAgent` and `JournalError`; the run can then be resumed later.
         """
+        await self._intake.catch_up()
         await self._recover()
         while True:
             state = self.state

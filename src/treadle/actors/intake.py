@@ -41,7 +41,6 @@ from treadle.domain.events import (
     RunCancelling,
     ScheduleFired,
 )
-from treadle.domain.ids import new_id
 from treadle.domain.removal import Removal, removal_of
 from treadle.domain.schedules import Schedule
 from treadle.errors import (
@@ -87,10 +86,6 @@ class Driving(Protocol):
         """Looks at the state again, soon."""
         ...
 
-    def knows(self, run_id: str) -> bool:
-        """Returns whether the run has not ended, or was the last to end."""
-        ...
-
     async def stop_job(self, job_id: str, by: str, on_told: Callable[[], object]) -> None:
         """Cancels a job; `on_told` is called with the event of its end, or at once without one."""
         ...
@@ -133,6 +128,7 @@ class Intake:
         self._taken: set[int] = set()
         self._inbox = asyncio.Lock()  # entries are taken in their order, by one task at a time
         self._has_mail = False
+        self._has_read = False
         self._reader: asyncio.Task[None] | None = None
 
     @property
@@ -147,6 +143,15 @@ class Intake:
             self._reader = asyncio.create_task(
                 self._read_mail(), name=f"treadle inbox {self._info.id}"
             )
+
+    async def catch_up(self) -> None:
+        """Waits for the first reading of the inbox, if one has begun.
+
+        So what was sent while no process drove the thread has its effect before a run is resumed: a
+        cancel saves a request, and a message steers the run that it was promised.
+        """
+        if self._reader is not None and not self._has_read:
+            await asyncio.wait([self._reader])
 
     async def stop(self) -> None:
         """Ends the reading of the inbox; what was not taken waits there."""
@@ -205,12 +210,11 @@ class Intake:
     async def _begun(self, entry: KeyedEntry, sent: Sent) -> Receipt:
         """Returns what became of a message once the thread has it, and not only the inbox."""
         require_same(entry, sent.message_id)
-        known = self._driving.knows(sent.run_id)
-        if known or await self._journal.run(self._info.id, sent.run_id) is not None:
-            return Receipt(sent.run_id, self._info.id)
-        await self.take_inbox()
-        await self._thread.durable()
-        taken = await self._journal.sent(self._info.id, entry.key)
+        taken = await self._journal.sent(self._info.id, entry.key, inbox=False)
+        if taken is None:  # which run it belongs to is known once it was taken
+            await self.take_inbox()
+            await self._thread.durable()
+            taken = await self._journal.sent(self._info.id, entry.key, inbox=False)
         if taken is None:  # it was refused, or went to a copy of the thread
             return await self._send_once(entry)
         return Receipt(taken.run_id, self._info.id)
@@ -362,6 +366,7 @@ class Intake:
             _LOGGER.warning("The inbox of %s waits: %s", self._info.id, error.message)
         finally:
             self._reader = None
+            self._has_read = True
             self._driving.may_be_idle()
 
     async def take_inbox(self) -> None:
@@ -403,7 +408,7 @@ class Intake:
         """
         if entry.key and await self._was_sent(entry):
             return
-        entry = acknowledged(self._thread.state, entry, new_id("run"))
+        entry = acknowledged(self._info.id, self._thread.state, entry)
         try:
             await self._take(entry)
         except JournalError:

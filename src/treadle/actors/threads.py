@@ -17,7 +17,16 @@ from treadle.actors.shared_memory import require_shared
 from treadle.bus.base import Bus
 from treadle.bus.position import Position
 from treadle.bus.topic import Topic
-from treadle.domain.accept import ForkThread, StartRun, StopJob, accept, acknowledged, require_same
+from treadle.domain.accept import (
+    Accepted,
+    ForkThread,
+    StartRun,
+    StopJob,
+    accept,
+    acknowledged,
+    identity_of,
+    require_same,
+)
 from treadle.domain.entries import (
     AddEntry,
     AnswerEntry,
@@ -32,6 +41,7 @@ from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
     MemoryUpdated,
     MessageAdded,
+    MessageQueued,
     RecordedEvent,
     RunStarted,
     TerminalEvent,
@@ -250,15 +260,6 @@ class Threads:
             isinstance(entry, SendEntry) and entry.expect is not None
         ):
             return await self._decided(thread_id, entry)
-        if isinstance(entry, SendEntry) and entry.key:
-            sent = await journal.sent(thread_id, entry.key)
-            if sent is not None:
-                require_same(entry, sent.message_id)
-                is_driven = True
-                if await journal.run(thread_id, sent.run_id) is None:
-                    # Its sender may have been cancelled before it rang.
-                    is_driven = await self._ring(thread_id)
-                return Receipt(sent.run_id, thread_id, is_driven)
         if isinstance(entry, SendEntry):
             return await self._enqueue_message(thread_id, entry)
         if isinstance(entry, ScheduleEntry) and await journal.sent(
@@ -266,7 +267,7 @@ class Threads:
         ):
             return Receipt()  # a schedule with its key came before, and has started its last run
         waiting = await journal.inbox(thread_id)
-        state = _expected(await journal.load(thread_id), waiting)
+        state = _expected(thread_id, await journal.load(thread_id), waiting)
         if isinstance(entry, UndoEntry):
             if any(isinstance(one.entry, UndoEntry) or _edits(one, entry.label) for one in waiting):
                 # What it takes back may have no number yet: it is the newest when its turn comes.
@@ -284,7 +285,7 @@ class Threads:
             is_driven = await self._put(thread_id, entry)
         if isinstance(entry, AnswerEntry):  # another one may have been quicker
             waiting = await journal.inbox(thread_id)
-            accept(_expected(await journal.load(thread_id), waiting), entry)
+            accept(_expected(thread_id, await journal.load(thread_id), waiting), entry)
         return Receipt(is_driven=is_driven)
 
     async def _decided(self, thread_id: str, entry: KeyedEntry) -> Receipt:
@@ -301,21 +302,33 @@ class Threads:
         if not await self.is_driven():
             raise _not_driven("The entry was not sent", "send it again when one does")
         await self._put(thread_id, entry)
+        taken = await self._becomes(thread_id, entry)
+        if taken is None:
+            accept(await journal.load(thread_id), entry)  # raises why it was refused
+            raise Conflict(
+                "Another message came between; read what was said, and send again with the "
+                "number of the last event."
+            )
+        return taken
+
+    async def _becomes(self, thread_id: str, entry: KeyedEntry) -> Receipt | None:
+        """Waits until the entry with this key has left the inbox; returns what it has become.
+
+        Returns None if it was refused. Raises `NotDriven` if no process drives the threads any
+        more.
+        """
         pause = FIRST_LOOK_SECONDS
         while True:
             # In this order: it leaves the inbox together with the events that it becomes.
-            waiting = await journal.inbox(thread_id)
+            waiting = await self._journal.inbox(thread_id)
             if (taken := await self._taken(thread_id, entry)) is not None:
                 return taken
             if not any(_is_of(one.entry, entry.key) for one in waiting):
-                accept(await journal.load(thread_id), entry)  # raises why it was refused
-                raise Conflict(
-                    "Another message came between; read what was said, and send again with the "
-                    "number of the last event."
-                )
+                return None
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_LOOK_SECONDS)
-            if pause == LAST_LOOK_SECONDS and not await self.is_driven():
+            # Another node may have taken over meanwhile, which is rung as well.
+            if pause == LAST_LOOK_SECONDS and not await self._ring(thread_id):
                 raise _not_driven(
                     "The entry waits in the inbox",
                     "send it again with the same key to see if it was accepted",
@@ -337,24 +350,48 @@ class Threads:
 
     async def _enqueue_message(self, thread_id: str, entry: SendEntry) -> Receipt:
         journal = self._journal
-        if entry.on_busy in {"reject", "steer"}:
-            state = await journal.load(thread_id)
-            accept(state, entry)
-            if entry.on_busy == "steer":
-                # The driving node decides by what is true then, but this run is promised.
-                run = state.active_run
-                entry = (
-                    replace(entry, on_busy="queue")
-                    if run is None
-                    else replace(entry, run_id=run.id)
-                )
-        is_driven = await self._put(thread_id, entry)
+        if entry.key and (sent := await journal.sent(thread_id, entry.key)) is not None:
+            require_same(entry, sent.message_id)
+            return await self._promised(thread_id, entry)
+        stored = entry
+        if entry.on_busy == "reject":
+            accept(await journal.load(thread_id), entry)
+        elif entry.on_busy == "steer":
+            waiting = await journal.inbox(thread_id)
+            state = _expected(thread_id, await journal.load(thread_id), waiting)
+            if steered := _steered(accept(state, entry)):
+                # Which run it enters is known once it was taken, and found by its key then.
+                entry = replace(entry, key=entry.key or new_id("msg"))
+                stored = replace(entry, run_id=steered)
+            else:
+                stored = replace(entry, on_busy="queue")
+        is_driven = await self._put(thread_id, stored)
         if entry.key:  # the same message may have been sent from elsewhere meanwhile
-            sent = await journal.sent(thread_id, entry.key)
-            if sent is not None:
-                require_same(entry, sent.message_id)
-                return Receipt(sent.run_id, thread_id, is_driven)
+            return await self._promised(thread_id, entry, is_driven=is_driven)
         return Receipt(entry.run_id, thread_id, is_driven)
+
+    async def _promised(
+        self, thread_id: str, entry: SendEntry, *, is_driven: bool | None = None
+    ) -> Receipt:
+        """Returns the run of a message that is in the inbox, or was there.
+
+        Its sender may have been cancelled before it rang (`is_driven` is None). What depends on the
+        moment at which it is taken is waited for: the run to steer may have ended by then, and an
+        entry with `expect` may be refused. Without a process that drives the threads nothing is
+        waited for: the first one takes the inbox before it resumes a run.
+        """
+        waiting = await self._journal.inbox(thread_id)
+        stored = next((one.entry for one in waiting if _is_of(one.entry, entry.key)), None)
+        if isinstance(stored, SendEntry):
+            require_same(entry, identity_of(stored))
+            is_driven = await self._ring(thread_id) if is_driven is None else is_driven
+            if not is_driven or (stored.on_busy != "steer" and stored.expect is None):
+                return Receipt(stored.run_id, thread_id, is_driven)
+        try:
+            taken = await self._becomes(thread_id, entry)
+        except NotDriven:
+            return await self._promised(thread_id, entry)
+        return taken or await self._enqueue_message(thread_id, entry)
 
     async def _put(self, thread_id: str, entry: Entry) -> bool:
         """Puts an entry into the inbox; returns whether a node will take it from there."""
@@ -407,7 +444,7 @@ class _EndWaiter:
             self.ended.exception()  # the task that waits may have been cancelled meanwhile
 
 
-def _expected(state: ThreadState, waiting: Sequence[Waiting]) -> ThreadState:
+def _expected(thread_id: str, state: ThreadState, waiting: Sequence[Waiting]) -> ThreadState:
     """Returns the state as it will be once the driving node has taken the entries that wait.
 
     An entry that was taken meanwhile may be in both, and then has no effect again. What cannot be
@@ -419,7 +456,7 @@ def _expected(state: ThreadState, waiting: Sequence[Waiting]) -> ThreadState:
         with contextlib.suppress(TreadleError):  # then it will have no effect
             entry = one.entry
             if isinstance(entry, SendEntry):
-                entry = acknowledged(state, entry, new_id("run"))
+                entry = acknowledged(thread_id, state, entry)
             accepted = accept(state, entry)
             if isinstance(accepted, StopJob | ForkThread):
                 continue
@@ -451,6 +488,12 @@ def _edits(waiting: Waiting, label: str) -> bool:
 
 def _is_of(entry: Entry, key: str) -> bool:
     return isinstance(entry, KeyedEntry) and entry.key == key
+
+
+def _steered(accepted: Accepted) -> str:
+    """Returns the run that a message enters, "" if it starts its own."""
+    events = () if isinstance(accepted, StartRun | StopJob | ForkThread) else accepted
+    return next((event.run_id for event in events if isinstance(event, MessageQueued)), "")
 
 
 def _not_driven(what: str, remedy: str) -> NotDriven:

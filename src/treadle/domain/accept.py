@@ -209,10 +209,11 @@ def queue(entry: SendEntry) -> RunQueued:
     )
 
 
-def acknowledged(state: ThreadState, entry: SendEntry, new_run_id: str) -> SendEntry:
+def acknowledged(thread_id: str, state: ThreadState, entry: SendEntry) -> SendEntry:
     """Returns a message that was acknowledged before as one that cannot be refused any more.
 
-    One that was to steer a run that has ended meanwhile starts a run of its own, `new_run_id`.
+    One that was to steer a run that has ended meanwhile starts a run of its own, which is named as
+    that of a message with a key is.
     """
     if entry.expect is not None:
         return entry  # its sender waits for the verdict
@@ -221,7 +222,7 @@ def acknowledged(state: ThreadState, entry: SendEntry, new_run_id: str) -> SendE
     run = state.active_run
     steers = run is not None and run.id == entry.run_id and run.status != "cancelling"
     if entry.on_busy == "steer" and not steers:
-        return replace(entry, run_id=new_run_id)
+        return replace(entry, run_id=id_of("run", thread_id, entry.key or entry.item.id))
     return entry
 
 
