@@ -520,8 +520,8 @@ async def test_a_damaged_page_costs_only_what_is_on_it(path: Path) -> None:
     if page is None:
         pytest.skip("this SQLite has no dbstat table")
     content = bytearray(path.read_bytes())
-    start = (page - 1) * 4096
-    content[start : start + 4096] = b"\xff" * 4096
+    start = (page - 1) * sqlite_file.PAGE_BYTES
+    content[start : start + sqlite_file.PAGE_BYTES] = b"\xff" * sqlite_file.PAGE_BYTES
     path.write_bytes(content)
     async with opened(path) as journal:
         with pytest.raises(JournalCorrupt):

@@ -24,11 +24,14 @@ class Receipt(NamedTuple):
     """What became of an entry: the run that it belongs to, if any, and the thread of that run.
 
     `is_driven` is False if no process drives the threads now, so that the entry waits for one.
+    `after` is the number of the event before the first one of a run that the entry began, None for
+    any other entry, and if another process takes it.
     """
 
     run_id: str = ""
     thread_id: str = ""
     is_driven: bool = True
+    after: int | None = None
 
 
 class ThreadAccess(Protocol):

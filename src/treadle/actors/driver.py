@@ -88,7 +88,9 @@ class Driver:
         self._actors: dict[str, ThreadActor] = {}
         self._loading: dict[str, asyncio.Task[ThreadActor]] = {}
         self._reaching: Counter[str] = Counter()  # callers that wait for a load
-        self._evictions: dict[str, asyncio.TimerHandle] = {}
+        # When threads were used last, in this order: one timer serves all of them.
+        self._last_used: dict[str, float] = {}
+        self._eviction: asyncio.TimerHandle | None = None
         self._beginning: set[str] = set()  # threads whose drive waits for their actor
         self._damaged: set[str] = set()  # threads that were set aside
         self._poller: asyncio.Task[None] | None = None
@@ -115,8 +117,8 @@ class Driver:
         for actor in self._actors.values():
             actor.jobs.refuse_inside("shut the runtime down")
         self.is_stopping = True
-        for timer in self._evictions.values():
-            timer.cancel()
+        if self._eviction is not None:
+            self._eviction.cancel()
         await self._due_times.stop()
         await self._bus.close()
         if self._poller is not None:
@@ -398,15 +400,29 @@ class Driver:
         """Looks in `idle_seconds` whether the thread is still in use."""
         if thread_id not in self._actors:
             return
-        timer = self._evictions.pop(thread_id, None)
-        if timer is not None:
-            timer.cancel()
         loop = asyncio.get_running_loop()
-        self._evictions[thread_id] = loop.call_later(self._idle_seconds, self._evict, thread_id)
+        self._last_used.pop(thread_id, None)
+        self._last_used[thread_id] = now = loop.time()
+        if self._eviction is None and not self.is_stopping:
+            self._eviction = loop.call_at(now + self._idle_seconds, self._evict_idle)
+
+    def _evict_idle(self) -> None:
+        """Drops the actors that were not used for `idle_seconds`."""
+        self._eviction = None
+        loop = asyncio.get_running_loop()
+        idle: list[str] = []
+        for thread_id, used in self._last_used.items():
+            due = used + self._idle_seconds
+            if due > loop.time():
+                self._eviction = loop.call_at(due, self._evict_idle)
+                break
+            idle.append(thread_id)
+        for thread_id in idle:
+            del self._last_used[thread_id]
+            self._evict(thread_id)
 
     def _evict(self, thread_id: str) -> None:
         """Drops the actor unless it is in use; whatever uses it calls `may_be_idle` at its end."""
-        self._evictions.pop(thread_id, None)
         # A caller may be about to use what was loaded for it; and an actor that failed keeps the
         # thread while its successor is loaded.
         is_wanted = thread_id in self._reaching or thread_id in self._loading
@@ -416,9 +432,7 @@ class Driver:
         self._drop(thread_id)
 
     def _drop(self, thread_id: str, error: TreadleError | None = None) -> None:
-        timer = self._evictions.pop(thread_id, None)
-        if timer is not None:
-            timer.cancel()
+        self._last_used.pop(thread_id, None)
         actor = self._actors.pop(thread_id, None)
         if actor is not None:
             actor.jobs.abandon()  # a program that kept its tree is refused

@@ -256,9 +256,13 @@ class Intake:
             self._driving.require_options(entry)
         accepted = accept(self._thread.state, entry, changes=changes, removal=removal)
         run_id = entry.run_id if isinstance(entry, SendEntry) else ""
+        after: int | None = None
         match accepted:
             case StartRun():
+                before = self._thread.state.seq
                 self._driving.start(accepted.entry)
+                run = self._thread.state.run
+                after = before if run is not None and run.id == run_id else None  # else it waits
             case StopJob():
                 await self._driving.stop_job(accepted.job_id, accepted.by, on_told)
                 return Receipt()
@@ -284,7 +288,7 @@ class Intake:
             )
         self._driving.notice()
         on_told()
-        return Receipt(run_id, self._info.id)
+        return Receipt(run_id, self._info.id, after=after)
 
     async def _has_fired(self, schedule: Schedule) -> bool:
         """Whether a schedule with this key came before, and has started its last run."""

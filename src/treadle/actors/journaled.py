@@ -2,6 +2,10 @@
 
 An event changes the state at once and is shown once the journal has it. Only three
 things wait for the journal: a tool before it starts, an entry before it is acknowledged, a result.
+
+Each append costs several times as much as an event in it, so an append waits for company: it is
+made as soon as something waits for it, one of those three or a delta that follows its events, and
+otherwise `PATIENCE` seconds after its first event.
 """
 
 import asyncio
@@ -28,6 +32,9 @@ from treadle.domain.state import ThreadState
 from treadle.errors import JournalError
 from treadle.journal.base import Batch, Claim, Journal
 from treadle.journal.projection import DueTime, project, standing_of
+
+PATIENCE = 0.002
+"""How long an event that nothing waits for may wait, in seconds."""
 
 
 class JournaledThread:
@@ -67,7 +74,8 @@ class JournaledThread:
         self._standing = standing_of(state)
         self._unsent: list[Envelope] = []
         self._consumed: list[int] = []
-        self._sending = False
+        self._sending: asyncio.Handle | None = None
+        self._is_urgent = False
         self._outbox: deque[Envelope | LiveEvent] = deque()
         self._kept = state.seq
         self._appends = 0
@@ -76,7 +84,7 @@ class JournaledThread:
     @property
     def is_settled(self) -> bool:
         """Whether all that was recorded is kept."""
-        return not self._appends and not self._sending
+        return not self._appends and self._sending is None
 
     def record(self, event: RecordedEvent) -> None:
         """Numbers `event`, applies it, and shows it once the journal has it."""
@@ -89,18 +97,21 @@ class JournaledThread:
         envelope = Envelope(event, event.seq, 0, encoded)
         self._unsent.append(envelope)
         self._outbox.append(envelope)
-        self._send_soon()
+        if self._sending is None:
+            loop = asyncio.get_running_loop()
+            self._sending = loop.call_later(PATIENCE, self._send)
 
     def consume(self, number: int) -> None:
         """Takes an input out of the inbox, together with the events it became."""
         self._consumed.append(number)
-        self._send_soon()
+        self._send_now()
 
     async def durable(self) -> None:
         """Waits until every event recorded so far is kept; raises `JournalError`."""
         if self.failure is not None:
             raise self.failure
         if self._kept < self.state.seq:
+            self._send_now()
             kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append((self.state.seq, kept))
             await kept
@@ -109,6 +120,7 @@ class JournaledThread:
         """Shows `event` after all that was recorded before it."""
         if self._outbox:
             self._outbox.append(event)
+            self._send_now()
         else:
             self.topic.publish_live(event)
             self._on_live(event)
@@ -137,13 +149,16 @@ class JournaledThread:
                 kept.set_exception(error)
         self._on_failed()
 
-    def _send_soon(self) -> None:
-        if not self._sending:
-            self._sending = True
-            asyncio.get_running_loop().call_soon(self._send)
+    def _send_now(self) -> None:
+        """Appends what is recorded, at the end of this turn of the event loop."""
+        if not self._is_urgent and (self._unsent or self._consumed):
+            self._is_urgent = True
+            if self._sending is not None:
+                self._sending.cancel()
+            self._sending = asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
-        self._sending = False
+        self._sending, self._is_urgent = None, False
         entries, self._unsent = self._unsent, []
         consumed, self._consumed = self._consumed, []
         if self.failure is not None:

@@ -207,7 +207,8 @@ _RUN_COLUMNS = (
     "n, id, agent, agent_hash, status, first_seq, last_seq,"
     " seq, message_id, queued_at, started_at, ended_at, stop_reason, spent, error"
 )
-# As `treadle.journal.projection.merged` does.
+# As `treadle.journal.projection.merged` does. `seq` is that of the first event, which made the row:
+# to set it again would write a page of its index at each change.
 _MERGED = (
     "ON CONFLICT (n, id) DO UPDATE SET status = excluded.status,"
     " agent = CASE excluded.agent WHEN '' THEN run.agent ELSE excluded.agent END,"
@@ -215,7 +216,6 @@ _MERGED = (
     " ELSE excluded.agent_hash END,"
     " first_seq = CASE excluded.first_seq WHEN 0 THEN run.first_seq ELSE excluded.first_seq END,"
     " last_seq = CASE excluded.last_seq WHEN 0 THEN run.last_seq ELSE excluded.last_seq END,"
-    " seq = CASE run.seq WHEN 0 THEN excluded.seq ELSE run.seq END,"
     " message_id = CASE excluded.message_id WHEN '' THEN run.message_id"
     " ELSE excluded.message_id END,"
     " queued_at = coalesce(excluded.queued_at, run.queued_at),"

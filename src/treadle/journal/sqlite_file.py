@@ -27,7 +27,8 @@ from treadle.journal.sqlite_connection import SqliteConnection
 
 APPLICATION_ID = 0x7472646C  # "trdl", so that the database of another program is recognized
 BUSY_SECONDS = 5.0
-CHECKPOINT_PAGES = 4000
+PAGE_BYTES = 1024
+LOG_BYTES = 16 * 1024 * 1024
 LOG_BUSY_MS = 200
 
 
@@ -138,11 +139,15 @@ _CANNOT_WRITE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLIT
 
 def prepare(connection: sqlite3.Connection, durability: Durability) -> None:
     """Prepares a connection for writing to a database of treadle."""
+    # A new database has small pages, because a commit changes few bytes in each of ten tables and
+    # indexes, and writes each of these pages to the log as a whole. An existing one keeps its own.
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     # With a write-ahead log, readers do not hold the writer up.
     connection.execute("PRAGMA journal_mode = wal")
-    # Four times the default: the pages that each group changes (the end of the events, `activity`)
-    # are copied from the log to the database less often.
-    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    # Four times the size by default: the pages that each group changes (the end of the events,
+    # `activity`) are copied from the log to the database less often.
+    (page,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // page}")
     # With `normal`, a commit survives the end of the process, but a loss of power may undo the
     # newest commits (never half of one). With `full`, each commit waits for the disk.
     connection.execute(f"PRAGMA synchronous = {'full' if durability == 'power' else 'normal'}")

@@ -587,4 +587,5 @@ class Thread:
             self._journal,
             self._agent_of,
             is_driven=receipt.is_driven,
+            after=receipt.after,
         )

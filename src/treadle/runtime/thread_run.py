@@ -43,6 +43,7 @@ class ThreadRun:
         agent_of: Callable[[Run], AnyAgent],
         *,
         is_driven: bool = True,
+        after: int | None = None,
     ) -> None:
         self.id = id
         self.thread_id = thread_id
@@ -50,6 +51,7 @@ class ThreadRun:
         self._journal = journal
         self._agent_of = agent_of
         self.is_driven = is_driven
+        self._begins_after = after  # None: the journal knows
 
     def __repr__(self) -> str:
         return f"ThreadRun({self.id!r})"
@@ -188,6 +190,8 @@ class ThreadRun:
         run. After the end of the run there is no event. Raises `InvalidInput` for a position that
         the thread does not have.
         """
+        if after is None and self._begins_after is not None:
+            return self._events(Position(self._begins_after))
         known = await self._journal.run(self.thread_id, self.id)
         first, last = (known.first_seq, known.last_seq) if known is not None else (0, 0)
         if after is None:
@@ -199,12 +203,21 @@ class ThreadRun:
         else:
             position = Position.parse(after)
             require_reached(self._threads, self.thread_id, position)
+        return self._events(
+            position,
+            is_active=bool(first) and position.seq >= first - 1,
+            is_over=bool(last) and position.seq >= last,
+        )
+
+    def _events(
+        self, after: Position, *, is_active: bool = False, is_over: bool = False
+    ) -> RunSubscription:
         return RunSubscription(
             lambda: self._threads.topic(self.thread_id),
             lambda after, until: self._journal.read(self.thread_id, after=after, until=until),
-            position,
+            after,
             follow=lambda after: self._threads.follow(self.thread_id, after),
             run_id=self.id,
-            is_active=bool(first) and position.seq >= first - 1,
-            is_over=bool(last) and position.seq >= last,
+            is_active=is_active,
+            is_over=is_over,
         )
