@@ -89,8 +89,12 @@ async def test_a_conversation(
         assert "requires_action" in await treadle(
             tmp_path, "threads", "--status", "requires_action", "--json", *where
         )
-        await treadle(tmp_path, "approve", thread, "c1", *where)
-        await treadle(tmp_path, "approve", thread, "c1", *where)
+        for given, problem in (('{"amount": "x"}', "amount"), ("[1]", "not a JSON object")):
+            edit = ("approve", thread, "c1", "--arguments", given, *where)
+            assert problem in await treadle(tmp_path, *edit, code=1 if "{" in given else 2)
+        edit = ("approve", thread, "c1", "--arguments")
+        await treadle(tmp_path, *edit, '{"amount": 6}', *where)
+        await treadle(tmp_path, *edit, "-", *where, given='{"amount": 6}')
         await treadle(tmp_path, "deny", thread, "c2", "--reason", "Too much.", *where)
         await treadle(tmp_path, "answer", thread, "c3", "-", *where, given="Because. 🌱")
         assert "c9" in await treadle(tmp_path, "approve", thread, "c9", *where, code=1)
@@ -99,7 +103,7 @@ async def test_a_conversation(
             if "completed" in await treadle(tmp_path, "threads", *where):
                 break
         text = await treadle(tmp_path, "show", thread, "--database", "treadle.db")
-        for words in ("paid 5", "denied: Too much.", "Because. 🌱", "Done."):
+        for words in ("paid 6", "denied: Too much.", "Because. 🌱", "Done."):
             assert words in text
         await treadle(tmp_path, "send", "Wait.", "--last", *where)
         await treadle(tmp_path, "cancel", thread, *where)

@@ -386,7 +386,10 @@ async def test_the_desk_and_an_approval() -> None:
             waiting = asyncio.ensure_future(run.result())
             await asyncio.sleep(100)
             assert not waiting.done()
-            await thread.approve(call.call.call_id)
+            for bad in ({"amount": "x"}, {"amount": object()}, "x"):
+                with pytest.raises(InvalidInput):
+                    await thread.approve(call.call.call_id, arguments=bad)
+            await thread.approve(call.call.call_id, arguments={"amount": 6})
             assert (await waiting).text == "Paid."
             done = await anext(desk)
             assert done.type == "run.completed"

@@ -337,9 +337,14 @@ async def test_calls(open_runtime: Open) -> None:
         assert (other.status_code, other.json()["code"]) == (409, "conflict")
         answers = [
             {"type": "deny", "call_id": "call_b", "reason": "too much"},
-            {"type": "approve", "call_id": "call_c"},
+            {"type": "approve", "call_id": "call_c", "arguments": {"amount": 3}},
             {"type": "approve", "call_id": "call_x"},
         ]
+        for arguments in ({"amount": "much"}, [1], {}):
+            body = {"arguments": arguments}
+            bad = await client.send("POST", f"{path}/call_c/approve", body)
+            assert (bad.status_code, bad.json()["retryable"]) == (400, False)
+            assert "amount" in bad.text or "object" in bad.text
         answered = (await client.call("POST", path, {"answers": answers}))["data"]
         assert [one["problem"] and one["problem"]["code"] for one in answered] == [
             None,
@@ -354,7 +359,11 @@ async def test_calls(open_runtime: Open) -> None:
         }
         assert outputs["call_a"] == '{"yes":[1,2]}'
         assert "too much" in outputs["call_b"]
-        assert outputs["call_c"] == "paid 2"
+        assert outputs["call_c"] == "paid 3"
+        call = next(one for one in ended["items"] if one.get("call_id") == "call_c")
+        assert (call["arguments"], call["proposed"]) == ('{"amount":3}', '{"amount": 2}')
+        again = await client.send("POST", f"{path}/call_c/approve")
+        assert (again.status_code, "with other arguments" in again.text) == (409, True)
         late = await client.send("POST", f"{path}/call_c/deny", {"reason": "late"})
         assert (late.status_code, late.json()["code"]) == (409, "conflict")
 

@@ -438,6 +438,7 @@ def _strategies() -> Iterable[st.SearchStrategy[Event]]:
     yield _of_call(lambda r, c: ToolCallRequested(run_id=r, item=FunctionCall(c, "n", "{")))
     yield _of_call(lambda r, c: ToolStarted(run_id=r, call_id=c, name="n", attempt=1))
     yield _of_call(lambda r, c: ToolApproved(run_id=r, call_id=c))
+    yield _of_call(lambda r, c: ToolApproved(run_id=r, call_id=c, arguments="{}"))
     yield _of_call(lambda r, c: RunRequiresAction(run_id=r, call_ids=(c,)))
     yield _of_call(
         lambda r, c: ToolOutputRecorded(run_id=r, item=FunctionCallOutput(c, "o"), name="n")
@@ -560,6 +561,12 @@ def test_a_run_that_is_handed_over() -> None:
     assert story.attributes("step 1")["gen_ai.agent.name"] == "a"
     assert story.attributes("step 2")["gen_ai.agent.name"] == "b"
     assert story.measured("gen_ai.invoke_agent.duration")[0][1]["gen_ai.agent.name"] == "b"
+
+
+def test_the_arguments_with_which_a_call_was_approved() -> None:
+    approved = ToolApproved(run_id=R, call_id="c1", arguments='{"at": 2}')
+    story = Story(Options(content=True)).tell(STARTED, STEP, CALL, approved, RUNNING, OUTPUT)
+    assert story.attributes("execute_tool look")["gen_ai.tool.call.arguments"] == '{"at": 2}'
 
 
 def test_arguments_that_a_hook_changed_and_what_a_response_cost() -> None:

@@ -14,6 +14,7 @@ from treadle.cli.open_calls import in_full
 from treadle.cli.plain_text import clean
 from treadle.cli.stdin import read_text
 from treadle.cli.target import AnyRuntime, AnyThread, json_option, url_option, with_target
+from treadle.domain.events import object_in
 from treadle.domain.page import MAX_PAGE
 from treadle.journal.base import WaitingCall
 
@@ -55,12 +56,30 @@ def _shown(call: WaitingCall) -> str:
 @click.command()
 @click.argument("thread_id", metavar="ID")
 @click.argument("call_id", metavar="CALL")
+@click.option(
+    "--arguments",
+    metavar="JSON",
+    help="Run it with these instead of those of the model; - reads standard input.",
+)
 @url_option
 @database_option
 @debug_option
-def approve(thread_id: str, call_id: str, url: str | None, database: Path | None) -> int:
+def approve(
+    thread_id: str, call_id: str, arguments: str | None, url: str | None, database: Path | None
+) -> int:
     """Let the call CALL of the conversation ID run; treadle calls lists them."""
-    return _answer(url, database, thread_id, lambda thread: thread.approve(call_id))
+    edited = None if arguments is None else _object(arguments)
+    return _answer(
+        url, database, thread_id, lambda thread: thread.approve(call_id, arguments=edited)
+    )
+
+
+def _object(arguments: str) -> dict[str, object]:
+    text = read_text() if arguments == "-" else arguments
+    found = object_in(text)
+    if found is None:
+        raise click.BadParameter("it is not a JSON object.", param_hint="--arguments")
+    return found
 
 
 @click.command()

@@ -15,7 +15,13 @@ from treadle.client.remote_archive import RemoteArchive, text_of_moment
 from treadle.client.remote_memory import RemoteMemory
 from treadle.client.remote_run import AnyAgent, RemoteRun, position_now
 from treadle.client.remote_subscription import RemoteSubscription
-from treadle.domain.arguments import require_choice, require_count, require_text, shown
+from treadle.domain.arguments import (
+    require_choice,
+    require_count,
+    require_object,
+    require_text,
+    shown,
+)
 from treadle.domain.entries import OnBusy
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
@@ -199,9 +205,13 @@ class RemoteThread:
         value = converted if isinstance(converted, str) else list(converted)
         await self._answer("output", call_id, output=value, is_error=bool(is_error))
 
-    async def approve(self, call_id: str) -> None:
-        """Lets a call that needs approval run; raises as `submit_tool_output` does."""
-        await self._answer("approve", call_id)
+    async def approve(self, call_id: str, *, arguments: Mapping[str, object] | None = None) -> None:
+        """Lets a call that needs approval run, with other `arguments` if they are given.
+
+        Raises as `Thread.approve` does.
+        """
+        fields = {} if arguments is None else {"arguments": require_object("arguments", arguments)}
+        await self._answer("approve", call_id, **fields)
 
     async def deny(self, call_id: str, reason: str = "") -> None:
         """Denies a call; the model reads the reason. Raises as `submit_tool_output` does."""

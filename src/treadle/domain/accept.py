@@ -290,7 +290,7 @@ def _answer(state: ThreadState, entry: AnswerEntry) -> RecordedEvent | None:
         case OutputEntry():
             return output_of(state, entry.call_id, entry.output, is_error=entry.is_error)
         case ApprovalEntry():
-            return approval_of(state, entry.call_id)
+            return approval_of(state, entry.call_id, entry.arguments)
         case DenialEntry():
             return denial_of(state, entry.call_id, entry.reason)
         case _ as unreachable:

@@ -5,7 +5,12 @@ before, and raises where it cannot be said.
 """
 
 from treadle.domain.arguments import shown
-from treadle.domain.events import MessagePinned, ToolApproved, ToolOutputRecorded
+from treadle.domain.events import (
+    MessagePinned,
+    ToolApproved,
+    ToolOutputRecorded,
+    object_in,
+)
 from treadle.domain.ids import new_id
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Message, OutputPart
 from treadle.domain.open_step import Step
@@ -37,10 +42,18 @@ def output_of(
     return ToolOutputRecorded(run_id=run_id, item=item, name=call.name)
 
 
-def approval_of(state: ThreadState, call_id: str) -> ToolApproved | None:
-    """Returns the event that lets a call run; raises as `output_of` does."""
+def approval_of(state: ThreadState, call_id: str, arguments: str = "") -> ToolApproved | None:
+    """Returns the event that lets a call run, with other `arguments` (JSON) if there are any.
+
+    Raises as `output_of` does. A call that was approved with some arguments is not approved again
+    with others: whoever does that has not seen what runs.
+    """
     if call_id in state.approved:
-        return None
+        known = call_of(state, call_id)
+        edited = known.arguments if known is not None and known.proposed else ""
+        if object_in(arguments or "{}") == object_in(edited or "{}"):
+            return None
+        raise _late(state, call_id, None, " with other arguments")
     step = state.step
     known = _answered(state, call_id)
     if known is not None:
@@ -48,7 +61,7 @@ def approval_of(state: ThreadState, call_id: str) -> ToolApproved | None:
     call, run_id = _awaited(state, call_id)
     if step is None or step.awaits_of(call_id) != "approval":
         raise Conflict(f"{call.name} is answered from outside; submit the output of {call_id!r}.")
-    return ToolApproved(run_id=run_id, call_id=call_id)
+    return ToolApproved(run_id=run_id, call_id=call_id, arguments=arguments)
 
 
 def denial_of(state: ThreadState, call_id: str, reason: str = "") -> ToolOutputRecorded | None:
@@ -59,12 +72,14 @@ def denial_of(state: ThreadState, call_id: str, reason: str = "") -> ToolOutputR
     return output_of(state, call_id, text, is_error=True)
 
 
-def _late(state: ThreadState, call_id: str, known: FunctionCallOutput | None) -> Conflict:
+def _late(
+    state: ThreadState, call_id: str, known: FunctionCallOutput | None, how: str = ""
+) -> Conflict:
     """Returns the error for an answer that came too late: what happened, and who answered."""
     by = state.answered_by.get(call_id, "")
     named = f" by {by[:100]}" if by else ""
     if call_id in state.approved:
-        return Conflict(f"The call {call_id!r} was already approved{named}.", by=by)
+        return Conflict(f"The call {call_id!r} was already approved{named}{how}.", by=by)
     text = known.output if known is not None else ""
     text = text if isinstance(text, str) else "an output with images"
     return Conflict(f"The call {call_id!r} was already answered{named}: {shown(text)}.", by=by)
@@ -73,7 +88,7 @@ def _late(state: ThreadState, call_id: str, known: FunctionCallOutput | None) ->
 def _awaited(state: ThreadState, call_id: str) -> tuple[FunctionCall, str]:
     run, step = state.active_run, state.step
     if run is None or run.status == "cancelling":
-        if not _was_called(state, call_id):
+        if call_of(state, call_id) is None:
             raise UnknownToolCall(
                 f"This thread has no call {call_id[:100]!r}; pending_calls() returns those that "
                 "wait."
@@ -94,10 +109,17 @@ def _awaited(state: ThreadState, call_id: str) -> tuple[FunctionCall, str]:
     return call, run.id
 
 
-def _was_called(state: ThreadState, call_id: str) -> bool:
-    if state.step is not None and state.step.call(call_id) is not None:
-        return True
-    return any(isinstance(i, FunctionCall) and i.call_id == call_id for i in state.history)
+def call_of(state: ThreadState, call_id: str) -> FunctionCall | None:
+    """Returns a call of the open step, or else the newest of that id."""
+    call = state.step.call(call_id) if state.step is not None else None
+    if call is not None:
+        return call
+    history = state.history
+    for index in range(len(history) - 1, -1, -1):
+        item = history[index]
+        if isinstance(item, FunctionCall) and item.call_id == call_id:
+            return item
+    return None
 
 
 def _answered(state: ThreadState, call_id: str) -> FunctionCallOutput | None:

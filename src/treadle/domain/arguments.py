@@ -4,6 +4,8 @@ import reprlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeGuard, TypeVar, get_args
 
+import msgspec
+
 from treadle.errors import ConfigurationError, InvalidInput
 
 T = TypeVar("T")
@@ -79,6 +81,18 @@ def require_integer(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput(f"{name} must be an integer, not {shown(value)}.")
     return value
+
+
+def require_object(name: str, value: object) -> dict[str, object]:
+    """Returns a JSON object as it will be read again; raises `InvalidInput` for anything else."""
+    if not is_mapping(value):
+        raise InvalidInput(f"{name} must be a dict of JSON values, not {shown(value)}.")
+    try:
+        return msgspec.json.decode(msgspec.json.encode(value), type=dict[str, object])
+    except Exception as error:  # a mapping is foreign code, and may raise anything
+        raise InvalidInput(
+            f"{name} cannot be represented as JSON; use texts, numbers, lists and dicts."
+        ) from error
 
 
 def require_collection(name: str, value: object) -> None:

@@ -74,9 +74,10 @@ class OutputEntry(_Entry, frozen=True, tag="output"):
 
 
 class ApprovalEntry(_Entry, frozen=True, tag="approve"):
-    """The permission to run a call."""
+    """The permission to run a call; with other `arguments`, as JSON, than the model wrote."""
 
     call_id: str
+    arguments: str = ""
 
 
 class DenialEntry(_Entry, frozen=True, tag="deny"):

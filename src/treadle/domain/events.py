@@ -22,6 +22,7 @@ from treadle.domain.items import (
 )
 from treadle.domain.options import RunOptions
 from treadle.domain.schedules import Schedule
+from treadle.domain.schema import JsonSchema
 from treadle.domain.stop_reason import StopReason
 from treadle.domain.usage import Usage
 
@@ -217,7 +218,8 @@ class ToolCallRequested(DurableEvent, frozen=True, omit_defaults=True, tag="tool
     """The model finished a tool call; its arguments are complete.
 
     `awaits` is what the call needs from outside, if anything. `to_user` names the argument that is
-    shown to the user while the model writes it, if there is one.
+    shown to the user while the model writes it, if there is one. `parameters` is the JSON Schema of
+    the arguments of a call that needs approval, because it may be approved with other arguments.
     """
 
     type: ClassVar[Literal["tool.requested"]] = "tool.requested"
@@ -225,6 +227,7 @@ class ToolCallRequested(DurableEvent, frozen=True, omit_defaults=True, tag="tool
     index: int = 0
     awaits: Awaited | None = None
     to_user: str = ""
+    parameters: JsonSchema | None = None
 
     @property
     def said(self) -> str:
@@ -260,10 +263,15 @@ class RunRequiresAction(DurableEvent, frozen=True, omit_defaults=True, tag="run.
 
 
 class ToolApproved(EntryEvent, frozen=True, gc=False, tag="tool.approved"):
-    """A call that needed approval may run."""
+    """A call that needed approval may run.
+
+    `arguments` is set if it was approved with other arguments than the model wrote: the JSON that
+    is the call's from then on.
+    """
 
     type: ClassVar[Literal["tool.approved"]] = "tool.approved"
     call_id: str
+    arguments: str = ""
 
 
 class ToolStarted(DurableEvent, frozen=True, gc=False, omit_defaults=True, tag="tool.started"):

@@ -75,7 +75,7 @@ from treadle.domain.events import (
 )
 from treadle.domain.history import History, require_valid
 from treadle.domain.items import FunctionCall, Item, Message
-from treadle.domain.open_step import Step
+from treadle.domain.open_step import EditableCall, Step
 from treadle.domain.removal import remove
 from treadle.domain.removed_items import is_removed
 from treadle.domain.schedules import NO_SCHEDULES
@@ -373,6 +373,8 @@ def _call_changed(
             state = _answered_by(state, event.call_id, event.by)
             state = replace(state, approved=state.approved | {event.call_id})
             step = replace(step, approved=(*step.approved, event.call_id))
+            if event.arguments:
+                step = _with_arguments(step, event.call_id, event.arguments)
         case ToolDelegated():
             _require_pending(step, event.call_id)
             step = replace(step, delegated=(*step.delegated, event.thread_id))
@@ -387,6 +389,19 @@ def _call_changed(
     if run is not None and run.status == "requires_action" and not step.awaited:
         run = replace(run, status="in_progress", expires_at=None)
     return replace(state, run=run, step=step)
+
+
+def _with_arguments(step: Step, call_id: str, arguments: str) -> Step:
+    """Returns a step in which a call has other arguments than the model wrote."""
+    return replace(
+        step,
+        items=tuple(
+            (place, replace(item, arguments=arguments, proposed=item.arguments))
+            if isinstance(item, FunctionCall) and item.call_id == call_id
+            else (place, item)
+            for place, item in step.items
+        ),
+    )
 
 
 def _answered_by(state: ThreadState, call_id: str, by: str) -> ThreadState:
@@ -481,6 +496,8 @@ def _step_closed(state: ThreadState, event: StepCompleted | StepInterrupted) -> 
         raise InvalidTransition(f"The response of step {step.number} is not complete.")
     cut_off = isinstance(event, StepInterrupted) and step.finish_reason is None
     calls = step.calls
+    if step.editable:
+        step = replace(step, editable=())
     run = replace(
         run,
         last_step=step,
@@ -683,6 +700,9 @@ def _item_finished(
     step = replace(step, items=(*step.items, (event.index, item)))
     if isinstance(event, ToolCallRequested) and event.awaits is not None:
         step = replace(step, awaits=(*step.awaits, (event.item.call_id, event.awaits)))
+        if event.parameters is not None:
+            editable = EditableCall(event.item.call_id, event.parameters, event.to_user)
+            step = replace(step, editable=(*step.editable, editable))
     return replace(state, step=step)
 
 

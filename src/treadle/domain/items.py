@@ -169,13 +169,18 @@ class Reasoning(Struct, frozen=True, tag="reasoning", omit_defaults=True):
 
 
 class FunctionCall(Struct, frozen=True, gc=False, tag="function_call", omit_defaults=True):
-    """A tool call; `arguments` is the JSON text exactly as the model wrote it."""
+    """A tool call; `arguments` is the JSON text exactly as the model wrote it.
+
+    If it was approved with other arguments, `arguments` contains these, and `proposed` what the
+    model wrote.
+    """
 
     call_id: str
     name: str
     arguments: str
     id: str = ""
     provider_fields: ProviderFields | None = None
+    proposed: str = ""
 
 
 class FunctionCallOutput(Struct, frozen=True, tag="function_call_output", omit_defaults=True):

@@ -4,13 +4,26 @@ from msgspec import Struct
 
 from treadle.domain.events import Awaited, FinishReason
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Reasoning
+from treadle.domain.schema import JsonSchema
+
+
+class EditableCall(Struct, frozen=True, omit_defaults=True):
+    """A call that may be approved with other arguments: their JSON Schema, without `to_user`.
+
+    `to_user` names the argument that is shown to the user, if there is one.
+    """
+
+    call_id: str
+    parameters: JsonSchema
+    to_user: str = ""
 
 
 class Step(Struct, frozen=True, omit_defaults=True):
     """One response of the model and the calls it asked for.
 
     `items` pairs each item with its place in the response, because items may finish out of order.
-    `started` and `approved` hold the ids of calls, `awaits` what calls need from outside.
+    `started` and `approved` hold the ids of calls, `awaits` what calls need from outside,
+    `editable` what those with an approval may be changed to.
     `delegated` holds the ids of the threads on which agents work for it. `finish_reason` is None
     until the response is complete.
     """
@@ -23,6 +36,7 @@ class Step(Struct, frozen=True, omit_defaults=True):
     approved: tuple[str, ...] = ()
     delegated: tuple[str, ...] = ()
     finish_reason: FinishReason | None = None
+    editable: tuple[EditableCall, ...] = ()
 
     @property
     def calls(self) -> tuple[FunctionCall, ...]:

@@ -26,6 +26,7 @@ from treadle.domain.events import (
     RunQueued,
     ScheduleCreated,
     ThreadUpdated,
+    ToolApproved,
     ToolCallRequested,
     ToolOutputRecorded,
     ToolStarted,
@@ -99,9 +100,9 @@ def without_content(event: RecordedEvent, keys: Keys) -> RecordedEvent:
                 return event
             left = replace(event, item=redacted(event.item))
             if isinstance(left, ToolCallRequested):
-                left = replace(left, to_user="")
+                left = replace(left, to_user="", parameters=None)
             return removed(event, left)
-        case ToolStarted(arguments=arguments):
+        case ToolStarted(arguments=arguments) | ToolApproved(arguments=arguments):
             found = arguments and f"call:{event.call_id}" in keys
             return removed(event, replace(event, arguments="")) if found else event
         case RunQueued(before=before) if any(key_of(item) in keys for item in before):

@@ -102,6 +102,9 @@ class StepCalls(Generic[Deps, Out]):
                 index=index,
                 awaits=awaits,
                 to_user=tool.to_user if tool is not None else "",
+                parameters=tool.signature.plain
+                if tool is not None and awaits == "approval"
+                else None,
             )
         )
         if self._agent.early_tools and awaits is None and not self._is_serial(call):

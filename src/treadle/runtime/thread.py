@@ -49,6 +49,7 @@ from treadle.loop.catalog import Catalog
 from treadle.loop.options import OptionArguments, Output, make_options
 from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.archive import Archive
+from treadle.runtime.edited_arguments import edited_arguments
 from treadle.runtime.files import Files
 from treadle.runtime.memory import Memory
 from treadle.runtime.positions import require_reached
@@ -313,10 +314,22 @@ class Thread:
             ) from error
         await self._threads.submit(self.id, OutputEntry(call_id, converted, bool(is_error)))
 
-    async def approve(self, call_id: str) -> None:
-        """Lets a call that needs approval run; raises as `submit_tool_output` does."""
+    async def approve(self, call_id: str, *, arguments: Mapping[str, object] | None = None) -> None:
+        """Lets a call that needs approval run; raises as `submit_tool_output` does.
+
+        - `arguments`: the call runs with these, in place of all that the model wrote: a JSON object
+          that fits the schema of the tool. The history has them from then on, so the model reads
+          what was run; `FunctionCall.proposed` keeps what it wrote. An announcement to the user
+          (`to_user`) stays unless it is given. Those that the model wrote change nothing.
+
+        Raises `InvalidInput` for arguments that do not fit the schema, and `Conflict` for a call
+        that was approved with other arguments.
+        """
         require_text("call_id", call_id)
-        await self._threads.submit(self.id, ApprovalEntry(call_id))
+        edited = ""
+        if arguments is not None:
+            edited = edited_arguments(await self.state(), call_id, arguments)
+        await self._threads.submit(self.id, ApprovalEntry(call_id, edited))
 
     async def deny(self, call_id: str, reason: str = "") -> None:
         """Denies a call; the model reads the reason. Raises as `submit_tool_output` does."""

@@ -15,6 +15,7 @@ https://github.com/open-telemetry/semantic-conventions/tree/v1.41.0/docs/gen-ai
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from treadle.domain.events import (
     HandedOff,
@@ -184,7 +185,7 @@ class RunSpans:
             case ResponseCompleted():
                 self._response_completed(event, at)
             case ToolApproved():
-                self._awaited.discard(event.call_id)
+                self._tool_approved(event)
             case ToolStarted():
                 self._tool_started(event, at)
             case ToolOutputRecorded():
@@ -376,6 +377,12 @@ class RunSpans:
         return attributes
 
     # Tools
+
+    def _tool_approved(self, event: ToolApproved) -> None:
+        self._awaited.discard(event.call_id)
+        call = self._calls.get(event.call_id)
+        if event.arguments and call is not None and call.item is not None:
+            call.item = replace(call.item, arguments=event.arguments)
 
     def _tool_started(self, event: ToolStarted, at: float) -> None:
         call = self._calls.setdefault(event.call_id, _Call(at))

@@ -101,6 +101,9 @@ def _bad_keyword(key: str, value: object, path: str, depth: int) -> str:
     elif key in {"required", "enum"}:
         if not isinstance(value, list | tuple):
             return f"{path} must be a list"
+        names = cast("Sequence[object]", value)
+        if key == "required" and not all(isinstance(name, str) for name in names):
+            return f"{path} contains what is not a text"
     elif key in _COUNTS | _COMPARED.keys():
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"{path} must be a number"

@@ -46,8 +46,10 @@ def _fitting(value: object, keyword: str, schema: JsonSchema, defs: JsonSchema) 
     return options[0] if options else {}
 
 
-def _options(schema: JsonSchema, defs: JsonSchema, seen: frozenset[str]) -> Iterator[JsonSchema]:
+def _options(schema: object, defs: JsonSchema, seen: frozenset[str]) -> Iterator[JsonSchema]:
     """Yields what `schema` may stand for, behind its references and unions."""
+    if not isinstance(schema, Mapping):
+        return  # true and false are schemas as well
     reference = schema.get("$ref")
     if isinstance(reference, str):
         if reference not in seen:
@@ -85,7 +87,9 @@ def _fits(value: object, option: JsonSchema, defs: JsonSchema) -> bool:
     )
 
 
-def _agrees(member: object, schema: JsonSchema) -> bool:
+def _agrees(member: object, schema: object) -> bool:
+    if not isinstance(schema, Mapping):
+        return True
     if "const" in schema:
         return member == schema["const"]
     return member in cast("Sequence[object]", schema["enum"]) if "enum" in schema else True

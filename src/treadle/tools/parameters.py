@@ -13,6 +13,7 @@ class Parameters(Protocol):
     """The parameters of a tool; read from a function (`Signature`) or `GivenParameters`.
 
     - `parameters`: the JSON Schema of the arguments.
+    - `plain`: that schema before it was made strict, in which optional arguments may be omitted.
     - `strict`: whether that schema is in the strict subset.
     - `takes_nothing`: whether a call without any arguments is complete.
     - `context_parameter`: the name of the parameter that takes the `RunContext`, if there is one.
@@ -20,6 +21,8 @@ class Parameters(Protocol):
 
     @property
     def parameters(self) -> JsonSchema: ...
+    @property
+    def plain(self) -> JsonSchema: ...
     @property
     def strict(self) -> bool: ...
     @property
@@ -46,6 +49,7 @@ class GivenParameters:
         # Some providers refuse an object without properties, and none uses `$schema`.
         kept = {key: value for key, value in schema.items() if key != "$schema"}
         self.parameters: JsonSchema = {"type": "object", "properties": {}, **kept}
+        self.plain = self.parameters
         self.takes_nothing = not self.parameters["properties"]
 
     def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:

@@ -25,6 +25,7 @@ class Signature:
 
     - `description`: the docstring without its sections.
     - `parameters`: the JSON Schema of the arguments, in the strict subset if `strict`.
+    - `plain`: that schema before it was made strict.
     - `context_parameter`: the name of the parameter that takes the `RunContext`, if there is one.
     - `deps`: the type of deps that it needs, as text; "" if it can do without.
 
@@ -54,7 +55,7 @@ class Signature:
         self._aliases = {f"field_{index}": key for index, key in enumerate(fields)}
         self._model = self._create_model(fields)
         self.takes_nothing = not fields
-        self._plain = self._plain_schema()
+        self.plain = self._plain_schema()
         self.parameters, self.strict = self._held_to(strict)
 
     def validate(self, arguments: Mapping[str, object]) -> dict[str, object]:
@@ -62,7 +63,7 @@ class Signature:
 
         Omitted parameters are left out if the function has a default for them.
         """
-        given = without_nulls(arguments, self._plain) if self.strict else arguments
+        given = without_nulls(arguments, self.plain) if self.strict else arguments
         # Validated as JSON: in JSON mode pydantic accepts dates as text and tuples as lists, even
         # for models that are strict about Python types.
         validated = self._model.model_validate_json(msgspec.json.encode(given))
@@ -124,13 +125,13 @@ class Signature:
         return {"properties": dict[str, object](), **schema}
 
     def _held_to(self, strict: bool | None) -> tuple[JsonSchema, bool]:
-        found = None if strict is False else strict_schema(self._plain)
+        found = None if strict is False else strict_schema(self.plain)
         if found is None and strict:
             raise InvalidTool(
                 f"The tool {self._name} cannot be strict: one of its parameters has no fixed "
                 "fields (a dict, for example). Give it a typed model or leave out strict=True."
             )
-        return (self._plain, False) if found is None else (found, True)
+        return (self.plain, False) if found is None else (found, True)
 
     def _untypable(self, fields: Mapping[str, Any]) -> InvalidTool:
         for name, (hint, field) in fields.items():

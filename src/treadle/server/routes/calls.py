@@ -12,7 +12,7 @@ from treadle.journal.base import WaitingCall
 from treadle.runtime.thread import Thread
 from treadle.server.api_request import ApiRequest, scope_missing
 from treadle.server.bodies import Answered
-from treadle.server.operation import Answer, Limit, NoFields, Operations, Page
+from treadle.server.operation import Answer, Limit, Operations, Page
 from treadle.server.problems import problem_of
 from treadle.server.streams import NO_CONTENT
 
@@ -42,6 +42,12 @@ class Denial(Struct, frozen=True, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class Approval(Struct, frozen=True, forbid_unknown_fields=True):
+    """All arguments with which a call runs, in place of those that the model wrote."""
+
+    arguments: dict[str, Any] | None = None
+
+
 class OutputAnswer(Struct, frozen=True, forbid_unknown_fields=True, tag="output"):
     """The output of a call."""
 
@@ -51,9 +57,10 @@ class OutputAnswer(Struct, frozen=True, forbid_unknown_fields=True, tag="output"
 
 
 class ApproveAnswer(Struct, frozen=True, forbid_unknown_fields=True, tag="approve"):
-    """A call may run."""
+    """A call may run; with other `arguments` than the model wrote, if they are given."""
 
     call_id: str
+    arguments: dict[str, Any] | None = None
 
 
 class DenyAnswer(Struct, frozen=True, forbid_unknown_fields=True, tag="deny"):
@@ -143,12 +150,12 @@ async def submit_output(request: ApiRequest[Any, Output]) -> Answer:
     "POST",
     "/threads/{thread_id}/calls/{call_id}/approve",
     scope="approve",
-    body=NoFields,
+    body=Approval,
     answers={204: None},
 )
-async def approve_call(request: ApiRequest[Any, None]) -> Answer:
-    """Lets a call run that needs approval."""
-    return await _take_one(request, ApproveAnswer(request.path["call_id"]))
+async def approve_call(request: ApiRequest[Any, Approval]) -> Answer:
+    """Lets a call run that needs approval, with other arguments if they are given."""
+    return await _take_one(request, ApproveAnswer(request.path["call_id"], request.body.arguments))
 
 
 @CALLS.add(
@@ -178,7 +185,7 @@ async def _take(request: ApiRequest[Any, Any], thread: Thread, answer: CallAnswe
             await thread.submit_tool_output(answer.call_id, answer.output, is_error=answer.is_error)
         case ApproveAnswer():
             request.require("approve", "To approve a call")
-            await thread.approve(answer.call_id)
+            await thread.approve(answer.call_id, arguments=answer.arguments)
         case DenyAnswer():
             request.require("approve", "To deny a call")
             await thread.deny(answer.call_id, answer.reason)
