@@ -6,23 +6,29 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from playwright.async_api import Browser, Page, async_playwright
 from tests.families import chromium
 
+_OWNERS = count(1)
 ADDRESS = re.compile(r"Page: (http://127\.0\.0\.1:(\d+))")  # the last line of a start
 
 
 class Served:
-    """`treadle serve` with the agent of `stage.py` on a database of its own."""
+    """A process that serves the agent of `stage.py` on a database of its own.
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    `command` are the arguments of the interpreter; without them it is `treadle serve`.
+    """
+
+    def __init__(self, folder: Path, *options: str, command: Sequence[str] = ()) -> None:
         self._folder = folder
         self._options = options
+        self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._port = 0
@@ -32,9 +38,9 @@ class Served:
     async def start(self) -> Self:
         """Starts the process, on the same port as before, and waits until it listens."""
         shutil.copy(Path(__file__).with_name("stage.py"), self._folder / "stage.py")
-        command = ["serve", "stage:agent", "--database", "treadle.db", "--port", str(self._port)]
+        serve = ["serve", "stage:agent", "--database", "treadle.db", "--port", str(self._port)]
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "treadle", *command, *self._options),
+            *(sys.executable, *(self._command or ("-m", "treadle", *serve, *self._options))),
             cwd=self._folder,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             stdout=asyncio.subprocess.PIPE,
@@ -77,6 +83,33 @@ async def served(folder: Path, *options: str) -> AsyncGenerator[Served]:
         yield server
     finally:
         await server.end()
+
+
+@asynccontextmanager
+async def shared_stage(folder: Path) -> AsyncGenerator[Served]:
+    """Serves the agent of `stage.py` to contexts of `opened`: each is an owner of its own."""
+    server = Served(folder, command=[str(Path(__file__).with_name("owned_stage.py"))])
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.end()
+
+
+@asynccontextmanager
+async def opened(browser: Browser, server: Served, **options: Any) -> AsyncGenerator[Page]:
+    """Opens the page in a context of its own; asserts at the end that it did not complain."""
+    context = await browser.new_context(**{"viewport": {"width": 1300, "height": 860}, **options})
+    owner = f"owner_{next(_OWNERS)}"
+    await context.add_cookies([{"name": "owner", "value": owner, "url": server.url}])
+    try:
+        page = await context.new_page()
+        watch = Watch(page)
+        await page.goto(server.url)
+        yield page
+    finally:
+        await context.close()
+    assert watch.complaints == []
 
 
 @asynccontextmanager

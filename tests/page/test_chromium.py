@@ -2,9 +2,7 @@
 
 import asyncio
 import base64
-import json
 import re
-import urllib.request
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 from tests.families import NPM, is_installed
 from tests.page import stage
-from tests.page.browser import Served, Watch, browser, served
+from tests.page.browser import Served, browser, opened, served, shared_stage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("chromium")]
 
@@ -30,30 +28,31 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def chromium() -> AsyncGenerator[Browser]:
-    async with browser() as opened:
-        yield opened
+    async with browser() as started:
+        yield started
 
 
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncGenerator[Served]:
-    async with served(tmp_path) as opened:
-        yield opened
+@pytest.fixture(scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Served]:
+    """One server for all tests here, because a start takes a second; each is another owner."""
+    async with shared_stage(tmp_path_factory.mktemp("stage")) as started:
+        yield started
 
 
 @pytest.fixture
 async def page(chromium: Browser, server: Served) -> AsyncGenerator[Page]:
-    context = await chromium.new_context(viewport={"width": 1300, "height": 860})
-    opened = await context.new_page()
-    watch = Watch(opened)
-    await opened.goto(server.url)
-    yield opened
-    await context.close()
-    assert watch.complaints == []
+    async with opened(chromium, server) as page:
+        yield page
 
 
 async def say(page: Page, text: str) -> None:
     await page.fill("#message", text)
     await page.press("#message", "Enter")
+
+
+def origin(page: Page) -> str:
+    """Returns the address of the server of a page."""
+    return page.url.partition("/#")[0]
 
 
 async def shown(answer: Locator) -> str:
@@ -98,6 +97,33 @@ async def test_a_call_is_approved_with_all_of_its_arguments_in_sight(page: Page)
     await expect(page.locator(".answer-form")).to_have_count(0)
 
 
+async def test_a_call_is_approved_with_other_arguments(page: Page) -> None:
+    await say(page, "pay it")
+    form = page.locator(".answer-form")
+    await form.get_by_role("button", name="Edit").click()
+    await expect(form.get_by_label("note")).to_be_focused()
+    await expect(form.locator(".hidden-character")).to_have_text("U+202E")
+    await form.get_by_label("note").fill("Rent of May")
+    await form.get_by_label("amount").fill("much")
+    approve = form.get_by_role("button", name="Approve with changes")
+    await approve.click()
+    await expect(form.get_by_role("alert")).to_contain_text("amount is not JSON")
+    await form.get_by_label("amount").fill('"much"')
+    await approve.click()
+    await expect(form.get_by_role("alert")).to_contain_text("amount must be of the type integer")
+    await form.get_by_label("amount").fill("12345678901234567890")
+    await approve.click()
+    await expect(page.locator(".answer").last).to_contain_text("12345678901234567890 were sent")
+    for _ in range(2):
+        card = page.locator(".card")
+        await card.locator(".card-head").click()
+        await expect(card.locator(".arguments").first).to_contain_text("12345678901234567890")
+        await expect(card.locator(".arguments").first).to_contain_text("Rent of May")
+        await card.get_by_text("the model wrote").click()
+        await expect(card.locator(".proposed .arguments")).to_contain_text("99999")
+        await page.reload()
+
+
 async def test_a_call_is_denied_at_the_desk(page: Page) -> None:
     await say(page, "pay it")
     await expect(page.locator(".threads .count")).to_have_text("1")
@@ -110,9 +136,7 @@ async def test_a_call_is_denied_at_the_desk(page: Page) -> None:
     await expect(page.locator(".answer").last).to_contain_text("too much")
 
 
-async def test_a_person_answers_a_question_and_another_tab_agrees(
-    page: Page, server: Served
-) -> None:
+async def test_a_person_answers_a_question_and_another_tab_agrees(page: Page) -> None:
     await say(page, "ask me")
     await expect(page.locator(".card.waits .arguments")).to_contain_text("Which colour?")
     other = await page.context.new_page()
@@ -196,21 +220,22 @@ async def test_a_cut_connection_loses_nothing(page: Page) -> None:
 
 
 async def test_a_killed_server_loses_nothing_and_the_page_says_what_happened(
-    page: Page, server: Served
+    chromium: Browser, tmp_path: Path
 ) -> None:
-    await say(page, "story one")
-    await expect(page.locator(".answer")).to_contain_text("word1-3")
-    other = await page.context.new_page()
-    await other.goto(page.url)
-    await expect(other.locator(".answer")).to_contain_text("word1-3")
-    await server.end()
-    await expect(page.locator(".connection")).to_contain_text("Reconnecting")
-    await server.start()
-    for one in (page, other):
-        await expect(one.locator(".run-end")).to_have_count(1)
-        await expect(one.locator(".connection")).to_have_count(0)
-        assert await answers(one) == [stage.STORY]
-    await expect(page.locator(".note.interrupted")).to_contain_text("broke off")
+    async with served(tmp_path) as server, opened(chromium, server) as page:
+        await say(page, "story one")
+        await expect(page.locator(".answer")).to_contain_text("word1-3")
+        other = await page.context.new_page()
+        await other.goto(page.url)
+        await expect(other.locator(".answer")).to_contain_text("word1-3")
+        await server.end()
+        await expect(page.locator(".connection")).to_contain_text("Reconnecting")
+        await server.start()
+        for one in (page, other):
+            await expect(one.locator(".run-end")).to_have_count(1)
+            await expect(one.locator(".connection")).to_have_count(0)
+            assert await answers(one) == [stage.STORY]
+        await expect(page.locator(".note.interrupted")).to_contain_text("broke off")
 
 
 async def test_an_edited_message_continues_in_a_copy(page: Page) -> None:
@@ -287,6 +312,71 @@ async def test_memory_is_shown_changed_and_taken_back(page: Page) -> None:
     await expect(block.locator("pre")).to_have_text("Name: Grace")
 
 
+async def test_schedules_are_listed_and_cancelled(page: Page) -> None:
+    await say(page, "hello")
+    await expect(page.locator(".answer").last).to_contain_text("You said: hello")
+    inspector = page.locator(".inspector")
+    await inspector.get_by_role("tab", name="Schedules").click()
+    await expect(inspector).to_contain_text("No message is scheduled")
+    path = f"{origin(page)}/api/v1/threads/{page.url.rpartition('/')[2]}/schedules"
+    for body in (
+        {"message": "Water the plants.", "after": 7200},
+        {"message": "Good\u202emorning.", "cron": "0 9 * * 1-5", "tz": "Europe/Berlin"},
+    ):
+        made = await page.request.post(path, data=body)
+        assert made.status == 201, await made.text()
+    once = inspector.locator(".schedule", has_text="Water the plants.")
+    await expect(once).to_contain_text("in 2 hr")
+    await expect(once).to_contain_text("once")
+    daily = inspector.locator(".schedule", has_text="morning")
+    await expect(daily).to_contain_text("0 9 * * 1-5 (Europe/Berlin)")
+    await expect(daily.locator(".hidden-character")).to_have_text("U+202E")
+    await once.get_by_role("button", name="Cancel").click()
+    await expect(inspector.locator(".schedule")).to_have_count(1)
+    made = await page.request.post(path, data={"message": "hello clock", "after": 0.1})
+    assert made.status == 201
+    await expect(page.locator(".answer").last).to_contain_text("You said: hello clock")
+    await expect(inspector.locator(".schedule")).to_have_count(1)
+
+
+HIDE = """
+Object.defineProperty(document, "hidden", { get: () => window.isHidden ?? false });
+window.hide = (isHidden) => {
+  window.isHidden = isHidden;
+  document.dispatchEvent(new Event("visibilitychange"));
+};
+"""
+
+
+async def test_eight_tabs_share_the_connections_of_a_browser(page: Page) -> None:
+    """Over HTTP/1.1 a browser has six connections to a server, and a stream needs one."""
+    await say(page, "first")
+    await expect(page.locator(".answer").last).to_contain_text("You said: first")
+    await page.context.add_init_script(HIDE)
+    tabs: list[Page] = []
+    for _ in range(8):
+        tab = await page.context.new_page()
+        await tab.goto(page.url)
+        await expect(tab.locator(".answer").last).to_contain_text("You said: first")
+        await tab.evaluate("hide(true)")
+        tabs.append(tab)
+    await page.close()
+    last = tabs[-1]
+    await last.evaluate("hide(false)")
+    await say(last, "story one")
+    await expect(last.locator(".answer").last).to_contain_text("word1-3")
+    await tabs[4].evaluate("hide(false)")  # in the middle of a text
+    await expect(last.locator(".run-end")).to_have_count(2)
+    await expect(tabs[0].locator(".run-end")).to_have_count(2)  # it keeps its connection
+    await expect(tabs[2].locator(".run-end")).to_have_count(1)
+    await tabs[0].close()  # another hidden tab gets what it had
+    for at in (2, 3, 4):
+        await tabs[at].evaluate("hide(false)")
+    for tab in (last, *tabs[2:5]):
+        await expect(tab.locator(".run-end")).to_have_count(2)
+        assert (await answers(tab))[-1] == stage.STORY
+
+
 async def test_a_key_opens_the_page_and_leaves_the_address(
     chromium: Browser, tmp_path: Path
 ) -> None:
@@ -315,19 +405,15 @@ async def test_a_key_opens_the_page_and_leaves_the_address(
 
 
 async def test_it_fits_a_phone(chromium: Browser, server: Served) -> None:
-    context = await chromium.new_context(
-        viewport={"width": 390, "height": 780}, color_scheme="dark", has_touch=True
-    )
-    page = await context.new_page()
-    await page.goto(server.url)
-    await say(page, "rich")
-    await expect(page.locator(".answer")).to_contain_text("The end.")
-    width = "document.documentElement.scrollWidth"
-    assert await page.evaluate(width) <= 390
-    await page.get_by_role("button", name="Conversations").click()
-    await page.get_by_role("link", name="New conversation").click()
-    await expect(page.locator(".welcome")).to_be_visible()
-    await context.close()
+    phone = {"viewport": {"width": 390, "height": 780}, "color_scheme": "dark", "has_touch": True}
+    async with opened(chromium, server, **phone) as page:
+        await say(page, "rich")
+        await expect(page.locator(".answer")).to_contain_text("The end.")
+        width = "document.documentElement.scrollWidth"
+        assert await page.evaluate(width) <= 390
+        await page.get_by_role("button", name="Conversations").click()
+        await page.get_by_role("link", name="New conversation").click()
+        await expect(page.locator(".welcome")).to_be_visible()
 
 
 @pytest.mark.needs("npm clients")
@@ -335,54 +421,44 @@ async def test_it_fits_a_phone(chromium: Browser, server: Served) -> None:
 async def test_axe_finds_nothing(chromium: Browser, server: Served, scheme: str) -> None:
     assert is_installed("npm clients")
     axe = await asyncio.to_thread((NPM / "node_modules/axe-core/axe.min.js").read_text)
-    context = await chromium.new_context(
-        viewport={"width": 1300, "height": 860},
-        color_scheme="dark" if scheme == "dark" else "light",
-        bypass_csp=True,
-        reduced_motion="reduce",
-    )
-    page = await context.new_page()
-    await page.goto(server.url)
+    look = {"color_scheme": scheme, "bypass_csp": True, "reduced_motion": "reduce"}
+    async with opened(chromium, server, **look) as page:
 
-    async def violations() -> list[str]:
-        await page.evaluate(axe)
-        found = await page.evaluate("axe.run()")
-        return [
-            f"{one['id']}: {[node['html'][:200] for node in one['nodes']]}"
-            for one in found["violations"]
-        ]
+        async def violations() -> list[str]:
+            await page.evaluate(axe)
+            found = await page.evaluate("axe.run()")
+            return [
+                f"{one['id']}: {[node['html'][:200] for node in one['nodes']]}"
+                for one in found["violations"]
+            ]
 
-    await expect(page.locator(".welcome")).to_be_visible()
-    assert await violations() == []
-    await say(page, "think")
-    await expect(page.locator(".answer").last).to_contain_text("Thought")
-    await say(page, "rich")
-    await expect(page.locator(".answer").last).to_contain_text("The end.")
-    await say(page, "fail")
-    await expect(page.locator(".answer").last).to_contain_text("The tool said")
-    await say(page, "pay")
-    await expect(page.locator(".answer-form")).to_be_visible()
-    for tab in ("Runs", "Context", "Memory", "Jobs", "Events"):
-        await page.get_by_role("tab", name=tab).click()
-        assert await violations() == [], tab
-    await context.close()
+        await expect(page.locator(".welcome")).to_be_visible()
+        assert await violations() == []
+        await say(page, "think")
+        await expect(page.locator(".answer").last).to_contain_text("Thought")
+        await say(page, "rich")
+        await expect(page.locator(".answer").last).to_contain_text("The end.")
+        await say(page, "fail")
+        await expect(page.locator(".answer").last).to_contain_text("The tool said")
+        await say(page, "pay")
+        await page.locator(".answer-form").get_by_role("button", name="Edit").click()
+        await expect(page.locator(".edits")).to_be_visible()
+        await page.request.post(
+            f"{origin(page)}/api/v1/threads/{page.url.rpartition('/')[2]}/schedules",
+            data={"message": "Later.", "after": 3600},
+        )
+        for tab in ("Runs", "Context", "Memory", "Schedules", "Jobs", "Events"):
+            await page.get_by_role("tab", name=tab).click()
+            assert await violations() == [], tab
 
 
 async def test_a_long_thread_opens_at_once(page: Page, server: Served) -> None:
-    def seed() -> str:
-        history = [
-            {"role": ("user", "assistant")[at % 2], "content": f"Message **{at}** of many words."}
-            for at in range(2000)
-        ]
-        request = urllib.request.Request(
-            f"{server.url}/api/v1/threads",
-            json.dumps({"history": history}).encode(),
-            {"content-type": "application/json"},
-        )
-        with urllib.request.urlopen(request) as response:
-            return json.load(response)["id"]
-
-    thread_id = await asyncio.to_thread(seed)
+    history = [
+        {"role": ("user", "assistant")[at % 2], "content": f"Message **{at}** of many words."}
+        for at in range(2000)
+    ]
+    made = await page.request.post(f"{server.url}/api/v1/threads", data={"history": history})
+    thread_id = (await made.json())["id"]
     await page.goto("about:blank")
     await page.goto(f"{server.url}/#/t/{thread_id}")
     await expect(page.locator(".line").last).to_contain_text("1999")

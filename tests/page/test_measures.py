@@ -1,25 +1,30 @@
 """What the page costs, measured in the browser. The limits leave room for a busy machine."""
 
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
-from tests.page.browser import browser, served
+from playwright.async_api import Browser, Page, expect
+from tests.page.browser import Served, browser, opened, shared_stage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("chromium")]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="module")
+async def stage(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncGenerator[tuple[Browser, Served]]:
+    async with shared_stage(tmp_path_factory.mktemp("stage")) as server, browser() as started:
+        yield started, server
+
+
 @pytest.fixture
-async def page(tmp_path: Path) -> AsyncGenerator[Page]:
-    async with served(tmp_path) as server, browser() as opened:
-        page = await opened.new_page()
-        await page.goto(server.url)
+async def page(stage: tuple[Browser, Served]) -> AsyncGenerator[Page]:
+    async with opened(*stage) as page:
         await expect(page.locator(".welcome")).to_be_visible()
         yield page
 
@@ -68,7 +73,8 @@ async def test_a_delta_costs_the_same_at_the_end_of_a_long_text(page: Page, open
     await page.evaluate(GROW, [PARAGRAPHS, 5])  # lets the browser compile
     grown = await page.evaluate(GROW, [PARAGRAPHS, 24, opening])
     assert grown["characters"] > 60_000
-    first, last = sum(grown["times"][:6]), sum(grown["times"][-6:])
+    # The fastest of six parts each: another process may take any of them its time.
+    first, last = min(grown["times"][:6]), min(grown["times"][-6:])
     assert last < 3 * first, grown["times"]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
+from treadle.domain.arguments import is_mapping
 from treadle.domain.schema import JsonSchema
 
 
@@ -48,7 +49,7 @@ def _fitting(value: object, keyword: str, schema: JsonSchema, defs: JsonSchema) 
 
 def _options(schema: object, defs: JsonSchema, seen: frozenset[str]) -> Iterator[JsonSchema]:
     """Yields what `schema` may stand for, behind its references and unions."""
-    if not isinstance(schema, Mapping):
+    if not is_mapping(schema):
         return  # true and false are schemas as well
     reference = schema.get("$ref")
     if isinstance(reference, str):
@@ -88,7 +89,7 @@ def _fits(value: object, option: JsonSchema, defs: JsonSchema) -> bool:
 
 
 def _agrees(member: object, schema: object) -> bool:
-    if not isinstance(schema, Mapping):
+    if not is_mapping(schema):
         return True
     if "const" in schema:
         return member == schema["const"]

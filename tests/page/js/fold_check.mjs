@@ -17,7 +17,7 @@ function lines(view) {
       if (block.kind === "user") return `${block.item.role}: ${messageText(block.item)}`;
       if (block.kind === "call") {
         const output = JSON.stringify(block.output);
-        return `call ${block.name}(${block.arguments}) "${block.toUser}" -> ${output}`;
+        return `call ${block.name}(${block.arguments} for ${block.proposed}) "${block.toUser}" -> ${output}`;
       }
       return `${block.kind}: ${textOf(block)}`;
     });

@@ -1,7 +1,7 @@
 // The lines of a conversation: messages, reasoning, tool calls, notes, and the ends of runs.
 
 import { html, Component } from "./vendor/htm-preact.js";
-import { argumentRows, duration, endSentence, price, tokens } from "./format.js";
+import { argumentRows, duration, endSentence, parseExactly, price, tokens, visibleParts } from "./format.js";
 import { messageText } from "./fold.js";
 import { GrowingMarkdown } from "./markdown.js";
 import { copyText, CopyButton, Icon, Pure, sentenceOf, Untrusted } from "./ui.js";
@@ -190,7 +190,11 @@ export class CallCard extends Component {
           </span>
         </button>
         ${open && html`<div class="card-body">
-          <${Arguments} block=${block} />
+          <${Arguments} json=${block.arguments} />
+          ${block.proposed && html`<details class="proposed">
+            <summary>Changed${block.answeredBy ? ` by ${block.answeredBy}` : ""} before it ran; the model wrote</summary>
+            <${Arguments} json=${block.proposed} />
+          </details>`}
           ${block.sub && html`<${SubAgent} block=${block} />`}
           ${block.output !== null && html`<${Output} block=${block} />`}
         </div>`}
@@ -215,9 +219,9 @@ function hint(block) {
 const outputText = (output) =>
   typeof output === "string" ? output : (output ?? []).map((part) => part.text ?? "").join("");
 
-function Arguments({ block }) {
-  const rows = argumentRows(block.arguments);
-  if (!rows) return html`<pre class="plain"><${Untrusted} text=${block.arguments} /></pre>`;
+function Arguments({ json }) {
+  const rows = argumentRows(json);
+  if (!rows) return html`<pre class="plain"><${Untrusted} text=${json} /></pre>`;
   if (!rows.length) return html`<p class="quiet">No arguments</p>`;
   return html`<dl class="arguments">
     ${rows.map((row) => html`<div key=${row.name}>
@@ -249,7 +253,20 @@ class Output extends Component {
 
 /** Where a person approves, denies or answers a call, in its place. */
 export class AnswerForm extends Component {
-  state = { text: "", isBusy: false, error: null };
+  state = { text: "", isBusy: false, error: null, edits: null };
+
+  /** Begins to edit the arguments; what is said to the user is no argument of the tool. */
+  edit = () => {
+    const { block } = this.props;
+    const rows = argumentRows(block.arguments) ?? [];
+    this.setState({ edits: rows.filter((row) => row.name !== block.toUserField), error: null }, () =>
+      this.base?.querySelector(".edits textarea")?.focus());
+  };
+
+  approve = () => this.act(() => {
+    const { edits } = this.state;
+    return this.props.actions.approve(this.props.block.callId, edits ? editedArguments(edits) : undefined);
+  });
 
   async act(send) {
     this.setState({ isBusy: true, error: null });
@@ -261,7 +278,7 @@ export class AnswerForm extends Component {
     this.setState({ isBusy: false });
   }
 
-  render({ block, actions }, { text, isBusy, error }) {
+  render({ block, actions }, { text, isBusy, error, edits }) {
     const { callId } = block;
     const onInput = (event) => this.setState({ text: event.target.value });
     const isApproval = block.awaits === "approval";
@@ -269,7 +286,12 @@ export class AnswerForm extends Component {
       event.preventDefault();
       if (!isApproval && text.trim()) this.act(() => actions.answer(callId, text));
     };
+    const canEdit = isApproval && (argumentRows(block.arguments) ?? []).some((row) => row.name !== block.toUserField);
     return html`<form class="answer-form" onSubmit=${submit}>
+      ${edits && html`<div class="edits">
+        ${edits.map((row, index) => html`<${EditedArgument} key=${row.name} row=${row} id=${`edit-${callId}-${index}`}
+          onInput=${(value) => this.setState({ edits: edits.map((one) => (one === row ? { ...row, value } : one)) })} />`)}
+      </div>`}
       <label class="hidden-label" for=${`answer-${callId}`}>
         ${isApproval ? "Reason for a denial (optional)" : "Your answer"}
       </label>
@@ -283,9 +305,11 @@ export class AnswerForm extends Component {
           ? html`<button type="button" class="button danger" disabled=${isBusy}
                 onClick=${() => this.act(() => actions.deny(callId, text))}>
                 <${Icon} name="x" />Deny</button>
-              <button type="button" class="button primary" disabled=${isBusy}
-                onClick=${() => this.act(() => actions.approve(callId))}>
-                <${Icon} name="check" />Approve</button>`
+              ${canEdit && html`<button type="button" class="button" disabled=${isBusy}
+                onClick=${edits ? () => this.setState({ edits: null, error: null }) : this.edit}>
+                <${Icon} name=${edits ? "undo-2" : "pencil"} />${edits ? "Keep the original" : "Edit"}</button>`}
+              <button type="button" class="button primary" disabled=${isBusy} onClick=${this.approve}>
+                <${Icon} name="check" />${edits ? "Approve with changes" : "Approve"}</button>`
           : html`<button type="submit" class="button primary" disabled=${isBusy || !text.trim()}>
                 <${Icon} name="send" />Answer</button>`}
       </div>
@@ -293,6 +317,29 @@ export class AnswerForm extends Component {
       ${error && html`<p class="problem" role="alert">${sentenceOf(error)}</p>`}
     </form>`;
   }
+}
+
+/** One argument to edit: a text as it is, anything else as JSON. */
+function EditedArgument({ row, id, onInput }) {
+  const hasHidden = visibleParts(row.value).some((part) => part.hidden);
+  return html`<div>
+    <label for=${id}><${Untrusted} text=${row.name} /></label>
+    <textarea id=${id} rows=${Math.min(8, row.value.split("\n").length)} value=${row.value} spellcheck="false"
+      onInput=${(event) => onInput(event.target.value)}></textarea>
+    ${hasHidden && html`<p class="quiet">With characters that are not visible: <${Untrusted} text=${row.value} /></p>`}
+  </div>`;
+}
+
+/** Returns the arguments that were edited; throws where one is neither a text nor JSON. */
+function editedArguments(edits) {
+  return Object.fromEntries(edits.map(({ name, value, isText }) => {
+    if (isText) return [name, value];
+    try {
+      return [name, parseExactly(value)];
+    } catch {
+      throw new Error(`${name} is not JSON; write a number, true, false, null, a list or an object.`);
+    }
+  }));
 }
 
 function SubAgent({ block }) {

@@ -2,21 +2,21 @@
 
 import { html, Component } from "./vendor/htm-preact.js";
 import { BlockLine } from "./blocks.js";
+import { answerCall } from "./thread.js";
 import { Icon, IconButton, ProblemNote } from "./ui.js";
 
 export class Desk extends Component {
   state = { answered: new Set() };
 
   actionsFor(call) {
-    const path = `/threads/${call.thread_id}/calls/${call.call.call_id}`;
-    const act = async (verb, body) => {
-      await this.props.client.post(`${path}/${verb}`, body);
+    const act = async (type, fields) => {
+      await answerCall(this.props.client, call.thread_id, { type, call_id: call.call.call_id, ...fields });
       this.setState(({ answered }) => ({ answered: new Set(answered).add(call.call.call_id) }));
       this.props.onAnswered();
     };
     return {
-      approve: () => act("approve", {}),
-      deny: (_, reason) => act("deny", reason ? { reason } : {}),
+      approve: (_, edited) => act("approve", { arguments: edited }),
+      deny: (_, reason) => act("deny", { reason }),
       answer: (_, output) => act("output", { output }),
     };
   }
@@ -47,6 +47,7 @@ const blockOf = ({ call, awaits, expires_at }) => ({
   callId: call.call_id,
   name: call.name,
   arguments: call.arguments,
+  proposed: "",
   toUser: "",
   toUserField: "",
   awaits,

@@ -24,6 +24,7 @@ export function emptyView() {
     steering: [],
     jobs: new Map(),
     memory: 0, // grows with each change of a memory block
+    schedules: 0, // grows with each change of the schedules
     ended: 0, // grows with each run that ends
     notes: 0,
   };
@@ -160,8 +161,10 @@ const CHANGES = {
       changeCall(view, callId, { status: "waiting", expiresAt: expires_at ?? null });
     }
   },
-  "tool.approved"(view, { call_id, by }) {
-    changeCall(view, call_id, { status: "approved", answeredBy: by ?? "" });
+  "tool.approved"(view, { call_id, by, arguments: edited }) {
+    const fields = { status: "approved", answeredBy: by ?? "" };
+    if (edited) Object.assign(fields, { proposed: callBlock(view, call_id)?.arguments ?? "", arguments: edited });
+    changeCall(view, call_id, fields);
     touch(view, { status: "in_progress" });
   },
   "tool.started"(view, { call_id, attempt, at, arguments: changed }) {
@@ -249,6 +252,9 @@ const CHANGES = {
       put(view, `memory-${event.seq}`, { kind: "change", event });
     }
   },
+  "schedule.created": changeSchedules,
+  "schedule.fired": changeSchedules,
+  "schedule.cancelled": changeSchedules,
   "job.started"(view, event) {
     view.jobs = new Map(view.jobs).set(event.job_id, {
       id: event.job_id,
@@ -282,6 +288,10 @@ const CHANGES = {
   "run.cancelled": (view, event) => end(view, event, "cancelled"),
   "run.expired": (view, event) => end(view, event, "expired"),
 };
+
+function changeSchedules(view) {
+  view.schedules += 1;
+}
 
 function end(view, event, status) {
   discardOpen(view);
@@ -327,6 +337,7 @@ function addItem(view, item, isInStep) {
       const field = view.toUser(item.name);
       const fields = {
         arguments: item.arguments,
+        proposed: item.proposed ?? "",
         toUser: textIn(item.arguments, field),
         toUserField: field,
         status: isInStep ? "ready" : "done",
@@ -360,6 +371,7 @@ const newCall = (callId, name) => ({
   callId,
   name,
   arguments: "",
+  proposed: "", // what the model wrote, if a person changed the arguments
   toUser: "",
   toUserField: "",
   awaits: null,

@@ -14,6 +14,15 @@ export function ago(at, now = Date.now() / 1000) {
   return day.format(at * 1000);
 }
 
+/** Returns in how long a time (Unix seconds) will be. */
+export function inFuture(at, now = Date.now() / 1000) {
+  const seconds = at - now;
+  if (seconds < 60) return "now";
+  if (seconds < 3600) return relative.format(Math.round(seconds / 60), "minute");
+  if (seconds < 86_400) return relative.format(Math.round(seconds / 3600), "hour");
+  return relative.format(Math.round(seconds / 86_400), "day");
+}
+
 /** Returns a time (Unix seconds) as hours and minutes. */
 export const timeOf = (at) => clock.format(at * 1000);
 
@@ -61,11 +70,16 @@ export function visibleParts(text) {
   return parts;
 }
 
+/** Parses JSON and keeps each number as it is written, where the browser can: 12345678901234567890. */
+export const parseExactly = (json) =>
+  JSON.parse(json, (_, value, context) =>
+    typeof value === "number" && context?.source && JSON.rawJSON ? JSON.rawJSON(context.source) : value);
+
 /** Returns the arguments of a call as rows; null while they are no complete JSON object. */
 export function argumentRows(json) {
   let value;
   try {
-    value = JSON.parse(json || "{}");
+    value = parseExactly(json || "{}");
   } catch {
     return null;
   }
@@ -73,6 +87,7 @@ export function argumentRows(json) {
   return Object.entries(value).map(([name, one]) => ({
     name,
     value: typeof one === "string" ? one : JSON.stringify(one, null, 2),
+    isText: typeof one === "string",
   }));
 }
 

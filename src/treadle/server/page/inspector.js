@@ -1,9 +1,9 @@
 // What is inside a thread: its runs and their time, its context, memory, jobs and events.
 
-import { html, Component } from "./vendor/htm-preact.js";
+import { html, Component, useState } from "./vendor/htm-preact.js";
 import { Diff } from "./blocks.js";
-import { duration, momentOf, price, timeOf, tokens } from "./format.js";
-import { textOf } from "./fold.js";
+import { duration, inFuture, momentOf, price, timeOf, tokens } from "./format.js";
+import { messageText, textOf } from "./fold.js";
 import { timelineOf } from "./timeline.js";
 import { CopyButton, Icon, IconButton, ProblemNote, sentenceOf, Untrusted, useLoaded } from "./ui.js";
 
@@ -11,6 +11,7 @@ const TABS = [
   ["runs", "Runs"],
   ["context", "Context"],
   ["memory", "Memory"],
+  ["schedules", "Schedules"],
   ["jobs", "Jobs"],
   ["events", "Events"],
 ];
@@ -265,6 +266,52 @@ class MemoryBlock extends Component {
   }
 }
 
+// Schedules
+
+function Schedules({ thread, client }) {
+  const [cancelled, setCancelled] = useState(0);
+  const path = `/threads/${thread.id}/schedules`;
+  const { value, error } = useLoaded(() => client.get(path), [thread.id, thread.view.schedules, cancelled]);
+  const schedules = value?.data ?? [];
+  const cancel = async (id) => {
+    await client.request("DELETE", `${path}/${encodeURIComponent(id)}`);
+    setCancelled(cancelled + 1);
+  };
+  return html`<${ProblemNote} error=${error} />
+    ${value && !schedules.length && html`<p class="quiet">No message is scheduled for this conversation.</p>`}
+    ${schedules.map((one) => html`<${ScheduleEntry} key=${one.id} schedule=${one} onCancel=${() => cancel(one.id)} />`)}`;
+}
+
+class ScheduleEntry extends Component {
+  state = { isBusy: false, error: null };
+
+  cancel = async () => {
+    this.setState({ isBusy: true, error: null });
+    try {
+      await this.props.onCancel();
+    } catch (error) {
+      this.setState({ error, isBusy: false });
+    }
+  };
+
+  render({ schedule }, { isBusy, error }) {
+    const { item, due_at: dueAt, cron, tz, agent, author, by } = schedule;
+    const facts = [
+      ["Next", `${momentOf(dueAt)} (${inFuture(dueAt)})`],
+      ["Repeats", cron ? `${cron} (${tz || "UTC"})` : "once"],
+      ["Agent", agent ?? ""],
+      ["Made by", by || (author === "model" ? "the model" : "")],
+    ].filter(([, text]) => text);
+    return html`<section class="memory schedule">
+      <pre class="plain"><${Untrusted} text=${messageText(item) || "(files)"} /></pre>
+      <dl class="facts-list">${facts.map(([name, text]) => html`<div key=${name}><dt>${name}</dt><dd><${Untrusted} text=${text} /></dd></div>`)}</dl>
+      <${ProblemNote} error=${error} />
+      <div class="buttons"><button type="button" class="small-button" disabled=${isBusy} onClick=${this.cancel}>
+        <${Icon} name="x" size=${14} />Cancel</button></div>
+    </section>`;
+  }
+}
+
 // Jobs
 
 function Jobs({ thread, client }) {
@@ -325,4 +372,6 @@ async def main():
 asyncio.run(main())
 `;
 
-const PANELS = { runs: Runs, context: Context, memory: MemoryPanel, jobs: Jobs, events: Events };
+const PANELS = {
+  runs: Runs, context: Context, memory: MemoryPanel, schedules: Schedules, jobs: Jobs, events: Events,
+};

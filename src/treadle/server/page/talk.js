@@ -60,7 +60,7 @@ export class Conversation extends Component {
   };
 
   actions = {
-    approve: (callId) => this.props.thread.approve(callId),
+    approve: (callId, edited) => this.props.thread.approve(callId, edited),
     deny: (callId, reason) => this.props.thread.deny(callId, reason),
     answer: (callId, output) => this.props.thread.answer(callId, output),
     send: (text) => this.act(() => this.props.thread.send(text, "queue")),

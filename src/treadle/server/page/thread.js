@@ -1,10 +1,12 @@
 // An open thread: its view, its stream, and what a person may say to it.
 
+import { Problem } from "/client.js";
 import { newKey } from "./format.js";
 import { addRuns, apply, emptyView, viewOf } from "./fold.js";
 
 const KEPT_EVENTS = 500;
-const HIDDEN_PAUSE = 30_000; // a hidden tab gives its connection back, of which a browser has six
+const HIDDEN_PAUSE = 1000; // milliseconds
+const HIDDEN_LOCK = "treadle-hidden-tab";
 
 export class OpenThread {
   view = emptyView();
@@ -17,7 +19,8 @@ export class OpenThread {
   #stream;
   #onChange;
   #frame = 0;
-  #hidden = 0;
+  #pausing = 0;
+  #hidden = null; // aborted when the tab is shown again
 
   constructor(client, id, toUser, onChange) {
     this.#client = client;
@@ -38,12 +41,13 @@ export class OpenThread {
     });
     document.addEventListener("visibilitychange", this.#onVisibility);
     addEventListener("online", this.#onOnline);
+    this.#onVisibility();
   }
 
   close() {
     this.#stream.close();
     cancelAnimationFrame(this.#frame);
-    clearTimeout(this.#hidden);
+    this.#show();
     document.removeEventListener("visibilitychange", this.#onVisibility);
     removeEventListener("online", this.#onOnline);
   }
@@ -56,10 +60,31 @@ export class OpenThread {
   #onOnline = () => this.#stream.retry();
 
   #onVisibility = () => {
-    clearTimeout(this.#hidden);
-    if (document.hidden) this.#hidden = setTimeout(() => this.#stream.pause(), HIDDEN_PAUSE);
+    this.#show();
+    if (document.hidden) this.#hide();
     else this.#stream.retry();
   };
+
+  /**
+   * Gives the connection back while the tab is hidden: over HTTP/1.1 all tabs of a browser have six.
+   *
+   * One hidden tab keeps its own, so that its title and a notification tell what happens.
+   */
+  #hide() {
+    const { signal } = (this.#hidden = new AbortController());
+    this.#pausing = setTimeout(() => this.#stream.pause(), HIDDEN_PAUSE);
+    const keep = () => {
+      clearTimeout(this.#pausing);
+      this.#stream.retry();
+      return new Promise((resolve) => signal.addEventListener("abort", resolve));
+    };
+    navigator.locks?.request(HIDDEN_LOCK, { signal }, keep).catch(() => {});
+  }
+
+  #show() {
+    clearTimeout(this.#pausing);
+    this.#hidden?.abort();
+  }
 
   #take(event, position) {
     if (event.type === "thread.state") {
@@ -128,14 +153,22 @@ export class OpenThread {
   }
 
   answer(callId, output) {
-    return this.#client.post(`/threads/${this.id}/calls/${callId}/output`, { output });
+    return answerCall(this.#client, this.id, { type: "output", call_id: callId, output });
   }
 
-  approve(callId) {
-    return this.#client.post(`/threads/${this.id}/calls/${callId}/approve`);
+  /** @param {string} callId @param {object} [edited] the arguments, if they are others than the model's */
+  approve(callId, edited) {
+    return answerCall(this.#client, this.id, { type: "approve", call_id: callId, arguments: edited });
   }
 
   deny(callId, reason) {
-    return this.#client.post(`/threads/${this.id}/calls/${callId}/deny`, reason ? { reason } : {});
+    return answerCall(this.#client, this.id, { type: "deny", call_id: callId, reason });
   }
+}
+
+/** Answers a call; its id comes from a model, and may contain what a path cannot. */
+export async function answerCall(client, threadId, answer) {
+  const { data } = await client.post(`/threads/${threadId}/calls`, { answers: [answer] });
+  const { problem } = data[0];
+  if (problem) throw new Problem(problem.status ?? 400, problem);
 }
