@@ -6,157 +6,161 @@ Public names live in this module and in `treadle.errors`, `treadle.models`, `tre
 Everything else is private and may move.
 """
 
-from treadle.actors.spending import SpendingLimit
-from treadle.agent import Agent
-from treadle.bus.position import Position
-from treadle.bus.subscription import Subscription
-from treadle.domain.blocks import Block
-from treadle.domain.desk import DeskEvent, ThreadCreated, ThreadDeleted
-from treadle.domain.entries import OnBusy
-from treadle.domain.envelope import Envelope
-from treadle.domain.events import (
-    AgentEvent,
-    ContextCompacted,
-    Event,
-    EventRemoved,
-    FieldDelta,
-    HandedOff,
-    HistoryReplaced,
-    ItemRemoved,
-    ItemsAdded,
-    JobDelegated,
-    JobSettled,
-    JobStarted,
-    LiveEvent,
-    MemoryTended,
-    MemoryUpdated,
-    MessageAdded,
-    MessagePinned,
-    MessageQueued,
-    PassageAdded,
-    PassageRemoved,
-    ProviderItemAdded,
-    QuotaHit,
-    RateLimitHit,
-    ReasoningAdded,
-    ReasoningDelta,
-    RecordedEvent,
-    RefusalDelta,
-    RequestAdapted,
-    ResponseCompleted,
-    RetriesExhausted,
-    Retrying,
-    RunCancelled,
-    RunCancelling,
-    RunCompleted,
-    RunContinued,
-    RunExpired,
-    RunFailed,
-    RunFinishing,
-    RunIncomplete,
-    RunQueued,
-    RunRequiresAction,
-    RunStarted,
-    ScheduleCancelled,
-    ScheduleCreated,
-    ScheduleFired,
-    StepCompleted,
-    StepInterrupted,
-    StepStarted,
-    TerminalEvent,
-    TextDelta,
-    ThreadUpdated,
-    ToolApproved,
-    ToolArgumentsDelta,
-    ToolCallRequested,
-    ToolCallStarted,
-    ToolChoiceIgnored,
-    ToolDelegated,
-    ToolOutputRecorded,
-    ToolProgress,
-    ToolStarted,
-    ToUserDelta,
-    UnknownEvent,
-    UsageAdded,
-    ValidatedOutput,
-)
-from treadle.domain.inputs import user_messages
-from treadle.domain.items import (
-    Annotation,
-    ContentPart,
-    FileCitation,
-    FunctionCall,
-    FunctionCallOutput,
-    Input,
-    InputAudio,
-    InputFile,
-    InputImage,
-    InputText,
-    Item,
-    Message,
-    OutputPart,
-    OutputText,
-    ProviderFields,
-    ProviderItem,
-    Reasoning,
-    ReasoningText,
-    Refusal,
-    SummaryText,
-    UrlCitation,
-    user_message,
-)
-from treadle.domain.limits import Limits
-from treadle.domain.options import AllowedTools, ExternalTool, RunOptions
-from treadle.domain.page import Page
-from treadle.domain.result import RunResult
-from treadle.domain.rules import ToolRules
-from treadle.domain.schedules import Schedule
-from treadle.domain.schema import OutputMode
-from treadle.domain.settings import ModelSettings, NamedTool
-from treadle.domain.spending import Spending
-from treadle.domain.thread_tree import ThreadTree, TreeNode
-from treadle.domain.usage import Price, Spent, Usage
-from treadle.errors import ModelRetry, TreadleError
-from treadle.journal.base import ThreadInfo, WaitingCall
-from treadle.journal.files import FileInfo
-from treadle.journal.projection import RunError, RunRecord
-from treadle.loop.hook_context import Completion, CompletionContext, HookContext, RunEnd
-from treadle.loop.hooks import (
-    ChangedArguments,
-    Hook,
-    Hooks,
-    ToolCall,
-    Veto,
-    hook,
-)
-from treadle.loop.output_validators import OutputValidator
-from treadle.models.fallback import FallbackModel
-from treadle.models.resolve import resolve_model
-from treadle.models.retry import RetryPolicy
-from treadle.models.typed_stream import typed_stream
-from treadle.runtime.archive import Archive
-from treadle.runtime.desk import DeskSubscription
-from treadle.runtime.fetch import fetch_file
-from treadle.runtime.files import Files
-from treadle.runtime.foreground import Run
-from treadle.runtime.memory import Memory
-from treadle.runtime.run_subscription import RunSubscription
-from treadle.runtime.runtime import Runtime
-from treadle.runtime.runtime import open as open
-from treadle.runtime.state_subscription import StateSubscription
-from treadle.runtime.thread import PendingCall, Thread
-from treadle.runtime.thread_run import ThreadRun
-from treadle.runtime.thread_view import CallView, QueuedView, RunView, StepView, ThreadView
-from treadle.runtime.view import RuntimeView
-from treadle.schedules.tools import schedule_tools
-from treadle.tools.call import PreparedCall, RefusedCall
-from treadle.tools.call import prepare as prepare_call
-from treadle.tools.context import CallCancelled, CancellationToken, RunContext
-from treadle.tools.function import Tool, tool
-from treadle.tools.output import File, Image
-from treadle.tools.parameters import GivenParameters
-from treadle.tools.source import ToolSource, tool_source
-from treadle.tools.toolset import Toolset
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from treadle.actors.spending import SpendingLimit
+    from treadle.agent import Agent
+    from treadle.bus.position import Position
+    from treadle.bus.subscription import Subscription
+    from treadle.domain.blocks import Block
+    from treadle.domain.desk import DeskEvent, ThreadCreated, ThreadDeleted
+    from treadle.domain.entries import OnBusy
+    from treadle.domain.envelope import Envelope
+    from treadle.domain.events import (
+        AgentEvent,
+        ContextCompacted,
+        Event,
+        EventRemoved,
+        FieldDelta,
+        HandedOff,
+        HistoryReplaced,
+        ItemRemoved,
+        ItemsAdded,
+        JobDelegated,
+        JobSettled,
+        JobStarted,
+        LiveEvent,
+        MemoryTended,
+        MemoryUpdated,
+        MessageAdded,
+        MessagePinned,
+        MessageQueued,
+        PassageAdded,
+        PassageRemoved,
+        ProviderItemAdded,
+        QuotaHit,
+        RateLimitHit,
+        ReasoningAdded,
+        ReasoningDelta,
+        RecordedEvent,
+        RefusalDelta,
+        RequestAdapted,
+        ResponseCompleted,
+        RetriesExhausted,
+        Retrying,
+        RunCancelled,
+        RunCancelling,
+        RunCompleted,
+        RunContinued,
+        RunExpired,
+        RunFailed,
+        RunFinishing,
+        RunIncomplete,
+        RunQueued,
+        RunRequiresAction,
+        RunStarted,
+        ScheduleCancelled,
+        ScheduleCreated,
+        ScheduleFired,
+        StepCompleted,
+        StepInterrupted,
+        StepStarted,
+        TerminalEvent,
+        TextDelta,
+        ThreadUpdated,
+        ToolApproved,
+        ToolArgumentsDelta,
+        ToolCallRequested,
+        ToolCallStarted,
+        ToolChoiceIgnored,
+        ToolDelegated,
+        ToolOutputRecorded,
+        ToolProgress,
+        ToolStarted,
+        ToUserDelta,
+        UnknownEvent,
+        UsageAdded,
+        ValidatedOutput,
+    )
+    from treadle.domain.inputs import user_messages
+    from treadle.domain.items import (
+        Annotation,
+        ContentPart,
+        FileCitation,
+        FunctionCall,
+        FunctionCallOutput,
+        Input,
+        InputAudio,
+        InputFile,
+        InputImage,
+        InputText,
+        Item,
+        Message,
+        OutputPart,
+        OutputText,
+        ProviderFields,
+        ProviderItem,
+        Reasoning,
+        ReasoningText,
+        Refusal,
+        SummaryText,
+        UrlCitation,
+        user_message,
+    )
+    from treadle.domain.limits import Limits
+    from treadle.domain.options import AllowedTools, ExternalTool, RunOptions
+    from treadle.domain.page import Page
+    from treadle.domain.result import RunResult
+    from treadle.domain.rules import ToolRules
+    from treadle.domain.schedules import Schedule
+    from treadle.domain.schema import OutputMode
+    from treadle.domain.settings import ModelSettings, NamedTool
+    from treadle.domain.spending import Spending
+    from treadle.domain.thread_tree import ThreadTree, TreeNode
+    from treadle.domain.usage import Price, Spent, Usage
+    from treadle.errors import ModelRetry, TreadleError
+    from treadle.journal.base import ThreadInfo, WaitingCall
+    from treadle.journal.files import FileInfo
+    from treadle.journal.projection import RunError, RunRecord
+    from treadle.loop.hook_context import Completion, CompletionContext, HookContext, RunEnd
+    from treadle.loop.hooks import (
+        ChangedArguments,
+        Hook,
+        Hooks,
+        ToolCall,
+        Veto,
+        hook,
+    )
+    from treadle.loop.output_validators import OutputValidator
+    from treadle.models.fallback import FallbackModel
+    from treadle.models.resolve import resolve_model
+    from treadle.models.retry import RetryPolicy
+    from treadle.models.typed_stream import typed_stream
+    from treadle.runtime.archive import Archive
+    from treadle.runtime.desk import DeskSubscription
+    from treadle.runtime.fetch import fetch_file
+    from treadle.runtime.files import Files
+    from treadle.runtime.foreground import Run
+    from treadle.runtime.memory import Memory
+    from treadle.runtime.run_subscription import RunSubscription
+    from treadle.runtime.runtime import Runtime
+    from treadle.runtime.runtime import open as open
+    from treadle.runtime.state_subscription import StateSubscription
+    from treadle.runtime.thread import PendingCall, Thread
+    from treadle.runtime.thread_run import ThreadRun
+    from treadle.runtime.thread_view import CallView, QueuedView, RunView, StepView, ThreadView
+    from treadle.runtime.view import RuntimeView
+    from treadle.schedules.tools import schedule_tools
+    from treadle.tools.call import PreparedCall, RefusedCall
+    from treadle.tools.call import prepare as prepare_call
+    from treadle.tools.context import CallCancelled, CancellationToken, RunContext
+    from treadle.tools.function import Tool, tool
+    from treadle.tools.output import File, Image
+    from treadle.tools.parameters import GivenParameters
+    from treadle.tools.source import ToolSource, tool_source
+    from treadle.tools.toolset import Toolset
 
 __version__ = "0.1.0"
 
@@ -331,3 +335,205 @@ __all__ = [
     "user_message",
     "user_messages",
 ]
+
+_MODULES = {
+    "Agent": "treadle.agent",
+    "AgentEvent": "treadle.domain.events",
+    "AllowedTools": "treadle.domain.options",
+    "Annotation": "treadle.domain.items",
+    "Archive": "treadle.runtime.archive",
+    "Block": "treadle.domain.blocks",
+    "CallCancelled": "treadle.tools.context",
+    "CallView": "treadle.runtime.thread_view",
+    "CancellationToken": "treadle.tools.context",
+    "ChangedArguments": "treadle.loop.hooks",
+    "Completion": "treadle.loop.hook_context",
+    "CompletionContext": "treadle.loop.hook_context",
+    "ContentPart": "treadle.domain.items",
+    "ContextCompacted": "treadle.domain.events",
+    "DeskEvent": "treadle.domain.desk",
+    "DeskSubscription": "treadle.runtime.desk",
+    "Envelope": "treadle.domain.envelope",
+    "Event": "treadle.domain.events",
+    "EventRemoved": "treadle.domain.events",
+    "ExternalTool": "treadle.domain.options",
+    "FallbackModel": "treadle.models.fallback",
+    "FieldDelta": "treadle.domain.events",
+    "File": "treadle.tools.output",
+    "FileCitation": "treadle.domain.items",
+    "FileInfo": "treadle.journal.files",
+    "Files": "treadle.runtime.files",
+    "FunctionCall": "treadle.domain.items",
+    "FunctionCallOutput": "treadle.domain.items",
+    "GivenParameters": "treadle.tools.parameters",
+    "HandedOff": "treadle.domain.events",
+    "HistoryReplaced": "treadle.domain.events",
+    "Hook": "treadle.loop.hooks",
+    "HookContext": "treadle.loop.hook_context",
+    "Hooks": "treadle.loop.hooks",
+    "Image": "treadle.tools.output",
+    "Input": "treadle.domain.items",
+    "InputAudio": "treadle.domain.items",
+    "InputFile": "treadle.domain.items",
+    "InputImage": "treadle.domain.items",
+    "InputText": "treadle.domain.items",
+    "Item": "treadle.domain.items",
+    "ItemRemoved": "treadle.domain.events",
+    "ItemsAdded": "treadle.domain.events",
+    "JobDelegated": "treadle.domain.events",
+    "JobSettled": "treadle.domain.events",
+    "JobStarted": "treadle.domain.events",
+    "Limits": "treadle.domain.limits",
+    "LiveEvent": "treadle.domain.events",
+    "Memory": "treadle.runtime.memory",
+    "MemoryTended": "treadle.domain.events",
+    "MemoryUpdated": "treadle.domain.events",
+    "Message": "treadle.domain.items",
+    "MessageAdded": "treadle.domain.events",
+    "MessagePinned": "treadle.domain.events",
+    "MessageQueued": "treadle.domain.events",
+    "ModelRetry": "treadle.errors",
+    "ModelSettings": "treadle.domain.settings",
+    "NamedTool": "treadle.domain.settings",
+    "OnBusy": "treadle.domain.entries",
+    "OutputMode": "treadle.domain.schema",
+    "OutputPart": "treadle.domain.items",
+    "OutputText": "treadle.domain.items",
+    "OutputValidator": "treadle.loop.output_validators",
+    "Page": "treadle.domain.page",
+    "PassageAdded": "treadle.domain.events",
+    "PassageRemoved": "treadle.domain.events",
+    "PendingCall": "treadle.runtime.thread",
+    "Position": "treadle.bus.position",
+    "PreparedCall": "treadle.tools.call",
+    "Price": "treadle.domain.usage",
+    "ProviderFields": "treadle.domain.items",
+    "ProviderItem": "treadle.domain.items",
+    "ProviderItemAdded": "treadle.domain.events",
+    "QueuedView": "treadle.runtime.thread_view",
+    "QuotaHit": "treadle.domain.events",
+    "RateLimitHit": "treadle.domain.events",
+    "Reasoning": "treadle.domain.items",
+    "ReasoningAdded": "treadle.domain.events",
+    "ReasoningDelta": "treadle.domain.events",
+    "ReasoningText": "treadle.domain.items",
+    "RecordedEvent": "treadle.domain.events",
+    "Refusal": "treadle.domain.items",
+    "RefusalDelta": "treadle.domain.events",
+    "RefusedCall": "treadle.tools.call",
+    "RequestAdapted": "treadle.domain.events",
+    "ResponseCompleted": "treadle.domain.events",
+    "RetriesExhausted": "treadle.domain.events",
+    "RetryPolicy": "treadle.models.retry",
+    "Retrying": "treadle.domain.events",
+    "Run": "treadle.runtime.foreground",
+    "RunCancelled": "treadle.domain.events",
+    "RunCancelling": "treadle.domain.events",
+    "RunCompleted": "treadle.domain.events",
+    "RunContext": "treadle.tools.context",
+    "RunContinued": "treadle.domain.events",
+    "RunEnd": "treadle.loop.hook_context",
+    "RunError": "treadle.journal.projection",
+    "RunExpired": "treadle.domain.events",
+    "RunFailed": "treadle.domain.events",
+    "RunFinishing": "treadle.domain.events",
+    "RunIncomplete": "treadle.domain.events",
+    "RunOptions": "treadle.domain.options",
+    "RunQueued": "treadle.domain.events",
+    "RunRecord": "treadle.journal.projection",
+    "RunRequiresAction": "treadle.domain.events",
+    "RunResult": "treadle.domain.result",
+    "RunStarted": "treadle.domain.events",
+    "RunSubscription": "treadle.runtime.run_subscription",
+    "RunView": "treadle.runtime.thread_view",
+    "Runtime": "treadle.runtime.runtime",
+    "RuntimeView": "treadle.runtime.view",
+    "Schedule": "treadle.domain.schedules",
+    "ScheduleCancelled": "treadle.domain.events",
+    "ScheduleCreated": "treadle.domain.events",
+    "ScheduleFired": "treadle.domain.events",
+    "Spending": "treadle.domain.spending",
+    "SpendingLimit": "treadle.actors.spending",
+    "Spent": "treadle.domain.usage",
+    "StateSubscription": "treadle.runtime.state_subscription",
+    "StepCompleted": "treadle.domain.events",
+    "StepInterrupted": "treadle.domain.events",
+    "StepStarted": "treadle.domain.events",
+    "StepView": "treadle.runtime.thread_view",
+    "Subscription": "treadle.bus.subscription",
+    "SummaryText": "treadle.domain.items",
+    "TerminalEvent": "treadle.domain.events",
+    "TextDelta": "treadle.domain.events",
+    "Thread": "treadle.runtime.thread",
+    "ThreadCreated": "treadle.domain.desk",
+    "ThreadDeleted": "treadle.domain.desk",
+    "ThreadInfo": "treadle.journal.base",
+    "ThreadRun": "treadle.runtime.thread_run",
+    "ThreadTree": "treadle.domain.thread_tree",
+    "ThreadUpdated": "treadle.domain.events",
+    "ThreadView": "treadle.runtime.thread_view",
+    "ToUserDelta": "treadle.domain.events",
+    "Tool": "treadle.tools.function",
+    "ToolApproved": "treadle.domain.events",
+    "ToolArgumentsDelta": "treadle.domain.events",
+    "ToolCall": "treadle.loop.hooks",
+    "ToolCallRequested": "treadle.domain.events",
+    "ToolCallStarted": "treadle.domain.events",
+    "ToolChoiceIgnored": "treadle.domain.events",
+    "ToolDelegated": "treadle.domain.events",
+    "ToolOutputRecorded": "treadle.domain.events",
+    "ToolProgress": "treadle.domain.events",
+    "ToolRules": "treadle.domain.rules",
+    "ToolSource": "treadle.tools.source",
+    "ToolStarted": "treadle.domain.events",
+    "Toolset": "treadle.tools.toolset",
+    "TreadleError": "treadle.errors",
+    "TreeNode": "treadle.domain.thread_tree",
+    "UnknownEvent": "treadle.domain.events",
+    "UrlCitation": "treadle.domain.items",
+    "Usage": "treadle.domain.usage",
+    "UsageAdded": "treadle.domain.events",
+    "ValidatedOutput": "treadle.domain.events",
+    "Veto": "treadle.loop.hooks",
+    "WaitingCall": "treadle.journal.base",
+    "fetch_file": "treadle.runtime.fetch",
+    "hook": "treadle.loop.hooks",
+    "open": "treadle.runtime.runtime",
+    "prepare_call": "treadle.tools.call:prepare",
+    "resolve_model": "treadle.models.resolve",
+    "schedule_tools": "treadle.schedules.tools",
+    "tool": "treadle.tools.function",
+    "tool_source": "treadle.tools.source",
+    "typed_stream": "treadle.models.typed_stream",
+    "user_message": "treadle.domain.items",
+    "user_messages": "treadle.domain.inputs",
+}
+_FACADES = (
+    "client",
+    "errors",
+    "jobs",
+    "logging",
+    "mcp",
+    "memory",
+    "models",
+    "server",
+    "sync",
+    "telemetry",
+    "testing",
+)
+
+
+def __getattr__(name: str) -> object:
+    # Imported when first named: the command line must start, and end on Ctrl-C, before all this.
+    if name in _FACADES:
+        return import_module(f"treadle.{name}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, original = _MODULES[name].partition(":")
+    value = getattr(import_module(module), original or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from treadle.cli.main import cli
+from treadle.cli.commands import cli
 
 AGENT = "from treadle import Agent\nagent = Agent('demo', name='mine')\n"
 

@@ -314,7 +314,6 @@ def test_the_tree_of_a_conversation_in_which_nothing_has_run(tmp_path: Path) -> 
     [
         (["show", "--tree"], "Give the ID of a conversation"),
         (["show", "--tree", "--last"], "There are no conversations yet"),
-        (["threads"], "There are no conversations yet"),
         (["show", "--last"], "There are no conversations yet"),
         (["watch"], "Give the ID of a conversation"),
         (["show", "x", "--last"], "Give the ID of a conversation"),
@@ -333,6 +332,30 @@ def test_bad_names_get_one_clear_line(arguments: list[str], words: str) -> None:
     assert done.returncode == 1
     assert done.stderr.decode().splitlines()[-1].startswith("Error: ")
     assert words in done.stderr.decode().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("threads", "There are no conversations yet"),
+        ("calls", "No call waits"),
+        ("schedules", "No message is sent later"),
+    ],
+)
+def test_an_empty_list_is_no_error(command: str, words: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        done = treadle(command)
+        assert (done.returncode, words in done.stdout.decode()) == (0, True)
+        done = treadle(command, "--json")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        if not (tmp_path / "folder").exists():  # once without a database, once with an empty one
+            asyncio.run(an_empty_database(tmp_path / "folder" / "treadle.db"))
+
+
+async def an_empty_database(path: Path) -> None:
+    path.parent.mkdir()
+    async with package.open(f"sqlite:///{path}"):
+        pass
 
 
 def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:

@@ -13,10 +13,28 @@ from treadle.cli.failure import debug_option
 from treadle.cli.open_calls import in_full
 from treadle.cli.plain_text import clean
 from treadle.cli.stdin import read_text
-from treadle.cli.target import AnyRuntime, AnyThread, json_option, url_option, with_target
+from treadle.cli.target import (
+    AnyRuntime,
+    AnyThread,
+    is_empty,
+    json_option,
+    url_option,
+    with_target,
+)
 from treadle.domain.events import object_in
 from treadle.domain.page import MAX_PAGE
 from treadle.journal.base import WaitingCall
+
+
+class _Answered(msgspec.Struct):
+    """What the commands that answer print as JSON."""
+
+    thread_id: str
+    call_id: str
+    answer: str
+
+
+NONE_WAITS = "No call waits for an answer."
 
 
 @click.command()
@@ -27,6 +45,11 @@ from treadle.journal.base import WaitingCall
 @debug_option
 def calls(thread_id: str | None, url: str | None, as_json: bool, database: Path | None) -> int:
     """List the calls that wait for an answer, of all conversations or of the conversation ID."""
+
+    if is_empty(url, database):
+        if not as_json:
+            click.echo(NONE_WAITS)
+        return 0
 
     async def work(runtime: AnyRuntime) -> int:
         after, count = "", 0
@@ -39,7 +62,7 @@ def calls(thread_id: str | None, url: str | None, as_json: bool, database: Path 
                 break
             after = page.next
         if not count and not as_json:
-            click.echo("No call waits for an answer.")
+            click.echo(NONE_WAITS)
         return 0
 
     return asyncio.run(with_target(url, database, work))
@@ -62,15 +85,25 @@ def _shown(call: WaitingCall) -> str:
     help="Run it with these instead of those of the model; - reads standard input.",
 )
 @url_option
+@json_option
 @database_option
 @debug_option
 def approve(
-    thread_id: str, call_id: str, arguments: str | None, url: str | None, database: Path | None
+    thread_id: str,
+    call_id: str,
+    arguments: str | None,
+    url: str | None,
+    as_json: bool,
+    database: Path | None,
 ) -> int:
     """Let the call CALL of the conversation ID run; treadle calls lists them."""
     edited = None if arguments is None else _object(arguments)
     return _answer(
-        url, database, thread_id, lambda thread: thread.approve(call_id, arguments=edited)
+        url,
+        database,
+        thread_id,
+        lambda thread: thread.approve(call_id, arguments=edited),
+        _Answered(thread_id, call_id, "approved") if as_json else None,
     )
 
 
@@ -87,11 +120,20 @@ def _object(arguments: str) -> dict[str, object]:
 @click.argument("call_id", metavar="CALL")
 @click.option("--reason", default="", help="Why; the model reads it.")
 @url_option
+@json_option
 @database_option
 @debug_option
-def deny(thread_id: str, call_id: str, reason: str, url: str | None, database: Path | None) -> int:
+def deny(
+    thread_id: str,
+    call_id: str,
+    reason: str,
+    url: str | None,
+    as_json: bool,
+    database: Path | None,
+) -> int:
     """Deny the call CALL of the conversation ID."""
-    return _answer(url, database, thread_id, lambda thread: thread.deny(call_id, reason))
+    done = _Answered(thread_id, call_id, "denied") if as_json else None
+    return _answer(url, database, thread_id, lambda thread: thread.deny(call_id, reason), done)
 
 
 @click.command()
@@ -100,6 +142,7 @@ def deny(thread_id: str, call_id: str, reason: str, url: str | None, database: P
 @click.argument("output")
 @click.option("--error", "is_error", is_flag=True, help="The output tells that the call failed.")
 @url_option
+@json_option
 @database_option
 @debug_option
 def answer(
@@ -108,6 +151,7 @@ def answer(
     output: str,
     is_error: bool,
     url: str | None,
+    as_json: bool,
     database: Path | None,
 ) -> int:
     """Give the output of the call CALL of the conversation ID; - reads standard input."""
@@ -117,6 +161,7 @@ def answer(
         database,
         thread_id,
         lambda thread: thread.submit_tool_output(call_id, text, is_error=is_error),
+        _Answered(thread_id, call_id, "answered") if as_json else None,
     )
 
 
@@ -125,9 +170,14 @@ def _answer(
     database: Path | None,
     thread_id: str,
     give: Callable[[AnyThread], Awaitable[None]],
+    done: _Answered | None,
 ) -> int:
+    """Answers a call, and prints `done` as JSON."""
+
     async def work(runtime: AnyRuntime) -> int:
         await give(await runtime.connect(thread_id))
+        if done is not None:
+            click.echo(msgspec.json.encode(done))
         return 0
 
     return asyncio.run(with_target(url, database, work))

@@ -10,6 +10,7 @@ from typing import Any, assert_never, cast
 from prompt_toolkit import PromptSession
 
 from treadle.agent import Agent
+from treadle.cli.conversation import print_event
 from treadle.cli.failure import in_one_line
 from treadle.cli.interrupt import InterruptCancels
 from treadle.cli.plain_text import one_line
@@ -51,6 +52,27 @@ async def answer_once(
     if jobs := [job for job in await thread.jobs() if not job.parent]:
         names = ", ".join(one_line(job.name) for job in jobs)
         transcript.notice(f"(In the background: {names}; see treadle chat --thread {thread.id})")
+    return EXIT_CANCELLED if result.status == "cancelled" else 0
+
+
+async def answer_as_json(thread: AnyThread, agent: str, prompt: str) -> int:
+    """Answers one prompt and prints each event as a line of JSON; returns what `answer_once` does.
+
+    Raises the error of a failed run.
+    """
+    after = await thread.last_seq()
+    async with InterruptCancels() as interrupt:
+        run = await thread.send(prompt, agent=agent)
+        interrupt.watch(run)
+        async with thread.subscribe(after) as events:
+            async for envelope in events.envelopes():
+                print_event(envelope)
+                event = envelope.event
+                if isinstance(event, RunRequiresAction):
+                    return EXIT_WAITING
+                if isinstance(event, TerminalEvent) and event.run_id == run.id:
+                    break
+    result = await run.result(raise_on_incomplete=False)
     return EXIT_CANCELLED if result.status == "cancelled" else 0
 
 

@@ -1,4 +1,4 @@
-"""Stored conversations: listing, printing and following them."""
+"""Stored conversations and schedules: listing, printing and following them."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
@@ -11,12 +11,15 @@ from treadle.cli.plain_text import clean, one_line
 from treadle.cli.target import AnyRuntime, AnyThread
 from treadle.cli.transcript import Transcript
 from treadle.domain.blocks import Block
+from treadle.domain.envelope import Envelope
 from treadle.domain.events import AgentEvent, RecordedEvent
-from treadle.domain.thread_tree import ThreadTree
+from treadle.domain.schedules import Schedule
+from treadle.domain.thread_tree import ThreadTree, TreeNode
 from treadle.errors import JournalTooNew, ThreadDamaged, ThreadNotFound
 from treadle.journal.base import ThreadInfo
 
 PAGE = 500
+NONE_YET = "There are no conversations yet; start one with treadle chat."
 
 
 def list_threads(
@@ -26,7 +29,24 @@ def list_threads(
     for info in infos:
         write(f"{msgspec.json.encode(info).decode() if as_json else _line(info)}\n")
     if not infos and not as_json:
-        write("There are no conversations yet; start one with treadle chat.\n")
+        write(f"{NONE_YET}\n")
+
+
+def list_schedules(
+    found: Sequence[Schedule], write: Callable[[str], None], *, as_json: bool = False
+) -> None:
+    """Writes a line for each schedule: thread, id, next time, cron, text; or its JSON."""
+    for one in found:
+        write(f"{msgspec.json.encode(one).decode() if as_json else _schedule_line(one)}\n")
+    if not found and not as_json:
+        write("No message is sent later.\n")
+
+
+def _schedule_line(schedule: Schedule) -> str:
+    due = datetime.fromtimestamp(schedule.due_at).astimezone()
+    again = f"  ({schedule.cron} {schedule.tz})" if schedule.cron else ""
+    head = f"{schedule.thread_id}  {schedule.id}  {due:%Y-%m-%d %H:%M}{again}"
+    return clean(f"{head}  {one_line(schedule.text)}")
 
 
 def _line(info: ThreadInfo) -> str:
@@ -92,17 +112,33 @@ async def watch_thread(thread: AnyThread, transcript: Transcript | None, after: 
         async for envelope in events.envelopes():
             if transcript is not None:
                 transcript.show(envelope.event)
-                continue
-            line = {"position": envelope.position, "event": msgspec.Raw(envelope.json)}
-            click.echo(msgspec.json.encode(line))
+            else:
+                print_event(envelope)
+
+
+def print_event(envelope: Envelope) -> None:
+    """Prints an event with its position as a line of JSON."""
+    line = {"position": envelope.position, "event": msgspec.Raw(envelope.json)}
+    click.echo(msgspec.json.encode(line))
+
+
+async def print_events(thread: AnyThread) -> None:
+    """Prints the stored events of a thread as lines of JSON."""
+    async for event in _all_of(thread):
+        print_event(Envelope(event, event.seq))
 
 
 async def show_tree(
-    runtime: AnyRuntime, thread: AnyThread, write: Callable[[str], None], width: int | None = None
+    runtime: AnyRuntime,
+    thread: AnyThread,
+    write: Callable[[str], None],
+    width: int | None = None,
+    *,
+    as_json: bool = False,
 ) -> None:
-    """Writes the runs, jobs and agents of a thread as a tree, one per line.
+    """Writes the runs, tool calls, jobs and agents of a thread as a tree, one per line.
 
-    Lines are cut to `width` columns.
+    Lines are cut to `width` columns. As JSON, it is one line with the list of the roots.
     """
     tree = ThreadTree()
     async for event in _all_of(thread):
@@ -116,6 +152,9 @@ async def show_tree(
                     told.apply(AgentEvent("", agent.name, agent.id, event))
             assert agent.tree is not None
             rest.append(agent.tree)
+    if as_json:
+        write(f"{msgspec.json.encode([_as_json(root) for root in tree.roots]).decode()}\n")
+        return
     for line in tree.lines():
         if width is not None and len(line) >= width:
             line = f"{line[: width - 2]}…"
@@ -124,9 +163,22 @@ async def show_tree(
         write("Nothing has run on this thread yet.\n")
 
 
-async def show_blocks(thread: AnyThread, write: Callable[[str], None]) -> None:
-    """Writes the memory blocks of a thread: a heading for each, then its text."""
+def _as_json(node: TreeNode) -> dict[str, object]:
+    fields = {name: getattr(node, name) for name in node.__struct_fields__}
+    tree = fields.pop("tree")
+    below = [*node.children, *(tree.roots if tree is not None else ())]
+    return {**fields, "children": [_as_json(child) for child in below]}
+
+
+async def show_blocks(
+    thread: AnyThread, write: Callable[[str], None], *, as_json: bool = False
+) -> None:
+    """Writes the memory blocks of a thread: a heading for each, then its text; or their JSON."""
     blocks = await thread.memory.blocks()
+    if as_json:
+        for block in blocks:
+            write(f"{msgspec.json.encode(block).decode()}\n")
+        return
     for block in blocks:
         write(f"{clean(_head(block))}\n")
         for line in clean(block.value).splitlines():

@@ -1,25 +1,88 @@
-"""Stored conversations as the database contains them: exporting and repairing them."""
+"""`treadle export`, `backup` and `repair`: conversations as the database contains them."""
 
+import asyncio
 import os
 import sys
 from pathlib import Path
 
 import click
+import msgspec
 
 from treadle.actors.repairing import Repaired, repair_thread
-from treadle.cli.database import open_for_reading, stored_database
+from treadle.cli.database import (
+    database_option,
+    database_path,
+    open_for_reading,
+    stored_database,
+)
+from treadle.cli.failure import debug_option
+from treadle.cli.target import json_option
 from treadle.errors import JournalError
+from treadle.journal.backup import backup as write_backup
 from treadle.journal.sqlite import SqliteJournal
 from treadle.journal.sqlite_file import file_error
 
 
-async def stored_events(thread_id: str, database: Path | None) -> list[bytes]:
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@json_option
+@database_option
+@debug_option
+def backup(file: Path, as_json: bool, database: Path | None) -> int:
+    """Copy the database to the new FILE; it may be in use meanwhile."""
+    size = write_backup(database_path(database, os.environ), file)
+    done = {"file": str(file), "bytes": size}
+    click.echo(msgspec.json.encode(done) if as_json else f"Wrote {size / 1e6:.1f} MB to {file}.")
+    return 0
+
+
+@click.command()
+@click.argument("thread_id", metavar="ID")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@json_option
+@database_option
+@debug_option
+def export(thread_id: str, file: Path | None, as_json: bool, database: Path | None) -> int:
+    """Print the events of the conversation ID as JSON lines, or write them to the new FILE."""
+    stored = asyncio.run(_stored_events(thread_id, database))
+    _write_events(stored, file)
+    if file is not None:
+        done = {"thread_id": thread_id, "file": str(file), "events": len(stored)}
+        words = f"Wrote {len(stored):,} events to {file}."
+        click.echo(msgspec.json.encode(done) if as_json else words)
+    return 0
+
+
+@click.command()
+@click.argument("thread_id", metavar="ID")
+@json_option
+@database_option
+@debug_option
+def repair(thread_id: str, as_json: bool, database: Path | None) -> int:
+    """Remove what cannot be read of the conversation ID, so that it can continue."""
+    removed = asyncio.run(_repair(thread_id, database))
+    if as_json:
+        done = {"thread_id": thread_id, "events": removed.events, "entries": removed.entries}
+        click.echo(msgspec.json.encode(done))
+        return 0
+    numbers = ", ".join(map(str, removed.events))
+    if removed.events:
+        click.echo(f"Removed {_several(len(removed.events), 'damaged event')}: {numbers}.")
+    if removed.entries:
+        entries = _several(removed.entries, "damaged entry", "damaged entries")
+        click.echo(f"Removed {entries} from its inbox.")
+    if not removed.events and not removed.entries:
+        click.echo("Nothing is damaged.")
+    return 0
+
+
+async def _stored_events(thread_id: str, database: Path | None) -> list[bytes]:
     """Returns the events of a thread as they are stored."""
     async with open_for_reading(database) as runtime:
         return await (await runtime.connect(thread_id)).export()
 
 
-def write_events(stored: list[bytes], file: Path | None) -> None:
+def _write_events(stored: list[bytes], file: Path | None) -> None:
     """Writes events to a new file or to standard output, one per line."""
     body = b"".join(line + b"\n" for line in stored)
     if file is None:
@@ -33,14 +96,13 @@ def write_events(stored: list[bytes], file: Path | None) -> None:
         raise JournalError(f"{file.name} already exists; name a new file.") from error
     except OSError as error:
         raise file_error(error, file.name) from error
-    click.echo(f"Wrote {len(stored):,} events to {file}.")
 
 
 def _private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
 
 
-async def repair(thread_id: str, database: Path | None) -> Repaired:
+async def _repair(thread_id: str, database: Path | None) -> Repaired:
     """Removes what is damaged of a thread; raises `JournalLocked` while a process drives it.
 
     Nothing is resumed: the agents of the conversations may not be known here.
@@ -52,3 +114,7 @@ async def repair(thread_id: str, database: Path | None) -> Repaired:
         return await repair_thread(journal, thread_id)
     finally:
         await journal.close()
+
+
+def _several(count: int, one: str, several: str = "") -> str:
+    return f"{count:,} {one if count == 1 else several or one + 's'}"

@@ -7,10 +7,12 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+import msgspec
 
 from treadle.cli.database import database_path
 from treadle.cli.failure import debug_option, in_one_line
 from treadle.cli.serve import DEMO, config_option, keys_option, keys_path
+from treadle.cli.target import json_option
 from treadle.errors import ConfigurationError, TreadleError
 from treadle.runtime.runtime import open as open_runtime
 from treadle.server.keys import stored_keys
@@ -26,6 +28,7 @@ from treadle.server.settings import ServerSettings, load_settings
 @click.option("--auth/--no-auth", default=None, help="Whether requests need a key.")
 @keys_option
 @config_option
+@json_option
 @debug_option
 def doctor(
     target: str,
@@ -35,6 +38,7 @@ def doctor(
     auth: bool | None,
     keys: str | None,
     config: Path | None,
+    as_json: bool,
 ) -> int:
     """Check whether treadle serve could start: settings, agents, database, keys, address.
 
@@ -42,7 +46,12 @@ def doctor(
     """
     options = {"host": host, "port": port, "database": database, "keys": keys, "auth": auth}
     settings = load_settings(options, os.environ, config)
-    click.echo("settings: ok")
+
+    def report(name: str, words: str, *, is_ok: bool = True) -> None:
+        done = {"check": name, "ok": is_ok, "detail": words}
+        click.echo(msgspec.json.encode(done) if as_json else f"{name}: {words}")
+
+    report("settings", "ok")
     place = database_path(Path(settings.database) if settings.database else None, os.environ)
     checks: dict[str, Callable[[], str]] = {
         "agents": lambda: _agents(target),
@@ -53,10 +62,10 @@ def doctor(
     failed = 0
     for name, check in checks.items():
         try:
-            click.echo(f"{name}: {check()}")
+            report(name, check())
         except TreadleError as error:
             failed = 1
-            click.echo(f"{name}: {in_one_line(error)}")
+            report(name, in_one_line(error), is_ok=False)
     return failed
 
 

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import msgspec
 
 from treadle.cli.database import database_path
 from treadle.cli.failure import debug_option
 from treadle.cli.plain_text import one_line
 from treadle.cli.serve import config_option, keys_option, keys_path
+from treadle.cli.target import json_option
 from treadle.errors import ConfigurationError
 from treadle.server.keys import StoredKey, add_key, new_key, revoke_key, stored_keys
 from treadle.server.settings import load_settings
@@ -35,6 +37,7 @@ def keys() -> None:
     help="read, write, approve or admin; repeat it. Default: admin.",
 )
 @click.option("--days", type=click.FloatRange(min=0, min_open=True), help="After how many it ends.")
+@json_option
 @database_name
 @keys_option
 @config_option
@@ -44,6 +47,7 @@ def create(
     owner: str | None,
     scopes: tuple[str, ...],
     days: float | None,
+    as_json: bool,
     database: str | None,
     keys: str | None,
     config: Path | None,
@@ -56,34 +60,42 @@ def create(
         expires_at=None if days is None else time.time() + days * DAY,
     )
     add_key(_path(database, keys, config), stored)
-    click.echo(key)
+    click.echo(msgspec.json.encode({"key": key, **_as_json(stored)}) if as_json else key)
     return 0
 
 
 @keys.command(name="list")
+@json_option
 @database_name
 @keys_option
 @config_option
 @debug_option
-def list_keys(database: str | None, keys: str | None, config: Path | None) -> int:
+def list_keys(as_json: bool, database: str | None, keys: str | None, config: Path | None) -> int:
     """List the keys: id, owner, scopes, end, name."""
-    for key in stored_keys(_path(database, keys, config)):
-        click.echo(_line(key))
+    found = stored_keys(_path(database, keys, config))
+    for key in found:
+        click.echo(msgspec.json.encode(_as_json(key)) if as_json else _line(key))
+    if not found and not as_json:
+        click.echo("There are no keys yet; make one with treadle keys create.")
     return 0
 
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
+@json_option
 @database_name
 @keys_option
 @config_option
 @debug_option
-def revoke(key_id: str, database: str | None, keys: str | None, config: Path | None) -> int:
+def revoke(
+    key_id: str, as_json: bool, database: str | None, keys: str | None, config: Path | None
+) -> int:
     """Revoke the key ID: a running server refuses it within a second."""
     path = _path(database, keys, config)
     if not revoke_key(path, key_id):
         raise ConfigurationError(f"{path} has no key {key_id[:100]!r}; see treadle keys list.")
-    click.echo(f"Revoked {key_id}.")
+    done = {"id": key_id, "revoked": True}
+    click.echo(msgspec.json.encode(done) if as_json else f"Revoked {key_id}.")
     return 0
 
 
@@ -93,6 +105,12 @@ def _path(database: str | None, keys: str | None, config: Path | None) -> Path:
     path = keys_path(settings, database_path(chosen, os.environ))
     assert path is not None  # there is a database
     return path
+
+
+def _as_json(key: StoredKey) -> dict[str, object]:
+    fields = msgspec.to_builtins(key)
+    del fields["sha256"]
+    return {"owner": None, **fields}
 
 
 def _line(key: StoredKey) -> str:

@@ -102,10 +102,16 @@ async def _report(run: AnyRun, *, wait: bool, timeout: float | None, as_json: bo
 @click.argument("run_id", metavar="RUN", required=False)
 @click.option("--finish", is_flag=True, help="End the run after the step it is in.")
 @url_option
+@json_option
 @database_option
 @debug_option
 def cancel(
-    thread_id: str, run_id: str | None, finish: bool, url: str | None, database: Path | None
+    thread_id: str,
+    run_id: str | None,
+    finish: bool,
+    url: str | None,
+    as_json: bool,
+    database: Path | None,
 ) -> int:
     """End the run in progress of the conversation ID, or its run RUN."""
 
@@ -115,6 +121,9 @@ def cancel(
         if run is None:
             raise RunNotInProgress("The conversation has no run in progress.")
         await (run.finish() if finish else run.cancel())
+        if as_json:
+            done = {"thread_id": thread_id, "run_id": run.id, "finish": finish}
+            click.echo(msgspec.json.encode(done))
         return 0
 
     return asyncio.run(with_target(url, database, work))

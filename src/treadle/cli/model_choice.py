@@ -2,13 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
+from importlib import import_module
 from typing import NamedTuple
 
-import aiohttp
 import msgspec
 from msgspec import Struct
-
-from treadle.models.openai import ollama_url
 
 OPENAI_DEFAULT = "openai:gpt-5-mini"
 ANTHROPIC_DEFAULT = "anthropic:claude-sonnet-4-5"
@@ -43,8 +41,9 @@ async def choose_model(option: str | None, environ: Mapping[str, str]) -> ModelC
     ):
         if environ.get(variable, "").strip():
             return ModelChoice(model, f"Model: {model} ({variable} is set).")
-    if name := await _first_ollama_model(ollama_url(environ)):
-        return ModelChoice(f"ollama:{name}", f"Model: ollama:{name} (found in a local Ollama).")
+    if names := await ollama_models(environ):
+        model = f"ollama:{names[0]}"
+        return ModelChoice(model, f"Model: {model} (found in a local Ollama).")
     return ModelChoice(
         "demo",
         "No API key and no Ollama found: using the built-in demo model. "
@@ -52,7 +51,11 @@ async def choose_model(option: str | None, environ: Mapping[str, str]) -> ModelC
     )
 
 
-async def _first_ollama_model(url: str) -> str | None:
+async def ollama_models(environ: Mapping[str, str]) -> list[str]:
+    """Returns the names of the models of a local Ollama; none if there is no Ollama."""
+    # Imported when it is needed: an HTTP client takes longer to import than the rest of treadle.
+    aiohttp = import_module("aiohttp")
+    url = import_module("treadle.models.openai").ollama_url(environ)
     try:
         async with (
             asyncio.timeout(PROBE_SECONDS),
@@ -63,5 +66,5 @@ async def _first_ollama_model(url: str) -> str | None:
             models = msgspec.json.decode(body, type=_OllamaTags).models
     except (aiohttp.ClientError, OSError, ValueError):
         # TimeoutError is an OSError, and msgspec's errors are ValueErrors: no Ollama in any case.
-        return None
-    return models[0].name if models else None
+        return []
+    return [model.name for model in models]

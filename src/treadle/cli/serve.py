@@ -9,6 +9,7 @@ import click
 
 from treadle.cli.database import database_path
 from treadle.cli.failure import debug_option
+from treadle.cli.target import json_option
 from treadle.errors import ConfigurationError, JournalError
 from treadle.server.settings import ServerSettings, load_settings
 
@@ -39,6 +40,7 @@ keys_option = click.option("--keys", help="The file of the keys. Default: next t
     default=".",
     help="The folder that the demo agent may read. Default: the current folder.",
 )
+@json_option
 @debug_option
 def serve(
     target: str,
@@ -51,6 +53,7 @@ def serve(
     config: Path | None,
     model: str | None,
     folder: Path,
+    as_json: bool,
 ) -> int:
     """Serve agents over HTTP: TARGET is demo, MODULE:NAME, or a folder of modules.
 
@@ -64,7 +67,7 @@ def serve(
     place = None if memory else _place(settings)
     # The server is imported when it is needed: the other commands start without it.
     serving = import_module("treadle.cli.serving")
-    return asyncio.run(serving.serve(target, settings, place, model, folder))
+    return asyncio.run(serving.serve(target, settings, place, model, folder, as_json=as_json))
 
 
 def _place(settings: ServerSettings) -> Path:

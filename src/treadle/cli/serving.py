@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import click
+import msgspec
 
 from treadle.cli.model_choice import choose_model
 from treadle.cli.plain_text import clean
@@ -20,9 +21,18 @@ from treadle.server.settings import ServerSettings
 
 
 async def serve(
-    target: str, settings: ServerSettings, place: Path | None, model: str | None, folder: Path
+    target: str,
+    settings: ServerSettings,
+    place: Path | None,
+    model: str | None,
+    folder: Path,
+    *,
+    as_json: bool = False,
 ) -> int:
-    """Serves agents until a signal; returns the exit code."""
+    """Serves agents until a signal; returns the exit code.
+
+    With `as_json`, what it serves is printed as one line of JSON once it listens.
+    """
     agents = await _agents(target, model, folder, place)
     path = keys_path(settings, place)
     key = ""
@@ -34,6 +44,17 @@ async def serve(
     app = create_app(runtime, settings, keys=keys)
 
     def announce(url: str) -> None:
+        page = f"{url}/{f'#key={key}' if key else ''}"
+        if as_json:
+            serving = {
+                "url": url,
+                "agents": [agent.name for agent in agents],
+                "database": None if place is None else str(place),
+                "key": key,
+                "page": page,
+            }
+            click.echo(msgspec.json.encode(serving))
+            return
         names = ", ".join(agent.name for agent in agents)
         click.echo(clean(f"Serving {names} on {url}/api/v1 ({place or 'not stored'})"))
         if key:
@@ -41,7 +62,7 @@ async def serve(
         elif not settings.auth:
             click.echo("Requests need no key (--no-auth).")
         # What follows a # is not sent to a server, and so not logged by a proxy on the way.
-        click.echo(f"Page: {url}/{f'#key={key}' if key else ''}")
+        click.echo(f"Page: {page}")
 
     await serve_app(app, on_listening=announce)
     return 0

@@ -1,11 +1,12 @@
 """What a command works on: the database of this machine, or a server."""
 
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
 
-from treadle.cli.database import open_for_reading
+from treadle.cli.database import database_path, open_for_reading
 from treadle.client.client import Client
 from treadle.client.remote_run import RemoteRun
 from treadle.client.remote_thread import RemoteThread
@@ -33,6 +34,11 @@ def open_target(url: str | None, database: Path | None) -> AnyRuntime:
     if database is not None:
         raise ConfigurationError("Use only one of --url and --database.")
     return Client(url, retry_seconds=RETRY_SECONDS)
+
+
+def is_empty(url: str | None, database: Path | None) -> bool:
+    """Whether the commands that list have nothing to read: no database was created yet."""
+    return url is None and not database_path(database, os.environ).exists()
 
 
 async def with_target(
