@@ -377,6 +377,68 @@ async def test_eight_tabs_share_the_connections_of_a_browser(page: Page) -> None
         assert (await answers(tab))[-1] == stage.STORY
 
 
+async def test_a_hidden_tab_tells_that_a_call_waits(page: Page) -> None:
+    await page.context.add_init_script(
+        HIDE + "window.told = []; window.Notification = class { static permission = 'granted';"
+        " constructor(title, { body }) { told.push([title, body]); } };"
+    )
+    await page.reload()
+    await say(page, "pay it")
+    await expect(page.locator(".answer-form")).to_be_visible()
+    await expect(page).to_have_title("Waits for you: pay it")
+    await expect(page.locator(".threads .count")).to_have_text("1")
+    await page.get_by_role("button", name="Approve").click()
+    await expect(page.locator(".answer").last).to_contain_text("99999 were sent")
+    await expect(page).to_have_title("pay it")
+    assert await page.evaluate("told") == []
+    await page.evaluate("hide(true)")
+    await say(page, "ask later")
+    await expect(page).to_have_title("Waits for you: pay it")
+    assert await page.evaluate("told") == [["pay it", "A call waits for your answer."]]
+
+
+async def test_a_conversation_is_renamed_and_deleted(page: Page) -> None:
+    await say(page, "first words")
+    await expect(page.locator(".answer").last).to_contain_text("You said: first words")
+    title, entry = page.get_by_label("Title"), page.locator(".threads-list .entry")
+    for name, key, shown in (
+        ("x", "Escape", "first words"),
+        ("A better title", "Enter", "A better title"),
+    ):
+        await page.get_by_role("button", name="Rename").click()
+        await expect(title).to_be_focused()
+        await title.fill(name)
+        await title.press(key)
+        await expect(page.locator(".talk h1")).to_have_text(shown)
+        await expect(entry).to_contain_text(shown)
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    await page.get_by_role("button", name="Delete the conversation").click()
+    await expect(page.locator(".talk h1")).to_have_text("A better title")
+    page.once("dialog", lambda dialog: dialog.accept())
+    await page.get_by_role("button", name="Delete the conversation").click()
+    await expect(page.locator(".welcome")).to_be_visible()
+    await expect(entry).to_have_count(0)
+
+
+async def test_what_is_being_written_survives_a_reload(page: Page) -> None:
+    await page.fill("#message", "not sent")
+    await page.reload()
+    await expect(page.locator("#message")).to_have_value("not sent")
+    await page.press("#message", "Enter")
+    await expect(page.locator(".answer").last).to_contain_text("You said: not sent")
+    await expect(page.locator("#message")).to_have_value("")
+    await page.fill("#message", "half a")
+    await page.locator(".user").last.hover()
+    await page.locator(".user").last.get_by_role("button", name="Edit").click()
+    await expect(page.locator("#message")).to_have_value("not sent")
+    await page.get_by_role("button", name="Keep the original").click()
+    await expect(page.locator("#message")).to_have_value("half a")
+    await page.get_by_role("link", name="New conversation").click()
+    await expect(page.locator("#message")).to_have_value("")
+    await page.go_back()
+    await expect(page.locator("#message")).to_have_value("half a")
+
+
 async def test_a_key_opens_the_page_and_leaves_the_address(
     chromium: Browser, tmp_path: Path
 ) -> None:

@@ -3,8 +3,10 @@
 import { html, render, Component } from "./vendor/htm-preact.js";
 import { Client, Problem } from "/client.js";
 import { Desk } from "./desk.js";
+import { waitingCalls } from "./fold.js";
 import { newKey } from "./format.js";
 import { Inspector } from "./inspector.js";
+import { notify } from "./notify.js";
 import { Conversation, NewConversation } from "./talk.js";
 import { OpenThread } from "./thread.js";
 import { restoreTheme, Threads } from "./threads.js";
@@ -70,13 +72,20 @@ class App extends Component {
   }
 
   open(id) {
-    let ended = 0;
+    let listed = "";
+    let waited = 0;
     const opened = new OpenThread(client, id, this.toUser, () => {
       if (this.state.thread !== opened) return;
       const { view } = opened;
-      const changes = this.state.changes + (view.ended === ended ? 0 : 1);
-      ended = view.ended;
-      document.title = `${view.run ? "… " : ""}${view.thread?.title || "treadle"}`;
+      const title = view.thread?.title || "treadle";
+      const waiting = waitingCalls(view).length;
+      document.title = `${waiting ? "Waits for you: " : view.run ? "… " : ""}${title}`;
+      if (waiting > waited) notify(id, title);
+      // What the list of conversations and the desk show of it.
+      const now = `${view.ended} ${view.run?.status} ${waiting} ${title}`;
+      const changes = this.state.changes + (now === listed ? 0 : 1);
+      if (waiting !== waited) this.loadCalls();
+      [listed, waited] = [now, waiting];
       this.setState({ version: this.state.version + 1, changes });
     });
     return opened;
@@ -115,6 +124,15 @@ class App extends Component {
     await client.post(copyPath, { message }, { idempotencyKey: newKey() });
     this.setState({ changes: this.state.changes + 1 });
     location.hash = `#/t/${encodeURIComponent(copy.id)}`;
+  };
+
+  rename = (thread, title) => client.request("PATCH", `/threads/${encodeURIComponent(thread.id)}`, { body: { title } });
+
+  remove = async (thread) => {
+    if (!confirm("Delete this conversation? It cannot be restored.")) return;
+    await client.request("DELETE", `/threads/${encodeURIComponent(thread.id)}`);
+    this.setState({ changes: this.state.changes + 1 });
+    location.hash = "#/";
   };
 
   async runOf(path, messageId) {
@@ -157,6 +175,7 @@ class App extends Component {
             onAnswered=${this.loadCalls} onToggleThreads=${this.toggleThreads} />`
         : thread
           ? html`<${Conversation} thread=${thread} version=${state.version} upload=${upload} onFork=${this.fork}
+              onRename=${this.rename} onDelete=${this.remove}
               onToggleThreads=${this.toggleThreads} onToggleInspector=${this.toggleInspector} isInspecting=${inspects} />`
           : html`<${NewConversation} agents=${agents} upload=${upload} onStart=${this.start} onToggleThreads=${this.toggleThreads} />`}
       ${inspects && html`<${Inspector} thread=${thread} client=${client} agents=${agents} version=${state.version}

@@ -11,8 +11,21 @@ const MODES = [
 const IMAGES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 const MAX_FILE_BYTES = 50 * 1024 * 1024;
 
+// What is being written survives a reload of its tab; `name` is the thread, "" keeps nothing.
+const kept = (name) => (name && sessionStorage.getItem(`draft-${name}`)) || "";
+
+function keep(name, text) {
+  if (!name) return;
+  try {
+    if (text) sessionStorage.setItem(`draft-${name}`, text);
+    else sessionStorage.removeItem(`draft-${name}`);
+  } catch {
+    // it is full; the text is in the field all the same
+  }
+}
+
 export class Composer extends Component {
-  state = { text: this.props.draft ?? "", mode: "queue", files: [], waiting: 0, error: null, isBusy: false };
+  state = { text: this.props.draft ?? kept(this.props.keptAs), mode: "queue", files: [], waiting: 0, error: null, isBusy: false };
 
   componentDidMount() {
     this.area?.focus({ preventScroll: true });
@@ -22,6 +35,8 @@ export class Composer extends Component {
   componentDidUpdate(before) {
     if (before.draft !== this.props.draft && this.props.draft !== undefined) {
       this.setState({ text: this.props.draft }, () => this.area.focus());
+    } else if (before.keptAs !== this.props.keptAs && this.props.keptAs) {
+      this.setState({ text: kept(this.props.keptAs) });
     }
     this.fit();
   }
@@ -33,13 +48,21 @@ export class Composer extends Component {
     area.style.height = `${Math.min(area.scrollHeight, 240)}px`;
   }
 
+  /** Changes the text, and keeps it for a reload of the page. */
+  write(text) {
+    this.setState({ text });
+    keep(this.props.keptAs, text);
+  }
+
   send = async () => {
     const { text, mode, files, waiting, isBusy } = this.state;
     if (isBusy || waiting || (!text.trim() && !files.length)) return;
     const message = files.length ? [...(text.trim() ? [text] : []), ...files.map((one) => one.part)] : text;
+    const { keptAs } = this.props; // afterwards it may be another thread
     this.setState({ isBusy: true, error: null });
     try {
       await this.props.onSend(message, this.props.run ? mode : "queue");
+      keep(keptAs, "");
       this.setState({ text: "", files: [], mode: "queue" });
     } catch (error) {
       this.setState({ error }); // the text stays, so nothing that was typed is lost
@@ -110,7 +133,7 @@ export class Composer extends Component {
       <label class="hidden-label" for="message">Message</label>
       <textarea id="message" rows="1" value=${text} placeholder=${run ? "Add something…" : "Message"}
         ref=${(element) => element && (this.area = element)}
-        onInput=${(event) => this.setState({ text: event.target.value })}
+        onInput=${(event) => this.write(event.target.value)}
         onKeyDown=${this.onKeyDown} onPaste=${this.onPaste}></textarea>
       <div class="composer-bar">
         <label class="icon-button" title="Attach files">

@@ -2,6 +2,7 @@
 
 import { html, Component } from "./vendor/htm-preact.js";
 import { BlockLine } from "./blocks.js";
+import { ask, canAsk } from "./notify.js";
 import { answerCall } from "./thread.js";
 import { Icon, IconButton, ProblemNote } from "./ui.js";
 
@@ -26,7 +27,10 @@ export class Desk extends Component {
     return html`<main class="talk">
       <header class="bar">
         <${IconButton} icon="menu" label="Conversations" class="icon-button narrow-only" onClick=${onToggleThreads} />
-        <h1>Desk</h1><span class="quiet">${shown.length ? `${shown.length} calls wait for a person` : ""}</span>
+        <h1>Desk</h1><span class="quiet">${shown.length ? `${shown.length} ${shown.length === 1 ? "call waits" : "calls wait"} for a person` : ""}</span>
+        <span class="grow"></span>
+        ${canAsk() && html`<button type="button" class="small-button" onClick=${async () => { await ask(); this.setState({}); }}>
+          <${Icon} name="clock" size=${14} />Notify me</button>`}
       </header>
       <div class="lines" tabindex="0"><div class="column">
         <${ProblemNote} error=${error} onRetry=${onRetry} />

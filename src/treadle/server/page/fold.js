@@ -252,6 +252,9 @@ const CHANGES = {
       put(view, `memory-${event.seq}`, { kind: "change", event });
     }
   },
+  "thread.updated"(view, { title }) {
+    if (typeof title === "string" && view.thread) view.thread = { ...view.thread, title };
+  },
   "schedule.created": changeSchedules,
   "schedule.fired": changeSchedules,
   "schedule.cancelled": changeSchedules,

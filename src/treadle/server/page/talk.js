@@ -86,9 +86,11 @@ export class Conversation extends Component {
     return html`<main class="talk">
       <header class="bar">
         <${IconButton} icon="menu" label="Conversations" class="icon-button narrow-only" onClick=${onToggleThreads} />
-        <h1>${view.thread?.title ? html`<${Untrusted} text=${view.thread.title} />` : "New conversation"}</h1>
+        <${Title} key=${thread.id} title=${view.thread?.title ?? ""} onRename=${(title) => this.act(() => this.props.onRename(thread, title))} />
         <span class="quiet agent-name">${view.run?.agent ?? view.thread?.agent ?? ""}</span>
         <span class="grow"></span>
+        <${IconButton} icon="trash-2" label="Delete the conversation" disabled=${!view.thread}
+          onClick=${() => this.act(() => this.props.onDelete(thread))} />
         <${IconButton} icon="panel-right" label="Inspector" aria-pressed=${isInspecting} onClick=${onToggleInspector} />
       </header>
       <${Connection} thread=${thread} />
@@ -112,13 +114,43 @@ export class Conversation extends Component {
       <footer class="column">
         ${editing && html`<p class="note editing"><${Icon} name="git-branch" />
           The edited message continues in a copy of the conversation.
-          <button type="button" class="small-button" onClick=${() => this.setState({ editing: null, draft: "" })}>Keep the original</button>
+          <button type="button" class="small-button" onClick=${() => this.setState({ editing: null, draft: undefined })}>Keep the original</button>
         </p>`}
-        <${Composer} key=${thread.id} upload=${upload} run=${editing ? null : view.run} draft=${draft} onSend=${this.onSend}
+        <${Composer} key=${thread.id} upload=${upload} run=${editing ? null : view.run} draft=${draft}
+          keptAs=${editing ? "" : thread.id} onSend=${this.onSend}
           onStop=${() => this.act(() => thread.cancel(view.run.id))}
           onFinish=${() => this.act(() => thread.finish(view.run.id))} />
       </footer>
     </main>`;
+  }
+}
+
+/** The title of a conversation, which a person may change. */
+class Title extends Component {
+  state = { draft: null };
+
+  edit = () => this.setState({ draft: this.props.title }, () => this.input?.select());
+
+  save = (event) => {
+    event.preventDefault();
+    const { draft } = this.state;
+    this.setState({ draft: null });
+    if (draft?.trim() && draft.trim() !== this.props.title) this.props.onRename(draft.trim());
+  };
+
+  onKeyDown = (event) => {
+    if (event.key === "Escape") this.setState({ draft: null });
+  };
+
+  render({ title }, { draft }) {
+    if (draft !== null) {
+      return html`<form class="title-form" onSubmit=${this.save}>
+        <input type="text" aria-label="Title" maxlength="200" value=${draft} ref=${(element) => (this.input = element)}
+          onInput=${(event) => this.setState({ draft: event.target.value })} onKeyDown=${this.onKeyDown} onBlur=${this.save} />
+      </form>`;
+    }
+    return html`<h1>${title ? html`<${Untrusted} text=${title} />` : "New conversation"}</h1>
+      <${IconButton} icon="pencil" label="Rename" onClick=${this.edit} />`;
   }
 }
 
@@ -224,7 +256,7 @@ export class NewConversation extends Component {
           <${ProblemNote} error=${error} />
           <p class="facts">${agent.model}${agent.tools.length ? ` · ${agent.tools.map((tool) => tool.name).join(", ")}` : ""}</p>`}
       </div></div>
-      <footer class="column"><${Composer} key="new" upload=${upload} run=${null} onSend=${this.onSend} /></footer>
+      <footer class="column"><${Composer} key="new" keptAs="new" upload=${upload} run=${null} onSend=${this.onSend} /></footer>
     </main>`;
   }
 }

@@ -79,7 +79,7 @@ export class Threads extends Component {
         <a class="button new" href="#/"><${Icon} name="plus" />New conversation</a>
         <a class=${isDesk ? "entry chosen" : "entry"} href="#/desk" aria-current=${isDesk ? "page" : undefined}>
           <${Icon} name="inbox" /><span class="entry-title">Desk</span>
-          ${waiting > 0 && html`<span class="count" aria-label=${`${waiting} calls wait`}>${waiting}</span>`}
+          ${waiting > 0 && html`<span class="count" aria-label=${`${waiting} ${waiting === 1 ? "call waits" : "calls wait"}`}>${waiting}</span>`}
         </a>
         <label class="search"><${Icon} name="search" /><span class="hidden-label">Search</span>
           <input type="search" placeholder="Search" value=${search} onInput=${this.onSearch} /></label>
