@@ -68,11 +68,13 @@ for _method in ("claim", "load", "read", "snapshot", "run", "sent", "enqueue", "
 class TwoNodes(Conversation):
     """One thread, used from two runtimes."""
 
+    journal_class = SlowJournal
+
     @initialize(seed=st.integers(0, 2**32), idle=st.sampled_from([0, 0.001, 0.5, 5]))
     def begin(self, seed: int, idle: float = 0) -> None:
         """Opens both runtimes on one journal."""
         self.idle, self.side = idle, 0
-        self.slow = SlowJournal(seed)
+        self.slow = self.journal_class(seed)
         self.nodes: list[Runtime] = []
         self.handles: list[Thread] = []
         self.at: list[int] = []

@@ -298,6 +298,11 @@ class Threads:
             entry = replace(entry, key=new_id("msg"))
         if (taken := await self._taken(thread_id, entry)) is not None:
             return taken
+        if any(_is_of(one.entry, entry.key) for one in await journal.inbox(thread_id)):
+            # Its sender was cancelled, and what becomes of it is not known yet.
+            taken = await self._becomes(thread_id, entry)
+            if taken is not None:
+                return taken
         accept(await journal.load(thread_id), entry)
         if not await self.is_driven():
             raise _not_driven("The entry was not sent", "send it again when one does")
