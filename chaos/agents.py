@@ -7,6 +7,7 @@ from typing import Any
 
 import treadle
 from chaos.evidence import Evidence
+from chaos.files import DRAWS, content_of
 from chaos.records import BoardRead, Ran, Remembered
 from chaos.tasks import Desk, jobs_of_run, jobs_of_thread, submitted
 from treadle.domain.blocks import AppendText
@@ -68,13 +69,20 @@ def chaos_agent(base_url: str, desk: Desk) -> treadle.Agent[Any, str]:
         """Is answered by the client."""
         raise AssertionError("an external tool is never called")
 
-    tools = [*_effects(evidence), threaded, approved, outside, desk.worker.as_tool(), *_jobs(desk)]
+    @treadle.tool(name=DRAWS)
+    async def draws(context: treadle.RunContext, text: str) -> list[object]:
+        """Does something that must not be done twice, and returns a file."""
+        _ran(context, evidence)
+        return [f"done {len(text)}", treadle.File(content_of(context.call_id), "drawn.txt")]
+
+    others = [threaded, approved, outside, draws, desk.worker.as_tool()]
+    tools = [*_effects(evidence), *others, *_jobs(desk)]
     return treadle.Agent(
         OpenAIResponses(SCENARIO, api_key="none", base_url=base_url),
         name="chaos",
         tools=tools,
         to_user=True,
-        hooks=treadle.Hooks(after_completion=_note),
+        hooks=NOTES_BEHIND,
         on_job_failure="collect",
         blocks=BLOCKS,
     )
@@ -169,6 +177,9 @@ async def _note(context: treadle.CompletionContext, completion: treadle.Completi
     await asyncio.sleep(0.005)
     context.inject(note_of(context.run_id, completion.number), role="developer")
     await asyncio.sleep(0.005)
+
+
+NOTES_BEHIND = treadle.Hooks[Any](after_completion=_note)
 
 
 def note_of(run_id: str, step: int) -> str:

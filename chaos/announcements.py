@@ -11,6 +11,7 @@ from treadle.domain.events import (
     ResponseCompleted,
     RunCancelled,
     RunStarted,
+    ScheduleFired,
 )
 from treadle.domain.ids import id_of
 
@@ -20,6 +21,7 @@ def judge_announcements(findings: Findings, thread: StoredThread) -> None:
     started: dict[str, JobStarted] = {}
     told = defaultdict[str, list[MessageAdded]](list)
     runs: list[str] = []
+    scheduled = {e.run_id for e in thread.events if isinstance(e, ScheduleFired)}
     for event in thread.events:
         if isinstance(event, JobStarted):
             started[event.job_id] = event
@@ -41,7 +43,7 @@ def judge_announcements(findings: Findings, thread: StoredThread) -> None:
                 _judge_woken(findings, thread, messages[0], run_id, runs.count(run_id))
     for id in told:
         findings.wrong.append(f"{thread.id}: nobody announced the message {id}")
-    for run_id in set(runs) - woken - set(thread.keys.values()):
+    for run_id in set(runs) - woken - scheduled - set(thread.keys.values()):
         findings.wrong.append(f"{thread.id}: nobody asked for {run_id}")
 
 

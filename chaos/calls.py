@@ -16,6 +16,7 @@ from treadle.domain.events import (
     ToolStarted,
     UsageAdded,
 )
+from treadle.tools.output_type import OUTPUT_TOOL
 
 NOT_RUN = ("it did not run.", "Skipped: ", DENIED)
 """How outputs begin or end that say that the tool did not run."""
@@ -112,7 +113,7 @@ def _judge_output(
         findings.duplicates.append(f"{call} has {len(outputs)} outputs")
     item = outputs[0].item
     text = item.text
-    if name in {EXTERNAL, WORKER}:
+    if name in {EXTERNAL, WORKER, OUTPUT_TOOL}:
         return
     if not item.is_error and not ran[call_id]:
         findings.losses.append(f"{call} has an output, but did not run")

@@ -6,12 +6,16 @@ It watches all threads over all the kills, and now and then sends, answers and c
 import asyncio
 import random
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import treadle
 from chaos.agents import SHARED
+from chaos.continuing import Continuer
+from chaos.deletion import disturb
 from chaos.evidence import Evidence
-from chaos.options import options_of
+from chaos.owners import peek
 from chaos.records import (
     Acknowledged,
     AnswerAcknowledged,
@@ -21,7 +25,7 @@ from chaos.records import (
     ThreadMade,
 )
 from chaos.scribe import Scribe
-from chaos.talk import AGAIN, MOST_WAITING, answered, cancel_job
+from chaos.talk import AGAIN, MOST_WAITING, answered, cancel_job, sent
 from chaos.watcher import Watcher
 from treadle.domain.entries import OnBusy
 from treadle.errors import JournalError, ThreadError
@@ -44,7 +48,10 @@ class Onlooker:
             asyncio.TaskGroup() as tasks,
         ):
             while True:
-                for made in list(self._evidence.read(ThreadMade)):
+                made_so_far = list(self._evidence.read(ThreadMade))
+                if made_so_far and not self.is_quiet:
+                    await self._look_around(runtime, made_so_far)
+                for made in made_so_far:
                     thread = await runtime.connect(made.thread_id)
                     if thread.id not in watched:
                         watched.add(thread.id)
@@ -52,6 +59,14 @@ class Onlooker:
                     if not self.is_quiet and self._chance.random() < 0.1:
                         await self._act(runtime, thread, made.owner)
                 await asyncio.sleep(0.1)
+
+    async def _look_around(self, runtime: treadle.Runtime, made: Sequence[ThreadMade]) -> None:
+        """Looks for threads of other owners, and for those that are deleted."""
+        with suppress(JournalError):  # the database was busy
+            if self._chance.random() < 0.2:
+                await peek(runtime, made, self._evidence, self._chance)
+            if self._chance.random() < 0.2:
+                await disturb(runtime, self._evidence, self._chance)
 
     def _watcher(self, thread: treadle.Thread) -> Watcher:
         return Watcher("outside", thread, self._evidence, self._chance)
@@ -62,6 +77,8 @@ class Onlooker:
             choice = self._chance.random()
             if choice < 0.2:
                 await self._say(thread)
+            elif choice < 0.25:
+                await Continuer(thread, self._evidence, self._chance, "outside").act()
             elif choice < 0.3:
                 await cancel_job(thread, self._evidence, self._chance)
             elif choice < 0.6:
@@ -78,11 +95,10 @@ class Onlooker:
         on_busy: OnBusy = self._chance.choice(["queue", "queue", "cancel"])
         key = f"o-{self._chance.getrandbits(64):x}"
         self._evidence.add(Intent(thread.id, key, on_busy, "outside"))
-        options = options_of(key, on_busy)
-        run = await thread.send(key, on_busy=on_busy, key=key, **options)
+        run = await sent(thread, key, on_busy)
         self._evidence.add(Acknowledged(thread.id, key, run.id))
         if self._chance.random() < AGAIN:  # as if the acknowledgement had been lost
-            run = await thread.send(key, on_busy=on_busy, key=key, **options)
+            run = await sent(thread, key, on_busy)
             self._evidence.add(Acknowledged(thread.id, key, run.id))
         if self._chance.random() < 0.1:
             self._evidence.add(CancelIntent(thread.id, run.id))

@@ -6,6 +6,7 @@ from typing import Any
 
 from chaos.agents import OTHER, OTHER_SCENARIO
 from chaos.findings import Findings
+from chaos.outputs import agent_of
 from chaos.stored import StoredThread
 from treadle.domain.entries import OnBusy
 from treadle.domain.events import MessageAdded, RunStarted, StepStarted
@@ -17,7 +18,7 @@ def options_of(key: str, on_busy: OnBusy) -> Mapping[str, Any]:
     if on_busy == "steer" or number % 2:
         return {}
     given: dict[str, Any] = {"metadata": {"key": key}}
-    if number % 4:
+    if number % 4 and not agent_of(key, on_busy):
         given |= {"model": OTHER, "instructions": f"Think of {key}."}
     return given
 

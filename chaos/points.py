@@ -22,14 +22,17 @@ import treadle.tools.call
 from treadle.actors.actor import ThreadActor
 from treadle.actors.delegation import ThreadDelegation
 from treadle.actors.driver import Driver
+from treadle.actors.files import ThreadFiles
 from treadle.actors.intake import Intake
 from treadle.actors.journaled import JournaledThread
 from treadle.actors.thread_jobs import ThreadJobs
 from treadle.bus.topic import Topic
 from treadle.domain.entries import (
+    AddEntry,
     AnswerEntry,
     CancelEntry,
     MemoryEntry,
+    ScheduleEntry,
     SendEntry,
     UndoEntry,
 )
@@ -39,10 +42,12 @@ from treadle.domain.events import (
     JobStarted,
     MemoryUpdated,
     MessageAdded,
+    ScheduleFired,
     TerminalEvent,
     ToolOutputRecorded,
 )
 from treadle.jobs.lifecycle import Lifecycle
+from treadle.journal.sql_files import SqlFiles
 from treadle.journal.sql_writes import Transactions
 from treadle.journal.sqlite import SqliteJournal
 from treadle.memory.blocks.thread_memory import ThreadMemory
@@ -93,13 +98,15 @@ def _after_await(original: Wrapped, reached: Reached) -> Wrapped:
     return wrapper
 
 
-def _taking(kind: type[object] | UnionType) -> Callable[[Wrapped, Reached], Wrapped]:
+def _taking(
+    kind: type[E] | UnionType, where: Callable[[E], bool] = lambda entry: True
+) -> Callable[[Wrapped, Reached], Wrapped]:
     """After a method that took an entry of this kind."""
 
     def wrap(original: Wrapped, reached: Reached) -> Wrapped:
         async def wrapper(self: object, entry: object, *args: Any) -> Any:
             result = await original(self, entry, *args)
-            if isinstance(entry, kind):
+            if isinstance(entry, kind) and where(cast("E", entry)):
                 reached()
             return result
 
@@ -186,6 +193,19 @@ POINTS: dict[str, Point] = {
         ThreadActor, "submit", _taking(MemoryEntry)
     ),
     "change of a block undone": Point(Intake, "_take", _taking(UndoEntry), 1),
+    "message with expect taken": Point(
+        Intake, "_take", _taking(SendEntry, lambda entry: entry.expect is not None), 1
+    ),
+    "items added, not acknowledged": Point(ThreadActor, "submit", _taking(AddEntry), 1),
+    "thread copied": Point(SqliteJournal, "fork", _after_await, 1),
+    "schedule made, not acknowledged": Point(ThreadActor, "submit", _taking(ScheduleEntry), 1),
+    "schedule due, not durable": Point(JournaledThread, "record", _with(ScheduleFired), 1),
+    "schedule due, durable": Point(ThreadActor, "_on_kept", _with(ScheduleFired), 1),
+    "output validated, nothing recorded": Point(treadle.loop.drive, "validate", _after_await, 1),
+    "file stored, not its message": Point(ThreadFiles, "accepted", _after_await, 8),
+    "thread to be deleted": Point(Driver, "_delete", _before, 1),
+    "thread deleted, still in memory": Point(SqliteJournal, "delete", _after_await, 1),
+    "threads of an owner deleted": Point(SqlFiles, "drop_owner", _before, 1),
     "in a snapshot": Point(treadle.journal.sql_writes, "encode_items", _after),
     "snapshot kept": Point(SqliteJournal, "snapshot", _after_await),
 }

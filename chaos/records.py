@@ -12,11 +12,16 @@ Party = Literal["inside", "outside"]
 Answer = Literal["output", "approve", "deny"]
 
 
+Continuation = Literal["expect", "add", "several", "after", "schedule"]
+"""A way to continue a thread: see `chaos.continuing`."""
+
+
 class ThreadMade(Struct, frozen=True):
-    """`create_thread` returned."""
+    """`create_thread` returned, for the first time for this key of the owner."""
 
     thread_id: str
     owner: str
+    key: str
 
 
 class Intent(Struct, frozen=True):
@@ -59,6 +64,58 @@ class CancelAcknowledged(Struct, frozen=True):
     run_id: str
     at: float
     party: Party
+
+
+class ContinueIntent(Struct, frozen=True):
+    """A thread is about to be continued after event `seq`; the key is the text of the message."""
+
+    thread_id: str
+    key: str
+    kind: Continuation
+    seq: int
+    party: Party
+
+
+class Continued(Struct, frozen=True):
+    """It was accepted, for this thread, with this run or schedule."""
+
+    key: str
+    thread_id: str
+    run_id: str
+
+
+class Refused(Struct, frozen=True):
+    """It was refused."""
+
+    key: str
+
+
+class ScheduleCancelIntent(Struct, frozen=True):
+    """A schedule is about to be cancelled."""
+
+    schedule_id: str
+
+
+class Peeked(Struct, frozen=True):
+    """Another owner has looked for this thread in several ways, and has found it in these."""
+
+    thread_id: str
+    seen: list[str]
+
+
+class Doomed(Struct, frozen=True):
+    """A thread of an owner of its own is about to be made and deleted, or the `whole` owner is."""
+
+    name: str
+    owner: str
+    whole: bool
+
+
+class Deleted(Struct, frozen=True):
+    """The deletion returned; `thread_id` is "" if the thread was not there any more."""
+
+    name: str
+    thread_id: str
 
 
 class EditIntent(Struct, frozen=True):
@@ -194,6 +251,13 @@ Record = (
     | AnswerAcknowledged
     | CancelIntent
     | CancelAcknowledged
+    | ContinueIntent
+    | Continued
+    | Refused
+    | ScheduleCancelIntent
+    | Peeked
+    | Doomed
+    | Deleted
     | EditIntent
     | EditAcknowledged
     | UndoIntent

@@ -17,7 +17,8 @@ class StoredThread:
 
     `runs` holds status, first and last event of each run, `keys` the run of each key. `parent` is
     the thread for which its agent works, if that is why the thread is there, and `works_for` the
-    call, if it is one. `memory` is its name where it is a shared memory.
+    call, if it is one. `memory` is its name where it is a shared memory. `key` is that of the
+    caller, and `forked_from` the thread of which it is a copy.
     """
 
     id: str
@@ -31,6 +32,8 @@ class StoredThread:
     works_for: str
     owner: str
     memory: str
+    key: str
+    forked_from: str
 
 
 def stored_threads(database: Path) -> Iterator[StoredThread]:
@@ -59,9 +62,9 @@ def _thread(connection: sqlite3.Connection, number: int, thread_id: str) -> Stor
     (status,) = rows("SELECT status FROM activity WHERE n = :n")[0]
     runs = rows("SELECT id, status, first_seq, last_seq FROM run WHERE n = :n")
     keys = rows("SELECT key, run_id FROM sent WHERE n = :n")
-    ((parent, works_for, owner, memory),) = rows(
-        "SELECT parent, coalesce(CAST(work AS TEXT) ->> '$.call_id', ''), owner, memory"
-        " FROM thread WHERE n = :n"
+    ((parent, works_for, owner, memory, key, forked_from),) = rows(
+        "SELECT parent, coalesce(CAST(work AS TEXT) ->> '$.call_id', ''), owner, memory,"
+        " key, forked_from FROM thread WHERE n = :n"
     )
     ((waiting,),) = rows("SELECT count(*) FROM inbox WHERE n = :n")
     return StoredThread(
@@ -76,4 +79,6 @@ def _thread(connection: sqlite3.Connection, number: int, thread_id: str) -> Stor
         str(works_for),
         str(owner),
         str(memory),
+        str(key),
+        str(forked_from),
     )

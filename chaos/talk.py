@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import treadle
 from chaos.evidence import Evidence
+from chaos.files import message_of
 from chaos.options import options_of
+from chaos.outputs import agent_of
 from chaos.records import (
     Acknowledged,
     Answer,
@@ -63,8 +65,7 @@ class Talk:
             await asyncio.sleep(self._chance.random() * 0.1)
 
     async def _send(self, intent: Intent) -> treadle.ThreadRun:
-        options = options_of(intent.key, intent.on_busy)
-        run = await self._thread.send(intent.key, on_busy=intent.on_busy, key=intent.key, **options)
+        run = await sent(self._thread, intent.key, intent.on_busy)
         self._evidence.add(Acknowledged(self._thread.id, intent.key, run.id))
         return run
 
@@ -85,6 +86,17 @@ class Talk:
                     AnswerAcknowledged(self._thread.id, call.call_id, answer, "inside")
                 )
             await asyncio.sleep(0.02)
+
+
+async def sent(thread: treadle.Thread, key: str, on_busy: OnBusy) -> treadle.ThreadRun:
+    """Sends the message of a key: each time with the same file, agent and options."""
+    return await thread.send(
+        message_of(key),
+        on_busy=on_busy,
+        key=key,
+        agent=agent_of(key, on_busy),
+        **options_of(key, on_busy),
+    )
 
 
 async def answered(

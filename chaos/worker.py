@@ -16,14 +16,22 @@ from pathlib import Path
 import treadle
 import treadle.actors.actor
 from chaos import points
-from chaos.agents import OTHER, SHARED, chaos_agent, chaos_worker, other_model
+from chaos.agents import NOTES_BEHIND, OTHER, SHARED, chaos_agent, chaos_worker, other_model
+from chaos.continuing import Continuer
+from chaos.deletion import Remover
 from chaos.evidence import Evidence
+from chaos.outputs import form_agents
 from chaos.records import (
     Acknowledged,
+    Continued,
+    ContinueIntent,
+    Deleted,
+    Doomed,
     EditAcknowledged,
     EditIntent,
     Intent,
     PointReached,
+    Refused,
     Seen,
     ThreadMade,
 )
@@ -46,22 +54,27 @@ async def main(folder: Path, url: str, seed: str, mode: str) -> None:
     database = f"sqlite:///{folder / 'treadle.db'}"
     async with treadle.open(
         database,
-        agents=[agent],
+        agents=[agent, *form_agents(NOTES_BEHIND)],
         models={OTHER: other_model(url)},
         deps=lambda info: desk,
         idle_seconds=0.3,
     ) as runtime:
-        threads = [await runtime.connect(made.thread_id) for made in evidence.read(ThreadMade)]
-        while len(threads) < THREADS:
-            owner = OWNERS[len(threads) % len(OWNERS)]
-            threads.append(await runtime.create_thread(agent, owner=owner))
-            evidence.add(ThreadMade(threads[-1].id, owner))
+        known = {made.thread_id for made in evidence.read(ThreadMade)}
+        threads: list[treadle.Thread] = []
+        for n in range(THREADS):  # both owners use the same keys
+            owner, key = OWNERS[n % len(OWNERS)], f"talk {n // len(OWNERS)}"
+            threads.append(await runtime.create_thread(agent, owner=owner, key=key))
+            if threads[-1].id not in known:
+                evidence.add(ThreadMade(threads[-1].id, owner, key))
         boards = {owner: await runtime.memory(SHARED, owner=owner) for owner in OWNERS}
         unmade = _unacknowledged_edits(evidence)
+        undecided = _undecided(evidence)
+        remover = Remover(runtime, evidence, random.Random(f"{seed} d"))
         print("ready", flush=True)
         async with asyncio.TaskGroup() as tasks:
             talks: dict[str, Talk] = {}
             scribes: list[Scribe] = []
+            continuers: list[Continuer] = []
             repeating: list[asyncio.Task[None]] = []
             others: list[asyncio.Task[None]] = []
             for n, thread in enumerate(threads):
@@ -71,15 +84,21 @@ async def main(folder: Path, url: str, seed: str, mode: str) -> None:
                 board = boards[OWNERS[n % len(OWNERS)]]
                 scribe = Scribe(thread, board, evidence, random.Random(f"{seed} e{n}"), "inside")
                 scribes.append(scribe)
+                continuer = Continuer(thread, evidence, random.Random(f"{seed} c{n}"), "inside")
+                continuers.append(continuer)
                 edits = [*unmade[id], *(unmade[board.thread_id] if n < len(OWNERS) else ())]
                 repeating.append(tasks.create_task(talk.repeat(unanswered[id], last.get(id))))
                 repeating.append(tasks.create_task(scribe.repeat(edits)))
+                repeating.append(tasks.create_task(continuer.repeat(undecided[id])))
                 others.append(tasks.create_task(talk.answer()))
                 others.append(tasks.create_task(watcher.watch()))
+            repeating.append(tasks.create_task(remover.repeat(_undeleted(evidence))))
             await asyncio.wait(repeating)
             if mode == "talk":
                 others += [tasks.create_task(talk.say()) for talk in talks.values()]
                 others += [tasks.create_task(scribe.act_on()) for scribe in scribes]
+                others += [tasks.create_task(one.act_on()) for one in continuers]
+                others.append(tasks.create_task(remover.act_on()))
                 return
             while not await _at_rest(runtime):
                 await asyncio.sleep(0.1)
@@ -116,10 +135,27 @@ def _unacknowledged_edits(evidence: Evidence) -> defaultdict[str, list[EditInten
     return unmade
 
 
+def _undecided(evidence: Evidence) -> defaultdict[str, list[ContinueIntent]]:
+    """What continued a thread, and was neither accepted nor refused in the lives before."""
+    decided = {one.key for kind in (Continued, Refused) for one in evidence.read(kind)}
+    undecided = defaultdict[str, list[ContinueIntent]](list)
+    for intent in evidence.read(ContinueIntent):
+        if intent.key not in decided and intent.party == "inside":
+            undecided[intent.thread_id].append(intent)
+    return undecided
+
+
+def _undeleted(evidence: Evidence) -> list[Doomed]:
+    """The threads that the lives before have not deleted."""
+    deleted = {one.name for one in evidence.read(Deleted)}
+    return [one for one in evidence.read(Doomed) if one.name not in deleted]
+
+
 async def _at_rest(runtime: treadle.Runtime) -> bool:
-    """Whether nothing is left to do, and nothing that onlookers said is left in an inbox."""
+    """Whether nothing is left to do or is due later, and no inbox has an entry of an onlooker."""
     journal = runtime.journal
-    return not await journal.waiting_threads() and not await journal.unfinished()
+    waiting = await journal.waiting_threads()
+    return not waiting and not await journal.unfinished() and not await journal.due(limit=1)
 
 
 if __name__ == "__main__":
