@@ -1,11 +1,13 @@
 """A bus within one process, for the runtimes that share a journal object."""
 
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from weakref import WeakKeyDictionary
 
 from treadle.bus.base import Node
 from treadle.bus.position import Position
 from treadle.domain.envelope import Envelope
+from treadle.errors import TreadleError
 
 _nodes: WeakKeyDictionary[object, list[Node]] = WeakKeyDictionary()
 
@@ -33,9 +35,11 @@ class LocalBus:
         node = self._driving(thread_id)
         if node is None:
             return
-        async with node.subscribe(thread_id, after) as subscription:
-            async for envelope in subscription.envelopes():
-                yield envelope
+        # A node that fails, or shuts down, has ended; its error is not that of its followers.
+        with suppress(TreadleError):
+            async with node.subscribe(thread_id, after) as subscription:
+                async for envelope in subscription.envelopes():
+                    yield envelope
 
     async def ring(self, thread_id: str) -> bool:
         """Asks the driving runtime to look at the inbox."""

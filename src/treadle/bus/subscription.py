@@ -162,7 +162,10 @@ class Subscription(AsyncIterator[Event]):
             await self._begin()
         elif self._follow is not None and topic is not None:
             if (envelope := await self._next_followed(self._follow, topic)) is not None:
-                self._miss(envelope)
+                event = envelope.event
+                # A node that was started in the middle of a text has nothing of it.
+                rest = self._completing(event) if isinstance(event, DurableEvent) else []
+                self._miss(*rest, envelope)
         elif self._read_to < self._until:
             await self._read_missed()
         elif topic is not None and self._may_catch_up(topic):
@@ -325,6 +328,10 @@ class Subscription(AsyncIterator[Event]):
         # Without an `await`, so that no event is both here and in the queue, or in neither.
         after = self._after
         self._queue.resume()
+        if topic.is_followed and after.n and not (self._is_fresh or self._knows_step):
+            # The node that gave the position is gone. Deltas that were joined on their way here
+            # would not fit to it; the events of their items give the rest.
+            self._broken |= topic.texts_in_flight(after.seq) - {None}
         self._read_to, self._until = after.seq, max(topic.seq, after.seq)
         flight = self._flight or deque[Envelope]()
         flight.extend(topic.after(after))
