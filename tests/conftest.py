@@ -3,16 +3,13 @@
 import gc
 import os
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 from pydantic import TypeAdapter
 from tests import families
-from xdist.scheduler import LoadFileScheduling
 
 import treadle
 from treadle import Runtime
@@ -33,26 +30,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return (os.cpu_count() or 1) + 1
 
 
-class _FileScheduling(LoadFileScheduling):
-    """Assigns whole files to workers, and all files with tests on the real clock to one worker.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps the tests of a file on one worker, and those on the real clock on another.
 
     Two tests on the real clock at a time would compete with the threads and processes that both
-    start; each test has limits in real seconds that it must keep on two cores.
+    start; each test has limits in real seconds that it must keep on two cores. Those with a browser
+    wait for it most of the time, and have a worker of their own.
     """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        return "real_clock" if _uses_the_real_clock(self.config.rootpath / file) else file
-
-
-@cache
-def _uses_the_real_clock(file: Path) -> bool:
-    return "pytest.mark.real_clock" in file.read_text()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
-    return _FileScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+    for item in items:
+        group = item.path.as_posix()
+        if item.get_closest_marker("real_clock"):
+            group = "browser" if item.path.parent.name == "page" else "real clock"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
