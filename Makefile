@@ -35,7 +35,7 @@ test: $(VENV)/.dev  ## Run all the tests
 test-all:  ## Run them with every Python from 3.11 to 3.14 that is found
 	@scripts/test-all
 
-ci-tools:  ## Install what some tests need: Chromium, node, packages of npm
+ci-tools:  ## Install what some tests need: Chromium, node, packages of npm, PostgreSQL
 	@scripts/ci-tools
 
 lint: $(VENV)/.dev  ## ruff, pyright strict, import-linter

@@ -29,6 +29,13 @@ def chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+def postgres() -> Path | None:
+    """Returns the folder of the programs of PostgreSQL, if it is installed."""
+    initdb = shutil.which("initdb")
+    found = [Path(initdb)] if initdb else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].resolve().parent if found else None
+
+
 @cache
 def is_installed(family: str) -> bool:
     """Returns whether what the tests of a family need is there."""
@@ -39,6 +46,8 @@ def is_installed(family: str) -> bool:
             return chromium() is not None
         case "npm clients":
             return node() is not None and (NPM / "node_modules").is_dir()
+        case "postgres":
+            return postgres() is not None
         case _:
             raise ValueError(f"There is no family {family!r} of tests.")
 

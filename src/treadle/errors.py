@@ -64,6 +64,7 @@ TreadleError
 ├── JournalError                  the journal could not store or load events
 │   ├── JournalFull               retryable: no space left on the disk
 │   ├── JournalLocked             retryable: another process drives or locks the database
+│   ├── JournalUnavailable        retryable: the server of the database cannot be reached
 │   ├── JournalReadOnly           the database cannot be written to
 │   ├── JournalCorrupt            the file is not a treadle database, or is damaged
 │   │   └── ThreadDamaged         an event of one thread cannot be read
@@ -620,6 +621,12 @@ class JournalLocked(JournalError):
     """Another process drives the database, or has locked it for too long."""
 
     code = "journal_locked"
+
+
+class JournalUnavailable(JournalError):
+    """The server of the database cannot be reached, for longer than the journal waits for it."""
+
+    code = "journal_unavailable"
 
 
 class JournalReadOnly(JournalError):

@@ -1,13 +1,17 @@
-"""The journals under test; SQLite needs real time, because it has threads of its own."""
+"""The journals under test; those in SQL need real time, because they have threads of their own."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.postgres import server
 
 from treadle.journal.base import Journal
 from treadle.journal.memory import MemoryJournal
+from treadle.journal.postgres import PostgresJournal
 from treadle.journal.sqlite import SqliteJournal
+
+POSTGRES = pytest.param("postgres", marks=pytest.mark.needs("postgres"))
 
 
 @pytest.fixture
@@ -20,14 +24,22 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "treadle.db"
 
 
-@pytest.fixture(params=["memory", "process", "power"])
+def make_journal(kind: str, path: Path) -> Journal:
+    """Makes a journal on a new database; `path` is that of SQLite."""
+    match kind:
+        case "memory":
+            return MemoryJournal()
+        case "postgres":
+            return PostgresJournal(server().url())
+        case "process" | "power":
+            return SqliteJournal(path, durability=kind)
+        case _:
+            raise ValueError(kind)
+
+
+@pytest.fixture(params=["memory", "process", "power", POSTGRES])
 async def journal(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Journal]:
-    made: Journal
-    made = (
-        MemoryJournal()
-        if request.param == "memory"
-        else SqliteJournal(path, durability=request.param)
-    )
+    made = make_journal(request.param, path)
     await made.open()
     yield made
     await made.close()

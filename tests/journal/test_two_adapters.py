@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.journal.story import Driver, conversation, make, run_of_key, thread
+from tests.postgres import server
 
 from treadle.domain.entries import CancelEntry, SendEntry
 from treadle.domain.events import PassageRemoved, RecordedEvent
@@ -14,6 +15,7 @@ from treadle.domain.state import ThreadState
 from treadle.errors import JournalError, StaleWriter, ThreadNotFound
 from treadle.journal.base import Batch, ChangeQuery, Claim, Journal
 from treadle.journal.memory import MemoryJournal
+from treadle.journal.postgres import PostgresJournal
 from treadle.journal.sqlite import SqliteJournal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
@@ -21,9 +23,17 @@ pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 Pair = tuple[Journal, Journal]
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite, the other way round"])
+OTHER_WAY = ", the other way round"
+NAMES = ("sqlite", f"sqlite{OTHER_WAY}")
+POSTGRES = [
+    pytest.param(name, marks=pytest.mark.needs("postgres"))
+    for name in ("postgres", f"postgres{OTHER_WAY}")
+]
+
+
+@pytest.fixture(params=["memory", *NAMES, *POSTGRES])
 async def pair(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Pair]:
-    """Two adapters on one database; in SQLite one of them holds the lock of the driver.
+    """Two adapters on one database; in SQL one of them holds the lock of the driver.
 
     In memory the object is the database: two runtimes share it and open it twice.
     """
@@ -31,11 +41,14 @@ async def pair(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Pair
     two: Journal
     if request.param == "memory":
         one = two = MemoryJournal()
-    else:
+    elif request.param.startswith("sqlite"):
         one, two = SqliteJournal(path), SqliteJournal(path, drive=False)
+    else:
+        url = server().url()
+        one, two = PostgresJournal(url), PostgresJournal(url, drive=False)
     for journal in (one, two):
         await journal.open()
-    yield (one, two) if request.param != "sqlite, the other way round" else (two, one)
+    yield (two, one) if request.param.endswith(OTHER_WAY) else (one, two)
     for journal in (two, one):
         await journal.close()
 
@@ -82,7 +95,7 @@ async def test_of_appends_at_once_only_those_without_a_valid_claim_fail(pair: Pa
             *(driver.append(conversation()) for driver in threads), return_exceptions=True
         )
         assert {n for n, result in enumerate(done) if isinstance(result, StaleWriter)} == lost
-    assert [(mark.id, mark.seq) for mark in await two.marks(owner=None)] == [
+    assert sorted((mark.id, mark.seq) for mark in await two.marks(owner=None)) == [
         (f"thread_{n}", 0 if n == taken else 14) for n in range(6) if n != deleted
     ]
 

@@ -785,9 +785,7 @@ async def test_bad_input(open_runtime: Open) -> None:
         open_runtime(agent, Agent(ScriptedModel([])))
 
 
-@pytest.mark.parametrize(
-    "url", ["treadle.db", "postgres://x/y", "sqlite:///", "sqlite:///:memory:"]
-)
+@pytest.mark.parametrize("url", ["treadle.db", "mysql://x/y", "sqlite:///", "sqlite:///:memory:"])
 def test_a_url_that_is_no_database(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"sqlite:///treadle\.db"):
         treadle.open(url)

@@ -11,7 +11,6 @@ from treadle.journal.base import ChangeQuery, Changes, position_at
 from treadle.journal.pulse import SCANNED
 from treadle.journal.sql_connection import SEQ_BITS, Connection
 
-NEWEST = "SELECT max(number) FROM change"
 CHANGES = f"""
     SELECT c.number, c.seq, c.type, c.gone, t.id, t.owner, t.parent, CAST(e.body AS BLOB)
     FROM change c LEFT JOIN thread t ON t.n = c.n
@@ -20,18 +19,12 @@ CHANGES = f"""
 """  # noqa: S608 - it is made of constants
 
 
-def newest_change(connection: Connection) -> int:
-    """Returns the number of the newest change, 0 without any."""
-    return connection.execute(NEWEST).fetchone()[0] or 0
-
-
-def read_changes(connection: Connection, query: ChangeQuery) -> Changes:
-    """Returns changes behind a position; looks at a bounded number of them."""
-    newest = newest_change(connection)
+def read_changes(connection: Connection, query: ChangeQuery, newest: int) -> Changes:
+    """Returns changes behind a position, up to the `newest`; looks at a bounded number of them."""
     if not query.after:
         return Changes((), str(newest))
     start = position_at(query.after, newest)
-    end = min(start + SCANNED, newest)  # numbers have no gaps but those of a rolled back group
+    end = min(start + SCANNED, newest)  # the gaps are those of groups that were rolled back
     sql, values = CHANGES, list[object]([start, end])
     if query.types:
         sql += f" AND c.type IN ({','.join('?' * len(query.types))})"

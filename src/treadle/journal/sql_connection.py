@@ -66,8 +66,16 @@ class Connection(Protocol):
         """
         ...
 
-    def end_read(self) -> None:
-        """Ends a transaction that only read, if one is under way."""
+    def at_once(self, read: Callable[[], T]) -> T:
+        """Runs reads that all see the same commit."""
+        ...
+
+    def at_newest(self, read: Callable[[int], T]) -> T:
+        """Runs reads that all see the same commit, with the number of the newest change in it.
+
+        No smaller number becomes visible later. On PostgreSQL, where writers commit in any order,
+        the commit may contain newer changes as well.
+        """
         ...
 
     def lock(self, table: str, number: int) -> None:

@@ -60,7 +60,7 @@ from treadle.journal.group_commit import GroupCommit
 from treadle.journal.projection import DueKind, Projection, RunRecord, Sent
 from treadle.journal.pulse import Pulse
 from treadle.journal.snapshot import decode_snapshot
-from treadle.journal.sql_changes import newest_change, read_changes
+from treadle.journal.sql_changes import read_changes
 from treadle.journal.sql_connection import SEQ_BITS, Connection
 from treadle.journal.sql_files import SqlFiles
 from treadle.journal.sql_lists import (
@@ -248,7 +248,7 @@ class SqlJournal(ABC):
             return state
 
         # In one transaction, so that a deletion or a new snapshot cannot fall between two reads.
-        return await self._read(lambda connection: _at_once(connection, read))
+        return await self._read(lambda connection: connection.at_once(lambda: read(connection)))
 
     async def read(
         self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500
@@ -323,19 +323,22 @@ class SqlJournal(ABC):
     async def calls(self, query: CallQuery) -> Page[WaitingCall]:
         """Returns a page of the calls that wait for an answer."""
 
-        def read(connection: Connection) -> Page[WaitingCall]:
+        def read(connection: Connection, newest: int) -> Page[WaitingCall]:
             page = list_calls(connection, query)
-            return Page(page, page.next, str(newest_change(connection)))
+            return Page(page, page.next, str(newest))
 
-        return await self._read(lambda connection: _at_once(connection, read))
+        return await self._read(
+            lambda connection: connection.at_newest(lambda newest: read(connection, newest))
+        )
 
     async def changes(self, query: ChangeQuery) -> Changes:
         """Returns events of all threads behind a position."""
 
-        def read(connection: Connection) -> Changes:
-            return read_changes(connection, query)
-
-        return await self._read(lambda connection: _at_once(connection, read))
+        return await self._read(
+            lambda connection: connection.at_newest(
+                lambda newest: read_changes(connection, query, newest)
+            )
+        )
 
     async def inbox(self, thread_id: str) -> list[Waiting]:
         """Returns the waiting entries, in order."""
@@ -455,15 +458,6 @@ def _entry(body: bytes) -> Entry | None:
         return _ENTRY.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _at_once(connection: Connection, read: Callable[[Connection], T]) -> T:
-    """Runs several reads in one transaction, so that all see the same commit."""
-    connection.execute("BEGIN /*! ISOLATION LEVEL REPEATABLE READ READ ONLY */")
-    try:
-        return read(connection)
-    finally:
-        connection.end_read()
 
 
 def _events(

@@ -31,7 +31,7 @@ UNFINISHED = """
 
 
 SPENDING = """
-    SELECT coalesce(sum(tokens), 0), coalesce(sum(cost), 0.0) FROM spending
+    SELECT CAST(coalesce(sum(tokens), 0) AS bigint), coalesce(sum(cost), 0.0) FROM spending
     WHERE owner = ? AND slot >= ? AND slot < ?
 """
 

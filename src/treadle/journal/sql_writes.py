@@ -30,7 +30,7 @@ from treadle.domain.metadata import updated
 from treadle.domain.spending import Spending
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Spent
-from treadle.errors import JournalError, StaleWriter
+from treadle.errors import JournalError, JournalUnavailable, StaleWriter
 from treadle.journal import sql_uses as uses
 from treadle.journal.base import Batch, Claim, Fork, ThreadInfo, not_found, stale
 from treadle.journal.labels import labels_of
@@ -75,9 +75,11 @@ class Transactions:
             with self._typed_errors():
                 return self._connection.transact(lambda: self._write(writes), _inserts(writes))
         except Exception as error:  # noqa: BLE001 - raised where the write is awaited
-            if len(writes) == 1:
-                self._note_failure(writes[0], error)
-                return [error]
+            # A server that is away was waited for; it is not waited for again for each write.
+            if len(writes) == 1 or isinstance(error, JournalUnavailable):
+                for write in writes:
+                    self._note_failure(write, error)
+                return [error] * len(writes)
         return [outcome for write in writes for outcome in self.commit([write])]
 
     def _write(self, writes: Sequence[Batch | Change]) -> Sequence[object]:

@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 MOST_ROWS = 256
 
+NEWEST = "SELECT max(number) FROM change"
+
 # The subquery of the fence names no column of the rows, so SQLite evaluates it once: all rows are
 # inserted or none, even without a transaction around the statement. An INSERT takes the lock of
 # the writer before it reads, so no claim of another connection can come between the two.
@@ -62,10 +64,18 @@ class SqliteConnection(sqlite3.Connection):
             raise
         return result
 
-    def end_read(self) -> None:
-        """Ends a transaction that only read."""
-        if self.in_transaction:
-            self.execute("COMMIT")
+    def at_once(self, read: Callable[[], T]) -> T:
+        """Runs reads in one transaction."""
+        self.execute("BEGIN")
+        try:
+            return read()
+        finally:
+            if self.in_transaction:
+                self.execute("COMMIT")
+
+    def at_newest(self, read: Callable[[int], T]) -> T:
+        """Runs reads in one transaction; there is one writer at a time, so all are in order."""
+        return self.at_once(lambda: read(self.execute(NEWEST).fetchone()[0] or 0))
 
     def lock(self, table: str, number: int) -> None:
         """Does nothing: the transaction has the lock of the database."""

@@ -223,20 +223,23 @@ def open(
     embedder: "Embedder | EmbedFunction | None" = None,
     transport: Transport | None = None,
     spending: SpendingLimits = (),
+    index: Path | None = None,
 ) -> Runtime:
     """Returns the runtime on a database; use it as an async context manager.
 
         async with treadle.open("sqlite:///treadle.db", agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
 
-    - `url`: `sqlite:///` and a path (four slashes make it absolute); None keeps threads in memory.
+    - `url`: `sqlite:///` and a path (four slashes make it absolute), or `postgresql://` as libpq
+      reads it (needs `treadle[postgres]`); None keeps threads in memory.
     - `agents`: the agents that may work on the threads, and on runs that did not end.
     - `deps`: a function of the thread that returns what tools get as `RunContext.deps`, each time
       a run starts or resumes. It is plain or async, and may take a `RunContext` before the thread.
     - `models`, `tools`, `outputs`: what the options of a run may name, besides what the agents
       have: models by names of yours, tools, and output types by the names of their classes.
     - `durability`: `"process"` survives the end of the process, also by `kill -9`; `"power"` also
-      that of the power, for the price of a sync for each group of events.
+      that of the power, for the price of a sync for each group of events. A PostgreSQL server
+      decides that by its own setting (`synchronous_commit`).
     - `drive`: False only reads, watches and sends, while another process drives the threads.
     - `idle_seconds`: after how long an unused thread leaves the memory, in seconds.
     - `embedder`: makes the vectors by which the archive finds texts of the same meaning: an
@@ -246,17 +249,22 @@ def open(
     - `spending`: what each owner may spend in a day or month: a list of `SpendingLimit`s, or a
       function of the owner, plain or async, that returns one. An owner that has reached a limit
       gets no request to a model: its runs fail with `SpendingLimitReached`.
+    - `index`: the file of the archive's index, which is made of the events. By default it is next
+      to a SQLite database, and in memory otherwise: then it is made again after each start, and
+      the embedder is asked for all texts again.
 
     Raises `ConfigurationError` for a URL it does not know; entering raises `JournalError`.
     """
     if durability not in {"process", "power"}:
         raise ConfigurationError(f"durability={durability!r} is not known; use process or power.")
-    path = _database(url)
-    if path is None and not drive:
+    path = None if is_postgres(url) else _database(url)
+    if url is None and not drive:
         raise ConfigurationError("Threads in memory are driven by the process they are in.")
     journal: Journal = MemoryJournal()
     bus: Bus | None = None
-    if path is not None:
+    if is_postgres(url):
+        journal = _postgres().PostgresJournal(url, drive=drive)
+    elif path is not None:
         # Imported when they are first needed: a program in memory loads no database.
         sqlite = import_module("treadle.journal.sqlite")
         journal = sqlite.SqliteJournal(path, durability=durability, drive=drive)
@@ -274,8 +282,23 @@ def open(
         transport=transport,
         spending=spending,
         bus=bus,
-        index=path and path.with_name(f"{path.name}-archive"),
+        index=index or (path and path.with_name(f"{path.name}-archive")),
     )
+
+
+def is_postgres(url: str | None) -> bool:
+    """Returns whether a URL names a PostgreSQL database."""
+    return url is not None and url.startswith(("postgresql://", "postgres://"))
+
+
+def _postgres() -> Any:
+    """Imports the PostgreSQL journal; raises `ConfigurationError` without the extra."""
+    try:
+        return import_module("treadle.journal.postgres")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"A PostgreSQL database needs the extra: pip install 'treadle[postgres]' ({error})."
+        ) from error
 
 
 def _database(url: str | None) -> Path | None:
@@ -285,7 +308,8 @@ def _database(url: str | None) -> Path | None:
     scheme, _, path = url.partition(":///")
     if scheme != "sqlite" or not path or path.startswith(":memory:"):
         raise ConfigurationError(
-            f"{url[:200]!r} is not a database URL: use sqlite:///treadle.db, or nothing for memory."
+            f"{url[:200]!r} is not a database URL: use sqlite:///treadle.db, "
+            "postgresql://user@host/name, or nothing for memory."
         )
     try:
         # The lock, the socket and the archive are next to the file itself, not to a link to it.

@@ -1,0 +1,239 @@
+"""The journal in a PostgreSQL database; see `sql_journal`.
+
+One connection writes, in the transactions of groups; each reading thread has one of its own. What
+comes while the server is away waits for it: a group whose connection was lost in the commit is
+looked up by the id of its transaction, and written again if it was not committed. So a restart of
+the server is a pause, and no append is lost or doubled.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from typing import TypeVar
+
+import psycopg
+
+from treadle.errors import JournalError, JournalLocked, JournalUnavailable
+from treadle.journal.postgres_connection import PostgresConnection
+from treadle.journal.postgres_database import (
+    Address,
+    is_committed,
+    is_driver_locked,
+    is_lost,
+    migrate,
+    require_tables,
+    take_driver_lock,
+    typed_errors,
+)
+from treadle.journal.pulse import IN_OTHERS, IN_PROCESS
+from treadle.journal.sql_connection import Connection
+from treadle.journal.sql_journal import SqlJournal
+from treadle.journal.sql_writes import Change
+from treadle.logging import logger_of
+
+_LOGGER = logger_of("treadle.runtime")
+
+T = TypeVar("T")
+
+READERS = 4
+
+AWAY_SECONDS = 30.0
+"""How long a write or a read waits for a server that is away."""
+
+FIRST_PAUSE, LAST_PAUSE = 0.02, 1.0
+LOCK_SECONDS = 2.0
+"""How long the server may need to notice the end of the process that had the lock."""
+
+
+class PostgresJournal(SqlJournal):
+    """Fulfils `Journal` with the database at `url`, which libpq reads.
+
+    With `drive`, the journal takes the lock of the driver, which one process at a time holds, and
+    migrates the database. Without it, the tables must exist; such a process reads, creates threads
+    and enqueues entries.
+    """
+
+    def __init__(self, url: str, *, drive: bool = True) -> None:
+        self._address = Address(url)
+        super().__init__(self._address.name, IN_PROCESS if drive else IN_OTHERS)
+        self._drive = drive
+        self._writing: _Writer | None = None
+        self._reading: set[PostgresConnection] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def open(self) -> None:
+        """Connects, with `drive` creates or migrates the tables; raises `JournalError`."""
+        self._loop = asyncio.get_running_loop()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="treadle-reader")
+        try:
+            self._writing = await self._in_reader(self._open)
+        except BaseException:
+            await self.close()
+            raise
+        self._write_with(self._writing)
+
+    def _open(self) -> "_Writer":
+        with self._typed_errors():
+            writer = _Writer(self._address, drives=self._drive)
+            try:
+                (migrate if self._drive else require_tables)(writer, self._name)
+            except BaseException:
+                writer.raw.close()
+                raise
+        return writer
+
+    async def close(self) -> None:
+        """Closes the connections after the calls already made; a second call does nothing."""
+        writer, readers = self._writer, self._readers
+        if writer is not None:
+            await writer.close()
+        if readers is not None:
+            self._readers = None
+            await asyncio.to_thread(self._close_all, readers)
+        self._pulse.beat()
+
+    def _close_all(self, readers: ThreadPoolExecutor) -> None:
+        readers.shutdown(wait=True)
+        writing = [self._writing] if self._writing is not None else []
+        for connection in (*writing, *self._reading):
+            connection.raw.close()
+        self._reading.clear()
+        self._writing = None
+
+    async def is_driven(self) -> bool:
+        """Returns whether a process holds the lock of the driver."""
+        return self._drive or await self._read(lambda c: is_driver_locked(_ours(c)))
+
+    def has_reached(self, thread_id: str, seq: int) -> bool:
+        """Returns True: it would have to wait for the server."""
+        return True
+
+    def _typed_errors(self) -> AbstractContextManager[None]:
+        return typed_errors(self._name)
+
+    def _connect(self) -> PostgresConnection:
+        connection = self._address.connect()
+        self._reading.add(connection)
+        return connection
+
+    async def _on_removed(self) -> None:
+        """Does nothing: the server removes what was deleted when it vacuums."""
+
+    def _work(self, read: Callable[[Connection], T]) -> T:
+        patience = _Patience()
+        while True:
+            try:
+                return super()._work(read)
+            except JournalUnavailable:
+                lost: PostgresConnection | None = getattr(self._local, "connection", None)
+                if lost is not None:
+                    self._local.connection = None
+                    self._reading.discard(lost)
+                    lost.raw.close()
+                    if self._loop is not None:
+                        self._loop.call_soon_threadsafe(self._check_writer)
+                if not patience.wait():
+                    raise
+
+    def _check_writer(self) -> None:
+        """Has the writer take its lock again soon, which the server has freed."""
+        if self._drive and self._readers is not None:
+            done = self._write(Change(lambda connection: connection.execute("SELECT 1").fetchone()))
+            done.add_done_callback(_log_failure)
+
+
+def _log_failure(done: "asyncio.Future[object]") -> None:
+    error = None if done.cancelled() else done.exception()
+    if isinstance(error, JournalError):
+        _LOGGER.warning("The journal cannot be written: %s", error.message)
+
+
+def _ours(connection: Connection) -> PostgresConnection:
+    assert isinstance(connection, PostgresConnection)
+    return connection
+
+
+class _Patience:
+    """The pauses of a caller that tries again while the server is away."""
+
+    def __init__(self) -> None:
+        self._end = time.monotonic() + AWAY_SECONDS
+        self._pause = FIRST_PAUSE
+
+    def wait(self) -> bool:
+        """Waits a moment; returns False if it was long enough."""
+        if time.monotonic() >= self._end:
+            return False
+        time.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+        self._pause = min(2 * self._pause, LAST_PAUSE)
+        return True
+
+
+class _Writer(PostgresConnection):
+    """The connection that writes; it is replaced when it is lost.
+
+    With `drives` it has the lock of the driver, so a process that has lost it writes nothing.
+    """
+
+    def __init__(self, address: Address, *, drives: bool) -> None:
+        self._address = address
+        self._drives = drives
+        super().__init__(self._connected())
+
+    def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
+        connection = self._address.connect()
+        end = time.monotonic() + LOCK_SECONDS
+        while self._drives and not take_driver_lock(connection):
+            if time.monotonic() >= end:
+                connection.raw.close()
+                raise JournalLocked(
+                    f"Another process drives {self._address.name}; end it, or open the database "
+                    "with drive=False to read, watch and send."
+                )
+            time.sleep(FIRST_PAUSE)
+        return connection.raw
+
+    def _reconnect(self) -> None:
+        try:
+            self.raw = self._connected()
+        except JournalLocked as error:
+            raise JournalUnavailable(
+                f"Another process has begun to drive {self._address.name} while the server was "
+                "away; open the runtime again."
+            ) from error
+
+    def transact(self, write: Callable[[], T], inserts: int = 0) -> T:
+        """Runs `write` in a transaction, again if the connection is lost before the commit."""
+        patience = _Patience()
+        results: list[T] = []
+
+        def keep() -> T:
+            results.append(write())
+            return results[-1]
+
+        doubtful = self.transaction_id = None
+        while True:
+            try:
+                if self.raw.closed:
+                    self._reconnect()
+                if doubtful is not None:
+                    is_done = is_committed(self, doubtful)
+                    if is_done:
+                        return results[-1]
+                    doubtful = doubtful if is_done is None else None
+                if doubtful is None:
+                    return super().transact(keep, inserts)
+            except psycopg.Error as error:
+                if not (self.raw.closed or is_lost(error)):
+                    raise
+                with suppress(psycopg.Error):
+                    self.raw.close()
+                doubtful = doubtful or self.transaction_id
+                self.transaction_id = None
+                if not patience.wait():
+                    raise
+            else:
+                patience.wait()

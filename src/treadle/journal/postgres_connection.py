@@ -1,0 +1,217 @@
+"""A connection to a PostgreSQL database, with what only PostgreSQL says so.
+
+Source: https://www.psycopg.org/psycopg3/docs/, https://www.postgresql.org/docs/current/
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, LiteralString, TypeVar, cast
+
+import psycopg
+from psycopg import errors
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper, Loader
+from psycopg.pq import Format
+
+from treadle.domain.accept import identity_of
+from treadle.domain.entries import AnswerEntry, Entry, KeyedEntry, SendEntry
+from treadle.journal.base import stale
+from treadle.journal.sql_connection import Cursor
+
+T = TypeVar("T")
+
+Raw = psycopg.Connection[tuple[Any, ...]]
+
+_BIGINTS = frozenset(
+    ("n", "position", "seq", "first_seq", "last_seq", "jobs", "slot", "tokens", "number")
+)
+_FLOATS = frozenset(("at", "since", "updated_at", "queued_at", "started_at", "ended_at", "cost"))
+
+_FENCE = "SELECT n, epoch FROM thread WHERE n = ANY(%b::bigint[]) ORDER BY n FOR SHARE"
+
+
+class PostgresConnection:
+    """Fulfils `Connection` with a connection of psycopg.
+
+    What is written is sent in a pipeline: a statement waits for the server only where its rows are
+    asked for.
+    """
+
+    too_long = errors.ProgramLimitExceeded
+    inbox = "inbox"
+
+    def __init__(self, raw: Raw) -> None:
+        self.raw = raw
+        self.transaction_id: str | None = None
+        """The id of the last transaction, from the moment in which it may be committed."""
+        self._checks: list[Callable[[], None]] = []
+
+    def execute(self, sql: str, values: Sequence[object] = (), /) -> Cursor:
+        """Executes a statement that is written for SQLite."""
+        return self.raw.execute(_translated(sql), values or None, binary=True)
+
+    def transact(self, write: Callable[[], T], inserts: int = 0) -> T:
+        """Runs `write` in a transaction."""
+        self.transaction_id = None
+        self._checks.clear()
+        try:
+            with self.raw.pipeline():
+                self.raw.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+                id = self.raw.execute("SELECT pg_current_xact_id()::text")
+                result = write()
+                for check in self._checks:
+                    check()
+                (self.transaction_id,) = id.fetchone() or (None,)
+                self.raw.execute("COMMIT")
+        except BaseException as error:
+            self._roll_back()
+            if isinstance(error, errors.UniqueViolation):
+                # An older claim writes numbers that the newest one has used.
+                for check in self._checks:
+                    check()
+            raise
+        return result
+
+    def at_once(self, read: Callable[[], T]) -> T:
+        """Runs reads in one transaction."""
+        self.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            return read()
+        finally:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        with suppress(psycopg.Error):  # a connection that is lost has none
+            self.raw.rollback()
+
+    def at_newest(self, read: Callable[[int], T]) -> T:
+        """Runs reads in one transaction, which begins once the newest change is known."""
+        (newest,) = self.execute("SELECT newest_change()").fetchone()
+        return self.at_once(lambda: read(newest))
+
+    def lock(self, table: str, number: int) -> None:
+        """Locks a thread in a table, until the transaction ends."""
+        self.raw.execute(
+            "SELECT pg_advisory_xact_lock(%s::regclass::oid::int, %s::int)", (table, number)
+        )
+
+    def array(self, values: Sequence[object]) -> object:
+        """Returns values as an array."""
+        return list(values)
+
+    def insert(self, table: str, columns: str, rows: Sequence[Sequence[object]], tail: str) -> None:
+        """Inserts rows with one statement, as one array for each column."""
+        if not rows:
+            return
+        names = columns.split(", ")
+        arrays = [
+            [value if value is None else float(cast("float", value)) for value in column]
+            if name in _FLOATS
+            else list(column)
+            for name, column in zip(names, zip(*rows, strict=True), strict=True)
+        ]
+        unnested = ", ".join(f"%b::{_type_of(name)}[]" for name in names)
+        sql = f"INSERT INTO {table} ({columns}) SELECT * FROM unnest({unnested}) {tail}"  # noqa: S608 - of constants
+        self.raw.execute(cast("LiteralString", sql), arrays)
+
+    def insert_events(self, claims: Mapping[int, int], rows: Sequence[tuple[int, bytes]]) -> None:
+        """Inserts events; the epochs are locked first, and compared before the commit.
+
+        A claim waits for the lock, so that none comes between.
+        """
+        found = self.raw.execute(_FENCE, (list(claims),))
+
+        def check() -> None:
+            if dict(found.fetchall()) != claims:
+                raise stale()
+
+        self._checks.append(check)
+        self.insert("event", "position, body", rows, "")
+
+    def put_entry(self, number: int, entry: Entry, body: bytes) -> None:
+        """Inserts an entry into the inbox of a thread."""
+        keyed = isinstance(entry, KeyedEntry)
+        self.raw.execute(
+            "INSERT INTO inbox (n, type, key, run_id, call_id, identity, body)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            (
+                number,
+                entry.__struct_config__.tag,
+                entry.key if keyed else None,
+                entry.run_id if isinstance(entry, SendEntry) else None,
+                entry.call_id if isinstance(entry, AnswerEntry) else None,
+                identity_of(entry) if keyed else None,
+                body,
+            ),
+        )
+
+
+def _type_of(column: str) -> str:
+    if column in _BIGINTS:
+        return "bigint"
+    return "float8" if column in _FLOATS else "text"
+
+
+_TRANSLATIONS = (
+    (re.compile(r"/\*! (.*?) \*/"), r"\1"),
+    (re.compile(r" INDEXED BY \w+"), ""),
+    (re.compile(r"\bIN \(SELECT value FROM json_each\(\?\)\)"), "= ANY(?)"),
+    (re.compile(r"\bCAST\(([\w.]+) AS BLOB\)"), r"convert_to(\1, 'UTF8')"),
+    (re.compile(r"\bgroup_concat\("), "string_agg("),
+    (re.compile(r"\?"), "%b"),
+)
+
+
+@lru_cache(maxsize=512)
+def _translated(sql: str) -> LiteralString:
+    """Returns a statement of `sql_connection` as PostgreSQL reads it."""
+    for pattern, replacement in _TRANSLATIONS:
+        sql = pattern.sub(replacement, sql)
+    return cast("LiteralString", sql)
+
+
+# PostgreSQL stores no U+0000, which callers and models may send: it is written as two U+0001, and
+# U+0001 as U+0001 U+0002. JSON contains neither of them, so nothing in it changes.
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\1", "\1\2").replace("\0", "\1\1")
+
+
+def _unescaped(text: str) -> str:
+    return re.sub("\1([\1\2])", lambda found: "\0" if found[1] == "\1" else "\1", text)
+
+
+class _TextDumper(Dumper):
+    format = Format.BINARY
+    oid = psycopg.adapters.types["text"].oid
+
+    def dump(self, obj: str) -> Buffer:
+        return (_escaped(obj) if "\0" in obj or "\1" in obj else obj).encode()
+
+
+class _JsonDumper(Dumper):
+    """JSON is bytes here, and text in the database."""
+
+    format = Format.BINARY
+    oid = psycopg.adapters.types["text"].oid
+
+    def dump(self, obj: bytes) -> Buffer:
+        return obj
+
+
+class _TextLoader(Loader):
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> str:
+        text = bytes(data).decode()
+        return _unescaped(text) if "\1" in text else text
+
+
+def adapt(raw: Raw) -> None:
+    """Registers how values are written and read."""
+    raw.adapters.register_dumper(str, _TextDumper)
+    raw.adapters.register_dumper(bytes, _JsonDumper)
+    raw.adapters.register_loader("text", _TextLoader)

@@ -1,0 +1,211 @@
+"""The database of the PostgreSQL journal: connecting to it, its errors, its migrations."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import LiteralString, cast
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from treadle.errors import (
+    ConfigurationError,
+    JournalCorrupt,
+    JournalError,
+    JournalFull,
+    JournalLocked,
+    JournalReadOnly,
+    JournalTooNew,
+    JournalUnavailable,
+)
+from treadle.journal.postgres_connection import PostgresConnection, Raw, adapt
+
+SCHEMA = "treadle"
+"""The schema of the tables, unless the URL sets another `search_path`."""
+
+_PARAMETERS: dict[str, str | int] = {
+    "application_name": "treadle",
+    "client_encoding": "utf8",
+    "connect_timeout": 5,
+    # A machine that is gone is noticed within 10 s, by the client and by the server.
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
+_SETTINGS = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "2",
+    # A process that stands still must not hold its locks.
+    "idle_in_transaction_session_timeout": "10s",
+    "lock_timeout": "20s",
+}
+
+
+class Address:
+    """Where a database is; `name` is what errors call it, without a password."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            given = conninfo_to_dict(url)
+        except psycopg.ProgrammingError as error:
+            raise ConfigurationError(
+                f"The URL of the database cannot be read ({str(error).strip()}); it has the form "
+                "postgresql://user:password@host:5432/name."
+            ) from error
+        place = given.get("host") or given.get("hostaddr") or "this machine"
+        self.name = f"the database {given.get('dbname') or given.get('user') or ''!r} on {place}"
+        self._given = given
+        options = str(given.get("options") or "")
+        settings = [f"-c {name}={value}" for name, value in _SETTINGS.items()]
+        if "search_path" not in options:
+            settings.append(f"-c search_path={SCHEMA}")
+        self._options = " ".join([*settings, options])
+
+    def connect(self) -> PostgresConnection:
+        """Opens a connection; raises the errors of psycopg."""
+        given = {name: value for name, value in self._given.items() if value is not None}
+        conninfo = make_conninfo("", **{**_PARAMETERS, **given, "options": self._options})
+        raw: Raw = psycopg.connect(conninfo, autocommit=True)
+        adapt(raw)
+        return PostgresConnection(raw)
+
+
+@contextmanager
+def typed_errors(name: str) -> Generator[None]:
+    """Converts errors of psycopg to errors of treadle."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise _typed(error, name) from error
+
+
+def is_lost(error: BaseException) -> bool:
+    """Returns whether the server could not be reached, or has ended the connection."""
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return isinstance(error, psycopg.OperationalError) and (
+        state is None or state.startswith("08") or state in _AWAY
+    )
+
+
+# Shutdown, crash, not ready yet, and a session that was idle in its transaction for too long.
+_AWAY = frozenset(("57P01", "57P02", "57P03", "57P05", "25P03"))
+
+
+def _typed(error: psycopg.Error, name: str) -> JournalError:
+    name = name[0].upper() + name[1:]
+    if is_lost(error):
+        return JournalUnavailable(f"{name} cannot be reached: {_first_line(error)}.")
+    match error:
+        case errors.DiskFull():
+            return JournalFull(f"The disk of {name} is full; make room and try again.")
+        case errors.DeadlockDetected() | errors.SerializationFailure() | errors.LockNotAvailable():
+            return JournalLocked(f"{name} is locked by another process for too long; try again.")
+        case errors.ReadOnlySqlTransaction():
+            return JournalReadOnly(f"{name} is read-only; connect to the primary server.")
+        case errors.InsufficientPrivilege():
+            return JournalReadOnly(f"{name} refuses that: {_first_line(error)}; grant the right.")
+        case errors.DataCorrupted() | errors.IndexCorrupted():
+            return JournalCorrupt(f"{name} is damaged: {_first_line(error)}; restore a backup.")
+        case _:
+            return JournalError(f"{name} failed: {_first_line(error)}.")
+
+
+def _first_line(error: psycopg.Error) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].removeprefix("connection failed: ").rstrip(".")
+
+
+# One lock for each schema, which can be taken before there are tables.
+_LOCK = "hashtext('treadle driver'), hashtext(current_setting('search_path'))"
+
+
+def take_driver_lock(connection: PostgresConnection) -> bool:
+    """Takes the lock of the driver, which the server frees when the session ends."""
+    (is_taken,) = connection.execute(f"SELECT pg_try_advisory_lock({_LOCK})").fetchone()
+    return bool(is_taken)
+
+
+def is_driver_locked(connection: PostgresConnection) -> bool:
+    """Returns whether a process holds the lock of the driver."""
+    (is_held,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"  # noqa: S608 - of constants
+        f" AND (classid::int, objid::int) = ({_LOCK}) AND granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    ).fetchone()
+    return bool(is_held)
+
+
+def is_committed(connection: PostgresConnection, transaction_id: str) -> bool | None:
+    """Returns whether a transaction of a lost connection was committed; None if it goes on."""
+    (status,) = connection.execute("SELECT pg_xact_status(?::xid8)", (transaction_id,)).fetchone()
+    return None if status == "in progress" else status == "committed"
+
+
+def migrate(connection: PostgresConnection, name: str) -> None:
+    """Creates the schema, and migrates its tables to the newest version, in one transaction.
+
+    Processes that start at the same time do it one after the other.
+    """
+    scripts = _migrations()
+    _require_encoding(connection, name)
+    if _version(connection, name, len(scripts)) == len(scripts):
+        return
+    raw = connection.raw
+    with raw.transaction():
+        raw.execute("SELECT pg_advisory_xact_lock(hashtext('treadle migration'), 0)")
+        version = _version(connection, name, len(scripts))
+        if version == 0:
+            _create_schema(raw)
+        for script in scripts[version:]:
+            raw.execute(cast("LiteralString", script))
+        raw.execute("UPDATE version SET number = %s", (len(scripts),))
+
+
+def _create_schema(raw: Raw) -> None:
+    (schema,) = raw.execute("SELECT current_schema()").fetchone() or (None,)
+    if schema is None:  # it does not exist; else its owner may have made it for us
+        (path,) = raw.execute("SHOW search_path").fetchone() or ("",)
+        raw.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(path.strip('"'))))
+    raw.execute("CREATE TABLE version (number int NOT NULL)")
+    raw.execute("INSERT INTO version VALUES (0)")
+
+
+def require_tables(connection: PostgresConnection, name: str) -> None:
+    """Raises `JournalError` if there are no tables, or those of an older version."""
+    scripts = _migrations()
+    _require_encoding(connection, name)
+    if _version(connection, name, len(scripts)) < len(scripts):
+        raise JournalError(
+            f"{name[0].upper()}{name[1:]} has no tables of this treadle; open it once with "
+            "drive=True."
+        )
+
+
+def _version(connection: PostgresConnection, name: str, newest: int) -> int:
+    version = 0
+    (has_tables,) = connection.execute("SELECT to_regclass('version') IS NOT NULL").fetchone()
+    if has_tables:
+        (version,) = connection.execute("SELECT number FROM version").fetchone()
+    if version > newest:
+        raise JournalTooNew(
+            f"{name[0].upper()}{name[1:]} has version {version}, but this treadle supports at most "
+            f"{newest}; install a newer treadle."
+        )
+    return version
+
+
+def _require_encoding(connection: PostgresConnection, name: str) -> None:
+    (encoding,) = connection.execute("SHOW server_encoding").fetchone()
+    if encoding != "UTF8":
+        raise JournalError(
+            f"{name[0].upper()}{name[1:]} stores texts as {encoding}; create it with ENCODING "
+            "'UTF8'."
+        )
+
+
+def _migrations() -> list[str]:
+    scripts = sorted(Path(__file__).with_name("postgres_migrations").glob("*.sql"))
+    return [script.read_text(encoding="utf-8") for script in scripts]

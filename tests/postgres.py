@@ -1,0 +1,111 @@
+"""A PostgreSQL server for tests: started with the first one that asks, on a Unix socket."""
+
+import atexit
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+import psycopg
+from tests import families
+
+_numbers = itertools.count(1)
+
+SETTINGS = {
+    "listen_addresses": "",
+    "fsync": "off",  # a test does not lose its power
+    "full_page_writes": "off",
+    "max_connections": "200",
+}
+
+
+class Server:
+    """A cluster in a temporary folder; as root its processes run as the user `postgres`."""
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self._user = "postgres" if os.getuid() == 0 else None
+        self.folder = Path(tempfile.mkdtemp(prefix="treadle-pg-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        if self._user is not None:
+            shutil.chown(self.folder, self._user)
+        self._run(
+            "initdb", "-D", str(self.data), "-U", "treadle", "-A", "trust", "-E", "UTF8",
+            "--no-sync", "--locale=C",
+        )  # fmt: skip
+        self.start()
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(self._programs / program), *arguments],
+            user=self._user,
+            cwd=self.folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def start(self) -> None:
+        """Starts the server, and waits until it answers."""
+        settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        self._process = subprocess.Popen(
+            [
+                str(self._programs / "postgres"),
+                *("-D", str(self.data), "-k", str(self.folder)),
+                *settings,
+            ],
+            user=self._user,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        end = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(self.url("public")).close()
+            except psycopg.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stops the server: SIGINT ends its sessions, SIGQUIT is a crash."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(30)
+            self._process = None
+
+    def remove(self) -> None:
+        """Stops the server and removes what it has stored."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self, schema: str = "") -> str:
+        """Returns the URL of a new schema, or of one with this name."""
+        schema = schema or f"test_{next(_numbers)}"
+        return f"postgresql://treadle@/postgres?host={self.folder}&options=-csearch_path%3D{schema}"
+
+
+def new_server() -> Server:
+    """Returns a server of its own, for a test that stops it."""
+    programs = families.postgres()
+    assert programs is not None
+    return Server(programs)
+
+
+@cache
+def server() -> Server:
+    """Returns the server of this process; it ends with it."""
+    one = new_server()
+    atexit.register(one.remove)
+    return one

@@ -1,0 +1,148 @@
+"""Runtimes on a PostgreSQL database, as programs open them."""
+
+import asyncio
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.postgres import new_server, server
+
+import treadle
+from treadle import Agent, tool
+from treadle.errors import ConfigurationError
+from treadle.testing import Call, ScriptedModel
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "use-postgresql.md"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def test_the_program_of_the_page(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", program],
+        capture_output=True,
+        env={"PATH": "/usr/bin:/bin", "DATABASE_URL": server().url()},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout == b"Hello Ada.\n"
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("psycopg", "treadle.journal.postgres", "treadle.journal.postgres_connection"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'treadle\[postgres\]'"):
+        treadle.open("postgresql://host/name")
+
+
+async def test_a_process_that_only_sends_is_answered_by_the_one_that_drives() -> None:
+    url = server().url()
+    agent = Agent(ScriptedModel(["Hello.", "Bye."]), name="a")
+    async with treadle.open(url, agents=[agent]) as driving:
+        thread = await driving.create_thread(agent, owner="ann")
+        async with treadle.open(url, agents=[agent], drive=False) as other:
+            sender = await other.connect(thread.id)
+            run = await sender.send("hi", key="k")
+            assert (await asyncio.wait_for(run.result(), 10)).text == "Hello."
+            assert (await sender.send("hi", key="k")).id == run.id
+            again = await sender.send("bye")
+            assert "".join([piece async for piece in again.text_stream()]) == "Bye."
+
+
+SCRIPT = """
+import asyncio, sys
+import treadle
+from treadle import Agent, tool
+from treadle.testing import Call, ScriptedModel
+
+ran = 0
+
+@tool(idempotent=False)
+async def pay() -> str:
+    print("paid", flush=True)
+    await asyncio.sleep(60)
+    return "paid"
+
+async def main():
+    agent = Agent(ScriptedModel([[Call("pay", "{}")], "Done."]), name="a", tools=[pay])
+    async with treadle.open(sys.argv[1], agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("go", key="k")
+        print(thread.id, run.id, flush=True)
+        await run.result()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_process_is_continued_and_pays_once() -> None:
+    url = server().url()
+    process = await asyncio.to_thread(
+        subprocess.Popen, [sys.executable, "-c", SCRIPT, url], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        lines = [await asyncio.to_thread(process.stdout.readline) for _ in range(2)]
+    finally:
+        process.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(process.communicate)
+    (ids,) = [line.split() for line in lines if line != "paid\n"]
+
+    @tool(idempotent=False)
+    async def pay() -> str:
+        raise AssertionError("it may have been paid")
+
+    agent = Agent(ScriptedModel(["Done."]), name="a", tools=[pay])
+    async with treadle.open(url, agents=[agent]) as runtime:
+        thread = await runtime.connect(ids[0])
+        run = await thread.send("go", key="k")
+        assert run.id == ids[1]
+        assert (await run.result()).text == "Done."
+
+
+async def test_runs_continue_over_a_restart_of_the_server_and_ask_nothing_twice() -> None:
+    own = await asyncio.to_thread(new_server)
+    try:
+        turns = 12
+        asked = 0
+
+        @tool
+        async def look() -> str:
+            nonlocal asked
+            asked += 1
+            await asyncio.sleep(0.05)
+            return "seen"
+
+        agent = Agent(
+            ScriptedModel([[Call("look", "{}")], "Done."] * turns),
+            name="a",
+            tools=[look],
+        )
+        async with treadle.open(own.url(), agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+            first = asyncio.create_task(_talk(thread, turns))
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(own.stop)
+            await asyncio.to_thread(own.start)
+            assert await asyncio.wait_for(first, 30) == ["Done."] * turns
+            # Each response was asked for once: the script has none left.
+            assert asked == turns
+            with pytest.raises(treadle.TreadleError):
+                await (await thread.send("more")).result()
+    finally:
+        await asyncio.to_thread(own.remove)
+
+
+async def _talk(thread: treadle.Thread, turns: int) -> list[str]:
+    return [(await (await thread.send(f"{n}")).result()).text for n in range(turns)]
