@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -34,6 +35,7 @@ from treadle.journal.files import FileInfo, file_id
 from treadle.journal.postgres import PostgresJournal
 from treadle.journal.postgres_connection import PostgresConnection
 from treadle.journal.postgres_database import Address
+from treadle.journal.sqlite import SqliteJournal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
 
@@ -451,6 +453,27 @@ async def test_many_rows_are_written_at_once(url: str) -> None:
         assert len(await journal.read("thread_1", after=0, limit=10_000)) == 5000
 
 
-def test_the_migrations_are_in_the_package() -> None:
-    folder = Path(postgres_database.__file__).with_name("postgres_migrations")
-    assert len(postgres_database._migrations()) == len(list(folder.iterdir()))
+async def test_the_tables_are_those_of_sqlite(url: str, path: Path) -> None:
+    """A migration of one database needs its counterpart in the other."""
+    sqlite = SqliteJournal(path)
+    await sqlite.open()
+    await sqlite.close()
+    async with opened(url):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        wanted = {
+            (table, column)
+            for (table,) in database.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+            ).fetchall()
+            for _, column, *_ in database.execute(f"PRAGMA table_info({table})").fetchall()
+        }
+    with raw(url) as connection:
+        found = set(
+            connection.execute(
+                "SELECT table_name, column_name FROM information_schema.columns"
+                " WHERE table_schema = current_schema()"
+            ).fetchall()
+        )
+    extra = {("inbox", name) for name in ("type", "key", "run_id", "call_id", "identity")}
+    assert found - {("version", "number"), *extra} == wanted - {("file", "number")}
