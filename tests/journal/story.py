@@ -72,6 +72,7 @@ class Driver:
         self.journal = journal
         self.claim = claim
         self.state = state or ThreadState()
+        self.is_stored = True
 
     async def append(
         self, events: Sequence[RecordedEvent], consumed: Sequence[int] = ()
@@ -84,14 +85,18 @@ class Driver:
             entries.append(Envelope(event, event.seq))
             if isinstance(event, TerminalEvent):
                 final[event.run_id] = state
-        projection = project(recorded(entries), before, state, final) if entries else None
+        events, projection = recorded(entries), None
+        if entries:
+            projection = project(events, before, state, final, is_stored=self.is_stored)
         await self.journal.append(Batch(self.claim, entries, consumed, projection))
         self.state = state
-        return recorded(entries)
+        return events
 
 
 async def make(journal: Journal, id: str = "thread_1", **fields: object) -> Driver:
-    return Driver(journal, await journal.create(thread(id, **fields)))
+    driver = Driver(journal, await journal.create(thread(id, **fields)))
+    driver.is_stored = bool(fields.get("store", True))
+    return driver
 
 
 async def run_of_key(

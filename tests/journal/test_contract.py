@@ -44,6 +44,7 @@ from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
 from treadle.domain.items import FunctionCall, FunctionCallOutput, user_message
 from treadle.domain.limits import Limits
+from treadle.domain.options import RunOptions
 from treadle.domain.schedules import Schedule
 from treadle.domain.spending import SLOT, Spending
 from treadle.domain.state import ThreadState
@@ -68,7 +69,7 @@ from treadle.journal.base import (
     WaitingCall,
     Work,
 )
-from treadle.journal.projection import Projection, RunError, RunRecord
+from treadle.journal.projection import UNUSED, Projection, RunError, RunRecord
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -178,7 +179,7 @@ async def test_an_append_right_behind_the_deletion_is_refused(journal: Journal) 
     outcomes = await asyncio.gather(
         journal.delete("thread_1"), driver.append(conversation()), return_exceptions=True
     )
-    assert [type(outcome) for outcome in outcomes] == [type(None), StaleWriter]
+    assert [type(outcome) for outcome in outcomes] == [bool, StaleWriter]
     assert await journal.unfinished() == []
 
 
@@ -195,7 +196,7 @@ async def test_what_is_asked_in_one_turn_happens_in_its_order(journal: Journal) 
         return_exceptions=True,
     )
     assert isinstance(outcomes[3], StaleWriter)
-    assert outcomes[4] is None
+    assert outcomes[4] is True
     assert len(await journal.read("thread_2", after=0)) == 7
     with pytest.raises(ThreadNotFound):
         await journal.info("thread_1")
@@ -1131,3 +1132,75 @@ async def test_readers_miss_nothing_while_writers_commit(journal: Journal) -> No
     for n in range(8):
         numbers = [seq for id, seq in seen if id == f"thread_{n}"]
         assert numbers == sorted(numbers)
+
+
+async def deletions(journal: Journal) -> list[tuple[str, str, float]]:
+    due = await journal.due(limit=9, kind="deletion")
+    return [(one.thread_id, one.id, one.at) for one in due]
+
+
+async def test_when_threads_are_to_be_deleted(journal: Journal) -> None:
+    driver = await make(journal, expires_at=50.0)
+    await make(journal, "thread_2", store=False)
+    info = [await journal.info(id) for id in ("thread_1", "thread_2")]
+    assert [(one.expires_at, one.store) for one in info] == [(50.0, True), (None, False)]
+    assert await deletions(journal) == [("thread_1", "", 50.0), ("thread_2", UNUSED, 601.0)]
+    await driver.append([ThreadUpdated(expires_at=70.0), ThreadUpdated(title="x")])
+    assert await deletions(journal) == [("thread_1", "", 70.0), ("thread_2", UNUSED, 601.0)]
+    fork = fork_of(driver.state, await journal.info("thread_1"), [])
+    await journal.fork(fork)
+    await driver.append([ThreadUpdated(expires_at="never")])
+    assert (await journal.info("thread_1")).expires_at is None
+    assert (await journal.info(fork.info.id)).expires_at == 70.0
+    assert await deletions(journal) == [(fork.info.id, "", 70.0), ("thread_2", UNUSED, 601.0)]
+
+
+async def test_a_thread_that_is_not_stored_is_kept_while_it_is_used(journal: Journal) -> None:
+    driver = await make(journal, store=False)
+    asked, started, *rest = conversation()
+    await driver.append([asked, started])
+    assert await deletions(journal) == []
+    running = await journal.load("thread_1")
+    copy = fork_of(running, await journal.info("thread_1"), [])
+    await driver.append(rest)
+    assert await deletions(journal) == [("thread_1", UNUSED, 608.0)]
+    await driver.append([scheduled("s1", 20.0)])
+    assert await deletions(journal) == []
+    await driver.append([ScheduleCancelled(schedule_id="s1")])
+    assert await deletions(journal) == [("thread_1", UNUSED, 610.0)]
+    await journal.fork(copy)
+    assert copy.info.id in {id for id, _, _ in await deletions(journal)}
+    queued = RunQueued(run_id="run_9", item=user_message("x"), agent="a")
+    busy = fork_of(driver.state, await journal.info("thread_1"), [], then=queued)
+    await journal.fork(busy)
+    assert busy.info.id not in {id for id, _, _ in await deletions(journal)}
+
+
+async def test_what_is_due_is_deleted_and_nothing_else(journal: Journal) -> None:
+    driver = await make(journal, store=False)
+    [due] = await journal.due(limit=9)
+    await driver.append(conversation())
+    assert not await journal.delete("thread_1", due=due)  # it was used since
+    [due] = await journal.due(limit=9)
+    message = SendEntry(run_id="run_2", item=user_message("x"))
+    await journal.enqueue("thread_1", message)
+    assert not await journal.delete("thread_1", due=due)
+    await journal.discard([one.number for one in await journal.inbox("thread_1")])
+    assert await journal.delete("thread_1", due=due)
+    with pytest.raises(ThreadNotFound):
+        await journal.delete("thread_1", due=due)
+    assert await journal.due(limit=9) == []
+
+
+async def test_the_metadata_of_a_run(journal: Journal) -> None:
+    driver = await make(journal)
+    options = RunOptions(metadata={"ticket": "T-1"})
+    asked, started, *rest = conversation()
+    assert isinstance(started, RunStarted)
+    message = user_message("hi")
+    await driver.append([RunQueued(run_id="run_1", item=message, agent="a", options=options)])
+    [run] = await journal.runs("thread_1")
+    assert run.metadata == {"ticket": "T-1"}
+    await driver.append([asked, replace(started, options=options), *rest])
+    await driver.append(conversation("run_2"))
+    assert [run.metadata for run in await journal.runs("thread_1")] == [{"ticket": "T-1"}, {}]

@@ -223,6 +223,20 @@ async def test_items_and_changes(open_runtime: Open) -> None:
         assert (await client.send("PATCH", f"/threads/{thread_id}", {})).status_code == 400
 
 
+async def test_threads_that_are_not_kept(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel(["One."])))) as client:
+        info = await client.call("POST", "/threads", {"expires_at": 4e9, "store": False})
+        assert (info["expires_at"], info["store"]) == (4e9, False)
+        path = f"/threads/{info['id']}"
+        assert (await client.call("PATCH", path, {"title": "x"}))["expires_at"] == 4e9
+        assert (await client.call("PATCH", path, {"expires_at": 5e9}))["expires_at"] == 5e9
+        assert (await client.call("PATCH", path, {"expires_at": None}))["expires_at"] is None
+        for wrong in (1.0, 1e300):
+            for method, url in (("POST", "/threads"), ("PATCH", path)):
+                answer = await client.send(method, url, {"expires_at": wrong})
+                assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input")
+
+
 async def test_messages_answer_before_the_first_token(open_runtime: Open) -> None:
     agent = Agent(ScriptedModel([[Pause(100), Text("Slow.")], "Next."]))
     async with serving(open_runtime(agent)) as client:

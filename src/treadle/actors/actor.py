@@ -94,6 +94,7 @@ class ThreadActor:
             claim,
             host.journal,
             topic,
+            is_stored=info.store,
             on_kept=self._on_kept,
             on_live=self._on_live,
             on_failed=self._on_failed,
@@ -576,7 +577,10 @@ class ThreadActor:
         elif isinstance(event, ThreadUpdated):
             metadata = updated(self.info.metadata, event.metadata or {})
             title = self.info.title if event.title is None else event.title
-            self.info = replace(self.info, metadata=metadata, title=title)
+            expires_at = self.info.expires_at
+            if event.expires_at is not None:
+                expires_at = None if event.expires_at == "never" else event.expires_at
+            self.info = replace(self.info, metadata=metadata, title=title, expires_at=expires_at)
 
     def _on_failed(self) -> None:
         self._signals.interrupt()

@@ -1,6 +1,7 @@
 """The threads that this process drives: their actors, and what brings them in and out of memory."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import assert_never
@@ -32,8 +33,16 @@ from treadle.errors import (
     ThreadNotFound,
     TreadleError,
 )
-from treadle.journal.base import Claim, Due, Journal, ThreadInfo, ThreadQuery, Work
-from treadle.journal.projection import due_times
+from treadle.journal.base import (
+    Claim,
+    Due,
+    Journal,
+    ThreadInfo,
+    ThreadQuery,
+    Work,
+    deletions_of,
+)
+from treadle.journal.projection import UNUSED, due_times
 from treadle.logging import logger_of
 from treadle.loop.catalog import Catalog
 from treadle.memory.archive.access import ArchiveAccess
@@ -195,6 +204,7 @@ class Driver:
         """Adds a thread; there is nothing to load."""
         seed = seed_of(info.id, items, by)
         claim = await self.journal.create(info, seed.entries, seed.projection)
+        self.expect_deletion(info)
         # Its id may be known before, and another task or node have loaded it already.
         is_loaded = info.id in self._actors or info.id in self._loading
         if self.is_stopping or is_loaded or not await self._engine.take(info.id):
@@ -215,8 +225,31 @@ class Driver:
         try:
             await self._delete(info)
         finally:
-            if thread_id not in self._actors and thread_id not in self._loading:
-                self._engine.release(thread_id)
+            self._release_unused(thread_id)
+
+    def expect_deletion(self, info: ThreadInfo) -> None:
+        """Notes when a new thread is to be deleted."""
+        for one in deletions_of(info):
+            if one.at is not None:
+                self.due_at(one.at)
+
+    async def _delete_due(self, due: Due) -> None:
+        """Deletes a thread that has expired, or one that is not stored and not used any more."""
+        info = await self.journal.info(due.thread_id)
+        if due.id != UNUSED:
+            if info.expires_at == due.at:  # else it was changed meanwhile
+                with contextlib.suppress(JournalLocked):  # the node that has it deletes it
+                    await self.delete(info.id)
+            return
+        found = await self.journal.due(limit=1, after=(due.at, due.kind, due.id, due.number - 1))
+        if not found or found[0].place != due.place or not await self._engine.take(info.id):
+            return
+        try:
+            await self._delete_work(info.id)
+            if await self.journal.delete(info.id, due=due):
+                await self._forget(info)
+        finally:
+            self._release_unused(info.id)
 
     async def repair(self, thread_id: str) -> list[int]:
         """Does what `repair_thread` does, for a thread that no other runtime has."""
@@ -227,8 +260,7 @@ class Driver:
             await self._engine.interrupt(thread_id)
             removed = await repair_thread(self.journal, thread_id)
         finally:
-            if thread_id not in self._actors and thread_id not in self._loading:
-                self._engine.release(thread_id)
+            self._release_unused(thread_id)
         self._damaged.discard(thread_id)
         self._engine.wake(thread_id)
         return removed.events
@@ -236,14 +268,27 @@ class Driver:
     async def _delete(self, info: ThreadInfo) -> None:
         thread_id = info.id
         await self._engine.interrupt(thread_id)
+        await self._delete_work(thread_id)
+        await self._close_parts(thread_id)
+        await self.journal.delete(thread_id)
+        await self._forget(info)
+
+    async def _delete_work(self, thread_id: str) -> None:
+        """Deletes the threads on which agents work for a thread."""
         for work in await self.journal.threads(ThreadQuery(limit=-1, parent=thread_id)):
             await self.delete(work.id)
+
+    async def _close_parts(self, thread_id: str) -> None:
         actor = self._actors.get(thread_id)
         if actor is not None:
             await actor.stop_intake()
             await actor.jobs.close()
             await actor.compactor.close()
-        await self.journal.delete(thread_id)
+
+    async def _forget(self, info: ThreadInfo) -> None:
+        """Drops all that this process has of a thread that was deleted."""
+        thread_id = info.id
+        await self._close_parts(thread_id)
         loading = self._loading.get(thread_id)
         if loading is not None:
             await asyncio.wait([loading])  # it may have read the thread before
@@ -252,6 +297,11 @@ class Driver:
         self._following.drop(thread_id, error)  # it may have been watched without an actor
         self._bus.announce(thread_id)  # those who watch it elsewhere look, and find it gone
         await self.archive.forget(info.owner, thread_id)
+
+    def _release_unused(self, thread_id: str) -> None:
+        """Lets other nodes have a thread that was taken here for a moment."""
+        if thread_id not in self._actors and thread_id not in self._loading:
+            self._engine.release(thread_id)
 
     # What actors ask for
 
@@ -289,6 +339,7 @@ class Driver:
         except JournalError:
             if not await self.is_forked(entry):
                 raise
+        self.expect_deletion(fork.info)
         self._engine.wake(entry.fork)
 
     async def is_forked(self, entry: SendEntry) -> bool:
@@ -460,6 +511,9 @@ class Driver:
 
     async def _act(self, due: Due) -> None:
         """Does what is due on a thread, unless another node has it."""
+        if due.kind == "deletion":
+            await self._delete_due(due)
+            return
         actor = await self.reach(due.thread_id)
         if actor is None:
             return

@@ -21,10 +21,13 @@ from treadle.domain.events import (
 from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
 from treadle.domain.items import Item
+from treadle.domain.retention import is_unused
 from treadle.domain.state import ThreadState
 from treadle.domain.usage import Usage
 from treadle.journal.base import Fork, ThreadInfo
 from treadle.journal.projection import (
+    UNUSED,
+    DueTime,
     Projection,
     RunRecord,
     Sent,
@@ -143,6 +146,9 @@ def fork_of(
         tuple(copied.values()),
         ((then.key, Sent(then.run_id, then.item.id)),) if then is not None and then.key else (),
         jobs=jobs_of(addition.state),
+        due=(
+            () if info.store or is_unused(addition.state) else (DueTime("deletion", None, UNUSED),)
+        ),
     )
     return Fork(original.id, state.seq, info, addition.entries, projection)
 

@@ -43,7 +43,8 @@ class JournaledThread:
     What is recorded in one turn of the event loop is appended together. `on_kept` is called with
     each event that is durable, after it was published, and `on_live` with each live one;
     `on_failed` when the journal failed, and `on_due` with a time (Unix seconds) at which something
-    is due from now on. `final` holds the states right after the terminal events of
+    is due from now on. A thread that is not `is_stored` is deleted when it is not used any more.
+    `final` holds the states right after the terminal events of
     runs, until they are taken out.
     """
 
@@ -55,6 +56,7 @@ class JournaledThread:
         journal: Journal,
         topic: Topic,
         *,
+        is_stored: bool,
         on_kept: Callable[[RecordedEvent], None],
         on_live: Callable[[LiveEvent], None],
         on_failed: Callable[[], None],
@@ -71,6 +73,7 @@ class JournaledThread:
         self._on_live = on_live
         self._on_failed = on_failed
         self._on_due = on_due
+        self._is_stored = is_stored
         self._standing = standing_of(state)
         self._unsent: list[Envelope] = []
         self._consumed: list[int] = []
@@ -167,7 +170,9 @@ class JournaledThread:
         spending = NO_SPENDING
         if entries:
             events = recorded(entries)
-            projection = project(events, self._standing, self.state, self.final)
+            projection = project(
+                events, self._standing, self.state, self.final, is_stored=self._is_stored
+            )
             spending = spending_in(events)
             self._standing = standing_of(self.state)
         due = projection.due if projection is not None else ()

@@ -215,6 +215,7 @@ class Threads:
             state = await self._journal.load(thread_id, at=at)
         fork = fork_of(state, info, await self._journal.runs(thread_id))
         await self._journal.fork(fork)
+        self._driver.expect_deletion(fork.info)
         return fork.info.id
 
     async def repair(self, thread_id: str) -> list[int]:

@@ -1,6 +1,7 @@
 """A client of a server, with the verbs of the runtime."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,7 @@ from treadle.client.remote_memory import RemoteMemory
 from treadle.client.remote_run import AnyAgent, RemoteRun
 from treadle.client.remote_subscription import RemoteDesk
 from treadle.client.remote_thread import RemoteThread, search
+from treadle.clock import now
 from treadle.domain.arguments import (
     require_choice,
     require_count,
@@ -30,6 +32,7 @@ from treadle.domain.items import Role
 from treadle.domain.metadata import checked_metadata
 from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
+from treadle.domain.retention import expiry_time
 from treadle.domain.state import Run, RunStatus
 from treadle.errors import (
     ConfigurationError,
@@ -157,6 +160,8 @@ class Client:
         owner: str = "",
         history: object = (),
         key: str = "",
+        expires_at: datetime | None = None,
+        store: bool = True,
     ) -> RemoteThread:
         """Makes a thread on which `agent` answers, unless a message names another.
 
@@ -178,6 +183,10 @@ class Client:
             body["history"] = without_new_ids(items)
         if require_text("key", key):
             body["key"] = key
+        if expires_at is not None:
+            body["expires_at"] = expiry_time(expires_at, now())
+        if not store:
+            body["store"] = False
         status, answer = await self._connection.send(
             "POST", "/threads", body=body, repeats=bool(key)
         )

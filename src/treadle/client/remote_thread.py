@@ -15,6 +15,7 @@ from treadle.client.remote_archive import RemoteArchive, text_of_moment
 from treadle.client.remote_memory import RemoteMemory
 from treadle.client.remote_run import AnyAgent, RemoteRun, position_now
 from treadle.client.remote_subscription import RemoteSubscription
+from treadle.clock import now
 from treadle.domain.arguments import (
     require_choice,
     require_count,
@@ -32,6 +33,7 @@ from treadle.domain.metadata import checked_metadata
 from treadle.domain.options import RunOptions
 from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
+from treadle.domain.retention import Expiry, expiry_time
 from treadle.domain.state import ACTIVE, OpenJob, Run, ThreadState
 from treadle.domain.usage import Spent
 from treadle.errors import (
@@ -325,16 +327,24 @@ class RemoteThread:
         return (await self._connection.get(f"{self._path}/items", Listed[Item], query)).page
 
     async def update(
-        self, *, title: str | None = None, metadata: Mapping[str, object] | None = None
+        self,
+        *,
+        title: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        expires_at: Expiry | None = None,
     ) -> None:
-        """Changes what lists show of the thread; see `Thread.update`."""
-        if title is None and metadata is None:
-            raise InvalidInput("There is nothing to change; give title=… or metadata={…}.")
+        """Changes what lists show of the thread, and when it is deleted; see `Thread.update`."""
+        if title is None and metadata is None and expires_at is None:
+            raise InvalidInput(
+                "There is nothing to change; give title=…, metadata={…} or expires_at=…."
+            )
         body: dict[str, object] = {}
         if title is not None:
             body["title"] = require_text("title", title)
         if metadata is not None:
             body["metadata"] = checked_metadata(metadata)
+        if expires_at is not None:
+            body["expires_at"] = None if expires_at == "never" else expiry_time(expires_at, now())
         await self._connection.call("PATCH", self._path, body=body)
 
     async def usage(self) -> Spent:

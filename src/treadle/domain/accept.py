@@ -152,7 +152,11 @@ def _accept(
         case RemoveEntry():
             return [PassageRemoved(run_id="", passage_id=entry.passage_id)]
         case UpdateEntry():
-            return [ThreadUpdated(title=entry.title, metadata=entry.metadata)]
+            return [
+                ThreadUpdated(
+                    title=entry.title, metadata=entry.metadata, expires_at=entry.expires_at
+                )
+            ]
         case _ as unreachable:
             assert_never(unreachable)
 

@@ -155,10 +155,11 @@ class RemoveEventEntry(_Entry, frozen=True, tag="remove_event"):
 
 
 class UpdateEntry(_Entry, frozen=True, tag="update"):
-    """The wish to change the title or fields of the metadata; see `ThreadUpdated`."""
+    """The wish to change the title, the metadata or the expiry; see `ThreadUpdated`."""
 
     title: str | None = None
     metadata: dict[str, object] | None = None
+    expires_at: float | Literal["never"] | None = None
 
 
 class ScheduleEntry(_Entry, frozen=True, tag="schedule"):

@@ -618,15 +618,17 @@ class PassageRemoved(EntryEvent, frozen=True, kw_only=True, gc=False, tag="archi
 class ThreadUpdated(
     EntryEvent, frozen=True, kw_only=True, omit_defaults=True, tag="thread.updated"
 ):
-    """The title or the metadata of the thread changed; None if they did not.
+    """The title, the metadata or the expiry of the thread changed; None if they did not.
 
     Of the metadata it contains the fields that changed; those with the value None were removed.
+    `expires_at` is when the thread is deleted, in Unix seconds.
     """
 
     type: ClassVar[Literal["thread.updated"]] = "thread.updated"
     run_id: str = ""
     title: str | None = None
     metadata: dict[str, object] | None = None
+    expires_at: float | Literal["never"] | None = None
 
 
 class ScheduleCreated(

@@ -24,12 +24,21 @@ from treadle.domain.events import Awaited, RecordedEvent, ToolCallRequested, obj
 from treadle.domain.items import FunctionCall
 from treadle.domain.limits import Limits
 from treadle.domain.page import Page
+from treadle.domain.retention import UNSTORED_SECONDS
 from treadle.domain.schedules import Schedule
 from treadle.domain.spending import NO_SPENDING, Spending
 from treadle.domain.state import RunStatus, ThreadState
 from treadle.errors import InvalidInput, StaleWriter, ThreadNotFound
 from treadle.journal.files import FileStore
-from treadle.journal.projection import CallRecord, DueKind, Projection, RunRecord, Sent
+from treadle.journal.projection import (
+    UNUSED,
+    CallRecord,
+    DueKind,
+    DueTime,
+    Projection,
+    RunRecord,
+    Sent,
+)
 from treadle.journal.pulse import Pulse
 
 
@@ -81,6 +90,9 @@ class ThreadInfo(Struct, frozen=True, kw_only=True):
     of the thread it was copied from, or "". `work` is the run for which its agent works, if any. A
     thread without an agent is the shared memory named `memory`. `key` is the caller's own id for
     the thread, and `key_digest` identifies the arguments that it was created with.
+
+    The thread is deleted at `expires_at` (Unix seconds), None means never. With `store` false, it
+    is also deleted 10 minutes after it was created or last used.
     """
 
     id: str
@@ -96,6 +108,18 @@ class ThreadInfo(Struct, frozen=True, kw_only=True):
     memory: str = ""
     key: str = ""
     key_digest: str = ""
+    expires_at: float | None = None
+    store: bool = True
+
+
+def deletions_of(info: ThreadInfo) -> list[DueTime]:
+    """Returns when a new thread is to be deleted, if nothing else becomes of it."""
+    due: list[DueTime] = []
+    if info.expires_at is not None:
+        due.append(DueTime("deletion", info.expires_at))
+    if not info.store:
+        due.append(DueTime("deletion", info.updated_at + UNSTORED_SECONDS, UNUSED))
+    return due
 
 
 ThreadOrder = Literal["-updated", "updated", "-created", "created"]
@@ -471,7 +495,7 @@ class Journal(JournalReader, Protocol):
         """Adds a thread with its first events, whole or not at all, and claims it.
 
         `projection` holds the rows for queries that follow from them. Raises `JournalError` if the
-        id exists.
+        id exists. What `deletions_of` returns is due, unless the projection changes it.
         """
         ...
 
@@ -573,6 +597,10 @@ class Journal(JournalReader, Protocol):
         """
         ...
 
-    async def delete(self, thread_id: str) -> None:
-        """Removes a thread and everything that belongs to it; raises `ThreadNotFound`."""
+    async def delete(self, thread_id: str, *, due: Due | None = None) -> bool:
+        """Removes a thread and everything that belongs to it; raises `ThreadNotFound`.
+
+        With `due`, only if that is still due and the inbox is empty, which is part of the
+        transaction: no message that came meanwhile is lost. Returns whether it was removed.
+        """
         ...

@@ -35,6 +35,7 @@ from treadle.journal.base import (
     Unfinished,
     Waiting,
     WaitingCall,
+    deletions_of,
     not_found,
     position_at,
     promised,
@@ -224,6 +225,9 @@ class MemoryJournal:
         if projection.metadata is not None:
             metadata = updated(kept.info.metadata, projection.metadata)
             kept.info = changed(kept.info, metadata=metadata)
+        if projection.expires_at is not None:
+            expires_at = None if projection.expires_at == "never" else projection.expires_at
+            kept.info = changed(kept.info, expires_at=expires_at)
         for seq, type in projection.told:
             self._changes.append((kept.number, seq, type, ""))
         self._pulse.beat()
@@ -234,10 +238,7 @@ class MemoryJournal:
             kept.runs[run.id] = merged(kept.runs.get(run.id, run), run)
         for key, sent in projection.keys:
             kept.keys.setdefault(key, sent)
-        for due in projection.due:
-            kept.due.pop((due.kind, due.id), None)
-            if due.at is not None:
-                kept.due[due.kind, due.id] = due
+        _set_due(kept, projection.due)
 
     async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
         """Returns the fold of all events, or of the first `at`."""
@@ -488,15 +489,20 @@ class MemoryJournal:
         kept.events = [*events, *recorded(fork.entries)]
         self._project(kept, fork.projection)
 
-    async def delete(self, thread_id: str) -> None:
+    async def delete(self, thread_id: str, *, due: Due | None = None) -> bool:
         """Removes a thread and everything that belongs to it."""
         kept = self._kept(thread_id)
+        if due is not None:
+            known = kept.due.get((due.kind, due.id))
+            if known is None or known.at != due.at or kept.inbox:
+                return False
         del self._threads[thread_id]
         del self._by_number[kept.number]
         self._files.delete(kept.number)
         gone = f"{owner_mark(kept.info.owner)} {thread_id}"
         self._changes.append((kept.number, 0, ThreadDeleted.type, gone))
         self._pulse.beat()
+        return True
 
     def _user(self, thread_id: str) -> tuple[int, str]:
         kept = self._kept(thread_id)
@@ -513,6 +519,7 @@ class MemoryJournal:
             raise JournalError(f"The thread {info.id[:100]!r} already exists; use another id.")
         kept = _Kept(self._next(), info)
         self._threads[info.id] = self._by_number[kept.number] = kept
+        _set_due(kept, deletions_of(info))
         self._changes.append((kept.number, 0, ThreadCreated.type, ""))
         self._pulse.beat()
         return kept
@@ -533,6 +540,13 @@ class MemoryJournal:
     def _require_open(self) -> None:
         if not self._opened:
             raise JournalClosed("The journal is closed; open the runtime again.")
+
+
+def _set_due(kept: _Kept, due: Sequence[DueTime]) -> None:
+    for one in due:
+        kept.due.pop((one.kind, one.id), None)
+        if one.at is not None:
+            kept.due[one.kind, one.id] = one
 
 
 def _key(kept: _Kept, order: ThreadOrder) -> tuple[float, int]:

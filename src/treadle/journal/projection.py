@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, assert_never
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -34,6 +35,7 @@ from treadle.domain.events import (
     ToolCallRequested,
     ToolOutputRecorded,
 )
+from treadle.domain.retention import UNSTORED_SECONDS, is_unused
 from treadle.domain.schedules import Schedule
 from treadle.domain.state import RunStatus, ThreadState, can_go_on
 from treadle.domain.usage import Usage
@@ -61,7 +63,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
 
     Times are Unix seconds, None if it did not wait, has not begun or not ended. `usage`, `cost` (in
     the currency of the prices) and `steps` are set once it has ended, and so is `stop_reason`;
-    `error` is set if it failed.
+    `error` is set if it failed. `metadata` is that of the options of the run.
     """
 
     id: str
@@ -81,6 +83,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     cost: float = 0.0
     stop_reason: StopReason | None = None
     error: RunError | None = None
+    metadata: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
 
 
 class CallRecord(Struct, frozen=True):
@@ -104,14 +107,18 @@ class Sent(Struct, frozen=True):
     message_id: str
 
 
-DueKind = Literal["approval", "schedule"]
-"""What is due: the expiry of a run that requires action, or a schedule."""
+DueKind = Literal["approval", "deletion", "schedule"]
+"""What is due: the expiry of a run that requires action, the deletion of a thread, or a schedule.
+"""
+
+UNUSED = "unused"
+"""The id of the deletion of a thread that is not stored; that of one that expires has none."""
 
 
 class DueTime(Struct, frozen=True):
     """The time (Unix seconds) at which something is due on a thread; None if it no longer is.
 
-    `id` and `schedule` are those of a schedule.
+    `id` and `schedule` are those of a schedule; of a deletion, `id` is `UNUSED` or "".
     """
 
     kind: DueKind
@@ -126,9 +133,9 @@ class Projection(Struct, frozen=True):
     `keys` are pairs of an idempotency key and what was sent with it. `jobs` counts the jobs that
     have not settled, or whose end has not been announced yet. `awaited` are the ids of all calls
     that wait for an answer, `calls` those of them that are new; None changes no row of a call.
-    `title` is used if the thread has none. `new_title` and `metadata` (changes, see
-    `treadle.domain.metadata.updated`) are those of a `ThreadUpdated`. `told` are the numbers and
-    types of the events that a desk is told of (`treadle.domain.desk`).
+    `title` is used if the thread has none. `new_title`, `metadata` (changes, see
+    `treadle.domain.metadata.updated`) and `expires_at` are those of a `ThreadUpdated`. `told` are
+    the numbers and types of the events that a desk is told of (`treadle.domain.desk`).
     """
 
     status: RunStatus | None
@@ -143,6 +150,7 @@ class Projection(Struct, frozen=True):
     metadata: Mapping[str, object] | None = None
     told: tuple[tuple[int, str], ...] = ()
     due: tuple[DueTime, ...] = ()
+    expires_at: float | Literal["never"] | None = None
 
 
 class Standing(Struct, frozen=True):
@@ -173,11 +181,14 @@ def project(
     before: Standing,
     state: ThreadState,
     final: Mapping[str, ThreadState] = NO_STATES,
+    *,
+    is_stored: bool = True,
 ) -> Projection | None:
     """Returns the rows that `events` change, or None.
 
     `before` is the standing of the thread before them, `state` the fold after them, and `final`
-    contains the states right after the ends of runs among them.
+    contains the states right after the ends of runs among them. A thread that is not stored is
+    due for deletion some time after the last change, if nothing is left to do on it.
     """
     after = standing_of(state)
     rows = _Rows(final, before.awaited, after.awaited)
@@ -191,8 +202,13 @@ def project(
     due = [_due_time(state, id) for id in sorted(rows.scheduled)]
     if before.expires_at != after.expires_at:
         due.append(DueTime("approval", after.expires_at))
+    if rows.expires_at is not None:
+        due.append(DueTime("deletion", None if rows.expires_at == "never" else rows.expires_at))
     if not (rows.are_changed or is_waiting_changed or due or after.status != before.status):
         return None
+    if not is_stored:
+        unused_at = events[-1].at + UNSTORED_SECONDS if is_unused(state) else None
+        due.append(DueTime("deletion", unused_at, UNUSED))
     return Projection(
         after.status,
         events[-1].at,
@@ -206,6 +222,7 @@ def project(
         rows.metadata,
         tuple(rows.told),
         tuple(due),
+        rows.expires_at,
     )
 
 
@@ -239,6 +256,7 @@ class _Rows:
         self.title = ""
         self.new_title: str | None = None
         self.metadata: dict[str, object] | None = None
+        self.expires_at: float | Literal["never"] | None = None
         self.scheduled: set[str] = set()
         self._others = False  # what is counted
         self._final = final
@@ -267,6 +285,7 @@ class _Rows:
                     seq=event.seq,
                     message_id=event.item.id,
                     queued_at=event.at,
+                    metadata=_metadata(event),
                 )
             case MessageQueued():
                 self._add_key(event.key, event.run_id, event.item.id)
@@ -289,10 +308,7 @@ class _Rows:
                 self._others = True
                 self._add_key(event.key, "", event.digest)
             case ThreadUpdated():
-                if event.title is not None:
-                    self.new_title = event.title
-                if event.metadata is not None:
-                    self.metadata = {**(self.metadata or {}), **event.metadata}
+                self._update(event)
             case _:
                 pass  # changes no row
 
@@ -322,6 +338,14 @@ class _Rows:
         if self.new_title == "":  # it was to be named anew
             self.new_title = _title(event.item.text)
 
+    def _update(self, event: ThreadUpdated) -> None:
+        if event.title is not None:
+            self.new_title = event.title
+        if event.metadata is not None:
+            self.metadata = {**(self.metadata or {}), **event.metadata}
+        if event.expires_at is not None:
+            self.expires_at = event.expires_at
+
     def _schedule(self, event: ScheduleCreated | ScheduleCancelled | ScheduleFired) -> None:
         if isinstance(event, ScheduleCreated):
             self.scheduled.add(event.schedule.id)
@@ -350,6 +374,7 @@ class _Rows:
             first_seq=event.seq,
             message_id=message_id,
             started_at=event.at,
+            metadata=_metadata(event),
         )
         queued = self.runs.get(event.run_id)
         self.runs[event.run_id] = record if queued is None else merged(queued, record)
@@ -376,6 +401,10 @@ class _Rows:
                 else None
             ),
         )
+
+
+def _metadata(event: RunQueued | RunStarted) -> Mapping[str, object]:
+    return event.options.metadata if event.options is not None else {}
 
 
 def _stop_reason(event: TerminalEvent) -> StopReason:

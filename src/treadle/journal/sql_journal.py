@@ -189,10 +189,12 @@ class SqlJournal(ABC):
         """Adds a thread with a copy of the first events of another."""
         await self._write(writes.fork(fork))
 
-    async def delete(self, thread_id: str) -> None:
+    async def delete(self, thread_id: str, *, due: Due | None = None) -> bool:
         """Removes a thread and everything that belongs to it."""
-        await self._write(writes.delete(thread_id))
-        await self._on_removed()
+        is_removed = bool(await self._write(writes.delete(thread_id, due)))
+        if is_removed:
+            await self._on_removed()
+        return is_removed
 
     def _write(self, write: Batch | writes.Change) -> asyncio.Future[object]:
         if self._writer is None:
@@ -555,7 +557,7 @@ def _due(row: tuple[Any, ...]) -> Due:
 
 def _info(row: tuple[Any, ...]) -> ThreadInfo:
     id, agent, owner, metadata, title, status, created_at, updated_at = row[:8]
-    forked_from, work, memory, key, key_digest = row[8:]
+    forked_from, work, memory, key, key_digest, expires_at, store = row[8:]
     return ThreadInfo(
         id=id,
         agent=agent,
@@ -570,4 +572,6 @@ def _info(row: tuple[Any, ...]) -> ThreadInfo:
         memory=memory,
         key=key,
         key_digest=key_digest,
+        expires_at=expires_at,
+        store=bool(store),
     )

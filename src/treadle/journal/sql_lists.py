@@ -18,7 +18,7 @@ FEW = 1000
 """Threads that are rather sorted than looked for in the order of the list."""
 
 COLUMNS = """t.id, t.agent, t.owner, t.metadata, a.title, a.status, t.created_at, a.updated_at,
-    t.forked_from, t.work, t.memory, t.key, t.key_digest"""
+    t.forked_from, t.work, t.memory, t.key, t.key_digest, t.expires_at, t.store"""
 
 UNFINISHED = """
     SELECT t.id, a.status, a.jobs FROM (

@@ -14,10 +14,12 @@ from treadle.domain.usage import Spent
 from treadle.journal.base import CallQuery, Direction, WaitingCall, promised, waiting_call
 from treadle.journal.projection import CallRecord, RunError, RunRecord, place_of
 from treadle.journal.sql_connection import NO_LIMIT, SEQ_BITS, Connection
+from treadle.journal.sql_writes import decode_metadata
 
 _RUN = """
     SELECT t.id, r.id, r.agent, r.agent_hash, r.status, r.first_seq, r.last_seq, r.seq,
-        r.message_id, r.queued_at, r.started_at, r.ended_at, r.stop_reason, r.spent, r.error
+        r.message_id, r.queued_at, r.started_at, r.ended_at, r.stop_reason, r.spent, r.error,
+        r.metadata
     FROM run r JOIN thread t ON t.n = r.n
 """
 RUN_BY_ID = f"{_RUN} WHERE r.id = ?"
@@ -81,7 +83,7 @@ def runs_statement(
 
 def _run(row: Sequence[Any]) -> RunRecord:
     thread_id, id, agent, agent_hash, status, first_seq, last_seq, seq, message_id = row[:9]
-    queued_at, started_at, ended_at, stop_reason, spent, error = row[9:]
+    queued_at, started_at, ended_at, stop_reason, spent, error, metadata = row[9:]
     used = _SPENT.decode(spent) if spent is not None else Spent()
     return RunRecord(
         id=id,
@@ -101,6 +103,7 @@ def _run(row: Sequence[Any]) -> RunRecord:
         cost=used.cost,
         stop_reason=stop_reason or None,
         error=_ERROR.decode(error) if error is not None else None,
+        metadata=decode_metadata(metadata) if metadata is not None else {},
     )
 
 

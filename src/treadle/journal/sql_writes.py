@@ -32,7 +32,7 @@ from treadle.domain.state import ThreadState
 from treadle.domain.usage import Spent
 from treadle.errors import JournalError, JournalUnavailable, StaleWriter
 from treadle.journal import sql_uses as uses
-from treadle.journal.base import Batch, Claim, Fork, ThreadInfo, not_found, stale
+from treadle.journal.base import Batch, Claim, Due, Fork, ThreadInfo, deletions_of, not_found, stale
 from treadle.journal.labels import labels_of
 from treadle.journal.projection import DueTime, Projection, RunRecord, Sent, merged
 from treadle.journal.snapshot import encode_head, encode_items, extent_of
@@ -207,7 +207,8 @@ def _spend(connection: Connection, batches: Sequence[Batch]) -> None:
 
 _RUN_COLUMNS = (
     "n, id, agent, agent_hash, status, first_seq, last_seq,"
-    " seq, message_id, queued_at, started_at, ended_at, stop_reason, spent, error"
+    " seq, message_id, queued_at, started_at, ended_at, stop_reason, spent, error,"
+    " metadata"
 )
 # As `treadle.journal.projection.merged` does. `seq` is that of the first event, which made the row:
 # to set it again would write a page of its index at each change.
@@ -225,7 +226,8 @@ _MERGED = (
     " ended_at = coalesce(excluded.ended_at, run.ended_at),"
     " stop_reason = CASE excluded.stop_reason WHEN '' THEN run.stop_reason"
     " ELSE excluded.stop_reason END,"
-    " spent = coalesce(excluded.spent, run.spent), error = coalesce(excluded.error, run.error)"
+    " spent = coalesce(excluded.spent, run.spent), error = coalesce(excluded.error, run.error),"
+    " metadata = coalesce(excluded.metadata, run.metadata)"
 )
 
 
@@ -236,6 +238,7 @@ def _run_row(number: int, run: RunRecord) -> tuple[object, ...]:
         run.seq, run.message_id, run.queued_at, run.started_at, run.ended_at, run.stop_reason or "",
         msgspec.json.encode(spent) if run.last_seq else None,
         msgspec.json.encode(run.error) if run.error is not None else None,
+        msgspec.json.encode(run.metadata) if run.metadata else None,
     )  # fmt: skip
 
 
@@ -258,7 +261,10 @@ def _project_calls(connection: Connection, number: int, projection: Projection) 
 
 
 def _project_fields(connection: Connection, number: int, projection: Projection) -> None:
-    """Changes the title and the metadata of a thread."""
+    """Changes the title, the metadata and the expiry of a thread."""
+    if projection.expires_at is not None:
+        expires_at = None if projection.expires_at == "never" else projection.expires_at
+        connection.execute("UPDATE thread SET expires_at = ? WHERE n = ?", (expires_at, number))
     if projection.new_title is not None:
         connection.execute(
             "UPDATE activity SET title = ? WHERE n = ?", (projection.new_title, number)
@@ -342,7 +348,8 @@ def _create(connection: Connection, info: ThreadInfo) -> int:
     row = connection.execute(
         "INSERT INTO thread"
         " (id, agent, owner, metadata, created_at, forked_from, parent, work, memory, key,"
-        " key_digest, epoch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
+        " key_digest, expires_at, store, epoch)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
         " ON CONFLICT (id) DO NOTHING RETURNING n",
         (
             info.id,
@@ -356,6 +363,8 @@ def _create(connection: Connection, info: ThreadInfo) -> int:
             info.memory,
             info.key,
             info.key_digest,
+            info.expires_at,
+            info.store,
         ),
     ).fetchone()
     if row is None:
@@ -366,6 +375,8 @@ def _create(connection: Connection, info: ThreadInfo) -> int:
         (number, info.created_at, info.title, info.owner, work is None and not info.memory),
     )
     _set_labels(connection, number, info.agent, info.metadata)
+    if deletions := deletions_of(info):
+        _set_due(connection, {(number, one.kind, one.id): one for one in deletions})
     connection.execute(
         "INSERT INTO change (n, seq, type) VALUES (?, 0, ?)", (number, ThreadCreated.type)
     )
@@ -567,11 +578,13 @@ _TABLES = (
 )  # fmt: skip
 
 
-def delete(thread_id: str) -> Change:
-    """Removes a thread and everything that belongs to it."""
+def delete(thread_id: str, due: Due | None) -> Change:
+    """Removes a thread and everything that belongs to it; with `due`, only if that still is."""
 
-    def change(connection: Connection) -> None:
+    def change(connection: Connection) -> bool:
         number = number_of(connection, thread_id, "/*! FOR UPDATE */")
+        if due is not None and not _is_due(connection, number, due):
+            return False
         (owner,) = connection.execute("SELECT owner FROM thread WHERE n = ?", (number,)).fetchone()
         connection.execute(
             "DELETE FROM event WHERE position > ? AND position < ?",
@@ -584,8 +597,19 @@ def delete(thread_id: str) -> Change:
             "INSERT INTO change (n, seq, type, gone) VALUES (?, 0, ?, ?)",
             (number, ThreadDeleted.type, f"{owner_mark(owner)} {thread_id}"),
         )
+        return True
 
     return Change(change)
+
+
+def _is_due(connection: Connection, number: int, due: Due) -> bool:
+    """Whether something is still due on a thread, and no entry waits that may change that."""
+    row = connection.execute(
+        "SELECT 1 FROM due WHERE n = ? AND kind = ? AND id = ? AND at = ?"
+        " AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.n = due.n)",
+        (number, due.kind, due.id, due.at),
+    ).fetchone()
+    return row is not None
 
 
 def require_claim(result: object) -> Claim:

@@ -39,6 +39,7 @@ from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
 from treadle.domain.removal import item_with
 from treadle.domain.removed_items import visible
+from treadle.domain.retention import Expiry, expiry_time
 from treadle.domain.schedules import Schedule
 from treadle.domain.state import OpenJob, Run, ThreadState
 from treadle.domain.usage import Spent
@@ -484,22 +485,33 @@ class Thread:
         return page_of_items(items, limit, require_text("after", after), order)
 
     async def update(
-        self, *, title: str | None = None, metadata: Mapping[str, object] | None = None
+        self,
+        *,
+        title: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        expires_at: Expiry | None = None,
     ) -> None:
         """Changes what lists show of the thread; subscribers get a `ThreadUpdated`.
 
         - `title`: the new title, of at most 500 characters; with "", the next message gives it.
         - `metadata`: the fields to set, as JSON; None removes a field. Others keep their values.
+        - `expires_at`: when the thread is deleted, a datetime with a time zone, or `"never"`.
 
         It is durable when this returns, and applies once the process that drives the thread has
-        taken it. Raises `InvalidInput`, also if there is nothing to change.
+        taken it. Raises `InvalidInput`, also if there is nothing to change and for a time that is
+        over.
         """
-        if title is None and metadata is None:
-            raise InvalidInput("There is nothing to change; give title=… or metadata={…}.")
+        if title is None and metadata is None and expires_at is None:
+            raise InvalidInput(
+                "There is nothing to change; give title=…, metadata={…} or expires_at=…."
+            )
         if title is not None and len(require_text("title", title)) > MAX_TITLE:
             raise InvalidInput(f"title has {len(title)} characters; use at most {MAX_TITLE}.")
         fields = None if metadata is None else checked_metadata(metadata)
-        await self._threads.submit(self.id, UpdateEntry(title, fields))
+        expiry: float | Literal["never"] | None = None
+        if expires_at is not None:
+            expiry = "never" if expires_at == "never" else expiry_time(expires_at, now())
+        await self._threads.submit(self.id, UpdateEntry(title, fields, expiry))
 
     async def usage(self) -> Spent:
         """Returns what the thread has used up: all its runs, and the work outside of runs."""

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -30,6 +31,7 @@ from treadle.domain.items import Item, Role
 from treadle.domain.metadata import checked_metadata
 from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
+from treadle.domain.retention import expiry_time
 from treadle.domain.schedules import Schedule
 from treadle.domain.spending import Spending
 from treadle.domain.state import Run, RunStatus
@@ -132,6 +134,8 @@ class RuntimeView:
         owner: str = "",
         history: object = (),
         key: str = "",
+        expires_at: datetime | None = None,
+        store: bool = True,
     ) -> Thread:
         """Makes a thread on which `agent` answers, unless a message names another.
 
@@ -140,11 +144,20 @@ class RuntimeView:
         - `key`: an id of yours, unique within the owner: the same call returns the same thread,
           however often and from how many processes it is made. `Thread.is_new` tells which call
           made it, and `connect(key=…)` finds it.
+        - `expires_at`: a datetime with a time zone, at which the thread is deleted, whatever is
+          done on it then; `Thread.update` changes it. None keeps the thread.
+        - `store`: False keeps the thread only while it is used: it is deleted 10 minutes after its
+          creation or the last change, unless a run, a job or a schedule is not over then. Copies
+          are not stored either. A reader whose connection was cut has that time to return.
+
+        The process that drives the database deletes, or the next one that does; what is deleted is
+        described at `Thread.delete`.
 
         `metadata` is any JSON object. `owner` is a user or tenant of yours, by default that of the
         view. Raises `UnknownAgent` for a name that is not known, `InvalidInput` for metadata that
-        is not JSON, a history that is not valid and an owner that is not valid UTF-8, and
-        `Conflict` if the thread with this key was created with another agent, metadata or history.
+        is not JSON, a history that is not valid, an owner that is not valid UTF-8 and a time that
+        is over, and `Conflict` if the thread with this key was created with another agent,
+        metadata, history or `store`.
         """
         threads = self._reach()
         if isinstance(agent, str):
@@ -162,12 +175,14 @@ class RuntimeView:
             created_at=created_at,
             updated_at=created_at,
             key=require_text("key", key),
+            expires_at=None if expires_at is None else expiry_time(expires_at, created_at),
+            store=bool(store),
         )
         if key:
             info = replace(
                 info,
                 id=id_of_key(info.owner, key),
-                key_digest=_digest(name, info.metadata, items),
+                key_digest=_digest(info, items),
             )
         is_new = await self._create(threads, info, items)
         agent_of, catalog = self._root.agent_of, self._root.catalog
@@ -186,7 +201,7 @@ class RuntimeView:
         if known is not None and known.key_digest != info.key_digest:
             raise Conflict(
                 f"The thread with the key {info.key[:100]!r} was created with another agent, "
-                "metadata or history; use connect(key=…) to get it."
+                "metadata, history or store; use connect(key=…) to get it."
             )
         return known is None
 
@@ -493,8 +508,12 @@ def id_of_key(owner: str, key: str) -> str:
     return id_of("thread", "key", str(len(owner)), owner, key)
 
 
-def _digest(agent: str, metadata: Mapping[str, object], items: Sequence[Item]) -> str:
-    """Returns what identifies the arguments that a thread is created with."""
+def _digest(info: ThreadInfo, items: Sequence[Item]) -> str:
+    """Returns what identifies the arguments that a thread is created with.
+
+    When it expires is not compared, because a time that is computed from now moves on.
+    """
     content = without_new_ids(items)
-    encoded = msgspec.json.encode((agent, metadata, content), order="sorted")
+    named = (info.agent, info.metadata, content)
+    encoded = msgspec.json.encode(named if info.store else (*named, "unstored"), order="sorted")
     return hashlib.sha256(encoded).hexdigest()[:32]

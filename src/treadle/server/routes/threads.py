@@ -9,6 +9,7 @@ from treadle.errors import InvalidInput
 from treadle.journal.base import ThreadInfo, ThreadOrder
 from treadle.runtime.thread_view import ThreadView
 from treadle.server.api_request import ApiRequest, decode_body, own_owner
+from treadle.server.moments import moment
 from treadle.server.operation import Answer, Content, Limit, Operations, Page
 from treadle.server.routes.items import given_items
 from treadle.server.streams import NO_CONTENT
@@ -19,13 +20,18 @@ NDJSON = b"application/x-ndjson"
 
 
 class NewThread(Struct, frozen=True, forbid_unknown_fields=True):
-    """A thread to create; `key` is an id of the client, `history` what the thread begins with."""
+    """A thread to create; `key` is an id of the client, `history` what the thread begins with.
+
+    It is deleted at `expires_at` (Unix seconds); with `store` false, 10 minutes after its last use.
+    """
 
     agent: str = ""
     metadata: dict[str, Any] = {}
     key: str = ""
     history: list[Any] = []
     owner: str | None = None
+    expires_at: float | None = None
+    store: bool = True
 
 
 class ThreadFilter(Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,10 +51,14 @@ class ThreadFilter(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ThreadChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """What to change; a field of the metadata that is null is removed, others stay."""
+    """What to change; a field of the metadata that is null is removed, others stay.
+
+    The thread is deleted at `expires_at` (Unix seconds), or never if that is null.
+    """
 
     title: str | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
+    expires_at: float | UnsetType | None = UNSET
 
 
 class ForkAt(Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +85,8 @@ async def create_thread(request: ApiRequest[Any, NewThread]) -> Answer:
         owner=owner,
         history=history,
         key=body.key,
+        expires_at=moment("expires_at", body.expires_at),
+        store=body.store,
     )
     return Answer(201 if thread.is_new else 200, await thread.info())
 
@@ -124,11 +136,13 @@ async def read_thread(request: ApiRequest[Any, None]) -> ThreadInfo:
     answers={200: ThreadInfo},
 )
 async def update_thread(request: ApiRequest[Any, ThreadChange]) -> ThreadInfo:
-    """Changes the title or the metadata of a thread."""
+    """Changes the title, the metadata or the expiry of a thread."""
     thread = await request.runtime.connect(request.path["thread_id"])
-    title, metadata = request.body.title, request.body.metadata
+    title, metadata, at = request.body.title, request.body.metadata, request.body.expires_at
     await thread.update(
-        title=None if title is UNSET else title, metadata=None if metadata is UNSET else metadata
+        title=None if title is UNSET else title,
+        metadata=None if metadata is UNSET else metadata,
+        expires_at=None if at is UNSET else moment("expires_at", at) or "never",
     )
     return await thread.info()
 
