@@ -251,6 +251,10 @@ async def test_an_edited_message_continues_in_a_copy(page: Page) -> None:
     await expect(page.locator(".answer").last).to_contain_text("You said: another")
     assert page.url != before
     await expect(page.locator(".user")).to_have_text([re.compile("first"), re.compile("another")])
+    await expect(page.locator(".threads-list").get_by_text("a copy")).to_have_count(1)
+    await page.get_by_role("link", name="The original conversation").click()
+    await expect(page.locator(".user")).to_have_text([re.compile("first"), re.compile("second")])
+    assert page.url == before
 
 
 async def test_files_go_with_a_message(page: Page) -> None:

@@ -87,6 +87,8 @@ export class Conversation extends Component {
       <header class="bar">
         <${IconButton} icon="menu" label="Conversations" class="icon-button narrow-only" onClick=${onToggleThreads} />
         <${Title} key=${thread.id} title=${view.thread?.title ?? ""} onRename=${(title) => this.act(() => this.props.onRename(thread, title))} />
+        ${view.thread?.forked_from && html`<a class="icon-button" href=${`#/t/${encodeURIComponent(view.thread.forked_from)}`}
+          aria-label="The original conversation" title="The original conversation"><${Icon} name="git-branch" /></a>`}
         <span class="quiet agent-name">${view.run?.agent ?? view.thread?.agent ?? ""}</span>
         <span class="grow"></span>
         <${IconButton} icon="trash-2" label="Delete the conversation" disabled=${!view.thread}

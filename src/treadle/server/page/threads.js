@@ -113,6 +113,7 @@ function Entry({ thread, isCurrent }) {
     aria-current=${isCurrent ? "page" : undefined}>
     <span class="dot ${kind}" title=${word}></span>
     <span class="entry-title">${thread.title || "New conversation"}</span>
+    ${thread.forked_from && html`<span class="quiet" title="a copy"><${Icon} name="git-branch" size=${12} /><span class="hidden-label">a copy</span></span>`}
     ${word && html`<span class="hidden-label">${word}</span>`}
     <time class="quiet">${ago(thread.updated_at)}</time>
   </a>`;
