@@ -11,6 +11,7 @@ import pytest
 from tests.runtime import (
     test_archive,
     test_continuing,
+    test_edited_arguments,
     test_finding,
     test_memory,
     test_run_methods,
@@ -68,6 +69,7 @@ LOCAL = INSIDE | NOT_SERVED | DIFFERENT
 MODULES = (
     test_archive,
     test_continuing,
+    test_edited_arguments,
     test_threads,
     test_run_methods,
     test_run_subscription,
