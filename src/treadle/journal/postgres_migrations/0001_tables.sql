@@ -15,6 +15,8 @@ CREATE TABLE thread (
     memory      text COLLATE "C" NOT NULL DEFAULT '',
     key         text COLLATE "C" NOT NULL DEFAULT '',
     key_digest  text COLLATE "C" NOT NULL DEFAULT '',
+    expires_at  float8,
+    store       boolean NOT NULL DEFAULT true,
     epoch       bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 90);  -- each claim and each append writes to the row
 CREATE INDEX thread_created ON thread (created_at, n);
@@ -65,6 +67,7 @@ CREATE TABLE run (
     stop_reason text NOT NULL DEFAULT '',
     spent       text,
     error       text,
+    metadata    text,
     PRIMARY KEY (n, id)
 ) WITH (fillfactor = 80);
 CREATE INDEX run_id ON run (id, n);
