@@ -9,13 +9,13 @@ import stage  # next to this script
 from starlette.requests import Request
 
 import treadle
-from treadle.server import Principal, ServerSettings, create_app
+from treadle.server import Principal, Scope, ServerSettings, create_app
 from treadle.server.server import Server, listen
 
 
 def by_cookie(request: Request) -> Principal:
     owner = request.cookies.get("owner", "")
-    scopes = frozenset({"read", "write", "approve", "admin"})
+    scopes: frozenset[Scope] = frozenset({"read", "write", "approve", "admin"})
     return Principal(by=owner, owner=owner, scopes=scopes)
 
 
