@@ -19,11 +19,20 @@ from tests.journal.story import (
     with_jobs,
 )
 
-from treadle.actors.fork import fork_of
-from treadle.domain.entries import ApprovalEntry, CancelEntry, DenialEntry, OutputEntry, SendEntry
-from treadle.domain.envelope import Envelope
+from treadle.actors.fork import fork_of, seed_of
+from treadle.domain.entries import (
+    AddEntry,
+    ApprovalEntry,
+    CancelEntry,
+    DenialEntry,
+    OutputEntry,
+    SendEntry,
+)
+from treadle.domain.envelope import Envelope, recorded
 from treadle.domain.events import (
     Awaited,
+    ItemsAdded,
+    MessageAdded,
     RecordedEvent,
     RunCancelled,
     RunCancelling,
@@ -69,7 +78,7 @@ from treadle.journal.base import (
     WaitingCall,
     Work,
 )
-from treadle.journal.projection import UNUSED, Projection, RunError, RunRecord
+from treadle.journal.projection import UNUSED, Projection, RunError, RunRecord, Sent
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -141,6 +150,41 @@ async def test_shared_memories_are_found_and_not_listed(journal: Journal) -> Non
     assert (info.memory, info.owner, info.agent) == ("style", "ann", "")
     with pytest.raises(JournalError):
         await make(journal, "memory_1", memory="style")
+
+
+async def test_a_thread_is_created_with_its_first_events(journal: Journal) -> None:
+    start = (await journal.changes(ChangeQuery(after=""))).position
+    items = [
+        user_message("What is in stock?"),
+        FunctionCall("c1", "look", "{}", "fc_1"),
+        FunctionCallOutput("c1", "3 lamps", id="fco_1"),
+    ]
+    seed = seed_of("thread_1", items, "ann")
+    claim = await journal.create(thread(), seed.entries, seed.projection)
+    events = await journal.read("thread_1", after=0)
+    assert events == recorded(seed.entries)
+    assert [event.type for event in events] == ["message.added", "items.added"]
+    assert await journal.load("thread_1") == seed.state
+    info = await journal.info("thread_1")
+    assert (info.title, info.status) == ("What is in stock?", None)
+    assert await journal.runs("thread_1") == []
+    assert await told(journal, start) == ["1 thread.created"]
+    (mark,) = await journal.marks(owner=None)
+    assert (mark.number, mark.seq) == (claim.number, 2)
+    # Its claim appends behind them; a thread with an id that is taken changes nothing.
+    driver = Driver(journal, claim, seed.state)
+    await driver.append(conversation())
+    other = seed_of("thread_1", [user_message("Another one.")], "")
+    with pytest.raises(JournalError):
+        await journal.create(thread(), other.entries, other.projection)
+    assert await journal.load("thread_1") == driver.state
+    assert (await journal.info("thread_1")).title == "What is in stock?"
+    await journal.snapshot(claim, driver.state)
+    assert await journal.load("thread_1") == driver.state
+
+
+async def test_a_journal_that_drives_is_driven(journal: Journal) -> None:
+    assert await journal.is_driven()
 
 
 async def test_an_older_claim_is_refused_and_leaves_nothing(journal: Journal) -> None:
@@ -232,6 +276,34 @@ async def test_a_message_waits_once_however_often_it_is_enqueued(journal: Journa
     await journal.enqueue("thread_1", SendEntry("run_5", user_message("hi"), key="l"))
     assert await run_of_key(journal, "thread_1", "l", inbox=False) == "run_1"
     assert len(await journal.inbox("thread_1")) == 3
+
+
+async def test_the_key_of_added_items_is_known_while_they_wait_and_afterwards(
+    journal: Journal,
+) -> None:
+    driver, second = await make(journal), await make(journal, "thread_2")
+    items = (user_message("hi"),)
+    for digest in ("d1", "d1", "d2"):
+        await journal.enqueue("thread_1", AddEntry(items, "k", digest))
+    (waiting,) = await journal.inbox("thread_1")
+    assert await journal.sent("thread_1", "k") == Sent("", "d1")
+    assert await journal.sent("thread_1", "k", inbox=False) is None
+    added = [
+        MessageAdded(run_id="", item=items[0], origin="user"),
+        ItemsAdded(key="k", digest="d1"),
+    ]
+    await driver.append(added, consumed=[waiting.number])
+    assert await journal.inbox("thread_1") == []
+    for inbox in (True, False):
+        assert await journal.sent("thread_1", "k", inbox=inbox) == Sent("", "d1")
+        assert await journal.sent("thread_2", "k", inbox=inbox) is None
+    await journal.enqueue("thread_1", AddEntry(items, "k", "d1"))
+    assert await journal.inbox("thread_1") == []
+    await second.append([ItemsAdded(items=items)])  # without a key, none is kept
+    assert await journal.sent("thread_2", "") is None
+    await journal.delete("thread_1")
+    await make(journal)
+    assert await journal.sent("thread_1", "k") is None
 
 
 async def test_one_answer_to_a_call_waits(journal: Journal) -> None:

@@ -128,6 +128,16 @@ async def test_only_one_drives(path: Path) -> None:
         pass
 
 
+async def test_it_is_driven_as_long_as_a_driver_has_it_open(path: Path) -> None:
+    async with opened(path):
+        pass
+    async with opened(path, drive=False) as reading:
+        assert not await reading.is_driven()
+        async with opened(path):
+            assert await reading.is_driven()
+        assert not await reading.is_driven()
+
+
 async def test_a_symbolic_link_leads_to_the_lock_of_its_file(path: Path) -> None:
     link = path.parent / "current" / "other.db"
     link.parent.mkdir()

@@ -1,7 +1,8 @@
 """The contract of journals with two adapters on one database: each is fenced by the other."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from treadle.errors import JournalError, StaleWriter, ThreadNotFound
 from treadle.journal.base import Batch, ChangeQuery, Claim, Journal
 from treadle.journal.memory import MemoryJournal
 from treadle.journal.postgres import PostgresJournal
+from treadle.journal.sql_writes import Transactions
 from treadle.journal.sqlite import SqliteJournal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
@@ -267,6 +269,83 @@ async def test_drivers_that_fight_for_a_thread_leave_no_gap_and_no_repeat(pair: 
     assert refused
     with pytest.raises(StaleWriter):
         await pair[1].append(Batch(Claim(1, 1), [], []))
+
+
+class HeldCommits:
+    """Lets the appends to one thread be written, and keeps them from being committed.
+
+    It stands in the transaction of any SQL adapter. Where the database has one writer, the others
+    wait for it; where it has several, they commit meanwhile. In memory nothing can be held.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._number = 0
+        self.written, self.released = threading.Event(), threading.Event()
+        append = Transactions._append  # type: ignore[reportPrivateUsage]
+
+        def held(transactions: Transactions, batches: Sequence[Batch]) -> None:
+            append(transactions, batches)
+            if any(batch.claim.number == self._number for batch in batches):
+                self.written.set()
+                assert self.released.wait(10)
+
+        monkeypatch.setattr(Transactions, "_append", held)
+
+    async def append(
+        self, driver: Driver, events: Sequence[RecordedEvent]
+    ) -> asyncio.Future[list[RecordedEvent]]:
+        """Begins to append, and returns once the events are written, or were committed."""
+        self._number = driver.claim.number
+        self.written.clear()
+        self.released.clear()
+        appending = asyncio.ensure_future(driver.append(events))
+        written = asyncio.ensure_future(asyncio.to_thread(self.written.wait, 10))
+        await asyncio.wait([written, appending], return_when=asyncio.FIRST_COMPLETED)
+        self.written.set()  # nothing waits for it any more
+        await written
+        return appending
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> HeldCommits:
+    return HeldCommits(monkeypatch)
+
+
+@pytest.mark.parametrize("owner", [None, "ann"])
+async def test_a_desk_misses_nothing_if_writers_commit_in_the_opposite_order(
+    pair: Pair, held: HeldCommits, owner: str | None
+) -> None:
+    """What is written first may be committed last; no position leads past it."""
+    one, two = pair
+    first, second = await make(one, owner="ann"), await make(two, "thread_2", owner="ann")
+    positions = [(await two.changes(ChangeQuery(after="", owner=owner))).position] * 2
+    seen: list[list[str]] = [[], []]
+
+    async def read() -> None:
+        """Both readers go on, one of them through the adapter that is held."""
+        for n, journal in enumerate((one, two)):
+            page = await journal.changes(
+                ChangeQuery(after=positions[n], owner=owner, types=["run.started"])
+            )
+            seen[n] += [event.event.run_id for event in page.events]  # type: ignore[union-attr]
+            positions[n] = page.position
+
+    for n in range(3):
+        late = await held.append(first, conversation(f"run_{n}"))
+        early = asyncio.ensure_future(second.append(conversation(f"run_{n} early")))
+        await read()
+        await asyncio.wait([early], timeout=0.1)
+        await read()
+        held.released.set()
+        await asyncio.gather(late, early)
+        await read()
+        await read()
+    for runs in seen:
+        assert sorted(runs) == [f"run_{n}{when}" for n in range(3) for when in ("", " early")]
+
+
+async def test_every_adapter_sees_that_the_threads_are_driven(pair: Pair) -> None:
+    assert [await journal.is_driven() for journal in pair] == [True, True]
 
 
 async def test_a_desk_misses_nothing_of_a_writer_that_commits_last(pair: Pair) -> None:
