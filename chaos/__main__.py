@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import random
 import sys
 import tempfile
@@ -22,7 +23,10 @@ def main() -> int:
     parser.add_argument("kills", type=int, nargs="?", default=50)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--keep", type=Path, help="a new folder for databases and logs")
+    parser.add_argument("--database", help="the URL of a PostgreSQL server; files without it")
     options = parser.parse_args()
+    if options.database:
+        os.environ["CHAOS_DATABASE"] = options.database  # for the workers as well
     started = time.monotonic()
     verdict: Verdict | None = None
     print(f"seed {options.seed}, {options.kills} kills", flush=True)

@@ -2,14 +2,13 @@
 
 import asyncio
 import hashlib
-import sqlite3
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import treadle
+from chaos.database import reading, url_of
 from chaos.findings import Findings
 from chaos.stored import StoredThread
 from treadle.domain.events import MessageAdded, ToolOutputRecorded
@@ -36,8 +35,8 @@ def message_of(key: str) -> treadle.Input:
 
 def judge_files(findings: Findings, threads: Sequence[StoredThread], database: Path) -> None:
     """Each file is that of its message or call, outside of the event, and can be read."""
-    with closing(sqlite3.connect(database)) as connection:
-        stored = dict(connection.execute("SELECT id, content FROM file"))
+    with reading(database) as connection:
+        stored = dict(connection.execute("SELECT id, content FROM file").fetchall())
     for id, content in stored.items():
         if hashlib.sha256(content).hexdigest() not in id:
             findings.wrong.append(f"the file {id} has the content of another one")
@@ -73,7 +72,7 @@ def _files(thread: StoredThread) -> Iterator[tuple[str, InputFile]]:
 async def _unread(database: Path, used: dict[str, set[str]]) -> list[str]:
     """Returns which files a client of the thread does not get."""
     found: list[str] = []
-    async with treadle.open(f"sqlite:///{database}", drive=False) as runtime:
+    async with treadle.open(url_of(database), drive=False) as runtime:
         for thread_id, ids in used.items():
             files = (await runtime.connect(thread_id)).files
             for id in ids:

@@ -13,6 +13,7 @@ from pathlib import Path
 import treadle
 from chaos.agents import SHARED
 from chaos.continuing import Continuer
+from chaos.database import url_of
 from chaos.deletion import disturb
 from chaos.evidence import Evidence
 from chaos.owners import peek
@@ -44,7 +45,7 @@ class Onlooker:
         """Looks on until it is cancelled."""
         watched: set[str] = set()
         async with (
-            treadle.open(f"sqlite:///{self._database}", drive=False) as runtime,
+            treadle.open(url_of(self._database), drive=False) as runtime,
             asyncio.TaskGroup() as tasks,
         ):
             while True:

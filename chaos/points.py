@@ -7,6 +7,7 @@ this is in the runtime itself.
 import os
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from types import UnionType
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -14,11 +15,11 @@ import chaos.tasks
 import treadle.actors.threads
 import treadle.bus.socket
 import treadle.journal.sql_writes
-import treadle.journal.sqlite
 import treadle.loop.calls
 import treadle.loop.drive
 import treadle.loop.safe_point
 import treadle.tools.call
+from chaos.database import server
 from treadle.actors.actor import ThreadActor
 from treadle.actors.delegation import ThreadDelegation
 from treadle.actors.driver import Driver
@@ -48,11 +49,13 @@ from treadle.domain.events import (
 )
 from treadle.jobs.lifecycle import Lifecycle
 from treadle.journal.sql_files import SqlFiles
+from treadle.journal.sql_journal import SqlJournal
 from treadle.journal.sql_writes import Transactions
-from treadle.journal.sqlite import SqliteJournal
 from treadle.memory.blocks.thread_memory import ThreadMemory
 
 E = TypeVar("E")
+
+_ADAPTER = import_module(f"treadle.journal.{'postgres' if server() else 'sqlite'}")
 
 Wrapped = Callable[..., Any]
 Reached = Callable[[], None]
@@ -132,11 +135,11 @@ def _with(
 
 
 POINTS: dict[str, Point] = {
-    "before the tables are made": Point(treadle.journal.sqlite, "migrate", _before, 1),
-    "after the tables are made": Point(treadle.journal.sqlite, "migrate", _after, 1),
+    "before the tables are made": Point(_ADAPTER, "migrate", _before, 1),
+    "after the tables are made": Point(_ADAPTER, "migrate", _after, 1),
     "live socket open": Point(treadle.bus.socket.SocketBus, "serve", _after_await, 1),
     "thread made": Point(Driver, "create", _after_await, 1),
-    "thread claimed": Point(SqliteJournal, "claim", _after_await, 5),
+    "thread claimed": Point(SqlJournal, "claim", _after_await, 5),
     "before the transaction": Point(Transactions, "commit", _before, 40),
     "events written, not their rows": Point(
         treadle.journal.sql_writes, "_insert_events", _after, 40
@@ -197,17 +200,17 @@ POINTS: dict[str, Point] = {
         Intake, "_take", _taking(SendEntry, lambda entry: entry.expect is not None), 1
     ),
     "items added, not acknowledged": Point(ThreadActor, "submit", _taking(AddEntry), 1),
-    "thread copied": Point(SqliteJournal, "fork", _after_await, 1),
+    "thread copied": Point(SqlJournal, "fork", _after_await, 1),
     "schedule made, not acknowledged": Point(ThreadActor, "submit", _taking(ScheduleEntry), 1),
     "schedule due, not durable": Point(JournaledThread, "record", _with(ScheduleFired), 1),
     "schedule due, durable": Point(ThreadActor, "_on_kept", _with(ScheduleFired), 1),
     "output validated, nothing recorded": Point(treadle.loop.drive, "validate", _after_await, 1),
     "file stored, not its message": Point(ThreadFiles, "accepted", _after_await, 8),
     "thread to be deleted": Point(Driver, "_delete", _before, 1),
-    "thread deleted, still in memory": Point(SqliteJournal, "delete", _after_await, 1),
+    "thread deleted, still in memory": Point(SqlJournal, "delete", _after_await, 1),
     "threads of an owner deleted": Point(SqlFiles, "drop_owner", _before, 1),
     "in a snapshot": Point(treadle.journal.sql_writes, "encode_items", _after),
-    "snapshot kept": Point(SqliteJournal, "snapshot", _after_await),
+    "snapshot kept": Point(SqlJournal, "snapshot", _after_await),
 }
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import treadle
+from chaos.database import url_of
 from chaos.findings import Findings
 from chaos.stored import StoredThread
 from treadle.domain.events import RunFailed, RunStarted, TerminalEvent
@@ -59,5 +60,5 @@ def _judge_runs(findings: Findings, thread: StoredThread) -> None:
 
 
 async def _loaded(database: Path, thread_id: str) -> ThreadState:
-    async with treadle.open(f"sqlite:///{database}", drive=False) as runtime:
+    async with treadle.open(url_of(database), drive=False) as runtime:
         return await (await runtime.connect(thread_id)).state()

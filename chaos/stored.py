@@ -1,14 +1,19 @@
 """What a database holds, read as any program could."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
+
+from chaos.database import Reading, reading
 from treadle.domain.envelope import decode_events
 from treadle.domain.events import RecordedEvent
+from treadle.journal.base import Work
 from treadle.journal.sql_connection import SEQ_BITS
+
+_WORK = msgspec.json.Decoder(Work)
 
 
 @dataclass(frozen=True)
@@ -38,35 +43,29 @@ class StoredThread:
 
 def stored_threads(database: Path) -> Iterator[StoredThread]:
     """Yields every thread of a database."""
-    with closing(sqlite3.connect(database)) as connection:
+    with reading(database) as connection:
         for number, thread_id in connection.execute("SELECT n, id FROM thread").fetchall():
             yield _thread(connection, number, thread_id)
 
 
-def damage(database: Path) -> str:
-    """Returns what SQLite finds wrong with the file, or nothing."""
-    with closing(sqlite3.connect(database)) as connection:
-        (found,) = connection.execute("PRAGMA integrity_check").fetchone()
-    return "" if found == "ok" else str(found)
-
-
-def _thread(connection: sqlite3.Connection, number: int, thread_id: str) -> StoredThread:
-    def rows(query: str) -> list[tuple[object, ...]]:
-        return connection.execute(query, {"n": number}).fetchall()
+def _thread(connection: Reading, number: int, thread_id: str) -> StoredThread:
+    def rows(query: str) -> list[tuple[Any, ...]]:
+        return connection.execute(query, (number,)).fetchall()
 
     events = connection.execute(
-        "SELECT body FROM event WHERE position > ? AND position < ? ORDER BY position",
+        "SELECT CAST(body AS BLOB) FROM event"
+        " WHERE position > ? AND position < ? ORDER BY position",
         (number << SEQ_BITS, (number + 1) << SEQ_BITS),
     )
-    bodies = [bytes(body) for (body,) in events]
-    (status,) = rows("SELECT status FROM activity WHERE n = :n")[0]
-    runs = rows("SELECT id, status, first_seq, last_seq FROM run WHERE n = :n")
-    keys = rows("SELECT key, run_id FROM sent WHERE n = :n")
-    ((parent, works_for, owner, memory, key, forked_from),) = rows(
-        "SELECT parent, coalesce(CAST(work AS TEXT) ->> '$.call_id', ''), owner, memory,"
-        " key, forked_from FROM thread WHERE n = :n"
+    bodies = [bytes(body) for (body,) in events.fetchall()]
+    (status,) = rows("SELECT status FROM activity WHERE n = ?")[0]
+    runs = rows("SELECT id, status, first_seq, last_seq FROM run WHERE n = ?")
+    keys = rows("SELECT key, run_id FROM sent WHERE n = ?")
+    ((parent, work, owner, memory, key, forked_from),) = rows(
+        "SELECT parent, work, owner, memory, key, forked_from FROM thread WHERE n = ?"
     )
-    ((waiting,),) = rows("SELECT count(*) FROM inbox WHERE n = :n")
+    works_for = "" if work is None else _WORK.decode(work).call_id
+    ((waiting,),) = rows("SELECT count(*) FROM inbox WHERE n = ?")
     return StoredThread(
         thread_id,
         bodies,
@@ -76,7 +75,7 @@ def _thread(connection: sqlite3.Connection, number: int, thread_id: str) -> Stor
         {str(key): str(run_id) for key, run_id in keys},
         int(str(waiting)),
         str(parent),
-        str(works_for),
+        works_for,
         str(owner),
         str(memory),
         str(key),

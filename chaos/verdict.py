@@ -8,6 +8,7 @@ from chaos.announcements import judge_announcements
 from chaos.blocks import judge_blocks
 from chaos.calls import judge_calls, judge_ran, judge_workers
 from chaos.continuing import judge_continuing
+from chaos.database import damage
 from chaos.deletion import judge_deletion
 from chaos.evidence import Evidence
 from chaos.files import judge_files
@@ -22,7 +23,7 @@ from chaos.records import ThreadMade
 from chaos.schedules import judge_schedules
 from chaos.seen import judge_seen
 from chaos.states import judge_state
-from chaos.stored import damage, stored_threads
+from chaos.stored import stored_threads
 
 
 @dataclass

@@ -18,6 +18,7 @@ import treadle.actors.actor
 from chaos import points
 from chaos.agents import NOTES_BEHIND, OTHER, SHARED, chaos_agent, chaos_worker, other_model
 from chaos.continuing import Continuer
+from chaos.database import url_of
 from chaos.deletion import Remover
 from chaos.evidence import Evidence
 from chaos.outputs import form_agents
@@ -51,9 +52,8 @@ async def main(folder: Path, url: str, seed: str, mode: str) -> None:
     desk = Desk(evidence, chaos_worker(url, evidence))
     agent = chaos_agent(url, desk)
     unanswered, last, seen = _remembered(evidence)
-    database = f"sqlite:///{folder / 'treadle.db'}"
     async with treadle.open(
-        database,
+        url_of(folder / "treadle.db"),
         agents=[agent, *form_agents(NOTES_BEHIND)],
         models={OTHER: other_model(url)},
         deps=lambda info: desk,
