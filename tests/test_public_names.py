@@ -29,8 +29,8 @@ PUBLIC: dict[type, set[str]] = {
     },
     treadle.Runtime: {
         *("agent", "agent_of", "agents", "archive", "calls", "connect", "create_thread"),
-        *("delete_owner", "files", "for_owner", "memory", "reach", "register", "run", "schedules"),
-        *("search", "shutdown", "spending", "start", "subscribe", "threads"),
+        *("delete_owner", "files", "for_owner", "memories", "memory", "reach", "register", "run"),
+        *("schedules", "search", "shutdown", "spending", "start", "subscribe", "threads"),
     },
     treadle.RunContext: {
         *(*FACTS, "agent", "attempt", "call_id", "idempotency_key", "memory", "message", "owner"),

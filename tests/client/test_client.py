@@ -80,7 +80,7 @@ async def test_a_text_is_exact_however_often_the_connection_breaks(size: int) ->
             Client(direct.url, key="") as client,
         ):
             client._connection.url = proxy.url  # entering is tried once
-            broken = RemoteRun(run.id, thread.id, client._connection, client._agent_of)
+            broken = RemoteRun(run.id, thread.id, client._connection, client._known.agent_of)
             assert await text_of(broken) == TEXT
             seen = client._thread(thread.id).subscribe()
             deltas, seqs = "", list[int]()

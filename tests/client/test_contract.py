@@ -14,8 +14,11 @@ from tests.runtime import (
     test_edited_arguments,
     test_finding,
     test_memory,
+    test_owners,
+    test_removal,
     test_run_methods,
     test_run_subscription,
+    test_spending,
     test_threads,
 )
 
@@ -32,28 +35,9 @@ INSIDE = {
     "test_connecting_takes_no_thread_and_fifty_entries_load_it_once",
     "test_shutting_down_twice_is_harmless",
     "test_what_has_arrived_is_taken_without_waiting",
+    "test_an_owner_is_deleted_with_all_that_is_remembered",
 }
 """What is inside of a runtime: its journal, its threads in memory, its queues."""
-
-NOT_SERVED = {
-    "test_an_owner_is_deleted_with_all_that_is_remembered",
-    "test_many_texts",
-    "test_owners_never_meet",
-    "test_what_belongs_to_a_thread_is_deleted_with_it",
-    "test_what_does_not_belong_to_the_conversation_is_not_between",
-    "test_a_call_that_was_added_is_removed_with_its_output",
-    "test_a_key_names_one_thread_of_its_owner",
-    "test_a_message_continues_here_or_in_a_copy",
-    "test_a_thread_begins_with_a_history",
-    "test_items_are_added_without_a_run",
-    "test_messages_that_wait_survive_a_restart",
-    "test_several_messages_are_answered_by_one_run",
-    "test_a_run_by_its_id_alone",
-    "test_a_thread_is_updated",
-    "test_calls_of_all_threads",
-    "test_items_by_id_and_in_pages",
-}
-"""They use what the HTTP API does not have: `for_owner`, `pin`, `remove_event`, statistics."""
 
 DIFFERENT = {
     "test_a_shared_memory_is_there_after_a_restart",  # one that was deleted is empty, not missing
@@ -62,9 +46,10 @@ DIFFERENT = {
     "test_a_changed_definition_applies_from_the_next_run",  # agents are registered at the server
     "test_a_position_behind_the_end_is_refused_where_it_is_given",  # refused where it is iterated
     "test_deps_that_fail_fail_the_run",  # the cause of an error stays on the server
+    "test_a_run_by_its_id_alone",  # as does its text
 }
 
-LOCAL = INSIDE | NOT_SERVED | DIFFERENT
+LOCAL = INSIDE | DIFFERENT
 
 MODULES = (
     test_archive,
@@ -75,6 +60,9 @@ MODULES = (
     test_run_subscription,
     test_finding,
     test_memory,
+    test_owners,
+    test_removal,
+    test_spending,
 )
 
 

@@ -23,32 +23,24 @@ from treadle.client import (
     RemoteRun,
     RemoteSubscription,
     RemoteThread,
+    RemoteView,
 )
 
 LEFT_OUT: dict[type, set[str]] = {
-    RuntimeView: {"delete_owner", "for_owner", "schedules", "spending"},
-    Archive: {"follow", "statistics"},
-    Thread: {
-        "cancel_schedule",
-        "files",
-        "pin",
-        "remove_event",
-        "repair",
-        "schedule",
-        "schedules",
-        "unpin",
-    },
+    Archive: {"follow"},
     RunSubscription: {"statistics", "take", "wait", "wake"},
 }
 """What a client does not have; a new method belongs here and into docs/reference/client.md."""
 
 MORE = {
-    Client: {"agents", "by", "owner", "register", "scopes", "shutdown", "start"},
+    Client: {"agents", "by", "register", "shutdown", "start"},
+    RemoteView: {"by"},
     RemoteRun: {"is_driven"},
     RemoteSubscription: {"connect"},
 }
 PAIRS = [
     (RuntimeView, Client),
+    (RuntimeView, RemoteView),
     (Thread, RemoteThread),
     (ThreadRun, RemoteRun),
     (RunSubscription, RemoteSubscription),

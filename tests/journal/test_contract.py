@@ -148,6 +148,16 @@ async def test_shared_memories_are_found_and_not_listed(journal: Journal) -> Non
     assert await journal.threads(ThreadQuery(limit=9, owner="ann")) == []
     info = await journal.info("memory_1")
     assert (info.memory, info.owner, info.agent) == ("style", "ann", "")
+    await make(journal, "memory_0", memory="notes", owner="bob", agent="")
+    await make(journal, "memory_2", memory="notes", owner="ann", agent="")
+    query = ThreadQuery(memories=True, order="created", limit=2)
+    first = await journal.threads(query)
+    last = await journal.threads(replace(query, after=first.next))
+    names = [(info.owner, info.memory) for info in (*first, *last)]
+    assert names == [("ann", "style"), ("bob", "notes"), ("ann", "notes")]
+    assert last.next == ""
+    of_ann = await journal.threads(replace(query, owner="ann"))
+    assert [info.memory for info in of_ann] == ["style", "notes"]
     with pytest.raises(JournalError):
         await make(journal, "memory_1", memory="style")
 

@@ -88,6 +88,20 @@ def test_few_threads_are_found_by_their_filter(
     assert steps == [f"SEARCH {first}", ACTIVITY_OF, THREAD_OF, SORTED]
 
 
+@pytest.mark.parametrize("owner", [None, "ann"])
+def test_shared_memories_are_found_without_the_threads(
+    owner: str | None, database: sqlite3.Connection
+) -> None:
+    asked = ThreadQuery(memories=True, owner=owner, order="created")
+    steps = plan(database, *sql_lists.statement(asked, 0))
+    first = "SEARCH thread USING COVERING INDEX sqlite_autoindex_thread_1 (id>? AND id<?)"
+    assert steps == [first, ACTIVITY_OF, THREAD_OF, SORTED]
+    in_order = "SCAN t USING INDEX thread_created"
+    if owner is not None:
+        in_order = "SEARCH t USING INDEX thread_owner (owner=?)"
+    assert plan(database, *sql_lists.statement(asked, None)) == [in_order, ACTIVITY_OF]
+
+
 def test_what_passes_other_filters_is_found_by_keys(database: sqlite3.Connection) -> None:
     asked = ThreadQuery(status=["failed"], metadata={"a": 1, "b": 2}, owner="ann")
     steps = plan(database, *sql_lists.statement(asked, 1))

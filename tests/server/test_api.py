@@ -3,17 +3,22 @@
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.runtime.test_damage import damage
 from tests.server.serving import Client, serving, until
 
-from treadle import Agent, Block, Runtime, tool
-from treadle.testing import Call, Pause, ScriptedModel, Text
+import treadle
+from treadle import Agent, Block, Runtime, Usage, tool
+from treadle.testing import Call, Pause, ScriptedModel, Text, Turn
 
 pytestmark = pytest.mark.anyio
 
 Open = Callable[..., Runtime]
+AS_JSON = {"accept": "application/json"}
+AS_TEXT = {"content-type": "text/plain"}
 
 
 @tool(external=True)
@@ -692,6 +697,19 @@ BAD = [
     ("GET", "/memory/%00", None, 400, "invalid_input"),
     ("GET", "/memory/team/notes", None, 404, "unknown_block"),
     ("DELETE", "/memory/team/notes", None, 404, "unknown_block"),
+    ("GET", "/memory?limit=0", None, 400, "invalid_request"),
+    ("GET", "/memory?after=x", None, 400, "invalid_input"),
+    ("GET", "/spending?period=year", None, 400, "invalid_request"),
+    ("GET", "/spending?tz=x/../y", None, 400, "invalid_input"),
+    ("DELETE", "/owner?owner=", None, 400, "invalid_input"),
+    ("POST", "{thread}/events/x/remove", b"{}", 400, "invalid_input"),
+    ("POST", "{thread}/events/0/remove", b"{}", 400, "invalid_input"),
+    ("POST", "{thread}/events/99/remove", b"{}", 400, "invalid_input"),
+    ("POST", "{thread}/events/1/remove", b'{"item": 3}', 400, "invalid_request"),
+    ("POST", "{thread}/events/" + "9" * 40 + "/remove", b"{}", 400, "invalid_input"),
+    ("PUT", "{thread}/items/x/pin", None, 404, "unknown_message"),
+    ("GET", "{thread}/files/x", None, 404, "unknown_file"),
+    ("POST", "{thread}/files", b"", 400, "invalid_input"),
 ]
 
 
@@ -776,3 +794,85 @@ async def test_probes_and_metrics(open_runtime: Open) -> None:
         assert "treadle_open_streams 1" in text
         assert thread_id not in text
         assert (await client.http.post("/healthz")).status_code == 405
+
+
+async def test_pins_and_the_removal_of_events(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel(["One."])))) as client:
+        thread_id = await client.thread(history=HISTORY)
+        await result(client, thread_id, await run(client, thread_id))
+        path = f"/threads/{thread_id}"
+        items = (await client.call("GET", f"{path}/items"))["data"]
+        pin = f"{path}/items/{items[-1]['id']}/pin"
+        for method, kind in (("PUT", "message.pinned"), ("DELETE", "message.unpinned")):
+            for _ in range(2):
+                assert (await client.send(method, pin)).status_code == 204
+            page = await client.call("GET", f"{path}/events", headers=AS_JSON)
+            assert page["data"][-1]["type"].startswith(kind.split(".")[0])
+        missing = await client.send("PUT", f"{path}/items/msg_x/pin")
+        assert (missing.status_code, missing.json()["code"]) == (404, "unknown_message")
+        events = (await client.call("GET", f"{path}/events", headers=AS_JSON))["data"]
+        added = next(event for event in events if event["type"] == "message.added")
+        for _ in range(2):
+            await client.call("POST", f"{path}/events/{added['seq']}/remove", {})
+        given = next(event for event in events if event["type"] == "items.added")
+        first = given["items"][0]
+        await client.call("POST", f"{path}/events/{given['seq']}/remove", {"item": first})
+        left = (await client.call("GET", f"{path}/items"))["data"]
+        gone = [item["type"] for item in items if item not in left]
+        assert first["type"] == "function_call"
+        assert gone == ["message", "function_call", "function_call_output"]
+        usage = await client.call("GET", f"{path}/usage")
+        assert usage["usage"]["requests"] == 1
+
+
+async def test_the_files_of_a_thread(open_runtime: Open) -> None:
+    async with serving(open_runtime(Agent(ScriptedModel(["Read."])))) as client:
+        one, other = await client.thread(), await client.thread()
+        put = await client.call(
+            "POST", f"/threads/{one}/files?name=a.txt", content=b"text" * 2000, headers=AS_TEXT
+        )
+        path = f"/threads/{one}/files/{put['id']}"
+        assert await client.call("GET", path) == put
+        got = await client.send("GET", f"{path}/content")
+        assert (got.content, got.headers["x-content-type-options"]) == (b"text" * 2000, "nosniff")
+        assert got.headers["content-disposition"].startswith("attachment")
+        missing = await client.send("GET", f"/threads/{other}/files/{put['id']}")
+        assert (missing.status_code, missing.json()["code"]) == (404, "unknown_file")
+        assert (await client.send("DELETE", path)).status_code == 405
+
+
+async def test_a_thread_is_repaired(tmp_path: Path) -> None:
+    agent = Agent(ScriptedModel(["One.", "Two."]), name="a")
+    path = tmp_path / "treadle.db"
+    async with treadle.open(f"sqlite:///{path}", agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("Hi.")).result()
+        last = await thread.last_seq()
+    await asyncio.to_thread(damage, path, thread.id, last - 1)
+    async with serving(treadle.open(f"sqlite:///{path}", agents=[agent])) as client:
+        body = {"message": "Again."}
+        refused = await client.send("POST", f"/threads/{thread.id}/messages", body)
+        assert refused.json()["code"] == "thread_damaged"
+        repaired = await client.call("POST", f"/threads/{thread.id}/repair")
+        assert repaired == {"removed": [last - 1]}
+        await result(client, thread.id, await run(client, thread.id))
+
+
+async def test_what_an_owner_spends_and_leaves(open_runtime: Open) -> None:
+    used = Usage(input_tokens=60, output_tokens=40, requests=1)
+    script = [Turn([Text("One.")], usage=used)]
+    async with serving(open_runtime(Agent(ScriptedModel(script)))) as client:
+        thread_id = await client.thread(owner="ann")
+        await result(client, thread_id, await run(client, thread_id))
+        spent = await client.call("GET", "/spending?owner=ann&period=day&tz=Europe/Berlin")
+        assert spent["tokens"] == 100
+        assert (await client.call("GET", "/spending"))["tokens"] == 0
+        await client.call("PUT", "/memory/team/notes?owner=ann", {"value": "x"})
+        (memory,) = (await client.call("GET", "/memory?owner=ann"))["data"]
+        assert (memory["memory"], memory["owner"]) == ("team", "ann")
+        assert (await client.call("GET", "/memory?owner=bob"))["data"] == []
+        refused = await client.send("DELETE", "/owner")
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_input")
+        await client.call("DELETE", "/owner?owner=ann")
+        assert (await client.send("GET", f"/threads/{thread_id}")).status_code == 404
+        assert (await client.call("GET", "/memory"))["data"] == []

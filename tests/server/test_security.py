@@ -14,15 +14,16 @@ from msgspec.structs import replace
 from starlette.requests import Request
 from tests.server.serving import NO_AUTH, Client, frames, opened, serving, until
 
-from treadle import Agent, Runtime, tool
+from treadle import Agent, Runtime, Usage, tool
 from treadle.errors import ConfigurationError
 from treadle.server import Keys, Principal, ServerSettings, load_settings, new_key, serve
 from treadle.server.app import create_app
 from treadle.server.keys import add_key, revoke_key, stored_keys
 from treadle.server.operations import all_operations
 from treadle.server.origins import is_allowed_host, is_loopback, is_own_origin
+from treadle.server.principal import SCOPES
 from treadle.server.sessions import LIFETIME
-from treadle.testing import Call, Pause, ScriptedModel, Text
+from treadle.testing import Call, Pause, ScriptedModel, Text, Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +60,8 @@ async def pay(amount: int) -> str:
 
 
 def paying() -> Agent:
-    return Agent(ScriptedModel([Call("pay", '{"amount": 1}', "call_1"), "Done."]), tools=[pay])
+    asked = Turn((Call("pay", '{"amount": 1}', "call_1"),), usage=Usage(3, 4, requests=1))
+    return Agent(ScriptedModel([asked, "Done."]), tools=[pay])
 
 
 async def test_every_route_needs_a_key_and_its_scope(open_runtime: Open) -> None:
@@ -84,9 +86,14 @@ async def test_every_route_needs_a_key_and_its_scope(open_runtime: Open) -> None
 
 
 async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) -> None:
-    keys = ring(alice=("alice", "admin"), bob=("bob", "admin"), root=(None, "admin"))
+    keys = ring(
+        alice=("alice", "admin"),
+        root=(None, "admin"),
+        **{scope: ("bob", scope) for scope in SCOPES},
+    )
     async with serving(open_runtime(paying()), AUTH, keys=keys.keys) as client:
-        alice, bob = keys.headers("alice"), keys.headers("bob")
+        alice, bob = keys.headers("alice"), keys.headers("admin")
+        reads, writes = keys.headers("read"), keys.headers("write")
         thread = await client.call("POST", "/threads", {}, headers=alice)
         assert thread["owner"] == "alice"
         thread_id = thread["id"]
@@ -103,23 +110,31 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
             "item_id": "msg_1",
             "schedule_id": "schedule_1",
             "name": "x",
+            "seq": "1",
+            "file_id": "file_1",
         }
         unknown = values | {"thread_id": "thread_x", "run_id": "run_x"}
         for operation in all_operations():
             if "{thread_id}" not in operation.path and "{run_id}" not in operation.path:
                 assert operation.path in TRIED_BELOW, "A new route needs a test of its isolation."
                 continue
-            answers = list[Any]()
-            for these in (values, unknown):
-                path = operation.full_path.format(**these)
-                body = BODIES.get(operation.path, {}) if operation.body is not None else None
-                response = await client.http.request(operation.method, path, headers=bob, json=body)
-                answers.append((response.status_code, response.json()["code"]))
-            assert answers[0] == answers[1], operation
-            assert answers[0][0] == 404, (operation, answers)
-        assert (await client.call("GET", "/threads", headers=bob))["data"] == []
-        assert (await client.call("GET", "/search?text=Hi", headers=bob))["data"] == []
-        refused = await client.send("GET", "/threads?owner=alice", headers=bob)
+            for scope in SCOPES:
+                answers = list[Any]()
+                for these in (values, unknown):
+                    path = operation.full_path.format(**these)
+                    response = await client.http.request(
+                        operation.method,
+                        path,
+                        headers=keys.headers(scope),
+                        json=BODIES.get(operation.path, {}) if operation.body is not None else None,
+                    )
+                    answers.append((response.status_code, response.json()["code"]))
+                assert answers[0] == answers[1], (operation, scope)
+                may = scope in {operation.scope, "admin"} or not operation.scope
+                assert answers[0][0] == (404 if may else 403), (operation, scope, answers)
+        assert (await client.call("GET", "/threads", headers=reads))["data"] == []
+        assert (await client.call("GET", "/search?text=Hi", headers=reads))["data"] == []
+        refused = await client.send("GET", "/threads?owner=alice", headers=reads)
         assert refused.status_code == 400
         assert (
             len((await client.call("GET", "/threads", headers=keys.headers("root")))["data"]) == 1
@@ -128,43 +143,61 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
         file = await client.call("POST", "/files", content=b"secret", headers=alice)
         for path in (f"/files/{file['id']}", f"/files/{file['id']}/content"):
             assert (await client.send("GET", path, headers=alice)).status_code == 200
-            assert (await client.send("GET", path, headers=bob)).status_code == 404
+            assert (await client.send("GET", path, headers=reads)).status_code == 404
         passage = await client.call("POST", "/archive", {"text": "A secret."}, headers=alice)
-        for method in ("GET", "DELETE"):
-            refused = await client.send(method, f"/archive/{passage['id']}", headers=bob)
+        for method, headers in (("GET", reads), ("DELETE", writes), ("DELETE", bob)):
+            refused = await client.send(method, f"/archive/{passage['id']}", headers=headers)
             assert (refused.status_code, refused.json()["code"]) == (404, "unknown_passage")
         later = {"message": "Wake up.", "after": 60}
         await client.call("POST", f"/threads/{thread_id}/schedules", later, headers=alice)
-        assert (await client.call("GET", "/schedules", headers=bob))["data"] == []
-        assert (await client.call("GET", "/archive", headers=bob))["data"] == []
+        assert (await client.call("GET", "/schedules", headers=reads))["data"] == []
+        assert (await client.call("GET", "/archive", headers=reads))["data"] == []
+        counted = await client.call("GET", "/archive/statistics", headers=reads)
+        assert set(counted.values()) == {0}
         assert len((await client.call("GET", "/archive", headers=alice))["data"]) == 1
         await client.call("PUT", "/memory/team/notes", {"value": "A secret."}, headers=alice)
-        assert (await client.call("GET", "/memory/team", headers=bob))["data"] == []
-        changes = await client.call("GET", "/memory/team/notes/changes", headers=bob)
+        assert (await client.call("GET", "/memory/team", headers=reads))["data"] == []
+        assert (await client.call("GET", "/memory", headers=reads))["data"] == []
+        listed = (await client.call("GET", "/memory", headers=alice))["data"]
+        assert [one["memory"] for one in listed] == ["archive", "team"]
+        changes = await client.call("GET", "/memory/team/notes/changes", headers=reads)
         assert changes["data"] == []
         for method, path in (
             ("DELETE", "/memory/team/notes"),
             ("POST", "/memory/team/notes/undo"),
         ):
-            assert (await client.send(method, path, headers=bob)).status_code in {404, 409}
+            for headers in (writes, bob):
+                answer = await client.send(method, path, headers=headers)
+                assert answer.status_code in {404, 409}
         value = (await client.call("GET", "/memory/team/notes", headers=alice))["value"]
         assert value == "A secret."
-        assert (await client.send("DELETE", f"/files/{file['id']}", headers=bob)).status_code == 404
-        assert (await client.call("GET", "/calls", headers=bob))["data"] == []
+        for headers in (writes, bob):
+            refused = await client.send("DELETE", f"/files/{file['id']}", headers=headers)
+            assert refused.status_code == 404
+        assert (await client.call("GET", "/calls", headers=reads))["data"] == []
         assert len((await client.call("GET", "/calls", headers=alice))["data"]) == 1
-        async with client.stream("/events?from=start", headers=bob) as desk:
+        async with client.stream("/events?from=start", headers=reads) as desk:
             made = (await client.call("POST", "/threads", {}, headers=bob))["id"]
             seen = await until(desk, "thread.created")
             while seen[-1].data["thread_id"] != made:  # before it, his shared memory
                 seen += await until(desk, "thread.created")
             assert {frame.data["owner"] for frame in seen} == {"bob"}
-        assert (await client.send("GET", "/memory/team/notes", headers=bob)).status_code == 404
+        assert (await client.send("GET", "/memory/team/notes", headers=reads)).status_code == 404
         mine = {"text": "x", "thread_id": thread_id}
-        assert (await client.send("POST", "/archive", mine, headers=bob)).status_code == 404
-        for path in ("/archive?owner=alice", "/memory/team?owner=alice"):
-            assert (await client.send("GET", path, headers=bob)).status_code == 400
+        assert (await client.send("POST", "/archive", mine, headers=writes)).status_code == 404
+        for path in (
+            *("archive", "archive/statistics", "memory", "memory/team", "spending", "calls"),
+            "schedules",
+        ):
+            refused = await client.send("GET", f"/{path}?owner=alice", headers=reads)
+            assert refused.status_code == 400, path
+        assert (await client.call("GET", "/spending", headers=alice))["tokens"] == 7
+        assert (await client.call("GET", "/spending", headers=reads))["tokens"] == 0
+        refused = await client.send("DELETE", "/owner?owner=alice", headers=bob)
+        assert refused.status_code == 400
+        await client.call("DELETE", "/owner", headers=bob)
         response = await client.send(
-            "GET", f"/threads/{thread_id}/events", headers=bob | {"last-event-id": "1"}
+            "GET", f"/threads/{thread_id}/events", headers=reads | {"last-event-id": "1"}
         )
         assert response.status_code == 410
         assert (await client.call("GET", f"/threads/{thread_id}/calls", headers=alice))["data"]
@@ -174,6 +207,7 @@ TRIED_BELOW = {
     *("/agents", "/agents/{name}", "/session", "/me"),  # have no owner
     *("/threads", "/search", "/calls", "/events", "/schedules", "/archive", "/files"),
     *("/archive/{passage_id}", "/files/{file_id}", "/files/{file_id}/content"),
+    *("/memory", "/spending", "/owner", "/archive/statistics"),
     *("/memory/{name}", "/memory/{name}/{label}", "/memory/{name}/{label}/undo"),
     "/memory/{name}/{label}/changes",
 }

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from treadle.client.remote_run import RemoteRun
     from treadle.client.remote_subscription import RemoteDesk, RemoteSubscription
     from treadle.client.remote_thread import RemoteThread
+    from treadle.client.remote_view import RemoteView
 
 __all__ = [
     "Client",
@@ -24,6 +25,7 @@ __all__ = [
     "RemoteRun",
     "RemoteSubscription",
     "RemoteThread",
+    "RemoteView",
 ]
 
 _MODULES = {
@@ -35,6 +37,7 @@ _MODULES = {
     "RemoteRun": "treadle.client.remote_run",
     "RemoteSubscription": "treadle.client.remote_subscription",
     "RemoteThread": "treadle.client.remote_thread",
+    "RemoteView": "treadle.client.remote_view",
 }
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, TypeVar, cast
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import msgspec
@@ -18,7 +19,10 @@ from treadle.server.operation import PREFIX
 T = TypeVar("T")
 
 Query = Mapping[str, str | int | float | bool | Sequence[str] | None]
-"""Parameters; those that are None, False or empty are left out, those of a list are repeated."""
+"""Parameters; those that are None, False or empty are left out, those of a list are repeated.
+
+An `owner` that is empty is sent: it is that of the threads without one.
+"""
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 5.0
@@ -55,6 +59,13 @@ class Pauses:
         return pause
 
 
+class _Sockets:
+    """The open connections, which all views of a client share."""
+
+    def __init__(self) -> None:
+        self.session: aiohttp.ClientSession | None = None
+
+
 class Connection:
     """Sends requests to one server; the key is in no representation and no error."""
 
@@ -63,22 +74,35 @@ class Connection:
         self.retry_seconds = retry_seconds
         self._timeout = timeout
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._session: aiohttp.ClientSession | None = None
+        self._sockets = _Sockets()
 
     def __repr__(self) -> str:
         return f"Connection({self.url!r})"
 
+    def acting(self, owner: str | None, by: str) -> "Connection":
+        """Returns the same connection, whose requests name an owner and a person.
+
+        None is no owner, "" no person.
+        """
+        made = copy(self)
+        made._headers = {**self._headers}
+        if owner is not None:
+            made._headers["x-treadle-owner"] = quote(owner, safe="")
+        if by:
+            made._headers["x-treadle-by"] = quote(by, safe="")
+        return made
+
     def open(self) -> None:
         """Begins to accept requests."""
         require_allowed(urlsplit(self.url).hostname or "")
-        self._session = aiohttp.ClientSession(
+        self._sockets.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # streams stay open
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def close(self) -> None:
         """Closes all connections."""
-        session, self._session = self._session, None
+        session, self._sockets.session = self._sockets.session, None
         if session is not None:
             await session.close()
 
@@ -180,7 +204,7 @@ class Connection:
         timeout: aiohttp.ClientTimeout | None = None,
     ) -> Any:
         """Returns a request of aiohttp to await or enter; by default it has no end in time."""
-        session = self._session
+        session = self._sockets.session
         if session is None:
             raise JournalClosed("The client is not open; use `async with Client(url) as client:`.")
         text = urlencode(_parameters(query or {}))
@@ -246,7 +270,9 @@ def _parameters(query: Query) -> list[tuple[str, str]]:
     given: list[tuple[str, str]] = []
     for name, value in query.items():
         match value:
-            case None | False | "":
+            case None | False:
+                continue
+            case "" if name != "owner":
                 continue
             case True:
                 given.append((name, "true"))

@@ -37,7 +37,7 @@ def error_of_problem(problem: Problem) -> TreadleError:
     if isinstance(error, RequestFailed):
         error.status = problem.status
     if isinstance(error, Conflict):
-        error.seq = problem.seq
+        error.seq, error.by = problem.seq, problem.by
     if isinstance(error, RunInProgress):
         error.run_id = problem.run_id
     return error

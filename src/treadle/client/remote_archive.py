@@ -12,6 +12,7 @@ from treadle.domain.ids import new_id
 from treadle.domain.passages import By, Found, Passage
 from treadle.errors import InvalidInput, ThreadNotFound, UnknownPassage
 from treadle.journal.base import ThreadInfo
+from treadle.memory.archive.index import Statistics
 from treadle.memory.archive.query import Moment, filters_of, moment, new_passage
 
 
@@ -105,6 +106,11 @@ class RemoteArchive:
         """Takes a text out, wherever in the owner's archive it is; raises `UnknownPassage`."""
         query = {"owner": await self._owned_by()}
         await self._connection.call("DELETE", _path(passage_id), query=query)
+
+    async def statistics(self) -> Statistics:
+        """Returns how much of the owner's is in the index of the server."""
+        query = {"owner": await self._owned_by()}
+        return await self._connection.get("/archive/statistics", Statistics, query)
 
     async def _owned_by(self) -> str | None:
         if not self._thread_id:

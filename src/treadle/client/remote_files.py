@@ -3,15 +3,16 @@
 from treadle.client.address import segment
 from treadle.client.connection import Connection
 from treadle.domain.arguments import require_text
-from treadle.errors import InvalidInput, UnknownFile
+from treadle.errors import InvalidInput, ThreadNotFound, UnknownFile
 from treadle.journal.files import FileInfo
 
 
 class RemoteFiles:
-    """The files of the owner of the key, with the methods of `treadle.Files`."""
+    """The files of an owner or of a thread, with the methods of `treadle.Files`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, thread_id: str = "") -> None:
         self._connection = connection
+        self._thread_id = thread_id
 
     async def put(
         self, content: bytes, *, name: str = "", media_type: str = "", owner: str = ""
@@ -25,28 +26,42 @@ class RemoteFiles:
         claimed = require_text("media_type", media_type) or "application/octet-stream"
         if not (claimed.isascii() and claimed.isprintable()):
             raise InvalidInput("media_type is not valid; it looks like text/markdown.")
+        query = {"name": require_text("name", name)}
+        if require_text("owner", owner) and not self._thread_id:
+            query["owner"] = owner
         return await self._connection.call(
             "POST",
-            "/files",
+            self._path,
             FileInfo,
-            query={"name": require_text("name", name), "owner": require_text("owner", owner)},
+            query=query,
             content=content,
             headers={"content-type": claimed},
         )
 
     async def info(self, file_id: str) -> FileInfo:
         """Returns what is known of a file; raises `UnknownFile`."""
-        return await self._connection.get(_path(file_id), FileInfo)
+        return await self._connection.get(self._path_of(file_id), FileInfo)
 
     async def get(self, file_id: str) -> bytes:
         """Returns the content of a file; raises `UnknownFile`."""
-        return await self._connection.get(f"{_path(file_id)}/content", bytes)
+        return await self._connection.get(f"{self._path_of(file_id)}/content", bytes)
 
     async def delete(self, file_id: str, *, owner: str = "") -> None:
         """Removes a file that the owner put; what threads use stays with them."""
+        path = self._path_of(file_id)
+        if self._thread_id:
+            raise InvalidInput(
+                "A file of a thread is removed together with the message that contains it; use "
+                "remove_event() of the thread."
+            )
         query = {"owner": require_text("owner", owner)}
-        await self._connection.call("DELETE", _path(file_id), query=query)
+        await self._connection.call("DELETE", path, query=query)
 
+    @property
+    def _path(self) -> str:
+        if not self._thread_id:
+            return "/files"
+        return f"/threads/{segment(self._thread_id, ThreadNotFound, 'thread')}/files"
 
-def _path(file_id: str) -> str:
-    return f"/files/{segment(require_text('file_id', file_id), UnknownFile, 'file')}"
+    def _path_of(self, file_id: str) -> str:
+        return f"{self._path}/{segment(require_text('file_id', file_id), UnknownFile, 'file')}"

@@ -34,7 +34,7 @@ class RemoteMemory:
     ) -> None:
         self.thread_id = thread_id
         self._name = name
-        self._query = {"owner": owner}
+        self._query = {"owner": owner} if name else {}
         self._connection = connection
 
     def __repr__(self) -> str:

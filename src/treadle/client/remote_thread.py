@@ -1,6 +1,7 @@
 """A thread on a server as its users hold it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, Literal, overload
 
 import msgspec
@@ -9,11 +10,13 @@ from typing_extensions import Unpack
 from treadle.bus.position import Position
 from treadle.client.address import segment
 from treadle.client.connection import Connection
+from treadle.client.known_agents import KnownAgents
 from treadle.client.listed import Listed, read_events
 from treadle.client.problem_errors import error_of_problem
 from treadle.client.remote_archive import RemoteArchive, text_of_moment
+from treadle.client.remote_files import RemoteFiles
 from treadle.client.remote_memory import RemoteMemory
-from treadle.client.remote_run import AnyAgent, RemoteRun, position_now
+from treadle.client.remote_run import RemoteRun, position_now
 from treadle.client.remote_subscription import RemoteSubscription
 from treadle.clock import now
 from treadle.domain.arguments import (
@@ -34,24 +37,26 @@ from treadle.domain.options import RunOptions
 from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
 from treadle.domain.retention import Expiry, expiry_time
-from treadle.domain.state import ACTIVE, OpenJob, Run, ThreadState
+from treadle.domain.schedules import Schedule
+from treadle.domain.state import ACTIVE, OpenJob, ThreadState
 from treadle.domain.usage import Spent
 from treadle.errors import (
     InvalidInput,
     ItemNotFound,
     ThreadNotFound,
+    UnknownMessage,
     UnknownOption,
     UnknownToolCall,
 )
 from treadle.journal.base import Direction, ThreadInfo, WaitingCall
 from treadle.journal.projection import RunRecord
-from treadle.loop.catalog import Catalog
 from treadle.loop.options import OptionArguments, Output, make_options
 from treadle.memory.archive.query import Moment, filters_of
 from treadle.runtime.state_subscription import StateSubscription
 from treadle.runtime.thread import MAX_OUTPUT_CHARS, PendingCall
 from treadle.runtime.thread_view import ThreadView
-from treadle.server.bodies import Answered, Sent
+from treadle.schedules.new_schedule import new_schedule
+from treadle.server.bodies import Answered, Repaired, Sent
 from treadle.tools.output import encode_output
 from treadle.tools.threads import NeverStarted
 
@@ -71,16 +76,14 @@ class RemoteThread:
         self,
         id: str,
         connection: Connection,
-        agent_of: Callable[[Run], AnyAgent],
-        catalog: Catalog,
+        known: KnownAgents,
         *,
         is_new: bool = False,
     ) -> None:
         self.id = id
         self.is_new = is_new
         self._connection = connection
-        self._agent_of = agent_of
-        self._catalog = catalog
+        self._known = known
 
     def __repr__(self) -> str:
         return f"RemoteThread({self.id!r})"
@@ -106,7 +109,7 @@ class RemoteThread:
         Raises `OptionNotAllowed` besides what `Thread.send` raises.
         """
         require_choice("on_busy", on_busy, OnBusy)
-        given = make_options(self._catalog, options, output, function="send", is_kept=True)
+        given = make_options(self._known.catalog, options, output, function="send", is_kept=True)
         body: dict[str, object] = {"on_busy": on_busy}
         if expect is not None:
             body["expect"] = require_count("expect", expect, 0)
@@ -127,7 +130,9 @@ class RemoteThread:
         See `Thread.send_after`; the `thread_id` of the run tells which. The parameters are those of
         `send`.
         """
-        given = make_options(self._catalog, options, output, function="send_after", is_kept=True)
+        given = make_options(
+            self._known.catalog, options, output, function="send_after", is_kept=True
+        )
         body: dict[str, object] = {"after": require_count("seq", seq, 0)}
         return await self._send(message, body, key, agent, given)
 
@@ -163,6 +168,48 @@ class RemoteThread:
         if expect is not None:
             body["expect"] = require_count("expect", expect, 0)
         await self._connection.call("POST", f"{self._path}/items", body=body, repeats=bool(key))
+
+    async def schedule(
+        self,
+        message: Input,
+        *,
+        at: datetime | None = None,
+        after: float | timedelta | None = None,
+        cron: str | None = None,
+        tz: str | tzinfo = "UTC",
+        key: str = "",
+        agent: str = "",
+    ) -> Schedule:
+        """Sends a message later; the parameters and errors are those of `Thread.schedule`.
+
+        Without a `key` it gets one of its own, so that the request can be repeated.
+        """
+        # Refuses times as the runtime does, before anything is sent.
+        made = new_schedule(
+            self.id, message, now(), at=at, after=after, cron=cron, tz=tz, key=key, agent=agent
+        )
+        body: dict[str, object] = {
+            **_messages([made.item]),
+            "key": key or new_id("evt"),
+            "agent": agent,
+        }
+        if cron is not None:
+            body |= {"cron": made.cron, "tz": made.tz}
+        elif at is not None:
+            body["at"] = made.due_at
+        else:
+            body["after"] = after.total_seconds() if isinstance(after, timedelta) else after
+        return await self._connection.call("POST", f"{self._path}/schedules", Schedule, body=body)
+
+    async def schedules(self) -> Sequence[Schedule]:
+        """Returns the schedules that are due in future, the one that is due first first."""
+        path = f"{self._path}/schedules"
+        return tuple((await self._connection.get(path, Listed[Schedule])).data)
+
+    async def cancel_schedule(self, schedule_id: str) -> None:
+        """Cancels a schedule; does nothing for one that is over. Runs that have begun continue."""
+        schedule = segment(require_text("schedule_id", schedule_id), InvalidInput, "schedule")
+        await self._connection.call("DELETE", f"{self._path}/schedules/{schedule}")
 
     @overload
     def subscribe(  # pyright: ignore[reportOverlappingOverload]
@@ -230,6 +277,36 @@ class RemoteThread:
         for one in answered.data:
             if one.problem is not None:
                 raise error_of_problem(one.problem)
+
+    async def pin(self, message_id: str) -> None:
+        """Keeps a message in the model's window; see `Thread.pin`."""
+        await self._connection.call("PUT", self._pin_of(message_id))
+
+    async def unpin(self, message_id: str) -> None:
+        """Lets a pinned message leave the window; does nothing for one that is not pinned."""
+        await self._connection.call("DELETE", self._pin_of(message_id))
+
+    def _pin_of(self, message_id: str) -> str:
+        message = segment(require_text("message_id", message_id), UnknownMessage, "message")
+        return f"{self._path}/items/{message}/pin"
+
+    async def remove_event(self, seq: int, item: Item | None = None) -> None:
+        """Removes the item that an event added, and its content; see `Thread.remove_event`."""
+        path = f"{self._path}/events/{require_count('seq', seq, 1)}/remove"
+        await self._connection.call("POST", path, body={} if item is None else {"item": item})
+
+    async def repair(self) -> list[int]:
+        """Removes the events that cannot be read; returns their numbers. See `Thread.repair`.
+
+        It needs a key with the scope `admin`, and is not sent again if the answer is lost.
+        """
+        path = f"{self._path}/repair"
+        return (await self._connection.call("POST", path, Repaired, repeats=False)).removed
+
+    @property
+    def files(self) -> RemoteFiles:
+        """The files that the thread uses; what is put here is deleted with it."""
+        return RemoteFiles(self._connection, thread_id=self.id)
 
     async def jobs(self) -> Sequence[OpenJob]:
         """Returns the jobs that have not settled, in the order in which they were started."""
@@ -348,8 +425,8 @@ class RemoteThread:
         await self._connection.call("PATCH", self._path, body=body)
 
     async def usage(self) -> Spent:
-        """Returns what the thread has used up; it reads all events, as `state` does."""
-        return (await self.state()).spent
+        """Returns what the thread has used up: all its runs, and the work outside of runs."""
+        return await self._connection.get(f"{self._path}/usage", Spent)
 
     async def runs(
         self, *, limit: int = 50, after: str = "", order: Direction = "asc"
@@ -393,7 +470,7 @@ class RemoteThread:
         info = await self._connection.call(
             "POST", f"{self._path}/fork", ThreadInfo, body={"at": at}, repeats=False
         )
-        return RemoteThread(info.id, self._connection, self._agent_of, self._catalog)
+        return RemoteThread(info.id, self._connection, self._known)
 
     async def export(self) -> list[bytes]:
         """Returns the durable events as they are stored, as JSON, even if they cannot be read."""
@@ -410,14 +487,14 @@ class RemoteThread:
 
     def _run(self, run_id: str, thread_id: str, options: RunOptions | None = None) -> RemoteRun:
         given = None if options is None else options.of_result
-        return RemoteRun(run_id, thread_id, self._connection, self._agent_of, given)
+        return RemoteRun(run_id, thread_id, self._connection, self._known.agent_of, given)
 
     def _sent_options(self, options: RunOptions) -> RunOptions:
         """Returns options as another process understands them: output types as their schemas."""
         if not isinstance(options.output, str):
             return options
         try:
-            output = self._catalog.output(options.output)
+            output = self._known.catalog.output(options.output)
         except UnknownOption:
             return options  # the name of a type that the server knows
         return msgspec.structs.replace(options, output="str" if output is None else output.schema)

@@ -133,7 +133,7 @@ class ThreadQuery(Struct, frozen=True, kw_only=True):
     Without an `owner` (None) those of all owners are listed; with `parent`, those on which agents
     work for that thread, which are left out otherwise. `status`, `agent` and `metadata` leave out
     threads with another status, another agent, or a field of another value. Shared memories are not
-    listed.
+    listed; with `memories`, only they are, in an order by creation.
     """
 
     limit: int = 50
@@ -144,6 +144,7 @@ class ThreadQuery(Struct, frozen=True, kw_only=True):
     agent: str = ""
     metadata: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
     order: ThreadOrder = "-updated"
+    memories: bool = False
 
 
 class WaitingCall(Struct, frozen=True, kw_only=True):

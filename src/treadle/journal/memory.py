@@ -155,7 +155,7 @@ class MemoryJournal:
             if (
                 query.owner in {None, info.owner}
                 and query.parent == _parent(info)
-                and not info.memory
+                and bool(info.memory) == query.memories
                 and (not query.status or kept.status in query.status)
                 and labels <= set(labels_of(info.agent, info.metadata))
                 and (after is None or (key < after if is_descending else key > after))

@@ -86,7 +86,8 @@ def statement(
         tables = f"({sources[source].numbers}) AS one CROSS JOIN activity a CROSS JOIN thread t"
         joined = "a.n = one.n AND t.n = one.n"
         values = list(sources[source].values)
-    conditions: list[str] = [joined, "t.parent = ?" if query.parent else "a.listed"]
+    listed = "t.memory != ''" if query.memories else "a.listed"
+    conditions: list[str] = [joined, "t.parent = ?" if query.parent else listed]
     values += [query.parent] if query.parent else []
     if query.owner is not None:
         conditions.append("t.owner = ?" if query.order.endswith("created") else "a.owner = ?")
@@ -118,6 +119,9 @@ def _tables_in_order(query: ThreadQuery) -> str:
 
 def _sources(query: ThreadQuery) -> list[_Source]:
     sources: list[_Source] = []
+    if query.memories:  # their ids begin with this word, see `shared_id`
+        numbers = "SELECT n FROM thread WHERE id > 'memory_' AND id < 'memory`'"
+        sources.append(_Source(numbers, "t.memory != ''", []))
     if query.parent:
         sources.append(
             _Source(

@@ -240,6 +240,29 @@ class RuntimeView:
         await self._journal.info(id)
         return Memory(id, threads, self._journal)
 
+    async def memories(
+        self, *, limit: int = 50, after: str = "", owner: str | None = None
+    ) -> Page[ThreadInfo]:
+        """Returns a page of the shared memories: at most `limit` (up to 1,000), the oldest first.
+
+        `memory` is the name of each, with which `memory(name, owner=…)` returns it. Texts of an
+        owner's archive that belong to no thread are kept in the memory `archive`.
+
+        - `after`: `Page.next` of the page before.
+        - `owner`: only those of this owner; None lists those of all owners of the view.
+
+        Raises `InvalidInput` for a limit below 1, and for an `after` that is not a cursor.
+        """
+        self._reach()
+        query = ThreadQuery(
+            limit=min(require_count("limit", limit, 1), MAX_PAGE),
+            after=require_text("after", after),
+            owner=self._listed(owner),
+            order="created",
+            memories=True,
+        )
+        return await self._journal.threads(query)
+
     def archive(self, *, owner: str = "") -> Archive:
         """Returns the archive of an owner: texts that belong to no conversation, and those of all.
 

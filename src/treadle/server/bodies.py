@@ -26,6 +26,12 @@ class Added(Struct, frozen=True, kw_only=True):
     position: str
 
 
+class Repaired(Struct, frozen=True):
+    """The numbers of the events that were removed because they could not be read."""
+
+    removed: list[int]
+
+
 class Inserted(Struct, frozen=True):
     """The id of a text in the archive."""
 

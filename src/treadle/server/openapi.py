@@ -13,6 +13,11 @@ from treadle.server.stream import StreamEnd
 
 VERSION = "3.2.0"
 REF = "#/components/schemas/{name}"
+_DESCRIPTION = (
+    "Conversations between people, language models and tools. Every request may have the headers "
+    "X-Treadle-Owner, which finds what belongs to this owner only, and X-Treadle-By, the person "
+    "for whom a program makes it; both in UTF-8 with percent-encoding."
+)
 _PROBLEM = {"$ref": REF.format(name="Problem")}
 
 
@@ -33,7 +38,7 @@ def openapi_document(operations: Iterable[Operation], version: str) -> dict[str,
         "info": {
             "title": "treadle",
             "version": version,
-            "description": "Conversations between people, language models and tools.",
+            "description": _DESCRIPTION,
         },
         "security": [{"key": []}, {"session": []}],
         "paths": paths,

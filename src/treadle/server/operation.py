@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from treadle.server.acting import acting
 from treadle.server.api_request import (
     ApiRequest,
     Headers,
@@ -124,6 +125,7 @@ class Operation(Struct, frozen=True, kw_only=True):
             raise rate_limited(seconds)
         if self.scope and not principal.may(cast("KeyScope", self.scope)):
             raise scope_missing(cast("KeyScope", self.scope), "This route")
+        principal = acting(principal, Headers(scope["headers"]))
         query = decode_query(scope["query_string"], self.query)
         body: object = None
         if self.body is not None:

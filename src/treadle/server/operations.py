@@ -10,6 +10,7 @@ from treadle.server.routes.items import ITEMS
 from treadle.server.routes.jobs import JOBS
 from treadle.server.routes.memory import MEMORY
 from treadle.server.routes.messages import MESSAGES
+from treadle.server.routes.owners import OWNERS
 from treadle.server.routes.runs import RUNS
 from treadle.server.routes.schedules import SCHEDULES
 from treadle.server.routes.search import SEARCH
@@ -30,6 +31,7 @@ _NOUNS: tuple[Operations, ...] = (
     SCHEDULES,
     FILES,
     SEARCH,
+    OWNERS,
     SESSION,
 )
 

@@ -22,16 +22,24 @@ SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
 class Principal(Struct, frozen=True, kw_only=True):
     """The person or program that makes a request.
 
-    - `by`: its name, which is recorded with everything that it does.
+    - `by`: its name, which is recorded with everything that it does. Its limits count by it.
     - `owner`: the owner whose threads it may use; None for those of all owners.
     - `scopes`: what it may do.
     - `expires_at`: when its credentials expire, in Unix seconds; open streams end then.
+    - `acts_for`: the person for whom a program makes the request, by its own word; it is recorded
+      behind `by`.
     """
 
     by: str
     owner: str | None = None
     scopes: frozenset[Scope] = SCOPES
     expires_at: float | None = None
+    acts_for: str = ""
+
+    @property
+    def recorded(self) -> str:
+        """What is recorded with everything that it does: `key:…`, or `key:…/person`."""
+        return "/".join(name for name in (self.by, self.acts_for) if name)
 
     def may(self, scope: Scope) -> bool:
         """Returns whether a scope is included."""
@@ -62,6 +70,7 @@ def require_principal(value: object) -> Principal:
     require_text("Principal.by", value.by)
     if value.owner is not None:
         require_text("Principal.owner", value.owner)
+    require_text("Principal.acts_for", value.acts_for)
     expires_at = cast("object", value.expires_at)
     if expires_at is not None and not isinstance(expires_at, float | int):
         raise ConfigurationError(

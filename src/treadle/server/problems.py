@@ -97,7 +97,8 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An error as JSON.
 
     `run_id` is the active run, if that is why a request was refused, and `seq` the number of the
-    last event of the thread, if an event came that the sender did not expect.
+    last event of the thread, if an event came that the sender did not expect. `by` is the principal
+    that answered first, for an answer that came too late.
     """
 
     type: str
@@ -108,6 +109,7 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     retryable: bool
     run_id: str = ""
     seq: int = 0
+    by: str = ""
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -130,6 +132,7 @@ def problem_of(error: BaseException) -> Problem:
         retryable=error.retryable,
         run_id=error.run_id if isinstance(error, RunInProgress) else "",
         seq=error.seq if isinstance(error, Conflict) else 0,
+        by=error.by if isinstance(error, Conflict) else "",
     )
 
 
@@ -153,6 +156,7 @@ def _problem(
     retryable: bool = False,
     run_id: str = "",
     seq: int = 0,
+    by: str = "",
 ) -> Problem:
     return Problem(
         type=f"urn:treadle:error:{code}",
@@ -163,6 +167,7 @@ def _problem(
         retryable=retryable,
         run_id=run_id,
         seq=seq,
+        by=by,
     )
 
 

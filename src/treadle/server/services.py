@@ -51,9 +51,9 @@ class Services:
 
     def view_of(self, principal: Principal) -> RuntimeView:
         """Returns the runtime as a principal sees it."""
-        if principal.owner is None and not principal.by:
+        if principal.owner is None and not principal.recorded:
             return self.runtime
-        return self.runtime.for_owner(principal.owner, by=principal.by)
+        return self.runtime.for_owner(principal.owner, by=principal.recorded)
 
 
 def _roots(runtime: Runtime) -> list[str]:

@@ -27,6 +27,7 @@ class RuntimeView(Handle[AsyncRuntimeView]):
     create_thread = makes(Thread, AsyncRuntimeView.create_thread)
     connect = makes(Thread, AsyncRuntimeView.connect)
     memory = makes(Memory, AsyncRuntimeView.memory)
+    memories = waits_for(AsyncRuntimeView.memories)
     archive = makes_at_once(Archive, AsyncRuntimeView.archive)
     search = waits_for(AsyncRuntimeView.search)
     delete_owner = waits_for(AsyncRuntimeView.delete_owner)

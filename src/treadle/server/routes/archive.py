@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from treadle.domain.passages import By, Found, Passage
+from treadle.memory.archive.index import Statistics
 from treadle.runtime.archive import Archive
 from treadle.server.api_request import ApiRequest, own_owner
 from treadle.server.bodies import Inserted
@@ -93,6 +94,16 @@ async def search_archive(request: ApiRequest[ArchiveQuery, None]) -> Page:
         offset=query.offset,
     )
     return Page(list(found))
+
+
+# In front of the route of one text; no id of a text is this word.
+@ARCHIVE.add(
+    "GET", "/archive/statistics", scope="read", query=OwnerQuery, answers={200: Statistics}
+)
+async def archive_statistics(request: ApiRequest[OwnerQuery, None]) -> Statistics:
+    """Returns how much of the owner's is in the index."""
+    archive = await _archive(request, request.query.owner)
+    return await archive.statistics()
 
 
 @ARCHIVE.add("GET", "/archive/{passage_id}", scope="read", query=OwnerQuery, answers={200: Passage})

@@ -1,14 +1,15 @@
-"""Events of a thread and of a run, as a stream."""
+"""Events of a thread and of a run, as a stream; and the removal of what one added."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from treadle.domain.desk import DeskEvent
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import RecordedEvent
-from treadle.errors import RunNotFound, ThreadNotFound
+from treadle.domain.items import Item
+from treadle.errors import InvalidInput, RunNotFound, ThreadNotFound
 from treadle.runtime.thread import Thread
 from treadle.server.api_request import ApiRequest
 from treadle.server.desk_source import DeskSource
@@ -17,7 +18,7 @@ from treadle.server.problems import RequestRefused
 from treadle.server.routes.runs import find_run
 from treadle.server.sse import STATE, own_frame
 from treadle.server.streamed import EndedStream
-from treadle.server.streams import StreamAnswer, gone, present, resumed_at
+from treadle.server.streams import NO_CONTENT, StreamAnswer, gone, present, resumed_at
 
 EVENTS = Operations("Events")
 
@@ -30,6 +31,12 @@ class ThreadEvents(Struct, frozen=True, forbid_unknown_fields=True):
     after: str = ""
     start: Start = msgspec.field(name="from", default="start")
     limit: Annotated[int, Meta(ge=1, le=1000)] = 500
+
+
+class Removal(Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the items of the event, if that added several."""
+
+    item: Item | UnsetType = UNSET
 
 
 class DeskQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +103,27 @@ async def _page(thread: Thread, query: ThreadEvents) -> Page:
 
 def _json(event: RecordedEvent) -> object:
     return msgspec.Raw(Envelope(event, event.seq).json)
+
+
+@EVENTS.add(
+    "POST",
+    "/threads/{thread_id}/events/{seq}/remove",
+    scope="write",
+    body=Removal,
+    answers={204: None},
+)
+async def remove_event(request: ApiRequest[Any, Removal]) -> Answer:
+    """Removes the item that an event added to the history, and its content."""
+    thread = await request.runtime.connect(request.path["thread_id"])
+    item = request.body.item
+    await thread.remove_event(_seq(request.path["seq"]), None if item is UNSET else item)
+    return NO_CONTENT
+
+
+def _seq(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise InvalidInput(f"{text[:100]!r} is not the number of an event.")
+    return int(text)
 
 
 @EVENTS.add(

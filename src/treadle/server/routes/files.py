@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from treadle.domain.media import IMAGES
 from treadle.journal.files import FileInfo
+from treadle.runtime.files import Files
 from treadle.server.api_request import ApiRequest
 from treadle.server.operation import Answer, Content, Operations
 from treadle.server.streams import NO_CONTENT
@@ -16,6 +17,12 @@ FILES = Operations("Files")
 _OCTETS = "application/octet-stream"
 
 
+class NameQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """The name of a file."""
+
+    name: str = ""
+
+
 class FileQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The name of a file; `owner` is for keys without an owner."""
 
@@ -23,25 +30,68 @@ class FileQuery(Struct, frozen=True, forbid_unknown_fields=True):
     owner: str = ""
 
 
+async def _files(request: ApiRequest[Any, Any]) -> Files:
+    """Returns the files of the thread in the path, or those of the owner."""
+    thread_id = request.path.get("thread_id")
+    if thread_id is None:
+        return request.runtime.files
+    return (await request.runtime.connect(thread_id)).files
+
+
 @FILES.add("POST", "/files", scope="write", query=FileQuery, body=bytes, answers={201: FileInfo})
 async def put_file(request: ApiRequest[FileQuery, bytes]) -> FileInfo:
     """Stores a file, whose bytes are the body; its id is the `file_id` of a part."""
-    claimed = request.headers.get(b"content-type").partition(";")[0].strip()
     return await request.runtime.files.put(
-        request.body, name=request.query.name, media_type=claimed, owner=request.query.owner
+        request.body,
+        name=request.query.name,
+        media_type=_claimed(request),
+        owner=request.query.owner,
     )
 
 
+@FILES.add(
+    "POST",
+    "/threads/{thread_id}/files",
+    scope="write",
+    query=NameQuery,
+    body=bytes,
+    answers={201: FileInfo},
+)
+async def put_thread_file(request: ApiRequest[NameQuery, bytes]) -> FileInfo:
+    """Stores a file that only this thread may use; it is deleted with the thread."""
+    return await (await _files(request)).put(
+        request.body, name=request.query.name, media_type=_claimed(request)
+    )
+
+
+def _claimed(request: ApiRequest[Any, Any]) -> str:
+    return request.headers.get(b"content-type").partition(";")[0].strip()
+
+
+@FILES.add(
+    "GET",
+    "/threads/{thread_id}/files/{file_id}",
+    scope="read",
+    answers={200: FileInfo},
+    id="read_thread_file",
+)
 @FILES.add("GET", "/files/{file_id}", scope="read", answers={200: FileInfo})
 async def read_file(request: ApiRequest[Any, None]) -> FileInfo:
     """Returns what is known of a file."""
-    return await request.runtime.files.info(request.path["file_id"])
+    return await (await _files(request)).info(request.path["file_id"])
 
 
+@FILES.add(
+    "GET",
+    "/threads/{thread_id}/files/{file_id}/content",
+    scope="read",
+    answers={200: bytes},
+    id="read_thread_content",
+)
 @FILES.add("GET", "/files/{file_id}/content", scope="read", answers={200: bytes})
 async def read_content(request: ApiRequest[Any, None]) -> Answer:
     """Returns the bytes of a file, to be saved; a PNG, JPEG, GIF or WebP may be shown."""
-    files, file_id = request.runtime.files, request.path["file_id"]
+    files, file_id = await _files(request), request.path["file_id"]
     info, content = await files.info(file_id), await files.get(file_id)
     is_image = info.media_type in IMAGES
     disposition = "inline" if is_image else "attachment"

@@ -1,4 +1,4 @@
-"""Items: list and read those of a thread, add some without a run, and remove one."""
+"""Items: list and read those of a thread, add some without a run, pin and remove one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -93,4 +93,20 @@ async def remove_item(request: ApiRequest[Any, None]) -> Answer:
     """Removes an item, and its content, from a thread."""
     thread = await request.runtime.connect(request.path["thread_id"])
     await thread.remove_item(request.path["item_id"])
+    return NO_CONTENT
+
+
+@ITEMS.add("PUT", "/threads/{thread_id}/items/{item_id}/pin", scope="write", answers={204: None})
+async def pin_message(request: ApiRequest[Any, None]) -> Answer:
+    """Keeps a message in the model's window, whatever else leaves it."""
+    thread = await request.runtime.connect(request.path["thread_id"])
+    await thread.pin(request.path["item_id"])
+    return NO_CONTENT
+
+
+@ITEMS.add("DELETE", "/threads/{thread_id}/items/{item_id}/pin", scope="write", answers={204: None})
+async def unpin_message(request: ApiRequest[Any, None]) -> Answer:
+    """Lets a pinned message leave the window like others."""
+    thread = await request.runtime.connect(request.path["thread_id"])
+    await thread.unpin(request.path["item_id"])
     return NO_CONTENT

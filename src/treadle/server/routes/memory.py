@@ -20,9 +20,10 @@ from treadle.domain.blocks import (
 )
 from treadle.domain.events import MemoryUpdated
 from treadle.errors import BlockExists, InvalidInput, ThreadNotFound, UnknownBlock
+from treadle.journal.base import ThreadInfo
 from treadle.runtime.memory import Memory
 from treadle.server.api_request import ApiRequest, own_owner
-from treadle.server.operation import Answer, Handler, Operations, Page
+from treadle.server.operation import Answer, Handler, Limit, Operations, Page
 from treadle.server.principal import Scope
 from treadle.server.streams import NO_CONTENT
 
@@ -33,6 +34,14 @@ class SharedQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """The owner of the shared memory; it is for keys without an owner."""
 
     owner: str = ""
+
+
+class MemoriesQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many shared memories, and from where; `owner` is for keys without an owner."""
+
+    limit: Limit = 50
+    after: str = ""
+    owner: str | None = None
 
 
 class Edit(Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,6 +104,16 @@ async def _block(memory: Memory, label: str) -> Block:
 
 def _unknown(label: str) -> UnknownBlock:
     return UnknownBlock(f"There is no memory block {label[:100]!r}.")
+
+
+@MEMORY.add(
+    "GET", "/memory", scope="read", query=MemoriesQuery, answers={200: ThreadInfo}, is_page=True
+)
+async def list_memories(request: ApiRequest[MemoriesQuery, None]) -> Page:
+    """Lists the shared memories, the oldest first; `memory` is the name of each."""
+    query = request.query
+    found = await request.runtime.memories(limit=query.limit, after=query.after, owner=query.owner)
+    return Page(list(found), found.next or None)
 
 
 @_add("GET", "", scope="read", answers={200: Block}, is_page=True)

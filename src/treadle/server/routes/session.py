@@ -17,7 +17,7 @@ SESSION = Operations("Session")
 async def read_me(request: ApiRequest[Any, None]) -> Me:
     """Returns the principal of the request."""
     principal = request.principal
-    return Me(by=principal.by, owner=principal.owner, scopes=sorted(principal.scopes))
+    return Me(by=principal.recorded, owner=principal.owner, scopes=sorted(principal.scopes))
 
 
 @SESSION.add("POST", "/session", scope="", body=NoFields, answers={200: Me})

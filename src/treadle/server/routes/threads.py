@@ -5,10 +5,12 @@ from typing import Any
 from msgspec import UNSET, Struct, UnsetType
 
 from treadle.domain.state import RunStatus
+from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput
 from treadle.journal.base import ThreadInfo, ThreadOrder
 from treadle.runtime.thread_view import ThreadView
 from treadle.server.api_request import ApiRequest, decode_body, own_owner
+from treadle.server.bodies import Repaired
 from treadle.server.moments import moment
 from treadle.server.operation import Answer, Content, Limit, Operations, Page
 from treadle.server.routes.items import given_items
@@ -175,3 +177,16 @@ async def export_thread(request: ApiRequest[Any, None]) -> Content:
 async def read_state(request: ApiRequest[Any, None]) -> ThreadView:
     """Returns the present state, which events after its position continue."""
     return await (await request.runtime.connect(request.path["thread_id"])).view()
+
+
+@THREADS.add("GET", "/threads/{thread_id}/usage", scope="read", answers={200: Spent})
+async def read_usage(request: ApiRequest[Any, None]) -> Spent:
+    """Returns what a thread has used up: all its runs, and the work outside of runs."""
+    return await (await request.runtime.connect(request.path["thread_id"])).usage()
+
+
+@THREADS.add("POST", "/threads/{thread_id}/repair", scope="admin", answers={200: Repaired})
+async def repair_thread(request: ApiRequest[Any, None]) -> Repaired:
+    """Removes the events of a thread that cannot be read, or that no longer fit."""
+    thread = await request.runtime.connect(request.path["thread_id"])
+    return Repaired(await thread.repair())
