@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -591,6 +592,28 @@ def test_keys_in_a_file(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(ConfigurationError, match="not a file of keys"):
         stored_keys(path)
+
+
+def test_keys_that_root_creates_belong_to_the_user_of_the_server(tmp_path: Path) -> None:
+    is_root = os.geteuid() == 0
+    folder, path = tmp_path / "state", tmp_path / "state" / "keys.json"
+    folder.mkdir()
+    if is_root:
+        os.chown(folder, 12345, 12346)
+    wanted = (12345, 12346) if is_root else (os.geteuid(), os.getegid())
+
+    def owners() -> set[tuple[int, int]]:
+        return {(one.stat().st_uid, one.stat().st_gid) for one in folder.iterdir()}
+
+    _, stored = new_key()
+    add_key(path, stored)
+    assert owners() == {wanted}
+    if is_root:  # a file keeps its owner
+        os.chown(path, 12347, 12346)
+        wanted = (12347, 12346)
+    assert revoke_key(path, stored.id)
+    assert (path.stat().st_uid, path.stat().st_gid) == wanted
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_key_that_has_expired_or_is_damaged() -> None:

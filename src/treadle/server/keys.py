@@ -24,11 +24,23 @@ if sys.platform == "win32":
     def _lock(file: int) -> None:
         """Does nothing: of two processes that change keys at a time, the last one counts."""
 
+    def _give(file: int, path: Path) -> None:
+        """Does nothing: files have the rights of their folder."""
+
 else:
     import fcntl
 
     def _lock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
+
+    def _give(file: int, path: Path) -> None:
+        """Gives a file that root writes to the owner of `path`, or of its folder if it is new.
+
+        The server often runs as another user than root, who creates its keys.
+        """
+        if os.geteuid() == 0:
+            kept = (path if path.exists() else path.parent).stat()
+            os.fchown(file, kept.st_uid, kept.st_gid)
 
 
 MARK = "tk"
@@ -216,6 +228,7 @@ def _changing(path: Path) -> Generator[_KeyFile]:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with lock.open("w") as held:
             _lock(held.fileno())
+            _give(held.fileno(), path)
             yield (
                 read_keys(path)
                 if path.exists()
@@ -232,6 +245,7 @@ def _write(path: Path, content: _KeyFile) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
     try:
         with os.fdopen(descriptor, "wb") as file:
+            _give(descriptor, path)
             file.write(msgspec.json.format(msgspec.json.encode(content)))
             file.flush()
             os.fsync(file.fileno())
