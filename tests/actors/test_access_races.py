@@ -26,6 +26,7 @@ from treadle.errors import (
     ThreadNotFound,
 )
 from treadle.journal.base import Batch, Claim, ThreadInfo
+from treadle.journal.files import NewFile
 from treadle.journal.memory import MemoryJournal
 from treadle.journal.projection import Projection
 from treadle.testing import Call, Pause, ScriptedModel, Text
@@ -69,8 +70,9 @@ class PausingJournal(FailingJournal):
         info: ThreadInfo,
         entries: Sequence[Envelope] = (),
         projection: Projection | None = None,
+        files: Sequence[NewFile] = (),
     ) -> Claim:
-        claim = await super().create(info, entries, projection)
+        claim = await super().create(info, entries, projection, files)
         await self._pause("created")
         return claim
 

@@ -26,6 +26,7 @@ from treadle.errors import (
     ThreadNotFound,
 )
 from treadle.journal.base import Batch, Claim, ThreadInfo
+from treadle.journal.files import NewFile
 from treadle.journal.memory import MemoryJournal
 from treadle.journal.projection import Projection
 from treadle.testing import Call, ScriptedModel
@@ -108,10 +109,11 @@ class FailingJournal(MemoryJournal):
         info: ThreadInfo,
         entries: Sequence[Envelope] = (),
         projection: Projection | None = None,
+        files: Sequence[NewFile] = (),
     ) -> Claim:
         if self.makes_none:
             raise JournalFull("The disk is full; make room and try again.")
-        return await super().create(info, entries, projection)
+        return await super().create(info, entries, projection, files)
 
     def append(self, batch: Batch) -> asyncio.Future[None]:
         kept = self._by_number.get(batch.claim.number)
@@ -172,8 +174,9 @@ class SlowJournal(MemoryJournal):
         info: ThreadInfo,
         entries: Sequence[Envelope] = (),
         projection: Projection | None = None,
+        files: Sequence[NewFile] = (),
     ) -> Claim:
-        claim = await super().create(info, entries, projection)
+        claim = await super().create(info, entries, projection, files)
         await asyncio.sleep(1)
         return claim
 

@@ -12,10 +12,10 @@ from treadle.domain.entries import SendEntry
 from treadle.domain.events import EventRemoved, MessageAdded
 from treadle.domain.files import InputFile
 from treadle.domain.items import Message
-from treadle.errors import JournalClosed, ThreadNotFound
+from treadle.errors import JournalClosed, ThreadNotFound, UnknownFile
 from treadle.journal.backup import backup
 from treadle.journal.base import Fork, Journal
-from treadle.journal.files import FileInfo, file_id
+from treadle.journal.files import FileInfo, NewFile, file_id
 from treadle.journal.projection import Projection
 from treadle.journal.sqlite import SqliteJournal
 
@@ -165,3 +165,23 @@ async def test_files_survive_and_a_backup_contains_them(path: Path, tmp_path: Pa
         await journal.open()
         assert await journal.files.content(FILE.id, owner="ann", thread_id="a") == CONTENT
         await journal.close()
+
+
+async def test_the_files_of_a_new_thread_come_with_it(journal: Journal) -> None:
+    new = FileInfo(file_id(b"new"), "text/plain", 3)
+    known = FileInfo(file_id(b"old"), "text/plain", 3)
+    await journal.files.put(known, b"old", owner="ann")
+    files = [NewFile(new, b"new"), NewFile(known)]
+    await journal.create(thread(owner="ann"), files=files)
+    for id, content in ((new.id, b"new"), (known.id, b"old")):
+        assert await journal.files.content(id, thread_id="thread_1") == content
+    gone = NewFile(FileInfo(file_id(b"gone"), "text/plain", 4))
+    other = NewFile(FileInfo(file_id(b"other"), "text/plain", 5), b"other")
+    with pytest.raises(UnknownFile):
+        await journal.create(thread("thread_2", owner="ann"), files=[other, gone])
+    with pytest.raises(ThreadNotFound):
+        await journal.info("thread_2")
+    assert await journal.files.info(other.info.id) is None
+    await journal.delete("thread_1")
+    assert await journal.files.info(new.id) is None
+    assert await journal.files.content(known.id, owner="ann") == b"old"

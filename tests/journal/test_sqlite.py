@@ -339,10 +339,10 @@ async def test_a_database_of_another_program_is_refused(path: Path) -> None:
         assert [file.name for file in path.parent.iterdir()] == ["treadle.db"]
 
 
-async def test_an_older_database_must_be_driven_once(path: Path) -> None:
+async def test_a_database_without_tables_must_be_driven_once(path: Path) -> None:
     with raw(path) as connection:
         connection.execute(f"PRAGMA application_id = {sqlite_file.APPLICATION_ID}")
-    with pytest.raises(JournalError, match="older treadle"):
+    with pytest.raises(JournalError, match="has no tables yet"):
         async with opened(path, drive=False):
             raise AssertionError
     async with opened(path):
@@ -369,10 +369,14 @@ def test_a_migration_happens_whole_or_not_at_all(
 
 
 async def test_no_database_to_read(path: Path) -> None:
-    with pytest.raises(JournalError, match="does not exist"):
+    with pytest.raises(JournalError, match="start the process that drives it first"):
         async with opened(path, drive=False):
             raise AssertionError
     assert not path.exists()
+    path.touch()  # the process that drives it has not come further
+    with pytest.raises(JournalError, match="has no tables yet"):
+        async with opened(path, drive=False):
+            raise AssertionError
 
 
 async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Files in threads: stored once, returned for requests, removed with the last use."""
 
+import asyncio
+import base64
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from treadle import (
     Thread,
     tool,
 )
-from treadle.domain.files import Media
+from treadle.domain.files import Media, data_of
 from treadle.errors import (
     Conflict,
     InputUnsupported,
@@ -288,3 +290,61 @@ async def test_contents_that_are_gone_are_left_out(open_runtime: Open) -> None:
         assert media(await thread.history()) == []
         with pytest.raises(UnknownFile):
             await thread.files.get(stored[0].file_id)
+
+
+async def test_files_of_a_history_are_stored_with_the_thread(open_runtime: Open) -> None:
+    model = ScriptedModel(["A report."])
+    agent = Agent(model)
+    async with open_runtime(agent) as runtime:
+        view = runtime.for_owner("ann")
+        known = await view.files.put(PNG, name="cat.png")
+        history = [Message("user", (InputText("Read."), REPORT), "m"), Message("user", (
+            InputImage(file_id=known.id),
+        ), "n")]  # fmt: skip
+        thread = await view.create_thread(agent, history=history, key="k")
+        assert (await view.create_thread(agent, history=history, key="k")).id == thread.id
+        report, picture = media(await thread.history())
+        assert (report.size, picture.size) == (len(PDF), len(PNG))
+        assert sum(map(len, await thread.export())) < 3000
+        assert await thread.files.get(report.file_id) == PDF
+        await view.files.delete(known.id)
+        assert await thread.files.get(known.id) == PNG
+        copy = await thread.fork()
+        await (await thread.send("What is it?")).result()
+        sent = media(model.requests[0].items)
+        contents = [base64.b64decode(data_of(part).partition(",")[2]) for part in sent]
+        assert contents == [PDF, PNG]
+        await thread.delete()
+        assert await copy.files.get(report.file_id) == PDF
+        await copy.delete()
+        with pytest.raises(UnknownFile):
+            await view.files.get(report.file_id)
+
+
+async def test_a_history_with_a_foreign_file_makes_no_thread(open_runtime: Open) -> None:
+    agent = Agent(ScriptedModel([]))
+    async with open_runtime(agent) as runtime:
+        known = await runtime.for_owner("bob").files.put(PDF, name="secret.pdf")
+        history = [Message("user", (REPORT, InputFile(file_id=known.id)), "m")]
+        with pytest.raises(UnknownFile):
+            await runtime.for_owner("ann").create_thread(agent, history=history)
+        assert await runtime.threads() == []
+
+
+async def test_a_file_of_a_scheduled_message(open_runtime: Open) -> None:
+    model = ScriptedModel(["A report."])
+    agent = Agent(model)
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        message = Message("user", (InputText("Read."), REPORT), "m")
+        schedule = await thread.schedule(message, after=60, key="k")
+        again = await thread.schedule(message, after=60, key="k")
+        assert again.id == schedule.id
+        (part,) = media([(await thread.schedules())[0].item])
+        assert await thread.files.get(part.file_id) == PDF
+        assert sum(map(len, await thread.export())) < 3000
+        await asyncio.sleep(70)
+        assert media(await thread.history())[0].file_id == part.file_id
+        missing = Message("user", (InputFile(file_id="file_" + "0" * 64),), "n")
+        with pytest.raises(UnknownFile):
+            await thread.schedule(missing, after=60)

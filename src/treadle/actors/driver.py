@@ -11,7 +11,7 @@ from treadle.actors.actor import ThreadActor
 from treadle.actors.due_times import DueTimes
 from treadle.actors.engine import Engine
 from treadle.actors.following import Following
-from treadle.actors.fork import fork_of, seed_of
+from treadle.actors.fork import Seed, fork_of
 from treadle.actors.host import AnyAgent
 from treadle.actors.repairing import repair_thread
 from treadle.actors.shared_memory import shared_id
@@ -22,7 +22,6 @@ from treadle.bus.subscription import Subscription
 from treadle.clock import now
 from treadle.domain.accept import queue, require_same
 from treadle.domain.entries import CancelEntry, SendEntry
-from treadle.domain.items import Item
 from treadle.domain.state import ThreadState, can_go_on
 from treadle.errors import (
     JournalError,
@@ -42,6 +41,7 @@ from treadle.journal.base import (
     Work,
     deletions_of,
 )
+from treadle.journal.files import NewFile
 from treadle.journal.projection import UNUSED, due_times
 from treadle.logging import logger_of
 from treadle.loop.catalog import Catalog
@@ -200,10 +200,9 @@ class Driver:
             )
         return actor
 
-    async def create(self, info: ThreadInfo, items: Sequence[Item] = (), *, by: str = "") -> None:
+    async def create(self, info: ThreadInfo, seed: Seed, files: Sequence[NewFile]) -> None:
         """Adds a thread; there is nothing to load."""
-        seed = seed_of(info.id, items, by)
-        claim = await self.journal.create(info, seed.entries, seed.projection)
+        claim = await self.journal.create(info, seed.entries, seed.projection, files)
         self.expect_deletion(info)
         # Its id may be known before, and another task or node have loaded it already.
         is_loaded = info.id in self._actors or info.id in self._loading

@@ -13,12 +13,12 @@ from typing import TypeVar, cast
 from msgspec.structs import replace
 
 from treadle.clock import now
-from treadle.domain.entries import AddEntry, Entry, OutputEntry, SendEntry
+from treadle.domain.entries import AddEntry, Entry, OutputEntry, ScheduleEntry, SendEntry
 from treadle.domain.files import InputFile, Media, data_of, described, filled
 from treadle.domain.items import ContentPart, FunctionCallOutput, Item, Message, OutputPart
 from treadle.domain.media import base64_size, is_data_url, read_data_url
-from treadle.errors import InvalidInput, JournalError, UnknownFile
-from treadle.journal.files import FileInfo, FileStore, file_id
+from treadle.errors import InvalidInput, JournalError
+from treadle.journal.files import FileInfo, FileStore, NewFile, file_id, unknown_file
 from treadle.ports import Kept
 
 T = TypeVar("T")
@@ -92,6 +92,10 @@ class ThreadFiles:
             case AddEntry() if parts := _media_of(entry.items):
                 kept = await self._kept(parts, is_strict=True)
                 return replace(entry, items=tuple(_with_parts(one, kept) for one in entry.items))
+            case ScheduleEntry() if parts := media_parts(entry.schedule.item):
+                kept = await self._kept(parts, is_strict=True)
+                item = with_parts(entry.schedule.item, kept)
+                return replace(entry, schedule=replace(entry.schedule, item=item))
             case OutputEntry() if parts := _media(entry.output):
                 kept = await self._kept(parts, is_strict=True)
                 return replace(entry, output=_replaced(entry.output, kept))
@@ -128,14 +132,14 @@ class ThreadFiles:
         used = [part for part in parts if part.file_id]
         known: Mapping[str, FileInfo] = {}
         if used:
-            known = await self._store.use([part.file_id for part in used], self._thread_id)
+            known = await self._use([part.file_id for part in used])
         found: dict[Media, Media] = {}
         for part in used:
             info = known.get(part.file_id)
             if info is not None:
                 found[part] = described(part, info.id, info.media_type, info.size, info.name)
             elif is_strict:
-                raise UnknownFile(f"There is no file {part.file_id}; put it into runtime.files.")
+                raise unknown_file(part.file_id)
         for part in parts:
             if part not in found and _size(part) > INLINE_BYTES:
                 found[part] = await self._stored(part)
@@ -146,8 +150,45 @@ class ThreadFiles:
         if read is None:
             return part  # its data is not what it claims to be; requests leave it out
         info, content = read
-        await self._store.put(info, content, thread_id=self._thread_id)
+        await self._put(info, content)
         return described(part, info.id, info.media_type, info.size)
+
+    async def _use(self, ids: Sequence[str]) -> Mapping[str, FileInfo]:
+        """Notes that the thread uses files; returns those that its owner may read."""
+        return await self._store.use(ids, self._thread_id)
+
+    async def _put(self, info: FileInfo, content: bytes) -> None:
+        """Stores a content that the thread uses."""
+        await self._store.put(info, content, thread_id=self._thread_id)
+
+
+class NewThreadFiles(ThreadFiles):
+    """The files of a thread of `owner` that does not exist yet; `new` is stored with it."""
+
+    def __init__(self, store: FileStore, owner: str) -> None:
+        super().__init__(store, "", Contents())
+        self.new: list[NewFile] = []
+        self._owner = owner
+
+    async def without_contents(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Returns items whose large contents are in `new`; raises as `accepted` does."""
+        parts = _media_of(items)
+        if not parts:
+            return items
+        kept = await self._kept(parts, is_strict=True)
+        return [_with_parts(one, kept) for one in items]
+
+    async def _use(self, ids: Sequence[str]) -> Mapping[str, FileInfo]:
+        found: dict[str, FileInfo] = {}
+        for id in ids:
+            info = await self._store.info(id, owner=self._owner)
+            if info is not None:
+                found[id] = info
+        self.new += map(NewFile, found.values())
+        return found
+
+    async def _put(self, info: FileInfo, content: bytes) -> None:
+        self.new.append(NewFile(info, content))
 
 
 def _media_of(items: Sequence[Item]) -> Sequence[Media]:

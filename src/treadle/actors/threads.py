@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from treadle.actors.access import Receipt
 from treadle.actors.driver import Driver
 from treadle.actors.ending import Ended, read_ending
-from treadle.actors.files import Contents, ThreadFiles
+from treadle.actors.files import Contents, NewThreadFiles, ThreadFiles
 from treadle.actors.following import Following
 from treadle.actors.fork import fork_of, seed_of
 from treadle.actors.intake import whole
@@ -111,11 +111,12 @@ class Threads:
 
     async def create(self, info: ThreadInfo, items: Sequence[Item] = (), *, by: str = "") -> None:
         """Adds a thread; the process that drives loads it once there is something to do."""
+        files = NewThreadFiles(self._journal.files, info.owner)
+        seed = seed_of(info.id, await files.without_contents(items), by)
         if self._driver is not None:
-            await self._driver.create(info, items, by=by)
+            await self._driver.create(info, seed, files.new)
         else:
-            seed = seed_of(info.id, items, by)
-            await self._journal.create(info, seed.entries, seed.projection)
+            await self._journal.create(info, seed.entries, seed.projection, files.new)
 
     @property
     def owner(self) -> str | None:

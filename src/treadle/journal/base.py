@@ -29,7 +29,7 @@ from treadle.domain.schedules import Schedule
 from treadle.domain.spending import NO_SPENDING, Spending
 from treadle.domain.state import RunStatus, ThreadState
 from treadle.errors import InvalidInput, StaleWriter, ThreadNotFound
-from treadle.journal.files import FileStore
+from treadle.journal.files import FileStore, NewFile
 from treadle.journal.projection import (
     UNUSED,
     CallRecord,
@@ -492,11 +492,13 @@ class Journal(JournalReader, Protocol):
         info: ThreadInfo,
         entries: Sequence[Envelope] = (),
         projection: Projection | None = None,
+        files: Sequence[NewFile] = (),
     ) -> Claim:
         """Adds a thread with its first events, whole or not at all, and claims it.
 
-        `projection` holds the rows for queries that follow from them. Raises `JournalError` if the
-        id exists. What `deletions_of` returns is due, unless the projection changes it.
+        `projection` holds the rows for queries that follow from them, `files` are those that they
+        mention. Raises `JournalError` if the id exists, and `UnknownFile` if a file that was stored
+        is not any more. What `deletions_of` returns is due, unless the projection changes it.
         """
         ...
 

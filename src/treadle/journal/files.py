@@ -11,6 +11,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from treadle.errors import UnknownFile
+
 
 class FileInfo(Struct, frozen=True):
     """A file that a journal keeps.
@@ -24,6 +26,13 @@ class FileInfo(Struct, frozen=True):
     size: int
     name: str = ""
     created_at: float = 0.0
+
+
+class NewFile(Struct, frozen=True, eq=False):
+    """A file that a new thread uses; `content` is None for one that is stored already."""
+
+    info: FileInfo
+    content: bytes | None = None
 
 
 def file_id(content: bytes) -> str:
@@ -78,6 +87,11 @@ class FileStore(Protocol):
     async def drop_owner(self, owner: str) -> None:
         """Ends all uses of an owner, except those of threads."""
         ...
+
+
+def unknown_file(id: str) -> UnknownFile:
+    """Returns the error for a file that an item mentions and its owner has not."""
+    return UnknownFile(f"There is no file {id[:100]}; put it into runtime.files.")
 
 
 def preferred(infos: Iterable[FileInfo]) -> FileInfo | None:

@@ -42,6 +42,7 @@ from treadle.journal.base import (
     stale,
     waiting_call,
 )
+from treadle.journal.files import NewFile
 from treadle.journal.labels import labels_of
 from treadle.journal.memory_files import MemoryFiles
 from treadle.journal.projection import (
@@ -129,10 +130,13 @@ class MemoryJournal:
         info: ThreadInfo,
         entries: Sequence[Envelope] = (),
         projection: Projection | None = None,
+        files: Sequence[NewFile] = (),
     ) -> Claim:
         """Adds a thread with its first events, and claims it."""
         self._require_open()
+        self._files.require(files)
         kept = self._add(info)
+        self._files.begin(files, kept.number, info.owner)
         kept.epoch = 1
         kept.events = recorded(entries)
         if projection is not None:

@@ -6,7 +6,7 @@ from treadle.domain.entries import Entry
 from treadle.domain.events import RecordedEvent
 from treadle.domain.mentions import mentioned
 from treadle.journal.base import not_found
-from treadle.journal.files import FileInfo, preferred
+from treadle.journal.files import FileInfo, NewFile, preferred, unknown_file
 
 Thread = tuple[int, str]
 """The number of a thread, and its owner."""
@@ -66,6 +66,19 @@ class MemoryFiles:
         self._end([use for use in self._uses if use[1:] == (owner, 0)])
 
     # What the journal does with the files of a thread
+
+    def require(self, files: Sequence[NewFile]) -> None:
+        """Raises `UnknownFile` for one that is not stored and has no content."""
+        for file in files:
+            if file.content is None and file.info.id not in self._contents:
+                raise unknown_file(file.info.id)
+
+    def begin(self, files: Sequence[NewFile], number: int, owner: str) -> None:
+        """Notes what a new thread uses, and stores what is new."""
+        for file in files:
+            if file.content is not None:
+                self._contents.setdefault(file.info.id, file.content)
+            self._uses.setdefault((file.info.id, owner, number), file.info)
 
     def fork(self, source: int, target: int, owner: str) -> None:
         """Notes that a fork uses the files of its source."""

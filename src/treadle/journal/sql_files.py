@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar, cast
 from treadle.journal.base import not_found
 from treadle.journal.files import FileInfo
 from treadle.journal.sql_connection import Connection
-from treadle.journal.sql_uses import end, note, sweep
+from treadle.journal.sql_uses import end, is_kept, keep, note, sweep
 from treadle.journal.sql_writes import Change, number_of
 
 T = TypeVar("T")
@@ -43,14 +43,7 @@ class SqlFiles:
 
         def change(connection: Connection) -> None:
             user = _user(connection, thread_id, owner) if thread_id else (0, owner or "")
-            if _is_kept(connection, file.id):
-                note(connection, file, *user)
-                return
-            connection.execute(
-                "INSERT INTO file (id, content) VALUES (?, ?) ON CONFLICT DO NOTHING",
-                (file.id, memoryview(content)),
-            )
-            note(connection, file, *user)
+            keep(connection, file, content, *user)
 
         await self._write(Change(change, ordered=False))
 
@@ -63,7 +56,7 @@ class SqlFiles:
             for id in ids:
                 where = "WHERE u.id = ? AND u.owner = ?"
                 row = connection.execute(f"{_INFO} {where} {_OLDEST}", (id, owner)).fetchone()
-                if row is not None and _is_kept(connection, id):
+                if row is not None and is_kept(connection, id):
                     found[id] = FileInfo(*row)
                     note(connection, found[id], number, owner)
             return found
@@ -123,12 +116,6 @@ def _user(connection: Connection, thread_id: str, owner: str | None) -> tuple[in
     if owner not in {None, user}:
         raise not_found(thread_id)
     return number, user
-
-
-def _is_kept(connection: Connection, id: str) -> bool:
-    """Returns whether a content is stored, which no other transaction removes then."""
-    sql = "SELECT 1 FROM file WHERE id = ? /*! FOR KEY SHARE */"
-    return connection.execute(sql, (id,)).fetchone() is not None
 
 
 def _info(connection: Connection, id: str, owner: str | None, thread_id: str) -> FileInfo | None:

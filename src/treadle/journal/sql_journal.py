@@ -55,7 +55,7 @@ from treadle.journal.base import (
     Work,
     not_found,
 )
-from treadle.journal.files import FileStore
+from treadle.journal.files import FileStore, NewFile
 from treadle.journal.group_commit import GroupCommit
 from treadle.journal.projection import DueKind, Projection, RunRecord, Sent
 from treadle.journal.pulse import Pulse
@@ -149,9 +149,11 @@ class SqlJournal(ABC):
         info: ThreadInfo,
         entries: Sequence[Envelope] = (),
         projection: Projection | None = None,
+        files: Sequence[NewFile] = (),
     ) -> Claim:
         """Adds a thread with its first events, and claims it."""
-        return writes.require_claim(await self._write(writes.create(info, entries, projection)))
+        create = writes.create(info, entries, projection, files)
+        return writes.require_claim(await self._write(create))
 
     async def claim(self, thread_id: str) -> Claim:
         """Takes a thread over: older claims are refused from now on."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from treadle.journal.files import FileInfo
+from treadle.journal.files import FileInfo, NewFile, unknown_file
 from treadle.journal.sql_connection import SEQ_BITS, Connection
 
 
@@ -13,6 +13,33 @@ def note(connection: Connection, file: FileInfo, number: int, owner: str) -> Non
         " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (file.id, owner, number, file.media_type, file.name, file.created_at),
     )
+
+
+def is_kept(connection: Connection, id: str) -> bool:
+    """Returns whether a content is stored, which no other transaction removes then."""
+    sql = "SELECT 1 FROM file WHERE id = ? /*! FOR KEY SHARE */"
+    return connection.execute(sql, (id,)).fetchone() is not None
+
+
+def keep(connection: Connection, file: FileInfo, content: bytes, number: int, owner: str) -> None:
+    """Stores a content unless it is stored, and notes who uses it."""
+    if not is_kept(connection, file.id):
+        connection.execute(
+            "INSERT INTO file (id, content) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (file.id, memoryview(content)),
+        )
+    note(connection, file, number, owner)
+
+
+def begin(connection: Connection, files: Sequence[NewFile], number: int, owner: str) -> None:
+    """Notes what a new thread uses, and stores what is new; raises `UnknownFile`."""
+    for file in files:
+        if file.content is not None:
+            keep(connection, file.info, file.content, number, owner)
+        elif is_kept(connection, file.info.id):
+            note(connection, file.info, number, owner)
+        else:
+            raise unknown_file(file.info.id)
 
 
 def fork(connection: Connection, source: int, target: int, owner: str) -> None:

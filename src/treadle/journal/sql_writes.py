@@ -33,6 +33,7 @@ from treadle.domain.usage import Spent
 from treadle.errors import JournalError, JournalUnavailable, StaleWriter
 from treadle.journal import sql_uses as uses
 from treadle.journal.base import Batch, Claim, Due, Fork, ThreadInfo, deletions_of, not_found, stale
+from treadle.journal.files import NewFile
 from treadle.journal.labels import labels_of
 from treadle.journal.projection import DueTime, Projection, RunRecord, Sent, merged
 from treadle.journal.snapshot import encode_head, encode_items, extent_of
@@ -328,12 +329,16 @@ def number_of(connection: Connection, thread_id: str, lock: str = "") -> int:
 
 
 def create(
-    info: ThreadInfo, entries: Sequence[Envelope] = (), projection: Projection | None = None
+    info: ThreadInfo,
+    entries: Sequence[Envelope],
+    projection: Projection | None,
+    files: Sequence[NewFile],
 ) -> Change:
-    """Adds a thread with its first events, and claims it."""
+    """Adds a thread with its first events and the files they mention, and claims it."""
 
     def change(connection: Connection) -> Claim:
         claim = Claim(_create(connection, info), 1)
+        uses.begin(connection, files, claim.number, info.owner)
         if entries:
             batch = Batch(claim, entries, projection=projection)
             _insert_events(connection, [batch])

@@ -83,7 +83,8 @@ class SqliteJournal(SqlJournal):
         self._lock = DriverLock(self._path)
         if not self._drive and not self._path.exists():
             raise JournalError(
-                f"The database {self._path.name} does not exist; open it once with drive=True."
+                f"The database {self._path} does not exist, and drive=False does not create it; "
+                "start the process that drives it first, or correct the path."
             )
         name = self._name = self._path.name
         if self._drive:

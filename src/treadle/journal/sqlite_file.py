@@ -259,9 +259,15 @@ def _labels(agent: str, metadata: bytes) -> str:
 
 
 def require_tables(connection: sqlite3.Connection, name: str) -> None:
-    """Raises `JournalError` if the tables are of an older version."""
+    """Raises `JournalError` if the tables are missing, or of an older version."""
     scripts = _migrations()
-    if _version(connection, name, len(scripts)) < len(scripts):
+    version = _version(connection, name, len(scripts))
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if not tables:
+        raise JournalError(
+            f"{name} has no tables yet; start the process that drives it, which creates them."
+        )
+    if version < len(scripts):
         raise JournalError(f"{name} was created by an older treadle; open it once with drive=True.")
 
 
