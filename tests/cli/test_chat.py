@@ -13,6 +13,7 @@ from treadle import Agent, tool
 from treadle.cli.chat import EXIT_CANCELLED, EXIT_WAITING, _follow, answer_once, converse
 from treadle.cli.interrupt import InterruptCancels
 from treadle.cli.screen import Screen
+from treadle.cli.slash import Chat
 from treadle.cli.transcript import Transcript
 from treadle.domain.items import FunctionCallOutput, Message
 from treadle.errors import ServerFailed
@@ -34,13 +35,20 @@ def written() -> list[str]:
     return []
 
 
+def chat_on(
+    runtime: treadle.Runtime, thread: treadle.Thread, agent: Agent, written: list[str]
+) -> Chat:
+    transcript = Transcript(written.append)
+    return Chat(runtime, thread, transcript, agent=agent, command="treadle chat")
+
+
 async def talk(agent: Agent, keys: str, written: list[str]) -> str:
     with create_pipe_input() as pipe:
         pipe.send_text(keys)
         session: PromptSession[str] = PromptSession(input=pipe, output=DummyOutput())
         async with treadle.open(agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
-            await converse(thread, agent.name, Transcript(written.append), 0, session)
+            await converse(chat_on(runtime, thread, agent, written), 0, session)
     return "".join(written)
 
 
@@ -49,14 +57,23 @@ async def test_a_conversation_keeps_its_history(written: list[str]) -> None:
     text = await talk(Agent(model), "hi\n\n/help\nagain\n/quit\n", written)
     assert "Hello.\n" in text
     assert "Again.\n" in text
-    assert text.count("/help shows this") == 2
+    assert text.count("Ctrl-C stops an answer") == 2
     assert [len(request.items) for request in model.requests] == [1, 3]
 
 
-@pytest.mark.parametrize("key", ["\x03", "\x04"])
-async def test_ctrl_c_and_ctrl_d_leave(key: str, written: list[str]) -> None:
-    text = await talk(Agent(ScriptedModel([])), key, written)
+@pytest.mark.parametrize("keys", ["\x03\x03", "\x04", "typed\x03\x03\x03"])
+async def test_ctrl_c_twice_and_ctrl_d_leave(keys: str, written: list[str]) -> None:
+    text = await talk(Agent(ScriptedModel([])), keys, written)
     assert "Error" not in text
+    assert text.count("once more") == (keys != "\x04")
+
+
+async def test_one_ctrl_c_at_the_prompt_does_not_end_the_chat(written: list[str]) -> None:
+    """It was meant for an answer that has just ended, or clears what was typed."""
+    model = ScriptedModel(["Hello.", "Again."])
+    text = await talk(Agent(model), "\x03hi\nno\x03again\n\x03/help\n/quit\n", written)
+    assert "Again." in text
+    assert [request.items[-1].text for request in model.requests] == ["hi", "again"]  # type: ignore[union-attr]
 
 
 async def test_a_failed_answer_does_not_end_the_conversation(written: list[str]) -> None:
@@ -96,7 +113,7 @@ async def test_ctrl_c_stops_an_answer_and_keeps_the_conversation(written: list[s
 async def once(agent: Agent, written: list[str]) -> int:
     async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
-        return await answer_once(thread, agent.name, "hi", Transcript(written.append))
+        return await answer_once(chat_on(runtime, thread, agent, written), "hi")
 
 
 async def test_an_interrupted_answer_has_its_own_exit_code(written: list[str]) -> None:
@@ -154,14 +171,12 @@ async def test_a_run_that_was_left_is_shown_and_goes_on(written: list[str]) -> N
     agent = Agent(ScriptedModel([CALLS, "Done."]), tools=[remove, look])
     async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
-        assert (
-            await answer_once(thread, agent.name, "hi", Transcript(written.append)) == EXIT_WAITING
-        )
+        assert await answer_once(chat_on(runtime, thread, agent, written), "hi") == EXIT_WAITING
         written.clear()
         with create_pipe_input() as pipe:
             pipe.send_text("y\nrain\n/quit\n")
             session: PromptSession[str] = PromptSession(input=pipe, output=DummyOutput())
-            await converse(thread, agent.name, Transcript(written.append), 0, session)
+            await converse(chat_on(runtime, thread, agent, written), 0, session)
     assert '● remove(name="x")' in "".join(written)
     assert "Done." in "".join(written)
 
@@ -187,7 +202,7 @@ async def test_a_run_that_a_job_wakes_is_shown_while_the_person_writes(written: 
         async with treadle.open(agents=[agent]) as runtime:
             thread = await runtime.create_thread(agent)
             talking = asyncio.create_task(
-                converse(thread, agent.name, Transcript(written.append), 0, session)
+                converse(chat_on(runtime, thread, agent, written), 0, session)
             )
             pipe.send_text("remind me\n")
             await said(thread, "Later.")
@@ -211,7 +226,7 @@ async def test_jobs_that_are_left_in_the_background_are_named(written: list[str]
     agent = Agent(ScriptedModel([Call("remind", "{}"), "Later."]), tools=[remind])
     async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
-        assert await answer_once(thread, agent.name, "hi", Transcript(written.append)) == 0
+        assert await answer_once(chat_on(runtime, thread, agent, written), "hi") == 0
     assert "(In the background: sleep; see treadle chat --thread thread_" in "".join(written)
 
 
@@ -237,7 +252,7 @@ async def test_a_person_reads_the_text_and_all_arguments_before_the_question(
     async with treadle.open(agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         transcript = Transcript(written.append, width=80)
-        await answer_once(thread, agent.name, "hi", transcript, ask)
+        await answer_once(Chat(runtime, thread, transcript, agent=agent), "hi", ask)
         # A later chat shows all of it again, although the run waits already.
         later = Agent(ScriptedModel([calls, "Done."]), tools=[transfer], name="later")
         other = await runtime.create_thread(later)
@@ -257,3 +272,53 @@ async def test_a_person_reads_the_text_and_all_arguments_before_the_question(
         escapes = "\\u202eecnis\\u2066\\u200b\\u001b[8m\\n\\ufe0f"
         assert lines[start + 1] == f'  note: "{"Rent for November, as agreed. " * 20}{escapes}"'
         assert lines[start + 2 : start + 4] == ['  iban: "EVIL00"', "  amount: 99999\x1b[0m"]
+
+
+@tool
+def look_up(word: str) -> str:
+    """Looks a word up."""
+    return f"{word}: a word"
+
+
+async def test_the_commands_in_a_chat(written: list[str]) -> None:
+    called = [Text("**One**"), Call("look_up", '{"word":"x"}', "c1")]
+    model = ScriptedModel([called, "Done.", "Elsewhere.", "Copied."])
+    agent = Agent(model, name="helper", tools=[look_up])
+    keys = (
+        "/fork\n/tools\n/model\n/model nope\n/usage\n/tree\nhi\n/usage\n/tree\n/fork\nand\n"
+        "/new\nhello\n/tools now\n/nonsense here\n/quit\n"
+    )
+    text = await talk(agent, keys, written)
+    for words in (
+        "There is nothing to copy yet.",
+        "look_up  Looks a word up.",
+        "Model: that of the agent helper.",
+        "Error: 'nope' is not a model name",
+        "0 requests",
+        "Nothing has run on this thread yet.",
+        "2 requests",
+        "run helper  completed",
+        "The original: treadle chat --thread thread_",
+        "(A new conversation.)",
+        "/tools takes no argument",
+        "There is no command /nonsense; /help lists them.",
+    ):
+        assert words in text, words
+    assert [len(request.items) for request in model.requests] == [1, 4, 6, 1]
+
+
+async def test_what_looks_like_a_command_and_is_a_message(written: list[str]) -> None:
+    model = ScriptedModel(["A file.", "A command."])
+    await talk(Agent(model), "/etc/hosts has what?\n /help\n/quit\n", written)
+    assert [request.items[-1].text for request in model.requests] == [  # type: ignore[union-attr]
+        "/etc/hosts has what?",
+        "/help",
+    ]
+
+
+async def test_another_model_from_the_next_message_on(written: list[str]) -> None:
+    model = ScriptedModel(["Hello."])
+    text = await talk(Agent(model), "hi\n/model demo\nwhat is 17*23?\n/model\n/quit\n", written)
+    assert "small demo model" in text
+    assert text.count("Model: demo.") == 2
+    assert len(model.requests) == 1

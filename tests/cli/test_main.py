@@ -370,15 +370,21 @@ def test_the_version() -> None:
     assert treadle("--version").stdout == b"treadle, version 0.1.0\n"
 
 
-def test_a_second_chat_is_refused_while_one_drives(tmp_path: Path) -> None:
+def test_a_chat_while_another_program_drives_has_a_database_of_its_own(tmp_path: Path) -> None:
     database = tmp_path / "folder" / "treadle.db"
     assert treadle("chat", "--model", "demo", "what is 1+1?").returncode == 0
     lock = DriverLock(database)
     lock.acquire()
     try:
-        done = treadle("chat", "--model", "demo", "what is 1+1?")
-        assert done.returncode == 1
-        assert b"Another chat is open on" in done.stderr
+        done = treadle("chat", "--model", "demo", "what is 2+3?")
+        assert (done.returncode, b"5" in done.stdout) == (0, True)
+        assert b"kept in" in done.stderr
+        assert (tmp_path / "folder" / "treadle-demo.db").exists()
+        # What is named is used, or nothing.
+        for named in (["--last"], ["--database", str(database)]):
+            done = treadle("chat", "--model", "demo", *named, "what is 1+1?")
+            assert done.returncode == 1
+            assert b"does not know the agent 'demo'" in done.stderr
         assert treadle("show", "--last").returncode == 0
     finally:
         lock.release()

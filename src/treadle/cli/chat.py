@@ -1,9 +1,10 @@
 """`treadle chat`: a conversation with an agent in the terminal, on a stored thread."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from importlib import import_module
 from typing import Any, assert_never, cast
 
@@ -11,17 +12,19 @@ from prompt_toolkit import PromptSession
 
 from treadle.agent import Agent
 from treadle.cli.conversation import print_event
+from treadle.cli.echo import no_echo
 from treadle.cli.failure import in_one_line
 from treadle.cli.interrupt import InterruptCancels
 from treadle.cli.plain_text import one_line
 from treadle.cli.screen import Screen
+from treadle.cli.slash import Chat, is_command, run_command
 from treadle.cli.target import AnyRun, AnyThread
 from treadle.cli.transcript import Transcript
 from treadle.domain.events import RunRequiresAction, TerminalEvent
 from treadle.errors import ConfigurationError, ThreadError
 from treadle.runtime.thread import PendingCall
 
-HELP = "/help shows this line, /quit or Ctrl-D ends the chat, Ctrl-C stops an answer."
+HINT = "/help lists the commands, Ctrl-C stops an answer, Ctrl-D ends the chat."
 EXIT_CANCELLED = 130
 EXIT_WAITING = 3
 
@@ -29,42 +32,39 @@ AnyAgent = Agent[Any, Any]
 Ask = Callable[[str], Awaitable[str]]
 
 
-async def answer_once(
-    thread: AnyThread, agent: str, prompt: str, transcript: Transcript, ask: Ask | None = None
-) -> int:
-    """Answers one prompt by the agent of that name; returns the exit code.
+async def answer_once(chat: Chat, prompt: str, ask: Ask | None = None) -> int:
+    """Answers one prompt; returns the exit code.
 
     It is 0, or 130 when it was interrupted.
 
     With `ask=None`, a run that needs an approval is left waiting, and the code is 3. Raises the
     error of a failed run.
     """
+    thread, transcript = chat.thread, chat.transcript
     screen = Screen(thread, transcript, await thread.last_seq())
     async with InterruptCancels() as interrupt:
-        run = await thread.send(prompt, agent=agent)
+        run = await chat.send(prompt)
         answered = await _follow(screen, run, interrupt, ask)
     if not answered:
-        transcript.notice(
-            f"(The run waits for an answer; continue with: treadle chat --thread {thread.id})"
-        )
+        transcript.notice(f"(The run waits for an answer; continue with: {chat.again})")
         return EXIT_WAITING
     result = await run.result(raise_on_incomplete=False)
     if jobs := [job for job in await thread.jobs() if not job.parent]:
         names = ", ".join(one_line(job.name) for job in jobs)
-        transcript.notice(f"(In the background: {names}; see treadle chat --thread {thread.id})")
+        transcript.notice(f"(In the background: {names}; see {chat.again})")
     return EXIT_CANCELLED if result.status == "cancelled" else 0
 
 
-async def answer_as_json(thread: AnyThread, agent: str, prompt: str) -> int:
+async def answer_as_json(chat: Chat, prompt: str) -> int:
     """Answers one prompt and prints each event as a line of JSON; returns what `answer_once` does.
 
     Raises the error of a failed run.
     """
-    after = await thread.last_seq()
+    after = await chat.thread.last_seq()
     async with InterruptCancels() as interrupt:
-        run = await thread.send(prompt, agent=agent)
+        run = await chat.send(prompt)
         interrupt.watch(run)
-        async with thread.subscribe(after) as events:
+        async with chat.thread.subscribe(after) as events:
             async for envelope in events.envelopes():
                 print_event(envelope)
                 event = envelope.event
@@ -76,42 +76,48 @@ async def answer_as_json(thread: AnyThread, agent: str, prompt: str) -> int:
     return EXIT_CANCELLED if result.status == "cancelled" else 0
 
 
-async def converse(
-    thread: AnyThread,
-    agent: str,
-    transcript: Transcript,
-    after: int,
-    session: PromptSession[str] | None = None,
-) -> None:
+async def converse(chat: Chat, after: int, session: PromptSession[str] | None = None) -> None:
     """Asks and answers until the user leaves; first continues an unfinished run.
 
     `after` is the number of the event shown last. Events that arrive at the prompt, for example
     from a run started by a background job, are shown at once; the typed text stays in the prompt.
     """
     session = session or PromptSession[str]()
-    screen = Screen(thread, transcript, after)
-    transcript.notice(HELP)
+    screen = Screen(chat.thread, chat.transcript, after)
+    chat.transcript.notice(HINT)
     typed = ""
+    is_leaving = False
     while True:
-        unfinished = await thread.active_run()
+        if screen.thread.id != chat.thread.id:  # a command has chosen another one
+            screen = Screen(chat.thread, chat.transcript, await chat.thread.last_seq())
+        unfinished = await chat.thread.active_run()
         if unfinished is not None:
             await _turn(screen, _already(unfinished), session)
-        with suppress(KeyboardInterrupt, EOFError):
-            try:
-                text = await _next_line(screen, session, typed)
-            except _Arrival as arrival:
-                typed = arrival.typed
-                await screen.catch_up()
-                continue
-            typed = ""
-            if text == "/quit":
-                return
-            if text == "/help":
-                transcript.notice(HELP)
-            elif text:
-                await _turn(screen, thread.send(text, agent=agent), session)
+        try:
+            text = await _next_line(screen, session, typed)
+        except _Arrival as arrival:
+            typed = arrival.typed
+            await screen.catch_up()
             continue
-        return  # Ctrl-C or Ctrl-D at the prompt
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            if is_leaving:
+                return
+            # It clears what was typed. A Ctrl-C that was meant for an answer must not end the chat.
+            typed, is_leaving = "", not session.default_buffer.text
+            if is_leaving:
+                chat.transcript.notice("(Ctrl-C once more, or Ctrl-D, ends the chat.)")
+            continue
+        typed, is_leaving = "", False
+        if is_command(text):
+            try:
+                if not await run_command(chat, text.split()):
+                    return
+            except Exception as error:  # noqa: BLE001 - a runtime's own code raises anything
+                _tell(error, chat.transcript)
+        elif text.strip():
+            await _turn(screen, chat.send(text.strip()), session)
 
 
 class _Arrival(Exception):
@@ -134,7 +140,7 @@ async def _next_line(screen: Screen, session: PromptSession[str], typed: str) ->
 
     arrival.add_done_callback(lambda _: give_way())
     try:
-        return (await session.prompt_async("> ", default=typed, pre_run=give_way)).strip()
+        return await session.prompt_async("> ", default=typed, pre_run=give_way)
     finally:
         app.erase_when_done = False
         arrival.cancel()
@@ -150,9 +156,10 @@ async def _already(run: AnyRun) -> AnyRun:
 async def _turn(screen: Screen, sending: Awaitable[AnyRun], session: PromptSession[str]) -> None:
     """Sends a message and shows its run to the end; the chat continues after a failure."""
     try:
-        async with InterruptCancels() as interrupt:
-            run = await sending
-            await _follow(screen, run, interrupt, session.prompt_async)
+        with no_echo():
+            async with InterruptCancels() as interrupt:
+                run = await sending
+                await _follow(screen, run, interrupt, session.prompt_async)
         await run.result(raise_on_incomplete=False)
     except Exception as error:  # noqa: BLE001 - an agent's own code raises anything
         _tell(error, screen.transcript)
@@ -254,3 +261,13 @@ def load_agent(path: str) -> AnyAgent:
     if not isinstance(found, Agent):
         raise ConfigurationError(f"{path} is a {type(found).__name__}, not a treadle.Agent.")
     return cast("AnyAgent", found)
+
+
+def source_of(path: str) -> str:
+    """Returns where an agent that was loaded is from: the file of its module, and its name there.
+
+    Two chats have the same agent if they loaded it from the same place.
+    """
+    module_name, _, attribute = path.partition(":")
+    file = getattr(sys.modules[module_name], "__file__", None) or module_name
+    return f"{os.path.realpath(file)}:{attribute}"

@@ -136,7 +136,7 @@ async def show_tree(
     *,
     as_json: bool = False,
 ) -> None:
-    """Writes the runs, tool calls, jobs and agents of a thread as a tree, one per line.
+    """Writes the runs, jobs and agents of a thread as a tree, one per line.
 
     Lines are cut to `width` columns. As JSON, it is one line with the list of the roots.
     """

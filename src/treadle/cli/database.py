@@ -2,17 +2,14 @@
 
 import os
 import sys
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
-from treadle.agent import Agent
 from treadle.client.client import Client
 from treadle.client.remote_thread import RemoteThread
-from treadle.errors import JournalError, JournalLocked
+from treadle.errors import JournalError
 from treadle.runtime.runtime import Runtime
 from treadle.runtime.runtime import open as open_runtime
 from treadle.runtime.thread import Thread
@@ -41,32 +38,6 @@ def _data_folder(environ: Mapping[str, str]) -> Path:
     if named := environ.get("XDG_DATA_HOME", "").strip():
         return Path(named)
     return Path.home() / ".local" / "share"
-
-
-@asynccontextmanager
-async def open_for_chat(
-    path: Path | None, agents: Iterable[Agent[Any, Any]]
-) -> AsyncGenerator[Runtime]:
-    """Drives the conversations of `path` and creates its folder; None stores nothing."""
-    if path is not None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise JournalError(
-                f"The folder {path.parent} cannot be created: {error.strerror}."
-            ) from error
-    runtime = open_runtime(None if path is None else f"sqlite:///{path}", agents=agents)
-    try:
-        await runtime.start()
-    except JournalLocked as error:
-        raise JournalLocked(
-            f"Another chat is open on {path}; follow it with treadle watch, or start this one with "
-            "--database FILE or --memory."
-        ) from error
-    try:
-        yield runtime
-    finally:
-        await runtime.shutdown()
 
 
 def stored_database(option: Path | None) -> Path:

@@ -98,7 +98,9 @@ def show(
         elif as_json:
             await print_events(thread)
         else:
-            await show_thread(thread, Transcript(write, width(), echo=True))
+            await show_thread(
+                thread, Transcript(write, width(), echo=True, rich=sys.stdout.isatty())
+            )
         return 0
 
     return asyncio.run(with_target(url, database, work))
@@ -128,7 +130,7 @@ def watch(
 
     async def work(runtime: AnyRuntime) -> int:
         thread = await find_thread(runtime, named)
-        transcript = None if as_json else Transcript(write, width(), echo=True)
+        transcript = None if as_json else _transcript()
         await watch_thread(thread, transcript, after)
         return 0
 
@@ -186,3 +188,7 @@ def _named(thread_id: str | None, last: bool) -> str | None:
     if (thread_id is None) != last:
         raise ConfigurationError("Give the ID of a conversation (see treadle threads), or --last.")
     return thread_id
+
+
+def _transcript() -> Transcript:
+    return Transcript(write, width(), echo=True, rich=sys.stdout.isatty())

@@ -5,8 +5,10 @@ from typing import assert_never
 
 import click
 
+from treadle.cli.markdown import BOLD, DIM, Markdown
 from treadle.cli.open_calls import OpenCalls, as_written, in_full
 from treadle.cli.plain_text import clean, one_line
+from treadle.cli.wrap import Style, Wrapper
 from treadle.domain.events import (
     AgentEvent,
     ContextCompacted,
@@ -74,6 +76,13 @@ from treadle.domain.events import (
 from treadle.domain.items import FunctionCall
 
 Write = Callable[[str], None]
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration for a person, such as `250 ms` or `5.4 s`."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
 _DONE: dict[MemoryOperation, str] = {
     "create": " created",
     "delete": " deleted",
@@ -85,17 +94,25 @@ _DONE: dict[MemoryOperation, str] = {
 class Transcript:
     """Writes the events of runs through `write`, to a terminal of `width` columns.
 
+    With `rich`, which is for terminals, Markdown is rendered and words are wrapped at spaces.
+    Otherwise texts are written as they are.
+
     Text of models and tools is printed without control characters, so that it cannot move the
     cursor or change the terminal. The `to_user` text of a call is printed as a line before the
     call. If several calls are written at the same time, the first one is printed as it grows, the
     others when they are complete.
     """
 
-    def __init__(self, write: Write, width: int = 100, *, echo: bool = False) -> None:
-        self._write = write
-        self._width = width
+    def __init__(
+        self, write: Write, width: int = 100, *, echo: bool = False, rich: bool = False
+    ) -> None:
+        self.write = write
+        self.width = width
         self._echo = echo
+        self._rich = rich
         self._mid_line = False
+        self._markdown: Markdown | None = None  # of the text that is being written
+        self._thought: Wrapper | None = None
         self._voice = ""
         self._speaking = ""
         self._streamed: set[str] = set()
@@ -175,7 +192,7 @@ class Transcript:
         if event.origin != "model":
             self.end_line()
             if self._echo or event.origin == "schedule":
-                self._write(click.style(f"> {clean(event.item.text)}", bold=True) + "\n")
+                self._wrapped(f"> {clean(event.item.text)}", BOLD, "  ")
         elif event.item.id not in self._streamed:
             self._text(event.item.text or event.item.refusal, event.item.id)
         self._streamed.discard(event.item.id)
@@ -188,7 +205,7 @@ class Transcript:
 
     def _interrupted(self, event: StepInterrupted) -> None:
         self._speaking = ""
-        if self._mid_line:
+        if self._is_mid_line:
             self.notice(f"({event.reason}; discard the unfinished text above.)")
 
     def _requested(self, event: ToolCallRequested) -> None:
@@ -201,7 +218,9 @@ class Transcript:
 
     def question(self, call: FunctionCall) -> None:
         """Writes a call that a person is asked about, with all of its arguments."""
-        self.notice("? " + "\n".join(in_full(call)))
+        self.end_line()
+        # Not wrapped: a person must see the arguments as they are, with all their spaces.
+        self.write(click.style(clean("? " + "\n".join(in_full(call))), dim=True) + "\n")
 
     def _ended(self, event: TerminalEvent) -> None:
         match event:
@@ -231,7 +250,7 @@ class Transcript:
         name = self._jobs.pop(event.job_id, "job")
         mark = "✓" if event.outcome == "completed" else "✗"
         # A job that was interrupted with its process has no duration.
-        took = f" ({event.seconds:.1f} s)" if event.seconds else ""
+        took = f" ({duration(event.seconds)})" if event.seconds else ""
         result = one_line(event.output or event.message)
         self.line(f"{mark} {one_line(name)} {event.outcome}{took}  {result}".rstrip())
 
@@ -278,16 +297,42 @@ class Transcript:
     def notice(self, text: str) -> None:
         """Writes a separate dim text in full."""
         self.end_line()
-        self._write(click.style(clean(text), dim=True) + "\n")
+        self._wrapped(clean(text), DIM, "")
+
+    def _wrapped(self, text: str, style: Style, indent: str) -> None:
+        if not self._rich:
+            self.write(click.style(text, **dict.fromkeys(style, True)) + "\n")
+            return
+        out = Wrapper(self.write, self.width)
+        for line in text.split("\n"):
+            out.indent(indent)
+            out.add(line, style)
+            if out.is_mid_line:
+                out.end_line()
+            else:
+                out.blank_line()
 
     def _fitting(self, text: str) -> str:
-        return text if len(text) < self._width else text[: self._width - 2] + "…"
+        return text if len(text) < self.width else text[: self.width - 2] + "…"
+
+    @property
+    def _is_mid_line(self) -> bool:
+        if self._markdown is not None:
+            return self._markdown.is_mid_line
+        if self._thought is not None:
+            return self._thought.is_mid_line
+        return self._mid_line
 
     def end_line(self) -> None:
-        """Starts a new line unless the last one is complete."""
-        if self._mid_line:
-            self._write("\n")
-            self._mid_line = False
+        """Starts a new line unless the last one is complete, and ends the text that was written."""
+        if self._markdown is not None:
+            self._markdown.close()
+        elif self._thought is not None:
+            self._thought.end_line()
+        elif self._mid_line:
+            self.write("\n")
+        self._markdown = self._thought = None
+        self._mid_line = False
 
     def _text(self, text: str, voice: str, *, dim: bool = False) -> None:
         """Continues the text of `voice`; another voice starts on a new line."""
@@ -295,14 +340,31 @@ class Transcript:
             self.end_line()
             self._voice = voice
         text = clean(text)
-        self._write(click.style(text, dim=True) if dim else text)
-        self._mid_line = not text.endswith("\n")
+        if not self._rich:
+            self.write(click.style(text, dim=True) if dim else text)
+            self._mid_line = not text.endswith("\n")
+        elif dim:
+            self._think(text)
+        else:
+            if self._markdown is None:
+                self._markdown = Markdown(self.write, self.width)
+            self._markdown.add(text)
+
+    def _think(self, text: str) -> None:
+        """Writes reasoning, which is not rendered."""
+        if self._thought is None:
+            self._thought = Wrapper(self.write, self.width)
+        *lines, rest = text.split("\n")
+        for line in lines:
+            self._thought.add(line, DIM)
+            self._thought.end_line()
+        self._thought.add(rest, DIM)
 
     def _output(self, event: ToolOutputRecorded) -> None:
         call_id = event.item.call_id
         mark = "✗" if event.item.is_error else "✓"
         # An interrupted call has no duration.
-        took = f" ({event.seconds * 1000:.0f} ms)" if event.seconds else ""
+        took = f" ({duration(event.seconds)})" if event.seconds else ""
         label = self._calls.label(call_id, event.name)
         self.line(f"{mark} {label}{took}  {one_line(event.item.text)}")
         self._calls.end(call_id)

@@ -24,6 +24,9 @@ INSTRUCTIONS = (
 WINDOW = 32_000
 """The window assumed for models whose window is not known, in tokens."""
 
+FOLDER = "folder"
+"""The field of a thread's metadata that names its folder."""
+
 MAX_SECONDS = 30.0
 PROGRESS_EVERY = 25
 
@@ -71,23 +74,32 @@ def current_time(timezone: str = "UTC") -> str:
     return f"{datetime.now(zone):%A, %d %B %Y, %H:%M %Z}"
 
 
-def file_tools(root: Path, database: Path | None = None) -> list[ToolFor[None]]:
-    """Returns tools that read the files below `root`, except those of `database`."""
-    folder = Folder(root, database)
+def file_tools(
+    root: Path, database: Path | None = None, *, of_thread: bool = False
+) -> list[ToolFor[None]]:
+    """Returns tools that read the files below `root`, except those of `database`.
+
+    With `of_thread`, the metadata `folder` of a thread without an owner is used instead of `root`:
+    chats in several folders share the process that drives them.
+    """
+
+    def folder_of(context: RunContext[None]) -> Folder:
+        named = context.metadata.get(FOLDER) if of_thread and not context.owner else None
+        return Folder(Path(named) if isinstance(named, str) else root, database)
 
     @tool
-    def list_files() -> list[str]:
+    def list_files(context: RunContext[None]) -> list[str]:
         """Lists the files in the folder."""
-        return folder.files()
+        return folder_of(context).files()
 
     @tool
-    def read_file(path: str) -> str:
+    def read_file(context: RunContext[None], path: str) -> str:
         """Reads a text file in the folder.
 
         Args:
             path: The path of the file, as returned by list_files.
         """
-        return folder.read(path)
+        return folder_of(context).read(path)
 
     @tool(timeout=2 * MAX_SECONDS)
     async def slow_search(
@@ -99,6 +111,7 @@ def file_tools(root: Path, database: Path | None = None) -> list[ToolFor[None]]:
             query: The text to look for.
             seconds: The minimum duration of the search, up to 30.
         """
+        folder = folder_of(context)
         files = await asyncio.to_thread(folder.searchable)
         pause = min(max(seconds, 0.0), MAX_SECONDS) / max(len(files), 1)
         every = max(1, min(PROGRESS_EVERY, len(files) // 4))
@@ -128,9 +141,15 @@ EXAMPLES = (
 )
 
 
-def demo_agent(model: Model | str, root: Path, database: Path | None = None) -> Agent[None, str]:
-    """Returns the demo agent, with file tools for the folder `root` without its own `database`."""
-    tools: list[ToolFor[None]] = [get_weather, calculate, current_time, *file_tools(root, database)]
+def demo_agent(
+    model: Model | str, root: Path, database: Path | None = None, *, of_thread: bool = False
+) -> Agent[None, str]:
+    """Returns the demo agent, with file tools for the folder `root` without its own `database`.
+
+    `of_thread` is that of `file_tools`.
+    """
+    files = file_tools(root, database, of_thread=of_thread)
+    tools: list[ToolFor[None]] = [get_weather, calculate, current_time, *files]
     resolved = resolve_model(model)
     # A chat may last for months; its length must not end it.
     window = SlidingWindow(max_tokens=window_of(resolved.name) or WINDOW)
