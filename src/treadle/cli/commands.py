@@ -20,6 +20,7 @@ class _Place(NamedTuple):
 
 COMMANDS = {
     "chat": _Place("chat_command:chat", "Chat with an agent in the terminal."),
+    "demo": _Place("demo:demo", "Show what treadle does, without a key and without a network."),
     "threads": _Place("stored:threads", "List the conversations, the most recent first."),
     "show": _Place("stored:show", "Print a conversation."),
     "watch": _Place("stored:watch", "Print a conversation and follow it live."),
