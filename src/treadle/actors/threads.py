@@ -59,6 +59,7 @@ from treadle.errors import (
     NotDriven,
     RunInterrupted,
     RunNotFound,
+    StaleWriter,
     ThreadDamaged,
     ThreadNotFound,
     TreadleError,
@@ -136,9 +137,13 @@ class Threads:
         """Submits an entry to the actor, or to the inbox if another node drives the thread."""
         entry = await self.files(thread_id).accepted(entry)
         actor = await self._driver.reach(thread_id) if self._driver is not None else None
-        if actor is not None:
+        if actor is None:
+            return await self._enqueue(thread_id, entry)
+        try:
             return await actor.submit(entry)
-        return await self._enqueue(thread_id, entry)
+        except StaleWriter:
+            await self._journal.info(thread_id)  # raises ThreadNotFound if it was deleted
+            raise
 
     async def shared(self, owner: str, name: str) -> str:
         """Returns the id of a shared memory; tasks that ask meanwhile wait until it is created."""
@@ -184,6 +189,8 @@ class Threads:
                 try:
                     return await actor.ended(run_id)
                 except JournalError as error:
+                    if isinstance(error, StaleWriter):
+                        await self._journal.info(thread_id)  # as in `submit`
                     if not error.retryable:
                         raise
                     # The thread is loaded again and resumed, and this run with it.
