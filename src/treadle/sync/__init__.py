@@ -5,9 +5,12 @@
         for text in thread.send("Hello").text_stream():
             print(text, end="")
 
-The classes have the methods of those of the same name in `treadle`, with the same parameters; they
-wait instead of being awaited. Streams are generators.
+`Client` is the same for a server. The classes have the methods of those of the same name in
+`treadle`, with the same parameters; they wait instead of being awaited. Streams are generators.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from treadle.sync.archive import Archive
 from treadle.sync.files import Files
@@ -22,8 +25,12 @@ from treadle.sync.subscriptions import (
 )
 from treadle.sync.thread import Thread, ThreadRun
 
+if TYPE_CHECKING:
+    from treadle.sync.client import Client
+
 __all__ = [
     "Archive",
+    "Client",
     "DeskSubscription",
     "Files",
     "Memory",
@@ -35,3 +42,15 @@ __all__ = [
     "Thread",
     "ThreadRun",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Imported when first named: aiohttp is slow to import.
+    if name != "Client":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = import_module("treadle.sync.client").Client
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

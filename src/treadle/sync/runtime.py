@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec, Self, cast
 
 from treadle.actors.host import AnyAgent
 from treadle.errors import ConfigurationError
@@ -17,6 +17,9 @@ from treadle.sync.handle import Handle, makes, makes_at_once, waits_for
 from treadle.sync.memory import Memory
 from treadle.sync.subscriptions import DeskSubscription
 from treadle.sync.thread import Thread, ThreadRun
+
+if TYPE_CHECKING:
+    from treadle.client import Client as AsyncClient
 
 P = ParamSpec("P")
 
@@ -58,22 +61,18 @@ class RuntimeView(Handle[AsyncRuntimeView]):
         return Files(self._loop, self._target.files)
 
 
-class Runtime(RuntimeView):
-    """`treadle.Runtime` for synchronous code; `treadle.sync.open` makes one.
+class OpenedView(RuntimeView):
+    """A view that runs on an event loop in a thread of its own, from `start` to `shutdown`.
 
-    It runs on an event loop in a thread of its own, from `start` to `shutdown`; use `with`, or call
-    both. Any number of threads may use it and its handles. Tools that are plain functions may use
-    it, too; async ones run on that loop and are refused with `ConfigurationError`.
-
-    `runtime` is a runtime that was not started. A program that exits without `shutdown` does that
-    at its exit.
+    Use `with`, or call both. Any number of threads may use it and its handles. A program that exits
+    without `shutdown` does that at its exit.
     """
 
-    def __init__(self, runtime: AsyncRuntime) -> None:
-        super().__init__(BackgroundLoop(self.shutdown), runtime)
-        self._runtime = runtime
+    def __init__(self, target: "AsyncRuntime | AsyncClient") -> None:
+        super().__init__(BackgroundLoop(self.shutdown), cast("AsyncRuntimeView", target))
+        self._opened = target
 
-    def __enter__(self) -> "Runtime":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -81,20 +80,20 @@ class Runtime(RuntimeView):
         self.shutdown()
 
     def start(self) -> None:
-        """Starts the loop, opens the journal, and resumes what was not finished.
+        """Starts the loop, and opens what it is for: a journal, or the way to a server.
 
-        Call it once, after the process was forked. Raises `JournalError` as the kinds of
-        `treadle.Runtime.start`, and `ConfigurationError` for a second call.
+        A runtime resumes what was not finished. Call it once, after the process was forked. Raises
+        what `start` of the asynchronous class raises, and `ConfigurationError` for a second call.
         """
         self._loop.start()
         try:
-            self._loop.call(self._runtime.start)
+            self._loop.call(self._opened.start)
         except BaseException:
             self._loop.stop()
             raise
 
     def shutdown(self) -> None:
-        """Stops driving, closes the journal, and ends the loop.
+        """Closes what `start` opened, and ends the loop.
 
         Calls of other threads that still wait raise `RunInterrupted` or `JournalClosed`. A second
         call does nothing, nor does one in a fork of the process. Raises `ConfigurationError` in a
@@ -103,7 +102,7 @@ class Runtime(RuntimeView):
         if not self._loop.is_running:
             return
         try:
-            self._loop.call(self._runtime.shutdown)
+            self._loop.call(self._opened.shutdown)
         except ConfigurationError:
             raise  # nothing was stopped
         except BaseException:
@@ -112,8 +111,20 @@ class Runtime(RuntimeView):
         self._loop.stop()
 
     def register(self, agent: AgentDefinition[Deps, Out]) -> None:
-        """Makes an agent known; see `treadle.Runtime.register`."""
-        self._runtime.register(agent)
+        """Makes an agent known; see `register` of the asynchronous class."""
+        self._opened.register(agent)
+
+
+class Runtime(OpenedView):
+    """`treadle.Runtime` for synchronous code; `treadle.sync.open` makes one.
+
+    Tools that are plain functions may use it, too; async ones run on its loop and are refused with
+    `ConfigurationError`. `runtime` is a runtime that was not started.
+    """
+
+    def __init__(self, runtime: AsyncRuntime) -> None:
+        super().__init__(runtime)
+        self._runtime = runtime
 
     @property
     def agents(self) -> Mapping[str, AnyAgent]:
