@@ -69,8 +69,9 @@ chaos-inside: $(VENV)/.dev  ## Attack from inside one process for N rounds (50);
 	@$(BIN)/python -m chaos.inside $(N) $${SEED:+--seed $$SEED}
 
 RUNS := 50000
+AT_A_TIME := 20
 soak: $(VENV)/.dev  ## Wear a server with RUNS (50000) and readers that are cut; SEED=... repeats one
-	@$(BIN)/python -m chaos.soak $(RUNS) $${SEED:+--seed $$SEED}
+	@$(BIN)/python -m chaos.soak $(RUNS) --at-a-time $(AT_A_TIME) $${SEED:+--seed $$SEED}
 
 SECONDS := 60
 fuzz: $(VENV)/.dev  ## Feed mutated streams to decoders, parser and scanner for SECONDS (60)

@@ -9,9 +9,9 @@ import aiohttp
 from chaos.soak.reader import Reader
 from chaos.soak.server_process import ServerProcess
 
-AT_A_TIME = 20
 READERS = 3
 RUNS_OF_ONE = 8
+PARTS = 10
 
 
 @dataclass
@@ -23,13 +23,16 @@ class Wear:
     cuts: int = 0
     wrong: list[str] = field(default_factory=list[str])
     resident: list[int] = field(default_factory=list[int])
-    """After each quarter of the runs, in bytes."""
+    """After each tenth of the runs, in bytes."""
     descriptors: list[int] = field(default_factory=list[int])
-    """After each quarter of the runs."""
+    """After each tenth of the runs."""
 
 
-async def wear(server: ServerProcess, runs: int, seed: int, settle: float) -> Wear:
-    """Holds conversations until so many runs have ended; waits `settle` s before it measures."""
+async def wear(server: ServerProcess, runs: int, seed: int, settle: float, at_a_time: int) -> Wear:
+    """Holds so many conversations at a time until so many runs have ended.
+
+    It waits `settle` seconds before it measures.
+    """
     worn = Wear()
     timeout = aiohttp.ClientTimeout(total=None, sock_read=120)
     connector = aiohttp.TCPConnector(limit=0)
@@ -38,13 +41,13 @@ async def wear(server: ServerProcess, runs: int, seed: int, settle: float) -> We
         await worker.converse(random.Random(seed))  # imports, caches and pools of the first use
         await connector.close()
     worn.runs = 0
-    for quarter in range(1, 5):
+    for part in range(1, PARTS + 1):
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-            worker = _Worker(session, server.url, runs * quarter // 4, worn)
+            worker = _Worker(session, server.url, runs * part // PARTS, worn)
             async with asyncio.TaskGroup() as tasks:
-                for number in range(AT_A_TIME):
-                    tasks.create_task(worker.work(random.Random(f"{seed} {quarter} {number}")))
+                for number in range(at_a_time):
+                    tasks.create_task(worker.work(random.Random(f"{seed} {part} {number}")))
         await asyncio.sleep(settle)
         worn.resident.append(server.resident())
         worn.descriptors.append(server.descriptors())
