@@ -1,3 +1,4 @@
+import json
 import math
 import threading
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, model_serializer
 
@@ -193,6 +194,8 @@ def test_an_iterator_within_a_dataclass_is_bounded_too() -> None:
 
 
 @given(JSON, st.booleans())
+@example([1e16, "\ud800"], False)
+@example({"\udfff": [1e16]}, False)
 def test_values_read_piece_by_piece_are_the_same(value: object, wrapped: bool) -> None:
     given_value = Record([City(name="x")]) if wrapped else value
     try:
@@ -203,7 +206,9 @@ def test_values_read_piece_by_piece_are_the_same(value: object, wrapped: bool) -
         return
     text, is_whole = _beginning_of_json(given_value, LARGE)
     assert is_whole
-    assert text.encode("utf-8", "replace").decode() == expected
+    # Of a value with a lone surrogate, large floats are written in another way.
+    same = json.loads(text.encode("utf-8", "replace"), object_pairs_hook=list)
+    assert same == json.loads(str(expected), object_pairs_hook=list)
 
 
 @pytest.mark.anyio
