@@ -29,6 +29,7 @@ from treadle.errors import (
     InvalidInput,
     TooManySchedules,
     UnknownAgent,
+    UnknownOption,
 )
 from treadle.journal.memory import MemoryJournal
 from treadle.testing import Call, Pause, ScriptedModel
@@ -374,3 +375,40 @@ async def test_an_agent_that_works_for_another_cannot_wake_itself(open_runtime: 
         thread = await runtime.create_thread(agent)
         result = await (await thread.send("go")).result()
         assert "not continued" in outputs(result.history)[0]
+
+
+async def test_options_are_those_of_each_run(open_runtime: Open) -> None:
+    model = ScriptedModel(["Done."] * 9)
+    agent = Agent(model, name="assistant", instructions="Be kind.")
+    async with open_runtime(agent, idle_seconds=5) as runtime:
+        thread = await runtime.create_thread(agent)
+        made = await thread.schedule(
+            "x", cron="* * * * *", key="k", extra_instructions="Be short.", metadata={"n": 1}
+        )
+        assert made.options is not None
+        with pytest.raises(Conflict):
+            await thread.schedule("x", cron="* * * * *", key="k", extra_instructions="Be long.")
+    async with open_runtime(agent, idle_seconds=5) as runtime:
+        thread = await runtime.connect(thread.id)
+        await asyncio.sleep(125)
+        await thread.cancel_schedule(made.id)
+        runs = await thread.runs()
+        assert len(runs) >= 2
+        assert all(run.metadata == {"n": 1} for run in runs)
+        assert all("Be short." in request.instructions for request in model.requests)
+        last = await (await thread.send("y")).result()
+        assert last.is_complete
+        assert "Be short." not in model.requests[-1].instructions
+
+
+async def test_options_that_no_run_could_have(open_runtime: Open) -> None:
+    agent = agent_of("Done.")
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        with pytest.raises(UnknownOption):
+            await thread.schedule("x", after=60, tools=["missing"])
+        with pytest.raises(InvalidInput, match="metadata"):
+            await thread.schedule("x", after=60, metadata=5)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="Did you mean 'model'"):
+            await thread.schedule("x", after=60, modell="m")  # type: ignore[call-arg]
+        assert await thread.schedules() == ()

@@ -663,6 +663,13 @@ BAD = [
     ("GET", "{thread}/events?from=nope", None, 400, "invalid_request"),
     ("GET", "/search?since=nope&text=x", None, 400, "invalid_input"),
     ("POST", "{thread}/schedules", b'{"message": "x"}', 400, "invalid_input"),
+    (
+        "POST",
+        "{thread}/schedules",
+        b'{"message": "x", "after": 1, "options": {"model": "demo"}}',
+        403,
+        "option_not_allowed",
+    ),
     ("POST", "{thread}/schedules", b'{"after": 1}', 400, "invalid_request"),
     ("POST", "{thread}/schedules", b'{"message": "", "after": 1}', 400, "invalid_input"),
     ("POST", "{thread}/schedules", b'{"message": "x", "after": -1}', 400, "invalid_input"),

@@ -242,11 +242,10 @@ class ThreadActor:
                 entry.schedule_id,
             )
 
-    def require_options(self, entry: SendEntry) -> None:
-        """Raises what keeps the agent from a run with the options of `entry`."""
-        if entry.options is not None:
-            agent = agent_on(self._host, self.info, entry.agent)
-            agent_with_options(agent, entry.options, self._host.catalog)
+    def require_options(self, agent: str, options: RunOptions) -> None:
+        """Raises what keeps an agent from a run with options; "" is the agent of the thread."""
+        definition = agent_on(self._host, self.info, agent or self.info.agent)
+        agent_with_options(definition, options, self._host.catalog)
 
     async def fork_for(self, entry: SendEntry) -> None:
         """Sends a message to a copy of the thread up to the event that it continues."""

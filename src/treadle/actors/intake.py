@@ -41,6 +41,7 @@ from treadle.domain.events import (
     RunCancelling,
     ScheduleFired,
 )
+from treadle.domain.options import RunOptions
 from treadle.domain.removal import Removal, removal_of
 from treadle.domain.schedules import Schedule
 from treadle.errors import (
@@ -70,8 +71,8 @@ class Driving(Protocol):
         """Records the beginning of the run of a message; raises `UnknownAgent` before it does."""
         ...
 
-    def require_options(self, entry: SendEntry) -> None:
-        """Raises what keeps the agent from a run with the options of `entry`."""
+    def require_options(self, agent: str, options: RunOptions) -> None:
+        """Raises what keeps an agent from a run with options; "" is the agent of the thread."""
         ...
 
     async def fork_for(self, entry: SendEntry) -> None:
@@ -245,6 +246,8 @@ class Intake:
     async def _do(self, entry: Entry, on_told: Callable[[], object]) -> Receipt:
         if isinstance(entry, ScheduleEntry):
             self._driving.require_agent(entry.schedule.agent)
+            if entry.schedule.options is not None:
+                self._driving.require_options(entry.schedule.agent, entry.schedule.options)
             if await self._has_fired(entry.schedule):
                 on_told()
                 return Receipt()
@@ -253,7 +256,7 @@ class Intake:
         if isinstance(entry, SendEntry) and not entry.agent:
             entry = replace(entry, agent=self._info.agent)
         if isinstance(entry, SendEntry) and entry.options is not None:
-            self._driving.require_options(entry)
+            self._driving.require_options(entry.agent, entry.options)
         accepted = accept(self._thread.state, entry, changes=changes, removal=removal)
         run_id = entry.run_id if isinstance(entry, SendEntry) else ""
         after: int | None = None

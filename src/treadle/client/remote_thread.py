@@ -179,11 +179,17 @@ class RemoteThread:
         tz: str | tzinfo = "UTC",
         key: str = "",
         agent: str = "",
+        output: Output | None = None,
+        **options: Unpack[OptionArguments],
     ) -> Schedule:
         """Sends a message later; the parameters and errors are those of `Thread.schedule`.
 
-        Without a `key` it gets one of its own, so that the request can be repeated.
+        Without a `key` it gets one of its own, so that the request can be repeated. Options must be
+        among those that the agent lets callers change, as those of `send`.
         """
+        given = make_options(
+            self._known.catalog, options, output, function="schedule", is_kept=True
+        )
         # Refuses times as the runtime does, before anything is sent.
         made = new_schedule(
             self.id, message, now(), at=at, after=after, cron=cron, tz=tz, key=key, agent=agent
@@ -193,6 +199,8 @@ class RemoteThread:
             "key": key or new_id("evt"),
             "agent": agent,
         }
+        if given is not None:
+            body["options"] = self._sent_options(given)
         if cron is not None:
             body |= {"cron": made.cron, "tz": made.tz}
         elif at is not None:

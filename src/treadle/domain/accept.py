@@ -285,7 +285,12 @@ def fire(thread_id: str, state: ThreadState, schedule: Schedule) -> SendEntry | 
     id = id_of("msg", *names) if schedule.cron else schedule.item.id
     item = replace(schedule.item, id=id)
     return SendEntry(
-        id_of("run", *names), item, agent=schedule.agent, schedule_id=schedule.id, by=schedule.by
+        id_of("run", *names),
+        item,
+        agent=schedule.agent,
+        options=schedule.options,
+        schedule_id=schedule.id,
+        by=schedule.by,
     )
 
 

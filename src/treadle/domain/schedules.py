@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from treadle.domain.items import Message
+from treadle.domain.options import RunOptions
 
 MAX_SCHEDULES = 100
 """The most schedules that a thread has at a time."""
@@ -21,7 +22,8 @@ class Schedule(Struct, frozen=True, omit_defaults=True, kw_only=True):
     It is due at `due_at` (Unix seconds). With `cron` (five fields, in the time zone `tz`) it is due
     again after that, until it is cancelled. `agent` answers; "" is the agent of the thread. `by` is
     the principal that made the schedule, and is that of its runs.
-    `thread_id` is set where schedules are listed.
+    `options` are those of its runs, None without any. `thread_id` is set where schedules are
+    listed.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Schedule(Struct, frozen=True, omit_defaults=True, kw_only=True):
     agent: str = ""
     author: ScheduleAuthor = "user"
     by: str = ""
+    options: RunOptions | None = None
     thread_id: str = ""
 
     @property

@@ -228,6 +228,8 @@ class Thread:
         tz: str | tzinfo = "UTC",
         key: str = "",
         agent: str = "",
+        output: Output | None = None,
+        **options: Unpack[OptionArguments],
     ) -> Schedule:
         """Sends a message later; returns its schedule once it cannot be lost any more.
 
@@ -240,14 +242,26 @@ class Thread:
           seconds, or a timedelta. `cron`: again and again, by the five fields of cron, in the time
           zone `tz`. Exactly one of them.
         - `tz`: the name of a time zone, or a `zoneinfo.ZoneInfo`.
-        - `key`: the same key makes one schedule; another message, cron or agent with it is a
-          `Conflict`. It may be used again once the schedule was cancelled.
+        - `key`: the same key makes one schedule; another message, cron, agent or other options
+          with it are a `Conflict`. It may be used again once the schedule was cancelled.
         - `agent`: the name of the agent that answers; by default that of the thread.
+        - `model`, `settings`, …, `output`: options of its runs, as those of `send`.
 
-        Raises `InvalidInput`, `UnknownAgent`, and `TooManySchedules` beyond 100 of a thread.
+        Raises `InvalidInput`, `UnknownAgent`, and `TooManySchedules` beyond 100 of a thread, and
+        for options what `send` raises.
         """
+        given = make_options(self._catalog, options, output, function="schedule", is_kept=True)
         schedule = new_schedule(
-            self.id, message, now(), at=at, after=after, cron=cron, tz=tz, key=key, agent=agent
+            self.id,
+            message,
+            now(),
+            at=at,
+            after=after,
+            cron=cron,
+            tz=tz,
+            key=key,
+            agent=agent,
+            options=given,
         )
         await self._threads.submit(self.id, ScheduleEntry(schedule))
         if key:  # it may have been there before

@@ -10,6 +10,7 @@ from treadle.domain.arguments import require_text
 from treadle.domain.ids import id_of, new_id
 from treadle.domain.inputs import as_message
 from treadle.domain.items import Input
+from treadle.domain.options import RunOptions
 from treadle.domain.schedules import Schedule, ScheduleAuthor
 from treadle.schedules.times import times_of
 
@@ -26,11 +27,12 @@ def new_schedule(
     key: str = "",
     agent: str = "",
     author: ScheduleAuthor = "user",
+    options: RunOptions | None = None,
 ) -> Schedule:
     """Returns a schedule of the thread, made at `now` (Unix seconds); see `Thread.schedule`.
 
-    With a `key`, its id follows from the key and that of its message from the content, so that the
-    same schedule can be told from another one. Raises `InvalidInput`.
+    With a `key`, its id follows from the key and that of its message from the content and the
+    options, so that the same schedule can be told from another one. Raises `InvalidInput`.
     """
     require_text("key", key)
     require_text("agent (the name of an agent)", agent)
@@ -38,7 +40,10 @@ def new_schedule(
     item = as_message(message)
     id = id_of("schedule", thread_id, key) if key else new_id("schedule")
     if key:
-        item = replace(item, id=id_of("msg", id, msgspec.json.encode(item.content).decode()))
+        content = [msgspec.json.encode(item.content).decode()]
+        if options is not None:
+            content.append(msgspec.json.encode(options, order="deterministic").decode())
+        item = replace(item, id=id_of("msg", id, *content))
     return Schedule(
         id=id,
         item=item,
@@ -47,6 +52,7 @@ def new_schedule(
         tz=times.tz,
         agent=agent,
         author=author,
+        options=options,
     )
 
 

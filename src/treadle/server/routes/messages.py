@@ -103,7 +103,7 @@ async def _send(
     key: str,
 ) -> ThreadRun:
     body = request.body
-    options = await _options(request, thread)
+    options = await options_of(request, thread, body.options, body.agent)
     if body.after is UNSET:
         on_busy: OnBusy = "queue" if body.on_busy is UNSET else body.on_busy
         expect = None if body.expect is UNSET else body.expect
@@ -134,13 +134,16 @@ async def _require_room(request: ApiRequest[MessageQuery, NewMessage], thread: T
     await limits.require_run(request.runtime, owner, thread.id)
 
 
-async def _options(request: ApiRequest[MessageQuery, NewMessage], thread: Thread) -> dict[str, Any]:
-    """Returns the options of the run as arguments; raises `OptionNotAllowed`."""
-    options = request.body.options
+async def options_of(
+    request: ApiRequest[Any, Any], thread: Thread, options: RunOptions | UnsetType, name: str
+) -> dict[str, Any]:
+    """Returns the options of a run as arguments; raises `OptionNotAllowed`.
+
+    `name` is that of the agent, "" for the one of the thread.
+    """
     if options is UNSET:
         return {}
-    name = request.body.agent or (await thread.info()).agent
-    agent = request.services.runtime.agent(name)
+    agent = request.services.runtime.agent(name or (await thread.info()).agent)
     default = RunOptions()
     arguments: dict[str, Any] = {
         field: value

@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from treadle.domain.inputs import as_message
+from treadle.domain.options import RunOptions
 from treadle.domain.schedules import Schedule
 from treadle.server.api_request import ApiRequest
 from treadle.server.moments import moment
 from treadle.server.operation import Answer, Limit, Operations, Page
+from treadle.server.routes.messages import options_of
 from treadle.server.streams import NO_CONTENT
 
 SCHEDULES = Operations("Schedules")
@@ -17,7 +19,8 @@ SCHEDULES = Operations("Schedules")
 class NewSchedule(Struct, frozen=True, forbid_unknown_fields=True):
     """A message to send later: `at` (Unix seconds), `after` (seconds), or repeatedly by `cron`.
 
-    The same `key` makes one schedule.
+    The same `key` makes one schedule. `options` are those of its runs, as far as the agent lets
+    callers override them.
     """
 
     message: Any
@@ -27,6 +30,7 @@ class NewSchedule(Struct, frozen=True, forbid_unknown_fields=True):
     tz: str = "UTC"
     key: str = ""
     agent: str = ""
+    options: RunOptions | UnsetType = UNSET
 
 
 class ScheduleQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +62,7 @@ async def add_schedule(request: ApiRequest[Any, NewSchedule]) -> Schedule:
         tz=body.tz,
         key=request.headers.get(b"idempotency-key") or body.key,
         agent=body.agent,
+        **await options_of(request, thread, body.options, body.agent),
     )
 
 
