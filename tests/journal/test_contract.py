@@ -1286,3 +1286,8 @@ async def test_the_metadata_of_a_run(journal: Journal) -> None:
     await driver.append([asked, replace(started, options=options), *rest])
     await driver.append(conversation("run_2"))
     assert [run.metadata for run in await journal.runs("thread_1")] == [{"ticket": "T-1"}, {}]
+    entry = SendEntry(run_id="run_3", item=message, options=options)
+    await journal.enqueue("thread_1", entry)
+    waiting = await journal.find_run("run_3")
+    assert waiting is not None
+    assert waiting.metadata == {"ticket": "T-1"}

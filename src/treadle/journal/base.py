@@ -204,6 +204,7 @@ def promised(entry: SendEntry, thread_id: str, agent: str) -> RunRecord:
         thread_id=thread_id,
         agent=entry.agent or agent,
         message_id=entry.item.id,
+        metadata=entry.options.metadata if entry.options is not None else {},
     )
 
 
