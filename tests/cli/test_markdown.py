@@ -97,6 +97,24 @@ def test_what_is_no_mark_is_shown_as_it_is(text: str) -> None:
     assert render(text) == f"{text}\n"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["`1```", ">+ x", "!!![x](y)", "*** |a.**(~", "#  \\*", "a__b__", "*a**", "~5 and ~~6~~ [1] x"],
+)
+def test_a_mark_that_the_next_piece_changes(text: str) -> None:
+    for at in range(len(text)):
+        assert render(text[:at], text[at:]) == render(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["~5 minutes or ", "see [1] and ", "2 * 3 is ", "a_b and ", "wow! so "]
+)
+def test_what_can_be_no_mark_is_not_held_back(text: str) -> None:
+    written: list[str] = []
+    Markdown(written.append, 40).add(text)
+    assert "".join(written) == text.rstrip()
+
+
 def test_a_table() -> None:
     assert plain("|a|b|\n|-|:-:|\n|1|long `x`|\n|22|日|\n\nend") == (
         "a   b\n──  ──────\n1   long x\n22  日\n\nend\n"

@@ -25,7 +25,7 @@ _RULE = re.compile(r"\s{0,3}([-*_])\s*(?:\1\s*){2,}$")
 _SEPARATOR = re.compile(r"\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$")
 # The beginning of a line that may still become something else than a paragraph.
 _UNDECIDED = re.compile(
-    r"\s*$|\s{0,3}(#{1,6}|`{1,2}|`{3,}[^`]*|~{1,2}|~{3,}.*|\d{1,9}[.)]?|([-*_]\s*)+|[+>]|\|.*)$"
+    r"\s*$|\s{0,3}(#{1,6}\s*|`{1,2}|`{3,}[^`]*|~{1,2}|~{3,}.*|\d{1,9}[.)]?|([-*_]\s*)+|[+>]|\|.*)$"
     r"|\s*([-*+]|\d{1,9}[.)])\s+(\[[ xX]?\]?)?$"
 )
 _SPANS = (
@@ -36,6 +36,7 @@ _SPANS = (
     (re.compile(r"(\*|_)(?=[^\s*_])([^*_]*?[^\s*_])\1(?!\w)"), frozenset({"italic"}), True),
 )
 _LINK = re.compile(r"!?\[([^\]]*)\]\(<?([^()\s>]*(?:\([^()\s]*\)[^()\s>]*)*)>?(?:\s+\"[^\"]*\")?\)")
+_OPEN_LINK = re.compile(r"!?\[[^\]]*(\](\([^\n]*)?)?")
 _MARK = re.compile(r"[`*_~!\[\\]")
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 
@@ -85,7 +86,8 @@ class Markdown:
         self._line += text
         if self._fence or not self._line:
             return
-        if not _UNDECIDED.match(self._line):
+        quote = _QUOTE.match(self._line)
+        if not _UNDECIDED.match(self._line, quote.end() if quote else 0):
             self._begin()
 
     def _end(self) -> None:
@@ -170,17 +172,22 @@ class Markdown:
                 return
             self._plain(self._rest[: mark.start()])
             self._rest = self._rest[mark.start() :]
-            size = self._span()
+            may_grow = not is_end and len(self._rest) < MAX_SPAN
+            size = self._span(may_grow=may_grow)
             if not size:
-                if not is_end and len(self._rest) < MAX_SPAN and self._may_end():
+                if may_grow and self._may_end():
                     return
-                # A run of the same mark is one: the second star of two opens nothing.
-                size = len(self._rest) - len(self._rest.lstrip(self._rest[0])) or 1
+                # A run of one mark is whole: the second star of two opens nothing.
+                mark = self._rest[0]
+                size = 1 if mark in "![\\" else len(self._rest) - len(self._rest.lstrip(mark))
                 self._plain(self._rest[:size])
             self._rest = self._rest[size:]
 
-    def _span(self) -> int:
-        """Writes the span or the escaped character that begins here; returns its length."""
+    def _span(self, *, may_grow: bool) -> int:
+        """Writes the span or the escaped character that begins here; returns its length.
+
+        A span at the very end is none yet if the text may grow: what follows decides its end.
+        """
         rest = self._rest
         if escaped := _ESCAPED.match(rest):
             self._plain(escaped[1])
@@ -196,6 +203,8 @@ class Markdown:
             return 0
         for pattern, style, may_nest in _SPANS:
             if found := pattern.match(rest, 0, MAX_SPAN):
+                if may_grow and found.end() == len(rest):
+                    return 0
                 if may_nest:
                     self._spans_of(found[2], style)
                 else:
@@ -213,15 +222,19 @@ class Markdown:
 
     def _may_end(self) -> bool:
         """Whether the mark at the beginning may still become a span."""
-        rest = self._rest
-        if len(rest) == 1:
+        rest, mark = self._rest, self._rest[0]
+        if mark in "![":
+            return rest == "!" or _OPEN_LINK.fullmatch(rest) is not None
+        after = rest.lstrip(mark)
+        run = len(rest) - len(after)
+        if not after or mark == "`":
             return True
-        if rest[0] == "_" and self._last.isalnum():
+        if mark == "~":
+            return run == 2 and not after[0].isspace()
+        if mark == "_" and self._last.isalnum():
             return False
-        if rest[0] == "!":
-            return rest.startswith("![")
-        # A mark before a space opens nothing, as in 2 * 3.
-        return rest[0] in "`[" or not rest.lstrip(rest[0])[:1].isspace()
+        # A mark before a space opens nothing, as in 2 * 3; but of three, two may be before a mark.
+        return run > 2 or not after[0].isspace()
 
     def _plain(self, text: str) -> None:
         if text:
