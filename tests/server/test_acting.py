@@ -66,6 +66,8 @@ async def test_headers_narrow_a_key_to_one_owner(open_runtime: Open) -> None:
         ([("x-treadle-by", "%c3")], "invalid_request"),
         ([("x-treadle-owner", "a"), ("x-treadle-owner", "b")], "invalid_request"),
         ([("x-treadle-by", "x" * 257)], "invalid_input"),
+        ([("x-treadle-by", "ann%0akey:1")], "invalid_input"),
+        ([("x-treadle-by", "%00")], "invalid_input"),
     ],
 )
 async def test_headers_that_are_not_valid(

@@ -37,9 +37,10 @@ def acting(principal: Principal, headers: Headers) -> Principal:
         owner = given
     if BY in headers:
         acts_for = _text(headers, BY)
-        if len(acts_for) > MAX_BY:
+        if len(acts_for) > MAX_BY or not acts_for.isprintable():
             raise InvalidInput(
-                f"The header X-Treadle-By has {len(acts_for)} characters; use at most {MAX_BY}."
+                f"The header X-Treadle-By has {len(acts_for)} characters; use at most {MAX_BY}, "
+                "without line breaks and control characters."
             )
     if owner == principal.owner and acts_for == principal.acts_for:
         return principal
