@@ -41,6 +41,8 @@ FORK = 0.06
 AGAIN = 0.3
 CANCEL = 0.2
 PAUSE = 2.0
+QUIET = "quiet"
+"""The key of the threads on which only this client acts, so that more of it is accepted."""
 LOOKS = 50
 SEVERAL = 3
 LATEST = 1.0

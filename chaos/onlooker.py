@@ -12,7 +12,7 @@ from pathlib import Path
 
 import treadle
 from chaos.agents import SHARED
-from chaos.continuing import Continuer
+from chaos.continuing import QUIET, Continuer
 from chaos.database import url_of
 from chaos.deletion import disturb
 from chaos.evidence import Evidence
@@ -58,7 +58,7 @@ class Onlooker:
                         watched.add(thread.id)
                         tasks.create_task(self._watcher(thread).watch())
                     if not self.is_quiet and self._chance.random() < 0.1:
-                        await self._act(runtime, thread, made.owner)
+                        await self._act(runtime, thread, made)
                 await asyncio.sleep(0.1)
 
     async def _look_around(self, runtime: treadle.Runtime, made: Sequence[ThreadMade]) -> None:
@@ -72,18 +72,22 @@ class Onlooker:
     def _watcher(self, thread: treadle.Thread) -> Watcher:
         return Watcher("outside", thread, self._evidence, self._chance)
 
-    async def _act(self, runtime: treadle.Runtime, thread: treadle.Thread, owner: str) -> None:
+    async def _act(
+        self, runtime: treadle.Runtime, thread: treadle.Thread, made: ThreadMade
+    ) -> None:
         """Says something, answers, cancels or edits, unless the database is held too long."""
         try:
             choice = self._chance.random()
-            if choice < 0.2:
+            if made.key == QUIET:
+                await Continuer(thread, self._evidence, self._chance, "outside").act()
+            elif choice < 0.2:
                 await self._say(thread)
             elif choice < 0.25:
                 await Continuer(thread, self._evidence, self._chance, "outside").act()
             elif choice < 0.3:
                 await cancel_job(thread, self._evidence, self._chance)
             elif choice < 0.6:
-                board = await runtime.memory(SHARED, owner=owner)
+                board = await runtime.memory(SHARED, owner=made.owner)
                 await Scribe(thread, board, self._evidence, self._chance, "outside").act()
             else:
                 await self._answer(thread)

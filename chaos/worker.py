@@ -17,11 +17,11 @@ import treadle
 import treadle.actors.actor
 from chaos import points
 from chaos.agents import NOTES_BEHIND, OTHER, SHARED, chaos_agent, chaos_worker, other_model
-from chaos.continuing import Continuer
+from chaos.continuing import QUIET, Continuer
 from chaos.database import url_of
 from chaos.deletion import Remover
 from chaos.evidence import Evidence
-from chaos.outputs import form_agents
+from chaos.outputs import MODES, form_agents
 from chaos.records import (
     Acknowledged,
     Continued,
@@ -66,6 +66,11 @@ async def main(folder: Path, url: str, seed: str, mode: str) -> None:
             threads.append(await runtime.create_thread(agent, owner=owner, key=key))
             if threads[-1].id not in known:
                 evidence.add(ThreadMade(threads[-1].id, owner, key))
+        quiet: list[treadle.Thread] = []
+        for owner in OWNERS:
+            quiet.append(await runtime.create_thread(f"form-{MODES[0]}", owner=owner, key=QUIET))
+            if quiet[-1].id not in known:
+                evidence.add(ThreadMade(quiet[-1].id, owner, QUIET))
         boards = {owner: await runtime.memory(SHARED, owner=owner) for owner in OWNERS}
         unmade = _unacknowledged_edits(evidence)
         undecided = _undecided(evidence)
@@ -92,6 +97,10 @@ async def main(folder: Path, url: str, seed: str, mode: str) -> None:
                 repeating.append(tasks.create_task(continuer.repeat(undecided[id])))
                 others.append(tasks.create_task(talk.answer()))
                 others.append(tasks.create_task(watcher.watch()))
+            for n, thread in enumerate(quiet):
+                chance = random.Random(f"{seed} q{n}")
+                continuers.append(Continuer(thread, evidence, chance, "inside"))
+                repeating.append(tasks.create_task(continuers[-1].repeat(undecided[thread.id])))
             repeating.append(tasks.create_task(remover.repeat(_undeleted(evidence))))
             await asyncio.wait(repeating)
             if mode == "talk":
