@@ -18,7 +18,6 @@ from treadle.bus.topic import Topic
 from treadle.domain.accept import queue
 from treadle.domain.entries import Entry, SendEntry
 from treadle.domain.events import (
-    LiveEvent,
     MemoryUpdated,
     MessageAdded,
     RecordedEvent,
@@ -96,7 +95,6 @@ class ThreadActor:
             topic,
             is_stored=info.store,
             on_kept=self._on_kept,
-            on_live=self._on_live,
             on_failed=self._on_failed,
             on_due=host.due_at,
         )
@@ -385,7 +383,7 @@ class ThreadActor:
         if failure is not None:
             self._endings.failed(run.id, failure)
         if self.state.active_run is None:
-            self._definition = self._listener = None
+            self._definition = self._listener = self._thread.on_live = None
             for thread_id in left.delegated if left is not None else ():
                 await self._host.abandon(thread_id)  # an earlier process let it begin to work
         await thread.durable()
@@ -396,6 +394,7 @@ class ThreadActor:
         """Collects events for the hooks `on_event` from now on, if there are any."""
         if self._listener is None and has_listeners(definition):
             self._listener = EventListener()
+            self._thread.on_live = self._listener.put
 
     def _activation(self, definition: AnyAgent) -> Activation[object, object]:
         return Activation(
@@ -449,7 +448,7 @@ class ThreadActor:
                 await run_ended(activation)
             finally:
                 self._is_ending = False
-        self._definition = self._listener = None
+        self._definition = self._listener = self._thread.on_live = None
 
     # Between runs
 
@@ -561,10 +560,6 @@ class ThreadActor:
         reason = self.failure or error
         self.topic.close(reason)
         self._endings.close(reason or _interrupted(self.info.id))
-
-    def _on_live(self, event: LiveEvent) -> None:
-        if self._listener is not None:
-            self._listener.put(event)
 
     def _on_kept(self, event: RecordedEvent) -> None:
         if self._listener is not None:

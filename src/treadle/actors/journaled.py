@@ -41,11 +41,11 @@ class JournaledThread:
     """Fulfils `ThreadWriter` with a journal and a topic.
 
     What is recorded in one turn of the event loop is appended together. `on_kept` is called with
-    each event that is durable, after it was published, and `on_live` with each live one;
-    `on_failed` when the journal failed, and `on_due` with a time (Unix seconds) at which something
-    is due from now on. A thread that is not `is_stored` is deleted when it is not used any more.
-    `final` holds the states right after the terminal events of
-    runs, until they are taken out.
+    each event that is durable, after it was published; `on_failed` when the journal failed, and
+    `on_due` with a time (Unix seconds) at which something is due from now on. `on_live`, if it is
+    set, is called with each live event. A thread that is not `is_stored` is deleted when it is not
+    used any more. `final` holds the states right after the terminal events of runs, until they are
+    taken out.
     """
 
     def __init__(
@@ -58,7 +58,6 @@ class JournaledThread:
         *,
         is_stored: bool,
         on_kept: Callable[[RecordedEvent], None],
-        on_live: Callable[[LiveEvent], None],
         on_failed: Callable[[], None],
         on_due: Callable[[float], None],
     ) -> None:
@@ -66,11 +65,11 @@ class JournaledThread:
         self.state = state
         self.claim = claim
         self.topic = topic
+        self.on_live: Callable[[LiveEvent], None] | None = None
         self.failure: JournalError | None = None
         self.final: dict[str, ThreadState] = {}
         self._journal = journal
         self._on_kept = on_kept
-        self._on_live = on_live
         self._on_failed = on_failed
         self._on_due = on_due
         self._is_stored = is_stored
@@ -126,7 +125,8 @@ class JournaledThread:
             self._send_now()
         else:
             self.topic.publish_live(event)
-            self._on_live(event)
+            if self.on_live is not None:
+                self.on_live(event)
 
     async def event_of(self, item: Item) -> int:
         """Returns the number of the event that added `item`, else of the last with a copy of it."""
@@ -207,7 +207,8 @@ class JournaledThread:
             first = outbox[0]
             if not isinstance(first, Envelope):
                 topic.publish_live(first)
-                self._on_live(first)
+                if self.on_live is not None:
+                    self.on_live(first)
             elif first.seq <= kept:
                 topic.publish(first)
                 self._on_kept(first.event)  # type: ignore[arg-type]

@@ -84,13 +84,17 @@ class EventQueue:
             else:
                 self._entries.append(envelope)
                 self._waiting += 1
-                if self._waiting >= self._limit:
-                    self._join_all()
-            if self._waiting >= self._limit and self._drops_overflow:
-                self._overflows += 1
-                self.lag()
+            if self._waiting >= self._limit:
+                self._overflow()
         if self.wakeup is not None:
             self.wake()
+
+    def _overflow(self) -> None:
+        if not self._is_joining:
+            self._join_all()
+        if self._waiting >= self._limit and self._drops_overflow:
+            self._overflows += 1
+            self.lag()
 
     def close(self, error: Exception | None = None, /) -> None:
         """Ends the queue after the events that wait, with `error` if it is given."""
@@ -143,8 +147,10 @@ class EventQueue:
 
     def wake(self) -> None:
         """Lets the task that waits look again."""
-        if self.wakeup is not None and not self.wakeup.done():
-            self.wakeup.set_result(None)
+        # Forgotten at once, so that what is put before the task runs does not wake it again.
+        wakeup, self.wakeup = self.wakeup, None
+        if wakeup is not None and not wakeup.done():
+            wakeup.set_result(None)
 
     def _join_all(self) -> None:
         waiting, self._entries = self._entries, deque()

@@ -3,7 +3,7 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby, islice
 from operator import attrgetter
 from typing import cast
 
@@ -25,6 +25,7 @@ from treadle.domain.events import (
     StepInterrupted,
     StepStarted,
     TerminalEvent,
+    TextDelta,
     ToolCallStarted,
     ToolOutputRecorded,
     delta_in,
@@ -54,7 +55,7 @@ class _Text:
 class _Stretch:
     """What a text grew by between two durable events."""
 
-    __slots__ = ("deltas", "ends", "event", "numbers", "seq", "text")
+    __slots__ = ("deltas", "ends", "event", "numbers", "packed", "seq", "text")
 
     def __init__(self, text: _Text, seq: int, event: Event) -> None:
         self.text = text
@@ -63,24 +64,22 @@ class _Stretch:
         # Numbers of eight bytes and joined strings: a run may have a hundred thousand deltas.
         self.numbers = array("q")
         self.ends = array("q")
-        self.deltas: list[str] = []
-
-    def grow(self, n: int, delta: str) -> None:
-        ends = self.ends
-        self.numbers.append(n)
-        ends.append((ends[-1] if ends else 0) + len(delta))
-        self.deltas.append(delta)
+        self.packed = ""
+        self.deltas: list[str] = []  # what was not packed yet
 
     @property
     def length(self) -> int:
         """How many characters the text grew by."""
-        return self.ends[-1]
+        return len(self.pack())
 
     def pack(self) -> str:
         """Keeps the deltas as one string, and returns it."""
-        if len(self.deltas) > 1:
-            self.deltas = ["".join(self.deltas)]
-        return self.deltas[0]
+        if self.deltas:
+            lengths = accumulate(map(len, self.deltas), initial=len(self.packed))
+            self.ends.extend(islice(lengths, 1, None))
+            self.packed += "".join(self.deltas)
+            self.deltas.clear()
+        return self.packed
 
     def between(self, low: int, high: int | None = None) -> Piece | None:
         """Returns the growth of live event `low` (exclusive) to `high` (inclusive), if any."""
@@ -91,8 +90,9 @@ class _Stretch:
             return None
         event = self.event
         if delta_in(event) is not None:
+            packed = self.pack()
             start = self.ends[begin - 1] if begin else 0
-            event = with_delta(event, self.pack()[start : self.ends[end - 1]])
+            event = with_delta(event, packed[start : self.ends[end - 1]])
         return Piece(event, numbers[begin], numbers[end - 1])
 
 
@@ -117,8 +117,12 @@ class LiveLog:
 
     def add(self, event: Event, seq: int, n: int) -> None:
         """Takes note of the live event `n` after the durable event `seq`."""
-        delta = delta_in(event)
-        key = text_key(event)
+        if type(event) is TextDelta:  # nearly all events are
+            delta: Delta | None = event
+            key: object = TextDelta, event.item_id, ""
+        else:
+            delta = delta_in(event)
+            key = text_key(event)
         if delta is None:
             scope, inner = _unwrap(event)
             if not isinstance(inner, ToolCallStarted):
@@ -138,7 +142,8 @@ class LiveLog:
                 stretch.pack()
             stretch = self._in_flight[key] = _Stretch(text, seq, event)
             self._stretches.append(stretch)
-        stretch.grow(n, "" if delta is None else delta.delta)
+        stretch.numbers.append(n)
+        stretch.deltas.append("" if delta is None else delta.delta)
 
     def land(self, event: Event, seq: int) -> None:
         """Takes note of the texts that `event` ends: from the durable event `seq` on they are past.

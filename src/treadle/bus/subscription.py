@@ -109,7 +109,9 @@ class Subscription(AsyncIterator[Event]):
         return self
 
     async def __anext__(self) -> Event:
-        return (await self.next()).event
+        while (envelope := self.take()) is None:
+            await self.wait()
+        return envelope.event
 
     async def envelopes(self) -> AsyncGenerator[Envelope]:
         """The same events with their positions and their JSON."""
@@ -141,7 +143,8 @@ class Subscription(AsyncIterator[Event]):
                 envelope = missed.popleft()
                 if not missed:
                     self._missed = None
-                return self._deliver(envelope)
+                self._last = envelope
+                return envelope
             if self._follow is not None or self._read_to < self._until:
                 return None
             envelope = self._queue.take()
@@ -150,7 +153,8 @@ class Subscription(AsyncIterator[Event]):
             if self._is_careful or envelope.n >= BLOCKS:
                 envelope = self._fitting(envelope)
             if envelope is not None:
-                return self._deliver(envelope)
+                self._last = envelope
+                return envelope
 
     async def wait(self) -> None:
         """Waits until `take` may return an event, or `wake` is called; call it if `take` gave None.
@@ -218,10 +222,6 @@ class Subscription(AsyncIterator[Event]):
     def _detach(self) -> None:
         if self._topic is not None:
             self._topic.detach(self._queue)
-
-    def _deliver(self, envelope: Envelope) -> Envelope:
-        self._last = envelope
-        return envelope
 
     async def _next_followed(self, follow: Follow, topic: Topic) -> Envelope | None:
         """Returns the next event from the node that drives the thread; None if there is none yet.

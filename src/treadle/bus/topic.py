@@ -123,19 +123,20 @@ class Topic:
         """
         # Joined deltas from elsewhere keep the position that they have there, so that positions
         # mean the same in every process.
-        self._n = n = n or last_in(self._n) + 1
+        number = last_in(n) if n else last_in(self._n) + 1
+        self._n = n = n or number
         if type(event) is AgentEvent and delta_in(event) is None:
             if self._log.is_repeated(event):
                 return
             # With the position of the event: a reader that leaves after them has all texts.
             for delta in self._log.missing(event):
-                self._put_live(delta, n)
-        self._put_live(event, n)
+                self._put_live(delta, n, number)
+        self._put_live(event, n, number)
 
-    def _put_live(self, event: LiveEvent, n: int) -> None:
+    def _put_live(self, event: LiveEvent, n: int, number: int) -> None:
         envelope = Envelope(event, self.seq, n)
-        if not isinstance(event, ToolProgress):
-            self._log.add(event, self.seq, last_in(n))
+        if type(event) is not ToolProgress:
+            self._log.add(event, self.seq, number)
         for subscriber in tuple(self._subscribers):
             subscriber.put(envelope)
 

@@ -15,6 +15,7 @@ from treadle.domain.events import (
     ResponseCompleted,
     RetriesExhausted,
     Retrying,
+    TextDelta,
     ToolChoiceIgnored,
 )
 from treadle.domain.items import (
@@ -75,7 +76,9 @@ async def stream_response(
             events, fields = agent.model.stream(sent), _streamed_fields(activation, tools)
             try:
                 async for event in events:
-                    if not isinstance(event, (ItemFinished, ResponseFinished, ItemsAdapted)):
+                    if type(event) is TextDelta or not isinstance(
+                        event, (ItemFinished, ResponseFinished, ItemsAdapted)
+                    ):
                         is_seen = True
                         publish(event)
                         if fields is not None:
