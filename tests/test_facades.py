@@ -75,7 +75,8 @@ for facade in sys.argv[1:]:
 LIGHT = """
 import sys
 import treadle, treadle.jobs, treadle.memory, treadle.models, treadle.telemetry
-heavy = {"aiohttp", "numpy", "opentelemetry", "sqlite3", "starlette", "treadle.jobs.commander"}
+heavy = {"aiohttp", "numpy", "opentelemetry", "pydantic", "sqlite3", "starlette"}
+heavy.add("treadle.jobs.commander")
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 treadle.models.OpenAIChat
 assert "treadle.models.openai" in sys.modules

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import msgspec
-from pydantic import ValidationError
 
 from treadle.domain.events import Awaited
 from treadle.domain.ids import new_id
@@ -20,6 +19,7 @@ from treadle.domain.items import FunctionCall, FunctionCallOutput, OutputPart
 from treadle.errors import HookFailed, ModelRetry, StreamInvalid
 from treadle.logging import logger_of
 from treadle.streaming.jsonfields import MAX_DEPTH, JsonFieldScanner
+from treadle.tools import deferred_pydantic as pydantic
 from treadle.tools.callables import Pending
 from treadle.tools.context import RunContext, for_attempt, runs_agents
 from treadle.tools.failure import (
@@ -100,7 +100,7 @@ def prepare(tools: Toolset, call: FunctionCall) -> PreparedCall | RefusedCall:
         return RefusedCall(call, " ".join([problem, *tools.missing]))
     try:
         arguments = tool.validate(_decode(tool, call.arguments))
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         return RefusedCall(
             call, f"The arguments of {tool.name} are not valid: {explain_validation(error)}."
         )

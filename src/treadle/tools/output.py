@@ -15,11 +15,10 @@ from typing import Any, cast
 from uuid import UUID
 
 import msgspec
-from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
 from treadle.domain.files import InputFile, InputImage, Media, data_of
 from treadle.domain.items import InputText, OutputPart
+from treadle.tools import deferred_pydantic as pydantic
 from treadle.tools.threads import in_thread
 
 _SCHEMES = ("https://", "http://", "data:")
@@ -126,7 +125,7 @@ def _inner(value: object) -> Sequence[object] | None:
         return list(several) if len(several) <= _SMALL_VALUES else None
     if isinstance(value, msgspec.Struct):
         return [getattr(value, name, None) for name in value.__struct_fields__]
-    if isinstance(value, BaseModel):
+    if isinstance(value, pydantic.BaseModel):
         return [*vars(value).values(), *(value.__pydantic_extra__ or {}).values()]
     if is_dataclass(value) and hasattr(value, "__dict__"):
         return list(vars(value).values())
@@ -216,9 +215,9 @@ def _json(value: object, hook: Callable[[Any], object]) -> str:
 
 
 def _jsonable(value: object) -> object:
-    if isinstance(value, BaseModel):
+    if isinstance(value, pydantic.BaseModel):
         return value.model_dump(mode="json", by_alias=True)
-    return to_jsonable_python(value)
+    return pydantic.to_jsonable_python(value)
 
 
 def _beginning_of_json(value: object, most: int) -> tuple[str, bool]:
@@ -244,7 +243,7 @@ def _fragments(value: object, most: int) -> Iterator[str]:
     stack: list[tuple[Iterator[tuple[str, object]], str, object]] = []
     inside: set[int] = set()
     while True:
-        if isinstance(value, BaseModel):
+        if isinstance(value, pydantic.BaseModel):
             value = _jsonable(value)
         entries = _entries(value, hook)
         if entries is None:

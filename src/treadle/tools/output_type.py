@@ -8,17 +8,17 @@ from types import UnionType
 from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
-from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypeForm
 
 from treadle.domain.schema import JsonSchema, OutputSchema, ToolSchema
 from treadle.errors import ConfigurationError
+from treadle.tools import deferred_pydantic as pydantic
 from treadle.tools.failure import explain_failure, message_of, reraise_interrupt
 from treadle.tools.function import Tool
 from treadle.tools.nulls import without_nulls
 from treadle.tools.parameters import GivenParameters
 from treadle.tools.partial_output import PartialOutput, growing_json
-from treadle.tools.pydantic_schema import QuietJsonSchema, without_titles
+from treadle.tools.pydantic_schema import quiet_json_schema, without_titles
 from treadle.tools.strict import strict_schema
 from treadle.tools.validation import explain_validation
 
@@ -42,8 +42,8 @@ class OutputType(Generic[T]):
     def __init__(self, type_: TypeForm[T]) -> None:
         name = _name_of(type_)
         try:
-            self._adapter: TypeAdapter[T] = TypeAdapter(type_)
-            schema = without_titles(self._adapter.json_schema(schema_generator=QuietJsonSchema))
+            self._adapter: pydantic.TypeAdapter[T] = pydantic.TypeAdapter(type_)
+            schema = without_titles(self._adapter.json_schema(schema_generator=quiet_json_schema()))
         except Exception as error:  # pydantic and user code raise many kinds
             reason = explain_failure(error).splitlines()[0]
             raise ConfigurationError(
@@ -132,7 +132,7 @@ class OutputType(Generic[T]):
 
     def explain(self, error: ValueError) -> str:
         """Returns a description of the error that a model can act upon."""
-        if isinstance(error, ValidationError):
+        if isinstance(error, pydantic.ValidationError):
             return explain_validation(error)
         return message_of(error)
 

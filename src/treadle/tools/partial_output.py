@@ -27,10 +27,9 @@ from typing import (
 )
 
 import msgspec
-from pydantic import BaseModel, RootModel, TypeAdapter
-from pydantic_core import from_json
 from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
 
+from treadle.tools import deferred_pydantic as pydantic
 from treadle.tools.failure import reraise_interrupt
 
 T = TypeVar("T")
@@ -79,7 +78,7 @@ def growing_json(text: str) -> object | None:
     if start < 0:
         return None
     try:
-        value: object = from_json(text[start:], allow_partial="trailing-strings")
+        value: object = pydantic.from_json(text[start:], allow_partial="trailing-strings")
     except ValueError:  # it is not JSON, or more follows
         return None
     return value
@@ -102,7 +101,7 @@ class PartialOutput:
 
     def __init__(self, hint: object) -> None:
         self._hint = hint
-        self._adapters: dict[int, tuple[Any, TypeAdapter[Any] | None]] = {}
+        self._adapters: dict[int, tuple[Any, pydantic.TypeAdapter[Any] | None]] = {}
         self._fields: dict[Any, tuple[_Field, ...]] = {}
 
     def build(self, value: object) -> object:
@@ -183,11 +182,11 @@ class PartialOutput:
         except ValueError:
             raise _NotYet from None
 
-    def _adapter(self, hint: Any) -> TypeAdapter[Any] | None:
+    def _adapter(self, hint: Any) -> "pydantic.TypeAdapter[Any] | None":
         known = self._adapters.get(id(hint))
         if known is None or known[0] is not hint:
             try:
-                adapter = cast("TypeAdapter[Any] | None", TypeAdapter(hint))
+                adapter = cast("pydantic.TypeAdapter[Any] | None", pydantic.TypeAdapter(hint))
             except Exception:  # noqa: BLE001 - pydantic and user code raise many kinds
                 adapter = None
             known = self._adapters[id(hint)] = (hint, adapter)
@@ -234,7 +233,7 @@ class PartialOutput:
         for field in fields.values():
             if field.name not in values:
                 values[field.name] = field.default()
-        if issubclass(hint, BaseModel):
+        if issubclass(hint, pydantic.BaseModel):
             return hint.model_construct({fields[key].name for key, _ in arrived}, **values)
         made = object.__new__(hint)
         for name, value in values.items():
@@ -274,7 +273,7 @@ def _none() -> None:
 
 
 def _fields_of(hint: Any) -> "list[_Field]":
-    if issubclass(hint, BaseModel) or hasattr(hint, "__pydantic_fields__"):
+    if issubclass(hint, pydantic.BaseModel) or hasattr(hint, "__pydantic_fields__"):
         fields: Mapping[str, Any] = hint.__pydantic_fields__
         return [
             _Field(_key_of(name, info), name, _constrained(info), _pydantic_default(info))
@@ -321,8 +320,8 @@ def _is_object(hint: Any) -> bool:
     if not isinstance(hint, type):
         return False
     kind: Any = hint
-    if issubclass(kind, BaseModel):
-        return not issubclass(kind, RootModel)
+    if issubclass(kind, pydantic.BaseModel):
+        return not issubclass(kind, pydantic.RootModel)
     return dataclasses.is_dataclass(kind)
 
 

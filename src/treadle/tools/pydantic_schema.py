@@ -1,18 +1,29 @@
 """JSON Schemas from pydantic, without warnings and titles."""
 
 from collections.abc import Mapping
-from typing import cast
-
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
+from functools import cache
+from typing import TYPE_CHECKING, cast
 
 from treadle.domain.schema import JsonSchema
+from treadle.tools import deferred_pydantic as pydantic
+
+if TYPE_CHECKING:
+    from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 
-class QuietJsonSchema(GenerateJsonSchema):
-    """Omits a default that cannot be represented as JSON, such as a sentinel; no warning."""
+@cache
+def quiet_json_schema() -> "type[GenerateJsonSchema]":
+    """Returns the class that makes schemas without warnings.
 
-    def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
-        """Does nothing: the function's own default applies, whatever the schema contains."""
+    It omits a default that cannot be represented as JSON, such as a sentinel: the function's own
+    default applies, whatever the schema contains.
+    """
+
+    class QuietJsonSchema(pydantic.GenerateJsonSchema):
+        def emit_warning(self, kind: "JsonSchemaWarningKind", detail: str) -> None:
+            """Does nothing."""
+
+    return QuietJsonSchema
 
 
 def without_titles(schema: JsonSchema) -> JsonSchema:

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 
-from pydantic import TypeAdapter
-
 from treadle.domain.schema import JsonSchema, OutputSchema
 from treadle.errors import InvalidInput
+from treadle.tools import deferred_pydantic as pydantic
 from treadle.tools.json_schema import find_problem, require_schema
 from treadle.tools.output_type import OutputType
 from treadle.tools.strict import strict_schema
@@ -21,7 +20,7 @@ class SchemaOutput(OutputType[object]):
 
     def __init__(self, given: OutputSchema) -> None:
         self._given = given.schema
-        self._adapter = TypeAdapter[object](object)
+        self._adapter = pydantic.TypeAdapter[object](object)
         self._wrap(given.schema, given.name, strict=given.strict)
 
     def _validated(self, value: object) -> object:

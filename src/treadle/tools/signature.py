@@ -7,14 +7,13 @@ from typing import Annotated, Any, TypeGuard, TypeVar, cast, get_args, get_origi
 
 import docstring_parser
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, create_model
-from pydantic.fields import FieldInfo
 
 from treadle.domain.schema import JsonSchema
 from treadle.errors import InvalidTool
+from treadle.tools import deferred_pydantic as pydantic
 from treadle.tools.context import RunContext
 from treadle.tools.nulls import without_nulls
-from treadle.tools.pydantic_schema import QuietJsonSchema, without_titles
+from treadle.tools.pydantic_schema import quiet_json_schema, without_titles
 from treadle.tools.strict import strict_schema
 
 _Parameter = inspect.Parameter
@@ -86,7 +85,7 @@ class Signature:
 
     def _field(
         self, parameter: _Parameter, hint: Any, documented: Mapping[str, str | None]
-    ) -> tuple[Any, FieldInfo]:
+    ) -> "tuple[Any, pydantic.FieldInfo]":
         name = parameter.name
         if hint is None and name in {"self", "cls"}:
             raise self._invalid(name, "belongs to a method; use a bound one, as in tool(shop.buy)")
@@ -95,27 +94,29 @@ class Signature:
         if not hasattr(hint, "__module__"):  # `Annotated` would fail on such a value below
             raise self._invalid(name, f"has {hint!r:.100} for a type; annotate it with a type")
         default = ... if parameter.default is _Parameter.empty else parameter.default
-        field: FieldInfo = default if _is_field(default) else Field(default)
+        field: pydantic.FieldInfo = default if _is_field(default) else pydantic.Field(default)
         description = documented.get(name)
         if description is None or field.description or _has_description(hint):
             return hint, field
-        return Annotated[hint, Field(description=description)], field
+        return Annotated[hint, pydantic.Field(description=description)], field
 
-    def _create_model(self, fields: Mapping[str, Any]) -> type[BaseModel]:
+    def _create_model(self, fields: Mapping[str, Any]) -> "type[pydantic.BaseModel]":
         # Fields get generated names: a parameter may be called like a method of BaseModel.
         aliased: dict[str, Any] = {
             key: (Annotated[fields[name][0], fields[name][1]], _aliased(fields[name][1], name))
             for key, name in self._aliases.items()
         }
-        config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+        config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=False)
         try:
-            return create_model(f"{self._name} arguments", __config__=config, **aliased)
+            return pydantic.create_model(f"{self._name} arguments", __config__=config, **aliased)
         except Exception as error:  # pydantic and user code raise many kinds
             raise self._untypable(fields) from error
 
     def _plain_schema(self) -> JsonSchema:
         try:
-            schema = without_titles(self._model.model_json_schema(schema_generator=QuietJsonSchema))
+            schema = without_titles(
+                self._model.model_json_schema(schema_generator=quiet_json_schema())
+            )
         except Exception as error:  # as in `_create_model`
             fields = {
                 self._aliases[key]: (field.annotation, field)
@@ -137,7 +138,7 @@ class Signature:
         for name, (hint, field) in fields.items():
             try:
                 probe: Any = Annotated[hint, field]
-                create_model("probe", x=(probe, ...)).model_json_schema()
+                pydantic.create_model("probe", x=(probe, ...)).model_json_schema()
             except Exception:  # noqa: BLE001 - as in `_create_model`
                 return self._invalid(
                     name,
@@ -152,12 +153,12 @@ class Signature:
         return InvalidTool(f"The parameter {parameter!r} of the tool {self._name} {problem}.")
 
 
-def _aliased(field: FieldInfo, name: str) -> Any:
+def _aliased(field: "pydantic.FieldInfo", name: str) -> Any:
     if field.is_required():
-        return Field(alias=name)
+        return pydantic.Field(alias=name)
     if field.default_factory is not None:
-        return Field(default_factory=cast("Any", field.default_factory), alias=name)
-    return Field(field.default, alias=name)
+        return pydantic.Field(default_factory=cast("Any", field.default_factory), alias=name)
+    return pydantic.Field(field.default, alias=name)
 
 
 def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
@@ -212,13 +213,13 @@ def _deps_needed(hint: Any) -> str:
     return "" if type(None) in get_args(types[0]) else _type_name(types[0])
 
 
-def _is_field(default: object) -> TypeGuard[FieldInfo]:
-    return isinstance(default, FieldInfo)
+def _is_field(default: object) -> TypeGuard["pydantic.FieldInfo"]:
+    return isinstance(default, pydantic.FieldInfo)
 
 
 def _has_description(hint: Any) -> bool:
     metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    return any(isinstance(entry, FieldInfo) and entry.description for entry in metadata)
+    return any(isinstance(entry, pydantic.FieldInfo) and entry.description for entry in metadata)
 
 
 def _type_name(hint: Any) -> str:

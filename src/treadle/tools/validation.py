@@ -1,7 +1,6 @@
 """Describes a validation error so that a model can act upon it."""
 
-from pydantic import ValidationError
-
+from treadle.tools import deferred_pydantic as pydantic
 from treadle.tools.output import truncated
 
 _MAX_PROBLEMS = 10
@@ -9,7 +8,7 @@ _MAX_CHARS = 300
 _MAX_TOTAL = 2000
 
 
-def explain_validation(error: ValidationError) -> str:
+def explain_validation(error: "pydantic.ValidationError") -> str:
     """Returns the place and kind of each problem, at most ten, in at most 2,000 characters."""
     problems = [
         f"{_place(problem['loc'])}{problem['msg'][:_MAX_CHARS]}"

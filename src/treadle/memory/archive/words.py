@@ -7,7 +7,9 @@ Symbols such as emoji are indexed and searched one by one. See https://sqlite.or
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 MAX_TERMS = 64
 """How many different words of a query are searched."""
@@ -20,18 +22,32 @@ _UNSPACED = (
     "\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
 )
 _SYMBOLS = "\u2190-\u2bff\U0001f000-\U0001faff"
-_ALONE = re.compile(f"[{_UNSPACED}{_SYMBOLS}]")
-_BREAK = re.compile(
-    r"[\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\xa9\xab-\xb1\xb4\xb6-\xb8\xbb\xbf"
-    r"\u2000-\u206f\u3000-\u3004\u3008-\u303f]+"
-)
-_PART = re.compile(f"[{_UNSPACED}]+|[{_SYMBOLS}]|[^{_UNSPACED}{_SYMBOLS}]+")
-_UNSPACED_PART = re.compile(f"[{_UNSPACED}]")
+
+
+class _Patterns(NamedTuple):
+    alone: re.Pattern[str]
+    breaks: re.Pattern[str]
+    part: re.Pattern[str]
+    unspaced: re.Pattern[str]
+
+
+@cache
+def _patterns() -> _Patterns:
+    """Returns the patterns; they take 10 ms to compile, which only a search has to pay."""
+    return _Patterns(
+        alone=re.compile(f"[{_UNSPACED}{_SYMBOLS}]"),
+        breaks=re.compile(
+            r"[\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\xa9\xab-\xb1\xb4\xb6-\xb8\xbb\xbf"
+            r"\u2000-\u206f\u3000-\u3004\u3008-\u303f]+"
+        ),
+        part=re.compile(f"[{_UNSPACED}]+|[{_SYMBOLS}]|[^{_UNSPACED}{_SYMBOLS}]+"),
+        unspaced=re.compile(f"[{_UNSPACED}]"),
+    )
 
 
 def indexed(text: str) -> str:
     """Returns `text` for the index, with spaces around each character that is indexed alone."""
-    return text if text.isascii() else _ALONE.sub(r" \g<0> ", text)
+    return text if text.isascii() else _patterns().alone.sub(r" \g<0> ", text)
 
 
 def terms(query: str) -> list[str]:
@@ -50,9 +66,10 @@ def terms(query: str) -> list[str]:
 
 def pieces(text: str) -> Iterator[str]:
     """Returns the words of a text, and pairs of characters of scripts without spaces."""
-    for piece in _BREAK.split(text):
-        for part in _PART.findall(piece):
-            if len(part) > 1 and _UNSPACED_PART.match(part):
+    patterns = _patterns()
+    for piece in patterns.breaks.split(text):
+        for part in patterns.part.findall(piece):
+            if len(part) > 1 and patterns.unspaced.match(part):
                 yield from (f"{a} {b}" for a, b in pairwise(part))
-            elif any(character.isalnum() for character in part) or _ALONE.match(part):
+            elif any(character.isalnum() for character in part) or patterns.alone.match(part):
                 yield part
