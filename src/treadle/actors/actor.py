@@ -135,10 +135,10 @@ class ThreadActor:
             ),
         )
         self._deps: tuple[object, ...] = ()  # made last
-        self._intake = Intake(info, self._thread, host.journal, self, self.memory.editing)
+        self._intake = Intake(info, self._thread, host.journal, self, self.memory)
         self._sleeping = Sleeping(self._thread, self.jobs, self._wake)
-        self._must_recover = bool(state.jobs)
-        self._recovering = asyncio.Lock()  # one task recovers; those that come meanwhile wait
+        # Held while one task recovers; those that come meanwhile wait. None: nothing is left.
+        self._recovering = asyncio.Lock() if state.jobs else None
         self._listener: EventListener | None = None
         self._is_ending = False
         self._due = ""
@@ -454,13 +454,14 @@ class ThreadActor:
 
     async def _recover(self) -> None:
         """Takes care of the jobs that an earlier process left."""
-        if self._must_recover:
-            async with self._recovering:
-                if self._must_recover:
+        recovering = self._recovering
+        if recovering is not None:
+            async with recovering:
+                if self._recovering is not None:
                     if any(job.kind for job in self.state.jobs.values()):
                         await self._make_deps_of_jobs()
                     await self.jobs.recover()
-                    self._must_recover = False
+                    self._recovering = None
 
     async def _make_deps_of_jobs(self) -> None:
         """Makes the deps of jobs that are started again before a run is."""

@@ -6,6 +6,7 @@ at which two of them, or an entry and the loop, could disagree.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -56,6 +57,7 @@ from treadle.journal.base import Journal, ThreadInfo
 from treadle.journal.projection import Sent
 from treadle.logging import logger_of
 from treadle.memory.blocks.changes import changes_of, undone_by
+from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.schedules.times import next_time
 
 _LOGGER = logger_of("treadle.runtime")
@@ -107,8 +109,8 @@ def _nothing() -> None:
 class Intake:
     """Takes entries: decides by the state (`accept`), records, and acknowledges what is durable.
 
-    `editing` is held while a memory block is changed: an undo reads the journal first, and edits
-    that come meanwhile have to stay behind it.
+    `memory.editing` is held while a memory block is changed: an undo reads the journal first, and
+    edits that come meanwhile have to stay behind it.
     """
 
     def __init__(
@@ -117,17 +119,16 @@ class Intake:
         thread: JournaledThread,
         journal: Journal,
         driving: Driving,
-        editing: asyncio.Lock,
+        memory: ThreadMemory,
     ) -> None:
         self._info = info
         self._thread = thread
         self._journal = journal
         self._driving = driving
-        self._editing = editing
+        self._memory = memory
         self._under_way = 0
         self._sending: dict[str, asyncio.Future[Sent]] = {}
-        self._taken: set[int] = set()
-        self._inbox = asyncio.Lock()  # entries are taken in their order, by one task at a time
+        self._taken: frozenset[int] = frozenset()
         self._has_mail = False
         self._has_read = False
         self._reader: asyncio.Task[None] | None = None
@@ -239,7 +240,7 @@ class Intake:
     async def _take(self, entry: Entry, on_told: Callable[[], object] = _nothing) -> Receipt:
         """Does what an entry asks for."""
         if isinstance(entry, EditEntry | UndoEntry):
-            async with self._editing:
+            async with self._memory.editing:
                 return await self._do(entry, on_told)
         return await self._do(entry, on_told)
 
@@ -376,6 +377,11 @@ class Intake:
             self._has_read = True
             self._driving.may_be_idle()
 
+    @cached_property
+    def _inbox(self) -> asyncio.Lock:
+        """Held while entries are taken: in their order, by one task at a time."""
+        return asyncio.Lock()
+
     async def take_inbox(self) -> None:
         """Takes the entries that wait in the inbox; each leaves it with the events it became."""
         async with self._inbox:
@@ -387,7 +393,7 @@ class Intake:
 
     async def _take_waiting(self, number: int, entry: Entry) -> None:
         def consume() -> None:
-            self._taken.add(number)
+            self._taken |= {number}
             self._thread.consume(number)
 
         try:
@@ -400,7 +406,7 @@ class Intake:
                 # The wish to cancel a job waits in the inbox until the job has ended: no event
                 # reports it before, and a restartable job would be started again after a crash.
                 await self._take(entry, consume)
-                self._taken.add(number)
+                self._taken |= {number}
         except JournalError:
             raise
         except TreadleError as error:  # its sender is gone, and the entry changes nothing

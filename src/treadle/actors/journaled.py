@@ -9,7 +9,6 @@ otherwise `PATIENCE` seconds after its first event.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
@@ -78,10 +77,10 @@ class JournaledThread:
         self._consumed: list[int] = []
         self._sending: asyncio.Handle | None = None
         self._is_urgent = False
-        self._outbox: deque[Envelope | LiveEvent] = deque()
+        self._outbox: list[Envelope | LiveEvent] = []
         self._kept = state.seq
         self._appends = 0
-        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
     @property
     def is_settled(self) -> bool:
@@ -147,7 +146,7 @@ class JournaledThread:
         self.failure = error
         self._outbox.clear()
         while self._waiters:
-            _, kept = self._waiters.popleft()
+            _, kept = self._waiters.pop(0)
             if not kept.done():
                 kept.set_exception(error)
         self._on_failed()
@@ -203,20 +202,24 @@ class JournaledThread:
     def _release(self) -> None:
         """Shows what is kept, and the live events behind it."""
         outbox, topic, kept = self._outbox, self.topic, self._kept
-        while outbox:
-            first = outbox[0]
-            if not isinstance(first, Envelope):
-                topic.publish_live(first)
-                if self.on_live is not None:
-                    self.on_live(first)
-            elif first.seq <= kept:
-                topic.publish(first)
-                self._on_kept(first.event)  # type: ignore[arg-type]
-            else:
-                break
-            outbox.popleft()
+        shown = 0  # what is recorded or published meanwhile comes to the end of the list
+        try:
+            while shown < len(outbox):
+                first = outbox[shown]
+                if not isinstance(first, Envelope):
+                    topic.publish_live(first)
+                    if self.on_live is not None:
+                        self.on_live(first)
+                elif first.seq <= kept:
+                    topic.publish(first)
+                    self._on_kept(first.event)  # type: ignore[arg-type]
+                else:
+                    break
+                shown += 1
+        finally:
+            del outbox[:shown]
         waiters = self._waiters
         while waiters and waiters[0][0] <= kept:
-            _, waiter = waiters.popleft()
+            _, waiter = waiters.pop(0)
             if not waiter.done():
                 waiter.set_result(None)

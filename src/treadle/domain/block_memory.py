@@ -14,7 +14,7 @@ REMEMBERED = 256
 """How many keys of changes, and labels of deleted blocks, are known: the newest."""
 
 
-class BlockMemory(Struct, frozen=True):
+class BlockMemory(Struct, frozen=True, gc=False):
     """Blocks in the order in which they were made.
 
     `undo` contains for each label the number of the change that is undone next, `deleted` the

@@ -6,7 +6,7 @@ BLOCK_CHARS = 5000
 """The default limit of the text of a block, in characters."""
 
 
-class Block(Struct, frozen=True, omit_defaults=True):
+class Block(Struct, frozen=True, gc=False, omit_defaults=True):
     """A labelled text that is part of the instructions, and that the model may edit with tools.
 
     - `label`: its name, for the model and for programs. `value`: its text.
@@ -30,7 +30,7 @@ class Block(Struct, frozen=True, omit_defaults=True):
         return BlockRules(self.description, self.limit, self.read_only)
 
 
-class BlockRules(Struct, frozen=True, omit_defaults=True):
+class BlockRules(Struct, frozen=True, gc=False, omit_defaults=True):
     """What holds for the text of a block; see `Block`."""
 
     description: str = ""

@@ -12,7 +12,7 @@ from treadle.domain.removed_items import visible
 from treadle.errors import InvalidTransition
 
 
-class Context(Struct, frozen=True, omit_defaults=True):
+class Context(Struct, frozen=True, gc=False, omit_defaults=True):
     """The part of a history that the model reads; all of it before the first compaction.
 
     Items before number `cut` are left out, except those `kept` (ascending). `shortened` pairs items

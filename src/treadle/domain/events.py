@@ -93,7 +93,7 @@ beyond the limit of the API. `provider_item`: an item of the provider that is no
 """
 
 
-class DurableEvent(Struct, frozen=True, kw_only=True):
+class DurableEvent(Struct, frozen=True, gc=False, kw_only=True):
     """The fields of every recorded event: its number, its time (Unix seconds) and its run."""
 
     seq: int = 0
@@ -702,7 +702,7 @@ class QuotaHit(DurableEvent, frozen=True, gc=False, tag="quota_exceeded"):
     message: str
 
 
-class ValidatedOutput(Struct, frozen=True):
+class ValidatedOutput(Struct, frozen=True, gc=False):
     """An output that a validator changed: as JSON, or as text if the output is a text.
 
     `items` are the keys of the items that it was made of, for their removal.
@@ -849,7 +849,7 @@ class ToolProgress(Struct, frozen=True, gc=False, tag="tool.progress"):
     message: str
 
 
-class AgentEvent(Struct, frozen=True, tag="agent.event"):
+class AgentEvent(Struct, frozen=True, gc=False, tag="agent.event"):
     """An event of the thread `thread_id`, on which `agent` works for the call `call_id`.
 
     `call_id` is empty if the agent works for a job or a hook.

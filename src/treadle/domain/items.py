@@ -82,7 +82,7 @@ ContentPart = InputText | InputImage | InputFile | InputAudio | OutputText | Ref
 OutputPart = InputText | InputImage | InputFile | InputAudio
 
 
-class ProviderFields(Struct, frozen=True):
+class ProviderFields(Struct, frozen=True, gc=False):
     """What `provider` adds to an item that only it understands, such as a signature.
 
     The fields are kept as received and sent back with their item, to that provider only.
@@ -96,7 +96,7 @@ class ProviderFields(Struct, frozen=True):
         return self.fields if self.provider == provider else {}
 
 
-class Message(Struct, frozen=True, tag="message", omit_defaults=True):
+class Message(Struct, frozen=True, gc=False, tag="message", omit_defaults=True):
     """A message of a person, a program or the model.
 
     A text given as `content` becomes one part: output of the model for the role `assistant`, input
@@ -149,7 +149,7 @@ class ReasoningText(Struct, frozen=True, gc=False, tag="reasoning_text"):
     text: str
 
 
-class Reasoning(Struct, frozen=True, tag="reasoning", omit_defaults=True):
+class Reasoning(Struct, frozen=True, gc=False, tag="reasoning", omit_defaults=True):
     """The reasoning of the model before its answer.
 
     `provider` names its author, because only the author can read `encrypted_content` again.
@@ -183,7 +183,9 @@ class FunctionCall(Struct, frozen=True, gc=False, tag="function_call", omit_defa
     proposed: str = ""
 
 
-class FunctionCallOutput(Struct, frozen=True, tag="function_call_output", omit_defaults=True):
+class FunctionCallOutput(
+    Struct, frozen=True, gc=False, tag="function_call_output", omit_defaults=True
+):
     """The output of a tool call: a text, or parts if it contains images or files.
 
     `is_error` is set if the text describes a failure; APIs without such a mark get plain output.
@@ -202,7 +204,7 @@ class FunctionCallOutput(Struct, frozen=True, tag="function_call_output", omit_d
         return "".join(p.text for p in self.output if isinstance(p, InputText))
 
 
-class ProviderItem(Struct, frozen=True, tag="provider_item"):
+class ProviderItem(Struct, frozen=True, gc=False, tag="provider_item"):
     """An item only its provider understands, kept as received and sent back unchanged."""
 
     provider: str

@@ -18,7 +18,7 @@ class EditableCall(Struct, frozen=True, omit_defaults=True):
     to_user: str = ""
 
 
-class Step(Struct, frozen=True, omit_defaults=True):
+class Step(Struct, frozen=True, gc=False, omit_defaults=True):
     """One response of the model and the calls it asked for.
 
     `items` pairs each item with its place in the response, because items may finish out of order.

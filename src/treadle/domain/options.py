@@ -51,7 +51,7 @@ class ExternalTool(Struct, frozen=True, omit_defaults=True):
     strict: bool = False
 
 
-class RunOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RunOptions(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """The options of one run, as its events contain them.
 
     - `model`: a model string, or the name of a model that the runtime knows; "" is the agent's.

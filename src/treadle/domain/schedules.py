@@ -16,7 +16,7 @@ ScheduleAuthor = Literal["user", "model"]
 """The author of a schedule: the program or a person, or a tool that the model called."""
 
 
-class Schedule(Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Schedule(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """A message that starts a run when it is due.
 
     It is due at `due_at` (Unix seconds). With `cron` (five fields, in the time zone `tz`) it is due

@@ -40,7 +40,7 @@ class ToolCount(Struct, frozen=True, gc=False):
     succeeded: int
 
 
-class Run(Struct, frozen=True, omit_defaults=True):
+class Run(Struct, frozen=True, gc=False, omit_defaults=True):
     """One activation of an agent on a thread.
 
     `agent` works on it now, `agent_hash` identifies its definition, `handoffs` counts changes of
@@ -100,7 +100,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
         return next((one for one in self.tools if one.name == tool), ToolCount(tool, 0, 0))
 
 
-class QueuedRun(Struct, frozen=True, omit_defaults=True):
+class QueuedRun(Struct, frozen=True, gc=False, omit_defaults=True):
     """A run that waits for the one before it, and the message it starts with, sent `by`.
 
     `before` are messages that enter the history right before it.
@@ -116,14 +116,14 @@ class QueuedRun(Struct, frozen=True, omit_defaults=True):
     schedule_id: str = ""
 
 
-class SteeringMessage(Struct, frozen=True, omit_defaults=True):
+class SteeringMessage(Struct, frozen=True, gc=False, omit_defaults=True):
     """A message that waits for the next safe point, and the principal that sent it."""
 
     item: Message
     by: str = ""
 
 
-class OpenJob(Struct, frozen=True, omit_defaults=True):
+class OpenJob(Struct, frozen=True, gc=False, omit_defaults=True):
     """A job that has not settled, with the fields of `JobStarted`; `children` of it are open.
 
     `delegated` are the threads of the agents that work for it, `counted` are those whose usage is
@@ -145,7 +145,7 @@ class OpenJob(Struct, frozen=True, omit_defaults=True):
     counted: tuple[str, ...] = ()
 
 
-class Announcement(Struct, frozen=True):
+class Announcement(Struct, frozen=True, gc=False):
     """The message in which a background job of the run `run_id` of `agent` reports its end.
 
     With `wakes` it starts a run if none is in progress.
@@ -161,7 +161,7 @@ NO_JOBS: Mapping[str, OpenJob] = MappingProxyType({})
 NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
-class ThreadState(Struct, frozen=True):
+class ThreadState(Struct, frozen=True, gc=False):
     """All that is known of a thread.
 
     The history, the run and its open step, the runs that wait (`queue`), and the messages that wait

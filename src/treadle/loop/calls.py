@@ -51,15 +51,18 @@ class StepCalls(Generic[Deps, Out]):
         self._tools = tools
         self._hooks = hooks
         self._tasks = tasks
-        self._slots = asyncio.Semaphore(self._agent.max_parallel_tools)
-        # Calls whose task was created, and those of them that got a slot.
-        self._begun: set[str] = set()
-        self._at_work: set[str] = set()
+        self._slots: asyncio.Semaphore | None = (
+            None  # made with the first call: most steps have none
+        )
+        # Calls whose task was created, and those of them that got a slot. As keys, because the
+        # garbage collector visits an empty set and not an empty dictionary.
+        self._begun: dict[str, None] = {}
+        self._at_work: dict[str, None] = {}
         # How many calls arrived. Unknown in a step of an earlier process, so that `work_off`
         # never takes its short way there: calls of that process wait without a task here.
         self._requested = 0 if self._thread.state.step is None else -1
         self._running = 0
-        self._deciding: set[asyncio.Task[None]] = set()
+        self._deciding: dict[asyncio.Task[None], None] = {}
         self.failure: RunError | None = None
 
     def request(self, call: FunctionCall, index: int) -> None:
@@ -72,8 +75,8 @@ class StepCalls(Generic[Deps, Out]):
         awaits = awaits_of(self._tools, call, lambda: self._context(call))
         if isinstance(awaits, Pending):
             rule, task = awaits, self._tasks.create_task(self._decide(call, index, awaits))
-            self._deciding.add(task)
-            task.add_done_callback(self._deciding.discard)
+            self._deciding[task] = None
+            task.add_done_callback(self._deciding.pop)
             task.add_done_callback(lambda _: rule.close())  # it may never have begun
         else:
             self._record(call, index, awaits)
@@ -156,13 +159,15 @@ class StepCalls(Generic[Deps, Out]):
             await self._activation.signals.changed()
 
     def _begin(self, call: FunctionCall) -> None:
-        self._begun.add(call.call_id)
+        self._begun[call.call_id] = None
         self._running += 1
-        self._tasks.create_task(self._call(call))
+        if self._slots is None:
+            self._slots = asyncio.Semaphore(self._agent.max_parallel_tools)
+        self._tasks.create_task(self._call(call, self._slots))
 
-    async def _call(self, call: FunctionCall) -> None:
+    async def _call(self, call: FunctionCall, slots: asyncio.Semaphore) -> None:
         try:
-            async with self._slots:
+            async with slots:
                 step = self._open
                 if step.is_answered(call.call_id):
                     return  # skipped while it waited for a slot
@@ -180,7 +185,7 @@ class StepCalls(Generic[Deps, Out]):
 
     async def _execute(self, call: FunctionCall) -> None:
         enter_call(call.call_id)
-        self._at_work.add(call.call_id)
+        self._at_work[call.call_id] = None
         refusal = self._refusal(call)
         if refusal is not None:
             self._answer(call, refusal)

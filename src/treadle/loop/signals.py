@@ -12,7 +12,8 @@ class Signals:
 
     def __init__(self) -> None:
         self._scope: asyncio.Timeout | None = None
-        self._changed = asyncio.Event()
+        self._has_changed = False
+        self._waiter: asyncio.Future[None] | None = None
         self._cause: tuple[str, BaseException] | None = None
 
     def interrupt(self) -> None:
@@ -48,9 +49,16 @@ class Signals:
 
     def notify(self) -> None:
         """Makes a run that waits in `changed` look at its state again."""
-        self._changed.set()
+        self._has_changed = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def changed(self) -> None:
         """Waits for the next `notify`; returns at once if one came since the last wait."""
-        await self._changed.wait()
-        self._changed.clear()
+        if not self._has_changed:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        self._has_changed = False

@@ -114,6 +114,9 @@ class _OwnContents:
         return items
 
 
+_OWN_CONTENTS = _OwnContents()
+
+
 def _drop(event: LiveEvent) -> None:
     """Does nothing: there is no subscriber."""
 
@@ -174,10 +177,11 @@ class Run(Generic[Out]):
             self._compactor,
             is_kept=False,
             info=lambda: info,
-            files=_OwnContents(),
+            files=_OWN_CONTENTS,
         )
         self._activation = Activation(self._thread, self._definition, deps, services, signals)
-        self._ended = asyncio.Event()
+        self._has_ended = False
+        self._ended: asyncio.Event | None = None  # made for the first that waits
         self._error: Exception | None = None
         self._driver: asyncio.Task[None] | None = None
 
@@ -218,8 +222,9 @@ class Run(Generic[Out]):
         driver = self._driver
         if driver is None:
             return
-        driver.cancel()
-        await asyncio.wait([driver])
+        if not driver.done():
+            driver.cancel()
+            await asyncio.wait([driver])
         if self._thread.state.active_run is not None:  # the task was cancelled before it began
             cancel(self._thread)
         self._end()
@@ -229,7 +234,9 @@ class Run(Generic[Out]):
     def _end(self) -> None:
         if self._feed is not None:
             self._feed.close(self._error)
-        self._ended.set()
+        self._has_ended = True
+        if self._ended is not None:
+            self._ended.set()
 
     def __repr__(self) -> str:
         return f"Run({self.id!r})"
@@ -302,7 +309,10 @@ class Run(Generic[Out]):
         `OutputMissing`), whose `result` contains what there is. With `raise_on_incomplete=False`
         that result is returned, and its `output` is None.
         """
-        await self._ended.wait()
+        if not self._has_ended:
+            if self._ended is None:
+                self._ended = asyncio.Event()
+            await self._ended.wait()
         if self._error is not None:
             raise self._error
         result = self._result()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
 
 from msgspec.structs import replace
 
@@ -38,8 +39,11 @@ class ThreadMemory:
         self._declared: Sequence[Block] = ()
         self._names: Mapping[str, str] = {}
         self._read: dict[str, str | None] = {}
-        self.editing = asyncio.Lock()
+
+    @cached_property
+    def editing(self) -> asyncio.Lock:
         """Held while a block is changed; an undo holds it while it reads the journal."""
+        return asyncio.Lock()
 
     @property
     def thread_id(self) -> str:

@@ -62,14 +62,20 @@ class Compactor:
         self._thread = thread
         self._wake = wake
         self._has_blocks = has_blocks
-        self._gauge = Gauge()
+        self._made: Gauge | None = None  # most threads have no window to keep within
         self._work: asyncio.Task[None] | None = None
         self._is_closed = False
 
     @property
     def frame_tokens(self) -> int:
         """The estimated tokens of the last request without its items; 0 before a request."""
-        return self._gauge.frame
+        return 0 if self._made is None else self._made.frame
+
+    @property
+    def _gauge(self) -> Gauge:
+        if self._made is None:
+            self._made = Gauge()
+        return self._made
 
     @property
     def is_busy(self) -> bool:
@@ -121,7 +127,11 @@ class Compactor:
 
         It starts slightly below the threshold, so that the next run does not begin with it.
         """
-        if isinstance(budget.strategy, NoCompaction) or not self._gauge.has_sent:
+        if (
+            isinstance(budget.strategy, NoCompaction)
+            or self._made is None
+            or not self._made.has_sent
+        ):
             return
         try:
             self._gauge.look(self._thread.state, budget.count)
