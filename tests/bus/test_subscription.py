@@ -21,11 +21,13 @@ from treadle.domain.events import (
     DurableEvent,
     Event,
     FieldDelta,
+    ItemRemoved,
     LiveEvent,
     MessageAdded,
     ReasoningAdded,
     ReasoningDelta,
     RecordedEvent,
+    RunCompleted,
     RunFinishing,
     StepInterrupted,
     TextDelta,
@@ -38,6 +40,7 @@ from treadle.domain.events import (
     with_delta,
 )
 from treadle.domain.items import FunctionCall, Message, OutputText, Reasoning
+from treadle.domain.usage import Usage
 from treadle.errors import InvalidInput, JournalCorrupt, JournalFull, JournalLocked
 from treadle.testing import run
 
@@ -97,6 +100,8 @@ class Stage:
                 MessageAdded(seq=self.next_seq(), run_id="r", item=message, origin="model")
             )
             self.finished += 1
+        elif what == "forget":  # as after the end of a run: readers read the journal
+            self.topic._recent.clear()
         elif what == "progress":
             self.topic.publish_live(ToolProgress("call", "tool", "half"))
         elif what == "interrupt":
@@ -140,7 +145,9 @@ class Reader:
 
 ACTS = st.tuples(
     st.sampled_from(
-        ["delta"] * 6 + ["finish"] * 2 + ["other", "progress", "interrupt", *DELTAS, "said"]
+        ["delta"] * 6
+        + ["finish"] * 2
+        + ["other", "progress", "forget", "interrupt", *DELTAS, "said"]
     ),
     st.sampled_from(ITEMS),
 )
@@ -421,6 +428,7 @@ def test_leaving_ends_the_wait_of_who_reads() -> None:
             return stage.topic
 
         stage.play(("other", "a"))
+        stage.play(("forget", ""))
         slow = Subscription(open_slowly, stage.read, Position(0))
         reading = stage.watch()
         waiting = stage.watch(Position(1))
@@ -466,11 +474,35 @@ def test_who_leaves_in_the_middle_of_an_event_disturbs_nobody() -> None:
         stage.topic.detach(subscriber)
 
 
+def test_a_topic_remembers_the_run_in_progress_without_what_was_removed() -> None:
+    topic = Topic(7)
+
+    def publish(event: RecordedEvent) -> None:
+        topic.publish(Envelope(event, event.seq))
+
+    for seq in range(8, 50):
+        publish(RunFinishing(seq=seq, run_id="r"))
+    assert [event.seq for event in topic.recent(46, 49)] == [47, 48, 49]
+    assert len(topic.recent(17, 49)) == 32
+    assert not topic.recent(16, 49)
+    assert not topic.recent(48, 50)
+    publish(ItemRemoved(seq=50, run_id="r", events=(48,), keys=("k",)))
+    assert not topic.recent(48, 50)
+    publish(RunFinishing(seq=51, run_id="r"))
+    assert [event.seq for event in topic.recent(50, 51)] == [51]
+    assert not topic.recent(49, 51)
+    publish(RunFinishing(seq=53, run_id="r"))  # another process drove the thread meanwhile
+    assert not topic.recent(50, 53)
+    publish(RunCompleted(seq=54, run_id="r", stop_reason="completed", usage=Usage()))
+    assert not topic.recent(52, 54)
+
+
 def test_a_journal_that_lacks_what_was_published_is_told() -> None:
     async def main() -> None:
         stage = Stage()
         for _ in range(5):
             stage.play(("other", "a"))
+        stage.play(("forget", ""))
         del stage.journal[3:]
         subscription = stage.watch()
         assert [(await subscription.next()).seq for _ in range(3)] == [1, 2, 3]
@@ -489,7 +521,7 @@ def test_a_read_that_fails_can_be_repeated() -> None:
                 raise failures.pop()
             return await stage.read(after, until)
 
-        for act in (("delta", "a"), ("other", ""), ("finish", "a"), ("delta", "b")):
+        for act in (("delta", "a"), ("other", ""), ("finish", "a"), ("forget", ""), ("delta", "b")):
             stage.play(act)
         stage.topic.close()
         reader, subscription = Reader(), Subscription(stage.open, read, Position(0))

@@ -345,7 +345,10 @@ class Subscription(AsyncIterator[Event]):
 
     async def _read_missed(self) -> None:
         """Reads the next durable events, and puts the live ones where they belong."""
-        events = await self._read(self._read_to, self._until)
+        topic, read_to, until = self._topic, self._read_to, self._until
+        events = topic.recent(read_to, until) if topic is not None else ()
+        if not events:
+            events = await self._read(read_to, until)
         if not events:
             raise JournalCorrupt(
                 f"The thread has no event after {self._read_to}, and should have {self._until}."

@@ -1,19 +1,31 @@
 """The events of a thread while it is driven, handed to all subscribers."""
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, cast, get_args
 
 from treadle.bus.live_log import LiveLog
 from treadle.bus.position import COMPLETED, Position, last_in
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
     AgentEvent,
+    ItemRemoved,
     LiveEvent,
     RecordedEvent,
+    TerminalEvent,
     ToolProgress,
     delta_in,
     with_delta,
 )
+
+RECENT = 32
+"""The most events of the run in progress that a topic remembers.
+
+A reader that comes right after it sent a message gets the beginning of the run from there, instead
+of from a thread that reads the journal.
+"""
+
+
+_FORGETTING = frozenset({*get_args(TerminalEvent), ItemRemoved})
 
 
 class Subscriber(Protocol):
@@ -61,6 +73,8 @@ class Topic:
         self._on_unwatched = on_unwatched
         self._n = 0
         self._log = LiveLog()
+        # The last events, up to `RECENT`, without a gap: those of the run in progress at most.
+        self._recent: list[RecordedEvent] = []
         self._subscribers: dict[Subscriber, None] = {}
         self._end: _End | None = None
 
@@ -109,11 +123,31 @@ class Topic:
         missing = self._log.missing(envelope.event)
         for n, delta in enumerate(missing, COMPLETED + 1 - len(missing)):
             self.publish_live(delta, n)
+        self._remember(cast("RecordedEvent", envelope.event), envelope.seq)
         self.seq, self._n = envelope.seq, 0
         self._log.land(envelope.event, envelope.seq)
         # A copy, because a subscriber without references may detach itself at any moment.
         for subscriber in tuple(self._subscribers):
             subscriber.put(envelope)
+
+    def _remember(self, event: RecordedEvent, seq: int) -> None:
+        recent = self._recent
+        if seq != self.seq + 1:
+            recent.clear()
+        if type(event) in _FORGETTING:
+            recent.clear()  # of what is removed, no reader must get the content any more
+        else:
+            recent.append(event)
+            if len(recent) > RECENT:
+                del recent[0]
+
+    def recent(self, after: int, until: int) -> Sequence[RecordedEvent]:
+        """Returns the events with `after < seq <= until` if it remembers all of them, else none."""
+        recent = self._recent
+        if not recent or recent[0].seq > after + 1 or recent[-1].seq < until:
+            return ()
+        first = recent[0].seq
+        return recent[after + 1 - first : until + 1 - first]
 
     def publish_live(self, event: LiveEvent, n: int = 0) -> None:
         """Hands a live event to the subscribers.

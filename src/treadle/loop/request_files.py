@@ -21,19 +21,18 @@ async def with_contents(activation: Activation[Deps, Out], request: ModelRequest
     """
     items = await activation.services.files.load(request.items)
     sent = request if items is request.items else replace(request, items=items)
-    model = activation.agent.model
-    if isinstance(model, ReadsMedia):
-        _require_readable(model, sent, len(activation.thread.state.history), activation)
+    _require_readable(activation, sent)
     return sent
 
 
-def _require_readable(
-    model: ReadsMedia, request: ModelRequest, length: int, activation: Activation[Deps, Out]
-) -> None:
+def _require_readable(activation: Activation[Deps, Out], request: ModelRequest) -> None:
+    model, length = activation.agent.model, len(activation.thread.state.history)
     of_run = length - activation.run.first_item + 1
     for message in _unanswered(request, of_run):
         for part in message.content:
-            if isinstance(part, Media) and (refusal := model.refusal(part)):
+            if not isinstance(part, Media) or not isinstance(model, ReadsMedia):
+                continue
+            if refusal := model.refusal(part):
                 raise InputUnsupported(
                     f"{refusal} Choose another model, or send it in another form; the message stays"
                     " in the history."

@@ -1,7 +1,8 @@
 """The transport that sends requests over the network, with one aiohttp session per event loop."""
 
-from types import SimpleNamespace
-from typing import Self, cast
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -24,12 +25,13 @@ class NetworkTransport:
         network.require_allowed(urlsplit(request.url).hostname or "")
         sessions = await _SESSIONS.get()
         use = _Use()
+        _use.set(use)
         try:
-            response = await _post(sessions.pooled, request, use)
+            response = await _post(sessions.pooled, request)
         except aiohttp.ClientConnectionError as error:
             if not use.is_reused or isinstance(error, TimeoutError):
                 raise
-            response = await _post(sessions.fresh, request, use)
+            response = await _post(sessions.fresh, request)
         # Type checkers do not take its headers, a cached property, for a property.
         return cast("HttpResponse", response)
 
@@ -42,17 +44,33 @@ def transport_for(own: Transport | None) -> Transport:
 class _Use:
     """Whether a request went out on a connection that had been used before."""
 
-    is_reused = False
+    is_reused = True
+
+
+_use: ContextVar[_Use | None] = ContextVar("treadle_connection_use", default=None)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Notes which requests open a connection.
+
+    A `TraceConfig` would report the others, at a tenth of what aiohttp takes for a request.
+    """
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> Any:
+        use = _use.get()
+        if use is not None:
+            use.is_reused = False
+        return await super()._create_connection(req, traces, timeout)
 
 
 class _Sessions:
     """A session that uses connections again, and one that opens a new one for each request."""
 
     def __init__(self) -> None:
-        self.pooled = _open_session(aiohttp.TCPConnector(limit=0, ttl_dns_cache=300))
-        self.fresh = _open_session(
-            aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, force_close=True)
-        )
+        self.pooled = _open_session(_Connector(limit=0, ttl_dns_cache=300))
+        self.fresh = _open_session(_Connector(limit=0, ttl_dns_cache=300, force_close=True))
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,32 +80,24 @@ class _Sessions:
         await self.fresh.close()
 
 
-async def _post(
-    session: aiohttp.ClientSession, request: HttpRequest, use: _Use
-) -> aiohttp.ClientResponse:
+async def _post(session: aiohttp.ClientSession, request: HttpRequest) -> aiohttp.ClientResponse:
     return await session.post(
         request.url,
         data=request.body,
         headers=request.headers,
         allow_redirects=False,
         proxy=request.proxy,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=request.connect),
-        trace_request_ctx=use,
+        timeout=_timeout(request.connect),
     )
+
+
+@lru_cache
+def _timeout(connect: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect)
 
 
 def _open_session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_reuseconn.append(_note_reuse)
-    return aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[trace]
-    )
-
-
-async def _note_reuse(
-    _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceConnectionReuseconnParams
-) -> None:
-    context.trace_request_ctx.is_reused = True
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 _SESSIONS = PerLoop(_Sessions)

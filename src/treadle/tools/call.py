@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import msgspec
+from msgspec import Struct
 
 from treadle.domain.events import Awaited
 from treadle.domain.ids import new_id
@@ -44,8 +45,7 @@ _MAX_ARGUMENTS = 8 * 1024 * 1024
 _LEFT_BEHIND: set["asyncio.Task[object]"] = set()
 
 
-@dataclass(frozen=True)
-class PreparedCall:
+class PreparedCall(Struct, frozen=True):
     """A call whose tool exists and whose arguments are valid."""
 
     call: FunctionCall
@@ -53,16 +53,14 @@ class PreparedCall:
     arguments: Mapping[str, object]
 
 
-@dataclass(frozen=True)
-class RefusedCall:
+class RefusedCall(Struct, frozen=True):
     """A call that cannot be made; `problem` is the reason, for the model."""
 
     call: FunctionCall
     problem: str
 
 
-@dataclass(frozen=True)
-class AnsweredCall:
+class AnsweredCall(Struct, frozen=True):
     """A call that has an output without having run."""
 
     call: FunctionCall
@@ -74,8 +72,7 @@ class AnsweredCall:
 Prepared = PreparedCall | RefusedCall | AnsweredCall
 
 
-@dataclass(frozen=True)
-class ToolOutcome:
+class ToolOutcome(Struct, frozen=True):
     """The outcome of a call: its output, the exception behind a failure, and the time it took."""
 
     output: FunctionCallOutput

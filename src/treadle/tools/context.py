@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, overload
 
+import msgspec
+from msgspec import Struct
 from typing_extensions import TypeVar
 
 from treadle.domain.items import Input, Message
@@ -24,6 +26,10 @@ Out = TypeVar("Out")
 MAX_PROGRESS = 2000
 
 
+_TOKENS = threading.Lock()
+"""Held for a moment while the event of a token is made or set."""
+
+
 class CallCancelled(Exception):
     """Raised by `CancellationToken.raise_if_set` in a thread whose call was cancelled."""
 
@@ -34,24 +40,37 @@ class CancellationToken:
     A thread cannot be stopped from outside: a long-running tool checks its token from time to time.
     """
 
+    __slots__ = ("_event", "_is_set")
+
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._is_set = False
+        self._event: threading.Event | None = None  # made for the first that waits: few tools do
 
     @property
     def is_set(self) -> bool:
         """Whether the call was cancelled or timed out."""
-        return self._event.is_set()
+        return self._is_set
 
     def set(self) -> None:
         """Marks the call as cancelled."""
-        self._event.set()
+        with _TOKENS:
+            self._is_set = True
+            event = self._event
+        if event is not None:
+            event.set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Blocks the thread until the call is cancelled, at most `timeout` seconds.
 
         Returns whether it was: a sleep that ends early.
         """
-        return self._event.wait(timeout)
+        with _TOKENS:
+            if self._is_set:
+                return True
+            if self._event is None:
+                self._event = threading.Event()
+            event = self._event
+        return event.wait(timeout)
 
     def raise_if_set(self) -> None:
         """Raises `CallCancelled` if the call was cancelled or timed out."""
@@ -63,8 +82,7 @@ def _drop(_: str) -> None:
     """Progress that is not shown."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CallServices:
+class CallServices(Struct, frozen=True, kw_only=True):
     """What the loop lends to a call; `RunContext` offers the part that tools may use.
 
     `writer` is the thread of the run. `report` shows progress; it is called on `loop`.
@@ -72,7 +90,7 @@ class CallServices:
 
     writer: ThreadWriter | None = None
     report: Callable[[str], None] = _drop
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
     delegation: Delegation | None = None
     jobs: RunJobs | None = None
     memory: RunMemory | None = None

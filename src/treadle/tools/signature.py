@@ -62,10 +62,12 @@ class Signature:
 
         Omitted parameters are left out if the function has a default for them.
         """
-        given = without_nulls(arguments, self.plain) if self.strict else arguments
         # Validated as JSON: in JSON mode pydantic accepts dates as text and tuples as lists, even
         # for models that are strict about Python types.
-        validated = self._model.model_validate_json(msgspec.json.encode(given))
+        encoded = msgspec.json.encode(arguments)
+        if self.strict and b"null" in encoded:
+            encoded = msgspec.json.encode(without_nulls(arguments, self.plain))
+        validated = self._model.model_validate_json(encoded)
         return {
             name: getattr(validated, key)
             for key, name in self._aliases.items()

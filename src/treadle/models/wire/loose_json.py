@@ -37,7 +37,7 @@ def list_of(value: object) -> Sequence[object]:
 def string_of(value: object) -> str:
     """Returns a string or a number as a string without surrogates, and "" for anything else."""
     if isinstance(value, str):
-        return joined(value)
+        return value if value.isascii() else joined(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return ""
@@ -45,6 +45,8 @@ def string_of(value: object) -> str:
 
 def count_of(value: object) -> int | None:
     """Returns a count, which may be a float or a string of digits; None for anything else."""
+    if type(value) is int:
+        return value if 0 <= value <= _MAX_COUNT else None
     if isinstance(value, str):
         value = int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
