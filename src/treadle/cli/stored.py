@@ -17,12 +17,13 @@ from treadle.cli.conversation import (
     show_tree,
     watch_thread,
 )
-from treadle.cli.database import database_option, find_thread, last_option, open_for_reading
+from treadle.cli.database import database_option, find_thread, last_option
 from treadle.cli.failure import debug_option
 from treadle.cli.output import width, write
 from treadle.cli.target import AnyRuntime, is_empty, json_option, url_option, with_target
 from treadle.cli.transcript import Transcript
 from treadle.domain.page import MAX_PAGE
+from treadle.domain.schedules import Schedule
 from treadle.domain.state import RunStatus
 from treadle.errors import ConfigurationError
 
@@ -140,35 +141,30 @@ def watch(
 @click.command()
 @click.argument("thread_id", metavar="ID", required=False)
 @click.option("--cancel", "cancelled", metavar="SCHEDULE", help="Cancel this schedule of ID.")
+@url_option
 @json_option
 @database_option
 @debug_option
 def schedules(
-    thread_id: str | None, cancelled: str | None, as_json: bool, database: Path | None
+    thread_id: str | None,
+    cancelled: str | None,
+    url: str | None,
+    as_json: bool,
+    database: Path | None,
 ) -> int:
     """List the messages that are sent later, of all conversations or of the conversation ID."""
     if cancelled is not None and thread_id is None:
         raise ConfigurationError("Name the conversation too: treadle schedules ID --cancel …")
-    if cancelled is None and is_empty(None, database):
+    if cancelled is None and is_empty(url, database):
         list_schedules([], write, as_json=as_json)
         return 0
-    return asyncio.run(_schedules(thread_id, cancelled, as_json, database))
 
-
-async def _schedules(
-    thread_id: str | None, cancelled: str | None, as_json: bool, database: Path | None
-) -> int:
-    async with open_for_reading(database) as runtime:
+    async def work(runtime: AnyRuntime) -> int:
         if thread_id is None:
-            page = await runtime.schedules(limit=MAX_PAGE)
-            found = list(page)
-            while page.next:
-                page = await runtime.schedules(limit=MAX_PAGE, after=page.next)
-                found += page
-            list_schedules(found, write, as_json=as_json)
+            list_schedules(await _all_schedules(runtime), write, as_json=as_json)
             return 0
         thread = await runtime.connect(thread_id)
-        found = list(await thread.schedules())
+        found = await thread.schedules()
         if cancelled is None:
             list_schedules(found, write, as_json=as_json)
             return 0
@@ -180,7 +176,18 @@ async def _schedules(
         await thread.cancel_schedule(cancelled)
         done = {"thread_id": thread_id, "schedule_id": cancelled, "cancelled": True}
         click.echo(msgspec.json.encode(done) if as_json else f"Cancelled {cancelled}.")
-    return 0
+        return 0
+
+    return asyncio.run(with_target(url, database, work))
+
+
+async def _all_schedules(runtime: AnyRuntime) -> list[Schedule]:
+    page = await runtime.schedules(limit=MAX_PAGE)
+    found = list(page)
+    while page.next:
+        page = await runtime.schedules(limit=MAX_PAGE, after=page.next)
+        found += page
+    return found
 
 
 def _named(thread_id: str | None, last: bool) -> str | None:

@@ -1,7 +1,7 @@
 """What a command works on: the database of this machine, or a server."""
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 import click
@@ -41,9 +41,14 @@ def is_empty(url: str | None, database: Path | None) -> bool:
     return url is None and not database_path(database, os.environ).exists()
 
 
-async def with_target(
+def with_target(
     url: str | None, database: Path | None, work: Callable[[AnyRuntime], Awaitable[int]]
-) -> int:
+) -> Coroutine[None, None, int]:
     """Opens the threads of a server or a database for `work`; returns its exit code."""
-    async with open_target(url, database) as runtime:
+    # Before there is an event loop, because looking for the file blocks.
+    return _work_on(open_target(url, database), work)
+
+
+async def _work_on(target: AnyRuntime, work: Callable[[AnyRuntime], Awaitable[int]]) -> int:
+    async with target as runtime:
         return await work(runtime)
