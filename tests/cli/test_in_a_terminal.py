@@ -38,6 +38,12 @@ def test_two_chats_of_which_the_second_takes_over(tmp_path: Path) -> None:
             second.type("what is 2**10?\r")
             second.wait_for("1024.")
             second.wait_for(">")
+            # What is sent from elsewhere is shown with its answer.
+            with terminal("chat", "--last", "what is 5*5?", folder=tmp_path) as third:
+                assert third.wait_for_end() == 0
+            second.wait_for("> what is 5*5?")
+            second.wait_for("25.")
+            second.wait_for(">")
             second.type("\x04")
             assert second.wait_for_end() == 0
             assert "Continue with: treadle chat --thread thread_" in second.text

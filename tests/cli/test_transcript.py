@@ -141,11 +141,19 @@ def remembered(operation: MemoryOperation, **fields: Any) -> MemoryUpdated:
         ),
         ([TextDelta("m", "Well."), JOB], "Well.\n◇ index\n"),
         ([JOB_DELEGATED], ""),
-        ([MessageAdded(run_id=R, item=user_message("hi"), origin="user")], ""),
+        ([MessageAdded(run_id=R, item=user_message("hi"), origin="user")], "\x1b[1m> hi\n"),
     ],
 )
 def test_what_a_person_sees(events: list[Event], text: str) -> None:
     assert shown(*events) == text
+
+
+def test_a_message_that_was_typed_here_is_not_shown_again() -> None:
+    written: list[str] = []
+    transcript = Transcript(written.append)
+    transcript.typed.add(R)
+    transcript.show(MessageAdded(run_id=R, item=user_message("hi"), origin="user"))
+    assert written == []
 
 
 def test_overlapping_calls_of_one_tool_are_told_apart() -> None:

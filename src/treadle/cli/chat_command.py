@@ -153,8 +153,10 @@ async def _ready(chosen: _Chosen, place: Path | None, *, as_json: bool) -> _Read
     choice = await choose_model(chosen.model, os.environ)
     agent = demo_agent(choice.model, chosen.folder, place, of_thread=True)
     if not as_json:
-        note = click.style(clean(choice.note), dim=True)
-        click.echo(note, err=True, color=color(sys.stderr.isatty()))
+        is_terminal = sys.stderr.isatty()
+        words = click.wrap_text(clean(choice.note), width()) if is_terminal else clean(choice.note)
+        note = click.style(words, dim=True)
+        click.echo(note, err=True, color=color(is_terminal))
     return _Ready([ChatAgent(agent, DEMO)], choice.model, {FOLDER: str(chosen.folder)})
 
 

@@ -61,9 +61,13 @@ class Chat:
 
     async def send(self, text: str) -> AnyRun:
         """Sends a message; returns the run that answers it."""
+        run: AnyRun
         if self.model:
-            return await self.thread.send(text, agent=self.agent_name, model=self.model)
-        return await self.thread.send(text, agent=self.agent_name)
+            run = await self.thread.send(text, agent=self.agent_name, model=self.model)
+        else:
+            run = await self.thread.send(text, agent=self.agent_name)
+        self.transcript.typed.add(run.id)
+        return run
 
 
 def is_command(text: str) -> bool:

@@ -108,6 +108,8 @@ class Transcript:
     ) -> None:
         self.write = write
         self.width = width
+        self.typed: set[str] = set()
+        """The runs whose messages were typed here, and stand on the screen already."""
         self._echo = echo
         self._rich = rich
         self._mid_line = False
@@ -191,7 +193,8 @@ class Transcript:
         """Shows a whole message, unless its text was streamed or typed here."""
         if event.origin != "model":
             self.end_line()
-            if self._echo or event.origin == "schedule":
+            is_new = event.origin == "user" and event.run_id not in self.typed
+            if self._echo or event.origin == "schedule" or is_new:
                 self._wrapped(f"> {clean(event.item.text)}", BOLD, "  ")
         elif event.item.id not in self._streamed:
             self._text(event.item.text or event.item.refusal, event.item.id)
