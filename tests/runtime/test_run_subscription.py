@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
 import treadle
-from treadle import Agent, Runtime, TerminalEvent, TextDelta
+from treadle import Agent, MessageAdded, Runtime, TerminalEvent, TextDelta
 from treadle.errors import InvalidInput
+from treadle.journal.base import JournalReader
+from treadle.journal.projection import RunRecord
 from treadle.testing import Pause, ScriptedModel, Text
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +35,36 @@ async def test_it_has_the_events_of_the_run_alone(open_runtime: Open) -> None:
             assert isinstance(events[-1], TerminalEvent)
             assert sum(isinstance(event, TerminalEvent) for event in events) == 1
             assert "".join(e.delta for e in events if isinstance(e, TextDelta)) == text
+
+
+class _Late:
+    """A journal in which a run begins and ends right after it was looked for."""
+
+    def __init__(self, journal: JournalReader) -> None:
+        self._journal = journal
+        self._looks = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._journal, name)
+
+    async def run(self, thread_id: str, run_id: str) -> RunRecord | None:
+        self._looks += 1
+        return None if self._looks == 1 else await self._journal.run(thread_id, run_id)
+
+
+async def test_a_run_that_begins_and_ends_while_it_is_looked_for_is_read(
+    open_runtime: Open,
+) -> None:
+    agent = Agent(ScriptedModel(["one"]))
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("1")
+        await run.result()
+        found = await runtime.run(run.id)
+        found._journal = cast("JournalReader", _Late(found._journal))
+        events = [envelope.event for envelope in await read(found)]
+        assert isinstance(events[0], MessageAdded)
+        assert isinstance(events[-1], TerminalEvent)
 
 
 async def test_every_position_continues_exactly(open_runtime: Open) -> None:

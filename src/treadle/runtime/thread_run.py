@@ -192,13 +192,17 @@ class ThreadRun:
         """
         if after is None and self._begins_after is not None:
             return self._events(Position(self._begins_after))
-        known = await self._journal.run(self.thread_id, self.id)
+        known, seen = await self._journal.run(self.thread_id, self.id), 0
+        if after is None and (known is None or not (known.first_seq or known.last_seq)):
+            seen = await self._journal.last_seq(self.thread_id)
+            # Again: it may have begun, and ended as well, before `seen` was read.
+            known = await self._journal.run(self.thread_id, self.id)
         first, last = (known.first_seq, known.last_seq) if known is not None else (0, 0)
         if after is None:
             if first:
                 start = await self._before(first)
             else:
-                start = (last or await self._journal.last_seq(self.thread_id) + 1) - 1
+                start = last - 1 if last else seen
             position = Position(start)
         else:
             position = Position.parse(after)
