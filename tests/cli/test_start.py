@@ -1,5 +1,6 @@
 """How the command starts: the list of commands, and Ctrl-C before a command has begun."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from treadle.cli.commands import COMMANDS, cli
+from treadle.cli.serving import tune_collector
 
 LIGHT = """
 import sys
@@ -95,3 +97,13 @@ def test_ctrl_c_while_modules_are_imported_is_quiet(tmp_path: Path, module: str)
     out, errors = process.communicate(timeout=50)
     assert (out, errors) == (b"", b"")
     assert process.returncode == -signal.SIGINT
+
+
+def test_a_server_tunes_the_collector_of_its_process() -> None:
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    try:
+        tune_collector()
+        assert gc.get_threshold()[0] > before[0]
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.set_threshold(*before)
