@@ -26,6 +26,7 @@ pytestmark = pytest.mark.anyio
 
 INSIDE = {
     "test_a_function_that_changes_its_size_is_refused",
+    "test_a_run_that_begins_and_ends_while_it_is_looked_for_is_read",
     "test_what_could_not_be_kept_leaves_no_vector",
     "test_what_is_put_in_is_an_event_and_is_found",
     "test_a_subscription_may_be_collected_in_another_thread",

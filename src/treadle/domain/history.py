@@ -25,7 +25,10 @@ class History(Sequence[Item]):
     __slots__ = ("_items", "_length")
 
     def __init__(self, items: Iterable[Item] = ()) -> None:
-        self._items = list(items)
+        if isinstance(items, History):
+            self._items = items._items[: items._length]  # 20 times as fast as by its iterator
+        else:
+            self._items = list(items)
         self._length = len(self._items)
 
     def extended(self, items: Sequence[Item]) -> "History":
