@@ -162,7 +162,8 @@ async def test_a_schema_that_was_made_for_us_is_used(url: str) -> None:
         await make(journal)
 
 
-async def test_urls_that_cannot_be_opened(url: str) -> None:
+async def test_urls_that_cannot_be_opened(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "OPEN_SECONDS", 0.1)
     for wrong in ("postgresql://[::1/z", "postgresql://host/x?unknown=1"):
         with pytest.raises(ConfigurationError, match="URL of the database"):
             PostgresJournal(wrong)
@@ -175,6 +176,7 @@ async def test_urls_that_cannot_be_opened(url: str) -> None:
     ):
         with pytest.raises(JournalError, match=why) as caught:
             await PostgresJournal(wrong).open()
+        assert isinstance(caught.value, JournalUnavailable) == ("exist" not in why)
         assert "s3cret" not in f"{caught.value} {caught.value!r} {caught.value.__cause__}"
     with pytest.raises(JournalReadOnly, match="primary"):
         await PostgresJournal(f"{url}%20-cdefault_transaction_read_only%3Don").open()
@@ -388,6 +390,17 @@ async def test_a_restart_of_the_server_loses_and_doubles_nothing(
             assert len(events) == driver.state.seq
         asked = [waiting.entry for waiting in await journal.inbox("thread_0")]
         assert asked == [CancelEntry(f"run_{n}") for n in range(count)]
+
+
+async def test_a_server_that_starts_later_is_waited_for(own_server: Server) -> None:
+    own_server.stop()
+    url = own_server.url()
+    journal = PostgresJournal(url)
+    opening = asyncio.create_task(journal.open())
+    await asyncio.sleep(0.2)
+    await asyncio.to_thread(own_server.start)
+    await opening
+    await journal.close()
 
 
 async def test_a_server_that_stays_away_is_reported(

@@ -3,12 +3,11 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import click
 import msgspec
 
-from treadle.cli.database import database_option
+from treadle.cli.database import Database, database_option
 from treadle.cli.failure import debug_option
 from treadle.cli.open_calls import in_full
 from treadle.cli.plain_text import clean
@@ -43,7 +42,7 @@ NONE_WAITS = "No call waits for an answer."
 @json_option
 @database_option
 @debug_option
-def calls(thread_id: str | None, url: str | None, as_json: bool, database: Path | None) -> int:
+def calls(thread_id: str | None, url: str | None, as_json: bool, database: Database | None) -> int:
     """List the calls that wait for an answer, of all conversations or of the conversation ID."""
 
     if is_empty(url, database):
@@ -94,7 +93,7 @@ def approve(
     arguments: str | None,
     url: str | None,
     as_json: bool,
-    database: Path | None,
+    database: Database | None,
 ) -> int:
     """Let the call CALL of the conversation ID run; treadle calls lists them."""
     edited = None if arguments is None else _object(arguments)
@@ -129,7 +128,7 @@ def deny(
     reason: str,
     url: str | None,
     as_json: bool,
-    database: Path | None,
+    database: Database | None,
 ) -> int:
     """Deny the call CALL of the conversation ID."""
     done = _Answered(thread_id, call_id, "denied") if as_json else None
@@ -152,7 +151,7 @@ def answer(
     is_error: bool,
     url: str | None,
     as_json: bool,
-    database: Path | None,
+    database: Database | None,
 ) -> int:
     """Give the output of the call CALL of the conversation ID; - reads standard input."""
     text = read_text() if output == "-" else output
@@ -167,7 +166,7 @@ def answer(
 
 def _answer(
     url: str | None,
-    database: Path | None,
+    database: Database | None,
     thread_id: str,
     give: Callable[[AnyThread], Awaitable[None]],
     done: _Answered | None,

@@ -20,7 +20,7 @@ from treadle.cli.chat import (
     source_of,
 )
 from treadle.cli.conversation import show_thread
-from treadle.cli.database import database_option, database_path, find_thread
+from treadle.cli.database import Database, database_file, database_option, find_thread
 from treadle.cli.failure import debug_option
 from treadle.cli.model_choice import choose_model
 from treadle.cli.output import color, width, write
@@ -68,7 +68,7 @@ def chat(
     last: bool,
     memory: bool,
     url: str | None,
-    database: Path | None,
+    database: Database | None,
     folder: Path,
     as_json: bool,
 ) -> int:
@@ -98,7 +98,8 @@ def chat(
     if memory:
         return asyncio.run(_chat_in_memory(text, chosen, as_json=as_json))
     wish = _Wish(thread_id, last)
-    place = database_path(database, os.environ)
+    instead = "start treadle serve on it, and chat with --url"
+    place = database_file(database, instead)
     return asyncio.run(
         _chat(text, chosen, wish, place, is_named=database is not None, as_json=as_json)
     )

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -10,8 +11,9 @@ import msgspec
 
 from treadle.actors.repairing import Repaired, repair_thread
 from treadle.cli.database import (
+    Database,
+    database_file,
     database_option,
-    database_path,
     open_for_reading,
     stored_database,
 )
@@ -19,6 +21,7 @@ from treadle.cli.failure import debug_option
 from treadle.cli.target import json_option
 from treadle.errors import JournalError
 from treadle.journal.backup import backup as write_backup
+from treadle.journal.base import Journal
 from treadle.journal.sqlite import SqliteJournal
 from treadle.journal.sqlite_file import file_error
 
@@ -28,9 +31,11 @@ from treadle.journal.sqlite_file import file_error
 @json_option
 @database_option
 @debug_option
-def backup(file: Path, as_json: bool, database: Path | None) -> int:
+def backup(file: Path, as_json: bool, database: Database | None) -> int:
     """Copy the database to the new FILE; it may be in use meanwhile."""
-    size = write_backup(database_path(database, os.environ), file)
+    size = write_backup(
+        database_file(database, "use the tools of PostgreSQL, such as pg_dump"), file
+    )
     done = {"file": str(file), "bytes": size}
     click.echo(msgspec.json.encode(done) if as_json else f"Wrote {size / 1e6:.1f} MB to {file}.")
     return 0
@@ -42,7 +47,7 @@ def backup(file: Path, as_json: bool, database: Path | None) -> int:
 @json_option
 @database_option
 @debug_option
-def export(thread_id: str, file: Path | None, as_json: bool, database: Path | None) -> int:
+def export(thread_id: str, file: Path | None, as_json: bool, database: Database | None) -> int:
     """Print the events of the conversation ID as JSON lines, or write them to the new FILE."""
     stored = asyncio.run(_stored_events(thread_id, database))
     _write_events(stored, file)
@@ -58,7 +63,7 @@ def export(thread_id: str, file: Path | None, as_json: bool, database: Path | No
 @json_option
 @database_option
 @debug_option
-def repair(thread_id: str, as_json: bool, database: Path | None) -> int:
+def repair(thread_id: str, as_json: bool, database: Database | None) -> int:
     """Remove what cannot be read of the conversation ID, so that it can continue."""
     removed = asyncio.run(_repair(thread_id, database))
     if as_json:
@@ -76,7 +81,7 @@ def repair(thread_id: str, as_json: bool, database: Path | None) -> int:
     return 0
 
 
-async def _stored_events(thread_id: str, database: Path | None) -> list[bytes]:
+async def _stored_events(thread_id: str, database: Database | None) -> list[bytes]:
     """Returns the events of a thread as they are stored."""
     async with open_for_reading(database) as runtime:
         return await (await runtime.connect(thread_id)).export()
@@ -102,18 +107,25 @@ def _private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
 
 
-async def _repair(thread_id: str, database: Path | None) -> Repaired:
+async def _repair(thread_id: str, database: Database | None) -> Repaired:
     """Removes what is damaged of a thread; raises `JournalLocked` while a process drives it.
 
     Nothing is resumed: the agents of the conversations may not be known here.
     """
-    journal = SqliteJournal(stored_database(database))
+    journal = _journal_of(stored_database(database))
     await journal.open()
     try:
         await journal.info(thread_id)
         return await repair_thread(journal, thread_id)
     finally:
         await journal.close()
+
+
+def _journal_of(database: Database) -> Journal:
+    if isinstance(database, Path):
+        return SqliteJournal(database)
+    made: Journal = import_module("treadle.journal.postgres").PostgresJournal(database)
+    return made
 
 
 def _several(count: int, one: str, several: str = "") -> str:

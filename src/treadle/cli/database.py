@@ -1,34 +1,97 @@
 """Where the command stores its conversations."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from treadle.client.client import Client
 from treadle.client.remote_thread import RemoteThread
-from treadle.errors import JournalError
-from treadle.runtime.runtime import Runtime
+from treadle.errors import ConfigurationError, JournalError
+from treadle.runtime.runtime import Runtime, is_postgres
 from treadle.runtime.runtime import open as open_runtime
 from treadle.runtime.thread import Thread
 
+Database = Path | str
+"""A database file, or the URL of a PostgreSQL database."""
+
+
+class _DatabaseType(click.Path):
+    """The parameter of `--database`."""
+
+    name = "database"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Database:
+        return value if is_postgres(value) else Path(str(super().convert(value, param, ctx)))
+
+
 database_option = click.option(
     "--database",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The database file. Default: TREADLE_DATABASE, or treadle.db in the user's data folder.",
+    type=_DatabaseType(dir_okay=False, path_type=Path),
+    help="The database: a file, or the URL of a PostgreSQL database. Default: TREADLE_DATABASE, or "
+    "treadle.db in the user's data folder.",
 )
 last_option = click.option("--last", is_flag=True, help="Use the most recent conversation.")
 
 
-def database_path(option: Path | None, environ: Mapping[str, str]) -> Path:
-    """Returns the file of the option, else of the environment, else in the user's data folder."""
-    if option is not None:
-        return option
+def database_of(option: Database | None, environ: Mapping[str, str]) -> Database:
+    """Returns that of the option or the environment, else a file in the user's data folder."""
+    if option:
+        return named_database(option)
     if named := environ.get("TREADLE_DATABASE", "").strip():
-        return Path(named)
+        return named_database(named)
     return _data_folder(environ) / "treadle" / "treadle.db"
+
+
+def named_database(name: Database) -> Database:
+    """Returns the database that a text names."""
+    return name if is_postgres(str(name)) else Path(name)
+
+
+def file_of(database: Database | None) -> Path | None:
+    """Returns the file of a database, if it has one."""
+    return database if isinstance(database, Path) else None
+
+
+def url_of(database: Database) -> str:
+    """Returns the URL with which a database is opened."""
+    return f"sqlite:///{database}" if isinstance(database, Path) else database
+
+
+def shown(database: Database) -> str:
+    """Returns a database as it is printed, without a password."""
+    if isinstance(database, Path):
+        return str(database)
+    return re.sub(r"(?<=://)([^/?#@:]*):[^/?#@]*@", r"\1@", database.partition("?")[0])
+
+
+def database_file(option: Database | None, instead: str) -> Path:
+    """Returns the file of a database; raises `ConfigurationError` for PostgreSQL.
+
+    `instead` says what to do there.
+    """
+    database = database_of(option, os.environ)
+    if isinstance(database, str):
+        raise ConfigurationError(
+            f"This command is for a database file, and not for {shown(database)}; {instead}."
+        )
+    return database
+
+
+def require_folder(path: Path) -> None:
+    """Creates the folder of a database file; raises `JournalError`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise JournalError(f"The folder {path.parent} cannot be created: {error.strerror}.") from (
+            error
+        )
 
 
 def _data_folder(environ: Mapping[str, str]) -> Path:
@@ -40,19 +103,24 @@ def _data_folder(environ: Mapping[str, str]) -> Path:
     return Path.home() / ".local" / "share"
 
 
-def stored_database(option: Path | None) -> Path:
-    """Returns the database file; raises `JournalError` if it does not exist."""
-    path = database_path(option, os.environ)
-    if not path.exists():
+def stored_database(option: Database | None) -> Database:
+    """Returns the database; raises `JournalError` if its file does not exist."""
+    database = database_of(option, os.environ)
+    if is_missing(database):
         raise JournalError(
-            f"There are no conversations yet in {path}; start one with treadle chat."
+            f"There are no conversations yet in {database}; start one with treadle chat."
         )
-    return path
+    return database
 
 
-def open_for_reading(option: Path | None) -> Runtime:
+def is_missing(database: Database) -> bool:
+    """Returns whether the file of a database was not created yet."""
+    return isinstance(database, Path) and not database.exists()
+
+
+def open_for_reading(option: Database | None) -> Runtime:
     """Returns a runtime that reads and watches the stored conversations."""
-    return open_runtime(f"sqlite:///{stored_database(option)}", drive=False)
+    return open_runtime(url_of(stored_database(option)), drive=False)
 
 
 async def find_thread(runtime: Runtime | Client, thread_id: str | None) -> Thread | RemoteThread:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from treadle.cli.database import database_path
+from treadle.cli.database import Database, database_of, is_missing, shown, url_of
 from treadle.cli.failure import debug_option, in_one_line
 from treadle.cli.serve import DEMO, config_option, keys_option, keys_path
 from treadle.cli.target import json_option
@@ -52,7 +52,7 @@ def doctor(
         click.echo(msgspec.json.encode(done) if as_json else f"{name}: {words}")
 
     report("settings", "ok")
-    place = database_path(Path(settings.database) if settings.database else None, os.environ)
+    place = database_of(settings.database, os.environ)
     checks: dict[str, Callable[[], str]] = {
         "agents": lambda: _agents(target),
         "database": lambda: _database(place),
@@ -76,19 +76,19 @@ def _agents(target: str) -> str:
     return f"ok ({', '.join(agent.name for agent in agents)})"
 
 
-def _database(place: Path) -> str:
-    if not place.exists():
+def _database(place: Database) -> str:
+    if is_missing(place):
         return f"ok ({place} will be created)"
     asyncio.run(_read(place))
-    return f"ok ({place})"
+    return f"ok ({shown(place)})"
 
 
-async def _read(place: Path) -> None:
-    async with open_runtime(f"sqlite:///{place}", drive=False) as runtime:
+async def _read(place: Database) -> None:
+    async with open_runtime(url_of(place), drive=False) as runtime:
         await runtime.threads(limit=1)
 
 
-def _keys(settings: ServerSettings, place: Path) -> str:
+def _keys(settings: ServerSettings, place: Database) -> str:
     path = keys_path(settings, place)
     if not settings.auth:
         if not is_loopback(settings.host):

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from treadle.cli.database import database_path
+from treadle.cli.database import database_of
 from treadle.cli.failure import debug_option
 from treadle.cli.plain_text import one_line
 from treadle.cli.serve import config_option, keys_option, keys_path
@@ -101,9 +101,9 @@ def revoke(
 
 def _path(database: str | None, keys: str | None, config: Path | None) -> Path:
     settings = load_settings({"database": database, "keys": keys}, os.environ, config)
-    chosen = Path(settings.database) if settings.database else None
-    path = keys_path(settings, database_path(chosen, os.environ))
-    assert path is not None  # there is a database
+    path = keys_path(settings, database_of(settings.database, os.environ))
+    if path is None:
+        raise ConfigurationError("Name the file of the keys with --keys: the database is no file.")
     return path
 
 

@@ -1,12 +1,11 @@
 """`treadle send` and `treadle cancel`: start a run and end one, from any process."""
 
 import asyncio
-from pathlib import Path
 
 import click
 import msgspec
 
-from treadle.cli.database import database_option, find_thread
+from treadle.cli.database import Database, database_option, find_thread
 from treadle.cli.failure import debug_option
 from treadle.cli.plain_text import clean
 from treadle.cli.target import AnyRun, AnyRuntime, AnyThread, json_option, url_option, with_target
@@ -45,7 +44,7 @@ def send(
     timeout: float | None,
     url: str | None,
     as_json: bool,
-    database: Path | None,
+    database: Database | None,
 ) -> int:
     """Send TEXT to a conversation, or with --url to a new one; print its id and that of the run.
 
@@ -111,7 +110,7 @@ def cancel(
     finish: bool,
     url: str | None,
     as_json: bool,
-    database: Path | None,
+    database: Database | None,
 ) -> int:
     """End the run in progress of the conversation ID, or its run RUN."""
 

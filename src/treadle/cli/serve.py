@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from treadle.cli.database import database_path
+from treadle.cli.database import Database, database_of, require_folder
 from treadle.cli.failure import debug_option
 from treadle.cli.target import json_option
-from treadle.errors import ConfigurationError, JournalError
+from treadle.errors import ConfigurationError
 from treadle.server.settings import ServerSettings, load_settings
 
 DEMO = "demo"
@@ -28,7 +28,7 @@ keys_option = click.option("--keys", help="The file of the keys. Default: next t
 @click.argument("target", default=DEMO)
 @click.option("--host", help="The address to listen on. Default: 127.0.0.1.")
 @click.option("--port", type=int, help="The port; 0 is any free one. Default: 8000.")
-@click.option("--database", help="The database file. Default: as for treadle chat.")
+@click.option("--database", help="A file, or postgresql://… Default: as for treadle chat.")
 @click.option("--memory", is_flag=True, help="Do not store the conversations.")
 @click.option("--auth/--no-auth", default=None, help="Whether requests need a key. Default: yes.")
 @keys_option
@@ -70,19 +70,17 @@ def serve(
     return asyncio.run(serving.serve(target, settings, place, model, folder, as_json=as_json))
 
 
-def _place(settings: ServerSettings) -> Path:
-    path = database_path(Path(settings.database) if settings.database else None, os.environ)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise JournalError(f"The folder {path.parent} cannot be created: {error.strerror}.") from (
-            error
-        )
-    return path
+def _place(settings: ServerSettings) -> Database:
+    database = database_of(settings.database, os.environ)
+    if isinstance(database, Path):
+        require_folder(database)
+    return database
 
 
-def keys_path(settings: ServerSettings, database: Path | None) -> Path | None:
-    """Returns the file of the keys: the configured one, or the one next to the database."""
+def keys_path(settings: ServerSettings, database: Database | None) -> Path | None:
+    """Returns the file of the keys: the configured one, or the one next to the database file."""
     if settings.keys:
         return Path(settings.keys)
-    return None if database is None else database.with_name(f"{database.name}-keys.json")
+    return (
+        None if not isinstance(database, Path) else database.with_name(f"{database.name}-keys.json")
+    )

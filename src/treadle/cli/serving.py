@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from treadle.cli.database import Database, file_of, shown, url_of
 from treadle.cli.model_choice import choose_model
 from treadle.cli.plain_text import clean
 from treadle.cli.serve import DEMO, keys_path
@@ -24,7 +25,7 @@ from treadle.server.settings import ServerSettings
 async def serve(
     target: str,
     settings: ServerSettings,
-    place: Path | None,
+    place: Database | None,
     model: str | None,
     folder: Path,
     *,
@@ -41,7 +42,8 @@ async def serve(
     if settings.auth and not (path is not None and await asyncio.to_thread(stored_keys, path)):
         key, stored = new_key(name="start")
         keys = Keys(path, [stored])
-    runtime = open_runtime(None if place is None else f"sqlite:///{place}", agents=agents)
+    runtime = open_runtime(None if place is None else url_of(place), agents=agents)
+    stored = "not stored" if place is None else shown(place)
     app = create_app(runtime, settings, keys=keys)
 
     def announce(url: str) -> None:
@@ -50,14 +52,14 @@ async def serve(
             serving = {
                 "url": url,
                 "agents": [agent.name for agent in agents],
-                "database": None if place is None else str(place),
+                "database": None if place is None else shown(place),
                 "key": key,
                 "page": page,
             }
             click.echo(msgspec.json.encode(serving))
             return
         names = ", ".join(agent.name for agent in agents)
-        click.echo(clean(f"Serving {names} on {url}/api/v1 ({place or 'not stored'})"))
+        click.echo(clean(f"Serving {names} on {url}/api/v1 ({stored})"))
         if key:
             click.echo(f"Key for this start: {key}")
         elif not settings.auth:
@@ -83,7 +85,7 @@ def tune_collector() -> None:
 
 
 async def _agents(
-    target: str, model: str | None, folder: Path, place: Path | None
+    target: str, model: str | None, folder: Path, place: Database | None
 ) -> list[AnyAgent]:
     if target != DEMO:
         if model is not None:
@@ -91,4 +93,4 @@ async def _agents(
         return await asyncio.to_thread(load_agents, target)
     choice = await choose_model(model, os.environ)
     click.echo(clean(choice.note), err=True)
-    return [demo_agent(choice.model, folder, place)]
+    return [demo_agent(choice.model, folder, file_of(place))]

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import get_args
 
 import click
@@ -17,7 +16,7 @@ from treadle.cli.conversation import (
     show_tree,
     watch_thread,
 )
-from treadle.cli.database import database_option, find_thread, last_option
+from treadle.cli.database import Database, database_option, find_thread, last_option
 from treadle.cli.failure import debug_option
 from treadle.cli.output import width, write
 from treadle.cli.target import AnyRuntime, is_empty, json_option, url_option, with_target
@@ -48,7 +47,7 @@ def threads(
     owner: str | None,
     url: str | None,
     as_json: bool,
-    database: Path | None,
+    database: Database | None,
 ) -> int:
     """List the conversations, the most recent first."""
     if is_empty(url, database):
@@ -79,7 +78,7 @@ def show(
     blocks: bool,
     url: str | None,
     as_json: bool,
-    database: Path | None,
+    database: Database | None,
 ) -> int:
     """Print the conversation ID, or with --last the most recent one.
 
@@ -121,7 +120,7 @@ def watch(
     after: str,
     url: str | None,
     as_json: bool,
-    database: Path | None,
+    database: Database | None,
 ) -> int:
     """Print a conversation as treadle show does, and follow it live until Ctrl-C.
 
@@ -150,7 +149,7 @@ def schedules(
     cancelled: str | None,
     url: str | None,
     as_json: bool,
-    database: Path | None,
+    database: Database | None,
 ) -> int:
     """List the messages that are sent later, of all conversations or of the conversation ID."""
     if cancelled is not None and thread_id is None:

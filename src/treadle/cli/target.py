@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
 
 import click
 
-from treadle.cli.database import database_path, open_for_reading
+from treadle.cli.database import Database, database_of, is_missing, open_for_reading
 from treadle.client.client import Client
 from treadle.client.remote_run import RemoteRun
 from treadle.client.remote_thread import RemoteThread
@@ -27,7 +26,7 @@ url_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one value a line.")
 
 
-def open_target(url: str | None, database: Path | None) -> AnyRuntime:
+def open_target(url: str | None, database: Database | None) -> AnyRuntime:
     """Returns the threads of a server, or those of a database that another process may drive."""
     if url is None:
         return open_for_reading(database)
@@ -36,13 +35,13 @@ def open_target(url: str | None, database: Path | None) -> AnyRuntime:
     return Client(url, retry_seconds=RETRY_SECONDS)
 
 
-def is_empty(url: str | None, database: Path | None) -> bool:
+def is_empty(url: str | None, database: Database | None) -> bool:
     """Whether the commands that list have nothing to read: no database was created yet."""
-    return url is None and not database_path(database, os.environ).exists()
+    return url is None and is_missing(database_of(database, os.environ))
 
 
 def with_target(
-    url: str | None, database: Path | None, work: Callable[[AnyRuntime], Awaitable[int]]
+    url: str | None, database: Database | None, work: Callable[[AnyRuntime], Awaitable[int]]
 ) -> Coroutine[None, None, int]:
     """Opens the threads of a server or a database for `work`; returns its exit code."""
     # Before there is an event loop, because looking for the file blocks.

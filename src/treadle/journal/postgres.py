@@ -43,6 +43,9 @@ READERS = 4
 AWAY_SECONDS = 30.0
 """How long a write or a read waits for a server that is away."""
 
+OPEN_SECONDS = 5.0
+"""How long `open` waits for one, such as a server that starts at the same time."""
+
 FIRST_PAUSE, LAST_PAUSE = 0.02, 1.0
 LOCK_SECONDS = 2.0
 """How long the server may need to notice the end of the process that had the lock."""
@@ -76,13 +79,22 @@ class PostgresJournal(SqlJournal):
         self._write_with(self._writing)
 
     def _open(self) -> "_Writer":
-        with self._typed_errors():
-            writer = _Writer(self._address, drives=self._drive)
+        patience = _Patience(OPEN_SECONDS)
+        while True:
             try:
-                (migrate if self._drive else require_tables)(writer, self._name)
-            except BaseException:
-                writer.raw.close()
-                raise
+                with self._typed_errors():
+                    return self._open_once()
+            except JournalUnavailable:
+                if not patience.wait():
+                    raise
+
+    def _open_once(self) -> "_Writer":
+        writer = _Writer(self._address, drives=self._drive)
+        try:
+            (migrate if self._drive else require_tables)(writer, self._name)
+        except BaseException:
+            writer.raw.close()
+            raise
         return writer
 
     async def close(self) -> None:
@@ -123,7 +135,7 @@ class PostgresJournal(SqlJournal):
         """Does nothing: the server removes what was deleted when it vacuums."""
 
     def _work(self, read: Callable[[Connection], T]) -> T:
-        patience = _Patience()
+        patience = _Patience(AWAY_SECONDS)
         while True:
             try:
                 return super()._work(read)
@@ -159,8 +171,8 @@ def _ours(connection: Connection) -> PostgresConnection:
 class _Patience:
     """The pauses of a caller that tries again while the server is away."""
 
-    def __init__(self) -> None:
-        self._end = time.monotonic() + AWAY_SECONDS
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
         self._pause = FIRST_PAUSE
 
     def wait(self) -> bool:
@@ -207,7 +219,7 @@ class _Writer(PostgresConnection):
 
     def transact(self, write: Callable[[], T], inserts: int = 0) -> T:
         """Runs `write` in a transaction, again if the connection is lost before the commit."""
-        patience = _Patience()
+        patience = _Patience(AWAY_SECONDS)
         results: list[T] = []
 
         def keep() -> T:

@@ -1,5 +1,6 @@
 """The database of the PostgreSQL journal: connecting to it, its errors, its migrations."""
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,12 +85,14 @@ def typed_errors(name: str) -> Generator[None]:
 
 def is_lost(error: BaseException) -> bool:
     """Returns whether the server could not be reached, or has ended the connection."""
-    state = error.sqlstate if isinstance(error, psycopg.Error) else None
-    return isinstance(error, psycopg.OperationalError) and (
-        state is None or state.startswith("08") or state in _AWAY
-    )
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    if error.sqlstate is None:  # of a connection that was not made, there is only the text
+        return not _REFUSED.search(str(error))
+    return error.sqlstate.startswith("08") or error.sqlstate in _AWAY
 
 
+_REFUSED = re.compile("authentication failed|does not exist|no pg_hba.conf entry|permission denied")
 # Shutdown, crash, not ready yet, and a session that was idle in its transaction for too long.
 _AWAY = frozenset(("57P01", "57P02", "57P03", "57P05", "25P03"))
 

@@ -1,0 +1,109 @@
+"""The command on a PostgreSQL database."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.postgres import server
+
+import treadle as package
+from treadle import Agent
+from treadle.cli.database import Database, database_of, shown, url_of
+from treadle.testing import ScriptedModel
+
+SECRET = "s3cret"
+
+
+def treadle(*arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "treadle.cli.main", *arguments],
+        capture_output=True,
+        env={**os.environ, "TREADLE_MODEL": "demo", **environ},
+        timeout=50,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "environ", "wanted"),
+    [
+        ("postgresql://h/x", {}, "postgresql://h/x"),
+        ("", {"TREADLE_DATABASE": "postgres://h/x"}, "postgres://h/x"),
+        (None, {"TREADLE_DATABASE": "a.db"}, Path("a.db")),
+        (Path("b.db"), {"TREADLE_DATABASE": "postgres://h/x"}, Path("b.db")),
+        ("b.db", {}, Path("b.db")),
+    ],
+)
+def test_which_database(option: Database | None, environ: dict[str, str], wanted: Database) -> None:
+    assert database_of(option, environ) == wanted
+
+
+@pytest.mark.parametrize(
+    ("database", "wanted"),
+    [
+        (Path("a/b.db"), "a/b.db"),
+        ("postgresql://h/x", "postgresql://h/x"),
+        ("postgresql://ann@h:5432/x", "postgresql://ann@h:5432/x"),
+        (f"postgresql://ann:{SECRET}@h:5432/x", "postgresql://ann@h:5432/x"),
+        (f"postgresql://:{SECRET}@h/x", "postgresql://@h/x"),
+        (f"postgresql://h/x?user=a&password={SECRET}", "postgresql://h/x"),
+    ],
+)
+def test_no_password_is_shown(database: Database, wanted: str) -> None:
+    assert shown(database) == wanted
+    assert url_of("postgresql://h/x") == "postgresql://h/x"
+
+
+async def converse(url: str) -> None:
+    agent = Agent(ScriptedModel(["Hello."]), name="a")
+    async with package.open(url, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("hi")).result()
+
+
+@pytest.mark.needs("postgres")
+@pytest.mark.real_clock
+def test_a_conversation() -> None:
+    url = server().url()
+    asyncio.run(converse(url))
+    listed = treadle("threads", "--json", TREADLE_DATABASE=url)
+    assert listed.returncode == 0, listed.stderr.decode()
+    assert json.loads(listed.stdout)["title"] == "hi"
+    checked = treadle("doctor", "demo", "--database", url)
+    assert f"database: ok ({shown(url)})" in checked.stdout.decode()
+    for refused, why in (
+        (("backup", "copy.db"), "tools of PostgreSQL"),
+        (("chat", "hi"), "chat with --url"),
+        (("keys", "create"), "--keys"),
+    ):
+        done = treadle(*refused, "--database", url)
+        assert done.returncode == 1
+        assert why in done.stderr.decode()
+
+
+@pytest.mark.needs("postgres")
+@pytest.mark.real_clock
+def test_a_server() -> None:
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "treadle.cli.main", "serve", "demo", "--json"),
+            *("--port", "0", "--database", server().url()),
+        ],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TREADLE_MODEL": "demo"},
+    )
+    try:
+        assert process.stdout is not None
+        serving = json.loads(process.stdout.readline())
+        assert serving["database"] == "postgresql://treadle@/postgres"
+        done = treadle("chat", "hi", "--url", serving["url"], TREADLE_KEY=serving["key"])
+        assert done.returncode == 0, done.stderr.decode()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
