@@ -35,7 +35,8 @@ class ServerApp:
             *Page().routes(),
         ]
         router = Router(routes, redirect_slashes=False, default=_not_found, lifespan=self._lifespan)
-        self._gate = Gate(router, services)
+        formats = {operation.prefix: operation.errors for operation in operations}
+        self._gate = Gate(router, services, formats)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request, or the lifespan."""

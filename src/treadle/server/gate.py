@@ -4,14 +4,16 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
 from treadle.server.api_request import Disconnected, Headers
 from treadle.server.origins import is_allowed_host, is_own_origin
 from treadle.server.problems import (
+    PROBLEMS,
     RETRY_SECONDS,
+    ErrorFormat,
     RequestRefused,
     problem_of,
     retry_headers,
@@ -27,8 +29,6 @@ ROUTE = "treadle.route"
 
 IDS = "treadle.ids"
 """The key of the ids of thread and run in a scope, for the log."""
-
-PROBLEM_TYPE = b"application/problem+json"
 
 _LOGGER = logging.getLogger("treadle.server")
 _ACCESS = logging.getLogger("treadle.server.access")
@@ -48,11 +48,15 @@ _CORS_EXPOSED = b"x-request-id, x-thread-id, x-run-id, x-should-retry, retry-aft
 
 
 class Gate:
-    """The outermost application: refuses what may not come in, and answers what goes wrong."""
+    """The outermost application: refuses what may not come in, and answers what goes wrong.
 
-    def __init__(self, app: App, services: Services) -> None:
+    `formats` are those of the errors below beginnings of paths; others are problems by RFC 9457.
+    """
+
+    def __init__(self, app: App, services: Services, formats: Mapping[str, ErrorFormat]) -> None:
         self._app = app
         self._services = services
+        self._formats = formats
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request, or the lifespan of the application."""
@@ -124,13 +128,20 @@ class Gate:
         if isinstance(error, RequestRefused):  # nothing was done
             extra += error.headers
             is_repeatable, retry_after = True, error.retry_after
+        made = self._format_of(scope["path"])
         await respond(
             response,
             problem.status,
-            msgspec.json.encode(problem),
-            PROBLEM_TYPE,
+            msgspec.json.encode(made.make(problem, error)),
+            made.media_type.encode(),
             [*retry_headers(problem, is_repeatable, retry_after), *extra],
         )
+
+    def _format_of(self, path: str) -> ErrorFormat:
+        for prefix, errors in self._formats.items():
+            if path.startswith(f"{prefix}/"):
+                return errors
+        return PROBLEMS
 
     def _note(self, scope: Scope, response: "_Response", request_id: str, seconds: float) -> None:
         method, route, status = scope["method"], scope.get(ROUTE, "other"), response.status

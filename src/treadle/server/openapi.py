@@ -8,7 +8,6 @@ import msgspec
 from treadle.domain.events import Event
 from treadle.server.bodies import AgentInfo
 from treadle.server.operation import JSON, NoFields, Operation
-from treadle.server.problems import Problem
 from treadle.server.stream import StreamEnd
 
 VERSION = "3.2.0"
@@ -18,7 +17,6 @@ _DESCRIPTION = (
     "X-Treadle-Owner, which finds what belongs to this owner only, and X-Treadle-By, the person "
     "for whom a program makes it; both in UTF-8 with percent-encoding."
 )
-_PROBLEM = {"$ref": REF.format(name="Problem")}
 
 
 def openapi_document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
@@ -59,10 +57,15 @@ def _schema_of(kind: object) -> dict[str, Any]:
 
 def _kinds(operations: Iterable[Operation]) -> list[Any]:
     kinds: dict[object, Any] = {}
-    for kind in (Problem, StreamEnd, AgentInfo, Event):
+    for kind in (StreamEnd, AgentInfo, Event):
         kinds[_key(kind)] = kind
     for operation in operations:
-        for kind in (operation.query, operation.body, *operation.answers.values()):
+        for kind in (
+            operation.errors.kind,
+            operation.query,
+            operation.body,
+            *operation.answers.values(),
+        ):
             if kind is not None and kind is not bytes:
                 kinds.setdefault(_key(kind), kind)
     return list(kinds.values())
@@ -82,7 +85,9 @@ def _operation(operation: Operation, by_kind: Mapping[object, Any]) -> dict[str,
             **{str(status): _answer(operation, status, by_kind) for status in operation.answers},
             "default": {
                 "description": "An error",
-                "content": {"application/problem+json": {"schema": _PROBLEM}},
+                "content": {
+                    operation.errors.media_type: {"schema": by_kind[_key(operation.errors.kind)]}
+                },
             },
         },
     }
@@ -90,7 +95,7 @@ def _operation(operation: Operation, by_kind: Mapping[object, Any]) -> dict[str,
         described["x-scope"] = operation.scope
     if operation.is_stream and operation.method == "POST":
         described["parameters"].append(_header("Idempotency-Key"))
-    if operation.is_stream and operation.method == "GET":
+    if operation.is_event_source:
         described["parameters"].append(_header("Last-Event-ID"))
     if operation.body is bytes:
         content: dict[str, Any] = {"application/octet-stream": {"schema": {}}}
@@ -152,7 +157,7 @@ def _answer(operation: Operation, status: int, by_kind: Mapping[object, Any]) ->
     content: dict[str, Any] = {}
     if operation.is_page:
         content[JSON.decode()] = {"schema": _page_of(schema)}
-    elif not (operation.is_stream and operation.method == "GET"):
+    elif not operation.is_event_source:
         content[JSON.decode()] = {"schema": schema}
     if operation.is_stream and status == 200:
         content["text/event-stream"] = {"itemSchema": _FRAME}

@@ -20,6 +20,7 @@ from treadle.server.authentication import authenticate
 from treadle.server.gate import IDS, ROUTE, respond
 from treadle.server.limits import rate_limited
 from treadle.server.principal import Scope as KeyScope
+from treadle.server.problems import PROBLEMS, ErrorFormat
 from treadle.server.services import Services
 from treadle.server.stream import Receive, Scope, Send
 from treadle.server.streamed import EndedStream, Streamed
@@ -85,6 +86,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     - `answers`: the type of the answer for each status that is a success, the usual one first;
       None without a body. `is_page` makes it the type of the entries of a list.
     - `is_stream`: whether it can answer with server-sent events.
+    - `prefix`: the beginning of its path. `errors`: how its errors look.
     """
 
     id: str
@@ -99,11 +101,18 @@ class Operation(Struct, frozen=True, kw_only=True):
     answers: Mapping[int, Any]
     is_page: bool = False
     is_stream: bool = False
+    prefix: str = PREFIX
+    errors: ErrorFormat = PROBLEMS
 
     @property
     def full_path(self) -> str:
         """The path with its beginning."""
-        return f"{PREFIX}{self.path}"
+        return f"{self.prefix}{self.path}"
+
+    @property
+    def is_event_source(self) -> bool:
+        """Whether it streams the events of the runtime to readers that connect again."""
+        return self.is_stream and self.method == "GET" and self.errors is PROBLEMS
 
     async def serve(self, services: Services, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request; raises what the gate answers as a problem."""
@@ -120,7 +129,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         }
         principal = scope[PRINCIPAL] = await authenticate(scope, services)
         if seconds := services.limits.seconds_to_wait(principal):
-            if self.is_stream and self.method == "GET" and not _wants_json(scope):
+            if self.is_event_source and not _wants_json(scope):
                 return EndedStream(services, "limited", seconds)
             raise rate_limited(seconds)
         if self.scope and not principal.may(cast("KeyScope", self.scope)):
@@ -162,10 +171,12 @@ def _wants_json(scope: Scope) -> bool:
 
 
 class Operations:
-    """Collects the operations of a noun."""
+    """Collects the operations of a noun; `prefix` and `errors` are those of all of them."""
 
-    def __init__(self, tag: str) -> None:
+    def __init__(self, tag: str, *, prefix: str = PREFIX, errors: ErrorFormat = PROBLEMS) -> None:
         self.tag = tag
+        self.prefix = prefix
+        self.errors = errors
         self.all: list[Operation] = []
 
     def add(
@@ -201,6 +212,8 @@ class Operations:
                     answers=answers,
                     is_page=is_page,
                     is_stream=is_stream,
+                    prefix=self.prefix,
+                    errors=self.errors,
                 )
             )
             return handler

@@ -1,6 +1,8 @@
 """All operations of the API."""
 
+from treadle.server.openai.models import MODELS
 from treadle.server.operation import Operation, Operations
+from treadle.server.responses.responses_routes import RESPONSES
 from treadle.server.routes.agents import AGENTS
 from treadle.server.routes.archive import ARCHIVE
 from treadle.server.routes.calls import CALLS
@@ -33,6 +35,8 @@ _NOUNS: tuple[Operations, ...] = (
     SEARCH,
     OWNERS,
     SESSION,
+    MODELS,
+    RESPONSES,
 )
 
 

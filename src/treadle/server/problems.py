@@ -1,6 +1,8 @@
 """Errors as RFC 9457 problems: https://www.rfc-editor.org/rfc/rfc9457."""
 
+from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 from msgspec import Struct
 
@@ -110,6 +112,18 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     run_id: str = ""
     seq: int = 0
     by: str = ""
+
+
+class ErrorFormat(Struct, frozen=True):
+    """How the errors of an API look: their media type, their type, and what makes one."""
+
+    media_type: str
+    kind: type[Any]
+    make: Callable[[Problem, BaseException], object]
+
+
+PROBLEMS = ErrorFormat("application/problem+json", Problem, lambda problem, _: problem)
+"""The errors of the API of treadle itself."""
 
 
 def problem_of(error: BaseException) -> Problem:

@@ -112,6 +112,40 @@ class Source(Protocol):
         ...
 
 
+class Framing(Protocol):
+    """Makes the bytes of a stream of its events.
+
+    `is_over` tells that the last frame was made, and no event after it is wanted.
+    """
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stream is complete."""
+        ...
+
+    def frame(self, envelope: Any) -> bytes:
+        """Returns the frames of an event; none for one that readers do not see."""
+        ...
+
+    def end(self, reason: EndReason, problem: Problem | None = None) -> bytes:
+        """Returns the frames of a stream that ends before it is over."""
+        ...
+
+
+class EventFraming:
+    """Events of the runtime as they are; `stream.ended` tells why a stream is not at its end."""
+
+    is_over = False
+    frame = staticmethod(frame)
+
+    def end(self, reason: EndReason, problem: Problem | None = None) -> bytes:
+        """Returns the frame `stream.ended`."""
+        return own_frame(ENDED, StreamEnd(reason, problem))
+
+
+EVENTS = EventFraming()
+
+
 class EventStream:
     """Writes the events of a subscription to a client until one of them ends.
 
@@ -122,6 +156,7 @@ class EventStream:
 
     __slots__ = (
         "_access",
+        "_framing",
         "_in_step",
         "_is_cut",
         "_is_gone",
@@ -145,8 +180,10 @@ class EventStream:
         open_requests: OpenRequests,
         *,
         in_step: bool,
+        framing: Framing = EVENTS,
     ) -> None:
         self._source = source
+        self._framing = framing
         self._limits = limits
         self._open = open_requests
         self._in_step = in_step
@@ -182,34 +219,38 @@ class EventStream:
         return self._is_gone or self._is_cut
 
     async def _events(self) -> bytes:
-        """Writes events until the end; returns the frame that tells why, if one is needed."""
-        source, registry = self._source, self._open
+        """Writes events until the end; returns the last bytes, if some are needed."""
+        source, registry, framing = self._source, self._open, self._framing
         while not self._is_gone:
             try:
                 if self._is_refused:
-                    return _end("not_authenticated")
-                if waiting := self._take():
+                    return framing.end("not_authenticated")
+                waiting = self._take()
+                if framing.is_over:
+                    return waiting
+                if waiting:
                     await self._write(waiting)
                     continue
                 if registry.is_over or (registry.is_draining and not self._in_step):
-                    return _end("draining")
+                    return framing.end("draining")
                 if self._is_quiet:
                     await self._write(KEEP_ALIVE)
                     continue
                 await source.wait()
             except StopAsyncIteration:
-                return b"" if getattr(source, "is_over", False) else _end("draining")
+                return b"" if getattr(source, "is_over", False) else framing.end("draining")
             except ThreadNotFound:
-                return _end("thread_deleted")
+                return framing.end("thread_deleted")
             except JournalClosed:
-                return _end("draining")
+                return framing.end("draining")
             except TreadleError as error:
-                return own_frame(ENDED, StreamEnd("failed", problem_of(error)))
+                return framing.end("failed", problem_of(error))
         return b""
 
     def _take(self) -> bytes:
         """Returns the frames of the events that have arrived, or at least of some of them."""
-        take = self._source.take
+        take, framing = self._source.take, self._framing
+        frame = framing.frame
         envelope = take()
         if envelope is None:
             return b""
@@ -219,12 +260,14 @@ class EventStream:
             frames.append(encoded)
             size += len(encoded)
             in_step = _IN_STEP.get(envelope.event.__class__, in_step)
-            if size >= JOINED_BYTES:
+            if size >= JOINED_BYTES or framing.is_over:
                 break
             try:
                 envelope = take()
             except StopAsyncIteration:
-                break  # it is raised again by the next call
+                if size:
+                    break  # it is raised again by the next call
+                raise
         self._in_step = in_step
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
@@ -268,7 +311,3 @@ class EventStream:
         elif self._task is not None:
             self._task.cancel()
         self._source.wake()
-
-
-def _end(reason: EndReason) -> bytes:
-    return own_frame(ENDED, StreamEnd(reason))

@@ -11,7 +11,15 @@ from treadle.server.operation import PRINCIPAL, Answer
 from treadle.server.problems import RequestRefused
 from treadle.server.services import Services
 from treadle.server.sse import opening
-from treadle.server.stream import EventStream, Receive, Scope, Send, Source
+from treadle.server.stream import (
+    EVENTS,
+    EventStream,
+    Framing,
+    Receive,
+    Scope,
+    Send,
+    Source,
+)
 from treadle.server.streamed import EndedStream, Streamed, start_stream
 
 Leave = Callable[[], Awaitable[None]]
@@ -20,7 +28,8 @@ Leave = Callable[[], Awaitable[None]]
 class StreamAnswer(Streamed):
     """Answers with the events of a subscription, after the frames `first`.
 
-    `on_leave` is called if the client left before the end.
+    `on_leave` is called if the client left before the end. With a `framing` it is a stream of that
+    protocol, which above the limit on streams is refused.
     """
 
     def __init__(
@@ -32,7 +41,9 @@ class StreamAnswer(Streamed):
         in_step: bool = False,
         headers: tuple[tuple[bytes, bytes], ...] = (),
         on_leave: Leave | None = None,
+        framing: Framing = EVENTS,
     ) -> None:
+        self._framing = framing
         self._services = services
         self._source = source
         self._first = first
@@ -46,6 +57,8 @@ class StreamAnswer(Streamed):
         limits, principal = services.limits, scope[PRINCIPAL]
         if not limits.open_stream(principal):
             await source.aclose()
+            if self._framing is not EVENTS:
+                limits.require_stream(principal)
             await EndedStream(services, "limited", FULL_SECONDS).send(scope, receive, send)
             return
         left = False
@@ -53,9 +66,15 @@ class StreamAnswer(Streamed):
             if not await start_stream(scope, send, self._headers):
                 await source.aclose()
                 return
-            head = opening(source.position, services.settings.retry_milliseconds) + self._first
+            head = self._first
+            if self._framing is EVENTS:
+                head = opening(source.position, services.settings.retry_milliseconds) + head
             stream = EventStream(
-                source, services.stream_limits, services.open_requests, in_step=self._in_step
+                source,
+                services.stream_limits,
+                services.open_requests,
+                in_step=self._in_step,
+                framing=self._framing,
             )
             # The headers are sent; what the gate adds to them is in the way of the events.
             left = await stream.serve(scope, receive, getattr(send, "raw", send), head)

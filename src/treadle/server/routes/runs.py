@@ -94,8 +94,15 @@ async def wait_for(
 
     Above the limit on open streams it does not wait.
     """
+    most = request.services.settings.max_wait_seconds
+    return await wait_seconds(request, thread, run, min(seconds, most))
+
+
+async def wait_seconds(
+    request: ApiRequest[Any, Any], thread: Thread, run: ThreadRun, seconds: float
+) -> bool:
+    """The same as `wait_for`, for any time."""
     services = request.services
-    seconds = min(seconds, services.settings.max_wait_seconds)
     limits = services.limits
     wait = RunWait(services.open_requests, request.scope.get(ACCESS))
     if not limits.open_stream(request.principal):

@@ -1,0 +1,1 @@
+"""What the protocols of OpenAI have in common: the form of errors, and the list of models."""

@@ -1,0 +1,93 @@
+"""The input of a request: what goes before, and the messages that the run answers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from treadle.domain.arguments import shown
+from treadle.domain.inputs import as_history, as_message
+from treadle.domain.items import Item, Message
+from treadle.errors import InvalidInput
+from treadle.server.api_request import ApiRequest
+from treadle.server.openai.errors import ParameterRefused
+from treadle.server.responses.response_object import LABEL
+
+_OWN_KINDS = frozenset({"mcp_approval_request", "mcp_approval_response", "mcp_list_tools"})
+"""Items of a history that say nothing to a model."""
+
+
+class RequestInput(NamedTuple):
+    """The items before the messages, and the messages."""
+
+    history: Sequence[Item]
+    messages: list[Message]
+
+
+def read_input(request: ApiRequest[Any, Any], given: str | list[Any]) -> RequestInput:
+    """Returns the input of a request that begins a conversation.
+
+    The history is the caller's own: its calls are data, and are not run. Instructions in it, which
+    are messages of the roles `system` and `developer`, need the scope `admin`. Raises 400 for items
+    of another form, and if the last one is not a message of the user.
+    """
+    if isinstance(given, str):
+        given = [{"role": "user", "content": given}]
+    entries = [entry for index, one in enumerate(given) for entry in _entries(index, one)]
+    try:
+        last = len(entries)
+        while last and _is_user_message(entries[last - 1]):
+            last -= 1
+        messages = [as_message(_message(entry)) for entry in entries[last:]]
+        history = as_history(entries[:last])
+    except InvalidInput as error:
+        raise ParameterRefused("input", f"input is not valid: {error.message}") from error
+    if not messages:
+        raise ParameterRefused("input", "The last item of input must be a message of the user.")
+    if any(isinstance(one, Message) and one.role in {"system", "developer"} for one in history):
+        request.require("admin", "A message of the role system or developer")
+    every = [*(one for one in history if isinstance(one, Message)), *messages]
+    request.services.limits.require_size(every)
+    return RequestInput(history, messages)
+
+
+def _entries(index: int, entry: object) -> list[dict[str, Any]]:
+    """Returns an item of the input as items of a history."""
+    if not isinstance(entry, Mapping):
+        raise ParameterRefused(f"input[{index}]", f"input[{index}] is {shown(entry)}, not an item.")
+    fields = dict(cast("Mapping[str, Any]", entry))
+    kind = fields.get("type", "message")
+    if kind in {"message", "function_call", "function_call_output"}:
+        return [fields]
+    if kind == "mcp_call" and fields.get("server_label") == LABEL:
+        return _call_and_output(fields)
+    if kind in _OWN_KINDS or kind == "reasoning":
+        return []  # a reasoning is read again by the model that wrote it, on its own thread
+    raise ParameterRefused(
+        f"input[{index}].type", f"input[{index}] is of the type {shown(kind)}, which is not served."
+    )
+
+
+def _call_and_output(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns a call of a tool of the agent as the call and its output."""
+    call_id = fields.get("id")
+    output = fields.get("output")
+    return [
+        {
+            "type": "function_call",
+            "call_id": call_id,
+            "name": fields.get("name"),
+            "arguments": fields.get("arguments"),
+        },
+        {
+            "type": "function_call_output",
+            "call_id": call_id,
+            "output": output if isinstance(output, str) else "The call failed.",
+        },
+    ]
+
+
+def _is_user_message(fields: Mapping[str, Any]) -> bool:
+    return fields.get("role") == "user" and fields.get("type", "message") == "message"
+
+
+def _message(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"role": fields["role"], "content": fields.get("content")}

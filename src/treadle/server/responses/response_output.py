@@ -1,0 +1,273 @@
+"""The items of a response, and the events that show how they come about."""
+
+from collections.abc import Iterable
+from typing import cast
+
+from treadle.domain.events import MessageAdded, ReasoningAdded, ToolCallRequested
+from treadle.domain.items import FunctionCallOutput, Message
+from treadle.server.responses.item_order import ItemOrder, Landing, OpenItem
+from treadle.server.responses.response_frames import ResponseFrames
+from treadle.server.responses.response_items import text_of
+from treadle.server.responses.response_object import (
+    Json,
+    approval_item,
+    function_item,
+    message_item,
+    reasoning_item,
+    text_part,
+    tool_item,
+)
+from treadle.tools.output_type import OUTPUT_TOOL
+
+
+class ResponseOutput:
+    """Builds `items` and their frames.
+
+    The last message is done only once it is known whether it is the final answer. What tools return
+    while the model still writes is shown after its response, so that the order of events does not
+    depend on how long tools take.
+    """
+
+    def __init__(self, frames: ResponseFrames) -> None:
+        self.items: list[Json] = []
+        self._frames = frames
+        self._order = ItemOrder()
+        self._last: tuple[int, str] | None = None  # a message: its place and its id
+        self._calls: dict[str, ToolCallRequested] = {}
+        self._running: dict[str, int] = {}  # places of calls
+
+    def note_call(self, event: ToolCallRequested) -> None:
+        """Takes note of a call, even if another part of the run shows it."""
+        self._calls[event.item.call_id] = event
+
+    def begin(self, item_id: str) -> None:
+        """Takes note of an item that begins."""
+        self._order.begin(item_id)
+
+    def grow(self, item_id: str, delta: str, is_reasoning: bool) -> None:
+        """Shows the growth of a text, unless another item is shown first."""
+        order = self._order
+        item = order.begin(item_id, is_reasoning)
+        if item is order.first:
+            self._grow(item, delta)
+        else:
+            item.growth.append(delta)
+
+    def land(self, event: Landing) -> None:
+        """Shows an item to its end, unless another item is shown first."""
+        self._order.land(event)
+        self._finish(self._order.finished())
+
+    def end_response(self) -> OpenItem | None:
+        """Shows what the model has finished; returns the item that it had begun, if it was shown.
+
+        No other item of this response of the model comes.
+        """
+        self._finish(self._order.flush())
+        return self._order.clear()
+
+    def settle(self, phase: str, status: str = "completed") -> None:
+        """Ends the last message: `phase` is `commentary`, `final_answer`, or "" if it is neither.
+
+        Does nothing if another item came after it.
+        """
+        if self._last is None:
+            return
+        place, id = self._last
+        self._last = None
+        content = cast("list[Json]", self.items[place]["content"])
+        self._done(place, message_item(id, status, content, phase))
+
+    def add_text(self, id: str, text: str) -> None:
+        """Adds a message with a text that did not come from the model."""
+        self._end_message(OpenItem(id), Message("assistant", text, id))
+
+    def add_output(self, output: FunctionCallOutput) -> None:
+        """Shows what a call returned."""
+        call = self._calls.get(output.call_id)
+        if call is None or call.item.name == OUTPUT_TOOL or call.awaits == "output":
+            return
+        self.run_call(call)
+        place = self._running.pop(output.call_id)
+        item = dict(self.items[place])
+        if output.is_error:
+            text = {"type": "text", "text": output.text}
+            item |= {
+                "status": "failed",
+                "error": {"type": "mcp_tool_execution_error", "content": [text]},
+            }
+        else:
+            item |= {"status": "completed", "output": output.text}
+        kind = "failed" if output.is_error else "completed"
+        self._frames.add(f"response.mcp_call.{kind}", item_id=item["id"], output_index=place)
+        self._done(place, item)
+
+    def approve(self, call_id: str) -> None:
+        """Shows a call that may run now."""
+        if (call := self._calls.get(call_id)) is not None:
+            self.run_call(call)
+
+    def run_call(self, call: ToolCallRequested) -> None:
+        """Shows a call that the agent runs, if it is not shown."""
+        item = call.item
+        if item.call_id in self._running:
+            return
+        approved = item.id if call.awaits == "approval" else None
+        id = f"{item.id}_run" if approved else item.id
+        shown = tool_item(id, item.name, item.arguments, "in_progress", approved)
+        place = self._add(shown, {**shown, "arguments": ""})
+        self._running[item.call_id] = place
+        frames = self._frames
+        frames.add("response.mcp_call.in_progress", item_id=id, output_index=place)
+        self._arguments("response.mcp_call_arguments", place, id, item.arguments, {})
+
+    def leave_calls(self) -> None:
+        """Ends the calls that still run where the response ends."""
+        for place in self._running.values():
+            self._done(place, {**self.items[place], "status": "incomplete"})
+        self._running.clear()
+
+    def drop(self, item: OpenItem) -> None:
+        """Ends the item that is shown last, which the model did not finish, and removes it."""
+        place = len(self.items) - 1
+        assert item.place == place
+        self._done(place, {**self.items[place], "status": "incomplete"})
+        self.items.pop()
+
+    def _finish(self, items: Iterable[tuple[OpenItem, Landing]]) -> None:
+        for item, landing in items:
+            match landing:
+                case MessageAdded():
+                    self._end_message(item, landing.item)
+                case ReasoningAdded():
+                    self._end_reasoning(item, landing.item.text)
+                case ToolCallRequested():
+                    self._add_call(landing)
+        first = self._order.first
+        if first is not None and first.growth:  # it was behind another one until now
+            growth = "".join(first.growth)
+            first.growth.clear()
+            self._grow(first, growth)
+
+    def _grow(self, item: OpenItem, delta: str) -> None:
+        if not delta:
+            return
+        item.sent += len(delta)
+        if item.is_reasoning:
+            self._frames.add_delta(
+                "response.reasoning_summary_text.delta",
+                delta,
+                item_id=item.id,
+                output_index=self._begin_reasoning(item),
+                summary_index=0,
+            )
+            return
+        place = self._begin_message(item) if item.place is None else item.place
+        self._frames.add_delta(
+            "response.output_text.delta",
+            delta,
+            item_id=item.id,
+            output_index=place,
+            content_index=0,
+            logprobs=[],
+        )
+
+    def _begin_message(self, item: OpenItem) -> int:
+        if item.place is None:
+            item.place = self._add(message_item(item.id, "in_progress", []))
+            self._part("added", item.place, item.id, 0, text_part(""))
+        return item.place
+
+    def _begin_reasoning(self, item: OpenItem) -> int:
+        if item.place is None:
+            item.place = self._add(reasoning_item(item.id, ""))
+            self._frames.add(
+                "response.reasoning_summary_part.added",
+                item_id=item.id,
+                output_index=item.place,
+                summary_index=0,
+                part={"type": "summary_text", "text": ""},
+            )
+        return item.place
+
+    def _end_message(self, item: OpenItem, message: Message) -> None:
+        frames, id, content = self._frames, item.id, list[Json]()
+        text, refusal = message.text, message.refusal
+        if text or not refusal:
+            place = self._begin_message(item)
+            self._grow(item, text[item.sent :])
+            where = {"item_id": id, "output_index": place, "content_index": 0}
+            frames.add("response.output_text.done", **where, text=text, logprobs=[])
+            content.append(text_of(message))
+            self._part("done", place, id, 0, content[0])
+        else:
+            place = item.place = self._add(message_item(id, "in_progress", []))
+        if refusal:
+            index = len(content)
+            self._part("added", place, id, index, {"type": "refusal", "refusal": ""})
+            where = {"item_id": id, "output_index": place, "content_index": index}
+            frames.add_delta("response.refusal.delta", refusal, **where)
+            frames.add("response.refusal.done", **where, refusal=refusal)
+            content.append({"type": "refusal", "refusal": refusal})
+            self._part("done", place, id, index, content[-1])
+        self.items[place] = message_item(id, "completed", content)
+        self._last = (place, id)
+
+    def _end_reasoning(self, item: OpenItem, text: str) -> None:
+        if not text:
+            place = self._add(reasoning_item(item.id, ""))
+        else:
+            place = self._begin_reasoning(item)
+            self._grow(item, text[item.sent :])
+            where = {"item_id": item.id, "output_index": place, "summary_index": 0}
+            part = {"type": "summary_text", "text": text}
+            self._frames.add("response.reasoning_summary_text.done", **where, text=text)
+            self._frames.add("response.reasoning_summary_part.done", **where, part=part)
+        self._done(place, reasoning_item(item.id, text))
+
+    def _add_call(self, call: ToolCallRequested) -> None:
+        item = call.item
+        if item.name == OUTPUT_TOOL:
+            self._end_message(OpenItem(item.id), Message("assistant", item.arguments, item.id))
+        elif call.awaits is None:
+            self.run_call(call)
+        elif call.awaits == "approval":
+            shown = approval_item(item.id, item.name, item.arguments)
+            self._done(self._add(shown), shown)
+        else:
+            shown = function_item(item.id, item.call_id, item.name, item.arguments, "completed")
+            begun = {**shown, "arguments": "", "status": "in_progress"}
+            place = self._add(shown, begun)
+            name = {"name": item.name}
+            self._arguments(
+                "response.function_call_arguments", place, item.id, item.arguments, name
+            )
+            self._done(place, shown)
+
+    def _arguments(
+        self, kind: str, place: int, id: str, arguments: str, more: dict[str, str]
+    ) -> None:
+        frames = self._frames
+        frames.add_delta(f"{kind}.delta", arguments, item_id=id, output_index=place)
+        frames.add(f"{kind}.done", item_id=id, output_index=place, arguments=arguments, **more)
+
+    def _part(self, kind: str, place: int, id: str, index: int, part: Json) -> None:
+        self._frames.add(
+            f"response.content_part.{kind}",
+            item_id=id,
+            output_index=place,
+            content_index=index,
+            part=part,
+        )
+
+    def _add(self, item: Json, shown: Json | None = None) -> int:
+        """Adds an item, which is shown as `shown` at first; returns its place."""
+        self.settle("commentary")
+        self.items.append(item)
+        place = len(self.items) - 1
+        self._frames.add("response.output_item.added", output_index=place, item=shown or item)
+        return place
+
+    def _done(self, place: int, item: Json) -> None:
+        self.items[place] = item
+        self._frames.add("response.output_item.done", output_index=place, item=item)

@@ -1,0 +1,172 @@
+"""Responses: create, retrieve, cancel and delete them, and list what they answer."""
+
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from treadle.errors import ItemNotFound
+from treadle.server.api_request import ApiRequest, own_owner
+from treadle.server.openai.errors import OPENAI_ERRORS, ParameterRefused
+from treadle.server.openai.models import PREFIX
+from treadle.server.operation import Answer, Operations
+from treadle.server.responses.create_request import CreateResponse
+from treadle.server.responses.found_response import FoundResponse, find_response
+from treadle.server.responses.input_items import ItemList, ItemQuery, input_item, page_of
+from treadle.server.responses.request_input import read_input
+from treadle.server.responses.response_object import Json
+from treadle.server.responses.run_options import run_options
+from treadle.server.routes.runs import wait_for, wait_seconds
+from treadle.server.streams import StreamAnswer, draining
+
+RESPONSES = Operations("OpenAI responses", prefix=PREFIX, errors=OPENAI_ERRORS)
+
+CANCEL_SECONDS = 10.0
+"""How long a cancel waits for the end of the run."""
+
+FOREVER = 365 * 86400.0
+
+
+class ResponseQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether to stream, and after which event; `include` and obfuscation have no effect."""
+
+    stream: bool = False
+    starting_after: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    include_obfuscation: bool = False
+    include: tuple[str, ...] = ()
+
+
+class DeletedResponse(Struct, frozen=True, kw_only=True):
+    """A response was deleted."""
+
+    id: str
+    object: Literal["response"] = "response"
+    deleted: bool = True
+
+
+@RESPONSES.add(
+    "POST",
+    "/responses",
+    id="create_response",
+    scope="write",
+    body=CreateResponse,
+    answers={200: dict[str, Any]},
+    is_stream=True,
+)
+async def create_response(request: ApiRequest[Any, CreateResponse]) -> object:
+    """Creates a response: streams it, or answers once it is complete."""
+    services, body = request.services, request.body
+    agent = services.runtime.agent(body.model)
+    options = run_options(agent, body)
+    given = read_input(request, body.input)
+    if services.open_requests.is_draining:
+        raise draining()
+    services.limits.require_stream(request.principal)
+    owner = own_owner(request, None)
+    await services.limits.require_run(request.runtime, owner, "")
+    key = request.headers.get(b"idempotency-key")
+    thread = await request.runtime.create_thread(
+        agent.name,
+        owner=owner,
+        history=given.history,
+        key=f"{PREFIX}/responses {key}" if key else "",
+        store=body.store is not False,
+    )
+    run = await thread.send(given.messages, key=key, **options)
+    found = FoundResponse(thread, run)
+    headers = ((b"x-thread-id", thread.id.encode()), (b"x-run-id", run.id.encode()))
+    if not body.stream:
+        await wait_seconds(request, thread, run, FOREVER)
+        return Answer(200, (await found.read()).response, headers)
+    mapper, source = await found.stream(-1)
+    return StreamAnswer(
+        services,
+        source,
+        first=mapper.frames(),
+        framing=mapper,
+        in_step=True,
+        headers=headers,
+        # It cannot be retrieved later, so it would run for no reader.
+        on_leave=run.cancel if body.store is False else None,
+    )
+
+
+@RESPONSES.add(
+    "GET",
+    "/responses/{run_id}",
+    id="read_response",
+    scope="read",
+    query=ResponseQuery,
+    answers={200: dict[str, Any]},
+    is_stream=True,
+)
+async def read_response(request: ApiRequest[ResponseQuery, None]) -> object:
+    """Returns a response, or streams its events after the one with a number."""
+    found = await find_response(request.runtime, request.path["run_id"])
+    query, services = request.query, request.services
+    if not query.stream:
+        if query.starting_after is not UNSET:
+            raise ParameterRefused("starting_after", "starting_after needs stream=true.")
+        return (await found.read()).response
+    services.limits.require_stream(request.principal)
+    if services.open_requests.is_draining:
+        raise draining()
+    after = -1 if query.starting_after is UNSET else query.starting_after
+    mapper, source = await found.stream(after)
+    return StreamAnswer(
+        services, source, first=mapper.frames(), framing=mapper, in_step=not mapper.is_over
+    )
+
+
+@RESPONSES.add(
+    "POST",
+    "/responses/{run_id}/cancel",
+    id="cancel_response",
+    scope="write",
+    answers={200: dict[str, Any]},
+)
+async def cancel_response(request: ApiRequest[Any, None]) -> Json:
+    """Cancels a response; has no effect on one that has ended."""
+    found = await find_response(request.runtime, request.path["run_id"])
+    if not (await found.read()).is_over:
+        await found.run.cancel()
+        await wait_for(request, found.thread, found.run, CANCEL_SECONDS)
+    return (await found.read()).response
+
+
+@RESPONSES.add(
+    "DELETE",
+    "/responses/{run_id}",
+    id="delete_response",
+    scope="write",
+    answers={200: DeletedResponse},
+)
+async def delete_response(request: ApiRequest[Any, None]) -> DeletedResponse:
+    """Deletes a response: with its thread if that has no other run, else what it said."""
+    found = await find_response(request.runtime, request.path["run_id"])
+    await found.read()
+    thread, run = found.thread, found.run
+    if len(await thread.runs(limit=2)) == 1:
+        await thread.delete()
+        return DeletedResponse(id=found.id)
+    await run.cancel()
+    await wait_for(request, thread, run, CANCEL_SECONDS)
+    for id in await found.item_ids():
+        with suppress(ItemNotFound):  # a call leaves together with its output
+            await thread.remove_item(id)
+    return DeletedResponse(id=found.id)
+
+
+@RESPONSES.add(
+    "GET",
+    "/responses/{run_id}/input_items",
+    id="list_input_items",
+    scope="read",
+    query=ItemQuery,
+    answers={200: ItemList},
+)
+async def list_input_items(request: ApiRequest[ItemQuery, None]) -> ItemList:
+    """Lists what a response answers."""
+    found = await find_response(request.runtime, request.path["run_id"])
+    await found.read()
+    return page_of([input_item(item) for item in await found.input()], request.query)

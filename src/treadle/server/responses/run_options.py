@@ -1,0 +1,73 @@
+"""Parameters of a request as options of its run, and what its response repeats of them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from treadle.domain.settings import ModelSettings
+from treadle.errors import OptionNotAllowed
+from treadle.loop.definition import AgentDefinition
+from treadle.server.openai.errors import ParameterRefused
+from treadle.server.responses.create_request import CreateResponse
+from treadle.server.responses.response_object import ECHO, Json
+
+_REPEATED = (
+    "instructions",
+    "max_output_tokens",
+    "metadata",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "safety_identifier",
+    "store",
+    "temperature",
+    "top_p",
+    "truncation",
+    "user",
+)
+
+
+def run_options(agent: AgentDefinition[Any, Any], body: CreateResponse) -> dict[str, Any]:
+    """Returns the options of the run; raises 400 for a parameter that the agent does not allow."""
+    options: dict[str, Any] = {}
+    settings = ModelSettings()
+    for param, option in _options(body):
+        try:
+            agent.check_options(**option)
+        except OptionNotAllowed as error:
+            raise ParameterRefused(
+                param,
+                f"The agent {agent.name!r} does not take {param}: {error.message}",
+                code="unsupported_parameter",
+            ) from error
+        if isinstance(given := option.get("settings"), ModelSettings):
+            settings = settings.updated(given)
+        else:
+            options |= option
+    if settings != ModelSettings():
+        options["settings"] = settings
+    # Not an option of the client: a label, which the model does not read.
+    options["metadata"] = {ECHO: _echo(body)}
+    return options
+
+
+def _options(body: CreateResponse) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the parameters that change the result, as options; values of the API's default do not.
+
+    Clients send such values without being asked to.
+    """
+    if body.instructions:
+        yield "instructions", {"extra_instructions": body.instructions}
+    if body.temperature not in {None, 1.0}:
+        yield "temperature", {"settings": ModelSettings(temperature=body.temperature)}
+    if body.top_p not in {None, 1.0}:
+        yield "top_p", {"settings": ModelSettings(top_p=body.top_p)}
+    if (most := body.max_output_tokens) is not None:
+        yield "max_output_tokens", {"settings": ModelSettings(max_output_tokens=most)}
+    if body.parallel_tool_calls is False:
+        yield "parallel_tool_calls", {"settings": ModelSettings(parallel_tool_calls=False)}
+
+
+def _echo(body: CreateResponse) -> Json:
+    echo: Json = {name: value for name in _REPEATED if (value := getattr(body, name)) is not None}
+    if body.service_tier not in {None, "auto"}:
+        echo["service_tier"] = body.service_tier
+    return echo
