@@ -9,16 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+PROGRAM = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 PROGRAMS = [
-    pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}")
+    pytest.param(code, output, id=f"{page.relative_to(ROOT)}-{number}")
     for page in PAGES
     if page.name != "design.md"
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    for number, (code, output) in enumerate(PROGRAM.findall(page.read_text()))
 ]
+NEEDS_A_SERVER = "Start a server with "
 
 
-@pytest.mark.parametrize("code", PROGRAMS)
-def test_a_program(code: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("code", "output"), PROGRAMS)
+def test_a_program(code: str, output: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(code)
     done = subprocess.run(
@@ -29,6 +31,33 @@ def test_a_program(code: str, tmp_path: Path) -> None:
         env={"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"},
     )
     assert done.returncode == 0, done.stderr.decode()
+    printed = done.stdout.decode()
+    if (printed.strip() or output) and not printed.startswith(NEEDS_A_SERVER):
+        assert is_shown(printed, output), (
+            f"Show what the program prints in a block ```text after it (… is any text, and on a "
+            f"line of its own any lines). It printed:\n{printed}"
+        )
+
+
+def is_shown(printed: str, output: str) -> bool:
+    """Whether a page that shows `output` shows what was printed.
+
+    In `output`, … stands for any text within a line, and alone on a line for any lines.
+    """
+    pattern = "".join(
+        r"(?:.*\n)*?" if line == "…" else re.escape(line).replace("…", ".*") + r"[ ]*\n"
+        for line in output.splitlines()
+    )
+    return re.fullmatch(pattern, printed.rstrip() + "\n") is not None
+
+
+def test_what_a_page_shows() -> None:
+    assert is_shown("one\ntwo \n", "one\ntwo\n")
+    assert is_shown("thread_17 is new\n", "thread_… is new\n")
+    assert is_shown("one\ntwo\nthree\nfour\n", "one\n…\nfour\n")
+    assert not is_shown("one\ntwo\n", "one\n")
+    assert not is_shown("one\n", "")
+    assert not is_shown("one\ntwo\n", "one…\n")
 
 
 def test_there_are_programs() -> None:
