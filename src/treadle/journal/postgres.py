@@ -227,6 +227,7 @@ class _Writer(PostgresConnection):
             return results[-1]
 
         doubtful = self.transaction_id = None
+        is_away = False
         while True:
             try:
                 if self.raw.closed:
@@ -237,7 +238,10 @@ class _Writer(PostgresConnection):
                         return results[-1]
                     doubtful = doubtful if is_done is None else None
                 if doubtful is None:
-                    return super().transact(keep, inserts)
+                    result = super().transact(keep, inserts)
+                    if is_away:
+                        _LOGGER.info("%s has answered again.", self._address.name)
+                    return result
             except psycopg.Error as error:
                 if not (self.raw.closed or is_lost(error)):
                     raise
@@ -245,6 +249,15 @@ class _Writer(PostgresConnection):
                     self.raw.close()
                 doubtful = doubtful or self.transaction_id
                 self.transaction_id = None
+                if not is_away:
+                    is_away = True
+                    _LOGGER.warning(
+                        "The connection to %s was lost; what is to be written waits for it, up to "
+                        "%d seconds: %s",
+                        self._address.name,
+                        AWAY_SECONDS,
+                        str(error).partition("\n")[0],
+                    )
                 if not patience.wait():
                     raise
             else:
