@@ -68,9 +68,15 @@ async def converse(url: str) -> None:
 
 @pytest.mark.needs("postgres")
 @pytest.mark.real_clock
-def test_a_conversation() -> None:
+def test_a_conversation(tmp_path: Path) -> None:
     url = server().url()
-    asyncio.run(converse(url))
+    source = tmp_path / "treadle.db"
+    asyncio.run(converse(f"sqlite:///{source}"))
+    done = treadle("migrate", url, "--database", str(source))
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().startswith(
+        "Copied 1 conversation to postgresql://treadle@/postgres"
+    )
     listed = treadle("threads", "--json", TREADLE_DATABASE=url)
     assert listed.returncode == 0, listed.stderr.decode()
     assert json.loads(listed.stdout)["title"] == "hi"
@@ -78,6 +84,7 @@ def test_a_conversation() -> None:
     assert f"database: ok ({shown(url)})" in checked.stdout.decode()
     for refused, why in (
         (("backup", "copy.db"), "tools of PostgreSQL"),
+        (("migrate", "x.db"), "not the URL of a PostgreSQL database"),
         (("chat", "hi"), "chat with --url"),
         (("keys", "create"), "--keys"),
     ):

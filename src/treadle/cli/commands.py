@@ -34,6 +34,7 @@ COMMANDS = {
     "models": _Place("model_list:models", "List the models that can be used here."),
     "export": _Place("damage:export", "Print the events of a conversation as JSON lines."),
     "backup": _Place("damage:backup", "Copy the database, which may be in use."),
+    "migrate": _Place("migrate:migrate", "Copy the database to PostgreSQL."),
     "repair": _Place("damage:repair", "Remove what cannot be read of a conversation."),
     "serve": _Place("serve:serve", "Serve agents over HTTP."),
     "keys": _Place("keys:keys", "Create, list and revoke the keys of the server."),

@@ -203,6 +203,10 @@ class SqlJournal(ABC):
             raise JournalClosed("The journal is not open.")
         return self._writer.put(write)
 
+    async def change(self, change: Callable[[Connection], None]) -> None:
+        """Changes the database by a function, in a transaction of its own or of a group."""
+        await self._write(writes.Change(change))
+
     # Reads
 
     async def info(self, thread_id: str) -> ThreadInfo:
