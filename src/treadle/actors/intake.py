@@ -63,6 +63,7 @@ from treadle.schedules.times import next_time
 _LOGGER = logger_of("treadle.runtime")
 
 
+_NOTHING_TAKEN: frozenset[int] = frozenset()  # one for all threads: each takes 216 bytes
 _REFUSALS = (Conflict, RunInProgress, InvalidInput)
 
 
@@ -128,7 +129,7 @@ class Intake:
         self._memory = memory
         self._under_way = 0
         self._sending: dict[str, asyncio.Future[Sent]] = {}
-        self._taken: frozenset[int] = frozenset()
+        self._taken = _NOTHING_TAKEN
         self._has_mail = False
         self._has_read = False
         self._reader: asyncio.Task[None] | None = None
