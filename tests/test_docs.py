@@ -1,11 +1,14 @@
 """Every program in the documentation runs, and every link leads somewhere."""
 
+import html
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from treadle.demo.crash_agent import ANSWER, QUESTION
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -76,3 +79,12 @@ def test_the_first_screen_of_the_readme_shows_both_commands() -> None:
     first_screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:25])
     assert "make demo" in first_screen
     assert "make test" in first_screen
+
+
+def test_the_picture_of_the_crash_is_of_the_demo() -> None:
+    picture = re.sub("<[^>]+>", "", (ROOT / "docs" / "crash.svg").read_text())
+    words = " ".join(html.unescape(picture).split())
+    answer = ANSWER.replace("*", "").replace("\n- ", "\n• ")
+    assert QUESTION in words
+    assert " ".join(answer.split()) in words
+    assert f"The {len(ANSWER)} characters that the reader added up are exactly those" in words
