@@ -63,7 +63,7 @@ wheel: $(VENV)/.plain  ## Build a wheel into dist/
 
 N := 50
 chaos: $(VENV)/.dev  ## Kill a runtime N times (50) and look for losses; SEED=... repeats one
-	@$(BIN)/python -m chaos $(N) $${SEED:+--seed $$SEED}
+	@$(BIN)/python -m chaos $(N) $${SEED:+--seed $$SEED} $${DATABASE:+--database "$$DATABASE"}
 
 chaos-inside: $(VENV)/.dev  ## Attack from inside one process for N rounds (50); SEED=... repeats one
 	@$(BIN)/python -m chaos.inside $(N) $${SEED:+--seed $$SEED}

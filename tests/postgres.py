@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from functools import cache
@@ -24,6 +25,15 @@ SETTINGS = {
 }
 
 
+# Ends the server and removes its folder when its standard input ends: when this process does.
+_WATCH = """
+import os, shutil, signal, sys
+sys.stdin.read()
+os.kill(int(sys.argv[1]), signal.SIGQUIT)
+shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
+
+
 class Server:
     """A cluster in a temporary folder; as root its processes run as the user `postgres`."""
 
@@ -32,6 +42,7 @@ class Server:
         self._user = "postgres" if os.getuid() == 0 else None
         self.folder = Path(tempfile.mkdtemp(prefix="treadle-pg-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
         if self._user is not None:
             shutil.chown(self.folder, self._user)
         self._run(
@@ -67,6 +78,10 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self._watch = subprocess.Popen(
+            [sys.executable, "-c", _WATCH, str(self._process.pid), str(self.folder)],
+            stdin=subprocess.PIPE,
+        )
         end = time.monotonic() + 30
         while True:
             try:
@@ -80,6 +95,10 @@ class Server:
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stops the server: SIGINT ends its sessions, SIGQUIT is a crash."""
+        if self._watch is not None:
+            self._watch.kill()
+            self._watch.communicate()
+            self._watch = None
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait(30)
