@@ -38,11 +38,12 @@ test-all:  ## Run them with every Python from 3.11 to 3.14 that is found
 ci-tools:  ## Install what some tests need: Chromium, node, packages of npm, PostgreSQL
 	@scripts/ci-tools
 
-lint: $(VENV)/.dev  ## ruff, pyright strict, import-linter
+lint: $(VENV)/.dev  ## ruff, pyright strict, import-linter, signatures in the reference
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m tests.signatures --check
 
 format: $(VENV)/.dev  ## Format the code
 	@$(BIN)/ruff check --fix .
