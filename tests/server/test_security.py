@@ -212,6 +212,7 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
 
 
 TRIED_BELOW = {
+    "/conversations",
     "/models",
     "/models/{name}",
     "/responses",
@@ -225,6 +226,8 @@ TRIED_BELOW = {
 """The routes whose path names no thread and no run."""
 
 BODIES: dict[str, Any] = {
+    "/conversations/{thread_id}": {"metadata": {}},
+    "/conversations/{thread_id}/items": {"items": [{"role": "user", "content": "x"}]},
     "/threads/{thread_id}/messages": {"message": "Hi."},
     "/threads/{thread_id}/items": {"items": [{"role": "user", "content": "x"}]},
     "/threads/{thread_id}/calls": {"answers": [{"type": "approve", "call_id": "call_1"}]},

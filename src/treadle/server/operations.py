@@ -2,6 +2,7 @@
 
 from treadle.server.openai.models import MODELS
 from treadle.server.operation import Operation, Operations
+from treadle.server.responses.conversations import CONVERSATIONS
 from treadle.server.responses.responses_routes import RESPONSES
 from treadle.server.routes.agents import AGENTS
 from treadle.server.routes.archive import ARCHIVE
@@ -37,6 +38,7 @@ _NOUNS: tuple[Operations, ...] = (
     SESSION,
     MODELS,
     RESPONSES,
+    CONVERSATIONS,
 )
 
 

@@ -24,12 +24,15 @@ EVENTS_AT_ONCE = 1000
 
 
 class FoundResponse:
-    """A part of a run."""
+    """A part of a run; `is_new` if this request makes it, whether or not it has an event yet."""
 
-    def __init__(self, thread: Thread, run: ThreadRun, part: int = 1) -> None:
+    def __init__(
+        self, thread: Thread, run: ThreadRun, part: int = 1, *, is_new: bool = False
+    ) -> None:
         self.thread = thread
         self.run = run
         self.part = part
+        self._is_new = is_new
 
     @property
     def id(self) -> str:
@@ -55,7 +58,7 @@ class FoundResponse:
         async for event in self.events(record):
             mapper.feed(event)
             seq = event.seq
-        if not mapper.exists:
+        if not (mapper.exists or self._is_new):
             raise unknown_response(self.id)
         return mapper, seq
 

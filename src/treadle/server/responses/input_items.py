@@ -18,7 +18,7 @@ class ItemQuery(Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=100)] = ITEMS_AT_ONCE
     after: str = ""
     order: Literal["asc", "desc"] = "desc"
-    include: str = ""
+    include: tuple[str, ...] = ()
 
 
 class ItemList(Struct, frozen=True, kw_only=True):

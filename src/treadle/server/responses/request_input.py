@@ -15,6 +15,43 @@ _OWN_KINDS = frozenset({"mcp_approval_request", "mcp_approval_response", "mcp_li
 """Items of a history that say nothing to a model."""
 
 
+class Outputs(NamedTuple):
+    """What a client answers: outputs by the ids of their calls, and its messages."""
+
+    outputs: dict[str, Any]
+    messages: list[Message]
+
+
+def read_answers(request: ApiRequest[Any, Any], given: str | list[Any]) -> Outputs:
+    """Returns what of the input is for a conversation that is stored.
+
+    That is outputs of calls and new messages of the user; what else a client repeats of the
+    conversation is in it already, and left out. Raises 400 for items of another form.
+    """
+    outputs: dict[str, Any] = {}
+    messages: list[Message] = []
+    if isinstance(given, str):
+        given = [{"role": "user", "content": given}]
+    for index, entry in enumerate(given):
+        for fields in _entries(index, entry):
+            if fields.get("type") == "function_call_output":
+                call_id = fields.get("call_id")
+                if not isinstance(call_id, str) or "output" not in fields:
+                    raise ParameterRefused(
+                        f"input[{index}]", f"input[{index}] needs call_id and output."
+                    )
+                outputs[call_id] = fields["output"]
+            elif _is_user_message(fields):
+                try:
+                    messages.append(as_message(_message(fields)))
+                except InvalidInput as error:
+                    raise ParameterRefused(
+                        f"input[{index}]", f"input[{index}] is not valid: {error.message}"
+                    ) from error
+    request.services.limits.require_size(messages)
+    return Outputs(outputs, messages)
+
+
 class RequestInput(NamedTuple):
     """The items before the messages, and the messages."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from treadle.domain.events import (
+    DurableEvent,
     Event,
     EventRemoved,
     MessageAdded,
@@ -65,6 +66,7 @@ class ResponseMapper:
     def __init__(self, record: RunRecord, part: int = 1, after: int = -1) -> None:
         self.id = response_id(record.id, part)
         self.part = part
+        self._run_id = record.id
         self.is_over = False
         self._frames = ResponseFrames(after)
         self._output = ResponseOutput(self._frames)
@@ -115,6 +117,8 @@ class ResponseMapper:
     def response(self) -> Json:
         """The response so far."""
         echo = cast("Mapping[str, object]", self._options.metadata.get(ECHO) or {})
+        if self.part > 1:
+            echo = {**echo, "previous_response_id": response_id(self._run_id, self.part - 1)}
         return response_object(
             self.id,
             self._agent,
@@ -127,6 +131,11 @@ class ResponseMapper:
             error=self._error,
             incomplete=self._incomplete,
         )
+
+    @property
+    def asked(self) -> list[str]:
+        """The ids of the calls that the client must answer for the next part."""
+        return self._output.asked if self._status == "completed" else []
 
     def feed(self, event: Event) -> None:
         """Takes the next event of the run."""
@@ -147,11 +156,13 @@ class ResponseMapper:
                 pass
         if self._has_begun:
             self._take(event)
-        elif self._parts < self.part and isinstance(event, RunRequiresAction):
-            self._parts += 1
+        elif self._parts < self.part:
+            if isinstance(event, RunRequiresAction):
+                self._parts += 1
+        elif self._is_known and isinstance(event, DurableEvent):
             self._created_at = event.at
-            if self._parts == self.part:
-                self._begin("in_progress")
+            self._begin("in_progress")
+            self._take(event)
 
     def _start(self, event: RunQueued | RunStarted) -> None:
         self._is_known = True

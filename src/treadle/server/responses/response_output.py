@@ -21,7 +21,7 @@ from treadle.tools.output_type import OUTPUT_TOOL
 
 
 class ResponseOutput:
-    """Builds `items` and their frames.
+    """Builds `items` and their frames; `asked` are the ids of the calls that wait for answers.
 
     The last message is done only once it is known whether it is the final answer. What tools return
     while the model still writes is shown after its response, so that the order of events does not
@@ -30,6 +30,7 @@ class ResponseOutput:
 
     def __init__(self, frames: ResponseFrames) -> None:
         self.items: list[Json] = []
+        self.asked: list[str] = []
         self._frames = frames
         self._order = ItemOrder()
         self._last: tuple[int, str] | None = None  # a message: its place and its id
@@ -229,9 +230,12 @@ class ResponseOutput:
         item = call.item
         if item.name == OUTPUT_TOOL:
             self._end_message(OpenItem(item.id), Message("assistant", item.arguments, item.id))
-        elif call.awaits is None:
+            return
+        if call.awaits is None:
             self.run_call(call)
-        elif call.awaits == "approval":
+            return
+        self.asked.append(item.call_id)
+        if call.awaits == "approval":
             shown = approval_item(item.id, item.name, item.arguments)
             self._done(self._add(shown), shown)
         else:

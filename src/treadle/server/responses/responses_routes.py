@@ -6,16 +6,15 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from treadle.errors import ItemNotFound
-from treadle.server.api_request import ApiRequest, own_owner
+from treadle.server.api_request import ApiRequest
 from treadle.server.openai.errors import OPENAI_ERRORS, ParameterRefused
 from treadle.server.openai.models import PREFIX
 from treadle.server.operation import Answer, Operations
 from treadle.server.responses.create_request import CreateResponse
-from treadle.server.responses.found_response import FoundResponse, find_response
+from treadle.server.responses.found_response import find_response
 from treadle.server.responses.input_items import ItemList, ItemQuery, input_item, page_of
-from treadle.server.responses.request_input import read_input
 from treadle.server.responses.response_object import Json
-from treadle.server.responses.run_options import run_options
+from treadle.server.responses.response_start import start_response
 from treadle.server.routes.runs import wait_for, wait_seconds
 from treadle.server.streams import StreamAnswer, draining
 
@@ -56,27 +55,15 @@ class DeletedResponse(Struct, frozen=True, kw_only=True):
 async def create_response(request: ApiRequest[Any, CreateResponse]) -> object:
     """Creates a response: streams it, or answers once it is complete."""
     services, body = request.services, request.body
-    agent = services.runtime.agent(body.model)
-    options = run_options(agent, body)
-    given = read_input(request, body.input)
     if services.open_requests.is_draining:
         raise draining()
     services.limits.require_stream(request.principal)
-    owner = own_owner(request, None)
-    await services.limits.require_run(request.runtime, owner, "")
-    key = request.headers.get(b"idempotency-key")
-    thread = await request.runtime.create_thread(
-        agent.name,
-        owner=owner,
-        history=given.history,
-        key=f"{PREFIX}/responses {key}" if key else "",
-        store=body.store is not False,
-    )
-    run = await thread.send(given.messages, key=key, **options)
-    found = FoundResponse(thread, run)
+    found = await start_response(request)
+    thread, run = found.thread, found.run
     headers = ((b"x-thread-id", thread.id.encode()), (b"x-run-id", run.id.encode()))
     if not body.stream:
-        await wait_seconds(request, thread, run, FOREVER)
+        if not body.background:
+            await wait_seconds(request, thread, run, FOREVER)
         return Answer(200, (await found.read()).response, headers)
     mapper, source = await found.stream(-1)
     return StreamAnswer(

@@ -3,30 +3,42 @@
 from collections.abc import Iterator
 from typing import Any
 
+from treadle.domain.limits import Limits
 from treadle.domain.settings import ModelSettings
 from treadle.errors import OptionNotAllowed
 from treadle.loop.definition import AgentDefinition
 from treadle.server.openai.errors import ParameterRefused
 from treadle.server.responses.create_request import CreateResponse
 from treadle.server.responses.response_object import ECHO, Json
+from treadle.server.responses.tool_options import client_tools, output_schema, tool_choice
 
 _REPEATED = (
+    "background",
     "instructions",
     "max_output_tokens",
+    "max_tool_calls",
     "metadata",
     "parallel_tool_calls",
+    "previous_response_id",
     "prompt_cache_key",
     "safety_identifier",
     "store",
     "temperature",
+    "tool_choice",
+    "tools",
     "top_p",
     "truncation",
     "user",
 )
 
 
-def run_options(agent: AgentDefinition[Any, Any], body: CreateResponse) -> dict[str, Any]:
-    """Returns the options of the run; raises 400 for a parameter that the agent does not allow."""
+def run_options(
+    agent: AgentDefinition[Any, Any], body: CreateResponse, thread_id: str = ""
+) -> dict[str, Any]:
+    """Returns the options of the run; raises 400 for a parameter that the agent does not allow.
+
+    `thread_id` is that of the conversation which the request names.
+    """
     options: dict[str, Any] = {}
     settings = ModelSettings()
     for param, option in _options(body):
@@ -45,7 +57,7 @@ def run_options(agent: AgentDefinition[Any, Any], body: CreateResponse) -> dict[
     if settings != ModelSettings():
         options["settings"] = settings
     # Not an option of the client: a label, which the model does not read.
-    options["metadata"] = {ECHO: _echo(body)}
+    options["metadata"] = {ECHO: _echo(body, thread_id)}
     return options
 
 
@@ -64,10 +76,29 @@ def _options(body: CreateResponse) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "max_output_tokens", {"settings": ModelSettings(max_output_tokens=most)}
     if body.parallel_tool_calls is False:
         yield "parallel_tool_calls", {"settings": ModelSettings(parallel_tool_calls=False)}
+    if body.reasoning is not None and (effort := body.reasoning.effort) is not None:
+        yield "reasoning", {"settings": ModelSettings(reasoning_effort=effort)}
+    if (calls := body.max_tool_calls) is not None:
+        yield "max_tool_calls", {"limits": Limits(max_tool_calls=calls)}
+    if tools := client_tools(body.tools or []):
+        yield "tools", {"tools": tools}
+    if (choice := tool_choice(body.tool_choice)) is not None:
+        yield "tool_choice", {"tool_choice": choice}
+    if (schema := output_schema(body.text)) is not None:
+        yield "text", {"output": schema}
 
 
-def _echo(body: CreateResponse) -> Json:
+def _echo(body: CreateResponse, thread_id: str) -> Json:
     echo: Json = {name: value for name in _REPEATED if (value := getattr(body, name)) is not None}
+    if thread_id and body.conversation is not None:
+        echo["conversation"] = {"id": thread_id}
+    if body.text is not None and body.text.format is not None:
+        echo["text"] = {"format": body.text.format}
+    if body.reasoning is not None:
+        echo["reasoning"] = {
+            "effort": body.reasoning.effort,
+            "summary": body.reasoning.summary or body.reasoning.generate_summary,
+        }
     if body.service_tier not in {None, "auto"}:
         echo["service_tier"] = body.service_tier
     return echo

@@ -1,0 +1,350 @@
+"""The Responses API over several requests: tools of the client, conversations, background."""
+
+import json
+from typing import Any, Union
+
+import openai
+import openresponses_types
+import pytest
+from agents import Agent as RemoteAgent
+from agents import OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
+from openai.types.conversations import ConversationItem
+from pydantic import BaseModel, TypeAdapter
+from tests.server.test_responses import (
+    LONG,
+    Open,
+    connected,
+    events_of,
+    helper,
+    text_of,
+    unique,
+    valid,
+    weather,
+)
+
+from treadle import Agent
+from treadle.testing import Call, Pause, Reasoning, ScriptedModel, Text
+
+pytestmark = pytest.mark.anyio
+
+LOOK_UP: Any = {
+    "type": "function",
+    "name": "look_up",
+    "description": "Looks up.",
+    "parameters": {
+        "type": "object",
+        "properties": {"word": {"type": "string"}},
+        "required": ["word"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
+CONVERSATION_ITEM: TypeAdapter[Any] = TypeAdapter(ConversationItem)
+ALLOWED = ["tools", "tool_choice", "output", "settings", "limits", "extra_instructions"]
+
+
+class Answer(BaseModel):
+    city: str
+    degrees: int
+
+
+async def test_a_tool_of_the_client(open_runtime: Open) -> None:
+    turns = [[Call("look_up", '{"word": "a"}', "c1"), Call("look_up", '{"word": "b"}', "c2")]]
+    model = ScriptedModel([*turns, "Both.", "More."])
+    agent = Agent(model, name="helper", overridable=ALLOWED)
+    async with connected(open_runtime(agent)) as (api, _):
+        events = await events_of(
+            await api.responses.create(model="helper", input="Hi.", tools=[LOOK_UP], stream=True)
+        )
+        asked = valid(events[-1].response)
+        assert [item.type for item in asked.output] == ["function_call", "function_call"]
+        assert asked.status == "completed"
+        assert asked.tools[0].to_dict()["name"] == "look_up"
+        (tool,) = model.requests[0].tools
+        assert (tool.name, tool.description) == ("look_up", "Looks up.")
+        with pytest.raises(openai.NotFoundError):
+            await api.responses.retrieve(f"{asked.id}.2")
+        outputs: list[Any] = [
+            {"type": "function_call_output", "call_id": "c1", "output": "A."},
+            {
+                "type": "function_call_output",
+                "call_id": "c2",
+                "output": [{"type": "input_text", "text": "B."}],
+            },
+        ]
+        for wrong in (outputs[:1], "Hello.", [{**outputs[0], "call_id": "c3"}]):
+            with pytest.raises(openai.BadRequestError) as error:
+                await api.responses.create(
+                    model="helper", input=wrong, previous_response_id=asked.id
+                )
+            assert error.value.param == "input"
+        told = await events_of(
+            await api.responses.create(
+                model="helper",
+                input=outputs,
+                tools=[LOOK_UP],
+                previous_response_id=asked.id,
+                stream=True,
+            )
+        )
+        answer = valid(told[-1].response)
+        assert answer.output_text == "Both."
+        assert (answer.id, answer.previous_response_id) == (f"{asked.id}.2", asked.id)
+        assert (await api.responses.retrieve(answer.id)).to_dict() == answer.to_dict()
+        assert (await api.responses.retrieve(asked.id)).to_dict() == asked.to_dict()
+        again = await events_of(await api.responses.retrieve(answer.id, stream=True))
+        assert unique(again) == unique(told)
+        texts = [item.output for item in model.requests[1].items[-2:]]
+        assert texts == ["A.", "B."]
+        more = await api.responses.create(
+            model="helper", input="More?", previous_response_id=answer.id
+        )
+        assert more.output_text == "More."
+        assert len(model.requests[2].items) == 7
+
+
+async def test_previous_responses(open_runtime: Open) -> None:
+    model = ScriptedModel(["One.", "Two.", "Other two.", "Three."])
+    async with connected(open_runtime(Agent(model, name="helper"))) as (api, client):
+        first = await api.responses.create(model="helper", input="1?")
+        second = await api.responses.create(
+            model="helper", input="2?", previous_response_id=first.id
+        )
+        assert second.previous_response_id == first.id
+        other = await api.responses.create(
+            model="helper", input="2, again?", previous_response_id=first.id
+        )
+        third = await api.responses.create(
+            model="helper", input="3?", previous_response_id=second.id
+        )
+        assert [one.output_text for one in (second, other, third)] == [
+            "Two.",
+            "Other two.",
+            "Three.",
+        ]
+        texts = [[item.text for item in request.items] for request in model.requests]
+        assert texts[2] == ["1?", "One.", "2, again?"]
+        assert texts[3] == ["1?", "One.", "2?", "Two.", "3?"]
+        threads = [
+            (await client.call("GET", f"/runs/{one.id}"))["thread_id"]
+            for one in (first, second, other, third)
+        ]
+        assert threads[0] == threads[1] == threads[3] != threads[2]
+        with pytest.raises(openai.NotFoundError) as error:
+            await api.responses.create(model="helper", input="?", previous_response_id="run_x")
+        assert error.value.param == "previous_response_id"
+        with pytest.raises(openai.BadRequestError):
+            await api.responses.create(
+                model="helper", input="?", previous_response_id=first.id, conversation="thread_x"
+            )
+
+
+async def test_a_conversation_is_a_thread(open_runtime: Open) -> None:
+    model = ScriptedModel(["One.", "Two.", [Pause(1000)]])
+    async with connected(open_runtime(Agent(model, name="helper"))) as (api, client):
+        thread_id = await client.thread()
+        first = valid(
+            await api.responses.create(model="helper", input="1?", conversation=thread_id)
+        )
+        assert first.conversation is not None
+        assert first.conversation.id == thread_id
+        await api.responses.create(model="helper", input="2?", conversation={"id": thread_id})
+        assert [item.text for item in model.requests[1].items] == ["1?", "One.", "2?"]
+        waits = await api.responses.create(
+            model="helper", input="3?", conversation=thread_id, background=True
+        )
+        with pytest.raises(openai.ConflictError):
+            await api.responses.create(model="helper", input="4?", conversation=thread_id)
+        with pytest.raises(openai.ConflictError):
+            await api.responses.create(model="helper", input="4?", previous_response_id=waits.id)
+        await api.responses.cancel(waits.id)
+        with pytest.raises(openai.NotFoundError):
+            await api.responses.create(model="helper", input="4?", conversation="thread_x")
+
+
+async def test_outputs_in_a_conversation(open_runtime: Open) -> None:
+    model = ScriptedModel([Call("look_up", '{"word": "a"}', "c1"), "Done."])
+    agent = Agent(model, name="helper", overridable=ALLOWED)
+    async with connected(open_runtime(agent)) as (api, client):
+        thread_id = await client.thread()
+        await api.responses.create(
+            model="helper", input="Hi.", conversation=thread_id, tools=[LOOK_UP]
+        )
+        output: Any = {"type": "function_call_output", "call_id": "c1", "output": "A."}
+        done = await api.responses.create(
+            model="helper", input=[output], conversation=thread_id, tools=[LOOK_UP]
+        )
+        assert done.output_text == "Done."
+
+
+async def test_background_with_a_cut_at_every_event(open_runtime: Open) -> None:
+    words = [Text("Let me see."), Call("weather", '{"city": "Rome"}')]
+    agent = helper([Pause(1), *words], [Pause(1), Text(LONG)], tools=[weather])
+    async with connected(open_runtime(agent)) as (api, _):
+        made = await api.responses.create(model="helper", input="Hi.", background=True)
+        assert made.status in {"queued", "in_progress"}
+        assert made.background
+        after, read = -1, list[Any]()
+        while not read or read[-1].type != "response.completed":
+            more = {"starting_after": after} if read else {}
+            stream = await api.responses.retrieve(made.id, stream=True, **more)
+            read.append(await anext(aiter(stream)))
+            after = read[-1].sequence_number
+            await stream.close()
+        whole = await events_of(await api.responses.retrieve(made.id, stream=True))
+        assert unique(read) == unique(whole)
+        assert text_of(read) == text_of(whole) == f"Let me see.{LONG}"
+        async with api.responses.stream(response_id=made.id) as helped:
+            assert (await helped.get_final_response()).output_text.endswith(LONG)
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ("auto", "None"),
+        ("none", "none"),
+        ("required", "required"),
+        ({"type": "function", "name": "look_up"}, "look_up"),
+        (
+            {
+                "type": "allowed_tools",
+                "mode": "auto",
+                "tools": [{"type": "function", "name": "look_up"}],
+            },
+            "None",
+        ),
+    ],
+)
+async def test_tool_choice(open_runtime: Open, choice: Any, expected: str) -> None:
+    turns = ["No." if expected == "none" else Call("look_up", '{"word": "a"}', "c1")]
+    model = ScriptedModel(turns)
+    agent = Agent(model, name="helper", overridable=ALLOWED)
+    async with connected(open_runtime(agent)) as (api, _):
+        made = valid(
+            await api.responses.create(
+                model="helper", input="Hi.", tools=[LOOK_UP], tool_choice=choice
+            )
+        )
+        assert made.status == "completed"
+        sent = model.requests[0].settings.tool_choice
+        assert str(getattr(sent, "name", sent)) == expected
+
+
+async def test_parse(open_runtime: Open) -> None:
+    good = json.dumps({"city": "Rome", "degrees": 30})
+    agent = helper("{}", good, overridable=ALLOWED)
+    async with connected(open_runtime(agent)) as (api, _):
+        made = await api.responses.parse(model="helper", input="Hi.", text_format=Answer)
+        assert made.output_parsed == Answer(city="Rome", degrees=30)
+        assert [getattr(item, "phase", "") for item in made.output] == [
+            "commentary",
+            "final_answer",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools[0]"),
+        ({"tools": [{"type": "function", "name": "a b"}]}, None),
+        ({"tool_choice": {"type": "image_generation"}}, "tool_choice"),
+        ({"text": {"format": {"type": "grammar"}}}, "text.format"),
+        ({"background": True, "store": False}, "background"),
+        ({"max_tool_calls": 0}, None),
+    ],
+)
+async def test_refused_options(open_runtime: Open, more: Any, param: str | None) -> None:
+    async with connected(open_runtime(helper(overridable=ALLOWED))) as (_, client):
+        body = {"model": "helper", "input": "Hi.", **more}
+        response = await client.http.post("/v1/responses", json=body)
+        assert response.status_code == 400, response.text
+        assert response.json()["error"]["param"] == param
+        assert (await client.call("GET", "/threads"))["data"] == []
+
+
+async def test_openai_agents(open_runtime: Open) -> None:
+    set_tracing_disabled(True)
+    turns = [[Call("weather", '{"city": "Rome"}', "c1")], "Sunny."]
+    async with connected(open_runtime(helper(*turns * 2, tools=[weather]))) as (api, _):
+        remote = RemoteAgent(
+            name="x", model=OpenAIResponsesModel(model="helper", openai_client=api)
+        )
+        assert (await Runner.run(remote, "Hi.")).final_output == "Sunny."
+        streamed = Runner.run_streamed(remote, "Hi.")
+        kinds = [event.type async for event in streamed.stream_events()]
+        assert "raw_response_event" in kinds
+        assert streamed.final_output == "Sunny."
+
+
+async def test_openai_agents_with_tools_of_its_own(open_runtime: Open) -> None:
+    set_tracing_disabled(True)
+
+    @function_tool
+    def look_up(word: str) -> str:
+        """Looks up."""
+        return f"{word} is a word."
+
+    turns = [
+        [Call("weather", '{"city": "Rome"}', "c1"), Call("look_up", '{"word": "a"}', "c2")],
+        "Done.",
+    ]
+    agent = helper(*turns * 2, tools=[weather], overridable=ALLOWED)
+    async with connected(open_runtime(agent)) as (api, _):
+        model = OpenAIResponsesModel(model="helper", openai_client=api)
+        remote = RemoteAgent(name="x", model=model, tools=[look_up], instructions="Be short.")
+        done = await Runner.run(remote, "Hi.", auto_previous_response_id=True)
+        assert done.final_output == "Done."
+        streamed = Runner.run_streamed(remote, "Hi.", auto_previous_response_id=True)
+        async for _event in streamed.stream_events():
+            pass
+        assert streamed.final_output == "Done."
+
+
+async def test_conversations(open_runtime: Open) -> None:
+    async with connected(open_runtime(helper("Blue.", "Red."))) as (api, client):
+        made = await api.conversations.create(
+            items=[{"role": "user", "content": "A sky."}], metadata={"a": "b"}
+        )
+        assert (made.metadata, made.object) == ({"a": "b"}, "conversation")
+        await api.conversations.items.create(
+            made.id, items=[{"type": "message", "role": "user", "content": "Its colour?"}]
+        )
+        await api.responses.create(model="helper", input="Well?", conversation=made.id)
+        listed = [item async for item in api.conversations.items.list(made.id, limit=2)]
+        for item in listed:
+            CONVERSATION_ITEM.validate_python(item.to_dict())
+        texts = [item.content[0].text for item in listed]
+        assert texts == ["Blue.", "Well?", "Its colour?", "A sky."]
+        first = await api.conversations.items.retrieve(listed[-1].id, conversation_id=made.id)
+        assert first.id == listed[-1].id
+        await api.conversations.items.delete(first.id, conversation_id=made.id)
+        assert len((await api.conversations.items.list(made.id)).data) == 3
+        changed = await api.conversations.update(made.id, metadata={"c": "d"})
+        assert changed.metadata == {"c": "d"}
+        assert (await api.conversations.retrieve(made.id)).to_dict() == changed.to_dict()
+        assert (await client.call("GET", f"/threads/{made.id}"))["metadata"] == {"c": "d"}
+        assert (await api.conversations.delete(made.id)).deleted
+        with pytest.raises(openai.NotFoundError):
+            await api.conversations.retrieve(made.id)
+
+
+async def test_open_responses(open_runtime: Open) -> None:
+    """All that is served without tools of the agent fits the types of Open Responses, too."""
+    kinds = [
+        getattr(openresponses_types, name)
+        for name in dir(openresponses_types)
+        if name.endswith("StreamingEvent")
+    ]
+    event: TypeAdapter[Any] = TypeAdapter(Union[tuple(kinds)])  # noqa: UP007
+    turns = ["Hello.", Call("look_up", '{"word": "a"}', "c1"), [Reasoning("So."), Text("Hi.")]]
+    agent = helper(*turns, overridable=ALLOWED)
+    async with connected(open_runtime(agent)) as (_, client):
+        for _ in range(4):  # the last one fails
+            body = {"model": "helper", "input": "Hi.", "tools": [LOOK_UP], "stream": True}
+            text = (await client.http.post("/v1/responses", json=body)).text
+            lines = [line[6:] for line in text.split("\n") if line.startswith("data: {")]
+            for line in lines:
+                event.validate_json(line)
+            last = json.loads(lines[-1])["response"]
+            openresponses_types.ResponseResource.model_validate(last)
