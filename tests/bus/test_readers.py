@@ -488,7 +488,7 @@ LIVES = st.lists(
     st.tuples(
         st.integers(0, 12),  # turns until the thread is driven; 12: a second
         st.integers(0, 12),  # and until readers are served
-        st.lists(st.tuples(ACTS, DOINGS, st.integers(0, 6)), max_size=30),
+        st.lists(st.tuples(ACTS, DOINGS, st.integers(0, 8)), max_size=30),
         st.booleans(),
     ),
     min_size=1,
@@ -507,7 +507,9 @@ def test_readers_outlive_nodes_that_serve_before_they_drive(
     key = Key()
 
     async def wait(turns: int, most: int) -> None:
-        await (asyncio.sleep(1) if turns == most else settle(turns))
+        # The journal is read every 0.05 s, and the node asked every 0.5 s.
+        pause = (0.06, 0.2, 0.6)[most - turns] if most - turns < 3 else 0
+        await (asyncio.sleep(pause) if pause else settle(turns))
 
     async def main() -> None:
         journal, written = Journaled(), dict[object, str]()
@@ -535,7 +537,7 @@ def test_readers_outlive_nodes_that_serve_before_they_drive(
                             reader.gate.set() if what == "resume" else reader.gate.clear()
                     case _:
                         pass
-                await wait(turns, 6)
+                await wait(turns, 8)
             if life == len(lives) - 1:
                 for writer, kind in list(driving.opened):
                     driving.finish(writer, kind)

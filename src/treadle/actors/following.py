@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from treadle.bus.base import Bus
-from treadle.bus.position import Position, is_early, position_of
+from treadle.bus.position import COMPLETED, UNSEEN, Position, is_early, left_in, position_of
 from treadle.bus.topic import Topic
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import DurableEvent
@@ -223,7 +223,10 @@ class Following:
                 elif is_early(envelope.n):
                     topic.publish_early(envelope.event, envelope.n)
                 else:
-                    topic.publish_live(envelope.event, envelope.n)
+                    # What the sender's reader had not seen is not said of those here.
+                    left = left_in(envelope.n)
+                    n = envelope.n if left is None else COMPLETED - left
+                    topic.publish_live(envelope.event, n)
                 if not topic.is_watched and not topic.is_in_flight:
                     self._forget(thread_id)
                     break
@@ -235,7 +238,7 @@ class Following:
         while events := await self._journal.read(thread_id, after=topic.seq):
             for event in events:
                 if event.seq > topic.seq:  # else another task published it while this one read
-                    topic.publish(Envelope(event, event.seq))
+                    topic.publish(Envelope(event, event.seq, UNSEEN))
 
     def _end_task(self, thread_id: str) -> None:
         task = self._tasks.pop(thread_id, None)

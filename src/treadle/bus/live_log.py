@@ -164,14 +164,6 @@ class LiveLog:
         stretch = self._in_flight.get(_key(event))
         return None if stretch is None else stretch.text.grown + stretch.length
 
-    def texts_in_flight(self, seq: int) -> frozenset[object]:
-        """Returns the keys of the texts that were in flight at or after the durable event `seq`."""
-        return frozenset(
-            text_key(stretch.event)
-            for stretch in self._stretches
-            if stretch.seq <= seq and (stretch.text.landed is None or stretch.text.landed > seq)
-        )
-
     def is_repeated(self, event: AgentEvent) -> bool:
         """Takes note of an event of another agent; returns whether it is durable and came before.
 

@@ -50,6 +50,21 @@ class Block(NamedTuple):
         return (self.taken * _BASE + self.low) * _BASE + self.high
 
 
+def unseen_but(left: int) -> int:
+    """Returns the `n` of a reader that knows of the texts in flight only the next item's.
+
+    Of that item all texts but the last `left` have been seen, each whole; see `left_in`.
+    """
+    return Block(COMPLETED - 1, COMPLETED, left + 1).n
+
+
+def left_in(n: int) -> int | None:
+    """Returns `left` if `n` is from `unseen_but`, else None."""
+    block = block_in(n)
+    is_one = block is not None and block[:2] == (COMPLETED - 1, COMPLETED)
+    return block.taken - 1 if block is not None and is_one else None
+
+
 def block_in(n: int) -> Block | None:
     """Returns the block that `n` stands for; None if it is the number of a live event."""
     if n < _BASE:

@@ -13,11 +13,14 @@ from treadle.bus.position import (
     Position,
     is_early,
     last_in,
+    left_in,
     position_of,
+    unseen_but,
 )
 from treadle.bus.topic import EventSource, Topic
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
+    Delta,
     DurableEvent,
     Event,
     RecordedEvent,
@@ -35,6 +38,9 @@ from treadle.errors import JournalCorrupt
 
 LIMIT = 1024
 
+MOST_TEXTS = 8
+"""How many texts an item has at most."""
+
 Follow = Callable[[Position], AsyncGenerator[Envelope]]
 """Gives the events after a position from the node that drives the thread; see `Bus.follow`."""
 
@@ -47,8 +53,8 @@ class Subscription(AsyncIterator[Event]):
     returns; several that wait are joined. A slow subscriber never delays the thread: it reads what
     it missed from the journal and the topic. The topic remembers the deltas of the run in progress
     and the one before it. A text of which neither the topic nor the reader has a part comes as one
-    delta, made of the durable event of its item. A reader that left in the middle of an older text
-    gets that event alone.
+    delta, made of the durable event of its item. A reader that left in the middle of an older text,
+    or of a step whose node is gone when it returns, gets the events of that step's items alone.
 
     It begins when the first event is asked for: then `open` gives the topic. `read` gives earlier
     durable events. `position` can be given to `subscribe` again, in any process. Where the topic is
@@ -78,7 +84,10 @@ class Subscription(AsyncIterator[Event]):
         self._flight: deque[Envelope] | None = None
         self._read_to = self._until = after.seq
         # Whether the reader has seen none of the texts in flight at its position.
-        self._is_fresh = after.n is None or after == (0, 0)
+        left = left_in(after.n or 0)
+        self._is_fresh = after.n is None or after == (0, 0) or left is not None
+        # How many of the last texts of the next item come, if the others were seen before it.
+        self._rest = COMPLETED - (after.n or 0) if left is None else left
         # Whether events of the topic may not be all that this reader needs, or more.
         self._is_careful = True
         self._is_responding = bool(after.seq)  # a response may be open where the journal is read
@@ -86,6 +95,7 @@ class Subscription(AsyncIterator[Event]):
         self._knows_step = False
         self._known: dict[object, int] = {}
         self._broken: frozenset[object] = frozenset()  # texts of which no more deltas are wanted
+        self._is_lost = False  # of no text more deltas are wanted, until the next step starts
         self._loop: asyncio.AbstractEventLoop | None = None
         self._follow = None if self._is_fresh else follow
         self._followed: AsyncGenerator[Envelope] | None = None
@@ -280,32 +290,45 @@ class Subscription(AsyncIterator[Event]):
             is_new = self._knows_step and text_key(event) not in self._known
             if not (self._is_fresh or is_new or (is_next and after.seq == envelope.seq)):
                 return None
-        if text_key(event) in self._broken:
+        if self._is_unwanted(event):
             return None
-        if not (self._topic is not None and self._topic.is_followed) and not self._broken:
+        is_followed = self._topic is not None and self._topic.is_followed
+        if not (is_followed or self._broken or self._is_lost):
             self._is_careful = self._is_fresh = False
             return envelope
-        self._note(event)
+        completes = 0 <= COMPLETED - envelope.n < MOST_TEXTS
+        if self._is_fresh and completes:
+            envelope = Envelope(event, envelope.seq, unseen_but(COMPLETED - envelope.n))
+        self._note(event, is_unseen=envelope.n == UNSEEN, completes=completes)
         if not isinstance(event, DurableEvent):
             return envelope
         completing = self._completing(event)
-        if self._is_fresh:
-            envelope = Envelope(event, envelope.seq, UNSEEN, envelope.json)
+        n = UNSEEN if self._is_fresh else 0
+        if envelope.n != n:
+            envelope = Envelope(event, envelope.seq, n, envelope.json)
         if not completing:
             return envelope
         self._miss(*completing, envelope)
         return None
 
-    def _note(self, event: Event) -> None:
-        """Takes note of how much of a text the reader has, and of the start of a step."""
+    def _is_unwanted(self, event: Event) -> bool:
+        """Whether an event is of a text to which its deltas would not fit."""
+        return (self._is_lost and isinstance(event, Delta)) or text_key(event) in self._broken
+
+    def _note(self, event: Event, *, is_unseen: bool = False, completes: bool = False) -> None:
+        """Takes note of how much of a text the reader has, and of the start of a step.
+
+        With `is_unseen`, the events of a step that starts come without its texts, because there
+        is no connection to the node. What `completes` the text of an item says nothing of others.
+        """
         if isinstance(event, StepStarted):
             self._knows_step = True
             self._known.clear()
-            self._broken = frozenset()
-            # Without a connection to the node, the events of the step come without its texts.
-            if self._topic is not None and self._topic.is_followed and not self._topic.is_served:
-                self._is_fresh = self._is_fresh or self._followed is None
-        if not isinstance(event, DurableEvent):
+            self._broken, self._is_lost = frozenset(), False
+            self._is_fresh = self._is_fresh or is_unseen
+        if isinstance(event, DurableEvent):
+            self._is_responding = _is_responding(event, self._is_responding)
+        elif not completes:
             self._is_fresh = False
         if (delta := delta_in(event)) is not None:
             key = text_key(event)
@@ -328,13 +351,13 @@ class Subscription(AsyncIterator[Event]):
         # Without an `await`, so that no event is both here and in the queue, or in neither.
         after = self._after
         self._queue.resume()
-        if topic.is_followed and after.n and not (self._is_fresh or self._knows_step):
-            # The node that gave the position is gone. Deltas that were joined on their way here
-            # would not fit to it; the events of their items give the rest.
-            self._broken |= topic.texts_in_flight(after.seq) - {None}
+        # The node that gave the position is gone, and the topic may have begun after it: of a text
+        # of this step, nobody knows how much the reader has. The events of the items give the rest.
+        self._is_lost = topic.is_followed and not (self._is_fresh or self._knows_step)
         self._read_to, self._until = after.seq, max(topic.seq, after.seq)
         flight = self._flight or deque[Envelope]()
-        flight.extend(topic.after(after))
+        is_between = left_in(after.n or 0) is not None  # the texts of an item
+        flight.extend(topic.after(Position(after.seq) if is_between else after))
         self._flight = flight or None
         if not topic.is_followed:  # else it is known what the reader has
             self._known.clear()
@@ -353,17 +376,32 @@ class Subscription(AsyncIterator[Event]):
             raise JournalCorrupt(
                 f"The thread has no event after {self._read_to}, and should have {self._until}."
             )
+        topic = self._topic
+        is_unseen = topic is not None and topic.is_followed and not topic.is_served
         for event in events:
+            if event.seq == self._start.seq + 1 and left_in(self._start.n or 0) is not None:
+                self._leave_out(event)
             while (flight := self._flight) is not None and flight[0].seq < event.seq:
                 self._release_one(flight)
-            self._note(event)
+            self._note(event, is_unseen=is_unseen)
             completing = self._completing(event)
-            self._is_responding = _is_responding(event, self._is_responding)
-            is_unseen = self._is_fresh and self._is_responding
-            self._miss(*completing, Envelope(event, event.seq, UNSEEN if is_unseen else 0))
+            n = UNSEEN if self._is_fresh and self._is_responding else 0
+            self._miss(*completing, Envelope(event, event.seq, n))
             self._read_to = event.seq
         if self._read_to >= self._until:
             self._release()
+
+    def _leave_out(self, event: RecordedEvent) -> None:
+        """Removes what the reader has of the item of `event` from the live events."""
+        texts = streamed(event)
+        has = {type(text) for text in texts[: len(texts) - self._rest]}
+        flight = deque(
+            one
+            for one in self._flight or ()
+            if type(one.event) not in has
+            or getattr(one.event, "item_id", "") != getattr(texts[0], "item_id", "")
+        )
+        self._flight = flight or None
 
     def _release(self) -> None:
         """Delivers the live events that follow the last durable one."""
@@ -374,7 +412,7 @@ class Subscription(AsyncIterator[Event]):
         envelope = flight.popleft()
         if not flight:
             self._flight = None
-        if text_key(envelope.event) not in self._broken:
+        if not self._is_unwanted(envelope.event):
             self._note(envelope.event)
             self._miss(envelope)
 
@@ -390,7 +428,7 @@ class Subscription(AsyncIterator[Event]):
         whole = streamed(event)
         if not whole:
             return []
-        left = COMPLETED - (self._start.n or 0)
+        left = self._rest
         if event.seq == self._start.seq + 1 and 0 <= left < len(whole):
             whole = whole[len(whole) - left :]  # the reader left between the texts of the item
         elif not self._knows_step:
@@ -400,6 +438,8 @@ class Subscription(AsyncIterator[Event]):
             delta = delta_in(one)
             # A call is announced before its arguments.
             known = self._known.get(text_key(one if delta is not None else whole[-1]), 0)
+            if self._is_fresh:
+                n = unseen_but(COMPLETED - n)
             if not known:
                 envelopes.append(Envelope(one, event.seq - 1, n))
             elif delta is not None and known < len(delta.delta):

@@ -191,10 +191,6 @@ class Topic:
             for subscriber in tuple(self._subscribers):
                 subscriber.put(envelope)
 
-    def texts_in_flight(self, seq: int) -> frozenset[object]:
-        """Returns the keys of the texts that were in flight at or after the durable event `seq`."""
-        return self._log.texts_in_flight(seq)
-
     def after(self, position: Position) -> list[Envelope]:
         """Returns the live events after a position, in order, with the deltas of a text joined.
 
