@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from agents import (  # type: ignore[import-not-found]
+from agents import (
     Agent,
     OpenAIResponsesModel,
     Runner,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from agents import (  # type: ignore[import-not-found]
+from agents import (
     Agent,
     OpenAIResponsesModel,
     Runner,
