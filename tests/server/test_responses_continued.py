@@ -21,8 +21,9 @@ from tests.server.test_responses import (
     valid,
     weather,
 )
+from tests.server.test_security import AUTH, ring
 
-from treadle import Agent
+from treadle import Agent, tool
 from treadle.testing import Call, Pause, Reasoning, ScriptedModel, Text
 
 pytestmark = pytest.mark.anyio
@@ -348,3 +349,77 @@ async def test_open_responses(open_runtime: Open) -> None:
                 event.validate_json(line)
             last = json.loads(lines[-1])["response"]
             openresponses_types.ResponseResource.model_validate(last)
+
+
+async def test_approvals(open_runtime: Open) -> None:
+    @tool(needs_approval=True)
+    async def pay(amount: int) -> str:
+        """Pays."""
+        return f"Paid {amount}."
+
+    turns = [[Call("pay", '{"amount": 1}', "c1"), Call("pay", '{"amount": 2}', "c2")], "Done."]
+    keys = ring(boss=("a", "read write approve"), clerk=("a", "read write"))
+    agent = helper(*turns, tools=[pay])
+    async with connected(open_runtime(agent), keys.of["boss"], settings=AUTH, keys=keys.keys) as (
+        api,
+        _,
+    ):
+        asked = valid(await api.responses.create(model="helper", input="Pay."))
+        assert [item.type for item in asked.output] == ["mcp_approval_request"] * 2
+        answers: list[Any] = [
+            {
+                "type": "mcp_approval_response",
+                "approval_request_id": item.id,
+                "approve": index == 0,
+                "reason": "Too much.",
+            }
+            for index, item in enumerate(asked.output)
+        ]
+        output = {"type": "function_call_output", "call_id": "c1", "output": "Paid."}
+        for wrong in (answers[:1], [{**answers[0], "approve": "yes"}], [output, answers[1]]):
+            with pytest.raises(openai.BadRequestError):
+                await api.responses.create(
+                    model="helper", input=wrong, previous_response_id=asked.id
+                )
+        with pytest.raises(openai.PermissionDeniedError):
+            await api.with_options(api_key=keys.of["clerk"]).responses.create(
+                model="helper", input=answers, previous_response_id=asked.id
+            )
+        events = await events_of(
+            await api.responses.create(
+                model="helper", input=answers, previous_response_id=asked.id, stream=True
+            )
+        )
+        done = valid(events[-1].response)
+        paid, denied, said = (item.to_dict() for item in done.output)
+        assert (paid["output"], paid["approval_request_id"]) == ("Paid 1.", asked.output[0].id)
+        assert denied["status"] == "failed"
+        assert "Too much." in json.dumps(denied["error"])
+        assert said["phase"] == "final_answer"
+        again = await events_of(await api.responses.retrieve(done.id, stream=True))
+        assert unique(again) == unique(events)
+
+
+async def test_an_image_and_a_file(open_runtime: Open) -> None:
+    model = ScriptedModel(["Seen."])
+    pixel = (
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDw"
+        "ADhgGAWjR9awAAAABJRU5ErkJggg=="
+    )
+    async with connected(open_runtime(Agent(model, name="helper"))) as (api, _):
+        content: Any = [
+            {"type": "input_text", "text": "Look."},
+            {"type": "input_image", "image_url": pixel, "detail": "auto"},
+            {"type": "input_file", "filename": "a.txt", "file_data": "data:text/plain;base64,SGk="},
+        ]
+        made = await api.responses.create(
+            model="helper", input=[{"role": "user", "content": content}]
+        )
+        parts = [type(part).__name__ for part in model.requests[0].items[0].content]
+        assert parts == ["InputText", "InputImage", "InputFile"]
+        listed = await api.responses.input_items.list(made.id)
+        assert [part.type for part in listed.data[0].content] == [
+            "input_text",
+            "input_image",
+            "input_file",
+        ]

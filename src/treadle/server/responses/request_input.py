@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from treadle.domain.arguments import shown
+from treadle.domain.arguments import is_mapping, shown
 from treadle.domain.inputs import as_history, as_message
 from treadle.domain.items import Item, Message
 from treadle.errors import InvalidInput
@@ -15,10 +15,21 @@ _OWN_KINDS = frozenset({"mcp_approval_request", "mcp_approval_response", "mcp_li
 """Items of a history that say nothing to a model."""
 
 
+class Approval(NamedTuple):
+    """Whether a call may run."""
+
+    approve: bool
+    reason: str
+
+
 class Outputs(NamedTuple):
-    """What a client answers: outputs by the ids of their calls, and its messages."""
+    """What a client answers.
+
+    That is outputs by the ids of their calls, approvals by those of their items, and its messages.
+    """
 
     outputs: dict[str, Any]
+    approvals: dict[str, Approval]
     messages: list[Message]
 
 
@@ -29,10 +40,15 @@ def read_answers(request: ApiRequest[Any, Any], given: str | list[Any]) -> Outpu
     conversation is in it already, and left out. Raises 400 for items of another form.
     """
     outputs: dict[str, Any] = {}
+    approvals: dict[str, Approval] = {}
     messages: list[Message] = []
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]
     for index, entry in enumerate(given):
+        if is_mapping(entry) and entry.get("type") == "mcp_approval_response":
+            id, approval = _approval(index, entry)
+            approvals[id] = approval
+            continue
         for fields in _entries(index, entry):
             if fields.get("type") == "function_call_output":
                 call_id = fields.get("call_id")
@@ -49,7 +65,18 @@ def read_answers(request: ApiRequest[Any, Any], given: str | list[Any]) -> Outpu
                         f"input[{index}]", f"input[{index}] is not valid: {error.message}"
                     ) from error
     request.services.limits.require_size(messages)
-    return Outputs(outputs, messages)
+    return Outputs(outputs, approvals, messages)
+
+
+def _approval(index: int, fields: Mapping[str, object]) -> tuple[str, Approval]:
+    id, approve = fields.get("approval_request_id"), fields.get("approve")
+    reason = fields.get("reason") or ""
+    if not (isinstance(id, str) and isinstance(approve, bool) and isinstance(reason, str)):
+        raise ParameterRefused(
+            f"input[{index}]",
+            f"input[{index}] needs approval_request_id and approve, and may have a reason.",
+        )
+    return id, Approval(approve, reason)
 
 
 class RequestInput(NamedTuple):

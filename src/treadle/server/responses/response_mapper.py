@@ -133,9 +133,9 @@ class ResponseMapper:
         )
 
     @property
-    def asked(self) -> list[str]:
-        """The ids of the calls that the client must answer for the next part."""
-        return self._output.asked if self._status == "completed" else []
+    def asked(self) -> Mapping[str, str]:
+        """The ids of the calls that the client must answer, and of their items."""
+        return self._output.asked if self._status == "completed" else {}
 
     def feed(self, event: Event) -> None:
         """Takes the next event of the run."""

@@ -21,7 +21,8 @@ from treadle.tools.output_type import OUTPUT_TOOL
 
 
 class ResponseOutput:
-    """Builds `items` and their frames; `asked` are the ids of the calls that wait for answers.
+    """Builds `items` and their frames; `asked` are the calls that wait for answers: their ids
+    and those of their items.
 
     The last message is done only once it is known whether it is the final answer. What tools return
     while the model still writes is shown after its response, so that the order of events does not
@@ -30,7 +31,7 @@ class ResponseOutput:
 
     def __init__(self, frames: ResponseFrames) -> None:
         self.items: list[Json] = []
-        self.asked: list[str] = []
+        self.asked: dict[str, str] = {}
         self._frames = frames
         self._order = ItemOrder()
         self._last: tuple[int, str] | None = None  # a message: its place and its id
@@ -234,7 +235,7 @@ class ResponseOutput:
         if call.awaits is None:
             self.run_call(call)
             return
-        self.asked.append(item.call_id)
+        self.asked[item.call_id] = item.id
         if call.awaits == "approval":
             shown = approval_item(item.id, item.name, item.arguments)
             self._done(self._add(shown), shown)

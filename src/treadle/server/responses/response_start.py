@@ -1,5 +1,6 @@
 """What a request begins: a run on a new thread or a stored one, or the next part of a run."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from treadle.domain.arguments import is_list
@@ -82,8 +83,8 @@ async def _after_response(request: Create, agent: Agent, id: str) -> FoundRespon
     given = read_answers(request, request.body.input)
     record = await run.info()
     asked = mapper.asked
-    if asked and (given.outputs or not record.last_seq):
-        await _answer(thread, run, asked, given)
+    if asked and (given.outputs or given.approvals or not record.last_seq):
+        await _answer(request, thread, asked, given)
         return FoundResponse(thread, run, previous.part + 1, is_new=True)
     if asked:
         raise ParameterRefused(
@@ -117,14 +118,14 @@ async def _in_conversation(request: Create, agent: Agent, id: str) -> FoundRespo
             status=404,
         ) from error
     given = read_answers(request, request.body.input)
-    if given.outputs and (run := await thread.active_run()) is not None:
+    if (given.outputs or given.approvals) and (run := await thread.active_run()) is not None:
         part = await waiting_part(thread, run)
         mapper = await FoundResponse(thread, run, part).read()
-        await _answer(thread, run, mapper.asked, given)
+        await _answer(request, thread, mapper.asked, given)
         return FoundResponse(thread, run, part + 1, is_new=True)
     known = {getattr(item, "id", "") for item in await thread.history()}
     messages = [one for one in given.messages if one.id not in known]
-    given = Outputs({}, messages)
+    given = Outputs({}, {}, messages)
     _require_messages(given)
     await _require_run(request, thread)
     run = await thread.send(
@@ -150,24 +151,37 @@ async def waiting_part(thread: Thread, run: ThreadRun) -> int:
         part += 1
 
 
-async def _answer(thread: Thread, run: ThreadRun, asked: list[str], given: Outputs) -> None:
-    """Submits the outputs of all calls that wait; nothing is recorded if one is missing."""
-    unknown = sorted(given.outputs.keys() - set(asked))
+async def _answer(
+    request: Create, thread: Thread, asked: Mapping[str, str], given: Outputs
+) -> None:
+    """Submits the answers to all calls that wait; nothing is recorded if one is missing."""
+    items = {item_id: call_id for call_id, item_id in asked.items()}
+    unknown = sorted((given.outputs.keys() - asked) | (given.approvals.keys() - items))
     if unknown:
-        raise ParameterRefused("input", f"No call {unknown[0][:100]!r} waits for an output.")
+        raise ParameterRefused("input", f"No call {unknown[0][:100]!r} waits for an answer.")
     pending = {call.call.call_id: call.awaits for call in await thread.pending_calls()}
-    for call_id, awaits in pending.items():
-        if call_id in asked and call_id not in given.outputs:
-            what = "tool output" if awaits == "output" else "approval"
-            raise ParameterRefused(
-                "input", f"No {what} found for function call {call_id}.", code="output_missing"
-            )
+    for call_id in asked:
+        awaits = pending.get(call_id)
+        if awaits == "output" and call_id not in given.outputs:
+            message = f"No tool output found for function call {call_id}."
+            raise ParameterRefused("input", message, code="output_missing")
+        if awaits == "approval" and asked[call_id] not in given.approvals:
+            message = f"No approval found for the request {asked[call_id]}."
+            raise ParameterRefused("input", message, code="approval_missing")
+    if given.approvals:
+        request.require("approve", "To approve a call")
+    for call_id in given.outputs:
+        if pending.get(call_id) == "approval":
+            raise UnknownToolCall(f"The call {call_id[:100]!r} waits for an approval.")
     if given.messages:  # they enter the history after the outputs
         await thread.send(given.messages, on_busy="steer")
     for call_id, output in given.outputs.items():
-        if pending.get(call_id, "output") != "output":
-            raise UnknownToolCall(f"The call {call_id[:100]!r} waits for an approval.")
         await thread.submit_tool_output(call_id, _output(output))
+    for item_id, approval in given.approvals.items():
+        if approval.approve:
+            await thread.approve(items[item_id])
+        else:
+            await thread.deny(items[item_id], approval.reason)
 
 
 def _output(given: object) -> object:
@@ -180,9 +194,9 @@ def _output(given: object) -> object:
 
 
 def _require_messages(given: Outputs) -> None:
-    if given.outputs:
-        call_id = min(given.outputs)
-        raise ParameterRefused("input", f"No call {call_id[:100]!r} waits for an output.")
+    if given.outputs or given.approvals:
+        id = min([*given.outputs, *given.approvals])
+        raise ParameterRefused("input", f"No call {id[:100]!r} waits for an answer.")
     if not given.messages:
         raise ParameterRefused("input", "input needs a message of the user.")
 
