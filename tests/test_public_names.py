@@ -29,7 +29,17 @@ PUBLIC: dict[type, set[str]] = {
     },
     treadle.Runtime: {
         *("agent", "agent_of", "agents", "archive", "calls", "connect", "create_thread"),
-        *("delete_owner", "files", "for_owner", "memories", "memory", "reach", "register", "run"),
+        *(
+            "delete_owner",
+            "files",
+            "for_owner",
+            "import_thread",
+            "memories",
+            "memory",
+            "reach",
+            "register",
+            "run",
+        ),
         *("schedules", "search", "shutdown", "spending", "start", "subscribe", "threads"),
     },
     treadle.RunContext: {

@@ -10,6 +10,7 @@ TreadleError
 │   ├── DuplicateTool             two tools of one agent have the same name
 │   └── MissingExtra              an optional dependency of treadle is not installed
 ├── InvalidInput                  an empty message, a value of another form, text not in UTF-8
+│   ├── ExportInvalid             the export of a thread is damaged, cut, or of a newer version
 │   └── OptionNotAllowed          an option of a run that the agent does not let callers change
 ├── FetchFailed                   a file could not be fetched from the web, or must not be
 ├── ModelRetry                    raised by programs: the model must try again
@@ -190,6 +191,19 @@ class FetchFailed(TreadleError):
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
         self.retryable = retryable
+
+
+class ExportInvalid(InvalidInput):
+    """The export of a thread cannot be imported: line `line` (from 1) is damaged, or the last one.
+
+    Nothing was added.
+    """
+
+    code = "export_invalid"
+
+    def __init__(self, message: str, line: int = 0) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class OptionNotAllowed(InvalidInput):

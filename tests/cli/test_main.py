@@ -395,18 +395,21 @@ def test_a_damaged_conversation_is_exported_and_repaired(tmp_path: Path) -> None
     database = tmp_path / "folder" / "treadle.db"
     thread_id = treadle("threads").stdout.split()[0].decode()
     whole = treadle("export", thread_id).stdout.splitlines()
-    assert [json.loads(line)["seq"] for line in whole] == list(range(1, len(whole) + 1))
+    assert [json.loads(line)["seq"] for line in whole[1:]] == list(range(1, len(whole)))
     done = treadle("repair", thread_id)
     assert (done.returncode, done.stdout) == (0, b"Nothing is damaged.\n")
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE event SET body = '{' WHERE position & 4294967295 = 2")
         connection.execute("INSERT INTO inbox (n, body) SELECT n, '{' FROM thread")
     connection.close()
-    assert treadle("export", thread_id).stdout.splitlines() == [whole[0], b"{", *whole[2:]]
+    assert treadle("export", thread_id).stdout.splitlines() == [*whole[:2], b"{", *whole[3:]]
     file = tmp_path / "events.jsonl"
     done = treadle("export", thread_id, str(file))
-    assert done.stdout == f"Wrote {len(whole)} events to {file}.\n".encode()
-    assert file.read_bytes().splitlines() == [whole[0], b"{", *whole[2:]]
+    assert done.stdout == f"Wrote {len(whole)} lines to {file}.\n".encode()
+    assert file.read_bytes().splitlines() == [*whole[:2], b"{", *whole[3:]]
+    done = treadle("import", str(file))
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"Error: Line 3 of the export is not an event")
     done = treadle("export", thread_id, str(file))
     assert (done.returncode, done.stderr) == (
         1,
@@ -419,6 +422,28 @@ def test_a_damaged_conversation_is_exported_and_repaired(tmp_path: Path) -> None
     )
     assert treadle("repair", thread_id).stdout == b"Nothing is damaged.\n"
     assert treadle("chat", "--model", "demo", "--thread", thread_id, "what is 3*3?").returncode == 0
+
+
+def test_a_conversation_moves_to_another_database(tmp_path: Path) -> None:
+    assert treadle("chat", "--model", "demo", "what is 2**10?").returncode == 0
+    thread_id = treadle("threads").stdout.split()[0].decode()
+    file, database = tmp_path / "one.jsonl", tmp_path / "new" / "folder" / "other.db"
+    assert treadle("export", thread_id, str(file)).returncode == 0
+    to = ("--database", str(database))
+    done = treadle("import", "--keep-id", str(file), *to)
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (
+        0, f"Imported the conversation {thread_id}.\n", b"",
+    )  # fmt: skip
+    assert treadle("export", thread_id, *to).stdout == file.read_bytes()
+    done = treadle("import", "--keep-id", "-", *to, stdin=file.read_bytes())
+    assert (done.returncode, b"exists already" in done.stderr) == (1, True)
+    done = treadle("import", "--json", "--owner", "ann", "-", *to, stdin=file.read_bytes())
+    copy = json.loads(done.stdout)["thread_id"]
+    assert b"1024" in treadle("show", copy, *to).stdout
+    done = treadle("import", "-", *to, stdin=b"")
+    assert (done.returncode, b"not the header of an export" in done.stderr) == (1, True)
+    done = treadle("import", str(tmp_path / "none"), *to)
+    assert (done.returncode, done.stderr) == (1, b"Error: none does not exist.\n")
 
 
 @pytest.mark.parametrize("command", ["export", "repair"])

@@ -67,7 +67,7 @@ async def test_readers_have_it_and_writers_need_a_newer_version(
     async with treadle.open(url, agents=[agent]) as runtime:
         thread = await runtime.connect(id)
         assert (await thread.events())[7:] == [UNKNOWN]
-        assert (await thread.export())[7] == RAW
+        assert (await thread.export())[8] == RAW
         assert (await followed(thread, 5))[2:] == [UNKNOWN]
         for refused in (
             thread.send("more"),
@@ -89,7 +89,7 @@ async def test_readers_have_it_and_writers_need_a_newer_version(
             assert sum("set aside" in line.message for line in caplog.records) == 1
         other = await runtime.connect(other_id)
         assert await (await other.send("more")).text() == "three"
-        assert (await thread.export())[7:] == [RAW]  # nothing was repaired or appended
+        assert (await thread.export())[8:] == [RAW]  # nothing was repaired or appended
 
 
 async def test_such_a_thread_can_be_shown_and_deleted(tmp_path: Path) -> None:

@@ -243,6 +243,7 @@ RUNTIME: dict[str, Call_] = {
     "schedules": lambda v, id: v.schedules(),
     "spending": lambda v, id: v.spending(),
     "create_thread": lambda v, id: v.create_thread("a", owner=f"owner of {id}"[:8]),
+    "import_thread": lambda v, id: v.import_thread([], owner=f"owner of {id}"[:8]),
     "memories": lambda v, id: v.memories(owner=f"owner of {id}"[:8]),
     "memory": lambda v, id: v.memory("notes", owner=f"owner of {id}"[:8]),
     "delete_owner": lambda v, id: v.delete_owner(f"owner of {id}"[:8]),

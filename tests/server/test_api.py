@@ -81,7 +81,20 @@ async def test_threads(open_runtime: Open) -> None:
 
         exported = await client.send("GET", f"/threads/{ids[0]}/export")
         lines = [json.loads(line) for line in exported.text.splitlines()]
-        assert [line["seq"] for line in lines][-1] == int(state["position"].rstrip("."))
+        assert lines[0]["events"] == lines[-1]["seq"] == int(state["position"].rstrip("."))
+        path = "/threads/import?keep_id=true"
+        taken = await client.send("POST", path, content=exported.content)
+        assert (taken.status_code, taken.json()["code"]) == (409, "conflict")
+        copy = (await client.send("POST", "/threads/import", content=exported.content)).json()
+        assert copy["title"] == lines[0]["thread"]["title"]
+        again = (await client.send("GET", f"/threads/{copy['id']}/export")).content
+        assert again.splitlines()[1:] == exported.content.splitlines()[1:]
+        await client.call("DELETE", f"/threads/{ids[0]}")
+        restored = await client.send("POST", path, content=exported.content)
+        assert (restored.status_code, restored.json()["id"]) == (201, ids[0])
+        cut = await client.send("POST", path, content=exported.content[:-40])
+        assert (cut.status_code, cut.json()["code"]) == (400, "export_invalid")
+        assert f"Line {len(lines)} of" in cut.json()["detail"]
         await client.call("DELETE", f"/threads/{ids[0]}")
         for path in (f"/threads/{ids[0]}", f"/threads/{ids[0]}/state", "/threads/thread_x"):
             missing = await client.send("GET", path)

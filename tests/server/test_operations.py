@@ -16,6 +16,7 @@ OF_METHODS: dict[type, dict[str, str]] = {
         "create_thread": "create_thread",
         "delete_owner": "delete_owner",
         "files": "put_file",
+        "import_thread": "import_thread",
         "memories": "list_memories",
         "memory": "shared_list_blocks",
         "run": "read_run",

@@ -201,6 +201,15 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
             assert refused.status_code == 400, path
         assert (await client.call("GET", "/spending", headers=alice))["tokens"] == 7
         assert (await client.call("GET", "/spending", headers=reads))["tokens"] == 0
+        lines = (await client.send("GET", f"/threads/{thread_id}/export", headers=alice)).content
+        for headers, query, status in (
+            (writes, "", 403),  # an import writes in the name of anyone
+            (bob, "?owner=alice", 400),
+            (bob, "?keep_id=true", 400),
+        ):
+            path = f"/threads/import{query}"
+            refused = await client.send("POST", path, content=lines, headers=headers)
+            assert refused.status_code == status, query
         refused = await client.send("DELETE", "/owner?owner=alice", headers=bob)
         assert refused.status_code == 400
         await client.call("DELETE", "/owner", headers=bob)
@@ -219,7 +228,7 @@ TRIED_BELOW = {
     *("/agents", "/agents/{name}", "/session", "/me"),  # have no owner
     *("/threads", "/search", "/calls", "/events", "/schedules", "/archive", "/files"),
     *("/archive/{passage_id}", "/files/{file_id}", "/files/{file_id}/content"),
-    *("/memory", "/spending", "/owner", "/archive/statistics"),
+    *("/memory", "/spending", "/owner", "/archive/statistics", "/threads/import"),
     *("/memory/{name}", "/memory/{name}/{label}", "/memory/{name}/{label}/undo"),
     "/memory/{name}/{label}/changes",
 }

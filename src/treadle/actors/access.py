@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, Protocol
 
 from treadle.actors.ending import Ended
+from treadle.actors.fork import Seed
 from treadle.bus.position import Position
 from treadle.bus.topic import Topic
 from treadle.domain.entries import Entry
@@ -15,7 +16,7 @@ from treadle.domain.envelope import Envelope
 from treadle.domain.items import Item
 from treadle.domain.state import ThreadState
 from treadle.journal.base import ThreadInfo
-from treadle.journal.files import FileStore
+from treadle.journal.files import FileStore, NewFile
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.ports import RunFiles
 
@@ -44,6 +45,10 @@ class ThreadAccess(Protocol):
 
     async def create(self, info: ThreadInfo, items: Sequence[Item] = (), *, by: str = "") -> None:
         """Adds a thread with these items, a valid history, added by the principal `by`."""
+        ...
+
+    async def import_thread(self, info: ThreadInfo, seed: Seed, files: Sequence[NewFile]) -> None:
+        """Adds a thread with its past, which is over: there is nothing to drive."""
         ...
 
     @property

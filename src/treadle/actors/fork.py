@@ -40,18 +40,25 @@ from treadle.journal.projection import (
 from treadle.loop.drive import cancel
 
 
-class _Addition:
-    """Fulfils `ThreadWriter` by collecting what is to be appended to the copy."""
+class Addition:
+    """Fulfils `ThreadWriter` by collecting the events of a thread that does not exist yet.
 
-    def __init__(self, thread_id: str, state: ThreadState) -> None:
+    New events have the time `at`. `final` contains the states right after the ends of its runs.
+    """
+
+    def __init__(self, thread_id: str, state: ThreadState, at: float) -> None:
         self.id = thread_id
+        self.at = at
         self.state = state
         self.entries: list[Envelope] = []
         self.final: dict[str, ThreadState] = {}
 
     def record(self, event: RecordedEvent) -> None:
-        """Numbers `event` and applies it."""
-        event = replace(event, seq=self.state.seq + 1, at=now())
+        """Numbers `event` and adds it."""
+        self.add(replace(event, seq=self.state.seq + 1, at=self.at))
+
+    def add(self, event: RecordedEvent) -> None:
+        """Applies an event that has its number; raises what `apply` raises."""
         self.state = apply(self.state, event)
         self.entries.append(Envelope(event, event.seq))
         if isinstance(event, TerminalEvent):
@@ -78,12 +85,30 @@ class Seed(NamedTuple):
 
 def seed_of(thread_id: str, items: Sequence[Item], by: str) -> Seed:
     """Returns how a thread begins that has `items`, a valid history, from the principal `by`."""
-    addition = _Addition(thread_id, ThreadState())
+    addition = Addition(thread_id, ThreadState(), now())
     for event in entering(items, by):
         addition.record(cast("RecordedEvent", event))
     entries = addition.entries
     projection = project(recorded(entries), Standing(), addition.state) if entries else None
     return Seed(entries, addition.state, projection)
+
+
+def close(addition: Addition) -> None:
+    """Ends what is under way: the run, its jobs, the runs that wait, and the schedules.
+
+    Jobs and runs are cancelled. What background jobs had to tell is told.
+    """
+    state = addition.state
+    for job in reversed(list(state.jobs.values())):
+        addition.record(JobSettled(run_id=job.run_id, job_id=job.id, outcome="cancelled"))
+    if state.active_run is not None:
+        cancel(addition)
+    for told in addition.state.announced:  # it starts no run
+        addition.record(MessageAdded(run_id=told.run_id, item=told.item, origin="job"))
+    for schedule_id in addition.state.schedules:  # else it would be due in both threads
+        addition.record(ScheduleCancelled(schedule_id=schedule_id))
+    for queued in addition.state.queue:
+        addition.record(RunCancelled(run_id=queued.id, usage=Usage()))
 
 
 def fork_of(
@@ -112,17 +137,8 @@ def fork_of(
         forked_from=original.id,
         work=None,
     )
-    addition = _Addition(info.id, state)
-    for job in reversed(list(state.jobs.values())):
-        addition.record(JobSettled(run_id=job.run_id, job_id=job.id, outcome="cancelled"))
-    if state.active_run is not None:
-        cancel(addition)
-    for told in addition.state.announced:  # in the copy, it starts no run
-        addition.record(MessageAdded(run_id=told.run_id, item=told.item, origin="job"))
-    for schedule_id in addition.state.schedules:  # else it would be due in both
-        addition.record(ScheduleCancelled(schedule_id=schedule_id))
-    for queued in addition.state.queue:
-        addition.record(RunCancelled(run_id=queued.id, usage=Usage()))
+    addition = Addition(info.id, state, created_at)
+    close(addition)
     if then is not None:
         addition.record(then)
     copied = {

@@ -11,7 +11,7 @@ from treadle.actors.driver import Driver
 from treadle.actors.ending import Ended, read_ending
 from treadle.actors.files import Contents, NewThreadFiles, ThreadFiles
 from treadle.actors.following import Following
-from treadle.actors.fork import fork_of, seed_of
+from treadle.actors.fork import Seed, fork_of, seed_of
 from treadle.actors.intake import whole
 from treadle.actors.shared_memory import require_shared
 from treadle.bus.base import Bus
@@ -65,7 +65,7 @@ from treadle.errors import (
     TreadleError,
 )
 from treadle.journal.base import Journal, ThreadInfo, Waiting
-from treadle.journal.files import FileStore
+from treadle.journal.files import FileStore, NewFile
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.changes import changes_of, undone_by
 
@@ -221,11 +221,19 @@ class Threads:
             state = await self._journal.load(thread_id, at=at)
         fork = fork_of(state, info, await self._journal.runs(thread_id))
         await self._journal.fork(fork)
-        if self._driver is not None:
-            self._driver.expect_deletion(fork.info)
-        else:
-            await self._ring(fork.info.id)  # the process that drives looks when it is to be deleted
+        await self._expect_deletion(fork.info)
         return fork.info.id
+
+    async def import_thread(self, info: ThreadInfo, seed: Seed, files: Sequence[NewFile]) -> None:
+        """Adds a thread with its past, which no process needs to drive."""
+        await self._journal.create(info, seed.entries, seed.projection, files)
+        await self._expect_deletion(info)
+
+    async def _expect_deletion(self, info: ThreadInfo) -> None:
+        if self._driver is not None:
+            self._driver.expect_deletion(info)
+        else:
+            await self._ring(info.id)  # the process that drives looks when it is to be deleted
 
     async def repair(self, thread_id: str) -> list[int]:
         """Removes damaged events; raises `JournalLocked` in a process that does not drive."""

@@ -1,8 +1,6 @@
-"""`treadle export`, `backup` and `repair`: conversations as the database contains them."""
+"""`treadle backup` and `repair`: conversations as the database contains them."""
 
 import asyncio
-import os
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -14,16 +12,13 @@ from treadle.cli.database import (
     Database,
     database_file,
     database_option,
-    open_for_reading,
     stored_database,
 )
 from treadle.cli.failure import debug_option
 from treadle.cli.target import json_option
-from treadle.errors import JournalError
 from treadle.journal.backup import backup as write_backup
 from treadle.journal.base import Journal
 from treadle.journal.sqlite import SqliteJournal
-from treadle.journal.sqlite_file import file_error
 
 
 @click.command()
@@ -38,23 +33,6 @@ def backup(file: Path, as_json: bool, database: Database | None) -> int:
     )
     done = {"file": str(file), "bytes": size}
     click.echo(msgspec.json.encode(done) if as_json else f"Wrote {size / 1e6:.1f} MB to {file}.")
-    return 0
-
-
-@click.command()
-@click.argument("thread_id", metavar="ID")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
-@json_option
-@database_option
-@debug_option
-def export(thread_id: str, file: Path | None, as_json: bool, database: Database | None) -> int:
-    """Print the events of the conversation ID as JSON lines, or write them to the new FILE."""
-    stored = asyncio.run(_stored_events(thread_id, database))
-    _write_events(stored, file)
-    if file is not None:
-        done = {"thread_id": thread_id, "file": str(file), "events": len(stored)}
-        words = f"Wrote {len(stored):,} events to {file}."
-        click.echo(msgspec.json.encode(done) if as_json else words)
     return 0
 
 
@@ -79,32 +57,6 @@ def repair(thread_id: str, as_json: bool, database: Database | None) -> int:
     if not removed.events and not removed.entries:
         click.echo("Nothing is damaged.")
     return 0
-
-
-async def _stored_events(thread_id: str, database: Database | None) -> list[bytes]:
-    """Returns the events of a thread as they are stored."""
-    async with open_for_reading(database) as runtime:
-        return await (await runtime.connect(thread_id)).export()
-
-
-def _write_events(stored: list[bytes], file: Path | None) -> None:
-    """Writes events to a new file or to standard output, one per line."""
-    body = b"".join(line + b"\n" for line in stored)
-    if file is None:
-        sys.stdout.buffer.write(body)
-        sys.stdout.buffer.flush()
-        return
-    try:
-        with open(file, "xb", opener=_private) as out:
-            out.write(body)
-    except FileExistsError as error:
-        raise JournalError(f"{file.name} already exists; name a new file.") from error
-    except OSError as error:
-        raise file_error(error, file.name) from error
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
 
 
 async def _repair(thread_id: str, database: Database | None) -> Repaired:

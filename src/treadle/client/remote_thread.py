@@ -481,9 +481,9 @@ class RemoteThread:
         return RemoteThread(info.id, self._connection, self._known)
 
     async def export(self) -> list[bytes]:
-        """Returns the durable events as they are stored, as JSON, even if they cannot be read."""
+        """Returns the thread as JSON lines, which `import_thread` reads; see `Thread.export`."""
         lines: bytes = await self._connection.get(f"{self._path}/export", bytes)
-        return lines.splitlines()
+        return lines.removesuffix(b"\n").split(b"\n")
 
     async def delete(self) -> None:
         """Interrupts the run, and removes the thread with everything that belongs to it."""

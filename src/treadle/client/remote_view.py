@@ -1,5 +1,6 @@
 """The threads of a server that a key reaches, or those of one owner, with the verbs of a view."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -8,6 +9,7 @@ import msgspec
 
 from treadle.actors.shared_memory import shared_id
 from treadle.actors.spending import Period
+from treadle.actors.thread_export import Lines, lines_of
 from treadle.client.address import segment
 from treadle.client.connection import Connection, decoded
 from treadle.client.known_agents import KnownAgents
@@ -138,6 +140,26 @@ class RemoteView:
             "POST", "/threads", body=body, repeats=bool(key)
         )
         return self._thread(decoded(answer, ThreadInfo).id, is_new=status == 201)
+
+    async def import_thread(
+        self, lines: Lines, *, owner: str = "", keep_id: bool = False
+    ) -> RemoteThread:
+        """Adds the thread that `export` returned, with its files; returns it.
+
+        The parameters are those of `RuntimeView.import_thread`; the key needs the scope `admin`,
+        and the server limits the size. It is not sent again if the answer is lost.
+        """
+        content = await asyncio.to_thread(lambda: b"\n".join(lines_of(lines)))
+        info = await self._connection.call(
+            "POST",
+            "/threads/import",
+            ThreadInfo,
+            query={"owner": require_text("owner", owner) or None, "keep_id": bool(keep_id)},
+            content=content,
+            headers={"content-type": "application/x-ndjson"},
+            repeats=False,
+        )
+        return self._thread(info.id, is_new=True)
 
     async def connect(self, thread_id: str = "", *, key: str = "", owner: str = "") -> RemoteThread:
         """Returns a thread that exists; raises `ThreadNotFound`.

@@ -1,10 +1,13 @@
-"""The metadata of a thread, and changes of it."""
+"""The title and the metadata of a thread, and changes of it."""
 
 from collections.abc import Mapping
 
 import msgspec
 
 from treadle.errors import InvalidInput
+
+MAX_TITLE = 500
+"""The most characters of a title."""
 
 
 def checked_metadata(metadata: Mapping[str, object]) -> dict[str, object]:

@@ -377,7 +377,7 @@ def _create(connection: Connection, info: ThreadInfo) -> int:
     (number,) = row
     connection.execute(
         "INSERT INTO activity (n, updated_at, title, owner, listed) VALUES (?, ?, ?, ?, ?)",
-        (number, info.created_at, info.title, info.owner, work is None and not info.memory),
+        (number, info.updated_at, info.title, info.owner, work is None and not info.memory),
     )
     _set_labels(connection, number, info.agent, info.metadata)
     if deletions := deletions_of(info):

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from treadle.actors.access import Receipt, ThreadAccess
 from treadle.actors.ending import Ended
+from treadle.actors.fork import Seed
 from treadle.bus.position import Position
 from treadle.bus.topic import Topic
 from treadle.domain.entries import Entry
@@ -35,7 +36,7 @@ from treadle.journal.base import (
     WaitingCall,
     not_found,
 )
-from treadle.journal.files import FileStore
+from treadle.journal.files import FileStore, NewFile
 from treadle.journal.projection import DueKind, RunRecord
 from treadle.journal.pulse import Pulse
 from treadle.memory.archive.access import ArchiveAccess
@@ -98,6 +99,10 @@ class OwnedAccess:
     async def create(self, info: ThreadInfo, items: Sequence[Item] = (), *, by: str = "") -> None:
         """Adds a thread; the principal added its items."""
         await self._threads.create(info, items, by=by or self._by)
+
+    async def import_thread(self, info: ThreadInfo, seed: Seed, files: Sequence[NewFile]) -> None:
+        """Adds a thread with its past."""
+        await self._threads.import_thread(info, seed, files)
 
     async def submit(self, thread_id: str, entry: Entry) -> Receipt:
         """Submits an entry as the principal."""

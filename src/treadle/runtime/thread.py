@@ -1,5 +1,6 @@
 """A thread as its users hold it."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import Literal, NamedTuple, overload
@@ -10,6 +11,7 @@ from typing_extensions import Unpack
 
 from treadle.actors.access import Receipt, ThreadAccess
 from treadle.actors.host import AnyAgent
+from treadle.actors.thread_export import file_line, files_in, header_line
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
 from treadle.clock import now
@@ -33,7 +35,7 @@ from treadle.domain.ids import id_of, new_id
 from treadle.domain.inputs import as_history, as_messages, checked_output, with_ids, without_new_ids
 from treadle.domain.item_pages import all_items, find_item, page_of_items
 from treadle.domain.items import FunctionCall, Input, Item, Message, Role
-from treadle.domain.metadata import checked_metadata
+from treadle.domain.metadata import MAX_TITLE, checked_metadata
 from treadle.domain.options import RunOptions
 from treadle.domain.page import MAX_PAGE, Page
 from treadle.domain.passages import By, Found
@@ -62,7 +64,6 @@ from treadle.tools.output import encode_output
 from treadle.tools.threads import NeverStarted
 
 MAX_OUTPUT_CHARS = 100_000
-MAX_TITLE = 500
 
 
 class PendingCall(NamedTuple):
@@ -592,14 +593,37 @@ class Thread:
         return Files(threads.file_store, owner=threads.owner, thread_id=self.id)
 
     async def export(self) -> list[bytes]:
-        """Returns the durable events as they are stored, as JSON, even if they cannot be read.
+        """Returns the thread as JSON lines, which `RuntimeView.import_thread` reads.
 
-        Large files are not among them, but their ids; `files` returns their contents.
+        The first line is a header: the version of the format, and the agent, the metadata and the
+        times of the thread. Then the durable events follow as they are stored, even if they cannot
+        be read, and before each event the files that it is the first to mention, in base64.
+        Messages that wait for the process that drives the thread are not part of it.
         """
-        stored: dict[int, bytes] = {}
-        while page := await self._journal.stored(self.id, after=max(stored, default=0)):
-            stored |= page
-        return list(stored.values())
+        info = await self._journal.info(self.id)
+        last = await self._journal.last_seq(self.id)
+        lines: list[bytes] = []
+        events, at, contents = 0, 0, set[str]()
+        while at < last and (page := await self._journal.stored(self.id, after=at)):
+            for seq, event in page.items():
+                if seq > last:
+                    break
+                for id in files_in(event):
+                    if id not in contents and (line := await self._file_line(id)) is not None:
+                        contents.add(id)
+                        lines.append(line)
+                lines.append(event)
+                events += 1
+            at = max(page)
+        return [header_line(info, events=events, files=len(contents)), *lines]
+
+    async def _file_line(self, id: str) -> bytes | None:
+        store = self._threads.file_store
+        info = await store.info(id, thread_id=self.id)
+        content = await store.content(id, thread_id=self.id)
+        if info is None or content is None:
+            return None  # a text that looks like the id of a file
+        return await asyncio.to_thread(file_line, info, content)
 
     async def repair(self) -> list[int]:
         """Removes the events that cannot be read, or that no longer fit; returns their numbers.

@@ -1,5 +1,6 @@
 """The threads of a runtime, or those of one owner, as users hold them."""
 
+import asyncio
 import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from treadle.actors.access import ThreadAccess
 from treadle.actors.host import AnyAgent
 from treadle.actors.shared_memory import shared_id
 from treadle.actors.spending import Period, period_at
+from treadle.actors.thread_export import Lines, read_export
 from treadle.clock import now
 from treadle.domain.arguments import (
     require_choice,
@@ -210,6 +212,61 @@ class RuntimeView:
             with contextlib.suppress(ThreadNotFound):
                 return await self._journal.info(info.id)
         return None
+
+    async def import_thread(
+        self, lines: Lines, *, owner: str = "", keep_id: bool = False
+    ) -> Thread:
+        """Adds the thread that `Thread.export` returned, with its files; returns it.
+
+        - `lines`: the lines of an export in their order, as bytes or texts; the whole export, or a
+          file opened for reading, works as well. At most 1 GiB.
+        - `owner`: the owner of the thread, by default that of the view. The owner that the export
+          names is not used.
+        - `keep_id`: whether the thread keeps its id, its `key` and those of its messages, so that
+          links to it and `connect(key=…)` work again; by default it gets a new id and no keys. Only
+          in a view of all owners, and with the `owner` that the export names, because no id is ever
+          used for threads of two owners.
+
+        The events, their numbers and times, and the runs stay as they were. What was under way is
+        ended: a run and its jobs are cancelled, schedules as well. Nothing is counted as spent, and
+        a subscription of the runtime is told of the new thread only. A thread with `store=False` is
+        kept for 10 minutes from now. The agent may be unknown here until a message is sent.
+
+        An export can contain whatever its sender wrote, such as outputs of tools and the principals
+        who approved them. Import only what comes from a place that you trust with that.
+
+        All is checked before anything is stored. Raises `ExportInvalid`, which names the line, for
+        an export that is damaged, was cut, is too long or comes from a newer version; `Conflict` if
+        the id to keep is in use; and `InvalidInput`.
+        """
+        threads, owner = self._reach(), self._owned(owner)
+        if keep_id and self.owner is not None:
+            raise InvalidInput(
+                "keep_id=True is for a view of all owners, because the id may be that of another; "
+                "leave it out, or import through the runtime with owner=…."
+            )
+        id = "" if keep_id else new_id("thread")
+        info, seed, files = await asyncio.to_thread(read_export, lines, id, now())
+        if keep_id and info.owner != owner:
+            raise InvalidInput(
+                f"keep_id=True keeps the owner as well; pass owner={shown(info.owner)}, or leave "
+                "keep_id out."
+            )
+        if not info.key or info.id != id_of_key(owner, info.key):
+            info = replace(info, key="", key_digest="")
+        info = replace(info, owner=owner)
+        try:
+            await threads.import_thread(info, seed, files)
+        except JournalError as error:
+            with contextlib.suppress(ThreadNotFound):
+                await self._all.info(info.id)
+                raise Conflict(
+                    f"The thread {info.id} exists already; delete it first, or import without "
+                    "keep_id to get a copy."
+                ) from error
+            raise
+        agent_of, catalog = self._root.agent_of, self._root.catalog
+        return Thread(info.id, threads, self._journal, agent_of, catalog, is_new=True)
 
     async def connect(self, thread_id: str = "", *, key: str = "", owner: str = "") -> Thread:
         """Returns a thread that exists; raises `ThreadNotFound`.

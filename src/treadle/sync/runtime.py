@@ -28,6 +28,7 @@ class RuntimeView(Handle[AsyncRuntimeView]):
     """`treadle.RuntimeView` for synchronous code: the same methods, which wait."""
 
     create_thread = makes(Thread, AsyncRuntimeView.create_thread)
+    import_thread = makes(Thread, AsyncRuntimeView.import_thread)
     connect = makes(Thread, AsyncRuntimeView.connect)
     memory = makes(Memory, AsyncRuntimeView.memory)
     memories = waits_for(AsyncRuntimeView.memories)

@@ -63,6 +63,13 @@ class ThreadChange(Struct, frozen=True, forbid_unknown_fields=True):
     expires_at: float | UnsetType | None = UNSET
 
 
+class ImportQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a thread is imported: `owner` and `keep_id` are for keys without an owner."""
+
+    owner: str | None = None
+    keep_id: bool = False
+
+
 class ForkAt(Struct, frozen=True, forbid_unknown_fields=True):
     """The number of the last event of a copy; None copies all."""
 
@@ -123,6 +130,25 @@ def _metadata(text: str) -> dict[str, Any]:
     return decode_body(text.encode(), dict[str, Any]) if text else {}
 
 
+@THREADS.add(
+    "POST",
+    "/threads/import",
+    # An export can have any role write anything, in the name of any principal.
+    scope="admin",
+    query=ImportQuery,
+    body=bytes,
+    answers={201: ThreadInfo},
+)
+async def import_thread(request: ApiRequest[ImportQuery, bytes]) -> ThreadInfo:
+    """Adds the thread of an export, whose lines are the body."""
+    thread = await request.runtime.import_thread(
+        request.body,
+        owner=own_owner(request, request.query.owner),
+        keep_id=request.query.keep_id,
+    )
+    return await thread.info()
+
+
 @THREADS.add("GET", "/threads/{thread_id}", scope="read", answers={200: ThreadInfo})
 async def read_thread(request: ApiRequest[Any, None]) -> ThreadInfo:
     """Returns a thread as lists show it."""
@@ -168,7 +194,7 @@ async def fork_thread(request: ApiRequest[Any, ForkAt]) -> ThreadInfo:
 
 @THREADS.add("GET", "/threads/{thread_id}/export", scope="read", answers={200: bytes})
 async def export_thread(request: ApiRequest[Any, None]) -> Content:
-    """Returns the durable events as JSON lines."""
+    """Returns a thread as JSON lines: a header, the durable events, and their files."""
     thread = await request.runtime.connect(request.path["thread_id"])
     return Content(b"".join(b"%b\n" % line for line in await thread.export()), NDJSON)
 
