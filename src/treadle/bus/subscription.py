@@ -344,7 +344,7 @@ class Subscription(AsyncIterator[Event]):
         if not queue.is_lagging or queue.error is not None:
             return False
         after, there = self._after, topic.position
-        return (there.seq, there.n or 0) >= (after.seq, last_in(after.n or 0))
+        return (there.seq, last_in(there.n or 0)) >= (after.seq, last_in(after.n or 0))
 
     def _catch_up(self, topic: Topic) -> None:
         """Takes note of what there is beyond the position; from now on the queue collects."""
