@@ -61,8 +61,7 @@ async def test_a_deleted_thread_leaves_nothing_on_the_disk(tmp_path: Path) -> No
         thread = await talk(runtime, agent, "ann")
         assert found_in(tmp_path)
         await thread.delete()
-        # The index of the archive is cleaned when it is closed.
-        assert {name for name in found_in(tmp_path) if "-archive" not in name} == set()
+        assert found_in(tmp_path) == {}
         assert (await runtime.connect(other.id)).id == other.id
     assert found_in(tmp_path) == {}
 
@@ -82,11 +81,16 @@ async def test_a_deleted_owner_leaves_nothing_on_the_disk(tmp_path: Path) -> Non
     assert found_in(tmp_path) == {}
 
 
-async def test_a_removed_message_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("searched", [True, False])
+async def test_a_removed_message_leaves_nothing_on_the_disk(
+    tmp_path: Path, *, searched: bool
+) -> None:
     agent = Agent(ScriptedModel(["ok"] * 3))
     async with treadle.open(f"sqlite:///{tmp_path}/treadle.db", agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         await (await thread.send(f"{MARK}-message " * 500)).result()
+        if searched:
+            assert await runtime.search(f"{MARK}-message")
         (sent, *_) = [one for one in await thread.events() if isinstance(one, MessageAdded)]
         await thread.remove_event(sent.seq)
         assert found_in(tmp_path) == {}

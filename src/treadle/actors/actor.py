@@ -135,7 +135,7 @@ class ThreadActor:
             ),
         )
         self._deps: tuple[object, ...] = ()  # made last
-        self._intake = Intake(info, self._thread, host.journal, self, self.memory)
+        self._intake = Intake(info, self._thread, host.journal, self, self.memory, host.archive)
         self._sleeping = Sleeping(self._thread, self.jobs, self._wake)
         # Held while one task recovers; those that come meanwhile wait. None: nothing is left.
         self._recovering = asyncio.Lock() if state.jobs else None

@@ -56,6 +56,7 @@ from treadle.errors import (
 from treadle.journal.base import Journal, ThreadInfo
 from treadle.journal.projection import Sent
 from treadle.logging import logger_of
+from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.changes import changes_of, undone_by
 from treadle.memory.blocks.thread_memory import ThreadMemory
 from treadle.schedules.times import next_time
@@ -121,12 +122,14 @@ class Intake:
         journal: Journal,
         driving: Driving,
         memory: ThreadMemory,
+        archive: ArchiveAccess,
     ) -> None:
         self._info = info
         self._thread = thread
         self._journal = journal
         self._driving = driving
         self._memory = memory
+        self._archive = archive
         self._under_way = 0
         self._sending: dict[str, asyncio.Future[Sent]] = {}
         self._taken = _NOTHING_TAKEN
@@ -291,6 +294,9 @@ class Intake:
                 clears_title=removal.has_title,
                 files=removal.files,
             )
+            if removal.events:
+                numbers = [event.seq for event in removal.events]
+                await self._archive.forget(self._info.owner, self._info.id, numbers)
         self._driving.notice()
         on_told()
         return Receipt(run_id, self._info.id, after=after)

@@ -79,10 +79,10 @@ class ArchiveAccess:
         """Waits until the index has all passages of an owner, with their vectors."""
         await self._opened().follow_whole(owner)
 
-    async def forget(self, owner: str, thread_id: str) -> None:
-        """Removes a deleted thread from the index; see `ArchiveStore.forget`."""
+    async def forget(self, owner: str, thread_id: str, events: Sequence[int] | None = None) -> None:
+        """Removes a thread or some of its messages; see `ArchiveStore.forget`."""
         if self._may_have_index:
-            await self._opened().forget(owner, thread_id)
+            await self._opened().forget(owner, thread_id, events)
 
     async def sweep(self, owner: str) -> None:
         """Removes all deleted threads of an owner; see `ArchiveStore.sweep`."""

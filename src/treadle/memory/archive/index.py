@@ -26,6 +26,7 @@ from treadle.journal.base import ThreadMark
 from treadle.journal.sqlite_file import empty_log
 from treadle.memory.archive.embedders import changed_size
 from treadle.memory.archive.index_file import (
+    DELETES_WORDS,
     KINDS,
     ROLES,
     SELECT,
@@ -160,14 +161,15 @@ class Statistics(Struct, frozen=True):
 
 _HEX = "[0-9a-f]"
 
+MERGED_PAGES = 256
+"""How many pages of the full-text index one call of `tidy` merges."""
+
 _Row = tuple[int, int, int, int | None, int]
 """A row that is about to be removed: n, o, s, slot, aside."""
 
 
 class Index:
     """Writes the index in the file `path`, or in memory if `path` is None.
-
-    `untidy` is whether deleted texts or their vectors may be left in the files.
 
     All methods raise `IndexDamaged` or `IndexGone` if the file cannot be used any longer, and
     `ArchiveFailed` for other errors.
@@ -178,7 +180,7 @@ class Index:
         self.connection = connect(path)
         self.files = VectorFiles(path)
         self._embedder = ""
-        self.untidy = False
+        self._merging = 0
 
     def close(self) -> None:
         """Closes the file."""
@@ -223,16 +225,26 @@ class Index:
             # commits. If it fails, the row of the slot is back, and needs its vector.
             self._remove_passages(connection, s, page.removed)
             if page.forgotten:
-                self._remove(
-                    connection,
-                    "p.s = ? AND p.kind = 1 AND p.seq IN (SELECT value FROM json_each(?))",
-                    (s, json_array(page.forgotten)),
-                )
+                self._remove_messages(connection, s, page.forgotten)
             self._insert(connection, source, (s, o), passages, slots)
             connection.execute(
                 "UPDATE source SET seq = ?, at = ? WHERE s = ?", (page.until, page.at, s)
             )
             return page.until
+
+    def drop_messages(self, thread_id: str, events: Sequence[int]) -> None:
+        """Removes the messages of these events of a thread, if the index has them."""
+        with self._change() as connection:
+            row = connection.execute(
+                "SELECT s FROM source WHERE thread_id = ?", (thread_id,)
+            ).fetchone()
+            if row is not None:
+                self._remove_messages(connection, row[0], events)
+                connection.execute(
+                    "UPDATE owner SET writes = writes + 1"
+                    " WHERE o = (SELECT o FROM source WHERE s = ?)",
+                    row,
+                )
 
     def drop(self, thread_ids: Iterable[str]) -> None:
         """Removes threads with all their passages."""
@@ -245,21 +257,65 @@ class Index:
                     self._drop(connection, row[0])
             connection.execute("DELETE FROM owner WHERE o NOT IN (SELECT o FROM source)")
 
-    def tidy(self) -> None:
-        """Overwrites the remains of deleted passages in the files.
+    @property
+    def untidy(self) -> bool:
+        """Whether deleted texts or their vectors may be left in the files."""
+        with typed_errors():
+            query = "SELECT EXISTS (SELECT 1 FROM remains)"
+            return bool(self.connection.execute(query).fetchone()[0])
 
-        FTS5 keeps the words of a deleted row until its segments are merged, and a free slot keeps
-        its vector until it is used again.
+    def tidy(self) -> bool:
+        """Overwrites remains of deleted passages in the files; returns whether none is left.
+
+        Call it until it returns true: each call writes about `MERGED_PAGES` pages, so that other
+        operations can run in between.
         """
-        with self._change() as connection:
-            connection.execute("INSERT INTO words (words) VALUES ('optimize')")
-            slots = connection.execute("SELECT slot FROM free_slot ORDER BY slot").fetchall()
-            space = space_of(connection)
-            if slots and space.dimensions is not None:
-                self.files.wipe(space, [slot for (slot,) in slots])
+        try:
+            with self._change() as connection:
+                (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM remains").fetchone()
+                self._wipe_slots(connection)
+                # Rows above `done` were removed after the merge began, which leaves their words.
+                done = self._merge_words(connection, last)
+                connection.execute("DELETE FROM remains WHERE id <= ?", (done,))
+        except BaseException:
+            self._merging = 0  # what it began may have been rolled back
+            raise
+        if self.untidy:
+            return False
         with typed_errors():
             empty_log(self.connection)  # if another process reads it, a later call empties it
-        self.untidy = False
+        return True
+
+    def _wipe_slots(self, connection: sqlite3.Connection) -> None:
+        """Overwrites vectors of removed rows; a free slot keeps its vector until it is used."""
+        slots = connection.execute(
+            "SELECT DISTINCT slot FROM remains JOIN free_slot USING (slot) ORDER BY slot"
+        ).fetchall()
+        space = space_of(connection)
+        if slots and space.dimensions is not None:
+            self.files.wipe(space, [slot for (slot,) in slots])
+            connection.execute("UPDATE remains SET slot = NULL WHERE slot IS NOT NULL")
+
+    def _merge_words(self, connection: sqlite3.Connection, last: int) -> int:
+        """Merges a part of the full-text index; returns up to which row of `remains` it is done.
+
+        Without `secure-delete`, FTS5 keeps the words of a deleted row until its segments are
+        merged. A negative number of pages begins a merge of all segments, and a positive one
+        continues it; it is complete once it changes fewer than two rows. See
+        https://sqlite.org/fts5.html#the_merge_command
+        """
+        if not self._merging:
+            query = "SELECT EXISTS (SELECT 1 FROM remains WHERE words)"
+            if not connection.execute(query).fetchone()[0]:
+                return last
+        pages = MERGED_PAGES if self._merging else -MERGED_PAGES
+        before = connection.total_changes
+        connection.execute("INSERT INTO words (words, rank) VALUES ('merge', ?)", (pages,))
+        if connection.total_changes - before < 2:
+            done, self._merging = self._merging or last, 0
+            return done
+        self._merging = self._merging or last
+        return 0
 
     def passages(self, owner: str, passage_id: str) -> list[Passage]:
         """Returns the passage `passage_id` of an owner, once for each thread that has it."""
@@ -357,6 +413,15 @@ class Index:
                 (s, json_array(ids)),
             )
 
+    def _remove_messages(
+        self, connection: sqlite3.Connection, s: int, events: Sequence[int]
+    ) -> None:
+        self._remove(
+            connection,
+            "p.s = ? AND p.kind = 1 AND p.seq IN (SELECT value FROM json_each(?))",
+            (s, json_array(events)),
+        )
+
     def _drop(self, connection: sqlite3.Connection, s: int) -> None:
         self._remove(connection, "p.s = ?", (s,))
         connection.execute(
@@ -372,7 +437,6 @@ class Index:
         rows: list[_Row] = connection.execute(f"{leave} WHERE {where}", values).fetchall()
         if not rows:
             return
-        self.untidy = True
         passages = connection.execute(f"{SELECT} WHERE {where}", values).fetchall()
         texts = {row[0]: passage_in(row) for row in passages}
         connection.executemany(
@@ -389,6 +453,10 @@ class Index:
         connection.executemany(
             "INSERT OR IGNORE INTO free_slot VALUES (?)",
             [(row[3],) for row in rows if row[3] is not None and row[3] >= 0],
+        )
+        connection.executemany(
+            "INSERT INTO remains (slot, words) VALUES (?, ?)",
+            [(row[3], not DELETES_WORDS) for row in rows],
         )
         self._outdate(connection, {row[1] for row in rows})
 

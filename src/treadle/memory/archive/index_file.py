@@ -30,6 +30,9 @@ APPLICATION_ID = 0x74726461  # "trda"; identifies the file, so that no other dat
 VERSION = 1
 BUSY_SECONDS = 30.0
 
+DELETES_WORDS = sqlite3.sqlite_version_info >= (3, 42)
+"""Whether FTS5 removes the words of a row with the row, by its option `secure-delete`."""
+
 KINDS: tuple[Kind, ...] = ("archive", "message")
 """The kinds of passages, by the number in their rows."""
 
@@ -50,6 +53,11 @@ _TAGS = msgspec.json.Decoder(tuple[str, ...])
 _SQLITE = b"SQLite format 3\0"
 _HEAD = 72
 """The length of the header up to the application id; see https://sqlite.org/fileformat.html"""
+
+_REMAINS = (
+    "CREATE TABLE remains (id INTEGER PRIMARY KEY AUTOINCREMENT, slot INTEGER, words INTEGER)"
+)
+"""Removed rows of which the files may still contain the vector in `slot`, or the words."""
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _GONE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
@@ -90,7 +98,11 @@ def typed_errors() -> Generator[None]:
 
 
 def _is_foreign(error: sqlite3.Error) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and "no such" in str(error)
+    # SQLite before 3.42 cannot read an index that a later one has written with `secure-delete`.
+    foreign = ("no such", "invalid fts5 file format")
+    return isinstance(error, sqlite3.OperationalError) and any(
+        text in str(error) for text in foreign
+    )
 
 
 def connect(path: Path | None) -> sqlite3.Connection:
@@ -149,6 +161,22 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = full")
     # Overwrites deleted content, so that a deleted conversation cannot be read from the file.
     connection.execute("PRAGMA secure_delete = on")
+    _prepare_deletions(connection)
+
+
+def _prepare_deletions(connection: sqlite3.Connection) -> None:
+    known = "SELECT count(*) FROM sqlite_master WHERE name = 'remains'"
+    if not connection.execute(known).fetchone()[0]:
+        # The index of an earlier version of treadle, which can contain words of deleted rows.
+        connection.execute("BEGIN IMMEDIATE")
+        if not connection.execute(known).fetchone()[0]:
+            connection.execute(_REMAINS)
+            connection.execute("INSERT INTO remains (words) VALUES (1)")
+            connection.execute("INSERT INTO remains (slot, words) SELECT slot, 1 FROM free_slot")
+        connection.execute("COMMIT")
+    enabled = "SELECT count(*) FROM words_config WHERE k = 'secure-delete' AND v = 1"
+    if DELETES_WORDS and not connection.execute(enabled).fetchone()[0]:
+        connection.execute("INSERT INTO words (words, rank) VALUES ('secure-delete', 1)")
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
@@ -160,6 +188,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
     for statement in schema.replace("{tokenizer}", TOKENIZER).split(";\n"):
         connection.execute(statement)
+    connection.execute(_REMAINS)
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute("COMMIT")

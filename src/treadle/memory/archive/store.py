@@ -71,6 +71,14 @@ BATCH = 128
 AT_ONCE = 512
 """How many missing vectors a search waits for; the others are made in the background."""
 
+TIDY_SECONDS = 2.0
+"""How long a deletion waits until what it removed is overwritten in the files of the index."""
+
+_TIDY = "treadle archive tidy"
+_QUICK_SECONDS = 0.1
+_REST = 10
+"""After a cleaning longer than `_QUICK_SECONDS`, the next one waits this many times as long."""
+
 _KEPT_VECTORS = 4096
 """How many vectors wait for the index before `added` waits for it."""
 
@@ -122,7 +130,7 @@ class OpenIndex:
         self.writer.shutdown(wait=True)
         self.reader.shutdown(wait=True)
         with contextlib.suppress(ArchiveFailed):  # a damaged file cannot be tidied
-            if self.index.untidy:
+            while self.index.untidy:
                 self.index.tidy()
         for open_file in (self.finder, self.index):
             with contextlib.suppress(ArchiveFailed):  # one that fails must not leave the other open
@@ -156,6 +164,7 @@ class ArchiveStore:
         self._size: int | None = None
         self._settled: OrderedDict[str, _Settled] = OrderedDict()
         self._damaged: set[str] = set()
+        self._rests_until = 0.0
         self._closed = False
 
     async def close(self) -> None:
@@ -230,21 +239,40 @@ class ArchiveStore:
 
         return await self._repaired(operation)
 
-    async def forget(self, owner: str, thread_id: str) -> None:
-        """Removes a deleted thread from the index, if the index exists.
+    async def forget(self, owner: str, thread_id: str, events: Sequence[int] | None = None) -> None:
+        """Removes a deleted thread from the index, or its messages that `events` added.
 
-        Its remains in the files are overwritten by `sweep`, or when the index closes. Errors are
-        logged only, because the next search removes the thread as well.
+        Waits up to `TIDY_SECONDS` until the remains in the files are overwritten, and continues in
+        the background. Does nothing without an index. Errors are logged only, because the next
+        search removes the thread or the messages as well.
         """
+
+        def remove(index: Index) -> None:
+            if events is None:
+                index.drop([thread_id])
+            else:
+                index.drop_messages(thread_id, events)
 
         async def operation() -> None:
             # Under the lock: a task that follows may have read the thread before its deletion, and
             # would add it again after this.
             async with _lock(self._following, owner):
                 self._settled.pop(owner, None)
-                await self._write(lambda index: index.drop([thread_id]))
+                await self._write(remove)
+            if asyncio.get_running_loop().time() >= self._rests_until:
+                await self._tidy()
+            else:
+                self._in_background(_TIDY, self._tidy_later, "")
 
-        await self._log_failure_of_removal(operation)
+        # A task, because no thread may wait for as long as another one is being indexed.
+        what = "" if events is None else f" {list(events)}"
+        task = self._in_background(
+            f"treadle archive forget {thread_id}{what}",
+            lambda _: self._log_failure_of_removal(operation),
+            owner,
+        )
+        if task is not None:
+            await asyncio.wait([task], timeout=TIDY_SECONDS)
 
     async def sweep(self, owner: str) -> None:
         """Removes all deleted threads of an owner, and overwrites their remains in the files.
@@ -255,7 +283,7 @@ class ArchiveStore:
         async def operation() -> None:
             self._settled.pop(owner, None)
             await self._follow(owner, with_vectors=False)
-            await self._write(Index.tidy)
+            await self._tidy()
 
         await self._log_failure_of_removal(operation)
 
@@ -265,6 +293,21 @@ class ArchiveStore:
                 await self._repaired(operation)
         except (MemoryFailed, JournalError) as error:
             _LOGGER.warning("Deleted threads are still in the archive: %s", error.message)
+
+    async def _tidy_later(self, _: str) -> None:
+        await asyncio.sleep(max(0.0, self._rests_until - asyncio.get_running_loop().time()))
+        await self._log_failure_of_removal(self._tidy)
+
+    async def _tidy(self) -> None:
+        """Overwrites the remains of what was removed, in steps between other operations."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        while not await self._write(Index.tidy):
+            pass
+        took = clock() - began
+        if took > _QUICK_SECONDS:
+            # The merge of a large index must not follow each of many deletions.
+            self._rests_until = clock() + _REST * took
 
     # Vectors
 
@@ -360,13 +403,21 @@ class ArchiveStore:
 
     def _in_background(
         self, name: str, work: Callable[[str], Coroutine[None, None, None]], owner: str
-    ) -> None:
-        """Starts a task for an owner, unless one of this name is running."""
+    ) -> asyncio.Task[None] | None:
+        """Starts a task for an owner, unless one of this name is running; returns that task.
+
+        Returns None if the archive is closed.
+        """
         key = (name, owner)
-        if key not in self._background and not self._closed:
-            task = asyncio.create_task(work(owner), name=name)
-            self._background[key] = task
-            task.add_done_callback(lambda _: self._background.pop(key, None))
+        task = self._background.get(key)
+        if (task is None or task.done()) and not self._closed:
+            task = self._background[key] = asyncio.create_task(work(owner), name=name)
+            task.add_done_callback(lambda task: self._ended(key, task))
+        return task
+
+    def _ended(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+        if self._background.get(key) is task:
+            del self._background[key]
 
     async def _follow(self, owner: str, *, with_vectors: bool) -> None:
         async with _lock(self._following, owner):
@@ -412,7 +463,11 @@ class ArchiveStore:
                     if mark.id not in self._damaged:
                         self._damaged.add(mark.id)
                         _LOGGER.warning("The search leaves out a part: %s", error.message)
-        written = await self._write(lambda index: index.settled(owner, latest))
+        written, untidy = await self._write(
+            lambda index: (index.settled(owner, latest), index.untidy)
+        )
+        if untidy:
+            self._in_background(_TIDY, self._tidy_later, "")
         self._settled.pop(owner, None)
         if written is not None:
             self._settled[owner] = _Settled(latest, written)
@@ -547,11 +602,13 @@ class ArchiveStore:
                         await in_thread((await opening).close)
                     raise
                 try:
-                    await self._forget_deleted(opened)
+                    untidy = await self._forget_deleted(opened)
                 except BaseException:
                     await in_thread(opened.close)
                     raise
                 self._files = opened
+                if untidy:  # an earlier process has left remains, or `_forget_deleted`
+                    self._in_background(_TIDY, self._tidy_later, "")
             return self._files
 
     async def _exists(self) -> bool:
@@ -559,14 +616,18 @@ class ArchiveStore:
         path = self._path
         return path is not None and await in_thread(remove_damaged, path)
 
-    async def _forget_deleted(self, opened: OpenIndex) -> None:
-        """Removes threads that were deleted while the index was not open."""
+    async def _forget_deleted(self, opened: OpenIndex) -> bool:
+        """Removes threads that were deleted while the index was not open.
+
+        Returns whether remains of deleted texts are left in the files.
+        """
         loop = asyncio.get_running_loop()
         known = await loop.run_in_executor(opened.writer, opened.index.sources)
         numbers = {mark.id: mark.number for mark in await self._journal.marks(owner=None)}
         gone = [id for id, source in known.items() if numbers.get(id) != source.number]
         if gone:
             await loop.run_in_executor(opened.writer, opened.index.drop, gone)
+        return await loop.run_in_executor(opened.writer, lambda: opened.index.untidy)
 
     async def _shut(self) -> None:
         files, self._files = self._files, None
