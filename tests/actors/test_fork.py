@@ -24,7 +24,7 @@ from tests.domain.fold import (
 )
 from tests.domain.test_state import EVENTS
 
-from treadle.actors.fork import _Addition, fork_of
+from treadle.actors.fork import Addition, fork_of
 from treadle.domain.events import (
     DurableEvent,
     JobSettled,
@@ -140,8 +140,8 @@ def test_a_fork_of_any_state_is_closed(events: list[DurableEvent]) -> None:
 
 @pytest.mark.anyio
 async def test_what_is_added_needs_no_one() -> None:
-    addition = _Addition("thread_2", fold([ASKED, STARTED]))
+    addition = Addition("thread_2", fold([ASKED, STARTED]), at=5.0)
     addition.record(RunCancelled(run_id=R, usage=DONE.usage))
     addition.publish(TextDelta("m", "x"))
     await addition.durable()
-    assert len(addition.entries) == 1
+    assert [envelope.event.at for envelope in addition.entries] == [5.0]
