@@ -351,8 +351,9 @@ class Subscription(AsyncIterator[Event]):
         # Without an `await`, so that no event is both here and in the queue, or in neither.
         after = self._after
         self._queue.resume()
-        # The node that gave the position is gone, and the topic may have begun after it: of a text
-        # of this step, nobody knows how much the reader has. The events of the items give the rest.
+        # The node that gave the position is gone, and the topic may have begun after it: it is not
+        # known how much of a text of this step the reader has. The events of its items give the
+        # rest.
         self._is_lost = topic.is_followed and not (self._is_fresh or self._knows_step)
         self._read_to, self._until = after.seq, max(topic.seq, after.seq)
         flight = self._flight or deque[Envelope]()

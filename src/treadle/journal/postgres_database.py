@@ -142,7 +142,7 @@ def is_driver_locked(connection: PostgresConnection) -> bool:
 
 
 def is_committed(connection: PostgresConnection, transaction_id: str) -> bool | None:
-    """Returns whether a transaction of a lost connection was committed; None if it goes on."""
+    """Returns whether a transaction of a lost connection was committed; None if it is under way."""
     (status,) = connection.execute("SELECT pg_xact_status(?::xid8)", (transaction_id,)).fetchone()
     return None if status == "in progress" else status == "committed"
 
