@@ -38,21 +38,21 @@ async def test_an_item_leaves_history_journal_and_search(open_runtime: Open) -> 
     agent = Agent(model, tools=[look])
     async with open_runtime(agent) as runtime:
         thread = await runtime.create_thread(agent, owner="me")
-        for text in ("my number is 12345", "look at home"):
+        for text in ("my number is pin-eleven", "look at home"):
             await (await thread.send(text)).result()
-        assert await runtime.search("12345", owner="me")
-        await thread.remove_event(await number_of(thread, MessageAdded, "12345"))
+        assert await runtime.search("pin-eleven", owner="me")
+        await thread.remove_event(await number_of(thread, MessageAdded, "pin-eleven"))
         await thread.remove_event(await number_of(thread, ToolCallRequested, "home"))
         assert (await thread.info()).title == ""
-        assert not await runtime.search("12345", owner="me")
+        assert not await runtime.search("pin-eleven", owner="me")
     async with open_runtime(agent) as runtime:
         thread = await runtime.connect(thread.id)
-        assert not await runtime.search("12345", owner="me")
+        assert not await runtime.search("pin-eleven", owner="me")
         events = await thread.events(limit=1000)
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
         assert isinstance(events[0], EventRemoved)
         assert sum(isinstance(event, ItemRemoved) for event in events) == 2
-        assert "12345" not in str(events)
+        assert "pin-eleven" not in str(events)
         assert "seen home" not in str(events)
         history = await thread.history()
         assert not [i for i in history if isinstance(i, FunctionCall | FunctionCallOutput)]
@@ -74,7 +74,7 @@ async def test_an_item_leaves_history_journal_and_search(open_runtime: Open) -> 
 async def test_an_item_is_removed_by_its_id(open_runtime: Open) -> None:
     script: list[object] = [[Call("look", '{"place": "home"}')], "second"]
     agent = Agent(ScriptedModel(script), tools=[look])
-    history = [{"role": "user", "content": text} for text in ("12345", "6789")]
+    history = [{"role": "user", "content": text} for text in ("pin-eleven", "6789")]
     async with open_runtime(agent) as runtime:
         thread = await runtime.create_thread(agent, history=history)
         await (await thread.send("look at home")).result()
@@ -85,7 +85,7 @@ async def test_an_item_is_removed_by_its_id(open_runtime: Open) -> None:
                 await thread.remove_item(items[at].id)  # type: ignore[union-attr]
         assert list(await thread.items()) == [items[1], items[2], items[5]]
         events = await thread.events(limit=1000)
-        assert "12345" not in str(events)
+        assert "pin-eleven" not in str(events)
         assert "6789" in str(events)
         assert "seen home" not in str(events)
         with pytest.raises(ItemNotFound):
@@ -112,7 +112,7 @@ async def test_another_process_may_ask_for_it(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'treadle.db'}"
     async with treadle.open(url, agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
-        await (await thread.send("my number is 12345")).result()
+        await (await thread.send("my number is pin-eleven")).result()
         async with treadle.open(url, drive=False) as other:
             outside = await other.connect(thread.id)
             async with outside.subscribe(len(await outside.events())) as events:
