@@ -19,7 +19,7 @@ from treadle.domain.events import (
 def judge_schedules(
     findings: Findings, threads: Sequence[StoredThread], evidence: Evidence
 ) -> None:
-    """What was acknowledged was made once, and then done or, if somebody wished it, cancelled."""
+    """What was acknowledged was made once, and then done or, if that was asked for, cancelled."""
     made = Counter[str]()
     cancelled = set[str]()
     fired = defaultdict[str, list[str]](list)
@@ -40,7 +40,7 @@ def judge_schedules(
                     dropped.add(event.run_id)
                 case _:
                     pass
-    wished = {one.schedule_id for one in evidence.read(ScheduleCancelIntent)}
+    asked = {one.schedule_id for one in evidence.read(ScheduleCancelIntent)}
     accepted = {one.key: one.run_id for one in evidence.read(Continued)}
     for intent in evidence.read(ContinueIntent):
         if intent.kind != "schedule":
@@ -55,7 +55,7 @@ def judge_schedules(
             findings.duplicates.append(f"{what} made {made[key]}, due {runs}, said {said[key]}")
         if id and not made[key]:
             findings.losses.append(f"{what} was acknowledged, and is gone")
-        elif id and not runs and (id not in cancelled or id not in wished):
+        elif id and not runs and (id not in cancelled or id not in asked):
             findings.losses.append(f"{what} was never due")
         elif runs and not said[key] and runs[0] not in dropped:
             findings.losses.append(f"{what} was due, and its message is gone")

@@ -441,7 +441,7 @@ async def test_a_process_that_stands_still_in_a_transaction_holds_nobody_up(
 
 
 async def test_a_file_with_a_use_is_kept_while_others_end(url: str) -> None:
-    """Whoever puts a content and whoever removes its last use may do it at the same time."""
+    """One process puts a content while another removes its last use."""
     content = b"x" * 5000
     info = FileInfo(file_id(content), "text/plain", len(content), "x.txt", 1.0)
     async with opened(url) as one, opened(url, drive=False) as two:

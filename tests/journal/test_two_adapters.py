@@ -322,7 +322,7 @@ async def test_a_desk_misses_nothing_if_writers_commit_in_the_opposite_order(
     seen: list[list[str]] = [[], []]
 
     async def read() -> None:
-        """Both readers go on, one of them through the adapter that is held."""
+        """Both readers continue, one of them through the adapter that is held."""
         for n, journal in enumerate((one, two)):
             page = await journal.changes(
                 ChangeQuery(after=positions[n], owner=owner, types=["run.started"])

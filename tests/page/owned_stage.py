@@ -1,6 +1,6 @@
 """Serves the agent of `stage.py` to many owners, so that tests share a server and no thread.
 
-The cookie `owner` names the owner; everybody is let in.
+The cookie `owner` names the owner; there are no keys.
 """
 
 import asyncio

@@ -85,7 +85,7 @@ async def test_a_view_of_a_client(open_runtime: Open) -> None:
         serving(open_runtime(agent), AUTH, keys=keys.keys) as served,
         Client(str(served.http.base_url), key=keys.of["backend"]) as client,
     ):
-        alice, nobody = client.for_owner("alice ä/b", by="42"), client.for_owner("")
+        alice, unowned = client.for_owner("alice ä/b", by="42"), client.for_owner("")
         assert (alice.owner, alice.by) == ("alice ä/b", f"{client.by}/42")
         assert alice.for_owner("alice ä/b", by="43").by == f"{client.by}/43"
         assert client.for_owner(None, by="root").by == f"{client.by}/root"
@@ -95,7 +95,7 @@ async def test_a_view_of_a_client(open_runtime: Open) -> None:
         assert await (await thread.send("x")).text() == "Hi."
         async with alice.subscribe(after="start") as desk:
             assert (await anext(desk)).thread_id == thread.id
-        for other in (nobody, client.for_owner("bob")):
+        for other in (unowned, client.for_owner("bob")):
             with pytest.raises(ThreadNotFound):
                 await other.connect(thread.id)
             assert await other.threads() == []
@@ -109,9 +109,9 @@ async def test_a_view_of_a_client(open_runtime: Open) -> None:
         assert (await alice.files.info(file.id)).size == 4
         await (await alice.memory("team")).create("notes", "x")
         assert [one.memory for one in await alice.memories()] == ["team"]
-        assert await nobody.memories() == []
+        assert await unowned.memories() == []
         with pytest.raises(InvalidInput, match="owner is empty"):
-            await nobody.delete_owner()
+            await unowned.delete_owner()
         await alice.delete_owner()
         assert await client.threads() == []
         async with Client(str(served.http.base_url), key=keys.of["alice"]) as reader:

@@ -1,7 +1,7 @@
 """A thread as JSON lines: a header, its events in order, and the files they need before them.
 
-An export is read as untrusted input, whoever wrote it: each line is decoded, each file is compared
-with its id, and each event must fit the state that those before it led to.
+An export is untrusted input: each line is decoded, each file is compared with its id, and each
+event must fit the state that those before it led to.
 """
 
 import base64
@@ -292,7 +292,7 @@ def _add(added: Addition, number: int, line: bytes) -> None:
         added.add(readable(event)[0])
     except JournalTooNew as error:
         raise _too_new(number, event.type) from error
-    except Exception as error:  # the fold of an event that somebody made up may raise anything
+    except Exception as error:  # the fold of a forged event may raise anything
         raise _invalid(number, f"has an event that cannot follow: {error}") from error
 
 

@@ -59,7 +59,7 @@ class Subscription(AsyncIterator[Event]):
     It begins when the first event is asked for: then `open` gives the topic. `read` gives earlier
     durable events. `position` can be given to `subscribe` again, in any process. Where the topic is
     followed, only the node that drives the thread knows what a position in the middle of a text
-    stands for; a reader that comes with one gets the events from there, through `follow`.
+    means; a reader that comes with one gets the events from there, through `follow`.
     """
 
     def __init__(
@@ -377,7 +377,6 @@ class Subscription(AsyncIterator[Event]):
             raise JournalCorrupt(
                 f"The thread has no event after {self._read_to}, and should have {self._until}."
             )
-        topic = self._topic
         is_unseen = topic is not None and topic.is_followed and not topic.is_served
         for event in events:
             if event.seq == self._start.seq + 1 and left_in(self._start.n or 0) is not None:
@@ -425,7 +424,7 @@ class Subscription(AsyncIterator[Event]):
             self._missed.extend(envelopes)
 
     def _completing(self, event: RecordedEvent) -> list[Envelope]:
-        """Returns what the reader has not of the texts of an item, each as one delta."""
+        """Returns what the reader lacks of the texts of an item, each as one delta."""
         whole = streamed(event)
         if not whole:
             return []

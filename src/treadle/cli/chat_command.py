@@ -113,7 +113,7 @@ class _Wish(NamedTuple):
 
     @property
     def is_new(self) -> bool:
-        """Whether a new conversation is wished."""
+        """Whether a new conversation is asked for."""
         return self.thread_id is None and not self.last
 
 

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from treadle.agent import Agent
+from treadle.cli.database import require_folder
 from treadle.errors import JournalError, JournalLocked
 from treadle.runtime.runtime import Runtime
 from treadle.runtime.runtime import open as open_runtime
@@ -62,7 +63,7 @@ async def open_shared(path: Path, agents: Sequence[ChatAgent]) -> AsyncGenerator
     The first agent is that of the chat. Raises `NotShared` if the process that drives does not know
     it, and `JournalError`.
     """
-    _make_folder(path.parent)
+    require_folder(path)
     attempts = round(STARTING_SECONDS / LOOK_SECONDS)
     for attempt in range(attempts):
         driver = await _drive(path, agents)
@@ -129,13 +130,6 @@ async def _drive(path: Path, agents: Sequence[ChatAgent]) -> Runtime | None:
     with contextlib.suppress(OSError):  # then no other chat can join
         _write_card(path, card)
     return runtime
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise JournalError(f"The folder {folder} cannot be created: {error.strerror}.") from error
 
 
 # The file of the card

@@ -46,7 +46,7 @@ def approval_of(state: ThreadState, call_id: str, arguments: str = "") -> ToolAp
     """Returns the event that lets a call run, with other `arguments` (JSON) if there are any.
 
     Raises as `output_of` does. A call that was approved with some arguments is not approved again
-    with others: whoever does that has not seen what runs.
+    with others: such an approval has not seen what runs.
     """
     if call_id in state.approved:
         known = call_of(state, call_id)

@@ -44,7 +44,9 @@ def transport_for(own: Transport | None) -> Transport:
 class _Use:
     """Whether a request went out on a connection that had been used before."""
 
-    is_reused = True
+    # A version of aiohttp without the method that tells would make every connection look used, and
+    # requests would be sent twice; then none is sent again.
+    is_reused = hasattr(aiohttp.TCPConnector, "_create_connection")
 
 
 _use: ContextVar[_Use | None] = ContextVar("treadle_connection_use", default=None)

@@ -115,7 +115,7 @@ async def serve(app: ServerApp, *, on_listening: Callable[[str], None] | None = 
 
 
 def _require_protected(app: ServerApp) -> None:
-    """Raises `ConfigurationError` for a server on the network that lets anybody in."""
+    """Raises `ConfigurationError` for a server on the network without keys."""
     services = app.services
     host = services.settings.host
     if services.authenticate is None and not services.settings.auth and not is_loopback(host):
