@@ -499,3 +499,98 @@ async def test_a_run_that_takes_too_long_continues(open_runtime: Open) -> None:
             await run.text(timeout=0)
         await thread.submit_tool_output("q1", "x")
         assert await run.text(timeout=10) == "Done."
+
+
+# An answer that was begun elsewhere
+
+BEGUN = HISTORY[2:4]
+
+
+async def test_a_run_continues_an_answer_that_was_begun_elsewhere(open_runtime: Open) -> None:
+    seen: list[ModelRequest] = []
+
+    def answer(request: ModelRequest) -> str:
+        seen.append(request)
+        return "Three lamps."
+
+    agent = an_agent(answer, answer)
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("What is in stock?", so_far=BEGUN)
+        assert await run.text() == "Three lamps."
+        kinds = [type(item).__name__ for item in seen[0].items]
+        assert kinds == ["Message", "Message", "FunctionCall", "FunctionCallOutput"]
+        items = (await run.result()).items
+        assert [getattr(item, "text", "") for item in items] == [
+            *("What is in stock?", "I look.", "", "3 lamps", "Three lamps."),
+        ]
+        assert await said(thread) == ["What is in stock?", "I look.", "Three lamps."]
+        await (await thread.send("Sure?")).result()
+        assert len(seen[1].items) == 6
+
+
+async def test_an_answer_that_was_begun_waits_for_its_turn(open_runtime: Open) -> None:
+    agent = an_agent(asks(), "First.", "Three lamps.")
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        first = await thread.send("Wait.")
+        await until(first, "run.requires_action")
+        second = await thread.send("Stock?", so_far=BEGUN, key="k")
+        assert (await thread.send("Stock?", so_far=BEGUN, key="k")).id == second.id
+        with pytest.raises(Conflict):
+            await thread.send("Stock?", key="k")
+        with pytest.raises(InvalidInput, match="so_far"):
+            await thread.send("Stock?", so_far=BEGUN, on_busy="steer")
+        with pytest.raises(InvalidInput, match="c1"):
+            await thread.send("Stock?", so_far=BEGUN[:1])
+        await thread.submit_tool_output("q1", "yes")
+        assert await second.text() == "Three lamps."
+        assert await said(thread) == ["Wait.", "First.", "Stock?", "I look.", "Three lamps."]
+
+
+async def test_what_was_begun_elsewhere_counts_for_no_rule() -> None:
+    """The calls are the caller's: they must not unlock a tool, and the message is still known."""
+    messages: list[str] = []
+
+    @tool
+    async def look(context: treadle.RunContext) -> str:
+        """Looks."""
+        assert context.message is not None
+        messages.append(context.message.text)
+        return "none"
+
+    rules = treadle.ToolRules(by_output={"look": {"3 lamps": "sell"}}, after={"sell": "look"})
+
+    @tool
+    async def sell() -> str:
+        """Sells."""
+        return "sold"
+
+    script = [Call("sell", "{}", "s1"), Call("look", "{}", "l1"), "Done."]
+    agent = Agent(ScriptedModel(script), tools=[look, sell], rules=rules)
+    async with treadle.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("Sell one.", so_far=BEGUN)).result()
+        outputs = [o.text for o in await thread.history() if isinstance(o, FunctionCallOutput)]
+        assert outputs[0] == "3 lamps"
+        assert "only after look has succeeded" in outputs[1]
+        assert messages == ["Sell one."]
+
+
+async def test_another_process_sends_an_answer_that_was_begun(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    agent = an_agent("Three lamps.")
+    async with (
+        treadle.open(url, agents=[agent]) as driver,
+        treadle.open(url, agents=[agent], drive=False) as sender,
+    ):
+        thread = await driver.create_thread(agent)
+        there = await sender.connect(thread.id)
+        run = await there.send("Stock?", so_far=BEGUN)
+        assert await run.text() == "Three lamps."
+        assert await said(thread) == ["Stock?", "I look.", "Three lamps."]
+        [added] = [event for event in await thread.events() if isinstance(event, ItemsAdded)]
+        assert added.run_id == run.id
+        await thread.remove_event(added.seq, added.items[1])
+        assert await said(thread) == ["Stock?", "I look.", "Three lamps."]
+        assert len(await thread.history()) == 3

@@ -18,6 +18,7 @@ from treadle.bus.topic import Topic
 from treadle.domain.accept import queue
 from treadle.domain.entries import Entry, SendEntry
 from treadle.domain.events import (
+    ItemsAdded,
     MemoryUpdated,
     MessageAdded,
     RecordedEvent,
@@ -26,7 +27,7 @@ from treadle.domain.events import (
     ThreadUpdated,
 )
 from treadle.domain.ids import id_of
-from treadle.domain.items import Message
+from treadle.domain.items import Item, Message
 from treadle.domain.metadata import updated
 from treadle.domain.options import RunOptions
 from treadle.domain.state import Run, ThreadState, can_go_on
@@ -238,6 +239,7 @@ class ThreadActor:
                 entry.by,
                 entry.options,
                 entry.schedule_id,
+                entry.so_far,
             )
 
     def require_options(self, agent: str, options: RunOptions) -> None:
@@ -308,8 +310,12 @@ class ThreadActor:
         by: str = "",
         options: RunOptions | None = None,
         schedule_id: str = "",
+        so_far: Sequence[Item] = (),
     ) -> None:
-        """Begins a run with what background jobs announced meanwhile, and messages if any."""
+        """Begins a run with what background jobs announced meanwhile, and messages if any.
+
+        Items with which its answer begins enter before it: what they contain is not its doing.
+        """
         definition = self._agent(agent)
         self._hear(definition)
         for announced in announcements(self.state, run_id):
@@ -317,6 +323,8 @@ class ThreadActor:
         origin = "schedule" if schedule_id else "user"
         for item in items:
             self._thread.record(MessageAdded(run_id=run_id, item=item, origin=origin, by=by))
+        if so_far:
+            self._thread.record(ItemsAdded(run_id=run_id, items=tuple(so_far), by=by))
         self._thread.record(
             RunStarted(
                 run_id=run_id,
@@ -344,6 +352,7 @@ class ThreadActor:
                 queued.by,
                 queued.options,
                 queued.schedule_id,
+                queued.so_far,
             )
             return
         told = next(told for told in self.state.announced if told.wakes)

@@ -8,7 +8,7 @@ from treadle.domain.events import RunFailed
 from treadle.domain.items import Item
 from treadle.domain.removed_items import visible
 from treadle.domain.result import RunResult
-from treadle.domain.state import Run, ThreadState
+from treadle.domain.state import Run, ThreadState, message_place
 from treadle.domain.usage import Usage
 from treadle.errors import error_of
 from treadle.loop.definition import AgentDefinition
@@ -22,6 +22,7 @@ def result_of(
 ) -> RunResult[T | None]:
     """Returns the result of `run`, which ended last on the thread."""
     answer = final_answer(state, definition)
+    began = message_place(run, state.history)
     output: T | None = None
     is_complete = run.status == "completed"
     if is_complete:
@@ -38,7 +39,9 @@ def result_of(
         output=output,
         text=answer.text,
         refusal=refusal_of(run.last_step) if run.last_step is not None else "",
-        items=_shown(state, state.history[max(run.first_item - 1, 0) :]),
+        items=_shown(
+            state, state.history[max(run.first_item - 1, 0) if began is None else began :]
+        ),
         history=_shown(state, state.history),
         usage=run.usage,
         status=run.status,

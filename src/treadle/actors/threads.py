@@ -39,6 +39,7 @@ from treadle.domain.entries import (
 )
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
+    ItemsAdded,
     MemoryUpdated,
     MessageAdded,
     MessageQueued,
@@ -491,8 +492,10 @@ def _expected(thread_id: str, state: ThreadState, waiting: Sequence[Waiting]) ->
 def _started(entry: SendEntry) -> Sequence[RecordedEvent]:
     run_id = entry.run_id
     items = (*entry.before, entry.item)
+    so_far = [ItemsAdded(run_id=run_id, items=entry.so_far, by=entry.by)] if entry.so_far else []
     return [
         *(MessageAdded(run_id=run_id, item=item, origin="user", by=entry.by) for item in items),
+        *so_far,
         RunStarted(
             run_id=run_id,
             agent=entry.agent,

@@ -96,6 +96,7 @@ class RemoteThread:
         key: str = "",
         agent: str = "",
         expect: int | None = None,
+        so_far: Sequence[object] = (),
         output: Output | None = None,
         **options: Unpack[OptionArguments],
     ) -> RemoteRun:
@@ -105,6 +106,7 @@ class RemoteThread:
         the request can be repeated and the message is sent once. Options must be among those that
         the agent lets callers change (`Agent.overridable`); of a model, a tool or an output type
         only the name is sent, which the server must know, and an `output` is sent as its schema.
+        `so_far` needs a key of the server with the scope `admin`.
 
         Raises `OptionNotAllowed` besides what `Thread.send` raises.
         """
@@ -113,6 +115,8 @@ class RemoteThread:
         body: dict[str, object] = {"on_busy": on_busy}
         if expect is not None:
             body["expect"] = require_count("expect", expect, 0)
+        if begun := as_history(so_far):
+            body["so_far"] = list(begun)
         return await self._send(message, body, key, agent, given)
 
     async def send_after(

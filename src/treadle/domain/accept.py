@@ -207,6 +207,7 @@ def queue(entry: SendEntry) -> RunQueued:
         key=entry.key,
         urgent=entry.on_busy == "cancel",
         before=entry.before,
+        so_far=entry.so_far,
         by=entry.by,
         options=entry.options,
         schedule_id=entry.schedule_id,
@@ -311,11 +312,12 @@ def _recorded(event: RecordedEvent | None) -> Sequence[RecordedEvent]:
 
 
 def _send(state: ThreadState, entry: SendEntry) -> Accepted:
-    if entry.on_busy == "steer" and entry.options is not None:
+    if entry.on_busy == "steer" and (entry.options is not None or entry.so_far):
         # Refused whether or not a run is active, so that it does not depend on the moment.
+        what = "options" if entry.options is not None else "so_far"
         raise InvalidInput(
-            'A message with on_busy="steer" enters the active run, which has its options already; '
-            'send it without options, or with on_busy="queue" or "cancel".'
+            'A message with on_busy="steer" enters the active run, which has its options and its '
+            f'answer already; send it without {what}, or with on_busy="queue" or "cancel".'
         )
     run = state.active_run
     if entry.fork and _has_gone_on(state, entry.expect):

@@ -32,7 +32,8 @@ class _Entry(Struct, frozen=True, kw_only=True):
 class SendEntry(_Entry, frozen=True, omit_defaults=True, tag="send"):
     """A message, and the id of the run it starts; `key` is the sender's idempotency key.
 
-    `before` are messages that enter the history right before it. With `expect`, the conversation
+    `before` are messages that enter the history right before it, and `so_far` items right after it,
+    with which the answer begins. With `expect`, the conversation
     must not have gone on after event `expect`: otherwise the message is refused. With `fork`, it
     goes to the copy of the thread with that id instead, also if the thread is busy.
 
@@ -47,6 +48,7 @@ class SendEntry(_Entry, frozen=True, omit_defaults=True, tag="send"):
     key: str = ""
     options: RunOptions | None = None
     before: tuple[Message, ...] = ()
+    so_far: tuple[Item, ...] = ()
     expect: int | None = None
     fork: str = ""
     schedule_id: str = ""

@@ -122,8 +122,8 @@ class MessageAdded(EntryEvent, frozen=True, tag="message.added"):
 class ItemsAdded(EntryEvent, frozen=True, kw_only=True, omit_defaults=True, tag="items.added"):
     """Items that belong together, such as calls and their outputs, entered the history at once.
 
-    The caller added them, not a run. `key` is the sender's idempotency key for all that it added,
-    and `digest` identifies that.
+    The caller added them, for the run `run_id` if they begin its answer. `key` is the sender's
+    idempotency key for all that it added, and `digest` identifies that.
     """
 
     type: ClassVar[Literal["items.added"]] = "items.added"
@@ -136,10 +136,10 @@ class ItemsAdded(EntryEvent, frozen=True, kw_only=True, omit_defaults=True, tag=
 class RunQueued(EntryEvent, frozen=True, omit_defaults=True, tag="run.queued"):
     """A run waits for the one before it; `item` is the message it will start with.
 
-    `before` are messages that enter the history right before it. `key` is the sender's idempotency
-    key. `urgent` puts it before those that wait already.
-    `options` are those of the run, None without any.
-    `schedule_id` is set if a schedule was due.
+    `before` are messages that enter the history right before it, and `so_far` items right after it,
+    with which the answer begins. `key` is the sender's idempotency key. `urgent` puts it before
+    those that wait already. `options` are those of the run, None without any. `schedule_id` is set
+    if a schedule was due.
     """
 
     type: ClassVar[Literal["run.queued"]] = "run.queued"
@@ -150,6 +150,7 @@ class RunQueued(EntryEvent, frozen=True, omit_defaults=True, tag="run.queued"):
     options: RunOptions | None = None
     before: tuple[Message, ...] = ()
     schedule_id: str = ""
+    so_far: tuple[Item, ...] = ()
 
 
 class RunStarted(EntryEvent, frozen=True, gc=False, omit_defaults=True, tag="run.started"):

@@ -87,6 +87,7 @@ from treadle.domain.state import (
     SteeringMessage,
     ThreadState,
     ToolCount,
+    message_place,
 )
 from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput, InvalidTransition, JournalTooNew
@@ -287,7 +288,8 @@ def _first_item_of(run: Run, before: History, items: Sequence[Item]) -> int:
     """
     if not run.first_item:
         return 0
-    began = before[run.first_item - 1]
+    place = message_place(run, before)
+    began = None if place is None else before[place]
     messages = [(i, item) for i, item in enumerate(items) if isinstance(item, Message)]
     places = [i for i, item in messages if item.role == "user"]
     same = [i for i in places if items[i] == began]
@@ -318,6 +320,7 @@ def _run_queued(state: ThreadState, event: RunQueued) -> ThreadState:
         options=event.options,
         before=event.before,
         schedule_id=event.schedule_id,
+        so_far=event.so_far,
     )
     return replace(state, queue=(run, *state.queue) if event.urgent else (*state.queue, run))
 

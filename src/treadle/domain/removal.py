@@ -105,9 +105,11 @@ def without_content(event: RecordedEvent, keys: Keys) -> RecordedEvent:
         case ToolStarted(arguments=arguments) | ToolApproved(arguments=arguments):
             found = arguments and f"call:{event.call_id}" in keys
             return removed(event, replace(event, arguments="")) if found else event
-        case RunQueued(before=before) if any(key_of(item) in keys for item in before):
+        case RunQueued(before=before, so_far=so_far) if any(
+            key_of(item) in keys for item in (*before, *so_far)
+        ):
             left = tuple(redacted(one) if key_of(one) in keys else one for one in before)
-            event = replace(event, before=left)
+            event = replace(event, before=left, so_far=tuple(_redacted(so_far, keys)))
             return without_content(event, keys)
         case RunQueued() | MessageQueued():
             return (

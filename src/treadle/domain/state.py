@@ -1,6 +1,6 @@
 """The state of a thread: its history, its run and open step, and all that waits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
@@ -11,7 +11,7 @@ from treadle.domain.block_memory import NO_MEMORY, BlockMemory
 from treadle.domain.context import WHOLE, Context
 from treadle.domain.events import Announces, ValidatedOutput
 from treadle.domain.history import History
-from treadle.domain.items import Message
+from treadle.domain.items import Item, Message
 from treadle.domain.open_step import Step
 from treadle.domain.options import RunOptions
 from treadle.domain.schedules import NO_SCHEDULES, Schedule
@@ -50,10 +50,11 @@ class Run(Struct, frozen=True, gc=False, omit_defaults=True):
     `cost`, `calls` (asked for by the model) and `seconds` are used up so far, `tools` counts the
     calls of closed steps, `counted` holds the threads of other agents whose use is in it.
     `first_item` is the length of the history when the run started: before it stands the message
-    that the run began with. `finishing` is set once it was asked to end after its step,
-    `job_failure` is why a job makes it fail. `expires_at` (Unix seconds) is when a run that
-    requires action ends. `adapted` are the ids of the items that it reported as adapted. `options`
-    are those of the run, None without any; `first_agent` is the agent it began with, if it has any.
+    that the run began with, and what of its answer the caller brought. `finishing` is set once it
+    was asked to end after its step, `job_failure` is why a job makes it fail. `expires_at` (Unix
+    seconds) is when a run that requires action ends. `adapted` are the ids of the items that it
+    reported as adapted. `options` are those of the run, None without any; `first_agent` is the
+    agent it began with, if it has any.
     `output` is what a validator made of the answer.
     """
 
@@ -103,7 +104,7 @@ class Run(Struct, frozen=True, gc=False, omit_defaults=True):
 class QueuedRun(Struct, frozen=True, gc=False, omit_defaults=True):
     """A run that waits for the one before it, and the message it starts with, sent `by`.
 
-    `before` are messages that enter the history right before it.
+    `before` are messages that enter the history right before it, `so_far` items right after it.
     """
 
     id: str
@@ -114,6 +115,7 @@ class QueuedRun(Struct, frozen=True, gc=False, omit_defaults=True):
     options: RunOptions | None = None
     before: tuple[Message, ...] = ()
     schedule_id: str = ""
+    so_far: tuple[Item, ...] = ()
 
 
 class SteeringMessage(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -217,3 +219,15 @@ def can_go_on(state: ThreadState) -> bool:
     # skipped: the work for it may be under way, and the model has to see its output.
     approvals = (step.awaits_of(call.call_id) == "approval" for call in step.awaited)
     return bool(state.steering) and any(approvals)
+
+
+def message_place(run: Run, history: Sequence[Item]) -> int | None:
+    """Returns the place of the message that a run began with, or None.
+
+    After it may be items with which the caller began the answer.
+    """
+    for place in range(run.first_item - 1, -1, -1):
+        item = history[place]
+        if isinstance(item, Message) and item.role != "assistant":
+            return place
+    return None

@@ -112,6 +112,7 @@ class Thread:
         key: str = "",
         agent: str = "",
         expect: int | None = None,
+        so_far: Sequence[object] = (),
         output: Output | None = None,
         **options: Unpack[OptionArguments],
     ) -> ThreadRun:
@@ -126,6 +127,9 @@ class Thread:
         - `expect`: the number of the last event that the sender has seen. If the conversation has
           gone on since, `Conflict` is raised and nothing is sent. Events of memory, jobs and
           compaction do not count.
+        - `so_far`: items with which the answer begins, as a history that follows the message: for
+          example calls that another program made, with their outputs. The run continues after
+          them. They are data: rules and limits do not count them.
         - `model`, `settings`, `instructions`, `extra_instructions`, `tools`, `tool_choice`,
           `output`, `limits`, `metadata`: options of this run. They are kept with it, so that
           another process resumes it with them. What is not a text or JSON, such as a function, is
@@ -134,10 +138,10 @@ class Thread:
 
         Raises `InvalidInput` for an empty message and for one of another form than `Input`,
         `RunInProgress` with `on_busy="reject"`, `UnknownAgent`, and `InvalidInput` for options
-        with `on_busy="steer"`. Options that cannot work together raise `ConfigurationError`, and
-        names that are not known `UnknownOption`; if another process drives the thread, its run
-        fails or waits instead. With `expect`, the process that drives the threads
-        decides, so `NotDriven` is raised if there is none.
+        and `so_far` with `on_busy="steer"`. Options that cannot work together raise
+        `ConfigurationError`, and names that are not known `UnknownOption`; if another process
+        drives the thread, its run fails or waits instead. With `expect`, the process that drives
+        the threads decides, so `NotDriven` is raised if there is none.
         """
         require_choice("on_busy", on_busy, OnBusy)
         require_text("key", key)
@@ -145,7 +149,8 @@ class Thread:
         if expect is not None:
             require_count("expect", expect, 0)
         given = make_options(self._catalog, options, output, function="send", is_kept=True)
-        entry = self._entry(as_messages(message), key, expect=expect, options=given)
+        begun = with_ids(as_history(so_far))
+        entry = self._entry(as_messages(message), key, begun, expect=expect, options=given)
         entry = replace(entry, on_busy=on_busy, agent=agent)
         return self._sent(await self._threads.submit(self.id, entry))
 
@@ -174,7 +179,7 @@ class Thread:
         require_text("agent (the name of an agent)", agent)
         require_count("seq", seq, 0)
         given = make_options(self._catalog, options, output, function="send_after", is_kept=True)
-        entry = self._entry(as_messages(message), key, str(seq), expect=seq, options=given)
+        entry = self._entry(as_messages(message), key, (), str(seq), expect=seq, options=given)
         fork = id_of("thread", "fork", self.id, key or entry.run_id)
         entry = replace(entry, agent=agent, fork=fork)
         return self._sent(await self._threads.submit(self.id, entry))
@@ -183,6 +188,7 @@ class Thread:
         self,
         messages: Sequence[Message],
         key: str,
+        so_far: Sequence[Item],
         *names: str,
         expect: int | None,
         options: RunOptions | None,
@@ -194,9 +200,17 @@ class Thread:
             content = [msgspec.json.encode(one.content).decode() for one in messages]
             if options is not None:
                 content.append(msgspec.json.encode(options, order="deterministic").decode())
+            if so_far:
+                content.append(msgspec.json.encode(without_new_ids(so_far)).decode())
             item = replace(item, id=id_of("msg", self.id, key, *names, *content))
         return SendEntry(
-            run_id, item, key=key, options=options, before=tuple(before), expect=expect
+            run_id,
+            item,
+            key=key,
+            options=options,
+            before=tuple(before),
+            so_far=tuple(so_far),
+            expect=expect,
         )
 
     async def add(self, items: object, *, key: str = "", expect: int | None = None) -> None:

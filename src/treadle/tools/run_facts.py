@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from treadle.domain.items import Item, Message
 from treadle.domain.removed_items import visible
-from treadle.domain.state import ThreadState
+from treadle.domain.state import ThreadState, message_place
 from treadle.domain.usage import Spent, Usage
 from treadle.ports import ThreadWriter
 
@@ -48,7 +48,6 @@ class RunFacts:
 def message_of(state: ThreadState) -> Message | None:
     """Returns the message that the run began with; None if it has left the history."""
     run = state.run
-    if run is None or not run.first_item:
-        return None
-    item = state.history[run.first_item - 1]
+    place = None if run is None else message_place(run, state.history)
+    item = None if place is None else state.history[place]
     return item if isinstance(item, Message) else None

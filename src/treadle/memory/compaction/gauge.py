@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from treadle.domain.context import Context
 from treadle.domain.events import CountedBy
 from treadle.domain.items import Message
-from treadle.domain.state import ThreadState
+from treadle.domain.state import ThreadState, message_place
 from treadle.memory.compaction.budget import ContextBudget
 from treadle.memory.compaction.cut import Aim, Cutter
 from treadle.memory.compaction.tally import Tally
@@ -197,10 +197,11 @@ class Gauge:
 def _first_of(state: ThreadState) -> int | None:
     """Returns the place of the user message that started the run in progress, or None."""
     run = state.active_run
-    if run is None or not run.first_item:
+    place = None if run is None else message_place(run, state.history)
+    if place is None:
         return None
-    item = state.history[run.first_item - 1]
-    return run.first_item - 1 if isinstance(item, Message) and item.role == "user" else None
+    item = state.history[place]
+    return place if isinstance(item, Message) and item.role == "user" else None
 
 
 def _reads_alike(one: Context, other: Context) -> bool:

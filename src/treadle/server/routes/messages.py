@@ -15,6 +15,7 @@ from treadle.runtime.thread_run import ThreadRun
 from treadle.server.api_request import ApiRequest
 from treadle.server.bodies import Result, Sent
 from treadle.server.operation import Answer, Operations
+from treadle.server.routes.items import given_items
 from treadle.server.routes.runs import wait_for
 from treadle.server.streams import StreamAnswer, draining, present
 from treadle.server.waiting import result_of
@@ -28,6 +29,7 @@ class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
     - `options`: those of its run, as far as the agent lets callers override them.
     - `expect`: the number of the last event that the sender has seen; refused if another came.
     - `after`: the number of the event that it continues: here if that is possible, else in a copy.
+    - `so_far`: items with which the answer begins, which need the scope `admin`.
     """
 
     message: Any = UNSET
@@ -38,6 +40,7 @@ class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
     options: RunOptions | UnsetType = UNSET
     expect: int | UnsetType = UNSET
     after: int | UnsetType = UNSET
+    so_far: list[Any] = []
 
 
 class MessageQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,13 +108,20 @@ async def _send(
     body = request.body
     options = await options_of(request, thread, body.options, body.agent)
     if body.after is UNSET:
+        so_far = given_items(request, body.so_far)
         on_busy: OnBusy = "queue" if body.on_busy is UNSET else body.on_busy
         expect = None if body.expect is UNSET else body.expect
         return await thread.send(
-            messages, on_busy=on_busy, key=key, agent=body.agent, expect=expect, **options
+            messages,
+            on_busy=on_busy,
+            key=key,
+            agent=body.agent,
+            expect=expect,
+            so_far=so_far,
+            **options,
         )
-    if body.on_busy is not UNSET or body.expect is not UNSET:
-        raise InvalidInput("Use only one of after, expect and on_busy.")
+    if body.on_busy is not UNSET or body.expect is not UNSET or body.so_far:
+        raise InvalidInput("Use after without expect, on_busy and so_far.")
     return await thread.send_after(body.after, messages, key=key, agent=body.agent, **options)
 
 
