@@ -73,8 +73,8 @@ def _copy_table(reading: sqlite3.Connection, connection: PostgresConnection, tab
     types: dict[str, str] = dict(
         connection.execute(
             "SELECT column_name, data_type FROM information_schema.columns"
-            " WHERE table_schema = current_schema() AND table_name = ?",
-            (table,),
+            " WHERE table_schema = current_schema() AND table_name = ? AND column_name != 'node'",
+            (table,),  # no node drives what was copied
         ).fetchall()
     )
     columns = ", ".join(types)

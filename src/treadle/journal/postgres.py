@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import psycopg
 
@@ -28,6 +28,7 @@ from treadle.journal.postgres_database import (
     take_driver_lock,
     typed_errors,
 )
+from treadle.journal.postgres_nodes import Nodes, lock
 from treadle.journal.pulse import IN_OTHERS, IN_PROCESS
 from treadle.journal.sql_connection import Connection
 from treadle.journal.sql_journal import SqlJournal
@@ -66,6 +67,7 @@ class PostgresJournal(SqlJournal):
         self._writing: _Writer | None = None
         self._reading: set[PostgresConnection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.nodes = Nodes(self._read_with, self._write_with_node)
 
     async def open(self) -> None:
         """Connects, with `drive` creates or migrates the tables; raises `JournalError`."""
@@ -125,6 +127,13 @@ class PostgresJournal(SqlJournal):
 
     def _typed_errors(self) -> AbstractContextManager[None]:
         return typed_errors(self._name)
+
+    async def _read_with(self, read: Callable[[PostgresConnection], T]) -> T:
+        return await self._read(lambda connection: read(_ours(connection)))
+
+    async def _write_with_node(self, write: Callable[[PostgresConnection], T]) -> T:
+        change = Change(lambda connection: write(_ours(connection)), ordered=False)
+        return cast("T", await self._write(change))
 
     def _connect(self) -> PostgresConnection:
         connection = self._address.connect()
@@ -193,6 +202,7 @@ class _Writer(PostgresConnection):
     def __init__(self, address: Address, *, drives: bool) -> None:
         self._address = address
         self._drives = drives
+        self.node = None
         super().__init__(self._connected())
 
     def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
@@ -206,6 +216,8 @@ class _Writer(PostgresConnection):
                     "with drive=False to read, watch and send."
                 )
             time.sleep(FIRST_PAUSE)
+        if self.node is not None:
+            lock(connection, self.node)
         return connection.raw
 
     def _reconnect(self) -> None:

@@ -46,6 +46,8 @@ class PostgresConnection:
         self.raw = raw
         self.transaction_id: str | None = None
         """The id of the last transaction, from the moment in which it may be committed."""
+        self.node: int | None = None
+        """The node whose lock the session holds."""
         self._checks: list[Callable[[], None]] = []
 
     def execute(self, sql: str, values: Sequence[object] = (), /) -> Cursor:
