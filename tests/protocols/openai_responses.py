@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import openai
 from openai import AsyncOpenAI
@@ -145,7 +145,6 @@ class OpenAIResponses(Protocol):
     """`client.responses`."""
 
     name = "OpenAI Responses"
-    lacks: ClassVar = {"growing to_user": "The text is in the arguments of the call alone."}
 
     @asynccontextmanager
     async def person(

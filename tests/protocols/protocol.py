@@ -44,6 +44,7 @@ the first byte. `cut`: the client has left the stream.
 class SeenCall(Struct):
     """A call that a client has seen; `id` is what the client answers it by.
 
+    `arguments` is JSON, without the text for the user.
     `output` is None as long as there is none; that of a call that was denied is the text that the
     model reads.
     """
@@ -253,7 +254,10 @@ def facts_of(events: Iterable[RecordedEvent]) -> tuple[Seen, set[str]]:
                 facts.reasoning.append(event.item.text)
             case ToolCallRequested():
                 call = event.item
-                seen = SeenCall(call.call_id, call.name, call.arguments, event.awaits or "")
+                arguments = event.arguments or {}
+                arguments.pop(event.to_user, None)
+                shown = json.dumps(arguments)
+                seen = SeenCall(call.call_id, call.name, shown, event.awaits or "")
                 calls[call.call_id] = seen
                 facts.calls.append(seen)
                 if event.said:

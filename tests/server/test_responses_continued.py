@@ -24,7 +24,8 @@ from tests.server.test_responses import (
 from tests.server.test_security import AUTH, ring
 
 from treadle import Agent, tool
-from treadle.testing import Call, Pause, Reasoning, ScriptedModel, Text
+from treadle.errors import StreamIncomplete
+from treadle.testing import Call, Pause, Reasoning, ScriptedModel, Text, Turn, Unfinished
 
 pytestmark = pytest.mark.anyio
 
@@ -237,10 +238,31 @@ async def test_parse(open_runtime: Open) -> None:
     async with connected(open_runtime(agent)) as (api, _):
         made = await api.responses.parse(model="helper", input="Hi.", text_format=Answer)
         assert made.output_parsed == Answer(city="Rome", degrees=30)
-        assert [getattr(item, "phase", "") for item in made.output] == [
-            "commentary",
-            "final_answer",
-        ]
+        assert made.output_text == good  # without the answer that was not valid
+        phases = [(item.status, getattr(item, "phase", "")) for item in made.output]
+        assert phases == [("incomplete", "commentary"), ("completed", "final_answer")]
+
+
+@pytest.mark.parametrize("mode", ["native", "tool", "prompted"])
+async def test_parse_a_stream(open_runtime: Open, mode: Any) -> None:
+    good = json.dumps({"city": "Rome", "degrees": 30})
+    answers = ["{}", good]
+    if mode == "tool":
+        answers = [Call("final_output", answer, f"c{n}") for n, answer in enumerate(answers)]
+    look = [Text("Let me see."), Call("weather", '{"city": "Rome"}')]
+    agent = helper(
+        look, *answers, tools=[weather], overridable=ALLOWED, output=Answer, output_mode=mode
+    )
+    async with connected(open_runtime(agent)) as (api, _):
+        async with api.responses.stream(model="helper", input="Hi.", text_format=Answer) as stream:
+            events = [event async for event in stream]
+            final = await stream.get_final_response()
+        parsed = [one.parsed for one in events if one.type == "response.output_text.done"]
+        assert parsed == [final.output_parsed] == [Answer(city="Rome", degrees=30)]
+        assert final.output_text == f"Let me see.{good}"
+        again = await events_of(await api.responses.retrieve(final.id, stream=True))
+        assert again[-1].response.output[-1].status == "completed"
+        assert text_of(again) == f"Let me see.{{}}{good}"
 
 
 @pytest.mark.parametrize(
@@ -349,6 +371,77 @@ async def test_open_responses(open_runtime: Open) -> None:
                 event.validate_json(line)
             last = json.loads(lines[-1])["response"]
             openresponses_types.ResponseResource.model_validate(last)
+
+
+async def test_a_text_for_the_user_is_commentary(open_runtime: Open) -> None:
+    """It grows before its call, whose arguments do not repeat it, and can be cut anywhere."""
+    said = 'Let me look at \U0001f33b, "please".'
+    twice = json.dumps({"to_user": said})[:-1] + ', "to_user": "Other.", "city": "Rome"}'
+    turns = [
+        Turn(
+            (
+                Text("Well."),
+                Call("weather", twice, "c1", deltas=30),
+                Call("look_up", json.dumps({"to_user": "You, too.", "word": "a"}), "c2"),
+            ),
+            every=0.001,
+        ),
+        "Sunny.",
+    ]
+    agent = helper(*turns, tools=[weather], to_user=True, overridable=ALLOWED)
+    async with connected(open_runtime(agent)) as (api, _):
+        events = await events_of(
+            await api.responses.create(model="helper", input="Hi.", tools=[LOOK_UP], stream=True)
+        )
+        final = valid(events[-1].response)
+        items = [item.to_dict() for item in final.output]
+        kinds = ["message", "message", "mcp_call", "message", "function_call"]
+        assert [item["type"] for item in items] == kinds
+        assert [item["content"][0]["text"] for item in items if item["type"] == "message"] == [
+            "Well.",
+            said,
+            "You, too.",
+        ]
+        assert [item["phase"] for item in items if item["type"] == "message"] == ["commentary"] * 3
+        assert [item["arguments"] for item in items if "arguments" in item] == [
+            '{"city":"Rome"}',
+            '{"word":"a"}',
+        ]
+        grown = [one for one in events if one.type == "response.output_text.delta"]
+        assert sum(one.item_id == items[1]["id"] for one in grown) > 3
+        for left, event in enumerate(events):
+            rest = await events_of(
+                await api.responses.retrieve(
+                    final.id, stream=True, starting_after=event.sequence_number
+                )
+            )
+            joined = [*events[: left + 1], *rest]
+            assert unique(joined) == unique(events)
+            assert text_of(joined) == text_of(events)
+        done = await api.responses.create(
+            model="helper",
+            input=[{"type": "function_call_output", "call_id": "c2", "output": "A."}],
+            previous_response_id=final.id,
+        )
+        assert done.output_text == "Sunny."
+
+
+async def test_a_text_for_the_user_that_broke_off(open_runtime: Open) -> None:
+    begun = Unfinished(Call("weather", '{"to_user": "Let me lo'))
+    broken = [begun, Pause(1), StreamIncomplete("Cut off.")]
+    whole = [Call("weather", '{"to_user": "Let me see.", "city": "Rome"}')]
+    agent = helper(broken, whole, "Sunny.", tools=[weather], to_user=True)
+    async with connected(open_runtime(agent)) as (api, _):
+        read: list[Any] = []
+        with pytest.raises(openai.APIError, match="broke off"):
+            async for event in await api.responses.create(model="helper", input="?", stream=True):
+                read.append(event)
+        assert text_of(read).startswith("Let me")
+        assert read[-1].type == "response.output_item.done"
+        assert read[-1].item.status == "incomplete"
+        id = read[0].response.id
+        events = await events_of(await api.responses.retrieve(id, stream=True))
+        assert text_of(events) == "Let me see.Sunny."
 
 
 async def test_approvals(open_runtime: Open) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from treadle.errors import StreamInvalid
-from treadle.streaming.jsonfields import FieldGrowth, JsonFieldScanner, is_begun_object
+from treadle.streaming.jsonfields import FieldGrowth, JsonFieldScanner, field_text, is_begun_object
 
 
 def scan(*deltas: str, fields: tuple[str, ...] = ("f",)) -> tuple[dict[str, str], JsonFieldScanner]:
@@ -305,3 +305,14 @@ def test_every_beginning_of_an_object_breaks_off(
     text = json.dumps(value)
     cut = data.draw(st.integers(1, len(text)))
     assert is_begun_object(text[:cut]) is (cut < len(text))
+
+
+@given(st.text(), st.text(), st.text(max_size=3))
+def test_the_text_of_a_field_is_its_first(first: str, other: str, key: str) -> None:
+    text = f'{{"n": 1, {json.dumps("to_user")}: {json.dumps(first)}, "to_user": {json.dumps(other)}'
+    growths = JsonFieldScanner(["to_user"]).feed(text)
+    assert field_text(text, "to_user") == "".join(one.delta for one in growths)
+    assert field_text(text, "to_user") == first
+    assert not field_text(text, f"{key}?")
+    assert not field_text("[" * 200, "to_user")
+    assert not field_text('{"a": ' + "[" * 200, "to_user")

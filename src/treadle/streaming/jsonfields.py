@@ -273,6 +273,15 @@ class JsonFieldScanner:
 _Step = Callable[[JsonFieldScanner, str, int], int]
 
 
+def field_text(text: str, field: str) -> str:
+    """Returns the text of a string field of a JSON object: what its growth adds up to."""
+    scanner = JsonFieldScanner((field,), max_chars=len(text))
+    try:
+        return "".join(growth.delta for growth in scanner.feed(text))
+    except StreamInvalid:  # nested too deeply: not from a model, whose text was scanned before
+        return ""
+
+
 def is_begun_object(text: str) -> bool:
     """Returns whether `text` is a JSON object that breaks off: the beginning of a valid one."""
     scanner = JsonFieldScanner(max_chars=len(text))

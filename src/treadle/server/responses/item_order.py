@@ -20,14 +20,15 @@ Landing = MessageAdded | ReasoningAdded | ToolCallRequested
 class OpenItem:
     """An item that has begun.
 
-    `growth` is what of its text has arrived and waits to be shown, `sent` how many characters were
-    shown, and `place` where it is in the output, None before any of it was shown.
+    `shown_id` is the id of the item that shows its text, `growth` what of the text has arrived and
+    waits to be shown, `sent` how many characters were shown, and `place` where it is in the output,
+    None before any of it was shown.
     """
 
-    __slots__ = ("growth", "id", "is_reasoning", "landing", "place", "sent")
+    __slots__ = ("growth", "id", "is_reasoning", "landing", "place", "sent", "shown_id")
 
     def __init__(self, id: str, is_reasoning: bool = False) -> None:
-        self.id = id
+        self.id = self.shown_id = id
         self.is_reasoning = is_reasoning
         self.growth: list[str] = []
         self.sent = 0

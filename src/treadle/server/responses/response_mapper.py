@@ -27,6 +27,7 @@ from treadle.domain.events import (
     ToolCallRequested,
     ToolCallStarted,
     ToolOutputRecorded,
+    ToUserDelta,
     UsageAdded,
 )
 from treadle.domain.items import FunctionCallOutput
@@ -167,6 +168,7 @@ class ResponseMapper:
     def _start(self, event: RunQueued | RunStarted) -> None:
         self._is_known = True
         self._options = event.options or self._options
+        self._output.is_structured = self._options.output is not None
         if self.part > 1:
             return
         is_queued = isinstance(event, RunQueued)
@@ -188,12 +190,16 @@ class ResponseMapper:
         match event:
             case ReasoningDelta():
                 output.grow(event.item_id, event.delta, True)
+            case ToUserDelta():
+                output.say(event.item_id, event.delta)
             case ToolCallStarted():
                 output.begin(event.item_id)
+            case MessageAdded(origin="runtime"):
+                output.discard()
             case MessageAdded(origin="model") | ReasoningAdded() | ToolCallRequested():
                 output.land(event)
             case ToolApproved():
-                output.approve(event.call_id)
+                output.approve(event)
             case ToolOutputRecorded():
                 self._returned.append(event.item)
                 if not self._is_responding:

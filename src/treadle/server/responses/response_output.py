@@ -3,10 +3,14 @@
 from collections.abc import Iterable
 from typing import cast
 
-from treadle.domain.events import MessageAdded, ReasoningAdded, ToolCallRequested
+from msgspec.structs import replace
+
+from treadle.domain.events import MessageAdded, ReasoningAdded, ToolApproved, ToolCallRequested
 from treadle.domain.items import FunctionCallOutput, Message
+from treadle.server.call_texts import said_text, shown_arguments
 from treadle.server.responses.item_order import ItemOrder, Landing, OpenItem
 from treadle.server.responses.response_frames import ResponseFrames
+from treadle.server.responses.response_ids import said_id
 from treadle.server.responses.response_items import text_of
 from treadle.server.responses.response_object import (
     Json,
@@ -34,7 +38,8 @@ class ResponseOutput:
         self.asked: dict[str, str] = {}
         self._frames = frames
         self._order = ItemOrder()
-        self._last: tuple[int, str] | None = None  # a message: its place and its id
+        self._last: int | None = None  # the place of a message that is not done
+        self.is_structured = False
         self._calls: dict[str, ToolCallRequested] = {}
         self._running: dict[str, int] = {}  # places of calls
 
@@ -45,6 +50,11 @@ class ResponseOutput:
     def begin(self, item_id: str) -> None:
         """Takes note of an item that begins."""
         self._order.begin(item_id)
+
+    def say(self, item_id: str, delta: str) -> None:
+        """Shows the growth of the text for the user in a call: a message before it."""
+        self._order.begin(item_id).shown_id = said_id(item_id)
+        self.grow(item_id, delta, False)
 
     def grow(self, item_id: str, delta: str, is_reasoning: bool) -> None:
         """Shows the growth of a text, unless another item is shown first."""
@@ -73,12 +83,28 @@ class ResponseOutput:
 
         Does nothing if another item came after it.
         """
-        if self._last is None:
+        if (place := self._last) is None:
             return
-        place, id = self._last
         self._last = None
-        content = cast("list[Json]", self.items[place]["content"])
+        message = self.items[place]
+        id, content = cast("str", message["id"]), cast("list[Json]", message["content"])
+        # The client of OpenAI parses each text that is done, if it has asked for structured output.
+        is_text = phase == "final_answer" or not self.is_structured
+        for index, part in enumerate(content):
+            where: Json = {"item_id": id, "output_index": place, "content_index": index}
+            if part["type"] == "refusal":
+                self._frames.add("response.refusal.done", **where, refusal=part["refusal"])
+            elif is_text:
+                done: Json = {**where, "text": part["text"], "logprobs": []}
+                self._frames.add("response.output_text.done", **done)
+            self._part("done", place, id, index, part)
         self._done(place, message_item(id, status, content, phase))
+
+    def discard(self) -> None:
+        """Ends the last message as one that is void: the model was asked for another answer."""
+        if (place := self._last) is not None:
+            self.items[place]["content"] = []
+            self.settle("commentary", "incomplete")
 
     def add_text(self, id: str, text: str) -> None:
         """Adds a message with a text that did not come from the model."""
@@ -87,7 +113,11 @@ class ResponseOutput:
     def add_output(self, output: FunctionCallOutput) -> None:
         """Shows what a call returned."""
         call = self._calls.get(output.call_id)
-        if call is None or call.item.name == OUTPUT_TOOL or call.awaits == "output":
+        if call is None or call.awaits == "output":
+            return
+        if call.item.name == OUTPUT_TOOL:
+            if output.is_error:
+                self.discard()
             return
         self.run_call(call)
         place = self._running.pop(output.call_id)
@@ -104,24 +134,26 @@ class ResponseOutput:
         self._frames.add(f"response.mcp_call.{kind}", item_id=item["id"], output_index=place)
         self._done(place, item)
 
-    def approve(self, call_id: str) -> None:
-        """Shows a call that may run now."""
-        if (call := self._calls.get(call_id)) is not None:
+    def approve(self, event: ToolApproved) -> None:
+        """Shows a call that may run now, with the arguments that were approved."""
+        if (call := self._calls.get(event.call_id)) is not None:
+            if event.arguments:
+                call = replace(call, item=replace(call.item, arguments=event.arguments))
             self.run_call(call)
 
     def run_call(self, call: ToolCallRequested) -> None:
         """Shows a call that the agent runs, if it is not shown."""
-        item = call.item
+        item, arguments = call.item, shown_arguments(call)
         if item.call_id in self._running:
             return
         approved = item.id if call.awaits == "approval" else None
         id = f"{item.id}_run" if approved else item.id
-        shown = tool_item(id, item.name, item.arguments, "in_progress", approved)
+        shown = tool_item(id, item.name, arguments, "in_progress", approved)
         place = self._add(shown, {**shown, "arguments": ""})
         self._running[item.call_id] = place
         frames = self._frames
         frames.add("response.mcp_call.in_progress", item_id=id, output_index=place)
-        self._arguments("response.mcp_call_arguments", place, id, item.arguments, {})
+        self._arguments("response.mcp_call_arguments", place, id, arguments, {})
 
     def leave_calls(self) -> None:
         """Ends the calls that still run where the response ends."""
@@ -144,7 +176,7 @@ class ResponseOutput:
                 case ReasoningAdded():
                     self._end_reasoning(item, landing.item.text)
                 case ToolCallRequested():
-                    self._add_call(landing)
+                    self._add_call(item, landing)
         first = self._order.first
         if first is not None and first.growth:  # it was behind another one until now
             growth = "".join(first.growth)
@@ -168,7 +200,7 @@ class ResponseOutput:
         self._frames.add_delta(
             "response.output_text.delta",
             delta,
-            item_id=item.id,
+            item_id=item.shown_id,
             output_index=place,
             content_index=0,
             logprobs=[],
@@ -176,8 +208,8 @@ class ResponseOutput:
 
     def _begin_message(self, item: OpenItem) -> int:
         if item.place is None:
-            item.place = self._add(message_item(item.id, "in_progress", []))
-            self._part("added", item.place, item.id, 0, text_part(""))
+            item.place = self._add(message_item(item.shown_id, "in_progress", []))
+            self._part("added", item.place, item.shown_id, 0, text_part(""))
         return item.place
 
     def _begin_reasoning(self, item: OpenItem) -> int:
@@ -193,27 +225,22 @@ class ResponseOutput:
         return item.place
 
     def _end_message(self, item: OpenItem, message: Message) -> None:
-        frames, id, content = self._frames, item.id, list[Json]()
+        id, content = item.shown_id, list[Json]()
         text, refusal = message.text, message.refusal
         if text or not refusal:
             place = self._begin_message(item)
             self._grow(item, text[item.sent :])
-            where = {"item_id": id, "output_index": place, "content_index": 0}
-            frames.add("response.output_text.done", **where, text=text, logprobs=[])
             content.append(text_of(message))
-            self._part("done", place, id, 0, content[0])
         else:
             place = item.place = self._add(message_item(id, "in_progress", []))
         if refusal:
             index = len(content)
             self._part("added", place, id, index, {"type": "refusal", "refusal": ""})
             where = {"item_id": id, "output_index": place, "content_index": index}
-            frames.add_delta("response.refusal.delta", refusal, **where)
-            frames.add("response.refusal.done", **where, refusal=refusal)
+            self._frames.add_delta("response.refusal.delta", refusal, **where)
             content.append({"type": "refusal", "refusal": refusal})
-            self._part("done", place, id, index, content[-1])
         self.items[place] = message_item(id, "completed", content)
-        self._last = (place, id)
+        self._last = place
 
     def _end_reasoning(self, item: OpenItem, text: str) -> None:
         if not text:
@@ -227,8 +254,11 @@ class ResponseOutput:
             self._frames.add("response.reasoning_summary_part.done", **where, part=part)
         self._done(place, reasoning_item(item.id, text))
 
-    def _add_call(self, call: ToolCallRequested) -> None:
+    def _add_call(self, opened: OpenItem, call: ToolCallRequested) -> None:
         item = call.item
+        if said := said_text(call):
+            opened.shown_id = said_id(item.id)
+            self._end_message(opened, Message("assistant", said))
         if item.name == OUTPUT_TOOL:
             self._end_message(OpenItem(item.id), Message("assistant", item.arguments, item.id))
             return
@@ -236,17 +266,16 @@ class ResponseOutput:
             self.run_call(call)
             return
         self.asked[item.call_id] = item.id
+        arguments = shown_arguments(call)
         if call.awaits == "approval":
-            shown = approval_item(item.id, item.name, item.arguments)
+            shown = approval_item(item.id, item.name, arguments)
             self._done(self._add(shown), shown)
         else:
-            shown = function_item(item.id, item.call_id, item.name, item.arguments, "completed")
+            shown = function_item(item.id, item.call_id, item.name, arguments, "completed")
             begun = {**shown, "arguments": "", "status": "in_progress"}
             place = self._add(shown, begun)
             name = {"name": item.name}
-            self._arguments(
-                "response.function_call_arguments", place, item.id, item.arguments, name
-            )
+            self._arguments("response.function_call_arguments", place, item.id, arguments, name)
             self._done(place, shown)
 
     def _arguments(
