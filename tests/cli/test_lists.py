@@ -11,9 +11,21 @@ from click.testing import CliRunner, Result
 import treadle
 from treadle import Agent
 from treadle.cli.commands import cli
+from treadle.models.model_data import PROVIDER_MODELS
+from treadle.models.presets import PRESETS
 from treadle.testing import ScriptedModel
 
 pytestmark = pytest.mark.real_clock
+
+OPENAI_MODELS, GROQ_MODELS = (
+    {
+        f"{one.provider}:{model.name}"
+        for one in PROVIDER_MODELS
+        for model in one.models
+        if one.provider == provider
+    }
+    for provider in ("openai", "groq")
+)
 
 
 def run(*arguments: str) -> Result:
@@ -66,16 +78,20 @@ def test_schedules_are_listed_and_cancelled(scheduled: str) -> None:
     ("environ", "chosen", "usable"),
     [
         ({}, "demo", {"demo"}),
-        ({"OPENAI_API_KEY": "k"}, "openai:gpt-5-mini", {"openai:gpt-5-mini", "demo"}),
+        ({"OPENAI_API_KEY": "k"}, "openai:gpt-5-mini", {*OPENAI_MODELS, "demo"}),
+        ({"GROQ_API_KEY": "k"}, "groq:llama-3.3-70b-versatile", {*GROQ_MODELS, "demo"}),
         ({"TREADLE_MODEL": "nope:x"}, "nope:x", {"demo"}),
     ],
 )
 def test_models(
     environ: dict[str, str], chosen: str, usable: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "TREADLE_MODEL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OLLAMA_HOST", "http://127.0.0.1:9")
+    monkeypatch.delenv("TREADLE_MODEL", raising=False)
+    for preset in PRESETS.values():
+        monkeypatch.delenv(preset.key, raising=False)
+        if not preset.needs_key:
+            url = preset.key.replace("_API_KEY", "_BASE_URL")
+            monkeypatch.setenv(preset.url_variable or url, "http://127.0.0.1:9/v1")
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     listed = [json.loads(line) for line in run("models", "--json").output.splitlines()]
@@ -84,3 +100,9 @@ def test_models(
     text = run("models").output
     assert f"* {chosen}" in text
     assert "needs a key: set ANTHROPIC_API_KEY" in text
+    assert "needs a key: set MOONSHOT_API_KEY" in text
+    assert "no server at http://127.0.0.1:9/v1" in text
+    if "OPENAI_API_KEY" in environ:
+        assert "272K tokens; $0.25 in, $2 out per million; OPENAI_API_KEY is set" in text
+        (mini,) = [one for one in listed if one["model"] == "openai:gpt-5-mini"]
+        assert (mini["window"], mini["price"]["output"]) == (272_000, 2.0)

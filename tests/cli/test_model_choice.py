@@ -3,7 +3,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from treadle.cli.model_choice import choose_model
+from treadle.cli.model_choice import choose_model, served_models
+from treadle.cli.model_list import usable_models
 
 pytestmark = pytest.mark.anyio
 
@@ -17,6 +18,7 @@ NOWHERE = {"OLLAMA_HOST": "http://127.0.0.1:9"}
         (None, {"TREADLE_MODEL": "chat:y", "OPENAI_API_KEY": "k"}, "chat:y"),
         (None, {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}, "openai:gpt-5-mini"),
         (None, {"ANTHROPIC_API_KEY": "k"}, "anthropic:claude-sonnet-4-5"),
+        (None, {"MISTRAL_API_KEY": "k"}, "mistral:mistral-medium-latest"),
         (None, {"OPENAI_API_KEY": " "}, "demo"),
     ],
 )
@@ -29,6 +31,25 @@ async def test_the_order_of_choices(
 
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def test_the_models_of_a_local_server() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        named = b'{"object": "list", "data": [{"id": "qwen3", "object": "model"}]}'
+        body = named if b"GET /v1/models " in head and b"Bearer k" in head else b"{"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    assert await served_models(url, "k") == ["qwen3"]
+    assert await served_models(url, "") == []
+    listed = await usable_models({**NOWHERE, "VLLM_BASE_URL": url, "VLLM_API_KEY": "k"})
+    assert [one.usable for one in listed if one.model == "vllm:qwen3"] == [True]
+    server.close()
+    await server.wait_closed()
+    assert await served_models(url, "k") == []
 
 
 async def answered(body: bytes) -> str:

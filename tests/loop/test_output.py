@@ -212,7 +212,7 @@ async def test_a_mode_is_that_of_the_model_unless_it_is_set() -> None:
     ],
 )
 def test_the_modes_of_openai_models(host: str, model: str, mode: str) -> None:
-    assert openai_output_mode(host, model) == mode
+    assert openai_output_mode(f"https://{host}/v1", model) == mode
 
 
 @pytest.mark.parametrize(

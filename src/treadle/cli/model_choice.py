@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import Mapping
 from importlib import import_module
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-OPENAI_DEFAULT = "openai:gpt-5-mini"
-ANTHROPIC_DEFAULT = "anthropic:claude-sonnet-4-5"
+from treadle.models.model_data import PROVIDER_MODELS
+from treadle.models.presets import PRESETS
+
 PROBE_SECONDS = 0.3
-MAX_TAGS_BYTES = 1_000_000
+MAX_LIST_BYTES = 1_000_000
+
+T = TypeVar("T")
 
 
 class ModelChoice(NamedTuple):
@@ -29,17 +32,24 @@ class _OllamaTags(Struct):
     models: list[_OllamaModel] = msgspec.field(default_factory=list[_OllamaModel])
 
 
+class _Model(Struct):
+    id: str
+
+
+class _Models(Struct):
+    data: list[_Model] = msgspec.field(default_factory=list[_Model])
+
+
 async def choose_model(option: str | None, environ: Mapping[str, str]) -> ModelChoice:
     """Returns the model of the option, else of the environment, else an available one."""
     if option:
         return ModelChoice(option, f"Model: {option}.")
     if named := environ.get("TREADLE_MODEL", "").strip():
         return ModelChoice(named, f"Model: {named} (from TREADLE_MODEL).")
-    for variable, model in (
-        ("OPENAI_API_KEY", OPENAI_DEFAULT),
-        ("ANTHROPIC_API_KEY", ANTHROPIC_DEFAULT),
-    ):
+    for provider in PROVIDER_MODELS:
+        variable = PRESETS[provider.provider].key
         if environ.get(variable, "").strip():
+            model = f"{provider.provider}:{provider.models[0].name}"
             return ModelChoice(model, f"Model: {model} ({variable} is set).")
     if names := await ollama_models(environ):
         model = f"ollama:{names[0]}"
@@ -53,18 +63,29 @@ async def choose_model(option: str | None, environ: Mapping[str, str]) -> ModelC
 
 async def ollama_models(environ: Mapping[str, str]) -> list[str]:
     """Returns the names of the models of a local Ollama; none if there is no Ollama."""
+    url = import_module("treadle.models.preset_model").ollama_url(environ)
+    tags = await _answer(f"{url}/api/tags", "", _OllamaTags)
+    return [] if tags is None else [model.name for model in tags.models]
+
+
+async def served_models(base_url: str, api_key: str) -> list[str]:
+    """Returns the names of the models of a server with OpenAI's API; none without a server."""
+    listed = await _answer(f"{base_url.rstrip('/')}/models", api_key, _Models)
+    return [] if listed is None else [model.id for model in listed.data]
+
+
+async def _answer(url: str, api_key: str, kind: type[T]) -> T | None:
     # Imported when it is needed: an HTTP client takes longer to import than the rest of treadle.
     aiohttp = import_module("aiohttp")
-    url = import_module("treadle.models.openai").ollama_url(environ)
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
         async with (
             asyncio.timeout(PROBE_SECONDS),
             aiohttp.ClientSession() as session,
-            session.get(f"{url}/api/tags") as response,
+            session.get(url, headers=headers, allow_redirects=False) as response,
         ):
-            body = await response.content.read(MAX_TAGS_BYTES)
-            models = msgspec.json.decode(body, type=_OllamaTags).models
+            body = await response.content.read(MAX_LIST_BYTES)
+            return msgspec.json.decode(body, type=kind)
     except (aiohttp.ClientError, OSError, ValueError):
-        # TimeoutError is an OSError, and msgspec's errors are ValueErrors: no Ollama in any case.
-        return []
-    return [model.name for model in models]
+        # TimeoutError is an OSError, and msgspec's errors are ValueErrors: no server in any case.
+        return None

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from treadle.models.base import ItemChange, ItemsAdapted, Model, ModelEvent, ModelRequest
     from treadle.models.fallback import FallbackModel
     from treadle.models.http import HttpModel, Timeouts
+    from treadle.models.model_data import PROVIDER_MODELS, ModelData, ProviderModels
     from treadle.models.openai import OpenAIChat, OpenAIResponses
     from treadle.models.overflow import OVERFLOW_CODES, OVERFLOW_TEXTS
+    from treadle.models.presets import PRESETS, Preset
     from treadle.models.prices import PRICES
     from treadle.models.resolve import resolve_model
     from treadle.models.retry import RetryPolicy
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = [
     "OVERFLOW_CODES",
     "OVERFLOW_TEXTS",
+    "PRESETS",
     "PRICES",
+    "PROVIDER_MODELS",
     "WINDOWS",
     "AnthropicMessages",
     "ChatDialect",
@@ -46,6 +50,7 @@ __all__ = [
     "ItemFinished",
     "ItemsAdapted",
     "Model",
+    "ModelData",
     "ModelEvent",
     "ModelRequest",
     "ModelSettings",
@@ -54,6 +59,8 @@ __all__ = [
     "OpenAIChat",
     "OpenAIResponses",
     "OutputSchema",
+    "Preset",
+    "ProviderModels",
     "ReasoningEffort",
     "ResponseBody",
     "ResponseFinished",
@@ -83,6 +90,7 @@ _MODULES = {
     "ItemChange": "treadle.models.base",
     "ItemFinished": "treadle.streaming.demux",
     "ItemsAdapted": "treadle.models.base",
+    "ModelData": "treadle.models.model_data",
     "Model": "treadle.models.base",
     "ModelEvent": "treadle.models.base",
     "ModelRequest": "treadle.models.base",
@@ -92,8 +100,12 @@ _MODULES = {
     "OVERFLOW_CODES": "treadle.models.overflow",
     "OVERFLOW_TEXTS": "treadle.models.overflow",
     "OpenAIChat": "treadle.models.openai",
+    "PRESETS": "treadle.models.presets",
     "OpenAIResponses": "treadle.models.openai",
+    "ProviderModels": "treadle.models.model_data",
+    "Preset": "treadle.models.presets",
     "OutputSchema": "treadle.domain.schema",
+    "PROVIDER_MODELS": "treadle.models.model_data",
     "PRICES": "treadle.models.prices",
     "ReasoningEffort": "treadle.domain.settings",
     "ResponseBody": "treadle.models.transport",

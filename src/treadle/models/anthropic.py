@@ -1,19 +1,18 @@
 """Anthropic's Messages API as a model, and servers compatible with it."""
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from treadle.domain.events import FinishReason
 from treadle.domain.schema import OutputMode
-from treadle.models.endpoint import endpoint
 from treadle.models.http import HttpModel, Timeouts
 from treadle.models.output_modes import anthropic_output_mode
+from treadle.models.presets import PRESETS
 from treadle.models.transport import Transport
 from treadle.models.wire.anthropic import AnthropicWire
 from treadle.models.wire.anthropic_request import AnthropicOptions, PromptCache
 from treadle.models.wire.chat_dialects import host_of
 
-ANTHROPIC_URL = "https://api.anthropic.com"
+ANTHROPIC_URL = PRESETS["anthropic"].base_url
 
 
 class AnthropicMessages(HttpModel):
@@ -78,18 +77,3 @@ class AnthropicMessages(HttpModel):
             proxy=proxy,
             transport=transport,
         )
-
-
-def anthropic(
-    name: str, url: str, environ: Mapping[str, str], transport: Transport | None
-) -> AnthropicMessages:
-    """Returns the model `anthropic:name[@url]`.
-
-    A named server is a separate provider: it can neither read nor sign Anthropic's thinking.
-    """
-    model = f"anthropic:{name}"
-    base_url, key = endpoint(model, url, environ, prefix="ANTHROPIC", default=ANTHROPIC_URL)
-    provider = f"anthropic:{urlsplit(url).hostname}" if url else "anthropic"
-    return AnthropicMessages(
-        name, api_key=key, base_url=base_url, provider=provider, transport=transport
-    )

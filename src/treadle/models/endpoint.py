@@ -21,23 +21,28 @@ class Endpoint(NamedTuple):
 
 
 def endpoint(
-    model: str, url: str, environ: Mapping[str, str], *, prefix: str, default: str
+    model: str,
+    url: str,
+    environ: Mapping[str, str],
+    *,
+    key: str,
+    default: str,
+    url_variable: str = "",
+    needs_key: bool = True,
 ) -> Endpoint:
     """Returns the endpoint of the string `model`, which contains `url` (or "").
 
-    Without a URL, the URL is `{prefix}_BASE_URL`, else `default`, and the key is
-    `{prefix}_API_KEY`; raises `MissingKey` if that is not set. A server named by the caller gets
-    TREADLE_API_KEY or no key, never the provider's.
+    Without a URL, the URL is that of `url_variable`, else `default`, and the key is that of the
+    variable `key`; raises `MissingKey` if it is needed and not set. A server named by the caller
+    gets TREADLE_API_KEY or no key, never the provider's.
     """
     if url:
         return Endpoint(url, environ.get("TREADLE_API_KEY", ""))
-    variable = f"{prefix}_API_KEY"
-    key = environ.get(variable, "").strip()
-    if not key:
-        raise MissingKey(
-            f'The model {model} needs a key: set {variable}. The model "demo" needs none.'
-        )
-    return Endpoint(environ.get(f"{prefix}_BASE_URL") or default, key)
+    found = environ.get(key, "").strip()
+    if needs_key and not found:
+        raise MissingKey(f'The model {model} needs a key: set {key}. The model "demo" needs none.')
+    variable = url_variable or f"{key.removesuffix('_API_KEY')}_BASE_URL"
+    return Endpoint(environ.get(variable, "").strip() or default, found)
 
 
 def request_url(base_url: str, path: str) -> str:

@@ -2,20 +2,21 @@
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from treadle.domain.events import FinishReason
 from treadle.domain.schema import OutputMode
-from treadle.models.endpoint import endpoint, is_openai
-from treadle.models.http import HttpModel, Timeouts, require_url
+from treadle.models.http import HttpModel, Timeouts
 from treadle.models.output_modes import openai_output_mode
+from treadle.models.presets import PRESETS, dialect_of
 from treadle.models.transport import Transport
 from treadle.models.wire.chat import ChatWire
-from treadle.models.wire.chat_dialects import ChatDialect, dialect_of, host_of
+from treadle.models.wire.chat_dialects import ChatDialect, host_of
 from treadle.models.wire.chat_request import ChatOptions
 from treadle.models.wire.responses import ResponsesWire
 from treadle.models.wire.responses_request import ResponsesOptions
 
-OPENAI_URL = "https://api.openai.com/v1"
-OLLAMA_URL = "http://127.0.0.1:11434"
+OPENAI_URL = PRESETS["openai"].base_url
 
 
 class OpenAIResponses(HttpModel):
@@ -58,7 +59,7 @@ class OpenAIResponses(HttpModel):
             wire,
             base_url=base_url,
             api_key=api_key,
-            output_mode=output_mode or openai_output_mode(host_of(base_url), name),
+            output_mode=output_mode or openai_output_mode(base_url, name),
             timeouts=timeouts,
             proxy=proxy,
             transport=transport,
@@ -75,8 +76,8 @@ class OpenAIChat(HttpModel):
       the model.
     - `strict` refuses a request with `ItemRefused` if an item of the history cannot be sent as it
       is, instead of leaving parts of it out.
-    - `max_tokens_field` is the field for `ModelSettings.max_output_tokens`; by default
-      `max_completion_tokens` at OpenAI and Azure, and `max_tokens` at other servers.
+    - `max_tokens_field` is the field for `ModelSettings.max_output_tokens`; by default that of the
+      dialect: `max_completion_tokens` at OpenAI and Azure, and `max_tokens` at unknown servers.
     - `ends` maps more values of `finish_reason` to what they mean, for a server that ends a good
       response with a word of its own: `ends={"my_stop": "stop"}`. A response that ends with an
       unknown word fails with `ServerFailed`.
@@ -100,14 +101,11 @@ class OpenAIChat(HttpModel):
         proxy: str | None = None,
         transport: Transport | None = None,
     ) -> None:
-        if max_tokens_field is None:
-            host = require_url(base_url).hostname or ""
-            max_tokens_field = "max_completion_tokens" if is_openai(host) else "max_tokens"
+        dialect = dialect or dialect_of(base_url, name)
+        if max_tokens_field is not None:
+            dialect = replace(dialect, max_tokens_field=max_tokens_field)
         options = ChatOptions(
-            provider=provider or _mark("chat", base_url),
-            max_tokens_field=max_tokens_field,
-            dialect=dialect or dialect_of(base_url, name),
-            strict=strict,
+            provider=provider or _mark("chat", base_url), dialect=dialect, strict=strict
         )
         wire = ChatWire(options, ends)
         super().__init__(
@@ -115,7 +113,7 @@ class OpenAIChat(HttpModel):
             wire,
             base_url=base_url,
             api_key=api_key,
-            output_mode=output_mode or openai_output_mode(host_of(base_url), name),
+            output_mode=output_mode or openai_output_mode(base_url, name),
             timeouts=timeouts,
             proxy=proxy,
             transport=transport,
@@ -126,33 +124,3 @@ def _mark(name: str, base_url: str) -> str:
     """Returns the mark of what a server writes: another server cannot read it."""
     host = host_of(base_url)
     return name if host == host_of(OPENAI_URL) else f"{name}:{host}"
-
-
-def openai(
-    name: str, url: str, environ: Mapping[str, str], transport: Transport | None
-) -> OpenAIResponses:
-    """Returns the model `openai:name[@url]`."""
-    base_url, key = endpoint(f"openai:{name}", url, environ, prefix="OPENAI", default=OPENAI_URL)
-    return OpenAIResponses(name, api_key=key, base_url=base_url, transport=transport)
-
-
-def chat(
-    name: str, url: str, environ: Mapping[str, str], transport: Transport | None
-) -> OpenAIChat:
-    """Returns the model `chat:name[@url]`."""
-    base_url, key = endpoint(f"chat:{name}", url, environ, prefix="OPENAI", default=OPENAI_URL)
-    return OpenAIChat(name, api_key=key, base_url=base_url, transport=transport)
-
-
-def ollama(
-    name: str, url: str, environ: Mapping[str, str], transport: Transport | None
-) -> OpenAIChat:
-    """Returns the model `ollama:name[@url]` of a local Ollama."""
-    base_url = url or f"{ollama_url(environ)}/v1"
-    return OpenAIChat(name, api_key="", base_url=base_url, provider="ollama", transport=transport)
-
-
-def ollama_url(environ: Mapping[str, str]) -> str:
-    """Returns the root URL of the local Ollama server, from OLLAMA_HOST if it is set."""
-    host = environ.get("OLLAMA_HOST", "").strip() or OLLAMA_URL
-    return (host if "://" in host else f"http://{host}").rstrip("/")

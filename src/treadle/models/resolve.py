@@ -4,6 +4,7 @@
     chat:NAME           Chat Completions          key: OPENAI_API_KEY, URL: OPENAI_BASE_URL
     anthropic:NAME      Anthropic Messages        key: ANTHROPIC_API_KEY, URL: ANTHROPIC_BASE_URL
     ollama:NAME         a local Ollama            URL: OLLAMA_HOST
+    groq:NAME, …        the other presets         see `treadle.models.PRESETS`
     demo                the built-in demo model, inside this process
 
 `NAME@URL` names another server, which gets no key unless TREADLE_API_KEY holds one.
@@ -16,6 +17,7 @@ from typing import cast
 
 from treadle.errors import UnknownModel
 from treadle.models.base import Model
+from treadle.models.presets import PRESETS
 from treadle.models.secrets import masked_url
 from treadle.models.transport import Transport
 
@@ -24,10 +26,6 @@ Factory = Callable[[str, str, Mapping[str, str], Transport | None], Model]
 
 # Imported when first named: an HTTP client takes longer to import than all of treadle.
 _FACTORIES = {
-    "openai": "treadle.models.openai:openai",
-    "chat": "treadle.models.openai:chat",
-    "anthropic": "treadle.models.anthropic:anthropic",
-    "ollama": "treadle.models.openai:ollama",
     "demo": "treadle.demo.demo_model:demo",
 }
 _KNOWN = "openai:NAME, chat:NAME@URL, anthropic:NAME, ollama:NAME or demo"
@@ -50,9 +48,16 @@ def resolve_model(
         return model
     provider, _, rest = model.strip().partition(":")
     name, _, url = rest.partition("@")
-    if provider not in _FACTORIES or bool(name) == (provider == "demo"):
+    is_known = provider in _FACTORIES or provider in PRESETS
+    if not is_known or bool(name) == (provider == "demo"):
         shown = model if not url else f"{provider}:{name}@{masked_url(url)}"
-        raise UnknownModel(f"{shown!r} is not a model name; use {_KNOWN}.")
+        others = ", ".join(sorted(PRESETS.keys() - {"openai", "chat", "anthropic", "ollama"}))
+        raise UnknownModel(
+            f"{shown!r} is not a model name; use {_KNOWN}. Instead of openai also: {others}."
+        )
+    if provider in PRESETS:
+        preset_model = import_module("treadle.models.preset_model").preset_model
+        return cast("Model", preset_model(provider, name, url, environ, transport))
     module, _, function = _FACTORIES[provider].partition(":")
     factory = cast("Factory", getattr(import_module(module), function))
     return factory(name, url, environ, transport)

@@ -1,37 +1,13 @@
-"""The windows of known models: the tokens that a request may have, as the providers count.
-
-The limit of the input if the provider publishes one; else the window, which input and response
-share. As listed at the time of writing; `max_tokens` of a strategy (`treadle.memory`)
-overrides this table.
-https://platform.openai.com/docs/models, https://platform.claude.com/docs/en/about-claude/models
-"""
+"""The windows of known models: the tokens that a request may have, as the providers count."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from treadle.models.model_data import all_models
 from treadle.models.version import without_date
 
-WINDOWS: Mapping[str, int] = MappingProxyType(
-    {
-        "gpt-5": 272_000,
-        "gpt-5-mini": 272_000,
-        "gpt-5-nano": 272_000,
-        "gpt-4.1": 1_047_576,
-        "gpt-4.1-mini": 1_047_576,
-        "gpt-4.1-nano": 1_047_576,
-        "gpt-4o": 128_000,
-        "gpt-4o-mini": 128_000,
-        "o3": 200_000,
-        "o4-mini": 200_000,
-        "claude-opus-4-5": 200_000,
-        "claude-opus-4-1": 200_000,
-        "claude-opus-4": 200_000,
-        "claude-sonnet-4-5": 200_000,
-        "claude-sonnet-4": 200_000,
-        "claude-haiku-4-5": 200_000,
-    }
-)
-"""Windows by the name of the model, without the date of its version."""
+WINDOWS: Mapping[str, int] = MappingProxyType({model.name: model.window for model in all_models()})
+"""Windows by the name of the model, without the date of its version; see `model_data`."""
 
 
 def window_of(model: str) -> int | None:

@@ -2,6 +2,8 @@
 
 import json
 
+from msgspec.structs import replace
+
 from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
@@ -18,6 +20,7 @@ from treadle.domain.schema import OutputSchema, ToolSchema
 from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.models.base import ModelRequest
 from treadle.models.wire.chat import ChatWire
+from treadle.models.wire.chat_dialects import OPENAI
 from treadle.models.wire.chat_request import ChatOptions, encode_request
 
 LOOK = FunctionCall("a", "look", '{"at": "Zürich"}')
@@ -26,7 +29,8 @@ TOOL = ToolSchema("look", "Looks.", {"type": "object"}, strict=False)
 
 def sent(**options: object) -> dict[str, object]:
     items = options.pop("items", [user_message("hi")])
-    chat = ChatOptions(max_tokens_field=str(options.pop("field", "max_tokens")))
+    dialect = replace(OPENAI, max_tokens_field=str(options.pop("field", "max_tokens")))
+    chat = ChatOptions(dialect=dialect)
     request = ModelRequest(items=items, **options)  # type: ignore[arg-type]
     return json.loads(encode_request("m", request, chat).body)
 

@@ -152,7 +152,7 @@ class OpenAIEmbedder:
 
 def _endpoint(model: str, base_url: str, environ: Mapping[str, str]) -> tuple[str, str]:
     try:
-        return endpoint(model, base_url, environ, prefix="OPENAI", default=OPENAI_URL)
+        return endpoint(model, base_url, environ, key="OPENAI_API_KEY", default=OPENAI_URL)
     except MissingKey as error:
         raise MissingKey(
             f"The embedding model {model} needs a key: set OPENAI_API_KEY, pass api_key=…, or pass "

@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 from treadle.models.base import ModelRequest
 from treadle.models.wire.base import Decoder
 from treadle.models.wire.chat_decoder import ChatDecoder
-from treadle.models.wire.chat_request import MEDIA, ChatOptions, encode_request
+from treadle.models.wire.chat_request import ChatOptions, encode_request
 from treadle.models.wire.ends import CHAT_ENDS, Ends, extended
 from treadle.models.wire.sendable import EncodedRequest
 
@@ -15,12 +15,12 @@ class ChatWire:
     """The Chat Completions API; `ends` are good ends in addition to `CHAT_ENDS`."""
 
     path = "/chat/completions"
-    media = MEDIA
 
     def __init__(self, options: ChatOptions | None = None, ends: Ends | None = None) -> None:
         self._options = options or ChatOptions()
         self._ends = extended(CHAT_ENDS, ends)
         self.provider = self._options.provider
+        self.media = self._options.dialect.media
 
     def headers(self, api_key: str) -> dict[str, str]:
         """Returns the bearer token as a header."""

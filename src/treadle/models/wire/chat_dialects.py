@@ -1,17 +1,29 @@
-"""What servers of Chat Completions accept: OpenAI, and those compatible with it.
-
-A server is recognised by the host of its base URL, or by the name of the model it serves.
-"""
+"""What servers of Chat Completions accept, compared with the API of OpenAI."""
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Struct
+
+from treadle.domain.media import PDF, TEXTS
+from treadle.models.wire.media import MediaRules
 
 _MISTRAL_MODELS = re.compile(
     r"mistral|mixtral|ministral|codestral|devstral|magistral|pixtral", re.IGNORECASE
 )
+
+MEDIA = MediaRules(
+    files=frozenset({PDF}) | TEXTS,
+    audio=frozenset({"audio/wav", "audio/mpeg"}),
+    loads_files=False,
+)
+"""https://platform.openai.com/docs/guides/pdf-files; texts are sent as text, for all servers."""
+IMAGES_ONLY = MediaRules(files=TEXTS, loads_files=False)
+"""Images and texts: what servers read that serve open models."""
+TEXTS_ONLY = MediaRules(images=False, files=TEXTS, loads_files=False)
 
 CallIds = Literal["short", "any", "nine"]
 
@@ -23,6 +35,8 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
       letters and digits (Mistral, anomalyco/opencode#1680), `any` are up to 4,096 characters.
     - `alternates`: after one system message, user and assistant must take turns, as many chat
       templates of vLLM, llama.cpp and Mistral require.
+    - `forced_choice`: a call can be required. Without it a required call is left to the model, and
+      the event `tool_choice.ignored` reports a response without one.
     - `named_choice`: it can be asked for a call of one tool by name. llama.cpp treats that as
       "auto" (its log: "Wrong type supplied for parameter 'tool_choice'"); there, any call is
       required, and the tool is the only one in the request.
@@ -31,38 +45,47 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
     - `needs_signature`: the first call of a response must have the signature of a thought, so that
       calls of other models get the one that Gemini does not check
       (https://ai.google.dev/gemini-api/docs/thought-signatures).
+    - `max_tokens_field`: the field for `ModelSettings.max_output_tokens`.
+    - `counts_when_asked`: the tokens are counted only if `stream_options` asks for it, which
+      Mistral refuses and does not need.
+    - `strict_tools`: tools may have the field `strict`.
+    - `media`: the images, files and audio that it reads; texts stand in place of the others.
+    - `with_tools`: fields of a request with tools.
     """
 
     call_ids: CallIds = "any"
     alternates: bool = True
+    forced_choice: bool = True
     named_choice: bool = False
     needs_reasoning: bool = False
     needs_signature: bool = False
+    max_tokens_field: str = "max_tokens"
+    counts_when_asked: bool = True
+    strict_tools: bool = True
+    media: MediaRules = MEDIA
+    with_tools: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
 
 
-OPENAI = ChatDialect(call_ids="short", alternates=False, named_choice=True)
+OPENAI = ChatDialect(
+    call_ids="short",
+    alternates=False,
+    named_choice=True,
+    max_tokens_field="max_completion_tokens",
+)
 """OpenAI's own server, and Azure's."""
 
 COMPATIBLE = ChatDialect()
 """Any other server: what all of them accept."""
 
-_BY_HOST = {
-    "openai.com": OPENAI,
-    "openai.azure.com": OPENAI,
-    "mistral.ai": ChatDialect(call_ids="nine"),
-    "deepseek.com": ChatDialect(needs_reasoning=True),
-    "googleapis.com": ChatDialect(needs_signature=True),
-}
 
+def for_model(dialect: ChatDialect, model: str) -> ChatDialect:
+    """Returns the dialect of a server for one of its models.
 
-def dialect_of(base_url: str, model: str) -> ChatDialect:
-    """Returns what the server behind `base_url` accepts for `model`."""
-    host = host_of(base_url)
-    for domain, dialect in _BY_HOST.items():
-        if host == domain or host.endswith(f".{domain}"):
-            return dialect
-    # The tokenizer of these models checks the ids on every server.
-    return ChatDialect(call_ids="nine") if _MISTRAL_MODELS.search(model) else COMPATIBLE
+    The tokenizer of Mistral's models checks the ids of calls on every server.
+    """
+    if dialect.call_ids == "any" and _MISTRAL_MODELS.search(model):
+        return msgspec.structs.replace(dialect, call_ids="nine")
+    return dialect
 
 
 def host_of(base_url: str) -> str:

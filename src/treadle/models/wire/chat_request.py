@@ -24,19 +24,12 @@ from treadle.domain.items import (
     ProviderItem,
     Reasoning,
 )
-from treadle.domain.media import PDF, TEXTS
 from treadle.domain.schema import ToolSchema
 from treadle.domain.settings import NamedTool
 from treadle.models.base import ModelRequest
 from treadle.models.wire.chat_dialects import OPENAI, ChatDialect
 from treadle.models.wire.conversation import Response, arrange, as_user, is_system, split_system
-from treadle.models.wire.media import (
-    MediaRules,
-    WebContent,
-    file_name,
-    file_text,
-    no_media,
-)
+from treadle.models.wire.media import WebContent, file_name, file_text, no_media
 from treadle.models.wire.sendable import (
     CONTINUE,
     NO_INPUT,
@@ -52,12 +45,6 @@ from treadle.models.wire.tool_schema import accepted_parameters
 
 Object = dict[str, object]
 
-MEDIA = MediaRules(
-    files=frozenset({PDF}) | TEXTS,
-    audio=frozenset({"audio/wav", "audio/mpeg"}),
-    loads_files=False,
-)
-"""https://platform.openai.com/docs/guides/pdf-files; texts are sent as text, for all servers."""
 _AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 
 TEXT_FIELD = "text_field"
@@ -85,7 +72,6 @@ class ChatOptions(Struct, frozen=True, kw_only=True):
     """Options of this API in addition to `ModelSettings`; see `OpenAIChat`."""
 
     provider: str = "chat"
-    max_tokens_field: str = "max_tokens"
     dialect: ChatDialect = OPENAI
     strict: bool = False
 
@@ -97,24 +83,24 @@ def encode_request(
     options = options or ChatOptions()
     settings, changes = request.settings, Changes(strict=options.strict)
     encoder = _Encoder(request, options, changes)
-    body: Object = {
-        "model": model,
-        "messages": encoder.messages,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    tools, choice = _tools(request, options.dialect)
+    dialect = options.dialect
+    body: Object = {"model": model, "messages": encoder.messages, "stream": True}
+    if dialect.counts_when_asked:
+        body["stream_options"] = {"include_usage": True}
+    tools, choice = _tools(request, dialect)
     optional = {
         # OpenAI refuses the settings of tools in a request without tools.
-        "tools": [_tool(tool) for tool in tools] or None,
+        "tools": [_tool(tool, dialect) for tool in tools] or None,
         "tool_choice": choice if tools else None,
         "parallel_tool_calls": settings.parallel_tool_calls if tools else None,
         "temperature": settings.temperature,
         "top_p": settings.top_p,
-        options.max_tokens_field: settings.max_output_tokens,
+        dialect.max_tokens_field: settings.max_output_tokens,
         "reasoning_effort": settings.reasoning_effort,
     }
     body |= {name: value for name, value in optional.items() if value is not None}
+    if tools:
+        body |= dialect.with_tools
     if request.output is not None:
         schema = msgspec.structs.asdict(request.output)
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -126,17 +112,20 @@ def _tools(request: ModelRequest, dialect: ChatDialect) -> tuple[Sequence[ToolSc
     """Returns the tools of a request and its tool choice."""
     choice = request.settings.tool_choice
     if not isinstance(choice, NamedTool):
-        return request.tools, choice
+        is_possible = dialect.forced_choice or choice != "required"
+        return request.tools, choice if is_possible else None
     named = [tool for tool in request.tools if tool.name == choice.name]
     if not named:
         return request.tools, None
     if not dialect.named_choice:
-        return named, "required"
+        return named, "required" if dialect.forced_choice else None
     return request.tools, {"type": "function", "function": {"name": choice.name}}
 
 
-def _tool(tool: ToolSchema) -> Object:
+def _tool(tool: ToolSchema, dialect: ChatDialect) -> Object:
     function = msgspec.structs.asdict(tool) | {"parameters": accepted_parameters(tool)}
+    if not dialect.strict_tools:
+        del function["strict"]
     return {"type": "function", "function": function}
 
 
@@ -229,7 +218,7 @@ class _Encoder:
         return content
 
     def _media(self, part: Media, item: Item) -> Object:
-        found = MEDIA.checked(part, item, self._changes)
+        found = self._dialect.media.checked(part, item, self._changes)
         if isinstance(found, str):
             return _text_part(found)
         match part:

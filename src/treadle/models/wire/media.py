@@ -38,11 +38,13 @@ class WebContent(Struct, frozen=True):
 class MediaRules(Struct, frozen=True, kw_only=True):
     """What an API reads of images, files and audio.
 
-    - `files`, `audio`: the media types. `loads_files`: whether it loads files from URLs.
+    - `images`: whether it reads images. `files`, `audio`: the media types that it reads.
+    - `loads_files`: whether it loads files from URLs.
     - `max_image`: the most base64 characters of an image; 0 is no limit.
     - `https`: it loads no `http:` URL.
     """
 
+    images: bool = True
     files: AnySet[str] = _NONE
     audio: AnySet[str] = _NONE
     loads_files: bool = True
@@ -56,6 +58,8 @@ class MediaRules(Struct, frozen=True, kw_only=True):
         another type than it claims ("Image does not match the provided media type").
         """
         url = data_of(part)
+        if isinstance(part, InputImage) and not self.images:
+            return "the API reads no images"
         if part.file_id and not url:
             return "its content is not kept here"
         if not is_data_url(url):
