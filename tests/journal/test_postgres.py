@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,8 +44,10 @@ def url() -> str:
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, *, drive: bool = True) -> AsyncIterator[PostgresJournal]:
-    journal = PostgresJournal(url, drive=drive)
+async def opened(
+    url: str, *, drive: bool = True, alone: bool = False
+) -> AsyncIterator[PostgresJournal]:
+    journal = PostgresJournal(url, drive=drive, alone=alone)
     await journal.open()
     try:
         yield journal
@@ -87,51 +87,24 @@ async def test_what_was_kept_is_there_when_it_is_opened_again(url: str) -> None:
         assert body.encode() == Envelope(events[0], 1).json
 
 
-async def test_only_one_drives(url: str) -> None:
-    async with opened(url) as journal, opened(url, drive=False) as other:
+async def test_one_that_is_alone_keeps_the_others_out(url: str) -> None:
+    async with opened(url) as journal, opened(url) as second, opened(url, drive=False) as other:
         with pytest.raises(JournalLocked, match="Another process drives the database"):
+            await PostgresJournal(url, alone=True).open()
+        for one in (journal, second, other):
+            assert await one.is_driven()
+    async with opened(url, alone=True), opened(server().url()):  # another schema is another journal
+        with pytest.raises(JournalLocked, match="has to be alone with it"):
             await PostgresJournal(url).open()
-        assert await journal.is_driven()
-        assert await other.is_driven()
-    async with opened(url), opened(server().url()):  # another schema is another journal
-        pass
     async with opened(url, drive=False) as other:
         assert not await other.is_driven()
 
 
-async def test_another_process_that_drives_is_refused_until_it_is_killed(url: str) -> None:
-    script = f"""
-import asyncio
-from treadle.journal.postgres import PostgresJournal
-async def main():
-    await PostgresJournal({url!r}).open()
-    print("open", flush=True)
-    await asyncio.sleep(60)
-asyncio.run(main())
-"""
-    process = await asyncio.to_thread(
-        subprocess.Popen, [sys.executable, "-c", script], stdout=subprocess.PIPE
-    )
-    try:
-        assert process.stdout is not None
-        assert await asyncio.to_thread(process.stdout.readline) == b"open\n"
-        with pytest.raises(JournalLocked):
-            await PostgresJournal(url).open()
-        process.kill()
-        async with opened(url):
-            pass
-    finally:
-        process.kill()
-        await asyncio.to_thread(process.communicate)
-
-
 async def test_two_that_make_the_tables_at_once_make_them_once(url: str) -> None:
     journals = [PostgresJournal(url), PostgresJournal(url)]
-    done = await asyncio.gather(*(one.open() for one in journals), return_exceptions=True)
-    assert sorted(type(result).__name__ for result in done) == ["JournalLocked", "NoneType"]
-    (winner,) = [one for one, result in zip(journals, done, strict=True) if result is None]
-    await make(winner)
-    await winner.close()
+    await asyncio.gather(*(one.open() for one in journals))
+    await make(journals[0])
+    await asyncio.gather(*(one.close() for one in journals))
 
 
 async def test_versions_of_the_tables(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,8 +265,8 @@ async def test_one_that_lost_the_lock_meanwhile_writes_nothing(
     async with opened(url) as journal:
         driver = await make(journal)
         writer_of(journal).raw.close()
-        async with opened(url) as heir:
-            with pytest.raises(JournalUnavailable, match="has begun to drive") as caught:
+        async with opened(url, alone=True) as heir:
+            with pytest.raises(JournalUnavailable, match="has begun to use") as caught:
                 await driver.append(conversation())
             assert caught.value.retryable
             assert await heir.read("thread_1", after=0) == []

@@ -38,13 +38,14 @@ from treadle.errors import (
     MissingKey,
     RunInterrupted,
     RunNotFound,
+    StaleWriter,
     TreadleError,
     UnknownAgent,
     UnknownModel,
     UnknownOption,
 )
 from treadle.jobs.failure import OnFailure
-from treadle.journal.base import Claim, ThreadInfo
+from treadle.journal.base import Claim, ThreadInfo, stale
 from treadle.logging import logger_of
 from treadle.loop.activation import Activation, run_context
 from treadle.loop.definition import (
@@ -200,6 +201,10 @@ class ThreadActor:
     async def settle(self) -> None:
         """Waits until all that was recorded is kept; raises `JournalError`."""
         await self._thread.durable()
+
+    def lose(self) -> None:
+        """Ends the actor as if the journal had refused it: another node has the thread."""
+        self._thread.fail(stale())
 
     async def lend_memory(self) -> ThreadMemory:
         """Returns the memory with the blocks that the agent of this thread reads, for another."""
@@ -596,6 +601,8 @@ class ThreadActor:
             # that wait for a run (see `Threads.ended`).
             self._endings.close(self.failure)
             self._wake()
+        elif isinstance(self.failure, StaleWriter) and self._host.lost(self.info.id):
+            self._endings.close(self.failure)  # the callers that wait ask the node that has it
         else:
             self.close()
 

@@ -28,6 +28,7 @@ from treadle.errors import (
     JournalLocked,
     JournalTooNew,
     RunInterrupted,
+    StaleWriter,
     ThreadDamaged,
     ThreadNotFound,
     TreadleError,
@@ -102,12 +103,19 @@ class Driver:
         self._eviction: asyncio.TimerHandle | None = None
         self._beginning: set[str] = set()  # threads whose drive waits for their actor
         self._damaged: set[str] = set()  # threads that were set aside
+        self._retiring: set[asyncio.Task[None]] = set()  # ends of actors that lost their threads
         self._poller: asyncio.Task[None] | None = None
         self._due_times = DueTimes(journal, self._act)
 
     async def start(self) -> None:
         """Resumes what was not finished."""
         await self._engine.start(self)
+        if not self._engine.finds_work:
+            await self._wake_unfinished()
+        await self._bus.serve(self)
+        self._due_times.start()
+
+    async def _wake_unfinished(self) -> None:
         for unfinished in await self.journal.unfinished():
             if unfinished.status != "requires_action" or unfinished.jobs:
                 self._engine.wake(unfinished.thread_id)
@@ -115,8 +123,6 @@ class Driver:
             self._engine.wake(thread_id)
         if self.journal.is_shared:
             self._poller = asyncio.create_task(self._poll(), name="treadle inbox poller")
-        await self._bus.serve(self)
-        self._due_times.start()
 
     async def stop(self) -> None:
         """Interrupts all runs, to be resumed later, and waits until what was recorded is kept.
@@ -152,10 +158,15 @@ class Driver:
             await actor.jobs.close()
             await actor.compactor.close()
             self._engine.release(thread_id)
+        if self._retiring:
+            await asyncio.wait(list(self._retiring))
         await self._hand_over_due_times()
+        await self._engine.leave()
 
     async def _hand_over_due_times(self) -> None:
         """Lets another node of this process look what is due: this one stored some of it."""
+        if self._engine.finds_work:
+            return  # in other processes, which look by themselves
         try:
             due = await self.journal.due(limit=1)
         except JournalError as error:
@@ -184,7 +195,12 @@ class Driver:
             return actor
         if self.is_stopping or not await self._engine.take(thread_id):
             return None
-        return await self._load_once(thread_id)
+        try:
+            return await self._load_once(thread_id)
+        except StaleWriter:
+            if not self._engine.finds_work:
+                raise
+            return None  # another node took it, because this one stood still
 
     async def require(self, thread_id: str) -> ThreadActor:
         """Returns the actor of a thread; raises `JournalLocked` if another node has it.
@@ -224,7 +240,7 @@ class Driver:
         try:
             await self._delete(info)
         finally:
-            self._release_unused(thread_id)
+            self.release_unused(thread_id)
 
     def expect_deletion(self, info: ThreadInfo) -> None:
         """Notes when a new thread is to be deleted."""
@@ -248,7 +264,7 @@ class Driver:
             if await self.journal.delete(info.id, due=due):
                 await self._forget(info)
         finally:
-            self._release_unused(info.id)
+            self.release_unused(info.id)
 
     async def repair(self, thread_id: str) -> list[int]:
         """Does what `repair_thread` does, for a thread that no other runtime has."""
@@ -259,7 +275,7 @@ class Driver:
             await self._engine.interrupt(thread_id)
             removed = await repair_thread(self.journal, thread_id)
         finally:
-            self._release_unused(thread_id)
+            self.release_unused(thread_id)
         self._damaged.discard(thread_id)
         self._engine.wake(thread_id)
         return removed.events
@@ -297,12 +313,47 @@ class Driver:
         self._bus.announce(thread_id)  # those who watch it elsewhere look, and find it gone
         await self.archive.forget(info.owner, thread_id)
 
-    def _release_unused(self, thread_id: str) -> None:
+    def release_unused(self, thread_id: str) -> None:
         """Lets other nodes have a thread that was taken here for a moment."""
         if thread_id not in self._actors and thread_id not in self._loading:
             self._engine.release(thread_id)
 
+    def lose(self, thread_id: str) -> None:
+        """Gives up the actor of a thread that another node may have."""
+        actor = self.known(thread_id)
+        if actor is not None:
+            actor.lose()
+
+    def node_ended(self) -> None:
+        """Looks what is due: a node that has ended had noted it."""
+        self._due_times.look()
+
     # What actors ask for
+
+    def lost(self, thread_id: str) -> bool:
+        """Notes that the actor of a thread was refused: another node has it, or it was deleted.
+
+        Its subscribers follow that node from now on. Returns False if there are no other nodes.
+        """
+        if not self._engine.finds_work:
+            return False
+        actor = self._actors[thread_id]
+        self._engine.release(thread_id)
+        self._following.hand_off(thread_id)
+        retiring = asyncio.create_task(self._retire(actor), name=f"treadle retire {thread_id}")
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+        return True
+
+    async def _retire(self, actor: ThreadActor) -> None:
+        """Ends what an actor has under way that may not write any more."""
+        thread_id = actor.info.id
+        await actor.stop_intake()
+        await actor.jobs.close()
+        await actor.compactor.close()
+        if self._actors.get(thread_id) is actor and thread_id not in self._loading:
+            del self._actors[thread_id]
+            self._last_used.pop(thread_id, None)
 
     def wake(self, thread_id: str) -> None:
         """Asks for a thread to be driven."""

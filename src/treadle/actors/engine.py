@@ -6,7 +6,7 @@ node drives a thread (`take`, `release`) and rings the bell (`wake`); at-least-o
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -32,6 +32,22 @@ class Worker(Protocol):
         """
         ...
 
+    def ring(self, thread_id: str) -> None:
+        """Notes that entries may wait in the inbox of a thread that this node has; never waits."""
+        ...
+
+    def lose(self, thread_id: str) -> None:
+        """Notes that another node may have a thread that this one had; never waits."""
+        ...
+
+    def node_ended(self) -> None:
+        """Notes that another node has ended, whose due times may be noted nowhere; never waits."""
+        ...
+
+    def release_unused(self, thread_id: str) -> None:
+        """Releases a thread that was taken for a caller that has left, unless it is in use."""
+        ...
+
 
 class Engine(Protocol):
     """Decides which node drives a thread, and asks that node to do so.
@@ -41,6 +57,14 @@ class Engine(Protocol):
     can tell; the epoch of the journal is the fence for the moments in which it cannot.
     """
 
+    @property
+    def finds_work(self) -> bool:
+        """Whether it finds the threads with something to do, and what waits in inboxes, by itself.
+
+        Else the driver wakes them: when it starts, and each time it has looked at the inboxes.
+        """
+        ...
+
     async def start(self, worker: Worker) -> None:
         """Makes the engine ready to ask `worker`."""
         ...
@@ -49,8 +73,15 @@ class Engine(Protocol):
         """Interrupts all drives and waits for their end; a second call does nothing."""
         ...
 
+    async def leave(self) -> None:
+        """Gives back what this node still has, after `stop`; a second call does nothing."""
+        ...
+
     async def take(self, thread_id: str) -> bool:
-        """Takes a thread for this node; returns False if another node has it."""
+        """Takes a thread for this node; returns False if another node has it, or should have it.
+
+        May raise `ThreadNotFound` and `JournalError`.
+        """
         ...
 
     def release(self, thread_id: str) -> None:
@@ -70,94 +101,59 @@ class Engine(Protocol):
         ...
 
 
-class _Group:
-    """The engines of one process on one journal: which of them has which thread."""
+class Drives:
+    """The drives of one node: a task for each thread that is driven at this moment.
 
-    def __init__(self) -> None:
-        self.engines: list[EmbeddedEngine] = []
-        self.taken: dict[str, EmbeddedEngine] = {}
-
-
-_groups: WeakKeyDictionary[object, _Group] = WeakKeyDictionary()
-
-
-class EmbeddedEngine:
-    """Fulfils `Engine` with tasks of one event loop; idle threads cost nothing.
-
-    Runtimes on the same `journal` object divide its threads among them, and when one stops, another
-    takes its threads over; another process is kept away by the journal (see `DriverLock`).
+    A drive that failed is begun again after a growing pause, unless a retry cannot help.
     """
 
-    def __init__(self, journal: object, *, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
-        self._group = _groups.setdefault(journal, _Group())
         self._worker: Worker | None = None
-        self._driving: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
         self._failures: dict[str, int] = {}  # drives that failed since the last that did not
         self._retries: dict[str, asyncio.TimerHandle] = {}
-        self._stopping = False
+        self.is_stopping = False
 
-    async def start(self, worker: Worker) -> None:
-        """Makes the engine ready to ask `worker`."""
+    def start(self, worker: Worker) -> None:
+        """Lets `worker` be asked from now on."""
         self._worker = worker
-        self._group.engines.append(self)
 
-    async def stop(self) -> None:
-        """Interrupts all drives and waits for their end; a second call does nothing."""
-        self._stopping = True
+    async def stop(self) -> Sequence[str]:
+        """Interrupts all drives and waits for their end; returns the threads that were driven."""
+        self.is_stopping = True
         for timer in self._retries.values():
             timer.cancel()
-        interrupted = dict(self._driving)
+        interrupted = dict(self._tasks)
         for task in interrupted.values():
             task.cancel()
         if interrupted:
             await asyncio.wait(interrupted.values())
-        if self in self._group.engines:
-            self._group.engines.remove(self)
-        for thread_id in interrupted:
-            if thread_id not in self._group.taken:
-                self.wake(thread_id)  # it was interrupted before it could take the thread
-
-    async def take(self, thread_id: str) -> bool:
-        """Takes a thread unless another runtime of this process has it."""
-        return self._group.taken.setdefault(thread_id, self) is self
-
-    def release(self, thread_id: str) -> None:
-        """Gives a thread back; when this engine has stopped, another one looks what is left."""
-        group = self._group
-        if group.taken.get(thread_id) is self:
-            del group.taken[thread_id]
-            if self._stopping:
-                self.wake(thread_id)
+        return list(interrupted)
 
     def wake(self, thread_id: str) -> None:
-        """Lets the thread be driven now, or again after the drive that is under way."""
-        group = self._group
-        engine = group.taken.get(thread_id, self)
-        if self._stopping and thread_id not in group.taken:
-            # Others may be stopping at the same time, and would not hear it.
-            engine = next((one for one in group.engines if not one._stopping), self)
-        if engine is not self:
-            engine.wake(thread_id)
-            return
-        if self._worker is None or self._stopping:
+        """Drives a thread now, or again after the drive that is under way."""
+        if self._worker is None or self.is_stopping:
             return
         self._end_retry(thread_id)
         self._again.add(thread_id)
-        if thread_id not in self._driving:
+        if thread_id not in self._tasks:
             # Not in a task group, which would cancel all drives if one of them raised.
             task = asyncio.create_task(self._work(thread_id), name=f"treadle {thread_id}")
-            self._driving[thread_id] = task
+            self._tasks[thread_id] = task
             task.add_done_callback(lambda task: self._ended(thread_id, task))
 
-    def is_driving(self, thread_id: str) -> bool:
-        """Returns whether the thread is being driven."""
-        return thread_id in self._driving
+    def __contains__(self, thread_id: str) -> bool:
+        return thread_id in self._tasks
+
+    def is_retried(self, thread_id: str) -> bool:
+        """Whether the thread is driven, or waits for the repetition of a drive that failed."""
+        return thread_id in self._tasks or thread_id in self._retries
 
     async def interrupt(self, thread_id: str) -> None:
         """Interrupts the drive of a thread and waits for its end."""
-        task = self._driving.get(thread_id)
+        task = self._tasks.get(thread_id)
         self._end_retry(thread_id)
         self._failures.pop(thread_id, None)
         if task is not None:
@@ -186,7 +182,7 @@ class EmbeddedEngine:
         finally:
             # In the turn in which the drive ends: a wake in the next one must begin another.
             self._again.discard(thread_id)
-            del self._driving[thread_id]
+            del self._tasks[thread_id]
 
     def _failed(self, thread_id: str, *, is_retryable: bool) -> None:
         """Lets the thread be driven again after a pause, even if it was woken meanwhile.
@@ -195,7 +191,7 @@ class EmbeddedEngine:
         model asked again and again.
         """
         self._again.discard(thread_id)
-        if not is_retryable or self._stopping:
+        if not is_retryable or self.is_stopping:
             self._failures.pop(thread_id, None)
             return
         failures = self._failures[thread_id] = self._failures.get(thread_id, 0) + 1
@@ -214,6 +210,81 @@ class EmbeddedEngine:
         """Forgets a drive that was cancelled before its first step, so that it never ran."""
         if not task.cancelled():
             task.exception()  # only `KeyboardInterrupt`, which has ended the event loop
-        if self._driving.get(thread_id) is task:
+        if self._tasks.get(thread_id) is task:
             self._again.discard(thread_id)
-            del self._driving[thread_id]
+            del self._tasks[thread_id]
+
+
+class _Group:
+    """The engines of one process on one journal: which of them has which thread."""
+
+    def __init__(self) -> None:
+        self.engines: list[EmbeddedEngine] = []
+        self.taken: dict[str, EmbeddedEngine] = {}
+
+
+_groups: WeakKeyDictionary[object, _Group] = WeakKeyDictionary()
+
+
+class EmbeddedEngine:
+    """Fulfils `Engine` with tasks of one event loop; idle threads cost nothing.
+
+    Runtimes on the same `journal` object divide its threads among them, and when one stops, another
+    takes its threads over; another process is kept away by the journal (see `DriverLock`).
+    """
+
+    finds_work = False
+
+    def __init__(self, journal: object, *, jitter: Callable[[], float] = random.random) -> None:
+        self._group = _groups.setdefault(journal, _Group())
+        self._drives = Drives(jitter)
+
+    async def start(self, worker: Worker) -> None:
+        """Makes the engine ready to ask `worker`."""
+        self._drives.start(worker)
+        self._group.engines.append(self)
+
+    async def stop(self) -> None:
+        """Interrupts all drives and waits for their end; a second call does nothing."""
+        interrupted = await self._drives.stop()
+        if self in self._group.engines:
+            self._group.engines.remove(self)
+        for thread_id in interrupted:
+            if thread_id not in self._group.taken:
+                self.wake(thread_id)  # it was interrupted before it could take the thread
+
+    async def leave(self) -> None:
+        """Does nothing: what this engine had was given back."""
+
+    async def take(self, thread_id: str) -> bool:
+        """Takes a thread unless another runtime of this process has it."""
+        return self._group.taken.setdefault(thread_id, self) is self
+
+    def release(self, thread_id: str) -> None:
+        """Gives a thread back; when this engine has stopped, another one looks what is left."""
+        group = self._group
+        if group.taken.get(thread_id) is self:
+            del group.taken[thread_id]
+            if self._drives.is_stopping:
+                self.wake(thread_id)
+
+    def wake(self, thread_id: str) -> None:
+        """Lets the thread be driven now, or again after the drive that is under way."""
+        group = self._group
+        engine = group.taken.get(thread_id, self)
+        if self._drives.is_stopping and thread_id not in group.taken:
+            # Others may be stopping at the same time, and would not hear it.
+            running = (one for one in group.engines if not one._drives.is_stopping)
+            engine = next(running, self)
+        if engine is not self:
+            engine.wake(thread_id)
+        else:
+            self._drives.wake(thread_id)
+
+    def is_driving(self, thread_id: str) -> bool:
+        """Returns whether the thread is being driven."""
+        return thread_id in self._drives
+
+    async def interrupt(self, thread_id: str) -> None:
+        """Interrupts the drive of a thread and waits for its end."""
+        await self._drives.interrupt(thread_id)

@@ -90,6 +90,17 @@ class Following:
             self._end_task(thread_id)
             await self._catch_up(thread_id, topic)
 
+    def hand_off(self, thread_id: str) -> None:
+        """Follows the node that has a thread which was driven here until now; subscribers stay."""
+        topic = self._here.pop(thread_id, None)
+        if topic is None or topic is not self._topics.get(thread_id):
+            return
+        topic.is_followed = True
+        if topic.is_watched:
+            self.follow(thread_id)
+        else:
+            self._forget(thread_id)
+
     def drop(self, thread_id: str, error: TreadleError | None = None) -> None:
         """Forgets a thread that is no longer driven here; subscribers get the end.
 

@@ -62,6 +62,13 @@ class Host(Protocol):
         """Asks for a thread to be driven; never waits."""
         ...
 
+    def lost(self, thread_id: str, /) -> bool:
+        """Notes that the journal refused the actor of a thread, which other nodes may have.
+
+        Returns False if there are no other nodes.
+        """
+        ...
+
     def due_at(self, at: float, /) -> None:
         """Notes that something is due at `at` (Unix seconds); never waits."""
         ...

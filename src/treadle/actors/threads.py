@@ -94,7 +94,10 @@ class Threads:
         self._journal = journal
         self._bus = bus
         self._following = Following(
-            journal, bus, polls=make_driver is None, on_unwatched=self._unwatched
+            journal,
+            bus,
+            polls=make_driver is None or journal.has_nodes,
+            on_unwatched=self._unwatched,
         )
         self._driver = make_driver(self, self._following) if make_driver is not None else None
         self._contents = Contents()
@@ -144,7 +147,9 @@ class Threads:
             return await actor.submit(entry)
         except StaleWriter:
             await self._journal.info(thread_id)  # raises ThreadNotFound if it was deleted
-            raise
+            if not self._journal.has_nodes:
+                raise
+            return await self.submit(thread_id, entry)  # nothing of it was kept
 
     async def shared(self, owner: str, name: str) -> str:
         """Returns the id of a shared memory; tasks that ask meanwhile wait until it is created."""
@@ -192,6 +197,8 @@ class Threads:
                 except JournalError as error:
                     if isinstance(error, StaleWriter):
                         await self._journal.info(thread_id)  # as in `submit`
+                        if self._journal.has_nodes:
+                            continue
                     if not error.retryable:
                         raise
                     # The thread is loaded again and resumed, and this run with it.
@@ -426,6 +433,8 @@ class Threads:
         return is_driven
 
     async def _ring(self, thread_id: str) -> bool:
+        if self._journal.has_nodes:
+            return await self.is_driven()  # the database has rung, with the commit
         if await self._bus.ring(thread_id):
             return True
         if self._driver is not None:

@@ -160,7 +160,8 @@ class Subscription(AsyncIterator[Event]):
             envelope = self._queue.take()
             if envelope is None:
                 return None
-            if self._is_careful or envelope.n >= BLOCKS:
+            # Below 0 is what another node recorded, which has taken the thread over.
+            if self._is_careful or not 0 <= envelope.n < BLOCKS:
                 envelope = self._fitting(envelope)
             if envelope is not None:
                 self._last = envelope
@@ -296,6 +297,7 @@ class Subscription(AsyncIterator[Event]):
         if not (is_followed or self._broken or self._is_lost):
             self._is_careful = self._is_fresh = False
             return envelope
+        self._is_careful = True
         completes = 0 <= COMPLETED - envelope.n < MOST_TEXTS
         if self._is_fresh and completes:
             envelope = Envelope(event, envelope.seq, unseen_but(COMPLETED - envelope.n))

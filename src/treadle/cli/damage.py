@@ -76,7 +76,8 @@ async def _repair(thread_id: str, database: Database | None) -> Repaired:
 def _journal_of(database: Database) -> Journal:
     if isinstance(database, Path):
         return SqliteJournal(database)
-    made: Journal = import_module("treadle.journal.postgres").PostgresJournal(database)
+    postgres = import_module("treadle.journal.postgres")
+    made: Journal = postgres.PostgresJournal(database, alone=True)
     return made
 
 

@@ -377,8 +377,7 @@ class JournalReader(Protocol):
         """Returns at most `limit` due times, the earliest first, from an index of all threads.
 
         They come after the place `after`. `kind` and `owner` None mean all. What is
-        due changes with the events that change it, in their transaction. A journal with several
-        nodes may leave out what another node has locked (`FOR UPDATE SKIP LOCKED`).
+        due changes with the events that change it, in their transaction.
         """
         ...
 
@@ -474,6 +473,11 @@ class Journal(JournalReader, Protocol):
     @property
     def is_shared(self) -> bool:
         """Whether other processes can put entries into the inboxes, so that these are polled."""
+        ...
+
+    @property
+    def has_nodes(self) -> bool:
+        """Whether several processes can drive its threads, and what comes into inboxes is told."""
         ...
 
     async def open(self) -> None:

@@ -37,7 +37,7 @@ async def copy_journal(source: Path, url: str) -> int:
     thread is loaded from both and compared. No process may drive either database meanwhile. Raises
     `JournalError` if the target has threads, and `JournalCorrupt` if a thread differs.
     """
-    old, new = SqliteJournal(source), PostgresJournal(url)
+    old, new = SqliteJournal(source), PostgresJournal(url, alone=True)
     await old.open()
     try:
         await new.open()

@@ -107,6 +107,11 @@ class MemoryJournal:
         return False
 
     @property
+    def has_nodes(self) -> bool:
+        """The runtimes of one process divide the threads among them."""
+        return False
+
+    @property
     def pulse(self) -> Pulse:
         """Beats when something was committed."""
         return self._pulse

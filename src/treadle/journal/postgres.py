@@ -55,19 +55,20 @@ LOCK_SECONDS = 2.0
 class PostgresJournal(SqlJournal):
     """Fulfils `Journal` with the database at `url`, which libpq reads.
 
-    With `drive`, the journal takes the lock of the driver, which one process at a time holds, and
-    migrates the database. Without it, the tables must exist; such a process reads, creates threads
-    and enqueues entries.
+    With `drive`, the journal migrates the database, and its process may become one of the `nodes`
+    that drive threads; with `alone`, no other process may be open with `drive` meanwhile. Without
+    `drive`, the tables must exist; such a process reads, creates threads and enqueues entries.
     """
 
-    def __init__(self, url: str, *, drive: bool = True) -> None:
+    def __init__(self, url: str, *, drive: bool = True, alone: bool = False) -> None:
         self._address = Address(url)
         super().__init__(self._address.name, IN_PROCESS if drive else IN_OTHERS)
         self._drive = drive
+        self._alone = alone
         self._writing: _Writer | None = None
         self._reading: set[PostgresConnection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.nodes = Nodes(self._read_with, self._write_with_node)
+        self.nodes = Nodes(self._read_with, self._write_with_node, self._address.connect)
 
     async def open(self) -> None:
         """Connects, with `drive` creates or migrates the tables; raises `JournalError`."""
@@ -91,7 +92,7 @@ class PostgresJournal(SqlJournal):
                     raise
 
     def _open_once(self) -> "_Writer":
-        writer = _Writer(self._address, drives=self._drive)
+        writer = _Writer(self._address, drives=self._drive, alone=self._alone)
         try:
             (migrate if self._drive else require_tables)(writer, self._name)
         except BaseException:
@@ -118,8 +119,13 @@ class PostgresJournal(SqlJournal):
         self._writing = None
 
     async def is_driven(self) -> bool:
-        """Returns whether a process holds the lock of the driver."""
+        """Returns whether a process is open that drives."""
         return self._drive or await self._read(lambda c: is_driver_locked(_ours(c)))
+
+    @property
+    def has_nodes(self) -> bool:
+        """Any number of processes drive the threads; see `postgres_nodes`."""
+        return True
 
     def has_reached(self, thread_id: str, seq: int) -> bool:
         """Returns True: it would have to wait for the server."""
@@ -196,24 +202,25 @@ class _Patience:
 class _Writer(PostgresConnection):
     """The connection that writes; it is replaced when it is lost.
 
-    With `drives` it has the lock of the driver, so a process that has lost it writes nothing.
+    With `drives` it has the lock of processes that drive, and that of its node once there is one.
     """
 
-    def __init__(self, address: Address, *, drives: bool) -> None:
+    def __init__(self, address: Address, *, drives: bool, alone: bool) -> None:
         self._address = address
         self._drives = drives
+        self._alone = alone
         self.node = None
         super().__init__(self._connected())
 
     def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
         connection = self._address.connect()
         end = time.monotonic() + LOCK_SECONDS
-        while self._drives and not take_driver_lock(connection):
+        while self._drives and not take_driver_lock(connection, alone=self._alone):
             if time.monotonic() >= end:
                 connection.raw.close()
                 raise JournalLocked(
-                    f"Another process drives {self._address.name}; end it, or open the database "
-                    "with drive=False to read, watch and send."
+                    f"Another process drives {self._address.name}, or has to be alone with it; end "
+                    "that process, or open the database with drive=False to read, watch and send."
                 )
             time.sleep(FIRST_PAUSE)
         if self.node is not None:
@@ -221,11 +228,12 @@ class _Writer(PostgresConnection):
         return connection.raw
 
     def _reconnect(self) -> None:
+        self.was_lost = True
         try:
             self.raw = self._connected()
         except JournalLocked as error:
             raise JournalUnavailable(
-                f"Another process has begun to drive {self._address.name} while the server was "
+                f"Another process has begun to use {self._address.name} alone while the server was "
                 "away; open the runtime again."
             ) from error
 

@@ -48,7 +48,14 @@ class PostgresConnection:
         """The id of the last transaction, from the moment in which it may be committed."""
         self.node: int | None = None
         """The node whose lock the session holds."""
+        self.was_lost = False
+        """Whether the session replaced one that was lost."""
         self._checks: list[Callable[[], None]] = []
+
+    @property
+    def owned(self) -> str:
+        """A node claims the threads that it took, so one that lost a thread takes nothing away."""
+        return "" if self.node is None else f"AND node = {self.node}"
 
     def execute(self, sql: str, values: Sequence[object] = (), /) -> Cursor:
         """Executes a statement that is written for SQLite."""
@@ -147,6 +154,13 @@ class PostgresConnection:
                 identity_of(entry) if keyed else None,
                 body,
             ),
+        )
+        # Only inputs are announced, never events: such commits wait for each other.
+        self.raw.execute(
+            "SELECT pg_notify('treadle_' || 'inbox'::regclass::oid,"
+            " coalesce(node::text, '') || ' ' || id) FROM thread"
+            " WHERE n = %s AND octet_length(id) < 7000",
+            (number,),
         )
 
 

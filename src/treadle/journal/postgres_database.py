@@ -125,14 +125,15 @@ def _first_line(error: psycopg.Error) -> str:
 _LOCK = "hashtext('treadle driver'), hashtext(current_setting('search_path'))"
 
 
-def take_driver_lock(connection: PostgresConnection) -> bool:
-    """Takes the lock of the driver, which the server frees when the session ends."""
-    (is_taken,) = connection.execute(f"SELECT pg_try_advisory_lock({_LOCK})").fetchone()
+def take_driver_lock(connection: PostgresConnection, *, alone: bool) -> bool:
+    """Takes the lock of processes that drive, until the session ends; `alone` keeps others out."""
+    shared = "" if alone else "_shared"
+    (is_taken,) = connection.execute(f"SELECT pg_try_advisory_lock{shared}({_LOCK})").fetchone()
     return bool(is_taken)
 
 
 def is_driver_locked(connection: PostgresConnection) -> bool:
-    """Returns whether a process holds the lock of the driver."""
+    """Returns whether a process holds the lock of those that drive."""
     (is_held,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"  # noqa: S608 - of constants
         f" AND (classid::int, objid::int) = ({_LOCK}) AND granted"
@@ -189,7 +190,10 @@ def require_tables(connection: PostgresConnection, name: str) -> None:
 
 def _version(connection: PostgresConnection, name: str, newest: int) -> int:
     version = 0
-    (has_tables,) = connection.execute("SELECT to_regclass('version') IS NOT NULL").fetchone()
+    # To read a table of the system is what makes a session take note of tables that others made.
+    (has_tables,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM pg_class WHERE oid = to_regclass('version'))"
+    ).fetchone()
     if has_tables:
         (version,) = connection.execute("SELECT number FROM version").fetchone()
     if version > newest:

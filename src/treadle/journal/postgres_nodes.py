@@ -8,9 +8,12 @@ The lock is free at once when a process ends, however it ends; the heartbeat rev
 stands still. Both may be wrong about a node that lives: the epoch of the journal is the fence.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
+import psycopg
 from msgspec import Struct
 
 from treadle.errors import JournalClosed
@@ -26,6 +29,21 @@ STALE_SECONDS = 15.0
 
 GRACE_SECONDS = 10.0
 """How long after a restart of the server a node may take to lock again before it counts as dead."""
+
+
+class Look(Struct, frozen=True):
+    """What a node saw of the others: `threads` wait for a node, or for this one to look again.
+
+    Without `is_member`, another node took this one for dead. `suspects` are nodes without a lock,
+    with their heartbeats: those that are so at the next look as well are dead. `nodes` counts those
+    that live.
+    """
+
+    is_member: bool
+    nodes: int = 1
+    dead: Sequence[int] = ()
+    suspects: Sequence[tuple[int, str]] = ()
+    threads: Sequence[str] = ()
 
 
 class NodeAddress(Struct, frozen=True):
@@ -45,18 +63,20 @@ class Nodes:
     """The nodes of a database, as a journal reaches them; `id` is the node of this process.
 
     `read` and `write` run a function of a connection: `write` in the session that holds the lock of
-    the node. All methods raise `JournalError`.
+    the node. `connect` opens another connection. All methods raise `JournalError`.
     """
 
     def __init__(
         self,
         read: Run,
         write: Run,
+        connect: Callable[[], PostgresConnection],
     ) -> None:
         self.id: int | None = None
         self._address = ""
         self._read = read
         self._write = write
+        self._connect = connect
 
     async def join(self, agents: Sequence[str]) -> None:
         """Makes this process a node that has the `agents`; a second call makes it a new one."""
@@ -74,17 +94,77 @@ class Nodes:
         if node is not None:
             await self._write(lambda connection: end(connection, node))
 
-    async def set_address(self, address: str) -> None:
-        """Notes where other nodes reach this one; raises `JournalClosed` if it has not joined."""
+    async def rejoin(self, agents: Sequence[str], threads: Sequence[str]) -> list[str]:
+        """Makes this process a new node, which keeps those of `threads` that no other has taken.
+
+        Returns the ids of those it keeps.
+        """
+        old = self.id
+
+        def change(connection: PostgresConnection) -> tuple[int, list[str]]:
+            if old is not None:
+                end(connection, old)
+            node = register(connection, self._address, agents)
+            lock(connection, node)
+            rows = connection.execute(
+                "UPDATE thread SET node = ? WHERE id = ANY(?) AND node = ? RETURNING id",
+                (node, list(threads), old),
+            )
+            return node, [id for (id,) in rows.fetchall()]
+
+        self.id, kept = await self._write(change)
+        return kept
+
+    async def look(
+        self, agents: Sequence[str], suspects: Sequence[tuple[int, str]], *, beats: bool, limit: int
+    ) -> Look:
+        """Looks at the other nodes, removes dead ones, and finds at most `limit` threads to drive.
+
+        With `beats`, the heartbeat of this node is written first.
+        """
+        node = self._require_id()
+        return await self._write(
+            lambda connection: look(connection, node, agents, suspects, beats, limit)
+        )
+
+    async def take(self, thread_id: str) -> bool | None:
+        """Takes a thread for this node; None if there is no such thread."""
+        node = self._require_id()
+        return await self._write(lambda connection: take(connection, node, thread_id))
+
+    async def release(self, threads: Sequence[str]) -> None:
+        """Gives threads of this node back."""
+        node = self._require_id()
+        await self._write(lambda connection: release(connection, node, threads))
+
+    async def listen(self, heard: Callable[[str], None], lost: Callable[[], None]) -> "Listener":
+        """Calls `heard` with what is told on the channel, `lost` when the connection is lost."""
+
+        def begin(connection: PostgresConnection) -> PostgresConnection:
+            (channel,) = connection.execute(f"SELECT {CHANNEL}").fetchone()
+            listening = self._connect()
+            listening.execute(f'LISTEN "{channel}"')
+            return listening
+
+        return Listener(await self._read(begin), heard, lost)
+
+    def _require_id(self) -> int:
         if self.id is None:
             raise JournalClosed("This process is not a node; start its engine first.")
-        self._address, node = address, self.id
+        return self.id
+
+    async def set_address(self, address: str) -> None:
+        """Notes where other nodes reach this one; raises `JournalClosed` if it has not joined."""
+        node, self._address = self._require_id(), address
         await self._write(lambda connection: set_address(connection, node, address))
 
     async def node_of(self, thread_id: str) -> NodeAddress | None:
         """Returns the node that has a thread; None if no node has it, or there is no thread."""
         return await self._read(lambda connection: node_of(connection, thread_id))
 
+
+CHANNEL = "'treadle_' || 'inbox'::regclass::oid"
+"""The channel, one for each schema, on which nodes are told which inboxes have entries."""
 
 # A lock belongs to a schema by the id of its table.
 _LOCK = "'node'::regclass::oid::int, ?::int"
@@ -127,6 +207,146 @@ def lock(connection: PostgresConnection, node: int) -> None:
         connection.execute("SELECT pg_sleep(0.02)")
 
 
+class Listener:
+    """Reads the notifications of a connection when they arrive, on the event loop.
+
+    Nothing is read on loops that cannot watch a socket: what is told is found by looking then.
+    """
+
+    def __init__(
+        self,
+        connection: PostgresConnection,
+        heard: Callable[[str], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._raw = connection.raw
+        self._heard = heard
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._socket = self._raw.fileno()
+        with suppress(NotImplementedError):
+            self._loop.add_reader(self._socket, self._read)
+
+    def close(self) -> None:
+        """Ends it; a second call does nothing."""
+        if not self._raw.closed:
+            with suppress(NotImplementedError):
+                self._loop.remove_reader(self._socket)
+            self._raw.close()
+
+    def _read(self) -> None:
+        connection = self._raw.pgconn
+        try:
+            connection.consume_input()  # what has arrived; it does not wait for more
+        except psycopg.OperationalError:
+            self.close()
+            self._lost()
+            return
+        while (notification := connection.notifies()) is not None:
+            self._heard(notification.extra.decode())
+
+
+# A node takes a thread that no node has. It leaves those to others that need an agent which only
+# others have, and those on which an agent works for a thread that another node has or will have.
+_IS_FREE = """
+    NOT EXISTS (SELECT 1 FROM node o WHERE o.id = t.node)
+    AND NOT EXISTS (
+        SELECT 1 FROM node o WHERE next_agent(t) = ANY(o.agents) AND NOT EXISTS (
+            SELECT 1 FROM node m WHERE m.id = ? AND next_agent(t) = ANY(m.agents)
+        )
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM thread p JOIN activity a ON a.n = p.n LEFT JOIN node o ON o.id = p.node
+        WHERE t.parent != '' AND p.id = t.parent AND o.id IS DISTINCT FROM ?::bigint
+        AND (o.id IS NOT NULL OR a.jobs > 0 OR a.status IN ('queued', 'in_progress', 'cancelling'))
+    )
+"""
+_TAKE = f"""
+    UPDATE thread AS t SET node = ? WHERE t.id = ? AND (t.node = ? OR {_IS_FREE})
+    AND EXISTS (SELECT 1 FROM node o WHERE o.id = ?) RETURNING 1
+"""  # noqa: S608 - of constants
+# Owners take turns, so that one with thousands of threads does not hold up the others.
+_WAITING = f"""
+    SELECT id FROM (
+        SELECT t.id, row_number() OVER (PARTITION BY t.owner ORDER BY t.n) AS turn FROM (
+            SELECT n FROM activity WHERE status IN ('queued', 'in_progress', 'cancelling')
+            UNION SELECT n FROM activity WHERE jobs > 0 UNION SELECT n FROM inbox
+        ) AS one JOIN thread t ON t.n = one.n
+        WHERE {_IS_FREE} OR (t.node = ? AND EXISTS (SELECT 1 FROM inbox i WHERE i.n = t.n))
+    ) AS waiting ORDER BY turn, id LIMIT ?
+"""  # noqa: S608 - of constants
+
+
+def take(connection: PostgresConnection, node: int, thread_id: str) -> bool | None:
+    """Takes a thread for a node, if it lives and no other has the thread; None without a thread."""
+    values = (node, thread_id, node, node, node, node)
+    if connection.execute(_TAKE, values).fetchone() is not None:
+        return True
+    row = connection.execute("SELECT 1 FROM thread WHERE id = ?", (thread_id,)).fetchone()
+    return None if row is None else False
+
+
+def release(connection: PostgresConnection, node: int, threads: Sequence[str]) -> None:
+    """Gives threads back, so that any node can take them."""
+    connection.execute(
+        "UPDATE thread SET node = NULL WHERE id = ANY(?) AND node = ?", (list(threads), node)
+    )
+
+
+# The lock of a node is free once its session has ended. After a restart of the server that is so of
+# all nodes, until they have come back: nodes that wrote before it have time to do so.
+_OTHERS = f"""
+    SELECT o.id, o.beat_at::text, {_HELD} AS held, o.beat_at < now() - make_interval(secs => ?),
+        o.beat_at < since.at AND now() < since.at + make_interval(secs => ?)
+    FROM node o, (
+        SELECT CASE WHEN ? THEN greatest(pg_postmaster_start_time(), (
+            SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
+        )) ELSE pg_postmaster_start_time() END AS at
+    ) AS since WHERE o.id != ?
+"""  # noqa: S608 - of constants
+
+
+def look(
+    connection: PostgresConnection,
+    node: int,
+    agents: Sequence[str],
+    suspects: Sequence[tuple[int, str]],
+    beats: bool,
+    limit: int,
+) -> Look:
+    """Does what `Nodes.look` does, in one transaction."""
+    if beats:
+        is_member = connection.execute(
+            "UPDATE node SET beat_at = clock_timestamp(), agents = ? WHERE id = ? RETURNING 1",
+            (list(agents), node),
+        )
+    else:
+        is_member = connection.execute("SELECT 1 FROM node WHERE id = ?", (node,))
+    if is_member.fetchone() is None:
+        return Look(is_member=False)
+    values = (STALE_SECONDS, GRACE_SECONDS, connection.was_lost, node)
+    others = connection.execute(_OTHERS, values).fetchall()
+    dead: list[tuple[int, str]] = []
+    suspected: list[tuple[int, str]] = []
+    for id, beat_at, is_held, is_stale, is_in_grace in others:
+        if is_in_grace:
+            continue
+        if is_held and is_stale:
+            dead.append((id, beat_at))
+        elif not is_held:
+            (dead if (id, beat_at) in suspects else suspected).append((id, beat_at))
+    removed: list[int] = []
+    for id, beat_at in dead:  # unless it has come back meanwhile
+        rows = connection.execute(
+            "DELETE FROM node WHERE id = ? AND beat_at = ?::timestamptz RETURNING id",
+            (id, beat_at),
+        )
+        removed += [number for (number,) in rows.fetchall()]
+    rows = connection.execute(_WAITING, (node, node, node, limit))
+    threads = [id for (id,) in rows.fetchall()]
+    return Look(True, 1 + len(others) - len(removed), removed, suspected, threads)
+
+
 def set_address(connection: PostgresConnection, node: int, address: str) -> None:
     """Notes where other nodes reach a node."""
     connection.execute("UPDATE node SET address = ? WHERE id = ?", (address, node))
@@ -142,7 +362,8 @@ def node_of(connection: PostgresConnection, thread_id: str) -> NodeAddress | Non
 
 
 def end(connection: PostgresConnection, node: int) -> None:
-    """Removes a node and frees its lock."""
+    """Removes a node and frees its lock; the others are woken, because its threads are free."""
     connection.execute("DELETE FROM node WHERE id = ?", (node,))
+    connection.execute(f"SELECT pg_notify({CHANNEL}, '')")
     connection.execute(f"SELECT pg_advisory_unlock({_LOCK})", (node,))
     connection.node = None

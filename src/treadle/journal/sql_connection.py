@@ -55,6 +55,11 @@ class Connection(Protocol):
         """
         ...
 
+    @property
+    def owned(self) -> str:
+        """The end of a condition on `thread` that is true of those which this node may claim."""
+        ...
+
     def execute(self, sql: str, values: Sequence[object] = (), /) -> Cursor:
         """Executes a statement."""
         ...

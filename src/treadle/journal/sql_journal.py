@@ -121,6 +121,11 @@ class SqlJournal(ABC):
         return True
 
     @property
+    def has_nodes(self) -> bool:
+        """One process at a time drives the threads, unless an adapter is for more."""
+        return False
+
+    @property
     def pulse(self) -> Pulse:
         """Beats when something was committed through this adapter."""
         return self._pulse

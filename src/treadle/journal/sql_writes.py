@@ -400,10 +400,13 @@ def claim(thread_id: str) -> Change:
 
     def change(connection: Connection) -> Claim:
         row = connection.execute(
-            "UPDATE thread SET epoch = epoch + 1 WHERE id = ? RETURNING n, epoch", (thread_id,)
+            "UPDATE thread SET epoch = epoch + 1 WHERE id = ?"  # noqa: S608 - of constants
+            f" {connection.owned} RETURNING n, epoch",
+            (thread_id,),
         ).fetchone()
         if row is None:
-            raise not_found(thread_id)
+            number_of(connection, thread_id)
+            raise stale()  # it belongs to another node
         return Claim(*row)
 
     return Change(change)

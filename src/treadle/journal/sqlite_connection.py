@@ -45,6 +45,7 @@ class SqliteConnection(sqlite3.Connection):
 
     too_long = sqlite3.DataError
     inbox = INBOX
+    owned = ""
 
     def transact(self, write: Callable[[], T], inserts: int = 0) -> T:
         """Runs `write` in a transaction."""

@@ -12,6 +12,7 @@ from treadle.actors.driver import Driver
 from treadle.actors.engine import EmbeddedEngine, Engine
 from treadle.actors.following import Following
 from treadle.actors.host import AnyAgent
+from treadle.actors.postgres_engine import PostgresEngine
 from treadle.actors.spending import SpendingGuard, SpendingLimits
 from treadle.actors.threads import Threads
 from treadle.bus.base import Bus
@@ -40,6 +41,7 @@ from treadle.tools.callables import Now, user_function
 from treadle.tools.context import RunContext
 
 if TYPE_CHECKING:
+    from treadle.journal.postgres_nodes import Nodes
     from treadle.memory.archive.embedders import Embedder, EmbedFunction
 
 MakeDeps = (
@@ -98,7 +100,7 @@ class Runtime(RuntimeView, AsyncOnly):
                 journal,
                 threads=threads,
                 following=following,
-                engine=engine or EmbeddedEngine(journal),
+                engine=engine or self._engine_on(journal),
                 bus=bus,
                 archive=self._archive,
                 agent=self.agent,
@@ -112,6 +114,12 @@ class Runtime(RuntimeView, AsyncOnly):
 
         self._threads = Threads(journal, bus, self._archive, make_driver if drive else None)
         self._open = False
+
+    def _engine_on(self, journal: Journal) -> Engine:
+        if not journal.has_nodes:
+            return EmbeddedEngine(journal)
+        nodes: Nodes = cast("Any", journal).nodes
+        return PostgresEngine(nodes, lambda: self._agents)
 
     async def __aenter__(self) -> "Runtime":
         await self.start()

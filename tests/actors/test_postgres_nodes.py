@@ -1,0 +1,364 @@
+"""Runtimes that drive the threads of one PostgreSQL database side by side, and what ends them.
+
+Two nodes of one process share nothing but the database; `make chaos-cluster` has processes.
+"""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any, cast
+
+import psycopg
+import pytest
+from tests.postgres import new_server, server
+
+import treadle
+from treadle import Agent, Runtime, tool
+from treadle.actors import postgres_engine
+from treadle.actors.postgres_engine import PostgresEngine
+from treadle.domain.events import StepInterrupted, TerminalEvent, TextDelta
+from treadle.domain.items import Message, OutputText
+from treadle.domain.usage import Usage
+from treadle.journal import postgres_nodes
+from treadle.journal.postgres import PostgresJournal
+from treadle.models.base import ModelRequest
+from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from treadle.testing import ScriptedModel
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
+
+PIECES = [f"piece {n}, " for n in range(8)]
+TEXT = "".join(PIECES)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def url() -> str:
+    return server().url()
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes look at each other more often than they do elsewhere."""
+    monkeypatch.setattr(postgres_engine, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(postgres_engine, "CONFIRM_SECONDS", 0.1)
+
+
+class SlowModel:
+    """Answers with one text, a piece each time that it may continue."""
+
+    name = provider = "slow"
+
+    def __init__(self, seconds: float = 0.05) -> None:
+        self.requests = 0
+        self.seconds = seconds
+
+    async def stream(self, _: ModelRequest) -> AsyncIterator[StreamEvent]:
+        self.requests += 1
+        item_id = f"msg_{id(self)}_{self.requests}"
+        for piece in PIECES:
+            await asyncio.sleep(self.seconds)
+            yield TextDelta(item_id, piece)
+        yield ItemFinished(0, Message("assistant", (OutputText(TEXT),), item_id))
+        yield ResponseFinished("r", "stop", Usage(1, 1, requests=1))
+
+
+def slow(seconds: float = 0.05) -> tuple[Agent, SlowModel]:
+    model = SlowModel(seconds)
+    return Agent(model, name="a"), model
+
+
+def engine_of(runtime: Runtime) -> PostgresEngine:
+    return cast("Any", runtime)._threads._driver._engine
+
+
+def journal_of(runtime: Runtime) -> PostgresJournal:
+    return cast("Any", runtime).journal
+
+
+def execute(url: str, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(cast("Any", sql), values)
+        return cursor.fetchall() if cursor.description else []
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - of another process, or of the database
+            await asyncio.sleep(0.01)
+
+
+async def text_seen(thread: treadle.Thread) -> str:
+    """Returns the text as a subscriber has it at the end, without what was taken back."""
+    pieces: list[str] = []
+    async for event in thread.subscribe():
+        if isinstance(event, TextDelta):
+            pieces.append(event.delta)
+        elif isinstance(event, StepInterrupted):
+            pieces.clear()
+        elif isinstance(event, TerminalEvent):
+            break
+    return "".join(pieces)
+
+
+async def test_two_runtimes_drive_side_by_side(url: str) -> None:
+    one_agent = Agent(ScriptedModel(["One."] * 4), name="a")
+    two_agent = Agent(ScriptedModel(["Two."] * 4), name="a")
+    async with (
+        treadle.open(url, agents=[one_agent]) as one,
+        treadle.open(url, agents=[two_agent]) as two,
+    ):
+        first = await one.create_thread(one_agent)
+        second = await two.create_thread(two_agent)
+        assert (await (await first.send("hi")).result()).text == "One."
+        assert (await (await second.send("hi")).result()).text == "Two."
+        # Each is driven where it is, whichever node is asked.
+        other = await two.connect(first.id)
+        run = await other.send("again", key="k")
+        assert (await asyncio.wait_for(run.result(), 10)).text == "One."
+        assert (await first.send("again", key="k")).id == run.id
+
+
+async def test_a_node_that_ends_is_replaced_at_once(url: str) -> None:
+    (agent, _), (other_agent, model) = slow(0.2), slow()
+    async with treadle.open(url, agents=[other_agent]) as two:
+        async with treadle.open(url, agents=[agent]) as one:
+            thread = await one.create_thread(agent)
+            run = await thread.send("go")
+            other = await two.connect(thread.id)
+            seen = asyncio.create_task(text_seen(other))
+            ended = asyncio.create_task((await other.run(run.id)).result())
+            await asyncio.sleep(0.5)
+        assert (await asyncio.wait_for(ended, 10)).text == TEXT
+        assert await seen == TEXT
+        assert model.requests == 1
+
+
+async def test_a_node_that_stands_still_is_replaced_and_fenced(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_nodes, "STALE_SECONDS", 0.5)
+    monkeypatch.setattr(postgres_engine, "BEAT_SECONDS", 0.1)
+    (agent, model), (other_agent, other_model) = slow(0.4), slow()
+    async with (
+        treadle.open(url, agents=[agent]) as one,
+        treadle.open(url, agents=[other_agent]) as two,
+    ):
+        thread = await one.create_thread(agent)
+        run = await thread.send("go")
+        seen = asyncio.create_task(text_seen(thread))
+        ended = asyncio.create_task(run.result())
+        await until(lambda: model.requests == 1)
+        before = journal_of(one).nodes.id
+        engine = engine_of(one)
+        watching = cast("Any", engine)._watching
+        watching.cancel()  # its heart stops, while its run continues
+        await until(lambda: other_model.requests == 1)
+        # What it still writes is refused; its caller and its reader get what the other node does.
+        assert (await asyncio.wait_for(ended, 10)).text == TEXT
+        assert await seen == TEXT
+        assert model.requests == other_model.requests == 1
+        assert [item.text for item in await thread.history() if isinstance(item, Message)] == [
+            "go",
+            TEXT,
+        ]
+        engine._watching = asyncio.create_task(cast("Any", engine)._watch())
+        await until(lambda: journal_of(one).nodes.id != before)
+        other = await two.create_thread(other_agent)
+        assert (await asyncio.wait_for((await other.send("hi")).result(), 10)).text == TEXT
+        third = await one.create_thread(agent)
+        assert (await asyncio.wait_for((await third.send("hi")).result(), 10)).text == TEXT
+        assert model.requests == 2
+
+
+async def test_a_node_that_stood_still_keeps_what_no_other_has_taken(url: str) -> None:
+    agent, model = slow(0.1)
+    async with treadle.open(url, agents=[agent]) as one:
+        thread = await one.create_thread(agent)
+        run = await thread.send("go")
+        await until(lambda: model.requests == 1)
+        before = journal_of(one).nodes.id
+        await asyncio.to_thread(execute, url, "DELETE FROM node")
+        assert (await asyncio.wait_for(run.result(), 10)).text == TEXT
+        await until(lambda: journal_of(one).nodes.id != before)
+        assert model.requests == 1
+
+
+async def test_a_lost_connection_takes_nothing_over(url: str) -> None:
+    (agent, model), (other_agent, other_model) = slow(), slow()
+    async with (
+        treadle.open(url, agents=[agent]) as one,
+        treadle.open(url, agents=[other_agent]) as two,
+    ):
+        thread = await one.create_thread(agent)
+        run = await thread.send("go")
+        for runtime in (one, two):
+            for connection in (
+                cast("Any", journal_of(runtime))._writing.raw,
+                cast("Any", engine_of(runtime))._listener._raw,
+            ):
+                pid = connection.info.backend_pid
+                await asyncio.to_thread(execute, url, "SELECT pg_terminate_backend(%s)", pid)
+                await asyncio.sleep(0.1)
+        assert (await asyncio.wait_for(run.result(), 10)).text == TEXT
+        assert (model.requests, other_model.requests) == (1, 0)
+        # The nodes are told of entries again.
+        other = await two.connect(thread.id)
+        assert (await asyncio.wait_for((await other.send("more")).result(), 10)).text == TEXT
+        assert (model.requests, other_model.requests) == (2, 0)
+
+
+async def test_a_restart_of_the_server_takes_nothing_over() -> None:
+    own = await asyncio.to_thread(new_server)
+    try:
+        (agent, model), (other_agent, other_model) = slow(0.3), slow(0.3)
+        url = own.url()
+        async with (
+            treadle.open(url, agents=[agent]) as one,
+            treadle.open(url, agents=[other_agent]) as two,
+        ):
+            runs = [await (await one.create_thread(agent)).send("go") for _ in range(5)]
+            runs += [await (await two.create_thread(other_agent)).send("go") for _ in range(5)]
+            await until(lambda: model.requests == other_model.requests == 5)
+            await asyncio.to_thread(own.stop)
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(own.start)
+            texts = [(await asyncio.wait_for(run.result(), 20)).text for run in runs]
+            assert texts == [TEXT] * 10
+            assert (model.requests, other_model.requests) == (5, 5)
+    finally:
+        await asyncio.to_thread(own.remove)
+
+
+async def test_a_node_leaves_threads_to_those_that_have_their_agent(url: str) -> None:
+    mine, yours = Agent(ScriptedModel(["Mine."]), name="mine"), Agent(ScriptedModel([]), name="b")
+    async with (
+        treadle.open(url, agents=[mine], idle_seconds=0.1) as one,
+        treadle.open(url, agents=[yours]) as two,
+    ):
+        thread = await one.create_thread(mine)
+        node = journal_of(one).nodes
+        await until_free(url, thread.id)
+        other = await two.connect(thread.id)
+        run = await thread.run((await other.send("hi")).id)
+        assert (await asyncio.wait_for(run.result(), 10)).text == "Mine."
+        found = await node.node_of(thread.id)
+        assert found is None or found.id == node.id
+
+
+async def until_free(url: str, thread_id: str) -> None:
+    sql = "SELECT node FROM thread WHERE id = %s"
+    async with asyncio.timeout(10):
+        while await asyncio.to_thread(execute, url, sql, thread_id) != [(None,)]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_two_that_both_believe_to_have_a_thread(url: str) -> None:
+    (agent, model), (other_agent, other_model) = slow(0.2), slow()
+    async with (
+        treadle.open(url, agents=[agent]) as one,
+        treadle.open(url, agents=[other_agent]) as two,
+    ):
+        thread = await one.create_thread(agent)
+        run = await thread.send("go")
+        await until(lambda: model.requests == 1)
+        await asyncio.to_thread(
+            execute, url, "UPDATE thread SET node = %s", journal_of(two).nodes.id
+        )
+        engine_of(two).wake(thread.id)
+        assert (await asyncio.wait_for(run.result(), 10)).text == TEXT
+        assert (model.requests, other_model.requests) == (1, 1)
+        # The one that lost it cannot take it back.
+        assert (await asyncio.wait_for((await thread.send("more")).result(), 10)).text == TEXT
+        assert other_model.requests == 2
+
+
+async def test_callers_that_leave_while_a_thread_is_taken_keep_nothing(url: str) -> None:
+    agent, _ = slow()
+    async with (
+        treadle.open(url, agents=[agent], idle_seconds=0.05) as one,
+        treadle.open(url, agents=[agent]) as two,
+    ):
+        thread = await one.create_thread(agent)
+        await until_free(url, thread.id)
+        other = await two.connect(thread.id)
+        for turns in range(6):
+            sending = asyncio.create_task(other.send("hi", key=f"{turns}"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            sending.cancel()
+            with suppress(asyncio.CancelledError):
+                await sending
+        run = await thread.send("hi", key="last")
+        assert (await asyncio.wait_for(run.result(), 10)).text == TEXT
+
+
+SCRIPT = """
+import asyncio, sys
+import treadle
+from treadle import Agent, tool
+from treadle.testing import Call, ScriptedModel
+
+@tool(idempotent=False)
+async def pay() -> str:
+    print("paid", flush=True)
+    await asyncio.sleep(60)
+    return "paid"
+
+async def main():
+    agent = Agent(ScriptedModel([[Call("pay", "{}")]] * 9), name="a", tools=[pay])
+    async with treadle.open(sys.argv[1], agents=[agent]) as runtime:
+        for _ in range(5):
+            thread = await runtime.create_thread(agent)
+            run = await thread.send("go", key="k")
+            print(thread.id, run.id, flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_node_is_replaced_and_its_tools_are_not_run_again(url: str) -> None:
+    @tool(idempotent=False)
+    async def pay() -> str:
+        raise AssertionError("it may have been paid")
+
+    agent = Agent(ScriptedModel(["Done."] * 5), name="a", tools=[pay])
+    async with treadle.open(url, agents=[agent]) as runtime:
+        process = await asyncio.to_thread(
+            subprocess.Popen, [sys.executable, "-c", SCRIPT, url], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        try:
+            lines = [await asyncio.to_thread(process.stdout.readline) for _ in range(10)]
+        finally:
+            process.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(process.communicate)
+        assert lines.count("paid\n") == 5
+        ids = [line.split() for line in lines if line != "paid\n"]
+        for thread_id, run_id in ids:
+            run = await (await runtime.connect(thread_id)).run(run_id)
+            assert (await asyncio.wait_for(run.result(), 10)).text == "Done."
+
+
+async def test_a_schedule_of_a_node_that_has_ended_is_fired_by_another(url: str) -> None:
+    agent = Agent(ScriptedModel(["Later."]), name="a")
+    async with treadle.open(url, agents=[agent]) as two:
+        async with treadle.open(url, agents=[agent]) as one:
+            thread = await one.create_thread(agent)
+            await thread.schedule("later", after=0.5)
+        other = await two.connect(thread.id)
+        async with asyncio.timeout(10):
+            async for event in other.subscribe():
+                if isinstance(event, TerminalEvent):
+                    break
+        assert [item.text for item in await other.history() if isinstance(item, Message)][-1:] == [
+            "Later."
+        ]
