@@ -274,7 +274,7 @@ async def test_parse_a_stream(open_runtime: Open, mode: Any) -> None:
         ({"tool_choice": {"type": "image_generation"}}, "tool_choice"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format"),
         ({"background": True, "store": False}, "background"),
-        ({"max_tool_calls": 0}, None),
+        ({"max_tool_calls": 0}, "max_tool_calls"),
     ],
 )
 async def test_refused_options(open_runtime: Open, more: Any, param: str | None) -> None:

@@ -213,6 +213,12 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
         refused = await client.send("DELETE", "/owner?owner=alice", headers=bob)
         assert refused.status_code == 400
         await client.call("DELETE", "/owner", headers=bob)
+        named = {"model": "agent", "messages": [{"role": "user", "content": "Hi."}]}
+        for id in (thread_id, "thread_x"):
+            refused = await client.http.post(
+                "/v1/chat/completions", json=named, headers=writes | {"x-thread-id": id}
+            )
+            assert (refused.status_code, code_of(refused)) == (404, "thread_not_found")
         response = await client.send(
             "GET", f"/threads/{thread_id}/events", headers=reads | {"last-event-id": "1"}
         )
@@ -221,6 +227,7 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
 
 
 TRIED_BELOW = {
+    "/chat/completions",
     "/conversations",
     "/models",
     "/models/{name}",

@@ -43,7 +43,10 @@ _SECURITY: tuple[tuple[bytes, bytes], ...] = (
 _CSP = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 _NO_STORE = (b"cache-control", b"no-store")
 _CORS_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
-_CORS_HEADERS = b"authorization, content-type, idempotency-key, last-event-id, x-request-id"
+_CORS_HEADERS = (
+    b"authorization, content-type, idempotency-key, last-event-id, x-request-id, x-thread-id, "
+    b"x-to-user"
+)
 _CORS_EXPOSED = b"x-request-id, x-thread-id, x-run-id, x-should-retry, retry-after"
 
 

@@ -1,5 +1,6 @@
 """All operations of the API."""
 
+from treadle.server.chat_completions.completion_routes import COMPLETIONS
 from treadle.server.openai.models import MODELS
 from treadle.server.operation import Operation, Operations
 from treadle.server.responses.conversations import CONVERSATIONS
@@ -39,6 +40,7 @@ _NOUNS: tuple[Operations, ...] = (
     MODELS,
     RESPONSES,
     CONVERSATIONS,
+    COMPLETIONS,
 )
 
 

@@ -1,5 +1,7 @@
 """Errors in the form of the OpenAI API: https://platform.openai.com/docs/guides/error-codes."""
 
+import re
+
 from msgspec import Struct
 
 from treadle.errors import OptionNotAllowed, UnknownAgent
@@ -38,6 +40,9 @@ _TYPES = {
     429: "rate_limit_error",
 }
 
+_PLACE = re.compile(r"unknown field `([^`]+)`|`\$\.([^`]+)`|missing required field `([^`]+)`")
+"""Where a validation error of a body names a parameter."""
+
 _PARAMS = {
     "extra_instructions": "instructions",
     "limits": "max_tool_calls",
@@ -56,6 +61,8 @@ def error_fields(problem: Problem, error: BaseException | None = None) -> ErrorF
         param = _PARAMS.get(error.option, error.option) or None
     elif isinstance(error, UnknownAgent):
         code, param = "model_not_found", "model"
+    elif code == "invalid_request" and (place := _PLACE.search(problem.detail)):
+        param = next(name for name in place.groups() if name)
     kind = "server_error" if problem.status >= 500 else "invalid_request_error"
     return ErrorFields(
         message=problem.detail, type=_TYPES.get(problem.status, kind), param=param, code=code

@@ -9,7 +9,7 @@ from treadle.domain.items import Item, Message
 from treadle.errors import InvalidInput
 from treadle.server.api_request import ApiRequest
 from treadle.server.openai.errors import ParameterRefused
-from treadle.server.responses.response_object import LABEL
+from treadle.server.openai.tool_options import LABEL
 
 _OWN_KINDS = frozenset({"mcp_approval_request", "mcp_approval_response", "mcp_list_tools"})
 """Items of a history that say nothing to a model."""

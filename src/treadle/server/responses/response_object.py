@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from treadle.domain.usage import Usage
+from treadle.server.openai.tool_options import LABEL
 
 Json = dict[str, object]
 
 ECHO = "openai_response"
 """The key in the metadata of a run with the parameters that its response repeats."""
-
-LABEL = "treadle"
-"""The server label of the tools that the agent runs itself."""
 
 _DEFAULTS: Json = {
     "background": False,

@@ -5,12 +5,11 @@ from typing import Any
 
 from treadle.domain.limits import Limits
 from treadle.domain.settings import ModelSettings
-from treadle.errors import OptionNotAllowed
 from treadle.loop.definition import AgentDefinition
-from treadle.server.openai.errors import ParameterRefused
+from treadle.server.openai.allowed_options import allowed_options
+from treadle.server.openai.tool_options import client_tools, output_schema, tool_choice
 from treadle.server.responses.create_request import CreateResponse
 from treadle.server.responses.response_object import ECHO, Json
-from treadle.server.responses.tool_options import client_tools, output_schema, tool_choice
 
 _REPEATED = (
     "background",
@@ -39,23 +38,7 @@ def run_options(
 
     `thread_id` is that of the conversation which the request names.
     """
-    options: dict[str, Any] = {}
-    settings = ModelSettings()
-    for param, option in _options(body):
-        try:
-            agent.check_options(**option)
-        except OptionNotAllowed as error:
-            raise ParameterRefused(
-                param,
-                f"The agent {agent.name!r} does not take {param}: {error.message}",
-                code="unsupported_parameter",
-            ) from error
-        if isinstance(given := option.get("settings"), ModelSettings):
-            settings = settings.updated(given)
-        else:
-            options |= option
-    if settings != ModelSettings():
-        options["settings"] = settings
+    options = allowed_options(agent, _options(body))
     # Not an option of the client: a label, which the model does not read.
     options["metadata"] = {ECHO: _echo(body, thread_id)}
     return options
@@ -84,7 +67,8 @@ def _options(body: CreateResponse) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "tools", {"tools": tools}
     if (choice := tool_choice(body.tool_choice)) is not None:
         yield "tool_choice", {"tool_choice": choice}
-    if (schema := output_schema(body.text)) is not None:
+    text = None if body.text is None else body.text.format
+    if (schema := output_schema("text.format", text)) is not None:
         yield "text", {"output": schema}
 
 

@@ -9,8 +9,9 @@ from treadle.domain.arguments import is_list, is_mapping, shown
 from treadle.domain.options import AllowedTools, ExternalTool
 from treadle.domain.settings import NamedTool, ToolChoice
 from treadle.server.openai.errors import ParameterRefused
-from treadle.server.responses.create_request import TextOptions
-from treadle.server.responses.response_object import LABEL
+
+LABEL = "treadle"
+"""The server label of the tools that the agent runs itself."""
 
 
 class _Function(msgspec.Struct):
@@ -79,14 +80,17 @@ def _name(entry: object) -> str:
             )
 
 
-def output_schema(text: TextOptions | None) -> Mapping[str, object] | None:
-    """Returns the schema of the answer; None for a text, which changes nothing."""
-    match None if text is None else text.format:
+def output_schema(param: str, given: Mapping[str, Any] | None) -> Mapping[str, object] | None:
+    """Returns the schema of the answer; None for a text, which changes nothing.
+
+    `param` is the parameter of the request.
+    """
+    match given:
         case None | {"type": "text"}:
             return None
         case {"type": "json_schema", "schema": schema} if is_mapping(schema):
             return schema
         case {"type": "json_object"}:
             return {"type": "object"}
-        case given:
-            raise ParameterRefused("text.format", f"text.format={shown(given)} is not served.")
+        case _:
+            raise ParameterRefused(param, f"{param}={shown(given)} is not served.")

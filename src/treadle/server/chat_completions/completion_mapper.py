@@ -1,0 +1,302 @@
+"""Events of a run as chunks of a completion, and as the completion they add up to."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from treadle.domain.events import (
+    Event,
+    HandedOff,
+    MessageAdded,
+    RefusalDelta,
+    ResponseCompleted,
+    RunCancelled,
+    RunCompleted,
+    RunExpired,
+    RunFailed,
+    RunIncomplete,
+    RunRequiresAction,
+    StepInterrupted,
+    StepStarted,
+    TextDelta,
+    ToolApproved,
+    ToolCallRequested,
+    ToolOutputRecorded,
+    ToUserDelta,
+    UsageAdded,
+)
+from treadle.domain.usage import Usage
+from treadle.loop.definition import AgentDefinition, ends_run
+from treadle.server.chat_completions.completion_chunks import (
+    CompletionChunks,
+    Json,
+    call_object,
+    completion_object,
+)
+from treadle.server.chat_completions.completion_text import CompletionText
+from treadle.server.openai.errors import ErrorFields, error_fields
+from treadle.server.problems import Problem
+from treadle.server.sse import Framed
+from treadle.server.stream import EndReason
+from treadle.tools.output_type import OUTPUT_TOOL
+
+Agent = AgentDefinition[Any, Any]
+
+_ENDS: Mapping[EndReason, str] = {
+    "draining": "The server is about to end; send the request again in a moment.",
+    "limited": "Too many requests; send the request again in a moment.",
+    "thread_deleted": "The thread was deleted.",
+    "not_authenticated": "The credentials of the request have ended.",
+    "failed": "The stream failed; send the request again.",
+}
+_BROKE_OFF = (
+    "The answer of the model broke off, and what was sent of it is void: its last paragraph. The "
+    "thread has the answer that follows, if it is stored."
+)
+
+
+class Failure(NamedTuple):
+    """Why there is no completion: the status of a response without a stream, and the error."""
+
+    status: int
+    fields: ErrorFields
+
+
+class CompletionMapper:
+    """Makes a completion of the events of a run, from its first one on.
+
+    - `agent_of` returns an agent by its name; `agent` is the one with which the run begins.
+    - `is_structured`: whether the answer has a form; then nothing but the answer is shown.
+    - `shows_to_user`: whether the texts for the user in calls are shown.
+    - `is_streamed`: whether chunks are sent. What was sent cannot be taken back.
+
+    `is_over` tells that the completion is complete: the run has ended, or `asks` the client for
+    outputs. `is_waiting` tells that the run waits for an approval.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        agent: Agent,
+        created: int,
+        agent_of: Callable[[str], Agent],
+        *,
+        is_structured: bool,
+        shows_to_user: bool,
+        is_streamed: bool,
+        has_usage: bool = False,
+    ) -> None:
+        self.is_over = self.asks = self.is_waiting = False
+        self.failure: Failure | None = None
+        self._identity = (id, agent.name, created)
+        self._chunks = CompletionChunks(*self._identity, has_usage=has_usage)
+        self._agent_name, self._agent_of = agent.name, agent_of
+        self._is_structured = is_structured
+        self._shows_to_user = shows_to_user and not is_structured
+        self._is_streamed = is_streamed
+        self._text = CompletionText()
+        self._refusals: dict[str, str] = {}
+        self._client_calls: dict[str, Json] = {}
+        self._pending: list[str] = []  # the ids of the calls that the run waits for
+        self._shown_calls: list[Json] = []
+        self._said = ""  # in the step, of an answer with a form
+        self._step_calls: dict[str, ToolCallRequested] = {}
+        self._outputs: dict[str, str] = {}  # in the step, of calls that did not fail
+        self._is_taken_back = False
+        self._usage = Usage()
+        self._finish = ""
+
+    # What a stream asks for
+
+    def opening(self) -> bytes:
+        """Returns the chunk before all others."""
+        return self._chunks.delta(role="assistant", content="", refusal=None)
+
+    def frame(self, envelope: Framed) -> bytes:
+        """Returns the chunks of an event."""
+        event = cast("Event", envelope.event)
+        if type(event) is TextDelta:
+            if self._is_structured:
+                return b""
+            return self._chunks.text(self._text.grow(event.item_id, event.delta))
+        return self._take(event)
+
+    def end(self, reason: EndReason, problem: Problem | None = None) -> bytes:
+        """Returns the frames of a stream that ends before the completion does."""
+        if problem is not None:
+            return self._fail(Failure(problem.status, error_fields(problem)))
+        status = {"draining": 503, "limited": 429, "thread_deleted": 404, "not_authenticated": 401}
+        return self._fail(_failure(status.get(reason, 500), reason, _ENDS[reason]))
+
+    # What a response without a stream asks for
+
+    @property
+    def completion(self) -> Json:
+        """The completion as a whole."""
+        text, refusal = self._text.text, "".join(self._refusals.values())
+        message: Json = {
+            "role": "assistant",
+            "content": text or (None if self._shown_calls or refusal else ""),
+            "refusal": refusal or None,
+            "annotations": [],
+        }
+        if self._shown_calls:
+            message["tool_calls"] = self._shown_calls
+        return completion_object(*self._identity, message, self._finish, self._usage)
+
+    def _take(self, event: Event) -> bytes:
+        match event:
+            case ToUserDelta() if self._shows_to_user:
+                return self._chunks.text(self._text.grow(event.item_id, event.delta))
+            case RefusalDelta():
+                return self._refuse(event.item_id, event.delta)
+            case MessageAdded(origin="model"):
+                return self._land(event)
+            case ToolCallRequested():
+                return self._note_call(event)
+            case StepStarted():
+                return self._start_step()
+            case RunRequiresAction():
+                self._pending = list(event.call_ids)
+                return self._ask()
+            case ToolOutputRecorded():
+                return self._return(event)
+            case RunCompleted() | RunIncomplete():
+                return self._complete(event)
+            case RunFailed() | RunCancelled() | RunExpired():
+                return self._fail(_ended(event))
+            case _:
+                self._note(event)
+                return b""
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case ToolApproved():
+                self.is_waiting = False
+            case StepInterrupted():
+                self._is_taken_back = self._text.take_back()
+            case ResponseCompleted():
+                self._usage += event.usage
+            case UsageAdded() if not event.job_id:
+                self._usage += event.usage
+            case HandedOff():
+                self._agent_name = event.agent
+            case _:
+                pass
+
+    def _refuse(self, id: str, growth: str) -> bytes:
+        self._refusals[id] = self._refusals.get(id, "") + growth
+        return self._chunks.delta(refusal=growth)
+
+    def _land(self, event: MessageAdded) -> bytes:
+        message, refused = event.item, b""
+        if rest := message.refusal[len(self._refusals.get(message.id, "")) :]:
+            refused = self._refuse(message.id, rest)
+        if self._is_structured:
+            self._said += message.text
+            return refused
+        return self._chunks.text(self._text.finish(message.id, message.text)) + refused
+
+    def _note_call(self, event: ToolCallRequested) -> bytes:
+        call = event.item
+        self._step_calls[call.call_id] = event
+        if event.awaits == "output":
+            self._client_calls[call.call_id] = call_object(
+                call.call_id, call.name, _own_arguments(event)
+            )
+        if call.name == OUTPUT_TOOL:
+            return b""  # it is the answer only if it is valid
+        if self._shows_to_user:
+            return self._chunks.text(self._text.finish(call.id, event.said))
+        return b""
+
+    def _start_step(self) -> bytes:
+        self._said = ""
+        self._step_calls.clear()
+        self._outputs.clear()
+        if self._is_taken_back and self._is_streamed:
+            return self._fail(_failure(500, "response_interrupted", _BROKE_OFF))
+        self._is_taken_back = False
+        return b""
+
+    # Ends
+
+    def _return(self, event: ToolOutputRecorded) -> bytes:
+        output = event.item
+        if not output.is_error:
+            self._outputs[output.call_id] = output.text
+        if output.call_id not in self._pending:
+            return b""
+        self._pending.remove(output.call_id)
+        return self._ask()
+
+    def _ask(self) -> bytes:
+        """Asks the client, unless the run waits for others as well."""
+        self.is_waiting = not self._client_calls.keys() >= set(self._pending)
+        if self.is_waiting or not self._pending:
+            return b""
+        self._shown_calls = [self._client_calls[id] for id in self._pending]
+        asked = [{"index": index, **call} for index, call in enumerate(self._shown_calls)]
+        self.asks = True
+        return self._chunks.delta(tool_calls=asked) + self._close("tool_calls")
+
+    def _complete(self, event: RunCompleted | RunIncomplete) -> bytes:
+        shown = self._chunks.text(self._text.finish("answer", self._answer(event)))
+        if isinstance(event, RunCompleted):
+            return shown + self._close("stop")
+        is_filtered = event.stop_reason == "content_filter"
+        return shown + self._close("content_filter" if is_filtered else "length")
+
+    def _answer(self, event: RunCompleted | RunIncomplete) -> str:
+        """Returns what of the answer is not shown yet."""
+        if isinstance(event, RunCompleted):
+            if event.output is not None:  # a validator of the program changed it
+                return event.output.text
+            for id, call in self._step_calls.items():
+                if id not in self._outputs:
+                    continue
+                if call.item.name == OUTPUT_TOOL:
+                    return call.item.arguments
+                if event.stop_reason == "terminal_tool" and self._ends_run(call.item.name):
+                    return self._outputs[id]
+        return self._said
+
+    def _ends_run(self, tool: str) -> bool:
+        return ends_run(self._agent_of(self._agent_name), tool)
+
+    def _close(self, reason: str) -> bytes:
+        self.is_over = True
+        self._finish = reason
+        return self._chunks.finish(reason, self._usage)
+
+    def _fail(self, failure: Failure) -> bytes:
+        self.is_over = True
+        self.failure = failure
+        return self._chunks.error(failure.fields)
+
+
+def _ended(event: RunFailed | RunCancelled | RunExpired) -> Failure:
+    match event:
+        case RunFailed():
+            return _failure(429 if "rate" in event.code else 500, event.code, event.message)
+        case RunCancelled():
+            return _failure(409, "run_cancelled", "The run was cancelled.")
+        case RunExpired():
+            message = "The run has expired: an approval or an output did not come in time."
+            return _failure(409, "run_expired", message)
+
+
+def _failure(status: int, code: str, message: str) -> Failure:
+    kind = "rate_limit_error" if status == 429 else "server_error"
+    if status in {401, 404, 409}:
+        kind = "invalid_request_error"
+    return Failure(status, ErrorFields(message=message, type=kind, param=None, code=code))
+
+
+def _own_arguments(event: ToolCallRequested) -> str:
+    """Returns the arguments of a call without the text for the user, which is not the tool's."""
+    if not event.to_user or not (fields := event.arguments) or event.to_user not in fields:
+        return event.item.arguments
+    left = {name: value for name, value in fields.items() if name != event.to_user}
+    return msgspec.json.encode(left).decode()
