@@ -54,6 +54,7 @@ TreadleError
 │   ├── RunInProgress             a run is active, and on_busy="reject" was asked for
 │   ├── RunNotInProgress          no run is waiting for the submitted answer
 │   ├── NotDriven                 retryable: no process drives the threads
+│   ├── VerdictUnknown            retryable: the driving node has not decided yet
 │   ├── RunTimeout                retryable: the run has not ended in the given time
 │   ├── UnknownToolCall           the run has no call with that id
 │   ├── UnknownMessage            the history has no message with that id
@@ -557,6 +558,16 @@ class NotDriven(ThreadError):
     """
 
     code = "not_driven"
+    retryable = True
+
+
+class VerdictUnknown(ThreadError):
+    """The node that drives the thread has not decided in time what becomes of an entry.
+
+    The entry waits in the inbox and may still be accepted: send it again with the same key.
+    """
+
+    code = "verdict_unknown"
     retryable = True
 
 

@@ -4,6 +4,7 @@ Two nodes of one process share nothing but the database; `make chaos-cluster` ha
 """
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -16,17 +17,20 @@ import pytest
 from tests.postgres import new_server, server
 
 import treadle
-from treadle import Agent, Runtime, tool
-from treadle.actors import postgres_engine
+from treadle import Agent, Block, MemoryUpdated, RunContext, Runtime, tool
+from treadle.actors import postgres_engine, threads
+from treadle.actors.intake import Intake
 from treadle.actors.postgres_engine import PostgresEngine
+from treadle.domain.blocks import AppendText
 from treadle.domain.events import StepInterrupted, TerminalEvent, TextDelta
 from treadle.domain.items import Message, OutputText
 from treadle.domain.usage import Usage
+from treadle.errors import ThreadNotFound, VerdictUnknown
 from treadle.journal import postgres_nodes
 from treadle.journal.postgres import PostgresJournal
 from treadle.models.base import ModelRequest
 from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
-from treadle.testing import ScriptedModel
+from treadle.testing import Call, ScriptedModel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
 
@@ -298,6 +302,93 @@ async def test_callers_that_leave_while_a_thread_is_taken_keep_nothing(url: str)
                 await sending
         run = await thread.send("hi", key="last")
         assert (await asyncio.wait_for(run.result(), 10)).text == TEXT
+
+
+BOARD = Block("board", "first", shared="office")
+
+
+@tool(idempotent=True)
+async def note(ctx: RunContext, text: str) -> str:
+    """Notes something on the board."""
+    block = await ctx.memory.edit(AppendText("board", text), key=ctx.call_id)
+    assert block is not None
+    return block.value
+
+
+def noting(name: str) -> Agent:
+    steps: list[object] = []
+    for n in range(5):
+        steps += [[Call("note", json.dumps({"text": f"{name} {n}"}))], "Noted."]
+    return Agent(ScriptedModel(cast("Any", steps)), name="noter", tools=[note], blocks=[BOARD])
+
+
+async def test_agents_on_two_nodes_edit_one_shared_memory(url: str) -> None:
+    (mine, yours) = noting("mine"), noting("yours")
+    async with (
+        treadle.open(url, agents=[mine]) as one,
+        treadle.open(url, agents=[yours]) as two,
+    ):
+
+        async def work(runtime: Runtime, agent: Agent) -> treadle.Thread:
+            thread = await runtime.create_thread(agent)
+            for _ in range(5):
+                assert (await (await thread.send("go")).result()).text == "Noted."
+            return thread
+
+        done = await asyncio.wait_for(asyncio.gather(work(one, mine), work(two, yours)), 60)
+        memory = await two.memory("office")
+        block = await memory.get("board")
+        assert block is not None
+        first, *lines = block.value.splitlines()
+        assert first == "first"
+        assert sorted(lines) == sorted(f"{who} {n}" for who in ("mine", "yours") for n in range(5))
+        for thread in done:  # each run reports its changes
+            told = [e for e in await thread.events() if isinstance(e, MemoryUpdated)]
+            assert len(told) == 5
+
+
+async def test_a_thread_is_deleted_from_any_node(url: str) -> None:
+    agent, model = slow(0.5)
+    async with (
+        treadle.open(url, agents=[agent]) as one,
+        treadle.open(url, agents=[agent]) as two,
+    ):
+        thread = await one.create_thread(agent)
+        run = await thread.send("go")
+        ended = asyncio.create_task(run.result())
+        seen = asyncio.create_task(text_seen(thread))
+        await until(lambda: model.requests == 1)
+        await (await two.connect(thread.id)).delete()
+        for waiting in (ended, seen):
+            with pytest.raises(ThreadNotFound):
+                await asyncio.wait_for(waiting, 5)
+        with pytest.raises(ThreadNotFound):
+            await one.connect(thread.id)
+
+
+async def test_a_verdict_that_takes_too_long_is_unknown(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = Agent(ScriptedModel(["One.", "Two."]), name="a")
+    async with (
+        treadle.open(url, agents=[agent]) as one,
+        treadle.open(url, agents=[agent]) as two,
+    ):
+        thread = await one.create_thread(agent)
+        await (await thread.send("hi")).result()
+        other = await two.connect(thread.id)
+        seq = (await other.state()).said
+        monkeypatch.setattr(threads, "VERDICT_SECONDS", 0.3)
+        with monkeypatch.context() as patched:
+            patched.setattr(Intake, "take_inbox", _hang)
+            with pytest.raises(VerdictUnknown, match="key='k'"):
+                await other.send("more", expect=seq, key="k")
+        run = await other.send("more", expect=seq, key="k")
+        assert (await asyncio.wait_for(run.result(), 10)).text == "Two."
+
+
+async def _hang(_: Intake) -> None:
+    await asyncio.sleep(0.5)
 
 
 SCRIPT = """

@@ -13,6 +13,7 @@ from treadle.actors.engine import Engine
 from treadle.actors.following import Following
 from treadle.actors.fork import Seed, fork_of
 from treadle.actors.host import AnyAgent
+from treadle.actors.remote_memory import RemoteMemory
 from treadle.actors.repairing import repair_thread
 from treadle.actors.shared_memory import shared_id
 from treadle.actors.spending import SpendingGuard
@@ -47,7 +48,7 @@ from treadle.journal.projection import UNUSED, due_times
 from treadle.logging import logger_of
 from treadle.loop.catalog import Catalog
 from treadle.memory.archive.access import ArchiveAccess
-from treadle.memory.blocks.thread_memory import ThreadMemory
+from treadle.memory.blocks.thread_memory import SharedMemory, ThreadMemory
 from treadle.models.transport import Transport, use_transport
 from treadle.tools.callables import UserFunction
 
@@ -235,7 +236,7 @@ class Driver:
         if known is not None:
             known.jobs.refuse_inside("delete its thread")
         info = await self.journal.info(thread_id)
-        if not await self._engine.take(thread_id):
+        if not await self._engine.seize(thread_id):
             raise JournalLocked(f"{thread_id} is in use by another runtime; delete it there.")
         try:
             await self._delete(info)
@@ -269,7 +270,7 @@ class Driver:
     async def repair(self, thread_id: str) -> list[int]:
         """Does what `repair_thread` does, for a thread that no other runtime has."""
         await self.journal.info(thread_id)
-        if not await self._engine.take(thread_id):
+        if not await self._engine.seize(thread_id):
             raise JournalLocked(f"{thread_id} is in use by another runtime; repair it there.")
         try:
             await self._engine.interrupt(thread_id)
@@ -402,12 +403,16 @@ class Driver:
             require_same(entry, sent.message_id)
         return sent is not None
 
-    async def shared_memory(self, owner: str, name: str) -> ThreadMemory:
+    async def shared_memory(self, owner: str, name: str) -> SharedMemory:
         """Returns the memory that the threads of an owner share under a name."""
         thread_id = shared_id(owner, name)
         if self.known(thread_id) is None:  # it may have been deleted
             await self.threads.shared(owner, name)
-        actor = await self.require(thread_id)
+        actor = await self.reach(thread_id)
+        if actor is None and self.is_stopping:
+            raise _stopped(thread_id)
+        if actor is None:
+            return RemoteMemory(thread_id, self.threads, self.journal)
         self.may_be_idle(thread_id)
         return actor.memory
 

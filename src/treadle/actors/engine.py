@@ -84,6 +84,13 @@ class Engine(Protocol):
         """
         ...
 
+    async def seize(self, thread_id: str) -> bool:
+        """Takes a thread even from a node that lives, whose drive of it then ends.
+
+        Returns False if another node of this process has it, which cannot be made to end its drive.
+        """
+        ...
+
     def release(self, thread_id: str) -> None:
         """Gives a thread back, so that any node can take it."""
         ...
@@ -259,6 +266,10 @@ class EmbeddedEngine:
     async def take(self, thread_id: str) -> bool:
         """Takes a thread unless another runtime of this process has it."""
         return self._group.taken.setdefault(thread_id, self) is self
+
+    async def seize(self, thread_id: str) -> bool:
+        """Takes a thread unless another runtime of this process has it."""
+        return await self.take(thread_id)
 
     def release(self, thread_id: str) -> None:
         """Gives a thread back; when this engine has stopped, another one looks what is left."""

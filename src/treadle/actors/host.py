@@ -10,7 +10,7 @@ from treadle.journal.base import Journal, Work
 from treadle.loop.catalog import Catalog
 from treadle.loop.definition import AgentDefinition
 from treadle.memory.archive.access import ArchiveAccess
-from treadle.memory.blocks.thread_memory import ThreadMemory
+from treadle.memory.blocks.thread_memory import SharedMemory, ThreadMemory
 from treadle.tools.callables import UserFunction
 
 AnyAgent = AgentDefinition[object, object]
@@ -88,7 +88,7 @@ class Host(Protocol):
         """Copies a thread up to event `entry.expect`, with the message as its next run."""
         ...
 
-    async def shared_memory(self, owner: str, name: str) -> ThreadMemory:
+    async def shared_memory(self, owner: str, name: str) -> SharedMemory:
         """Returns the memory of that name which the threads of an owner share."""
         ...
 

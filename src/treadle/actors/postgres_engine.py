@@ -130,6 +130,13 @@ class PostgresEngine:
             if not self._waiting[thread_id]:
                 del self._waiting[thread_id]
 
+    async def seize(self, thread_id: str) -> bool:
+        """Takes a thread even from a node that lives, which is told that it has lost it."""
+        if not await self.take(thread_id):
+            await self._nodes.seize(thread_id)
+            self._taken.add(thread_id)
+        return True
+
     async def _take(self, thread_id: str) -> bool:
         is_taken = await self._nodes.take(thread_id)
         if is_taken is None:
@@ -149,10 +156,6 @@ class PostgresEngine:
             self._taken.discard(thread_id)
             self._released.add(thread_id)
             self._changed.set()
-
-    def forget(self, thread_id: str) -> None:
-        """Notes that another node may have taken a thread of this one."""
-        self._taken.discard(thread_id)
 
     # Driving
 
@@ -197,10 +200,16 @@ class PostgresEngine:
         self._changed.set()
 
     def _heard(self, told: str) -> None:
-        """Takes a notification: the node and the id of a thread whose inbox has an entry."""
+        """Takes a notification: the node and the id of a thread whose inbox has an entry.
+
+        With a minus sign, another node has taken the thread from that node.
+        """
         node, _, thread_id = told.partition(" ")
         if not thread_id:
             self._node_ended()
+        elif node.startswith("-"):  # what this node has lost
+            if node == f"-{self._nodes.id}" and thread_id in self._taken:
+                self._lose(thread_id)
         elif thread_id in self._taken:
             if self._worker is not None:
                 self._worker.ring(thread_id)
@@ -273,6 +282,9 @@ class PostgresEngine:
         self._beat_at = asyncio.get_running_loop().time()
         for thread_id in before:
             if thread_id not in kept and thread_id in self._taken:
-                self._taken.discard(thread_id)
-                if self._worker is not None:
-                    self._worker.lose(thread_id)
+                self._lose(thread_id)
+
+    def _lose(self, thread_id: str) -> None:
+        self._taken.discard(thread_id)
+        if self._worker is not None:
+            self._worker.lose(thread_id)

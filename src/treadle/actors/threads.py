@@ -64,6 +64,7 @@ from treadle.errors import (
     ThreadDamaged,
     ThreadNotFound,
     TreadleError,
+    VerdictUnknown,
 )
 from treadle.journal.base import Journal, ThreadInfo, Waiting
 from treadle.journal.files import FileStore, NewFile
@@ -73,6 +74,9 @@ from treadle.memory.blocks.changes import changes_of, undone_by
 FIRST_LOOK_SECONDS = 0.005
 LAST_LOOK_SECONDS = 0.25
 """How often a sender looks what has become of its entry, at first and later."""
+
+VERDICT_SECONDS = 30.0
+"""How long a sender waits for the driving node to decide about its entry."""
 
 
 class Threads:
@@ -346,9 +350,10 @@ class Threads:
         """Waits until the entry with this key has left the inbox; returns what it has become.
 
         Returns None if it was refused. Raises `NotDriven` if no process drives the threads any
-        more.
+        more, and `VerdictUnknown` if the one that does takes too long.
         """
-        pause = FIRST_LOOK_SECONDS
+        loop = asyncio.get_running_loop()
+        end, pause = loop.time() + VERDICT_SECONDS, FIRST_LOOK_SECONDS
         while True:
             # In this order: it leaves the inbox together with the events that it becomes.
             waiting = await self._journal.inbox(thread_id)
@@ -356,6 +361,12 @@ class Threads:
                 return taken
             if not any(_is_of(one.entry, entry.key) for one in waiting):
                 return None
+            if loop.time() >= end:
+                raise VerdictUnknown(
+                    f"The node that drives {thread_id} has not decided in {VERDICT_SECONDS:.0f} "
+                    f"seconds; the entry may still be accepted: send it again with "
+                    f"key={entry.key[:100]!r}."
+                )
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_LOOK_SECONDS)
             # Another node may have taken over meanwhile, which is rung as well.

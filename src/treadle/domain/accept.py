@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from treadle.domain.answers import approval_of, denial_of, output_of, pin_of
-from treadle.domain.block_edits import change
+from treadle.domain.block_edits import change, require_as_read
 from treadle.domain.block_undo import undo
 from treadle.domain.entries import (
     AddEntry,
@@ -139,6 +139,8 @@ def _accept(
         case PinEntry():
             return _recorded(pin_of(state, entry.message_id, pinned=entry.pinned))
         case EditEntry():
+            if entry.read is not None:
+                require_as_read(state.memory, entry.edit.label, entry.read, entry.key)
             event = change(state.memory, entry.edit, entry.author, key=entry.key)
             return () if event is None else [replace(event, thread_id=entry.thread_id)]
         case UndoEntry():

@@ -118,12 +118,14 @@ class EditEntry(_Entry, frozen=True, tag="edit"):
     """The wish to change a memory block of the thread.
 
     The same `key` changes it once. `thread_id` is the thread whose run wants it, if it is another.
+    `read` is the text that the block must have, None means any.
     """
 
     edit: BlockEdit
     author: MemoryAuthor = "user"
     key: str = ""
     thread_id: str = ""
+    read: str | None = None
 
 
 class UndoEntry(_Entry, frozen=True, tag="undo"):

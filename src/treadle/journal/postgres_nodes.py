@@ -132,6 +132,11 @@ class Nodes:
         node = self._require_id()
         return await self._write(lambda connection: take(connection, node, thread_id))
 
+    async def seize(self, thread_id: str) -> None:
+        """Takes a thread from the node that has it, and tells that node."""
+        node = self._require_id()
+        await self._write(lambda connection: seize(connection, node, thread_id))
+
     async def release(self, threads: Sequence[str]) -> None:
         """Gives threads of this node back."""
         node = self._require_id()
@@ -284,6 +289,16 @@ def take(connection: PostgresConnection, node: int, thread_id: str) -> bool | No
         return True
     row = connection.execute("SELECT 1 FROM thread WHERE id = ?", (thread_id,)).fetchone()
     return None if row is None else False
+
+
+def seize(connection: PostgresConnection, node: int, thread_id: str) -> None:
+    """Takes a thread from the node that has it, which is told with the commit."""
+    connection.execute(
+        f"SELECT pg_notify({CHANNEL}, '-' || node || ' ' || id) FROM thread"  # noqa: S608 - of constants
+        " WHERE id = ? AND node IS NOT NULL AND octet_length(id) < 7000",
+        (thread_id,),
+    )
+    connection.execute("UPDATE thread SET node = ? WHERE id = ?", (node, thread_id))
 
 
 def release(connection: PostgresConnection, node: int, threads: Sequence[str]) -> None:

@@ -36,6 +36,7 @@ from treadle.errors import (
     UnknownMessage,
     UnknownPassage,
     UnknownToolCall,
+    VerdictUnknown,
 )
 
 RETRY_SECONDS = 1
@@ -58,6 +59,7 @@ _STATUSES: dict[type[TreadleError], int] = {
     JournalReadOnly: 500,
     MemoryFailed: 400,
     NotDriven: 503,
+    VerdictUnknown: 503,
     OptionNotAllowed: 403,
     RunNotFound: 404,
     ThreadError: 409,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -11,8 +12,34 @@ from treadle.domain.block_memory import BlockMemory
 from treadle.domain.blocks import Block, BlockEdit
 from treadle.domain.entries import EditEntry
 from treadle.domain.events import MemoryUpdated
-from treadle.errors import ConfigurationError
+from treadle.errors import ConfigurationError, StaleWriter
 from treadle.ports import RunArchive, ThreadWriter
+
+
+class SharedMemory(Protocol):
+    """A memory that the threads of an owner share, wherever it is driven."""
+
+    @property
+    def thread_id(self) -> str:
+        """The thread to which the blocks belong."""
+        ...
+
+    async def seed_shared(self, declared: Sequence[Block]) -> None:
+        """Creates missing blocks that an agent declares in this memory."""
+        ...
+
+    async def make(
+        self, entry: EditEntry, run_id: str = ""
+    ) -> tuple[MemoryUpdated | None, str | None]:
+        """Changes a block; returns the event, None if nothing changed, and the text after it.
+
+        Raises the kinds of `MemoryFailed`. The change may not be durable yet.
+        """
+        ...
+
+    async def kept(self) -> BlockMemory:
+        """Returns the blocks once they are durable."""
+        ...
 
 
 class ThreadMemory:
@@ -28,7 +55,7 @@ class ThreadMemory:
         self,
         thread: ThreadWriter,
         *,
-        shared: "Callable[[str], Awaitable[ThreadMemory]] | None" = None,
+        shared: Callable[[str], Awaitable[SharedMemory]] | None = None,
         lender: "Callable[[], Awaitable[ThreadMemory]] | None" = None,
         archive: RunArchive | None = None,
     ) -> None:
@@ -63,7 +90,7 @@ class ThreadMemory:
         names = {block.label: block.shared for block in declared if block.shared}
         for name in dict.fromkeys(names.values()):
             memory = await self._of_name(name)
-            memory.seed_shared([block for block in declared if block.shared == name])
+            await memory.seed_shared([block for block in declared if block.shared == name])
         self._declared, self._names = declared, names
 
     async def blocks(self) -> Sequence[Block]:
@@ -104,16 +131,25 @@ class ThreadMemory:
         for block in owner._declared:
             if block.label == label and block.shared:
                 require_editable(block, "model")  # other agents may have declared it writable
-        memory = await owner._memory_of(label)
+        while True:
+            memory = await owner._memory_of(label)
+            try:
+                return await self._edit(memory, edit, key, as_read=as_read)
+            except StaleWriter:  # nothing was changed, and another node has the shared memory now
+                if memory.thread_id == thread.id:
+                    raise
+
+    async def _edit(
+        self, memory: SharedMemory, edit: BlockEdit, key: str, *, as_read: bool
+    ) -> Block | None:
+        thread, label = self._thread, edit.label
         read, run_id = self._read.get(label), _run_of(thread)
         own = memory.thread_id == thread.id
         if key and not own:
             # Ids of calls are unique within one conversation only; the other one has calls too.
             key = f"{thread.id}/{key}"
-        input = EditEntry(edit, "model", key, "" if own else thread.id)
-        async with memory.editing:
-            event = memory.take(input, run_id if own else "", read=read if as_read else None)
-        after = memory._value_of(label)
+        entry = EditEntry(edit, "model", key, "" if own else thread.id, read if as_read else None)
+        event, after = await memory.make(entry, run_id if own else "")
         # The model knows the text it has just written, unless another edit came in between. It has
         # not read that one, so `_read` stays as it was, and a later `as_read` is refused.
         if event is not None and _before(event, after) == read:
@@ -139,14 +175,10 @@ class ThreadMemory:
         """Returns the memory whose blocks are used: this one, or the one that is lent."""
         return self if self._lender is None else await self._lender()
 
-    async def _memory_of(self, label: str) -> "ThreadMemory":
+    async def _memory_of(self, label: str) -> SharedMemory:
         """Returns the memory that has a block, or in which it would be created."""
         name = self._names.get(label)
         return self if name is None else await self._of_name(name)
-
-    def _value_of(self, label: str) -> str | None:
-        block = self._thread.state.memory.get(label)
-        return None if block is None else block.value
 
     # For the thread itself
 
@@ -156,33 +188,28 @@ class ThreadMemory:
         for event in seeds(self._thread.state.memory, own):
             self._thread.record(event)
 
-    def seed_shared(self, declared: Sequence[Block]) -> None:
+    async def seed_shared(self, declared: Sequence[Block]) -> None:
         """Creates missing blocks that an agent declares in this shared memory.
 
         Agents may declare a block differently. The first declaration decides about its text and its
         limit; `description` and `read_only` apply to the agent that declares them.
         """
-        made = [replace(block, shared="", read_only=False) for block in declared]
-        for event in seeds(self._thread.state.memory, made, configures=False):
+        for event in shared_seeds(self._thread.state.memory, declared):
             self._thread.record(event)
 
-    def take(
-        self, entry: EditEntry, run_id: str = "", *, read: str | None = None
-    ) -> MemoryUpdated | None:
-        """Changes a block of this thread; returns the event, or None if nothing changed.
-
-        - `read`: the text that the block must have now; None accepts any text.
-
-        Raises the kinds of `MemoryFailed`.
-        """
-        memory = self._thread.state.memory
-        if read is not None:
-            require_as_read(memory, entry.edit.label, read, entry.key)
-        event = change(memory, entry.edit, entry.author, key=entry.key)
-        if event is not None:
-            event = replace(event, run_id=run_id, thread_id=entry.thread_id)
-            self._thread.record(event)
-        return event
+    async def make(
+        self, entry: EditEntry, run_id: str = ""
+    ) -> tuple[MemoryUpdated | None, str | None]:
+        """Changes a block of this thread, in the run `run_id`; see `SharedMemory.make`."""
+        async with self.editing:
+            memory, label = self._thread.state.memory, entry.edit.label
+            if entry.read is not None:
+                require_as_read(memory, label, entry.read, entry.key)
+            event = change(memory, entry.edit, entry.author, key=entry.key)
+            if event is not None:
+                event = replace(event, run_id=run_id, thread_id=entry.thread_id)
+                self._thread.record(event)
+        return event, value_of(self._thread.state.memory, label)
 
     async def kept(self) -> BlockMemory:
         """Returns the blocks of this thread once they are durable."""
@@ -190,13 +217,25 @@ class ThreadMemory:
         await self._thread.durable()
         return memory
 
-    async def _of_name(self, name: str) -> "ThreadMemory":
+    async def _of_name(self, name: str) -> SharedMemory:
         if self._shared is None:
             raise ConfigurationError(
                 f"The shared memory {name!r} needs a thread in a journal: use "
                 "treadle.open(agents=[agent]) and thread.send(…)."
             )
         return await self._shared(name)
+
+
+def shared_seeds(memory: BlockMemory, declared: Sequence[Block]) -> Sequence[MemoryUpdated]:
+    """Returns the events that create the blocks that an agent declares in a shared memory."""
+    made = [replace(block, shared="", read_only=False) for block in declared]
+    return seeds(memory, made, configures=False)
+
+
+def value_of(memory: BlockMemory, label: str) -> str | None:
+    """Returns the text of a block, None if there is none."""
+    block = memory.get(label)
+    return None if block is None else block.value
 
 
 def _run_of(thread: ThreadWriter) -> str:
