@@ -33,6 +33,7 @@ METRICS = (
     "hooks",
     "context_window",
     "memory_blocks",
+    "prompt_cache",
     "memory_growth",
     "import_time",
     "distributions",

@@ -225,6 +225,7 @@ def test_what_a_response_cost() -> None:
         "gen_ai.usage.output_tokens": 50,
         "gen_ai.usage.cache_read.input_tokens": 80,
         "gen_ai.usage.cache_creation.input_tokens": 10,
+        "treadle.usage.cache_hit_rate": 0.8,
         "gen_ai.usage.reasoning.output_tokens": 30,
     }
 

@@ -11,6 +11,7 @@ from treadle.domain.arguments import shown
 from treadle.errors import ConfigurationError
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+ReasoningSummary = Literal["auto", "concise", "detailed"]
 
 
 class NamedTool(Struct, frozen=True, tag="named"):
@@ -26,7 +27,15 @@ class ModelSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Settings of a request; None leaves the provider's default.
 
     `extra_body` is merged into the request's JSON and `extra_headers` into its headers, for
-    extensions of compatible servers. Raises `ConfigurationError` for a value of another type.
+    extensions of compatible servers.
+
+    `reasoning_effort` is how much the model reasons: an effort, or a budget of tokens (0 is
+    "none"). Each provider gets what it knows, an effort or a budget; one that knows neither for the
+    model gets nothing. `reasoning_summary` asks the Responses API for a summary of the reasoning,
+    which streams like reasoning; OpenAI gives it to verified organisations only. Other providers
+    send what they show in any case.
+
+    Raises `ConfigurationError` for a value of another type.
     """
 
     tool_choice: ToolChoice | None = None
@@ -34,7 +43,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     temperature: float | None = None
     top_p: float | None = None
     max_output_tokens: int | None = None
-    reasoning_effort: ReasoningEffort | None = None
+    reasoning_effort: ReasoningEffort | int | None = None
+    reasoning_summary: ReasoningSummary | None = None
     extra_body: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
     extra_headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
 
@@ -43,8 +53,13 @@ class ModelSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
         choice, effort = self.tool_choice, self.reasoning_effort
         if not (choice is None or choice in choices or isinstance(choice, NamedTool)):
             raise _not_a_setting("tool_choice", choice, f"{', '.join(choices)} or a NamedTool")
-        if not (effort is None or effort in _EFFORTS):
-            raise _not_a_setting("reasoning_effort", effort, ", ".join(_EFFORTS))
+        is_budget = isinstance(effort, int) and not isinstance(effort, bool) and effort >= 0
+        if not (effort is None or effort in _EFFORTS or is_budget):
+            known = f"{', '.join(_EFFORTS)}, or a number of tokens"
+            raise _not_a_setting("reasoning_effort", effort, known)
+        if self.reasoning_summary is not None and self.reasoning_summary not in _SUMMARIES:
+            known = ", ".join(_SUMMARIES)
+            raise _not_a_setting("reasoning_summary", self.reasoning_summary, known)
         for name, kinds in _KINDS.items():
             value = getattr(self, name)
             if value is not None and (
@@ -70,6 +85,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _EFFORTS = get_args(ReasoningEffort)
+_SUMMARIES = get_args(ReasoningSummary)
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "parallel_tool_calls": (bool,),
     "temperature": (int, float),

@@ -23,6 +23,11 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
         """Input and output tokens together."""
         return self.input_tokens + self.output_tokens
 
+    @property
+    def cache_hit_rate(self) -> float:
+        """The share of the input that was read from the prompt cache, from 0 to 1."""
+        return self.cached_input_tokens / self.input_tokens if self.input_tokens else 0.0
+
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             self.input_tokens + other.input_tokens,

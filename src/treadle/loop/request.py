@@ -58,8 +58,9 @@ def build_request(
     if agent.output is not None and agent.output_mode == "prompted":
         asked = agent.output.instructions
         instructions = f"{instructions}\n\n{asked}" if instructions else asked
+    stable_chars = 0
     if blocks:
-        compiled = compile_blocks(blocks)
+        compiled, stable_chars = compile_blocks(blocks), len(instructions)
         instructions = f"{instructions}\n\n{compiled}" if instructions else compiled
     read = state.context.items(state.history)
     return ModelRequest(
@@ -73,6 +74,7 @@ def build_request(
             else None
         ),
         settings=settings,
+        stable_chars=stable_chars,
     )
 
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from treadle.domain.schema import OutputSchema, ToolSchema
-    from treadle.domain.settings import ModelSettings, NamedTool, ReasoningEffort, ToolChoice
+    from treadle.domain.settings import (
+        ModelSettings,
+        NamedTool,
+        ReasoningEffort,
+        ReasoningSummary,
+        ToolChoice,
+    )
     from treadle.models.anthropic import AnthropicMessages
     from treadle.models.base import ItemChange, ItemsAdapted, Model, ModelEvent, ModelRequest
     from treadle.models.fallback import FallbackModel
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
     from treadle.models.windows import WINDOWS
     from treadle.models.wire.base import Decoder, Wire
     from treadle.models.wire.chat_dialects import ChatDialect
+    from treadle.models.wire.reasoning import ReasoningRule
     from treadle.models.wire.sendable import EncodedRequest
     from treadle.streaming.demux import Demux, ItemFinished, ResponseFinished, StreamEvent
     from treadle.streaming.sse import SseParser
@@ -62,6 +69,8 @@ __all__ = [
     "Preset",
     "ProviderModels",
     "ReasoningEffort",
+    "ReasoningRule",
+    "ReasoningSummary",
     "ResponseBody",
     "ResponseFinished",
     "RetryPolicy",
@@ -108,6 +117,8 @@ _MODULES = {
     "PROVIDER_MODELS": "treadle.models.model_data",
     "PRICES": "treadle.models.prices",
     "ReasoningEffort": "treadle.domain.settings",
+    "ReasoningRule": "treadle.models.wire.reasoning",
+    "ReasoningSummary": "treadle.domain.settings",
     "ResponseBody": "treadle.models.transport",
     "ResponseFinished": "treadle.streaming.demux",
     "RetryPolicy": "treadle.models.retry",

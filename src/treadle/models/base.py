@@ -19,7 +19,9 @@ from treadle.streaming.demux import StreamEvent
 class ModelRequest(Struct, frozen=True, kw_only=True):
     """One request: the conversation so far, and the tools and output that are allowed.
 
-    `conversation` is the whole conversation if `items` are only a part of it.
+    `conversation` is the whole conversation if `items` are only a part of it. The first
+    `stable_chars` characters of the instructions stay when the memory blocks change, which follow
+    them; 0 if there are none.
     """
 
     items: Sequence[Item]
@@ -28,6 +30,7 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     output: OutputSchema | None = None
     settings: ModelSettings = ModelSettings()
     conversation: Sequence[Item] = ()
+    stable_chars: int = 0
 
     @property
     def used_call_ids(self) -> Iterator[str]:

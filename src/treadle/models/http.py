@@ -141,7 +141,7 @@ class HttpModel:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Sends `request` once and yields the response as it arrives; see `Model.stream`."""
         encoded = self._wire.encode(self._name, request)
-        call = self._call(request, encoded.body)
+        call = self._call(request, encoded)
         try:
             response = await self._send(call)
         except BadRequest as error:
@@ -183,7 +183,7 @@ class HttpModel:
             # Returns the connection to the pool if the body was read to its end, else closes it.
             response.release()
 
-    def _call(self, request: ModelRequest, body: bytes) -> HttpRequest:
+    def _call(self, request: ModelRequest, encoded: EncodedRequest) -> HttpRequest:
         return HttpRequest(
             model=self._name,
             path=self._wire.path,
@@ -192,9 +192,10 @@ class HttpModel:
                 "Content-Type": "application/json",
                 "Accept": "text/event-stream",
                 **key_headers(self._wire.headers(self._api_key), self._host, self._api_key),
+                **encoded.headers,
                 **request.settings.extra_headers,
             },
-            body=body,
+            body=encoded.body,
             proxy=self._proxy,
             connect=self._timeouts.connect,
         )

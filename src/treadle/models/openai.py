@@ -48,9 +48,11 @@ class OpenAIResponses(HttpModel):
         proxy: str | None = None,
         transport: Transport | None = None,
     ) -> None:
+        dialect = dialect_of(base_url, name)
         options = ResponsesOptions(
             provider=provider or _mark("openai", base_url),
-            named_choice=dialect_of(base_url, name).named_choice,
+            named_choice=dialect.named_choice,
+            has_cache_key=dialect.cache_key == "prompt_cache_key",
             strict=strict,
         )
         wire = ResponsesWire(options, ends)

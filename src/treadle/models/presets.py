@@ -17,8 +17,10 @@ from msgspec import Struct
 
 from treadle.domain.events import FinishReason
 from treadle.domain.schema import OutputMode
-from treadle.models.endpoint import is_openai
+from treadle.domain.settings import ReasoningEffort
+from treadle.models.endpoint import is_azure, is_openai
 from treadle.models.wire.chat_dialects import (
+    AZURE,
     COMPATIBLE,
     IMAGES_ONLY,
     OPENAI,
@@ -27,6 +29,7 @@ from treadle.models.wire.chat_dialects import (
     for_model,
     host_of,
 )
+from treadle.models.wire.reasoning import BUDGETS, Fields, ReasoningRule, switch, words
 
 CHECKED = "2026-11-30"
 
@@ -61,6 +64,26 @@ class Preset(Struct, frozen=True):
     output_mode: OutputMode | None = None
     ends: Mapping[str, FinishReason] = msgspec.field(default_factory=dict[str, FinishReason])
     source: str = ""
+
+
+_THINKING = switch({"thinking": {"type": "enabled"}}, {"thinking": {"type": "disabled"}})
+_HIGH_OR_MAX: Mapping[ReasoningEffort, Fields] = {
+    **switch(
+        {"thinking": {"type": "enabled"}, "reasoning_effort": "high"},
+        {"thinking": {"type": "disabled"}},
+    ),
+    "xhigh": {"thinking": {"type": "enabled"}, "reasoning_effort": "max"},
+}
+_GPT_OSS = ReasoningRule(
+    models="gpt-oss", efforts=words(none="low", low="low", medium="medium", high="high")
+)
+# The chat templates of Qwen and GLM read the first name, those of DeepSeek and Kimi the second.
+_TEMPLATE = ReasoningRule(
+    efforts=switch(
+        {"chat_template_kwargs": {"enable_thinking": True, "thinking": True}},
+        {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}},
+    )
+)
 
 
 def _hosted(**more: object) -> ChatDialect:
@@ -104,7 +127,16 @@ PRESETS: dict[str, Preset] = {
         "https://openrouter.ai/api/v1",
         key="OPENROUTER_API_KEY",
         # It passes PDFs and audio to the models that read them, and parses PDFs for the others.
-        dialect=ChatDialect(named_choice=True),
+        dialect=ChatDialect(
+            named_choice=True,
+            # https://openrouter.ai/docs/use-cases/reasoning-tokens
+            reasoning=(
+                ReasoningRule(
+                    efforts={effort: {"reasoning": {"effort": effort}} for effort in BUDGETS},
+                    budget=("reasoning", "max_tokens"),
+                ),
+            ),
+        ),
         # Few of the models behind it take a schema; all that call tools take a tool.
         output_mode="tool",
         source="https://openrouter.ai/docs/api-reference/chat-completion",
@@ -112,7 +144,18 @@ PRESETS: dict[str, Preset] = {
     "groq": Preset(
         "https://api.groq.com/openai/v1",
         key="GROQ_API_KEY",
-        dialect=_hosted(max_tokens_field="max_completion_tokens"),
+        dialect=_hosted(
+            max_tokens_field="max_completion_tokens",
+            # https://console.groq.com/docs/reasoning
+            reasoning=(
+                _GPT_OSS,
+                ReasoningRule(
+                    models="qwen3",
+                    efforts=words(none="none", low="default"),
+                    always={"reasoning_format": "parsed"},
+                ),
+            ),
+        ),
         # "Streaming and tool use are not currently supported with Structured Outputs."
         output_mode="tool",
         source="https://console.groq.com/docs/api-reference#chat-create",
@@ -122,7 +165,17 @@ PRESETS: dict[str, Preset] = {
         key="MISTRAL_API_KEY",
         # Every field that it does not know is refused: "Extra inputs are not permitted"
         # (avante-corp/avante.nvim#2347).
-        dialect=_hosted(call_ids="nine", counts_when_asked=False),
+        dialect=_hosted(
+            call_ids="nine",
+            counts_when_asked=False,
+            # https://docs.mistral.ai/capabilities/reasoning/
+            reasoning=(
+                ReasoningRule(
+                    models=r"mistral-(small|medium)-(latest|26|3)|mistral-large-4",
+                    efforts=words(none="none", low="high"),
+                ),
+            ),
+        ),
         # "Cannot use json response type with tools".
         output_mode="tool",
         source="https://docs.mistral.ai/api/#tag/chat",
@@ -132,7 +185,13 @@ PRESETS: dict[str, Preset] = {
         key="DEEPSEEK_API_KEY",
         # A picture in the history is refused: "unknown variant `image_url`, expected `text`"
         # (vercel/ai#9179).
-        dialect=_hosted(needs_reasoning=True, strict_tools=False, media=TEXTS_ONLY),
+        dialect=_hosted(
+            needs_reasoning=True,
+            strict_tools=False,
+            media=TEXTS_ONLY,
+            # https://api-docs.deepseek.com/guides/thinking_mode
+            reasoning=(ReasoningRule(efforts=_HIGH_OR_MAX),),
+        ),
         # Only `json_object`: https://api-docs.deepseek.com/guides/json_mode
         output_mode="tool",
         source="https://api-docs.deepseek.com/api/create-chat-completion",
@@ -140,20 +199,62 @@ PRESETS: dict[str, Preset] = {
     "xai": Preset(
         "https://api.x.ai/v1",
         key="XAI_API_KEY",
-        dialect=_hosted(max_tokens_field="max_completion_tokens"),
+        dialect=_hosted(
+            max_tokens_field="max_completion_tokens",
+            # https://docs.x.ai/developers/advanced-api-usage/prompt-caching/maximizing-cache-hits
+            cache_key="x-grok-conv-id",
+            # Other models refuse the field: NousResearch/hermes-agent#23435.
+            # https://docs.x.ai/developers/model-capabilities/text/reasoning
+            reasoning=(
+                ReasoningRule(
+                    models="grok-3-mini", efforts=words(none="low", low="low", high="high")
+                ),
+                ReasoningRule(
+                    models=r"grok-(4\.3|latest)",
+                    efforts=words(none="none", low="low", medium="medium", high="high"),
+                ),
+                ReasoningRule(
+                    models=r"grok-4\.[5-9]",
+                    efforts=words(none="low", low="low", medium="medium", high="high"),
+                ),
+            ),
+        ),
         source="https://docs.x.ai/docs/api-reference#chat-completions",
     ),
     "together": Preset(
         "https://api.together.xyz/v1",
         key="TOGETHER_API_KEY",
-        dialect=_hosted(),
+        dialect=_hosted(
+            # https://docs.together.ai/docs/inference/chat/reasoning
+            reasoning=(
+                _GPT_OSS,
+                ReasoningRule(
+                    models="qwen3|kimi|glm|deepseek-v|nemotron|cogito",
+                    efforts=switch(
+                        {"reasoning": {"enabled": True}}, {"reasoning": {"enabled": False}}
+                    ),
+                ),
+            ),
+        ),
         output_mode="tool",
         source="https://docs.together.ai/reference/chat-completions-1",
     ),
     "fireworks": Preset(
         "https://api.fireworks.ai/inference/v1",
         key="FIREWORKS_API_KEY",
-        dialect=_hosted(),
+        dialect=_hosted(
+            # https://docs.fireworks.ai/guides/reasoning
+            reasoning=(
+                ReasoningRule(
+                    models="gpt-oss|minimax",
+                    efforts=words(none="low", low="low", medium="medium", high="high"),
+                ),
+                ReasoningRule(
+                    models="kimi|glm|deepseek|qwen3",
+                    efforts=_THINKING,
+                ),
+            ),
+        ),
         output_mode="tool",
         source="https://docs.fireworks.ai/api-reference/post-chatcompletions",
     ),
@@ -162,7 +263,14 @@ PRESETS: dict[str, Preset] = {
         key="CEREBRAS_API_KEY",
         # Tools must all be strict or all not be.
         dialect=_hosted(
-            max_tokens_field="max_completion_tokens", strict_tools=False, media=TEXTS_ONLY
+            max_tokens_field="max_completion_tokens",
+            strict_tools=False,
+            media=TEXTS_ONLY,
+            # https://inference-docs.cerebras.ai/capabilities/reasoning
+            reasoning=(
+                _GPT_OSS,
+                ReasoningRule(models="glm", efforts={"none": {"reasoning_effort": "none"}}),
+            ),
         ),
         output_mode="tool",
         source="https://inference-docs.cerebras.ai/api-reference/chat-completions",
@@ -172,7 +280,13 @@ PRESETS: dict[str, Preset] = {
         key="MOONSHOT_API_KEY",
         # "tool_choice 'required' is incompatible with thinking enabled"
         # (UKGovernmentBEIS/inspect_ai#5152).
-        dialect=_hosted(forced_choice=False, named_choice=False, strict_tools=False),
+        dialect=_hosted(
+            forced_choice=False,
+            named_choice=False,
+            strict_tools=False,
+            # The other models always reason, or never.
+            reasoning=(ReasoningRule(models=r"kimi-k2\.[56]", efforts=_THINKING),),
+        ),
         output_mode="tool",
         source="https://platform.moonshot.ai/docs/api/chat",
     ),
@@ -186,6 +300,15 @@ PRESETS: dict[str, Preset] = {
             named_choice=False,
             strict_tools=False,
             with_tools={"tool_stream": True},
+            # https://docs.z.ai/guides/capabilities/thinking-mode; 5.3 always thinks.
+            reasoning=(
+                ReasoningRule(
+                    models=r"glm-5\.3",
+                    efforts=words(none="low", low="low", medium="high", xhigh="max"),
+                ),
+                ReasoningRule(models=r"glm-5\.2", efforts=_HIGH_OR_MAX),
+                ReasoningRule(models=r"glm-(4\.[5-9]|5)", efforts=_THINKING),
+            ),
         ),
         output_mode="tool",
         source="https://docs.z.ai/api-reference/llm/chat-completion",
@@ -198,29 +321,40 @@ PRESETS: dict[str, Preset] = {
         "https://docs.ollama.com/api/openai-compatibility",
         url_variable="OLLAMA_HOST",
         # It ignores `tool_choice`.
-        dialect=ChatDialect(forced_choice=False, media=IMAGES_ONLY),
+        dialect=ChatDialect(
+            forced_choice=False,
+            media=IMAGES_ONLY,
+            reasoning=(
+                ReasoningRule(efforts=words(none="none", low="low", medium="medium", high="high")),
+            ),
+        ),
     ),
     "vllm": _local(
         8000,
         "VLLM",
         "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
-        dialect=_hosted(),
+        dialect=_hosted(reasoning=(_GPT_OSS, _TEMPLATE)),
     ),
     "sglang": _local(
         30000,
         "SGLANG",
         "https://docs.sglang.ai/basic_usage/openai_api_completions.html",
-        dialect=_hosted(),
+        dialect=_hosted(reasoning=(_GPT_OSS, _TEMPLATE)),
     ),
     "llamacpp": _local(
         8080,
         "LLAMACPP",
         "https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
+        dialect=ChatDialect(media=IMAGES_ONLY, reasoning=(_TEMPLATE,)),
     ),
     # "Invalid tool_choice type: 'object'. Supported string values: none, auto, required"
     # (lmstudio-ai/lmstudio-bug-tracker#670).
     "lmstudio": _local(
-        1234, "LMSTUDIO", "https://lmstudio.ai/docs/developer/openai-compat/chat-completions"
+        1234,
+        "LMSTUDIO",
+        "https://lmstudio.ai/docs/developer/openai-compat/chat-completions",
+        # Its Chat Completions have no field for reasoning.
+        dialect=ChatDialect(media=IMAGES_ONLY, reasoning=(ReasoningRule(),)),
     ),
     "litellm": _local(
         4000,
@@ -252,7 +386,7 @@ def dialect_of(base_url: str, model: str) -> ChatDialect:
     """Returns what the server behind `base_url` accepts for `model`."""
     host = host_of(base_url)
     if is_openai(host):
-        return OPENAI
+        return AZURE if is_azure(host) else OPENAI
     if host.endswith(".googleapis.com"):
         return _GEMINI
     preset = preset_at(base_url)

@@ -529,4 +529,7 @@ def _usage(usage: Usage) -> dict[str, Value]:
         "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
     }
     always = ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens")
-    return {name: count for name, count in counts.items() if count or name in always}
+    found: dict[str, Value] = {n: count for n, count in counts.items() if count or n in always}
+    if usage.cached_input_tokens:
+        found["treadle.usage.cache_hit_rate"] = round(usage.cache_hit_rate, 4)
+    return found

@@ -32,7 +32,9 @@ def sent(**options: object) -> dict[str, object]:
     dialect = replace(OPENAI, max_tokens_field=str(options.pop("field", "max_tokens")))
     chat = ChatOptions(dialect=dialect)
     request = ModelRequest(items=items, **options)  # type: ignore[arg-type]
-    return json.loads(encode_request("m", request, chat).body)
+    body = json.loads(encode_request("m", request, chat).body)
+    assert len(body.pop("prompt_cache_key")) == 32
+    return body
 
 
 def test_a_plain_request() -> None:

@@ -52,7 +52,7 @@ from treadle.models.base import ModelRequest
 from treadle.models.presets import PRESETS, dialect_of
 from treadle.models.wire import anthropic_request, chat_request, responses_request
 from treadle.models.wire.anthropic_request import AnthropicOptions
-from treadle.models.wire.chat_dialects import COMPATIBLE, OPENAI, ChatDialect
+from treadle.models.wire.chat_dialects import AZURE, COMPATIBLE, OPENAI, ChatDialect
 from treadle.models.wire.chat_request import ChatOptions
 from treadle.models.wire.refused_item import named_item
 from treadle.models.wire.responses_request import ResponsesOptions
@@ -297,7 +297,7 @@ def test_mistral_gets_ids_of_nine_letters_and_digits() -> None:
     ("url", "model", "expected"),
     [
         ("https://api.openai.com/v1", "gpt-5", OPENAI),
-        ("https://x.openai.azure.com/openai/v1", "gpt-5", OPENAI),
+        ("https://x.openai.azure.com/openai/v1", "gpt-5", AZURE),
         ("https://api.mistral.ai/v1", "m", PRESETS["mistral"].dialect),
         ("https://codestral.mistral.ai/v1", "m", PRESETS["mistral"].dialect),
         ("http://127.0.0.1:8000/v1", "Devstral-Small", NINE),

@@ -16,6 +16,7 @@ from treadle.models.base import ModelRequest
 from treadle.models.wire.anthropic_schema import supported_schema
 from treadle.models.wire.anthropic_turns import Block, Turn, Turns, thinks_before_calls
 from treadle.models.wire.conversation import arrange, split_system
+from treadle.models.wire.reasoning import budget_of, effort_of
 from treadle.models.wire.sendable import Changes, EncodedRequest, json_body
 from treadle.models.wire.tool_schema import accepted_parameters
 
@@ -25,7 +26,6 @@ PromptCache = Literal["5m", "1h"]
 _THINKS_WITH_BUDGET = re.compile(
     r"claude-(?:3-7|4-|(?:opus|sonnet|haiku)-4(?!-(?:[6-9]|[1-9]\d)(?!\d)))"
 )
-_BUDGETS = {"minimal": 1_024, "low": 4_096, "medium": 8_192, "high": 16_384, "xhigh": 24_576}
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh"}
 _MIN_BUDGET = 1_024
 _CACHED_TURNS = 2
@@ -51,14 +51,15 @@ def encode_request(model: str, request: ModelRequest, options: AnthropicOptions)
     if request.output is not None and schema is None:
         texts.append(_asks_for_json(request.output))
     system: list[Block] = [
-        {"type": "text", "text": text} for text in (request.instructions, *texts) if text.strip()
+        {"type": "text", "text": text} for text in (*_parts(request), *texts) if text.strip()
     ]
     turns = Turns(options.provider, changes).encode(entries)
     offered = _offered(request, options)
     tools = _tools(offered, options) or _tools_mentioned(turns)
     max_tokens = settings.max_output_tokens or options.max_tokens
     if options.prompt_cache is not None:
-        _mark_cached(tools, system, turns, options.prompt_cache)
+        first_changed = 1 if request.stable_chars and system else 0
+        _mark_cached(tools, system, turns, options.prompt_cache, first_changed)
     optional = {
         "system": system,
         "tools": tools,
@@ -141,24 +142,25 @@ def _tool_choice(
 def _thinking(
     model: str, settings: ModelSettings, max_tokens: int, turns: Sequence[Turn]
 ) -> Block | None:
-    effort = settings.reasoning_effort
+    setting = settings.reasoning_effort
+    effort = effort_of(setting)
     if effort == "none":
         return {"type": "disabled"}
     # The API refuses thinking in a request that forces a tool call.
     forced = settings.tool_choice == "required" or isinstance(settings.tool_choice, NamedTool)
-    if effort is None or forced:
+    if setting is None or forced:
         return None
     if not _THINKS_WITH_BUDGET.search(model):
         return {"type": "adaptive", "display": "summarized"}
     if not thinks_before_calls(turns):
         return None
-    budget = min(_BUDGETS[effort], max_tokens * 3 // 4)
+    budget = min(budget_of(setting), max_tokens * 3 // 4)
     return {"type": "enabled", "budget_tokens": budget} if budget >= _MIN_BUDGET else None
 
 
 def _output_config(model: str, settings: ModelSettings, schema: JsonSchema | None) -> Block:
     config: Block = {}
-    effort = settings.reasoning_effort
+    effort = effort_of(settings.reasoning_effort)
     if effort in _EFFORTS and not _THINKS_WITH_BUDGET.search(model):
         config["effort"] = _EFFORTS[effort]
     if schema is not None:
@@ -175,17 +177,32 @@ def _asks_for_json(output: OutputSchema) -> str:
     return f"Your final answer is JSON only, without any other text, and fits this schema: {schema}"
 
 
+def _parts(request: ModelRequest) -> tuple[str, str]:
+    """Returns the instructions, and the memory blocks that follow them."""
+    end = request.stable_chars
+    if not end:
+        return request.instructions, ""
+    return request.instructions[:end], request.instructions[end:].lstrip("\n")
+
+
 def _mark_cached(
-    tools: Sequence[Block], system: Sequence[Block], turns: Sequence[Turn], cache: PromptCache
+    tools: Sequence[Block],
+    system: Sequence[Block],
+    turns: Sequence[Turn],
+    cache: PromptCache,
+    stable: int,
 ) -> None:
     """Marks the parts that later requests share: four breakpoints, the maximum of the API.
 
-    The user's turn before the last is marked again, because the API looks back only twenty blocks
-    for the cache entry of an earlier request.
+    A prefix is tools, then system, then turns. If the first `stable` blocks of the system stay when
+    the others change, their mark stands for the tools as well, so that an edit of memory leaves
+    both in the cache. The user's turn before the last is marked again, because the API looks back
+    only twenty blocks for the cache entry of an earlier request.
     https://platform.claude.com/docs/en/build-with-claude/prompt-caching
     """
     mark: Block = {"type": "ephemeral", "ttl": cache}
     users = [turn.content for turn in turns if turn.role == "user"][-_CACHED_TURNS:]
-    for blocks in (tools, system, *users):
+    first = system[:stable] or tools
+    for blocks in (first, system[stable:], *users):
         if blocks and isinstance(last := blocks[-1], dict):
             last["cache_control"] = mark

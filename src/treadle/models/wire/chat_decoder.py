@@ -60,6 +60,7 @@ class _Delta(Struct):
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: object = None
+    thinking_blocks: object = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
@@ -69,6 +70,7 @@ class _Delta(Struct):
 
 class _PromptDetails(Struct):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class _CompletionDetails(Struct):
@@ -78,8 +80,18 @@ class _CompletionDetails(Struct):
 class _Usage(Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    total_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
+    prompt_cache_hit_tokens: int | None = None  # DeepSeek
+    cached_tokens: int | None = None  # Moonshot
+    num_cached_tokens: int | None = None  # Mistral
+    cache_creation_input_tokens: int | None = None  # LiteLLM
+
+
+class _Groq(Struct):
+    usage: _Usage | None = None
+    error: object = None
 
 
 class _Choice(Struct):
@@ -97,6 +109,7 @@ class _Chunk(Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: object = None
+    x_groq: _Groq | None = None
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
@@ -193,8 +206,17 @@ class ChatDecoder(SseDecoder):
                     self._count(choice.usage)
         if chunk.id:
             self._demux.response_id = chunk.id
+        if chunk.x_groq is not None:
+            self._groq(chunk.x_groq)
         if chunk.usage is not None:
             self._count(chunk.usage)
+
+    def _groq(self, more: _Groq) -> None:
+        """Reads what Groq adds to the first and the last chunk: counts, or an error."""
+        if more.error:
+            _raise_error({"message": more.error} if isinstance(more.error, str) else more.error)
+        if more.usage is not None:
+            self._count(more.usage)
 
     def _is_ours(self, index: int | None) -> bool:
         """Whether a choice is the one that came first; some servers do not number it 0."""
@@ -216,7 +238,9 @@ class ChatDecoder(SseDecoder):
             if not delta.reasoning_content:
                 self._thought.came_in("reasoning")
         if delta.reasoning_details:
-            self._thought.add(delta.reasoning_details)
+            self._thought.add("reasoning_details", delta.reasoning_details)
+        if delta.thinking_blocks:
+            self._thought.add("thinking_blocks", delta.thinking_blocks)
         if delta.refusal:
             self._grow(_REFUSAL, delta.refusal)
         for call in delta.tool_calls or ():
@@ -302,17 +326,23 @@ class ChatDecoder(SseDecoder):
     def _count(self, usage: _Usage) -> None:
         """Adopts the counts of `usage`, which are totals; an empty one never replaces another."""
         seen = self._demux.usage
-        cached, reasoning = usage.prompt_tokens_details, usage.completion_tokens_details
+        prompt = usage.prompt_tokens_details or _PromptDetails()
+        completion = usage.completion_tokens_details or _CompletionDetails()
+        elsewhere = usage.prompt_cache_hit_tokens or usage.cached_tokens or usage.num_cached_tokens
+        written = prompt.cache_write_tokens or usage.cache_creation_input_tokens
+        reasoning = count_of(completion.reasoning_tokens) or 0
+        given, wrote = count_of(usage.prompt_tokens) or 0, count_of(usage.completion_tokens) or 0
+        if reasoning and given + wrote + reasoning == usage.total_tokens:
+            wrote += reasoning  # xAI counts them beside the answer: vercel/ai#12425
         self._demux.usage = Usage(
-            input_tokens=count_of(usage.prompt_tokens) or seen.input_tokens,
-            output_tokens=count_of(usage.completion_tokens) or seen.output_tokens,
+            input_tokens=given or seen.input_tokens,
+            output_tokens=wrote or seen.output_tokens,
             cached_input_tokens=(
-                (count_of(cached.cached_tokens) if cached else 0) or seen.cached_input_tokens
+                count_of(prompt.cached_tokens) or count_of(elsewhere) or seen.cached_input_tokens
             ),
-            reasoning_tokens=(
-                (count_of(reasoning.reasoning_tokens) if reasoning else 0) or seen.reasoning_tokens
-            ),
+            reasoning_tokens=reasoning or seen.reasoning_tokens,
             requests=1,
+            cache_write_tokens=count_of(written) or seen.cache_write_tokens,
         )
 
 
@@ -325,11 +355,13 @@ def _raise_error(error: object) -> None:
 
 def _chunk_of(value: object) -> _Chunk:
     fields = fields_of(value)
+    groq = fields_of(fields.get("x_groq"))
     return _Chunk(
         id=string_of(fields.get("id")),
         choices=[_choice_of(fields_of(one)) for one in list_of(fields.get("choices"))],
         usage=_usage_of(fields.get("usage")),
         error=fields.get("error"),
+        x_groq=_Groq(usage=_usage_of(groq.get("usage")), error=groq.get("error")),
     )
 
 
@@ -354,6 +386,7 @@ def _delta_of(value: object) -> _Delta | None:
         reasoning_content=_raw_text(fields.get("reasoning_content")),
         reasoning=_raw_text(fields.get("reasoning")),
         reasoning_details=fields.get("reasoning_details"),
+        thinking_blocks=fields.get("thinking_blocks"),
         extra_content=fields.get(_EXTRA),
         refusal=_raw_text(fields.get("refusal")),
         tool_calls=[_call_of(fields_of(one)) for one in list_of(fields.get("tool_calls"))],
@@ -402,11 +435,23 @@ def _usage_of(value: object) -> _Usage | None:
     fields = fields_of(value)
     if not fields:
         return None
-    cached = fields_of(fields.get("prompt_tokens_details")).get("cached_tokens")
+    prompt = fields_of(fields.get("prompt_tokens_details"))
     reasoning = fields_of(fields.get("completion_tokens_details")).get("reasoning_tokens")
     return _Usage(
-        prompt_tokens=count_of(fields.get("prompt_tokens")),
-        completion_tokens=count_of(fields.get("completion_tokens")),
-        prompt_tokens_details=_PromptDetails(count_of(cached)),
+        **{name: count_of(fields.get(name)) for name in _COUNTS},
+        prompt_tokens_details=_PromptDetails(
+            count_of(prompt.get("cached_tokens")), count_of(prompt.get("cache_write_tokens"))
+        ),
         completion_tokens_details=_CompletionDetails(count_of(reasoning)),
     )
+
+
+_COUNTS = (
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "prompt_cache_hit_tokens",
+    "cached_tokens",
+    "num_cached_tokens",
+    "cache_creation_input_tokens",
+)

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from treadle.domain.media import PDF, TEXTS
 from treadle.models.wire.media import MediaRules
+from treadle.models.wire.reasoning import ReasoningRule
 
 _MISTRAL_MODELS = re.compile(
     r"mistral|mixtral|ministral|codestral|devstral|magistral|pixtral", re.IGNORECASE
@@ -51,6 +52,10 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
     - `strict_tools`: tools may have the field `strict`.
     - `media`: the images, files and audio that it reads; texts stand in place of the others.
     - `with_tools`: fields of a request with tools.
+    - `reasoning`: how models are told how much to reason, by the first rule that matches the name;
+      without a rule that does, they are told nothing. () is the field `reasoning_effort` for all.
+    - `cache_key`: the field, or the header if it begins with "x-", that leads the requests of one
+      conversation to the server that has cached their beginning; "" if there is none.
     """
 
     call_ids: CallIds = "any"
@@ -64,6 +69,8 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
     strict_tools: bool = True
     media: MediaRules = MEDIA
     with_tools: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
+    reasoning: tuple[ReasoningRule, ...] = ()
+    cache_key: str = ""
 
 
 OPENAI = ChatDialect(
@@ -71,8 +78,13 @@ OPENAI = ChatDialect(
     alternates=False,
     named_choice=True,
     max_tokens_field="max_completion_tokens",
+    # https://platform.openai.com/docs/guides/prompt-caching
+    cache_key="prompt_cache_key",
 )
-"""OpenAI's own server, and Azure's."""
+"""OpenAI's own server."""
+
+AZURE = msgspec.structs.replace(OPENAI, cache_key="")
+"""OpenAI's models at Azure, whose older versions of the API refuse fields that they do not know."""
 
 COMPATIBLE = ChatDialect()
 """Any other server: what all of them accept."""

@@ -7,8 +7,7 @@ from treadle.models.wire.chat_request import TEXT_FIELD
 from treadle.models.wire.loose_json import fields_of, list_of, string_of
 from treadle.streaming.demux import Demux, Key
 
-_TEXTS = {"reasoning.text": "text", "reasoning.summary": "summary"}
-DETAILS = "reasoning_details"
+_TEXTS = {"reasoning.text": "text", "reasoning.summary": "summary", "thinking": "thinking"}
 
 
 class _Detail:
@@ -19,9 +18,11 @@ class _Detail:
         self.pieces: list[str] = []
 
     def continues_with(self, fields: Mapping[str, object]) -> bool:
-        """Whether `fields` are the next piece of the same text."""
+        """Whether `fields` are the next piece of the same text, which ends with its signature."""
         is_same = all(fields.get(name) == self.fields.get(name) for name in ("type", "index"))
-        return is_same and bool(_text_name(fields))
+        name = _text_name(fields)
+        is_next = fields.get(name) and self.fields.get("signature")
+        return is_same and bool(name) and not is_next
 
     def add(self, fields: Mapping[str, object]) -> None:
         """Adds a piece; a field that comes again replaces the one before, its text is joined."""
@@ -44,6 +45,8 @@ class ReasoningFields:
 
     OpenRouter hands signatures and encrypted reasoning of the models behind it through
     `reasoning_details`, in pieces: https://openrouter.ai/docs/use-cases/reasoning-tokens
+    LiteLLM hands those of Anthropic's models through `thinking_blocks`:
+    https://docs.litellm.ai/docs/reasoning_content
     """
 
     def __init__(self, demux: Demux, key: Key, provider: str) -> None:
@@ -51,7 +54,7 @@ class ReasoningFields:
         self._key = key
         self._provider = provider
         self._text_field = ""
-        self._details: list[_Detail] = []
+        self._details: dict[str, list[_Detail]] = {}
 
     def came_in(self, field: str) -> None:
         """Notes the field of a message that contained the text."""
@@ -59,19 +62,25 @@ class ReasoningFields:
             self._text_field = field
             self._demux.keep(self._key, {TEXT_FIELD: field})
 
-    def add(self, details: object) -> None:
-        """Adds pieces of details."""
+    def add(self, field: str, details: object) -> None:
+        """Adds pieces of the details that came in a field, one of `DETAILS`."""
+        known = self._details.setdefault(field, [])
         for piece in map(fields_of, list_of(details)):
             if not piece:
                 continue
-            if not self._details or not self._details[-1].continues_with(piece):
-                self._details.append(_Detail())
-            self._details[-1].add(piece)
+            if not known or not known[-1].continues_with(piece):
+                known.append(_Detail())
+            known[-1].add(piece)
 
     def finish(self) -> None:
         """Gives the details to the reasoning, which may have no text of its own."""
-        if not self._details:
+        found = {
+            field: [detail.whole() for detail in details]
+            for field, details in self._details.items()
+            if details
+        }
+        if not found:
             return
-        self._demux.keep(self._key, {DETAILS: [detail.whole() for detail in self._details]})
+        self._demux.keep(self._key, found)
         if not self._demux.is_open(self._key):
             self._demux.finish(self._key, Reasoning(provider=self._provider))

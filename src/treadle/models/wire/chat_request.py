@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat/create
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import assert_never
+from typing import assert_never, cast
 
 import msgspec
 from msgspec import Struct
@@ -30,6 +30,8 @@ from treadle.models.base import ModelRequest
 from treadle.models.wire.chat_dialects import OPENAI, ChatDialect
 from treadle.models.wire.conversation import Response, arrange, as_user, is_system, split_system
 from treadle.models.wire.media import WebContent, file_name, file_text, no_media
+from treadle.models.wire.prompt_cache import cache_key
+from treadle.models.wire.reasoning import reasoning_fields
 from treadle.models.wire.sendable import (
     CONTINUE,
     NO_INPUT,
@@ -47,6 +49,8 @@ Object = dict[str, object]
 
 _AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 
+DETAILS = ("reasoning_details", "thinking_blocks")
+"""Fields of reasoning that hold signatures: those of OpenRouter and of LiteLLM."""
 TEXT_FIELD = "text_field"
 """In the provider fields of reasoning: the field of a message that contained its text."""
 THINKING_PART = "thinking"
@@ -96,16 +100,22 @@ def encode_request(
         "temperature": settings.temperature,
         "top_p": settings.top_p,
         dialect.max_tokens_field: settings.max_output_tokens,
-        "reasoning_effort": settings.reasoning_effort,
     }
     body |= {name: value for name, value in optional.items() if value is not None}
+    body |= reasoning_fields(dialect.reasoning, model, settings.reasoning_effort)
     if tools:
         body |= dialect.with_tools
     if request.output is not None:
         schema = msgspec.structs.asdict(request.output)
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    headers: dict[str, str] = {}
+    if dialect.cache_key and (key := cache_key(model, request)):
+        if dialect.cache_key.startswith("x-"):
+            headers[dialect.cache_key] = key
+        else:
+            body[dialect.cache_key] = key
     body.update(settings.extra_body)
-    return EncodedRequest(json_body(body), tuple(changes.made), encoder.sources)
+    return EncodedRequest(json_body(body), tuple(changes.made), encoder.sources, headers)
 
 
 def _tools(request: ModelRequest, dialect: ChatDialect) -> tuple[Sequence[ToolSchema], object]:
@@ -346,7 +356,7 @@ class _Encoder:
         (NousResearch/hermes-agent#14938), and OpenRouter carries signatures of the models behind
         it in `reasoning_details` (pydantic/pydantic-ai#3658).
         """
-        details: list[object] = []
+        kept: dict[str, list[object]] = {}
         for thought in thoughts:
             field, text = _text_field(thought), thought.text
             if text and field == THINKING_PART:
@@ -356,11 +366,13 @@ class _Encoder:
                 message["content"] = [part, *given]  # type: ignore[misc]
             elif text:
                 message[field] = f"{message[field]}\n\n{text}" if field in message else text
-            if thought.provider_fields is not None:
-                more = thought.provider_fields.fields.get("reasoning_details")
-                details += more if isinstance(more, list) else ()
-        if details:
-            message["reasoning_details"] = details
+            if thought.provider_fields is None:
+                continue
+            for name in DETAILS:
+                more = thought.provider_fields.fields.get(name)
+                if isinstance(more, list):
+                    kept.setdefault(name, []).extend(cast("list[object]", more))
+        message.update(kept)
         if self._needs_reasoning and "tool_calls" in message:
             message.setdefault(_REASONING_CONTENT, "")
 

@@ -604,12 +604,13 @@ def _text_of(part: object) -> object:
 
 def _usage(value: object) -> Usage:
     usage = fields_of(value)
-    cached = fields_of(usage.get("input_tokens_details")).get("cached_tokens")
+    details = fields_of(usage.get("input_tokens_details"))
     reasoning = fields_of(usage.get("output_tokens_details")).get("reasoning_tokens")
     return Usage(
         input_tokens=count_of(usage.get("input_tokens")) or 0,
         output_tokens=count_of(usage.get("output_tokens")) or 0,
-        cached_input_tokens=count_of(cached) or 0,
+        cached_input_tokens=count_of(details.get("cached_tokens")) or 0,
         reasoning_tokens=count_of(reasoning) or 0,
         requests=1,
+        cache_write_tokens=count_of(details.get("cache_write_tokens")) or 0,
     )

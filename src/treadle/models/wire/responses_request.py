@@ -32,6 +32,8 @@ from treadle.domain.settings import NamedTool
 from treadle.models.base import ModelRequest
 from treadle.models.wire.conversation import Response, arrange
 from treadle.models.wire.media import MediaRules, WebContent, file_name, no_media
+from treadle.models.wire.prompt_cache import cache_key
+from treadle.models.wire.reasoning import effort_of
 from treadle.models.wire.sendable import (
     NO_INPUT,
     Changes,
@@ -81,10 +83,12 @@ class ResponsesOptions(Struct, frozen=True, kw_only=True):
 
     `named_choice`: the server can be asked for a call of one tool by name. llama.cpp takes such a
     choice as "auto"; for servers other than OpenAI's any call is required, of that tool alone.
+    `has_cache_key`: requests of one conversation get the same `prompt_cache_key`.
     """
 
     provider: str = PROVIDER
     named_choice: bool = True
+    has_cache_key: bool = False
     strict: bool = False
 
 
@@ -108,9 +112,13 @@ def encode_request(
         "max_output_tokens": settings.max_output_tokens,
     }
     body |= {name: value for name, value in optional.items() if value is not None}
-    if settings.reasoning_effort is not None:
-        body["reasoning"] = {"effort": settings.reasoning_effort}
-    if settings.reasoning_effort is not None or _REASONING_MODELS.match(model):
+    wanted = {
+        "effort": effort_of(settings.reasoning_effort),
+        "summary": settings.reasoning_summary,
+    }
+    if reasoning := {name: value for name, value in wanted.items() if value is not None}:
+        body["reasoning"] = reasoning
+    if reasoning or _REASONING_MODELS.match(model):
         # Unstored reasoning can be sent back only encrypted; other models refuse the option.
         body["include"] = ["reasoning.encrypted_content"]
     if request.output is not None:
@@ -123,6 +131,8 @@ def encode_request(
                 "strict": output.strict,
             }
         }
+    if options.has_cache_key and (key := cache_key(model, request)):
+        body["prompt_cache_key"] = key
     body.update(settings.extra_body)
     return EncodedRequest(json_body(body), tuple(changes.made), sources)
 

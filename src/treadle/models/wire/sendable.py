@@ -50,12 +50,13 @@ class EncodedRequest(Struct, frozen=True):
     """The body of a request, and how it differs from its items.
 
     `sources` are the items that each entry of the conversation in the body is made of, in the order
-    of its parts; None for a part of no item.
+    of its parts; None for a part of no item. `headers` are sent with the body.
     """
 
     body: bytes
     changes: tuple[ItemChange, ...] = ()
     sources: Sequence[Sequence[Item | None]] = ()
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
 
 
 class Changes:

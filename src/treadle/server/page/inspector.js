@@ -85,7 +85,7 @@ function RunDetails({ run, thread, client }) {
     ["Began", run.started_at ? momentOf(run.started_at) : ""],
     ["Took", duration(seconds)],
     ["Tokens", run.usage ? `${tokens(run.usage.input_tokens)} in, ${tokens(run.usage.output_tokens)} out` : ""],
-    ["From the cache", run.usage?.cached_tokens ? tokens(run.usage.cached_tokens) : ""],
+    ["From the cache", run.usage?.cached_input_tokens ? cached(run.usage) : ""],
     ["Cost", price(run.cost)],
     ["Stop reason", run.stop_reason ?? ""],
     ["Error", run.error?.message ?? ""],
@@ -115,6 +115,10 @@ async function jsonEvents(client, threadId, after) {
   if (!response.ok) throw new Error(`The server answered with ${response.status}.`);
   return response.json();
 }
+
+// The tokens of the input that the provider had cached, with their share.
+const cached = ({ cached_input_tokens: count, input_tokens: all }) =>
+  `${tokens(count)} (${Math.round((100 * count) / all)} %)`;
 
 function Timeline({ bars, seconds }) {
   if (!bars.length) return null;
@@ -150,7 +154,7 @@ function Context({ thread, client, agents }) {
         <${Meter} used=${used} size=${size} />
         <p class="facts">${tokens(used)} tokens${size ? ` of ${tokens(size)}` : ""}
           ${value.frame_tokens && value.frame_tokens < used ? ` · about ${tokens(value.frame_tokens)} of them instructions and tools` : ""}
-          ${value.usage.cached_tokens ? ` · ${tokens(value.usage.cached_tokens)} from the cache` : ""}</p>`
+          ${value.usage.cached_input_tokens ? ` · ${cached(value.usage)} from the cache` : ""}</p>`
       : value === null && html`<p class="quiet">The model has not been asked yet.</p>`}
     <h2>What is in the conversation</h2>
     <dl class="facts-list">${counts.map(([label, count, characters]) => html`<div key=${label}>

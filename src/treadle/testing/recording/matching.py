@@ -9,6 +9,7 @@ import msgspec
 
 # The ids that treadle makes are new in each run, so only their positions are compared.
 _GENERATED = re.compile(r"\b(thread|run|msg|rs|fc|fco|call|evt)_[0-9a-hjkmnp-tv-z]{26}\b")
+_CACHE_KEY = "prompt_cache_key"
 _SHOWN = 120
 _CONTEXT = 20
 _MAX_DIFFERENCES = 4
@@ -16,7 +17,10 @@ _ABSENT = object()
 
 
 def canonical(body: object) -> object:
-    """Returns decoded JSON with the ids that treadle made replaced by their order of appearance."""
+    """Returns decoded JSON with the ids that treadle made replaced by their order of appearance.
+
+    The key of the prompt cache is left out: it is made of an id, and changes no response.
+    """
     names: dict[str, str] = {}
 
     def name(found: re.Match[str]) -> str:
@@ -31,6 +35,9 @@ def canonical(body: object) -> object:
             return {key: walk(entry) for key, entry in cast("dict[str, object]", value).items()}
         return value
 
+    if isinstance(body, dict):
+        fields = cast("dict[str, object]", body)
+        body = {key: value for key, value in fields.items() if key != _CACHE_KEY}
     return walk(body)
 
 
