@@ -229,6 +229,7 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
 TRIED_BELOW = {
     "/chat/completions",
     "/conversations",
+    "/{agent}",
     "/models",
     "/models/{name}",
     "/responses",

@@ -1,5 +1,6 @@
 """All operations of the API."""
 
+from treadle.server.ag_ui.ag_ui_routes import AG_UI
 from treadle.server.chat_completions.completion_routes import COMPLETIONS
 from treadle.server.openai.models import MODELS
 from treadle.server.operation import Operation, Operations
@@ -41,6 +42,7 @@ _NOUNS: tuple[Operations, ...] = (
     RESPONSES,
     CONVERSATIONS,
     COMPLETIONS,
+    AG_UI,
 )
 
 

@@ -125,7 +125,7 @@ def _result(result: RunResult[Any]) -> Result:
         status=result.status,
         stop_reason=result.stop_reason,
         text=result.text,
-        output=_json_of(result.output, result.text),
+        output=json_of(result.output, result.text),
         refusal=result.refusal,
         items=list(result.items),
         usage=result.usage,
@@ -136,7 +136,7 @@ def _result(result: RunResult[Any]) -> Result:
     )
 
 
-def _json_of(output: object, text: str) -> object:
+def json_of(output: object, text: str) -> object:
     """Returns an output as JSON values; the text it was made of if it has no such form."""
     try:
         return to_jsonable_python(output)
