@@ -1,6 +1,6 @@
 # treadle: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all ci-tools lint format docs wheel coverage chaos chaos-inside soak fuzz bench bench-peers constraints clean
+.PHONY: help demo serve test test-all ci-tools lint format docs wheel coverage chaos chaos-cluster chaos-inside soak fuzz bench bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := src/treadle/domain/*,src/treadle/streaming/*,src/treadle/models/wire/*
@@ -65,6 +65,9 @@ wheel: $(VENV)/.plain  ## Build a wheel into dist/
 N := 50
 chaos: $(VENV)/.dev  ## Kill a runtime N times (50) and look for losses; SEED=... repeats one
 	@$(BIN)/python -m chaos $(N) $${SEED:+--seed $$SEED} $${DATABASE:+--database "$$DATABASE"}
+
+chaos-cluster: $(VENV)/.dev  ## Attack three nodes on PostgreSQL N times (50); SEED=... repeats one
+	@$(BIN)/python -m chaos.cluster $(N) $${SEED:+--seed $$SEED}
 
 chaos-inside: $(VENV)/.dev  ## Attack from inside one process for N rounds (50); SEED=... repeats one
 	@$(BIN)/python -m chaos.inside $(N) $${SEED:+--seed $$SEED}

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
-from chaos.records import Record
-
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Struct)
 
 
 class Evidence:
@@ -21,9 +20,9 @@ class Evidence:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: dict[type[Record], int] = {}
+        self._files: dict[type[Struct], int] = {}
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Struct) -> None:
         """Writes one line with one system call."""
         kind = type(record)
         if kind not in self._files:
@@ -49,5 +48,5 @@ class Evidence:
             os.close(file)
         self._files.clear()
 
-    def _path(self, kind: type[Record]) -> Path:
+    def _path(self, kind: type[Struct]) -> Path:
         return self.folder / f"{kind.__name__}.log"

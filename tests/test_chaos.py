@@ -51,6 +51,13 @@ def test_nothing_is_lost_or_doubled_when_parts_of_the_process_fail() -> None:
         assert int(figures[attack]) > 0, attack
 
 
+@pytest.mark.needs("postgres")
+def test_nodes_that_are_killed_and_cut_off_lose_and_double_nothing() -> None:
+    arguments = ("2", "--seed", "7", "--threads", "8", "--seconds", "0.02", "--kinds", "kill,cut")
+    figures = figures_of("chaos.cluster", *arguments)
+    assert int(figures["runs"]) > 8
+
+
 def test_mutated_streams_raise_only_errors_of_the_tree_however_they_are_cut() -> None:
     tried, found = fuzz(7, 40, most=1_000)
     assert not found

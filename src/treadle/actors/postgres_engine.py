@@ -9,8 +9,9 @@ into an inbox wakes the node that has the thread, or any node if none has.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from treadle.actors.engine import Drives, Worker
 from treadle.errors import JournalError, TreadleError
@@ -18,7 +19,7 @@ from treadle.journal.base import not_found
 from treadle.logging import logger_of
 
 if TYPE_CHECKING:
-    from treadle.journal.postgres_nodes import Listener, Nodes
+    from treadle.journal.postgres_nodes import Listener, Nodes, Told
 
 _LOGGER = logger_of("treadle.engine")
 
@@ -72,6 +73,7 @@ class PostgresEngine:
         self._watching: asyncio.Task[None] | None = None
         self._beat_at = 0.0
         self._suspects: Sequence[tuple[int, str]] = ()
+        self._others: Mapping[int, Sequence[str]] = {}
 
     async def start(self, worker: Worker) -> None:
         """Makes this process a node, which takes threads from now on."""
@@ -199,23 +201,31 @@ class PostgresEngine:
         self._listener = None
         self._changed.set()
 
-    def _heard(self, told: str) -> None:
-        """Takes a notification: the node and the id of a thread whose inbox has an entry.
-
-        With a minus sign, another node has taken the thread from that node.
-        """
-        node, _, thread_id = told.partition(" ")
-        if not thread_id:
+    def _heard(self, told: "Told | None") -> None:
+        """Takes a notification."""
+        if told is None:
             self._node_ended()
-        elif node.startswith("-"):  # what this node has lost
-            if node == f"-{self._nodes.id}" and thread_id in self._taken:
-                self._lose(thread_id)
-        elif thread_id in self._taken:
+        elif told.is_lost:
+            if told.node == self._nodes.id and told.thread in self._taken:
+                self._lose(told.thread)
+        elif told.thread in self._taken:
             if self._worker is not None:
-                self._worker.ring(thread_id)
-            self.wake(thread_id)
-        elif not node or node == str(self._nodes.id):
-            self.wake(thread_id)
+                self._worker.ring(told.thread)
+            self.wake(told.thread)
+        elif told.node == self._nodes.id or (told.node is None and self._is_first_for(told)):
+            self.wake(told.thread)
+
+    def _is_first_for(self, told: "Told") -> bool:
+        """Whether this node is the one of all living ones that takes a thread which no node has.
+
+        It follows from their numbers, so that one of them tries, and each gets its part. Where they
+        know of different nodes, the next look finds the thread.
+        """
+        mine = self._nodes.id
+        members = {**self._others, mine: tuple(self._agents())}
+        having = [node for node, agents in members.items() if told.agent in agents]
+        first = max(having or members, key=lambda node: crc32(f"{node} {told.thread}".encode()))
+        return first == mine
 
     def _node_ended(self) -> None:
         self._changed.set()
@@ -238,7 +248,7 @@ class PostgresEngine:
         seen = await self._nodes.look(
             list(self._agents()), self._suspects, beats=beats, limit=LIMIT
         )
-        self._suspects = seen.suspects
+        self._suspects, self._others = seen.suspects, seen.others
         if not seen.is_member:
             await self._rejoin()
             return
@@ -248,16 +258,16 @@ class PostgresEngine:
             _LOGGER.warning("Node %d has ended, or stands still; its threads are taken over.", node)
             self._node_ended()
         if not self._drives.is_stopping:
-            self._take_share(seen.threads, seen.nodes)
+            self._take_share(seen.threads)
 
-    def _take_share(self, threads: Sequence[str], nodes: int) -> None:
+    def _take_share(self, threads: Sequence[str]) -> None:
         """Drives its share of the threads that wait; the other nodes see the same ones."""
         now = asyncio.get_running_loop().time()
         self._aside = {id: aside for id, aside in self._aside.items() if aside[0] + aside[1] > now}
-        share = -(-len(threads) // nodes)
+        share = -(-len(threads) // (len(self._others) + 1))
         ready = [id for id in threads if self._is_ready(id, now)]
         # The owners take turns in this order; the nodes begin in different places.
-        first = int(self._jitter() * len(ready)) if nodes > 1 else 0
+        first = int(self._jitter() * len(ready)) if self._others else 0
         for thread_id in [*ready[first:], *ready[:first]][:share]:
             # What a drive cannot change, such as a damaged thread, is found at each look.
             pause = self._aside.get(thread_id, (0.0, ASIDE_SECONDS / 2))[1]

@@ -157,9 +157,10 @@ class PostgresConnection:
         )
         # Only inputs are announced, never events: such commits wait for each other.
         self.raw.execute(
-            "SELECT pg_notify('treadle_' || 'inbox'::regclass::oid,"
-            " coalesce(node::text, '') || ' ' || id) FROM thread"
-            " WHERE n = %s AND octet_length(id) < 7000",
+            "SELECT pg_notify('treadle_' || 'inbox'::regclass::oid, json_build_object("
+            "'thread', id, 'node', node, 'agent',"
+            " CASE WHEN node IS NULL THEN next_agent(thread) END)::text)"
+            " FROM thread WHERE n = %s AND octet_length(id) < 2000",
             (number,),
         )
 

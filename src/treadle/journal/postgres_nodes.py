@@ -9,10 +9,11 @@ stands still. Both may be wrong about a node that lives: the epoch of the journa
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
+import msgspec
 import psycopg
 from msgspec import Struct
 
@@ -27,7 +28,7 @@ BEAT_SECONDS = 3.0
 STALE_SECONDS = 15.0
 """How old the heartbeat of a node is that stands still: its threads are taken over."""
 
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 5.0
 """How long after a restart of the server a node may take to lock again before it counts as dead."""
 
 
@@ -35,15 +36,31 @@ class Look(Struct, frozen=True):
     """What a node saw of the others: `threads` wait for a node, or for this one to look again.
 
     Without `is_member`, another node took this one for dead. `suspects` are nodes without a lock,
-    with their heartbeats: those that are so at the next look as well are dead. `nodes` counts those
-    that live.
+    with their heartbeats: those that are so at the next look as well are dead. `others` are those
+    that live, with their agents.
     """
 
     is_member: bool
-    nodes: int = 1
+    others: Mapping[int, Sequence[str]] = msgspec.field(default_factory=dict[int, Sequence[str]])
     dead: Sequence[int] = ()
     suspects: Sequence[tuple[int, str]] = ()
     threads: Sequence[str] = ()
+
+
+class Told(Struct, frozen=True):
+    """A notification: an entry has come into the inbox of `thread`, which `node` has.
+
+    If no node has it, `agent` is the one that works next on it. With `is_lost`, another node has
+    taken the thread from `node`.
+    """
+
+    thread: str
+    node: int | None = None
+    agent: str | None = None
+    is_lost: bool = False
+
+
+_TOLD = msgspec.json.Decoder(Told)
 
 
 class NodeAddress(Struct, frozen=True):
@@ -142,8 +159,10 @@ class Nodes:
         node = self._require_id()
         await self._write(lambda connection: release(connection, node, threads))
 
-    async def listen(self, heard: Callable[[str], None], lost: Callable[[], None]) -> "Listener":
-        """Calls `heard` with what is told on the channel, `lost` when the connection is lost."""
+    async def listen(
+        self, heard: Callable[[Told | None], None], lost: Callable[[], None]
+    ) -> "Listener":
+        """Calls `heard` with what is told, None if a node has ended; `lost` if it is cut off."""
 
         def begin(connection: PostgresConnection) -> PostgresConnection:
             (channel,) = connection.execute(f"SELECT {CHANNEL}").fetchone()
@@ -221,7 +240,7 @@ class Listener:
     def __init__(
         self,
         connection: PostgresConnection,
-        heard: Callable[[str], None],
+        heard: Callable[[Told | None], None],
         lost: Callable[[], None],
     ) -> None:
         self._raw = connection.raw
@@ -248,7 +267,8 @@ class Listener:
             self._lost()
             return
         while (notification := connection.notifies()) is not None:
-            self._heard(notification.extra.decode())
+            with suppress(msgspec.DecodeError):  # of a newer version
+                self._heard(_TOLD.decode(notification.extra) if notification.extra else None)
 
 
 # A node takes a thread that no node has. It leaves those to others that need an agent which only
@@ -294,8 +314,9 @@ def take(connection: PostgresConnection, node: int, thread_id: str) -> bool | No
 def seize(connection: PostgresConnection, node: int, thread_id: str) -> None:
     """Takes a thread from the node that has it, which is told with the commit."""
     connection.execute(
-        f"SELECT pg_notify({CHANNEL}, '-' || node || ' ' || id) FROM thread"  # noqa: S608 - of constants
-        " WHERE id = ? AND node IS NOT NULL AND octet_length(id) < 7000",
+        f"SELECT pg_notify({CHANNEL}, json_build_object("  # noqa: S608 - of constants
+        "'thread', id, 'node', node, 'is_lost', true)::text) FROM thread"
+        " WHERE id = ? AND node IS NOT NULL AND octet_length(id) < 2000",
         (thread_id,),
     )
     connection.execute("UPDATE thread SET node = ? WHERE id = ?", (node, thread_id))
@@ -311,7 +332,8 @@ def release(connection: PostgresConnection, node: int, threads: Sequence[str]) -
 # The lock of a node is free once its session has ended. After a restart of the server that is so of
 # all nodes, until they have come back: nodes that wrote before it have time to do so.
 _OTHERS = f"""
-    SELECT o.id, o.beat_at::text, {_HELD} AS held, o.beat_at < now() - make_interval(secs => ?),
+    SELECT o.id, o.beat_at::text, o.agents, {_HELD} AS held,
+        o.beat_at < now() - make_interval(secs => ?),
         o.beat_at < since.at AND now() < since.at + make_interval(secs => ?)
     FROM node o, (
         SELECT CASE WHEN ? THEN greatest(pg_postmaster_start_time(), (
@@ -343,7 +365,7 @@ def look(
     others = connection.execute(_OTHERS, values).fetchall()
     dead: list[tuple[int, str]] = []
     suspected: list[tuple[int, str]] = []
-    for id, beat_at, is_held, is_stale, is_in_grace in others:
+    for id, beat_at, _, is_held, is_stale, is_in_grace in others:
         if is_in_grace:
             continue
         if is_held and is_stale:
@@ -359,7 +381,8 @@ def look(
         removed += [number for (number,) in rows.fetchall()]
     rows = connection.execute(_WAITING, (node, node, node, limit))
     threads = [id for (id,) in rows.fetchall()]
-    return Look(True, 1 + len(others) - len(removed), removed, suspected, threads)
+    living = {id: agents for id, _, agents, *_ in others if id not in removed}
+    return Look(True, living, removed, suspected, threads)
 
 
 def set_address(connection: PostgresConnection, node: int, address: str) -> None:

@@ -1,0 +1,58 @@
+"""python -m chaos.cluster [ATTACKS] [--seed N]: attacks nodes, and says what was lost."""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.postgres import new_server
+
+from chaos.cluster.campaign import Campaign, NotAtRest
+
+KINDS = ("kill", "freeze", "end", "cut", "restart")
+SHOWN = 20
+
+
+def main() -> int:
+    """Runs a campaign; returns 1 if it found anything."""
+    parser = argparse.ArgumentParser(prog="chaos.cluster", description=__doc__)
+    parser.add_argument("attacks", type=int, nargs="?", default=20)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    parser.add_argument("--threads", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=0.05, help="between two deltas")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="which attacks")
+    parser.add_argument("--keep", type=Path, help="a folder for the logs of the nodes")
+    options = parser.parse_args()
+    started = time.monotonic()
+    print(f"seed {options.seed}, {options.attacks} attacks", flush=True)
+    server = new_server()
+    try:
+        with tempfile.TemporaryDirectory(prefix="treadle-cluster-") as folder:
+            kept = options.keep or Path(folder)
+            kept.mkdir(exist_ok=True)
+            campaign = Campaign(server, kept, options.seed, options.kinds.split(","))
+            try:
+                asyncio.run(campaign.run(options.attacks, options.threads, options.seconds))
+            except NotAtRest as error:
+                print(error)
+                return 1
+    finally:
+        server.remove()
+    findings = campaign.findings
+    for name, count in sorted(findings.counts.items()):
+        print(f"{name:26}{count:>8}")
+    print(f"{'takeover':26}{campaign.takeover:>8}")
+    for name in ("losses", "duplicates", "wrong"):
+        found: list[str] = getattr(findings, name)
+        print(f"{name:26}{len(found):>8}")
+        for finding in found[:SHOWN]:
+            print(f"  {finding}")
+    print(f"{time.monotonic() - started:.0f} s")
+    return 0 if findings.is_clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

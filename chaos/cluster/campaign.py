@@ -1,0 +1,286 @@
+"""The attacks on nodes, and what became of the conversations."""
+
+import asyncio
+import random
+import signal
+import statistics
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from tests.postgres import Server
+
+import treadle
+from chaos.cluster.agent import ROUNDS, agent_on, text_of
+from chaos.cluster.records import Asked, Heard, ToolRan
+from chaos.evidence import Evidence
+from chaos.findings import Findings
+from treadle.domain.items import Message
+from treadle.errors import TreadleError
+
+NODES = 3
+STALE_SECONDS = 4.0
+"""After how long nodes that stand still are replaced here; 15 s outside."""
+
+STARTED = 60.0
+ENDED = 120.0
+"""How long the conversations may take to come to rest after the last attack, in seconds."""
+
+
+class NotAtRest(Exception):
+    """A node did not start, or a run did not end."""
+
+
+class Campaign:
+    """Conversations on nodes, while these are attacked `attacks` times."""
+
+    def __init__(self, server: Server, folder: Path, seed: int, kinds: list[str]) -> None:
+        self.findings = Findings()
+        self.takeovers: list[float] = []
+        self._server = server
+        self._url = server.url("chaos")
+        self._folder = folder
+        self._chance = random.Random(seed)
+        self._kinds = kinds
+        self._nodes: list[Process] = []
+        self._started = 0
+        self._sent: dict[tuple[str, str], str] = {}  # the run of a message, by thread and message
+        self._attacks: Mapping[str, Callable[[], Awaitable[None]]] = {
+            "kill": self._kill,
+            "freeze": self._freeze,
+            "end": self._end,
+            "cut": self._cut,
+            "restart": self._restart,
+        }
+
+    async def run(self, attacks: int, threads: int, seconds: float) -> None:
+        """Attacks, waits until all is at rest, and judges; raises `NotAtRest`."""
+        self._seconds = seconds
+        try:
+            self._nodes = list(await asyncio.gather(*(self._node() for _ in range(NODES))))
+            agent = agent_on(Evidence(self._folder), self._seconds)
+            async with treadle.open(self._url, agents=[agent], drive=False) as runtime:
+                talking = asyncio.create_task(self._talk(runtime, threads))
+                await asyncio.sleep(2)
+                for _ in range(attacks):
+                    await asyncio.sleep(self._chance.uniform(0.2, 2))
+                    kind = self._chance.choice(self._kinds)
+                    await self._attacks[kind]()
+                    self.findings.counts[kind] += 1
+                talking.cancel()
+                with suppress(asyncio.CancelledError):
+                    await talking
+                await self._rest(runtime)
+                await self._judge(runtime)
+        finally:
+            for node in self._nodes:
+                if node.returncode is None:
+                    node.kill()
+                    await node.wait()
+
+    # Nodes
+
+    async def _node(self) -> Process:
+        self._started += 1
+        name = f"node{self._started}"
+        with (self._folder / "nodes.err").open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "chaos.cluster.node", self._url, str(self._folder), name),
+                *(str(self._seconds), str(STALE_SECONDS)),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=errors,
+                cwd=Path(__file__).parents[2],
+            )
+        assert process.stdout is not None
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), STARTED)
+        except TimeoutError:
+            line = b""
+        if line != b"ready\n":
+            raise NotAtRest(f"A node did not start: {self._errors()}")
+        return process
+
+    def _errors(self) -> str:
+        return (self._folder / "nodes.err").read_text(errors="replace")[-4000:]
+
+    async def _query(self, sql: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+            cursor = await connection.execute(sql, values)
+            return await cursor.fetchall() if cursor.description else []
+
+    # Attacks
+
+    async def _kill(self) -> None:
+        """A node ends at once; another one comes."""
+        which = self._chance.randrange(len(self._nodes))
+        node = self._nodes[which]
+        ids = await self._active()
+        node.kill()
+        killed = time.time()
+        await node.wait()
+        measuring = asyncio.create_task(self._measure(ids, killed))
+        self._nodes[which] = await self._node()
+        await measuring
+
+    async def _active(self) -> dict[int, list[str]]:
+        rows = await self._query(
+            "SELECT t.node, t.id FROM thread t JOIN activity a ON a.n = t.n"
+            " WHERE a.status = 'in_progress' AND t.node IS NOT NULL"
+        )
+        active: dict[int, list[str]] = {}
+        for node, id in rows:
+            active.setdefault(node, []).append(id)
+        return active
+
+    async def _measure(self, before: dict[int, list[str]], killed: float) -> None:
+        """Notes how long the threads of the node that is gone had none."""
+        held = await self._query(
+            "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory'"
+            " AND classid = 'node'::regclass"
+        )
+        living = {node for (node,) in held}
+        waiting = {id: node for node, ids in before.items() if node not in living for id in ids}
+        end = time.time() + 15
+        while waiting and time.time() < end:
+            rows = await self._query(
+                "SELECT t.id, t.node FROM thread t JOIN node o ON o.id = t.node"
+                " WHERE t.id = ANY(%s)",
+                list(waiting),
+            )
+            for id, node in rows:
+                if node != waiting[id]:
+                    self.takeovers.append(time.time() - killed)
+                    del waiting[id]
+            await asyncio.sleep(0.02)
+
+    async def _freeze(self) -> None:
+        """A node stands still until it was replaced, and then continues."""
+        node = self._chance.choice(self._nodes)
+        node.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(STALE_SECONDS + self._chance.uniform(-2, 3))
+        node.send_signal(signal.SIGCONT)
+
+    async def _end(self) -> None:
+        """A node ends in order; another one comes."""
+        which = self._chance.randrange(len(self._nodes))
+        self._nodes[which].terminate()
+        try:
+            code = await asyncio.wait_for(self._nodes[which].wait(), 30)
+        except TimeoutError:
+            raise NotAtRest(f"A node does not end: {self._errors()}") from None
+        if code:
+            self.findings.wrong.append(f"a node ended with {code}")
+        self._nodes[which] = await self._node()
+
+    async def _cut(self) -> None:
+        """The connections of some sessions are lost."""
+        await self._query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND application_name = 'treadle' AND random() < 0.4"
+        )
+
+    async def _restart(self) -> None:
+        """The database is away for a moment."""
+        how = self._chance.choice([signal.SIGINT, signal.SIGQUIT])
+        await asyncio.to_thread(self._server.stop, how)
+        await asyncio.sleep(self._chance.uniform(0, 1))
+        await asyncio.to_thread(self._server.start)
+
+    # Conversations
+
+    async def _talk(self, runtime: treadle.Runtime, count: int) -> None:
+        threads = [
+            await runtime.create_thread("cluster", owner=f"owner {n % 5}") for n in range(count)
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            for thread in threads:
+                tasks.create_task(self._converse(thread))
+
+    async def _converse(self, thread: treadle.Thread) -> None:
+        number = 0
+        while True:
+            message = f"{thread.id} {number}"
+            with suppress(TreadleError):
+                run = await thread.send(message, key=message)
+                self._sent[thread.id, message] = run.id
+                number += 1
+                await self._ended(thread, run.id)
+
+    async def _ended(self, thread: treadle.Thread, run_id: str) -> None:
+        while True:
+            await asyncio.sleep(0.3)
+            info = await (await thread.run(run_id)).info()
+            if info.last_seq:
+                return
+
+    async def _rest(self, runtime: treadle.Runtime) -> None:
+        end = time.monotonic() + ENDED
+        open_runs: object = ""
+        while True:
+            with suppress(TreadleError):
+                open_runs = await runtime.journal.unfinished()
+                if not open_runs and not await runtime.journal.waiting_threads():
+                    break
+            if time.monotonic() > end:
+                raise NotAtRest(f"These did not end: {open_runs!r:.1000} {self._errors()}")
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(2)  # until the readers have heard the last texts
+
+    async def _judge(self, runtime: treadle.Runtime) -> None:
+        findings, evidence = self.findings, Evidence(self._folder)
+        findings.counts["runs"] = len(self._sent)
+        expected: Counter[str] = Counter()
+        for thread_id in {thread_id for thread_id, _ in self._sent}:
+            thread = await runtime.connect(thread_id)
+            events = await thread.events(limit=10**6)
+            if [event.seq for event in events] != list(range(1, len(events) + 1)):
+                findings.losses.append(f"{thread_id} has a gap")
+            findings.counts["events"] += len(events)
+            runs = {run.id: run for run in await thread.runs(limit=1000)}
+            said = [item for item in await thread.history() if isinstance(item, Message)]
+            users = Counter(item.text for item in said if item.role == "user")
+            answers = Counter(item.text for item in said if item.role == "assistant")
+            for (owner, message), run_id in self._sent.items():
+                if owner != thread_id:
+                    continue
+                run = runs.pop(run_id, None)
+                if run is None or run.status != "completed":
+                    findings.losses.append(f"{message}: {run}")
+                for text, found in ((message, users), (text_of(message), answers)):
+                    if found[text] == 0:
+                        findings.losses.append(f"{message}: {text!r} is missing")
+                    elif found[text] > 1:
+                        findings.duplicates.append(f"{message}: {text!r} is there {found[text]} x")
+                expected[message] = ROUNDS + 1
+            # A message whose sender was cut off before it was acknowledged may have a run.
+            unknown = [run for run in runs.values() if run.status != "completed"]
+            findings.losses += [f"{thread_id}: {run.id} is {run.status}" for run in unknown]
+        ran = Counter(one.call_id for one in evidence.read(ToolRan) if one.tool == "once")
+        findings.counts["tools"] = ran.total()
+        findings.duplicates += [f"{call} ran {n} times" for call, n in ran.items() if n > 1]
+        for heard in evidence.read(Heard):
+            findings.counts["texts heard"] += 1
+            if heard.deltas != heard.text:
+                findings.wrong.append(
+                    f"{heard.node} heard {len(heard.deltas)} of {len(heard.text)} characters on "
+                    f"{heard.thread_id}: {heard.deltas[:40]!r}"
+                )
+        asked = Counter(one.message for one in evidence.read(Asked))
+        again = sum(max(0, asked[message] - times) for message, times in expected.items())
+        findings.counts["responses"] = sum(asked.values())
+        findings.counts["asked for again"] = again
+
+    @property
+    def takeover(self) -> str:
+        """How long threads of killed nodes had no node: median and longest, in seconds."""
+        if not self.takeovers:
+            return "none"
+        return f"{statistics.median(self.takeovers):.2f} s, at most {max(self.takeovers):.2f} s"
