@@ -68,7 +68,7 @@ class PostgresJournal(SqlJournal):
         self._writing: _Writer | None = None
         self._reading: set[PostgresConnection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.nodes = Nodes(self._read_with, self._write_with_node, self._address.connect)
+        self.nodes = Nodes(self._read_with, self._write_with_node, self._connect)
 
     async def open(self) -> None:
         """Connects, with `drive` creates or migrates the tables; raises `JournalError`."""
