@@ -4,6 +4,7 @@ A test says so with `pytest.mark.needs("chromium")`. Where it is missing the fam
 the end of the run tells so in one line; with `CI=true` its tests fail.
 """
 
+import json
 import os
 import shutil
 from collections import Counter
@@ -45,7 +46,10 @@ def is_installed(family: str) -> bool:
         case "chromium":
             return chromium() is not None
         case "npm clients":
-            return node() is not None and (NPM / "node_modules").is_dir()
+            wanted = json.loads((NPM / "package.json").read_text())["dependencies"]
+            return node() is not None and all(
+                (NPM / "node_modules" / one).is_dir() for one in wanted
+            )
         case "postgres":
             return postgres() is not None
         case _:

@@ -56,7 +56,9 @@ def ring(**scopes: tuple[str | None, str]) -> Ring:
 
 
 def code_of(response: httpx2.Response) -> str:
-    """Returns the code of an error, in the form of treadle or of OpenAI."""
+    """Returns the code of an error, in the form of treadle or of OpenAI; else its text."""
+    if response.headers["content-type"].startswith("text/plain"):
+        return response.text
     body = response.json()
     return body["error"]["code"] if "error" in body else body["code"]
 
@@ -79,7 +81,9 @@ async def test_every_route_needs_a_key_and_its_scope(open_runtime: Open) -> None
             path = operation.full_path.replace("{", "").replace("}", "")
             for header in ({}, {"authorization": "Bearer tk_x_y"}, {"authorization": "Basic x"}):
                 response = await client.http.request(operation.method, path, headers=header)
-                assert (response.status_code, code_of(response)) == (401, "not_authenticated")
+                assert response.status_code == 401
+                if operation.prefix != "/ai-sdk":  # its errors are texts
+                    assert code_of(response) == "not_authenticated"
                 assert response.headers["www-authenticate"] == 'Bearer realm="treadle"'
             for name, scope in (("nothing", "approve"), ("reader", "read"), ("writer", "write")):
                 response = await client.head_of(operation.method, path, headers=keys.headers(name))
@@ -118,6 +122,7 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
             "item_id": "msg_1",
             "schedule_id": "schedule_1",
             "name": "x",
+            "agent": "agent",
             "seq": "1",
             "file_id": "file_1",
         }
@@ -136,7 +141,8 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
                         headers=keys.headers(scope),
                         json=BODIES.get(operation.path, {}) if operation.body is not None else None,
                     )
-                    answers.append((response.status_code, code_of(response)))
+                    code = code_of(response).replace(these["thread_id"], "the thread")
+                    answers.append((response.status_code, code))
                 assert answers[0] == answers[1], (operation, scope)
                 may = scope in {operation.scope, "admin"} or not operation.scope
                 assert answers[0][0] == (404 if may else 403), (operation, scope, answers)
@@ -229,7 +235,7 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
 TRIED_BELOW = {
     "/chat/completions",
     "/conversations",
-    "/{agent}",
+    "/{agent}",  # in test_ag_ui.py and test_ai_sdk.py
     "/models",
     "/models/{name}",
     "/responses",

@@ -44,6 +44,11 @@ def id_of(kind: Kind, *names: str) -> str:
     return _id(kind, int.from_bytes(digest[:17], "big") >> 6)
 
 
+def run_id_of_key(thread_id: str, key: str) -> str:
+    """Returns the id of the run whose message is sent to a thread with a key."""
+    return id_of("run", thread_id, key)
+
+
 def _id(kind: Kind, value: int) -> str:
     pairs = [_PAIRS[value >> shift & 1023] for shift in range(120, -10, -10)]
     return f"{kind}_{''.join(pairs)}"

@@ -31,7 +31,7 @@ from treadle.domain.entries import (
     UpdateEntry,
 )
 from treadle.domain.events import Awaited, RecordedEvent
-from treadle.domain.ids import id_of, new_id
+from treadle.domain.ids import id_of, new_id, run_id_of_key
 from treadle.domain.inputs import as_history, as_messages, checked_output, with_ids, without_new_ids
 from treadle.domain.item_pages import all_items, find_item, page_of_items
 from treadle.domain.items import FunctionCall, Input, Item, Message, Role
@@ -194,7 +194,7 @@ class Thread:
         options: RunOptions | None,
     ) -> SendEntry:
         # A message that is sent again promises the same run, however far the first one got.
-        run_id = id_of("run", self.id, key) if key else new_id("run")
+        run_id = run_id_of_key(self.id, key) if key else new_id("run")
         *before, item = messages
         if key:  # the same message has the same id, so that another one can be told from it
             content = [msgspec.json.encode(one.content).decode() for one in messages]

@@ -135,7 +135,7 @@ class Gate:
         await respond(
             response,
             problem.status,
-            msgspec.json.encode(made.make(problem, error)),
+            _encoded(made.make(problem, error)),
             made.media_type.encode(),
             [*retry_headers(problem, is_repeatable, retry_after), *extra],
         )
@@ -169,6 +169,11 @@ class Gate:
                     **scope.get(IDS, {}),
                 },
             )
+
+
+def _encoded(error: object) -> bytes:
+    """Returns the body of an error, which is a text or JSON."""
+    return error.encode() if isinstance(error, str) else msgspec.json.encode(error)
 
 
 def _is_repeatable(scope: Scope, headers: Headers) -> bool:

@@ -1,6 +1,7 @@
 """All operations of the API."""
 
 from treadle.server.ag_ui.ag_ui_routes import AG_UI
+from treadle.server.ai_sdk.chat_routes import CHATS
 from treadle.server.chat_completions.completion_routes import COMPLETIONS
 from treadle.server.openai.models import MODELS
 from treadle.server.operation import Operation, Operations
@@ -43,6 +44,7 @@ _NOUNS: tuple[Operations, ...] = (
     CONVERSATIONS,
     COMPLETIONS,
     AG_UI,
+    CHATS,
 )
 
 

@@ -10,6 +10,7 @@ from treadle.domain.inputs import as_message, as_messages
 from treadle.domain.items import Message
 from treadle.domain.options import RunOptions
 from treadle.errors import InvalidInput
+from treadle.loop.definition import AgentDefinition
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
 from treadle.server.api_request import ApiRequest
@@ -154,6 +155,15 @@ async def options_of(
     if options is UNSET:
         return {}
     agent = request.services.runtime.agent(name or (await thread.info()).agent)
+    return arguments_of(agent, options)
+
+
+def arguments_of(
+    agent: AgentDefinition[Any, Any], options: RunOptions | UnsetType
+) -> dict[str, Any]:
+    """Returns the options of a run of an agent as arguments; raises `OptionNotAllowed`."""
+    if options is UNSET:
+        return {}
     default = RunOptions()
     arguments: dict[str, Any] = {
         field: value
