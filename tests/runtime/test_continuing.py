@@ -594,3 +594,76 @@ async def test_another_process_sends_an_answer_that_was_begun(tmp_path: Path) ->
         await thread.remove_event(added.seq, added.items[1])
         assert await said(thread) == ["Stock?", "I look.", "Three lamps."]
         assert len(await thread.history()) == 3
+
+
+# A run without a message
+
+
+async def test_a_run_answers_what_was_added(open_runtime: Open) -> None:
+    seen: list[ModelRequest] = []
+
+    def answer(request: ModelRequest) -> str:
+        seen.append(request)
+        return "Hello."
+
+    agent = an_agent(answer, "Again.")
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        with pytest.raises(InvalidInput, match="no message"):
+            await thread.send([])
+        await thread.add([{"role": "user", "content": "Hi."}])
+        run = await thread.send([], key="k")
+        assert await run.text() == "Hello."
+        assert (await thread.send([], key="k")).id == run.id
+        assert [item.text for item in seen[0].items if isinstance(item, Message)] == ["Hi."]
+        result = await run.result()
+        assert [getattr(item, "text", "") for item in result.items] == ["Hi.", "Hello."]
+        with pytest.raises(InvalidInput, match="so_far"):
+            await thread.send([], so_far=BEGUN)
+        with pytest.raises(InvalidInput, match="steers"):
+            await thread.send([], on_busy="steer")
+        assert await said(thread) == ["Hi.", "Hello."]
+
+
+async def test_a_run_that_failed_is_tried_again(open_runtime: Open) -> None:
+    agent = an_agent(treadle.errors.BadRequest("No."), "Yes.")
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        with pytest.raises(treadle.errors.BadRequest):
+            await (await thread.send("Hi.")).result()
+        assert await (await thread.send([])).text() == "Yes."
+        assert await said(thread) == ["Hi.", "Yes."]
+
+
+async def test_a_run_without_a_message_does_not_wait(open_runtime: Open) -> None:
+    agent = an_agent(asks(), "First.", "Second.")
+    async with open_runtime(agent) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("Wait.")
+        await until(run, "run.requires_action")
+        with pytest.raises(RunInProgress):
+            await thread.send([])
+        await thread.submit_tool_output("q1", "yes")
+        await run.result()
+        assert await (await thread.send([])).text() == "Second."
+
+
+async def test_another_process_starts_a_run_without_a_message(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    agent = an_agent("Hello.", asks(), "Last.")
+    async with (
+        treadle.open(url, agents=[agent]) as driver,
+        treadle.open(url, agents=[agent], drive=False) as sender,
+    ):
+        thread = await driver.create_thread(agent, history=[{"role": "user", "content": "Hi."}])
+        there = await sender.connect(thread.id)
+        run = await there.send([])
+        assert await run.text() == "Hello."
+        waiting = await there.send("And?")
+        await until(waiting, "run.requires_action")
+        with pytest.raises(RunInProgress):
+            await there.send([])
+    async with treadle.open(url, agents=[agent], drive=False) as alone:
+        there = await alone.connect(thread.id)
+        with pytest.raises((NotDriven, RunInProgress)):
+            await there.send([])

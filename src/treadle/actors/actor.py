@@ -36,6 +36,7 @@ from treadle.errors import (
     JournalError,
     MissingExtra,
     MissingKey,
+    RunInProgress,
     RunInterrupted,
     RunNotFound,
     StaleWriter,
@@ -231,11 +232,16 @@ class ThreadActor:
     # What the intake asks for
 
     def start(self, entry: SendEntry) -> None:
-        """Begins the run of a message; it waits while hooks still handle the end of the last."""
-        if self._is_ending:
+        """Begins the run of a message; it waits while hooks still handle the end of the last.
+
+        Raises `RunInProgress` then for a run without a message.
+        """
+        if self._is_ending and entry.item is not None:
             self._thread.record(queue(entry))
+        elif self._is_ending:
+            raise RunInProgress("The end of a run is being handled; send it again in a moment.")
         else:
-            items = (*entry.before, entry.item)
+            items = () if entry.item is None else (*entry.before, entry.item)
             self._begin(
                 entry.run_id,
                 items,

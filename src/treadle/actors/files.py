@@ -85,11 +85,13 @@ class ThreadFiles:
         of another kind, and `JournalError`.
         """
         match entry:
-            case SendEntry() if parts := _media_of((*entry.before, entry.item, *entry.so_far)):
+            case SendEntry(item=Message() as item) if parts := _media_of(
+                (*entry.before, item, *entry.so_far)
+            ):
                 kept = await self._kept(parts, is_strict=True)
                 before = tuple(with_parts(one, kept) for one in entry.before)
                 so_far = tuple(_with_parts(one, kept) for one in entry.so_far)
-                item = with_parts(entry.item, kept)
+                item = with_parts(item, kept)
                 return replace(entry, item=item, before=before, so_far=so_far)
             case AddEntry() if parts := _media_of(entry.items):
                 kept = await self._kept(parts, is_strict=True)

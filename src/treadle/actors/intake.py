@@ -434,7 +434,7 @@ class Intake:
         except JournalError:
             raise
         except TreadleError as error:  # its agent is not known here; it may be later
-            if entry.expect is not None and isinstance(error, _REFUSALS):
+            if entry.item is None or (entry.expect is not None and isinstance(error, _REFUSALS)):
                 return
             _LOGGER.warning("A message to %s waits: %s", self._info.id, error.message)
             self._thread.record(queue(replace(entry, agent=entry.agent or self._info.agent)))

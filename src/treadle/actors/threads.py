@@ -511,7 +511,7 @@ def _expected(thread_id: str, state: ThreadState, waiting: Sequence[Waiting]) ->
 
 def _started(entry: SendEntry) -> Sequence[RecordedEvent]:
     run_id = entry.run_id
-    items = (*entry.before, entry.item)
+    items = (*entry.before, *([] if entry.item is None else [entry.item]))
     so_far = [ItemsAdded(run_id=run_id, items=entry.so_far, by=entry.by)] if entry.so_far else []
     return [
         *(MessageAdded(run_id=run_id, item=item, origin="user", by=entry.by) for item in items),

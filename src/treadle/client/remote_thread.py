@@ -30,7 +30,7 @@ from treadle.domain.entries import OnBusy
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
-from treadle.domain.inputs import as_history, as_messages, checked_output
+from treadle.domain.inputs import as_history, as_messages, checked_output, messages_to_send
 from treadle.domain.items import Input, Item, Message, Role
 from treadle.domain.metadata import checked_metadata
 from treadle.domain.options import RunOptions
@@ -117,7 +117,8 @@ class RemoteThread:
             body["expect"] = require_count("expect", expect, 0)
         if begun := as_history(so_far):
             body["so_far"] = list(begun)
-        return await self._send(message, body, key, agent, given)
+        body |= _messages(messages_to_send(message))
+        return await self._send(body, key, agent, given)
 
     async def send_after(
         self,
@@ -138,11 +139,11 @@ class RemoteThread:
             self._known.catalog, options, output, function="send_after", is_kept=True
         )
         body: dict[str, object] = {"after": require_count("seq", seq, 0)}
-        return await self._send(message, body, key, agent, given)
+        body |= _messages(as_messages(message))
+        return await self._send(body, key, agent, given)
 
     async def _send(
         self,
-        message: Input | Sequence[Input],
         body: dict[str, object],
         key: str,
         agent: str,
@@ -150,7 +151,6 @@ class RemoteThread:
     ) -> RemoteRun:
         body["agent"] = require_text("agent (the name of an agent)", agent)
         body["key"] = require_text("key", key) or new_id("evt")
-        body |= _messages(as_messages(message))
         if options is not None:
             body["options"] = self._sent_options(options)
         sent = await self._connection.call("POST", f"{self._path}/messages", Sent, body=body)

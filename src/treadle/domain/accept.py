@@ -165,7 +165,9 @@ def _accept(
 
 def identity_of(entry: KeyedEntry) -> str:
     """Returns what differs between two entries with the same key and other content."""
-    return entry.item.id if isinstance(entry, SendEntry) else entry.digest
+    if isinstance(entry, SendEntry):
+        return entry.item.id if entry.item is not None else ""
+    return entry.digest
 
 
 def require_same(entry: KeyedEntry, sent_id: str) -> None:
@@ -202,6 +204,7 @@ def _grouped(items: Sequence[Item], by: str) -> list[EntryEvent]:
 
 def queue(entry: SendEntry) -> RunQueued:
     """Returns the event by which a message waits for its turn."""
+    assert entry.item is not None  # a run without a message does not wait
     return RunQueued(
         run_id=entry.run_id,
         item=entry.item,
@@ -224,6 +227,7 @@ def acknowledged(thread_id: str, state: ThreadState, entry: SendEntry) -> SendEn
     """
     if entry.expect is not None:
         return entry  # its sender waits for the verdict
+    assert entry.item is not None
     if entry.on_busy == "reject":
         return replace(entry, on_busy="queue")
     run = state.active_run
@@ -325,12 +329,15 @@ def _send(state: ThreadState, entry: SendEntry) -> Accepted:
     if entry.fork and _has_gone_on(state, entry.expect):
         return ForkThread(entry)
     _require_expected(state, entry.expect)
+    if entry.item is None and not state.history:
+        raise InvalidInput("The thread has no message that a run could answer; send one.")
     if run is None and not state.queue:
         return StartRun(entry)
-    if entry.on_busy == "steer" and run is not None and run.status != "cancelling":
+    item = entry.item
+    if item is not None and entry.on_busy == "steer" and run and run.status != "cancelling":
         waiting = [MessageQueued(run_id=run.id, item=item) for item in entry.before]
-        return [*waiting, MessageQueued(run_id=run.id, item=entry.item, key=entry.key)]
-    if entry.on_busy == "reject":
+        return [*waiting, MessageQueued(run_id=run.id, item=item, key=entry.key)]
+    if entry.on_busy == "reject" or entry.item is None:
         busy = run.id if run is not None else state.queue[0].id
         raise RunInProgress(f"The run {busy} is in progress; try again later.", run_id=busy)
     if entry.on_busy == "cancel" and run is not None:

@@ -32,17 +32,18 @@ class _Entry(Struct, frozen=True, kw_only=True):
 class SendEntry(_Entry, frozen=True, omit_defaults=True, tag="send"):
     """A message, and the id of the run it starts; `key` is the sender's idempotency key.
 
-    `before` are messages that enter the history right before it, and `so_far` items right after it,
-    with which the answer begins. With `expect`, the conversation
-    must not have gone on after event `expect`: otherwise the message is refused. With `fork`, it
-    goes to the copy of the thread with that id instead, also if the thread is busy.
+    Without a message (None), the run answers what the history ends with; then no other run may be
+    active or wait, and `expect` is set. `before` are messages that enter the history right before
+    it, and `so_far` items right after it, with which the answer begins. With `expect`, the
+    conversation must not have gone on after event `expect`: otherwise the message is refused. With
+    `fork`, it goes to the copy of the thread with that id instead, also if the thread is busy.
 
     `options` are those of the run, None without any. `schedule_id` is the schedule that sends it,
     if one does.
     """
 
     run_id: str
-    item: Message
+    item: Message | None
     on_busy: OnBusy = "queue"
     agent: str = ""
     key: str = ""

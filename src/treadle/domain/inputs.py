@@ -89,6 +89,12 @@ def as_messages(given: object) -> list[Message]:
     return [as_message(entry) for entry in entries]
 
 
+def messages_to_send(given: object) -> Sequence[Message]:
+    """Returns the messages to send: none for an empty list, else as `as_messages` does."""
+    is_empty = is_list(given) and not isinstance(given, Media) and not given
+    return () if is_empty else as_messages(given)
+
+
 def user_messages(given: object) -> list[Message]:
     """Returns messages that come from outside of the program, as messages of the user.
 

@@ -203,7 +203,7 @@ def promised(entry: SendEntry, thread_id: str, agent: str) -> RunRecord:
         id=entry.run_id,
         thread_id=thread_id,
         agent=entry.agent or agent,
-        message_id=entry.item.id,
+        message_id="" if entry.item is None else entry.item.id,
         metadata=entry.options.metadata if entry.options is not None else {},
     )
 

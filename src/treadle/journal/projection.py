@@ -363,8 +363,7 @@ class _Rows:
         # The message is recorded in the same turn of the event loop, right before.
         asked = self._asked if self._asked and self._asked.run_id == event.run_id else None
         message_id = asked.item.id if asked is not None else ""
-        if asked is not None:
-            self._add_key(event.key, event.run_id, message_id)
+        self._add_key(event.key, event.run_id, message_id)
         record = RunRecord(
             id=event.run_id,
             agent=event.agent,

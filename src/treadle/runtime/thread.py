@@ -32,7 +32,14 @@ from treadle.domain.entries import (
 )
 from treadle.domain.events import Awaited, RecordedEvent
 from treadle.domain.ids import id_of, new_id, run_id_of_key
-from treadle.domain.inputs import as_history, as_messages, checked_output, with_ids, without_new_ids
+from treadle.domain.inputs import (
+    as_history,
+    as_messages,
+    checked_output,
+    messages_to_send,
+    with_ids,
+    without_new_ids,
+)
 from treadle.domain.item_pages import all_items, find_item, page_of_items
 from treadle.domain.items import FunctionCall, Input, Item, Message, Role
 from treadle.domain.metadata import MAX_TITLE, checked_metadata
@@ -118,7 +125,9 @@ class Thread:
     ) -> ThreadRun:
         """Sends a message and returns the run that answers it, once it cannot be lost any more.
 
-        A list of messages is answered by one run.
+        A list of messages is answered by one run. An empty list sends none: the run answers what
+        the history ends with, for example a message that was added, or whose run has failed. It
+        does not wait for its turn: `RunInProgress` is raised while another run is active or waits.
 
         - `on_busy`: what becomes of the message while a run is active; see `OnBusy`.
         - `key`: sent again, it returns the run of the first time and sends nothing. Another
@@ -150,7 +159,14 @@ class Thread:
             require_count("expect", expect, 0)
         given = make_options(self._catalog, options, output, function="send", is_kept=True)
         begun = with_ids(as_history(so_far))
-        entry = self._entry(as_messages(message), key, begun, expect=expect, options=given)
+        messages = messages_to_send(message)
+        if not messages:
+            if begun or on_busy == "steer":
+                raise InvalidInput(
+                    "Without a message, a run has neither so_far nor steers another."
+                )
+            expect = await self.last_seq() if expect is None else expect
+        entry = self._entry(messages, key, begun, expect=expect, options=given)
         entry = replace(entry, on_busy=on_busy, agent=agent)
         return self._sent(await self._threads.submit(self.id, entry))
 
@@ -195,8 +211,8 @@ class Thread:
     ) -> SendEntry:
         # A message that is sent again promises the same run, however far the first one got.
         run_id = run_id_of_key(self.id, key) if key else new_id("run")
-        *before, item = messages
-        if key:  # the same message has the same id, so that another one can be told from it
+        before, item = messages[:-1], messages[-1] if messages else None
+        if key and item is not None:  # so that another one can be told from it
             content = [msgspec.json.encode(one.content).decode() for one in messages]
             if options is not None:
                 content.append(msgspec.json.encode(options, order="deterministic").decode())

@@ -27,6 +27,7 @@ MESSAGES = Operations("Messages")
 class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
     """A message: a text, a message or parts, in the forms of `Input`; or several messages.
 
+    - `messages`: an empty list sends none, and the run answers what the history ends with.
     - `options`: those of its run, as far as the agent lets callers override them.
     - `expect`: the number of the last event that the sender has seen; refused if another came.
     - `after`: the number of the event that it continues: here if that is possible, else in a copy.
@@ -127,7 +128,7 @@ async def _send(
 
 
 def _messages(body: NewMessage) -> list[Message]:
-    if (body.message is UNSET) == (body.messages is UNSET) or body.messages == []:
+    if (body.message is UNSET) == (body.messages is UNSET):
         raise InvalidInput(
             'Send one message as {"message": "…"}, or several as {"messages": ["…", …]}.'
         )
