@@ -254,6 +254,8 @@ async def test_functions_of_the_client_on_a_thread() -> None:
         for messages, code in (
             ([{"role": "user", "content": "And?"}], "output_missing"),
             ([{"role": "tool", "tool_call_id": "c2", "content": "x"}], "invalid_value"),
+            ([{"role": "tool", "tool_call_id": "c1", "content": [{}]}], "invalid_value"),
+            ([{"role": "tool", "tool_call_id": "c1"}], "invalid_value"),
         ):
             with pytest.raises(openai.BadRequestError) as error:
                 await create(api, messages, extra_headers=bound)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from treadle.domain.arguments import is_list
 from treadle.domain.items import InputText, parts_of
-from treadle.errors import ThreadNotFound
+from treadle.errors import InvalidInput, ThreadNotFound
 from treadle.loop.definition import AgentDefinition
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
@@ -127,11 +127,12 @@ async def _continue(
             f"No tool output found for function call {missing[0]}.",
             code="output_missing",
         )
+    outputs = {call_id: _output(output) for call_id, output in given.outputs.items()}
     after = await thread.last_seq()
     if given.messages:  # they enter the history after the outputs
         await thread.send(given.messages, on_busy="steer")
-    for call_id, output in given.outputs.items():
-        await thread.submit_tool_output(call_id, _output(output))
+    for call_id, output in outputs.items():
+        await thread.submit_tool_output(call_id, output)
     return Started(thread, run, is_kept=True, after=after)
 
 
@@ -143,6 +144,9 @@ def _output(given: object) -> object:
     """Returns an output of a call, whose parts are those of a message."""
     if not is_list(given):
         return given
-    parts = parts_of("user", given)
+    try:
+        parts = parts_of("user", given)
+    except InvalidInput as error:
+        raise ParameterRefused("messages", f"messages is not valid: {error.message}") from error
     texts = [part.text for part in parts if isinstance(part, InputText)]
     return "".join(texts) if len(texts) == len(parts) else list(parts)
