@@ -17,6 +17,9 @@ import pytest
 NPM = Path(__file__).parent / "npm"
 """The packages of npm that tests use."""
 
+CLIENTS = Path(__file__).parent / "clients"
+"""The clients and SDKs of others that tests use, in an environment of their own."""
+
 _LEFT_OUT = "left out: "
 
 
@@ -50,6 +53,12 @@ def is_installed(family: str) -> bool:
             return node() is not None and all(
                 (NPM / "node_modules" / one).is_dir() for one in wanted
             )
+        case "python clients":
+            installed = {one.name for one in CLIENTS.glob(".venv/lib/*/site-packages/*.dist-info")}
+            wanted = (CLIENTS / "requirements.txt").read_text().split()
+            return {
+                f"{one.replace('-', '_').replace('==', '-')}.dist-info" for one in wanted
+            } <= installed
         case "postgres":
             return postgres() is not None
         case _:
