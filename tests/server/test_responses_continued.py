@@ -1,5 +1,6 @@
 """The Responses API over several requests: tools of the client, conversations, background."""
 
+import asyncio
 import json
 from typing import Any, Union
 
@@ -7,6 +8,7 @@ import openai
 import openresponses_types
 import pytest
 from agents import Agent as RemoteAgent
+from agents import ModelSettings as AgentSettings
 from agents import OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
 from openai.types.conversations import ConversationItem
 from pydantic import BaseModel, TypeAdapter
@@ -300,7 +302,9 @@ async def test_openai_agents(open_runtime: Open) -> None:
         assert streamed.final_output == "Sunny."
 
 
-async def test_openai_agents_with_tools_of_its_own(open_runtime: Open) -> None:
+@pytest.mark.parametrize("is_stateless", [False, True])
+async def test_openai_agents_with_tools_of_its_own(open_runtime: Open, is_stateless: bool) -> None:
+    """It sends its whole history by default, and needs a previous response only if told so."""
     set_tracing_disabled(True)
 
     @function_tool
@@ -309,19 +313,41 @@ async def test_openai_agents_with_tools_of_its_own(open_runtime: Open) -> None:
         return f"{word} is a word."
 
     turns = [
-        [Call("weather", '{"city": "Rome"}', "c1"), Call("look_up", '{"word": "a"}', "c2")],
+        [
+            Reasoning("So."),
+            Text("Let me see."),
+            Call("weather", '{"city": "Rome"}', "c1"),
+            Call("look_up", '{"word": "a"}', "c2"),
+        ],
+        Call("look_up", '{"word": "b"}', "c3"),
         "Done.",
     ]
-    agent = helper(*turns * 2, tools=[weather], overridable=ALLOWED)
-    async with connected(open_runtime(agent)) as (api, _):
-        model = OpenAIResponsesModel(model="helper", openai_client=api)
-        remote = RemoteAgent(name="x", model=model, tools=[look_up], instructions="Be short.")
-        done = await Runner.run(remote, "Hi.", auto_previous_response_id=True)
+    model = ScriptedModel(turns * 2)
+    agent = Agent(model, name="helper", tools=[weather], overridable=ALLOWED)
+    async with connected(open_runtime(agent)) as (api, client):
+        remote = RemoteAgent(
+            name="x",
+            model=OpenAIResponsesModel(model="helper", openai_client=api),
+            tools=[look_up],
+            instructions="Be short.",
+            model_settings=AgentSettings(store=not is_stateless),
+        )
+        options = {} if is_stateless else {"auto_previous_response_id": True}
+        done = await Runner.run(remote, "Hi.", **options)
         assert done.final_output == "Done."
-        streamed = Runner.run_streamed(remote, "Hi.", auto_previous_response_id=True)
+        streamed = Runner.run_streamed(remote, "Hi.", **options)
         async for _event in streamed.stream_events():
             pass
         assert streamed.final_output == "Done."
+        for last in (model.requests[2], model.requests[5]):
+            read = [getattr(item, "output", "") for item in last.items]
+            assert [output for output in read if output] == [
+                "Sunny in Rome.",
+                "a is a word.",
+                "b is a word.",
+            ]
+        # What a client does not store waits for no answer.
+        assert not (await client.call("GET", "/calls"))["data"]
 
 
 async def test_conversations(open_runtime: Open) -> None:
@@ -516,3 +542,43 @@ async def test_an_image_and_a_file(open_runtime: Open) -> None:
             "input_image",
             "input_file",
         ]
+
+
+async def test_a_response_ends_when_the_calls_of_the_agent_have(open_runtime: Open) -> None:
+    @tool
+    async def slow() -> str:
+        """Takes its time."""
+        await asyncio.sleep(5)
+        return "Slow."
+
+    asks = [Call("slow", "{}", "c1"), Call("look_up", '{"word": "a"}', "c2")]
+    agent = helper(asks, asks, "Done.", "Done.", asks, "Done.", tools=[slow], overridable=ALLOWED)
+    async with connected(open_runtime(agent)) as (api, client):
+        request: Any = {"model": "helper", "input": "Hi.", "tools": [LOOK_UP]}
+        made = await api.responses.create(**request)
+        events = await events_of(await api.responses.create(**request, stream=True))
+        for response in (made, events[-1].response):
+            call, asked = response.output
+            assert (call.type, call.status, call.output) == ("mcp_call", "completed", "Slow.")
+            assert asked.type == "function_call"
+            output: Any = {"type": "function_call_output", "call_id": "c2", "output": "A."}
+            done = await api.responses.create(
+                model="helper", input=[output], previous_response_id=response.id
+            )
+            assert [item.type for item in done.output] == ["message"]
+        # Another client is faster: the response has nothing left to ask.
+        read: list[Any] = []
+        async for event in await api.responses.create(**request, stream=True):
+            read.append(event)
+            if event.type == "response.function_call_arguments.done":
+                record = await client.call("GET", f"/runs/{read[0].response.id}")
+                await client.call(
+                    "POST", f"/threads/{record['thread_id']}/calls/c2/output", {"output": "B."}
+                )
+        assert [item.type for item in read[-1].response.output] == [
+            "mcp_call", "function_call", "message"
+        ]  # fmt: skip
+        again = await events_of(await api.responses.retrieve(read[0].response.id, stream=True))
+        assert unique(again) == unique(read)
+        with pytest.raises(openai.NotFoundError):
+            await api.responses.retrieve(f"{read[0].response.id}.2")

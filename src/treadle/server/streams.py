@@ -29,7 +29,7 @@ class StreamAnswer(Streamed):
     """Answers with the events of a subscription, after the frames `first`.
 
     `on_leave` is called if the client left before the end. With a `framing` it is a stream of that
-    protocol, which above the limit on streams is refused.
+    protocol, which above the limit on streams is refused; `on_leave` is called at its end as well.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class StreamAnswer(Streamed):
             left = await stream.serve(scope, receive, getattr(send, "raw", send), head)
         finally:
             limits.close_stream(principal)
-        if left and self._on_leave is not None:
+        if self._on_leave is not None and (left or self._framing.is_over):
             await self._on_leave()
 
 

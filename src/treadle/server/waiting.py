@@ -7,8 +7,9 @@ from msgspec.structs import replace
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from treadle.bus.subscription import Subscription
-from treadle.domain.events import RunRequiresAction
+from treadle.domain.events import RunRequiresAction, ToolOutputRecorded
 from treadle.domain.result import RunResult
+from treadle.domain.state import can_go_on
 from treadle.errors import RunInterrupted, TreadleError
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
@@ -21,12 +22,16 @@ from treadle.server.stream import Receive
 class RunWait:
     """Waits until a run ends or needs an answer, the client leaves, or the time is over.
 
-    `access` are the credentials of the client, None if they do not end.
+    `access` are the credentials of the client, None if they do not end. With `is_patient` a run
+    that needs an answer is first done with all that it can do without.
     """
 
-    def __init__(self, open_requests: OpenRequests, access: Access | None) -> None:
+    def __init__(
+        self, open_requests: OpenRequests, access: Access | None, *, is_patient: bool = False
+    ) -> None:
         self._open = open_requests
         self._access = access
+        self._is_patient = is_patient
         self._source: Subscription | None = None
         self._is_over = self._is_refused = False
 
@@ -48,8 +53,8 @@ class RunWait:
             may_need_answer = True
             while not (self._is_over or self._open.is_draining):
                 while (envelope := source.take()) is not None:
-                    may_need_answer |= isinstance(envelope.event, RunRequiresAction)
-                if may_need_answer and await _needs_answer(thread, run):
+                    may_need_answer |= isinstance(envelope.event, self._changing)
+                if may_need_answer and await self._needs_answer(thread, run):
                     break
                 may_need_answer = False
                 if not (self._is_over or self._open.is_draining):
@@ -64,6 +69,18 @@ class RunWait:
         if self._is_refused:
             raise not_authenticated("The credentials ended while the request waited for a run.")
         return source.is_over
+
+    async def _needs_answer(self, thread: Thread, run: ThreadRun) -> bool:
+        state = await thread.state()
+        active = state.active_run
+        if active is None or active.id != run.id or active.status != "requires_action":
+            return False
+        return not (self._is_patient and can_go_on(state))
+
+    @property
+    def _changing(self) -> tuple[type, ...]:
+        """The events after which a run may need an answer."""
+        return (RunRequiresAction, ToolOutputRecorded) if self._is_patient else (RunRequiresAction,)
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -85,12 +102,6 @@ class RunWait:
         """Ends the wait."""
         self._is_over = True
         self.wake()
-
-
-async def _needs_answer(thread: Thread, run: ThreadRun) -> bool:
-    state = await thread.state()
-    active = state.active_run
-    return active is not None and active.id == run.id and active.status == "requires_action"
 
 
 async def result_of(thread: Thread, run: ThreadRun, *, with_history: bool = False) -> Result:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, cast
 
 from treadle.domain.arguments import is_mapping, shown
 from treadle.domain.inputs import as_history, as_message
-from treadle.domain.items import Item, Message
+from treadle.domain.items import FunctionCallOutput, Item, Message
 from treadle.errors import InvalidInput
 from treadle.server.api_request import ApiRequest
 from treadle.server.openai.errors import ParameterRefused
@@ -80,37 +80,47 @@ def _approval(index: int, fields: Mapping[str, object]) -> tuple[str, Approval]:
 
 
 class RequestInput(NamedTuple):
-    """The items before the messages, and the messages."""
+    """The items before the messages, the messages, and the items with which their answer begins."""
 
     history: Sequence[Item]
     messages: list[Message]
+    so_far: Sequence[Item]
 
 
 def read_input(request: ApiRequest[Any, Any], given: str | list[Any]) -> RequestInput:
     """Returns the input of a request that begins a conversation.
 
-    The history is the caller's own: its calls are data, and are not run. Instructions in it, which
-    are messages of the roles `system` and `developer`, need the scope `admin`. Raises 400 for items
-    of another form, and if the last one is not a message of the user.
+    The history is the caller's own: its calls are data, and are not run. It may end with calls of
+    the client and their outputs. Instructions in it, which are messages of the roles `system` and
+    `developer`, need the scope `admin`. Raises 400 for items of another form, and if the last one
+    is neither a message of the user nor an output.
     """
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]
     entries = [entry for index, one in enumerate(given) for entry in _entries(index, one)]
+    end = len(entries)
+    while end and not _is_user_message(entries[end - 1]):
+        end -= 1
+    begin = end
+    while begin and _is_user_message(entries[begin - 1]):
+        begin -= 1
     try:
-        last = len(entries)
-        while last and _is_user_message(entries[last - 1]):
-            last -= 1
-        messages = [as_message(_message(entry)) for entry in entries[last:]]
-        history = as_history(entries[:last])
+        messages = [as_message(_message(entry)) for entry in entries[begin:end]]
+        history, so_far = as_history(entries[:begin]), as_history(entries[end:])
     except InvalidInput as error:
         raise ParameterRefused("input", f"input is not valid: {error.message}") from error
     if not messages:
-        raise ParameterRefused("input", "The last item of input must be a message of the user.")
-    if any(isinstance(one, Message) and one.role in {"system", "developer"} for one in history):
+        raise ParameterRefused("input", "input needs a message of the user.")
+    if so_far and not isinstance(so_far[-1], FunctionCallOutput):
+        raise ParameterRefused(
+            "input",
+            "The last item of input must be a message of the user, or the output of a call.",
+        )
+    data = [one for one in (*history, *so_far) if isinstance(one, Message)]
+    if any(one.role in {"system", "developer"} for one in data):
         request.require("admin", "A message of the role system or developer")
-    every = [*(one for one in history if isinstance(one, Message)), *messages]
-    request.services.limits.require_size(every)
-    return RequestInput(history, messages)
+    request.services.limits.require_size([*data, *messages])
+    return RequestInput(history, messages, so_far)
 
 
 def _entries(index: int, entry: object) -> list[dict[str, Any]]:

@@ -40,6 +40,7 @@ from treadle.server.responses.response_frames import ResponseFrames
 from treadle.server.responses.response_ids import response_id
 from treadle.server.responses.response_object import ECHO, Json, response_object
 from treadle.server.responses.response_output import ResponseOutput
+from treadle.server.run_parts import RunParts
 from treadle.server.sse import Framed
 from treadle.server.stream import EndReason
 
@@ -73,6 +74,7 @@ class ResponseMapper:
         self._output = ResponseOutput(self._frames)
         self._has_begun = self._is_known = self._is_deleted = False
         self._parts = 1  # the number of the part in which the events are
+        self._ends = RunParts()
         self._agent = record.agent
         self._options = RunOptions()
         self._created_at = record.queued_at or record.started_at or 0.0
@@ -146,6 +148,10 @@ class ResponseMapper:
             if self._has_begun:
                 self._output.grow(event.item_id, event.delta, False)
             return
+        if not isinstance(event, DurableEvent):
+            if self._has_begun:
+                self._grow(event)
+            return
         match event:
             case RunQueued() | RunStarted():
                 self._start(event)
@@ -155,15 +161,18 @@ class ResponseMapper:
                 self._output.note_call(event)
             case _:
                 pass
-        if self._has_begun:
-            self._take(event)
-        elif self._parts < self.part:
-            if isinstance(event, RunRequiresAction):
-                self._parts += 1
-        elif self._is_known and isinstance(event, DurableEvent):
+        is_end = self._ends.feed(event)
+        if self._parts < self.part and not self._has_begun:
+            self._parts += is_end
+            return
+        if not self._has_begun:
+            if not self._is_known:
+                return
             self._created_at = event.at
             self._begin("in_progress")
-            self._take(event)
+        self._take(event)
+        if is_end:
+            self._complete(event.at)
 
     def _start(self, event: RunQueued | RunStarted) -> None:
         self._is_known = True
@@ -185,15 +194,20 @@ class ResponseMapper:
         self._frames.add("response.created", response=self.response)
         self._frames.add(f"response.{status}", response=self.response)
 
-    def _take(self, event: Event) -> None:
-        output = self._output
+    def _grow(self, event: Event) -> None:
         match event:
             case ReasoningDelta():
-                output.grow(event.item_id, event.delta, True)
+                self._output.grow(event.item_id, event.delta, True)
             case ToUserDelta():
-                output.say(event.item_id, event.delta)
+                self._output.say(event.item_id, event.delta)
             case ToolCallStarted():
-                output.begin(event.item_id)
+                self._output.begin(event.item_id)
+            case _:
+                pass
+
+    def _take(self, event: DurableEvent) -> None:
+        output = self._output
+        match event:
             case MessageAdded(origin="runtime"):
                 output.discard()
             case MessageAdded(origin="model") | ReasoningAdded() | ToolCallRequested():
@@ -216,7 +230,6 @@ class ResponseMapper:
                 self._interrupt()
             case RunRequiresAction():
                 self._show_outputs()
-                self._complete(event.at)
             case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
                 self._end(event)
             case _:

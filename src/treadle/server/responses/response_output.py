@@ -113,6 +113,7 @@ class ResponseOutput:
     def add_output(self, output: FunctionCallOutput) -> None:
         """Shows what a call returned."""
         call = self._calls.get(output.call_id)
+        self.asked.pop(output.call_id, None)
         if call is None or call.awaits == "output":
             return
         if call.item.name == OUTPUT_TOOL:
@@ -136,6 +137,7 @@ class ResponseOutput:
 
     def approve(self, event: ToolApproved) -> None:
         """Shows a call that may run now, with the arguments that were approved."""
+        self.asked.pop(event.call_id, None)
         if (call := self._calls.get(event.call_id)) is not None:
             if event.arguments:
                 call = replace(call, item=replace(call.item, arguments=event.arguments))

@@ -57,7 +57,7 @@ async def _on_new_thread(request: Create, agent: Agent) -> FoundResponse:
         key=f"{PREFIX}/responses {key}" if key else "",
         store=body.store is not False,
     )
-    run = await thread.send(given.messages, key=key, **options)
+    run = await thread.send(given.messages, key=key, so_far=given.so_far, **options)
     return FoundResponse(thread, run)
 
 

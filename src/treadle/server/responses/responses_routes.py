@@ -63,9 +63,18 @@ async def create_response(request: ApiRequest[Any, CreateResponse]) -> object:
     headers = ((b"x-thread-id", thread.id.encode()), (b"x-run-id", run.id.encode()))
     if not body.stream:
         if not body.background:
-            await wait_seconds(request, thread, run, FOREVER)
-        return Answer(200, (await found.read()).response, headers)
+            await wait_seconds(request, thread, run, FOREVER, is_patient=True)
+        mapper = await found.read()
+        if body.store is False and mapper.asked:
+            await run.cancel()
+        return Answer(200, mapper.response, headers)
     mapper, source = await found.stream(-1)
+
+    async def leave() -> None:
+        # It cannot be continued later, so it would run, or wait, for no reader.
+        if mapper.asked or not mapper.is_over:
+            await run.cancel()
+
     return StreamAnswer(
         services,
         source,
@@ -73,8 +82,7 @@ async def create_response(request: ApiRequest[Any, CreateResponse]) -> object:
         framing=mapper,
         in_step=True,
         headers=headers,
-        # It cannot be retrieved later, so it would run for no reader.
-        on_leave=run.cancel if body.store is False else None,
+        on_leave=leave if body.store is False else None,
     )
 
 

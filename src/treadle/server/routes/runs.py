@@ -99,12 +99,18 @@ async def wait_for(
 
 
 async def wait_seconds(
-    request: ApiRequest[Any, Any], thread: Thread, run: ThreadRun, seconds: float
+    request: ApiRequest[Any, Any],
+    thread: Thread,
+    run: ThreadRun,
+    seconds: float,
+    *,
+    is_patient: bool = False,
 ) -> bool:
-    """The same as `wait_for`, for any time."""
+    """The same as `wait_for`, for any time; see `RunWait`."""
     services = request.services
     limits = services.limits
-    wait = RunWait(services.open_requests, request.scope.get(ACCESS))
+    access = request.scope.get(ACCESS)
+    wait = RunWait(services.open_requests, access, is_patient=is_patient)
     if not limits.open_stream(request.principal):
         return await wait.ended(thread, run, 0.0, request.receive)
     try:
