@@ -16,7 +16,7 @@ from tests.server.serving import Client, opened, serving
 import treadle
 from treadle import Agent, Runtime, tool
 from treadle.errors import StreamIncomplete
-from treadle.testing import Call, Pause, Reasoning, Refusal, ScriptedModel, Text, Unfinished
+from treadle.testing import Call, Pause, Reasoning, Refusal, ScriptedModel, Text, Turn, Unfinished
 
 pytestmark = pytest.mark.anyio
 
@@ -164,6 +164,34 @@ async def test_a_stream_that_was_cut_in_a_text_continues_exactly(open_runtime: O
         read += await events_of(await api.responses.retrieve(id, stream=True, starting_after=after))
         assert text_of(read) == "".join(f"{word} " for word in LONG.split())
         assert read[-1].type == "response.completed"
+
+
+async def test_the_helper_continues_at_every_delta(open_runtime: Open) -> None:
+    """It asks for the whole stream, and leaves out what it has by the numbers."""
+    turn = Turn(
+        (Text(LONG), Call("weather", '{"to_user": "Let me look.", "city": "Rome"}')), every=0.01
+    )
+    agent = helper(turn, "Sunny.", tools=[weather], to_user=True)
+    async with connected(open_runtime(agent)) as (api, _):
+        whole: list[Any] = []
+        async for event in await api.responses.create(model="helper", input="Hi.", stream=True):
+            whole.append(event)
+            if len(whole) in {7, 9}:  # while it is being written, too
+                await _continue(api, whole)
+        assert sum(event.type.endswith("text.delta") for event in whole) > 15
+        for count in range(1, len(whole) + 1):
+            rest = await _continue(api, whole[:count])
+            assert [one.sequence_number for one in rest] == [
+                one.sequence_number for one in whole[count:]
+            ]
+
+
+async def _continue(api: AsyncOpenAI, seen: list[Any]) -> list[Any]:
+    id, after = seen[0].response.id, seen[-1].sequence_number
+    async with api.responses.stream(response_id=id, starting_after=after) as stream:
+        rest = [event async for event in stream]
+    assert text_of([*seen, *rest]) == f"{LONG}Let me look.Sunny."
+    return rest
 
 
 async def test_a_text_from_the_middle_with_any_number(open_runtime: Open) -> None:

@@ -12,6 +12,7 @@ from treadle.server.limits import Limits
 from treadle.server.metrics import Metrics
 from treadle.server.open_requests import OpenRequests
 from treadle.server.principal import Principal
+from treadle.server.responses.delta_cuts import KnownCuts
 from treadle.server.sessions import Sessions
 from treadle.server.settings import ServerSettings
 from treadle.server.stream import StreamLimits
@@ -47,6 +48,7 @@ class Services:
         self.stream_limits = StreamLimits(
             settings.keep_alive_seconds, settings.write_timeout_seconds
         )
+        self.delta_cuts = KnownCuts()
         self.is_ready = False
 
     def view_of(self, principal: Principal) -> RuntimeView:

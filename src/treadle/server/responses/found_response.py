@@ -17,6 +17,7 @@ from treadle.runtime.run_subscription import RunSubscription
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
 from treadle.runtime.view import RuntimeView
+from treadle.server.responses.delta_cuts import DeltaCuts
 from treadle.server.responses.response_ids import response_id, run_and_part
 from treadle.server.responses.response_mapper import ResponseMapper
 
@@ -43,18 +44,18 @@ class FoundResponse:
         """Returns the response as it is now; raises `RunNotFound` if it does not exist."""
         return (await self._read(-1))[0]
 
-    async def stream(self, after: int) -> tuple[ResponseMapper, RunSubscription]:
+    async def stream(self, after: int, cuts: DeltaCuts) -> tuple[ResponseMapper, RunSubscription]:
         """Returns the response as it is now, for a reader that has seen it up to a number.
 
         The second value is the events that continue it. What there is already is read from the
         journal: the deltas of the process that drives the run may contain what was taken back.
         """
-        mapper, seq = await self._read(after)
+        mapper, seq = await self._read(after, cuts)
         return mapper, await self.run.subscribe(seq or None)
 
-    async def _read(self, after: int) -> tuple[ResponseMapper, int]:
+    async def _read(self, after: int, cuts: DeltaCuts | None = None) -> tuple[ResponseMapper, int]:
         record, seq = await self.run.info(), 0
-        mapper = ResponseMapper(record, self.part, after)
+        mapper = ResponseMapper(record, self.part, after, cuts)
         async for event in self.events(record):
             mapper.feed(event)
             seq = event.seq

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from treadle.server.responses.delta_cuts import DeltaCuts
+
 _ENCODER = msgspec.json.Encoder()
 
 DONE = b"data: [DONE]\n\n"
@@ -16,13 +18,15 @@ class ResponseFrames:
 
     The number of an event counts the events before it, and of the texts before it each character.
     So it depends on what is stored alone, and not on how a text was cut into deltas: any process
-    numbers a response in the same way, and continues it in the middle of a text.
+    numbers a response in the same way, and continues it in the middle of a text. A reader that
+    begins gets its texts cut at `cuts`, too, to which its deltas are added.
     """
 
-    __slots__ = ("_after", "_frames", "_next")
+    __slots__ = ("_after", "_cuts", "_frames", "_next")
 
-    def __init__(self, after: int = -1) -> None:
+    def __init__(self, after: int = -1, cuts: DeltaCuts | None = None) -> None:
         self._after = after
+        self._cuts = cuts
         self._next = 0
         self._frames: list[bytes] = []
 
@@ -43,8 +47,16 @@ class ResponseFrames:
             return
         if first <= self._after:
             text = text[self._after + 1 - first :]
+            first = self._after + 1
+        last = self._next - 1
+        if (cuts := self._cuts) is not None:
+            for cut in cuts.between(first, last) if self._after < 0 else ():
+                fields["delta"], text = text[: cut + 1 - first], text[cut + 1 - first :]
+                self._encode(kind, cut, fields)
+                first = cut + 1
+            cuts.add(last)
         fields["delta"] = text
-        self._encode(kind, self._next - 1, fields)
+        self._encode(kind, last, fields)
 
     def skip_void(self) -> bool:
         """Continues behind what was taken back; returns whether the reader has seen some of it."""
@@ -58,7 +70,9 @@ class ResponseFrames:
         The error has the number of the event before it, so that a reader that continues after it
         misses nothing.
         """
-        self._encode("error", max(self._next - 1, self._after, 0), _error(code, message))
+        number = max(self._next - 1, self._after, 0)
+        # The client of OpenAI raises the inner error alone.
+        self._encode("error", number, _error(code, message, sequence_number=number))
         self.add_done()
 
     def add_error(self, code: str, message: str) -> None:
@@ -83,7 +97,7 @@ class ResponseFrames:
         self._frames.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
 
 
-def _error(code: str, message: str) -> dict[str, object]:
+def _error(code: str, message: str, **inner: object) -> dict[str, object]:
     """Returns the fields of an error in the form of OpenAI, and in that of Open Responses."""
     fields: dict[str, object] = {"code": code, "message": message, "param": None}
-    return {**fields, "error": {"type": "server_error", **fields}}
+    return {**fields, "error": {"type": "server_error", **fields, **inner}}

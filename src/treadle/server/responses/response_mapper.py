@@ -36,6 +36,7 @@ from treadle.domain.usage import Usage
 from treadle.journal.projection import RunRecord
 from treadle.server.openai.errors import error_fields
 from treadle.server.problems import Problem
+from treadle.server.responses.delta_cuts import DeltaCuts
 from treadle.server.responses.response_frames import ResponseFrames
 from treadle.server.responses.response_ids import response_id
 from treadle.server.responses.response_object import ECHO, Json, response_object
@@ -46,7 +47,7 @@ from treadle.server.stream import EndReason
 
 _TAKEN_BACK = (
     "The response of the model broke off: discard the item that is incomplete. The response goes "
-    "on; retrieve it, or continue its stream after this sequence_number."
+    "on; retrieve it, or continue its stream after the sequence_number of this error."
 )
 _ENDS: Mapping[EndReason, str] = {
     "draining": "The server is about to end; retrieve the response, or continue its stream.",
@@ -60,17 +61,23 @@ _ENDS: Mapping[EndReason, str] = {
 class ResponseMapper:
     """Makes the frames of a response, and the response itself, of the events of its run.
 
-    `record` is the run, `part` the part of it that is shown, and `after` the number of the last
-    event that the reader has seen. It is fed with all events of the run, from its first one on;
-    with or without deltas, it gives the same frames.
+    `record` is the run, `part` the part of it that is shown, `after` the number of the last event
+    that the reader has seen, and `cuts` are those of its texts that are known. It is fed with all
+    events of the run, from its first one on; with or without deltas, it gives the same frames.
     """
 
-    def __init__(self, record: RunRecord, part: int = 1, after: int = -1) -> None:
+    def __init__(
+        self,
+        record: RunRecord,
+        part: int = 1,
+        after: int = -1,
+        cuts: DeltaCuts | None = None,
+    ) -> None:
         self.id = response_id(record.id, part)
         self.part = part
         self._run_id = record.id
         self.is_over = False
-        self._frames = ResponseFrames(after)
+        self._frames = ResponseFrames(after, cuts)
         self._output = ResponseOutput(self._frames)
         self._has_begun = self._is_known = self._is_deleted = False
         self._parts = 1  # the number of the part in which the events are

@@ -68,7 +68,7 @@ async def create_response(request: ApiRequest[Any, CreateResponse]) -> object:
         if body.store is False and mapper.asked:
             await run.cancel()
         return Answer(200, mapper.response, headers)
-    mapper, source = await found.stream(-1)
+    mapper, source = await found.stream(-1, services.delta_cuts.of(found.id))
 
     async def leave() -> None:
         # It cannot be continued later, so it would run, or wait, for no reader.
@@ -107,7 +107,7 @@ async def read_response(request: ApiRequest[ResponseQuery, None]) -> object:
     if services.open_requests.is_draining:
         raise draining()
     after = -1 if query.starting_after is UNSET else query.starting_after
-    mapper, source = await found.stream(after)
+    mapper, source = await found.stream(after, services.delta_cuts.of(found.id))
     return StreamAnswer(
         services, source, first=mapper.frames(), framing=mapper, in_step=not mapper.is_over
     )
