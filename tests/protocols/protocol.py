@@ -339,6 +339,10 @@ class ProcessPerson(Person):
         return await self._ask("resume")
 
     async def _ask(self, verb: str, **arguments: object) -> Seen:
+        return msgspec.json.decode(await self.ask(verb, **arguments), type=Seen)
+
+    async def ask(self, verb: str, **arguments: object) -> bytes:
+        """Sends a verb to the process; returns its answer as JSON."""
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -346,7 +350,7 @@ class ProcessPerson(Person):
         await process.stdin.drain()
         line = await process.stdout.readline()
         assert line, f"The client has ended with {await process.wait()}."
-        return msgspec.json.decode(line, type=Seen)
+        return line
 
 
 @asynccontextmanager

@@ -406,6 +406,64 @@ async def test_an_approval_for_another_agent(open_runtime: Open) -> None:
         assert text_of(events) == "Paid.Done."
 
 
+async def test_approvals_for_several_other_agents(open_runtime: Open) -> None:
+    payers = [
+        Agent(
+            ScriptedModel([Call("pay", f'{{"amount": {n}}}', f"call_p{n}"), f"Paid {n}."]),
+            name=f"payer_{n}",
+            tools=[pay],
+        )
+        for n in (1, 2)
+    ]
+    calls = [Call(one.name, '{"message": "Pay."}', f"call_{one.name}") for one in payers]
+    agent = helper(calls, "Done.", tools=[one.as_tool() for one in payers])
+    async with serving(open_runtime(agent)) as client:
+        events = await events_of(client.http, given(HI))
+        await asyncio.sleep(1)
+        first = [one["id"] for one in events[-1]["outcome"]["interrupts"]]
+        # It is told again to a client that comes back, with what has been asked for meanwhile.
+        again = await events_of(client.http, given(*events[-2]["messages"], run="r2"))
+        assert kinds(again)[-1] == "RUN_FINISHED"
+        both = [one["id"] for one in again[-1]["outcome"]["interrupts"]]
+        assert set(first) < set(both)
+        assert len(both) == 2
+        messages = again[-2]["messages"]
+        refused = await events_of(client.http, given(*messages, user("u2", "x"), run="r3"))
+        assert error_of(refused) == "interrupts_open"
+        # Answered one after the other, the second one is asked for at once.
+        body = given(*messages, run="r4", resume=yes(first[0]))
+        events = await events_of(client.http, body, ignored=RESUMED)
+        (left,) = events[-1]["outcome"]["interrupts"]
+        assert [left["id"]] == [one for one in both if one != first[0]]
+        assert left["responseSchema"]["properties"]["editedArgs"]["properties"]
+        await asyncio.sleep(1)
+        body = given(*events[-2]["messages"], run="r5", resume=yes(left["id"]))
+        events = await events_of(client.http, body, ignored=RESUMED)
+        assert text_of(events).endswith("Done.")
+        assert await statuses(client) == ["completed"]
+
+
+async def test_another_process_shows_the_run_that_was_left(open_runtime: Open) -> None:
+    cut = helper([Text("Good."), Unfinished(Text("Half a sent")), Pause(1000)])
+    async with serving(open_runtime(cut)) as client:
+        task = asyncio.ensure_future(events_of(client.http, given(HI)))
+        await opened(client, 1)
+        await asyncio.sleep(1)
+        await client.app.services.open_requests.drain(0)
+        before = await task
+        assert before[-1]["code"] == "draining"
+    texts: dict[str, str] = {}
+    for one in before:
+        if one["type"] == "TEXT_MESSAGE_CONTENT":
+            texts[one["messageId"]] = texts.get(one["messageId"], "") + one["delta"]
+    part = [{"id": id, "role": "assistant", "content": text} for id, text in texts.items()]
+    async with serving(open_runtime(helper("All of it."))) as client:
+        events = await events_of(client.http, given(HI, *part, run="r2"))
+        assert [one["id"] for one in events[1]["messages"]] == ["u1"]
+        assert text_of(events) == "Good.All of it."
+        assert await statuses(client) == ["completed"]
+
+
 async def test_an_answer_that_broke_off_is_taken_back(open_runtime: Open) -> None:
     half = [Text("Good."), Unfinished(Text("Half a sent")), Pause(1), StreamIncomplete("Cut off.")]
     async with serving(open_runtime(helper(half, "All of it."))) as client:

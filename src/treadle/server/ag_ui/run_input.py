@@ -79,12 +79,11 @@ class FunctionOfCall(_Wire, frozen=True):
     arguments: str
 
 
-class CallOfMessage(_Wire, frozen=True):
+class CallOfMessage(_Wire, frozen=True, tag_field="type", tag="function"):
     """A tool call in a message of the assistant."""
 
     id: str
     function: FunctionOfCall
-    type: Literal["function"] = "function"
 
 
 class _InputMessage(_Wire, frozen=True):

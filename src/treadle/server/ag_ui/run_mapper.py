@@ -1,6 +1,6 @@
 """Events of a run as events of AG-UI."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from treadle.domain.events import (
@@ -120,7 +120,8 @@ class RunMapper:
 
     def frame(self, envelope: Framed) -> bytes:
         """Returns the frames of an event."""
-        self.feed(cast("Event", envelope.event), None)
+        if not self.is_over:
+            self.feed(cast("Event", envelope.event), None)
         return self._frames.take()
 
     def frames(self) -> bytes:
@@ -303,24 +304,29 @@ class RunMapper:
         interrupts = [interrupt_of(call, event.expires_at, owner) for call in approvals]
         if owner is not None:
             self._subagents.suspend(owner, [str(one["id"]) for one in interrupts])
-        self._close()
         if approvals:
-            if (snapshot := self._state.snapshot) is not None:
-                self._frames.add("STATE_SNAPSHOT", snapshot=snapshot)
-            self._frames.add("MESSAGES_SNAPSHOT", messages=self._shown.messages)
-            self._finish(event, {"type": "interrupt", "interrupts": interrupts})
+            self.wait_for(interrupts, event.at)
         else:
+            self._close()
             pending = [call.item.call_id for call in calls]
-            self._finish(event, {"type": "success", "pendingToolCallIds": pending})
+            self._finish(event.at, {"type": "success", "pendingToolCallIds": pending})
+
+    def wait_for(self, interrupts: Sequence[Json], at: float) -> None:
+        """Ends the run for now with interrupts."""
+        self._close()
+        if (snapshot := self._state.snapshot) is not None:
+            self._frames.add("STATE_SNAPSHOT", snapshot=snapshot)
+        self._frames.add("MESSAGES_SNAPSHOT", messages=self._shown.messages)
+        self._finish(at, {"type": "interrupt", "interrupts": interrupts})
 
     def _end(self, event: TerminalEvent) -> None:
         match event:
             case RunCompleted():
                 self._close()
-                self._finish(event, {"type": "success"}, self._result(event))
+                self._finish(event.at, {"type": "success"}, self._result(event))
             case RunCancelled():
                 self._close()
-                self._finish(event, {"type": "cancelled"})
+                self._finish(event.at, {"type": "cancelled"})
             case RunIncomplete():
                 message = f"The run was stopped by the limit {event.stop_reason}."
                 self._fail(event, event.stop_reason, message)
@@ -346,7 +352,7 @@ class RunMapper:
         self._end_step()
         self._subagents.end_all()
 
-    def _finish(self, event: DurableEvent, outcome: Json, result: object = None) -> None:
+    def _finish(self, at: float, outcome: Json, result: object = None) -> None:
         self.is_over = True
         self._frames.add(
             "RUN_FINISHED",
@@ -355,7 +361,7 @@ class RunMapper:
             outcome=outcome,
             result=result,
             usage=self._usages(),
-            timestamp=round(event.at * 1000),
+            timestamp=round(at * 1000),
         )
 
     def _fail(self, event: DurableEvent, code: str, message: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from treadle.clock import now
 from treadle.domain.events import (
     MessageAdded,
     ReasoningAdded,
@@ -33,6 +34,7 @@ from treadle.server.ag_ui.message_list import (
     output_in,
     user_message_of,
 )
+from treadle.server.ag_ui.run_frames import Json
 from treadle.server.ag_ui.run_input import (
     DeveloperMessage,
     InputMessage,
@@ -44,6 +46,7 @@ from treadle.server.ag_ui.run_input import (
 )
 from treadle.server.ag_ui.run_mapper import RunMapper, to_user_of
 from treadle.server.ag_ui.run_options import run_options
+from treadle.server.ag_ui.waiting_agents import interrupts_of_agents
 from treadle.server.api_request import ApiRequest, own_owner
 from treadle.server.problems import RequestRefused
 
@@ -162,15 +165,18 @@ class _RunStart:
         answers = self._answers(pending)
         if run is not None and (answers.outputs or answers.decisions):
             return await self._answer(run, pending, answers, new)
-        if "approval" in pending.values():
+        others = await interrupts_of_agents(self._request.runtime, self._state)
+        open = [id for id, awaits in pending.items() if awaits == "approval"]
+        open += [str(one["id"]) for one in others]
+        if open and (new or pending):
             raise InputRefused(
                 "interrupts_open",
-                "The conversation waits for an answer to "
-                f"{', '.join(id[:100] for id in pending)}; send it as resume.",
+                f"The conversation waits for an answer to {', '.join(id[:100] for id in open)}; "
+                "send it as resume.",
             )
         if new:
             return await self._send(new, is_waiting=bool(pending))
-        return await self._join()
+        return await self._join(others)
 
     def _new_messages(self) -> list[UserMessage]:
         """Returns the messages of the user that the thread does not have."""
@@ -236,23 +242,28 @@ class _RunStart:
             )
         if decisions:
             self._request.require("approve", "To approve a call")
+        # All of it is checked first, so that a request that is refused has done nothing.
+        messages = self._messages(new)
+        given = {id: output_in(message) for id, message in outputs.items()}
         threads = {one.thread_id: await self._working_thread(one) for one in decisions.values()}
+        try:
+            # Those with arguments first, which the tool may not take.
+            for decision in sorted(decisions.values(), key=lambda one: one.arguments is None):
+                await _decide(threads[decision.thread_id], decision)
+            if messages:  # they enter the history after the outputs
+                await self._thread.send(messages, on_busy="steer")
+            for id, output in given.items():
+                failed = outputs[id].error is not None
+                await self._thread.submit_tool_output(id, output, is_error=failed)
+        except (InvalidInput, Conflict, UnknownToolCall, RunNotInProgress) as error:
+            raise InputRefused(error.code, error.message) from error
         followed = await self._thread.run(run.id)
         source = await followed.subscribe(self._state.seq)
-        try:
-            # With arguments first: they may be refused, and then nothing was done.
-            first = sorted(decisions.values(), key=lambda one: one.arguments is None)
-            for decision in first:
-                await _decide(threads[decision.thread_id], decision)
-            if new:  # they enter the history after the outputs
-                await self._thread.send(self._messages(new), on_busy="steer")
-            for call_id, message in outputs.items():
-                failed = message.error is not None
-                await self._thread.submit_tool_output(call_id, output_in(message), is_error=failed)
-        except (InvalidInput, Conflict, UnknownToolCall, RunNotInProgress) as error:
-            await source.aclose()
-            raise InputRefused(error.code, error.message) from error
-        return self._started(followed, source, self._items, [*outputs.values(), *new])
+        started = self._started(followed, source, self._items, [*outputs.values(), *new])
+        others = await interrupts_of_agents(self._request.runtime, await self._thread.state())
+        if left := [one for one in others if one["id"] not in decisions]:
+            started.mapper.wait_for(left, now())
+        return started
 
     async def _working_thread(self, decision: Decision) -> Thread:
         """Returns the thread of a call: this one, or that of an agent that works for it."""
@@ -295,8 +306,11 @@ class _RunStart:
         )
         return self._started(run, await run.subscribe(), self._items, new)
 
-    async def _join(self) -> StartedRun:
-        """Shows the run that answers the last message once more: the request was sent before."""
+    async def _join(self, others: Sequence[Json]) -> StartedRun:
+        """Shows the run that answers the last message once more: the request was sent before.
+
+        If it waits for the interrupts `others`, its client is only told so.
+        """
         sent = [one for one in self._given.messages if isinstance(one, UserMessage)]
         if not sent:
             raise _no_input()
@@ -305,6 +319,10 @@ class _RunStart:
         if record is None:
             raise InputRefused("nothing_new", "The messages contain none that is new.")
         run = await self._thread.run(record.id)
+        if others and self._state.run is not None and self._state.run.id == run.id:
+            started = self._started(run, await run.subscribe(), self._items, ())
+            started.mapper.wait_for(others, now())
+            return started
         place = find_item(self._items, record.message_id)
         items = self._items[: len(self._items) if place is None else place + 1]
         since, seen, calls = await self._last_answered(record)
