@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from treadle.actors.spending import SpendingLimit
     from treadle.agent import Agent
+    from treadle.bus.listener import NodeListener
     from treadle.bus.position import Position
     from treadle.bus.subscription import Subscription
     from treadle.domain.blocks import Block
@@ -223,6 +224,7 @@ __all__ = [
     "ModelRetry",
     "ModelSettings",
     "NamedTool",
+    "NodeListener",
     "OnBusy",
     "OutputMode",
     "OutputPart",
@@ -395,6 +397,7 @@ _MODULES = {
     "ModelRetry": "treadle.errors",
     "ModelSettings": "treadle.domain.settings",
     "NamedTool": "treadle.domain.settings",
+    "NodeListener": "treadle.bus.listener",
     "OnBusy": "treadle.domain.entries",
     "OutputMode": "treadle.domain.schema",
     "OutputPart": "treadle.domain.items",

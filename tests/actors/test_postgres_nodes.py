@@ -203,6 +203,9 @@ async def test_a_lost_connection_takes_nothing_over(url: str) -> None:
     ):
         thread = await one.create_thread(agent)
         run = await thread.send("go")
+        await until(
+            lambda: all(cast("Any", engine_of(node))._listener is not None for node in (one, two))
+        )
         for runtime in (one, two):
             for connection in (
                 cast("Any", journal_of(runtime))._writing.raw,
@@ -253,8 +256,7 @@ async def test_a_node_leaves_threads_to_those_that_have_their_agent(url: str) ->
         other = await two.connect(thread.id)
         run = await thread.run((await other.send("hi")).id)
         assert (await asyncio.wait_for(run.result(), 10)).text == "Mine."
-        found = await node.node_of(thread.id)
-        assert found is None or found.id == node.id
+        assert (await node.nodes_of([thread.id])).get(thread.id, node.id) == node.id
 
 
 async def until_free(url: str, thread_id: str) -> None:

@@ -11,11 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.bus.directory import Directory, Place
 
 from treadle.actors import following
 from treadle.actors.following import Following
+from treadle.bus import follower_connection, network
 from treadle.bus.base import Bus
 from treadle.bus.local import LocalBus
+from treadle.bus.network import NetworkBus
 from treadle.bus.position import Position
 from treadle.bus.socket import SocketBus
 from treadle.bus.subscription import Subscription
@@ -103,8 +106,6 @@ class Driving:
 
     def ring(self, thread_id: str) -> None: ...
 
-    def follow(self, thread_id: str) -> None: ...
-
     def subscribe(self, thread_id: str, after: Position) -> Subscription:
         subscription = Subscription(self.open, self.read, after, limit=self.limit)
         self.subscriptions.append(subscription)
@@ -125,6 +126,11 @@ class Driving:
         for subscription in self.subscriptions:
             if subscription.position != self.began[subscription]:
                 await subscription.aclose()
+
+    @property
+    def has_served_all(self) -> bool:
+        """Whether each connection has brought something."""
+        return all(one.position != self.began[one] for one in self.subscriptions)
 
     def record(self, make: Callable[[int], RecordedEvent], *, is_lost: bool = False) -> None:
         event = make(len(self.journal.events) + 1)
@@ -243,9 +249,11 @@ class Process:
     ) -> None:
         self.journal, self.bus, self.limit, self.driving = journal, bus, limit, driving
         if bus is not None:
+            polls = not bus.announces
             self.following = Following(
-                cast("Journal", journal), bus, polls=True, on_unwatched=lambda _: None
+                cast("Journal", journal), bus, polls=polls, on_unwatched=lambda _: None
             )
+            bus.listen(self.following)
 
     def watch(self, after: Position) -> Subscription:
         async def open_topic() -> Topic:
@@ -261,6 +269,7 @@ class Process:
     async def stop(self) -> None:
         if self.bus is not None:
             await self.following.stop()
+            await self.bus.close()
 
 
 class Reader:
@@ -380,6 +389,10 @@ async def play(
         match doing:
             case None:
                 pass
+            case "cut", 0 if isinstance(bus, NetworkBus) and driving.has_served_all:
+                assert bus._followers is not None
+                for connection in list(bus._followers._connections):
+                    connection.disconnect()
             case "cut", _:
                 await driving.cut()
             case "go", where:
@@ -430,7 +443,7 @@ def test_each_text_is_exact_through_the_bus_of_a_process(
 
 
 @pytest.mark.real_clock
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SCRIPTS, st.integers(0, 60), st.sampled_from([2, 8, 1024]))
 def test_each_text_is_exact_through_a_socket(
     monkeypatch: pytest.MonkeyPatch,
@@ -443,6 +456,21 @@ def test_each_text_is_exact_through_a_socket(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t.db"
         asyncio.run(play(lambda: SocketBus(path), script, joined_at, limit))
+
+
+@pytest.mark.real_clock
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(SCRIPTS, st.integers(0, 60), st.sampled_from([2, 8, 1024]))
+def test_each_text_is_exact_over_the_network(
+    monkeypatch: pytest.MonkeyPatch,
+    script: Sequence[tuple[Act, tuple[str, int] | None, int]],
+    joined_at: int,
+    limit: int,
+) -> None:
+    monkeypatch.setattr(network, "LOOK_SECONDS", 0.002)
+    monkeypatch.setattr(follower_connection, "TICK_SECONDS", 0.001)
+    place = Place()
+    asyncio.run(play(lambda: NetworkBus(Directory(place, "t")), script, joined_at, limit))
 
 
 class Server:
@@ -461,8 +489,6 @@ class Server:
         return thread_id == "t"
 
     def ring(self, thread_id: str) -> None: ...
-
-    def follow(self, thread_id: str) -> None: ...
 
     def subscribe(self, thread_id: str, after: Position) -> Subscription:
         async def read(after: int, until: int) -> list[RecordedEvent]:

@@ -11,7 +11,6 @@ from tests.postgres import server
 
 from treadle.errors import JournalClosed
 from treadle.journal.postgres import PostgresJournal
-from treadle.journal.postgres_nodes import NodeAddress
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
 
@@ -58,17 +57,17 @@ async def test_a_node_has_a_lock_and_an_address(url: str) -> None:
         node = journal.nodes.id
         assert node is not None
         assert locks(url) == [node]
-        assert await other.nodes.node_of("thread_1") is None
+        assert await other.nodes.nodes_of(["thread_1"]) == {}
         with raw(url) as connection:
             connection.execute("UPDATE thread SET node = %s", (node,))
-        assert await other.nodes.node_of("thread_1") == NodeAddress(node, "")
+        assert await other.nodes.addresses() == {node: ""}
         await journal.nodes.set_address("127.0.0.1:1")
-        assert await other.nodes.node_of("thread_1") == NodeAddress(node, "127.0.0.1:1")
-        assert await other.nodes.node_of("thread_2") is None
+        assert await other.nodes.addresses() == {node: "127.0.0.1:1"}
+        assert await other.nodes.nodes_of(["thread_1", "thread_2"]) == {"thread_1": node}
         await journal.nodes.leave()
         await journal.nodes.leave()
         assert locks(url) == []
-        assert await other.nodes.node_of("thread_1") is None  # the thread is free
+        assert await other.nodes.nodes_of(["thread_1"]) == {}  # the thread is free
 
 
 async def test_a_lost_connection_takes_the_lock_of_its_node_again(url: str) -> None:

@@ -442,10 +442,6 @@ class Driver:
         else:
             self._due_times.look()
 
-    def follow(self, thread_id: str) -> None:
-        """Follows a thread that another runtime drives, if it is watched here."""
-        self._following.follow(thread_id)
-
     # Actors come and go
 
     async def _load_once(self, thread_id: str) -> ThreadActor:

@@ -5,7 +5,7 @@ driven elsewhere, or by no process, comes to be driven here.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 from treadle.bus.base import Bus
@@ -31,7 +31,7 @@ MAX_REMEMBERED = 1000
 
 
 class Following:
-    """Keeps a topic for each thread that is driven or watched here.
+    """Fulfils `Follower`: keeps a topic for each thread that is driven or watched here.
 
     With `polls`, the journal is read for watched threads that the bus does not deliver: this
     process drives none, and another one may at any moment. Without, a thread is followed once
@@ -144,6 +144,19 @@ class Following:
         """Returns whether the topic of a thread is in memory and has come to event `seq`."""
         topic = self._topics.get(thread_id)
         return topic is not None and seq <= topic.seq
+
+    def watches(self, thread_id: str) -> bool:
+        """Returns whether a thread is watched here, and not driven."""
+        topic = self._topics.get(thread_id)
+        return topic is not None and topic is not self._here.get(thread_id)
+
+    def waiting(self) -> Sequence[str]:
+        """Returns the threads that are watched here, and that no node is known to drive."""
+        return [
+            thread_id
+            for thread_id, topic in self._topics.items()
+            if thread_id not in self._tasks and topic is not self._here.get(thread_id)
+        ]
 
     def follow(self, thread_id: str) -> None:
         """Feeds the topic of a thread that another node drives, if it is watched here."""

@@ -97,18 +97,15 @@ class Threads:
         self.archive = archive
         self._journal = journal
         self._bus = bus
-        self._following = Following(
-            journal,
-            bus,
-            polls=make_driver is None or journal.has_nodes,
-            on_unwatched=self._unwatched,
-        )
+        polls = make_driver is None and not bus.announces
+        self._following = Following(journal, bus, polls=polls, on_unwatched=self._unwatched)
         self._driver = make_driver(self, self._following) if make_driver is not None else None
         self._contents = Contents()
         self._creating = asyncio.Lock()  # a shared memory is created once
 
     async def start(self) -> None:
         """Makes the threads reachable, and resumes what was not finished if this process drives."""
+        self._bus.listen(self._following)
         if self._driver is not None:
             await self._driver.start()
 
@@ -117,6 +114,7 @@ class Threads:
         if self._driver is not None:
             await self._driver.stop()
         await self._following.stop()
+        await self._bus.close()
 
     async def create(self, info: ThreadInfo, items: Sequence[Item] = (), *, by: str = "") -> None:
         """Adds a thread; the process that drives loads it once there is something to do."""

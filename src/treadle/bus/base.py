@@ -4,7 +4,7 @@ Within a process events go straight from the thread to its topic. A bus carries 
 runtimes that share a journal: one drives a thread and serves its events, any other follows them.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from treadle.bus.position import Position
@@ -27,6 +27,18 @@ class Node(Protocol):
         """Looks at the inbox of a thread soon; never waits."""
         ...
 
+
+class Follower(Protocol):
+    """The threads that are watched in a process and driven elsewhere, as the bus sees them."""
+
+    def watches(self, thread_id: str) -> bool:
+        """Returns whether the thread is watched here, and not driven."""
+        ...
+
+    def waiting(self) -> Sequence[str]:
+        """Returns the threads that are watched here and of which no node is known."""
+        ...
+
     def follow(self, thread_id: str) -> None:
         """Notes that another node drives the thread from now on; never waits."""
         ...
@@ -35,12 +47,25 @@ class Node(Protocol):
 class Bus(Protocol):
     """Carries the live events of threads to other nodes, and wakes to the node that drives."""
 
+    announces: bool
+    """Whether it learns of each thread that any other node comes to drive.
+
+    Else a process that drives no threads looks for events itself.
+    """
+
+    def listen(self, follower: Follower) -> None:
+        """Announces to `follower` what other nodes drive, until `close`."""
+        ...
+
     async def serve(self, node: Node) -> None:
         """Lets other nodes follow what `node` drives, until `close`."""
         ...
 
     async def close(self) -> None:
-        """Ends what was served; those that follow it notice. A second call does nothing."""
+        """Ends what was served and heard; those that follow it notice.
+
+        A second call does nothing.
+        """
         ...
 
     def follow(self, thread_id: str, after: Position) -> AsyncGenerator[Envelope]:

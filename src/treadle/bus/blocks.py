@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from treadle.bus.position import Block
+from treadle.bus.position import LAST_LIVE, Block
 from treadle.domain.envelope import Envelope
-from treadle.domain.events import Event
+from treadle.domain.events import Event, delta_in, text_key, with_delta
 
 
 class Piece(NamedTuple):
@@ -47,3 +47,37 @@ def _numbered(group: list[Piece], seq: int, low: int, high: int) -> list[Envelop
     if len(group) == 1:
         return [Envelope(group[0].event, seq, high)]
     return place_rest(group, seq, Block(low, high, 0))
+
+
+def join_neighbours(envelopes: Sequence[Envelope]) -> list[Envelope]:
+    """Returns the envelopes, deltas of one text that come one after the other as one delta.
+
+    It has the position of the last one: a reader has seen all there was up to it.
+    """
+    result: list[Envelope] = []
+    deltas: list[str] = []
+    key: object = None
+    for envelope in envelopes:
+        delta = delta_in(envelope.event)
+        if delta is None or envelope.n > LAST_LIVE:
+            _end_join(result, deltas)
+            key = None
+            result.append(envelope)
+            continue
+        text = text_key(envelope.event)
+        if key == text and result[-1].seq == envelope.seq:
+            result[-1] = envelope
+        else:
+            _end_join(result, deltas)
+            result.append(envelope)
+        key = text
+        deltas.append(delta.delta)
+    _end_join(result, deltas)
+    return result
+
+
+def _end_join(result: list[Envelope], deltas: list[str]) -> None:
+    if len(deltas) > 1:
+        last = result[-1]
+        result[-1] = Envelope(with_delta(last.event, "".join(deltas)), last.seq, last.n)
+    deltas.clear()

@@ -4,31 +4,52 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from weakref import WeakKeyDictionary
 
-from treadle.bus.base import Node
+from treadle.bus.base import Follower, Node
 from treadle.bus.position import Position
 from treadle.domain.envelope import Envelope
 from treadle.errors import TreadleError
 
-_nodes: WeakKeyDictionary[object, list[Node]] = WeakKeyDictionary()
+
+class _Group:
+    """The runtimes on one journal object: those that drive threads, and all that watch some."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.followers: list[Follower] = []
+
+
+_groups: WeakKeyDictionary[object, _Group] = WeakKeyDictionary()
 
 
 class LocalBus:
     """Fulfils `Bus`; runtimes on the same `journal` object are each other's nodes."""
 
+    announces = False
+    """Another process may drive the threads of the journal."""
+
     def __init__(self, journal: object) -> None:
-        self._nodes = _nodes.setdefault(journal, [])
+        self._group = _groups.setdefault(journal, _Group())
         self._node: Node | None = None
+        self._follower: Follower | None = None
+
+    def listen(self, follower: Follower) -> None:
+        """Announces to `follower` what the other runtimes drive."""
+        self._follower = follower
+        self._group.followers.append(follower)
 
     async def serve(self, node: Node) -> None:
         """Lets the other runtimes follow what `node` drives."""
         self._node = node
-        self._nodes.append(node)
+        self._group.nodes.append(node)
 
     async def close(self) -> None:
-        """Ends what was served; a second call does nothing."""
+        """Ends what was served and heard; a second call does nothing."""
         if self._node is not None:
-            self._nodes.remove(self._node)
+            self._group.nodes.remove(self._node)
             self._node = None
+        if self._follower is not None:
+            self._group.followers.remove(self._follower)
+            self._follower = None
 
     async def follow(self, thread_id: str, after: Position) -> AsyncGenerator[Envelope]:
         """Yields the events of a thread that another runtime drives."""
@@ -50,10 +71,10 @@ class LocalBus:
 
     def announce(self, thread_id: str) -> None:
         """Announces to the other runtimes that this one drives the thread from now on."""
-        for node in self._nodes:
-            if node is not self._node:
-                node.follow(thread_id)
+        for follower in self._group.followers:
+            if follower is not self._follower:
+                follower.follow(thread_id)
 
     def _driving(self, thread_id: str) -> Node | None:
-        others = (node for node in self._nodes if node is not self._node)
+        others = (node for node in self._group.nodes if node is not self._node)
         return next((node for node in others if node.drives(thread_id)), None)

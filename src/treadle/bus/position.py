@@ -23,6 +23,12 @@ of its item. If several texts are completed there, the others have the numbers b
 reader that has seen all of them needs nothing else of this `seq`, in any process.
 """
 
+MOST_TEXTS = 8
+"""How many texts an item has at most."""
+
+LAST_LIVE = COMPLETED - MOST_TEXTS
+"""The greatest `n` that a live event has which does not complete a text."""
+
 BLOCKS = _BASE * _BASE
 """The least `n` that stands for a block: one of its texts has been seen."""
 

@@ -9,6 +9,7 @@ from treadle.bus.event_queue import EventQueue, QueueStatistics
 from treadle.bus.position import (
     BLOCKS,
     COMPLETED,
+    MOST_TEXTS,
     UNSEEN,
     Position,
     is_early,
@@ -37,9 +38,6 @@ from treadle.domain.events import (
 from treadle.errors import JournalCorrupt
 
 LIMIT = 1024
-
-MOST_TEXTS = 8
-"""How many texts an item has at most."""
 
 Follow = Callable[[Position], AsyncGenerator[Envelope]]
 """Gives the events after a position from the node that drives the thread; see `Bus.follow`."""

@@ -63,13 +63,6 @@ class Told(Struct, frozen=True):
 _TOLD = msgspec.json.Decoder(Told)
 
 
-class NodeAddress(Struct, frozen=True):
-    """A node, and the address at which other nodes reach it, "" for none."""
-
-    id: int
-    address: str
-
-
 class Run(Protocol):
     """Runs a function of a connection in a thread, and returns what it returns."""
 
@@ -182,9 +175,13 @@ class Nodes:
         node, self._address = self._require_id(), address
         await self._write(lambda connection: set_address(connection, node, address))
 
-    async def node_of(self, thread_id: str) -> NodeAddress | None:
-        """Returns the node that has a thread; None if no node has it, or there is no thread."""
-        return await self._read(lambda connection: node_of(connection, thread_id))
+    async def addresses(self) -> dict[int, str]:
+        """Returns the addresses of all nodes, "" for those that no other one can reach."""
+        return await self._read(addresses)
+
+    async def nodes_of(self, thread_ids: Sequence[str]) -> dict[str, int]:
+        """Returns which nodes have the threads; without those that no node has."""
+        return await self._read(lambda connection: nodes_of(connection, thread_ids))
 
 
 CHANNEL = "'treadle_' || 'inbox'::regclass::oid"
@@ -390,13 +387,18 @@ def set_address(connection: PostgresConnection, node: int, address: str) -> None
     connection.execute("UPDATE node SET address = ? WHERE id = ?", (address, node))
 
 
-def node_of(connection: PostgresConnection, thread_id: str) -> NodeAddress | None:
-    """Returns the node that has a thread, or None."""
-    row = connection.execute(
-        "SELECT o.id, o.address FROM thread t JOIN node o ON o.id = t.node WHERE t.id = ?",
-        (thread_id,),
-    ).fetchone()
-    return None if row is None else NodeAddress(*row)
+def addresses(connection: PostgresConnection) -> dict[int, str]:
+    """Returns the addresses of all nodes."""
+    return dict(connection.execute("SELECT id, address FROM node").fetchall())
+
+
+def nodes_of(connection: PostgresConnection, thread_ids: Sequence[str]) -> dict[str, int]:
+    """Returns which nodes have the threads."""
+    rows = connection.execute(
+        "SELECT t.id, o.id FROM thread t JOIN node o ON o.id = t.node WHERE t.id = ANY(?)",
+        (list(thread_ids),),
+    )
+    return dict(rows.fetchall())
 
 
 def end(connection: PostgresConnection, node: int) -> None:

@@ -16,6 +16,7 @@ from treadle.actors.postgres_engine import PostgresEngine
 from treadle.actors.spending import SpendingGuard, SpendingLimits
 from treadle.actors.threads import Threads
 from treadle.bus.base import Bus
+from treadle.bus.listener import NodeListener
 from treadle.bus.local import LocalBus
 from treadle.domain.arguments import (
     require_list,
@@ -75,6 +76,7 @@ class Runtime(RuntimeView, AsyncOnly):
         embedder: "Embedder | EmbedFunction | None" = None,
         engine: Engine | None = None,
         bus: Bus | None = None,
+        listener: NodeListener | None = None,
         index: Path | None = None,
         transport: Transport | None = None,
         spending: SpendingLimits = (),
@@ -91,7 +93,7 @@ class Runtime(RuntimeView, AsyncOnly):
             if self._agents.get(agent.name, agent) is not agent:
                 raise ConfigurationError(f"Two agents are called {agent.name!r}; rename one.")
             self.register(agent)
-        bus = bus or LocalBus(journal)
+        bus = bus or _bus_on(journal, listener)
         guard = SpendingGuard(journal, spending)
         make_deps = user_function(deps or _no_deps, "deps", ("thread",))
 
@@ -232,6 +234,7 @@ def open(
     transport: Transport | None = None,
     spending: SpendingLimits = (),
     index: Path | None = None,
+    listener: NodeListener | None = None,
 ) -> Runtime:
     """Returns the runtime on a database; use it as an async context manager.
 
@@ -260,12 +263,16 @@ def open(
     - `index`: the file of the archive's index, which is made of the events. By default it is next
       to a SQLite database, and in memory otherwise: then it is made again after each start, and
       the embedder is asked for all texts again.
+    - `listener`: where this process listens for the other nodes of a PostgreSQL database, which
+      show their users what is streamed here. By default only processes of this machine reach it.
 
     Raises `ConfigurationError` for a URL it does not know; entering raises `JournalError`.
     """
     if durability not in {"process", "power"}:
         raise ConfigurationError(f"durability={durability!r} is not known; use process or power.")
     path = None if is_postgres(url) else _database(url)
+    if listener is not None and not is_postgres(url):
+        raise ConfigurationError("A listener is for the nodes of a PostgreSQL database.")
     if url is None and not drive:
         raise ConfigurationError("Threads in memory are driven by the process they are in.")
     journal: Journal = MemoryJournal()
@@ -290,8 +297,17 @@ def open(
         transport=transport,
         spending=spending,
         bus=bus,
+        listener=listener,
         index=index or (path and path.with_name(f"{path.name}-archive")),
     )
+
+
+def _bus_on(journal: Journal, listener: NodeListener | None) -> Bus:
+    if not journal.has_nodes:
+        return LocalBus(journal)
+    network = import_module("treadle.bus.network")
+    bus: Bus = network.NetworkBus(cast("Any", journal).nodes, listener)
+    return bus
 
 
 def is_postgres(url: str | None) -> bool:
