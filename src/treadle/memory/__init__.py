@@ -34,8 +34,10 @@ if TYPE_CHECKING:
         HashingEmbedder,
     )
     from treadle.memory.archive.index import Statistics
+    from treadle.memory.archive.local_embedder import LocalEmbedder
     from treadle.memory.archive.openai_embedder import OpenAIEmbedder
     from treadle.memory.archive.query import Moment
+    from treadle.memory.archive.resolve_embedder import resolve_embedder
     from treadle.memory.archive.tools import archive_tools
     from treadle.memory.blocks.tools import block_tools
     from treadle.memory.compaction.strategies import (
@@ -61,6 +63,7 @@ __all__ = [
     "Found",
     "HashingEmbedder",
     "InsertText",
+    "LocalEmbedder",
     "Moment",
     "NoCompaction",
     "OpenAIEmbedder",
@@ -73,6 +76,7 @@ __all__ = [
     "Summarize",
     "archive_tools",
     "block_tools",
+    "resolve_embedder",
 ]
 
 _MODULES = {
@@ -90,6 +94,7 @@ _MODULES = {
     "Found": "treadle.domain.passages",
     "HashingEmbedder": "treadle.memory.archive.embedders",
     "InsertText": "treadle.domain.blocks",
+    "LocalEmbedder": "treadle.memory.archive.local_embedder",
     "Moment": "treadle.memory.archive.query",
     "NoCompaction": "treadle.memory.compaction.strategies",
     "OpenAIEmbedder": "treadle.memory.archive.openai_embedder",
@@ -102,6 +107,7 @@ _MODULES = {
     "Summarize": "treadle.memory.compaction.strategies",
     "archive_tools": "treadle.memory.archive.tools",
     "block_tools": "treadle.memory.blocks.tools",
+    "resolve_embedder": "treadle.memory.archive.resolve_embedder",
 }
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from treadle.models.anthropic import AnthropicMessages
-from treadle.models.endpoint import endpoint
+from treadle.models.endpoint import Endpoint, endpoint
 from treadle.models.http import HttpModel
 from treadle.models.openai import OpenAIChat, OpenAIResponses
-from treadle.models.presets import PRESETS
+from treadle.models.presets import PRESETS, Preset
 from treadle.models.transport import Transport
 from treadle.models.wire.chat_dialects import for_model, host_of
 
@@ -24,17 +24,7 @@ def preset_model(
 ) -> HttpModel:
     """Returns the model `provider:name[@url]` of a preset; raises `MissingKey`."""
     preset = PRESETS[provider]
-    base_url, key = endpoint(
-        f"{provider}:{name}",
-        url,
-        environ,
-        key=preset.key,
-        default=preset.base_url,
-        url_variable=preset.url_variable,
-        needs_key=preset.needs_key,
-    )
-    if provider == "ollama" and not url:
-        base_url = f"{ollama_url(environ)}/v1"
+    base_url, key = preset_endpoint(provider, preset, name, url, environ)
     host = host_of(base_url)
     is_api = provider in _APIS
     is_another = host != host_of(preset.base_url) and bool(url or is_api)
@@ -71,6 +61,24 @@ def preset_model(
                 output_mode=preset.output_mode,
                 transport=transport,
             )
+
+
+def preset_endpoint(
+    provider: str, preset: Preset, name: str, url: str, environ: Mapping[str, str]
+) -> Endpoint:
+    """Returns where the model `provider:name[@url]` is, with its key; raises `MissingKey`."""
+    found = endpoint(
+        f"{provider}:{name}",
+        url,
+        environ,
+        key=preset.key,
+        default=preset.base_url,
+        url_variable=preset.url_variable,
+        needs_key=preset.needs_key,
+    )
+    if provider == "ollama" and not url:
+        return Endpoint(f"{ollama_url(environ)}/v1", found.api_key)
+    return found
 
 
 def ollama_url(environ: Mapping[str, str]) -> str:

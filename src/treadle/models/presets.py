@@ -186,6 +186,10 @@ PRESETS: dict[str, Preset] = {
         # A picture in the history is refused: "unknown variant `image_url`, expected `text`"
         # (vercel/ai#9179).
         dialect=_hosted(
+            # "Thinking mode does not support this tool_choice" (deepseek-ai/DeepSeek-V3#1376); the
+            # models think unless they are told not to.
+            tool_choice=False,
+            named_choice=False,
             needs_reasoning=True,
             strict_tools=False,
             media=TEXTS_ONLY,
@@ -281,7 +285,7 @@ PRESETS: dict[str, Preset] = {
         # "tool_choice 'required' is incompatible with thinking enabled"
         # (UKGovernmentBEIS/inspect_ai#5152).
         dialect=_hosted(
-            forced_choice=False,
+            tool_choice=False,
             named_choice=False,
             strict_tools=False,
             # The other models always reason, or never.
@@ -296,7 +300,7 @@ PRESETS: dict[str, Preset] = {
         # `tool_choice` is "auto" only. Without `tool_stream` the arguments of a call arrive at
         # once, after minutes of silence for long ones.
         dialect=_hosted(
-            forced_choice=False,
+            tool_choice=False,
             named_choice=False,
             strict_tools=False,
             with_tools={"tool_stream": True},
@@ -322,7 +326,7 @@ PRESETS: dict[str, Preset] = {
         url_variable="OLLAMA_HOST",
         # It ignores `tool_choice`.
         dialect=ChatDialect(
-            forced_choice=False,
+            tool_choice=False,
             media=IMAGES_ONLY,
             reasoning=(
                 ReasoningRule(efforts=words(none="none", low="low", medium="medium", high="high")),

@@ -73,7 +73,7 @@ class Runtime(RuntimeView, AsyncOnly):
         outputs: Iterable[type[Any]] = (),
         drive: bool = True,
         idle_seconds: float = IDLE_SECONDS,
-        embedder: "Embedder | EmbedFunction | None" = None,
+        embedder: "Embedder | EmbedFunction | str | None" = None,
         engine: Engine | None = None,
         bus: Bus | None = None,
         listener: NodeListener | None = None,
@@ -230,7 +230,7 @@ def open(
     durability: Durability = "process",
     drive: bool = True,
     idle_seconds: float = IDLE_SECONDS,
-    embedder: "Embedder | EmbedFunction | None" = None,
+    embedder: "Embedder | EmbedFunction | str | None" = None,
     transport: Transport | None = None,
     spending: SpendingLimits = (),
     index: Path | None = None,
@@ -254,7 +254,8 @@ def open(
     - `drive`: False only reads, watches and sends, while another process drives the threads.
     - `idle_seconds`: after how long an unused thread leaves the memory, in seconds.
     - `embedder`: makes the vectors by which the archive finds texts of the same meaning: an
-      `Embedder`, or a function of a list of texts. Without one it finds by full text.
+      `Embedder`, a string such as `"openai:text-embedding-3-small"`, or a function of a list of
+      texts. Without one it finds by full text.
     - `transport`: sends the HTTP requests of the runs that this runtime drives, for models without
       a transport of their own; by default the network. Give an embedder its own.
     - `spending`: what each owner may spend in a day or month: a list of `SpendingLimit`s, or a

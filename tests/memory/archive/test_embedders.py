@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -15,12 +16,14 @@ from treadle.errors import (
     ConnectionFailed,
     EmbeddingFailed,
     EmbeddingInvalid,
+    MissingExtra,
     MissingKey,
     ModelError,
     ModelTimeout,
     NetworkForbidden,
     RateLimited,
     StreamInvalid,
+    UnknownModel,
 )
 from treadle.memory.archive import openai_embedder
 from treadle.memory.archive.embedders import (
@@ -32,6 +35,7 @@ from treadle.memory.archive.embedders import (
     embedded,
 )
 from treadle.memory.archive.openai_embedder import OpenAIEmbedder
+from treadle.memory.archive.resolve_embedder import resolve_embedder
 from treadle.memory.archive.vectors import checked
 from treadle.models.http import Timeouts
 from treadle.models.retry import RetryPolicy
@@ -211,6 +215,74 @@ async def test_a_size_is_asked_for() -> None:
     assert requests[0][1]["dimensions"] == 2
     assert "Authorization" not in requests[0][0]
     assert (embedder.name, embedder.dimensions) == ("small/2", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "variable", "key"),
+    [
+        ("openai:small", "OPENAI_BASE_URL", "OPENAI_API_KEY"),
+        ("gemini:small", "GEMINI_EMBEDDINGS_URL", "GEMINI_API_KEY"),
+        ("mistral:small", "MISTRAL_BASE_URL", "MISTRAL_API_KEY"),
+        ("ollama:small", "OLLAMA_HOST", "OLLAMA_API_KEY"),
+        ("vllm:small", "VLLM_BASE_URL", "VLLM_API_KEY"),
+        ("litellm:small", "LITELLM_BASE_URL", "LITELLM_API_KEY"),
+    ],
+)
+async def test_a_string_names_an_embedder(text: str, variable: str, key: str) -> None:
+    async with server(vectors_for) as (url, requests):
+        embedder = resolve_embedder(text, {variable: url, key: KEY})
+        assert await embedder.embed(["a"]) == [[1.0, 1.0]]
+        assert embedder.name == "small"
+        await resolve_embedder(f"{text}@{url}", {key: KEY}).embed(["a"])
+    assert [f"Bearer {KEY}" in head for head, _ in requests] == [True, False]
+    assert all(head.startswith("POST /v1/embeddings ") for head, _ in requests)
+
+
+def test_where_embedders_are() -> None:
+    gemini = resolve_embedder("gemini:gemini-embedding-001", {"GEMINI_API_KEY": KEY})
+    url = "https://generativelanguage.googleapis.com/v1beta/openai/embeddings"
+    assert url in repr(gemini)
+    assert "http://127.0.0.1:11434/v1/embeddings" in repr(resolve_embedder("ollama:m", {}))
+    with pytest.raises(MissingKey, match="GEMINI_API_KEY"):
+        resolve_embedder("gemini:m", {})
+
+
+@pytest.mark.parametrize("text", ["", "small", "openai:", "anthropic:m", "nope:m", "groq:m"])
+def test_what_names_no_embedder(text: str) -> None:
+    with pytest.raises(UnknownModel, match="use PROVIDER:NAME with one of openai"):
+        as_embedder(text)
+
+
+class FakeFastembed:
+    """The part of fastembed that is used, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.models: list[str] = []
+
+    def TextEmbedding(self, model_name: str) -> "FakeFastembed":
+        self.models.append(model_name)
+        return self
+
+    def embed(self, documents: list[str], *, batch_size: int) -> Iterator[object]:
+        assert batch_size == 64
+        return (np.array([len(text), 1.0]) for text in documents)
+
+
+async def test_a_local_model_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeFastembed()
+    monkeypatch.setitem(sys.modules, "fastembed", fake)  # type: ignore[arg-type]
+    embedder = as_embedder("local:BAAI/bge-small-en-v1.5")
+    assert (embedder.name, embedder.dimensions) == ("BAAI/bge-small-en-v1.5", None)
+    assert fake.models == []
+    found = await asyncio.gather(*(embedder.embed(["a", "bb"]) for _ in range(3)))
+    assert [[list(one) for one in vectors] for vectors in found] == [[[1.0, 1.0], [2.0, 1.0]]] * 3
+    assert fake.models == ["BAAI/bge-small-en-v1.5"]
+
+
+def test_a_local_model_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastembed", None)
+    with pytest.raises(MissingExtra, match=r"treadle\[embeddings\]"):
+        as_embedder("local:m")
 
 
 async def test_keys_come_from_the_environment() -> None:

@@ -46,13 +46,15 @@ SERVERS: Mapping[str, Server] = {
         fields=MISTRAL_FIELDS,
         call_ids=r"[a-zA-Z0-9]{9}",
     ),
-    "deepseek": Server(parts=frozenset({"text"}), strict=False, needs_reasoning=True),
+    "deepseek": Server(
+        choices=frozenset({"auto"}), parts=frozenset({"text"}), strict=False, needs_reasoning=True
+    ),
     "xai": Server(tokens="max_completion_tokens"),
     "together": Server(),
     "fireworks": Server(),
     "cerebras": Server(parts=frozenset({"text"}), strict=False, tokens="max_completion_tokens"),
     "moonshot": Server(choices=frozenset({"none", "auto"}), strict=False),
-    "zai": Server(choices=frozenset({"none", "auto"}), strict=False),
+    "zai": Server(choices=frozenset({"auto"}), strict=False),
     "ollama": Server(choices=frozenset({"none", "auto"})),
     "vllm": Server(),
     "sglang": Server(),
@@ -80,6 +82,7 @@ def check_preset(name: str, body: Json) -> None:
         kinds.discard("thinking")  # comes back to the server that wrote it
         require(kinds <= server.parts, f"unknown variant in {kinds}, expected {server.parts}")
     choice = body.get("tool_choice", "auto")
+    require(body.get("tool_choice") != "auto" or name != "deepseek", "no tool_choice at all")
     word = choice if isinstance(choice, str) else "named"
     require(word in server.choices, f"Invalid tool_choice {word}")
     for tool in body.get("tools", ()):

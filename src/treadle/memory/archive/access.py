@@ -26,7 +26,7 @@ class ArchiveAccess:
     """
 
     def __init__(
-        self, journal: Journal, index: Path | None, embedder: Embedder | EmbedFunction | None
+        self, journal: Journal, index: Path | None, embedder: Embedder | EmbedFunction | str | None
     ) -> None:
         self._journal = journal
         self._index = index

@@ -6,6 +6,7 @@ import math
 from array import array
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import lru_cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 from zlib import crc32
 
@@ -112,8 +113,7 @@ class CallableEmbedder:
         ):
             vectors = function(list(texts))
         else:
-            loop = asyncio.get_running_loop()
-            vectors = await loop.run_in_executor(_EMBEDDER_THREADS, function, list(texts))
+            vectors = await in_embedder_thread(function, list(texts))
         # A lambda around an async function is a plain function that returns an awaitable.
         return await vectors if isinstance(vectors, Awaitable) else vectors
 
@@ -164,18 +164,21 @@ class HashingEmbedder:
         return vector
 
 
-def as_embedder(embedder: Embedder | EmbedFunction) -> Embedder:
-    """Returns an embedder unchanged, and wraps a function.
+def as_embedder(embedder: Embedder | EmbedFunction | str) -> Embedder:
+    """Returns an embedder unchanged, wraps a function, and makes the one that a string names.
 
     Raises `ConfigurationError` if `embedder` is neither, or if its name or its dimensions are not
     valid.
     """
+    if isinstance(embedder, str):
+        # Imported when it is needed: it knows the providers.
+        return import_module("treadle.memory.archive.resolve_embedder").resolve_embedder(embedder)
     if callable(embedder) and not hasattr(embedder, "embed"):
         return CallableEmbedder(embedder)
     if not callable(getattr(embedder, "embed", None)):
         raise ConfigurationError(
-            f"{embedder!r:.100} cannot embed texts; pass an Embedder, or a function of a list of "
-            "texts."
+            f"{embedder!r:.100} cannot embed texts; pass an Embedder, a string such as "
+            "'openai:text-embedding-3-small', or a function of a list of texts."
         )
     name, size = getattr(embedder, "name", None), getattr(embedder, "dimensions", "missing")
     if not isinstance(name, str) or not name.isprintable() or not name:
@@ -228,6 +231,11 @@ async def embedded_or_refused(
         # Separates an embedder that is down from one that refuses something in these texts.
         await embed(_HARMLESS)
     return await _embedded_in_halves(embed, texts)
+
+
+async def in_embedder_thread(function: Callable[..., T], *args: object) -> T:
+    """Calls a function of other people, which may never return, in a thread."""
+    return await asyncio.get_running_loop().run_in_executor(_EMBEDDER_THREADS, function, *args)
 
 
 async def in_thread(function: Callable[..., T], *args: object) -> T:

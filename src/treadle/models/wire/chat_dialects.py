@@ -36,8 +36,8 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
       letters and digits (Mistral, anomalyco/opencode#1680), `any` are up to 4,096 characters.
     - `alternates`: after one system message, user and assistant must take turns, as many chat
       templates of vLLM, llama.cpp and Mistral require.
-    - `forced_choice`: a call can be required. Without it a required call is left to the model, and
-      the event `tool_choice.ignored` reports a response without one.
+    - `tool_choice`: the field is accepted. Without it a required call is left to the model, and the
+      event `tool_choice.ignored` reports a response without one; for "none", no tools are sent.
     - `named_choice`: it can be asked for a call of one tool by name. llama.cpp treats that as
       "auto" (its log: "Wrong type supplied for parameter 'tool_choice'"); there, any call is
       required, and the tool is the only one in the request.
@@ -60,7 +60,7 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
 
     call_ids: CallIds = "any"
     alternates: bool = True
-    forced_choice: bool = True
+    tool_choice: bool = True
     named_choice: bool = False
     needs_reasoning: bool = False
     needs_signature: bool = False

@@ -122,13 +122,14 @@ def _tools(request: ModelRequest, dialect: ChatDialect) -> tuple[Sequence[ToolSc
     """Returns the tools of a request and its tool choice."""
     choice = request.settings.tool_choice
     if not isinstance(choice, NamedTool):
-        is_possible = dialect.forced_choice or choice != "required"
-        return request.tools, choice if is_possible else None
+        if dialect.tool_choice:
+            return request.tools, choice
+        return () if choice == "none" else request.tools, None
     named = [tool for tool in request.tools if tool.name == choice.name]
     if not named:
         return request.tools, None
     if not dialect.named_choice:
-        return named, "required" if dialect.forced_choice else None
+        return named, "required" if dialect.tool_choice else None
     return request.tools, {"type": "function", "function": {"name": choice.name}}
 
 

@@ -1,0 +1,188 @@
+"""Writes `docs/reference/providers.md`: what each preset can do, as its requests show.
+
+python -m tests.models.matrix            writes it
+python -m tests.models.matrix --print    prints the table
+
+Each cell is read from a request that the model of the preset encodes. `test_matrix.py` sends the
+same requests to the rules of the server, so that no cell claims what the server would refuse.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from treadle.domain.files import InputAudio, InputFile
+from treadle.domain.items import InputImage, InputText, Message, user_message
+from treadle.domain.schema import ToolSchema
+from treadle.domain.settings import ModelSettings, NamedTool
+from treadle.errors import UnknownModel
+from treadle.memory.archive.resolve_embedder import resolve_embedder
+from treadle.models import HttpModel, resolve_model
+from treadle.models.base import ModelRequest
+from treadle.models.model_data import PROVIDER_MODELS
+from treadle.models.presets import CHECKED, PRESETS
+from treadle.models.wire.sendable import EncodedRequest
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "providers.md"
+
+NAMES = [name for name in PRESETS if name != "chat"]
+TOOLS = (
+    ToolSchema("look", "Looks.", {"type": "object"}, strict=False),
+    ToolSchema("draw", "Draws.", {"type": "object"}, strict=False),
+)
+PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="
+PDF = "data:application/pdf;base64,JVBERi0xLjQK"
+WAV = "data:audio/wav;base64,UklGRiQAAABXQVZFZm10IA=="
+# A model of each provider that can be told how much to reason.
+REASONING = {
+    "openai": "gpt-5",
+    "anthropic": "claude-sonnet-5",
+    "groq": "openai/gpt-oss-120b",
+    "cerebras": "gpt-oss-120b",
+    "mistral": "mistral-small-latest",
+}
+EMPTY = {"", "–"}
+
+Json = dict[str, Any]
+
+
+def model_of(name: str) -> HttpModel:
+    """The model of a preset, made from its string alone."""
+    known = {one.provider: one.models[0].name for one in PROVIDER_MODELS}
+    text = f"{name}:{REASONING.get(name) or known.get(name, 'qwen3')}"
+    model = resolve_model(text, {preset.key: "k" for preset in PRESETS.values()})
+    assert isinstance(model, HttpModel)
+    return model
+
+
+def encode(model: HttpModel, request: ModelRequest) -> EncodedRequest:
+    return model._wire.encode(model.name, request)
+
+
+def body_of(encoded: EncodedRequest) -> Json:
+    return json.loads(encoded.body)
+
+
+def plain(**settings: Any) -> ModelRequest:
+    return ModelRequest(items=[user_message("hi")], tools=TOOLS, settings=ModelSettings(**settings))
+
+
+def shows(part: Any) -> ModelRequest:
+    return ModelRequest(items=[Message("user", (InputText("see"), part))])
+
+
+REQUESTS: Mapping[str, ModelRequest] = {
+    "any call": plain(tool_choice="required"),
+    "one call": plain(tool_choice=NamedTool("look")),
+    "images": shows(InputImage(PNG)),
+    "PDF": shows(InputFile(PDF, filename="a.pdf")),
+    "audio": shows(InputAudio(WAV)),
+    "effort": plain(reasoning_effort="high"),
+    "budget": plain(reasoning_effort=5_000),
+}
+
+
+def forced(model: HttpModel) -> str:
+    return "yes" if "tool_choice" in body_of(encode(model, REQUESTS["any call"])) else "–"
+
+
+def named(model: HttpModel) -> str:
+    body = body_of(encode(model, REQUESTS["one call"]))
+    if "tool_choice" not in body:
+        return "–"
+    return "by name" if len(body["tools"]) > 1 else "alone"
+
+
+def media(kind: str) -> Callable[[HttpModel], str]:
+    return lambda model: "–" if encode(model, REQUESTS[kind]).changes else "yes"
+
+
+def reasoning(model: HttpModel) -> str:
+    before, given = (body_of(encode(model, plain(**s))) for s in ({}, {"reasoning_effort": "high"}))
+    budget = json.dumps(body_of(encode(model, REQUESTS["budget"])))
+    if given == before:
+        return "–"
+    text = json.dumps({k: v for k, v in given.items() if before.get(k) != v})
+    found = "effort" if "effort" in text else "on, off"
+    return f"{found}, budget" if "5000" in budget else found
+
+
+def cache(model: HttpModel) -> str:
+    encoded = encode(model, plain())
+    if b"cache_control" in encoded.body:
+        return "marks"
+    is_keyed = b"prompt_cache_key" in encoded.body or encoded.headers
+    return "key" if is_keyed else "by itself"
+
+
+def embeddings(name: str) -> str:
+    try:
+        resolve_embedder(f"{name}:m", {preset.key: "k" for preset in PRESETS.values()})
+    except UnknownModel:
+        return "–"
+    return "yes"
+
+
+COLUMNS: Mapping[str, Callable[[HttpModel], str]] = {
+    "output": lambda model: model.output_mode,
+    "any call": forced,
+    "one call": named,
+    "images": media("images"),
+    "PDF": media("PDF"),
+    "audio": media("audio"),
+    "reasoning": reasoning,
+    "cache": cache,
+}
+
+
+def table() -> list[list[str]]:
+    """The rows of the matrix, the names of the columns first."""
+    rows = [["provider", "API", *COLUMNS, "embeddings"]]
+    for name in NAMES:
+        model = model_of(name)
+        cells = [column(model) for column in COLUMNS.values()]
+        rows.append([f"`{name}`", PRESETS[name].api, *cells, embeddings(name)])
+    return rows
+
+
+def page() -> str:
+    """The page of the documentation."""
+    head, *rows = table()
+    lines = [head, ["---"] * len(head), *rows]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    sources = "\n".join(f"- `{name}`: <{PRESETS[name].source}>" for name in NAMES)
+    return PAGE_TEXT.format(table=text, checked=CHECKED, sources=sources)
+
+
+PAGE_TEXT = """# Providers
+
+What each [preset](../how-to/choose-a-model.md#a-provider-by-its-name) can do. Made from the
+requests that treadle encodes, by `python -m tests.models.matrix`; a test sends each of them to the
+rules of the server. Text, parallel calls and streamed reasoning work with all of them, if the model
+has them; a test runs an agent with each against the simulator.
+
+{table}
+
+- `output`: how agents ask for structured output unless they set `output_mode`.
+- `any call`, `one call`: `tool_choice` `"required"` and `NamedTool`. `alone`: the tool is the only
+  one of the request, because the server takes no name. Without it the choice is left to the model,
+  and `tool_choice.ignored` reports a response without a call.
+- `images`, `PDF`, `audio`: sent as such; otherwise a text stands in their place. Whether a model
+  reads them depends on the model.
+- `reasoning`: what `reasoning_effort` becomes, for models that can be told.
+- `cache`: marks in the request, a key of the conversation, or nothing, because the provider caches
+  by itself, if it does.
+
+The facts were last compared with these pages on {checked}:
+
+{sources}
+"""
+
+
+if __name__ == "__main__":
+    if "--print" in sys.argv:
+        print("\n".join("".join(f"{cell:13}" for cell in row) for row in table()))
+    else:
+        PAGE.write_text(page())

@@ -1,0 +1,25 @@
+"""The matrix of providers and features, which the documentation shows."""
+
+import pytest
+from tests.models.matrix import NAMES, PAGE, REQUESTS, encode, model_of, page, table
+from tests.models.wire.preset_servers import SERVERS, check_preset
+from tests.models.wire.strict_servers import check_messages, check_responses, parsed
+
+
+def test_the_documentation_shows_the_matrix(capsys: pytest.CaptureFixture[str]) -> None:
+    for row in table():
+        print("".join(f"{cell:13}" for cell in row))
+    assert "openrouter" in capsys.readouterr().out
+    assert PAGE.read_text() == page(), "Run `python -m tests.models.matrix`."
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("feature", REQUESTS)
+def test_the_server_accepts_what_a_cell_claims(name: str, feature: str) -> None:
+    body = parsed(encode(model_of(name), REQUESTS[feature]).body)
+    if name in SERVERS:
+        check_preset(name, body)
+    elif name == "anthropic":
+        check_messages(body)
+    else:
+        check_responses(body)
