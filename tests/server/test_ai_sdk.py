@@ -372,6 +372,27 @@ async def test_a_message_waits_for_the_run_in_progress(open_runtime: Open) -> No
         assert one.thread == other.thread
 
 
+async def test_a_message_that_waits_is_listed_where_it_is_answered(open_runtime: Open) -> None:
+    agent = helper([Text("So."), Pause(60)], "Two.", "Three.")
+    async with serving(open_runtime(agent)) as client:
+        tabs = [Browser(client) for _ in range(4)]
+        sent = [asyncio.ensure_future(tabs[0].post(said("u0")))]
+        await opened(client, 1)
+        for number, tab in enumerate(tabs[1:], 1):
+            sent.append(asyncio.ensure_future(tab.post(said(f"u{number}"))))
+            await opened(client, number + 1)
+        stored = [one["id"] for one in await tabs[0].stored()]
+        assert [id for id in stored if id[0] == "u"] == ["u0", "u1", "u2", "u3"]
+        (thread,) = (await client.call("GET", "/threads"))["data"]
+        runs = (await client.call("GET", f"/threads/{thread['id']}/runs"))["data"]
+        await client.call("POST", f"/runs/{runs[2]['id']}/cancel")
+        await asyncio.gather(*sent)
+        expected = [("u0", 0), ("u1", 1), ("u3", 3)]
+        assert [one["id"] for one in await tabs[0].stored()] == [
+            id for user, number in expected for id in (user, tabs[number].run)
+        ]
+
+
 async def test_a_message_may_be_refused_while_a_run_is_in_progress(open_runtime: Open) -> None:
     async with serving(open_runtime(helper([Text("So."), Pause(60)]))) as client:
         body = {"id": "chat", "message": said("u1")}

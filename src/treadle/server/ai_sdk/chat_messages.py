@@ -4,6 +4,7 @@ from treadle.domain.events import (
     ItemsAdded,
     MessageAdded,
     RecordedEvent,
+    RunCancelled,
     RunQueued,
     RunStarted,
     ToolCallRequested,
@@ -40,7 +41,7 @@ class ChatMessages:
         self._mappers: dict[str, ChatMapper] = {}
         self._order: list[Json | MessageFold] = []
         self._users: dict[str, Json] = {}  # by the ids of their items
-        self._last_of_run: dict[str, Json] = {}
+        self._of_run: dict[str, list[Json]] = {}
 
     def end(self) -> list[Json]:
         """Returns the messages; all events were taken."""
@@ -63,6 +64,8 @@ class ChatMessages:
             case RunQueued():
                 for item in (*event.before, event.item):
                     self._add_user(event.run_id, item, event.at)
+            case RunCancelled() if event.run_id not in self._folds:
+                self._drop_users(event.run_id)  # they never entered the history
             case _:
                 pass
         if isinstance(event, RunQueued | RunStarted) and event.key:
@@ -71,22 +74,29 @@ class ChatMessages:
             self._mapper(event.run_id, event.run_id).feed(event)
 
     def _add_user(self, run_id: str, item: Message, at: float) -> None:
-        if item.id in self._users:
-            return
-        message: Json = {
-            "id": item.id,
-            "role": "user",
-            "parts": ui_parts(item),
-            "metadata": {"createdAt": int(at * 1000)},
-        }
-        self._users[item.id] = self._last_of_run[run_id] = message
+        message = self._users.get(item.id)
+        if message is not None:  # it has waited, and is the next now
+            self._order = [one for one in self._order if one is not message]
+        else:
+            message = {
+                "id": item.id,
+                "role": "user",
+                "parts": ui_parts(item),
+                "metadata": {"createdAt": int(at * 1000)},
+            }
+            self._users[item.id] = message
+            self._of_run.setdefault(run_id, []).append(message)
         self._order.append(message)
+
+    def _drop_users(self, run_id: str) -> None:
+        dropped = self._of_run.pop(run_id, [])
+        self._order = [one for one in self._order if not any(one is other for other in dropped)]
 
     def _name(self, run_id: str, key: str) -> None:
         """Gives the message of a run the id that its client gave it."""
         id, _ = message_of_key(key)
-        if id and (message := self._last_of_run.get(run_id)) is not None:
-            message["id"] = id
+        if id and (messages := self._of_run.get(run_id)):
+            messages[-1]["id"] = id
 
     def _mapper(self, run_id: str, id: str) -> ChatMapper:
         if run_id not in self._folds:
