@@ -2,11 +2,10 @@
 
 import html
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.forked import run_program
 
 from treadle.demo.crash_agent import ANSWER, QUESTION
 
@@ -26,13 +25,7 @@ NEEDS_A_SERVER = "Start a server with "
 def test_a_program(code: str, output: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(code)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", program],
-        capture_output=True,
-        timeout=50,
-        check=False,
-        env={"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"},
-    )
+    done = run_program([program], env={"PATH": "/usr/bin:/bin"}, warn="error")
     assert done.returncode == 0, done.stderr.decode()
     printed = done.stdout.decode()
     if (printed.strip() or output) and not printed.startswith(NEEDS_A_SERVER):

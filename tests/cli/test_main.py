@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.forked import run_program
 
 import treadle as package
 from treadle.journal.driver_lock import DriverLock
@@ -31,14 +32,11 @@ def treadle(
         for name, value in os.environ.items()
         if name not in {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "TREADLE_MODEL"}
     }
-    return subprocess.run(
-        [sys.executable, "-m", "treadle.cli.main", *arguments],
-        input=stdin,
-        capture_output=True,
+    return run_program(
+        ["-m", "treadle.cli.main", *arguments],
+        stdin=stdin,
         cwd=cwd,
         env={**clean, "OLLAMA_HOST": "http://127.0.0.1:9", **environ},
-        timeout=50,
-        check=False,
     )
 
 
