@@ -62,7 +62,7 @@ class Feed:
             else:
                 await queue.wait()
         if queue.error is not None:
-            raise queue.error
+            raise queue.error.with_traceback(None)  # shared: else it keeps the frames of all
 
     def _join(self, event: Event) -> None:
         self._n += 1

@@ -184,7 +184,7 @@ class Subscription(AsyncIterator[Event]):
         elif topic is not None and self._may_catch_up(topic):
             self._catch_up(topic)
         elif queue.error is not None:
-            raise queue.error
+            raise queue.error.with_traceback(None)  # shared: else it keeps the frames of all
         elif queue.is_closed:
             raise StopAsyncIteration
         else:
