@@ -31,6 +31,7 @@ PUBLIC: dict[type, set[str]] = {
         *("agent", "agent_of", "agents", "archive", "calls", "connect", "create_thread"),
         *(
             "delete_owner",
+            "drain",
             "files",
             "for_owner",
             "import_thread",

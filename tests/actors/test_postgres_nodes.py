@@ -23,14 +23,14 @@ from treadle.actors.intake import Intake
 from treadle.actors.postgres_engine import PostgresEngine
 from treadle.domain.blocks import AppendText
 from treadle.domain.events import StepInterrupted, TerminalEvent, TextDelta
-from treadle.domain.items import Message, OutputText
+from treadle.domain.items import FunctionCallOutput, Message, OutputText
 from treadle.domain.usage import Usage
 from treadle.errors import ThreadNotFound, VerdictUnknown
 from treadle.journal import postgres_nodes
 from treadle.journal.postgres import PostgresJournal
 from treadle.models.base import ModelRequest
 from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
-from treadle.testing import Call, ScriptedModel
+from treadle.testing import Call, ScriptedModel, Text, Turn
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
 
@@ -304,6 +304,39 @@ async def test_callers_that_leave_while_a_thread_is_taken_keep_nothing(url: str)
                 await sending
         run = await thread.send("hi", key="last")
         assert (await asyncio.wait_for(run.result(), 10)).text == TEXT
+
+
+async def test_a_node_that_drains_hands_over_what_it_has_between_two_requests(url: str) -> None:
+    def agent_of(texts: list[str]) -> Agent:
+        def step(request: ModelRequest) -> object:
+            texts.append(f"{len(request.items)}")
+            done = sum(isinstance(item, FunctionCallOutput) for item in request.items)
+            return Turn((Call("look", "{}"),) if done < 6 else (Text("Done."),), first=0.2)
+
+        @tool
+        async def look() -> str:
+            return "seen"
+
+        return Agent(ScriptedModel(cast("Any", [step] * 99)), name="a", tools=[look])
+
+    asked: tuple[list[str], list[str]] = ([], [])
+    mine, yours = agent_of(asked[0]), agent_of(asked[1])
+    async with treadle.open(url, agents=[yours]) as two:
+        async with treadle.open(url, agents=[mine]) as one:
+            threads = [await one.create_thread(mine) for _ in range(3)]
+            runs = [await thread.send("go") for thread in threads]
+            ended = [asyncio.create_task(run.result()) for run in runs]
+            await until(lambda: len(asked[0]) >= 4)
+            await one.drain(10)
+            # A message that comes now goes to the other node, and this one follows it.
+            late = await threads[0].send("and then")
+            for result in ended:
+                assert (await asyncio.wait_for(result, 20)).text == "Done."
+            assert (await asyncio.wait_for(late.result(), 20)).text == "Done."
+        assert len(asked[0]) < 3 * 7
+        assert await two.threads() != []
+    # Seven requests for each run, one for the late message, whose outputs are counted before it.
+    assert len(asked[0]) + len(asked[1]) == 3 * 7 + 1
 
 
 BOARD = Block("board", "first", shared="office")

@@ -18,6 +18,7 @@ from treadle.testing import Call, ScriptedModel
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "use-postgresql.md"
+NODES = PAGE.with_name("several-machines.md")
 
 
 @pytest.fixture
@@ -37,6 +38,30 @@ def test_the_program_of_the_page(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout == b"Hello Ada.\n"
+
+
+def test_the_nodes_of_the_page(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", NODES.read_text(), re.DOTALL)
+    program = tmp_path / "app.py"
+    program.write_text(code)
+    command = [sys.executable, "-W", "error", str(program)]
+    given = {"PATH": "/usr/bin:/bin", "DATABASE_URL": server().url()}
+    nodes = [
+        subprocess.Popen([*command, "work"], stdout=subprocess.PIPE, env=given) for _ in range(2)
+    ]
+    try:
+        for node in nodes:
+            assert node.stdout is not None
+            assert node.stdout.readline() == b"ready\n"
+        done = subprocess.run(command, capture_output=True, env=given, check=False)
+        assert (done.returncode, done.stdout) == (0, b"Hello.\n"), done.stderr.decode()
+        for node in nodes:
+            node.terminate()
+            assert node.wait(20) == 0
+    finally:
+        for node in nodes:
+            node.kill()
+            node.communicate()
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,7 @@ class ThreadActor:
             require_budget=(
                 (lambda: host.spending.require(info.owner)) if host.spending.is_needed else None
             ),
+            is_draining=lambda: host.is_draining,
         )
         self._deps: tuple[object, ...] = ()  # made last
         self._intake = Intake(info, self._thread, host.journal, self, self.memory, host.archive)
@@ -202,6 +203,11 @@ class ThreadActor:
     async def settle(self) -> None:
         """Waits until all that was recorded is kept; raises `JournalError`."""
         await self._thread.durable()
+
+    @property
+    def is_working(self) -> bool:
+        """Whether an entry, a job or a compaction is under way, besides the run that is driven."""
+        return self._intake.is_busy or self.jobs.is_busy or self.compactor.is_busy
 
     def lose(self) -> None:
         """Ends the actor as if the journal had refused it: another node has the thread."""
@@ -299,6 +305,8 @@ class ThreadActor:
             run = state.active_run
             if run is not None and run.id == self._due:
                 await self._expire_now(run)
+            elif self._host.is_draining:
+                return  # another process does the rest
             elif not can_go_on(state):
                 await self._keep_snapshot()  # of what jobs have added since the last run
                 self._tend_memory()
@@ -407,7 +415,7 @@ class ThreadActor:
             for thread_id in left.delegated if left is not None else ():
                 await self._host.abandon(thread_id)  # an earlier process let it begin to work
         await thread.durable()
-        if self.state.active_run is None:
+        if self.state.active_run is None and not self._host.is_draining:
             self._compact_after(definition)
 
     def _hear(self, definition: AnyAgent) -> None:

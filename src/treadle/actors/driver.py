@@ -54,6 +54,9 @@ from treadle.tools.callables import UserFunction
 
 _LOGGER = logger_of("treadle.runtime")
 
+DRAIN_LOOK_SECONDS = 0.05
+"""How often a draining process looks which threads it can hand over."""
+
 POLL_SECONDS = 0.1
 """How often the inboxes are read, for entries whose ring did not arrive."""
 
@@ -91,6 +94,7 @@ class Driver:
         self.lend = lend
         self.spending = spending
         self.is_stopping = False
+        self.is_draining = False
         self._following = following
         self._engine = engine
         self._bus = bus
@@ -124,6 +128,39 @@ class Driver:
             self._engine.wake(thread_id)
         if self.journal.is_shared:
             self._poller = asyncio.create_task(self._poll(), name="treadle inbox poller")
+
+    async def drain(self, seconds: float) -> None:
+        """Lets each run continue up to its next request, for at most `seconds`.
+
+        Threads on which nothing is under way are handed over to other nodes, if there are any; then
+        their entries go to the inbox, and their subscribers follow the node that has them.
+        """
+        self.is_draining = True
+        self._engine.drain()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while True:
+            is_busy = False
+            for thread_id in list(self._actors):
+                is_busy = await self._is_held(thread_id) or is_busy
+            if not is_busy or loop.time() >= end:
+                return
+            await asyncio.sleep(DRAIN_LOOK_SECONDS)
+
+    async def _is_held(self, thread_id: str) -> bool:
+        """Hands a thread over; returns whether something is under way on it that keeps it here."""
+        actor = self.known(thread_id)
+        if actor is None:
+            return False
+        if self._engine.is_driving(thread_id) or actor.is_working:
+            return True
+        if self._engine.finds_work:
+            with contextlib.suppress(JournalError):  # the actor has failed then
+                await actor.settle()
+            if self._engine.is_driving(thread_id) or actor.is_working:
+                return True
+            self.lose(thread_id)
+        return False
 
     async def stop(self) -> None:
         """Interrupts all runs, to be resumed later, and waits until what was recorded is kept.

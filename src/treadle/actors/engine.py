@@ -73,6 +73,10 @@ class Engine(Protocol):
         """Interrupts all drives and waits for their end; a second call does nothing."""
         ...
 
+    def drain(self) -> None:
+        """Takes no more threads from now on, as long as there are other nodes; never waits."""
+        ...
+
     async def leave(self) -> None:
         """Gives back what this node still has, after `stop`; a second call does nothing."""
         ...
@@ -259,6 +263,9 @@ class EmbeddedEngine:
         for thread_id in interrupted:
             if thread_id not in self._group.taken:
                 self.wake(thread_id)  # it was interrupted before it could take the thread
+
+    def drain(self) -> None:
+        """Does nothing: entries are accepted here until the end."""
 
     async def leave(self) -> None:
         """Does nothing: what this engine had was given back."""

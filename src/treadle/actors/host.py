@@ -35,6 +35,11 @@ class Host(Protocol):
         """Whether this process is shutting down: what is interrupted now resumes in the next."""
         ...
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether this process begins no more requests and runs: others continue what it has."""
+        ...
+
     def agent(self, name: str, /) -> AnyAgent:
         """Returns the agent of that name; raises `UnknownAgent`."""
         ...

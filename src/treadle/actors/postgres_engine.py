@@ -72,6 +72,7 @@ class PostgresEngine:
         self._listener: Listener | None = None
         self._watching: asyncio.Task[None] | None = None
         self._beat_at = 0.0
+        self._is_draining = False
         self._suspects: Sequence[tuple[int, str]] = ()
         self._others: Mapping[int, Sequence[str]] = {}
 
@@ -89,6 +90,12 @@ class PostgresEngine:
         A second call does nothing.
         """
         await self._drives.stop()
+
+    def drain(self) -> None:
+        """Takes no more threads; the other nodes are told, and that this one has no agents."""
+        self._is_draining = True
+        self._beat_at = -BEAT_SECONDS
+        self._changed.set()
 
     async def leave(self) -> None:
         """Ends the node, whose threads are then free; a second call does nothing."""
@@ -112,6 +119,8 @@ class PostgresEngine:
         """Takes a thread, unless another node has it, or should have it."""
         if thread_id in self._taken:
             return True
+        if self._is_draining:
+            return False
         if thread_id in self._released:
             self._released.discard(thread_id)  # the database has not been told
             self._taken.add(thread_id)
@@ -222,9 +231,14 @@ class PostgresEngine:
         know of different nodes, the next look finds the thread.
         """
         mine = self._nodes.id
+        if self._is_draining:
+            return False
         members = {**self._others, mine: tuple(self._agents())}
         having = [node for node, agents in members.items() if told.agent in agents]
-        first = max(having or members, key=lambda node: crc32(f"{node} {told.thread}".encode()))
+        first = max(
+            having or [node for node in members if members[node]] or members,
+            key=lambda node: crc32(f"{node} {told.thread}".encode()),
+        )
         return first == mine
 
     def _node_ended(self) -> None:
@@ -237,7 +251,7 @@ class PostgresEngine:
             return
         told, self._released = self._released, set()
         try:
-            await self._nodes.release(list(told))
+            await self._nodes.release(list(told), tells=self._is_draining)
         except BaseException:
             self._released |= told - self._taken
             raise
@@ -246,7 +260,10 @@ class PostgresEngine:
         loop = asyncio.get_running_loop()
         beats = loop.time() - self._beat_at >= BEAT_SECONDS
         seen = await self._nodes.look(
-            list(self._agents()), self._suspects, beats=beats, limit=LIMIT
+            [] if self._is_draining else list(self._agents()),
+            self._suspects,
+            beats=beats,
+            limit=LIMIT,
         )
         self._suspects, self._others = seen.suspects, seen.others
         if not seen.is_member:
@@ -257,7 +274,7 @@ class PostgresEngine:
         for node in seen.dead:
             _LOGGER.warning("Node %d has ended, or stands still; its threads are taken over.", node)
             self._node_ended()
-        if not self._drives.is_stopping:
+        if not (self._drives.is_stopping or self._is_draining):
             self._take_share(seen.threads)
 
     def _take_share(self, threads: Sequence[str]) -> None:

@@ -109,6 +109,11 @@ class Threads:
         if self._driver is not None:
             await self._driver.start()
 
+    async def drain(self, seconds: float) -> None:
+        """Lets runs continue up to their next request, for at most `seconds`; see `Driver`."""
+        if self._driver is not None:
+            await self._driver.drain(seconds)
+
     async def stop(self) -> None:
         """Ends what was started; raises `ConfigurationError` in a job, which would wait for it."""
         if self._driver is not None:

@@ -147,10 +147,10 @@ class Nodes:
         node = self._require_id()
         await self._write(lambda connection: seize(connection, node, thread_id))
 
-    async def release(self, threads: Sequence[str]) -> None:
-        """Gives threads of this node back."""
+    async def release(self, threads: Sequence[str], *, tells: bool = False) -> None:
+        """Gives threads of this node back; with `tells`, the other nodes look at once."""
         node = self._require_id()
-        await self._write(lambda connection: release(connection, node, threads))
+        await self._write(lambda connection: release(connection, node, threads, tells))
 
     async def listen(
         self, heard: Callable[[Told | None], None], lost: Callable[[], None]
@@ -319,11 +319,13 @@ def seize(connection: PostgresConnection, node: int, thread_id: str) -> None:
     connection.execute("UPDATE thread SET node = ? WHERE id = ?", (node, thread_id))
 
 
-def release(connection: PostgresConnection, node: int, threads: Sequence[str]) -> None:
+def release(connection: PostgresConnection, node: int, threads: Sequence[str], tells: bool) -> None:
     """Gives threads back, so that any node can take them."""
     connection.execute(
         "UPDATE thread SET node = NULL WHERE id = ANY(?) AND node = ?", (list(threads), node)
     )
+    if tells:
+        connection.execute(f"SELECT pg_notify({CHANNEL}, '')")
 
 
 # The lock of a node is free once its session has ended. After a restart of the server that is so of

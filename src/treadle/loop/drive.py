@@ -34,6 +34,7 @@ from treadle.loop.next_step import (
     Enter,
     Fail,
     HandOff,
+    NextStep,
     Pause,
     Resume,
     Settle,
@@ -141,19 +142,16 @@ def _require_deps(activation: Activation[Deps, Out]) -> None:
 
 
 async def _loop(activation: Activation[Deps, Out]) -> None:
-    """Does what comes next, until the run has ended or must wait for something from outside."""
+    """Does what comes next, until the run has ended or must wait for something from outside.
+
+    Where the process drains, it also returns before the next request.
+    """
     thread, services, stopwatch = activation.thread, activation.services, activation.stopwatch
     await services.memory.prepare(activation.agent.blocks)
     is_settled = False
     verdict: Verdict | None = None
     while True:
-        following = next_step(
-            thread.state,
-            activation.agent,
-            is_settled=is_settled,
-            has_open_jobs=services.jobs.is_open,
-            verdict=verdict,
-        )
+        following = _following(activation, is_settled, verdict)
         match following:
             case Settle():
                 await settle(activation)
@@ -192,6 +190,23 @@ async def _loop(activation: Activation[Deps, Out]) -> None:
                 raise error from activation.signals.cause_of(activation.run.id)
             case _ as unreachable:
                 assert_never(unreachable)
+
+
+def _following(
+    activation: Activation[Deps, Out], is_settled: bool, verdict: Verdict | None
+) -> NextStep:
+    """Returns what comes next; a process that drains leaves the next request to another one."""
+    services = activation.services
+    following = next_step(
+        activation.thread.state,
+        activation.agent,
+        is_settled=is_settled,
+        has_open_jobs=services.jobs.is_open,
+        verdict=verdict,
+    )
+    if isinstance(following, Ask) and services.is_draining is not None and services.is_draining():
+        return Pause()
+    return following
 
 
 async def _wait_for_jobs(activation: Activation[Deps, Out]) -> None:

@@ -21,6 +21,7 @@ class Services(Struct, frozen=True):
     - `schedules`: the schedules of a thread that is kept.
     - `require_budget`: raises `SpendingLimitReached` if the owner may not spend more; None if
       nothing limits it.
+    - `is_draining`: whether the run is left to another process before its next request.
     """
 
     delegation: Delegation
@@ -32,3 +33,4 @@ class Services(Struct, frozen=True):
     files: RunFiles
     schedules: RunSchedules | None = None
     require_budget: Callable[[], Awaitable[None]] | None = None
+    is_draining: Callable[[], bool] | None = None

@@ -144,6 +144,18 @@ class Runtime(RuntimeView, AsyncOnly):
             await self.shutdown()
             raise
 
+    async def drain(self, seconds: float = 30.0) -> None:
+        """Lets each run finish the step it is in; call it before `shutdown`, to deploy.
+
+        No further step begins here: a run is continued by another process on the same PostgreSQL
+        database at once, else when the database is opened again. Without it, `shutdown` interrupts
+        responses of models, which are asked for again and paid for twice. Messages are still
+        accepted. Returns when no step, job or compaction is under way, at the latest after
+        `seconds`.
+        """
+        if self._open:
+            await self._threads.drain(seconds)
+
     async def shutdown(self) -> None:
         """Stops driving, waits until what was said is kept, and closes the journal.
 

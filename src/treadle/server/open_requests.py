@@ -40,6 +40,7 @@ class OpenRequests:
         self._before_tick = before_tick
         self._requests: set[OpenRequest] = set()
         self._ticking: asyncio.Task[None] | None = None
+        self._finishing: asyncio.Future[None] | None = None
         self._emptied = asyncio.Event()
 
     def __len__(self) -> int:
@@ -60,15 +61,26 @@ class OpenRequests:
             await asyncio.wait([ticking])
 
     async def drain(
-        self, grace_seconds: float, stop: Callable[[], Awaitable[None]] | None = None
+        self,
+        grace_seconds: float,
+        stop: Callable[[], Awaitable[None]] | None = None,
+        finish: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         """Ends all open requests: each after its step, at the latest after the grace period.
 
-        `stop` ends what produces events; streams that are still open write what it left, and end.
+        `finish` ends the steps themselves, within that time. `stop` ends what produces events;
+        streams that are still open write what it left, and end.
         """
         self.is_draining = True
         self.wake()
-        await self._wait_until_empty(grace_seconds)
+        if finish is not None:
+            self._finishing = asyncio.ensure_future(finish(grace_seconds))
+            await self._wait_until_empty(grace_seconds)
+            if self.is_over:
+                self._finishing.cancel()
+            await asyncio.wait([self._finishing])
+        else:
+            await self._wait_until_empty(grace_seconds)
         if stop is not None:
             await stop()
             await self._wait_until_empty(LAST_SECONDS)
@@ -78,6 +90,13 @@ class OpenRequests:
             for request in list(self._requests):
                 request.cut()
             await self._wait_until_empty(LAST_SECONDS)
+
+    def hurry(self) -> None:
+        """Ends the grace period of `drain`."""
+        self.is_over = True
+        if self._finishing is not None:
+            self._finishing.cancel()
+        self.wake()
 
     def add(self, request: OpenRequest) -> None:
         """Takes care of a request until `remove`."""

@@ -28,10 +28,12 @@ class Server(uvicorn.Server):
     """Serves an application until a signal, and then ends in this order.
 
     1. New runs are refused, and every open stream ends after its step, with a frame that tells the
-       client to connect again.
-    2. After `grace_seconds` the runtime is shut down. Steps in progress are resumed by the next
-       process, by the rules for interrupted steps. The streams that are left end behind the last
-       event that was kept, so their clients have all of every text that the next process finds.
+       client to connect again. Runs continue up to their next request to a model; where other nodes
+       share the database, these continue them.
+    2. After that, at the latest after `grace_seconds`, the runtime is shut down. Steps in progress
+       are resumed by the next process, by the rules for interrupted steps. The streams that are
+       left end behind the last event that was kept, so their clients have all of every text that
+       the next process finds.
     3. The sockets are closed, and uvicorn waits for the connections.
 
     uvicorn alone begins with 3, waits for streams that nothing ends, and cuts them with a traceback
@@ -87,16 +89,14 @@ class Server(uvicorn.Server):
             self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     def _end_grace(self) -> None:
-        open_requests = self._app.services.open_requests
-        open_requests.is_over = True
-        open_requests.wake()
+        self._app.services.open_requests.hurry()
 
     async def _drain(self) -> None:
         services = self._app.services
         _LOGGER.info("Shutting down: %d open requests", len(services.open_requests))
         try:
             await services.open_requests.drain(
-                services.settings.grace_seconds, services.runtime.shutdown
+                services.settings.grace_seconds, services.runtime.shutdown, services.runtime.drain
             )
         finally:
             self.should_exit = True

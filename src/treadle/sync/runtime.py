@@ -132,6 +132,10 @@ class Runtime(OpenedView):
         """The agents that are known here, by name."""
         return self._runtime.agents
 
+    def drain(self, seconds: float = 30.0) -> None:
+        """Lets each run finish the step it is in; see `drain` of the asynchronous class."""
+        self._loop.call(lambda: self._runtime.drain(seconds))
+
     def agent(self, name: str) -> AnyAgent:
         """Returns the agent of that name; raises `UnknownAgent`."""
         return self._runtime.agent(name)
