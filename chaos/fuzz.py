@@ -1,6 +1,6 @@
 """python -m chaos.fuzz [SECONDS] [--seed N]: mutated streams for decoders, parser and scanner.
 
-The streams are those of the simulator, in all three formats, with bytes changed, removed, doubled
+The streams are those of the simulator, in all formats, with bytes changed, removed, doubled
 and moved. Whatever comes: only errors of the tree are raised, the cut of the network changes
 nothing, and no input takes long.
 """
@@ -18,6 +18,7 @@ from treadle.errors import ModelError, TreadleError
 from treadle.models.wire.anthropic import AnthropicDecoder
 from treadle.models.wire.base import Decoder
 from treadle.models.wire.chat_decoder import ChatDecoder
+from treadle.models.wire.gemini_decoder import GeminiDecoder
 from treadle.models.wire.responses import ResponsesDecoder
 from treadle.streaming.jsonfields import JsonFieldScanner
 from treadle.streaming.sse import SseParser
@@ -25,6 +26,7 @@ from treadle.testing.simulator.envelope import Envelope
 from treadle.testing.simulator.frames import Frame
 from treadle.testing.simulator.turn import Call, Finish, Reasoning, Refusal, Text, Turn
 from treadle.testing.simulator.wire.chat_wire import stream_chat
+from treadle.testing.simulator.wire.gemini_wire import stream_gemini
 from treadle.testing.simulator.wire.messages_wire import stream_messages
 from treadle.testing.simulator.wire.responses_wire import stream_responses
 
@@ -38,6 +40,7 @@ _DECODERS: dict[str, tuple[Callable[..., Iterable[object]], Callable[[], Decoder
     "chat": (stream_chat, lambda: ChatDecoder("chat")),
     "responses": (stream_responses, lambda: ResponsesDecoder("openai")),
     "messages": (stream_messages, lambda: AnthropicDecoder("anthropic")),
+    "gemini": (stream_gemini, lambda: GeminiDecoder("gemini")),
 }
 _WORDS = ("", "Hello", "naïve ", "\U0001f600", '"quoted"', "\\", "line\nline", "x" * 300)
 _TOKENS = (

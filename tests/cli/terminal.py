@@ -22,8 +22,8 @@ PATIENCE = 45.0
 """Seconds after which what is waited for does not come; a loaded machine is slow."""
 
 LEFT_OUT = {
-    *("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "TREADLE_MODEL", "TREADLE_DATABASE", "NO_COLOR"),
-    *("COLUMNS", "LINES"),
+    *("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "TREADLE_MODEL"),
+    *("TREADLE_DATABASE", "NO_COLOR", "COLUMNS", "LINES"),
 }
 """Variables of the tests that a command in a terminal does not have."""
 

@@ -30,7 +30,7 @@ def treadle(
     clean = {
         name: value
         for name, value in os.environ.items()
-        if name not in {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "TREADLE_MODEL"}
+        if name not in {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "TREADLE_MODEL"}
     }
     return run_program(
         ["-m", "treadle.cli.main", *arguments],

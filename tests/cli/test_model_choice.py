@@ -18,6 +18,7 @@ NOWHERE = {"OLLAMA_HOST": "http://127.0.0.1:9"}
         (None, {"TREADLE_MODEL": "chat:y", "OPENAI_API_KEY": "k"}, "chat:y"),
         (None, {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}, "openai:gpt-5-mini"),
         (None, {"ANTHROPIC_API_KEY": "k"}, "anthropic:claude-sonnet-4-5"),
+        (None, {"GEMINI_API_KEY": "k"}, "gemini:gemini-3.8-flash"),
         (None, {"MISTRAL_API_KEY": "k"}, "mistral:mistral-medium-latest"),
         (None, {"OPENAI_API_KEY": " "}, "demo"),
     ],

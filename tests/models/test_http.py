@@ -40,6 +40,7 @@ from treadle.errors import (
 from treadle.models import network
 from treadle.models.anthropic import AnthropicMessages
 from treadle.models.base import ModelRequest
+from treadle.models.gemini import Gemini
 from treadle.models.http import HttpModel, Timeouts
 from treadle.models.openai import OpenAIChat, OpenAIResponses
 from treadle.models.resolve import resolve_model
@@ -74,10 +75,10 @@ async def simulator() -> AsyncIterator[ProviderSimulator]:
         yield simulator
 
 
-Kind = type[OpenAIResponses] | type[OpenAIChat] | type[AnthropicMessages]
+Kind = type[OpenAIResponses] | type[OpenAIChat] | type[AnthropicMessages] | type[Gemini]
 
 
-@pytest.fixture(params=[OpenAIResponses, OpenAIChat, AnthropicMessages])
+@pytest.fixture(params=[OpenAIResponses, OpenAIChat, AnthropicMessages, Gemini])
 def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 
@@ -159,7 +160,7 @@ async def test_connections_are_used_again() -> None:
     connections[0].close()
 
 
-# What Anthropic calls the errors that OpenAI gives these codes.
+# What other providers call the errors that OpenAI gives these codes.
 ANTHROPIC_CODES = {
     "rate_limit_exceeded": "rate_limit_error",
     "insufficient_quota": "billing_error",
@@ -167,6 +168,14 @@ ANTHROPIC_CODES = {
     "model_not_found": "not_found_error",
     "server_error": "api_error",
 }
+GOOGLE_CODES = {
+    "rate_limit_exceeded": "RESOURCE_EXHAUSTED",
+    "insufficient_quota": "RESOURCE_EXHAUSTED",
+    "invalid_api_key": "UNAUTHENTICATED",
+    "model_not_found": "NOT_FOUND",
+    "server_error": "INTERNAL",
+}
+CODES: dict[Kind, dict[str, str]] = {AnthropicMessages: ANTHROPIC_CODES, Gemini: GOOGLE_CODES}
 
 
 @pytest.mark.parametrize(
@@ -197,8 +206,7 @@ async def test_faults(
     with pytest.raises(error) as caught:
         await collect(model)
     if code is not None:
-        expected = ANTHROPIC_CODES[code] if kind is AnthropicMessages else code
-        assert caught.value.provider_code == expected
+        assert caught.value.provider_code == CODES.get(kind, {}).get(code, code)
     if fault == "429-after=7":
         assert caught.value.retry_after == 7
     assert KEY not in caught.value.message
@@ -479,6 +487,34 @@ async def test_how_anthropic_is_addressed() -> None:
     assert "authorization" not in first.headers
 
 
+async def test_how_gemini_is_addressed() -> None:
+    async with ProviderSimulator([Turn((Text("ok"),))] * 3) as simulator:
+        root = simulator.base_url.removesuffix("/v1")
+        for url in (simulator.base_url, f"{root}/", f"{root}?x=1"):
+            await collect(Gemini("a b", api_key=KEY, base_url=url))
+        paths = [request.path for request in simulator.requests]
+        headers = simulator.requests[0].headers
+    assert paths == [f"/{v}/models/a b:streamGenerateContent" for v in ("v1", "v1beta", "v1beta")]
+    assert headers["x-goog-api-key"] == "***"
+    assert "authorization" not in headers
+
+
+async def test_signatures_go_back_as_they_came() -> None:
+    # The simulator refuses a signature that it did not write.
+    async with ProviderSimulator() as simulator:
+        model = Gemini("sim:calls=2,rounds=2", api_key=KEY, base_url=simulator.base_url)
+        history: list[Item] = [user_message("hi")]
+        for _ in range(3):
+            events = await collect(model, *history, tools=(LOOK,))
+            items = [event.item for event in events if isinstance(event, ItemFinished)]
+            calls = [item for item in items if isinstance(item, FunctionCall)]
+            history += [*items, *(FunctionCallOutput(call.call_id, "ok") for call in calls)]
+        sent = msgspec.json.encode(simulator.requests[-1].body["contents"])
+    assert text_of(events)
+    assert sent.count(b"thoughtSignature") == 2
+    assert b"skip_thought" not in sent
+
+
 async def test_thinking_goes_back_as_it_came() -> None:
     # The simulator refuses a signature that it did not write.
     async with ProviderSimulator() as simulator:
@@ -497,7 +533,7 @@ async def test_thinking_goes_back_as_it_came() -> None:
 
 
 async def test_a_conversation_goes_on_with_another_provider() -> None:
-    kinds = (AnthropicMessages, OpenAIResponses, OpenAIChat, AnthropicMessages)
+    kinds = (AnthropicMessages, OpenAIResponses, OpenAIChat, Gemini, AnthropicMessages, Gemini)
     history: list[Item] = []
     async with ProviderSimulator() as simulator:
         for kind in kinds:
@@ -508,15 +544,21 @@ async def test_a_conversation_goes_on_with_another_provider() -> None:
             calls = [item for item in items if isinstance(item, FunctionCall)]
             history += [*items, *(FunctionCallOutput(call.call_id, "ok") for call in calls)]
         assert simulator.statistics().rejected == 0
-        _, responses, chat, messages = [request.body for request in simulator.requests]
-    assert b"thinking" not in msgspec.json.encode([responses["input"], chat["messages"]])
+        _, responses, chat, gemini, messages, again = [r.body for r in simulator.requests]
+    foreign = [responses["input"], chat["messages"], gemini["contents"]]
+    assert b"thinking" not in msgspec.json.encode(foreign)
     assert msgspec.json.encode(messages["messages"]).count(b'"type":"thinking"') == 1
-    assert len(history) == 4 * 6
+    assert msgspec.json.encode(again["contents"]).count(b"skip_thought_signature_validator") == 4
+    assert len(history) == 6 * 6
 
 
 async def test_invalid_calls_arrive_as_they_were_written(kind: Kind) -> None:
     async with ProviderSimulator([Turn((Call("look", '{"at": nowhere}'),))]) as simulator:
         model = kind("any", api_key="", base_url=simulator.base_url)
+        if kind is Gemini:  # it sends objects, and reports what it cannot parse
+            with pytest.raises(ServerFailed, match="MALFORMED_FUNCTION_CALL"):
+                await collect(model, tools=(LOOK,))
+            return
         events = await collect(model, tools=(LOOK,))
     (call,) = [event.item for event in events if isinstance(event, ItemFinished)]
     assert isinstance(call, FunctionCall)

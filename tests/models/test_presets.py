@@ -148,4 +148,5 @@ async def test_an_agent_works_at_each_preset(
     assert result.usage.requests == 2
     # A server that counts by itself is asked for nothing; the simulator counts only if asked.
     assert (result.usage.output_tokens > 0) is preset.dialect.counts_when_asked
-    assert simulator.requests[-1].headers["authorization" if name != "anthropic" else "x-api-key"]
+    headers = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
+    assert simulator.requests[-1].headers[headers.get(name, "authorization")]

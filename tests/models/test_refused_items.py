@@ -9,6 +9,7 @@ from treadle.domain.items import FunctionCall, FunctionCallOutput, message, user
 from treadle.errors import BadRequest, ItemRefused
 from treadle.models.anthropic import AnthropicMessages
 from treadle.models.base import ItemsAdapted, ModelRequest
+from treadle.models.gemini import Gemini
 from treadle.models.http import HttpModel
 from treadle.models.openai import OpenAIChat, OpenAIResponses
 from treadle.models.transport import HttpRequest
@@ -69,6 +70,7 @@ Kind = Callable[..., HttpModel]
         (OpenAIResponses, "Invalid 'input[1].name': string does not match pattern."),
         (OpenAIChat, "Invalid 'messages[1].tool_calls[0].function.name': no."),
         (AnthropicMessages, "messages.1.content.0.tool_use.name: String should match pattern"),
+        (Gemini, "GenerateContentRequest.contents[1].parts[0].function_call.name: no."),
     ],
 )
 async def test_a_refusal_that_names_an_item(kind: Kind, text: str) -> None:
@@ -111,7 +113,7 @@ async def test_changes_are_reported_before_the_answer() -> None:
     assert not any(isinstance(event, ItemsAdapted) for event in events)
 
 
-@pytest.mark.parametrize("kind", [OpenAIResponses, OpenAIChat, AnthropicMessages])
+@pytest.mark.parametrize("kind", [OpenAIResponses, OpenAIChat, AnthropicMessages, Gemini])
 async def test_a_strict_model_sends_nothing_it_would_have_to_change(kind: Kind) -> None:
     transport = refusal("never sent")
     model = kind("m", api_key="k", strict=True, transport=transport)

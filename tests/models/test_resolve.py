@@ -2,12 +2,19 @@ import pytest
 
 from treadle.errors import MissingKey, UnknownModel
 from treadle.models.anthropic import AnthropicMessages
+from treadle.models.gemini import Gemini
 from treadle.models.http import HttpModel
 from treadle.models.openai import OpenAIChat, OpenAIResponses
 from treadle.models.resolve import resolve_model
 from treadle.testing import ScriptedModel
 
-KEYS = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "TREADLE_API_KEY": "sk-3"}
+KEYS = {
+    "OPENAI_API_KEY": "sk-1",
+    "ANTHROPIC_API_KEY": "sk-2",
+    "TREADLE_API_KEY": "sk-3",
+    "GEMINI_API_KEY": "sk-4",
+}
+GOOGLE = "https://generativelanguage.googleapis.com/v1beta"
 
 
 @pytest.mark.parametrize(
@@ -29,6 +36,8 @@ KEYS = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "TREADLE_API_KEY"
             "http://h:1/v1/messages",
             "anthropic:h",
         ),
+        ("gemini:g-3", Gemini, f"{GOOGLE}/models/g-3:streamGenerateContent", "gemini"),
+        ("gemini:g@http://h:1", Gemini, "/h:1/v1beta/models/g:streamGenerateContent", "gemini:h"),
         ("ollama:qwen3:8b", OpenAIChat, "http://127.0.0.1:11434/v1/chat/completions", "ollama"),
     ],
 )
@@ -62,6 +71,16 @@ def test_a_named_server_gets_no_key_of_the_provider(provider: str) -> None:
     assert model._api_key == ""
     other = resolve_model(f"{provider}:m@http://h/v1", KEYS)
     assert other._api_key == "sk-3"  # type: ignore[attr-defined]
+
+
+def test_the_other_name_of_a_key_of_google() -> None:
+    for keys, expected in (
+        ({"GOOGLE_API_KEY": "a"}, "a"),
+        ({"GOOGLE_API_KEY": "a", "GEMINI_API_KEY": "b"}, "b"),
+    ):
+        assert resolve_model("gemini:m", keys)._api_key == expected  # type: ignore[attr-defined]
+    url = "gemini:m@http://h"
+    assert resolve_model(url, {"GOOGLE_API_KEY": "a"})._api_key == ""  # type: ignore[attr-defined]
 
 
 def test_a_model_is_returned_as_it_is() -> None:

@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
+from typing import Any
 
 import anthropic
 import openai
@@ -25,12 +26,13 @@ from treadle.testing import Call, ProviderSimulator, Reasoning, Text, Turn
 from treadle.testing.simulator.envelope import Envelope
 from treadle.testing.simulator.frames import Frame
 from treadle.testing.simulator.wire.chat_wire import stream_chat
+from treadle.testing.simulator.wire.gemini_wire import stream_gemini
 from treadle.testing.simulator.wire.messages_wire import stream_messages
 from treadle.testing.simulator.wire.responses_wire import stream_responses
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
-FORMATS: list[StreamFormat] = ["responses", "chat", "messages"]
+FORMATS: list[StreamFormat] = ["responses", "chat", "messages", "gemini"]
 SAID = "Let me look that up… 😀"
 TURN = Turn(
     (
@@ -40,7 +42,12 @@ TURN = Turn(
         Call("write", json.dumps({"title": "A\nB", "to_user": None}), "c2"),
     )
 )
-ENCODERS = {"responses": stream_responses, "chat": stream_chat, "messages": stream_messages}
+ENCODERS = {
+    "responses": stream_responses,
+    "chat": stream_chat,
+    "messages": stream_messages,
+    "gemini": stream_gemini,
+}
 PATIENCE = 10.0
 
 
@@ -62,15 +69,15 @@ def body(form: str, turn: Turn = TURN) -> bytes:
     return b"".join(piece.data for piece in pieces if isinstance(piece, Frame))
 
 
-def texts(events: list[StreamEvent]) -> dict[str, str]:
-    found: dict[str, str] = defaultdict(str)
+def texts(events: list[StreamEvent]) -> dict[str, Any]:
+    found: dict[str, Any] = defaultdict(str)
     for event in events:
         if isinstance(event, TextDelta | ReasoningDelta | ToUserDelta):
             found[type(event).__name__] += event.delta
         elif isinstance(event, FieldDelta):
             found[f"{event.call_id}.{event.field}"] += event.delta
         elif isinstance(event, ItemFinished) and isinstance(event.item, FunctionCall):
-            found[event.item.call_id] = event.item.arguments
+            found[event.item.call_id] = json.loads(event.item.arguments)
     return found
 
 
@@ -79,8 +86,8 @@ EXPECTED = {
     "TextDelta": "Well, well.",
     "ToUserDelta": SAID,
     "c2.title": "A\nB",
-    "c1": json.dumps({"to_user": SAID, "city": "Paris"}),
-    "c2": json.dumps({"title": "A\nB", "to_user": None}),
+    "c1": {"to_user": SAID, "city": "Paris"},
+    "c2": {"title": "A\nB", "to_user": None},
 }
 
 
@@ -110,7 +117,7 @@ def clients(simulator: ProviderSimulator) -> Iterator[dict[str, Callable[[], obj
         }
 
 
-@pytest.mark.parametrize("form", [*FORMATS, "helper"])
+@pytest.mark.parametrize("form", ["responses", "chat", "messages", "helper"])
 async def test_the_sync_client_of_the_provider(
     form: StreamFormat, clients: dict[str, Callable[[], object]]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Streamed fields through the three wire formats: the simulator's bytes, cut anywhere."""
+"""Streamed fields through the wire formats: the simulator's bytes, cut anywhere."""
 
 import itertools
 import json
@@ -17,6 +17,7 @@ from treadle.models.base import ModelRequest
 from treadle.models.wire.anthropic import AnthropicWire
 from treadle.models.wire.base import Wire
 from treadle.models.wire.chat import ChatWire
+from treadle.models.wire.gemini import GeminiWire
 from treadle.models.wire.responses import ResponsesWire
 from treadle.streaming.demux import ItemFinished, StreamEvent
 from treadle.streaming.streamed_fields import StreamedFields, StreamedParameters
@@ -24,6 +25,7 @@ from treadle.testing import Call, Text, Turn
 from treadle.testing.simulator.envelope import Envelope
 from treadle.testing.simulator.frames import Frame, Piece
 from treadle.testing.simulator.wire.chat_wire import stream_chat
+from treadle.testing.simulator.wire.gemini_wire import stream_gemini
 from treadle.testing.simulator.wire.messages_wire import stream_messages
 from treadle.testing.simulator.wire.responses_wire import stream_responses
 
@@ -32,6 +34,7 @@ WIRES: dict[str, tuple[Wire, Encode]] = {
     "responses": (ResponsesWire(), stream_responses),
     "chat": (ChatWire(), stream_chat),
     "messages": (AnthropicWire(), stream_messages),
+    "gemini": (GeminiWire(), stream_gemini),
 }
 TOOLS = {"write": StreamedParameters("to_user", ("title", "body"))}
 REQUEST = ModelRequest(items=[user_message("hi")])
@@ -106,7 +109,7 @@ def test_what_is_said_comes_before_the_call_is_complete_at_every_cut(form: str) 
         events = decoded(wire, data, [cut])
         said = [event.delta for event in events if isinstance(event, ToUserDelta)]
         assert "".join(said) == "Je regarde… 😀\n"
-        assert len(said) > 1
+        assert len(said) > 1 or form == "gemini"  # its calls come whole
 
 
 @pytest.mark.parametrize("form", WIRES)

@@ -28,6 +28,12 @@ BODY = {"model": "any", "input": "hi", "stream": True}
             "prompt is too long: 1",
             None,
         ),
+        (
+            "models/m:generateContent",
+            {"contents": [{"parts": [{"text": "long " * 99}]}]},
+            "exceeds the maximum number of tokens allowed (100)",
+            400,
+        ),
     ],
 )
 async def test_a_window_is_refused_in_the_words_of_the_provider(path, body, message, code):

@@ -75,10 +75,11 @@ def chat(
     """Chat with an agent; with PROMPT, or text on standard input, answer once.
 
     Without --agent, a demo agent with a few tools answers. Without --model, the model is the one
-    named by TREADLE_MODEL, else one for OPENAI_API_KEY or ANTHROPIC_API_KEY, else the first model
-    of a local Ollama, else the built-in demo model. The conversation is stored: list it with
-    treadle threads, continue it with --last. With --url, an agent of the server answers; --agent is
-    its name then. With --json, each line is an event of the answer with its position.
+    named by TREADLE_MODEL, else one for OPENAI_API_KEY, ANTHROPIC_API_KEY or GEMINI_API_KEY, else
+    the first model of a local Ollama, else the built-in demo model. The conversation is stored:
+    list it with treadle threads, continue it with --last. With --url, an agent of the server
+    answers; --agent is its name then. With --json, each line is an event of the answer with its
+    position.
     """
     if model is not None and agent_path is not None:
         raise ConfigurationError("Use only one of --model and --agent: an agent has its own model.")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from treadle.models.anthropic import AnthropicMessages
     from treadle.models.base import ItemChange, ItemsAdapted, Model, ModelEvent, ModelRequest
     from treadle.models.fallback import FallbackModel
+    from treadle.models.gemini import Gemini
     from treadle.models.http import HttpModel, Timeouts
     from treadle.models.model_data import PROVIDER_MODELS, ModelData, ProviderModels
     from treadle.models.openai import OpenAIChat, OpenAIResponses
@@ -50,6 +51,7 @@ __all__ = [
     "Demux",
     "EncodedRequest",
     "FallbackModel",
+    "Gemini",
     "HttpModel",
     "HttpRequest",
     "HttpResponse",
@@ -93,6 +95,7 @@ _MODULES = {
     "Demux": "treadle.streaming.demux",
     "EncodedRequest": "treadle.models.wire.sendable",
     "FallbackModel": "treadle.models.fallback",
+    "Gemini": "treadle.models.gemini",
     "HttpModel": "treadle.models.http",
     "HttpRequest": "treadle.models.transport",
     "HttpResponse": "treadle.models.transport",

@@ -62,6 +62,8 @@ _ACCESS_CODES = {
     "401",
     "403",
 }
+_INVALID_KEY = "api_key_invalid"  # Google, with the status 400
+_PER_DAY = "perday"
 # What servers answer with a status of 500 although the same request fails in the same way again.
 _REFUSED = re.compile(
     r"failed to parse tool call arguments"  # llama.cpp
@@ -85,11 +87,16 @@ _SPACE = re.compile(r"\s+")
 
 
 class ErrorBody(Struct, frozen=True):
-    """The error object of the OpenAI-compatible APIs and of Anthropic; any field may be missing."""
+    """The error object of a provider in the common shapes; any field may be missing.
+
+    `reasons` and `retry_after` (in seconds) are from the details of errors of Google.
+    """
 
     message: str | None = None
     code: str | int | None = None
     type: str | None = None
+    reasons: frozenset[str] = frozenset()
+    retry_after: float | None = None
 
 
 def http_failure(status: int, headers: Mapping[str, str], body: bytes, now: float) -> ModelError:
@@ -105,11 +112,12 @@ def http_failure(status: int, headers: Mapping[str, str], body: bytes, now: floa
         return QuotaExceeded(message, status=status, provider_code=code)
     if status == _TOO_MANY_REQUESTS:
         wait = _retry_after(headers, now)
+        wait = error.retry_after if wait is None else wait
         return RateLimited(message, status=status, provider_code=code, retry_after=wait)
     if status == _TOO_LARGE or is_overflow(kinds, error.message):
         # Some servers answer with 500, but repeating the same request cannot help.
         return ContextOverflow(message, status=status, provider_code=code)
-    if status in {_UNAUTHORIZED, _FORBIDDEN}:
+    if status in {_UNAUTHORIZED, _FORBIDDEN} or _INVALID_KEY in kinds:
         return AccessDenied(message, status=status, provider_code=code)
     is_server_error = status >= _SERVER_ERRORS or status == _REQUEST_TIMEOUT
     if is_server_error and not _REFUSED.search(message):
@@ -126,12 +134,12 @@ def stream_failure(error: ErrorBody) -> ModelError:
     if kinds & _QUOTA_CODES:
         return QuotaExceeded(message, provider_code=code)
     if kinds & _RATE_CODES:
-        return RateLimited(message, provider_code=code)
+        return RateLimited(message, provider_code=code, retry_after=error.retry_after)
     if is_overflow(kinds, error.message):
         return ContextOverflow(message, provider_code=code)
-    if kinds & _ACCESS_CODES:
+    if kinds & _ACCESS_CODES or _INVALID_KEY in kinds:
         return AccessDenied(message, provider_code=code)
-    is_server_error = kinds & _SERVER_CODES or (code or "").startswith("5")
+    is_server_error = kinds & _SERVER_CODES or any(kind.startswith("5") for kind in kinds)
     if is_server_error and not _REFUSED.search(message):
         return ServerFailed(message, provider_code=code)
     return BadRequest(message, provider_code=code)
@@ -172,7 +180,28 @@ def error_body(value: object, around: Mapping[str, object] | None = None) -> Err
     upstream = string_of(fields_of(fields.get("metadata")).get("raw"))  # OpenRouter
     if upstream and upstream not in message:
         message = f"{message}: {upstream}" if message else upstream
-    return ErrorBody(message or None, _scalar(code), kind or None)
+    reasons, wait = _details(fields.get("details"))
+    return ErrorBody(message or None, _scalar(code), kind or None, reasons, wait)
+
+
+def _details(details: object) -> tuple[frozenset[str], float | None]:
+    """Returns the reasons in the details of an error of Google, and the seconds to wait.
+
+    A quota of a day counts as one that is used up.
+    https://cloud.google.com/apis/design/errors#error_details
+    """
+    reasons: set[str] = set()
+    wait: float | None = None
+    for detail in map(fields_of, list_of(details)):
+        if reason := string_of(detail.get("reason")):
+            reasons.add(reason.lower())
+        delay = string_of(detail.get("retryDelay"))
+        if delay.endswith("s"):
+            wait = _number(delay[:-1])
+        for violation in map(fields_of, list_of(detail.get("violations"))):
+            if _PER_DAY in string_of(violation.get("quotaId")).lower():
+                reasons.add("insufficient_quota")
+    return frozenset(reasons), wait
 
 
 def _is_empty(value: object) -> bool:
@@ -243,11 +272,14 @@ def _nameless(code: str | None) -> str:
 
 
 def _kinds(error: ErrorBody, code: str | None) -> set[str]:
-    return {kind.lower() for kind in (code, error.type) if kind}
+    given = (code, error.type, str(error.code or ""))
+    return {kind.lower() for kind in given if kind} | error.reasons
 
 
 def _code(error: ErrorBody) -> str | None:
-    code = error.code if error.code is not None else error.type
+    """Returns the code of an error: of Google, the name of its status instead of the number."""
+    is_named = error.type is not None and error.type.isupper() and str(error.code).isdigit()
+    code = error.type if error.code is None or is_named else error.code
     return None if code is None else str(code)
 
 

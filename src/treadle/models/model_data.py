@@ -103,6 +103,20 @@ PROVIDER_MODELS: tuple[ProviderModels, ...] = (
         ),
     ),
     ProviderModels(
+        "gemini",
+        "https://ai.google.dev/gemini-api/docs/pricing",
+        "2026-11-30",
+        (
+            # Without the introductory prices that end with the year 2026.
+            _model("gemini-3.8-flash", 1_048_576, 1.5, 7.5, 0.15),
+            _model("gemini-4-argon", 1_048_576, 4.0, 20.0, 0.2),
+            _model("gemini-3.1-pro-preview", 1_048_576, 2.0, 12.0, 0.2),
+            _model("gemini-2.5-pro", 1_048_576, 1.25, 10.0, 0.125),
+            _model("gemini-2.5-flash", 1_048_576, 0.3, 2.5, 0.03),
+            _model("gemini-2.5-flash-lite", 1_048_576, 0.1, 0.4, 0.01),
+        ),
+    ),
+    ProviderModels(
         "groq",
         "https://console.groq.com/docs/models",
         "2026-11-30",

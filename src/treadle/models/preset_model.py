@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from treadle.models.anthropic import AnthropicMessages
 from treadle.models.endpoint import Endpoint, endpoint
+from treadle.models.gemini import Gemini
 from treadle.models.http import HttpModel
 from treadle.models.openai import OpenAIChat, OpenAIResponses
 from treadle.models.presets import PRESETS, Preset
@@ -12,7 +13,7 @@ from treadle.models.wire.chat_dialects import for_model, host_of
 
 # These name an API, which other servers offer as well. What such a server accepts is recognised by
 # its URL; it can neither read nor sign what the provider itself has written.
-_APIS = {"openai", "chat", "anthropic"}
+_APIS = {"openai", "chat", "anthropic", "gemini"}
 
 
 def preset_model(
@@ -32,6 +33,16 @@ def preset_model(
     match preset.api:
         case "messages":
             return AnthropicMessages(
+                name,
+                api_key=key,
+                base_url=base_url,
+                provider=mark,
+                ends=preset.ends,
+                output_mode=preset.output_mode,
+                transport=transport,
+            )
+        case "gemini":
+            return Gemini(
                 name,
                 api_key=key,
                 base_url=base_url,
@@ -67,6 +78,9 @@ def preset_endpoint(
     provider: str, preset: Preset, name: str, url: str, environ: Mapping[str, str]
 ) -> Endpoint:
     """Returns where the model `provider:name[@url]` is, with its key; raises `MissingKey`."""
+    if provider == "gemini" and not environ.get(preset.key, "").strip():
+        # The name that Google's own SDK reads as well.
+        environ = {**environ, preset.key: environ.get("GOOGLE_API_KEY", "")}
     found = endpoint(
         f"{provider}:{name}",
         url,

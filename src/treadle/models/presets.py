@@ -1,7 +1,7 @@
 """The providers that a model string can name, as data: where they are and what they accept.
 
 Each preset names the page that its facts come from; `CHECKED` is the day they were last compared.
-A provider behind the Chat, Responses or Messages API needs nothing else:
+A provider behind one of the APIs needs nothing else:
 
     from treadle.models import PRESETS, ChatDialect, Preset
 
@@ -35,14 +35,14 @@ CHECKED = "2026-11-30"
 
 _LOCALHOST = "127.0.0.1"
 
-ApiName = Literal["chat", "responses", "messages"]
+ApiName = Literal["chat", "responses", "messages", "gemini"]
 
 
 class Preset(Struct, frozen=True):
     """A provider, or a server that many people run.
 
     - `base_url`: the root of the API; the variable `url_variable` replaces it.
-    - `api`: which API is used: `chat` (Chat Completions), `responses` or `messages`.
+    - `api`: which API is used: `chat` (Chat Completions), `responses`, `messages` or `gemini`.
     - `key`: the variable that holds the key; "" if the server takes none.
     - `needs_key`: a model without a key is refused with `MissingKey` before it is called.
     - `url_variable`: by default the variable of the key with `_BASE_URL` in place of `_API_KEY`.
@@ -122,6 +122,12 @@ PRESETS: dict[str, Preset] = {
         api="messages",
         key="ANTHROPIC_API_KEY",
         source="https://platform.claude.com/docs/en/api/messages",
+    ),
+    "gemini": Preset(
+        "https://generativelanguage.googleapis.com",
+        api="gemini",
+        key="GEMINI_API_KEY",
+        source="https://ai.google.dev/api/generate-content",
     ),
     "openrouter": Preset(
         "https://openrouter.ai/api/v1",

@@ -3,6 +3,7 @@
     openai:NAME         OpenAI Responses          key: OPENAI_API_KEY, URL: OPENAI_BASE_URL
     chat:NAME           Chat Completions          key: OPENAI_API_KEY, URL: OPENAI_BASE_URL
     anthropic:NAME      Anthropic Messages        key: ANTHROPIC_API_KEY, URL: ANTHROPIC_BASE_URL
+    gemini:NAME         Google Gemini             key: GEMINI_API_KEY, URL: GEMINI_BASE_URL
     ollama:NAME         a local Ollama            URL: OLLAMA_HOST
     groq:NAME, …        the other presets         see `treadle.models.PRESETS`
     demo                the built-in demo model, inside this process

@@ -13,8 +13,8 @@ from treadle.models.wire.sdk_chunks import Chunk, SdkChunks
 from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 from treadle.streaming.streamed_fields import StreamedFields, StreamedParameters
 
-StreamFormat = Literal["responses", "chat", "messages"]
-"""The API that the chunks are of: OpenAI Responses, Chat Completions, Anthropic Messages."""
+StreamFormat = Literal["responses", "chat", "messages", "gemini"]
+"""The API of the chunks: OpenAI Responses, Chat Completions, Anthropic Messages, Gemini."""
 
 OnStart = Callable[[], Awaitable[None] | None]
 OnEnd = Callable[[BaseException | None], Awaitable[None] | None]
@@ -24,6 +24,7 @@ _WIRES = {
     "responses": "treadle.models.wire.responses:ResponsesWire",
     "chat": "treadle.models.wire.chat:ChatWire",
     "messages": "treadle.models.wire.anthropic:AnthropicWire",
+    "gemini": "treadle.models.wire.gemini:GeminiWire",
 }
 
 

@@ -28,7 +28,7 @@ from treadle.domain.items import (
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
 JPEG = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(40)).decode()
 
-PROVIDERS = ["openai", "anthropic", "chat", "deepseek", ""]
+PROVIDERS = ["openai", "anthropic", "chat", "deepseek", "gemini", ""]
 TEXTS = st.one_of(
     st.sampled_from(["", " ", "\n", "hi", "Grüße 😀", "\ud83d", "x\ude00", "<|im_end|>", "\x00"]),
     st.text(st.characters(exclude_categories=()), max_size=8),
@@ -156,6 +156,8 @@ FIELDS: list[dict[str, Any]] = [
     {"annotations": [[CITATION]]},
     {"citations": [{"type": "char_location", "cited_text": "x", "document_index": 0}]},
     {"extra_content": {"google": {"thought_signature": "c2ln"}}},
+    {"thought_signature": "c2ln", "id": "fc_1"},
+    {"thought_signatures": [[0, 1, "c2ln"], [2, 2, "c2ln"]]},
     {"text_field": "reasoning"},
     {"text_field": "thinking", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]},
 ]
@@ -199,6 +201,11 @@ HOSTED = st.builds(
 )
 SEARCH = {"type": "server_tool_use", "name": "web_search", "input": {"query": "x"}}
 FOUND = {"type": "web_search_tool_result", "content": []}
+HOSTED_GEMINI = st.builds(
+    ProviderItem,
+    st.sampled_from(["gemini", "openai"]),
+    st.just(msgspec.Raw(b'{"executableCode": {"language": "PYTHON", "code": "1"}}')),
+)
 HOSTED_MESSAGES = st.tuples(
     st.sampled_from(["anthropic", "openai"]),
     st.sampled_from([SEARCH, FOUND]),

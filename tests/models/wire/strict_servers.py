@@ -434,3 +434,96 @@ def check_thinking(body: Json) -> None:
     if thinking.get("type") == "enabled" and any(b["type"] == "tool_result" for b in blocks):
         first = turns[-2]["content"][0]["type"]
         require(first in {"thinking", "redacted_thinking"}, f"Expected `thinking`, found `{first}`")
+
+
+# Gemini
+
+
+GEMINI_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
+GEMINI_MEDIA = {
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "application/pdf",
+    "audio/wav",
+    "audio/mpeg",
+    "audio/aac",
+    "audio/ogg",
+    "audio/flac",
+    "audio/mp4",
+}
+PART_KINDS = {
+    "text",
+    "inlineData",
+    "fileData",
+    "functionCall",
+    "functionResponse",
+    "executableCode",
+    "codeExecutionResult",
+}
+
+
+def check_gemini(body: Json, *, is_old: bool = False) -> None:
+    contents = body["contents"]
+    require(contents and contents[0]["role"] == "user", "contents: begins with the user")
+    require(contents[-1]["role"] == "user", "contents: ends with the user")
+    calls: list[Json] = []
+    for number, content in enumerate(contents):
+        where, parts = f"contents[{number}]", content["parts"]
+        require(parts, f"{where}.parts must not be empty")
+        for part in parts:
+            check_part(part, content["role"], where)
+        answers = [part["functionResponse"] for part in parts if "functionResponse" in part]
+        require(not calls or len(parts) == len(answers), f"{where}: function responses alone")
+        require(len(answers) == len(calls), f"{where}: number of function response parts")
+        for call, answer in zip(calls, answers, strict=True):
+            same = call["name"] == answer["name"] and call.get("id") == answer.get("id")
+            require(same, f"{where}: {answer} does not answer {call}")
+        called = [part for part in parts if "functionCall" in part]
+        calls = [part["functionCall"] for part in called]
+        if called:
+            require(contents[number - 1]["role"] == "user", f"{where}: call after a user's turn")
+            signed = "thoughtSignature" in called[0]
+            require(is_old or signed, f"{where} is missing a `thought_signature`")
+    require(not calls, "function calls without responses")
+    for tool in body.get("tools", ()):
+        for declared in tool["functionDeclarations"]:
+            require(GEMINI_NAME.fullmatch(declared["name"]), "tools: name")
+            check_schema(declared["parametersJsonSchema"], declared["name"])
+    require("tools" in body or "toolConfig" not in body, "toolConfig needs tools")
+
+
+def check_part(part: Json, role: str, where: str) -> None:
+    kinds = part.keys() & PART_KINDS
+    require(len(kinds) == 1, f"{where}: one kind of data, not {kinds}")
+    signature = part.get("thoughtSignature")
+    if signature is not None:
+        require(role == "model", f"{where}: signature of the user")
+        base64.urlsafe_b64decode(signature)
+    if "text" in part:
+        require(part["text"].strip() or signature, f"{where}: blank text")
+    elif "inlineData" in part:
+        check_blob(part["inlineData"], where)
+    elif "fileData" in part:
+        require(re.match(r"https?://\S+$", part["fileData"]["fileUri"]), f"{where}: fileUri")
+        require("/" in part["fileData"]["mimeType"], f"{where}: mimeType")
+    elif "functionCall" in part:
+        require(role == "model", f"{where}: call of the user")
+        call = part["functionCall"]
+        require(GEMINI_NAME.fullmatch(call["name"]), f"{where}: {call['name']!r}")
+        require(isinstance(call["args"], dict), f"{where}: args")
+        require(depth(call["args"]) <= MAX_DEPTH, f"{where}: recursion limit exceeded")
+    elif "functionResponse" in part:
+        require(role == "user", f"{where}: response of the model")
+        response = part["functionResponse"]
+        require(isinstance(response["response"], dict), f"{where}: response")
+        for inner in response.get("parts", ()):
+            require(inner.keys() == {"inlineData"}, f"{where}: part of a response")
+            check_blob(inner["inlineData"], where)
+
+
+def check_blob(blob: Json, where: str) -> None:
+    require(blob["mimeType"] in GEMINI_MEDIA, f"{where}: {blob['mimeType']!r}")
+    require(base64.b64decode(blob["data"], validate=True), f"{where}: empty data")
+    if blob["mimeType"].startswith("image/"):
+        check_bytes(blob["mimeType"], blob["data"], where)

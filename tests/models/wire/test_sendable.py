@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.models.wire.odd_histories import (
+    HOSTED_GEMINI,
     HOSTED_MESSAGES,
     JPEG,
     NOTES,
@@ -21,6 +22,7 @@ from tests.models.wire.strict_servers import (
     Json,
     Refused,
     check_chat,
+    check_gemini,
     check_messages,
     check_needs_reasoning,
     check_responses,
@@ -50,10 +52,16 @@ from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.errors import ItemRefused
 from treadle.models.base import ModelRequest
 from treadle.models.presets import PRESETS, dialect_of
-from treadle.models.wire import anthropic_request, chat_request, responses_request
+from treadle.models.wire import (
+    anthropic_request,
+    chat_request,
+    gemini_request,
+    responses_request,
+)
 from treadle.models.wire.anthropic_request import AnthropicOptions
 from treadle.models.wire.chat_dialects import AZURE, COMPATIBLE, OPENAI, ChatDialect
 from treadle.models.wire.chat_request import ChatOptions
+from treadle.models.wire.gemini_request import GeminiOptions
 from treadle.models.wire.refused_item import named_item
 from treadle.models.wire.responses_request import ResponsesOptions
 from treadle.models.wire.sendable import MAX_TEXT, EncodedRequest
@@ -106,6 +114,12 @@ def messages(request: ModelRequest, *, strict: bool = False) -> EncodedRequest:
     return anthropic_request.encode_request("claude-opus-4-5", request, options)
 
 
+def gemini(
+    request: ModelRequest, model: str = "gemini-3.8-flash", *, strict: bool = False
+) -> EncodedRequest:
+    return gemini_request.encode_request(model, request, GeminiOptions(strict=strict))
+
+
 @given(REQUESTS(histories()))
 def test_any_history_is_accepted_by_responses(request: ModelRequest) -> None:
     check_responses(parsed(responses(request).body))
@@ -140,7 +154,17 @@ def test_any_history_is_accepted_by_messages(request: ModelRequest) -> None:
     check_messages(parsed(messages(request).body))
 
 
-@pytest.mark.parametrize("encode", [responses, chat, messages])
+@given(REQUESTS(histories(HOSTED_GEMINI)))
+def test_any_history_is_accepted_by_gemini(request: ModelRequest) -> None:
+    check_gemini(parsed(gemini(request).body))
+
+
+@given(REQUESTS(histories(HOSTED_GEMINI)))
+def test_any_history_is_accepted_by_older_models_of_gemini(request: ModelRequest) -> None:
+    check_gemini(parsed(gemini(request, "gemini-2.5-flash").body), is_old=True)
+
+
+@pytest.mark.parametrize("encode", [responses, chat, messages, gemini])
 @given(request=REQUESTS(histories()))
 def test_a_strict_model_refuses_exactly_what_would_be_changed(
     encode: Callable[..., EncodedRequest], request: ModelRequest
@@ -155,14 +179,14 @@ def test_a_strict_model_refuses_exactly_what_would_be_changed(
     assert caught.value.code == "item_refused"
 
 
-@pytest.mark.parametrize("encode", [responses, chat, messages])
+@pytest.mark.parametrize("encode", [responses, chat, messages, gemini])
 @given(request=REQUESTS(histories()))
 def test_every_entry_of_a_request_knows_its_items(
     encode: Callable[..., EncodedRequest], request: ModelRequest
 ) -> None:
     encoded = encode(request)
     body = json.loads(encoded.body)
-    assert len(encoded.sources) == len(body.get("input", body.get("messages")))
+    assert len(encoded.sources) == len(entries_of(body))
     given = [id(item) for item in request.items]
     outputs = [item for item in request.items if isinstance(item, FunctionCallOutput)]
     for entry in encoded.sources:
@@ -172,18 +196,27 @@ def test_every_entry_of_a_request_knows_its_items(
             assert item is None or made or id(item) in given
 
 
-@pytest.mark.parametrize("check", [check_chat, check_responses, check_messages])
+@pytest.mark.parametrize("check", [check_chat, check_responses, check_messages, check_gemini])
 def test_the_strict_servers_are_strict(check: Callable[[Json], None]) -> None:
     """A body with a call of a strange name is refused by each."""
     request = ModelRequest(
         items=[user_message("hi"), FunctionCall("c", "look", "{}"), FunctionCallOutput("c", "x")]
     )
-    encode = {check_chat: chat, check_responses: responses, check_messages: messages}[check]
+    encode = {
+        check_chat: chat,
+        check_responses: responses,
+        check_messages: messages,
+        check_gemini: gemini,
+    }[check]
     body = parsed(encode(request).body)
     check(body)
     text = json.dumps(body).replace('"name": "look"', '"name": "look up"')
     with pytest.raises(Refused):
         check(json.loads(text))
+
+
+def entries_of(body: Any) -> Any:
+    return next(body[name] for name in ("input", "messages", "contents") if name in body)
 
 
 def asked(*items: Item, **more: Any) -> ModelRequest:
@@ -203,7 +236,10 @@ def sent_calls(
         calls = [entry for entry in body["input"] if entry["type"] == "function_call"]
         return [(c["call_id"], c["name"], json.loads(c["arguments"])) for c in calls]
     found: list[Any] = []
-    for entry in body["messages"]:
+    for content in body.get("contents", ()):
+        calls = [part["functionCall"] for part in content["parts"] if "functionCall" in part]
+        found += [(call["id"], call["name"], call["args"]) for call in calls]
+    for entry in body.get("messages", ()):
         for call in entry.get("tool_calls", ()):
             function = call["function"]
             found.append((call["id"], function["name"], json.loads(function["arguments"])))
@@ -213,7 +249,7 @@ def sent_calls(
     return found
 
 
-EVERY_API = pytest.mark.parametrize("encode", [responses, chat, messages])
+EVERY_API = pytest.mark.parametrize("encode", [responses, chat, messages, gemini])
 
 
 @EVERY_API
@@ -272,7 +308,7 @@ def test_arguments_nested_too_deeply_go_back_as_text(
 
 @pytest.mark.parametrize(
     ("encode", "most"),
-    [(responses, 64), (lambda request: chat(request, OPENAI), 40), (messages, 64)],
+    [(responses, 64), (lambda request: chat(request, OPENAI), 40), (messages, 64), (gemini, 64)],
 )
 def test_ids_are_cut_to_what_the_api_takes(
     encode: Callable[[ModelRequest], EncodedRequest], most: int
@@ -281,7 +317,7 @@ def test_ids_are_cut_to_what_the_api_takes(
         ((sent, _, _),) = sent_calls(encode, called(call_id="c" * length))
         assert (sent == "c" * length) is is_kept
         assert len(sent) <= most
-        assert f'"{sent}"'.encode() in encode(called(call_id="c" * length)).body.split(b"look")[1]
+        assert encode(called(call_id="c" * length)).body.count(f'"{sent}"'.encode()) == 2
 
 
 def test_mistral_gets_ids_of_nine_letters_and_digits() -> None:
@@ -667,8 +703,12 @@ def test_a_union_at_the_top_becomes_an_object(
     encode: Callable[[ModelRequest], EncodedRequest],
 ) -> None:
     body = json.loads(encode(asked(tools=TOOLS)).body)
-    sent = [tool.get("function", tool) for tool in body["tools"]]
-    look, union = [tool.get("parameters", tool.get("input_schema")) for tool in sent]
+    tools = body["tools"][0].get("functionDeclarations", body["tools"])
+    names = ("parameters", "input_schema", "parametersJsonSchema")
+    look, union = [
+        next(found[name] for name in names if name in found)
+        for found in (tool.get("function", tool) for tool in tools)
+    ]
     assert look == {"type": "object", "properties": {}}
     assert union["properties"] == {"a": {"type": "string"}, "b": {"type": "string"}}
     assert "required" not in union
@@ -773,7 +813,7 @@ def test_audio_is_sent_by_chat_completions_only() -> None:
         assert reasons == ["audio", "audio"]
 
 
-@EVERY_API
+@pytest.mark.parametrize("encode", [responses, chat, messages])
 def test_a_file_that_is_not_kept_here_is_replaced_by_a_text(
     encode: Callable[[ModelRequest], EncodedRequest],
 ) -> None:

@@ -1,7 +1,8 @@
 """Citations in a response, as all providers' models write them: sources of a text.
 
 https://platform.openai.com/docs/guides/tools-web-search,
-https://platform.claude.com/docs/en/build-with-claude/citations
+https://platform.claude.com/docs/en/build-with-claude/citations,
+https://ai.google.dev/gemini-api/docs/google-search
 """
 
 from collections.abc import Iterable, Mapping
@@ -77,6 +78,52 @@ def content_annotations(parts: Iterable[Mapping[str, object]]) -> list[list[Anno
         texts[-1] += annotations_of(part.get("annotations"), length)
         length += len(string_of(part.get("text")))
     return texts
+
+
+def grounding_annotations(grounding: object, citations: object, text: str) -> list[Annotation]:
+    """Returns the sources of a text of Gemini: of a search, and of what it recites.
+
+    The API counts places in bytes of UTF-8; those of the annotations are characters.
+    """
+    fields = fields_of(grounding)
+    sources = [_source(fields_of(chunk)) for chunk in list_of(fields.get("groundingChunks"))]
+    cited: list[tuple[Mapping[str, object], Mapping[str, object]]] = []
+    for support in list_of(fields.get("groundingSupports")):
+        support = fields_of(support)
+        for number in list_of(support.get("groundingChunkIndices")):
+            place = count_of(number)
+            if place is not None and place < len(sources):
+                cited.append((sources[place], fields_of(support.get("segment"))))
+    if not cited:
+        cited = [(source, {}) for source in sources]
+    quoted = fields_of(citations)
+    for one in list_of(quoted.get("citationSources") or quoted.get("citations")):
+        cited.append((fields_of(one), fields_of(one)))
+    encoded = text.encode(errors="replace")
+    found: list[Annotation] = []
+    for source, segment in cited[:MAX_ANNOTATIONS]:
+        if url := string_of(source.get("uri")):
+            title = string_of(source.get("title"))
+            found.append(UrlCitation(url, title, *_characters(segment, encoded)))
+    return found
+
+
+def _source(chunk: Mapping[str, object]) -> Mapping[str, object]:
+    found = (fields_of(chunk.get(kind)) for kind in ("web", "retrievedContext", "maps"))
+    return next((fields for fields in found if fields), fields_of(None))
+
+
+def _characters(segment: Mapping[str, object], encoded: bytes) -> tuple[int | None, int | None]:
+    """Returns the place of a segment in characters; none for all of the text."""
+    end = count_of(segment.get("endIndex"))
+    if end is None:
+        return None, None
+    start = count_of(segment.get("startIndex")) or 0  # left out if it is 0
+    return _count(encoded[:start]), _count(encoded[:end])
+
+
+def _count(encoded: bytes) -> int:
+    return len(encoded.decode(errors="ignore"))
 
 
 def _moved(annotation: Annotation, shift: int) -> Annotation:

@@ -59,6 +59,30 @@ MESSAGES_ENDS: Ends = MappingProxyType({**CHAT_ENDS, "pause_turn": "pause"})
 RESPONSES_ENDS: Ends = MappingProxyType({"completed": "stop", **_LENGTH, **_FILTERED})
 """The values of `status` in OpenAI Responses, and the reasons of the status `incomplete`."""
 
+_GEMINI_FILTERED = (
+    "safety",
+    "recitation",
+    "language",
+    "blocklist",
+    "prohibited_content",
+    "spii",
+    "image_safety",
+    "image_prohibited_content",
+    "image_recitation",
+    "model_armor",
+    "escalation",
+)
+GEMINI_ENDS: Ends = MappingProxyType(
+    {
+        "stop": "stop",
+        "max_tokens": "length",
+        # Beyond the limit of one request; what a second one would continue is not asked for.
+        "continuation": "length",
+        **dict.fromkeys(_GEMINI_FILTERED, "content_filter"),
+    }
+)
+"""The values of `finishReason` in the Gemini API, in lower case."""
+
 FAILED_ENDS = frozenset(
     {
         "abort",
@@ -70,10 +94,13 @@ FAILED_ENDS = frozenset(
         "insufficient_system_resource",
         "internal_error",
         "malformed_function_call",
+        "malformed_response",
+        "missing_thought_signature",
         "model_error",
         "network_error",
         "server_error",
         "timeout",
+        "too_many_tool_calls",
         "unexpected_tool_call",
     }
 )

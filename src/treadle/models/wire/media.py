@@ -38,13 +38,14 @@ class WebContent(Struct, frozen=True):
 class MediaRules(Struct, frozen=True, kw_only=True):
     """What an API reads of images, files and audio.
 
-    - `images`: whether it reads images. `files`, `audio`: the media types that it reads.
+    - `images`: whether it reads images. `image_types`, `files`, `audio`: the media types.
     - `loads_files`: whether it loads files from URLs.
     - `max_image`: the most base64 characters of an image; 0 is no limit.
     - `https`: it loads no `http:` URL.
     """
 
     images: bool = True
+    image_types: AnySet[str] = IMAGES
     files: AnySet[str] = _NONE
     audio: AnySet[str] = _NONE
     loads_files: bool = True
@@ -90,6 +91,8 @@ class MediaRules(Struct, frozen=True, kw_only=True):
     def _image_problem(self, content: Content) -> str:
         if content.media_type not in IMAGES:
             return f"its data is not {_IMAGE}"
+        if content.media_type not in self.image_types:
+            return f"the API reads no images of this kind ({content.media_type})"
         if self.max_image and len(content.data) > self.max_image:
             return (
                 f"it is larger than the {self.max_image:,} base64 characters that the API accepts"

@@ -8,13 +8,16 @@ from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message
 Sources = Sequence[Sequence[Item | None]]
 
 # "Invalid 'input[2].name'" (OpenAI), "messages.[3].role" (OpenAI), "messages.1.content.0: …"
-# (Anthropic), ["body", "messages", 3, "content"] (FastAPI), "message at position 3" (Moonshot).
+# (Anthropic), ["body", "messages", 3, "content"] (FastAPI), "message at position 3" (Moonshot),
+# "contents[1].parts[0].inline_data" (Gemini).
 _PLACE = re.compile(
-    r"(?:\b(?:messages|input)(?:\.\[|\.|\[)"
+    r"(?:\b(?:messages|input|contents)(?:\.\[|\.|\[)"
     r"|['\"](?:messages|input)['\"], ?"
     r"|\bmessage at position )(\d+)"
 )
-_PART = re.compile(r"^\]?['\"]?,? ?\.?['\"]?(content|tool_calls)['\"]?(?:\.\[|\.|\[|, ?)(\d+)")
+_PART = re.compile(
+    r"^\]?['\"]?,? ?\.?['\"]?(content|parts|tool_calls)['\"]?(?:\.\[|\.|\[|, ?)(\d+)"
+)
 _SHORTEST_ID = 8
 
 

@@ -27,6 +27,13 @@ from treadle.testing.simulator.turn import Hold, Pause, Turn, addressed
 from treadle.testing.simulator.window import require_window
 from treadle.testing.simulator.wire.chat_request import decode_chat
 from treadle.testing.simulator.wire.chat_wire import chat_failure, complete_chat, stream_chat
+from treadle.testing.simulator.wire.gemini_error import gemini_body, gemini_headers
+from treadle.testing.simulator.wire.gemini_request import decode_gemini
+from treadle.testing.simulator.wire.gemini_wire import (
+    complete_gemini,
+    gemini_failure,
+    stream_gemini,
+)
 from treadle.testing.simulator.wire.messages_error import messages_body, messages_status
 from treadle.testing.simulator.wire.messages_request import decode_messages
 from treadle.testing.simulator.wire.messages_wire import (
@@ -46,7 +53,7 @@ Respond = Callable[[ProviderRequest], Turn]
 
 MAX_BODY = 64 << 20
 MAX_COUNTED_SCENARIOS = 10_000
-SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "cookie"})
+SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"})
 STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 JSON = {"content-type": "application/json"}
 CLOSES = "treadle.closes"
@@ -56,16 +63,13 @@ REQUEST_ID: Mapping[WireFormat, str] = {
     "responses": "x-request-id",
     "chat": "x-request-id",
     "messages": "request-id",
-}
-DECODE: Mapping[WireFormat, Callable[[Mapping[str, object], int], ProviderRequest]] = {
-    "responses": decode_responses,
-    "chat": decode_chat,
-    "messages": decode_messages,
+    "gemini": "x-request-id",
 }
 COMPLETE: Mapping[WireFormat, Callable[[Turn, Envelope], bytes]] = {
     "responses": complete_responses,
     "chat": complete_chat,
     "messages": complete_messages,
+    "gemini": complete_gemini,
 }
 
 
@@ -126,6 +130,8 @@ class SimulatorApp:
             Route("/v1/chat/completions", self._endpoint("chat"), methods=["POST"]),
             Route("/v1/messages", self._endpoint("messages"), methods=["POST"]),
             Route("/v1/models", _models),
+            Route("/v1/models/{target:path}", self._endpoint("gemini"), methods=["POST"]),
+            Route("/v1beta/models/{target:path}", self._endpoint("gemini"), methods=["POST"]),
         ]
 
     def _endpoint(self, wire: WireFormat) -> ASGIApp:
@@ -155,7 +161,7 @@ class SimulatorApp:
         self, wire: WireFormat, recorded: RecordedRequest, identity: str, size: int
     ) -> Answer:
         self.requests.append(recorded)
-        request = DECODE[wire](recorded.body, size)
+        request = _decode(wire, recorded, size)
         require_window(request, self._window)
         turn = addressed(self._turn(request, recorded.headers.get(HEADER)), identity)
         if rejected := rejection(turn.faults) or refusal(request, turn.faults):
@@ -218,6 +224,20 @@ class _Endpoint:
         await self._app.serve(self._wire, scope, receive, send)
 
 
+def _decode(wire: WireFormat, recorded: RecordedRequest, size: int) -> ProviderRequest:
+    match wire:
+        case "responses":
+            return decode_responses(recorded.body, size)
+        case "chat":
+            return decode_chat(recorded.body, size)
+        case "messages":
+            return decode_messages(recorded.body, size)
+        case "gemini":
+            return decode_gemini(recorded.body, size, recorded.path)
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
 def _envelope(request: ProviderRequest, turn: Turn, identity: str) -> Envelope:
     include = request.body.get("include")
     return Envelope(
@@ -248,6 +268,8 @@ def _streamed(wire: WireFormat, turn: Turn, envelope: Envelope) -> tuple[list[Pi
             return stream_chat(turn, envelope), chat_failure()
         case "messages":
             return stream_messages(turn, envelope), messages_failure()
+        case "gemini":
+            return stream_gemini(turn, envelope), gemini_failure()
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -267,6 +289,9 @@ def _refusal(error: Rejected | InvalidScenario, wire: WireFormat, request_id: st
     if wire == "messages":
         body = messages_body(error, request_id)
         return Answer(messages_status(error), {**JSON, **error.headers}, Script((body,)))
+    if wire == "gemini":
+        headers = {**JSON, **gemini_headers(error)}
+        return Answer(error.status, headers, Script((gemini_body(error),)))
     return Answer(error.status, {**JSON, **error.headers}, Script((error.body(),)))
 
 

@@ -2,6 +2,7 @@
 
 https://platform.openai.com/docs/guides/error-codes/api-errors
 https://platform.claude.com/docs/en/build-with-claude/context-windows
+https://ai.google.dev/gemini-api/docs/tokens
 """
 
 from typing import assert_never
@@ -33,5 +34,8 @@ def require_window(request: ProviderRequest, window: int) -> None:
             raise Rejected(400, message, code=_CODE, param="messages")
         case "messages":
             raise Rejected(400, f"prompt is too long: {tokens} tokens > {window} maximum")
+        case "gemini":
+            message = f"The input token count ({tokens}) exceeds the maximum number of tokens "
+            raise Rejected(400, f"{message}allowed ({window}).")
         case _ as unreachable:
             assert_never(unreachable)
