@@ -26,8 +26,17 @@ from tests.server.test_responses import (
 from tests.server.test_security import AUTH, ring
 
 from treadle import Agent, tool
-from treadle.errors import StreamIncomplete
-from treadle.testing import Call, Pause, Reasoning, ScriptedModel, Text, Turn, Unfinished
+from treadle.errors import BadRequest, StreamIncomplete
+from treadle.testing import (
+    Call,
+    Pause,
+    Reasoning,
+    Refusal,
+    ScriptedModel,
+    Text,
+    Turn,
+    Unfinished,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -386,17 +395,54 @@ async def test_open_responses(open_runtime: Open) -> None:
         if name.endswith("StreamingEvent")
     ]
     event: TypeAdapter[Any] = TypeAdapter(Union[tuple(kinds)])  # noqa: UP007
-    turns = ["Hello.", Call("look_up", '{"word": "a"}', "c1"), [Reasoning("So."), Text("Hi.")]]
-    agent = helper(*turns, overridable=ALLOWED)
+    response: TypeAdapter[Any] = TypeAdapter(openresponses_types.ResponseResource)
+    said = '{"to_user": "Let me see.", "word": "a"}'
+    turns = [
+        "Hello.",
+        [Text("Well."), Call("look_up", said, "c1", deltas=9)],
+        [Reasoning("So."), Text("Hi.")],
+        [Refusal("I will not.")],
+        Turn((Text("Too lo"),), finish="length"),
+        "{}",
+        '{"city": "Rome", "degrees": 3}',
+        [Text("Half", 2), BadRequest("A cold.")],
+        [Pause(1000)],
+    ]
+    agent = helper(*turns, overridable=ALLOWED, to_user=True)
+    schema = {"type": "json_schema", "name": "a", "schema": Answer.model_json_schema()}
+    bare = {"type": "function", "name": "bare"}
+    body: Any = {"model": "helper", "input": "Hi.", "tools": [LOOK_UP, bare]}
+
+    def check(kind: TypeAdapter[Any], value: Any) -> None:
+        text = value.get("response", value).get("text")
+        if isinstance(text, dict) and "schema" in text["format"]:
+            text["format"]["schema"] = None  # the types allow no schema there
+        kind.validate_python(value)
+
     async with connected(open_runtime(agent)) as (_, client):
-        for _ in range(4):  # the last one fails
-            body = {"model": "helper", "input": "Hi.", "tools": [LOOK_UP], "stream": True}
-            text = (await client.http.post("/v1/responses", json=body)).text
+        statuses: list[str] = []
+        for more in ({}, {}, {}, {}, {}, {"text": {"format": schema}, "metadata": {"a": "b"}}, {}):
+            post = client.http.post("/v1/responses", json={**body, **more, "stream": True})
+            text = (await post).text
             lines = [line[6:] for line in text.split("\n") if line.startswith("data: {")]
             for line in lines:
-                event.validate_json(line)
+                check(event, json.loads(line))
             last = json.loads(lines[-1])["response"]
-            openresponses_types.ResponseResource.model_validate(last)
+            path = f"/v1/responses/{last['id']}"
+            found = (await client.http.get(path)).json()
+            assert found == last
+            check(response, found)
+            again = (await client.http.get(f"{path}?stream=true")).text
+            assert again.split("\n")[-6:] == text.split("\n")[-6:]
+            statuses.append(last["status"])
+        assert statuses == [*["completed"] * 4, "incomplete", "completed", "failed"]
+        made = (await client.http.post("/v1/responses", json={**body, "background": True})).json()
+        check(response, made)
+        check(response, (await client.http.post(f"/v1/responses/{made['id']}/cancel")).json())
+        text = (await client.http.get(f"/v1/responses/{made['id']}?stream=true")).text
+        for line in text.split("\n"):
+            if line.startswith("data: {"):
+                check(event, json.loads(line[6:]))
 
 
 async def test_a_text_for_the_user_is_commentary(open_runtime: Open) -> None:

@@ -29,6 +29,8 @@ class DeltaCuts:
     def between(self, first: int, last: int) -> list[int]:
         """Returns the numbers from `first` up to the one before `last`."""
         numbers = self._numbers
+        if not numbers or first > numbers[-1]:  # the usual case: a text that is being written
+            return []
         return list(numbers[bisect_left(numbers, first) : bisect_right(numbers, last - 1)])
 
 

@@ -30,6 +30,8 @@ _REPEATED = (
     "user",
 )
 
+_FUNCTION: Json = {"description": None, "parameters": None, "strict": None}
+
 
 def run_options(
     agent: AgentDefinition[Any, Any], body: CreateResponse, thread_id: str = ""
@@ -77,7 +79,13 @@ def _echo(body: CreateResponse, thread_id: str) -> Json:
     if thread_id and body.conversation is not None:
         echo["conversation"] = {"id": thread_id}
     if body.text is not None and body.text.format is not None:
-        echo["text"] = {"format": body.text.format}
+        is_schema = body.text.format.get("type") == "json_schema"
+        defaults = {"description": None, "strict": False} if is_schema else {}
+        echo["text"] = {"format": {**defaults, **body.text.format}}
+    if body.tools:
+        echo["tools"] = [
+            _FUNCTION | one if one["type"] == "function" else one for one in body.tools
+        ]
     if body.reasoning is not None:
         echo["reasoning"] = {
             "effort": body.reasoning.effort,
