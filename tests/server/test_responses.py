@@ -354,7 +354,9 @@ async def test_a_history_of_the_client(open_runtime: Open) -> None:
         assert [item.type for item in listed.data] == [
             "message", "function_call", "function_call_output", "message", "message"
         ]  # fmt: skip
-        newest = await api.responses.input_items.list(made.id, limit=2)
+        include: Any = ["reasoning.encrypted_content", "message.input_image.image_url"]
+        newest = await api.responses.input_items.list(made.id, limit=2, include=include)
+        await api.responses.retrieve(made.id, include=include)
         assert [item.id for item in newest.data] == [item.id for item in listed.data[:2:-1]]
         assert newest.has_more
         every = [item async for item in api.responses.input_items.list(made.id, limit=2)]
@@ -428,6 +430,9 @@ async def test_models(open_runtime: Open) -> None:
         ({"model": "helper"}, 400, "input"),
         ({"model": "helper", "input": []}, 400, "input"),
         ({"model": "helper", "input": [1]}, 400, "input[0]"),
+        ({"model": "helper", "input": [{"role": "user", "content": "Hi."},
+            {"type": "mcp_approval_response", "approval_request_id": "a", "approve": True}]}, 400,
+            "previous_response_id"),
         ({"model": "helper", "input": ""}, 400, "input"),
         ({"model": "helper", "input": "Hi.", "prompt": {"id": "p"}}, 400, "prompt"),
         ({"model": "helper", "input": "Hi.", "top_logprobs": 3}, 400, "top_logprobs"),

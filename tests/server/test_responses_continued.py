@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from typing import Any, Union
 
 import openai
@@ -12,6 +13,7 @@ from agents import ModelSettings as AgentSettings
 from agents import OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
 from openai.types.conversations import ConversationItem
 from pydantic import BaseModel, TypeAdapter
+from tests.server.serving import opened
 from tests.server.test_responses import (
     LONG,
     Open,
@@ -369,7 +371,9 @@ async def test_conversations(open_runtime: Open) -> None:
             made.id, items=[{"type": "message", "role": "user", "content": "Its colour?"}]
         )
         await api.responses.create(model="helper", input="Well?", conversation=made.id)
-        listed = [item async for item in api.conversations.items.list(made.id, limit=2)]
+        include: Any = ["reasoning.encrypted_content", "message.input_image.image_url"]
+        paged = api.conversations.items.list(made.id, limit=2, include=include)
+        listed = [item async for item in paged]
         for item in listed:
             CONVERSATION_ITEM.validate_python(item.to_dict())
         texts = [item.content[0].text for item in listed]
@@ -628,3 +632,79 @@ async def test_a_response_ends_when_the_calls_of_the_agent_have(open_runtime: Op
         assert unique(again) == unique(read)
         with pytest.raises(openai.NotFoundError):
             await api.responses.retrieve(f"{read[0].response.id}.2")
+
+
+async def test_what_another_owner_has_is_not_found(open_runtime: Open) -> None:
+    keys = ring(alice=("alice", "read write"), bob=("bob", "read write approve"))
+    agent = helper(Call("look_up", '{"word": "a"}', "c1"), "One.", "Two.", overridable=ALLOWED)
+    async with connected(open_runtime(agent), keys.of["alice"], settings=AUTH, keys=keys.keys) as (
+        alice,
+        _,
+    ):
+        bob = alice.with_options(api_key=keys.of["bob"])
+        conversation = await alice.conversations.create()
+        asked = await alice.responses.create(
+            model="helper", input="Hi.", conversation=conversation.id, tools=[LOOK_UP]
+        )
+        output: Any = {"type": "function_call_output", "call_id": "c1", "output": "Mine."}
+        for given in ([output], "Hi."):
+            for where in ({"previous_response_id": asked.id}, {"conversation": conversation.id}):
+                with pytest.raises(openai.NotFoundError) as error:
+                    await bob.responses.create(model="helper", input=given, **where)
+                assert error.value.param in where
+        for call in (bob.responses.retrieve, bob.responses.cancel, bob.responses.delete):
+            with pytest.raises(openai.NotFoundError):
+                await call(asked.id)
+        with pytest.raises(openai.NotFoundError):
+            await bob.responses.retrieve(asked.id, stream=True)
+        with pytest.raises(openai.NotFoundError):
+            await bob.responses.input_items.list(asked.id)
+        with pytest.raises(openai.NotFoundError):
+            await bob.conversations.items.list(conversation.id)
+        done = await alice.responses.create(
+            model="helper", input=[output], previous_response_id=asked.id
+        )
+        assert done.output_text == "One."
+        # The same key of another owner is another request.
+        headers = {"idempotency-key": "k"}
+        other = await bob.responses.create(model="helper", input="Hi.", extra_headers=headers)
+        assert other.output_text == "Two."
+        with pytest.raises(openai.NotFoundError):
+            await alice.responses.retrieve(other.id)
+
+
+async def test_readers_that_leave_at_random(open_runtime: Open) -> None:
+    """Ten readers of one response; each has every event once, however often it left."""
+    rng = random.Random(7)
+    turn = (
+        Reasoning("So, so."),
+        Text(LONG),
+        Call("weather", '{"to_user": "Ah, so.", "city": "X"}'),
+    )
+    agent = helper(
+        Turn(turn, every=0.01), Turn((Text(LONG),), every=0.01), tools=[weather], to_user=True
+    )
+    async with connected(open_runtime(agent)) as (api, client):
+        made = await api.responses.create(model="helper", input="Hi.", background=True)
+
+        async def read() -> list[Any]:
+            seen: list[Any] = []
+            while not seen or seen[-1].type != "response.completed":
+                more = {"starting_after": seen[-1].sequence_number} if seen else {}
+                stream = await api.responses.retrieve(made.id, stream=True, **more)
+                left = rng.randrange(1, 12)
+                async for event in stream:
+                    seen.append(event)
+                    left -= 1
+                    if not left:
+                        break
+                await stream.close()
+                await asyncio.sleep(rng.random() / 50)
+            return seen
+
+        every = await asyncio.gather(*(read() for _ in range(10)))
+        whole = await events_of(await api.responses.retrieve(made.id, stream=True))
+        for seen in every:
+            assert unique(seen) == unique(whole)
+            assert text_of(seen) == text_of(whole) == f"{LONG}Ah, so.{LONG}"
+        await opened(client, 0)

@@ -117,8 +117,9 @@ def decode_query(text: bytes, kind: type[Q]) -> Q:
     }
     values: dict[str, object] = {}
     for name, value in pairs:
-        if name in several:
-            cast("list[str]", values.setdefault(name, [])).append(value)
+        # The client of OpenAI writes the name of a list with brackets.
+        if (plain := name.removesuffix("[]")) in several:
+            cast("list[str]", values.setdefault(plain, [])).append(value)
         elif name in values:
             raise _invalid(f"The parameter {name[:100]!r} is there twice.")
         else:

@@ -98,6 +98,8 @@ def read_input(request: ApiRequest[Any, Any], given: str | list[Any]) -> Request
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]
     entries = [entry for index, one in enumerate(given) for entry in _entries(index, one)]
+    if given and is_mapping(given[-1]) and given[-1].get("type") == "mcp_approval_response":
+        raise ParameterRefused("input", "An approval needs previous_response_id or conversation.")
     end = len(entries)
     while end and not _is_user_message(entries[end - 1]):
         end -= 1
