@@ -1,5 +1,6 @@
 """The Responses API, with the client of OpenAI."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -499,8 +500,11 @@ async def test_a_response_of_another_process(open_runtime: Open, tmp_path: Path)
 
 
 async def test_a_shutdown_ends_a_stream_with_an_error(open_runtime: Open) -> None:
-    runtime = open_runtime(helper([Text("One. "), Pause(1000), Text("Two.")]))
+    turn = [Text("One. "), Pause(1000), Text("Two.")]
+    runtime = open_runtime(helper(turn, turn))
     async with connected(runtime) as (api, client):
+        waiting = asyncio.create_task(api.responses.create(model="helper", input="Hi."))
+        await opened(client, 1)
         stream = await api.responses.create(model="helper", input="Hi.", stream=True)
         with pytest.raises(openai.APIError, match="about to end"):
             async for event in stream:
@@ -509,3 +513,8 @@ async def test_a_shutdown_ends_a_stream_with_an_error(open_runtime: Open) -> Non
         with pytest.raises(openai.APIStatusError) as error:
             await api.responses.create(model="helper", input="Hi.")
         assert error.value.status_code == 503
+        # An answer without its text would look complete; the client must not send it again.
+        with pytest.raises(openai.APIStatusError, match="retrieve it") as error:
+            await waiting
+        assert error.value.status_code == 503
+        assert error.value.response.headers["x-should-retry"] == "false"

@@ -10,6 +10,7 @@ from treadle.server.api_request import ApiRequest
 from treadle.server.openai.errors import OPENAI_ERRORS, ParameterRefused
 from treadle.server.openai.models import PREFIX
 from treadle.server.operation import Answer, Operations
+from treadle.server.problems import RequestRefused
 from treadle.server.responses.create_request import CreateResponse
 from treadle.server.responses.found_response import find_response
 from treadle.server.responses.input_items import ItemList, ItemQuery, input_item, page_of
@@ -67,6 +68,12 @@ async def create_response(request: ApiRequest[Any, CreateResponse]) -> object:
         mapper = await found.read()
         if body.store is False and mapper.asked:
             await run.cancel()
+        if not (mapper.is_over or body.background):
+            raise RequestRefused(
+                503,
+                "response_in_progress",
+                f"The server is about to end; the response {found.id} continues: retrieve it.",
+            )
         return Answer(200, mapper.response, headers)
     mapper, source = await found.stream(-1, services.delta_cuts.of(found.id))
 
