@@ -571,6 +571,7 @@ async def test_shutdown_ends_a_stream_with_an_error(open_runtime: Open) -> None:
         ({"id": "c"}, "messages"),
         ({"id": "c", "messages": []}, "messages"),
         ({"id": "", "messages": [said("u1")]}, "length"),
+        ({"id": "a/b", "messages": [said("u1")]}, "regex"),
         ({"id": "c", "messages": [said("u1")], "message": said("u1")}, "messages"),
         ({"id": "c", "messages": [said("u1")], "model": "gpt"}, "model"),
         ({"id": "c", "messages": [said("u1", "")]}, "empty"),
@@ -697,6 +698,22 @@ async def test_with_and_without_deltas_it_is_the_same_message(open_runtime: Open
                 live += streamed(event)
             live.append(event)
         assert fold(mapped(live)) == fold(mapped(events))
+
+
+async def test_the_path_of_another_agent(open_runtime: Open) -> None:
+    asks = Agent(
+        ScriptedModel([Call("locate", '{"place": "x"}', "call_1")]), name="asks", tools=[locate]
+    )
+    other = Agent(ScriptedModel(["Fine."]), name="other")
+    async with serving(open_runtime(asks, other)) as client:
+        one, two = Browser(client, path="/ai-sdk/asks"), Browser(client, path="/ai-sdk/other")
+        chunks = await one.post(said("u1"))
+        assert "dynamic" not in str(chunks)
+        assert (await two.resume() or [])[1:] == chunks[1:]
+        assert await two.stored() == await one.stored()
+        assert text_of(await two.post(said("u2"))) == "Fine."
+        assert one.thread == two.thread
+        assert (await client.http.get("/ai-sdk/nobody/chat/messages")).status_code == 404
 
 
 async def test_a_stream_above_the_limit_is_refused(open_runtime: Open) -> None:

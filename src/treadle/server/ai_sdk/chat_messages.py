@@ -11,19 +11,19 @@ from treadle.domain.events import (
     ToolOutputRecorded,
 )
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message
+from treadle.runtime.runtime import Runtime
 from treadle.runtime.thread import Thread
 from treadle.server.ai_sdk.chat_mapper import ChatMapper
 from treadle.server.ai_sdk.chats import message_of_key
 from treadle.server.ai_sdk.message_fold import Json, MessageFold
 from treadle.server.ai_sdk.message_parts import ui_parts
 from treadle.server.ai_sdk.run_events import EVENTS_AT_ONCE
-from treadle.server.ai_sdk.stream_run import Agent
-from treadle.server.ai_sdk.tool_kinds import ToolKinds
+from treadle.server.ai_sdk.tool_kinds import tool_kinds
 
 
-async def chat_messages(agent: Agent, thread: Thread) -> list[Json]:
+async def chat_messages(runtime: Runtime, thread: Thread) -> list[Json]:
     """Returns the messages of a thread, the oldest first."""
-    made, after = ChatMessages(thread.id, agent), 0
+    made, after = ChatMessages(thread.id, runtime), 0
     while page := await thread.events(after, EVENTS_AT_ONCE):
         for event in page:
             made.feed(event)
@@ -34,9 +34,9 @@ async def chat_messages(agent: Agent, thread: Thread) -> list[Json]:
 class ChatMessages:
     """Adds the events of a thread up to messages."""
 
-    def __init__(self, thread_id: str, agent: Agent) -> None:
+    def __init__(self, thread_id: str, runtime: Runtime) -> None:
         self._thread_id = thread_id
-        self._agent = agent
+        self._runtime = runtime
         self._folds: dict[str, MessageFold] = {}
         self._mappers: dict[str, ChatMapper] = {}
         self._order: list[Json | MessageFold] = []
@@ -70,8 +70,10 @@ class ChatMessages:
                 pass
         if isinstance(event, RunQueued | RunStarted) and event.key:
             self._name(event.run_id, event.key)
-        if event.run_id and (isinstance(event, RunStarted) or event.run_id in self._folds):
-            self._mapper(event.run_id, event.run_id).feed(event)
+        if isinstance(event, RunStarted):
+            self._mapper(event.run_id, event.run_id, event.agent).feed(event)
+        elif event.run_id in self._folds:
+            self._mappers[event.run_id].feed(event)
 
     def _add_user(self, run_id: str, item: Message, at: float) -> None:
         message = self._users.get(item.id)
@@ -98,7 +100,7 @@ class ChatMessages:
         if id and (messages := self._of_run.get(run_id)):
             messages[-1]["id"] = id
 
-    def _mapper(self, run_id: str, id: str) -> ChatMapper:
+    def _mapper(self, run_id: str, id: str, agent: str = "") -> ChatMapper:
         if run_id not in self._folds:
             fold = self._folds[run_id] = MessageFold(id)
             fold.add(
@@ -107,7 +109,7 @@ class ChatMessages:
                     "messageMetadata": {"threadId": self._thread_id, "runId": run_id},
                 }
             )
-            self._mappers[run_id] = ChatMapper(id, fold, ToolKinds(self._agent))
+            self._mappers[run_id] = ChatMapper(id, fold, tool_kinds(self._runtime, agent))
             self._order.append(fold)
         return self._mappers[run_id]
 

@@ -27,7 +27,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
       in progress, and cancels one that waits for an answer.
     """
 
-    id: Id
+    id: Annotated[Id, Meta(pattern="^[^/]+$")]  # a part of a path
     messages: list[UiMessage] | UnsetType = UNSET
     message: UiMessage | UnsetType = UNSET
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"

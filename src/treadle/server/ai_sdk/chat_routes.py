@@ -45,7 +45,7 @@ async def send_chat(request: ApiRequest[ChatQuery, ChatRequest]) -> StreamAnswer
     services.limits.require_stream(request.principal)
     agent = services.runtime.agent(request.path["agent"])
     thread, run, known = await start_run(request, agent)
-    framing, source = await stream_run(agent, thread, run, known)
+    framing, source = await stream_run(services.runtime, thread, run, known)
     return StreamAnswer(
         services,
         source,
@@ -73,7 +73,7 @@ async def send_chat(request: ApiRequest[ChatQuery, ChatRequest]) -> StreamAnswer
 async def resume_chat(request: ApiRequest[ChatQuery, None]) -> object:
     """Streams the run of a chat that is in progress or waits, from its beginning."""
     services = request.services
-    agent = services.runtime.agent(request.path["agent"])
+    services.runtime.agent(request.path["agent"])
     thread = await find_chat(request, request.path["thread_id"])
     run = None if thread is None else await thread.active_run()
     if thread is None or run is None:
@@ -81,7 +81,7 @@ async def resume_chat(request: ApiRequest[ChatQuery, None]) -> object:
     if services.open_requests.is_draining:
         raise draining()
     services.limits.require_stream(request.principal)
-    framing, source = await stream_run(agent, thread, run)
+    framing, source = await stream_run(services.runtime, thread, run)
     headers = (STREAM_HEADER, (b"x-thread-id", thread.id.encode()), (b"x-run-id", run.id.encode()))
     return StreamAnswer(
         services,
@@ -114,6 +114,7 @@ async def stop_chat(request: ApiRequest[Any, None]) -> Answer:
 )
 async def list_chat_messages(request: ApiRequest[ChatQuery, None]) -> list[dict[str, Any]]:
     """Lists the messages of a chat, the oldest first; none for a chat that has not begun."""
-    agent = request.services.runtime.agent(request.path["agent"])
+    runtime = request.services.runtime
+    runtime.agent(request.path["agent"])
     thread = await find_chat(request, request.path["thread_id"])
-    return [] if thread is None else await chat_messages(agent, thread)
+    return [] if thread is None else await chat_messages(runtime, thread)

@@ -1,22 +1,18 @@
 """A run of a chat as a stream of chunks, and what the journal has of it."""
 
-from typing import Any
-
 from treadle.domain.events import RecordedEvent, RunRequiresAction, ToolOutputRecorded
-from treadle.loop.definition import AgentDefinition
 from treadle.runtime.run_subscription import RunSubscription
+from treadle.runtime.runtime import Runtime
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
 from treadle.server.ai_sdk.chat_framing import ChatFraming
 from treadle.server.ai_sdk.run_events import run_events
-from treadle.server.ai_sdk.tool_kinds import ToolKinds
+from treadle.server.ai_sdk.tool_kinds import tool_kinds
 from treadle.server.problems import RequestRefused
-
-Agent = AgentDefinition[Any, Any]
 
 
 async def stream_run(
-    agent: Agent, thread: Thread, run: ThreadRun, known: set[str] | None = None
+    runtime: Runtime, thread: Thread, run: ThreadRun, known: set[str] | None = None
 ) -> tuple[ChatFraming, RunSubscription]:
     """Returns the message that is a run as it is now, and the events that continue it.
 
@@ -28,7 +24,7 @@ async def stream_run(
     stored = [event async for event in run_events(thread, record)]
     seen = 0 if known is None else _last_wait(stored, known)
     answered = {one.item.call_id for one in stored if isinstance(one, ToolOutputRecorded)}
-    framing = ChatFraming(thread.id, run.id, ToolKinds(agent), answered)
+    framing = ChatFraming(thread.id, run.id, tool_kinds(runtime, record.agent), answered)
     for event in stored:
         framing.feed(event)
         if event.seq <= seen:

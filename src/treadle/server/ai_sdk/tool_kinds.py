@@ -3,7 +3,9 @@
 from typing import Any
 
 from treadle.domain.options import ExternalTool, RunOptions
+from treadle.errors import UnknownAgent
 from treadle.loop.definition import AgentDefinition, reachable_from
+from treadle.runtime.runtime import Runtime
 
 
 class ToolKinds:
@@ -13,10 +15,10 @@ class ToolKinds:
     call with one is held back, and so is that of a tool of a source, of which nothing is known.
     """
 
-    def __init__(self, agent: AgentDefinition[Any, Any]) -> None:
+    def __init__(self, agent: AgentDefinition[Any, Any] | None) -> None:
         self._client: set[str] = set()
         self._plain: set[str] = set()
-        for one in reachable_from(agent).values():
+        for one in reachable_from(agent).values() if agent is not None else ():
             for tool in one.tools:
                 if tool.external:
                     self._client.add(tool.name)
@@ -37,3 +39,11 @@ class ToolKinds:
     def is_held(self, name: str) -> bool:
         """Whether a call of a tool is shown once it is complete."""
         return name not in self._plain
+
+
+def tool_kinds(runtime: Runtime, agent: str) -> ToolKinds:
+    """Returns what is known of the tools of a run; this process may not have its agent."""
+    try:
+        return ToolKinds(runtime.agent(agent))
+    except UnknownAgent:
+        return ToolKinds(None)
