@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from treadle.domain.files import InputAudio, InputFile
-from treadle.domain.items import InputImage, InputText, Message, user_message
+from treadle.domain.items import InputImage, InputText, Message
 from treadle.domain.schema import ToolSchema
 from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.errors import UnknownModel
 from treadle.memory.archive.resolve_embedder import resolve_embedder
 from treadle.models import HttpModel, resolve_model
-from treadle.models.base import ModelRequest
+from treadle.models.base import ModelRequest, output_mode_of
 from treadle.models.model_data import PROVIDER_MODELS
 from treadle.models.presets import CHECKED, PRESETS
 from treadle.models.wire.sendable import EncodedRequest
@@ -66,7 +66,8 @@ def body_of(encoded: EncodedRequest) -> Json:
 
 
 def plain(**settings: Any) -> ModelRequest:
-    return ModelRequest(items=[user_message("hi")], tools=TOOLS, settings=ModelSettings(**settings))
+    asked = Message("user", "hi", id="msg_1")  # one id, so that only the settings differ
+    return ModelRequest(items=[asked], tools=TOOLS, settings=ModelSettings(**settings))
 
 
 def shows(part: Any) -> ModelRequest:
@@ -84,15 +85,20 @@ REQUESTS: Mapping[str, ModelRequest] = {
 }
 
 
+def output(model: HttpModel) -> str:
+    with_tools = output_mode_of(model, with_tools=True)
+    return model.output_mode if with_tools == model.output_mode else f"native, {with_tools}"
+
+
 def forced(model: HttpModel) -> str:
-    return "yes" if "tool_choice" in body_of(encode(model, REQUESTS["any call"])) else "–"
+    is_asked = body_of(encode(model, REQUESTS["any call"])) != body_of(encode(model, plain()))
+    return "yes" if is_asked else "–"
 
 
 def named(model: HttpModel) -> str:
-    body = body_of(encode(model, REQUESTS["one call"]))
-    if "tool_choice" not in body:
+    if forced(model) == "–":
         return "–"
-    return "by name" if len(body["tools"]) > 1 else "alone"
+    return "by name" if b"Draws." in encode(model, REQUESTS["one call"]).body else "alone"
 
 
 def media(kind: str) -> Callable[[HttpModel], str]:
@@ -105,7 +111,7 @@ def reasoning(model: HttpModel) -> str:
     if given == before:
         return "–"
     text = json.dumps({k: v for k, v in given.items() if before.get(k) != v})
-    found = "effort" if "effort" in text else "on, off"
+    found = "effort" if "effort" in text or "Level" in text else "on, off"
     return f"{found}, budget" if "5000" in budget else found
 
 
@@ -126,7 +132,7 @@ def embeddings(name: str) -> str:
 
 
 COLUMNS: Mapping[str, Callable[[HttpModel], str]] = {
-    "output": lambda model: model.output_mode,
+    "output": output,
     "any call": forced,
     "one call": named,
     "images": media("images"),
@@ -165,7 +171,8 @@ has them; a test runs an agent with each against the simulator.
 
 {table}
 
-- `output`: how agents ask for structured output unless they set `output_mode`.
+- `output`: how agents ask for structured output unless they set `output_mode`; the second word is
+  for agents with tools.
 - `any call`, `one call`: `tool_choice` `"required"` and `NamedTool`. `alone`: the tool is the only
   one of the request, because the server takes no name. Without it the choice is left to the model,
   and `tool_choice.ignored` reports a response without a call.
@@ -175,7 +182,7 @@ has them; a test runs an agent with each against the simulator.
 - `cache`: marks in the request, a key of the conversation, or nothing, because the provider caches
   by itself, if it does.
 
-The facts were last compared with these pages on {checked}:
+The facts were collected on {checked} from these pages, public reports and recorded streams:
 
 {sources}
 """

@@ -3,7 +3,11 @@
 import pytest
 from tests.models.matrix import NAMES, PAGE, REQUESTS, encode, model_of, page, table
 from tests.models.wire.preset_servers import SERVERS, check_preset
-from tests.models.wire.strict_servers import check_messages, check_responses, parsed
+from tests.models.wire.strict_servers import check_gemini, check_messages, check_responses, parsed
+
+from treadle.models.presets import PRESETS
+
+CHECKS = {"responses": check_responses, "messages": check_messages, "gemini": check_gemini}
 
 
 def test_the_documentation_shows_the_matrix(capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,7 +23,5 @@ def test_the_server_accepts_what_a_cell_claims(name: str, feature: str) -> None:
     body = parsed(encode(model_of(name), REQUESTS[feature]).body)
     if name in SERVERS:
         check_preset(name, body)
-    elif name == "anthropic":
-        check_messages(body)
     else:
-        check_responses(body)
+        CHECKS[PRESETS[name].api](body)

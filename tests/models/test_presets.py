@@ -1,6 +1,7 @@
 """The presets: where they go, with which key, and that each server accepts what it gets."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -14,15 +15,15 @@ from treadle.domain.files import InputFile
 from treadle.domain.items import InputImage, InputText, Message
 from treadle.domain.schema import ToolSchema
 from treadle.domain.settings import ModelSettings, NamedTool
-from treadle.errors import MissingKey
-from treadle.models import PRESETS, ChatDialect, Preset, resolve_model
+from treadle.errors import ConfigurationError, MissingKey
+from treadle.models import PRESETS, ChatDialect, FallbackModel, Preset, resolve_model
 from treadle.models.base import ModelRequest
 from treadle.models.endpoint import endpoint
 from treadle.models.model_data import PROVIDER_MODELS
 from treadle.models.presets import dialect_of
 from treadle.models.wire.chat_dialects import for_model
 from treadle.models.wire.chat_request import ChatOptions, encode_request
-from treadle.testing import ProviderSimulator
+from treadle.testing import ProviderSimulator, ScriptedModel
 
 pytestmark = pytest.mark.anyio
 
@@ -111,6 +112,42 @@ def test_a_preset_can_be_added(monkeypatch: pytest.MonkeyPatch) -> None:
     model = resolve_model("own:big", {"OWN_API_KEY": "k", "OWN_BASE_URL": "https://h/v2"})
     assert "https://h/v2/chat/completions" in repr(model)
     assert endpoint("", "", {}, key="", default="https://h", needs_key=False).api_key == ""
+
+
+def test_a_preset_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "own", Preset("http://127.0.0.1:1/v1"))
+    assert "http://127.0.0.1:1/v1/" in repr(resolve_model("own:big", {"_BASE_URL": "http://h"}))
+    monkeypatch.setitem(PRESETS, "own", Preset("models.example.com"))
+    with pytest.raises(ConfigurationError, match="not of the form http"):
+        resolve_model("own:big", {})
+
+
+@dataclass
+class Place:
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "with_tools"),
+    [
+        ("openai", "native", "native"),
+        ("xai", "native", "native"),
+        ("ollama", "native", "tool"),
+        ("vllm", "native", "tool"),
+        ("lmstudio", "native", "tool"),
+        ("deepseek", "tool", "tool"),
+    ],
+)
+def test_how_an_output_is_asked_for(name: str, plain: str, with_tools: str) -> None:
+    def look(place: str) -> str:
+        """Looks at a place."""
+        return place
+
+    model = resolve_model(f"{name}:m", {PRESETS[name].key: "k"})
+    assert Agent(model, output=Place).output_mode == plain
+    assert Agent(model, output=Place, tools=[look]).output_mode == with_tools
+    both = FallbackModel(model, ScriptedModel([]))
+    assert Agent(both, output=Place, tools=[look]).output_mode == with_tools
 
 
 @pytest.fixture

@@ -292,7 +292,8 @@ class AgentDefinition(Generic[Deps, Out]):
             return self._output_mode
         if self.output is not None and self.output.takes_text:
             return "tool"  # the only one in which a text is a text
-        return output_mode_of(self.model)
+        has_tools = bool(self.tools.names or self.sources)
+        return output_mode_of(self.model, with_tools=has_tools)
 
     def check_options(
         self, *, output: Output | None = None, **options: Unpack[OptionArguments]

@@ -74,7 +74,8 @@ class Model(Protocol):
 
     `name` is the provider's name of the model; `provider` marks the reasoning items it writes. A
     model that cannot be held to a JSON Schema has an attribute `output_mode`, `"tool"` or
-    `"prompted"`: how agents ask it for structured output unless they set it themselves.
+    `"prompted"`: how agents ask it for structured output unless they set it themselves. One that
+    can, but calls no tools then, has `schema_with_tools = False`.
     """
 
     @property
@@ -93,9 +94,14 @@ class Model(Protocol):
         ...
 
 
-def output_mode_of(model: Model) -> OutputMode:
-    """Returns how a model is best asked for structured output; "native" if it does not specify."""
+def output_mode_of(model: Model, *, with_tools: bool = False) -> OutputMode:
+    """Returns how a model is best asked for structured output; "native" if it does not specify.
+
+    With tools, it is "tool" for a model that would call none if it were held to a schema.
+    """
     mode: object = getattr(model, "output_mode", "native")
+    if mode == "native" and with_tools and not getattr(model, "schema_with_tools", True):
+        return "tool"
     if mode in get_args(OutputMode):
         return cast("OutputMode", mode)
     raise ConfigurationError(

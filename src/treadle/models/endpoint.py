@@ -39,10 +39,11 @@ def endpoint(
     if url:
         return Endpoint(url, environ.get("TREADLE_API_KEY", ""))
     found = environ.get(key, "").strip()
-    if needs_key and not found:
+    if needs_key and key and not found:
         raise MissingKey(f'The model {model} needs a key: set {key}. The model "demo" needs none.')
-    variable = url_variable or f"{key.removesuffix('_API_KEY')}_BASE_URL"
-    return Endpoint(environ.get(variable, "").strip() or default, found)
+    if key and not url_variable:
+        url_variable = f"{key.removesuffix('_API_KEY')}_BASE_URL"
+    return Endpoint(environ.get(url_variable, "").strip() or default, found)
 
 
 def request_url(base_url: str, path: str) -> str:

@@ -52,6 +52,11 @@ class FallbackModel:
         order: tuple[OutputMode, ...] = ("prompted", "tool", "native")
         return next(mode for mode in order if mode in modes)
 
+    @property
+    def schema_with_tools(self) -> bool:
+        """Whether all of the models call tools if they are held to a schema."""
+        return all(getattr(model, "schema_with_tools", True) for model in self._models)
+
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Streams the response of the first model that begins to answer."""
         *others, last = self._models

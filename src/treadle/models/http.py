@@ -86,6 +86,8 @@ class HttpModel:
     - `timeouts`: see `Timeouts`. `proxy`: the URL of an HTTP proxy.
     - `transport`: sends the requests; by default the transport of the runtime, else the network.
     - `output_mode`: how agents ask for structured output, unless they set it themselves.
+    - `schema_with_tools`: False if the server lets a model that is held to a schema call no tools,
+      so that agents with tools ask with a tool.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class HttpModel:
         base_url: str,
         api_key: str,
         output_mode: OutputMode = "native",
+        schema_with_tools: bool = True,
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
         transport: Transport | None = None,
@@ -112,6 +115,7 @@ class HttpModel:
                 "remove one of them."
             )
         self.output_mode: OutputMode = output_mode
+        self.schema_with_tools = schema_with_tools
         self._name = name
         self._wire = wire
         self._url = request_url(base_url, wire.path)

@@ -1,6 +1,7 @@
 """What providers publish about their models: windows and list prices, as data.
 
-Each table has the page it was read from and the day. Both change; `Limits(prices=…)` and
+Each table has the page on which the provider publishes them, and the day they were collected,
+mostly from the public collections genai-prices and models.dev. They change; `Limits(prices=…)` and
 `Limits(price=…)` replace a price, and `max_tokens` of a strategy (`treadle.memory`) replaces a
 window. A price that depends on the length of the request is that of a short one. Models that
 several providers serve under one name, each at its own price, have none here.
@@ -29,7 +30,7 @@ class ModelData(Struct, frozen=True):
 
 
 class ProviderModels(Struct, frozen=True):
-    """The models of one preset, the page they were read from, and the day."""
+    """The models of one preset, the page that publishes them, and the day they were collected."""
 
     provider: str
     source: str

@@ -84,7 +84,8 @@ class OpenAIChat(HttpModel):
       response with a word of its own: `ends={"my_stop": "stop"}`. A response that ends with an
       unknown word fails with `ServerFailed`.
     - `output_mode`: how agents ask for structured output; by default `"tool"` for models and
-      servers that are known to have no JSON Schemas, or none next to tools, else `"native"`.
+      servers that are known to have no JSON Schemas, or none next to tools if the agent has some,
+      else `"native"`.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class OpenAIChat(HttpModel):
             base_url=base_url,
             api_key=api_key,
             output_mode=output_mode or openai_output_mode(base_url, name),
+            schema_with_tools=dialect.schema_with_tools,
             timeouts=timeouts,
             proxy=proxy,
             transport=transport,

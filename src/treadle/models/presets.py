@@ -1,6 +1,7 @@
 """The providers that a model string can name, as data: where they are and what they accept.
 
-Each preset names the page that its facts come from; `CHECKED` is the day they were last compared.
+Each preset names the page of its provider; what that page does not say comes from the reports that
+the comments name and from recorded streams. `CHECKED` is the day the facts were collected.
 A provider behind one of the APIs needs nothing else:
 
     from treadle.models import PRESETS, ChatDialect, Preset
@@ -323,8 +324,6 @@ PRESETS: dict[str, Preset] = {
         output_mode="tool",
         source="https://docs.z.ai/api-reference/llm/chat-completion",
     ),
-    # With a schema, these servers let the model write nothing else, so that it calls no tool:
-    # ollama/ollama#8095, vllm-project/vllm#16313.
     "ollama": _local(
         11434,
         "OLLAMA",
@@ -333,6 +332,7 @@ PRESETS: dict[str, Preset] = {
         # It ignores `tool_choice`.
         dialect=ChatDialect(
             tool_choice=False,
+            schema_with_tools=False,
             media=IMAGES_ONLY,
             reasoning=(
                 ReasoningRule(efforts=words(none="none", low="low", medium="medium", high="high")),
@@ -343,19 +343,19 @@ PRESETS: dict[str, Preset] = {
         8000,
         "VLLM",
         "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
-        dialect=_hosted(reasoning=(_GPT_OSS, _TEMPLATE)),
+        dialect=_hosted(schema_with_tools=False, reasoning=(_GPT_OSS, _TEMPLATE)),
     ),
     "sglang": _local(
         30000,
         "SGLANG",
         "https://docs.sglang.ai/basic_usage/openai_api_completions.html",
-        dialect=_hosted(reasoning=(_GPT_OSS, _TEMPLATE)),
+        dialect=_hosted(schema_with_tools=False, reasoning=(_GPT_OSS, _TEMPLATE)),
     ),
     "llamacpp": _local(
         8080,
         "LLAMACPP",
         "https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
-        dialect=ChatDialect(media=IMAGES_ONLY, reasoning=(_TEMPLATE,)),
+        dialect=ChatDialect(schema_with_tools=False, media=IMAGES_ONLY, reasoning=(_TEMPLATE,)),
     ),
     # "Invalid tool_choice type: 'object'. Supported string values: none, auto, required"
     # (lmstudio-ai/lmstudio-bug-tracker#670).
@@ -364,7 +364,9 @@ PRESETS: dict[str, Preset] = {
         "LMSTUDIO",
         "https://lmstudio.ai/docs/developer/openai-compat/chat-completions",
         # Its Chat Completions have no field for reasoning.
-        dialect=ChatDialect(media=IMAGES_ONLY, reasoning=(ReasoningRule(),)),
+        dialect=ChatDialect(
+            schema_with_tools=False, media=IMAGES_ONLY, reasoning=(ReasoningRule(),)
+        ),
     ),
     "litellm": _local(
         4000,

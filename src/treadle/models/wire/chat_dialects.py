@@ -49,6 +49,9 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
     - `max_tokens_field`: the field for `ModelSettings.max_output_tokens`.
     - `counts_when_asked`: the tokens are counted only if `stream_options` asks for it, which
       Mistral refuses and does not need.
+    - `schema_with_tools`: a model that is held to a schema calls tools as well. Servers that make
+      the whole response fit the schema let it call none (ollama/ollama#8095,
+      vllm-project/vllm#16313).
     - `strict_tools`: tools may have the field `strict`.
     - `media`: the images, files and audio that it reads; texts stand in place of the others.
     - `with_tools`: fields of a request with tools.
@@ -66,6 +69,7 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
     needs_signature: bool = False
     max_tokens_field: str = "max_tokens"
     counts_when_asked: bool = True
+    schema_with_tools: bool = True
     strict_tools: bool = True
     media: MediaRules = MEDIA
     with_tools: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
