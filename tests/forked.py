@@ -26,7 +26,7 @@ _REQUEST_BYTES = 1_000_000
 
 
 def run_program(
-    arguments: Sequence[str | Path],
+    arguments: Sequence[str | bytes | Path],
     *,
     env: Mapping[str, str],
     stdin: bytes = b"",
