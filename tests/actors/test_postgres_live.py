@@ -12,7 +12,7 @@ from tests.postgres import server
 import treadle
 from treadle import Agent
 from treadle.actors import postgres_engine
-from treadle.bus import network
+from treadle.bus import network, node_link
 from treadle.domain.events import (
     Event,
     MessageAdded,
@@ -210,6 +210,30 @@ async def test_a_thread_that_is_deleted_ends_for_readers_elsewhere(url: str) -> 
         with pytest.raises(ThreadNotFound):
             async with asyncio.timeout(10):
                 await waiting
+
+
+async def test_a_node_that_cannot_be_reached_is_watched_in_the_journal(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = Agent(ScriptedModel(["Hi."]), name="a")
+    async with treadle.open(url, agents=[]) as two:
+        async with treadle.open(url, agents=[agent]) as one:
+            thread = await one.create_thread(agent)
+            other = await two.connect(thread.id)
+            reader = Reader()
+            reading = asyncio.create_task(reader.read(other))
+            await asyncio.sleep(0.3)
+
+            async def away(*_: object) -> bool:
+                return False
+
+            monkeypatch.setattr(node_link.NodeLink, "connect", away)
+            bus = cast("Any", two)._threads._bus
+            for _, link in list(bus._links.values()):
+                link._writer.transport.abort()
+            await (await thread.send("hi")).result()
+        await reading  # even if the node is gone when it is looked for
+        assert "".join(reader.texts.values()) == "Hi."
 
 
 async def test_a_watched_thread_is_not_polled(url: str) -> None:

@@ -35,3 +35,7 @@ class Directory:
         self.asked += 1
         driven = self.place.driven
         return {one: driven[one] for one in thread_ids if driven.get(one) in self.place.nodes}
+
+    async def changed(self, threads: Mapping[str, int], /) -> Sequence[str]:
+        driven = await self.nodes_of(list(threads))
+        return [one for one, node in driven.items() if node != self.id]

@@ -107,8 +107,8 @@ class Followed:
     def watches(self, thread_id: str) -> bool:
         return thread_id == "t"
 
-    def waiting(self) -> list[str]:
-        return []
+    def waiting(self) -> dict[str, int]:
+        return {}
 
     def follow(self, thread_id: str) -> None:
         self.threads.append(thread_id)

@@ -246,8 +246,8 @@ async def test_an_address_without_tls_elsewhere_is_not_connected_to(
     assert "11" * 32 not in caplog.text
 
 
-def certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Returns the contexts of a node whose certificate is its own authority."""
+def with_certificate(folder: Path) -> NodeListener:
+    """Returns the listener of a node whose certificate is its own authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node")])
     day = datetime.timedelta(days=1)
@@ -274,17 +274,11 @@ def certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         )
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=chain)
-    server.verify_mode = ssl.CERT_REQUIRED
-    client = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=chain)
-    for context in (server, client):
-        context.load_cert_chain(chain)
-    return server, client
+    return NodeListener.with_certificate(chain, chain, chain)
 
 
 async def test_nodes_with_certificates_reach_each_other(cluster: Cluster, tmp_path: Path) -> None:
-    server, client = certificates(tmp_path)
-    listener = NodeListener(server_tls=server, client_tls=client)
+    listener = with_certificate(tmp_path)
     node, _ = await cluster.node(listener)
     assert cluster.address.startswith("tls://")
     node.record()
@@ -294,9 +288,15 @@ async def test_nodes_with_certificates_reach_each_other(cluster: Cluster, tmp_pa
     assert await all_of(cluster.bus().follow("t", Position(0))) == []  # it has no certificate
     other = tmp_path / "other"
     other.mkdir()
-    server, client = certificates(other)
-    stranger = cluster.bus(NodeListener(server_tls=server, client_tls=client))
+    stranger = cluster.bus(with_certificate(other))
     assert await all_of(stranger.follow("t", Position(0))) == []
+
+
+def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    for name in ("missing.pem", "empty.pem"):
+        with pytest.raises(ConfigurationError, match=name):
+            NodeListener.with_certificate(*(tmp_path / name for _ in range(3)))
 
 
 # Bad ends
@@ -412,8 +412,8 @@ async def test_a_missed_announcement_is_made_up_for(
     monkeypatch.setattr(network, "LOOK_SECONDS", 0.01)
 
     class Waiting(Followed):
-        def waiting(self) -> list[str]:
-            return ["t"]
+        def waiting(self) -> dict[str, int]:
+            return {"t": 0}
 
     bus, followed = cluster.bus(), Waiting()
     bus.listen(followed)
@@ -422,6 +422,31 @@ async def test_a_missed_announcement_is_made_up_for(
     async with asyncio.timeout(10):
         await followed.was_told.wait()
     assert followed.threads[0] == "t"
+
+
+async def test_readers_of_a_node_that_does_not_answer_wait_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "HANDSHAKE_SECONDS", 0.3)
+    asked = 0
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    cluster.place.nodes[1] = f"tcp://:{'11' * 32}@127.0.0.1:{port}"
+    cluster.place.driven["t"] = 1
+    bus = cluster.bus()
+    async with asyncio.timeout(5):
+        readers = (all_of(bus.follow("t", Position(0))) for _ in range(50))
+        assert await asyncio.gather(*readers) == [[]] * 50
+    assert asked == 1
+    await bus.close()
+    server.close()
 
 
 async def test_nodes_that_are_gone_are_forgotten(

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.postgres import server
 from tests.server.serving import Frame
@@ -51,3 +52,36 @@ async def test_the_server_that_writes_is_killed(tmp_path: Path) -> None:
         assert all(any(one.event == "step.interrupted" for one in frames) for frames in staying)
         output = "".join(two.lines)
         assert "Traceback" not in output, output
+
+
+async def test_a_server_listens_for_others_where_it_is_told_to(tmp_path: Path) -> None:
+    url = await asyncio.to_thread(lambda: server().url())
+    config = tmp_path / "treadle.toml"
+    config.write_text('[server]\nnode_name = "localhost"\n')
+    async with started(tmp_path, "--no-auth", "--database", url, "--config", str(config)):
+        (address,) = await asyncio.to_thread(addresses, url)
+        assert address.startswith("tcp://:")
+        assert "@localhost:" in address
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ('node_host = "0.0.0.0"', "TLS"),
+        ('node_certificate = "node.pem"', "belong together"),
+        ("node_port = 70000", "not a port"),
+    ],
+)
+async def test_settings_of_a_node_that_do_not_fit(tmp_path: Path, given: str, word: str) -> None:
+    config = tmp_path / "treadle.toml"
+    config.write_text(f"[server]\n{given}\n")
+    with pytest.raises(AssertionError, match=word):
+        async with started(
+            tmp_path, "--no-auth", "--database", "postgresql:///x", "--config", str(config)
+        ):
+            pass
+
+
+def addresses(url: str) -> list[str]:
+    with psycopg.connect(url) as connection:
+        return [address for (address,) in connection.execute("SELECT address FROM node")]

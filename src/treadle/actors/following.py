@@ -5,7 +5,7 @@ driven elsewhere, or by no process, comes to be driven here.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
 from treadle.bus.base import Bus
@@ -150,13 +150,16 @@ class Following:
         topic = self._topics.get(thread_id)
         return topic is not None and topic is not self._here.get(thread_id)
 
-    def waiting(self) -> Sequence[str]:
-        """Returns the threads that are watched here, and that no node is known to drive."""
-        return [
-            thread_id
+    def waiting(self) -> Mapping[str, int]:
+        """Returns the threads that are watched here, and that no node is known to drive.
+
+        With the number of the last event of their topic.
+        """
+        return {
+            thread_id: topic.seq
             for thread_id, topic in self._topics.items()
             if thread_id not in self._tasks and topic is not self._here.get(thread_id)
-        ]
+        }
 
     def follow(self, thread_id: str) -> None:
         """Feeds the topic of a thread that another node drives, if it is watched here."""

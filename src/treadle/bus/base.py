@@ -4,7 +4,7 @@ Within a process events go straight from the thread to its topic. A bus carries 
 runtimes that share a journal: one drives a thread and serves its events, any other follows them.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
 from treadle.bus.position import Position
@@ -35,8 +35,11 @@ class Follower(Protocol):
         """Returns whether the thread is watched here, and not driven."""
         ...
 
-    def waiting(self) -> Sequence[str]:
-        """Returns the threads that are watched here and of which no node is known."""
+    def waiting(self) -> Mapping[str, int]:
+        """Returns the threads that are watched here and of which no node is known.
+
+        With the number of the last event that their readers have.
+        """
         ...
 
     def follow(self, thread_id: str) -> None:

@@ -2,6 +2,7 @@
 
 import ipaddress
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from treadle.errors import ConfigurationError
@@ -25,6 +26,40 @@ class NodeListener(NamedTuple):
     name: str = ""
     server_tls: "ssl.SSLContext | None" = None
     client_tls: "ssl.SSLContext | None" = None
+
+    @classmethod
+    def with_certificate(
+        cls,
+        certificate: str | Path,
+        key: str | Path,
+        authority: str | Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        name: str = "",
+    ) -> "NodeListener":
+        """Returns a listener with TLS in which both ends have a certificate of one authority.
+
+        - `certificate`, `key`, `authority`: PEM files: the chain of this node, its private key, and
+          the certificates of the authority. The certificate is valid for `name`, or for `host`
+          without one.
+
+        Raises `ConfigurationError` for a file that cannot be used.
+        """
+        import ssl  # noqa: PLC0415 - most programs have no other nodes
+
+        try:
+            server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority)
+            server.verify_mode = ssl.CERT_REQUIRED
+            client = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=authority)
+            for context in (server, client):
+                context.load_cert_chain(certificate, key)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise ConfigurationError(
+                f"The certificate {str(certificate)[:200]!r}, its key or its authority cannot be "
+                f"used: {error}."
+            ) from error
+        return cls(host, port, name, server, client)
 
 
 def require_safe(listener: NodeListener) -> None:

@@ -31,6 +31,9 @@ _LOGGER = logger_of("treadle.runtime")
 LOOK_SECONDS = 2.0
 """How often a process that watches threads looks which nodes there are."""
 
+RETRY_SECONDS = 1.0
+"""How long after a connection that failed all readers of a node do without another one."""
+
 MAX_ADMITTING = 64
 """How many connections may be in their handshake."""
 
@@ -56,6 +59,13 @@ class Directory(Protocol):
 
     async def nodes_of(self, thread_ids: Sequence[str], /) -> Mapping[str, int]:
         """Returns which nodes drive the threads; without those that no node drives."""
+        ...
+
+    async def changed(self, threads: Mapping[str, int], /) -> Sequence[str]:
+        """Returns those of `threads` that another node drives, or that have changed.
+
+        They have an event after the number that is given, or are gone.
+        """
         ...
 
 
@@ -214,18 +224,27 @@ class NetworkBus:
             await link.close()
 
     async def _ask(self) -> None:
-        """Follows the threads whose announcement was missed."""
+        """Follows the threads whose announcement was missed, or whose node cannot be reached."""
         if self._follower is None:
             return
         waiting = self._follower.waiting()
         if waiting:
-            for thread_id, node in (await self._directory.nodes_of(waiting)).items():
-                if node != self._directory.id:
-                    self._follower.follow(thread_id)
+            for thread_id in await self._directory.changed(waiting):
+                self._follower.follow(thread_id)
 
     def _new_link(self, node: int, address: str) -> NodeLink:
+        failed_at = -RETRY_SECONDS
+
         async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            return await _connect(address, self._listener.client_tls)
+            nonlocal failed_at
+            loop = asyncio.get_running_loop()
+            if loop.time() < failed_at + RETRY_SECONDS:
+                raise ConnectionError("the node could not be reached a moment ago")
+            try:
+                return await _connect(address, self._listener.client_tls)
+            except UNREADABLE:
+                failed_at = loop.time()
+                raise
 
         return NodeLink(connect, lambda thread_id: self._on_driven(node, thread_id))
 

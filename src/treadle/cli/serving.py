@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from treadle.bus.listener import NodeListener
 from treadle.cli.database import Database, file_of, shown, url_of
 from treadle.cli.model_choice import choose_model
 from treadle.cli.plain_text import clean
@@ -42,7 +43,9 @@ async def serve(
     if settings.auth and not (path is not None and await asyncio.to_thread(stored_keys, path)):
         key, stored = new_key(name="start")
         keys = Keys(path, [stored])
-    runtime = open_runtime(None if place is None else url_of(place), agents=agents)
+    listener = await asyncio.to_thread(_listener, settings)
+    url = None if place is None else url_of(place)
+    runtime = open_runtime(url, agents=agents, listener=listener)
     stored = "not stored" if place is None else shown(place)
     app = create_app(runtime, settings, keys=keys)
 
@@ -70,6 +73,19 @@ async def serve(
     tune_collector()
     await serve_app(app, on_listening=announce)
     return 0
+
+
+def _listener(settings: ServerSettings) -> NodeListener | None:
+    """Returns where other servers reach this one, None for the default."""
+    host, port, name = settings.node_host or "127.0.0.1", settings.node_port, settings.node_name
+    files = (settings.node_certificate, settings.node_key, settings.node_authority)
+    if all(files):
+        return NodeListener.with_certificate(*files, host=host, port=port, name=name)
+    if any(files):
+        raise ConfigurationError(
+            "node_certificate, node_key and node_authority belong together; set all of them."
+        )
+    return NodeListener(host, port, name) if settings.node_host or port or name else None
 
 
 def tune_collector() -> None:

@@ -183,6 +183,13 @@ class Nodes:
         """Returns which nodes have the threads; without those that no node has."""
         return await self._read(lambda connection: nodes_of(connection, thread_ids))
 
+    async def changed(self, threads: Mapping[str, int]) -> list[str]:
+        """Returns those of `threads` that another node has, or that have changed.
+
+        They have an event after the number that is given, or are gone.
+        """
+        return await self._read(lambda connection: changed(connection, self.id, threads))
+
 
 CHANNEL = "'treadle_' || 'inbox'::regclass::oid"
 """The channel, one for each schema, on which nodes are told which inboxes have entries."""
@@ -401,6 +408,26 @@ def nodes_of(connection: PostgresConnection, thread_ids: Sequence[str]) -> dict[
         (list(thread_ids),),
     )
     return dict(rows.fetchall())
+
+
+def changed(
+    connection: PostgresConnection, node: int | None, threads: Mapping[str, int]
+) -> list[str]:
+    """Returns those of `threads` that another node than `node` has, or that have changed."""
+    rows = connection.execute(
+        """
+        SELECT w.id FROM unnest(?::text[], ?::bigint[]) AS w (id, seq)
+        LEFT JOIN thread t ON t.id = w.id
+        WHERE t.id IS NULL
+        OR EXISTS (SELECT 1 FROM node o WHERE o.id = t.node AND o.id IS DISTINCT FROM ?::bigint)
+        OR EXISTS (
+            SELECT 1 FROM event e
+            WHERE e.position > t.n * 4294967296 + w.seq AND e.position < (t.n + 1) * 4294967296
+        )
+        """,
+        (list(threads), list(threads.values()), node),
+    )
+    return [id for (id,) in rows.fetchall()]
 
 
 def end(connection: PostgresConnection, node: int) -> None:

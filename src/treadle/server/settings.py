@@ -52,6 +52,12 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     - `retry_milliseconds`: after how long an EventSource should connect again.
     - `grace_seconds`: how long a shutdown waits for steps in progress.
     - `access_log`: whether each request is logged, without its content.
+    - `node_host`, `node_port`: the address on which this server listens for the other servers of a
+      PostgreSQL database, by default 127.0.0.1 and any free port. Another host than a loopback
+      address needs a certificate. `node_name`: the host by which the others reach it, by default
+      `node_host`.
+    - `node_certificate`, `node_key`, `node_authority`: PEM files: the certificate of this server
+      for the others, its key, and the authority of the certificates of all.
     """
 
     host: str = "127.0.0.1"
@@ -79,10 +85,18 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     retry_milliseconds: int = 1000
     grace_seconds: float = 10.0
     access_log: bool = True
+    node_host: str = ""
+    node_port: int = 0
+    node_name: str = ""
+    node_certificate: str = ""
+    node_key: str = ""
+    node_authority: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigurationError(f"port={self.port} is not a port; use 0 to 65535.")
+        if not 0 <= self.node_port <= 65535:
+            raise ConfigurationError(f"node_port={self.node_port} is not a port; use 0 to 65535.")
         for name in _ABOVE_ZERO:
             _require_above_zero(name, getattr(self, name))
         for name in ("grace_seconds", "requests_per_second"):
