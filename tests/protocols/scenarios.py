@@ -90,7 +90,7 @@ async def weather(city: str) -> str:
     """Returns the weather in a city."""
     if city == "Atlantis":
         raise ValueError("There is no such city.")
-    await asyncio.sleep({"Rome": 0.02}.get(city, 0.0))
+    await asyncio.sleep({"Rome": 0.02, "Paris": 0.3}.get(city, 0.0))
     return f"Sunny in {city}."
 
 
@@ -167,6 +167,13 @@ async def _answer(person: Person, _: int) -> Seen:
     return await person.answer({call.id: f"A{number}." for number, call in enumerate(waiting, 1)})
 
 
+async def _answer_one(person: Person, _: int) -> Seen:
+    seen = await person.say("Hi.")
+    assert seen.end == "waits"
+    (asked,) = seen.waiting("output")
+    return await person.answer({asked.id: "A."})
+
+
 async def _decide(person: Person, _: int) -> Seen:
     seen = await person.say("Pay.")
     assert seen.end == "waits"
@@ -238,6 +245,21 @@ SCENARIOS = (
             'call: look_up {"word": "b"}',
             "output: A1.",
             "output: A2.",
+            "agent: Both.",
+        ],
+    ),
+    Scenario(
+        name="server and client tools at once",
+        steps=[[_call("Paris"), _look_up("a")], "Both."],
+        options={"tools": [weather]},
+        client_tools=[LOOK_UP],
+        play=_answer_one,
+        holds=[
+            "user: Hi.",
+            'call: weather {"city": "Paris"}',
+            'call: look_up {"word": "a"}',
+            "output: Sunny in Paris.",
+            "output: A.",
             "agent: Both.",
         ],
     ),
