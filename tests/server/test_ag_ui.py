@@ -547,6 +547,14 @@ async def test_a_client_that_leaves(open_runtime: Open, query: str) -> None:
         assert await statuses(client) == ["cancelled" if query else "completed"]
 
 
+async def test_a_run_in_the_foreground_waits_for_its_client(open_runtime: Open) -> None:
+    agent = helper(Call("look_up", '{"word": "a"}', "call_a"), tools=[look_up])
+    async with serving(open_runtime(agent)) as client:
+        await client.http.post("/ag-ui/helper?foreground=true", json=given(HI))
+        await asyncio.sleep(20)
+        assert await statuses(client) == ["requires_action"]
+
+
 class Weather(BaseModel):
     """An answer with a form."""
 

@@ -28,8 +28,8 @@ Leave = Callable[[], Awaitable[None]]
 class StreamAnswer(Streamed):
     """Answers with the events of a subscription, after the frames `first`.
 
-    `on_leave` is called if the client left before the end. With a `framing` it is a stream of that
-    protocol, which above the limit on streams is refused; `on_leave` is called at its end as well.
+    `on_leave` is called if the client left before the end, `on_end` if the framing came to its end.
+    With a `framing` it is a stream of that protocol, which above the limit on streams is refused.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class StreamAnswer(Streamed):
         in_step: bool = False,
         headers: tuple[tuple[bytes, bytes], ...] = (),
         on_leave: Leave | None = None,
+        on_end: Leave | None = None,
         framing: Framing = EVENTS,
     ) -> None:
         self._framing = framing
@@ -50,6 +51,7 @@ class StreamAnswer(Streamed):
         self._in_step = in_step
         self._headers = headers
         self._on_leave = on_leave
+        self._on_end = on_end
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Writes the response."""
@@ -80,8 +82,10 @@ class StreamAnswer(Streamed):
             left = await stream.serve(scope, receive, getattr(send, "raw", send), head)
         finally:
             limits.close_stream(principal)
-        if self._on_leave is not None and (left or self._framing.is_over):
+        if left and self._on_leave is not None:
             await self._on_leave()
+        elif self._on_end is not None and self._framing.is_over:
+            await self._on_end()
 
 
 def resumed_at(request: ApiRequest[Any, Any], after: str) -> str:

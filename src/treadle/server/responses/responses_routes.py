@@ -77,11 +77,12 @@ async def create_response(request: ApiRequest[Any, CreateResponse]) -> object:
         return Answer(200, mapper.response, headers)
     mapper, source = await found.stream(-1, services.delta_cuts.of(found.id))
 
-    async def leave() -> None:
-        # It cannot be continued later, so it would run, or wait, for no reader.
-        if mapper.asked or not mapper.is_over:
+    async def end() -> None:
+        if mapper.asked:
             await run.cancel()
 
+    # It cannot be continued later, so it would run, or wait, for no reader.
+    on_leave, on_end = (run.cancel, end) if body.store is False else (None, None)
     return StreamAnswer(
         services,
         source,
@@ -89,7 +90,8 @@ async def create_response(request: ApiRequest[Any, CreateResponse]) -> object:
         framing=mapper,
         in_step=True,
         headers=headers,
-        on_leave=leave if body.store is False else None,
+        on_leave=on_leave,
+        on_end=on_end,
     )
 
 
