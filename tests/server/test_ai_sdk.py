@@ -172,6 +172,8 @@ async def test_a_text_and_ids_of_the_native_api(open_runtime: Open) -> None:
         assert chunks[-1]["finishReason"] == "stop"
         assert chunks[-1]["messageMetadata"]["usage"]["totalTokens"] == 0
         assert (await client.call("GET", f"/runs/{browser.run}"))["status"] == "completed"
+        thread = await client.call("GET", f"/threads/{browser.thread}")
+        assert thread["key"] == "/ai-sdk chat"
         # A thread is a chat, by its id.
         other = Browser(client, browser.thread)
         assert await other.stored() == await browser.stored()
@@ -524,6 +526,35 @@ async def test_resume_in_the_middle_of_a_text(open_runtime: Open) -> None:
         assert text_of(chunks) == LONG
         assert fold(chunks) == (await browser.stored())[-1]
         assert await browser.resume() is None
+
+
+SAID = json.dumps({"to_user": LONG[:40], "city": "Rome"})
+BROKEN = [Pause(1), Unfinished(Call("weather", SAID)), Pause(3), StreamIncomplete("Cut off.")]
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [Turn((Reasoning(LONG[:40]), Text(LONG[:40]), Call("weather", SAID)), every=0.5), "Done."],
+        [Turn((Text(LONG[:40]), Call("locate", '{"place": "x"}')), every=0.5)],
+        [BROKEN, Turn((Text(LONG[:40]),), every=0.5)],
+    ],
+    ids=["complete", "waits", "breaks off"],
+)
+async def test_a_stream_that_is_resumed_at_any_moment(open_runtime: Open, turns: Any) -> None:
+    agent = helper(*turns, tools=[weather, locate], to_user=True)
+    async with serving(open_runtime(agent)) as client:
+        browser = Browser(client)
+        sent = asyncio.ensure_future(browser.post(said("u1")))
+        await opened(client, 1)
+        resumed: list[asyncio.Future[list[Json] | None]] = []
+        while not sent.done():
+            resumed.append(asyncio.ensure_future(browser.resume()))
+            await asyncio.sleep(0.3)
+        stored = (await browser.stored())[-1]
+        whole = [chunks for one in resumed if (chunks := await one) is not None]
+        assert len(whole) > 5
+        assert all(fold(chunks) == stored for chunks in [await sent, *whole])
 
 
 async def test_stop_and_a_run_in_the_foreground(open_runtime: Open) -> None:
