@@ -21,6 +21,7 @@ from treadle.errors import ConfigurationError
 from treadle.server import Keys, Principal, ServerSettings, load_settings, new_key, serve
 from treadle.server.app import create_app
 from treadle.server.keys import add_key, revoke_key, stored_keys
+from treadle.server.operation import Operation
 from treadle.server.operations import all_operations
 from treadle.server.origins import is_allowed_host, is_loopback, is_own_origin
 from treadle.server.principal import SCOPES
@@ -120,6 +121,7 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
             "label": "human",
             "job_id": "job_1",
             "item_id": "msg_1",
+            "step_id": "step_1",
             "schedule_id": "schedule_1",
             "name": "x",
             "agent": "agent",
@@ -139,7 +141,7 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
                         operation.method,
                         path,
                         headers=keys.headers(scope),
-                        json=BODIES.get(operation.path, {}) if operation.body is not None else None,
+                        json=body_of(operation),
                     )
                     code = code_of(response).replace(these["thread_id"], "the thread")
                     answers.append((response.status_code, code))
@@ -234,6 +236,7 @@ async def test_what_belongs_to_another_owner_is_not_found(open_runtime: Open) ->
 
 TRIED_BELOW = {
     "/chat/completions",
+    *("/assistants", "/assistants/{name}", "/threads/runs"),
     "/conversations",
     "/{agent}",  # in test_ag_ui.py and test_ai_sdk.py
     "/models",
@@ -249,6 +252,9 @@ TRIED_BELOW = {
 """The routes whose path names no thread and no run."""
 
 BODIES: dict[str, Any] = {
+    "/v1/threads/{thread_id}/messages": {"role": "user", "content": "x"},
+    "/v1/threads/{thread_id}/runs": {"assistant_id": "agent"},
+    "/v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs": {"tool_outputs": []},
     "/conversations/{thread_id}": {"metadata": {}},
     "/conversations/{thread_id}/items": {"items": [{"role": "user", "content": "x"}]},
     "/threads/{thread_id}/messages": {"message": "Hi."},
@@ -259,6 +265,13 @@ BODIES: dict[str, Any] = {
     "/threads/{thread_id}/memory": {"edit": {"type": "delete", "label": "human"}},
     "/threads/{thread_id}/memory/{label}": {"value": "x"},
 }
+
+
+def body_of(operation: Operation) -> Any:
+    """Returns the body of a request, that of its whole path first."""
+    if operation.body is None:
+        return None
+    return BODIES.get(operation.full_path) or BODIES.get(operation.path, {})
 
 
 async def test_the_principal_is_recorded_and_never_the_body(open_runtime: Open) -> None:

@@ -2,6 +2,8 @@
 
 from treadle.server.ag_ui.ag_ui_routes import AG_UI
 from treadle.server.ai_sdk.chat_routes import CHATS
+from treadle.server.assistants.runs_routes import ASSISTANTS_RUNS
+from treadle.server.assistants.threads_routes import ASSISTANTS
 from treadle.server.chat_completions.completion_routes import COMPLETIONS
 from treadle.server.openai.models import MODELS
 from treadle.server.operation import Operation, Operations
@@ -43,6 +45,8 @@ _NOUNS: tuple[Operations, ...] = (
     RESPONSES,
     CONVERSATIONS,
     COMPLETIONS,
+    ASSISTANTS_RUNS,
+    ASSISTANTS,
     AG_UI,
     CHATS,
 )

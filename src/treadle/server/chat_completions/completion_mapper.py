@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
-import msgspec
-
 from treadle.domain.events import (
     Event,
     HandedOff,
@@ -28,6 +26,7 @@ from treadle.domain.events import (
 )
 from treadle.domain.usage import Usage
 from treadle.loop.definition import AgentDefinition, ends_run
+from treadle.server.call_texts import said_text, shown_arguments
 from treadle.server.chat_completions.completion_chunks import (
     CompletionChunks,
     Json,
@@ -203,12 +202,12 @@ class CompletionMapper:
         self._step_calls[call.call_id] = event
         if event.awaits == "output":
             self._client_calls[call.call_id] = call_object(
-                call.call_id, call.name, _own_arguments(event)
+                call.call_id, call.name, shown_arguments(event)
             )
         if call.name == OUTPUT_TOOL:
             return b""  # it is the answer only if it is valid
         if self._shows_to_user:
-            return self._chunks.text(self._text.finish(call.id, event.said))
+            return self._chunks.text(self._text.finish(call.id, said_text(event)))
         return b""
 
     def _start_step(self) -> bytes:
@@ -292,11 +291,3 @@ def _failure(status: int, code: str, message: str) -> Failure:
     if status in {401, 404, 409}:
         kind = "invalid_request_error"
     return Failure(status, ErrorFields(message=message, type=kind, param=None, code=code))
-
-
-def _own_arguments(event: ToolCallRequested) -> str:
-    """Returns the arguments of a call without the text for the user, which is not the tool's."""
-    if not event.to_user or not (fields := event.arguments) or event.to_user not in fields:
-        return event.item.arguments
-    left = {name: value for name, value in fields.items() if name != event.to_user}
-    return msgspec.json.encode(left).decode()

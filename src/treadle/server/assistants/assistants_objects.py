@@ -1,0 +1,187 @@
+"""The objects of the Assistants API as JSON values."""
+
+from typing import Annotated, Any, Literal, cast
+
+from msgspec import Meta, Struct
+
+from treadle.domain.files import InputFile, InputImage
+from treadle.domain.items import InputText, Message, OutputText
+from treadle.domain.usage import Usage
+from treadle.errors import InvalidInput
+from treadle.journal.base import ThreadInfo
+from treadle.loop.definition import AgentDefinition
+
+Json = dict[str, Any]
+
+
+class ObjectQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which objects of a list; the newest come first."""
+
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    order: Literal["asc", "desc"] = "desc"
+    after: str = ""
+    before: str = ""
+    run_id: str = ""
+    include: tuple[str, ...] = ()
+
+
+def page_of(objects: list[Json], query: ObjectQuery) -> Json:
+    """Returns a page of objects, which are given from the oldest to the newest."""
+    objects = objects if query.order == "asc" else objects[::-1]
+    begin, end = 0, len(objects)
+    if query.after:
+        begin = _place(objects, "after", query.after) + 1
+    if query.before:
+        end = _place(objects, "before", query.before)
+        begin = max(begin, end - query.limit)
+    page = objects[begin : min(end, begin + query.limit)]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": begin > 0 if query.before else begin + len(page) < end,
+    }
+
+
+def _place(objects: list[Json], name: str, id: str) -> int:
+    for place, one in enumerate(objects):
+        if one["id"] == id:
+            return place
+    raise InvalidInput(f"{name}={id[:100]!r} is not the id of an object of the list.")
+
+
+def assistant_object(agent: AgentDefinition[Any, Any]) -> Json:
+    """Returns an agent as an assistant; its instructions and tools are its own affair."""
+    return {
+        "id": agent.name,
+        "object": "assistant",
+        "created_at": 0,
+        "name": agent.name,
+        "description": agent.description or None,
+        "model": agent.model.name,
+        "instructions": None,
+        "tools": [],
+        "metadata": {},
+        "temperature": None,
+        "top_p": None,
+        "response_format": "auto",
+    }
+
+
+def thread_object(info: ThreadInfo) -> Json:
+    """Returns a thread."""
+    return {
+        "id": info.id,
+        "object": "thread",
+        "created_at": int(info.created_at),
+        "metadata": dict(info.metadata),
+        "tool_resources": {},
+    }
+
+
+def message_object(
+    thread_id: str, message: Message, at: float, *, run_id: str | None = None, agent: str = ""
+) -> Json:
+    """Returns a message that is complete; `agent` wrote it in a run."""
+    return {
+        "id": message.id,
+        "object": "thread.message",
+        "created_at": int(at),
+        "thread_id": thread_id,
+        "role": "assistant" if message.role == "assistant" else "user",
+        "content": [_content(part) for part in message.content] or [text_content("")],
+        "status": "completed",
+        "completed_at": int(at),
+        "incomplete_at": None,
+        "incomplete_details": None,
+        "assistant_id": agent or None,
+        "run_id": run_id,
+        "attachments": [],
+        "metadata": {},
+    }
+
+
+def _content(part: object) -> Json:
+    match part:
+        case InputText() | OutputText():
+            return text_content(part.text)
+        case InputImage(image_url=url) if url:
+            return {"type": "image_url", "image_url": {"url": url, "detail": part.detail}}
+        case InputImage():
+            return {"type": "image_file", "image_file": {"file_id": part.file_id}}
+        case InputFile():
+            return text_content(f"[file {part.filename or part.file_id}]")
+        case _:
+            return {"type": "refusal", "refusal": cast("Any", part).refusal}
+
+
+def text_content(text: str) -> Json:
+    """Returns the content of a text."""
+    return {"type": "text", "text": {"value": text, "annotations": []}}
+
+
+def step_object(
+    step_id: str, run: Json, kind: Literal["message_creation", "tool_calls"], details: Json
+) -> Json:
+    """Returns a step of a run that has begun."""
+    return {
+        "id": step_id,
+        "object": "thread.run.step",
+        "created_at": run["started_at"] or run["created_at"],
+        "run_id": run["id"],
+        "assistant_id": run["assistant_id"],
+        "thread_id": run["thread_id"],
+        "type": kind,
+        "status": "in_progress",
+        "cancelled_at": None,
+        "completed_at": None,
+        "expired_at": None,
+        "failed_at": None,
+        "last_error": None,
+        "step_details": {"type": kind, kind: details},
+        "usage": None,
+        "metadata": {},
+    }
+
+
+def run_object(run_id: str, thread_id: str, agent: str) -> Json:
+    """Returns a run that has not begun."""
+    return {
+        "id": run_id,
+        "object": "thread.run",
+        "created_at": 0,
+        "thread_id": thread_id,
+        "assistant_id": agent,
+        "status": "queued",
+        "required_action": None,
+        "last_error": None,
+        "expires_at": None,
+        "started_at": None,
+        "cancelled_at": None,
+        "failed_at": None,
+        "completed_at": None,
+        "incomplete_details": None,
+        "model": agent,
+        "instructions": "",
+        "tools": [],
+        "metadata": {},
+        "usage": None,
+        "temperature": None,
+        "top_p": None,
+        "max_prompt_tokens": None,
+        "max_completion_tokens": None,
+        "truncation_strategy": {"type": "auto", "last_messages": None},
+        "tool_choice": "auto",
+        "parallel_tool_calls": True,
+        "response_format": "auto",
+    }
+
+
+def usage_object(usage: Usage) -> Json:
+    """Returns token counts."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+    }
