@@ -3,11 +3,18 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
+from tests.postgres import server
 
 from treadle.actors.engine import EmbeddedEngine, Engine
+from treadle.actors.postgres_engine import PostgresEngine
+from treadle.domain.entries import SendEntry
+from treadle.domain.items import user_message
 from treadle.errors import JournalFull, TreadleError, UnknownAgent
+from treadle.journal.base import ThreadInfo
+from treadle.journal.postgres import PostgresJournal
 
 pytestmark = pytest.mark.anyio
 
@@ -15,13 +22,30 @@ pytestmark = pytest.mark.anyio
 class Node:
     """A node that drives: it notes what it is asked for, and may wait or fail."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, journal: PostgresJournal | None = None) -> None:
         self.engine = engine
+        self._journal = journal
         self.drives: Counter[str] = Counter()
         self.under_way: Counter[str] = Counter()
         self.most_at_once = 0
         self.seconds = 0.0
         self.error: Exception | None = None
+
+    async def send(self, thread_id: str) -> None:
+        """Lets something come to a thread through this node."""
+        if self._journal is None:
+            self.engine.wake(thread_id)
+        else:
+            await self._journal.enqueue(thread_id, SendEntry("run_1", user_message("hi")))
+
+    def ring(self, thread_id: str) -> None: ...
+
+    def lose(self, thread_id: str) -> None: ...
+
+    def node_ended(self) -> None: ...
+
+    def release_unused(self, thread_id: str) -> None:
+        self.engine.release(thread_id)
 
     async def drive_thread(self, thread_id: str) -> None:
         if not await self.engine.take(thread_id):
@@ -44,15 +68,42 @@ class Key:
     """What the two nodes share: it stands for their journal."""
 
 
-@pytest.fixture(params=["embedded"])
-async def nodes() -> AsyncIterator[Nodes]:
-    key = Key()
-    one, two = Node(EmbeddedEngine(key)), Node(EmbeddedEngine(key))
-    for node in (one, two):
+POSTGRES = pytest.param("postgres", marks=pytest.mark.needs("postgres"))
+
+
+@pytest.fixture(params=["embedded", POSTGRES])
+async def nodes(request: pytest.FixtureRequest) -> AsyncIterator[Nodes]:
+    if request.param == "embedded":
+        key = Key()
+        one, two = Node(EmbeddedEngine(key)), Node(EmbeddedEngine(key))
+        async with started(one, two):
+            yield one, two
+        return
+    url = await asyncio.to_thread(lambda: server().url())
+    async with opened(url) as first, opened(url) as second:
+        for id in ("t", "u"):
+            await first.create(ThreadInfo(id=id, agent="a", created_at=1, updated_at=1))
+        one, two = (Node(PostgresEngine(one.nodes, lambda: ["a"]), one) for one in (first, second))
+        async with started(one, two):
+            yield one, two
+
+
+@asynccontextmanager
+async def started(*nodes: Node) -> AsyncIterator[None]:
+    for node in nodes:
         await node.engine.start(node)
-    yield one, two
-    for node in (one, two):
+    yield
+    for node in nodes:
         await node.engine.stop()
+        await node.engine.leave()
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[PostgresJournal]:
+    journal = PostgresJournal(url)
+    await journal.open()
+    yield journal
+    await journal.close()
 
 
 async def test_one_node_at_a_time_has_a_thread(nodes: Nodes) -> None:
@@ -63,6 +114,7 @@ async def test_one_node_at_a_time_has_a_thread(nodes: Nodes) -> None:
     two.engine.release("t")  # what it does not have, it cannot give back
     assert not await two.engine.take("t")
     one.engine.release("t")
+    await asyncio.sleep(2)  # the others know it soon
     assert await two.engine.take("t")
     assert not await one.engine.take("t")
 
@@ -70,9 +122,10 @@ async def test_one_node_at_a_time_has_a_thread(nodes: Nodes) -> None:
 async def test_a_wake_reaches_the_node_that_has_the_thread(nodes: Nodes) -> None:
     one, two = nodes
     await one.engine.take("t")
-    two.engine.wake("t")
+    await two.send("t")
     await asyncio.sleep(1)
-    assert (one.drives["t"], two.drives["t"]) == (1, 0)
+    assert one.drives["t"] > 0
+    assert two.drives["t"] == 0
     assert not one.engine.is_driving("t")
 
 
@@ -132,7 +185,8 @@ async def test_an_interrupted_drive_has_ended_and_the_thread_is_still_taken(node
 async def test_a_stopped_engine_drives_no_more_and_another_takes_over(nodes: Nodes) -> None:
     one, two = nodes
     one.seconds = 100
-    one.engine.wake("t")
+    await one.engine.take("t")
+    await one.send("t")
     await asyncio.sleep(1)
     await one.engine.stop()
     await one.engine.stop()

@@ -339,6 +339,30 @@ async def test_a_node_that_drains_hands_over_what_it_has_between_two_requests(ur
     assert len(asked[0]) + len(asked[1]) == 3 * 7 + 1
 
 
+async def test_an_agent_that_works_for_another_is_driven_where_that_is(url: str) -> None:
+    def team(seconds: float, *steps: object) -> tuple[Agent, SlowModel]:
+        model = SlowModel(seconds)
+        helper = Agent(model, name="helper")
+        boss = ScriptedModel(cast("Any", steps))
+        return Agent(boss, name="boss", tools=[helper.as_tool()]), model
+
+    first, working = team(0.3, [Call("helper", '{"message": "help"}')])
+    others = [team(0.05, "Done.") for _ in range(2)]
+    async with (
+        treadle.open(url, agents=[others[0][0]]) as two,
+        treadle.open(url, agents=[others[1][0]]),
+    ):
+        async with treadle.open(url, agents=[first]) as one:
+            thread = await one.create_thread(first)
+            run = await thread.send("go", key="k")
+            await until(lambda: working.requests == 1)
+        resumed = await (await two.connect(thread.id)).run(run.id)
+        assert (await asyncio.wait_for(resumed.result(), 20)).text == "Done."
+        sql = "SELECT p.id, p.node = c.node FROM thread p JOIN thread c ON c.parent = p.id"
+        assert await asyncio.to_thread(execute, url, sql) == [(thread.id, True)]
+        assert sum(model.requests for _, model in others) == 1
+
+
 BOARD = Block("board", "first", shared="office")
 
 
