@@ -1,6 +1,6 @@
 # treadle: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all ci-tools lint format docs wheel coverage chaos chaos-cluster chaos-inside soak fuzz bench bench-peers constraints clean
+.PHONY: help demo serve test test-all ci-tools lint format docs wheel coverage chaos chaos-cluster chaos-inside soak fuzz bench bench-cluster bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := src/treadle/domain/*,src/treadle/streaming/*,src/treadle/models/wire/*
@@ -83,6 +83,9 @@ fuzz: $(VENV)/.dev  ## Feed mutated streams to decoders, parser and scanner for 
 
 bench: $(VENV)/.dev  ## Measure, print a table, write benchmarks/results.json
 	@$(BIN)/python -m benchmarks
+
+bench-cluster: $(VENV)/.dev  ## Measure what it costs to watch threads of another node on PostgreSQL
+	@$(BIN)/python -m benchmarks.across_nodes
 
 bench-peers: $(VENV)/.dev  ## Install the frameworks that `make bench` compares with, each in its own venv
 	@benchmarks/install-peers

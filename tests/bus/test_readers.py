@@ -443,7 +443,7 @@ def test_each_text_is_exact_through_the_bus_of_a_process(
 
 
 @pytest.mark.real_clock
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SCRIPTS, st.integers(0, 60), st.sampled_from([2, 8, 1024]))
 def test_each_text_is_exact_through_a_socket(
     monkeypatch: pytest.MonkeyPatch,
@@ -459,7 +459,7 @@ def test_each_text_is_exact_through_a_socket(
 
 
 @pytest.mark.real_clock
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SCRIPTS, st.integers(0, 60), st.sampled_from([2, 8, 1024]))
 def test_each_text_is_exact_over_the_network(
     monkeypatch: pytest.MonkeyPatch,
