@@ -16,9 +16,10 @@ if TYPE_CHECKING:
         ToolChoice,
     )
     from treadle.models.anthropic import AnthropicMessages
+    from treadle.models.api_key import ApiKey
     from treadle.models.base import ItemChange, ItemsAdapted, Model, ModelEvent, ModelRequest
     from treadle.models.fallback import FallbackModel
-    from treadle.models.gemini import Gemini
+    from treadle.models.gemini import Gemini, VertexGemini
     from treadle.models.http import HttpModel, Timeouts
     from treadle.models.model_data import PROVIDER_MODELS, ModelData, ProviderModels
     from treadle.models.openai import OpenAIChat, OpenAIResponses
@@ -46,6 +47,7 @@ __all__ = [
     "PROVIDER_MODELS",
     "WINDOWS",
     "AnthropicMessages",
+    "ApiKey",
     "ChatDialect",
     "Decoder",
     "Demux",
@@ -84,12 +86,14 @@ __all__ = [
     "ToolChoice",
     "ToolSchema",
     "Transport",
+    "VertexGemini",
     "Wire",
     "resolve_model",
 ]
 
 _MODULES = {
     "AnthropicMessages": "treadle.models.anthropic",
+    "ApiKey": "treadle.models.api_key",
     "ChatDialect": "treadle.models.wire.chat_dialects",
     "Decoder": "treadle.models.wire.base",
     "Demux": "treadle.streaming.demux",
@@ -133,6 +137,7 @@ _MODULES = {
     "ToolChoice": "treadle.domain.settings",
     "ToolSchema": "treadle.domain.schema",
     "Transport": "treadle.models.transport",
+    "VertexGemini": "treadle.models.gemini",
     "WINDOWS": "treadle.models.windows",
     "Wire": "treadle.models.wire.base",
     "resolve_model": "treadle.models.resolve",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from treadle.domain.events import FinishReason
 from treadle.domain.schema import OutputMode
+from treadle.models.api_key import ApiKey
 from treadle.models.http import HttpModel, Timeouts
 from treadle.models.output_modes import anthropic_output_mode
 from treadle.models.presets import PRESETS
@@ -18,7 +19,7 @@ ANTHROPIC_URL = PRESETS["anthropic"].base_url
 class AnthropicMessages(HttpModel):
     """A model behind the Anthropic Messages API.
 
-    - `api_key` may be empty for servers that need none.
+    - `api_key` may be empty for servers that need none, and a function that returns a token.
     - `base_url` is the root of the API, with or without the `/v1`.
     - `provider` marks the reasoning and the items of hosted tools, which are sent back only to
       models with the same mark: give a server that is not Anthropic's its own mark.
@@ -46,7 +47,7 @@ class AnthropicMessages(HttpModel):
         self,
         name: str,
         *,
-        api_key: str,
+        api_key: ApiKey,
         base_url: str = ANTHROPIC_URL,
         provider: str = "anthropic",
         max_tokens: int = 32_000,

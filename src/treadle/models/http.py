@@ -22,6 +22,7 @@ from treadle.errors import (
     StreamIncomplete,
     StreamInvalid,
 )
+from treadle.models.api_key import ApiKey, current_key
 from treadle.models.base import ItemsAdapted, ModelEvent, ModelRequest
 from treadle.models.endpoint import key_headers, request_url
 from treadle.models.failure import http_failure
@@ -82,7 +83,8 @@ class HttpModel:
     """A model behind an HTTP API whose format is a `Wire`.
 
     - `base_url`: the root of the API; a query in it is kept.
-    - `api_key`: sent to that host only; never part of an error.
+    - `api_key`: sent to that host only; never part of an error. A function is called for each
+      request; see `ApiKey`.
     - `timeouts`: see `Timeouts`. `proxy`: the URL of an HTTP proxy.
     - `transport`: sends the requests; by default the transport of the runtime, else the network.
     - `output_mode`: how agents ask for structured output, unless they set it themselves.
@@ -96,7 +98,7 @@ class HttpModel:
         wire: Wire,
         *,
         base_url: str,
-        api_key: str,
+        api_key: ApiKey,
         output_mode: OutputMode = "native",
         schema_with_tools: bool = True,
         timeouts: Timeouts | None = None,
@@ -108,8 +110,11 @@ class HttpModel:
             raise ConfigurationError(
                 f"The proxy {masked_url(proxy)!r} is not of the form http(s)://host:port."
             )
-        require_key(api_key)
-        if url.username is not None and "Authorization" in wire.headers(api_key):
+        if isinstance(api_key, str):
+            require_key(api_key)
+            api_key = api_key.strip()
+        shown = api_key if isinstance(api_key, str) else "key"
+        if url.username is not None and "Authorization" in wire.headers(shown):
             raise ConfigurationError(
                 f"The base URL {masked_url(base_url)!r} contains a user, but api_key is set too; "
                 "remove one of them."
@@ -120,7 +125,7 @@ class HttpModel:
         self._wire = wire
         self._url = request_url(base_url, wire.path)
         self._host = url.hostname or ""
-        self._api_key = api_key.strip()
+        self._api_key: ApiKey = api_key
         self._timeouts = timeouts or Timeouts()
         self._proxy = proxy
         self._transport = transport
@@ -145,7 +150,10 @@ class HttpModel:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Sends `request` once and yields the response as it arrives; see `Model.stream`."""
         encoded = self._wire.encode(self._name, request)
-        call = self._call(request, encoded)
+        key = self._api_key
+        if not isinstance(key, str):
+            key = await current_key(key, self._host, self._timeouts.first_byte)
+        call = self._call(request, encoded, key)
         try:
             response = await self._send(call)
         except BadRequest as error:
@@ -187,7 +195,7 @@ class HttpModel:
             # Returns the connection to the pool if the body was read to its end, else closes it.
             response.release()
 
-    def _call(self, request: ModelRequest, encoded: EncodedRequest) -> HttpRequest:
+    def _call(self, request: ModelRequest, encoded: EncodedRequest, key: str) -> HttpRequest:
         return HttpRequest(
             model=self._name,
             path=self._wire.path,
@@ -195,7 +203,7 @@ class HttpModel:
             headers={
                 "Content-Type": "application/json",
                 "Accept": "text/event-stream",
-                **key_headers(self._wire.headers(self._api_key), self._host, self._api_key),
+                **key_headers(self._wire.headers(key), self._host, key),
                 **encoded.headers,
                 **request.settings.extra_headers,
             },

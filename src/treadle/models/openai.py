@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from treadle.domain.events import FinishReason
 from treadle.domain.schema import OutputMode
+from treadle.models.api_key import ApiKey
 from treadle.models.http import HttpModel, Timeouts
 from treadle.models.output_modes import openai_output_mode
 from treadle.models.presets import PRESETS, dialect_of
@@ -22,7 +23,7 @@ OPENAI_URL = PRESETS["openai"].base_url
 class OpenAIResponses(HttpModel):
     """A model behind the OpenAI Responses API.
 
-    - `api_key` may be empty for servers that need none.
+    - `api_key` may be empty for servers that need none, and a function that returns a token.
     - `provider` marks the reasoning, the items of hosted tools and other fields that are sent back
       only to models with the same mark; "openai", and the host as well for other servers.
     - `strict` refuses a request with `ItemRefused` if an item of the history cannot be sent as it
@@ -38,7 +39,7 @@ class OpenAIResponses(HttpModel):
         self,
         name: str,
         *,
-        api_key: str,
+        api_key: ApiKey,
         base_url: str = OPENAI_URL,
         provider: str | None = None,
         strict: bool = False,
@@ -71,7 +72,7 @@ class OpenAIResponses(HttpModel):
 class OpenAIChat(HttpModel):
     """A model behind the Chat Completions API, at OpenAI or any compatible server.
 
-    - `api_key` may be empty for servers that need none.
+    - `api_key` may be empty for servers that need none, and a function that returns a token.
     - `provider` marks the reasoning and other fields that are sent back only to models with the
       same mark; "chat", and the host as well for other servers than OpenAI's.
     - `dialect` is what the server accepts; by default it is recognised by its URL and the name of
@@ -92,7 +93,7 @@ class OpenAIChat(HttpModel):
         self,
         name: str,
         *,
-        api_key: str,
+        api_key: ApiKey,
         base_url: str = OPENAI_URL,
         provider: str | None = None,
         dialect: ChatDialect | None = None,

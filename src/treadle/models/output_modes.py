@@ -5,7 +5,6 @@ import re
 from treadle.domain.schema import OutputMode
 from treadle.models.presets import preset_at
 from treadle.models.wire.chat_dialects import host_of
-from treadle.models.wire.gemini_request import is_old
 
 # https://platform.openai.com/docs/guides/structured-outputs#supported-models: gpt-4o-2024-08-06
 # and later; the older ones refuse `json_schema`.
@@ -23,14 +22,6 @@ def openai_output_mode(base_url: str, model: str) -> OutputMode:
     if preset is not None and preset.output_mode is not None:
         return preset.output_mode
     return "tool" if _OLD_OPENAI.match(model) else "native"
-
-
-def gemini_output_mode(model: str) -> OutputMode:
-    """Returns the output mode of a model of Gemini; those before 3 take no schema next to tools.
-
-    https://ai.google.dev/gemini-api/docs/structured-output#structured-outputs-with-tools
-    """
-    return "tool" if is_old(model) else "native"
 
 
 def anthropic_output_mode(host: str, model: str) -> OutputMode:

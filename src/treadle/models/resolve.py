@@ -4,6 +4,9 @@
     chat:NAME           Chat Completions          key: OPENAI_API_KEY, URL: OPENAI_BASE_URL
     anthropic:NAME      Anthropic Messages        key: ANTHROPIC_API_KEY, URL: ANTHROPIC_BASE_URL
     gemini:NAME         Google Gemini             key: GEMINI_API_KEY, URL: GEMINI_BASE_URL
+    vertex:NAME         Gemini at Vertex AI       GOOGLE_CLOUD_PROJECT, GOOGLE_CLOUD_LOCATION
+    azure:NAME          Azure OpenAI, Responses   key: AZURE_OPENAI_API_KEY, AZURE_OPENAI_ENDPOINT
+    azure-chat:NAME     Azure OpenAI, Chat        as azure:NAME
     ollama:NAME         a local Ollama            URL: OLLAMA_HOST
     groq:NAME, …        the other presets         see `treadle.models.PRESETS`
     demo                the built-in demo model, inside this process
@@ -27,6 +30,9 @@ Factory = Callable[[str, str, Mapping[str, str], Transport | None], Model]
 
 # Imported when first named: an HTTP client takes longer to import than all of treadle.
 _FACTORIES = {
+    "azure": "treadle.models.azure:azure",
+    "azure-chat": "treadle.models.azure:azure_chat",
+    "vertex": "treadle.models.gemini:vertex",
     "demo": "treadle.demo.demo_model:demo",
 }
 _KNOWN = "openai:NAME, chat:NAME@URL, anthropic:NAME, ollama:NAME or demo"
@@ -52,7 +58,8 @@ def resolve_model(
     is_known = provider in _FACTORIES or provider in PRESETS
     if not is_known or bool(name) == (provider == "demo"):
         shown = model if not url else f"{provider}:{name}@{masked_url(url)}"
-        others = ", ".join(sorted(PRESETS.keys() - {"openai", "chat", "anthropic", "ollama"}))
+        more = (PRESETS.keys() | _FACTORIES) - {"openai", "chat", "anthropic", "ollama", "demo"}
+        others = ", ".join(sorted(more))
         raise UnknownModel(
             f"{shown!r} is not a model name; use {_KNOWN}. Instead of openai also: {others}."
         )

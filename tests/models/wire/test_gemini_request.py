@@ -27,9 +27,8 @@ from treadle.domain.items import (
 )
 from treadle.domain.schema import OutputSchema, ToolSchema
 from treadle.domain.settings import ModelSettings, NamedTool, ReasoningEffort
-from treadle.models.base import ModelRequest
+from treadle.models.base import ModelRequest, output_mode_of
 from treadle.models.gemini import Gemini
-from treadle.models.output_modes import gemini_output_mode
 from treadle.models.wire.gemini_contents import MEDIA
 from treadle.models.wire.gemini_request import GeminiOptions, encode_request
 from treadle.models.wire.gemini_schema import readable_schema
@@ -141,8 +140,9 @@ def test_older_models_know_neither_ids_nor_signatures() -> None:
 def test_generations_of_models(name: str, is_old: bool) -> None:
     signed = "thoughtSignature" in sent(*called("x"), model=name)["contents"][1]["parts"][0]
     assert signed is not is_old
-    assert gemini_output_mode(name) == ("tool" if is_old else "native")
-    assert Gemini(name, api_key="k").output_mode == gemini_output_mode(name)
+    model = Gemini(name, api_key="k")
+    assert output_mode_of(model, with_tools=True) == ("tool" if is_old else "native")
+    assert output_mode_of(model, with_tools=False) == "native"
 
 
 def test_outputs_of_parallel_calls_are_one_content_in_the_order_of_the_calls() -> None:

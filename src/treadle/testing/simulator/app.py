@@ -54,6 +54,7 @@ Respond = Callable[[ProviderRequest], Turn]
 MAX_BODY = 64 << 20
 MAX_COUNTED_SCENARIOS = 10_000
 SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"})
+VERTEX = "/v1/projects/{project}/locations/{location}/publishers/google/models/{target:path}"
 STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 JSON = {"content-type": "application/json"}
 CLOSES = "treadle.closes"
@@ -132,6 +133,7 @@ class SimulatorApp:
             Route("/v1/models", _models),
             Route("/v1/models/{target:path}", self._endpoint("gemini"), methods=["POST"]),
             Route("/v1beta/models/{target:path}", self._endpoint("gemini"), methods=["POST"]),
+            Route(VERTEX, self._endpoint("gemini"), methods=["POST"]),
         ]
 
     def _endpoint(self, wire: WireFormat) -> ASGIApp:
