@@ -11,6 +11,7 @@ import pytest
 from agents import Agent as RemoteAgent
 from agents import ModelSettings as AgentSettings
 from agents import OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
+from openai.lib.responses_tool_runner import AsyncRegisteredFunction, AsyncResponsesToolRunner
 from openai.types.conversations import ConversationItem
 from pydantic import BaseModel, TypeAdapter
 from tests.server.serving import opened
@@ -361,6 +362,31 @@ async def test_openai_agents_with_tools_of_its_own(open_runtime: Open, is_statel
         assert not (await client.call("GET", "/calls"))["data"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_tool_runner_of_openai(open_runtime: Open, stream: bool) -> None:
+    """It sends its whole history, and must know which calls the server may make."""
+
+    async def look_up(arguments: dict[str, object]) -> str:
+        return f"{arguments['word']} is a word."
+
+    calls = [Call("weather", '{"city": "Rome"}', "c1"), Call("look_up", '{"word": "a"}', "c2")]
+    model = ScriptedModel([[Text("Let me see."), *calls], "Done."])
+    agent = Agent(model, name="helper", tools=[weather], overridable=ALLOWED)
+    own: Any = {
+        "type": "mcp",
+        "server_label": "treadle",
+        "server_url": "https://treadle.invalid",
+        "require_approval": "never",
+    }
+    async with connected(open_runtime(agent)) as (api, _):
+        runner = AsyncResponsesToolRunner(functions=[AsyncRegisteredFunction(LOOK_UP, look_up)])
+        request: Any = {"model": "helper", "input": "Hi.", "tools": [own]}
+        done = await runner.run(api, request, stream=stream)
+        assert done.output_text == "Done."
+        outputs = [item.output for item in model.requests[1].items if hasattr(item, "output")]
+        assert outputs == ["Sunny in Rome.", "a is a word."]
+
+
 async def test_conversations(open_runtime: Open) -> None:
     async with connected(open_runtime(helper("Blue.", "Red."))) as (api, client):
         made = await api.conversations.create(
@@ -674,7 +700,7 @@ async def test_what_another_owner_has_is_not_found(open_runtime: Open) -> None:
 
 
 async def test_readers_that_leave_at_random(open_runtime: Open) -> None:
-    """Ten readers of one response; each has every event once, however often it left."""
+    """Four readers of one response; each has every event once, however often it left."""
     rng = random.Random(7)
     turn = (
         Reasoning("So, so."),
@@ -702,7 +728,7 @@ async def test_readers_that_leave_at_random(open_runtime: Open) -> None:
                 await asyncio.sleep(rng.random() / 50)
             return seen
 
-        every = await asyncio.gather(*(read() for _ in range(10)))
+        every = await asyncio.gather(*(read() for _ in range(4)))
         whole = await events_of(await api.responses.retrieve(made.id, stream=True))
         for seen in every:
             assert unique(seen) == unique(whole)
