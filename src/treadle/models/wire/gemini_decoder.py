@@ -121,8 +121,6 @@ class GeminiDecoder(SseDecoder):
         self._signed: list[list[object]] = []  # [start, end, signature]
         self._signature = ""
         self._annotations: list[Annotation] = []
-        self._text_key: int | None = None
-        self._text: list[str] = []
         self._end: FinishReason | None = None
         self._bad_end = ""
         self._finish_message = ""
@@ -234,9 +232,6 @@ class GeminiDecoder(SseDecoder):
         if signature:
             self._signed.append([start, self._length, signature])
         if text:
-            if self._text_key != self._key:
-                self._text_key, self._text = self._key, []
-            self._text.append(text)
             self._demux.text(self._key, text)
 
     def _sign(self, signature: str) -> None:
@@ -276,7 +271,9 @@ class GeminiDecoder(SseDecoder):
         """Keeps the sources of the open text."""
         if self._kind == "text" and (candidate.grounding_metadata or candidate.citation_metadata):
             self._annotations += grounding_annotations(
-                candidate.grounding_metadata, candidate.citation_metadata, "".join(self._text)
+                candidate.grounding_metadata,
+                candidate.citation_metadata,
+                self._demux.written(self._key),
             )
 
     def _note_end(self, word: str, message: str) -> None:
