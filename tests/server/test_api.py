@@ -783,7 +783,7 @@ async def test_every_route_is_in_the_document(open_runtime: Open) -> None:
         assert document["openapi"].startswith("3.")
         schemas = document["components"]["schemas"]
         for path, methods in document["paths"].items():
-            assert path.startswith(("/api/v1/", "/v1/", "/ag-ui/", "/ai-sdk/"))
+            assert path.startswith(("/api/v1/", "/v1/", "/ag-ui/", "/ai-sdk/", "/mcp"))
             for method, operation in methods.items():
                 target = path.replace("{", "x").replace("}", "x")
                 response = await client.head_of(method.upper(), target)

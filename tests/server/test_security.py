@@ -239,6 +239,7 @@ TRIED_BELOW = {
     *("/assistants", "/assistants/{name}", "/threads/runs"),
     "/conversations",
     "/{agent}",  # in test_ag_ui.py and test_ai_sdk.py
+    "",  # in test_mcp_endpoint.py
     "/models",
     "/models/{name}",
     "/responses",

@@ -5,6 +5,7 @@ from treadle.server.ai_sdk.chat_routes import CHATS
 from treadle.server.assistants.runs_routes import ASSISTANTS_RUNS
 from treadle.server.assistants.threads_routes import ASSISTANTS
 from treadle.server.chat_completions.completion_routes import COMPLETIONS
+from treadle.server.mcp_tools.mcp_routes import MCP
 from treadle.server.openai.models import MODELS
 from treadle.server.operation import Operation, Operations
 from treadle.server.responses.conversations import CONVERSATIONS
@@ -48,6 +49,7 @@ _NOUNS: tuple[Operations, ...] = (
     ASSISTANTS_RUNS,
     ASSISTANTS,
     AG_UI,
+    MCP,
     CHATS,
 )
 

@@ -9,6 +9,7 @@ from treadle.runtime.runtime import Runtime
 from treadle.runtime.view import RuntimeView
 from treadle.server.keys import Keys
 from treadle.server.limits import Limits
+from treadle.server.mcp_tools.open_calls import OpenCalls
 from treadle.server.metrics import Metrics
 from treadle.server.open_requests import OpenRequests
 from treadle.server.principal import Principal
@@ -49,6 +50,7 @@ class Services:
             settings.keep_alive_seconds, settings.write_timeout_seconds
         )
         self.delta_cuts = KnownCuts()
+        self.mcp_calls = OpenCalls()
         self.is_ready = False
 
     def view_of(self, principal: Principal) -> RuntimeView:

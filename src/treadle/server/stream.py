@@ -216,7 +216,8 @@ class EventStream:
             self._open.remove(self)
             watching.cancel()
             await self._source.aclose()
-        return self._is_gone or self._is_cut
+        # The connection of a client that has the last frame may be gone as well by now.
+        return (self._is_gone or self._is_cut) and not self._framing.is_over
 
     async def _events(self) -> bytes:
         """Writes events until the end; returns the last bytes, if some are needed."""

@@ -55,13 +55,13 @@ async def run_ag_ui(request: ApiRequest[RunQuery, RunAgentInput]) -> object:
         started = await start_run(request, agent)
     except InputRefused as error:
         return _RefusedRun(refused(given, error.code, error.message))
-    run = started.run
+    run, mapper = started.run, started.mapper
     headers = ((b"x-thread-id", run.thread_id.encode()), (b"x-run-id", run.id.encode()))
     return StreamAnswer(
         services,
         started.source,
-        first=started.mapper.frames(),
-        framing=started.mapper,
+        first=mapper.frames(),
+        framing=mapper,
         in_step=True,
         headers=headers,
         on_leave=run.cancel if request.query.foreground else None,

@@ -20,7 +20,6 @@ from treadle.domain.events import (
     RunFailed,
     RunIncomplete,
     RunRequiresAction,
-    RunStarted,
     StepCompleted,
     StepInterrupted,
     StepStarted,
@@ -52,9 +51,9 @@ from treadle.server.ag_ui.run_frames import Json, RunFrames
 from treadle.server.ag_ui.run_input import InputMessage, RunAgentInput
 from treadle.server.ag_ui.subagents import Subagents
 from treadle.server.problems import Problem
+from treadle.server.run_answer import RunAnswer
 from treadle.server.sse import Framed
 from treadle.server.stream import EndReason
-from treadle.server.waiting import json_of
 from treadle.tools.output_type import OUTPUT_TOOL
 
 VERSION = "1.0"
@@ -103,8 +102,6 @@ class RunMapper:
     ) -> None:
         self.is_over = False
         self._given = given
-        self._agents = reachable_from(agent)
-        self._agent = agent.name
         self._shown = shown
         self._state = state
         self._frames = RunFrames()
@@ -114,7 +111,7 @@ class RunMapper:
         self._calls: dict[str, ToolCallRequested] = {}
         self._model = ""
         self._usage: dict[str, Usage] = {}
-        self._answer = ("", False)  # the last one of the model; whether it is a call
+        self._answer = RunAnswer(agent)
 
     # What a stream asks for
 
@@ -185,14 +182,12 @@ class RunMapper:
                     self._subagents.end(owner, event)
             case _:
                 if owner is None:
+                    self._answer.feed(event)
                     self._note(event)
 
     def _note(self, event: Event) -> None:
         match event:
-            case RunStarted():
-                self._agent = event.agent
             case HandedOff():
-                self._agent = event.agent
                 value = {"agent": event.agent}
                 self._frames.add("CUSTOM", name="treadle.handed_off", value=value)
             case ToolDelegated():
@@ -217,11 +212,11 @@ class RunMapper:
     ) -> None:
         """Shows an item that is finished to its end."""
         texts, shown = self._texts, self._shown
+        if owner is None:
+            self._answer.feed(event)
         match event:
             case MessageAdded(origin="model"):
                 texts.end(event.item.id, shown_text(event.item), owner)
-                if owner is None:
-                    self._answer = event.item.text, False
             case MessageAdded():
                 if owner is not None or shown.is_of_client(event.item.id):
                     return
@@ -231,8 +226,6 @@ class RunMapper:
             case ToolCallRequested():
                 self._calls[event.item.call_id] = event
                 texts.end_call(event, owner)
-                if event.item.name == OUTPUT_TOOL and owner is None:
-                    self._answer = event.item.arguments, True
             case ToolOutputRecorded():
                 if event.name == OUTPUT_TOOL or shown.is_answered_by_client(event.item.call_id):
                     return
@@ -320,6 +313,7 @@ class RunMapper:
         self._finish(at, {"type": "interrupt", "interrupts": interrupts})
 
     def _end(self, event: TerminalEvent) -> None:
+        self._answer.feed(event)
         match event:
             case RunCompleted():
                 self._close()
@@ -337,14 +331,8 @@ class RunMapper:
 
     def _result(self, event: RunCompleted) -> object:
         """Returns the output of the run, unless it is the text that was shown."""
-        agent, given = self._agents.get(self._agent), event.output
-        if agent is None or agent.output is None:
-            return None if given is None else given.text
-        text, is_call = self._answer if given is None else (given.text, False)
-        try:
-            return json_of(agent.parse(text, is_call=is_call), text)
-        except ValueError:
-            return text
+        output = self._answer.output
+        return self._answer.text if output is None and event.output is not None else output
 
     def _close(self) -> None:
         """Ends all that is open, as the protocol asks for before the end of a run."""

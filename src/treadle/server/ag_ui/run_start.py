@@ -246,7 +246,11 @@ class _RunStart:
         messages = self._messages(new)
         given = {id: output_in(message) for id, message in outputs.items()}
         threads = {one.thread_id: await self._working_thread(one) for one in decisions.values()}
+        followed = await self._thread.run(run.id)
+        source = await followed.subscribe(self._state.seq)
         try:
+            # Attached before the answers: what other agents do then is live only.
+            await source.wait()
             # Those with arguments first, which the tool may not take.
             for decision in sorted(decisions.values(), key=lambda one: one.arguments is None):
                 await _decide(threads[decision.thread_id], decision)
@@ -255,10 +259,11 @@ class _RunStart:
             for id, output in given.items():
                 failed = outputs[id].error is not None
                 await self._thread.submit_tool_output(id, output, is_error=failed)
-        except (InvalidInput, Conflict, UnknownToolCall, RunNotInProgress) as error:
-            raise InputRefused(error.code, error.message) from error
-        followed = await self._thread.run(run.id)
-        source = await followed.subscribe(self._state.seq)
+        except BaseException as error:
+            await source.aclose()
+            if isinstance(error, InvalidInput | Conflict | UnknownToolCall | RunNotInProgress):
+                raise InputRefused(error.code, error.message) from error
+            raise
         started = self._started(followed, source, self._items, [*outputs.values(), *new])
         others = await interrupts_of_agents(self._request.runtime, await self._thread.state())
         if left := [one for one in others if one["id"] not in decisions]:
