@@ -75,8 +75,9 @@ class Followers:
 
     def announce(self, thread_id: str) -> None:
         """Sends to all that the node drives a thread from now on; never waits."""
+        line = encoded(Driven(thread_id))
         for connection in self._connections:
-            connection.announce(thread_id)
+            connection.announce(line)
 
     async def close(self) -> None:
         """Ends all connections."""
@@ -128,12 +129,12 @@ class FollowerConnection:
         finally:
             self.disconnect()
 
-    def announce(self, thread_id: str) -> None:
-        """Sends that the node drives a thread from now on; never waits."""
+    def announce(self, line: bytes) -> None:
+        """Sends an announcement; never waits."""
         if self._size > MAX_ANNOUNCED:
             self.disconnect()  # it asks for all it watches once it is back
         else:
-            self._add(encoded(Driven(thread_id)))
+            self._add(line)
 
     def disconnect(self) -> None:
         """Ends the connection at once."""
