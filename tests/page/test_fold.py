@@ -56,6 +56,18 @@ async def _interrupt(thread: Thread) -> None:
     await last.result(raise_on_incomplete=False)
 
 
+async def _add(thread: Thread) -> None:
+    await thread.add(
+        [
+            {"role": "user", "content": "Work."},
+            {"type": "function_call", "call_id": "call_1", "name": "work", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "call_1", "output": "done"},
+            {"role": "assistant", "content": "It is done."},
+        ]
+    )
+    await (await thread.send("hello")).result()
+
+
 async def _waits(run: ThreadRun) -> str:
     """Waits until the run needs an answer; returns the call."""
     async for event in run.events():
@@ -64,7 +76,7 @@ async def _waits(run: ThreadRun) -> str:
     raise AssertionError("The run ended.")
 
 
-@pytest.mark.parametrize("play", [_talk, _answer, _interrupt])
+@pytest.mark.parametrize("play", [_talk, _answer, _interrupt, _add])
 async def test_the_view_of_each_state_continues_to_the_same_lines(
     play: Callable[[Thread], Awaitable[None]],
 ) -> None:

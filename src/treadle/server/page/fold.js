@@ -106,7 +106,7 @@ export const isOpen = (status) => OPEN.has(status);
 
 const CHANGES = {
   "message.added"(view, { item, origin, at }) {
-    if (origin === "model") {
+    if (item.role === "assistant") {
       finishText(view, item);
       return;
     }
@@ -231,6 +231,9 @@ const CHANGES = {
     for (const block of view.blocks) if (block.kind !== "end") hide(view, block.key);
     for (const item of items) addItem(view, item, false);
     note(view, "replaced", "The program replaced the conversation that the model reads.");
+  },
+  "items.added"(view, { items }) {
+    for (const item of items) addItem(view, item, false);
   },
   "item.removed"(view, { keys }) {
     for (const key of keys) {
