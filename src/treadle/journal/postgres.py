@@ -2,8 +2,8 @@
 
 One connection writes, in the transactions of groups; each reading thread has one of its own. What
 comes while the server is away waits for it: a group whose connection was lost in the commit is
-looked up by the id of its transaction, and written again if it was not committed. So a restart of
-the server is a pause, and no append is lost or doubled.
+looked up by the number of its transaction, and written again if it was not committed. So a restart
+of the server is a pause, and no append is lost or doubled.
 """
 
 import asyncio
@@ -17,10 +17,9 @@ from typing import TypeVar, cast
 import psycopg
 
 from treadle.errors import JournalError, JournalLocked, JournalUnavailable
-from treadle.journal.postgres_connection import PostgresConnection
+from treadle.journal.postgres_connection import Committed, PostgresConnection
 from treadle.journal.postgres_database import (
     Address,
-    is_committed,
     is_driver_locked,
     is_lost,
     migrate,
@@ -95,6 +94,8 @@ class PostgresJournal(SqlJournal):
         writer = _Writer(self._address, drives=self._drive, alone=self._alone)
         try:
             (migrate if self._drive else require_tables)(writer, self._name)
+            if self._drive:
+                writer.execute("DELETE FROM written WHERE at < now() - interval '30 days'")
         except BaseException:
             writer.raw.close()
             raise
@@ -246,29 +247,24 @@ class _Writer(PostgresConnection):
             results.append(write())
             return results[-1]
 
-        doubtful = self.transaction_id = None
-        is_away = False
+        self.number += 1
+        is_doubtful = is_away = False
         while True:
             try:
                 if self.raw.closed:
                     self._reconnect()
-                if doubtful is not None:
-                    is_done = is_committed(self, doubtful)
-                    if is_done:
-                        return results[-1]
-                    doubtful = doubtful if is_done is None else None
-                if doubtful is None:
-                    result = super().transact(keep, inserts)
-                    if is_away:
-                        _LOGGER.info("%s has answered again.", self._address.name)
-                    return result
+                result = self.transact_once(keep, is_again=is_doubtful)
+                if is_away:
+                    _LOGGER.info("%s has answered again.", self._address.name)
+                return result
+            except Committed:
+                return results[-1]
             except psycopg.Error as error:
                 if not (self.raw.closed or is_lost(error)):
                     raise
                 with suppress(psycopg.Error):
                     self.raw.close()
-                doubtful = doubtful or self.transaction_id
-                self.transaction_id = None
+                is_doubtful = is_doubtful or self.may_be_committed
                 if not is_away:
                     is_away = True
                     _LOGGER.warning(
@@ -280,5 +276,3 @@ class _Writer(PostgresConnection):
                     )
                 if not patience.wait():
                     raise
-            else:
-                patience.wait()

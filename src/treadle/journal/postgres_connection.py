@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from secrets import token_hex
 from typing import Any, LiteralString, TypeVar, cast
 
 import psycopg
@@ -32,6 +33,17 @@ _FLOATS = frozenset(("at", "since", "updated_at", "queued_at", "started_at", "en
 _FENCE = "SELECT n, epoch FROM thread WHERE n = ANY(%b::bigint[]) ORDER BY n FOR SHARE"
 
 
+_NOTE = (
+    "INSERT INTO written (writer, number) VALUES (%s, %s)"
+    " ON CONFLICT (writer) DO UPDATE SET number = excluded.number, at = now()"
+    " WHERE written.number <> excluded.number RETURNING 1"
+)
+
+
+class Committed(Exception):
+    """The transaction was committed before."""
+
+
 class PostgresConnection:
     """Fulfils `Connection` with a connection of psycopg.
 
@@ -44,8 +56,11 @@ class PostgresConnection:
 
     def __init__(self, raw: Raw) -> None:
         self.raw = raw
-        self.transaction_id: str | None = None
-        """The id of the last transaction, from the moment in which it may be committed."""
+        self.writer = token_hex(8)
+        self.number = 0
+        """The number of the transaction, which the database keeps for the `writer`."""
+        self.may_be_committed = False
+        """Whether the last transaction has come to its commit."""
         self.node: int | None = None
         """The node whose lock the session holds."""
         self.was_lost = False
@@ -63,16 +78,28 @@ class PostgresConnection:
 
     def transact(self, write: Callable[[], T], inserts: int = 0) -> T:
         """Runs `write` in a transaction."""
-        self.transaction_id = None
+        self.number += 1
+        return self.transact_once(write, is_again=False)
+
+    def transact_once(self, write: Callable[[], T], *, is_again: bool) -> T:
+        """Runs `write` in the transaction `number`; raises `Committed` if that was made before.
+
+        With `is_again`, the connection was lost in its commit. The row of the writer says what
+        became of it; one that the server still works on holds its lock, and is waited for.
+        """
+        self.may_be_committed = False
         self._checks.clear()
         try:
             with self.raw.pipeline():
                 self.raw.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-                id = self.raw.execute("SELECT pg_current_xact_id()::text")
+                noted = self.raw.execute(_NOTE, (self.writer, self.number))
+                if is_again and noted.fetchone() is None:
+                    raise Committed
                 result = write()
                 for check in self._checks:
                     check()
-                (self.transaction_id,) = id.fetchone() or (None,)
+                noted.fetchone()  # all before it has been done
+                self.may_be_committed = True
                 self.raw.execute("COMMIT")
         except BaseException as error:
             self._roll_back()

@@ -144,12 +144,6 @@ def is_driver_locked(connection: PostgresConnection) -> bool:
     return bool(is_held)
 
 
-def is_committed(connection: PostgresConnection, transaction_id: str) -> bool | None:
-    """Returns whether a transaction of a lost connection was committed; None if it is under way."""
-    (status,) = connection.execute("SELECT pg_xact_status(?::xid8)", (transaction_id,)).fetchone()
-    return None if status == "in progress" else status == "committed"
-
-
 def migrate(connection: PostgresConnection, name: str) -> None:
     """Creates the schema, and migrates its tables to the newest version, in one transaction.
 
