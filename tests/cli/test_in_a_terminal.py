@@ -1,5 +1,6 @@
 """The command in a real terminal: several chats at once, killed chats, narrow screens, Ctrl-C."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -12,6 +13,10 @@ if sys.platform == "win32":
     pytest.skip("pseudo-terminals of Unix", allow_module_level=True)
 
 from tests.cli.terminal import terminal
+
+import treadle
+from treadle import Agent
+from treadle.testing import ScriptedModel
 
 pytestmark = [pytest.mark.real_clock, pytest.mark.timeout(240)]
 
@@ -123,6 +128,31 @@ def test_ctrl_c_at_bad_moments(tmp_path: Path) -> None:
         assert chat.wait_for_end() == 0
     assert "Traceback" not in chat.text
     assert "Exception" not in chat.text
+
+
+def test_a_conversation_is_deleted_once_its_deletion_is_confirmed(tmp_path: Path) -> None:
+    database = tmp_path / "treadle" / "treadle.db"
+    database.parent.mkdir()
+
+    async def make() -> str:
+        agent = Agent(ScriptedModel(["Hello."]))
+        async with treadle.open(f"sqlite:///{database}", agents=[agent]) as runtime:
+            thread = await runtime.create_thread(agent)
+            await (await thread.send("red\x1b[2J\nor blue?")).result()
+            return thread.id
+
+    id = asyncio.run(make())
+    question = f"Delete {id} (red\ufffd[2J or blue?)? This cannot be undone. [y/N]: "
+    for keys, code, said in (
+        ("\r", 1, "Nothing was deleted."),
+        ("\x03", 130, "^C\n"),
+        ("y\r", 0, f"Deleted the conversation {id}."),
+    ):
+        with terminal("delete", id, folder=tmp_path, columns=200) as asked:
+            asked.wait_for(question)
+            asked.type(keys)
+            assert asked.wait_for_end() == code
+            assert asked.text.endswith(said if keys == "\x03" else f"{said}\n")
 
 
 def test_json_of_an_answer(tmp_path: Path) -> None:

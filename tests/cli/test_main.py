@@ -444,17 +444,64 @@ def test_a_conversation_moves_to_another_database(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, b"Error: none does not exist.\n")
 
 
-@pytest.mark.parametrize("command", ["export", "repair"])
-def test_what_cannot_be_exported_or_repaired(command: str, tmp_path: Path) -> None:
-    done = treadle(command, "thread_none")
+@pytest.mark.parametrize("command", [["export"], ["repair"], ["delete", "--yes"]])
+def test_what_cannot_be_exported_repaired_or_deleted(command: list[str], tmp_path: Path) -> None:
+    done = treadle(*command, "thread_none")
     assert (done.returncode, b"There are no conversations yet" in done.stderr) == (1, True)
     assert treadle("chat", "--model", "demo", "hi").returncode == 0
-    done = treadle(command, "thread_none")
+    done = treadle(*command, "thread_none")
     assert (done.returncode, b"thread_none" in done.stderr) == (1, True)
+    thread_id = treadle("threads").stdout.split()[0].decode()
     lock = DriverLock(tmp_path / "folder" / "treadle.db")
     lock.acquire()
     try:
-        done = treadle(command, "thread_none")
+        done = treadle(*command, thread_id)
     finally:
         lock.release()
-    assert (b"driven by another process" in done.stderr) == (command == "repair")
+    assert (b"driven by another process" in done.stderr) == (command != ["export"])
+    assert treadle("show", thread_id).returncode == 0
+
+
+def test_a_conversation_is_deleted_and_no_other_is_resumed(tmp_path: Path) -> None:
+    database = tmp_path / "folder" / "treadle.db"
+    database.parent.mkdir()
+    url = f"sqlite:///{database}"
+
+    async def make() -> tuple[str, str]:
+        agent = package.Agent(ScriptedModel(["Under a heliotrope."]), name="lost")
+        async with package.open(url, agents=[agent]) as runtime:
+            first = await runtime.create_thread(agent)
+            await (await first.send("Where?")).result()
+            assert await runtime.search("heliotrope")  # which makes the index
+            other = await runtime.create_thread(agent)
+        async with package.open(url, drive=False) as runtime:
+            for id in (first.id, other.id):  # no process answers: each waits for its agent
+                await (await runtime.connect(id)).send("And then?")
+        return first.id, other.id
+
+    deleted, kept = asyncio.run(make())
+    assert b"heliotrope" in database.with_name("treadle.db-archive").read_bytes()
+    before = treadle("export", kept).stdout
+    done = treadle("delete", deleted)
+    assert (done.returncode, done.stderr) == (
+        1, b"Error: Standard input is not a terminal to ask on; add --yes.\n",
+    )  # fmt: skip
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE event SET body = '{' WHERE position & 4294967295 = 2")
+    connection.close()
+    done = treadle("delete", deleted, "--yes")
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (
+        0, f"Deleted the conversation {deleted}.\n", b"",
+    )  # fmt: skip
+    for file in database.parent.iterdir():
+        assert file.is_socket() or b"heliotrope" not in file.read_bytes(), file
+    assert treadle("export", kept).stdout == before
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM inbox").fetchone() == (1,)
+    connection.close()
+    done = treadle("delete", "--last", "--yes", "--json")
+    assert json.loads(done.stdout) == {"thread_id": kept, "deleted": True}
+    assert treadle("threads", "--json").stdout == b""
+    done = treadle("delete", "--last", "--yes", "--json")
+    assert done.returncode == 1
+    assert "no conversations" in json.loads(done.stderr)["error"]["message"]

@@ -14,7 +14,8 @@ from tests.postgres import server
 import treadle as package
 from treadle import Agent
 from treadle.cli.database import Database, database_of, shown, url_of
-from treadle.testing import ScriptedModel
+from treadle.errors import ThreadNotFound
+from treadle.testing import Pause, ScriptedModel, Text
 
 SECRET = "s3cret"
 
@@ -91,6 +92,28 @@ def test_a_conversation(tmp_path: Path) -> None:
         done = treadle(*refused, "--database", url)
         assert done.returncode == 1
         assert why in done.stderr.decode()
+
+
+@pytest.mark.needs("postgres")
+@pytest.mark.real_clock
+def test_a_conversation_that_another_process_drives_is_deleted() -> None:
+    url = server().url()
+
+    async def work() -> None:
+        agent = Agent(ScriptedModel([[Pause(600), Text("Late.")], "Hello."]), name="a")
+        async with package.open(url, agents=[agent]) as runtime:
+            thread, other = [await runtime.create_thread(agent) for _ in range(2)]
+            run = await thread.send("hi")
+            done = await asyncio.to_thread(
+                treadle, "delete", thread.id, "--yes", TREADLE_DATABASE=url
+            )
+            assert (done.returncode, done.stderr) == (0, b"")
+            with pytest.raises(ThreadNotFound):
+                await run.result(timeout=30)
+            assert [info.id for info in await runtime.threads()] == [other.id]
+            assert (await (await other.send("hi")).result()).text == "Hello."
+
+    asyncio.run(work())
 
 
 @pytest.mark.needs("postgres")

@@ -123,6 +123,10 @@ async def test_a_conversation(
         if by_url:
             chatted = await treadle(tmp_path, "chat", "And?", "--thread", thread, *url)
             assert "Chatted." in chatted
+        deleted = await treadle(tmp_path, "delete", thread, "--yes", *where, code=not by_url)
+        words = f"Deleted the conversation {thread}." if by_url else "serve, use --url instead."
+        assert words in deleted
+        assert (thread in await treadle(tmp_path, "threads", *where)) == (not by_url)
 
 
 async def test_what_is_refused(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "answer": _Place("answers:answer", "Give the output of a call."),
     "schedules": _Place("stored:schedules", "List the messages that are sent later."),
     "models": _Place("model_list:models", "List the models that can be used here."),
+    "delete": _Place("deletion:delete", "Delete a conversation."),
     "export": _Place("exports:export", "Print a conversation as JSON lines."),
     "import": _Place("exports:import_", "Add a conversation from JSON lines."),
     "backup": _Place("damage:backup", "Copy the database, which may be in use."),

@@ -48,6 +48,9 @@ def debug_option(command: Callable[..., int]) -> Callable[..., None]:
             code = command(**options)
         except (BrokenPipeError, click.ClickException):
             raise
+        except click.Abort:  # Ctrl-C or Ctrl-D at a question, in whose line the cursor is
+            click.echo(err=True)
+            code = EXIT_INTERRUPTED
         except Exception as error:
             if debug:
                 raise

@@ -84,7 +84,7 @@ def show(
 
     With --json, each line is an event with its position, or a memory block; a tree is one line.
     """
-    named = _named(thread_id, last)
+    named = require_named(thread_id, last)
     if tree and blocks:
         raise ConfigurationError("Use only one of --tree and --blocks.")
 
@@ -126,7 +126,7 @@ def watch(
 
     With --json, each line is an event with its position.
     """
-    named = _named(thread_id, last)
+    named = require_named(thread_id, last)
 
     async def work(runtime: AnyRuntime) -> int:
         thread = await find_thread(runtime, named)
@@ -189,7 +189,7 @@ async def _all_schedules(runtime: AnyRuntime) -> list[Schedule]:
     return found
 
 
-def _named(thread_id: str | None, last: bool) -> str | None:
+def require_named(thread_id: str | None, last: bool) -> str | None:
     """Returns the given id; None means the most recent conversation."""
     if (thread_id is None) != last:
         raise ConfigurationError("Give the ID of a conversation (see treadle threads), or --last.")

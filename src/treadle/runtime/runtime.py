@@ -12,6 +12,7 @@ from treadle.actors.driver import Driver
 from treadle.actors.engine import EmbeddedEngine, Engine
 from treadle.actors.following import Following
 from treadle.actors.host import AnyAgent
+from treadle.actors.idle_engine import IdleEngine
 from treadle.actors.postgres_engine import PostgresEngine
 from treadle.actors.spending import SpendingGuard, SpendingLimits
 from treadle.actors.threads import Threads
@@ -283,20 +284,11 @@ def open(
     """
     if durability not in {"process", "power"}:
         raise ConfigurationError(f"durability={durability!r} is not known; use process or power.")
-    path = None if is_postgres(url) else _database(url)
     if listener is not None and not is_postgres(url):
         raise ConfigurationError("A listener is for the nodes of a PostgreSQL database.")
     if url is None and not drive:
         raise ConfigurationError("Threads in memory are driven by the process they are in.")
-    journal: Journal = MemoryJournal()
-    bus: Bus | None = None
-    if is_postgres(url):
-        journal = _postgres().PostgresJournal(url, drive=drive)
-    elif path is not None:
-        # Imported when they are first needed: a program in memory loads no database.
-        sqlite = import_module("treadle.journal.sqlite")
-        journal = sqlite.SqliteJournal(path, durability=durability, drive=drive)
-        bus = import_module("treadle.bus.socket").SocketBus(path)
+    journal, bus, beside = _parts(url, durability, drive=drive)
     return Runtime(
         journal,
         agents=agents,
@@ -311,8 +303,39 @@ def open(
         spending=spending,
         bus=bus,
         listener=listener,
-        index=index or (path and path.with_name(f"{path.name}-archive")),
+        index=index or beside,
     )
+
+
+def open_idle(url: str) -> Runtime:
+    """Returns a runtime that deletes threads of a database, and resumes nothing.
+
+    Their agents need not be known. Entering raises `JournalLocked` while another process drives a
+    SQLite database; on PostgreSQL, a thread is taken from the node that drives it.
+    """
+    journal, bus, beside = _parts(url, "process", drive=True)
+    engine: Engine = IdleEngine(journal)
+    if journal.has_nodes:
+        engine = PostgresEngine(cast("Any", journal).nodes, lambda: ())
+        engine.drain()  # it takes no thread, except those that are deleted
+    return Runtime(journal, engine=engine, bus=bus, index=beside)
+
+
+def _parts(
+    url: str | None, durability: Durability, *, drive: bool
+) -> tuple[Journal, Bus | None, Path | None]:
+    """Returns the journal that a URL names, its bus and the file of its archive's index."""
+    if is_postgres(url):
+        return _postgres().PostgresJournal(url, drive=drive), None, None
+    path = _database(url)
+    if path is None:
+        return MemoryJournal(), None, None
+    # Imported when they are first needed: a program in memory loads no database.
+    journal = import_module("treadle.journal.sqlite").SqliteJournal(
+        path, durability=durability, drive=drive
+    )
+    bus = import_module("treadle.bus.socket").SocketBus(path)
+    return journal, bus, path.with_name(f"{path.name}-archive")
 
 
 def _bus_on(journal: Journal, listener: NodeListener | None) -> Bus:
