@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.forked import run_program
 from tests.server.test_process import started
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
@@ -43,22 +44,16 @@ def anyio_backend() -> str:
 
 async def treadle(folder: Path, *arguments: str, given: str = "", code: int = 0) -> str:
     """Runs a command; returns what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-W",
-        "error",
-        "-m",
-        "treadle",
-        *arguments,
-        cwd=folder,
+    done = await asyncio.to_thread(
+        run_program,
+        ["-m", "treadle", *arguments],
         env={**os.environ, "NO_COLOR": "1"},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stdin=given.encode(),
+        cwd=folder,
+        warn="error",
     )
-    output, errors = await process.communicate(given.encode())
-    assert process.returncode == code, (output, errors)
-    return output.decode() + (errors.decode() if code else "")
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return done.stdout.decode() + (done.stderr.decode() if code else "")
 
 
 @pytest.mark.timeout(120)
