@@ -85,19 +85,20 @@ class AssistantsPerson(Person):
                     is_said = event.data.id.endswith("_said")
                     seen.order.append("said" if is_said else "text")
                     (seen.said if is_said else seen.texts).append(whole)
+                case "thread.run.step.delta":
+                    (call,) = event.data.delta.step_details.tool_calls
+                    function = call.function
+                    seen.calls.append(SeenCall(call.id, function.name, function.arguments))
                 case "thread.run.step.completed" if event.data.type == "tool_calls":
-                    self._take(event.data.step_details.tool_calls[0])
+                    (call,) = event.data.step_details.tool_calls
+                    self._call(call.id).output = call.function.output
+                    seen.order.append("output")
                 case str() as kind if kind.startswith("thread.run.") and "step" not in kind:
                     self._run = event.data
                     self._end(event.data)
 
-    def _take(self, call: Any) -> None:
-        seen, function = self._seen, call.function
-        seen.order.append("output")
-        if all(one.id != call.id for one in seen.calls):
-            seen.calls.append(
-                SeenCall(call.id, function.name, function.arguments, output=function.output)
-            )
+    def _call(self, id: str) -> SeenCall:
+        return next(call for call in self._seen.calls if call.id == id)
 
     def _end(self, run: Any) -> None:
         seen = self._seen
@@ -105,10 +106,7 @@ class AssistantsPerson(Person):
             case "requires_action":
                 seen.end = "waits"
                 for call in run.required_action.submit_tool_outputs.tool_calls:
-                    function = call.function
-                    seen.calls.append(
-                        SeenCall(call.id, function.name, function.arguments, "output")
-                    )
+                    self._call(call.id).awaits = "output"
             case "failed":
                 seen.end, seen.error = "failed", run.last_error.message
             case "completed" | "incomplete" | "cancelled":

@@ -406,6 +406,25 @@ async def test_an_approval_for_another_agent(open_runtime: Open) -> None:
         assert text_of(events) == "Paid.Done."
 
 
+async def test_own_calls_end_before_another_agent_asks(open_runtime: Open) -> None:
+    @tool
+    async def look() -> str:
+        """Looks for a while."""
+        await asyncio.sleep(5)
+        return "Seen."
+
+    payer = Agent(
+        ScriptedModel([Call("pay", '{"amount": 1}', "call_p"), "Paid."]), name="payer", tools=[pay]
+    )
+    calls = [Call("look", "{}", "call_1"), Call("payer", '{"message": "Pay."}', "call_2")]
+    agent = helper(calls, "Done.", tools=[look, payer.as_tool()])
+    async with serving(open_runtime(agent)) as client:
+        events = await events_of(client.http, given(HI))
+        results = [one["content"] for one in events if one["type"] == "TOOL_CALL_RESULT"]
+        assert results == ["Seen."]
+        assert [one["toolCallId"] for one in events[-1]["outcome"]["interrupts"]] == ["call_p"]
+
+
 async def test_approvals_for_several_other_agents(open_runtime: Open) -> None:
     payers = [
         Agent(

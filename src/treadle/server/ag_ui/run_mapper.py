@@ -25,6 +25,7 @@ from treadle.domain.events import (
     StepStarted,
     TerminalEvent,
     TextDelta,
+    ToolApproved,
     ToolArgumentsDelta,
     ToolCallRequested,
     ToolCallStarted,
@@ -52,6 +53,7 @@ from treadle.server.ag_ui.run_input import InputMessage, RunAgentInput
 from treadle.server.ag_ui.subagents import Subagents
 from treadle.server.problems import Problem
 from treadle.server.run_answer import RunAnswer
+from treadle.server.run_parts import RunParts
 from treadle.server.sse import Framed
 from treadle.server.stream import EndReason
 from treadle.tools.output_type import OUTPUT_TOOL
@@ -108,10 +110,12 @@ class RunMapper:
         self._texts = OpenTexts(self._frames, to_user_of(agent), shown.shown_ids)
         self._subagents = Subagents(self._frames)
         self._open_step = ""
-        self._calls: dict[str, ToolCallRequested] = {}
+        self._calls: dict[tuple[Subagent, str], ToolCallRequested] = {}
         self._model = ""
         self._usage: dict[str, Usage] = {}
         self._answer = RunAnswer(agent)
+        self._parts = RunParts()
+        self._asked: dict[tuple[Subagent, str], RunRequiresAction] = {}  # by owner and call
 
     # What a stream asks for
 
@@ -173,8 +177,6 @@ class RunMapper:
                 self._step(event, owner)
             case ToolProgress():
                 self._show_progress(event, owner)
-            case RunRequiresAction():
-                self._interrupt(event, owner)
             case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
                 if owner is None:
                     self._end(event)
@@ -184,6 +186,8 @@ class RunMapper:
                 if owner is None:
                     self._answer.feed(event)
                     self._note(event)
+        if isinstance(event, DurableEvent):
+            self._ask(event, owner)
 
     def _note(self, event: Event) -> None:
         match event:
@@ -224,7 +228,7 @@ class RunMapper:
             case ReasoningAdded():
                 texts.end_reasoning(event.item.id, event.item.text, owner)
             case ToolCallRequested():
-                self._calls[event.item.call_id] = event
+                self._calls[owner, event.item.call_id] = event
                 texts.end_call(event, owner)
             case ToolOutputRecorded():
                 if event.name == OUTPUT_TOOL or shown.is_answered_by_client(event.item.call_id):
@@ -288,21 +292,48 @@ class RunMapper:
 
     # Ends
 
-    def _interrupt(self, event: RunRequiresAction, owner: Subagent) -> None:
-        """Ends the run for now: it waits for the client."""
-        calls = [self._calls[id] for id in event.call_ids if id in self._calls]
-        approvals = [call for call in calls if call.awaits == "approval"]
-        if owner is not None and not approvals:
-            return  # the client cannot answer a tool of another agent, a program may
-        interrupts = [interrupt_of(call, event.expires_at, owner) for call in approvals]
-        if owner is not None:
-            self._subagents.suspend(owner, [str(one["id"]) for one in interrupts])
-        if approvals:
-            self.wait_for(interrupts, event.at)
+    def _ask(self, event: DurableEvent, owner: Subagent) -> None:
+        """Ends the run for now, once only the client can continue it."""
+        match event:
+            case RunRequiresAction():
+                for id in event.call_ids:
+                    call = self._calls.get((owner, id))
+                    # The client cannot answer a tool of another agent, a program may.
+                    if call is not None and (owner is None or call.awaits == "approval"):
+                        self._asked[owner, id] = event
+            case ToolApproved():
+                self._asked.pop((owner, event.call_id), None)
+            case ToolOutputRecorded():
+                self._asked.pop((owner, event.item.call_id), None)
+            case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
+                for key in [one for one in self._asked if one[0] == owner]:
+                    del self._asked[key]
+            case _:
+                pass
+        if owner is None:
+            self._parts.feed(event)
+        at_work = self._parts.at_work
+        if any(one is not None for one, _ in self._asked):
+            at_work = at_work - self._subagents.call_ids  # of which at least one waits
+        if self._asked and not at_work and not self.is_over:
+            self._interrupt(event.at)
+
+    def _interrupt(self, at: float) -> None:
+        interrupts: dict[Subagent, list[Json]] = {}
+        for (owner, id), asked in self._asked.items():
+            call = self._calls[owner, id]
+            if call.awaits == "approval":
+                made = interrupt_of(call, asked.expires_at, owner)
+                interrupts.setdefault(owner, []).append(made)
+        for owner, theirs in interrupts.items():
+            if owner is not None:
+                self._subagents.suspend(owner, [str(one["id"]) for one in theirs])
+        if interrupts:
+            self.wait_for([one for theirs in interrupts.values() for one in theirs], at)
         else:
             self._close()
-            pending = [call.item.call_id for call in calls]
-            self._finish(event.at, {"type": "success", "pendingToolCallIds": pending})
+            pending = [id for _, id in self._asked]
+            self._finish(at, {"type": "success", "pendingToolCallIds": pending})
 
     def wait_for(self, interrupts: Sequence[Json], at: float) -> None:
         """Ends the run for now with interrupts."""

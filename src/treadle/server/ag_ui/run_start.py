@@ -49,6 +49,7 @@ from treadle.server.ag_ui.run_options import run_options
 from treadle.server.ag_ui.waiting_agents import interrupts_of_agents
 from treadle.server.api_request import ApiRequest, own_owner
 from treadle.server.problems import RequestRefused
+from treadle.server.run_parts import RunParts
 
 Request = ApiRequest[RunQuery, RunAgentInput]
 Agent = AgentDefinition[Any, Any]
@@ -345,7 +346,7 @@ class _RunStart:
     async def _last_answered(
         self, record: RunRecord
     ) -> tuple[int, Sequence[Item], Collection[str]]:
-        """Returns the number of the last pause of a run whose calls the request answers, or 0.
+        """Returns the number of the last end of a part whose calls the request answers, or 0.
 
         The other values are what the run had added to the conversation until then, and the calls.
         """
@@ -353,6 +354,8 @@ class _RunStart:
         answered = {one.tool_call_id for one in given.messages if isinstance(one, ToolMessage)}
         answered |= {one.interrupt_id for one in given.resume or ()}
         since, seen, calls, items = 0, list[Item](), tuple[str, ...](), list[Item]()
+        asked: tuple[str, ...] = ()
+        parts = RunParts()
         after = record.first_seq
         if not (answered and after):
             return 0, (), ()
@@ -361,8 +364,8 @@ class _RunStart:
                 if event.run_id != record.id:
                     continue
                 match event:
-                    case RunRequiresAction() if answered.issuperset(event.call_ids):
-                        since, seen, calls = event.seq, list(items), event.call_ids
+                    case RunRequiresAction():
+                        asked = event.call_ids
                     case (
                         MessageAdded()
                         | ReasoningAdded()
@@ -372,6 +375,8 @@ class _RunStart:
                         items.append(event.item)
                     case _:
                         pass
+                if parts.feed(event) and answered.issuperset(asked):
+                    since, seen, calls = event.seq, list(items), asked
             after = page[-1].seq
         return since, seen, calls
 

@@ -20,6 +20,11 @@ class Subagents:
         self._open: dict[str, str] = {}  # the call for which each of them works
         self._ended: set[str] = set()
 
+    @property
+    def call_ids(self) -> set[str]:
+        """The ids of the calls for which agents are at work."""
+        return set(self._open.values())
+
     def begin(self, agent: str, thread_id: str, call_id: str, parent: str | None) -> None:
         """Shows an agent that begins; it is shown once, even if it works again after a crash."""
         if thread_id in self._open or thread_id in self._ended:

@@ -40,6 +40,7 @@ from treadle.server.assistants.assistants_objects import (
 from treadle.server.call_texts import said_text, shown_arguments
 from treadle.server.openai.errors import ErrorBody, ErrorFields, error_fields
 from treadle.server.problems import Problem
+from treadle.server.run_parts import RunParts
 from treadle.server.sse import Framed
 from treadle.server.stream import EndReason
 from treadle.tools.output_type import OUTPUT_TOOL
@@ -85,6 +86,7 @@ class RunFold:
         self._waiting: dict[str, list[str]] = {}  # what of others has arrived
         self._landed: list[Message] = []  # complete, behind it
         self._calls: dict[str, ToolCallRequested] = {}
+        self._parts = RunParts({"output"})
         self._pending: list[str] = []
         self._at = 0.0
 
@@ -119,12 +121,18 @@ class RunFold:
 
     def feed(self, event: Event) -> None:
         """Takes the next event of the run."""
-        if isinstance(event, DurableEvent):
-            self._at = event.at
-        match event:
-            case TextDelta() | ToUserDelta():
+        if not isinstance(event, DurableEvent):
+            if isinstance(event, TextDelta | ToUserDelta):
                 is_said = type(event) is ToUserDelta
                 self._grow(f"{event.item_id}_said" if is_said else event.item_id, event.delta)
+            return
+        self._at = event.at
+        self._take(event)
+        if self._parts.feed(event) and self.run["status"] != "requires_action":
+            self._ask()
+
+    def _take(self, event: DurableEvent) -> None:
+        match event:
             case RunQueued() | RunStarted():
                 self._start(event)
             case MessageAdded(origin="model"):
@@ -144,7 +152,6 @@ class RunFold:
             case RunRequiresAction():
                 self._pending = list(event.call_ids)
                 self.run["expires_at"] = _seconds(event.expires_at)
-                self._ask()
             case RunCancelling():
                 self._change("cancelling")
             case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
@@ -317,16 +324,20 @@ class RunFold:
         self._close(id, "completed")
         if output.call_id in self._pending:
             self._pending.remove(output.call_id)
-            self._ask()
-            if not self._pending:
-                self.run["required_action"] = None
-                self._change("in_progress")
+            if self.run["status"] == "requires_action":
+                self._require()
+                if not self._pending:
+                    self._change("in_progress")
 
     def _ask(self) -> None:
-        """Asks the client, unless the run waits for an approval as well."""
+        """Asks the client, and ends the stream."""
+        self._require()
+        self._change("requires_action")
+        self._finish()
+
+    def _require(self) -> None:
+        """Shows the calls that the client has to answer, if there are any."""
         calls = [self._calls[id] for id in self._pending if id in self._calls]
-        if not calls or any(call.awaits != "output" for call in calls):
-            return
         asked = [
             {
                 "id": call.item.call_id,
@@ -335,13 +346,11 @@ class RunFold:
             }
             for call in calls
         ]
-        self.run["required_action"] = {
+        required: Json = {
             "type": "submit_tool_outputs",
             "submit_tool_outputs": {"tool_calls": asked},
         }
-        if self.run["status"] != "requires_action":
-            self._change("requires_action")
-            self._finish()
+        self.run["required_action"] = required if asked else None
 
     # Ends
 

@@ -1,9 +1,10 @@
 """Events of a run as chunks of a completion, and as the completion they add up to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 from treadle.domain.events import (
+    DurableEvent,
     Event,
     HandedOff,
     MessageAdded,
@@ -36,6 +37,7 @@ from treadle.server.chat_completions.completion_chunks import (
 from treadle.server.chat_completions.completion_text import CompletionText
 from treadle.server.openai.errors import ErrorFields, error_fields
 from treadle.server.problems import Problem
+from treadle.server.run_parts import RunParts
 from treadle.server.sse import Framed
 from treadle.server.stream import EndReason
 from treadle.tools.output_type import OUTPUT_TOOL
@@ -97,6 +99,7 @@ class CompletionMapper:
         self._text = CompletionText()
         self._refusals: dict[str, str] = {}
         self._client_calls: dict[str, Json] = {}
+        self._parts = RunParts({"output"})
         self._pending: list[str] = []  # the ids of the calls that the run waits for
         self._shown_calls: list[Json] = []
         self._said = ""  # in the step, of an answer with a form
@@ -145,6 +148,12 @@ class CompletionMapper:
         return completion_object(*self._identity, message, self._finish, self._usage)
 
     def _take(self, event: Event) -> bytes:
+        shown = self._show(event)
+        if isinstance(event, DurableEvent) and self._parts.feed(event) and not self.is_waiting:
+            shown += self._ask()
+        return shown
+
+    def _show(self, event: Event) -> bytes:
         match event:
             case ToUserDelta() if self._shows_to_user:
                 return self._chunks.text(self._text.grow(event.item_id, event.delta))
@@ -156,11 +165,6 @@ class CompletionMapper:
                 return self._note_call(event)
             case StepStarted():
                 return self._start_step()
-            case RunRequiresAction():
-                self._pending = list(event.call_ids)
-                return self._ask()
-            case ToolOutputRecorded():
-                return self._return(event)
             case RunCompleted() | RunIncomplete():
                 return self._complete(event)
             case RunFailed() | RunCancelled() | RunExpired():
@@ -171,8 +175,12 @@ class CompletionMapper:
 
     def _note(self, event: Event) -> None:
         match event:
+            case RunRequiresAction():
+                self._wait_for(event.call_ids)
             case ToolApproved():
                 self.is_waiting = False
+            case ToolOutputRecorded():
+                self._return(event)
             case StepInterrupted():
                 self._is_taken_back = self._text.take_back()
             case ResponseCompleted():
@@ -221,20 +229,19 @@ class CompletionMapper:
 
     # Ends
 
-    def _return(self, event: ToolOutputRecorded) -> bytes:
+    def _wait_for(self, call_ids: Iterable[str]) -> None:
+        self._pending = list(call_ids)
+        self.is_waiting = not self._client_calls.keys() >= set(self._pending)
+
+    def _return(self, event: ToolOutputRecorded) -> None:
         output = event.item
         if not output.is_error:
             self._outputs[output.call_id] = output.text
-        if output.call_id not in self._pending:
-            return b""
-        self._pending.remove(output.call_id)
-        return self._ask()
+        if output.call_id in self._pending:
+            self._wait_for(id for id in self._pending if id != output.call_id)
 
     def _ask(self) -> bytes:
-        """Asks the client, unless the run waits for others as well."""
-        self.is_waiting = not self._client_calls.keys() >= set(self._pending)
-        if self.is_waiting or not self._pending:
-            return b""
+        """Asks the client."""
         self._shown_calls = [self._client_calls[id] for id in self._pending]
         asked = [{"index": index, **call} for index, call in enumerate(self._shown_calls)]
         self.asks = True
