@@ -1,11 +1,13 @@
 """AG-UI with its client from npm."""
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 
-from tests.families import NPM, node
-from tests.protocols.protocol import ClientTool, Person, Protocol, process_person
+from tests.protocols.client_process import ClientProcess, ProcessPerson
+from tests.protocols.protocol import ClientTool, Protocol
 from tests.server.serving import Client
+
+SCRIPT = "ag_ui.mjs"
 
 
 class AgUi(Protocol):
@@ -13,8 +15,11 @@ class AgUi(Protocol):
 
     name = "AG-UI"
 
-    def person(
+    def __init__(self, process: ClientProcess) -> None:
+        self._process = process
+
+    @asynccontextmanager
+    async def person(
         self, client: Client, agent: str, tools: Sequence[ClientTool]
-    ) -> AbstractAsyncContextManager[Person]:
-        command = [str(node()), str(NPM / "ag_ui.mjs")]
-        return process_person(command, client, agent, tools)
+    ) -> AsyncGenerator[ProcessPerson]:
+        yield ProcessPerson(self._process, client, agent, tools)

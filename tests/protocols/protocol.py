@@ -1,7 +1,7 @@
 """What a scenario needs of a protocol, and what its client has seen in the words of all of them.
 
 A protocol is a `Protocol` with a `Person` that uses its real client; `openai_responses` is one in
-this process, and `process_person` runs one in node or in another environment of Python.
+this process, and `client_process` runs those of others in node.
 `run_scenario` serves the agent of a scenario, lets the persons play it, and compares what arrived
 with the threads.
 """
@@ -11,11 +11,10 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from base64 import b64decode
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import msgspec
 from msgspec import Struct
 from tests.server.serving import Client, serving
 
@@ -306,73 +305,3 @@ def _file(part: object) -> str:
             return f" +{content_id(part.file_data)}"
         case _:
             return ""
-
-
-class ProcessPerson(Person):
-    """A person whose client runs in another process; see `process_person`.
-
-    The process gets one line of JSON for each verb, `{"verb": "say", …}` with the arguments of the
-    verb, and answers each with one line: all that was seen so far, in the form of `Seen`.
-    """
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    async def say(
-        self, text: str, *, files: Sequence[File] = (), stop_after: int = 0, leave_after: int = 0
-    ) -> Seen:
-        return await self._ask(
-            "say",
-            text=text,
-            files=[{**msgspec.to_builtins(file), "url": file.url} for file in files],
-            stop_after=stop_after,
-            leave_after=leave_after,
-        )
-
-    async def answer(self, outputs: Mapping[str, str]) -> Seen:
-        return await self._ask("answer", outputs=outputs)
-
-    async def decide(self, approved: Mapping[str, bool]) -> Seen:
-        return await self._ask("decide", approved=approved)
-
-    async def resume(self) -> Seen:
-        return await self._ask("resume")
-
-    async def _ask(self, verb: str, **arguments: object) -> Seen:
-        return msgspec.json.decode(await self.ask(verb, **arguments), type=Seen)
-
-    async def ask(self, verb: str, **arguments: object) -> bytes:
-        """Sends a verb to the process; returns its answer as JSON."""
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(msgspec.json.encode({"verb": verb, **arguments}) + b"\n")
-        await process.stdin.drain()
-        line = await process.stdout.readline()
-        assert line, f"The client has ended with {await process.wait()}."
-        return line
-
-
-@asynccontextmanager
-async def process_person(
-    command: Sequence[str], client: Client, agent: str, tools: Sequence[ClientTool]
-) -> AsyncGenerator[ProcessPerson]:
-    """Runs `COMMAND URL AGENT TOOLS`, which must end when its standard input ends.
-
-    `TOOLS` is JSON. Time is real while the process lives.
-    """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        str(client.http.base_url).rstrip("/"),
-        agent,
-        msgspec.json.encode(list(tools)).decode(),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=1 << 24,
-    )
-    assert process.stdin is not None
-    try:
-        yield ProcessPerson(process)
-    finally:
-        process.stdin.close()
-        await process.wait()

@@ -1,10 +1,11 @@
 """The table of scenarios over AG-UI."""
 
-import json
+from collections.abc import Generator
 
 import pytest
-from tests.protocols.ag_ui import AgUi
-from tests.protocols.protocol import ProcessPerson, run_scenario
+from tests.protocols.ag_ui import SCRIPT, AgUi
+from tests.protocols.client_process import ClientProcess, ProcessPerson, running_clients
+from tests.protocols.protocol import run_scenario
 from tests.protocols.scenarios import AGENT, PIXEL, Scenario, Weather, pay, served_by
 from tests.server.serving import serving
 
@@ -13,12 +14,23 @@ from treadle.journal.memory import MemoryJournal
 from treadle.memory import Block, block_tools
 from treadle.testing import Call, Reasoning, ScriptedModel
 
-pytestmark = [pytest.mark.anyio, pytest.mark.needs("npm clients")]
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("npm clients")]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def clients() -> Generator[ClientProcess]:
+    with running_clients(SCRIPT) as process:
+        yield process
 
 
 @pytest.mark.parametrize("scenario", served_by(AgUi), ids=lambda one: one.name)
-async def test_scenario(scenario: Scenario) -> None:
-    await run_scenario(AgUi(), scenario)
+async def test_scenario(scenario: Scenario, clients: ClientProcess) -> None:
+    await run_scenario(AgUi(clients), scenario)
 
 
 @tool
@@ -27,7 +39,7 @@ async def report() -> InputImage:
     return InputImage(PIXEL.url)
 
 
-async def test_what_the_table_has_not() -> None:
+async def test_what_the_table_has_not(clients: ClientProcess) -> None:
     """State, other agents with an approval, parts in a result, the result, with the real client."""
     payer = Agent(
         ScriptedModel([[Reasoning("Hm."), Call("pay", '{"amount": 1}', "call_p")], "Paid."]),
@@ -46,13 +58,10 @@ async def test_what_the_table_has_not() -> None:
         blocks=[Block("human", "Ada")],
         tools=[*block_tools(), payer.as_tool(), report],
     )
-    async with (
-        serving(Runtime(MemoryJournal(), agents=[agent])) as client,
-        AgUi().person(client, AGENT, ()) as person,
-    ):
-        assert isinstance(person, ProcessPerson)
+    async with serving(Runtime(MemoryJournal(), agents=[agent])) as client:
+        person = ProcessPerson(clients, client, AGENT)
         message = {"id": "u1", "role": "user", "content": "Hi."}
-        asked = json.loads(await person.ask("ask", add=[message], state={"theme": "dark"}))
+        asked = await person.get("ask", add=[message], state={"theme": "dark"})
         assert asked["state"] == {"theme": "dark", "memory": {"human": "Ada\nDrinks tea."}}
         (interrupt,) = asked["pendingInterrupts"]
         assert [one["content"] for one in asked["messages"] if one["role"] == "reasoning"] == [
@@ -63,7 +72,7 @@ async def test_what_the_table_has_not() -> None:
             "status": "resolved",
             "payload": {"approved": True, "editedArgs": {"amount": 2}},
         }
-        done = json.loads(await person.ask("ask", run={"resume": [entry]}))
+        done = await person.get("ask", run={"resume": [entry]})
         assert (done["failed"], done["warnings"], done["pendingInterrupts"]) == (None, [], [])
         assert done["result"] == {"city": "Rome", "degrees": 30}
         outputs = {

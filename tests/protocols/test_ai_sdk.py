@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from tests.families import NPM, node
-from tests.protocols.ai_sdk import AiSdk, ChatPerson, Node, running_node
+from tests.protocols.ai_sdk import SCRIPT, AiSdk, ChatPerson
+from tests.protocols.client_process import ClientProcess, running_clients
 from tests.protocols.protocol import run_scenario
 from tests.protocols.scenarios import LONG, WORDS, Scenario, look_up, pay, served_by, weather
 from tests.server.serving import Client, serving
@@ -30,13 +31,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-def clients() -> Generator[Node]:
-    with running_node() as process:
+def clients() -> Generator[ClientProcess]:
+    with running_clients(SCRIPT) as process:
         yield process
 
 
 @pytest.mark.parametrize("scenario", served_by(AiSdk), ids=lambda one: one.name)
-async def test_scenario(scenario: Scenario, clients: Node) -> None:
+async def test_scenario(scenario: Scenario, clients: ClientProcess) -> None:
     await run_scenario(AiSdk(clients), scenario)
 
 
@@ -54,7 +55,7 @@ async def ended(client: Client) -> None:
     await client.call("GET", f"/runs/{run['id']}/result?wait=20")
 
 
-async def test_a_client_sends_nothing_on_its_own(clients: Node) -> None:
+async def test_a_client_sends_nothing_on_its_own(clients: ClientProcess) -> None:
     rome, asked = Call("weather", '{"city": "Rome"}'), Call("look_up", '{"word": "a"}', "call_a")
     async with served(rome, [rome, asked], "Done.") as client:
         person = ChatPerson(clients, client, "helper")
@@ -67,7 +68,7 @@ async def test_a_client_sends_nothing_on_its_own(clients: Node) -> None:
         assert [one.partition(" ")[0] for one in person.more["requests"]] == ["POST", "POST", "GET"]
 
 
-async def test_a_cancelled_call_of_the_client_is_not_sent_again(clients: Node) -> None:
+async def test_a_cancelled_call_of_the_client_is_not_sent_again(clients: ClientProcess) -> None:
     async with served(Call("look_up", '{"word": "a"}', "call_a"), "Fine.") as client:
         person = ChatPerson(clients, client, "helper")
         seen = await person.say("Hi.")
@@ -81,7 +82,7 @@ async def test_a_cancelled_call_of_the_client_is_not_sent_again(clients: Node) -
         assert person.more["requests"] == ["POST ", "POST "]
 
 
-async def test_a_page_that_is_loaded_again_decides(clients: Node) -> None:
+async def test_a_page_that_is_loaded_again_decides(clients: ClientProcess) -> None:
     async with served(Call("pay", '{"amount": 1}', "call_1"), "Paid.") as client:
         person = ChatPerson(clients, client, "helper")
         await person.say("Pay.")
@@ -105,7 +106,7 @@ async def test_a_page_that_is_loaded_again_decides(clients: Node) -> None:
             assert seen.calls[0].output in {"Paid 1.", "The call was denied."}
 
 
-async def test_another_answer_and_an_edit(clients: Node) -> None:
+async def test_another_answer_and_an_edit(clients: ClientProcess) -> None:
     async with served("One.", "Two.", "Three.", "Four.") as client:
         person = ChatPerson(clients, client, "helper")
         await person.say("First.")
@@ -119,7 +120,7 @@ async def test_another_answer_and_an_edit(clients: Node) -> None:
         assert (seen.end, "went on" in seen.error) == ("failed", True)
 
 
-async def test_connections_that_break_anywhere(clients: Node) -> None:
+async def test_connections_that_break_anywhere(clients: ClientProcess) -> None:
     draw = random.Random(1)
     turns = [
         Turn((Text("Let me see. ", 3), Call("weather", '{"city": "Rome"}')), every=0.01),
