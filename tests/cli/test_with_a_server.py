@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.forked import run_program
@@ -56,6 +57,12 @@ async def treadle(folder: Path, *arguments: str, given: str = "", code: int = 0)
     return done.stdout.decode() + (done.stderr.decode() if code else "")
 
 
+async def events_of(folder: Path, thread: str) -> list[Any]:
+    """Returns the events of a conversation of the database."""
+    lines = await treadle(folder, "show", thread, "--json", "--database", "treadle.db")
+    return [json.loads(line)["event"] for line in lines.splitlines()]
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("by_url", [True, False])
 async def test_a_conversation(
@@ -100,6 +107,22 @@ async def test_a_conversation(
         text = await treadle(tmp_path, "show", thread, "--database", "treadle.db")
         for words in ("paid 6", "denied: Too much.", "Because. 🌱", "Done."):
             assert words in text
+        (message, *_) = [
+            event["item"]["id"]
+            for event in await events_of(tmp_path, thread)
+            if event["type"] == "message.added"
+        ]
+        for command, pinned in (("pin", True), ("unpin", False)):
+            done = json.loads(await treadle(tmp_path, command, thread, message, "--json", *where))
+            assert done == {"thread_id": thread, "message_id": message, "pinned": pinned}
+            assert await treadle(tmp_path, command, thread, message, *where) == ""  # once more
+        for _ in range(100):
+            pins = [one for one in await events_of(tmp_path, thread) if "pinned" in one["type"]]
+            if len(pins) == 2:
+                break
+        assert [one.get("pinned", True) for one in pins] == [True, False]
+        unknown = await treadle(tmp_path, "pin", thread, "msg_none", *where, code=1)
+        assert "The history has no message 'msg_none'" in unknown
         await treadle(tmp_path, "send", "Wait.", "--last", *where)
         await treadle(tmp_path, "cancel", thread, *where)
         assert "no run in progress" in (

@@ -32,6 +32,8 @@ COMMANDS = {
     "answer": _Place("answers:answer", "Give the output of a call."),
     "schedules": _Place("stored:schedules", "List the messages that are sent later."),
     "models": _Place("model_list:models", "List the models that can be used here."),
+    "pin": _Place("pins:pin", "Keep a message in the model's window."),
+    "unpin": _Place("pins:unpin", "Let a pinned message leave the model's window."),
     "delete": _Place("deletion:delete", "Delete a conversation."),
     "export": _Place("exports:export", "Print a conversation as JSON lines."),
     "import": _Place("exports:import_", "Add a conversation from JSON lines."),
