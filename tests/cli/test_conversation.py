@@ -43,7 +43,9 @@ async def drawn(runtime: Runtime, thread: Thread, width: int | None = None) -> l
 
 def without_ids(lines: list[str]) -> list[str]:
     return [
-        "  ".join(part for part in line.split("  ") if not part.startswith(("run_", "job_", "thr")))
+        "  ".join(
+            part for part in line.split("  ") if not part.startswith(("run_", "job_", "thr", "c1"))
+        )
         for line in lines
     ]
 
@@ -66,6 +68,7 @@ async def test_each_agent_is_shown_as_it_ended() -> None:
         lines = await drawn(runtime, thread)
         assert without_ids(lines) == [
             "run helper  completed  0.0 s",
+            "├─ call start  completed  0.0 s  started",
             "└─ job Both  failed  0.0 s  No line.",
             "   ├─ agent good  completed  0.0 s",
             "   │  └─ run good  completed  0.0 s",
@@ -86,7 +89,7 @@ async def test_an_agent_whose_thread_is_gone() -> None:
         await (await thread.send("go")).result()
         (delegated,) = [e for e in await thread.events() if isinstance(e, JobDelegated)]
         await (await runtime.connect(delegated.thread_id)).delete()
-        assert without_ids(await drawn(runtime, thread))[1:] == [
+        assert without_ids(await drawn(runtime, thread))[2:] == [
             "└─ job small  completed  0.0 s  Done.",
             "   └─ agent small  completed  0.0 s",
         ]
@@ -104,10 +107,12 @@ async def test_agents_of_agents() -> None:
         thread = await runtime.create_thread(outer)
         await (await thread.send("go")).result()
         lines = without_ids(await drawn(runtime, thread))
-        assert [line.removesuffix("  completed  0.0 s").lstrip(" └─") for line in lines] == [
+        assert [line.split("  completed")[0].lstrip(" └─") for line in lines] == [
             "run outer",
+            "call middle",
             "agent middle",
             "run middle",
+            "call inner",
             "agent inner",
             "run inner",
         ]
@@ -126,4 +131,4 @@ async def test_a_long_conversation() -> None:
     async with Runtime(MemoryJournal(), agents=[helper]) as runtime:
         thread = await runtime.create_thread(helper)
         await (await thread.send("go")).result()
-        assert len(await drawn(runtime, thread)) == PAGE + 2
+        assert len(await drawn(runtime, thread)) == PAGE + 3

@@ -269,20 +269,22 @@ def test_a_conversation_as_a_tree(tmp_path: Path) -> None:
     drawn = done.stdout.decode()
     assert "\x1b" not in drawn
     assert "\x07" not in drawn
-    ids = re.compile(r"  (run|job|thread)_\w+")
+    ids = re.compile(r"  ((run|job|thread)_\w+|c\d)(?=  |$)")
     times = re.compile(r"  \d+\.\d s")
     lines = [times.sub("", ids.sub("", line)) for line in drawn.splitlines()]
     odd = "\ufffd[2Jtwo lines"
     assert lines == [
         "run agent  completed",
+        "├─ call start  completed  started",
         "├─ job Crawl  completed  crawled",
         f"│  └─ job {odd}  completed  {odd} read",
         "├─ job bad  failed  ValueError: broken\ufffd",
         "├─ job small  completed  Done.",
         "│  └─ agent small  completed",
         "│     └─ run small  completed",
-        "└─ agent adviser  completed",
-        "   └─ run adviser  completed",
+        "└─ call adviser  completed  Done.",
+        "   └─ agent adviser  completed",
+        "      └─ run adviser  completed",
         "background job Watch  in progress",
     ]
     thread_id = treadle("threads").stdout.decode().split()[0]

@@ -349,6 +349,62 @@ def test_agents_of_agents() -> None:
     assert (deeper.id, deeper.status, deeper.run_id) == ("thread_10", "completed", "run_9")
 
 
+# Calls
+
+
+def test_calls_are_nodes_of_their_runs_if_they_are_asked_for() -> None:
+    tree = ThreadTree(calls=True)
+    asks = replace(CALL_2, awaits="approval")
+    waits = RunRequiresAction(run_id=R, call_ids=("c2",))
+    told(STARTED, STEP, CALL, asks, RUNNING, waits, tree=tree)
+    again, timed = replace(RUNNING, attempt=2), replace(OUTPUT, seconds=0.5)
+    told(again, timed, tree=tree, since=10)
+    assert str(tree).splitlines() == [
+        "run a  requires action  run_1",
+        "├─ call look  completed  attempt 2  0.5 s  c1  one",
+        "└─ call look  requires action  c2",
+    ]
+    told(ToolApproved(run_id=R, call_id="c2"), tree=tree)
+    assert [(node.name, node.status) for node in tree.roots[0].children] == [
+        ("look", "completed"),
+        ("look", "in_progress"),
+    ]
+    failed = replace(OUTPUT_2, item=FunctionCallOutput("c2", "no\n line", is_error=True))
+    told(replace(RUNNING, call_id="c2"), failed, DONE, tree=tree, since=20)
+    assert str(tree).splitlines()[2] == "└─ call look  failed  1.0 s  c2  no line"
+    assert len(list(told(STARTED, STEP, CALL, RUNNING, OUTPUT, DONE).lines())) == 1
+
+
+def test_an_agent_is_below_the_call_for_which_it_works() -> None:
+    tree = ThreadTree(calls=True)
+    told(STARTED, STEP, CALL, RUNNING, DELEGATED, *of_agent(STARTED, STEP, CALL_2), tree=tree)
+    assert [line.split("  in progress")[0] for line in tree.lines()] == [
+        "run a",
+        "└─ call look",
+        "   └─ agent b",
+        "      └─ run a",
+        "         └─ call look",
+    ]
+    told(*of_agent(RunCancelled(run_id=R, usage=USED)), tree=tree)
+    told(RunCancelled(run_id=R, usage=USED), tree=tree, since=60)
+    assert [line.lstrip(" └─").split("  ")[1] for line in tree.lines()] == ["cancelled"] * 5
+
+
+def test_an_open_call_ends_with_its_run() -> None:
+    tree = told(STARTED, STEP, CALL, DELEGATED, tree=ThreadTree(calls=True))
+    told(RunCancelled(run_id=R, usage=USED), OUTPUT, RUNNING, tree=tree, since=10)
+    assert [line.split("  thread_9")[0] for line in tree.lines()] == [
+        "run a  cancelled  10.0 s  run_1",
+        "└─ call look  cancelled  8.0 s  c1",
+        "   └─ agent b  cancelled  7.0 s",
+    ]
+    # The ids of calls are those of the model, which may be those of others.
+    odd = replace(CALL, item=replace(CALL.item, call_id=R))
+    tree = told(STARTED, STEP, odd, tree=ThreadTree(calls=True))
+    told(replace(OUTPUT, item=FunctionCallOutput(R, "one")), JOB, tree=tree)
+    assert [node.kind for node in tree.roots[0].children] == ["call", "job"]
+
+
 # However long
 
 
@@ -405,7 +461,7 @@ def shown(nodes: list[TreeNode], above: str = "") -> dict[str, tuple[object, ...
 
 @given(EVENTS)
 def test_the_tree_is_that_of_the_state(events: list[DurableEvent]) -> None:
-    state, tree = ThreadState(), ThreadTree()
+    state, tree = ThreadState(), ThreadTree(calls=True)
     ended, settled = set[str](), set[str]()
     for event in [ASKED, STARTED, STEP, *events]:
         if isinstance(event, RunQueued | RunStarted) and event.run_id in ended:
@@ -431,6 +487,13 @@ def test_the_tree_is_that_of_the_state(events: list[DurableEvent]) -> None:
         assert {run.id for run in state.queue} == {
             id for id, (_, status) in runs.items() if status == "queued"
         }
+        if state.run is not None:
+            (run,) = [node for node in tree.roots if node.id == state.run.id]
+            open_calls = {
+                one.id for one in run.children if one.kind == "call" and one.seconds is None
+            }
+            step = state.step
+            assert open_calls == set(() if step is None else (one.call_id for one in step.pending))
         assert shown(tree.roots) == {
             job.id: (job.parent, job.name, job.attempt, job.background)
             for job in state.jobs.values()

@@ -136,11 +136,11 @@ async def show_tree(
     *,
     as_json: bool = False,
 ) -> None:
-    """Writes the runs, jobs and agents of a thread as a tree, one per line.
+    """Writes the runs, calls, jobs and agents of a thread as a tree, one per line.
 
     Lines are cut to `width` columns. As JSON, it is one line with the list of the roots.
     """
-    tree = ThreadTree()
+    tree = ThreadTree(calls=True)
     async for event in _all_of(thread):
         tree.apply(event)
     rest = [tree]

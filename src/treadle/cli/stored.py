@@ -65,7 +65,7 @@ def threads(
 @click.command()
 @click.argument("thread_id", metavar="ID", required=False)
 @last_option
-@click.option("--tree", is_flag=True, help="Print its runs, jobs and agents as a tree.")
+@click.option("--tree", is_flag=True, help="Print its runs, calls, jobs and agents as a tree.")
 @click.option("--blocks", is_flag=True, help="Print its memory blocks.")
 @url_option
 @json_option

@@ -1,4 +1,4 @@
-"""The tree of a thread: its runs, the jobs they started and the agents that work for them.
+"""The tree of a thread: its runs, their calls and jobs, and the agents that work for them.
 
 A fold of the thread's events, from which a program can draw the work in progress.
 """
@@ -28,8 +28,10 @@ from treadle.domain.events import (
     RunStarted,
     TerminalEvent,
     ToolApproved,
+    ToolCallRequested,
     ToolDelegated,
     ToolOutputRecorded,
+    ToolStarted,
 )
 from treadle.domain.state import RunStatus
 
@@ -40,16 +42,19 @@ MAX_DETAIL = 200
 
 
 class TreeNode(Struct, eq=False):
-    """A run, a job or an agent in a tree.
+    """A run, a call, a job or an agent in a tree.
 
-    - `id`: of the run or the job; of an agent the thread on which it works, which `tree` contains.
-    - `name`: of the agent or the job. `status`: that of a run, or how a job ended.
-    - `detail`: the beginning of a job's result, or why it failed.
+    - `id`: of the run, the call or the job; of an agent the thread on which it works, which `tree`
+      contains.
+    - `name`: of the agent, the tool or the job. `status`: that of a run, or how a call or a job
+      ended.
+    - `detail`: the beginning of a job's result or a call's output, or why it failed.
     - `began`: Unix seconds. `seconds`: the time it took, None while it is open.
-    - `attempt`: how often a job was started. `background`: whether it may outlive `run_id`.
+    - `attempt`: how often a call or a job was started. `background`: whether it may outlive
+      `run_id`.
     """
 
-    kind: Literal["run", "job", "agent"]
+    kind: Literal["run", "call", "job", "agent"]
     id: str
     name: str
     run_id: str
@@ -69,15 +74,20 @@ class ThreadTree:
     Pass it the thread's events in their order. A node whose parent began before the first event
     passed is a root as well. Of the roots that have ended, the last 1,000 are kept. `str(tree)`
     draws it.
+
+    - `calls`: whether the calls of tools are nodes of their runs, with the agents that work for
+      them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, calls: bool = False) -> None:
         self.roots: list[TreeNode] = []
+        self._with_calls = calls
         self._run: TreeNode | None = None  # that began last
         self._awaited: set[str] = set()
         self._open: dict[str, TreeNode] = {}  # runs and jobs
         self._agents: dict[str, TreeNode] = {}
         self._calls: dict[str, list[TreeNode]] = {}  # the agents that work for a call
+        self._open_calls: dict[str, TreeNode] = {}
         self._above: dict[str, TreeNode] = {}
         self._ended: deque[TreeNode] = deque()  # of the roots
 
@@ -96,12 +106,15 @@ class ThreadTree:
                 self._job_settled(event)
             case ToolDelegated() | JobDelegated():
                 self._agent_began(event)
+            case ToolCallRequested() | ToolStarted():
+                if self._with_calls:
+                    self._call_began(event)
             case ToolOutputRecorded():
                 self._call_ended(event)
             case AgentEvent():
                 self._agent_event(event)
             case _:
-                pass  # messages and calls within a step are not nodes
+                pass  # messages and steps are not nodes
 
     def agents(self) -> Iterator[TreeNode]:
         """Yields the agents that work, or worked, for the runs of this thread."""
@@ -160,6 +173,9 @@ class ThreadTree:
     def _answered(self, run: TreeNode, call_id: str) -> None:
         """A run that waits continues as soon as no call is awaited any more."""
         self._awaited.discard(call_id)
+        call = self._open_calls.get(call_id)
+        if call is not None:
+            call.status = "in_progress"
         if run.status == "requires_action" and not self._awaited:
             run.status = "in_progress"
 
@@ -170,6 +186,22 @@ class ThreadTree:
             if isinstance(event, RunIncomplete):
                 detail = event.stop_reason
             self._end(node, _STATUSES[type(event)], event.at, detail)
+
+    # Calls
+
+    def _call_began(self, event: ToolCallRequested | ToolStarted) -> None:
+        if isinstance(event, ToolStarted):
+            node = self._open_calls.get(event.call_id)
+            if node is not None:
+                node.began, node.attempt, node.status = event.at, event.attempt, "in_progress"
+            return
+        run = self._open.get(event.run_id)
+        if run is not None:
+            call = event.item
+            node = TreeNode("call", call.call_id, call.name, run.id, began=event.at)
+            node.status = "in_progress" if event.awaits is None else "requires_action"
+            self._open_calls[call.call_id] = node
+            run.children.append(node)
 
     # Jobs
 
@@ -201,7 +233,10 @@ class ThreadTree:
 
     def _agent_began(self, event: ToolDelegated | JobDelegated) -> None:
         run = self._open.get(event.run_id)
-        above = run if isinstance(event, ToolDelegated) else self._open.get(event.job_id, run)
+        if isinstance(event, ToolDelegated):
+            above = self._open_calls.get(event.call_id, run)
+        else:
+            above = self._open.get(event.job_id, run)
         node = self._agent(event.thread_id, event.agent, above, event.at)
         if isinstance(event, ToolDelegated):
             self._calls.setdefault(event.call_id, []).append(node)
@@ -210,7 +245,9 @@ class ThreadTree:
         node = self._agents.get(thread_id)
         if node is None:
             run_id = above.run_id if above is not None else ""
-            node = TreeNode("agent", thread_id, name, run_id, tree=ThreadTree())
+            node = TreeNode(
+                "agent", thread_id, name, run_id, tree=ThreadTree(calls=self._with_calls)
+            )
             self._agents[thread_id] = node
             self._place(node, above)
         node.began = node.began or at
@@ -225,6 +262,11 @@ class ThreadTree:
         run = self._open.get(event.run_id)
         if run is not None:
             self._answered(run, call_id)
+        call = self._open_calls.pop(call_id, None)
+        if call is not None:
+            self._close(call, outcome, event.at, event.item.text)
+            if event.seconds:  # 0 if it did not run to its end
+                call.seconds = event.seconds
 
     def _agent_event(self, event: AgentEvent) -> None:
         inner = event.event
@@ -259,26 +301,33 @@ class ThreadTree:
             self._place(node, above)
 
     def _end(self, node: TreeNode, status: RunStatus, at: float, detail: str = "") -> None:
-        """Ends a node and the agents that work for it."""
+        """Ends a run, a job or an agent, with its calls and the agents that work for it."""
         is_first = node.seconds is None
-        node.detail = " ".join(detail[:MAX_DETAIL].split())
-        below = (one for one in node.children if one.kind == "agent" and one.seconds is None)
-        for ended in (node, *below):
-            ended.status = status
-            ended.seconds = max(0.0, at - ended.began) if ended.began else 0.0
+        self._close(node, status, at, detail)
         self._open.pop(node.id, None)
         if is_first and node.id not in self._above:
             self._ended.append(node)
             if len(self._ended) > MAX_ENDED:
                 self._forget(self._ended.popleft())
 
+    def _close(self, node: TreeNode, status: RunStatus, at: float, detail: str = "") -> None:
+        node.detail = " ".join(detail[:MAX_DETAIL].split())
+        node.status = status
+        node.seconds = max(0.0, at - node.began) if node.began else 0.0
+        for below in node.children:
+            if below.kind in {"agent", "call"} and below.seconds is None:
+                self._close(below, status, at)
+                if below.kind == "call":
+                    self._open_calls.pop(below.id, None)
+
     def _forget(self, root: TreeNode) -> None:
         self.roots.remove(root)
         below = [root]
         while below:
             node = below.pop()
-            for known in (self._open, self._agents, self._above):
-                known.pop(node.id, None)
+            if node.kind != "call":  # whose id the model chose
+                for known in (self._open, self._agents, self._above):
+                    known.pop(node.id, None)
             below += node.children
 
 
