@@ -11,6 +11,7 @@ from pathlib import Path
 
 import treadle
 from treadle import Agent, TreadleError, tool
+from treadle.journal.schema_version import SchemaVersion
 from treadle.testing import Call, ScriptedModel, Text
 
 SCHEMAS = Path(__file__).with_name("schemas")
@@ -61,5 +62,6 @@ if __name__ == "__main__":
         made = Path(folder) / "treadle.db"
         asyncio.run(fill(made))
         text = dump(made)
-        number = text.split("user_version = ")[1].split(";")[0]
+        stored = int(text.split("user_version = ")[1].split(";")[0])
+        number = SchemaVersion.unpack(stored).number
         (SCHEMAS / f"v{number}.sql").write_text(text, encoding="utf-8")

@@ -12,11 +12,13 @@ from tests.postgres import server
 
 import treadle
 from treadle import Agent
-from treadle.errors import JournalCorrupt, JournalError, ThreadDamaged
+from treadle.errors import JournalCorrupt, JournalError, JournalTooNew, ThreadDamaged
+from treadle.journal import postgres_database, sqlite_file
 from treadle.journal.base import CallQuery, ChangeQuery, ThreadQuery
 from treadle.journal.copying import copy_journal
 from treadle.journal.files import FileInfo, file_id
 from treadle.journal.postgres import PostgresJournal
+from treadle.journal.schema_version import ADDITIVE
 from treadle.journal.sqlite import SqliteJournal
 from treadle.testing import ScriptedModel
 
@@ -122,3 +124,20 @@ async def test_a_damaged_thread_is_copied_as_it_is(path: Path) -> None:
         assert len(await new.read("thread_2", after=0)) == 7
     finally:
         await new.close()
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+async def test_what_a_newer_version_added_is_not_left_out(
+    path: Path, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sqlite_file if side == "source" else postgres_database
+    known = await asyncio.to_thread(module._migrations)
+    url = server().url()
+    with monkeypatch.context() as newer:
+        more = [*known, f"{ADDITIVE}\nALTER TABLE activity ADD COLUMN mood text;"]
+        newer.setattr(module, "_migrations", lambda: more)
+        for journal in (SqliteJournal(path), PostgresJournal(url)):
+            await journal.open()
+            await journal.close()
+    with pytest.raises(JournalTooNew, match="copy with a newer treadle"):
+        await copy_journal(path, url)

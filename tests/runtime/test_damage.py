@@ -103,7 +103,7 @@ async def test_a_damaged_thread_can_be_shown_and_deleted(tmp_path: Path) -> None
         assert not await runtime.threads()
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b'{"type": "new", "call_id": "c1"}'])
+@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b'{"type": "send", "call_id": "c1"}'])
 async def test_a_damaged_entry_of_the_inbox_is_set_aside(
     tmp_path: Path, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from treadle.domain.entries import is_newer_entry
 from treadle.domain.repair import repaired
 from treadle.journal.base import Journal
 from treadle.logging import logger_of
@@ -19,7 +20,8 @@ class Repaired(NamedTuple):
 async def repair_thread(journal: Journal, thread_id: str) -> Repaired:
     """Removes events that cannot be read or do not fit, and entries that cannot be read.
 
-    No driver may use the thread meanwhile.
+    Entries of a type that only a newer version knows stay in the inbox, for that version. No driver
+    may use the thread meanwhile.
     """
     stored: dict[int, bytes] = {}
     while page := await journal.stored(thread_id, after=max(stored, default=0)):
@@ -28,9 +30,10 @@ async def repair_thread(journal: Journal, thread_id: str) -> Repaired:
     if changed:
         claim = await journal.claim(thread_id)
         await journal.redact(claim, changed, clears_title=False)
-    entries = await journal.damaged_entries(thread_id)
+    unread = await journal.damaged_entries(thread_id)
+    entries = [at for at, body in unread.items() if not is_newer_entry(body)]
     if entries:
-        await journal.discard(list(entries))
+        await journal.discard(entries)
         _LOGGER.warning(
             "%d damaged entries were removed from the inbox of %s.",
             len(entries),

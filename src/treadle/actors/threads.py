@@ -36,6 +36,7 @@ from treadle.domain.entries import (
     ScheduleEntry,
     SendEntry,
     UndoEntry,
+    is_newer_entry,
 )
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
@@ -57,6 +58,7 @@ from treadle.errors import (
     InvalidInput,
     JournalError,
     JournalLocked,
+    JournalTooNew,
     NotDriven,
     RunInterrupted,
     RunNotFound,
@@ -272,7 +274,14 @@ class Threads:
         if any(isinstance(one.entry, SendEntry) and one.entry.run_id == run_id for one in waiting):
             return
         if await self._journal.run(thread_id, run_id) is None:  # it was not taken meanwhile
-            if await self._journal.damaged_entries(thread_id):
+            unread = await self._journal.damaged_entries(thread_id)
+            if any(map(is_newer_entry, unread.values())):
+                raise JournalTooNew(
+                    f"The inbox of {thread_id} has entries of a newer version of treadle, and the "
+                    f"message of the run {run_id[:100]!r} may be one of them; a process of that "
+                    "version takes them."
+                )
+            if unread:
                 raise ThreadDamaged(
                     f"The inbox of {thread_id} has entries that cannot be read, and the message of "
                     f"the run {run_id[:100]!r} may be one of them; remove them with "

@@ -3,8 +3,10 @@
 An input that waits for its driver is kept in the thread's inbox; the driver turns it into events.
 """
 
-from typing import Literal
+import re
+from typing import Literal, get_args
 
+import msgspec
 from msgspec import Struct
 
 from treadle.domain.blocks import BlockEdit
@@ -206,3 +208,24 @@ Entry = (
     | ScheduleEntry
     | CancelScheduleEntry
 )
+
+ENTRY_TYPES = frozenset(str(one.__struct_config__.tag) for one in get_args(Entry))
+"""The types of the entries that this version knows."""
+
+_WORD = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class _Head(Struct):
+    type: str
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+def is_newer_entry(data: bytes) -> bool:
+    """Whether an entry that cannot be read is of a type that only a newer version knows."""
+    try:
+        type = _HEAD.decode(data).type
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return type not in ENTRY_TYPES and _WORD.fullmatch(type) is not None

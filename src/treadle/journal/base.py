@@ -583,7 +583,10 @@ class Journal(JournalReader, Protocol):
         ...
 
     async def damaged_entries(self, thread_id: str) -> dict[int, bytes]:
-        """Returns the entries of an inbox that cannot be read, as they are stored."""
+        """Returns the entries of an inbox that cannot be read, as they are stored.
+
+        One of a type that this version does not know (`is_newer_entry`) waits for a newer one.
+        """
         ...
 
     async def discard(self, numbers: Sequence[int]) -> None:

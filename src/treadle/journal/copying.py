@@ -10,6 +10,7 @@ import msgspec
 
 from treadle.domain.entries import Entry
 from treadle.errors import JournalCorrupt, JournalError
+from treadle.journal import postgres_database, sqlite_file
 from treadle.journal.base import Journal
 from treadle.journal.postgres import PostgresJournal
 from treadle.journal.postgres_connection import PostgresConnection
@@ -56,6 +57,8 @@ def _copy(source: Path, connection: Connection) -> None:
         raise JournalError("The PostgreSQL database has threads already; copy to an empty one.")
     with closing(connect(resolved(source), "mode=ro")) as reading:
         reading.execute("BEGIN")
+        sqlite_file.require_no_newer(reading, source.name)
+        postgres_database.require_no_newer(connection, "The PostgreSQL database")
         for table in _TABLES:
             if table == "inbox":
                 _copy_inbox(reading, connection)

@@ -1,6 +1,8 @@
 """The database of the PostgreSQL journal: connecting to it, its errors, its migrations."""
 
+import random
 import re
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +19,16 @@ from treadle.errors import (
     JournalFull,
     JournalLocked,
     JournalReadOnly,
-    JournalTooNew,
     JournalUnavailable,
 )
 from treadle.journal.postgres_connection import PostgresConnection, Raw, adapt
+from treadle.journal.schema_version import (
+    SchemaVersion,
+    read_migrations,
+    require_known,
+    require_usable,
+    version_of,
+)
 
 SCHEMA = "treadle"
 """The schema of the tables, unless the URL sets another `search_path`."""
@@ -144,24 +152,45 @@ def is_driver_locked(connection: PostgresConnection) -> bool:
     return bool(is_held)
 
 
+LOCK_MILLISECONDS = 500
+"""How long a migration waits for a table in use: less than PostgreSQL waits before it looks for
+deadlocks (1 s), so that the migration is what gives way, and no transaction of a node."""
+
+MIGRATION_SECONDS = 30.0
+"""How long a migration is tried, while other nodes use the tables."""
+
+
 def migrate(connection: PostgresConnection, name: str) -> None:
     """Creates the schema, and migrates its tables to the newest version, in one transaction.
 
-    Processes that start at the same time do it one after the other.
+    Processes that start at the same time do it one after the other. Nodes of the version before may
+    use the tables meanwhile.
     """
     scripts = _migrations()
     _require_encoding(connection, name)
-    if _version(connection, name, len(scripts)) == len(scripts):
-        return
+    deadline = time.monotonic() + MIGRATION_SECONDS
+    while _version(connection, name, len(scripts)) < len(scripts):
+        try:
+            _migrate(connection, name, scripts)
+        except errors.LockNotAvailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.05, 0.2))  # noqa: S311 - no secret
+
+
+def _migrate(connection: PostgresConnection, name: str, scripts: list[str]) -> None:
     raw = connection.raw
     with raw.transaction():
         raw.execute("SELECT pg_advisory_xact_lock(hashtext('treadle migration'), 0)")
         version = _version(connection, name, len(scripts))
+        if version >= len(scripts):
+            return  # another process has done it
         if version == 0:
             _create_schema(raw)
+        raw.execute(cast("LiteralString", f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}"))
         for script in scripts[version:]:
             raw.execute(cast("LiteralString", script))
-        raw.execute("UPDATE version SET number = %s", (len(scripts),))
+        raw.execute("UPDATE version SET number = %s", (version_of(scripts).pack(),))
 
 
 def _create_schema(raw: Raw) -> None:
@@ -184,20 +213,24 @@ def require_tables(connection: PostgresConnection, name: str) -> None:
         )
 
 
-def _version(connection: PostgresConnection, name: str, newest: int) -> int:
-    version = 0
+def require_no_newer(connection: PostgresConnection, name: str) -> None:
+    """Raises `JournalTooNew` if the tables have something that this treadle does not know."""
+    known = len(_migrations())
+    require_known(_version(connection, name, known), known, name)
+
+
+def _version(connection: PostgresConnection, name: str, known: int) -> int:
+    """Returns the number of the last migration; raises if this treadle cannot use the tables."""
+    stored = 0
     # To read a table of the system is what makes a session take note of tables that others made.
     (has_tables,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM pg_class WHERE oid = to_regclass('version'))"
     ).fetchone()
     if has_tables:
-        (version,) = connection.execute("SELECT number FROM version").fetchone()
-    if version > newest:
-        raise JournalTooNew(
-            f"{name[0].upper()}{name[1:]} has version {version}, but this treadle supports at most "
-            f"{newest}; install a newer treadle."
-        )
-    return version
+        (stored,) = connection.execute("SELECT number FROM version").fetchone()
+    version = SchemaVersion.unpack(stored)
+    require_usable(version, known, f"{name[0].upper()}{name[1:]}")
+    return version.number
 
 
 def _require_encoding(connection: PostgresConnection, name: str) -> None:
@@ -210,5 +243,4 @@ def _require_encoding(connection: PostgresConnection, name: str) -> None:
 
 
 def _migrations() -> list[str]:
-    scripts = sorted(Path(__file__).with_name("postgres_migrations").glob("*.sql"))
-    return [script.read_text(encoding="utf-8") for script in scripts]
+    return read_migrations(Path(__file__).with_name("postgres_migrations"))

@@ -21,7 +21,7 @@ import msgspec
 
 from treadle.domain.cursor import cursor
 from treadle.domain.desk import owner_mark
-from treadle.domain.entries import Entry
+from treadle.domain.entries import Entry, is_newer_entry
 from treadle.domain.envelope import Envelope, decode_events
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
@@ -78,6 +78,11 @@ from treadle.logging import logger_of
 T = TypeVar("T")
 
 _LOGGER = logger_of("treadle.runtime")
+_DAMAGED = (
+    "An entry in the inbox of %s cannot be read, and is set aside; Thread.repair() or treadle "
+    "repair removes it."
+)
+_NEWER = "An entry in the inbox of %s is of a newer version of treadle, and waits for it."
 
 LAST_SEQ = (1 << SEQ_BITS) - 1
 LOAD_PAGE = 1000
@@ -110,7 +115,7 @@ class SqlJournal(ABC):
         self._name = name
         self._pulse = Pulse(sweep)
         self._local = threading.local()
-        self._damaged: set[int] = set()  # entries of inboxes that cannot be read
+        self._damaged: set[int] = set()  # entries of inboxes that cannot be read here
         self._readers: ThreadPoolExecutor | None = None
         self._writer: GroupCommit[Batch | writes.Change] | None = None
         self.files: FileStore = SqlFiles(self._read, self._write, self._on_removed)
@@ -365,11 +370,7 @@ class SqlJournal(ABC):
                     waiting.append(Waiting(at, entry))
                 elif at not in self._damaged:
                     self._damaged.add(at)
-                    _LOGGER.warning(
-                        "An entry in the inbox of %s cannot be read, and is set aside; "
-                        "Thread.repair() or treadle repair removes it.",
-                        thread_id,
-                    )
+                    _LOGGER.warning(_NEWER if is_newer_entry(body) else _DAMAGED, thread_id)
             return waiting
 
         return await self._read(read)

@@ -498,7 +498,8 @@ def snapshot(claim: Claim, state: ThreadState) -> Change:
         items = state.history[kept:]
         if items:
             connection.execute(
-                "INSERT INTO history VALUES (?, ?, ?)", (number, kept, encode_items(items))
+                "INSERT INTO history (n, first, items) VALUES (?, ?, ?)",
+                (number, kept, encode_items(items)),
             )
 
     return Change(change)
@@ -558,7 +559,7 @@ def fork(fork: Fork) -> Change:
         new = _create(connection, fork.info)
         start = old << SEQ_BITS
         connection.execute(
-            "INSERT INTO event SELECT position - ? + ?, body FROM event"
+            "INSERT INTO event (position, body) SELECT position - ? + ?, body FROM event"
             " WHERE position > ? AND position <= ?",
             (start, new << SEQ_BITS, start, start | fork.at),
         )
@@ -570,7 +571,8 @@ def fork(fork: Fork) -> Change:
         kept = _kept_items(connection, new)
         if kept is not None:
             connection.execute(
-                "INSERT INTO history SELECT ?, first, items FROM history WHERE n = ? AND first < ?",
+                "INSERT INTO history (n, first, items)"
+                " SELECT ?, first, items FROM history WHERE n = ? AND first < ?",
                 (new, old, kept[0]),
             )
         uses.fork(connection, old, new, fork.info.owner)

@@ -114,7 +114,7 @@ class SqliteConnection(sqlite3.Connection):
         size = size_of(len(rows))
         select = _FENCED.format(rows=",".join(["(?,?)"] * size), newest=newest)
         first = [value for row in rows[:size] for value in row]
-        cursor = self.execute(f"INSERT INTO event {select}", (*first, *fence))
+        cursor = self.execute(f"INSERT INTO event (position, body) {select}", (*first, *fence))
         if cursor.rowcount != size:
             raise stale()
         self.insert("event", "position, body", rows[size:], "")

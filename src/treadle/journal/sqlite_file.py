@@ -19,10 +19,16 @@ from treadle.errors import (
     JournalFull,
     JournalLocked,
     JournalReadOnly,
-    JournalTooNew,
 )
 from treadle.journal.base import Durability
 from treadle.journal.labels import labels_of
+from treadle.journal.schema_version import (
+    SchemaVersion,
+    read_migrations,
+    require_known,
+    require_usable,
+    version_of,
+)
 from treadle.journal.sqlite_connection import SqliteConnection
 
 APPLICATION_ID = 0x7472646C  # "trdl", so that the database of another program is recognized
@@ -243,8 +249,9 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
     version = _version(connection, name, len(scripts))
     connection.create_function("treadle_labels", 2, _labels, deterministic=True)
     for number, script in enumerate(scripts[version:], version + 1):
+        stored = version_of(scripts[:number]).pack()
         connection.executescript(
-            f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; "
+            f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {stored}; "
             f"PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
         )
 
@@ -271,20 +278,23 @@ def require_tables(connection: sqlite3.Connection, name: str) -> None:
         raise JournalError(f"{name} was created by an older treadle; open it once with drive=True.")
 
 
-def _version(connection: sqlite3.Connection, name: str, newest: int) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+def require_no_newer(connection: sqlite3.Connection, name: str) -> None:
+    """Raises `JournalTooNew` if the tables have something that this treadle does not know."""
+    known = len(_migrations())
+    require_known(_version(connection, name, known), known, name)
+
+
+def _version(connection: sqlite3.Connection, name: str, known: int) -> int:
+    """Returns the number of the last migration; raises if this treadle cannot use the tables."""
+    (stored,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and tables:
         raise JournalCorrupt(f"{name} is the database of another program; use another file.")
-    if version > newest:
-        raise JournalTooNew(
-            f"{name} has version {version}, but this treadle supports at most {newest}; install a "
-            "newer treadle."
-        )
-    return version
+    version = SchemaVersion.unpack(stored)
+    require_usable(version, known, name)
+    return version.number
 
 
 def _migrations() -> list[str]:
-    scripts = sorted(Path(__file__).with_name("migrations").glob("*.sql"))
-    return [script.read_text(encoding="utf-8") for script in scripts]
+    return read_migrations(Path(__file__).with_name("migrations"))
