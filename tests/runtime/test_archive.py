@@ -294,7 +294,9 @@ async def test_what_could_not_be_kept_leaves_no_vector(open_runtime: Open) -> No
 
 async def test_an_embedder_is_checked_where_it_is_given() -> None:
     with pytest.raises(ConfigurationError, match="cannot embed"):
-        treadle.open(embedder="text-embedding")  # type: ignore[arg-type]
+        treadle.open(embedder=17)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="is not an embedding model; use PROVIDER:NAME"):
+        treadle.open(embedder="text-embedding")
 
 
 @pytest.mark.parametrize(

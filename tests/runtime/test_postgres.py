@@ -41,7 +41,7 @@ def test_the_program_of_the_page(tmp_path: Path) -> None:
 
 
 def test_the_nodes_of_the_page(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", NODES.read_text(), re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.*?)```", NODES.read_text(), re.DOTALL)
     program = tmp_path / "app.py"
     program.write_text(code)
     command = [sys.executable, "-W", "error", str(program)]

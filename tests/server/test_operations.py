@@ -110,6 +110,7 @@ OF_METHODS: dict[type, dict[str, str]] = {
 LEFT_OUT: dict[type, dict[str, str]] = {
     Runtime: {
         "agent_of": "is for the parts of the runtime",
+        "drain": "is for the process that serves, before it ends",
         "for_owner": "is chosen by the key, and by the headers that name an owner",
         "reach": "is for the parts of the runtime",
         "register": "agents are code, which no client may bring",

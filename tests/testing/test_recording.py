@@ -101,7 +101,7 @@ async def test_a_run_is_the_same_in_a_replay(
     assert simulator.statistics().requests == asked == 3
 
 
-async def test_cut_at_every_offset(kind: Kind, file: Path) -> None:
+async def test_a_cut_changes_nothing(kind: Kind, file: Path) -> None:
     turn = Turn((Text("Grüße ☕"), Call("look", '{"at": "\\u00fc"}')))
     async with ProviderSimulator([turn, Turn((Text("Ende 👋"),))], seed="s") as simulator:
         with record(file):
@@ -110,7 +110,7 @@ async def test_cut_at_every_offset(kind: Kind, file: Path) -> None:
     longest = max(len(b"".join(exchange.chunks)) for exchange in exchanges)
     model = kind("any", api_key="", base_url=NOWHERE)
     agent = treadle.Agent(model, tools=[look])
-    for offset in range(1, longest):
+    for offset in range(1, longest, 7):  # the tests of the decoders cut at every byte
         with replay(file, chunk=lambda body, at=offset: (body[:at], body[at:])):
             replayed = await agent.run("Hi!")
         assert said(list(replayed.history)) == said(list(recorded.history))
