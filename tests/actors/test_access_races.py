@@ -18,6 +18,7 @@ from treadle.domain.entries import Entry, OnBusy
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import Event, RunCompleted, TerminalEvent
 from treadle.domain.items import Message
+from treadle.domain.state import ThreadState
 from treadle.errors import (
     JournalClosed,
     JournalError,
@@ -492,6 +493,40 @@ async def test_an_agent_that_works_elsewhere_can_be_abandoned() -> None:
         state = await two._threads._driver.abandon(thread.id)  # type: ignore[reportPrivateUsage]
         assert state.active_run is None
         assert (await run.result(raise_on_incomplete=False)).status == "cancelled"
+
+
+class UnreadJournal(MemoryJournal):
+    """Notes which threads are loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+
+    async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
+        self.loaded.append(thread_id)
+        return await super().load(thread_id, at=at)
+
+
+async def test_an_entry_about_runs_does_not_load_the_thread_elsewhere() -> None:
+    journal, agent = UnreadJournal(), agent_of([Pause(100), Text("Late.")], [Text("Two.")])
+    async with Runtime(journal, agents=[agent]) as one, Runtime(journal, agents=[agent]) as two:
+        thread = await one.create_thread(agent)
+        run = await thread.send("hi")
+        mine = await two.connect(thread.id)
+        journal.loaded.clear()
+        assert (await mine.send("left", on_busy="steer")).id == run.id
+        with pytest.raises(RunInProgress) as raised:
+            await mine.send("no", on_busy="reject")
+        assert raised.value.run_id == run.id
+        second = await mine.send("two", on_busy="queue")
+        await (await mine.run(run.id)).finish()
+        await mine.update(title="Renamed")
+        await (await mine.run(run.id)).cancel()
+        assert (await run.result(raise_on_incomplete=False)).status == "cancelled"
+        await (await mine.run(run.id)).cancel()  # of a run that has ended: not even stored
+        assert await journal.inbox(thread.id) == []
+        assert (await (await thread.run(second.id)).result()).text == "Two."
+        assert journal.loaded == []
 
 
 # The engine

@@ -61,7 +61,9 @@ class SlowJournal(MemoryJournal):
             await asyncio.sleep(self._random.choice([0.001, 0.02]))
 
 
-for _method in ("claim", "load", "read", "snapshot", "run", "sent", "enqueue", "inbox"):
+for _method in (
+    "claim", "load", "read", "snapshot", "run", "open_runs", "sent", "enqueue", "inbox",
+):  # fmt: skip
     setattr(SlowJournal, _method, partialmethod(SlowJournal._slowly, _method))  # type: ignore[reportPrivateUsage]
 
 

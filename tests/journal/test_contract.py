@@ -713,6 +713,33 @@ async def test_runs_come_in_pages(journal: Journal) -> None:
             await journal.runs("thread_1", after=wrong)
 
 
+async def test_runs_are_open_until_they_end(journal: Journal) -> None:
+    async def open_runs() -> list[tuple[str, str | None]]:
+        runs = await journal.open_runs("thread_1")
+        assert runs == [run for run in await journal.runs("thread_1") if run.id in dict(opened)]
+        return [(run.id, run.status) for run in runs]
+
+    driver = await make(journal)
+    await (await make(journal, "thread_2")).append(conversation("run_9")[:2])
+    await driver.append(conversation("run_5"))
+    opened: list[tuple[str, str]] = []
+    assert await open_runs() == opened
+    await driver.append(conversation("run_4")[:2])
+    for n in (3, 2, 1):
+        await driver.append([RunQueued(run_id=f"run_{n}", item=user_message("x"), agent="a")])
+    opened = [("run_4", "in_progress"), *((f"run_{n}", "queued") for n in (3, 2, 1))]
+    assert await open_runs() == opened
+    await driver.append([RunCancelled(run_id="run_2", usage=Usage())])
+    await driver.append([RunCancelling(run_id="run_4")])
+    opened = [("run_4", "cancelling"), ("run_3", "queued"), ("run_1", "queued")]
+    assert await open_runs() == opened
+    await driver.append([RunCancelled(run_id="run_4", usage=Usage())])
+    opened = opened[1:]
+    assert await open_runs() == opened  # no run is active, and the thread is not idle
+    with pytest.raises(ThreadNotFound):
+        await journal.open_runs("thread_0")
+
+
 async def test_a_run_is_found_by_its_id(journal: Journal) -> None:
     first, second = await make(journal, owner="ann"), await make(journal, "thread_2", owner="bob")
     await first.append(conversation("run_1"))

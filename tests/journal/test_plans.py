@@ -142,6 +142,11 @@ def test_runs_are_read_in_their_order(order: Direction, database: sqlite3.Connec
     assert not [step for step in steps if "B-TREE" in step]
 
 
+def test_the_runs_of_a_thread_are_read_only_if_one_is_open(database: sqlite3.Connection) -> None:
+    steps = plan(database, sql_runs.OPEN_RUNS, (1,))
+    assert steps == [ACTIVITY_OF, THREAD_OF, "SEARCH r USING INDEX run_seq (n=?)"]
+
+
 @pytest.mark.parametrize(("owner", "first"), [(None, "SCAN c USING"), ("ann", "SEARCH c USING")])
 def test_waiting_calls_are_read_in_their_order(
     owner: str | None, first: str, database: sqlite3.Connection

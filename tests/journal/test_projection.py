@@ -58,6 +58,7 @@ from treadle.domain.usage import Usage
 from treadle.errors import InvalidTransition
 from treadle.journal.projection import (
     MAX_TITLE,
+    OPEN_STATUSES,
     CallRecord,
     DueTime,
     Projection,
@@ -368,6 +369,9 @@ def test_however_events_are_cut_into_batches_the_rows_are_the_same(
     assert in_batches.status == status_of(state)
     if (run := state.active_run) is not None:
         assert in_batches.runs[run.id].status == run.status
+    opened = {run.id for run in in_batches.runs.values() if run.status in OPEN_STATUSES}
+    assert opened == {queued.id for queued in state.queue} | ({run.id} if run else set())
+    assert bool(opened) == (in_batches.status in OPEN_STATUSES)
     assert in_batches.jobs == jobs_of(state)
     assert set(in_batches.calls) == set(standing_of(state).awaited)
     assert list(in_batches.due.values()) == list(due_times(state))

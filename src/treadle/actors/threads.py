@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from treadle.actors.access import Receipt
 from treadle.actors.driver import Driver
 from treadle.actors.ending import Ended, read_ending
+from treadle.actors.expected import BY_RUNS, changing_runs, expected_state, outline_of
 from treadle.actors.files import Contents, NewThreadFiles, ThreadFiles
 from treadle.actors.following import Following
 from treadle.actors.fork import Seed, fork_of, seed_of
@@ -23,7 +24,6 @@ from treadle.domain.accept import (
     StartRun,
     StopJob,
     accept,
-    acknowledged,
     identity_of,
     require_same,
 )
@@ -40,15 +40,10 @@ from treadle.domain.entries import (
 )
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
-    ItemsAdded,
     MemoryUpdated,
-    MessageAdded,
     MessageQueued,
-    RecordedEvent,
-    RunStarted,
     TerminalEvent,
 )
-from treadle.domain.fold import apply
 from treadle.domain.ids import new_id
 from treadle.domain.items import Item
 from treadle.domain.removal import removal_of
@@ -65,7 +60,6 @@ from treadle.errors import (
     StaleWriter,
     ThreadDamaged,
     ThreadNotFound,
-    TreadleError,
     VerdictUnknown,
 )
 from treadle.journal.base import Journal, ThreadInfo, Waiting
@@ -309,7 +303,10 @@ class Threads:
         ):
             return Receipt()  # a schedule with its key came before, and has started its last run
         waiting = await journal.inbox(thread_id)
-        state = _expected(thread_id, await journal.load(thread_id), waiting)
+        if isinstance(entry, BY_RUNS):
+            state = await self._expected_runs(thread_id, waiting)
+        else:
+            state = expected_state(thread_id, await journal.load(thread_id), waiting)
         if isinstance(entry, UndoEntry):
             if any(isinstance(one.entry, UndoEntry) or _edits(one, entry.label) for one in waiting):
                 # What it takes back may have no number yet: it is the newest when its turn comes.
@@ -327,7 +324,7 @@ class Threads:
             is_driven = await self._put(thread_id, entry)
         if isinstance(entry, AnswerEntry):  # another one may have been quicker
             waiting = await journal.inbox(thread_id)
-            accept(_expected(thread_id, await journal.load(thread_id), waiting), entry)
+            accept(expected_state(thread_id, await journal.load(thread_id), waiting), entry)
         return Receipt(is_driven=is_driven)
 
     async def _decided(self, thread_id: str, entry: KeyedEntry) -> Receipt:
@@ -409,10 +406,9 @@ class Threads:
             return await self._promised(thread_id, entry)
         stored = entry
         if entry.on_busy == "reject":
-            accept(await journal.load(thread_id), entry)
+            accept(outline_of(await journal.open_runs(thread_id)), entry)
         elif entry.on_busy == "steer":
-            waiting = await journal.inbox(thread_id)
-            state = _expected(thread_id, await journal.load(thread_id), waiting)
+            state = await self._expected_runs(thread_id, await journal.inbox(thread_id))
             if steered := _steered(accept(state, entry)):
                 # Which run it enters is known once it was taken, and found by its key then.
                 entry = replace(entry, key=entry.key or new_id("msg"))
@@ -446,6 +442,15 @@ class Threads:
         except NotDriven:
             return await self._promised(thread_id, entry)
         return taken or await self._enqueue_message(thread_id, entry)
+
+    async def _expected_runs(self, thread_id: str, waiting: Sequence[Waiting]) -> ThreadState:
+        """Returns the state as far as runs go, after the entries that wait; see `outline_of`."""
+        waiting = changing_runs(waiting)
+        if any(getattr(one.entry, "expect", None) is not None for one in waiting):
+            state = await self._journal.load(thread_id)  # no row has the events that it expects
+        else:
+            state = outline_of(await self._journal.open_runs(thread_id))
+        return expected_state(thread_id, state, waiting)
 
     async def _put(self, thread_id: str, entry: Entry) -> bool:
         """Puts an entry into the inbox; returns whether a node will take it from there."""
@@ -498,44 +503,6 @@ class _EndWaiter:
                 or RunInterrupted("The runtime was shut down before the run ended; open it again.")
             )
             self.ended.exception()  # the task that waits may have been cancelled meanwhile
-
-
-def _expected(thread_id: str, state: ThreadState, waiting: Sequence[Waiting]) -> ThreadState:
-    """Returns the state as it will be once the driving node has taken the entries that wait.
-
-    An entry that was taken meanwhile may be in both, and then has no effect again. What cannot be
-    foreseen, such as an undo or the end of a job, is left out: the driving node decides.
-    """
-    for one in waiting:
-        if isinstance(one.entry, UndoEntry):
-            continue
-        with contextlib.suppress(TreadleError):  # then it will have no effect
-            entry = one.entry
-            if isinstance(entry, SendEntry):
-                entry = acknowledged(thread_id, state, entry)
-            accepted = accept(state, entry)
-            if isinstance(accepted, StopJob | ForkThread):
-                continue
-            for event in _started(accepted.entry) if isinstance(accepted, StartRun) else accepted:
-                state = apply(state, replace(event, seq=state.seq + 1))
-    return state
-
-
-def _started(entry: SendEntry) -> Sequence[RecordedEvent]:
-    run_id = entry.run_id
-    items = (*entry.before, *([] if entry.item is None else [entry.item]))
-    so_far = [ItemsAdded(run_id=run_id, items=entry.so_far, by=entry.by)] if entry.so_far else []
-    return [
-        *(MessageAdded(run_id=run_id, item=item, origin="user", by=entry.by) for item in items),
-        *so_far,
-        RunStarted(
-            run_id=run_id,
-            agent=entry.agent,
-            key=entry.key,
-            by=entry.by,
-            options=entry.options,
-        ),
-    ]
 
 
 def _edits(waiting: Waiting, label: str) -> bool:

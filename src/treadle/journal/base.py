@@ -575,6 +575,13 @@ class Journal(JournalReader, Protocol):
         """
         ...
 
+    async def open_runs(self, thread_id: str) -> list[RunRecord]:
+        """Returns the runs of a thread that have not ended, by their first events.
+
+        Those whose messages wait in the inbox are not among them. Raises `ThreadNotFound`.
+        """
+        ...
+
     async def inbox(self, thread_id: str) -> list[Waiting]:
         """Returns the waiting entries, in the order in which they were enqueued.
 

@@ -46,6 +46,7 @@ from treadle.journal.files import NewFile
 from treadle.journal.labels import labels_of
 from treadle.journal.memory_files import MemoryFiles
 from treadle.journal.projection import (
+    OPEN_STATUSES,
     CallRecord,
     DueKind,
     DueTime,
@@ -360,6 +361,12 @@ class MemoryJournal:
         has_more = len(page) < len(runs)
         next = cursor(f"runs {order}", *place_of(page[-1])) if page and has_more else ""
         return Page([changed(run, thread_id=thread_id) for run in page], next)
+
+    async def open_runs(self, thread_id: str) -> list[RunRecord]:
+        """Returns the runs of a thread that have not ended, by their first events."""
+        kept = self._kept(thread_id)
+        runs = [run for run in kept.runs.values() if run.status in OPEN_STATUSES]
+        return [changed(run, thread_id=thread_id) for run in sorted(runs, key=place_of)]
 
     async def calls(self, query: CallQuery) -> Page[WaitingCall]:
         """Returns a page of the calls that wait for an answer."""

@@ -42,6 +42,9 @@ from treadle.domain.usage import Usage
 
 MAX_TITLE = 80
 
+OPEN_STATUSES: tuple[RunStatus, ...] = ("queued", "in_progress", "requires_action", "cancelling")
+"""The statuses of runs that have not ended, and so of threads that have such a run."""
+
 NO_STATES: Mapping[str, ThreadState] = MappingProxyType({})
 
 

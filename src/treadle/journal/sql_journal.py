@@ -72,7 +72,7 @@ from treadle.journal.sql_lists import (
     key_of,
     select_threads,
 )
-from treadle.journal.sql_runs import find_run, list_calls, list_runs
+from treadle.journal.sql_runs import find_run, list_calls, list_open_runs, list_runs
 from treadle.logging import logger_of
 
 T = TypeVar("T")
@@ -335,6 +335,14 @@ class SqlJournal(ABC):
         def read(connection: Connection) -> Page[RunRecord]:
             number = writes.number_of(connection, thread_id)
             return list_runs(connection, number, thread_id, limit, after, order)
+
+        return await self._read(read)
+
+    async def open_runs(self, thread_id: str) -> list[RunRecord]:
+        """Returns the runs of a thread that have not ended, by their first events."""
+
+        def read(connection: Connection) -> list[RunRecord]:
+            return list_open_runs(connection, writes.number_of(connection, thread_id))
 
         return await self._read(read)
 

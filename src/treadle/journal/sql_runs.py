@@ -12,7 +12,7 @@ from treadle.domain.events import ToolCallRequested
 from treadle.domain.page import Page
 from treadle.domain.usage import Spent
 from treadle.journal.base import CallQuery, Direction, WaitingCall, promised, waiting_call
-from treadle.journal.projection import CallRecord, RunError, RunRecord, place_of
+from treadle.journal.projection import OPEN_STATUSES, CallRecord, RunError, RunRecord, place_of
 from treadle.journal.sql_connection import NO_LIMIT, SEQ_BITS, Connection
 from treadle.journal.sql_writes import decode_metadata
 
@@ -23,6 +23,12 @@ _RUN = """
     FROM run r JOIN thread t ON t.n = r.n
 """
 RUN_BY_ID = f"{_RUN} WHERE r.id = ?"
+_OPEN = ", ".join(f"'{status}'" for status in OPEN_STATUSES)
+# The status of the thread comes first: of one without an open run, no run is read.
+OPEN_RUNS = (
+    f"{_RUN} JOIN activity a ON a.n = r.n WHERE a.n = ? AND a.status IN ({_OPEN})"
+    f" AND r.status IN ({_OPEN}) ORDER BY r.seq, r.id"
+)
 _SPENT = msgspec.json.Decoder(Spent)
 _ERROR = msgspec.json.Decoder(RunError)
 _SEND = msgspec.json.Decoder(SendEntry)
@@ -67,6 +73,11 @@ def list_runs(
     page = runs[:limit] if limit >= 0 else runs
     has_more = len(page) < len(runs)
     return Page(page, cursor(f"runs {order}", *place_of(page[-1])) if page and has_more else "")
+
+
+def list_open_runs(connection: Connection, number: int) -> list[RunRecord]:
+    """Returns the runs of thread `number` that have not ended."""
+    return [_run(row) for row in connection.execute(OPEN_RUNS, (number,)).fetchall()]
 
 
 def runs_statement(
