@@ -15,6 +15,11 @@ const warnings = [];
 
 console.warn = (...words) => warnings.push(words.join(" "));
 console.error = () => {};
+// Of a connection that breaks, the client reports the error, and leaves another promise alone, which
+// a browser only logs.
+process.on("unhandledRejection", (error) => {
+  if (error?.message !== "terminated") throw error;
+});
 
 class Person {
   seen = { texts: [], said: [], reasoning: [], calls: [], order: [], growths: 0, end: "", error: "" };
@@ -155,6 +160,8 @@ const persons = new Map();
 
 async function play({ id, person, verb, ...given }) {
   try {
+    // How often a text has grown so far, while another verb is in progress.
+    if (verb === "growths") return { id, seen: persons.get(person)?.seen.growths ?? 0 };
     if (!persons.has(person)) persons.set(person, new Person(given));
     return { id, seen: await persons.get(person)[verb](given) };
   } catch (error) {

@@ -237,6 +237,8 @@ const persons = new Map();
 
 async function play({ id, person, verb, ...given }) {
   try {
+    // How often a text has grown so far, while another verb is in progress.
+    if (verb === "growths") return { id, seen: persons.get(person)?.growths ?? 0 };
     if (!persons.has(person)) persons.set(person, new Person(given));
     const one = persons.get(person);
     await one[verb](given);

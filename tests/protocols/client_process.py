@@ -56,9 +56,11 @@ def running_clients(script: str) -> Generator[ClientProcess]:
     """Starts the process with a script of tests/npm, and ends it."""
     command = [str(node()), str(NPM / script)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        yield ClientProcess(process)
-        assert process.stdin is not None
-        process.stdin.close()
+        try:
+            yield ClientProcess(process)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
 
 
 class ProcessPerson(Person):
@@ -104,6 +106,10 @@ class ProcessPerson(Person):
     async def ask(self, verb: str, **arguments: object) -> Seen:
         """Does something; returns what was seen so far."""
         return msgspec.convert(await self.get(verb, **arguments), Seen)
+
+    async def growths(self) -> int:
+        """Returns how often a text has grown so far, while another verb is in progress."""
+        return await self.get("growths")
 
     async def get(self, verb: str, **arguments: object) -> Any:
         """Does something; returns what the process answers."""
