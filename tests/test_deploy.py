@@ -2,27 +2,36 @@
 
 import asyncio
 import configparser
+import contextlib
 import json
+import os
 import re
 import shlex
 import shutil
+import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import click
+import msgspec
 import pytest
+import yaml
 from tests.server.serving import serving
 
 import treadle
-from treadle import Agent
+from treadle import Agent, NodeListener
 from treadle.cli.commands import cli
+from treadle.runtime.runtime import is_postgres
 from treadle.server import ServerSettings, load_settings
 from treadle.server.open_requests import LAST_SECONDS
 from treadle.testing import ScriptedModel
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 UNIT = (DEPLOY / "treadle.service").read_text()
 PYTHON = {"PYTHONUNBUFFERED"}
 
@@ -107,6 +116,103 @@ def test_the_unit() -> None:
     assert parsed(shlex.split(service["ExecStart"])).params["target"] == "app:agent"
     assert int(service["TimeoutStopSec"]) > settings.grace_seconds + 3 * LAST_SECONDS
     assert f"TREADLE_DATABASE={settings.database} " in UNIT
+
+
+def nodes() -> dict[str, dict[str, Any]]:
+    """The servers in the compose file, by their names."""
+    services = COMPOSE["services"]
+    return {name: one for name, one in services.items() if name.startswith("node")}
+
+
+def test_the_nodes_of_the_compose_file() -> None:
+    assert len(nodes()) == 3
+    (image,) = map(variables, instructions("ENV"))
+    found = set()
+    for name, node in nodes().items():
+        settings = settings_of({**image, **node["environment"]})
+        assert settings.node_name == name
+        assert is_postgres(settings.database)
+        found.add(msgspec.structs.replace(settings, node_name=""))
+        assert (DEPLOY / node["build"]["context"] / node["build"]["dockerfile"]).samefile(
+            DEPLOY / "Dockerfile"
+        )
+        assert "command" not in node  # it is that of the image
+        assert int(node["stop_grace_period"].removesuffix("s")) > (
+            settings.grace_seconds + 3 * LAST_SECONDS
+        )
+    (settings,) = found  # all others are the same for each
+    (volume,) = instructions("VOLUME")
+    for file in (settings.keys, settings.node_certificate, settings.node_key):
+        assert Path(file).parent == Path(volume)
+    for service in (*nodes().values(), COMPOSE["services"]["setup"]):
+        assert service["volumes"] == [f"shared:{volume}"]
+    database = COMPOSE["services"]["database"]["environment"]
+    url = urlsplit(settings.database.replace(database["POSTGRES_PASSWORD"], "secret"))
+    assert (url.username, url.password) == (database["POSTGRES_USER"], "secret")
+    assert (url.hostname, url.path) == ("database", f"/{database['POSTGRES_USER']}")
+    (network,) = COMPOSE["networks"]["default"]["ipam"]["config"]
+    assert settings.trusted_proxies == (network["subnet"],)
+    assert "[postgres]" in DOCKERFILE
+
+
+def test_the_setup_of_the_compose_file(tmp_path: Path) -> None:
+    """It makes the key and the certificate that the nodes are told of, and makes them once."""
+    *shell, script = COMPOSE["services"]["setup"]["command"]
+    certificate = re.search(r"openssl req .*", script)
+    assert certificate is not None
+    names = re.findall(r"DNS:(\w+)", certificate[0])
+    assert names == list(nodes())
+    program = tmp_path / "treadle"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m treadle "$@"\n')
+    program.chmod(0o755)
+    here = script.replace("/data/", f"{tmp_path}/")
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    if shutil.which("openssl") is None:
+        here = here.replace(certificate[0], "true")
+    made = [
+        subprocess.run([*shell, here], capture_output=True, env=environment, check=True).stdout
+        for _ in range(2)
+    ]
+    assert made[0]  # the key, which is shown once
+    assert made[1] == b""
+    assert '"first"' in (tmp_path / "keys.json").read_text()
+    if shutil.which("openssl") is not None:
+        pem, key = tmp_path / "node.pem", tmp_path / "node.key"
+        for name in names:
+            assert is_accepted(NodeListener.with_certificate(pem, key, pem, name=name))
+
+
+def is_accepted(node: NodeListener) -> bool:
+    """Whether both ends of a connection to the node accept each other's certificate."""
+    assert node.client_tls is not None
+    assert node.server_tls is not None
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        node.client_tls.wrap_bio(back, there, server_hostname=node.name),
+        node.server_tls.wrap_bio(there, back, server_side=True),
+    )
+    for _ in range(4):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    return all(end.getpeercert() for end in ends)
+
+
+def test_the_balancer_of_the_compose_file() -> None:
+    text = COMPOSE["configs"]["balancer"]["content"]
+    (port,) = instructions("EXPOSE")
+    assert re.findall(r"server (\S+) resolve;", text) == [f"{name}:{port}" for name in nodes()]
+    assert COMPOSE["services"]["balancer"]["ports"] == [f"{port}:{port}"]
+    assert f"listen {port};" in text
+    settings = ServerSettings()
+    seconds, size = re.search(r"read_timeout (\d+)s", text), re.search(r"body_size (\d+)m", text)
+    assert seconds is not None
+    assert int(seconds[1]) > max(settings.max_wait_seconds, settings.keep_alive_seconds)
+    assert size is not None
+    assert int(size[1]) << 20 > max(settings.max_file_bytes, settings.max_body_bytes)
+    assert not re.search("ip_hash|sticky", text)
+    assert "proxy_buffering off" in text
+    assert not re.search(r"(?<!\$)\$(?!\$)", text)  # compose would replace a single one
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
