@@ -17,12 +17,14 @@ from tests.server.serving import Client, opened, serving
 from treadle import Agent, Runtime, Usage, tool
 from treadle.errors import BadRequest, StreamIncomplete
 from treadle.journal.memory import MemoryJournal
+from treadle.server.assistants.found_objects import read_run
 from treadle.testing import Call, Pause, Refusal, ScriptedModel, Text, Turn, Unfinished
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 EVENT: TypeAdapter[Any] = TypeAdapter(AssistantStreamEvent)
 ALLOWED = ("tools", "output", "settings", "extra_instructions", "instructions", "limits")
+WAV = "UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQAAAAA="
 ASK: Any = {
     "type": "function",
     "function": {
@@ -331,6 +333,59 @@ async def test_assistants_and_threads() -> None:
         assert (await beta.threads.delete(thread.id)).deleted
         with pytest.raises(openai.NotFoundError):
             await beta.threads.retrieve(thread.id)
+
+
+async def test_audio_in_a_message() -> None:
+    async with connected(helper("One.")) as (beta, client):
+        thread_id = await started(beta)
+        part = {"type": "input_audio", "audio_url": f"data:audio/wav;base64,{WAV}"}
+        items = [{"role": "user", "content": [part]}]
+        await client.call("POST", f"/threads/{thread_id}/items", {"items": items})
+        assert await texts_of(beta, thread_id) == ["Hi.", "[audio]"]
+
+
+async def test_messages_of_a_run_have_the_limit_of_messages() -> None:
+    async with connected(helper("One.")) as (beta, client):
+        path = f"/v1/threads/{await started(beta)}/runs"
+        big = "x" * (client.app.services.settings.max_message_bytes + 1)
+        for role in ("user", "assistant"):
+            body = {
+                "assistant_id": "helper",
+                "additional_messages": [{"role": role, "content": big}],
+            }
+            assert (await client.http.post(path, json=body)).status_code == 413
+
+
+async def test_a_repeated_run_adds_its_messages_once() -> None:
+    async with connected(helper("One.", "Two.")) as (beta, client):
+        thread_id = await started(beta)
+        await beta.threads.runs.create_and_poll(thread_id=thread_id, assistant_id="helper")
+        body = {
+            "assistant_id": "helper",
+            "additional_messages": [
+                {"role": "assistant", "content": "Anything else?"},
+                {"role": "user", "content": "No."},
+            ],
+        }
+        headers = {"idempotency-key": "k"}
+        path = f"/v1/threads/{thread_id}/runs"
+        ids: set[str] = set()
+        for _ in range(2):
+            made = await client.http.post(path, json=body, headers=headers)
+            ids.add(made.json()["id"])
+            await beta.threads.runs.poll(made.json()["id"], thread_id=thread_id)
+        assert len(ids) == 1
+        assert await texts_of(beta, thread_id) == ["Hi.", "One.", "Anything else?", "No.", "Two."]
+
+
+async def test_a_poll_makes_no_frames() -> None:
+    async with connected(helper("One.")) as (beta, client):
+        thread_id = await started(beta)
+        made = await beta.threads.runs.create_and_poll(thread_id=thread_id, assistant_id="helper")
+        thread = await client.app.services.runtime.connect(thread_id)
+        fold, _ = await read_run(thread, await thread.run(made.id))
+        assert fold.run["status"] == "completed"
+        assert not fold._frames
 
 
 async def test_what_the_agent_allows_reaches_the_model() -> None:

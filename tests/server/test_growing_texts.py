@@ -1,10 +1,12 @@
 """Texts of a run that grow at the same time, in protocols that show one after another."""
 
 import json
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from treadle.domain.envelope import Envelope
 from treadle.domain.events import MessageAdded, TextDelta
 from treadle.domain.items import Message
 from treadle.server.assistants.run_fold import RunFold
@@ -53,14 +55,14 @@ def test_a_completion_shows_each_to_its_end(
 @given(stories())
 def test_a_run_shows_each_to_its_end(story: tuple[list[str], list[tuple[int, str | None]]]) -> None:
     texts, moves = story
-    fold, frames = RunFold("run_1", "thread_1", "a"), b""
+    fold, frames = RunFold("run_1", "thread_1", "a", is_streamed=True), b""
     for number, growth in moves:
         if growth is None:
             item = Message("assistant", texts[number], f"msg_{number}")
-            fold.feed(MessageAdded(run_id="run_1", item=item, origin="model"))
+            event: Any = MessageAdded(run_id="run_1", item=item, origin="model")
         else:
-            fold.feed(TextDelta(f"msg_{number}", growth))
-        frames += fold.take()
+            event = TextDelta(f"msg_{number}", growth)
+        frames += fold.frame(Envelope(event, number))
     streamed: dict[str, str] = {}
     current = ""
     for block in frames.decode().split("\n\n")[:-1]:

@@ -1,11 +1,11 @@
 """The objects of the Assistants API as JSON values."""
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from treadle.domain.files import InputFile, InputImage
-from treadle.domain.items import InputText, Message, OutputText
+from treadle.domain.files import InputAudio, InputFile, InputImage
+from treadle.domain.items import ContentPart, InputText, Message, OutputText, Refusal
 from treadle.domain.usage import Usage
 from treadle.errors import InvalidInput
 from treadle.journal.base import ThreadInfo
@@ -102,7 +102,7 @@ def message_object(
     }
 
 
-def _content(part: object) -> Json:
+def _content(part: ContentPart) -> Json:
     match part:
         case InputText() | OutputText():
             return text_content(part.text)
@@ -112,8 +112,10 @@ def _content(part: object) -> Json:
             return {"type": "image_file", "image_file": {"file_id": part.file_id}}
         case InputFile():
             return text_content(f"[file {part.filename or part.file_id}]")
-        case _:
-            return {"type": "refusal", "refusal": cast("Any", part).refusal}
+        case InputAudio():
+            return text_content("[audio]")
+        case Refusal():
+            return {"type": "refusal", "refusal": part.refusal}
 
 
 def text_content(text: str) -> Json:

@@ -54,7 +54,6 @@ def _written(
     if fold is None:
         fold = runs[id] = RunFold(id, thread_id, "")
     fold.feed(event)
-    fold.take()
     known = counts.get(id, 0)
     counts[id] = len(fold.messages)
     return fold.messages[known:]

@@ -69,12 +69,15 @@ def sse(kind: str, data: Json) -> bytes:
 class RunFold:
     """A run as far as its events tell; `run`, `steps` and `messages` are its objects.
 
-    It is fed with all events of the run, from its first one on, and keeps the frames of what it is
-    fed until they are taken. `is_over` tells that no further frame follows in a stream: the run has
-    ended, or asks the client for outputs.
+    It is fed with all events of the run, from its first one on, and makes frames of them if it
+    `is_streamed`. `is_over` tells that no further frame follows in a stream: the run has ended, or
+    asks the client for outputs.
     """
 
-    def __init__(self, run_id: str, thread_id: str, agent: str) -> None:
+    def __init__(
+        self, run_id: str, thread_id: str, agent: str, *, is_streamed: bool = False
+    ) -> None:
+        self._is_streamed = is_streamed
         self.run = run_object(run_id, thread_id, agent)
         self.steps: list[Json] = []
         self.messages: list[Json] = []
@@ -95,10 +98,6 @@ class RunFold:
     def frame(self, envelope: Framed) -> bytes:
         """Returns the frames of an event."""
         self.feed(cast("Event", envelope.event))
-        return self.take()
-
-    def take(self) -> bytes:
-        """Returns the frames that were made since the last call."""
         made = b"".join(self._frames)
         self._frames.clear()
         return made
@@ -113,8 +112,8 @@ class RunFold:
         return b"event: error\ndata: %b\n\n%b" % (_encode(ErrorBody(fields)), DONE)
 
     def resume(self) -> None:
-        """Continues a stream that had ended because the client was asked; drops its frames."""
-        self._frames.clear()
+        """Begins a stream after what it was fed, which had ended because the client was asked."""
+        self._is_streamed = True
         self.is_over = False
 
     # The fold
@@ -177,7 +176,8 @@ class RunFold:
         self._emit(f"thread.run.{status}", self.run)
 
     def _emit(self, kind: str, data: Json) -> None:
-        self._frames.append(sse(kind, data))
+        if self._is_streamed:
+            self._frames.append(sse(kind, data))
 
     # Messages, one after another
 
@@ -386,16 +386,14 @@ class RunFold:
         self._finish()
 
     def _finish(self) -> None:
-        self._frames.append(DONE)
         self.is_over = True
+        if self._is_streamed:
+            self._frames.append(DONE)
 
 
 def _limit(event: RunIncomplete) -> str:
-    return (
-        "max_prompt_tokens"
-        if event.stop_reason == "max_input_tokens"
-        else ("max_completion_tokens")
-    )
+    is_input = event.stop_reason == "max_input_tokens"
+    return "max_prompt_tokens" if is_input else "max_completion_tokens"
 
 
 def _seconds(at: float | None) -> int | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from treadle.domain.items import Message
 from treadle.domain.limits import Limits
 from treadle.domain.settings import ModelSettings
 from treadle.loop.definition import AgentDefinition
@@ -15,6 +16,7 @@ from treadle.server.openai.allowed_options import allowed_options
 from treadle.server.openai.errors import ParameterRefused
 from treadle.server.openai.nested_forms import flat_choice, flat_format, flat_function
 from treadle.server.openai.tool_options import client_tools, output_schema, tool_choice
+from treadle.server.routes.items import given_items
 
 Agent = AgentDefinition[Any, Any]
 
@@ -28,19 +30,19 @@ async def start_run(request: ApiRequest[Any, Any], thread: Thread, body: NewRun)
     """Starts a run; raises 400 for a parameter that the agent does not allow."""
     agent = request.services.runtime.agent(body.assistant_id)
     options = allowed_options(agent, _options(body))
+    added = given_items(request, given_messages(body.additional_messages))
     if body.metadata:
         options["metadata"] = {LABELS: body.metadata}
     owner = request.principal.owner
     if owner is None:
         owner = (await thread.info()).owner
     await request.services.limits.require_run(request.runtime, owner, thread.id)
-    added = given_messages(body.additional_messages)
-    if any(one["role"] != "user" for one in added):
-        request.require("admin", "A message of the role assistant")
-        await thread.add(added)
-        added = []
     key = request.headers.get(b"idempotency-key")
-    return await thread.send(added, key=key, agent=agent.name, on_busy="reject", **options)
+    messages = [one for one in added if isinstance(one, Message) and one.role == "user"]
+    if len(messages) < len(added):
+        await thread.add(added, key=f"{key} additional_messages" if key else "")
+        messages = []
+    return await thread.send(messages, key=key, agent=agent.name, on_busy="reject", **options)
 
 
 def _options(body: NewRun) -> Iterator[tuple[str, dict[str, Any]]]:

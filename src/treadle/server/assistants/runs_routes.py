@@ -77,7 +77,8 @@ async def create_thread_and_run(request: ApiRequest[Any, NewThreadAndRun]) -> ob
     if not body.stream:
         return await _shown(thread, run)
     first = sse("thread.created", thread_object(await thread.info()))
-    return await _streamed(request, run, RunFold(run.id, thread.id, name), None, first)
+    fold = RunFold(run.id, thread.id, name, is_streamed=True)
+    return await _streamed(request, run, fold, None, first)
 
 
 @ASSISTANTS_RUNS.add(
@@ -98,7 +99,8 @@ async def create_run(request: ApiRequest[ObjectQuery, NewRun]) -> object:
     run = await start_run(request, thread, body)
     if not body.stream:
         return await _shown(thread, run)
-    return await _streamed(request, run, RunFold(run.id, thread.id, body.assistant_id), None, b"")
+    fold = RunFold(run.id, thread.id, body.assistant_id, is_streamed=True)
+    return await _streamed(request, run, fold, None, b"")
 
 
 @ASSISTANTS_RUNS.add(
