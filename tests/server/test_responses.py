@@ -403,6 +403,24 @@ async def test_not_stored(open_runtime: Open) -> None:
         assert result["status"] == "cancelled"
 
 
+@pytest.mark.parametrize("store", [True, False])
+async def test_a_client_that_leaves_without_a_stream(
+    open_runtime: Open, caplog: pytest.LogCaptureFixture, store: bool
+) -> None:
+    runtime = open_runtime(helper([Text("One. "), Pause(20), Text("Two.")]))
+    async with serving(runtime) as client:
+        body = {"model": "helper", "input": "Hi.", "store": store}
+        request = asyncio.ensure_future(client.http.post("/v1/responses", json=body))
+        await opened(client, 1)
+        (info,) = await runtime.threads()
+        (record,) = await (await runtime.connect(info.id)).runs()
+        request.cancel()
+        await opened(client, 0)
+        result = await client.call("GET", f"/runs/{record.id}/result?wait=60")
+        assert result["status"] == ("completed" if store else "cancelled")
+        assert not [one for one in caplog.records if one.levelname == "ERROR"]
+
+
 async def test_a_repeated_request_creates_one_response(open_runtime: Open) -> None:
     async with connected(open_runtime(helper("One.", "Two."))) as (api, _):
         headers = {"idempotency-key": "k"}

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from tests.server.serving import NO_AUTH, Client, Frame, opened, serving, settle, text_of, until
 
 import treadle
-from treadle import Agent, Runtime, tool
+from treadle import Agent, Runtime, ThreadRun, tool
+from treadle.errors import JournalClosed
 from treadle.testing import Call, Pause, ScriptedModel, Text
 
 pytestmark = pytest.mark.anyio
@@ -268,6 +269,27 @@ async def test_only_a_foreground_run_ends_with_its_client(
             await until(events, end)
         await settle()
         assert len(client.app.services.open_requests) == 0
+
+
+async def test_a_cancel_that_fails_after_the_client_left_is_no_error(
+    open_runtime: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[object] = []
+
+    async def cancel(run: ThreadRun) -> None:
+        called.append(run)
+        raise JournalClosed("The journal is closed.")
+
+    monkeypatch.setattr(ThreadRun, "cancel", cancel)
+    model = ScriptedModel([[Text("One, ", 1), Pause(30), Text("two.", 1)]])
+    async with serving(open_runtime(Agent(model))) as client:
+        path = f"/threads/{await client.thread()}/messages?stream=true&foreground=true"
+        async with client.stream(path, "POST", json={"message": "Hello."}) as events:
+            await until(events, "text.delta")
+        await opened(client, 0)
+        await settle()
+    assert called
+    assert not [one for one in caplog.records if one.levelname == "ERROR"]
 
 
 async def test_a_reader_that_leaves_leaves_nothing(open_runtime: Open) -> None:

@@ -1,10 +1,11 @@
 """Responses of server-sent events, and where they begin."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from treadle.bus.position import Position
-from treadle.errors import RunNotFound, ThreadNotFound
+from treadle.errors import RunNotFound, ThreadNotFound, TreadleError
 from treadle.server.api_request import ApiRequest
 from treadle.server.limits import FULL_SECONDS
 from treadle.server.operation import PRINCIPAL, Answer
@@ -82,10 +83,11 @@ class StreamAnswer(Streamed):
             left = await stream.serve(scope, receive, getattr(send, "raw", send), head)
         finally:
             limits.close_stream(principal)
-        if left and self._on_leave is not None:
-            await self._on_leave()
-        elif self._on_end is not None and self._framing.is_over:
-            await self._on_end()
+        with suppress(TreadleError):  # the runtime has shut down, or the thread is deleted
+            if left and self._on_leave is not None:
+                await self._on_leave()
+            elif self._on_end is not None and self._framing.is_over:
+                await self._on_end()
 
 
 def resumed_at(request: ApiRequest[Any, Any], after: str) -> str:

@@ -14,6 +14,7 @@ from treadle.errors import RunInterrupted, TreadleError
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
 from treadle.server.access import Access, not_authenticated
+from treadle.server.api_request import Disconnected
 from treadle.server.bodies import ErrorInfo, Result
 from treadle.server.open_requests import OpenRequests
 from treadle.server.stream import Receive
@@ -33,12 +34,13 @@ class RunWait:
         self._access = access
         self._is_patient = is_patient
         self._source: Subscription | None = None
-        self._is_over = self._is_refused = False
+        self._is_over = self._is_refused = self._has_left = False
 
     async def ended(self, thread: Thread, run: ThreadRun, seconds: float, receive: Receive) -> bool:
         """Returns whether the run has ended.
 
-        Raises 401 `not_authenticated` if the credentials end while it waits.
+        Raises 401 `not_authenticated` if the credentials end while it waits, and `Disconnected` if
+        the client leaves before the run has ended.
         """
         source = await run.subscribe(await thread.last_seq())
         if source.is_over or seconds <= 0:
@@ -68,6 +70,8 @@ class RunWait:
             await source.aclose()
         if self._is_refused:
             raise not_authenticated("The credentials ended while the request waited for a run.")
+        if self._has_left and not source.is_over:
+            raise Disconnected
         return source.is_over
 
     async def _needs_answer(self, thread: Thread, run: ThreadRun) -> bool:
@@ -85,6 +89,7 @@ class RunWait:
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
+        self._has_left = True
         self.cut()
 
     def tick(self, now: float) -> None:
@@ -102,6 +107,12 @@ class RunWait:
         """Ends the wait."""
         self._is_over = True
         self.wake()
+
+
+async def waits_for_answer(thread: Thread) -> bool:
+    """Returns whether the active run of a thread waits for an approval or an output."""
+    active = (await thread.state()).active_run
+    return active is not None and active.status == "requires_action"
 
 
 async def result_of(thread: Thread, run: ThreadRun, *, with_history: bool = False) -> Result:

@@ -21,6 +21,7 @@ from treadle.server.ai_sdk.message_parts import content_of
 from treadle.server.api_request import ApiRequest, own_owner
 from treadle.server.problems import RequestRefused
 from treadle.server.routes.messages import arguments_of
+from treadle.server.waiting import waits_for_answer
 
 Chat = ApiRequest[Any, ChatRequest]
 Agent = AgentDefinition[Any, Any]
@@ -149,9 +150,7 @@ async def _is_known(thread: Thread, id: str, known: set[str]) -> bool:
 async def _on_busy(body: ChatRequest, thread: Thread) -> OnBusy:
     if body.on_busy is not UNSET:
         return body.on_busy
-    active = (await thread.state()).active_run
-    waits = active is not None and active.status == "requires_action"
-    return "cancel" if waits else "queue"
+    return "cancel" if await waits_for_answer(thread) else "queue"
 
 
 async def _require_run(request: Chat, thread: Thread) -> None:

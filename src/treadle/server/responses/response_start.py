@@ -89,7 +89,7 @@ async def _after_response(request: Create, agent: Agent, id: str) -> FoundRespon
     if asked:
         raise ParameterRefused(
             "previous_response_id",
-            "The run of this response went on; continue its last response.",
+            "The run of this response has continued; use its last response.",
             code="conflict",
             status=409,
         )
@@ -174,7 +174,7 @@ async def _answer(
         if pending.get(call_id) == "approval":
             raise UnknownToolCall(f"The call {call_id[:100]!r} waits for an approval.")
     if given.messages:  # they enter the history after the outputs
-        await thread.send(given.messages, on_busy="steer")
+        await thread.send(given.messages, key=_key(request), on_busy="steer")
     for call_id, output in given.outputs.items():
         await thread.submit_tool_output(call_id, _output(output))
     for item_id, approval in given.approvals.items():

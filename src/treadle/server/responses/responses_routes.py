@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from treadle.errors import ItemNotFound
-from treadle.server.api_request import ApiRequest
+from treadle.errors import ItemNotFound, TreadleError
+from treadle.server.api_request import ApiRequest, Disconnected
 from treadle.server.openai.errors import OPENAI_ERRORS, ParameterRefused
 from treadle.server.openai.models import PREFIX
 from treadle.server.operation import Answer, Operations
@@ -64,7 +64,13 @@ async def create_response(request: ApiRequest[Any, CreateResponse]) -> object:
     headers = ((b"x-thread-id", thread.id.encode()), (b"x-run-id", run.id.encode()))
     if not body.stream:
         if not body.background:
-            await wait_seconds(request, thread, run, FOREVER, is_patient=True)
+            try:
+                await wait_seconds(request, thread, run, FOREVER, is_patient=True)
+            except (Disconnected, RequestRefused):  # the client left, or its credentials ended
+                if body.store is False:
+                    with suppress(TreadleError):  # the runtime has shut down
+                        await run.cancel()
+                raise
         mapper = await found.read()
         if body.store is False and mapper.asked:
             await run.cancel()

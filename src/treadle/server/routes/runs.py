@@ -9,7 +9,7 @@ from treadle.journal.projection import RunRecord
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
 from treadle.server.access import ACCESS
-from treadle.server.api_request import ApiRequest
+from treadle.server.api_request import ApiRequest, Disconnected
 from treadle.server.bodies import Result
 from treadle.server.operation import Answer, Limit, Operations, Page
 from treadle.server.waiting import RunWait, result_of
@@ -95,7 +95,10 @@ async def wait_for(
     Above the limit on open streams it does not wait.
     """
     most = request.services.settings.max_wait_seconds
-    return await wait_seconds(request, thread, run, min(seconds, most))
+    try:
+        return await wait_seconds(request, thread, run, min(seconds, most))
+    except Disconnected:
+        return False  # what the request does after the wait is done for a client that left as well
 
 
 async def wait_seconds(
@@ -106,7 +109,7 @@ async def wait_seconds(
     *,
     is_patient: bool = False,
 ) -> bool:
-    """The same as `wait_for`, for any time; see `RunWait`."""
+    """Waits for any time; see `RunWait`. Raises `Disconnected` if the client leaves."""
     services = request.services
     limits = services.limits
     access = request.scope.get(ACCESS)
