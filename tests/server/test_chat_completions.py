@@ -17,7 +17,7 @@ from tests.server.serving import NO_AUTH, Client, opened, serving, settle
 
 import treadle
 from treadle import Agent, Runtime, Usage, tool
-from treadle.errors import BadRequest, StreamIncomplete
+from treadle.errors import BadRequest, JournalUnavailable, StreamIncomplete
 from treadle.journal.memory import MemoryJournal
 from treadle.testing import Call, Pause, Refusal, ScriptedModel, Text, Turn, Unfinished
 
@@ -374,6 +374,56 @@ async def test_a_client_that_leaves_does_not_withdraw_what_waits() -> None:
         assert record["status"] == "requires_action"
 
 
+async def test_a_client_that_leaves_after_its_outputs_does_not_withdraw_what_waits() -> None:
+    calls = [Call("pay", '{"euros": 5}', "c1"), Call("ask", '{"of": "a"}', "c2")]
+    async with connected(hosted(helper(calls, "Done.", tools=[pay]))) as (_, client):
+        thread_id = await client.thread()
+        bound = {"x-thread-id": thread_id}
+        asked = {"model": "helper", "messages": HI, "tools": [ASK]}
+        answered = {
+            "model": "helper",
+            "messages": [{"role": "tool", "tool_call_id": "c2", "content": "A."}],
+        }
+        for body, waiting in ((asked, ["c1", "c2"]), (answered, ["c1"])):
+            request = asyncio.ensure_future(
+                client.http.post("/v1/chat/completions", json=body, headers=bound)
+            )
+            found: list[str] = []
+            while found != waiting:
+                calls_ = (await client.call("GET", f"/threads/{thread_id}/calls"))["data"]
+                found = [one["call"]["call_id"] for one in calls_]
+            await opened(client, 1)
+            request.cancel()
+            await opened(client, 0)
+            await settle()
+            (run,) = (await client.call("GET", f"/threads/{thread_id}/runs"))["data"]
+            assert run["status"] == "requires_action"
+
+
+async def test_a_message_with_outputs_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = [[Call("ask", '{"of": "a"}', "c1")], "So."]
+    async with connected(hosted(helper(*turns))) as (_, client):
+        bound = {"x-thread-id": await client.thread(), "idempotency-key": "k"}
+        body = {"model": "helper", "messages": HI, "tools": [ASK]}
+        path = "/v1/chat/completions"
+        assert (await client.http.post(path, json=body, headers=bound)).status_code == 200
+        body["messages"] = [
+            {"role": "tool", "tool_call_id": "c1", "content": "A."},
+            {"role": "user", "content": "And be brief."},
+        ]
+        bound["idempotency-key"] = "k2"
+        with monkeypatch.context() as patched:
+            patched.setattr(treadle.Thread, "submit_tool_output", _unavailable)
+            assert (await client.http.post(path, json=body, headers=bound)).status_code == 503
+        assert (await client.http.post(path, json=body, headers=bound)).status_code == 200
+        items = (await client.call("GET", f"/threads/{bound['x-thread-id']}/items"))["data"]
+        assert str(items).count("And be brief.") == 1
+
+
+async def _unavailable(*_: object, **__: object) -> None:
+    raise JournalUnavailable("The database is away.")
+
+
 async def test_failures_have_a_last_frame() -> None:
     cold = BadRequest("The model has a cold.")
     broken = [Unfinished(Text("Half a sent")), Pause(0.01), cold]
@@ -400,6 +450,17 @@ async def test_a_text_that_broke_off() -> None:
         # As a whole, it was not seen.
         made = await create(api)
         assert made.choices[0].message.content == "Good.\n\nAll of it."
+        with pytest.raises(openai.APIError) as error:
+            await streamed(api)
+        assert error.value.code == "response_interrupted"
+
+
+async def test_a_refusal_that_broke_off() -> None:
+    half = Unfinished(Refusal("I can"))
+    broken = [half, Pause(1), StreamIncomplete("Cut off.")]
+    async with connected(hosted(helper(broken, "Sure.", broken, "Sure."))) as (api, _):
+        message = (await create(api)).choices[0].message
+        assert (message.content, message.refusal) == ("Sure.", None)
         with pytest.raises(openai.APIError) as error:
             await streamed(api)
         assert error.value.code == "response_interrupted"

@@ -1,6 +1,6 @@
 """Events of a run as chunks of a completion, and as the completion they add up to."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, cast
 
 from treadle.domain.events import (
@@ -71,9 +71,10 @@ class CompletionMapper:
     - `is_structured`: whether the answer has a form; then nothing but the answer is shown.
     - `shows_to_user`: whether the texts for the user in calls are shown.
     - `is_streamed`: whether chunks are sent. What was sent cannot be taken back.
+    - `approvals`: the ids of calls before the first event that wait for an approval.
 
-    `is_over` tells that the completion is complete: the run has ended, or `asks` the client for
-    outputs. `is_waiting` tells that the run waits for an approval.
+    `is_over` tells that the completion is complete: the run has ended, or asks the client for
+    outputs.
     """
 
     def __init__(
@@ -87,8 +88,9 @@ class CompletionMapper:
         shows_to_user: bool,
         is_streamed: bool,
         has_usage: bool = False,
+        approvals: Collection[str] = (),
     ) -> None:
-        self.is_over = self.asks = self.is_waiting = False
+        self.is_over = False
         self.failure: Failure | None = None
         self._identity = (id, agent.name, created)
         self._chunks = CompletionChunks(*self._identity, has_usage=has_usage)
@@ -98,9 +100,11 @@ class CompletionMapper:
         self._is_streamed = is_streamed
         self._text = CompletionText()
         self._refusals: dict[str, str] = {}
+        self._landed: set[str] = set()  # the ids of messages that are complete
         self._client_calls: dict[str, Json] = {}
         self._parts = RunParts({"output"})
         self._pending: list[str] = []  # the ids of the calls that the run waits for
+        self._approvals = set(approvals)
         self._shown_calls: list[Json] = []
         self._said = ""  # in the step, of an answer with a form
         self._step_calls: dict[str, ToolCallRequested] = {}
@@ -108,6 +112,11 @@ class CompletionMapper:
         self._is_taken_back = False
         self._usage = Usage()
         self._finish = ""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the run waits for an approval."""
+        return bool(self._approvals)
 
     # What a stream asks for
 
@@ -176,13 +185,14 @@ class CompletionMapper:
     def _note(self, event: Event) -> None:
         match event:
             case RunRequiresAction():
-                self._wait_for(event.call_ids)
+                self._pending = list(event.call_ids)
+                self._approvals = {id for id in self._pending if id not in self._client_calls}
             case ToolApproved():
-                self.is_waiting = False
+                self._approvals.discard(event.call_id)
             case ToolOutputRecorded():
                 self._return(event)
             case StepInterrupted():
-                self._is_taken_back = self._text.take_back()
+                self._take_back()
             case ResponseCompleted():
                 self._usage += event.usage
             case UsageAdded() if not event.job_id:
@@ -192,12 +202,19 @@ class CompletionMapper:
             case _:
                 pass
 
+    def _take_back(self) -> None:
+        """Drops what the model has not completed."""
+        void = self._refusals.keys() - self._landed
+        self._refusals = {id: text for id, text in self._refusals.items() if id not in void}
+        self._is_taken_back = self._text.take_back() or bool(void)
+
     def _refuse(self, id: str, growth: str) -> bytes:
         self._refusals[id] = self._refusals.get(id, "") + growth
         return self._chunks.delta(refusal=growth)
 
     def _land(self, event: MessageAdded) -> bytes:
         message, refused = event.item, b""
+        self._landed.add(message.id)
         if rest := message.refusal[len(self._refusals.get(message.id, "")) :]:
             refused = self._refuse(message.id, rest)
         if self._is_structured:
@@ -229,22 +246,18 @@ class CompletionMapper:
 
     # Ends
 
-    def _wait_for(self, call_ids: Iterable[str]) -> None:
-        self._pending = list(call_ids)
-        self.is_waiting = not self._client_calls.keys() >= set(self._pending)
-
     def _return(self, event: ToolOutputRecorded) -> None:
         output = event.item
         if not output.is_error:
             self._outputs[output.call_id] = output.text
+        self._approvals.discard(output.call_id)  # it was denied
         if output.call_id in self._pending:
-            self._wait_for(id for id in self._pending if id != output.call_id)
+            self._pending.remove(output.call_id)
 
     def _ask(self) -> bytes:
         """Asks the client."""
         self._shown_calls = [self._client_calls[id] for id in self._pending]
         asked = [{"index": index, **call} for index, call in enumerate(self._shown_calls)]
-        self.asks = True
         return self._chunks.delta(tool_calls=asked) + self._close("tool_calls")
 
     def _complete(self, event: RunCompleted | RunIncomplete) -> bytes:

@@ -46,6 +46,7 @@ async def create_completion(request: ApiRequest[Any, CreateCompletion]) -> objec
         is_structured=has_form or agent.output is not None,
         shows_to_user=shows_to_user,
         is_streamed=is_streamed,
+        approvals=started.approvals,
         has_usage=body.stream_options is not None and body.stream_options.include_usage is True,
     )
     source = await started.run.subscribe(started.after)

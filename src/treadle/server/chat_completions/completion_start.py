@@ -1,5 +1,6 @@
 """What a request begins: a run with its own history or on a thread, or the next part of a run."""
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from treadle.domain.arguments import is_list
@@ -25,13 +26,15 @@ class Started(NamedTuple):
     """The run that answers a request.
 
     `after` is the number of the event after which the completion begins, None for the beginning of
-    the run. A run that is not `is_kept` exists for this request alone.
+    the run; `approvals` are the ids of its calls that waited for an approval then. A run that is
+    not `is_kept` exists for this request alone.
     """
 
     thread: Thread
     run: ThreadRun
     is_kept: bool
     after: int | None = None
+    approvals: Collection[str] = ()
 
     @property
     def id(self) -> str:
@@ -92,11 +95,13 @@ async def _on_thread(request: Create, agent: Agent, thread_id: str) -> Started:
             status=404,
         ) from error
     given = read_new(request, request.body.messages)
+    after = await thread.last_seq()  # before the calls: what changes them follows in the stream
     pending = {call.call.call_id: call.awaits for call in await thread.pending_calls()}
     asked = [call_id for call_id, awaits in pending.items() if awaits == "output"]
     run = await thread.active_run()
     if run is not None and (asked or given.outputs):
-        return await _continue(request, thread, run, asked, given)
+        await _continue(request, thread, asked, given)
+        return Started(thread, run, is_kept=True, after=after, approvals=pending.keys() - asked)
     if given.outputs:
         raise _not_waiting(min(given.outputs))
     if not given.messages:
@@ -112,9 +117,7 @@ async def _on_thread(request: Create, agent: Agent, thread_id: str) -> Started:
     return Started(thread, run, is_kept=True)
 
 
-async def _continue(
-    request: Create, thread: Thread, run: ThreadRun, asked: list[str], given: NewInput
-) -> Started:
+async def _continue(request: Create, thread: Thread, asked: list[str], given: NewInput) -> None:
     """Submits the outputs of all calls that wait for them; nothing is recorded if one is missing.
 
     The run continues with the options that it has.
@@ -128,12 +131,10 @@ async def _continue(
             code="output_missing",
         )
     outputs = {call_id: _output(output) for call_id, output in given.outputs.items()}
-    after = await thread.last_seq()
     if given.messages:  # they enter the history after the outputs
-        await thread.send(given.messages, on_busy="steer")
+        await thread.send(given.messages, key=_key(request), on_busy="steer")
     for call_id, output in outputs.items():
         await thread.submit_tool_output(call_id, output)
-    return Started(thread, run, is_kept=True, after=after)
 
 
 def _not_waiting(call_id: str) -> ParameterRefused:
