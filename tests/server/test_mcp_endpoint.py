@@ -201,6 +201,51 @@ async def test_cancel(open_runtime: Open) -> None:
         assert {info.status for info in await runtime.threads()} == {"cancelled"}
 
 
+async def test_without_a_session_a_call_has_no_name(open_runtime: Open) -> None:
+    """Two clients may use one id, so neither of them can be meant."""
+    async with serving(open_runtime(helper([Text("One. "), Pause(5), Text("Two.")]))) as client:
+        task = asyncio.ensure_future(client.http.post("/mcp", json=call("Hi.", 1)))
+        await opened(client, 1)
+        note: Json = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
+        await client.http.post("/mcp", json={**note, "params": {"requestId": 1}})
+        assert '"answer":"Two."' in (await task).text
+
+
+async def test_keys_of_one_owner_do_not_cancel_calls_of_each_other(open_runtime: Open) -> None:
+    keys = ring(one=("alice", "write"), two=("alice", "write"))
+    runtime = open_runtime(helper([Text("One. "), Pause(5), Text("Two.")]))
+    async with serving(runtime, AUTH, keys=keys.keys) as client:
+        session = {"mcp-session-id": "a"}
+        task = asyncio.ensure_future(
+            client.http.post("/mcp", json=call("Hi.", 1), headers=keys.headers("one") | session)
+        )
+        await opened(client, 1)
+        note: Json = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
+        body = {**note, "params": {"requestId": 1}}
+        await client.http.post("/mcp", json=body, headers=keys.headers("two") | session)
+        assert '"answer":"Two."' in (await task).text
+
+
+async def test_a_conversation_that_is_busy_or_waits(open_runtime: Open) -> None:
+    waits = [Call("pay", '{"amount": 1}', "call_1")]
+    runtime = open_runtime(helper(waits, [Text("Not paid."), Pause(100)], tools=[pay]))
+    async with serving(runtime) as client:
+        http = client.http
+        assert "waits for an approval" in (await http.post("/mcp", json=call("Pay."))).text
+        (info,) = await runtime.threads()
+        arguments = {"message": "Leave it.", "conversation": info.id}
+        body = rpc("tools/call", {"name": "helper", "arguments": arguments})
+        task = asyncio.ensure_future(http.post("/mcp", json=body))
+        await opened(client, 1)
+        busy = (await http.post("/mcp", json=body)).json()["result"]
+        assert busy["isError"]
+        assert "busy" in busy["content"][0]["text"]
+        assert '"answer":"Not paid."' in (await task).text
+        thread = await runtime.connect(info.id)
+        statuses = [run.status for run in await thread.runs()]
+        assert statuses == ["cancelled", "completed"]
+
+
 async def test_the_end_of_the_server(open_runtime: Open) -> None:
     async with serving(open_runtime(helper([Text("One. "), Pause(1000)]))) as client:
         task = asyncio.ensure_future(client.http.post("/mcp", json=call("Hi.")))

@@ -11,8 +11,9 @@ from typing import Any
 from msgspec import UNSET
 
 from treadle.domain.arguments import is_mapping, shown
+from treadle.domain.entries import OnBusy
 from treadle.domain.inputs import as_message
-from treadle.errors import ThreadNotFound
+from treadle.errors import RunInProgress, ThreadNotFound
 from treadle.loop.definition import AgentDefinition
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
@@ -31,6 +32,7 @@ from treadle.server.operation import Answer, Content, Operations
 from treadle.server.services import Services
 from treadle.server.stream import Receive, Scope, Send, Source
 from treadle.server.streams import StreamAnswer, draining
+from treadle.server.waiting import waits_for_answer
 
 MCP = Operations("MCP", prefix="/mcp")
 
@@ -85,7 +87,8 @@ async def answer_mcp(request: Request) -> object:
     if message.method == "notifications/cancelled":
         cancelled = message.params.get("requestId")
         if isinstance(cancelled, str | int):
-            run = request.services.mcp_calls.find(_key(request, cancelled))
+            key = _key(request, cancelled)
+            run = None if key is None else request.services.mcp_calls.find(key)
             if run is not None:
                 await run.cancel()
     elif not message.method and isinstance(id, str):
@@ -159,6 +162,9 @@ async def _call(request: Request, id: RpcId) -> object:
         thread, run = await _send(request, agent, message, conversation)
     except ThreadNotFound:
         return error_of(id, INVALID_PARAMS, f"There is no conversation {conversation[:100]!r}.")
+    except RunInProgress:
+        text = "The conversation is busy with another message; call again after its answer."
+        return result_of(id, {"content": [{"type": "text", "text": text}], "isError": True})
     asks = request.headers.get(_SESSION).endswith(_ASKS) and request.principal.may("approve")
     meta = params.get("_meta")
     token = meta.get("progressToken") if is_mapping(meta) else None
@@ -176,13 +182,16 @@ async def _send(
     message = as_message(text)
     limits.require_size([message])
     owner = own_owner(request, None)
+    on_busy: OnBusy = "reject"
     if conversation:
         thread = await runtime.connect(conversation)
         await limits.require_run(runtime, (await thread.info()).owner, thread.id)
+        if await waits_for_answer(thread):
+            on_busy = "cancel"  # its client was told that the call failed
     else:
         await limits.require_run(runtime, owner, "")
         thread = await runtime.create_thread(agent.name, owner=owner)
-    return thread, await thread.send(message, agent=agent.name)
+    return thread, await thread.send(message, agent=agent.name, on_busy=on_busy)
 
 
 async def _decide(request: Request, id: str) -> None:
@@ -201,15 +210,22 @@ async def _decide(request: Request, id: str) -> None:
         await thread.deny(call_id, reason)
 
 
-def _key(request: Request, id: RpcId) -> CallKey:
-    return request.principal.owner, request.headers.get(_SESSION), id
+def _key(request: Request, id: RpcId) -> CallKey | None:
+    """Returns the key of a call, None without a session: ids of different clients are the same."""
+    principal, session = request.principal, request.headers.get(_SESSION)
+    return (principal.owner, principal.by, session, id) if session else None
 
 
 class _CallAnswer(StreamAnswer):
     """The stream of a call, which its client may cancel; it also ends with its connection."""
 
     def __init__(
-        self, services: Services, source: Source, mapper: CallMapper, run: ThreadRun, key: CallKey
+        self,
+        services: Services,
+        source: Source,
+        mapper: CallMapper,
+        run: ThreadRun,
+        key: CallKey | None,
     ) -> None:
         super().__init__(services, source, framing=mapper, in_step=True, on_leave=run.cancel)
         self._calls = services.mcp_calls
@@ -218,6 +234,9 @@ class _CallAnswer(StreamAnswer):
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Writes the response."""
+        if self._key is None:
+            await super().send(scope, receive, send)
+            return
         self._calls.add(self._key, self._run)
         try:
             await super().send(scope, receive, send)

@@ -3,8 +3,8 @@
 from treadle.runtime.thread_run import ThreadRun
 from treadle.server.mcp_tools.rpc_message import RpcId
 
-CallKey = tuple[str | None, str, RpcId]
-"""The owner of a principal, the session, and the id of the request."""
+CallKey = tuple[str | None, str, str, RpcId]
+"""The owner and the name of a principal, the session, and the id of the request."""
 
 
 class OpenCalls:
