@@ -12,8 +12,12 @@ Scope = Literal["read", "write", "approve", "admin"]
 """What a key allows.
 
 `read`: to read everything of its owner. `write`: to create, send, answer external calls, change and
-delete. `approve`: to approve and deny calls. `admin`: all of these, histories with roles other than
+delete. `approve`: to approve and deny calls. `admin`: all of these, items with roles other than
 `user`, and the metrics.
+
+A request of Chat Completions, Responses or AG-UI that begins a conversation brings the caller's own
+history, which is data: messages of the assistant, and calls with their outputs, need `write` only;
+messages of the roles `system` and `developer` need `admin` there as well.
 """
 
 SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
