@@ -1,6 +1,6 @@
 # treadle: `make demo` chats in the terminal, `make test` runs the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all ci-tools lint format docs wheel coverage chaos chaos-cluster chaos-inside soak fuzz bench bench-cluster bench-peers constraints clean
+.PHONY: help demo serve test test-all test-servers ci-tools lint format docs wheel coverage chaos chaos-cluster chaos-inside soak fuzz bench bench-cluster bench-peers constraints clean
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := src/treadle/domain/*,src/treadle/streaming/*,src/treadle/models/wire/*
@@ -34,6 +34,9 @@ test: $(VENV)/.dev  ## Run all the tests
 
 test-all:  ## Run them with every Python from 3.11 to 3.14 that is found
 	@scripts/test-all
+
+test-servers: $(VENV)/.dev  ## Test presets against real model servers, which it installs
+	@scripts/test-servers
 
 ci-tools:  ## Install what some tests need: Chromium, node, packages of npm, PostgreSQL
 	@scripts/ci-tools

@@ -372,8 +372,9 @@ PRESETS: dict[str, Preset] = {
         4000,
         "LITELLM",
         "https://docs.litellm.ai/docs/proxy/user_keys",
-        # It passes all of these on to the models that read them.
-        dialect=ChatDialect(named_choice=True),
+        # It passes media on to the models that read them. It also passes a choice of one tool on to
+        # servers that do not know it, such as llama.cpp, so that any call is required instead.
+        dialect=ChatDialect(),
         output_mode="tool",
     ),
 }
