@@ -117,7 +117,7 @@ async def test_another_answer_and_an_edit(clients: ClientProcess) -> None:
         other = ChatPerson(clients, client, "helper", chat=person.more["chat"])
         assert (await other.ask("load")).texts == ["One.", "Four."]
         seen = await other.ask("edit", message=other.more["messages"][0]["id"], text="Early.")
-        assert (seen.end, "went on" in seen.error) == ("failed", True)
+        assert (seen.end, "continued after" in seen.error) == ("failed", True)
 
 
 async def test_connections_that_break_anywhere(clients: ClientProcess) -> None:

@@ -496,7 +496,7 @@ async def test_another_answer_and_an_edit(open_runtime: Open) -> None:
             {"message": said("u1", "Changed."), "messageId": "u1"},
         ):
             status, text = await browser.refused({"id": "chat", **body})
-            assert (status, "went on" in text) == (409, True)
+            assert (status, "continued after" in text) == (409, True)
         # One that loads the messages has the same ids.
         other = Browser(client)
         other.messages = (await other.stored())[:-1]

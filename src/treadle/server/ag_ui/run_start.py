@@ -304,7 +304,7 @@ class _RunStart:
         await request.services.limits.require_run(request.runtime, owner, thread.id)
         run = await thread.send(
             self._messages(new),
-            # A client that does not answer its calls, but goes on, has given up on them.
+            # A client that does not answer its calls, but sends a message, has given up on them.
             on_busy="cancel" if is_waiting else "queue",
             expect=self._state.seq,
             agent=agent.name,

@@ -70,7 +70,6 @@ class ChatMapper:
         self, run_id: str, chunks: Chunks, tools: ToolKinds, answered: Set[str] = frozenset()
     ) -> None:
         self.is_over = False
-        self.failed = False
         self._run_id = run_id
         self._chunks = chunks
         self._tools = tools

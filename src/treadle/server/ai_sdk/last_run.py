@@ -63,15 +63,15 @@ async def remove_last_run(
 ) -> int:
     """Removes a run with its messages from the history; returns the number of the next answer.
 
-    Raises 409 if the chat went on after it: a client that has not seen that would remove more than
-    it knows.
+    Raises 409 if the chat continued after it: a client that has not seen that would remove more
+    than it knows.
     """
     run = found.run
     if not found.is_last:
         raise RequestRefused(
             409,
             "conflict",
-            "The chat went on after this message, and only the last one can be edited or answered "
+            "The chat continued after this message; only the last one can be edited or answered "
             "again; load its messages, or fork the thread.",
         )
     await run.cancel()

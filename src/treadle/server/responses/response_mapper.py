@@ -46,8 +46,8 @@ from treadle.server.sse import Framed
 from treadle.server.stream import EndReason
 
 _TAKEN_BACK = (
-    "The response of the model broke off: discard the item that is incomplete. The response goes "
-    "on; retrieve it, or continue its stream after the sequence_number of this error."
+    "The response of the model broke off: discard the item that is incomplete. The response "
+    "continues; retrieve it, or continue its stream after the sequence_number of this error."
 )
 _ENDS: Mapping[EndReason, str] = {
     "draining": "The server is about to end; retrieve the response, or continue its stream.",
