@@ -5,9 +5,11 @@ Two nodes of one process share nothing but the database; `make chaos-cluster` ha
 
 import asyncio
 import json
+import logging
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -27,8 +29,10 @@ from treadle.domain.items import FunctionCallOutput, Message, OutputText
 from treadle.domain.usage import Usage
 from treadle.errors import ThreadNotFound, VerdictUnknown
 from treadle.journal import postgres_nodes
+from treadle.journal.base import Batch
 from treadle.journal.postgres import PostgresJournal
 from treadle.models.base import ModelRequest
+from treadle.repeating import repeat
 from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 from treadle.testing import Call, ScriptedModel, Text, Turn
 
@@ -173,7 +177,9 @@ async def test_a_node_that_stands_still_is_replaced_and_fenced(
             "go",
             TEXT,
         ]
-        engine._watching = asyncio.create_task(cast("Any", engine)._watch())
+        engine._watching = asyncio.create_task(
+            repeat(cast("Any", engine)._watch, logging.getLogger(), "")
+        )
         await until(lambda: journal_of(one).nodes.id != before)
         other = await two.create_thread(other_agent)
         assert (await asyncio.wait_for((await other.send("hi")).result(), 10)).text == TEXT
@@ -209,7 +215,7 @@ async def test_a_lost_connection_takes_nothing_over(url: str) -> None:
         for runtime in (one, two):
             for connection in (
                 cast("Any", journal_of(runtime))._writing.raw,
-                cast("Any", engine_of(runtime))._listener._raw,
+                cast("Any", engine_of(runtime))._listener._connection.raw,
             ):
                 pid = connection.info.backend_pid
                 await asyncio.to_thread(execute, url, "SELECT pg_terminate_backend(%s)", pid)
@@ -284,6 +290,44 @@ async def test_two_that_both_believe_to_have_a_thread(url: str) -> None:
         # The one that lost it cannot take it back.
         assert (await asyncio.wait_for((await thread.send("more")).result(), 10)).text == TEXT
         assert other_model.requests == 2
+
+
+async def test_a_message_that_was_kept_as_its_thread_was_lost_is_not_sent_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, _ = slow(0.01)
+    async with (
+        treadle.open(url, agents=[agent]) as one,
+        treadle.open(url, agents=[agent]),
+    ):
+        thread = await one.create_thread(agent)
+        await (await thread.send("hi")).result()
+        writer = cast("Any", journal_of(one))._writer
+        commit, is_writing, may_end = writer._commit, asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def held(writes: Any) -> Any:
+            outcomes = commit(writes)
+            if any(isinstance(write, Batch) for write in writes):
+                loop.call_soon_threadsafe(is_writing.set)
+                may_end.wait(10)
+            return outcomes
+
+        monkeypatch.setattr(writer, "_commit", held)
+        sending = asyncio.create_task(thread.send("once"))
+        await is_writing.wait()
+        await asyncio.to_thread(execute, url, "UPDATE thread SET node = NULL")
+        cast("Any", engine_of(one))._lose(thread.id)
+        may_end.set()
+        run = await asyncio.wait_for(sending, 10)
+        assert (await asyncio.wait_for(run.result(), 10)).text == TEXT
+        assert [item.text for item in await thread.history() if isinstance(item, Message)] == [
+            "hi",
+            TEXT,
+            "once",
+            TEXT,
+        ]
+        assert len(await thread.runs()) == 2
 
 
 async def test_callers_that_leave_while_a_thread_is_taken_keep_nothing(url: str) -> None:

@@ -292,6 +292,18 @@ async def test_nodes_with_certificates_reach_each_other(cluster: Cluster, tmp_pa
     assert await all_of(stranger.follow("t", Position(0))) == []
 
 
+async def test_a_connection_that_does_not_begin_tls_is_ended(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "HANDSHAKE_SECONDS", 0.2)
+    await cluster.node(with_certificate(tmp_path))
+    reader, writer = await asyncio.open_connection("127.0.0.1", cluster.port)
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+    writer.close()
+
+
 def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("")
     for name in ("missing.pem", "empty.pem"):
@@ -394,7 +406,7 @@ async def test_an_announcement_ends_what_is_read_from_a_node_that_stands_still(
     await bus._look()
     assert await next_of(bus.follow("t", Position(0)), 0) == []
     async with asyncio.timeout(10):
-        while not (link := bus._links[2][1]).is_connected:
+        while (link := bus._links[2][1])._writer is None:
             await link.connect()
         taking.announce("t")
         await followed.was_told.wait()

@@ -1,15 +1,17 @@
 """The nodes of a PostgreSQL journal, and which of them has which thread."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from tests.journal.story import make
+from tests.journal.story import Driver, conversation, make
 from tests.postgres import server
 
-from treadle.errors import JournalClosed
+from treadle.errors import JournalClosed, JournalUnavailable, StaleWriter
+from treadle.journal import postgres
 from treadle.journal.postgres import PostgresJournal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
@@ -80,3 +82,53 @@ async def test_a_lost_connection_takes_the_lock_of_its_node_again(url: str) -> N
             )
         await make(journal)
         assert locks(url) == [journal.nodes.id]
+
+
+async def test_a_connection_for_notifications_that_was_lost_is_forgotten(url: str) -> None:
+    async with opened(url) as journal:
+        lost = asyncio.Event()
+        listener = await journal.nodes.listen(lambda _: None, lost.set)
+        assert listener._connection in journal._reading
+        with raw(url) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(%s)", (listener._connection.raw.info.backend_pid,)
+            )
+        async with asyncio.timeout(10):
+            await lost.wait()
+        assert listener._connection not in journal._reading
+        listener = await journal.nodes.listen(lambda _: None, lost.set)
+        listener.close()
+        listener.close()
+        assert listener._connection not in journal._reading
+
+
+async def test_a_server_that_goes_away_while_it_is_listened_to_is_an_error_of_the_journal(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "AWAY_SECONDS", 0.1)
+    async with opened(url) as journal:
+        fileno = psycopg.Connection.fileno
+
+        def gone(connection: psycopg.Connection[Any]) -> int:
+            connection.close()
+            return fileno(connection)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(psycopg.Connection, "fileno", gone)
+            with pytest.raises(JournalUnavailable):
+                await journal.nodes.listen(lambda _: None, lambda: None)
+        assert not any(connection.raw.closed for connection in journal._reading)
+        (await journal.nodes.listen(lambda _: None, lambda: None)).close()
+
+
+async def test_a_refused_append_is_not_logged_by_the_driver(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(url) as one, opened(url) as two:
+        older = await make(one)
+        newer = Driver(two, await two.claim("thread_1"))
+        await newer.append(conversation())
+        with pytest.raises(StaleWriter):
+            await older.append(conversation())
+        await newer.append(conversation("run_2"))
+    assert [record for record in caplog.records if record.name.startswith("psycopg")] == []

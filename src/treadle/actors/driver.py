@@ -50,6 +50,7 @@ from treadle.loop.catalog import Catalog
 from treadle.memory.archive.access import ArchiveAccess
 from treadle.memory.blocks.thread_memory import SharedMemory, ThreadMemory
 from treadle.models.transport import Transport, use_transport
+from treadle.repeating import repeat
 from treadle.tools.callables import UserFunction
 
 _LOGGER = logger_of("treadle.runtime")
@@ -127,7 +128,10 @@ class Driver:
         for thread_id in await self.journal.waiting_threads():
             self._engine.wake(thread_id)
         if self.journal.is_shared:
-            self._poller = asyncio.create_task(self._poll(), name="treadle inbox poller")
+            self._poller = asyncio.create_task(
+                repeat(self._poll, _LOGGER, "The inboxes could not be looked at."),
+                name="treadle inbox poller",
+            )
 
     async def drain(self, seconds: float) -> None:
         """Lets each run continue up to its next request, for at most `seconds`.
@@ -371,11 +375,12 @@ class Driver:
     def lost(self, thread_id: str) -> bool:
         """Notes that the actor of a thread was refused: another node has it, or it was deleted.
 
-        Its subscribers follow that node from now on. Returns False if there are no other nodes.
+        Its subscribers follow that node from now on. Returns False if there are no other nodes, or
+        if this one stops and has given the actor up already.
         """
-        if not self._engine.finds_work:
+        actor = self._actors.get(thread_id)
+        if actor is None or not self._engine.finds_work:
             return False
-        actor = self._actors[thread_id]
         self._engine.release(thread_id)
         self._following.hand_off(thread_id)
         retiring = asyncio.create_task(self._retire(actor), name=f"treadle retire {thread_id}")
@@ -614,27 +619,26 @@ class Driver:
                 assert_never(unreachable)
 
     async def _poll(self) -> None:
-        """Looks at the inboxes at intervals; a failure of the journal is met where it is used."""
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
+        """Looks at the inboxes, after a pause; a failure of the journal is met where it is used."""
+        await asyncio.sleep(POLL_SECONDS)
+        try:
+            waiting = await self.journal.waiting_threads()
+        except TreadleError as error:
+            _LOGGER.warning("The inboxes could not be read: %s", error.message)
+            return
+        for thread_id in waiting:
+            if thread_id in self._damaged:
+                continue  # it was logged; only a repair, or a newer version, can help
             try:
-                waiting = await self.journal.waiting_threads()
-            except TreadleError as error:
-                _LOGGER.warning("The inboxes could not be read: %s", error.message)
-                continue
-            for thread_id in waiting:
-                if thread_id in self._damaged:
-                    continue  # it was logged; only a repair, or a newer version, can help
-                try:
-                    actor = await self.reach(thread_id)
-                except (ThreadDamaged, JournalTooNew) as error:
-                    self._damaged.add(thread_id)
-                    _LOGGER.warning("%s is set aside: %s", thread_id, error.message)
-                except TreadleError as error:  # the others are not to wait for it
-                    _LOGGER.warning("%s could not be loaded: %s", thread_id, error.message)
-                else:
-                    if actor is not None:
-                        actor.ring()
+                actor = await self.reach(thread_id)
+            except (ThreadDamaged, JournalTooNew) as error:
+                self._damaged.add(thread_id)
+                _LOGGER.warning("%s is set aside: %s", thread_id, error.message)
+            except TreadleError as error:  # the others are not to wait for it
+                _LOGGER.warning("%s could not be loaded: %s", thread_id, error.message)
+            else:
+                if actor is not None:
+                    actor.ring()
 
 
 def _stopped(thread_id: str) -> RunInterrupted:

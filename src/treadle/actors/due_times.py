@@ -12,6 +12,7 @@ from treadle.clock import now
 from treadle.errors import ThreadNotFound, TreadleError
 from treadle.journal.base import Due, DuePlace, Journal
 from treadle.logging import logger_of
+from treadle.repeating import repeat
 from treadle.tools.failure import reraise_interrupt
 
 _LOGGER = logger_of("treadle.runtime")
@@ -42,7 +43,10 @@ class DueTimes:
 
     def start(self) -> None:
         """Begins to watch the time."""
-        self._task = asyncio.create_task(self._watch(), name="treadle due times")
+        self._task = asyncio.create_task(
+            repeat(self._watch, _LOGGER, "The due times could not be worked off."),
+            name="treadle due times",
+        )
 
     async def stop(self) -> None:
         """Watches the time no longer; a second call does nothing."""
@@ -61,25 +65,24 @@ class DueTimes:
         self._changed.set()
 
     async def _watch(self) -> None:
-        while True:
-            self._changed.clear()
-            self._until = math.inf  # what is stored while the journal is read is noticed
-            try:
-                until = await self._look()
-            except TreadleError as error:
-                _LOGGER.warning("The due times could not be read: %s", error.message)
-                until = now() + FIRST_RETRY_SECONDS
-            self._until = until
-            delay = None if until == math.inf else max(0.0, until - now())
-            if delay is None and self._journal.is_shared:
-                delay = LONGEST_SLEEP_SECONDS
-            if delay is not None:
-                delay = min(delay, LONGEST_SLEEP_SECONDS)
-            try:
-                async with asyncio.timeout(delay):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+        self._changed.clear()
+        self._until = math.inf  # what is stored while the journal is read is noticed
+        try:
+            until = await self._look()
+        except TreadleError as error:
+            _LOGGER.warning("The due times could not be read: %s", error.message)
+            until = now() + FIRST_RETRY_SECONDS
+        self._until = until
+        delay = None if until == math.inf else max(0.0, until - now())
+        if delay is None and self._journal.is_shared:
+            delay = LONGEST_SLEEP_SECONDS
+        if delay is not None:
+            delay = min(delay, LONGEST_SLEEP_SECONDS)
+        try:
+            async with asyncio.timeout(delay):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
 
     async def _look(self) -> float:
         """Works off what is due; returns when to look again."""

@@ -74,7 +74,7 @@ class Engine(Protocol):
         ...
 
     def drain(self) -> None:
-        """Takes no more threads from now on, as long as there are other nodes; never waits."""
+        """Takes no more threads from now on, if nodes of other processes can; never waits."""
         ...
 
     async def leave(self) -> None:

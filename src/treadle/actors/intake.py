@@ -178,7 +178,7 @@ class Intake:
             if isinstance(entry, AnswerEntry) and self._journal.is_shared:
                 return await self._answer(entry)
             receipt = await self._take(entry)
-            await self._thread.durable()
+            await self._thread.kept()
             return receipt
         finally:
             self._under_way -= 1
@@ -199,7 +199,7 @@ class Intake:
             receipt = None
             if sent is None:
                 receipt = await self._take(entry)
-                await self._thread.durable()
+                await self._thread.kept()
                 sent = Sent(receipt.run_id, identity_of(entry))
             sending.set_result(sent)
         except BaseException as error:
@@ -238,7 +238,7 @@ class Intake:
                 self.ring()
             await self.take_inbox()
             accept(self._thread.state, entry)
-        await self._thread.durable()
+        await self._thread.kept()
         return Receipt()
 
     async def _take(self, entry: Entry, on_told: Callable[[], object] = _nothing) -> Receipt:

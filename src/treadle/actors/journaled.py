@@ -78,7 +78,7 @@ class JournaledThread:
         self._sending: asyncio.Handle | None = None
         self._is_urgent = False
         self._outbox: list[Envelope | LiveEvent] = []
-        self._kept = state.seq
+        self._kept = self._sent = state.seq
         self._appends = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -108,14 +108,30 @@ class JournaledThread:
         self._send_now()
 
     async def durable(self) -> None:
-        """Waits until every event recorded so far is kept; raises `JournalError`."""
+        """Waits until every event recorded so far is kept; raises `JournalError`.
+
+        It also raises if the thread was lost meanwhile: what comes next is not to be done here.
+        """
         if self.failure is not None:
             raise self.failure
-        if self._kept < self.state.seq:
-            self._send_now()
-            kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append((self.state.seq, kept))
-            await kept
+        await self.kept()
+        if self.failure is not None:
+            raise self.failure
+
+    async def kept(self) -> None:
+        """Waits until every event recorded so far is kept; raises `JournalError` if it is not.
+
+        An append that was under way when the thread was lost is waited for: whether it was kept
+        decides whether its sender has to send again.
+        """
+        if self._kept >= self.state.seq:
+            return
+        if self.failure is not None:
+            raise self.failure
+        self._send_now()
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((self.state.seq, kept))
+        await kept
 
     def publish(self, event: LiveEvent, /) -> None:
         """Shows `event` after all that was recorded before it."""
@@ -142,14 +158,22 @@ class JournaledThread:
         return added or copied
 
     def fail(self, error: JournalError) -> None:
-        """Ends the thread in this process: what was not kept did not happen."""
+        """Ends the thread in this process: what was not kept did not happen.
+
+        Appends that are under way may still be kept, and those that wait for them are told.
+        """
         self.failure = error
         self._outbox.clear()
-        while self._waiters:
-            _, kept = self._waiters.pop(0)
-            if not kept.done():
-                kept.set_exception(error)
+        self._refuse(error, after=self._sent)
         self._on_failed()
+
+    def _refuse(self, error: JournalError, *, after: int) -> None:
+        """Ends the wait for all events behind `after`, which are not kept."""
+        waiters = self._waiters
+        while waiters and waiters[-1][0] > after:
+            _, waiter = waiters.pop()
+            if not waiter.done():
+                waiter.set_exception(error)
 
     def _send_now(self) -> None:
         """Appends what is recorded, at the end of this turn of the event loop."""
@@ -168,6 +192,7 @@ class JournaledThread:
         projection = None
         spending = NO_SPENDING
         if entries:
+            self._sent = entries[-1].seq
             events = recorded(entries)
             projection = project(
                 events, self._standing, self.state, self.final, is_stored=self._is_stored
@@ -186,11 +211,11 @@ class JournaledThread:
         if appended.cancelled():
             return  # the event loop ends
         error = appended.exception()
-        if self.failure is not None:
-            return
         if error is not None:
             typed = error if isinstance(error, JournalError) else JournalError(f"{error}")
-            self.fail(typed)
+            self._refuse(typed, after=self._kept)  # later appends are refused as well
+            if self.failure is None:
+                self.fail(typed)
             return
         if entries:
             self._kept = entries[-1].seq

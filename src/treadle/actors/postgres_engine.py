@@ -17,6 +17,7 @@ from treadle.actors.engine import Drives, Worker
 from treadle.errors import JournalError, TreadleError
 from treadle.journal.base import not_found
 from treadle.logging import logger_of
+from treadle.repeating import repeat
 
 if TYPE_CHECKING:
     from treadle.journal.postgres_nodes import Listener, Nodes, Told
@@ -82,7 +83,9 @@ class PostgresEngine:
         await self._nodes.join(list(self._agents()))
         self._beat_at = asyncio.get_running_loop().time()
         self._drives.start(worker)
-        self._watching = asyncio.create_task(self._watch(), name="treadle node")
+        self._watching = asyncio.create_task(
+            repeat(self._watch, _LOGGER, "The nodes could not be looked at."), name="treadle node"
+        )
 
     async def stop(self) -> None:
         """Interrupts all drives and waits for their end; the node keeps its threads until `leave`.
@@ -145,7 +148,7 @@ class PostgresEngine:
         """Takes a thread even from a node that lives, which is told that it has lost it."""
         if not await self.take(thread_id):
             await self._nodes.seize(thread_id)
-            self._taken.add(thread_id)
+            self._has_taken(thread_id)
         return True
 
     async def _take(self, thread_id: str) -> bool:
@@ -153,8 +156,13 @@ class PostgresEngine:
         if is_taken is None:
             raise not_found(thread_id)
         if is_taken:
-            self._taken.add(thread_id)
+            self._has_taken(thread_id)
         return is_taken
+
+    def _has_taken(self, thread_id: str) -> None:
+        self._taken.add(thread_id)
+        # Giving it back may have failed while it was being taken.
+        self._released.discard(thread_id)
 
     def _taken_for(self, thread_id: str) -> None:
         """Gives a thread back if all callers that wanted it have left."""
@@ -186,20 +194,19 @@ class PostgresEngine:
     # The other nodes
 
     async def _watch(self) -> None:
-        while True:
-            self._changed.clear()
-            try:
-                await self._listen()
-                await self._tell_released()
-                await self._look()
-            except TreadleError as error:
-                _LOGGER.warning("The nodes could not be looked at: %s", error.message)
-            pause = CONFIRM_SECONDS if self._suspects else LOOK_SECONDS * (0.5 + self._jitter())
-            try:
-                async with asyncio.timeout(pause):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+        self._changed.clear()
+        try:
+            await self._listen()
+            await self._tell_released()
+            await self._look()
+        except TreadleError as error:
+            _LOGGER.warning("The nodes could not be looked at: %s", error.message)
+        pause = CONFIRM_SECONDS if self._suspects else LOOK_SECONDS * (0.5 + self._jitter())
+        try:
+            async with asyncio.timeout(pause):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
 
     async def _listen(self) -> None:
         if self._listener is None and not self._drives.is_stopping:

@@ -25,6 +25,7 @@ from treadle.bus.wire import MAX_REQUEST, UNREADABLE
 from treadle.domain.envelope import Envelope
 from treadle.errors import ConfigurationError, TreadleError
 from treadle.logging import logger_of
+from treadle.repeating import repeat
 
 _LOGGER = logger_of("treadle.runtime")
 
@@ -102,6 +103,8 @@ class NetworkBus:
                 listener.host,
                 listener.port,
                 ssl=listener.server_tls,
+                # A connection counts as being admitted only once it has TLS.
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if listener.server_tls else None,
                 limit=MAX_REQUEST,
             )
         except OSError as error:
@@ -183,7 +186,10 @@ class NetworkBus:
         if self._is_closed:
             return None
         if self._looking is None:
-            self._looking = asyncio.create_task(self._look_at_intervals(), name="treadle nodes")
+            self._looking = asyncio.create_task(
+                repeat(self._connect_all, _LOGGER, "The nodes could not be connected to."),
+                name="treadle nodes",
+            )
         try:
             node = self._announced.pop(thread_id, None)
             if node is None or node not in self._links:
@@ -198,17 +204,17 @@ class NetworkBus:
         found = self._links.get(node)
         return None if found is None else found[1]
 
-    async def _look_at_intervals(self) -> None:
-        while True:
-            try:
-                await self._look()
-                # A node that is gone may take long to be noticed; the others are connected by then.
-                links = [link for _, link in self._links.values()]
-                await asyncio.gather(*(link.connect() for link in links))
-                await self._ask()
-            except TreadleError as error:
-                _LOGGER.warning("The nodes cannot be read: %s", error.message)
-            await asyncio.sleep(LOOK_SECONDS)
+    async def _connect_all(self) -> None:
+        """Connects to all nodes, and looks what was missed; then pauses."""
+        try:
+            await self._look()
+            # A node that is gone may take long to be noticed; the others are connected by then.
+            links = [link for _, link in self._links.values()]
+            await asyncio.gather(*(link.connect() for link in links))
+            await self._ask()
+        except TreadleError as error:
+            _LOGGER.warning("The nodes cannot be read: %s", error.message)
+        await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self) -> None:
         """Reads which nodes there are."""

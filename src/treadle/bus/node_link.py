@@ -110,11 +110,6 @@ class NodeLink:
         self._threads: dict[str, set[int]] = {}
         self._is_closed = False
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection."""
-        return self._writer is not None
-
     async def connect(self) -> bool:
         """Connects if there is no connection; returns whether there is one then."""
         async with self._connecting:

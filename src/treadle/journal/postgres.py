@@ -67,7 +67,7 @@ class PostgresJournal(SqlJournal):
         self._writing: _Writer | None = None
         self._reading: set[PostgresConnection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.nodes = Nodes(self._read_with, self._write_with_node, self._connect)
+        self.nodes = Nodes(self._read_with, self._write_with_node, self._connect, self._disconnect)
 
     async def open(self) -> None:
         """Connects, with `drive` creates or migrates the tables; raises `JournalError`."""
@@ -147,6 +147,10 @@ class PostgresJournal(SqlJournal):
         self._reading.add(connection)
         return connection
 
+    def _disconnect(self, connection: PostgresConnection) -> None:
+        self._reading.discard(connection)
+        connection.raw.close()
+
     async def _on_removed(self) -> None:
         """Does nothing: the server removes what was deleted when it vacuums."""
 
@@ -159,8 +163,7 @@ class PostgresJournal(SqlJournal):
                 lost: PostgresConnection | None = getattr(self._local, "connection", None)
                 if lost is not None:
                     self._local.connection = None
-                    self._reading.discard(lost)
-                    lost.raw.close()
+                    self._disconnect(lost)
                     if self._loop is not None:
                         self._loop.call_soon_threadsafe(self._check_writer)
                 if not patience.wait():

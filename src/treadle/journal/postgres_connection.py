@@ -90,17 +90,22 @@ class PostgresConnection:
         self.may_be_committed = False
         self._checks.clear()
         try:
-            with self.raw.pipeline():
-                self.raw.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-                noted = self.raw.execute(_NOTE, (self.writer, self.number))
-                if is_again and noted.fetchone() is None:
-                    raise Committed
-                result = write()
-                for check in self._checks:
-                    check()
-                noted.fetchone()  # all before it has been done
-                self.may_be_committed = True
-                self.raw.execute("COMMIT")
+            with self.raw.pipeline() as pipeline:
+                try:
+                    self.raw.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+                    noted = self.raw.execute(_NOTE, (self.writer, self.number))
+                    if is_again and noted.fetchone() is None:
+                        raise Committed
+                    result = write()
+                    for check in self._checks:
+                        check()
+                    noted.fetchone()  # all before it has been done
+                    self.may_be_committed = True
+                    self.raw.execute("COMMIT")
+                except BaseException:
+                    with suppress(psycopg.Error):  # of statements behind the one that failed
+                        pipeline.sync()  # psycopg would log them
+                    raise
         except BaseException as error:
             self._roll_back()
             if isinstance(error, errors.UniqueViolation):

@@ -22,9 +22,6 @@ from treadle.journal.postgres_connection import PostgresConnection
 
 T = TypeVar("T")
 
-BEAT_SECONDS = 3.0
-"""How often a node writes that it lives."""
-
 STALE_SECONDS = 15.0
 """How old the heartbeat of a node is that stands still: its threads are taken over."""
 
@@ -73,7 +70,8 @@ class Nodes:
     """The nodes of a database, as a journal reaches them; `id` is the node of this process.
 
     `read` and `write` run a function of a connection: `write` in the session that holds the lock of
-    the node. `connect` opens another connection. All methods raise `JournalError`.
+    the node. `connect` opens another connection, which `disconnect` closes. All methods raise
+    `JournalError`.
     """
 
     def __init__(
@@ -81,12 +79,14 @@ class Nodes:
         read: Run,
         write: Run,
         connect: Callable[[], PostgresConnection],
+        disconnect: Callable[[PostgresConnection], None],
     ) -> None:
         self.id: int | None = None
         self._address = ""
         self._read = read
         self._write = write
         self._connect = connect
+        self._disconnect = disconnect
 
     async def join(self, agents: Sequence[str]) -> None:
         """Makes this process a node that has the `agents`; a second call makes it a new one."""
@@ -157,13 +157,18 @@ class Nodes:
     ) -> "Listener":
         """Calls `heard` with what is told, None if a node has ended; `lost` if it is cut off."""
 
-        def begin(connection: PostgresConnection) -> PostgresConnection:
+        def begin(connection: PostgresConnection) -> tuple[PostgresConnection, int]:
             (channel,) = connection.execute(f"SELECT {CHANNEL}").fetchone()
             listening = self._connect()
-            listening.execute(f'LISTEN "{channel}"')
-            return listening
+            try:
+                listening.execute(f'LISTEN "{channel}"')
+                return listening, listening.raw.fileno()
+            except BaseException:
+                self._disconnect(listening)
+                raise
 
-        return Listener(await self._read(begin), heard, lost)
+        listening, socket = await self._read(begin)
+        return Listener(listening, socket, self._disconnect, heard, lost)
 
     def _require_id(self) -> int:
         if self.id is None:
@@ -244,26 +249,31 @@ class Listener:
     def __init__(
         self,
         connection: PostgresConnection,
+        socket: int,
+        disconnect: Callable[[PostgresConnection], None],
         heard: Callable[[Told | None], None],
         lost: Callable[[], None],
     ) -> None:
-        self._raw = connection.raw
+        self._connection = connection
+        self._socket = socket
+        self._disconnect = disconnect
         self._heard = heard
         self._lost = lost
+        self._is_closed = False
         self._loop = asyncio.get_running_loop()
-        self._socket = self._raw.fileno()
         with suppress(NotImplementedError):
             self._loop.add_reader(self._socket, self._read)
 
     def close(self) -> None:
         """Ends it; a second call does nothing."""
-        if not self._raw.closed:
+        if not self._is_closed:
+            self._is_closed = True
             with suppress(NotImplementedError):
                 self._loop.remove_reader(self._socket)
-            self._raw.close()
+            self._disconnect(self._connection)
 
     def _read(self) -> None:
-        connection = self._raw.pgconn
+        connection = self._connection.raw.pgconn
         try:
             connection.consume_input()  # what has arrived; it does not wait for more
         except psycopg.OperationalError:

@@ -1,8 +1,13 @@
 """The requests that stay open: they wait for events, and are woken to write, to end or to leave."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
+
+from treadle.repeating import repeat
+
+_LOGGER = logging.getLogger("treadle.server")
 
 LAST_SECONDS = 2.0
 """How long connections have to end after the grace period, in seconds."""
@@ -48,7 +53,9 @@ class OpenRequests:
 
     def start(self) -> None:
         """Starts the timer."""
-        self._ticking = asyncio.get_running_loop().create_task(self._tick())
+        self._ticking = asyncio.get_running_loop().create_task(
+            repeat(self._tick, _LOGGER, "The time limits of open requests could not be looked at.")
+        )
 
     async def stop(self) -> None:
         """Ends what is still open, and the timer."""
@@ -125,11 +132,9 @@ class OpenRequests:
         return True
 
     async def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(self._tick_seconds)
-            if self._before_tick is not None and self._requests:
-                await self._before_tick()
-            now = loop.time()
-            for request in list(self._requests):
-                request.tick(now)
+        await asyncio.sleep(self._tick_seconds)
+        if self._before_tick is not None and self._requests:
+            await self._before_tick()
+        now = asyncio.get_running_loop().time()
+        for request in list(self._requests):
+            request.tick(now)
