@@ -16,6 +16,7 @@ from treadle.bus.subscription import Subscription
 from treadle.bus.topic import Topic
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
+    AgentEvent,
     Delta,
     DeltaKey,
     DurableEvent,
@@ -643,3 +644,24 @@ def test_a_topic_that_is_behind_the_position_repeats_nothing() -> None:
         assert ("".join(texts), seen[-1].seq, len(seen) - len(texts)) == ("cd", 4, 1)
 
     run(watch())
+
+
+def test_all_is_collected_from_the_end_of_the_first_wait() -> None:
+    async def main() -> None:
+        stage = Stage()
+        stage.durable(MessageAdded(seq=1, run_id="r", item=Message("user", ()), origin="user"))
+        subscription = stage.watch(Position(1))
+        await subscription.wait()
+        done = AgentEvent(
+            "call", "agent", "thread", StepInterrupted(seq=9, run_id="r", step=1, reason="")
+        )
+        stage.topic.publish_live(done)
+        said = Message("assistant", ())
+        stage.durable(MessageAdded(seq=2, run_id="r", item=said, origin="model"))
+        seen = list[Event]()
+        while (envelope := subscription.take()) is not None:
+            seen.append(envelope.event)
+        await subscription.aclose()
+        assert seen == [done, stage.journal[1]]
+
+    run(main())

@@ -200,8 +200,14 @@ class Subscription(AsyncIterator[Event]):
         topic.attach(self._queue)
         if self._left:
             topic.detach(self._queue)  # so that the topic knows that it is not watched
-        else:
-            self._topic = topic
+            return
+        self._topic = topic
+        if not topic.is_followed:
+            # At once: of what happens before the next `wait`, the topic remembers only the texts in
+            # flight, and not what other agents did.
+            self._follow = None
+            if self._may_catch_up(topic):
+                self._catch_up(topic)
 
     async def aclose(self) -> None:
         """Ends the subscription, including a wait for its next event; may be called again."""
