@@ -30,7 +30,7 @@ class RunAnswer:
             case RunStarted() | HandedOff():
                 self._agent = event.agent
             case MessageAdded(origin="model"):
-                self.text, self._is_call = event.item.text, False
+                self.text, self._is_call = event.item.text or event.item.refusal, False
             case ToolCallRequested() if event.item.name == OUTPUT_TOOL:
                 self.text, self._is_call = event.item.arguments, True
             case RunCompleted() if event.output is not None:
