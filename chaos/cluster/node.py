@@ -1,4 +1,4 @@
-"""A node: drives what it takes, and watches threads whoever drives them, until SIGTERM or EOF."""
+"""A node: drives what it takes, and watches threads of all nodes, until SIGTERM or EOF."""
 
 import asyncio
 import random

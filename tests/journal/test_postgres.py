@@ -104,7 +104,11 @@ async def test_two_that_make_the_tables_at_once_make_them_once(url: str) -> None
     journals = [PostgresJournal(url), PostgresJournal(url)]
     await asyncio.gather(*(one.open() for one in journals))
     await make(journals[0])
+    assert [one.id for one in await journals[1].threads(ThreadQuery())] == ["thread_1"]
     await asyncio.gather(*(one.close() for one in journals))
+    with raw(url) as connection:
+        (rows,) = connection.execute("SELECT count(*) FROM version").fetchone() or (0,)
+    assert rows == 1
 
 
 async def test_versions_of_the_tables(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +137,9 @@ async def test_a_schema_that_was_made_for_us_is_used(url: str) -> None:
         connection.execute(f"CREATE SCHEMA {path}")
     async with opened(url) as journal:
         await make(journal)
+    with raw(url) as connection:
+        found = connection.execute(f"SELECT id FROM {path}.thread").fetchall()
+    assert found == [("thread_1",)]
 
 
 async def test_urls_that_cannot_be_opened(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,8 +378,10 @@ async def test_a_server_that_starts_later_is_waited_for(own_server: Server) -> N
     journal = PostgresJournal(url)
     opening = asyncio.create_task(journal.open())
     await asyncio.sleep(0.2)
+    assert not opening.done()
     await asyncio.to_thread(own_server.start)
     await opening
+    assert await journal.threads(ThreadQuery()) == []
     await journal.close()
 
 

@@ -148,7 +148,7 @@ class Protocol(ABC):
     """Scenarios that do not exist in the protocol, each with the reason."""
 
     shows: ClassVar[frozenset[str]] = frozenset({"said", "reasoning", "calls", "ends"})
-    """What clients see beside texts and their own calls.
+    """What clients see as well as texts and their own calls.
 
     `calls`: those that the agent runs itself, with their outputs. `ends`: a cancelled run differs
     from one that is complete. `answers`: of the texts of a run, the last one alone.

@@ -38,7 +38,7 @@ from treadle.server.assistants.assistants_objects import (
     usage_object,
 )
 from treadle.server.call_texts import said_text, shown_arguments
-from treadle.server.openai.errors import ErrorBody, ErrorFields, error_fields
+from treadle.server.openai.errors import ErrorBody, ErrorFields, error_fields, failure_code
 from treadle.server.problems import Problem
 from treadle.server.run_parts import RunParts
 from treadle.server.sse import Framed
@@ -369,8 +369,7 @@ class RunFold:
                 run["incomplete_details"] = {"reason": _limit(event)}
                 status, void = "incomplete", "max_tokens"
             case RunFailed():
-                code = "rate_limit_exceeded" if "rate" in event.code else "server_error"
-                run["last_error"] = {"code": code, "message": event.message}
+                run["last_error"] = {"code": failure_code(event.code), "message": event.message}
                 status, void = "failed", "run_failed"
             case RunCancelled():
                 status, void = "cancelled", "run_cancelled"

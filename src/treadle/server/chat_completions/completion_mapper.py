@@ -26,6 +26,7 @@ from treadle.domain.events import (
     UsageAdded,
 )
 from treadle.domain.usage import Usage
+from treadle.errors import RateLimited
 from treadle.loop.definition import AgentDefinition, ends_run
 from treadle.server.call_texts import said_text, shown_arguments
 from treadle.server.chat_completions.completion_chunks import (
@@ -298,7 +299,9 @@ class CompletionMapper:
 def _ended(event: RunFailed | RunCancelled | RunExpired) -> Failure:
     match event:
         case RunFailed():
-            return _failure(429 if "rate" in event.code else 500, event.code, event.message)
+            return _failure(
+                429 if event.code == RateLimited.code else 500, event.code, event.message
+            )
         case RunCancelled():
             return _failure(409, "run_cancelled", "The run was cancelled.")
         case RunExpired():

@@ -4,7 +4,7 @@ import re
 
 from msgspec import Struct
 
-from treadle.errors import OptionNotAllowed, UnknownAgent
+from treadle.errors import OptionNotAllowed, RateLimited, UnknownAgent
 from treadle.server.problems import ErrorFormat, Problem, RequestRefused
 
 
@@ -67,6 +67,11 @@ def error_fields(problem: Problem, error: BaseException | None = None) -> ErrorF
     return ErrorFields(
         message=problem.detail, type=_TYPES.get(problem.status, kind), param=param, code=code
     )
+
+
+def failure_code(code: str) -> str:
+    """Returns the code that a failed object has in the protocol, which knows two."""
+    return "rate_limit_exceeded" if code == RateLimited.code else "server_error"
 
 
 OPENAI_ERRORS = ErrorFormat(

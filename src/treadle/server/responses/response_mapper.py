@@ -34,7 +34,7 @@ from treadle.domain.items import FunctionCallOutput
 from treadle.domain.options import RunOptions
 from treadle.domain.usage import Usage
 from treadle.journal.projection import RunRecord
-from treadle.server.openai.errors import error_fields
+from treadle.server.openai.errors import error_fields, failure_code
 from treadle.server.problems import Problem
 from treadle.server.responses.delta_cuts import DeltaCuts
 from treadle.server.responses.response_frames import ResponseFrames
@@ -299,8 +299,7 @@ class ResponseMapper:
                 self._close("response.incomplete", event.at)
             case RunFailed():
                 self._status = "failed"
-                code = "rate_limit_exceeded" if "rate" in event.code else "server_error"
-                self._error = {"code": code, "message": event.message}
+                self._error = {"code": failure_code(event.code), "message": event.message}
                 self._frames.add_error(event.code, event.message)
                 self._close("response.failed", event.at)
             case RunCancelled() | RunExpired():
