@@ -9,7 +9,8 @@ import pytest
 from tests.actors.test_failures import FailingJournal
 
 import treadle
-from treadle import Agent, Runtime, Thread, tool
+from treadle import Agent, Runtime, Thread, tool, user_message
+from treadle.actors import actor
 from treadle.actors.engine import EmbeddedEngine
 from treadle.actors.following import Following
 from treadle.bus.position import Position
@@ -20,16 +21,19 @@ from treadle.domain.events import Event, RunCompleted, TerminalEvent
 from treadle.domain.items import Message
 from treadle.domain.state import ThreadState
 from treadle.errors import (
+    Conflict,
     JournalClosed,
     JournalError,
     JournalFull,
     RunInProgress,
     ThreadNotFound,
+    UnknownMessage,
 )
 from treadle.journal.base import Batch, Claim, ThreadInfo
 from treadle.journal.files import NewFile
 from treadle.journal.memory import MemoryJournal
 from treadle.journal.projection import Projection
+from treadle.memory import Block
 from treadle.testing import Call, Pause, ScriptedModel, Text
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +96,12 @@ class PausingJournal(FailingJournal):
 async def ask_client(question: str) -> str:
     """Is answered outside."""
     raise AssertionError(question)
+
+
+@tool(needs_approval=True)
+async def pay() -> str:
+    """Pays."""
+    return "Paid."
 
 
 def agent_of(*answers: object, **options: object) -> Agent:
@@ -527,6 +537,68 @@ async def test_an_entry_about_runs_does_not_load_the_thread_elsewhere() -> None:
         assert await journal.inbox(thread.id) == []
         assert (await (await thread.run(second.id)).result()).text == "Two."
         assert journal.loaded == []
+
+
+async def test_no_other_entry_loads_a_thread_with_a_snapshot_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a snapshot has besides the history decides, and the node that drives about old items."""
+    monkeypatch.setattr(actor, "SNAPSHOT_EVERY", 8)
+    calls = [
+        Call("ask_client", '{"question": "?"}', "call_0"),
+        *(Call("pay", "{}", f"call_{n}") for n in (1, 2)),
+    ]
+    agent = Agent(
+        ScriptedModel(["One.", "Two.", [*calls, Text("?")], "Three.", "Four."]),
+        name="agent",
+        tools=[ask_client, pay],
+        blocks=[Block("human", "Ada")],
+    )
+    journal = UnreadJournal()
+    async with Runtime(journal, agents=[agent]) as one, Runtime(journal, agents=[agent]) as two:
+        thread = await one.create_thread(agent, history=[user_message("An old message.")])
+        (await (await thread.send("hi")).result(), await (await thread.send("hi")).result())
+        assert await journal.snapshot_seq(thread.id) > 8
+        mine = await two.connect(thread.id)
+        old, *_ = [item for item in await thread.history() if isinstance(item, Message)]
+        journal.loaded.clear()
+        run = await mine.send("Ask.", expect=await mine.last_seq())
+        await asyncio.sleep(1)  # until the calls wait
+        await mine.submit_tool_output("call_0", "out")
+        await mine.approve("call_1")
+        await mine.deny("call_2")
+        await run.result()
+        await mine.add([user_message("Added.")], expect=await mine.last_seq())
+        await mine.memory.rewrite("human", "Grace")
+        await mine.memory.undo("human")
+        schedule = await mine.schedule("Later.", after=60, key="once")
+        await asyncio.sleep(1)  # until they are taken
+        (block,) = await mine.memory.blocks()
+        assert block.value == "Ada"
+        assert [one.id for one in await mine.schedules()] == [schedule.id]
+        await mine.cancel_schedule(schedule.id)
+        await mine.cancel_job("job_1")
+        await mine.pin(old.id)
+        assert (await thread.state()).context.pinned == (old.id,)
+        await mine.unpin(old.id)
+        assert journal.loaded == [thread.id]  # the end of the run, for its result
+        with pytest.raises(UnknownMessage):
+            await mine.pin("msg_unknown")
+        with pytest.raises(Conflict):
+            await mine.send("no", expect=3)
+
+
+async def test_snapshots_are_kept_of_a_thread_that_is_never_in_use_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(actor, "SNAPSHOT_EVERY", 20)
+    journal, agent = MemoryJournal(), Agent(ScriptedModel(["One."] * 6), name="agent")
+    async with Runtime(journal, agents=[agent], idle_seconds=0) as runtime:
+        thread = await runtime.create_thread(agent)
+        for number in range(6):
+            await (await thread.send(f"message {number}")).result()
+            await asyncio.sleep(1)
+        assert await journal.snapshot_seq(thread.id) >= 20
 
 
 # The engine

@@ -62,7 +62,8 @@ class SlowJournal(MemoryJournal):
 
 
 for _method in (
-    "claim", "load", "read", "snapshot", "run", "open_runs", "sent", "enqueue", "inbox",
+    "claim", "load", "head", "read", "snapshot", "snapshot_seq", "run", "open_runs", "sent",
+    "enqueue", "inbox",
 ):  # fmt: skip
     setattr(SlowJournal, _method, partialmethod(SlowJournal._slowly, _method))  # type: ignore[reportPrivateUsage]
 

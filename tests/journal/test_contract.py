@@ -938,17 +938,23 @@ async def test_whatever_was_snapshot_a_load_is_the_fold(
     id = new_id("thread")
     driver = await make(journal, id)
     told = iter([e for n in range(20) for e in conversation(f"run_{n}", f"question {n}")])
-    states, stored = [driver.state], list[RecordedEvent]()
+    states, stored, newest = [driver.state], list[RecordedEvent](), 0
     for what, count in steps:
         if what == "append":
             for event in itertools.islice(told, count):
                 stored += await driver.append([event])
                 states.append(driver.state)
         elif what == "snapshot":
-            await journal.snapshot(driver.claim, states[max(0, len(states) - 1 - count)])
+            at = max(0, len(states) - 1 - count)
+            await journal.snapshot(driver.claim, states[at])
+            newest = max(newest, at)
         else:
             driver = Driver(journal, await journal.claim(id), driver.state)
     assert await journal.load(id) == states[-1]
+    head = await journal.head(id)
+    assert len(head.history) == len(states[-1].history)
+    assert replace(head, history=states[-1].history) == states[-1]
+    assert await journal.snapshot_seq(id) == newest
     for at, state in enumerate(states):
         assert await journal.load(id, at=at) == state
     assert fold(stored) == states[-1]

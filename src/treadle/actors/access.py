@@ -99,6 +99,13 @@ class ThreadAccess(Protocol):
         """Returns the fold of the events so far."""
         ...
 
+    async def head(self, thread_id: str) -> ThreadState:
+        """Returns the fold of the events so far; of the history it may have the length only.
+
+        See `treadle.journal.base.Journal.head`: it costs the same, however long the thread is.
+        """
+        ...
+
     async def is_driven(self) -> bool:
         """Returns whether a process drives the threads."""
         ...

@@ -75,7 +75,10 @@ _MISSING = (UnknownAgent, UnknownOption, UnknownModel, MissingKey, MissingExtra)
 """What another process may have: a run that lacks it waits."""
 
 SNAPSHOT_EVERY = 500
-"""Events after which a fold is kept, so that loading a thread reads few more than these."""
+"""Events after which a fold is kept, so that loading a thread reads few more than these.
+
+They are counted from the last snapshot of any process: a thread may never be in use for so long.
+"""
 
 
 class ThreadActor:
@@ -147,7 +150,7 @@ class ThreadActor:
         self._is_ending = False
         self._due = ""
         self._definition: AnyAgent | None = None
-        self._snapshot_seq = state.seq
+        self._snapshot_seq = 0 if state.seq < SNAPSHOT_EVERY else None  # None: the journal knows
         self._origin = interception()
 
     @property
@@ -551,9 +554,11 @@ class ThreadActor:
 
     @property
     def _is_snapshot_due(self) -> bool:
-        return self.state.seq - self._snapshot_seq >= SNAPSHOT_EVERY
+        return self.state.seq - (self._snapshot_seq or 0) >= SNAPSHOT_EVERY
 
     async def _keep_snapshot(self) -> None:
+        if self._is_snapshot_due and self._snapshot_seq is None:
+            self._snapshot_seq = await self._host.journal.snapshot_seq(self.info.id)
         if self._is_snapshot_due:
             state = self.state
             self._snapshot_seq = state.seq

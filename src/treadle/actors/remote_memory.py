@@ -66,7 +66,7 @@ class RemoteMemory:
 
     async def kept(self) -> BlockMemory:
         """Returns the blocks, as the journal has them."""
-        return (await self._threads.state(self.thread_id)).memory
+        return (await self._threads.head(self.thread_id)).memory
 
     async def _decided(self, entry: EditEntry) -> None:
         """Waits until the entry has left the inbox; raises `VerdictUnknown`."""

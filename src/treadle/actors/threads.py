@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -32,6 +32,7 @@ from treadle.domain.entries import (
     AnswerEntry,
     Entry,
     KeyedEntry,
+    PinEntry,
     RemoveEventEntry,
     ScheduleEntry,
     SendEntry,
@@ -41,9 +42,11 @@ from treadle.domain.entries import (
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import (
     MemoryUpdated,
+    MessagePinned,
     MessageQueued,
     TerminalEvent,
 )
+from treadle.domain.history import HistoryUnread
 from treadle.domain.ids import new_id
 from treadle.domain.items import Item
 from treadle.domain.removal import removal_of
@@ -186,6 +189,12 @@ class Threads:
         await actor.settle()
         return state
 
+    async def head(self, thread_id: str) -> ThreadState:
+        """Returns the state of a thread once all of it is kept, perhaps without its history."""
+        if self._driver is not None and self._driver.known(thread_id) is not None:
+            return await self.state(thread_id)
+        return await self._journal.head(thread_id)
+
     async def is_driven(self) -> bool:
         """Returns whether this process drives the threads, or another one."""
         return self._driver is not None or await self._journal.is_driven()
@@ -303,28 +312,79 @@ class Threads:
         ):
             return Receipt()  # a schedule with its key came before, and has started its last run
         waiting = await journal.inbox(thread_id)
-        if isinstance(entry, BY_RUNS):
-            state = await self._expected_runs(thread_id, waiting)
-        else:
-            state = expected_state(thread_id, await journal.load(thread_id), waiting)
         if isinstance(entry, UndoEntry):
             if any(isinstance(one.entry, UndoEntry) or _edits(one, entry.label) for one in waiting):
                 # What it takes back may have no number yet: it is the newest when its turn comes.
                 return Receipt(is_driven=await self._put(thread_id, entry))
+            state = await self._expected(thread_id, waiting)
             changes = await self._changes(thread_id, state, entry)
             accept(state, entry, changes=changes)
             is_driven = await self._put(thread_id, replace(entry, seq=changes[0].seq))
             return Receipt(is_driven=is_driven)
-        removal = None
-        if isinstance(entry, RemoveEventEntry):
-            removal = removal_of(await whole(journal, thread_id), entry.seq, entry.item)
-        accepted = accept(state, entry, removal=removal)
+        try:
+            accepted = await self._foreseen(thread_id, entry, waiting)
+        except HistoryUnread:
+            assert isinstance(entry, PinEntry)
+            return await self._pin(thread_id, entry)
         is_driven = True
         if isinstance(accepted, StartRun | StopJob | ForkThread) or accepted:
             is_driven = await self._put(thread_id, entry)
         if isinstance(entry, AnswerEntry):  # another one may have been quicker
             waiting = await journal.inbox(thread_id)
-            accept(expected_state(thread_id, await journal.load(thread_id), waiting), entry)
+            if all(one.entry != entry for one in waiting):
+                await self._foreseen(thread_id, entry, waiting)
+        return Receipt(is_driven=is_driven)
+
+    async def _foreseen(
+        self, thread_id: str, entry: Entry, waiting: Sequence[Waiting] = ()
+    ) -> Accepted:
+        """Returns what an entry will do after those that wait, or raises why it is refused.
+
+        What was in the history at the newest snapshot is read only if it decides. For a pin it is
+        not, if there is a node that can look: then it raises `HistoryUnread`.
+        """
+        if isinstance(entry, BY_RUNS):
+            return accept(await self._expected_runs(thread_id, waiting), entry)
+        removal = None
+        if isinstance(entry, RemoveEventEntry):
+            events = await whole(self._journal, thread_id)
+            removal = removal_of(events, entry.seq, entry.item)
+
+        def decide(state: ThreadState) -> Accepted:
+            return accept(expected_state(thread_id, state, waiting), entry, removal=removal)
+
+        try:
+            return decide(await self._journal.head(thread_id))
+        except HistoryUnread:
+            if isinstance(entry, PinEntry) and await self.is_driven():
+                raise
+            return decide(await self._journal.load(thread_id))
+
+    async def _expected(self, thread_id: str, waiting: Sequence[Waiting]) -> ThreadState:
+        """Returns the state after the entries that wait."""
+        try:
+            return expected_state(thread_id, await self._journal.head(thread_id), waiting)
+        except HistoryUnread:
+            return expected_state(thread_id, await self._journal.load(thread_id), waiting)
+
+    async def _pin(self, thread_id: str, entry: PinEntry) -> Receipt:
+        """Puts a pin into the inbox, and waits whether the history has its message."""
+        seq = await self._journal.last_seq(thread_id)
+
+        async def find() -> Receipt | None:
+            nonlocal seq
+            while events := await self._journal.read(thread_id, after=seq):
+                seq = events[-1].seq
+                pins = (event for event in events if isinstance(event, MessagePinned))
+                if any(event.message_id == entry.message_id for event in pins):
+                    return Receipt()
+            return None
+
+        is_driven = await self._put(thread_id, entry)
+        with contextlib.suppress(NotDriven):
+            if await self._verdict(thread_id, lambda one: one == entry, find, "pin it again"):
+                return Receipt()
+        accept(await self._journal.load(thread_id), entry)  # raises why it was refused
         return Receipt(is_driven=is_driven)
 
     async def _decided(self, thread_id: str, entry: KeyedEntry) -> Receipt:
@@ -342,13 +402,12 @@ class Threads:
             taken = await self._becomes(thread_id, entry)
             if taken is not None:
                 return taken
-        accept(await journal.load(thread_id), entry)
         if not await self.is_driven():
             raise _not_driven("The entry was not sent", "send it again when one does")
         await self._put(thread_id, entry)
         taken = await self._becomes(thread_id, entry)
         if taken is None:
-            accept(await journal.load(thread_id), entry)  # raises why it was refused
+            await self._foreseen(thread_id, entry)  # raises why it was refused
             raise Conflict(
                 "Another message came between; read what was said, and send again with the "
                 "number of the last event."
@@ -358,6 +417,24 @@ class Threads:
     async def _becomes(self, thread_id: str, entry: KeyedEntry) -> Receipt | None:
         """Waits until the entry with this key has left the inbox; returns what it has become.
 
+        Returns None if it was refused, and raises what `_verdict` raises.
+        """
+        return await self._verdict(
+            thread_id,
+            lambda one: _is_of(one, entry.key),
+            lambda: self._taken(thread_id, entry),
+            f"send it again with key={entry.key[:100]!r}",
+        )
+
+    async def _verdict(
+        self,
+        thread_id: str,
+        is_entry: Callable[[Entry], bool],
+        find: Callable[[], Awaitable[Receipt | None]],
+        remedy: str,
+    ) -> Receipt | None:
+        """Waits until an entry has left the inbox, or `find` has found what it has become.
+
         Returns None if it was refused. Raises `NotDriven` if no process drives the threads any
         more, and `VerdictUnknown` if the one that does takes too long.
         """
@@ -366,15 +443,14 @@ class Threads:
         while True:
             # In this order: it leaves the inbox together with the events that it becomes.
             waiting = await self._journal.inbox(thread_id)
-            if (taken := await self._taken(thread_id, entry)) is not None:
-                return taken
-            if not any(_is_of(one.entry, entry.key) for one in waiting):
+            if (found := await find()) is not None:
+                return found
+            if not any(is_entry(one.entry) for one in waiting):
                 return None
             if loop.time() >= end:
                 raise VerdictUnknown(
                     f"The node that drives {thread_id} has not decided in {VERDICT_SECONDS:.0f} "
-                    f"seconds; the entry may still be accepted: send it again with "
-                    f"key={entry.key[:100]!r}."
+                    f"seconds; the entry may still be accepted: {remedy}."
                 )
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_LOOK_SECONDS)
@@ -447,9 +523,8 @@ class Threads:
         """Returns the state as far as runs go, after the entries that wait; see `outline_of`."""
         waiting = changing_runs(waiting)
         if any(getattr(one.entry, "expect", None) is not None for one in waiting):
-            state = await self._journal.load(thread_id)  # no row has the events that it expects
-        else:
-            state = outline_of(await self._journal.open_runs(thread_id))
+            return await self._expected(thread_id, waiting)  # no row has what it expects
+        state = outline_of(await self._journal.open_runs(thread_id))
         return expected_state(thread_id, state, waiting)
 
     async def _put(self, thread_id: str, entry: Entry) -> bool:

@@ -152,4 +152,6 @@ def pin_of(state: ThreadState, message_id: str, *, pinned: bool) -> MessagePinne
 
 
 def _is_known(state: ThreadState, message_id: str) -> bool:
-    return any(isinstance(item, Message) and item.id == message_id for item in state.history)
+    # The newest first: what was not read of the history comes last.
+    items = reversed(state.history)
+    return any(isinstance(item, Message) and item.id == message_id for item in items)

@@ -76,7 +76,7 @@ class Context(Struct, frozen=True, gc=False, omit_defaults=True):
 
     def with_pin(self, history: History, event: MessagePinned) -> "Context":
         """Returns the context after a message was pinned, or no longer is."""
-        index = _place(history, event.message_id)
+        index = _place(history, event.message_id) if self.cut else None
         pinned = tuple(id for id in self.pinned if id != event.message_id)
         kept = self.kept
         if event.pinned:

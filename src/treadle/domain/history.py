@@ -25,7 +25,7 @@ class History(Sequence[Item]):
     __slots__ = ("_items", "_length")
 
     def __init__(self, items: Iterable[Item] = ()) -> None:
-        if isinstance(items, History):
+        if type(items) is History:
             self._items = items._items[: items._length]  # 20 times as fast as by its iterator
         else:
             self._items = list(items)
@@ -71,6 +71,50 @@ class History(Sequence[Item]):
 
     def __repr__(self) -> str:
         return f"History({list(self)!r})"
+
+
+class HistoryUnread(Exception):
+    """An item was asked for that is in the journal and was not read."""
+
+
+class UnreadHistory(History):
+    """A history of which the first `before` items were not read, and those of `read` follow.
+
+    It has its length, and grows as any other. An item that was not read raises `HistoryUnread`.
+    """
+
+    __slots__ = ("_before",)
+
+    def __init__(self, before: int, read: History) -> None:
+        self._items, self._length = read._items, read._length
+        self._before = before
+
+    def extended(self, items: Sequence[Item]) -> "History":
+        """Returns this history followed by `items`."""
+        return UnreadHistory(self._before, super().extended(items))
+
+    def __len__(self) -> int:
+        return self._before + self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError("history index out of range")
+        place = (index if index >= 0 else len(self) + index) - self._before
+        if place < 0:
+            raise HistoryUnread
+        return self._items[place]
+
+    def __iter__(self) -> Iterator[Item]:
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"UnreadHistory({self._before}, {self._items[: self._length]!r})"
 
 
 def require_valid(items: Sequence[Item]) -> None:

@@ -528,6 +528,14 @@ class Journal(JournalReader, Protocol):
         """Returns the fold of all events, or of the first `at`; raises `ThreadNotFound`."""
         ...
 
+    async def head(self, thread_id: str) -> ThreadState:
+        """Returns the fold of all events, at a cost that does not grow with the thread.
+
+        The items of the history that the newest snapshot contains may count as not read: then they
+        raise `HistoryUnread`, see `UnreadHistory`. Raises `ThreadNotFound`.
+        """
+        ...
+
     def has_reached(self, thread_id: str, seq: int) -> bool:
         """Returns whether the thread has an event `seq`, from memory or by one look into an index.
 
@@ -540,6 +548,13 @@ class Journal(JournalReader, Protocol):
 
         Raises `StaleWriter` as `append` does, and `JournalError` if `state` contains an event that
         is not kept.
+        """
+        ...
+
+    async def snapshot_seq(self, thread_id: str) -> int:
+        """Returns the number of the last event in the newest snapshot of a thread, 0 without one.
+
+        Raises `ThreadNotFound`.
         """
         ...
 

@@ -13,6 +13,7 @@ from treadle.domain.entries import AnswerEntry, Entry, KeyedEntry, SendEntry
 from treadle.domain.envelope import Envelope, recorded
 from treadle.domain.events import RecordedEvent, ToolCallRequested
 from treadle.domain.fold import apply
+from treadle.domain.history import History, HistoryUnread, UnreadHistory
 from treadle.domain.metadata import updated
 from treadle.domain.page import Page
 from treadle.domain.spending import Spending, slot_of
@@ -254,9 +255,18 @@ class MemoryJournal:
         """Returns the fold of all events, or of the first `at`."""
         kept = self._kept(thread_id)
         state = kept.snapshot if at is None or at >= kept.snapshot.seq else ThreadState()
-        for event in kept.events[state.seq : at]:
-            state = apply(state, event)
-        return state
+        return _fold(state, kept.events[state.seq : at])
+
+    async def head(self, thread_id: str) -> ThreadState:
+        """Returns the fold of all events, perhaps without the items of the snapshot."""
+        kept = self._kept(thread_id)
+        state = kept.snapshot
+        events = kept.events[state.seq :]
+        unread = UnreadHistory(len(state.history), History())
+        try:
+            return _fold(changed(state, history=unread), events)
+        except HistoryUnread:
+            return _fold(state, events)
 
     async def read(
         self, thread_id: str, *, after: int, until: int | None = None, limit: int = 500
@@ -282,7 +292,12 @@ class MemoryJournal:
         kept = self._claimed(claim)
         if state.seq > len(kept.events):
             raise JournalError(f"Event {state.seq} is not kept; append it before the snapshot.")
-        kept.snapshot = state
+        if state.seq > kept.snapshot.seq:
+            kept.snapshot = state
+
+    async def snapshot_seq(self, thread_id: str) -> int:
+        """Returns the number of the last event in the snapshot."""
+        return self._kept(thread_id).snapshot.seq
 
     async def stored(self, thread_id: str, *, after: int, limit: int = 500) -> dict[int, bytes]:
         """Returns events as JSON, by their numbers."""
@@ -590,3 +605,9 @@ def _waiting(kept: _Kept, call: CallRecord) -> WaitingCall:
 
 def _parent(info: ThreadInfo) -> str:
     return info.work.thread_id if info.work is not None else ""
+
+
+def _fold(state: ThreadState, events: Sequence[RecordedEvent]) -> ThreadState:
+    for event in events:
+        state = apply(state, event)
+    return state

@@ -15,7 +15,7 @@ from msgspec import Struct
 from treadle.domain.block_memory import NO_MEMORY, BlockMemory
 from treadle.domain.context import WHOLE, Context
 from treadle.domain.envelope import EVENT_TYPES
-from treadle.domain.history import History
+from treadle.domain.history import History, UnreadHistory
 from treadle.domain.items import Item
 from treadle.domain.open_step import Step
 from treadle.domain.schedules import NO_SCHEDULES, Schedule
@@ -108,26 +108,22 @@ def extent_of(head: bytes | str) -> tuple[int, int]:
     return (extent.items, extent.edited)
 
 
-def decode_snapshot(head: bytes | str, chunks: bytes | str) -> ThreadState:
+def decode_snapshot(head: bytes | str, chunks: bytes | str | None) -> ThreadState:
     """Returns the state with this head and history; `chunks` is a JSON array of arrays of items.
 
-    Items beyond the length in the head are left out: they belong to a later snapshot. Raises
-    `msgspec.DecodeError` for other JSON, or if items are missing, and for the snapshot of a version
-    with other events: it may be the fold of one that this version does not know.
+    Without chunks (None) its items count as not read; see `UnreadHistory`. Items beyond the length
+    in the head are left out: they belong to a later snapshot. Raises `msgspec.DecodeError` for
+    other JSON, or if items are missing, and for the snapshot of a version with other events: it may
+    be the fold of one that this version does not know.
     """
     decoded = _HEAD.decode(head)
     if decoded.event_types not in {"", _EVENT_TYPES}:
         raise msgspec.ValidationError(
             f"the snapshot of event {decoded.seq} was made by another version"
         )
-    items = [item for chunk in _CHUNKS.decode(chunks) for item in chunk][: decoded.items]
-    if len(items) < decoded.items:
-        raise msgspec.ValidationError(
-            f"the snapshot of event {decoded.seq} lacks {decoded.items - len(items)} items"
-        )
     return ThreadState(
         decoded.seq,
-        History(items),
+        UnreadHistory(decoded.items, History()) if chunks is None else _history(decoded, chunks),
         decoded.run,
         decoded.step,
         decoded.queue,
@@ -144,3 +140,12 @@ def decode_snapshot(head: bytes | str, chunks: bytes | str) -> ThreadState:
         decoded.said,
         {one.id: one for one in decoded.schedules} or NO_SCHEDULES,
     )
+
+
+def _history(head: _Head, chunks: bytes | str) -> History:
+    items = [item for chunk in _CHUNKS.decode(chunks) for item in chunk][: head.items]
+    if len(items) < head.items:
+        raise msgspec.ValidationError(
+            f"the snapshot of event {head.seq} lacks {head.items - len(items)} items"
+        )
+    return History(items)

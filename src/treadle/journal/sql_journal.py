@@ -25,6 +25,7 @@ from treadle.domain.entries import Entry, is_newer_entry
 from treadle.domain.envelope import Envelope, decode_events
 from treadle.domain.events import RecordedEvent
 from treadle.domain.fold import apply
+from treadle.domain.history import HistoryUnread
 from treadle.domain.page import Page
 from treadle.domain.schedules import Schedule
 from treadle.domain.spending import Spending, slot_of
@@ -177,6 +178,16 @@ class SqlJournal(ABC):
         """Keeps the fold of the events so far, so that `load` starts from it."""
         await self._write(writes.snapshot(claim, state))
 
+    async def snapshot_seq(self, thread_id: str) -> int:
+        """Returns the number of the last event in the newest snapshot."""
+
+        def read(connection: Connection) -> int:
+            number = writes.number_of(connection, thread_id)
+            sql = "SELECT coalesce(max(seq), 0) FROM snapshot WHERE n = ?"
+            return connection.execute(sql, (number,)).fetchone()[0]
+
+        return await self._read(read)
+
     async def redact(
         self,
         claim: Claim,
@@ -255,17 +266,18 @@ class SqlJournal(ABC):
 
     async def load(self, thread_id: str, *, at: int | None = None) -> ThreadState:
         """Returns the fold of all events, or of the first `at`; starts from a snapshot."""
+        # In one transaction, so that a deletion or a new snapshot cannot fall between two reads.
+        return await self._read(lambda c: c.at_once(lambda: _fold(c, thread_id, at)))
+
+    async def head(self, thread_id: str) -> ThreadState:
+        """Returns the fold of all events, perhaps without the items of the newest snapshot."""
 
         def read(connection: Connection) -> ThreadState:
-            number = writes.number_of(connection, thread_id)
-            state = _snapshot(connection, number, at)
-            last = at if at is not None else LAST_SEQ
-            while events := _events(connection, number, state.seq, last, LOAD_PAGE):
-                for event in events:
-                    state = _applied(connection, number, state, event)
-            return state
+            try:
+                return _fold(connection, thread_id, None, is_whole=False)
+            except HistoryUnread:  # an event since then has to do with them
+                return _fold(connection, thread_id, None)
 
-        # In one transaction, so that a deletion or a new snapshot cannot fall between two reads.
         return await self._read(lambda connection: connection.at_once(lambda: read(connection)))
 
     async def read(
@@ -528,6 +540,18 @@ def _is_readable(body: bytes) -> bool:
         return False
 
 
+def _fold(
+    connection: Connection, thread_id: str, at: int | None, *, is_whole: bool = True
+) -> ThreadState:
+    number = writes.number_of(connection, thread_id)
+    state = _snapshot(connection, number, at, is_whole=is_whole)
+    last = at if at is not None else LAST_SEQ
+    while events := _events(connection, number, state.seq, last, LOAD_PAGE):
+        for event in events:
+            state = _applied(connection, number, state, event)
+    return state
+
+
 def _applied(
     connection: Connection, number: int, state: ThreadState, event: RecordedEvent
 ) -> ThreadState:
@@ -548,7 +572,9 @@ def _damaged(connection: Connection, number: int, seq: int, why: str) -> ThreadD
     )
 
 
-def _snapshot(connection: Connection, number: int, at: int | None) -> ThreadState:
+def _snapshot(
+    connection: Connection, number: int, at: int | None, *, is_whole: bool
+) -> ThreadState:
     last = at if at is not None else LAST_SEQ
     row = connection.execute(
         "SELECT head FROM snapshot WHERE n = ? AND seq <= ? ORDER BY seq DESC LIMIT 1",
@@ -556,13 +582,15 @@ def _snapshot(connection: Connection, number: int, at: int | None) -> ThreadStat
     ).fetchone()
     if row is None:
         return ThreadState()
-    (chunks,) = connection.execute(
-        "SELECT CAST(one.page AS BLOB) FROM ("
-        "SELECT '[' || coalesce(group_concat(each.items, ','), '') || ']' AS page FROM ("
-        "SELECT CAST(items AS TEXT) AS items FROM history WHERE n = ? ORDER BY first"
-        ") AS each) AS one",
-        (number,),
-    ).fetchone()
+    chunks = None
+    if is_whole:
+        (chunks,) = connection.execute(
+            "SELECT CAST(one.page AS BLOB) FROM ("
+            "SELECT '[' || coalesce(group_concat(each.items, ','), '') || ']' AS page FROM ("
+            "SELECT CAST(items AS TEXT) AS items FROM history WHERE n = ? ORDER BY first"
+            ") AS each) AS one",
+            (number,),
+        ).fetchone()
     try:
         return decode_snapshot(row[0], chunks)
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError):

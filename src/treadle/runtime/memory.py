@@ -40,11 +40,11 @@ class Memory:
 
     async def blocks(self) -> Sequence[Block]:
         """Returns the blocks in the order in which they were made."""
-        return (await self._threads.state(self.thread_id)).memory.blocks
+        return (await self._threads.head(self.thread_id)).memory.blocks
 
     async def get(self, label: str) -> Block | None:
         """Returns a block, or None if there is none of that label."""
-        return (await self._threads.state(self.thread_id)).memory.get(label)
+        return (await self._threads.head(self.thread_id)).memory.get(label)
 
     async def append(self, label: str, text: str, *, key: str = "") -> None:
         """Adds a line at the end of a block; here and below, the same `key` changes it once."""

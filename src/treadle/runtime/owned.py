@@ -134,6 +134,11 @@ class OwnedAccess:
         await self._guard.require(thread_id)
         return await self._threads.state(thread_id)
 
+    async def head(self, thread_id: str) -> ThreadState:
+        """Returns the fold of the events so far, perhaps without the history."""
+        await self._guard.require(thread_id)
+        return await self._threads.head(thread_id)
+
     async def is_driven(self) -> bool:
         """Returns whether a process drives the threads."""
         return await self._threads.is_driven()

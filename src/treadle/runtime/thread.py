@@ -296,13 +296,13 @@ class Thread:
         )
         await self._threads.submit(self.id, ScheduleEntry(schedule))
         if key:  # it may have been there before
-            state = await self._threads.state(self.id)
+            state = await self._threads.head(self.id)
             schedule = state.schedules.get(schedule.id, schedule)
         return replace(schedule, thread_id=self.id)
 
     async def schedules(self) -> Sequence[Schedule]:
         """Returns the schedules that are due in future, the one that is due first first."""
-        return listed(self.id, (await self._threads.state(self.id)).schedules.values())
+        return listed(self.id, (await self._threads.head(self.id)).schedules.values())
 
     async def cancel_schedule(self, schedule_id: str) -> None:
         """Cancels a schedule; does nothing for one that is over. Runs that have begun continue."""
@@ -386,7 +386,8 @@ class Thread:
     async def pin(self, message_id: str) -> None:
         """Keeps a message in the model's window, whatever else leaves it.
 
-        Raises `UnknownMessage` for one that the history does not have.
+        Raises `UnknownMessage` for one that the history does not have. In another process than the
+        one that drives the thread, it waits for that one, and raises `VerdictUnknown` after 30 s.
         """
         require_text("message_id", message_id)
         await self._threads.submit(self.id, PinEntry(message_id))
@@ -428,7 +429,7 @@ class Thread:
 
     async def jobs(self) -> Sequence[OpenJob]:
         """Returns the jobs that have not settled, in the order in which they were started."""
-        return tuple((await self._threads.state(self.id)).jobs.values())
+        return tuple((await self._threads.head(self.id)).jobs.values())
 
     async def cancel_job(self, job_id: str) -> None:
         """Cancels a job, and all that it started; does nothing for one that has settled.
@@ -560,7 +561,7 @@ class Thread:
 
     async def usage(self) -> Spent:
         """Returns what the thread has used up: all its runs, and the work outside of runs."""
-        return (await self._threads.state(self.id)).spent
+        return (await self._threads.head(self.id)).spent
 
     async def runs(
         self, *, limit: int = 50, after: str = "", order: Direction = "asc"
@@ -591,12 +592,12 @@ class Thread:
 
     async def active_run(self) -> ThreadRun | None:
         """Returns the run that has not ended, if there is one."""
-        run = (await self._threads.state(self.id)).active_run
+        run = (await self._threads.head(self.id)).active_run
         return self._run(run.id) if run is not None else None
 
     async def pending_calls(self) -> Sequence[PendingCall]:
         """Returns the calls that wait for an output or an approval from outside."""
-        step = (await self._threads.state(self.id)).step
+        step = (await self._threads.head(self.id)).step
         if step is None:
             return ()
         return [
