@@ -1,5 +1,6 @@
 """The Assistants API, with the helpers of the client of OpenAI."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +18,8 @@ from tests.server.serving import Client, opened, serving
 from treadle import Agent, Runtime, Usage, tool
 from treadle.errors import BadRequest, StreamIncomplete
 from treadle.journal.memory import MemoryJournal
-from treadle.server.assistants.found_objects import read_run
+from treadle.runtime.thread import Thread
+from treadle.server.assistants.found_objects import read_object, read_run
 from treadle.testing import Call, Pause, Refusal, ScriptedModel, Text, Turn, Unfinished
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -386,6 +388,61 @@ async def test_a_poll_makes_no_frames() -> None:
         fold, _ = await read_run(thread, await thread.run(made.id))
         assert fold.run["status"] == "completed"
         assert not fold._frames
+
+
+@pytest.mark.parametrize(
+    ("shown", "turns"),
+    [
+        ("completed", [Turn((Text("Yes."),), usage=Usage(9, 3))]),
+        ("completed", [[Call("weather", '{"city": "Rome"}')], "Sunny."]),
+        ("completed", [[Call("transfer_to_other", "{}")]]),
+        ("failed", [BadRequest("The model has a cold.")]),
+        ("incomplete", [Turn((Text("Half"),), usage=Usage(9, 3), finish="length")]),
+        ("requires_action", [[Call("ask", '{"of": "a"}', "c1")]]),
+        ("in_progress", [[Call("pay", '{"euros": 5}', "c1")]]),
+        ("in_progress", [[Call("pay", '{"euros": 5}', "c1"), Call("ask", '{"of": "a"}', "c2")]]),
+        ("cancelled", [[Pause(1000)]]),
+    ],
+)
+async def test_the_row_of_a_run_gives_what_its_events_give(shown: str, turns: Any) -> None:
+    other = Agent(ScriptedModel(["It is me."]), name="other", description="Knows more.")
+    agent = helper(*turns, tools=[weather, pay], handoffs=[other])
+    status = "requires_action" if shown == "in_progress" else shown
+    async with connected(agent) as (beta, client):
+        thread_id = await started(beta)
+        made = await beta.threads.runs.create(
+            thread_id, assistant_id="helper", metadata={"a": "b"}, tools=[ASK]
+        )
+        thread = await client.app.services.runtime.connect(thread_id)
+        run = await thread.run(made.id)
+        if shown == "cancelled":
+            await run.cancel()
+        while (await run.info()).status != status:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        fold, _ = await read_run(thread, run)
+        polled = await read_object(thread, await run.info())
+        assert polled["status"] == shown
+        assert polled["assistant_id"] == "helper"
+        assert polled == (fold.run | {"expires_at": polled["expires_at"]})
+        (listed,) = (await beta.threads.runs.list(thread_id)).data
+        assert listed.to_dict() == polled
+        assert await texts_of(beta, thread_id, run_id="run_x") == []
+
+
+async def test_a_poll_reads_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = helper("One.", [Call("pay", '{"euros": 5}', "c1")], tools=[pay])
+    async with connected(agent) as (beta, client):
+        thread_id = await started(beta)
+        made = await beta.threads.runs.create_and_poll(thread_id=thread_id, assistant_id="helper")
+        await beta.threads.messages.create(thread_id, role="user", content="Pay.")
+        waits = await beta.threads.runs.create(thread_id, assistant_id="helper")
+        while not (await client.call("GET", "/calls"))["data"]:
+            pass
+        monkeypatch.setattr(Thread, "events", None)
+        for run, status in ((made, "completed"), (waits, "in_progress")):
+            polled = await beta.threads.runs.retrieve(run.id, thread_id=thread_id)
+            assert polled.status == status
+        assert len((await beta.threads.runs.list(thread_id)).data) == 2
 
 
 async def test_what_the_agent_allows_reaches_the_model() -> None:

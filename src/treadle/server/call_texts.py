@@ -7,6 +7,11 @@ from treadle.streaming.jsonfields import field_text
 from treadle.tools.to_user import without
 
 
+def said_id(item_id: str) -> str:
+    """Returns the id of the message with the text for the user in a call."""
+    return f"{item_id}_said"
+
+
 def said_text(call: ToolCallRequested) -> str:
     """Returns what the deltas of the text for the user add up to, "" without one.
 

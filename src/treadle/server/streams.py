@@ -6,6 +6,7 @@ from typing import Any
 
 from treadle.bus.position import Position
 from treadle.errors import RunNotFound, ThreadNotFound, TreadleError
+from treadle.runtime.thread_run import ThreadRun
 from treadle.server.api_request import ApiRequest
 from treadle.server.limits import FULL_SECONDS
 from treadle.server.operation import PRINCIPAL, Answer
@@ -111,6 +112,19 @@ def gone(error: ThreadNotFound | RunNotFound, position: str) -> Exception:
 def present(seq: int) -> str:
     """Returns the position after event `seq`, with the texts in flight from their start."""
     return Position(seq).text
+
+
+def require_may_stream(request: ApiRequest[Any, Any], *, is_stream: bool = True) -> None:
+    """Raises what a request that begins a run is refused with: 503 `draining`, 429 for a stream."""
+    if request.services.open_requests.is_draining:
+        raise draining()
+    if is_stream:
+        request.services.limits.require_stream(request.principal)
+
+
+def run_headers(run: ThreadRun) -> tuple[tuple[bytes, bytes], ...]:
+    """Returns the headers of a response that name a run and its thread."""
+    return ((b"x-thread-id", run.thread_id.encode()), (b"x-run-id", run.id.encode()))
 
 
 def draining() -> RequestRefused:

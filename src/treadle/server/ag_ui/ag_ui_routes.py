@@ -12,7 +12,7 @@ from treadle.server.operation import Operations
 from treadle.server.problems import ErrorFormat
 from treadle.server.stream import Receive, Scope, Send
 from treadle.server.streamed import Streamed, start_stream
-from treadle.server.streams import StreamAnswer, draining
+from treadle.server.streams import StreamAnswer, require_may_stream, run_headers
 
 PREFIX = "/ag-ui"
 
@@ -48,22 +48,19 @@ async def run_ag_ui(request: ApiRequest[RunQuery, RunAgentInput]) -> object:
     """Runs an agent, and streams the events of AG-UI until it ends or waits for the client."""
     services, given = request.services, request.body
     agent = services.runtime.agent(request.path["agent"])
-    if services.open_requests.is_draining:
-        raise draining()
-    services.limits.require_stream(request.principal)
+    require_may_stream(request)
     try:
         started = await start_run(request, agent)
     except InputRefused as error:
         return _RefusedRun(refused(given, error.code, error.message))
     run, mapper = started.run, started.mapper
-    headers = ((b"x-thread-id", run.thread_id.encode()), (b"x-run-id", run.id.encode()))
     return StreamAnswer(
         services,
         started.source,
         first=mapper.frames(),
         framing=mapper,
         in_step=True,
-        headers=headers,
+        headers=run_headers(run),
         on_leave=run.cancel if request.query.foreground else None,
     )
 

@@ -43,7 +43,7 @@ from treadle.server.ag_ui.run_input import (
     UserMessage,
     VideoPart,
 )
-from treadle.server.call_texts import said_text, shown_arguments
+from treadle.server.call_texts import said_id, said_text, shown_arguments
 from treadle.tools.output_type import OUTPUT_TOOL
 
 PROVIDER = "treadle"
@@ -257,11 +257,6 @@ class MessageList:
 def shown_text(item: Message) -> str:
     """Returns what a message of the model shows: its text, or why there is none."""
     return item.text + item.refusal
-
-
-def said_id(item_id: str) -> str:
-    """Returns the id of the message with what a call says to the user."""
-    return f"{item_id}_said"
 
 
 def output_id(item: FunctionCallOutput) -> str:

@@ -3,9 +3,8 @@
 from collections.abc import Collection
 
 from treadle.domain.events import ToolCallRequested
-from treadle.server.ag_ui.message_list import said_id
 from treadle.server.ag_ui.run_frames import RunFrames, head_of
-from treadle.server.call_texts import said_text, shown_arguments
+from treadle.server.call_texts import said_id, said_text, shown_arguments
 from treadle.tools.output_type import OUTPUT_TOOL
 
 Subagent = str | None

@@ -1,6 +1,6 @@
 """Events of a run as events of AG-UI."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from treadle.domain.events import (
@@ -44,29 +44,22 @@ from treadle.server.ag_ui.message_list import (
     MessageList,
     content_of,
     output_id,
-    said_id,
     shown_text,
 )
 from treadle.server.ag_ui.open_texts import OpenTexts, Subagent
 from treadle.server.ag_ui.run_frames import Json, RunFrames
 from treadle.server.ag_ui.run_input import InputMessage, RunAgentInput
 from treadle.server.ag_ui.subagents import Subagents
+from treadle.server.call_texts import said_id
 from treadle.server.problems import Problem
 from treadle.server.run_answer import RunAnswer
 from treadle.server.run_parts import RunParts
 from treadle.server.sse import Framed
 from treadle.server.stream import EndReason
+from treadle.server.stream_ends import end_text
 from treadle.tools.output_type import OUTPUT_TOOL
 
 VERSION = "1.0"
-
-_ENDS: Mapping[EndReason, str] = {
-    "draining": "The server is about to end; send the same request again in a moment.",
-    "limited": "Too many requests; send it again in a moment.",
-    "thread_deleted": "The conversation was deleted.",
-    "not_authenticated": "The credentials of the request have ended.",
-    "failed": "The stream failed; send the same request again.",
-}
 
 
 def refused(given: RunAgentInput, code: str, message: str) -> bytes:
@@ -131,7 +124,7 @@ class RunMapper:
 
     def end(self, reason: EndReason, problem: Problem | None = None) -> bytes:
         """Returns the frames of a stream that ends before the run does."""
-        code, message = str(reason), _ENDS[reason]
+        code, message = str(reason), end_text(reason, "conversation", "send the same request again")
         if problem is not None:
             code, message = problem.code or code, problem.detail
         self._frames.add("RUN_ERROR", message=message, code=code)

@@ -49,6 +49,7 @@ from treadle.server.ag_ui.run_options import run_options
 from treadle.server.ag_ui.waiting_agents import interrupts_of_agents
 from treadle.server.api_request import ApiRequest, own_owner
 from treadle.server.problems import RequestRefused
+from treadle.server.run_events import run_events
 from treadle.server.run_parts import RunParts
 
 Request = ApiRequest[RunQuery, RunAgentInput]
@@ -59,8 +60,6 @@ TRIES = 10
 
 RUNS = 50
 """Among how many runs, the newest ones, that of a message is looked for."""
-
-EVENTS_AT_ONCE = 1000
 
 
 class InputRefused(Exception):
@@ -356,28 +355,18 @@ class _RunStart:
         since, seen, calls, items = 0, list[Item](), tuple[str, ...](), list[Item]()
         asked: tuple[str, ...] = ()
         parts = RunParts()
-        after = record.first_seq
-        if not (answered and after):
+        if not (answered and record.first_seq):
             return 0, (), ()
-        while page := await self._thread.events(after, EVENTS_AT_ONCE):
-            for event in page:
-                if event.run_id != record.id:
-                    continue
-                match event:
-                    case RunRequiresAction():
-                        asked = event.call_ids
-                    case (
-                        MessageAdded()
-                        | ReasoningAdded()
-                        | ToolCallRequested()
-                        | ToolOutputRecorded()
-                    ):
-                        items.append(event.item)
-                    case _:
-                        pass
-                if parts.feed(event) and answered.issuperset(asked):
-                    since, seen, calls = event.seq, list(items), asked
-            after = page[-1].seq
+        async for event in run_events(self._thread, record, record.first_seq):
+            match event:
+                case RunRequiresAction():
+                    asked = event.call_ids
+                case MessageAdded() | ReasoningAdded() | ToolCallRequested() | ToolOutputRecorded():
+                    items.append(event.item)
+                case _:
+                    pass
+            if parts.feed(event) and answered.issuperset(asked):
+                since, seen, calls = event.seq, list(items), asked
         return since, seen, calls
 
     # Frames

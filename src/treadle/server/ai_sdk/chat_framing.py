@@ -1,6 +1,6 @@
 """A run as a stream of frames."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from typing import cast
 
 from treadle.domain.events import Event
@@ -10,14 +10,7 @@ from treadle.server.ai_sdk.tool_kinds import ToolKinds
 from treadle.server.problems import Problem
 from treadle.server.sse import Framed
 from treadle.server.stream import EndReason
-
-_ENDS: Mapping[EndReason, str] = {
-    "draining": "The server is about to end, and the answer is not complete; resume its stream.",
-    "limited": "Too many requests, and the answer is not complete; resume its stream in a moment.",
-    "thread_deleted": "The chat was deleted.",
-    "not_authenticated": "The credentials of the request have ended.",
-    "failed": "The stream failed, and the answer is not complete; resume its stream.",
-}
+from treadle.server.stream_ends import end_text
 
 
 class ChatFraming:
@@ -68,7 +61,8 @@ class ChatFraming:
 
     def end(self, reason: EndReason, problem: Problem | None = None) -> bytes:
         """Returns the frames of a stream that ends before the message does."""
-        text = _ENDS[reason] if problem is None else problem.detail
+        again = "resume the stream of the answer"
+        text = end_text(reason, "chat", again) if problem is None else problem.detail
         self._frames.add({"type": "error", "errorText": text})
         self._frames.add_done()
         return self._frames.take()

@@ -17,17 +17,15 @@ from treadle.server.ai_sdk.chat_mapper import ChatMapper
 from treadle.server.ai_sdk.chats import message_of_key
 from treadle.server.ai_sdk.message_fold import Json, MessageFold
 from treadle.server.ai_sdk.message_parts import ui_parts
-from treadle.server.ai_sdk.run_events import EVENTS_AT_ONCE
 from treadle.server.ai_sdk.tool_kinds import tool_kinds
+from treadle.server.run_events import thread_events
 
 
 async def chat_messages(runtime: Runtime, thread: Thread) -> list[Json]:
     """Returns the messages of a thread, the oldest first."""
-    made, after = ChatMessages(thread.id, runtime), 0
-    while page := await thread.events(after, EVENTS_AT_ONCE):
-        for event in page:
-            made.feed(event)
-        after = page[-1].seq
+    made = ChatMessages(thread.id, runtime)
+    async for event in thread_events(thread):
+        made.feed(event)
     return made.end()
 
 

@@ -13,7 +13,7 @@ from treadle.server.ai_sdk.errors import AI_SDK_ERRORS
 from treadle.server.ai_sdk.stream_run import stream_run
 from treadle.server.api_request import ApiRequest
 from treadle.server.operation import Answer, Operations
-from treadle.server.streams import NO_CONTENT, StreamAnswer, draining
+from treadle.server.streams import NO_CONTENT, StreamAnswer, require_may_stream, run_headers
 
 CHATS = Operations("AI SDK chats", prefix=PREFIX, errors=AI_SDK_ERRORS)
 
@@ -40,9 +40,7 @@ class ChatQuery(Struct, frozen=True, forbid_unknown_fields=True):
 async def send_chat(request: ApiRequest[ChatQuery, ChatRequest]) -> StreamAnswer:
     """Sends what is new in a chat, and streams the run."""
     services = request.services
-    if services.open_requests.is_draining:
-        raise draining()
-    services.limits.require_stream(request.principal)
+    require_may_stream(request)
     agent = services.runtime.agent(request.path["agent"])
     thread, run, known = await start_run(request, agent)
     framing, source = await stream_run(services.runtime, thread, run, known)
@@ -52,11 +50,7 @@ async def send_chat(request: ApiRequest[ChatQuery, ChatRequest]) -> StreamAnswer
         first=framing.first(),
         framing=framing,
         in_step=not framing.is_over,
-        headers=(
-            STREAM_HEADER,
-            (b"x-thread-id", thread.id.encode()),
-            (b"x-run-id", run.id.encode()),
-        ),
+        headers=(STREAM_HEADER, *run_headers(run)),
         on_leave=run.cancel if request.query.foreground else None,
     )
 
@@ -78,18 +72,15 @@ async def resume_chat(request: ApiRequest[ChatQuery, None]) -> object:
     run = None if thread is None else await thread.active_run()
     if thread is None or run is None:
         return NO_CONTENT
-    if services.open_requests.is_draining:
-        raise draining()
-    services.limits.require_stream(request.principal)
+    require_may_stream(request)
     framing, source = await stream_run(services.runtime, thread, run)
-    headers = (STREAM_HEADER, (b"x-thread-id", thread.id.encode()), (b"x-run-id", run.id.encode()))
     return StreamAnswer(
         services,
         source,
         first=framing.first(),
         framing=framing,
         in_step=not framing.is_over,
-        headers=headers,
+        headers=(STREAM_HEADER, *run_headers(run)),
     )
 
 

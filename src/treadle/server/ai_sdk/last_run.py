@@ -10,10 +10,10 @@ from treadle.journal.projection import RunRecord
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
 from treadle.server.ai_sdk.chats import message_key, message_of_key
-from treadle.server.ai_sdk.run_events import run_events
 from treadle.server.api_request import ApiRequest
 from treadle.server.problems import RequestRefused
 from treadle.server.routes.runs import wait_for
+from treadle.server.run_events import before_messages, run_events
 
 CANCEL_SECONDS = 10.0
 """How long an edit waits for the end of the run that it replaces."""
@@ -31,7 +31,7 @@ async def run_of_message(thread: Thread, message_id: str) -> AnsweringRun:
     """Returns the run that answers a message of the thread, the last if there are several."""
     found = await thread.runs(limit=1, order="desc")
     for record in found:
-        events = [event async for event in run_events(thread, record)]
+        events = [event async for event in run_events(thread, record, before_messages(record))]
         id, attempt = sent_as(events)
         if message_id == id or _has_message(events, message_id):
             return AnsweringRun(await thread.run(record.id), attempt, True)
@@ -80,7 +80,7 @@ async def remove_last_run(
             409, "run_in_progress", "The run has not ended yet; send it again.", retryable=True
         )
     record: RunRecord = await run.info()
-    events = [event async for event in run_events(thread, record)]
+    events = [event async for event in run_events(thread, record, before_messages(record))]
     for event in events:
         if item_in(event) is not None:
             await thread.remove_event(event.seq)

@@ -6,9 +6,9 @@ from treadle.runtime.runtime import Runtime
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
 from treadle.server.ai_sdk.chat_framing import ChatFraming
-from treadle.server.ai_sdk.run_events import run_events
 from treadle.server.ai_sdk.tool_kinds import tool_kinds
 from treadle.server.problems import RequestRefused
+from treadle.server.run_events import before_messages, run_events
 
 
 async def stream_run(
@@ -21,7 +21,7 @@ async def stream_run(
     one of them.
     """
     record = await run.info()
-    stored = [event async for event in run_events(thread, record)]
+    stored = [event async for event in run_events(thread, record, before_messages(record))]
     seen = 0 if known is None else _last_wait(stored, known)
     answered = {one.item.call_id for one in stored if isinstance(one, ToolOutputRecorded)}
     framing = ChatFraming(thread.id, run.id, tool_kinds(runtime, record.agent), answered)

@@ -1,17 +1,24 @@
 """The objects of the Assistants API as JSON values."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from treadle.domain.files import InputAudio, InputFile, InputImage
 from treadle.domain.items import ContentPart, InputText, Message, OutputText, Refusal
+from treadle.domain.stop_reason import StopReason
 from treadle.domain.usage import Usage
 from treadle.errors import InvalidInput
 from treadle.journal.base import ThreadInfo
+from treadle.journal.projection import RunRecord
 from treadle.loop.definition import AgentDefinition
+from treadle.server.openai.errors import failure_code
 
 Json = dict[str, Any]
+
+LABELS = "assistants_run"
+"""The key in the metadata of a run with the metadata of its request."""
 
 
 class ObjectQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,15 +131,19 @@ def text_content(text: str) -> Json:
 
 
 def step_object(
-    step_id: str, run: Json, kind: Literal["message_creation", "tool_calls"], details: Json
+    step_id: str,
+    run: Json,
+    kind: Literal["message_creation", "tool_calls"],
+    details: Json,
+    agent: str,
 ) -> Json:
-    """Returns a step of a run that has begun."""
+    """Returns a step of a run that has begun; `agent` writes it."""
     return {
         "id": step_id,
         "object": "thread.run.step",
         "created_at": run["started_at"] or run["created_at"],
         "run_id": run["id"],
-        "assistant_id": run["assistant_id"],
+        "assistant_id": agent,
         "thread_id": run["thread_id"],
         "type": kind,
         "status": "in_progress",
@@ -187,3 +198,42 @@ def usage_object(usage: Usage) -> Json:
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.total_tokens,
     }
+
+
+def run_of(record: RunRecord, thread_id: str) -> Json:
+    """Returns a run that asks for nothing, as its row has it."""
+    run, status = run_object(record.id, thread_id, record.agent), record.status
+    run["status"] = "in_progress" if status == "requires_action" else status
+    run["created_at"] = int(record.queued_at or record.started_at or 0)
+    run["started_at"] = seconds(record.started_at)
+    run["metadata"] = labels_of(record.metadata)
+    if record.ended_at is not None:
+        run["usage"] = usage_object(record.usage)
+        if f"{status}_at" in run:
+            run[f"{status}_at"] = seconds(record.ended_at)
+    if status == "incomplete":
+        run["incomplete_details"] = incomplete_details(record.stop_reason)
+    if (error := record.error) is not None:
+        run["last_error"] = last_error(error.code, error.message)
+    return run
+
+
+def labels_of(metadata: Mapping[str, object]) -> object:
+    """Returns the metadata of the request of a run."""
+    return metadata.get(LABELS) or {}
+
+
+def incomplete_details(stop_reason: StopReason | None) -> Json:
+    """Returns which limit stopped a run; the protocol knows two."""
+    is_input = stop_reason == "max_input_tokens"
+    return {"reason": "max_prompt_tokens" if is_input else "max_completion_tokens"}
+
+
+def last_error(code: str, message: str) -> Json:
+    """Returns why a run failed."""
+    return {"code": failure_code(code), "message": message}
+
+
+def seconds(at: float | None) -> int | None:
+    """Returns a time, in seconds."""
+    return None if at is None else int(at)

@@ -1,6 +1,5 @@
 """Events of a run as a run of the Assistants API with its steps and messages, and as a stream."""
 
-from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
@@ -31,34 +30,28 @@ from treadle.domain.items import Message
 from treadle.domain.usage import Usage
 from treadle.server.assistants.assistants_objects import (
     Json,
+    incomplete_details,
+    labels_of,
+    last_error,
     message_object,
     run_object,
+    seconds,
     step_object,
     text_content,
     usage_object,
 )
-from treadle.server.call_texts import said_text, shown_arguments
-from treadle.server.openai.errors import ErrorBody, ErrorFields, error_fields, failure_code
+from treadle.server.call_texts import said_id, said_text, shown_arguments
+from treadle.server.openai.errors import ErrorBody, ErrorFields, error_fields
 from treadle.server.problems import Problem
 from treadle.server.run_parts import RunParts
 from treadle.server.sse import Framed
 from treadle.server.stream import EndReason
+from treadle.server.stream_ends import end_text
 from treadle.tools.output_type import OUTPUT_TOOL
-
-LABELS = "assistants_run"
-"""The key in the metadata of a run with the metadata of its request."""
 
 DONE = b"event: done\ndata: [DONE]\n\n"
 
 _encode = msgspec.json.Encoder().encode
-
-_ENDS: Mapping[EndReason, str] = {
-    "draining": "The server is about to end; retrieve the run in a moment.",
-    "limited": "Too many requests; retrieve the run in a moment.",
-    "thread_deleted": "The thread was deleted.",
-    "not_authenticated": "The credentials of the request have ended.",
-    "failed": "The stream failed; retrieve the run.",
-}
 
 
 def sse(kind: str, data: Json) -> bytes:
@@ -91,6 +84,7 @@ class RunFold:
         self._calls: dict[str, ToolCallRequested] = {}
         self._parts = RunParts({"output"})
         self._pending: list[str] = []
+        self._agent = agent  # that writes
         self._at = 0.0
 
     # What a stream asks for
@@ -105,7 +99,10 @@ class RunFold:
     def end(self, reason: EndReason, problem: Problem | None = None) -> bytes:
         """Returns the frames of a stream that ends before the run does."""
         fields = ErrorFields(
-            message=_ENDS[reason], type="server_error", param=None, code=str(reason)
+            message=end_text(reason, "thread", "retrieve the run"),
+            type="server_error",
+            param=None,
+            code=str(reason),
         )
         if problem is not None:
             fields = error_fields(problem)
@@ -123,7 +120,7 @@ class RunFold:
         if not isinstance(event, DurableEvent):
             if isinstance(event, TextDelta | ToUserDelta):
                 is_said = type(event) is ToUserDelta
-                self._grow(f"{event.item_id}_said" if is_said else event.item_id, event.delta)
+                self._grow(said_id(event.item_id) if is_said else event.item_id, event.delta)
             return
         self._at = event.at
         self._take(event)
@@ -147,10 +144,10 @@ class RunFold:
             case UsageAdded() if not event.job_id:
                 self._usage += event.usage
             case HandedOff():
-                self.run["assistant_id"] = event.agent
+                self._agent = event.agent
             case RunRequiresAction():
                 self._pending = list(event.call_ids)
-                self.run["expires_at"] = _seconds(event.expires_at)
+                self.run["expires_at"] = seconds(event.expires_at)
             case RunCancelling():
                 self._change("cancelling")
             case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
@@ -160,11 +157,11 @@ class RunFold:
 
     def _start(self, event: RunQueued | RunStarted) -> None:
         run = self.run
-        run["assistant_id"] = run["model"] = event.agent or run["assistant_id"]
+        self._agent = run["assistant_id"] = run["model"] = event.agent or run["assistant_id"]
         if not run["created_at"]:
             run["created_at"] = int(event.at)
             if event.options is not None:
-                run["metadata"] = event.options.metadata.get(LABELS) or {}
+                run["metadata"] = labels_of(event.options.metadata)
             self._emit("thread.run.created", run)
             self._emit("thread.run.queued", run)
         if isinstance(event, RunStarted):
@@ -196,7 +193,7 @@ class RunFold:
             "status": "in_progress",
             "content": [],
             "completed_at": None,
-            "assistant_id": self.run["assistant_id"],
+            "assistant_id": self._agent,
             "run_id": self.run["id"],
         }
         self.messages.append(begun)
@@ -239,7 +236,7 @@ class RunFold:
             )
         run = self.run
         whole = message_object(
-            run["thread_id"], message, self._at, run_id=run["id"], agent=run["assistant_id"]
+            run["thread_id"], message, self._at, run_id=run["id"], agent=self._agent
         )
         whole["created_at"] = self.messages[-1]["created_at"] or whole["created_at"]
         self.messages[-1] = whole
@@ -271,7 +268,7 @@ class RunFold:
     # Steps
 
     def _step(self, id: str, kind: Any, details: Any) -> None:
-        made = step_object(id, self.run, kind, details)
+        made = step_object(id, self.run, kind, details, agent=self._agent)
         made["created_at"] = int(self._at) or made["created_at"]
         self.steps.append(made)
         self._emit("thread.run.step.created", made)
@@ -290,7 +287,7 @@ class RunFold:
         if call.name == OUTPUT_TOOL:
             return  # a message, if it is valid
         if said := said_text(event):
-            self._land(Message("assistant", said, f"{call.id}_said"))
+            self._land(Message("assistant", said, said_id(call.id)))
         arguments = shown_arguments(event)
         function = {"name": call.name, "arguments": arguments, "output": None}
         shown = {"id": call.call_id, "type": "function", "function": function}
@@ -366,10 +363,10 @@ class RunFold:
                     self._land(Message("assistant", event.output.text, f"msg_{run['id']}"))
                 status, void = "completed", "run_failed"
             case RunIncomplete():
-                run["incomplete_details"] = {"reason": _limit(event)}
+                run["incomplete_details"] = incomplete_details(event.stop_reason)
                 status, void = "incomplete", "max_tokens"
             case RunFailed():
-                run["last_error"] = {"code": failure_code(event.code), "message": event.message}
+                run["last_error"] = last_error(event.code, event.message)
                 status, void = "failed", "run_failed"
             case RunCancelled():
                 status, void = "cancelled", "run_cancelled"
@@ -388,12 +385,3 @@ class RunFold:
         self.is_over = True
         if self._is_streamed:
             self._frames.append(DONE)
-
-
-def _limit(event: RunIncomplete) -> str:
-    is_input = event.stop_reason == "max_input_tokens"
-    return "max_prompt_tokens" if is_input else "max_completion_tokens"
-
-
-def _seconds(at: float | None) -> int | None:
-    return None if at is None else int(at)

@@ -10,8 +10,8 @@ from treadle.loop.definition import AgentDefinition
 from treadle.runtime.thread import Thread
 from treadle.runtime.thread_run import ThreadRun
 from treadle.server.api_request import ApiRequest
+from treadle.server.assistants.assistants_objects import LABELS
 from treadle.server.assistants.assistants_requests import NewMessage, NewRun, ToolOutputs
-from treadle.server.assistants.run_fold import LABELS
 from treadle.server.openai.allowed_options import allowed_options
 from treadle.server.openai.errors import ParameterRefused
 from treadle.server.openai.nested_forms import flat_choice, flat_format, flat_function

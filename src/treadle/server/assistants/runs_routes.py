@@ -13,14 +13,14 @@ from treadle.server.assistants.assistants_requests import (
     NewThreadAndRun,
     ToolOutputs,
 )
-from treadle.server.assistants.found_objects import read_run, read_thread
+from treadle.server.assistants.found_objects import read_object, read_objects, read_run
 from treadle.server.assistants.run_fold import RunFold, sse
 from treadle.server.assistants.run_start import start_run, submit_outputs
 from treadle.server.assistants.threads_routes import new_thread
 from treadle.server.openai.errors import OPENAI_ERRORS
 from treadle.server.openai.models import PREFIX
 from treadle.server.operation import Answer, Operations
-from treadle.server.streams import StreamAnswer, draining
+from treadle.server.streams import StreamAnswer, require_may_stream, run_headers
 
 ASSISTANTS_RUNS = Operations("OpenAI assistants' runs", prefix=PREFIX, errors=OPENAI_ERRORS)
 
@@ -34,15 +34,8 @@ async def _found(request: ApiRequest[Any, Any]) -> tuple[Thread, ThreadRun]:
 
 
 async def _shown(thread: Thread, run: ThreadRun) -> Answer:
-    fold, _ = await read_run(thread, run)
-    return Answer(200, fold.run, ((b"openai-poll-after-ms", POLL_MILLISECONDS),))
-
-
-def _require_may_stream(request: ApiRequest[Any, Any], is_stream: bool | None) -> None:
-    if request.services.open_requests.is_draining:
-        raise draining()
-    if is_stream:
-        request.services.limits.require_stream(request.principal)
+    shown = await read_object(thread, await run.info())
+    return Answer(200, shown, ((b"openai-poll-after-ms", POLL_MILLISECONDS),))
 
 
 async def _streamed(
@@ -54,7 +47,7 @@ async def _streamed(
         first=first,
         framing=fold,
         in_step=True,
-        headers=((b"x-thread-id", run.thread_id.encode()), (b"x-run-id", run.id.encode())),
+        headers=run_headers(run),
     )
 
 
@@ -70,7 +63,7 @@ async def _streamed(
 async def create_thread_and_run(request: ApiRequest[Any, NewThreadAndRun]) -> object:
     """Creates a thread, and a run on it."""
     body = request.body
-    _require_may_stream(request, body.stream)
+    require_may_stream(request, is_stream=body.stream is True)
     name = request.services.runtime.agent(body.assistant_id).name
     thread = await new_thread(request, body.thread or NewThread(), name)
     run = await start_run(request, thread, body)
@@ -95,7 +88,7 @@ async def create_run(request: ApiRequest[ObjectQuery, NewRun]) -> object:
     """Starts a run that answers the messages of a thread."""
     body = request.body
     thread = await request.runtime.connect(request.path["thread_id"])
-    _require_may_stream(request, body.stream)
+    require_may_stream(request, is_stream=body.stream is True)
     run = await start_run(request, thread, body)
     if not body.stream:
         return await _shown(thread, run)
@@ -114,8 +107,7 @@ async def create_run(request: ApiRequest[ObjectQuery, NewRun]) -> object:
 async def list_runs(request: ApiRequest[ObjectQuery, None]) -> Json:
     """Lists the runs of a thread, the newest first."""
     thread = await request.runtime.connect(request.path["thread_id"])
-    runs, _ = await read_thread(thread)
-    return page_of([fold.run for fold in runs.values()], request.query)
+    return page_of(await read_objects(thread), request.query)
 
 
 @ASSISTANTS_RUNS.add(
@@ -156,7 +148,7 @@ async def cancel_run(request: ApiRequest[Any, None]) -> Answer:
 async def submit_tool_outputs(request: ApiRequest[Any, ToolOutputs]) -> object:
     """Answers all calls that a run waits for; it continues."""
     thread, run = await _found(request)
-    _require_may_stream(request, request.body.stream)
+    require_may_stream(request, is_stream=request.body.stream is True)
     fold, seq = await read_run(thread, run)
     await submit_outputs(thread, run, request.body)
     if not request.body.stream:

@@ -19,7 +19,7 @@ from treadle.server.assistants.assistants_objects import (
     thread_object,
 )
 from treadle.server.assistants.assistants_requests import NewMessage, NewThread, ThreadChange
-from treadle.server.assistants.found_objects import read_thread
+from treadle.server.assistants.found_objects import read_messages
 from treadle.server.assistants.run_start import given_messages
 from treadle.server.openai.errors import OPENAI_ERRORS
 from treadle.server.openai.models import PREFIX
@@ -157,9 +157,7 @@ async def create_message(request: ApiRequest[Any, NewMessage]) -> Json:
 async def list_messages(request: ApiRequest[ObjectQuery, None]) -> Json:
     """Lists the messages of a thread, the newest first; those of a run with `run_id`."""
     thread = await request.runtime.connect(request.path["thread_id"])
-    _, messages = await read_thread(thread)
-    of = request.query.run_id
-    return page_of([one for one in messages if not of or one["run_id"] == of], request.query)
+    return page_of(await read_messages(thread, request.query.run_id), request.query)
 
 
 @ASSISTANTS.add(
@@ -172,7 +170,7 @@ async def list_messages(request: ApiRequest[ObjectQuery, None]) -> Json:
 async def read_message(request: ApiRequest[Any, None]) -> Json:
     """Returns a message."""
     thread = await request.runtime.connect(request.path["thread_id"])
-    _, messages = await read_thread(thread)
+    messages = await read_messages(thread)
     for message in messages:
         if message["id"] == request.path["item_id"]:
             return message

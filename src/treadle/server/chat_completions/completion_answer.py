@@ -15,6 +15,7 @@ from treadle.server.operation import JSON, PRINCIPAL
 from treadle.server.services import Services
 from treadle.server.stream import EventStream, Receive, Scope, Send
 from treadle.server.streamed import Streamed, start_stream
+from treadle.server.streams import run_headers
 
 Header = tuple[bytes, bytes]
 
@@ -93,8 +94,7 @@ class CompletionAnswer(Streamed):
         return await stream.serve(scope, receive, send, head)
 
     def _headers(self) -> tuple[Header, ...]:
-        thread, run = self._started.thread, self._started.run
-        return ((b"x-thread-id", thread.id.encode()), (b"x-run-id", run.id.encode()))
+        return run_headers(self._started.run)
 
     async def _leave(self) -> None:
         if self._started.is_kept and not self._mapper.is_waiting:

@@ -1,6 +1,6 @@
 """Events of a run as chunks of a completion, and as the completion they add up to."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, cast
 
 from treadle.domain.events import (
@@ -41,17 +41,11 @@ from treadle.server.problems import Problem
 from treadle.server.run_parts import RunParts
 from treadle.server.sse import Framed
 from treadle.server.stream import EndReason
+from treadle.server.stream_ends import end_text
 from treadle.tools.output_type import OUTPUT_TOOL
 
 Agent = AgentDefinition[Any, Any]
 
-_ENDS: Mapping[EndReason, str] = {
-    "draining": "The server is about to end; send the request again in a moment.",
-    "limited": "Too many requests; send the request again in a moment.",
-    "thread_deleted": "The thread was deleted.",
-    "not_authenticated": "The credentials of the request have ended.",
-    "failed": "The stream failed; send the request again.",
-}
 _BROKE_OFF = (
     "The answer of the model broke off, and what was sent of it is void: its last paragraph. The "
     "thread has the answer that follows, if it is stored."
@@ -139,7 +133,8 @@ class CompletionMapper:
         if problem is not None:
             return self._fail(Failure(problem.status, error_fields(problem)))
         status = {"draining": 503, "limited": 429, "thread_deleted": 404, "not_authenticated": 401}
-        return self._fail(_failure(status.get(reason, 500), reason, _ENDS[reason]))
+        text = end_text(reason, "thread", "send the request again")
+        return self._fail(_failure(status.get(reason, 500), reason, text))
 
     # What a response without a stream asks for
 

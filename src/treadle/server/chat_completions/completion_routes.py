@@ -11,7 +11,7 @@ from treadle.server.chat_completions.completion_start import start_completion
 from treadle.server.openai.errors import OPENAI_ERRORS, ParameterRefused
 from treadle.server.openai.models import PREFIX
 from treadle.server.operation import Operations
-from treadle.server.streams import draining
+from treadle.server.streams import require_may_stream
 
 COMPLETIONS = Operations("OpenAI chat completions", prefix=PREFIX, errors=OPENAI_ERRORS)
 
@@ -31,9 +31,7 @@ async def create_completion(request: ApiRequest[Any, CreateCompletion]) -> objec
     """Creates a completion: streams it, or answers once it is complete."""
     services, body = request.services, request.body
     shows_to_user = _shows_to_user(request.headers.get(TO_USER_HEADER))
-    if services.open_requests.is_draining:
-        raise draining()
-    services.limits.require_stream(request.principal)
+    require_may_stream(request)
     agent = services.runtime.agent(body.model)
     started = await start_completion(request, agent)
     is_streamed = body.stream is True

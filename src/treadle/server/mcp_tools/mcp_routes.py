@@ -31,7 +31,7 @@ from treadle.server.mcp_tools.rpc_message import (
 from treadle.server.operation import Answer, Content, Operations
 from treadle.server.services import Services
 from treadle.server.stream import Receive, Scope, Send, Source
-from treadle.server.streams import StreamAnswer, draining
+from treadle.server.streams import StreamAnswer, require_may_stream
 from treadle.server.waiting import waits_for_answer
 
 MCP = Operations("MCP", prefix="/mcp")
@@ -154,9 +154,7 @@ async def _call(request: Request, id: RpcId) -> object:
             INVALID_PARAMS,
             "The arguments need a message, and may name a conversation; both are texts.",
         )
-    if services.open_requests.is_draining:
-        raise draining()
-    services.limits.require_stream(request.principal)
+    require_may_stream(request)
     agent = services.runtime.agent(name)
     try:
         thread, run = await _send(request, agent, message, conversation)

@@ -1,15 +1,11 @@
 """Responses by their ids: their run, and what its events say."""
 
-from collections.abc import AsyncIterator
-
 from treadle.domain.events import (
     ItemsAdded,
     MessageAdded,
     ReasoningAdded,
-    RecordedEvent,
     ToolCallRequested,
 )
-from treadle.domain.inputs import MAX_MESSAGES
 from treadle.domain.items import Item
 from treadle.errors import RunNotFound
 from treadle.journal.projection import RunRecord
@@ -20,8 +16,7 @@ from treadle.runtime.view import RuntimeView
 from treadle.server.responses.delta_cuts import DeltaCuts
 from treadle.server.responses.response_ids import response_id, run_and_part
 from treadle.server.responses.response_mapper import ResponseMapper
-
-EVENTS_AT_ONCE = 1000
+from treadle.server.run_events import before_messages, run_events, thread_events
 
 
 class FoundResponse:
@@ -56,7 +51,7 @@ class FoundResponse:
     async def _read(self, after: int, cuts: DeltaCuts | None = None) -> tuple[ResponseMapper, int]:
         record, seq = await self.run.info(), 0
         mapper = ResponseMapper(record, self.part, after, cuts)
-        async for event in self.events(record):
+        async for event in run_events(self.thread, record, _start(record)):
             mapper.feed(event)
             seq = event.seq
         if not (mapper.exists or self._is_new):
@@ -70,18 +65,14 @@ class FoundResponse:
             return []
         first, *_ = await self.thread.runs(limit=1)
         is_first = first.id == self.run.id
-        after = 0 if is_first else max(record.first_seq - 1 - MAX_MESSAGES, 0)
+        after = 0 if is_first else before_messages(record)
         items: list[Item] = []
-        while page := await self.thread.events(after, EVENTS_AT_ONCE):
-            for event in page:
-                if event.seq >= record.first_seq:
-                    return items
-                if event.run_id == self.run.id or (is_first and not event.run_id):
-                    if isinstance(event, MessageAdded):
-                        items.append(event.item)
-                    elif isinstance(event, ItemsAdded):
-                        items += event.items
-            after = page[-1].seq
+        async for event in thread_events(self.thread, after, record.first_seq - 1):
+            if event.run_id == self.run.id or (is_first and not event.run_id):
+                if isinstance(event, MessageAdded):
+                    items.append(event.item)
+                elif isinstance(event, ItemsAdded):
+                    items += event.items
         return items
 
     async def item_ids(self) -> list[str]:
@@ -90,23 +81,10 @@ class FoundResponse:
         ids: dict[str, None] = {}
         for item in await self.input():
             ids[item_id(item)] = None
-        async for event in self.events(record):
+        async for event in run_events(self.thread, record, _start(record)):
             if isinstance(event, MessageAdded | ReasoningAdded | ToolCallRequested):
                 ids[event.item.id] = None
         return [id for id in ids if id]
-
-    async def events(self, record: RunRecord) -> AsyncIterator[RecordedEvent]:
-        """Yields the events of the run that there are."""
-        if not record.seq:
-            return
-        after = _start(record)
-        while page := await self.thread.events(after, EVENTS_AT_ONCE):
-            for event in page:
-                if event.run_id == self.run.id:
-                    yield event
-                    if event.seq == record.last_seq:
-                        return
-            after = page[-1].seq
 
 
 async def find_response(runtime: RuntimeView, id: str) -> FoundResponse:

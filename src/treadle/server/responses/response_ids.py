@@ -18,8 +18,3 @@ def run_and_part(id: str) -> tuple[str, int]:
     if part.isascii() and part.isdigit() and len(part) <= MAX_PARTS and int(part) > 1:
         return run_id, int(part)
     raise RunNotFound(f"There is no response {id[:100]!r}.")
-
-
-def said_id(item_id: str) -> str:
-    """Returns the id of the message with the text for the user in a call."""
-    return f"{item_id}_said"

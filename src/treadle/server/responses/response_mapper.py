@@ -44,18 +44,12 @@ from treadle.server.responses.response_output import ResponseOutput
 from treadle.server.run_parts import RunParts
 from treadle.server.sse import Framed
 from treadle.server.stream import EndReason
+from treadle.server.stream_ends import end_text
 
 _TAKEN_BACK = (
     "The response of the model broke off: discard the item that is incomplete. The response "
     "continues; retrieve it, or continue its stream after the sequence_number of this error."
 )
-_ENDS: Mapping[EndReason, str] = {
-    "draining": "The server is about to end; retrieve the response, or continue its stream.",
-    "limited": "Too many requests; retrieve the response in a moment.",
-    "thread_deleted": "The response was deleted.",
-    "not_authenticated": "The credentials of the request have ended.",
-    "failed": "The stream failed; retrieve the response.",
-}
 
 
 class ResponseMapper:
@@ -106,7 +100,7 @@ class ResponseMapper:
 
     def end(self, reason: EndReason, problem: Problem | None = None) -> bytes:
         """Returns the frames of a stream that ends before the response does."""
-        code, message = str(reason), _ENDS[reason]
+        code, message = str(reason), end_text(reason, "response", "retrieve the response")
         if problem is not None:
             fields = error_fields(problem)
             code, message = fields.code or reason, fields.message

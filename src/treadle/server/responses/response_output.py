@@ -7,10 +7,9 @@ from msgspec.structs import replace
 
 from treadle.domain.events import MessageAdded, ReasoningAdded, ToolApproved, ToolCallRequested
 from treadle.domain.items import FunctionCallOutput, Message
-from treadle.server.call_texts import said_text, shown_arguments
+from treadle.server.call_texts import said_id, said_text, shown_arguments
 from treadle.server.responses.item_order import ItemOrder, Landing, OpenItem
 from treadle.server.responses.response_frames import ResponseFrames
-from treadle.server.responses.response_ids import said_id
 from treadle.server.responses.response_items import text_of
 from treadle.server.responses.response_object import (
     Json,

@@ -17,7 +17,7 @@ from treadle.server.responses.input_items import ItemList, ItemQuery, input_item
 from treadle.server.responses.response_object import Json
 from treadle.server.responses.response_start import start_response
 from treadle.server.routes.runs import wait_for, wait_seconds
-from treadle.server.streams import StreamAnswer, draining
+from treadle.server.streams import StreamAnswer, require_may_stream, run_headers
 
 RESPONSES = Operations("OpenAI responses", prefix=PREFIX, errors=OPENAI_ERRORS)
 
@@ -56,12 +56,10 @@ class DeletedResponse(Struct, frozen=True, kw_only=True):
 async def create_response(request: ApiRequest[Any, CreateResponse]) -> object:
     """Creates a response: streams it, or answers once it is complete."""
     services, body = request.services, request.body
-    if services.open_requests.is_draining:
-        raise draining()
-    services.limits.require_stream(request.principal)
+    require_may_stream(request)
     found = await start_response(request)
     thread, run = found.thread, found.run
-    headers = ((b"x-thread-id", thread.id.encode()), (b"x-run-id", run.id.encode()))
+    headers = run_headers(run)
     if not body.stream:
         if not body.background:
             try:
@@ -118,9 +116,7 @@ async def read_response(request: ApiRequest[ResponseQuery, None]) -> object:
         if query.starting_after is not UNSET:
             raise ParameterRefused("starting_after", "starting_after needs stream=true.")
         return (await found.read()).response
-    services.limits.require_stream(request.principal)
-    if services.open_requests.is_draining:
-        raise draining()
+    require_may_stream(request)
     after = -1 if query.starting_after is UNSET else query.starting_after
     mapper, source = await found.stream(after, services.delta_cuts.of(found.id))
     return StreamAnswer(

@@ -18,7 +18,7 @@ from treadle.server.bodies import Result, Sent
 from treadle.server.operation import Answer, Operations
 from treadle.server.routes.items import given_items
 from treadle.server.routes.runs import wait_for
-from treadle.server.streams import StreamAnswer, draining, present
+from treadle.server.streams import StreamAnswer, draining, present, run_headers
 from treadle.server.waiting import result_of
 
 MESSAGES = Operations("Messages")
@@ -87,7 +87,7 @@ async def send_message(request: ApiRequest[MessageQuery, NewMessage]) -> object:
             before = min(before, Position.parse(first.position).seq)
     position = present(before)
     sent = Sent(thread_id=thread.id, run_id=run.id, position=position)
-    headers = ((b"x-thread-id", thread.id.encode()), (b"x-run-id", run.id.encode()))
+    headers = run_headers(run)
     if query.stream:
         return StreamAnswer(
             services,
