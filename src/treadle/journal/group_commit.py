@@ -6,13 +6,20 @@ group, not once a write; a lone write does not wait for others.
 """
 
 import asyncio
+import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Thread
 from typing import Generic, TypeVar
 
 from treadle.errors import JournalClosed
 
 W = TypeVar("W")
+
+Commit = Callable[[Sequence[W]], Sequence[object]]
+_Sent = Callable[[Sequence[object]], None]
+_Job = tuple[Sequence[W], asyncio.AbstractEventLoop, _Sent]
 
 MAX_GROUP = 512
 """The most writes in one transaction, so that the first does not wait for thousands of others."""
@@ -22,17 +29,21 @@ class GroupCommit(Generic[W]):
     """Passes the writes of one event loop, in order and in groups, to `commit` in a thread.
 
     `commit` returns one outcome for each write: a result, or an exception that the future of that
-    write raises. `commit` itself must not raise. `on_committed` is called after each group.
+    write raises. `on_committed` is called after each group.
     """
 
     def __init__(
         self,
-        commit: Callable[[Sequence[W]], Sequence[object]],
+        commit: Commit[W],
         on_committed: Callable[[], None],
     ) -> None:
-        self._commit = commit
         self._on_committed = on_committed
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="treadle-journal")
+        # A thread of its own: an executor makes two futures a group, each with a lock, and passes
+        # through the event loop three times, which is most of what passing a group costs.
+        self._jobs: SimpleQueue[_Job[W] | None] = SimpleQueue()
+        Thread(target=_work, args=(self._jobs, commit), name="treadle-journal", daemon=True).start()
+        # The thread knows the queue alone, so that it ends with a journal that is never closed.
+        self._end = weakref.finalize(self, self._jobs.put, None)
         self._waiting: list[tuple[W, asyncio.Future[object]]] = []
         self._busy = False
         self._closed = False
@@ -60,22 +71,19 @@ class GroupCommit(Generic[W]):
         """Waits for the writes already put, then ends the thread; a second call does nothing."""
         self._closed = True
         await self._idle.wait()
-        self._thread.shutdown(wait=False)
+        self._end()
 
     def _send(self) -> None:
         group = self._waiting[:MAX_GROUP]
         del self._waiting[:MAX_GROUP]
-        loop = asyncio.get_running_loop()
         writes = [write for write, _ in group]
-        outcomes = loop.run_in_executor(self._thread, self._commit, writes)
-        outcomes.add_done_callback(lambda outcomes: self._sent(group, outcomes))
+        loop = asyncio.get_running_loop()
+        self._jobs.put((writes, loop, lambda outcomes: self._sent(group, outcomes)))
 
     def _sent(
-        self,
-        group: list[tuple[W, asyncio.Future[object]]],
-        outcomes: asyncio.Future[Sequence[object]],
+        self, group: list[tuple[W, asyncio.Future[object]]], outcomes: Sequence[object]
     ) -> None:
-        for (_, done), outcome in zip(group, outcomes.result(), strict=True):
+        for (_, done), outcome in zip(group, outcomes, strict=True):
             if done.done():
                 continue  # the caller was cancelled; the write stays committed
             if isinstance(outcome, BaseException):
@@ -88,3 +96,16 @@ class GroupCommit(Generic[W]):
         else:
             self._busy = False
             self._idle.set()
+
+
+def _work(jobs: "SimpleQueue[_Job[W] | None]", commit: Commit[W]) -> None:
+    """Commits groups in a thread until there is a None."""
+    while (job := jobs.get()) is not None:
+        writes, loop, sent = job
+        try:
+            outcomes = commit(writes)
+        except BaseException as error:  # noqa: BLE001 - raised where the writes are awaited
+            outcomes = [error] * len(writes)
+        with suppress(RuntimeError):  # the event loop was closed, and with it all that waited
+            loop.call_soon_threadsafe(sent, outcomes)
+        del job, writes, sent, outcomes  # they would be kept until there is another group
