@@ -1,5 +1,7 @@
 """A step as the fold sees it: the items of one response, and the outputs of its calls."""
 
+from operator import itemgetter
+
 from msgspec import Struct
 
 from treadle.domain.events import Awaited, FinishReason
@@ -44,12 +46,13 @@ class Step(Struct, frozen=True, gc=False, omit_defaults=True):
         items = self.items
         if len(items) > 1:
             items = sorted(items, key=_place)
-        return tuple([item for _, item in items if isinstance(item, FunctionCall)])
+        return tuple([item for _, item in items if type(item) is FunctionCall])
 
     @property
     def pending(self) -> tuple[FunctionCall, ...]:
         """The calls without an output."""
-        return tuple(call for call in self.calls if not self.is_answered(call.call_id))
+        answered = {output.call_id for output in self.outputs}
+        return tuple([call for call in self.calls if call.call_id not in answered])
 
     @property
     def awaited(self) -> tuple[FunctionCall, ...]:
@@ -75,17 +78,20 @@ class Step(Struct, frozen=True, gc=False, omit_defaults=True):
     def call(self, call_id: str) -> FunctionCall | None:
         """The finished call of that id."""
         for _, item in self.items:
-            if isinstance(item, FunctionCall) and item.call_id == call_id:
+            if type(item) is FunctionCall and item.call_id == call_id:
                 return item
         return None
 
     def output(self, call_id: str) -> FunctionCallOutput | None:
         """The output of the call of that id."""
-        return next((output for output in self.outputs if output.call_id == call_id), None)
+        for output in self.outputs:
+            if output.call_id == call_id:
+                return output
+        return None
 
     def is_answered(self, call_id: str) -> bool:
         """Whether the call of that id has its output."""
-        return any(output.call_id == call_id for output in self.outputs)
+        return self.output(call_id) is not None
 
     @property
     def ordered(self) -> list[Item]:
@@ -108,5 +114,4 @@ class Step(Struct, frozen=True, gc=False, omit_defaults=True):
         return [*items, *(outputs[call.call_id] for call in self.calls)]
 
 
-def _place(entry: tuple[int, Item]) -> int:
-    return entry[0]
+_place = itemgetter(0)

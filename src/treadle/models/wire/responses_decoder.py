@@ -136,6 +136,7 @@ class ResponsesDecoder(SseDecoder):
         super().__init__(provider, used_call_ids)
         self._ends = ends
         self._items = OutputItems()
+        self._ended: list[Raw] = []
         self._halves: HalfCharacters | None = None
         self._pending = 0
 
@@ -320,6 +321,7 @@ class ResponsesDecoder(SseDecoder):
         if item.is_open:
             self._merge(item, whole)
             item.is_done = True
+            self._ended.append(event.item)
 
     def _completed(self, event: _Event) -> None:
         self._complete(_response(event.response), "completed")
@@ -407,7 +409,10 @@ class ResponsesDecoder(SseDecoder):
 
     def _fill(self, response: _Response) -> None:
         """Compares the output of the last event with what was read, and adds what was not."""
-        wholes = [self._read(raw) for raw in _list(response.output) or ()]
+        output = _list(response.output) or []
+        if output == self._ended and not any(item.is_open for item in self._items.all):
+            return  # each item is what its own end contained
+        wholes = [self._read(raw) for raw in output]
         before: int | None = None
         for item in self._items.all:
             item.written = self._written(item)
