@@ -54,7 +54,7 @@ PUBLIC: dict[type, set[str]] = {
 }
 GIVEN = {
     *("action_timeout", "allowed_tools", "blocks", "budget", "description", "early_tools"),
-    *("examples", "extra_instructions", "handoffs", "hooks", "instructions", "limits"),
+    *("examples", "extra_instructions", "handoffs", "hooks", "hosted", "instructions", "limits"),
     *("max_corrections", "max_parallel_tools", "model", "name", "on_interruption"),
     *("on_job_failure", "output", "output_validators", "overridable", "price", "retry", "rules"),
     *("settings", "sleep_agent", "sources", "stream_fields", "thread_limits", "tools"),

@@ -5,6 +5,7 @@ TreadleError
 ├── ConfigurationError            the program is set up in a way that cannot work
 │   ├── UnknownModel              a model string that names no provider
 │   ├── MissingKey                no API key in the environment or the call
+│   ├── ToolUnsupported           the provider of the model does not have a hosted tool
 │   ├── InvalidTool               a function that cannot become a tool
 │   ├── InvalidHook               a function that cannot be a hook
 │   ├── DuplicateTool             two tools of one agent have the same name
@@ -149,6 +150,12 @@ class MissingKey(ConfigurationError):
     """No API key was found in the environment or given by the caller."""
 
     code = "missing_key"
+
+
+class ToolUnsupported(ConfigurationError):
+    """The provider of the model does not have a hosted tool; the message names those that do."""
+
+    code = "tool_unsupported"
 
 
 class InvalidTool(ConfigurationError):

@@ -5,18 +5,21 @@ from typing import assert_never
 
 import click
 
+from treadle.cli.hosted import hosted_label, sources_of
 from treadle.cli.markdown import BOLD, DIM, Markdown
 from treadle.cli.open_calls import OpenCalls, as_written, in_full
 from treadle.cli.plain_text import clean, one_line
 from treadle.cli.wrap import Style, Wrapper
 from treadle.domain.events import (
     AgentEvent,
+    CitationAdded,
     ContextCompacted,
     Event,
     EventRemoved,
     FieldDelta,
     HandedOff,
     HistoryReplaced,
+    HostedCallProgress,
     ItemRemoved,
     ItemsAdded,
     JobDelegated,
@@ -73,7 +76,7 @@ from treadle.domain.events import (
     UnknownEvent,
     UsageAdded,
 )
-from treadle.domain.items import FunctionCall
+from treadle.domain.items import FunctionCall, HostedCall
 
 Write = Callable[[str], None]
 
@@ -120,6 +123,7 @@ class Transcript:
         self._streamed: set[str] = set()
         self._calls = OpenCalls()
         self._jobs: dict[str, str] = {}
+        self._hosted: set[str] = set()
 
     def show(self, event: Event) -> None:
         """Shows one event."""
@@ -137,9 +141,8 @@ class Transcript:
                 self._requested(event)
             case ToolOutputRecorded():
                 self._output(event)
-            case ToolProgress():
-                label = self._calls.label(event.call_id, event.name)
-                self.line(f"  {label}: {one_line(event.message)}")
+            case ToolProgress() | HostedCallProgress() | ProviderItemAdded():
+                self._progress(event)
             case RateLimitHit() | Retrying() | RequestAdapted() | ToolChoiceIgnored():
                 self._request(event)
             case ToolDelegated() | HandedOff() | AgentEvent() | JobDelegated():
@@ -161,7 +164,7 @@ class Transcript:
                 | MessageQueued()
                 | StepStarted()
                 | ReasoningAdded()
-                | ProviderItemAdded()
+                | CitationAdded()
                 | ToolCallStarted()
                 | ToolArgumentsDelta()
                 | FieldDelta()
@@ -200,6 +203,39 @@ class Transcript:
             self._text(event.item.text or event.item.refusal, event.item.id)
         self._streamed.discard(event.item.id)
         self.end_line()
+        for source in sources_of(event.item):
+            self.line(f"  {source}")
+
+    def _progress(self, event: ToolProgress | HostedCallProgress | ProviderItemAdded) -> None:
+        match event:
+            case ToolProgress():
+                label = self._calls.label(event.call_id, event.name)
+                self.line(f"  {label}: {one_line(event.message)}")
+            case HostedCallProgress():
+                self._hosted_begun(event.call)
+            case ProviderItemAdded():
+                self._hosted_ended(event.item.call)
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    def _hosted_begun(self, call: HostedCall) -> None:
+        """Shows a call of a hosted tool once, as soon as it is known what it is about."""
+        if call.arguments and call.call_id not in self._hosted:
+            self._hosted.add(call.call_id)
+            self.line(f"● {hosted_label(call)} {one_line(call.arguments)}")
+
+    def _hosted_ended(self, call: HostedCall | None) -> None:
+        """Shows the result of a call of a hosted tool; its call before, if that was not shown."""
+        if call is None:
+            return
+        self._hosted_begun(call)
+        if call.status == "in_progress":
+            return
+        self._hosted.discard(call.call_id)
+        mark = "✗" if call.status == "failed" else "✓"
+        count = len(call.sources)
+        found = f"{count} {'source' if count == 1 else 'sources'}" if count else ""
+        self.line(f"{mark} {hosted_label(call)}  {found or one_line(call.output)}".rstrip())
 
     def _said(self, event: ToUserDelta) -> None:
         if self._speaking in {"", event.item_id}:

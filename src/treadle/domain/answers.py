@@ -61,6 +61,11 @@ def approval_of(state: ThreadState, call_id: str, arguments: str = "") -> ToolAp
     call, run_id = _awaited(state, call_id)
     if step is None or step.awaits_of(call_id) != "approval":
         raise Conflict(f"{call.name} is answered from outside; submit the output of {call_id!r}.")
+    if arguments and call.runs_at_provider:
+        raise Conflict(
+            f"The provider makes the call {call_id!r} with the arguments of the model; deny it "
+            "with a reason that tells what to change."
+        )
     return ToolApproved(run_id=run_id, call_id=call_id, arguments=arguments)
 
 

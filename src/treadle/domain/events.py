@@ -13,8 +13,10 @@ from msgspec.structs import replace
 
 from treadle.domain.blocks import BlockRules
 from treadle.domain.items import (
+    Annotation,
     FunctionCall,
     FunctionCallOutput,
+    HostedCall,
     Item,
     Message,
     ProviderItem,
@@ -208,7 +210,7 @@ class ReasoningAdded(DurableEvent, frozen=True, tag="reasoning.added"):
 
 
 class ProviderItemAdded(DurableEvent, frozen=True, tag="provider_item.added"):
-    """The model finished an item that only its provider understands."""
+    """The model finished an item that only its provider understands, such as a hosted call."""
 
     type: ClassVar[Literal["provider_item.added"]] = "provider_item.added"
     item: ProviderItem
@@ -850,6 +852,27 @@ class ToolProgress(Struct, frozen=True, gc=False, tag="tool.progress"):
     message: str
 
 
+class HostedCallProgress(Struct, frozen=True, gc=False, tag="hosted_call.progress"):
+    """A call of a hosted tool began, or more of it is known; `call` contains all of that.
+
+    It ends with the `provider_item.added` of the same `call_id`.
+    """
+
+    type: ClassVar[Literal["hosted_call.progress"]] = "hosted_call.progress"
+    call: HostedCall
+
+
+class CitationAdded(Struct, frozen=True, gc=False, tag="citation.added"):
+    """A source of the text of the message `item_id`, which is being written.
+
+    The message contains it as one of the `annotations` of its text, with all others.
+    """
+
+    type: ClassVar[Literal["citation.added"]] = "citation.added"
+    item_id: str
+    annotation: Annotation
+
+
 class AgentEvent(Struct, frozen=True, gc=False, tag="agent.event"):
     """An event of the thread `thread_id`, on which `agent` works for the call `call_id`.
 
@@ -869,7 +892,7 @@ Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolArgumentsDelta | ToUserD
 DeltaKey = tuple[type[Delta], str, str]
 """The key of a text: the kind of its deltas, the item, and the field."""
 
-LiveEvent = Delta | ToolCallStarted | ToolProgress | AgentEvent
+LiveEvent = Delta | ToolCallStarted | ToolProgress | HostedCallProgress | CitationAdded | AgentEvent
 TerminalEvent = RunCompleted | RunIncomplete | RunFailed | RunCancelled | RunExpired
 RecordedEvent = (
     MessageAdded

@@ -27,6 +27,9 @@ from treadle.errors import InvalidInput
 
 Role = Literal["user", "assistant", "system", "developer"]
 
+APPROVAL_REQUEST = "mcp_approval_request"
+"""In the provider fields of a call: the item with which the provider asked for its approval."""
+
 
 class InputText(Struct, frozen=True, gc=False, tag="input_text"):
     """Text given to the model."""
@@ -182,6 +185,12 @@ class FunctionCall(Struct, frozen=True, gc=False, tag="function_call", omit_defa
     provider_fields: ProviderFields | None = None
     proposed: str = ""
 
+    @property
+    def runs_at_provider(self) -> bool:
+        """Whether the provider makes the call once it is approved: of a tool of `RemoteMCP`."""
+        fields = self.provider_fields
+        return fields is not None and APPROVAL_REQUEST in fields.fields
+
 
 class FunctionCallOutput(
     Struct, frozen=True, gc=False, tag="function_call_output", omit_defaults=True
@@ -204,11 +213,45 @@ class FunctionCallOutput(
         return "".join(p.text for p in self.output if isinstance(p, InputText))
 
 
-class ProviderItem(Struct, frozen=True, gc=False, tag="provider_item"):
-    """An item only its provider understands, kept as received and sent back unchanged."""
+HostedStatus = Literal["in_progress", "completed", "failed"]
+"""How far a call of a hosted tool is."""
+
+
+class HostedCall(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A call of a hosted tool as people read it, in one form for all providers.
+
+    - `tool`: `web_search`, `web_fetch`, `file_search`, `code_interpreter`, `mcp`, or the provider's
+      own word.
+    - `call_id`: is the same in all items and events of one call.
+    - `arguments`: the query, the URL, the code, or the arguments for an MCP server as JSON.
+    - `name`, `server`: the tool of an MCP server, and the name of the server.
+    - `output`: the result as text, or the error of a failed call; "" while it runs, and if the
+      provider does not show it.
+    - `sources`: the pages and files that were found.
+
+    Long texts are cut, and of many sources the first are kept.
+    """
+
+    tool: str
+    call_id: str
+    status: HostedStatus = "in_progress"
+    arguments: str = ""
+    name: str = ""
+    server: str = ""
+    output: str = ""
+    sources: tuple[Annotation, ...] = ()
+
+
+class ProviderItem(Struct, frozen=True, gc=False, tag="provider_item", omit_defaults=True):
+    """An item only its provider understands, kept as received and sent back unchanged.
+
+    `call` describes the call of a hosted tool that it is, if it is one. A provider may send a call
+    and its result as two items with one `call_id`; the second one contains both.
+    """
 
     provider: str
     raw: msgspec.Raw
+    call: HostedCall | None = None
 
 
 Item = Message | Reasoning | FunctionCall | FunctionCallOutput | ProviderItem

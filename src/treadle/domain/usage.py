@@ -8,7 +8,8 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
 
     `cached_input_tokens` (read from the provider's prompt cache) and `cache_write_tokens` (written
     to it, if the provider reports that) are part of `input_tokens`, `reasoning_tokens` part of
-    `output_tokens`.
+    `output_tokens`. `web_searches` are those of the hosted tool `WebSearch`, which providers charge
+    for apart from tokens.
     """
 
     input_tokens: int = 0
@@ -17,6 +18,7 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     reasoning_tokens: int = 0
     requests: int = 0
     cache_write_tokens: int = 0
+    web_searches: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -36,6 +38,7 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
             self.reasoning_tokens + other.reasoning_tokens,
             self.requests + other.requests,
             self.cache_write_tokens + other.cache_write_tokens,
+            self.web_searches + other.web_searches,
         )
 
 
@@ -66,13 +69,14 @@ class Price(Struct, frozen=True):
     """The price of a model, in any one currency per million tokens.
 
     `cached_input` and `cache_write` (input that is read from the prompt cache, or written to it)
-    default to the price of `input`.
+    default to the price of `input`. `web_search` is the price of a thousand searches.
     """
 
     input: float
     output: float
     cached_input: float | None = None
     cache_write: float | None = None
+    web_search: float = 0.0
 
     def cost(self, usage: Usage) -> float:
         """Returns the cost of `usage` in the currency of the price."""
@@ -81,4 +85,5 @@ class Price(Struct, frozen=True):
         fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
         total = fresh * self.input + usage.cached_input_tokens * cached
         total += usage.cache_write_tokens * write
-        return (total + usage.output_tokens * self.output) / 1_000_000
+        tokens = (total + usage.output_tokens * self.output) / 1_000_000
+        return tokens + usage.web_searches * self.web_search / 1_000

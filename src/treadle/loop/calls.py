@@ -95,7 +95,7 @@ class StepCalls(Generic[Deps, Out]):
         self._record(call, index, await decided(rule))
 
     def _record(self, call: FunctionCall, index: int, awaits: Awaited | None) -> None:
-        tool = self._tools.get(call.name)
+        tool = self._tools.of(call)
         if awaits is not None and self._refusal(call) is not None:
             awaits = None  # the refusal is its output: no one has to approve or answer it
         self._thread.record(
@@ -106,7 +106,7 @@ class StepCalls(Generic[Deps, Out]):
                 awaits=awaits,
                 to_user=tool.to_user if tool is not None else "",
                 parameters=tool.signature.plain
-                if tool is not None and awaits == "approval"
+                if tool is not None and awaits == "approval" and not call.runs_at_provider
                 else None,
             )
         )
@@ -117,7 +117,7 @@ class StepCalls(Generic[Deps, Out]):
         """Answers the calls that an earlier process had started, unless they may run again."""
         step = self._open
         for call in step.pending:
-            tool = self._tools.get(call.name)
+            tool = self._tools.of(call)
             if call.call_id in step.started and not (tool is not None and tool.idempotent):
                 text = "Interrupted: the process ended while the tool ran, its outcome is unknown."
                 self._answer(call, text)
@@ -273,7 +273,7 @@ class StepCalls(Generic[Deps, Out]):
         )
 
     def _is_serial(self, call: FunctionCall) -> bool:
-        tool = self._tools.get(call.name)
+        tool = self._tools.of(call)
         return tool is not None and tool.serial
 
     @property

@@ -17,6 +17,8 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 from treadle.domain.arguments import require_list, require_text, require_type, shown
 from treadle.domain.block_edits import require_blocks
 from treadle.domain.blocks import Block
+from treadle.domain.hosted_tools import HostedTool, RemoteMCP
+from treadle.domain.hosted_tools import described as described_tool
 from treadle.domain.keywords import suggests
 from treadle.domain.limits import NO_LIMITS, Limits
 from treadle.domain.options import AllowedTools, RunOptions
@@ -25,7 +27,7 @@ from treadle.domain.rules import ToolRules
 from treadle.domain.schema import OutputMode
 from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.domain.usage import Price, Usage
-from treadle.errors import ConfigurationError
+from treadle.errors import ConfigurationError, DuplicateTool, ToolUnsupported
 from treadle.jobs.failure import OnFailure, require_on_failure
 from treadle.loop.catalog import Catalog
 from treadle.loop.hooks import POINTS, Hooks
@@ -34,7 +36,7 @@ from treadle.loop.output_validators import OutputValidator, validators_of
 from treadle.memory.compaction.budget import ContextBudget, budget_of
 from treadle.memory.compaction.strategies import ContextStrategy, NoCompaction
 from treadle.memory.sleep import SleepAgent
-from treadle.models.base import Model, output_mode_of
+from treadle.models.base import Model, output_mode_of, tool_refusal
 from treadle.models.prices import PRICES, price_of
 from treadle.models.resolve import resolve_model
 from treadle.models.retry import RetryPolicy
@@ -102,7 +104,7 @@ class AgentDefinition(Generic[Deps, Out]):
         name: str = "agent",
         description: str = "",
         instructions: Instructions[Deps] = "",
-        tools: Iterable[ToolFor[Deps] | ToolSource] | None = None,
+        tools: Iterable[ToolFor[Deps] | ToolSource | HostedTool] | None = None,
         output: type[Out] | TypeForm[Out] | UnsetType = UNSET,
         output_validators: Iterable[OutputValidator[Deps, Out]] | None = None,
         output_mode: OutputMode | None = None,
@@ -136,7 +138,8 @@ class AgentDefinition(Generic[Deps, Out]):
         - `instructions`: a text, or a function that returns one before each step: plain or async,
           with the `RunContext` of the run as an optional parameter.
         - `tools`: tools; plain functions, which become tools with default options; sources of tools
-          such as `treadle.mcp.MCPTools`, which are asked for their tools before each step.
+          such as `treadle.mcp.MCPTools`, which are asked for their tools before each step; and
+          hosted tools, such as `WebSearch`, which the provider of the model runs.
         - `output`: the type of the result, or a union of types. Anything but `str` asks the model
           for JSON of that type; an invalid answer is sent back for correction at most
           `max_corrections` times.
@@ -200,8 +203,11 @@ class AgentDefinition(Generic[Deps, Out]):
         self.extra_instructions = ""
         self.overridable = overridable_of(overridable)
         listed = require_list("tools", () if tools is None else tools, "tools=[f]")
-        given = cast("tuple[AnyTool | ToolSource, ...]", listed)
-        self._own_tools = tuple(tool for tool in given if not isinstance(tool, ToolSource))
+        given = cast("tuple[AnyTool | ToolSource | HostedTool, ...]", listed)
+        self.hosted = tuple(tool for tool in given if isinstance(tool, HostedTool))
+        self._own_tools = tuple(
+            tool for tool in given if not isinstance(tool, ToolSource | HostedTool)
+        )
         self._to_user = to_user
         self.tools = Toolset(self._own_tools, to_user=to_user)
         sources = (one for one in given if isinstance(one, ToolSource))
@@ -247,6 +253,7 @@ class AgentDefinition(Generic[Deps, Out]):
         self.max_corrections = max_corrections
         for agent in require_list("handoffs", handoffs, "handoffs=[agent]"):
             self.add_handoff(cast("AgentDefinition[Any, Any]", agent))
+        self._require_hosted()
         self._require_known_tools()
         self._require_price()
         self._require_names()
@@ -292,7 +299,7 @@ class AgentDefinition(Generic[Deps, Out]):
             return self._output_mode
         if self.output is not None and self.output.takes_text:
             return "tool"  # the only one in which a text is a text
-        has_tools = bool(self.tools.names or self.sources)
+        has_tools = bool(self.tools.names or self.sources or self.hosted)
         return output_mode_of(self.model, with_tools=has_tools)
 
     def check_options(
@@ -317,6 +324,8 @@ class AgentDefinition(Generic[Deps, Out]):
             limits = self.limits.updated(limits)
             self.limits = limits if self._given is None else limits.within(self._given)
             self._has_rules = self._has_rules or self.limits.max_tool_calls is not None
+        if options.model:
+            self._require_hosted()
         if options.model or limits is not None:
             known = (self.limits, self.thread_limits)
             # A price that the agent was given is that of its own model.
@@ -403,11 +412,25 @@ class AgentDefinition(Generic[Deps, Out]):
                 "Limits(max_cost=…, price=Price(input=…, output=…))."
             )
 
+    def _require_hosted(self) -> None:
+        """Raises for hosted tools that the model does not have, and for two with one name."""
+        names = [*self.tools.names, *(tool.name for tool in self.hosted)]
+        double = next((name for name in names if names.count(name) > 1), None)
+        if double is not None:
+            raise DuplicateTool(f"Two tools are called {double!r}; rename one.")
+        for tool in self.hosted:
+            if refusal := tool_refusal(self.model, tool):
+                kind = type(tool)
+                raise ToolUnsupported(
+                    f"{refusal} {kind.__name__} is a hosted tool of {kind.providers}."
+                )
+
     def _require_known_tools(self) -> None:
         if self.sources:
             return  # the names of their tools are not known yet
+        hosted = {tool.name for tool in self.hosted}
         for name in self.allowed_tools or ():
-            if name not in self.tools.names:
+            if name not in self.tools.names and name not in hosted:
                 known = ", ".join(self.tools.names) or "none"
                 raise ConfigurationError(
                     f"AllowedTools names {name!r}, which is not a tool of this agent; it has: "
@@ -432,7 +455,7 @@ class AgentDefinition(Generic[Deps, Out]):
             raise ConfigurationError(
                 f"The tool choice {choice.name!r} is not a tool of this agent; it has: {known}."
             )
-        if choice == "required" and not self.tools.names:
+        if choice == "required" and not (self.tools.names or hosted):
             raise ConfigurationError('tool_choice="required" needs at least one tool.')
 
 
@@ -575,6 +598,8 @@ def _hash_of(agent: AgentDefinition[Any, Any]) -> str:
         described["output_validators"] = [one.subject for one in agent.output_validators]
     if agent.budget is not None:
         described["context"] = agent.budget.described
+    if agent.hosted:
+        described["hosted"] = [described_tool(tool) for tool in agent.hosted]
     if agent.sources:
         described["sources"] = [(source.name, source.is_local) for source in agent.sources]
     if agent.blocks:
@@ -592,6 +617,13 @@ def require_local_tools(agent: AgentDefinition[Any, Any]) -> None:
             raise ConfigurationError(
                 f"The tool {tool.name} is answered or approved from outside, which needs a "
                 "thread: treadle.open(agents=[agent]), then thread.send(…)."
+            )
+    for hosted in agent.hosted:
+        if isinstance(hosted, RemoteMCP) and hosted.needs_approval:
+            raise ConfigurationError(
+                f"Calls of the MCP server {hosted.name} are approved from outside, which needs a "
+                "thread: treadle.open(agents=[agent]), then thread.send(…); or declare it with "
+                "needs_approval=False."
             )
     for source in agent.sources:
         if not source.is_local:

@@ -50,7 +50,12 @@ def build_request(
         output_tool = output_tool_of(agent)
         names = {*allowed, *((output_tool.name,) if output_tool is not None else ())}
         schemas = tuple(schema for schema in schemas if schema.name in names)
-    if not schemas:
+    hosted = agent.hosted
+    if allowed is not None:
+        hosted = tuple(tool for tool in hosted if tool.name in allowed)
+    if settings.tool_choice == "none":
+        hosted = ()
+    if not schemas and not hosted:
         settings = replace(settings, tool_choice=None, parallel_tool_calls=None)
     if agent.extra_instructions:
         given = agent.extra_instructions
@@ -68,6 +73,7 @@ def build_request(
         conversation=state.history if read is not state.history else (),
         instructions=instructions,
         tools=schemas,
+        hosted=hosted,
         output=(
             agent.output.schema
             if agent.output is not None and agent.output_mode == "native"

@@ -220,6 +220,8 @@ def _ignored_choice(activation: Activation[Deps, Out], request: ModelRequest) ->
     step, choice = activation.thread.state.step, request.settings.tool_choice
     if step is None or not request.tools:
         return None
+    if choice == "required" and any(isinstance(item, ProviderItem) for _, item in step.items):
+        return None  # a hosted tool was called
     called = {call.name for call in step.calls}
     if isinstance(choice, NamedTool):
         return None if choice.name in called else choice.name

@@ -9,6 +9,7 @@ from msgspec import Struct
 from treadle.domain.arguments import shown
 from treadle.domain.events import ChangeReason
 from treadle.domain.files import Media
+from treadle.domain.hosted_tools import HostedTool
 from treadle.domain.items import FunctionCall, Item
 from treadle.domain.schema import OutputMode, OutputSchema, ToolSchema
 from treadle.domain.settings import ModelSettings
@@ -27,6 +28,7 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     items: Sequence[Item]
     instructions: str = ""
     tools: tuple[ToolSchema, ...] = ()
+    hosted: tuple[HostedTool, ...] = ()
     output: OutputSchema | None = None
     settings: ModelSettings = ModelSettings()
     conversation: Sequence[Item] = ()
@@ -67,6 +69,22 @@ class ReadsMedia(Protocol):
     def refusal(self, part: Media, /) -> str:
         """Returns why the model does not read a part, as a sentence; "" if it does."""
         ...
+
+
+@runtime_checkable
+class HostsTools(Protocol):
+    """A model whose provider runs tools itself; other models have none."""
+
+    def tool_refusal(self, tool: HostedTool, /) -> str:
+        """Returns why the model cannot have a hosted tool, as a sentence; "" if it can."""
+        ...
+
+
+def tool_refusal(model: "Model", tool: HostedTool) -> str:
+    """Returns why a model cannot have a hosted tool, as a sentence; "" if it can."""
+    if isinstance(model, HostsTools):
+        return model.tool_refusal(tool)
+    return f"The model {model.name!r} has no hosted tools."
 
 
 class Model(Protocol):

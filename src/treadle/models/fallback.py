@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 
 from treadle.domain.files import Media
+from treadle.domain.hosted_tools import HostedTool
 from treadle.domain.schema import OutputMode
 from treadle.errors import ConfigurationError, ModelError
 from treadle.models.base import (
@@ -12,6 +13,7 @@ from treadle.models.base import (
     ModelRequest,
     ReadsMedia,
     output_mode_of,
+    tool_refusal,
 )
 
 
@@ -43,6 +45,10 @@ class FallbackModel:
             model.refusal(part) if isinstance(model, ReadsMedia) else "" for model in self._models
         ]
         return refusals[0] if all(refusals) else ""
+
+    def tool_refusal(self, tool: HostedTool, /) -> str:
+        """Returns why one of the models cannot have a hosted tool; "" if all can."""
+        return next((why for model in self._models if (why := tool_refusal(model, tool))), "")
 
     @property
     def output_mode(self) -> OutputMode:

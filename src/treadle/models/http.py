@@ -10,6 +10,7 @@ import aiohttp
 from msgspec import Struct
 
 from treadle.domain.files import Media
+from treadle.domain.hosted_tools import HostedTool
 from treadle.domain.schema import OutputMode
 from treadle.errors import (
     BadRequest,
@@ -23,9 +24,10 @@ from treadle.errors import (
     StreamInvalid,
 )
 from treadle.models.api_key import ApiKey, current_key
-from treadle.models.base import ItemsAdapted, ModelEvent, ModelRequest
+from treadle.models.base import HostsTools, ItemsAdapted, ModelEvent, ModelRequest
 from treadle.models.endpoint import key_headers, request_url
 from treadle.models.failure import http_failure
+from treadle.models.remote_tokens import tokens_of, with_tokens
 from treadle.models.secrets import masked, masked_url, secrets_of
 from treadle.models.session import transport_for
 from treadle.models.transport import HttpRequest, HttpResponse, ResponseBody, Transport
@@ -144,11 +146,19 @@ class HttpModel:
         """Returns why the API does not read a part, as a sentence; "" if it does."""
         return self._wire.media.refusal(part)
 
+    def tool_refusal(self, tool: HostedTool, /) -> str:
+        """Returns why the API does not take a hosted tool, as a sentence; "" if it does."""
+        if isinstance(self._wire, HostsTools):
+            return self._wire.tool_refusal(tool)
+        return f"The API of the model {self._name!r} has no hosted tools."
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name!r}, url={masked_url(self._url)!r})"
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Sends `request` once and yields the response as it arrives; see `Model.stream`."""
+        if request.hosted:
+            request = await with_tokens(request, self._timeouts.first_byte)
         encoded = self._wire.encode(self._name, request)
         key = self._api_key
         if not isinstance(key, str):
@@ -208,6 +218,7 @@ class HttpModel:
                 **request.settings.extra_headers,
             },
             body=encoded.body,
+            secrets=tokens_of(request) if request.hosted else (),
             proxy=self._proxy,
             connect=self._timeouts.connect,
         )
@@ -395,7 +406,7 @@ def _naming_item(error: ModelError, encoded: EncodedRequest) -> ModelError:
 
 def hide_secrets(error: ModelError, call: HttpRequest) -> None:
     """Masks the keys of `call` in `error`, in case the provider has repeated them."""
-    secrets = secrets_of(call.headers)
+    secrets = [*secrets_of(call.headers), *call.secrets]
     error.message = masked(error.message, secrets)
     error.args = (error.message,)
     if error.provider_code is not None:

@@ -6,7 +6,7 @@ run, else over the network (`treadle.models.session`). `treadle.testing.record` 
 timeouts, stays.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Protocol
@@ -21,7 +21,8 @@ class HttpRequest(Struct, frozen=True, kw_only=True):
 
     `path` is that of the endpoint below the API's root, `model` the provider's name of the model;
     both are part of `url` and `body`, and repeated here for transports that tell requests apart.
-    `connect` is the longest wait for a connection, in seconds.
+    `secrets` are those in the body, such as tokens for MCP servers. `connect` is the longest wait
+    for a connection, in seconds.
     """
 
     model: str
@@ -29,6 +30,7 @@ class HttpRequest(Struct, frozen=True, kw_only=True):
     url: str
     headers: Mapping[str, str]
     body: bytes
+    secrets: Sequence[str] = ()
     proxy: str | None = None
     connect: float | None = None
 

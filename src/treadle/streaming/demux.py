@@ -14,7 +14,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from treadle.domain.events import (
+    CitationAdded,
     FinishReason,
+    HostedCallProgress,
     LiveEvent,
     ReasoningDelta,
     RefusalDelta,
@@ -27,10 +29,12 @@ from treadle.domain.items import (
     Annotation,
     ContentPart,
     FunctionCall,
+    HostedCall,
     Item,
     Message,
     OutputText,
     ProviderFields,
+    ProviderItem,
     Reasoning,
     ReasoningText,
     Refusal,
@@ -167,6 +171,7 @@ class Demux:
         self._chars = 0
         self._fields: dict[Key, dict[str, object]] = {}
         self._annotations: dict[Key, Sequence[Sequence[Annotation]]] = {}
+        self._hosted: dict[Key, HostedCall] = {}
         self.usage = Usage()
         self.response_id = ""
         self.events: list[StreamEvent] = []
@@ -265,6 +270,19 @@ class Demux:
         """Keeps fields of item `key` that only its provider understands; see `ProviderFields`."""
         self._fields.setdefault(key, {}).update(fields)
 
+    def hosted(self, key: Key, call: HostedCall) -> None:
+        """The hosted call `key` began, or more of it is known than in the event before."""
+        if self._hosted.get(key) == call or key in self._closed:
+            return
+        self._hosted[key] = call
+        self._count(call.arguments)
+        self.events.append(HostedCallProgress(call))
+
+    def cite(self, key: Key, annotation: Annotation) -> None:
+        """The text of message `key` has a source; `annotate` keeps all of them."""
+        message = self._open_message(key, "")
+        self.events.append(CitationAdded(message.item_id, annotation))
+
     def annotate(self, key: Key, texts: Sequence[Sequence[Annotation]]) -> None:
         """Keeps the sources of the texts of message `key`, in their order."""
         self._annotations[key] = texts
@@ -285,6 +303,10 @@ class Demux:
                 item = self._final_call(key, final)
             case Reasoning():
                 item = self._final_reasoning(key, final)
+            case ProviderItem():
+                item = final
+                self._chars += len(bytes(final.raw))
+                self._count("")
             case _:
                 item = final
         entry = self._open.get(key)

@@ -9,6 +9,7 @@ from treadle.domain.events import (
     ContextCompacted,
     DurableEvent,
     Event,
+    HostedCallProgress,
     JobDelegated,
     JobStarted,
     MessageAdded,
@@ -78,7 +79,11 @@ class ThreadSpans:
             return self.observe(event.thread_id, event.event, now)
         if not isinstance(event, DurableEvent):
             run = self._runs.get(thread_id)
-            if run is None or not run.awaits_first or isinstance(event, ToolProgress):
+            if (
+                run is None
+                or not run.awaits_first
+                or isinstance(event, ToolProgress | HostedCallProgress)
+            ):
                 return []
             run.delta_seen(now)
             return self._taken()

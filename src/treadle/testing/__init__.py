@@ -32,6 +32,7 @@ from treadle.testing.simulator import (
 from treadle.testing.simulator.turn import (
     Call,
     Hold,
+    Hosted,
     Pause,
     Reasoning,
     Refusal,
@@ -48,6 +49,7 @@ __all__ = [
     "Cut",
     "Fault",
     "Hold",
+    "Hosted",
     "InvalidScenario",
     "Pause",
     "ProviderRequest",

@@ -5,8 +5,11 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 from types import TracebackType
 from typing import Self, assert_never
 
-from msgspec import Struct
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
+from treadle.domain.hosted_tools import HostedTool, remote_call_name
+from treadle.domain.items import APPROVAL_REQUEST, FunctionCall, ProviderItem
 from treadle.domain.usage import Usage
 from treadle.errors import UnconsumedSteps, UnexpectedRequest
 from treadle.models.base import ModelRequest
@@ -14,6 +17,7 @@ from treadle.streaming.demux import Demux, StreamEvent
 from treadle.testing.simulator.turn import (
     Call,
     Hold,
+    Hosted,
     Output,
     Pause,
     Reasoning,
@@ -39,10 +43,10 @@ Script = Iterable[Step | Callable[[ModelRequest], Step]]
 class ScriptedModel:
     """Answers the n-th request with the n-th step of `script`.
 
-    A step is a text, an output (`Text`, `Call`, `Reasoning`, `Refusal`), a sequence of outputs, a
-    `Turn`, an exception to raise, or a function of the request that returns one of these. An
-    exception inside a sequence is raised after the outputs before it. `Pause` and `Hold` wait
-    on the clock of the loop.
+    A step is a text, an output (`Text`, `Call`, `Reasoning`, `Refusal`, `Hosted`), a sequence of
+    outputs, a `Turn`, an exception to raise, or a function of the request that returns one of
+    these. An exception inside a sequence is raised after the outputs before it. `Pause` and `Hold`
+    wait on the clock of the loop.
 
     `requests` contains the requests so far. A request beyond the script raises
     `UnexpectedRequest`; used as a context manager, the model raises `UnconsumedSteps` if steps are
@@ -80,6 +84,10 @@ class ScriptedModel:
                 f"{self.remaining} of {len(self._script)} scripted steps were never requested; "
                 "the agent ended earlier than the test expects."
             )
+
+    def tool_refusal(self, tool: HostedTool, /) -> str:
+        """Returns "": a script may contain the calls of any hosted tool."""
+        return ""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamEvent]:
         """Streams the next step of the script."""
@@ -132,9 +140,15 @@ async def _events(turn: Turn, parts: Sequence[Part], demux: Demux) -> AsyncGener
             case Unfinished():
                 async for event in _deltas(key, part.output, demux, turn.every):
                     yield event
+            case Hosted():
+                _host(key, part, demux)
             case Text() | Reasoning() | Refusal() | Call():
                 async for event in _deltas(key, part, demux, turn.every):
                     yield event
+                if isinstance(part, Text) and part.citations:
+                    for citation in part.citations:
+                        demux.cite(key, citation)
+                    demux.annotate(key, [part.citations])
                 if turn.finish == "stop" or key < len(parts) - 1:
                     demux.finish(key)
             case _ as unreachable:
@@ -145,6 +159,18 @@ async def _events(turn: Turn, parts: Sequence[Part], demux: Demux) -> AsyncGener
     demux.end(turn.finish)
     for event in demux.take():
         yield event
+
+
+def _host(key: int, output: Hosted, demux: Demux) -> None:
+    """Shows a call of a hosted tool, or asks for its approval as OpenAI does."""
+    call = output.call
+    if output.needs_approval:
+        name = remote_call_name(call.server, call.name)
+        demux.keep(key, {APPROVAL_REQUEST: {"id": call.call_id, "server_label": call.server}})
+        demux.finish(key, FunctionCall(call.call_id, name, call.arguments or "{}"))
+        return
+    demux.hosted(key, replace(call, status="in_progress", output="", sources=()))
+    demux.finish(key, ProviderItem(ScriptedModel.provider, Raw(b"{}"), call))
 
 
 async def _deltas(

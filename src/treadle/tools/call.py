@@ -90,7 +90,7 @@ class _NotJson(Exception):
 
 def prepare(tools: Toolset, call: FunctionCall) -> PreparedCall | RefusedCall:
     """Looks the tool up and validates the arguments; pure."""
-    tool = tools.get(call.name)
+    tool = tools.of(call)
     if tool is None:
         known = ", ".join(tools.names) or "none"
         problem = f"There is no tool {call.name[:100]!r}. Tools: {known}."
@@ -120,7 +120,7 @@ def awaits_of(
     A call that cannot be made needs nothing. If the rule for approval fails, the call needs
     approval; a cancellation of the running task by a plain rule is taken back by the caller.
     """
-    tool = tools.get(call.name)
+    tool = tools.of(call)
     if tool is None or tool.is_local:
         return None
     prepared = prepare(tools, call)

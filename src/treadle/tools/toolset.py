@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from treadle.domain.items import FunctionCall
 from treadle.domain.schema import ToolSchema
 from treadle.errors import ConfigurationError, DuplicateTool
 from treadle.streaming.streamed_fields import StreamedParameters
 from treadle.tools.function import Tool, as_tool, with_to_user
+from treadle.tools.remote_call import remote_tool
 
 
 class Toolset:
@@ -62,6 +64,10 @@ class Toolset:
 
     def __iter__(self) -> Iterator[Tool[..., object]]:
         return iter(self._tools.values())
+
+    def of(self, call: FunctionCall) -> Tool[..., object] | None:
+        """Returns the tool of a call, or None."""
+        return remote_tool(call.name) if call.runs_at_provider else self.get(call.name)
 
     def get(self, name: str) -> Tool[..., object] | None:
         """Returns the tool of that name, or None."""

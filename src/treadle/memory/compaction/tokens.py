@@ -33,6 +33,9 @@ BYTES_PER_TOKEN = 3
 ITEM_TOKENS = 6
 """The tokens around the text of an item: its role, its ids, the marks of its start and end."""
 
+HOSTED_TOOL_TOKENS = 400
+"""The tokens with which a provider describes a hosted tool to its model."""
+
 IMAGE_TOKENS = 1600
 SMALL_IMAGE_TOKENS = 100
 MIN_FILE_TOKENS = 200
@@ -142,6 +145,7 @@ def frame_tokens(request: ModelRequest, count: Count | None = None) -> int:
     """Returns the tokens of a request without its items; raises as `text_tokens`."""
     tokens = ITEM_TOKENS + text_tokens(request.instructions, count)
     tokens += sum(_schema(tool, count) for tool in request.tools)
+    tokens += HOSTED_TOOL_TOKENS * len(request.hosted)
     return tokens + (_schema(request.output, count) if request.output is not None else 0)
 
 

@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
+from treadle.domain.hosted_tools import remote_call_name
 from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
+    HostedCall,
     InputAudio,
     InputFile,
     InputImage,
@@ -92,10 +94,20 @@ def _paragraph(item: Item, names: dict[str, str]) -> str:
             media = "" if isinstance(item.output, str) else _media(item.output)
             name = names.get(item.call_id, "tool")
             return f"output of {name}{failed}: {item.text}{media}"
-        case Reasoning() | ProviderItem():
+        case ProviderItem():
+            return _hosted(item.call)
+        case Reasoning():
             return ""
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def _hosted(call: HostedCall | None) -> str:
+    """Returns a call of a hosted tool once its result is known."""
+    if call is None or call.status == "in_progress":
+        return ""
+    name = remote_call_name(call.server, call.name) if call.server else call.tool
+    return f"{name} {call.arguments}: {call.output}"
 
 
 def _content(message: Message) -> str:

@@ -45,7 +45,7 @@ class AnthropicOptions(Struct, frozen=True, kw_only=True):
 def encode_request(model: str, request: ModelRequest, options: AnthropicOptions) -> EncodedRequest:
     """Returns the body of a streaming request; raises `ItemRefused` if the options are strict."""
     settings, changes = request.settings, Changes(strict=options.strict)
-    first, entries = split_system(arrange(request.items, changes))
+    first, entries = split_system(arrange(request.items, changes, options.provider))
     texts = [message.text for message in first]
     schema = _format_schema(request.output)
     if request.output is not None and schema is None:

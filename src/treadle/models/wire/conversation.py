@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from typing import cast
 
+import msgspec
 from msgspec import Struct
 
+from treadle.domain.hosted_tools import remote_call_name
 from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
@@ -14,6 +16,7 @@ from treadle.domain.items import (
     ProviderItem,
     Reasoning,
 )
+from treadle.models.wire.loose_json import joined
 from treadle.models.wire.sendable import Changes
 
 _MISSING = "The output of this call is not known."
@@ -29,17 +32,30 @@ class Response(Struct):
 Entry = Message | Response
 
 
-def arrange(items: Iterable[Item], changes: Changes) -> list[Entry]:
+def arrange(items: Iterable[Item], changes: Changes, provider: str = "") -> list[Entry]:
     """Returns the entries of a conversation; every call has exactly one output, right behind it.
 
     The histories of threads are in this order already. Hooks may make others, and no API accepts a
     call without an output, an output without a call, or two calls of one id.
+
+    Calls of the hosted tools of others than `provider` become calls of tools, if their output is
+    known.
     """
     entries: list[Entry] = []
     current: Response | None = None
     open_calls: dict[str, tuple[FunctionCall, Response]] = {}
     seen: set[str] = set()
     for item in items:
+        if isinstance(item, ProviderItem) and item.provider != provider:
+            made = _as_call(item)
+            if made is not None and made[0].call_id not in seen:
+                seen.add(made[0].call_id)
+                if current is None or current.outputs:
+                    current = Response([], [])
+                    entries.append(current)
+                current.items.append(made[0])
+                current.outputs.append(made[1])
+            continue
         if isinstance(item, FunctionCallOutput):
             _, response = open_calls.pop(item.call_id, (None, None))
             if response is None:
@@ -70,6 +86,23 @@ def arrange(items: Iterable[Item], changes: Changes) -> list[Entry]:
         if isinstance(entry, Response) and len(entry.outputs) > 1:
             _sort(entry)
     return entries
+
+
+def _as_call(item: ProviderItem) -> tuple[FunctionCall, FunctionCallOutput] | None:
+    """Returns the call of another provider's hosted tool as a call that any model can read."""
+    call = item.call
+    if call is None or call.status == "in_progress" or not call.output:
+        return None
+    arguments = call.arguments
+    if call.tool != "mcp":
+        arguments = msgspec.json.encode({"input": joined(arguments)}).decode()
+    name = remote_call_name(call.server, call.name) if call.tool == "mcp" else call.tool
+    # Not the id of the provider, which it may have given to another call as well.
+    call_id = f"hosted_{call.call_id}"
+    return (
+        FunctionCall(call_id, name, arguments),
+        FunctionCallOutput(call_id, call.output, is_error=call.status == "failed"),
+    )
 
 
 def _sort(response: Response) -> None:

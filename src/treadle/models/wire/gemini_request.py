@@ -53,7 +53,7 @@ def is_old(model: str) -> bool:
 def encode_request(model: str, request: ModelRequest, options: GeminiOptions) -> EncodedRequest:
     """Returns the body of a request; raises `ItemRefused` if the options are strict."""
     settings, changes = request.settings, Changes(strict=options.strict)
-    first, entries = split_system(arrange(request.items, changes))
+    first, entries = split_system(arrange(request.items, changes, options.provider))
     texts = (request.instructions, *(message.text for message in first))
     contents = Contents(options.provider, changes, is_old=is_old(model)).encode(entries)
     body: Part = {"contents": [content.encoded() for content in contents]}

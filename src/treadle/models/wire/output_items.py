@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from treadle.domain.items import (
     FunctionCall,
+    HostedCall,
     Item,
     Message,
     OutputText,
@@ -41,6 +42,7 @@ class OutputItem:
     - `written`: what was read of it before the output of the response was.
     - `final`: the provider's own version of it, once it is finished.
     - `arguments`: the whole arguments of a call; `pending`: deltas that came before its name.
+    - `hosted`: what is known of a call of a hosted tool.
     """
 
     def __init__(self, key: int, kind: str, index: int, item_id: str, call_id: str) -> None:
@@ -52,6 +54,7 @@ class OutputItem:
         self.name = ""
         self.arguments = ""
         self.pending: list[str] = []
+        self.hosted: HostedCall | None = None
         self.grow: Grow | None = None
         self.parts: dict[tuple[str, int], str] = {}
         self.summary_index = 0

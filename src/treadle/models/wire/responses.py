@@ -3,11 +3,13 @@
 https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
+from treadle.domain.hosted_tools import HostedTool
 from treadle.models.base import ModelRequest
 from treadle.models.wire.base import Decoder
 from treadle.models.wire.ends import RESPONSES_ENDS, Ends, extended
 from treadle.models.wire.responses_decoder import ResponsesDecoder
 from treadle.models.wire.responses_request import MEDIA, ResponsesOptions, encode_request
+from treadle.models.wire.responses_tools import tool_refusal
 from treadle.models.wire.sendable import EncodedRequest
 
 
@@ -28,6 +30,10 @@ class ResponsesWire:
     def headers(self, api_key: str) -> dict[str, str]:
         """Returns the bearer token as a header."""
         return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+    def tool_refusal(self, tool: HostedTool) -> str:
+        """Returns why the API does not take a hosted tool, as a sentence; "" if it does."""
+        return tool_refusal(tool)
 
     def encode(self, model: str, request: ModelRequest) -> EncodedRequest:
         """Returns the body of a streaming request."""

@@ -15,7 +15,9 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from treadle.domain.events import FinishReason
+from treadle.domain.hosted_tools import remote_call_name
 from treadle.domain.items import (
+    APPROVAL_REQUEST,
     Annotation,
     ContentPart,
     FunctionCall,
@@ -32,8 +34,9 @@ from treadle.domain.usage import Usage
 from treadle.errors import StreamIncomplete, StreamInvalid
 from treadle.models.failure import error_body, stream_failure
 from treadle.models.wire.chat_calls import text_of
-from treadle.models.wire.citations import content_annotations
+from treadle.models.wire.citations import annotations_of, content_annotations
 from treadle.models.wire.ends import RESPONSES_ENDS, Ends, end_of
+from treadle.models.wire.hosted_calls import bounded, responses_call
 from treadle.models.wire.loose_json import (
     HalfCharacters,
     count_of,
@@ -80,6 +83,8 @@ class _Event(Struct):
     text: object = None
     refusal: object = None
     arguments: object = None
+    code: object = None
+    annotation: object = None
     name: object = None
     part: object = None
     content_index: object = None
@@ -139,6 +144,7 @@ class ResponsesDecoder(SseDecoder):
         self._ended: list[Raw] = []
         self._halves: HalfCharacters | None = None
         self._pending = 0
+        self._searches = 0
 
     def _frames(self, frames: Frames, *, cut: bool = False) -> None:
         grow, texts = self._demux.text, self._items.texts
@@ -271,6 +277,27 @@ class ResponsesDecoder(SseDecoder):
             item.arguments = arguments or item.arguments
             item.name = item.name or string_of(event.name)
 
+    def _annotation(self, event: _Event) -> None:
+        item = self._items.growing(MESSAGE, event.index, string_of(event.item_id))
+        if item is None or not item.is_growing:
+            return
+        number = _index(event.content_index)
+        before = [t for (kind, n), t in item.parts.items() if kind == "output_text" and n < number]
+        for annotation in annotations_of([event.annotation], sum(map(len, before))):
+            self._demux.cite(item.key, annotation)
+
+    def _hosted_code(self, event: _Event) -> None:
+        self._hosted_arguments("code_interpreter_call", event, string_of(event.code))
+
+    def _remote_arguments(self, event: _Event) -> None:
+        self._hosted_arguments("mcp_call", event, text_of(event.arguments))
+
+    def _hosted_arguments(self, kind: str, event: _Event, arguments: str) -> None:
+        item = self._items.growing(kind, event.index, string_of(event.item_id))
+        if item is not None and item.is_growing and item.hosted is not None:
+            item.hosted = bounded(replace(item.hosted, arguments=arguments))
+            self._demux.hosted(item.key, item.hosted)
+
     def _text_done(self, event: _Event) -> None:
         self._part(MESSAGE, event, "output_text", event.content_index, event.text)
 
@@ -307,6 +334,9 @@ class ResponsesDecoder(SseDecoder):
         call_id = string_of(fields.get("call_id"))
         item_id = string_of(fields.get("id"))
         item = self._placed(self._items.announced(kind, event.index, item_id, call_id))
+        if item.is_growing and (hosted := responses_call(fields)) is not None:
+            item.hosted = hosted
+            self._demux.hosted(item.key, hosted)
         if kind == CALL and item.is_growing:
             item.name = item.name or string_of(fields.get("name"))
             item.arguments = item.arguments or text_of(fields.get("arguments"))
@@ -379,6 +409,8 @@ class ResponsesDecoder(SseDecoder):
         is_written = isinstance(final, Message) and final.content
         if rest and item.grow is not None and not is_written:
             item.grow(item.key, rest, item.item_id)
+        if isinstance(final, ProviderItem):
+            self._searches += _is_search(final)
         self._demux.finish(item.key, final)
         self._items.close(item, final)
 
@@ -391,7 +423,7 @@ class ResponsesDecoder(SseDecoder):
             status = string_of(response.status) or status
         reason, word = self._reason(response, status)
         self._fill(response)
-        self._demux.usage = _usage(response.usage)
+        self._demux.usage = replace(_usage(response.usage), web_searches=self._searches)
         self._demux.response_id = string_of(response.id)
         self.stopped = True
         if reason is None:
@@ -481,10 +513,13 @@ class ResponsesDecoder(SseDecoder):
                     item_id,
                 )
                 return _Whole(kind, item_id, call, is_cut)
+            case "mcp_approval_request":
+                return _Whole(kind, item_id, _asked(fields), own={APPROVAL_REQUEST: fields})
             case "":
                 raise ValueError("an item has no type")
             case _:
-                return _Whole(kind, item_id, ProviderItem(self._provider, Raw(bytes(raw))))
+                item = ProviderItem(self._provider, Raw(bytes(raw)), responses_call(fields))
+                return _Whole(kind, item_id, item)
 
     HANDLERS: ClassVar[Mapping[str, Callable[[Self, _Event], None]]] = {
         "response.output_text.delta": _text,
@@ -493,6 +528,9 @@ class ResponsesDecoder(SseDecoder):
         "response.reasoning_summary_text.delta": _summary,
         "response.function_call_arguments.delta": _arguments,
         "response.function_call_arguments.done": _arguments_done,
+        "response.output_text.annotation.added": _annotation,
+        "response.code_interpreter_call_code.done": _hosted_code,
+        "response.mcp_call_arguments.done": _remote_arguments,
         "response.output_text.done": _text_done,
         "response.refusal.done": _refusal_done,
         "response.content_part.done": _content_part_done,
@@ -600,6 +638,23 @@ def _thought(fields: Mapping[str, object]) -> Reasoning:
         content=tuple(map(ReasoningText, content)),
         encrypted_content=string_of(fields.get("encrypted_content")) or None,
     )
+
+
+def _asked(fields: Mapping[str, object]) -> FunctionCall:
+    """Returns the call of an MCP server's tool for which the provider asks for an approval."""
+    id = string_of(fields.get("id"))
+    server, name = string_of(fields.get("server_label")), string_of(fields.get("name"))
+    return FunctionCall(
+        id, remote_call_name(server, name), text_of(fields.get("arguments")) or "{}", id
+    )
+
+
+def _is_search(item: ProviderItem) -> bool:
+    """Whether an item is a search of the web, which is paid for, and not the reading of a page."""
+    if item.call is None or item.call.tool != "web_search" or item.call.status == "failed":
+        return False
+    action = fields_of(fields_of(_decode_any(item.raw)).get("action"))
+    return action.get("type") in {None, "search"}
 
 
 def _text_of(part: object) -> object:

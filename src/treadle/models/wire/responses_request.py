@@ -4,14 +4,17 @@ https://platform.openai.com/docs/api-reference/responses/create
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import assert_never, cast
 
 import msgspec
 from msgspec import Struct
 
+from treadle.domain.arguments import is_mapping
 from treadle.domain.files import Media
+from treadle.domain.hosted_tools import RemoteMCP
 from treadle.domain.items import (
+    APPROVAL_REQUEST,
     ContentPart,
     FunctionCall,
     FunctionCallOutput,
@@ -34,6 +37,7 @@ from treadle.models.wire.conversation import Response, arrange
 from treadle.models.wire.media import MediaRules, WebContent, file_name, no_media
 from treadle.models.wire.prompt_cache import cache_key
 from treadle.models.wire.reasoning import effort_of
+from treadle.models.wire.responses_tools import hosted_entries, included
 from treadle.models.wire.sendable import (
     NO_INPUT,
     Changes,
@@ -59,6 +63,7 @@ _REASONING_MODELS = re.compile(r"(o\d|gpt-[5-9]|codex)")
 _CALL_ID = re.compile(r"[!-~]{1,64}")
 # "Invalid 'input[1].id': 'abc'. Expected an ID that begins with 'msg'", and at most 64 characters.
 _MESSAGE_ID = re.compile(r"msg_[!-~]{1,60}")
+_LONGEST_REASON = 2_000
 _REASONING_ID = re.compile(r"rs_[!-~]{1,61}")
 # Calls that the caller must answer, in a form that treadle does not have: "No tool output found for
 # computer call …".
@@ -98,13 +103,16 @@ def encode_request(
     """Returns the body of a streaming request; raises `ItemRefused` if the options are strict."""
     options = options or ResponsesOptions()
     settings, changes = request.settings, Changes(strict=options.strict)
-    entries, sources = _Encoder(options.provider, changes).encode(request.items)
+    approving = {tool.name for tool in request.hosted if isinstance(tool, RemoteMCP)}
+    encoder = _Encoder(options.provider, changes, approving)
+    entries, sources = encoder.encode(request.items)
     body: Object = {"model": model, "input": entries, "stream": True, "store": False}
-    tools, choice = _tools(request, options)
+    functions, choice = _tools(request, options)
+    tools = [*map(_tool, functions), *hosted_entries(request.hosted)]
     optional = {
         "instructions": request.instructions or None,
         # OpenAI refuses the settings of tools in a request without tools.
-        "tools": [_tool(tool) for tool in tools] or None,
+        "tools": tools or None,
         "tool_choice": choice if tools else None,
         "parallel_tool_calls": settings.parallel_tool_calls if tools else None,
         "temperature": settings.temperature,
@@ -118,9 +126,12 @@ def encode_request(
     }
     if reasoning := {name: value for name, value in wanted.items() if value is not None}:
         body["reasoning"] = reasoning
+    include = included(request.hosted)
     if reasoning or _REASONING_MODELS.match(model):
         # Unstored reasoning can be sent back only encrypted; other models refuse the option.
-        body["include"] = ["reasoning.encrypted_content"]
+        include.append("reasoning.encrypted_content")
+    if include:
+        body["include"] = include
     if request.output is not None:
         output = request.output
         body["text"] = {
@@ -158,19 +169,23 @@ def _tool(tool: ToolSchema) -> Object:
 class _Encoder:
     """Makes the input of one request."""
 
-    def __init__(self, provider: str, changes: Changes) -> None:
+    def __init__(self, provider: str, changes: Changes, approving: Collection[str]) -> None:
         self._provider = provider
         self._changes = changes
+        self._approving = approving
         self._entries: list[object] = []
         self._sources: list[list[Item]] = []
 
     def encode(self, items: Sequence[Item]) -> tuple[list[object], list[list[Item]]]:
         """Returns the entries of the input, and the items of each."""
-        for entry in arrange(items, self._changes):
+        for entry in arrange(items, self._changes, self._provider):
             if isinstance(entry, Response):
                 self._response(entry)
+                calls = {one.call_id: one for one in entry.items if isinstance(one, FunctionCall)}
                 for output in entry.outputs:
-                    self._append(output, self._output(output))
+                    asked = self._asked(calls[output.call_id])
+                    sent = self._output(output) if asked is None else _approval(asked, output)
+                    self._append(output, sent)
             elif content := self._input_parts(entry):
                 self._append(entry, {"type": "message", "role": entry.role, "content": content})
         if not self._entries:
@@ -209,6 +224,8 @@ class _Encoder:
             case Message():
                 return self._said(item, with_id=with_id)
             case FunctionCall():
+                if (asked := self._asked(item)) is not None:
+                    return asked
                 return {
                     "type": "function_call",
                     "call_id": call_id(item.call_id, _CALL_ID),
@@ -219,6 +236,14 @@ class _Encoder:
                 return self._hosted(item) if item.provider == self._provider else None
             case _ as unreachable:
                 assert_never(unreachable)
+
+    def _asked(self, call: FunctionCall) -> Mapping[str, object] | None:
+        """Returns the request for an approval that a call is, if its server is declared."""
+        fields = None if call.provider_fields is None else call.provider_fields.of(self._provider)
+        asked = (fields or {}).get(APPROVAL_REQUEST)
+        if not is_mapping(asked) or asked.get("server_label") not in self._approving:
+            return None
+        return asked
 
     def _hosted(self, item: ProviderItem) -> msgspec.Raw | None:
         try:
@@ -327,6 +352,16 @@ class _Encoder:
             "encrypted_content": item.encrypted_content,
         }
         return found | ({"id": item.id} if _REASONING_ID.fullmatch(item.id) else {})
+
+
+def _approval(asked: Mapping[str, object], output: FunctionCallOutput) -> Object:
+    """Returns the answer to a request for an approval; an error denies it."""
+    answer: Object = {
+        "type": "mcp_approval_response",
+        "approval_request_id": asked.get("id"),
+        "approve": not output.is_error,
+    }
+    return answer | ({"reason": output.text[:_LONGEST_REASON]} if output.is_error else {})
 
 
 def _input_text(text: str) -> Object:

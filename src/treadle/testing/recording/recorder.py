@@ -124,7 +124,8 @@ class _Listener:
 
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
-        self._secrets = secrets_of(request.headers)
+        self._keys = secrets_of(request.headers)
+        self._secrets = [*self._keys, *request.secrets]
         self._chunks: list[bytes] = []
         self._status: int | None = None
         self._headers: dict[str, str] = {}
@@ -134,7 +135,7 @@ class _Listener:
     @property
     def asked_with_secret(self) -> bool:
         """Whether the conversation contains a key, which the model may then repeat in pieces."""
-        return holds_secret(self._request.body, self._secrets)
+        return holds_secret(self._request.body, self._keys)
 
     def exchange(self) -> Exchange:
         """Returns the exchange so far, without secrets."""
@@ -142,7 +143,7 @@ class _Listener:
         return Exchange(
             path=self._request.path,
             model=self._request.model,
-            body=decoded(self._request.body),
+            body=masked_body(self._request),
             status=self._status,
             headers={name: masked(text, secrets) for name, text in self._headers.items()},
             chunks=masked_chunks(self._chunks, secrets),
@@ -245,8 +246,9 @@ class _HeardBody:
         return ended
 
 
-def decoded(body: bytes) -> object:
-    """Returns the JSON of a request's body, or its text if it is not JSON."""
+def masked_body(request: HttpRequest) -> object:
+    """Returns the JSON of a request's body, or its text if it is not JSON, without its secrets."""
+    (body,) = masked_chunks([request.body], request.secrets)
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -17,7 +17,7 @@ from treadle.testing.recording.cuts import Cut, pieces, require_valid
 from treadle.testing.recording.exchange import Exchange
 from treadle.testing.recording.file import decode_recording
 from treadle.testing.recording.matching import canonical, differences
-from treadle.testing.recording.recorder import decoded
+from treadle.testing.recording.recorder import masked_body
 
 _NO_KEY = ConnectionKey("", None, False, True, None, None, None, None)
 
@@ -90,7 +90,7 @@ class Replay:
         return _ServedResponse(exchange, exchange.status, pieces(exchange.chunks, self._chunk))
 
     def _take(self, request: HttpRequest) -> Exchange:
-        path, model, body = request.path, request.model, canonical(decoded(request.body))
+        path, model, body = request.path, request.model, canonical(masked_body(request))
         for place, (exchange, recorded) in enumerate(self._waiting):
             if (exchange.path, exchange.model, recorded) == (path, model, body):
                 del self._waiting[place]

@@ -7,9 +7,9 @@ from msgspec import Struct
 from treadle.domain.usage import Usage
 from treadle.testing.simulator.turn import (
     Call,
+    Hosted,
     Reasoning,
-    Refusal,
-    Text,
+    Spoken,
     Turn,
     argument_pieces,
     pieces,
@@ -52,7 +52,9 @@ def estimate(turn: Turn, size: int, entries: int) -> Usage:
     )
 
 
-def _deltas(output: Reasoning | Text | Refusal | Call) -> int:
+def _deltas(output: Spoken) -> int:
+    if isinstance(output, Hosted):
+        return 1
     if isinstance(output, Call):
         return len(argument_pieces(output))
     return len(pieces(output.text, output.deltas))

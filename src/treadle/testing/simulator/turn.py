@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from treadle.domain.items import Annotation, HostedCall
 from treadle.domain.usage import Usage
 from treadle.testing.simulator.faults import Fault
 
@@ -22,10 +23,14 @@ class Reasoning(Struct, frozen=True):
 
 
 class Text(Struct, frozen=True):
-    """A message of the assistant, in `deltas` pieces; 0 means one piece per word."""
+    """A message of the assistant, in `deltas` pieces; 0 means one piece per word.
+
+    `citations` are its sources.
+    """
 
     text: str
     deltas: int = 0
+    citations: tuple[Annotation, ...] = ()
 
 
 class Refusal(Struct, frozen=True):
@@ -47,6 +52,16 @@ class Call(Struct, frozen=True):
     deltas: int = 0
 
 
+class Hosted(Struct, frozen=True):
+    """A call of a hosted tool with its result, which the provider makes itself.
+
+    With `needs_approval` it is the request for the approval of a call of an MCP server instead.
+    """
+
+    call: HostedCall
+    needs_approval: bool = False
+
+
 class Pause(Struct, frozen=True):
     """Silence between two outputs, in seconds."""
 
@@ -59,7 +74,8 @@ class Hold(Struct, frozen=True):
     event: asyncio.Event
 
 
-Output = Reasoning | Text | Refusal | Call | Pause | Hold
+Spoken = Reasoning | Text | Refusal | Call | Hosted
+Output = Spoken | Pause | Hold
 
 
 class Turn(Struct, frozen=True):
@@ -80,7 +96,7 @@ class Turn(Struct, frozen=True):
     faults: tuple[Fault, ...] = ()
 
 
-def spoken(turn: Turn) -> list[Reasoning | Text | Refusal | Call]:
+def spoken(turn: Turn) -> list[Spoken]:
     """Returns the outputs that reach the wire, without the silences between them."""
     return [output for output in turn.outputs if not isinstance(output, Pause | Hold)]
 

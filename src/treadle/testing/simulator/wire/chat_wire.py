@@ -14,6 +14,7 @@ from treadle.testing.simulator.rejection import MESSAGES
 from treadle.testing.simulator.turn import (
     Call,
     Hold,
+    Hosted,
     Output,
     Pause,
     Reasoning,
@@ -130,6 +131,8 @@ class _Stream:
 
 def _say(stream: _Stream, output: Output) -> None:
     match output:
+        case Hosted():
+            pass  # this API has none
         case Pause() | Hold():
             stream.pieces.append(output)
         case Call():

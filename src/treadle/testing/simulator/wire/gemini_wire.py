@@ -13,6 +13,7 @@ from treadle.testing.simulator.rejection import MESSAGES
 from treadle.testing.simulator.turn import (
     Call,
     Hold,
+    Hosted,
     Pause,
     Reasoning,
     Refusal,
@@ -44,8 +45,8 @@ def stream_gemini(turn: Turn, envelope: Envelope) -> list[Piece]:
                 stream.texts(pieces(output.text, output.deltas), is_thought=is_thought)
             case Call():
                 stream.frame([response.call(output)], "delta")
-            case Refusal():
-                pass  # it travels with the finish reason
+            case Refusal() | Hosted():
+                pass  # a refusal travels with the finish reason
     stream.frame(response.last(), "finish", response.end())
     return stream.pieces
 
@@ -62,7 +63,7 @@ def complete_gemini(turn: Turn, envelope: Envelope) -> bytes:
                 parts.append({"text": output.text, "thought": True})
             case Call():
                 parts.append(response.call(output))
-            case Refusal():
+            case Refusal() | Hosted():
                 pass
     found = [part for part in parts if part is not None]
     return msgspec.json.encode(_body(envelope, [*found, *response.last()], response.end()))

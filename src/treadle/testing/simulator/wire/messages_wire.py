@@ -13,6 +13,7 @@ from treadle.testing.simulator.frames import Failure, FailureFrame, Frame, Frame
 from treadle.testing.simulator.turn import (
     Call,
     Hold,
+    Hosted,
     Pause,
     Reasoning,
     Refusal,
@@ -54,8 +55,8 @@ def stream_messages(turn: Turn, envelope: Envelope) -> list[Piece]:
             case Call():
                 texts = ["", *argument_pieces(output)]
                 stream.block(_tool_use(output, {}), "input_json_delta", texts)
-            case Refusal():
-                pass  # it travels in the stop details
+            case Refusal() | Hosted():
+                pass  # a refusal travels in the stop details
     delta = {"stop_reason": _stop_reason(turn), "stop_sequence": None}
     change: Object = {"delta": delta | _stop_details(turn), "usage": _usage(envelope)}
     stream.event("message_delta", change, "finish")
@@ -65,7 +66,11 @@ def stream_messages(turn: Turn, envelope: Envelope) -> list[Piece]:
 
 def complete_messages(turn: Turn, envelope: Envelope) -> bytes:
     """Returns the body of a message that is not streamed."""
-    blocks = [_block(o, n, envelope) for n, o in enumerate(spoken(turn)) if type(o) is not Refusal]
+    blocks = [
+        _block(output, number, envelope)
+        for number, output in enumerate(spoken(turn))
+        if not isinstance(output, Refusal | Hosted)
+    ]
     message = _message(envelope, blocks, _stop_reason(turn)) | _stop_details(turn)
     return msgspec.json.encode(message)
 
@@ -117,7 +122,7 @@ def _frame(name: str, fields: Mapping[str, object], kind: FrameKind = "event") -
     return Frame(b"event: %b\ndata: %b\n\n" % (name.encode(), data), kind)
 
 
-def _block(output: Text | Refusal | Reasoning | Call, number: int, envelope: Envelope) -> Object:
+def _block(output: Text | Reasoning | Call, number: int, envelope: Envelope) -> Object:
     match output:
         case Call():
             return _tool_use(output, _input(output.arguments))

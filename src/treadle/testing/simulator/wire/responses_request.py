@@ -61,6 +61,19 @@ class _Output(Struct):
     output: str | list[_Part]
 
 
+class _Asked(Struct):
+    id: str
+    name: str
+    arguments: str
+    server_label: str
+
+
+class _Answer(Struct):
+    approval_request_id: str
+    approve: bool
+    reason: str | None = None
+
+
 class _Tool(Struct):
     name: str
     description: str | None = None
@@ -133,13 +146,22 @@ def _entry(item: Object) -> Entry | None:
     if kind == "function_call_output":
         output = decode(item, _Output)
         return FunctionCallOutput(output.call_id, _output(output.output))
+    if kind == "mcp_approval_request":
+        asked = decode(item, _Asked)
+        return FunctionCall(asked.id, asked.name, asked.arguments, asked.id)
+    if kind == "mcp_approval_response":
+        answer = decode(item, _Answer)
+        output = "" if answer.approve else answer.reason or ""
+        return FunctionCallOutput(answer.approval_request_id, output, is_error=not answer.approve)
     if _is_other_item(str(kind)):
         return None
     raise Rejected(400, f"Invalid value: {str(kind)[:64]!r} is not a type of input item.")
 
 
 def _is_other_item(kind: str) -> bool:
-    return kind in ("reasoning", "item_reference") or kind.endswith(("_call", "_output"))
+    return kind in ("reasoning", "item_reference", "mcp_list_tools") or kind.endswith(
+        ("_call", "_output")
+    )
 
 
 def _is_function(tool: Mapping[str, object]) -> bool:

@@ -14,14 +14,22 @@ from treadle.testing.simulator.rejection import MESSAGES
 from treadle.testing.simulator.turn import (
     Call,
     Hold,
+    Hosted,
     Pause,
     Reasoning,
     Refusal,
+    Spoken,
     Text,
     Turn,
     argument_pieces,
     pieces,
     spoken,
+)
+from treadle.testing.simulator.wire.hosted_items import (
+    annotation,
+    begun_item,
+    hosted_item,
+    phases,
 )
 
 Object = dict[str, object]
@@ -108,9 +116,7 @@ def _frame(name: str, fields: Mapping[str, object], kind: FrameKind) -> Frame:
     return Frame(b"event: %b\ndata: %b\n\n" % (name.encode(), data), kind)
 
 
-def _say(
-    stream: _Stream, output: Text | Refusal | Reasoning | Call, item: Object, index: int
-) -> None:
+def _say(stream: _Stream, output: Spoken, item: Object, index: int) -> None:
     match output:
         case Text():
             _say_text(stream, output, item, index)
@@ -120,15 +126,20 @@ def _say(
             _say_reasoning(stream, output, item, index)
         case Call():
             _say_call(stream, output, item, index)
+        case Hosted():
+            _say_hosted(stream, output, item, index)
 
 
 def _say_text(stream: _Stream, output: Text, item: Object, index: int) -> None:
     at: Object = {"item_id": item["id"], "output_index": index, "content_index": 0}
-    part = _text_part(output.text)
+    part = _cited_part(output)
     _open(stream, item, index, {"content": []})
     stream.event("response.content_part.added", {**at, "part": _text_part("")})
     texts = pieces(output.text, output.deltas)
     stream.deltas("response.output_text.delta", {**at, **NO_LOGPROBS}, texts)
+    for number, citation in enumerate(output.citations):
+        added: Object = {**at, "annotation_index": number, "annotation": annotation(citation)}
+        stream.event("response.output_text.annotation.added", added)
     stream.event("response.output_text.done", {**at, **NO_LOGPROBS, "text": output.text})
     stream.event("response.content_part.done", {**at, "part": part})
     _close(stream, item, index)
@@ -166,6 +177,28 @@ def _say_call(stream: _Stream, output: Call, item: Object, index: int) -> None:
     _close(stream, item, index)
 
 
+def _say_hosted(stream: _Stream, output: Hosted, item: Object, index: int) -> None:
+    at: Object = {"item_id": item["id"], "output_index": index}
+    call = output.call
+    if output.needs_approval:
+        stream.event("response.output_item.added", {"output_index": index, "item": item})
+        _close(stream, item, index)
+        return
+    stream.event("response.output_item.added", {"output_index": index, "item": begun_item(item)})
+    kind = f"response.{item['type']}"
+    *before, last = phases(call)
+    for phase in before:
+        stream.event(f"{kind}.{phase}", at)
+    if call.tool == "code_interpreter":
+        stream.event(f"{kind}_code.delta", {**at, "delta": call.arguments})
+        stream.event(f"{kind}_code.done", {**at, "code": call.arguments})
+    elif call.tool == "mcp":
+        stream.event(f"{kind}_arguments.delta", {**at, "delta": call.arguments})
+        stream.event(f"{kind}_arguments.done", {**at, "arguments": call.arguments})
+    stream.event(f"{kind}.{last}", at)
+    _close(stream, item, index)
+
+
 def _open(stream: _Stream, item: Object, index: int, empty: Object) -> None:
     opened = {**item, **empty}
     if "status" in item:
@@ -182,13 +215,13 @@ def _status(turn: Turn, index: int) -> str:
     return STATUS[turn.finish] if last else "completed"
 
 
-def _item(
-    output: Text | Refusal | Reasoning | Call, index: int, status: str, envelope: Envelope
-) -> Object:
+def _item(output: Spoken, index: int, status: str, envelope: Envelope) -> Object:
     address = f"{envelope.id}_{index}"
     match output:
         case Text():
-            return _message(address, status, _text_part(output.text))
+            return _message(address, status, _cited_part(output))
+        case Hosted():
+            return hosted_item(output, address)
         case Refusal():
             return _message(address, status, _refusal_part(output.text))
         case Reasoning():
@@ -218,6 +251,10 @@ def _message(address: str, status: str, part: Object) -> Object:
 
 def _text_part(text: str) -> Object:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _cited_part(output: Text) -> Object:
+    return _text_part(output.text) | {"annotations": [annotation(c) for c in output.citations]}
 
 
 def _refusal_part(text: str) -> Object:
