@@ -38,7 +38,7 @@ test-all:  ## Run them with every Python from 3.11 to 3.14 that is found
 test-servers: $(VENV)/.dev  ## Test presets against real model servers, which it installs
 	@scripts/test-servers
 
-ci-tools:  ## Install what some tests need: Chromium, node, packages of npm, PostgreSQL
+ci-tools:  ## Install what some tests need: Chromium, node, packages of npm, PostgreSQL, Restate
 	@scripts/ci-tools
 
 lint: $(VENV)/.dev  ## ruff, pyright strict, import-linter, signatures in the reference

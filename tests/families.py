@@ -40,6 +40,11 @@ def postgres() -> Path | None:
     return found[-1].resolve().parent if found else None
 
 
+def restate() -> Path | None:
+    """Returns the Restate server, if it is installed: the binary of its package for this system."""
+    return next(NPM.glob("node_modules/@restatedev/restate-server-*/bin/restate-server"), None)
+
+
 @cache
 def is_installed(family: str) -> bool:
     """Returns whether what the tests of a family need is there."""
@@ -61,6 +66,8 @@ def is_installed(family: str) -> bool:
             } <= installed
         case "postgres":
             return postgres() is not None
+        case "restate":
+            return restate() is not None
         case _:
             raise ValueError(f"There is no family {family!r} of tests.")
 

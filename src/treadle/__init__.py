@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from treadle.actors.restate import Restate
     from treadle.actors.spending import SpendingLimit
     from treadle.agent import Agent
     from treadle.bus.listener import NodeListener
@@ -271,6 +272,7 @@ __all__ = [
     "RemoteMCP",
     "RequestAdapted",
     "ResponseCompleted",
+    "Restate",
     "RetriesExhausted",
     "RetryPolicy",
     "Retrying",
@@ -453,6 +455,7 @@ _MODULES = {
     "RemoteMCP": "treadle.domain.hosted_tools",
     "RequestAdapted": "treadle.domain.events",
     "ResponseCompleted": "treadle.domain.events",
+    "Restate": "treadle.actors.restate",
     "RetriesExhausted": "treadle.domain.events",
     "RetryPolicy": "treadle.models.retry",
     "Retrying": "treadle.domain.events",

@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from tests import restate_server
 from tests.postgres import server
 
+from treadle.actors import restate_engine
 from treadle.actors.engine import EmbeddedEngine, Engine
 from treadle.actors.postgres_engine import PostgresEngine
+from treadle.actors.restate_engine import RestateEngine
 from treadle.domain.entries import SendEntry
 from treadle.domain.items import user_message
 from treadle.errors import JournalFull, TreadleError, UnknownAgent
@@ -69,10 +72,15 @@ class Key:
 
 
 POSTGRES = pytest.param("postgres", marks=pytest.mark.needs("postgres"))
+RESTATE = pytest.param(
+    "restate", marks=[pytest.mark.needs("postgres"), pytest.mark.needs("restate")]
+)
 
 
-@pytest.fixture(params=["embedded", POSTGRES])
-async def nodes(request: pytest.FixtureRequest) -> AsyncIterator[Nodes]:
+@pytest.fixture(params=["embedded", POSTGRES, RESTATE])
+async def nodes(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Nodes]:
     if request.param == "embedded":
         key = Key()
         one, two = Node(EmbeddedEngine(key)), Node(EmbeddedEngine(key))
@@ -83,9 +91,29 @@ async def nodes(request: pytest.FixtureRequest) -> AsyncIterator[Nodes]:
     async with opened(url) as first, opened(url) as second:
         for id in ("t", "u"):
             await first.create(ThreadInfo(id=id, agent="a", created_at=1, updated_at=1))
-        one, two = (Node(PostgresEngine(one.nodes, lambda: ["a"]), one) for one in (first, second))
-        async with started(one, two):
+        if request.param == "postgres":
+            one, two = (Node(PostgresEngine(j.nodes, lambda: ["a"]), j) for j in (first, second))
+            async with started(one, two):
+                yield one, two
+            return
+        # Restate does not wait for the virtual clock, which does not wait for Restate.
+        monkeypatch.setattr(restate_engine, "SWEEP_SECONDS", 0.0)
+        async with called_by_restate(first, second) as (one, two):
             yield one, two
+
+
+@asynccontextmanager
+async def called_by_restate(*journals: PostgresJournal) -> AsyncIterator[list[Node]]:
+    """Starts nodes that a Restate server calls in turn."""
+    server, balancer = await asyncio.to_thread(restate_server.server), restate_server.Balancer()
+    await balancer.start()
+    settings = server.settings(balancer.url, restate_server.new_service())
+    engines = [RestateEngine(one.nodes, lambda: ["a"], settings) for one in journals]
+    nodes = [Node(engine, journal) for engine, journal in zip(engines, journals, strict=True)]
+    async with started(*nodes):
+        balancer.ports = [engine.port for engine in engines]
+        yield nodes
+    await balancer.stop()
 
 
 @asynccontextmanager

@@ -115,11 +115,15 @@ class Engine(Protocol):
 class Drives:
     """The drives of one node: a task for each thread that is driven at this moment.
 
-    A drive that failed is begun again after a growing pause, unless a retry cannot help.
+    A drive that failed is begun again after a growing pause, unless a retry cannot help. `begun` is
+    called with the thread of each drive.
     """
 
-    def __init__(self, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, jitter: Callable[[], float], begun: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._jitter = jitter
+        self._begun = begun
         self._worker: Worker | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
@@ -154,6 +158,7 @@ class Drives:
             task = asyncio.create_task(self._work(thread_id), name=f"treadle {thread_id}")
             self._tasks[thread_id] = task
             task.add_done_callback(lambda task: self._ended(thread_id, task))
+            self._begun(thread_id)
 
     def __contains__(self, thread_id: str) -> bool:
         return thread_id in self._tasks

@@ -62,7 +62,7 @@ class PostgresEngine:
         self._nodes = nodes
         self._agents = agents
         self._jitter = jitter
-        self._drives = Drives(jitter)
+        self._drives = Drives(jitter, self._begun)
         self._worker: Worker | None = None
         self._taken: set[str] = set()
         self._taking: dict[str, asyncio.Task[bool]] = {}
@@ -191,6 +191,9 @@ class PostgresEngine:
         """Interrupts the drive of a thread by this node and waits for its end."""
         await self._drives.interrupt(thread_id)
 
+    def _begun(self, thread_id: str) -> None:
+        """Notes that a drive begins; never waits."""
+
     # The other nodes
 
     async def _watch(self) -> None:
@@ -201,12 +204,19 @@ class PostgresEngine:
             await self._look()
         except TreadleError as error:
             _LOGGER.warning("The nodes could not be looked at: %s", error.message)
-        pause = CONFIRM_SECONDS if self._suspects else LOOK_SECONDS * (0.5 + self._jitter())
         try:
-            async with asyncio.timeout(pause):
+            async with asyncio.timeout(self._pause()):
                 await self._changed.wait()
         except TimeoutError:
             pass
+
+    def _pause(self) -> float:
+        """Returns after how many seconds it looks again."""
+        return CONFIRM_SECONDS if self._suspects else LOOK_SECONDS * (0.5 + self._jitter())
+
+    def _limit(self) -> int:
+        """Returns the most threads that the next look finds."""
+        return LIMIT
 
     async def _listen(self) -> None:
         if self._listener is None and not self._drives.is_stopping:
@@ -228,8 +238,14 @@ class PostgresEngine:
             if self._worker is not None:
                 self._worker.ring(told.thread)
             self.wake(told.thread)
-        elif told.node == self._nodes.id or (told.node is None and self._is_first_for(told)):
+        elif told.node == self._nodes.id:
             self.wake(told.thread)
+        elif told.node is None and self._is_first_for(told):
+            self._wake_free(told.thread)
+
+    def _wake_free(self, thread_id: str) -> None:
+        """Wakes a thread that no node has, for which this one is the first."""
+        self.wake(thread_id)
 
     def _is_first_for(self, told: "Told") -> bool:
         """Whether this node is the one of all living ones that takes a thread which no node has.
@@ -270,7 +286,7 @@ class PostgresEngine:
             [] if self._is_draining else list(self._agents()),
             self._suspects,
             beats=beats,
-            limit=LIMIT,
+            limit=self._limit(),
         )
         self._suspects, self._others = seen.suspects, seen.others
         if not seen.is_member:
@@ -293,13 +309,16 @@ class PostgresEngine:
         # The owners take turns in this order; the nodes begin in different places.
         first = int(self._jitter() * len(ready)) if self._others else 0
         for thread_id in [*ready[first:], *ready[:first]][:share]:
-            # What a drive cannot change, such as a damaged thread, is found at each look.
-            pause = self._aside.get(thread_id, (0.0, ASIDE_SECONDS / 2))[1]
-            pause = min(2 * pause, LAST_ASIDE_SECONDS)
-            self._aside[thread_id] = (now + pause, pause)
-            if thread_id in self._taken and self._worker is not None:
-                self._worker.ring(thread_id)
-            self._drives.wake(thread_id)
+            self._wake_waiting(thread_id, now)
+
+    def _wake_waiting(self, thread_id: str, now: float) -> None:
+        # What a drive cannot change, such as a damaged thread, is found at each look.
+        pause = self._aside.get(thread_id, (0.0, ASIDE_SECONDS / 2))[1]
+        pause = min(2 * pause, LAST_ASIDE_SECONDS)
+        self._aside[thread_id] = (now + pause, pause)
+        if thread_id in self._taken and self._worker is not None:
+            self._worker.ring(thread_id)
+        self._drives.wake(thread_id)
 
     def _is_ready(self, thread_id: str, now: float) -> bool:
         """Whether a thread that waits is to be driven now."""

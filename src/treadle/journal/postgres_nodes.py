@@ -188,6 +188,10 @@ class Nodes:
         """Returns which nodes have the threads; without those that no node has."""
         return await self._read(lambda connection: nodes_of(connection, thread_ids))
 
+    async def unsettled(self, thread_ids: Sequence[str]) -> dict[str, int | None]:
+        """Returns those of the threads that need a node, and which node has them, if any."""
+        return await self._read(lambda connection: unsettled(connection, thread_ids))
+
     async def changed(self, threads: Mapping[str, int]) -> list[str]:
         """Returns those of `threads` that another node has, or that have changed.
 
@@ -415,6 +419,23 @@ def nodes_of(connection: PostgresConnection, thread_ids: Sequence[str]) -> dict[
     """Returns which nodes have the threads."""
     rows = connection.execute(
         "SELECT t.id, o.id FROM thread t JOIN node o ON o.id = t.node WHERE t.id = ANY(?)",
+        (list(thread_ids),),
+    )
+    return dict(rows.fetchall())
+
+
+def unsettled(connection: PostgresConnection, thread_ids: Sequence[str]) -> dict[str, int | None]:
+    """Returns those of the threads with a run, a job or an entry under way, and their nodes."""
+    rows = connection.execute(
+        """
+        SELECT t.id, o.id FROM thread t LEFT JOIN node o ON o.id = t.node
+        WHERE t.id = ANY(?) AND (
+            EXISTS (
+                SELECT 1 FROM activity a WHERE a.n = t.n
+                AND (a.jobs > 0 OR a.status IN ('queued', 'in_progress', 'cancelling'))
+            ) OR EXISTS (SELECT 1 FROM inbox i WHERE i.n = t.n)
+        )
+        """,
         (list(thread_ids),),
     )
     return dict(rows.fetchall())

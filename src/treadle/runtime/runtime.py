@@ -14,6 +14,7 @@ from treadle.actors.following import Following
 from treadle.actors.host import AnyAgent
 from treadle.actors.idle_engine import IdleEngine
 from treadle.actors.postgres_engine import PostgresEngine
+from treadle.actors.restate import Restate
 from treadle.actors.spending import SpendingGuard, SpendingLimits
 from treadle.actors.threads import Threads
 from treadle.bus.base import Bus
@@ -56,9 +57,9 @@ class Runtime(RuntimeView, AsyncOnly):
     """Threads on a journal: makes them, finds them, drives them. Made by `open`.
 
     Use it as an async context manager, or call `start` and `shutdown`. `open` documents the
-    parameters; besides these, `engine` decides which threads this runtime drives, `bus` carries
-    events to and from other runtimes (both by default among those of this process on the same
-    `journal`), and `index` is the file of the archive's index (None keeps it in memory).
+    parameters; besides these, `engine` may be any `Engine`, `bus` carries events to and from other
+    runtimes (both by default among those of this process on the same `journal`), and `index` is
+    the file of the archive's index (None keeps it in memory).
     """
 
     _usage = "async with treadle.open(…) as runtime:"
@@ -75,7 +76,7 @@ class Runtime(RuntimeView, AsyncOnly):
         drive: bool = True,
         idle_seconds: float = IDLE_SECONDS,
         embedder: "Embedder | EmbedFunction | str | None" = None,
-        engine: Engine | None = None,
+        engine: Engine | Restate | None = None,
         bus: Bus | None = None,
         listener: NodeListener | None = None,
         index: Path | None = None,
@@ -103,7 +104,7 @@ class Runtime(RuntimeView, AsyncOnly):
                 journal,
                 threads=threads,
                 following=following,
-                engine=engine or self._engine_on(journal),
+                engine=self._engine_on(journal, engine),
                 bus=bus,
                 archive=self._archive,
                 agent=self.agent,
@@ -118,11 +119,18 @@ class Runtime(RuntimeView, AsyncOnly):
         self._threads = Threads(journal, bus, self._archive, make_driver if drive else None)
         self._open = False
 
-    def _engine_on(self, journal: Journal) -> Engine:
+    def _engine_on(self, journal: Journal, engine: Engine | Restate | None) -> Engine:
+        if engine is not None and not isinstance(engine, Restate):
+            return engine
         if not journal.has_nodes:
+            if engine is not None:
+                raise ConfigurationError("With Restate, threads are in a PostgreSQL database.")
             return EmbeddedEngine(journal)
         nodes: Nodes = cast("Any", journal).nodes
-        return PostgresEngine(nodes, lambda: self._agents)
+        if engine is None:
+            return PostgresEngine(nodes, lambda: self._agents)
+        made: Engine = _restate_engine().RestateEngine(nodes, lambda: self._agents, engine)
+        return made
 
     async def __aenter__(self) -> "Runtime":
         await self.start()
@@ -248,6 +256,7 @@ def open(
     spending: SpendingLimits = (),
     index: Path | None = None,
     listener: NodeListener | None = None,
+    engine: Restate | None = None,
 ) -> Runtime:
     """Returns the runtime on a database; use it as an async context manager.
 
@@ -279,6 +288,8 @@ def open(
       the embedder is asked for all texts again.
     - `listener`: where this process listens for the other nodes of a PostgreSQL database, which
       show their users what is streamed here. By default only processes of this machine reach it.
+    - `engine`: a `Restate` server that asks the nodes of a PostgreSQL database to drive threads;
+      by default the database alone decides which node does.
 
     Raises `ConfigurationError` for a URL it does not know; entering raises `JournalError`.
     """
@@ -286,6 +297,8 @@ def open(
         raise ConfigurationError(f"durability={durability!r} is not known; use process or power.")
     if listener is not None and not is_postgres(url):
         raise ConfigurationError("A listener is for the nodes of a PostgreSQL database.")
+    if engine is not None:
+        require_type("engine", engine, Restate, "engine=treadle.Restate('http://restate:8080')")
     if url is None and not drive:
         raise ConfigurationError("Threads in memory are driven by the process they are in.")
     journal, bus, beside = _parts(url, durability, drive=drive)
@@ -303,6 +316,7 @@ def open(
         spending=spending,
         bus=bus,
         listener=listener,
+        engine=engine,
         index=index or beside,
     )
 
@@ -358,6 +372,16 @@ def _postgres() -> Any:
     except ImportError as error:
         raise ConfigurationError(
             f"A PostgreSQL database needs the extra: pip install 'treadle[postgres]' ({error})."
+        ) from error
+
+
+def _restate_engine() -> Any:
+    """Imports the engine for Restate; raises `ConfigurationError` without the extra."""
+    try:
+        return import_module("treadle.actors.restate_engine")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"Restate needs the extra: pip install 'treadle[restate]' ({error})."
         ) from error
 
 
