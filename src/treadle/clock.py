@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 
 def now() -> float:
@@ -17,3 +18,9 @@ def now() -> float:
         return time.time()
     wall_time: Callable[[], float] | None = getattr(loop, "wall_time", None)
     return time.time() if wall_time is None else wall_time()
+
+
+def held(loop: asyncio.AbstractEventLoop) -> AbstractContextManager[None]:
+    """Returns a context in which time does not jump: for work in a thread that no executor has."""
+    busy: Callable[[], AbstractContextManager[None]] | None = getattr(loop, "busy", None)
+    return nullcontext() if busy is None else busy()

@@ -8,11 +8,12 @@ group, not once a write; a lone write does not wait for others.
 import asyncio
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
 
+from treadle.clock import held
 from treadle.errors import JournalClosed
 
 W = TypeVar("W")
@@ -78,11 +79,17 @@ class GroupCommit(Generic[W]):
         del self._waiting[:MAX_GROUP]
         writes = [write for write, _ in group]
         loop = asyncio.get_running_loop()
-        self._jobs.put((writes, loop, lambda outcomes: self._sent(group, outcomes)))
+        time = held(loop)
+        time.__enter__()  # until the outcomes are here
+        self._jobs.put((writes, loop, lambda outcomes: self._sent(group, time, outcomes)))
 
     def _sent(
-        self, group: list[tuple[W, asyncio.Future[object]]], outcomes: Sequence[object]
+        self,
+        group: list[tuple[W, asyncio.Future[object]]],
+        time: AbstractContextManager[None],
+        outcomes: Sequence[object],
     ) -> None:
+        time.__exit__(None, None, None)
         for (_, done), outcome in zip(group, outcomes, strict=True):
             if done.done():
                 continue  # the caller was cancelled; the write stays committed
