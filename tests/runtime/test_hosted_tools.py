@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from treadle import (
     Agent,
@@ -112,6 +113,48 @@ async def test_calls_and_citations_are_streamed_kept_and_sent_back(open_runtime:
         hosted = [f"{kind}_call" for kind in kinds]
         sent_items = [one["type"] for one in sent["input"]]
         assert sent_items == ["message", *hosted, "message", "message"]
+        assert simulator.statistics().rejected == 0
+
+
+async def test_messages_go_back_to_anthropic(open_runtime: Open) -> None:
+    fetch = HostedCall("web_fetch", "", "completed", "https://x", output="Page")
+    calls = (SEARCH, CODE, fetch, REMOTE)
+    answer = Turn((*map(Hosted, calls), Text("Sunny.", citations=(PAGE,))))
+    async with ProviderSimulator([answer, Turn((Text("Yes."),))]) as simulator:
+        tools = [
+            WebSearch(blocked_domains=["a.com"], max_uses=3),
+            CodeInterpreter(container="c_1"),
+            WebFetch(extra={"citations": {"enabled": True}}),
+            replace(DOCS, needs_approval=False, allowed_tools=["read.page"]),
+        ]
+        agent = Agent(model(simulator, AnthropicMessages), tools=tools)
+        async with open_runtime(agent) as runtime:
+            thread = await runtime.create_thread(agent)
+            result = await (await thread.send("How is the weather?")).result()
+            assert result.usage.web_searches == 1
+            await (await thread.send("Sure?")).result()
+        sent = body(simulator)
+        assert [one["type"] for one in sent["messages"][1]["content"]] == [
+            *("server_tool_use", "web_search_tool_result"),
+            *("server_tool_use", "bash_code_execution_tool_result"),
+            *("server_tool_use", "web_fetch_tool_result"),
+            *("mcp_tool_use", "mcp_tool_result", "text"),
+        ]
+        assert sent["messages"][1]["content"][-1]["citations"][0]["url"] == PAGE.url
+        search, code, fetched, remote = sent["tools"]
+        assert search == {
+            "type": "web_search_20250305",
+            "name": "web_search",
+            "max_uses": 3,
+            "blocked_domains": ["a.com"],
+        }
+        assert (code["name"], sent["container"]) == ("code_execution", "c_1")
+        assert fetched["citations"] == {"enabled": True}
+        assert remote["configs"] == {"read.page": {"enabled": True}}
+        (server,) = sent["mcp_servers"]
+        assert server["authorization_token"] == TOKEN
+        assert simulator.requests[-1].headers["anthropic-beta"] == "mcp-client-2025-11-20"
+        assert "tool_choice" not in sent
         assert simulator.statistics().rejected == 0
 
 
@@ -232,6 +275,11 @@ def test_a_provider_without_a_tool_refuses_at_definition() -> None:
     with pytest.raises(ToolUnsupported):
         Agent("demo", tools=[WebSearch()])
     Agent(FallbackModel(responses, responses), tools=[WebSearch()])
+    messages = AnthropicMessages("m", api_key="k")
+    for one in (FileSearch(stores=["v"]), CodeInterpreter(files=["f"]), DOCS):
+        with pytest.raises(ToolUnsupported, match=f"{type(one).__name__} is a hosted tool of"):
+            Agent(messages, tools=[one])
+    Agent(messages, tools=[WebSearch(max_uses=3), WebFetch(), CodeInterpreter()])
 
 
 async def test_another_model_of_one_run_must_have_the_tool_as_well(open_runtime: Open) -> None:

@@ -20,11 +20,19 @@ from treadle import (
 )
 from treadle.domain.events import CitationAdded, HostedCallProgress
 from treadle.domain.usage import Usage
-from treadle.models.wire.hosted_calls import MAX_SOURCES, MAX_TEXT, responses_call
-from treadle.streaming.demux import ResponseFinished
+from treadle.models.wire.anthropic_decoder import AnthropicDecoder
+from treadle.models.wire.hosted_calls import (
+    MAX_SOURCES,
+    MAX_TEXT,
+    messages_result,
+    messages_use,
+    responses_call,
+)
+from treadle.streaming.demux import ResponseFinished, StreamEvent
 from treadle.testing import Hosted, Text, Turn
 from treadle.testing.simulator.envelope import Envelope
 from treadle.testing.simulator.frames import Frame
+from treadle.testing.simulator.wire.messages_wire import complete_messages, stream_messages
 from treadle.testing.simulator.wire.responses_wire import complete_responses, stream_responses
 
 PAGE = UrlCitation("https://x/é", "Ä", 0, 3)
@@ -89,6 +97,100 @@ def test_a_response_that_is_not_streamed_has_the_same_items() -> None:
             assert one == other
 
 
+JUNK: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "url", "query", "queries", "sources", "text", "logs", "message", "content"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=10,
+)
+
+MESSAGES = Turn(
+    (
+        Hosted(HostedCall("web_search", "", "completed", "ä", sources=(PAGE,))),
+        Hosted(CODE),
+        Hosted(HostedCall("web_fetch", "", "completed", "https://x", output="Page")),
+        Hosted(replace(CALL, status="failed", output="no")),
+        Hosted(replace(CODE, status="failed", output="unavailable")),
+        Text("Ünï.", citations=(PAGE, FileCitation(filename="a.pdf", page=2))),
+    )
+)
+
+
+def messages(*chunks: bytes) -> list[StreamEvent]:
+    decoder = AnthropicDecoder("anthropic")
+    events = [event for chunk in chunks for event in decoder.feed(chunk)]
+    return [*events, *decoder.end()]
+
+
+def test_a_message_of_hosted_calls() -> None:
+    usage = Usage(2, 1, requests=1, web_searches=1)
+    pieces = stream_messages(MESSAGES, replace(ENVELOPE, usage=usage))
+    body = b"".join(piece.data for piece in pieces if isinstance(piece, Frame))
+    events = messages(body)
+    *hosted, said = items_of(events)
+    calls = [one.call for one in hosted if isinstance(one, ProviderItem) and one.call]
+    assert [(one.tool, one.arguments) for one in calls[::2]] == [
+        *(("web_search", "ä"), ("code_interpreter", "print(1)"), ("web_fetch", "https://x")),
+        *(("mcp", '{"a":1}'), ("code_interpreter", "print(1)")),
+    ]
+    assert {one.status for one in calls[::2]} == {"in_progress"}
+    assert [one.call_id for one in calls[::2]] == [one.call_id for one in calls[1::2]]
+    assert [one.arguments for one in calls[::2]] == [one.arguments for one in calls[1::2]]
+    assert [(one.status, one.output) for one in calls[1::2]] == [
+        *(("completed", ""), ("completed", "1"), ("completed", "Page")),
+        *(("failed", "no"), ("failed", "unavailable")),
+    ]
+    assert calls[1].sources == (UrlCitation(PAGE.url, PAGE.title),)
+    assert (calls[7].server, calls[7].name) == ("docs", "read")
+    assert isinstance(said, Message)
+    cited = [event.annotation for event in events if isinstance(event, CitationAdded)]
+    assert [type(one) for one in cited] == [UrlCitation, FileCitation]
+    assert said.content == (OutputText("Ünï.", tuple(cited)),)
+    begun = [event.call for event in events if isinstance(event, HostedCallProgress)]
+    assert [one.arguments for one in begun[:2]] == ["", "ä"]
+    end = events[-1]
+    assert isinstance(end, ResponseFinished)
+    assert end.usage.web_searches == 1
+    expected = shape(events)
+    for cut in range(0, len(body), 13):
+        assert shape(messages(body[:cut], body[cut:])) == expected
+    whole = items_of(messages(complete_messages(MESSAGES, ENVELOPE)))
+    assert [one.call.output for one in whole if isinstance(one, ProviderItem) and one.call] == [
+        one.output for one in calls
+    ]
+
+
+def test_a_result_whose_call_was_in_a_response_that_was_paused() -> None:
+    found = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
+    call = messages_result(found, {})
+    assert call == HostedCall("web_search", "s", "completed")
+    assert messages_result({"type": "tool_result", "tool_use_id": "s"}, {}) is None
+    assert messages_result({"type": "container_upload"}, {}) is None
+
+
+@given(
+    st.sampled_from(["server_tool_use", "mcp_tool_use", "web_fetch_tool_result", "x"]),
+    st.dictionaries(
+        st.sampled_from(
+            ["id", "name", "server_name", "input", "tool_use_id", "content", "is_error"]
+        ),
+        JUNK,
+    ),
+)
+def test_a_block_of_any_form_is_read(kind: str, fields: dict[str, Any]) -> None:
+    block = {"type": kind, **fields}
+    assert (messages_use(block) is not None) == kind.endswith("use")
+    messages_result(block, {})
+
+
 def test_an_annotation_without_its_message_is_no_event() -> None:
     note = {"type": "url_citation", "url": "https://x"}
     added = "response.output_text.annotation.added"
@@ -123,22 +225,6 @@ def test_what_people_read_is_bounded() -> None:
     assert "5 characters are left out" in call.arguments
     assert len(call.call_id) <= 1000
     assert all(len(one.title) <= 1000 for one in call.sources if isinstance(one, UrlCitation))
-
-
-JUNK: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                ["type", "url", "query", "queries", "sources", "text", "logs", "message", "content"]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=10,
-)
 
 
 @given(

@@ -3,9 +3,11 @@
 https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
+from treadle.domain.hosted_tools import HostedTool
 from treadle.models.base import ModelRequest
 from treadle.models.wire.anthropic_decoder import AnthropicDecoder
 from treadle.models.wire.anthropic_request import AnthropicOptions, encode_request
+from treadle.models.wire.anthropic_tools import tool_refusal
 from treadle.models.wire.anthropic_turns import MEDIA
 from treadle.models.wire.base import Decoder
 from treadle.models.wire.ends import MESSAGES_ENDS, Ends, extended
@@ -30,6 +32,10 @@ class AnthropicWire:
         """Returns the key and the version of the API as headers."""
         key = {"x-api-key": api_key} if api_key else {}
         return {"anthropic-version": API_VERSION, **key}
+
+    def tool_refusal(self, tool: HostedTool) -> str:
+        """Returns why the API does not take a hosted tool, as a sentence; "" if it does."""
+        return tool_refusal(tool)
 
     def encode(self, model: str, request: ModelRequest) -> EncodedRequest:
         """Returns the body of a streaming request."""

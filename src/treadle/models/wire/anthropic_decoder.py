@@ -15,12 +15,13 @@ import msgspec
 from msgspec import Raw, Struct
 
 from treadle.domain.events import FinishReason
-from treadle.domain.items import ProviderItem, Reasoning, ReasoningText
+from treadle.domain.items import HostedCall, ProviderItem, Reasoning, ReasoningText
 from treadle.domain.usage import Usage
 from treadle.errors import StreamIncomplete, StreamInvalid
 from treadle.models.wire.chat_calls import text_of
-from treadle.models.wire.citations import annotations_of
+from treadle.models.wire.citations import annotation_of, annotations_of
 from treadle.models.wire.ends import MESSAGES_ENDS, Ends, end_of
+from treadle.models.wire.hosted_calls import messages_result, messages_use
 from treadle.models.wire.loose_json import (
     HalfCharacters,
     count_of,
@@ -171,7 +172,8 @@ class AnthropicDecoder(SseDecoder):
         self._texts: dict[int, int] = {}  # the keys of open blocks of text, by index
         self._halves: HalfCharacters | None = None
         self._counts = dict.fromkeys(_COUNTS, 0)
-        self._thinking_tokens = 0
+        self._thinking_tokens = self._searches = 0
+        self._hosted: dict[str, HostedCall] = {}  # calls of hosted tools by their ids
         self._stop_reason = ""
         self._begun: list[Raw] = []
 
@@ -280,6 +282,8 @@ class AnthropicDecoder(SseDecoder):
             block.whole = "" if whole in {"{}", "[]"} else whole
         else:
             block.fields = _decode_fields(start)  # each as received
+            if (call := messages_use(fields)) is not None:
+                self._demux.hosted(block.key, call)
 
     def _block_delta(self, event: _Event) -> None:
         """Reads a delta that is not of the usual form."""
@@ -320,6 +324,8 @@ class AnthropicDecoder(SseDecoder):
             case _CitationsDelta(citation):
                 block = self._growing("text", index) or self._add("text", index)
                 block.citations.append(citation)
+                if (annotation := annotation_of(citation)) is not None:
+                    self._demux.cite(block.key, annotation)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -416,7 +422,13 @@ class AnthropicDecoder(SseDecoder):
                     raw = block.hosted()
                 except UNREADABLE:  # its input was cut off, so the tool never ran
                     return
-                self._demux.finish(block.key, ProviderItem(self._provider, raw))
+                fields, _ = _fields(raw)
+                if (call := messages_use(fields)) is not None:
+                    self._hosted[call.call_id] = call
+                    self._demux.hosted(block.key, call)
+                else:
+                    call = messages_result(fields, self._hosted)
+                self._demux.finish(block.key, ProviderItem(self._provider, raw, call))
             case _:
                 if block.citations:
                     self._demux.keep(block.key, {"citations": block.citations})
@@ -495,6 +507,8 @@ class AnthropicDecoder(SseDecoder):
             self._counts[name] = count_of(usage.get(name)) or self._counts[name]
         thinking = fields_of(usage.get("output_tokens_details")).get("thinking_tokens")
         self._thinking_tokens = count_of(thinking) or self._thinking_tokens
+        searches = fields_of(usage.get("server_tool_use")).get("web_search_requests")
+        self._searches = count_of(searches) or self._searches
 
     def _usage(self) -> Usage:
         read, written = (
@@ -509,6 +523,7 @@ class AnthropicDecoder(SseDecoder):
             reasoning_tokens=self._thinking_tokens,
             requests=1,
             cache_write_tokens=written,
+            web_searches=self._searches,
         )
 
     HANDLERS: ClassVar[Mapping[str, Callable[[Self, _Event], None]]] = {

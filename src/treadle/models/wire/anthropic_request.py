@@ -14,6 +14,12 @@ from treadle.domain.schema import JsonSchema, OutputSchema, ToolSchema
 from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.models.base import ModelRequest
 from treadle.models.wire.anthropic_schema import supported_schema
+from treadle.models.wire.anthropic_tools import (
+    container_of,
+    hosted_entries,
+    hosted_headers,
+    remote_servers,
+)
 from treadle.models.wire.anthropic_turns import Block, Turn, Turns, thinks_before_calls
 from treadle.models.wire.conversation import arrange, split_system
 from treadle.models.wire.reasoning import budget_of, effort_of
@@ -55,7 +61,8 @@ def encode_request(model: str, request: ModelRequest, options: AnthropicOptions)
     ]
     turns = Turns(options.provider, changes).encode(entries)
     offered = _offered(request, options)
-    tools = _tools(offered, options) or _tools_mentioned(turns)
+    hosted = hosted_entries(request.hosted)
+    tools = [*_tools(offered, options), *hosted] or _tools_mentioned(turns)
     max_tokens = settings.max_output_tokens or options.max_tokens
     if options.prompt_cache is not None:
         first_changed = 1 if request.stable_chars and system else 0
@@ -63,7 +70,9 @@ def encode_request(model: str, request: ModelRequest, options: AnthropicOptions)
     optional = {
         "system": system,
         "tools": tools,
-        "tool_choice": _tool_choice(settings, offered, options) if tools else None,
+        "tool_choice": _tool_choice(settings, offered, options, bool(hosted)) if tools else None,
+        "mcp_servers": remote_servers(request.hosted),
+        "container": container_of(request.hosted),
         "thinking": _thinking(model, settings, max_tokens, turns),
         "output_config": _output_config(model, settings, schema),
         "temperature": settings.temperature,
@@ -78,7 +87,9 @@ def encode_request(model: str, request: ModelRequest, options: AnthropicOptions)
     body |= {name: value for name, value in optional.items() if value not in (None, [], {})}
     body.update(settings.extra_body)
     sources = [turn.sources for turn in turns]
-    return EncodedRequest(json_body(body), tuple(changes.made), sources)
+    return EncodedRequest(
+        json_body(body), tuple(changes.made), sources, hosted_headers(request.hosted)
+    )
 
 
 def _offered(request: ModelRequest, options: AnthropicOptions) -> Sequence[ToolSchema]:
@@ -115,9 +126,12 @@ def _tools_mentioned(turns: Sequence[Turn]) -> list[Block]:
 
 
 def _tool_choice(
-    settings: ModelSettings, tools: Sequence[ToolSchema], options: AnthropicOptions
+    settings: ModelSettings,
+    tools: Sequence[ToolSchema],
+    options: AnthropicOptions,
+    has_hosted: bool,
 ) -> Block | None:
-    choice = settings.tool_choice if tools else "none"
+    choice = settings.tool_choice if tools or has_hosted else "none"
     if isinstance(choice, NamedTool):
         if choice.name not in {tool.name for tool in tools}:
             choice = None

@@ -5,12 +5,18 @@ https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools,
 https://ai.google.dev/gemini-api/docs/tools
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from treadle.domain.items import Annotation, FileCitation, HostedCall, HostedStatus, UrlCitation
-from treadle.models.wire.loose_json import fields_of, list_of, string_of
+from treadle.models.wire.loose_json import (
+    count_of,
+    fields_of,
+    joined_all,
+    list_of,
+    string_of,
+)
 
 MAX_TEXT = 100_000
 """The most characters of arguments or of an output that are kept for people."""
@@ -27,6 +33,13 @@ _RESPONSES = {
     "code_interpreter_call": "code_interpreter",
     "mcp_call": "mcp",
 }
+_MESSAGES = {
+    "code_execution": "code_interpreter",
+    "bash_code_execution": "code_interpreter",
+    "text_editor_code_execution": "code_interpreter",
+}
+_SHOWN = ("query", "url", "code", "command")
+"""The fields of the input of a call that people read as they are."""
 _FAILED = {"failed", "incomplete"}
 
 
@@ -68,6 +81,56 @@ def responses_call(fields: Object) -> HostedCall | None:
     )
 
 
+def messages_use(fields: Object) -> HostedCall | None:
+    """Returns the call in a block of Messages that begins one, or None."""
+    kind = string_of(fields.get("type"))
+    if kind not in {"server_tool_use", "mcp_tool_use"}:
+        return None
+    name, given = string_of(fields.get("name")), fields_of(fields.get("input"))
+    is_remote = kind == "mcp_tool_use"
+    tool = "mcp" if is_remote else _MESSAGES.get(name, name)
+    shown = [given[field] for field in _SHOWN if field in given]
+    is_plain = not is_remote and len(given) == 1 and shown and isinstance(shown[0], str)
+    arguments = string_of(shown[0]) if is_plain else _json(given)
+    return bounded(
+        HostedCall(
+            tool,
+            string_of(fields.get("id")),
+            arguments=arguments,
+            name=name if is_remote else "",
+            server=string_of(fields.get("server_name")),
+        )
+    )
+
+
+def messages_result(fields: Object, uses: Mapping[str, HostedCall]) -> HostedCall | None:
+    """Returns the call in a block of Messages that contains its result, or None.
+
+    `uses` are the calls of the response by their ids. A response that was paused contains the call,
+    and the next one its result.
+    """
+    call_id = string_of(fields.get("tool_use_id"))
+    kind = string_of(fields.get("type")).removesuffix("_tool_result")
+    if not call_id or kind == fields.get("type"):
+        return None
+    begun = uses.get(call_id) or HostedCall(_MESSAGES.get(kind, kind), call_id)
+    content = fields.get("content")
+    error = string_of(fields_of(content).get("error_code"))
+    failed = error or fields.get("is_error") is True or _returned(content)
+    parts = [fields_of(one) for one in list_of(content)]
+    sources = [url_source(one) for one in parts if one.get("url")]
+    return bounded(
+        msgspec.structs.replace(
+            begun,
+            status="failed" if failed else "completed",
+            output=error
+            or _lines(text for one in parts for text in _texts(one))
+            or string_of(content),
+            sources=tuple(sources),
+        )
+    )
+
+
 def url_source(value: object) -> UrlCitation:
     """Returns a page that was found, from any object with a URL and a title."""
     fields = fields_of(value)
@@ -86,6 +149,24 @@ def bounded(call: HostedCall) -> HostedCall:
         output=_cut(call.output),
         sources=tuple(_sources(call.sources)),
     )
+
+
+def _json(given: Object) -> str:
+    return msgspec.json.encode(joined_all(given)).decode() if given else ""
+
+
+def _returned(content: object) -> bool:
+    """Whether code ended with an error."""
+    return bool(count_of(fields_of(content).get("return_code")))
+
+
+def _texts(fields: Object) -> Iterator[object]:
+    """Yields the texts in a part of a result; those of pages that were found are encrypted."""
+    yield from (fields.get(name) for name in ("text", "stdout", "stderr"))
+    document = fields_of(fields.get("content"))
+    source = fields_of(document.get("source"))
+    if source.get("type") == "text":
+        yield source.get("data")
 
 
 def _searched(action: Object) -> str:

@@ -49,6 +49,9 @@ def estimate(turn: Turn, size: int, entries: int) -> Usage:
         cached_input_tokens=read * max(0, entries - 1) // max(1, entries),
         reasoning_tokens=sum(count for output, count in counts if isinstance(output, Reasoning)),
         requests=1,
+        web_searches=sum(
+            isinstance(output, Hosted) and output.call.tool == "web_search" for output, _ in counts
+        ),
     )
 
 

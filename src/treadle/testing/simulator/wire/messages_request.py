@@ -39,7 +39,7 @@ MAX_BREAKPOINTS = 4
 MIN_BUDGET = 1024
 
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+")
-_HOSTED = ("server_tool_use", "_tool_result")
+_HOSTED = ("server_tool_use", "mcp_tool_use", "_tool_result")
 
 
 class _Source(Struct):
@@ -140,7 +140,15 @@ def decode_messages(body: Mapping[str, object], size: int) -> ProviderRequest:
 def _blocks(turn: _Turn) -> list[_Block]:
     if isinstance(turn.content, str):
         return [_Block("text", text=turn.content)]
-    return [decode(block, _Block) for block in turn.content]
+    return [decode(_known(block), _Block) for block in turn.content]
+
+
+def _known(block: Object) -> Object:
+    """Returns a block without the content of a hosted tool, which has many forms."""
+    kind = str(block.get("type"))
+    if kind == "tool_result" or not kind.endswith(_HOSTED):
+        return block
+    return {name: value for name, value in block.items() if name != "content"}
 
 
 def _check_turns(turns: Sequence[tuple[Role, Sequence[_Block]]]) -> None:

@@ -4,7 +4,7 @@ Order and fields of the events follow
 https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -23,6 +23,7 @@ from treadle.testing.simulator.turn import (
     pieces,
     spoken,
 )
+from treadle.testing.simulator.wire.hosted_blocks import block_citation, hosted_blocks
 from treadle.testing.simulator.wire.messages_request import SIGNATURE
 
 Object = dict[str, object]
@@ -49,14 +50,20 @@ def stream_messages(turn: Turn, envelope: Envelope) -> list[Piece]:
                 stream.pieces.append(output)
             case Text():
                 texts = pieces(output.text, output.deltas)
-                stream.block({"type": "text", "text": ""}, "text_delta", texts)
+                stream.block({"type": "text", "text": ""}, "text_delta", texts, _cited(output))
             case Reasoning():
                 stream.thinking(output, envelope)
             case Call():
                 texts = ["", *argument_pieces(output)]
                 stream.block(_tool_use(output, {}), "input_json_delta", texts)
-            case Refusal() | Hosted():
-                pass  # a refusal travels in the stop details
+            case Hosted():
+                address = f"{envelope.id}_{len(stream.pieces)}"
+                use, result = hosted_blocks(output.call, address)
+                given = msgspec.json.encode(use["input"]).decode()
+                stream.block({**use, "input": Object()}, "input_json_delta", [given])
+                stream.block(result, "input_json_delta", [])
+            case Refusal():
+                pass  # it travels in the stop details
     delta = {"stop_reason": _stop_reason(turn), "stop_sequence": None}
     change: Object = {"delta": delta | _stop_details(turn), "usage": _usage(envelope)}
     stream.event("message_delta", change, "finish")
@@ -66,11 +73,12 @@ def stream_messages(turn: Turn, envelope: Envelope) -> list[Piece]:
 
 def complete_messages(turn: Turn, envelope: Envelope) -> bytes:
     """Returns the body of a message that is not streamed."""
-    blocks = [
-        _block(output, number, envelope)
-        for number, output in enumerate(spoken(turn))
-        if not isinstance(output, Refusal | Hosted)
-    ]
+    blocks = list[Object]()
+    for number, output in enumerate(spoken(turn)):
+        if isinstance(output, Hosted):
+            blocks += hosted_blocks(output.call, f"{envelope.id}_{number}")
+        elif not isinstance(output, Refusal):
+            blocks.append(_block(output, number, envelope))
     message = _message(envelope, blocks, _stop_reason(turn)) | _stop_details(turn)
     return msgspec.json.encode(message)
 
@@ -96,7 +104,13 @@ class _Stream:
     def event(self, name: str, fields: Object, kind: FrameKind = "event") -> None:
         self.pieces.append(_frame(name, fields, kind))
 
-    def block(self, start: Object, kind: str, texts: Iterable[str], signature: str = "") -> None:
+    def block(
+        self,
+        start: Object,
+        kind: str,
+        texts: Iterable[str],
+        last: Sequence[Object] = (),
+    ) -> None:
         index: Object = {"index": self._blocks}
         self._blocks += 1
         self.event("content_block_start", index | {"content_block": start})
@@ -106,15 +120,16 @@ class _Stream:
         for text in texts:
             data = b'%b,"%b":%b}}\n\n' % (head, field, msgspec.json.encode(text))
             self.pieces.append(Frame(data, "delta"))
-        if signature:
-            delta = {"type": "signature_delta", "signature": signature}
+        for delta in last:
             self.event("content_block_delta", index | {"delta": delta})
         self.event("content_block_stop", index)
 
     def thinking(self, output: Reasoning, envelope: Envelope) -> None:
         start: Object = {"type": "thinking", "thinking": "", "signature": ""}
         texts = pieces(output.text, output.deltas)
-        self.block(start, "thinking_delta", texts, _signature(envelope, self._blocks))
+        signature = _signature(envelope, self._blocks)
+        last: Object = {"type": "signature_delta", "signature": signature}
+        self.block(start, "thinking_delta", texts, [last])
 
 
 def _frame(name: str, fields: Mapping[str, object], kind: FrameKind = "event") -> Frame:
@@ -130,7 +145,15 @@ def _block(output: Text | Reasoning | Call, number: int, envelope: Envelope) -> 
             signature = _signature(envelope, number)
             return {"type": "thinking", "thinking": output.text, "signature": signature}
         case _:
-            return {"type": "text", "text": output.text}
+            cited = [delta["citation"] for delta in _cited(output)]
+            return {"type": "text", "text": output.text, **({"citations": cited} if cited else {})}
+
+
+def _cited(output: Text) -> list[Object]:
+    """Returns the last deltas of a text: its sources."""
+    return [
+        {"type": "citations_delta", "citation": block_citation(one)} for one in output.citations
+    ]
 
 
 def _tool_use(call: Call, given: object) -> Object:
@@ -183,6 +206,8 @@ def _message(envelope: Envelope, blocks: list[Object], stop_reason: str | None) 
 
 def _usage(envelope: Envelope) -> Object:
     usage = envelope.usage
+    searches = usage.web_searches
+    used: Object = {"server_tool_use": {"web_search_requests": searches}} if searches else {}
     read, written = usage.cached_input_tokens, usage.cache_write_tokens
     return {
         "input_tokens": usage.input_tokens - read - written,
@@ -190,4 +215,5 @@ def _usage(envelope: Envelope) -> Object:
         "cache_read_input_tokens": read,
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
+        **used,
     }
