@@ -471,6 +471,6 @@ async def test_the_tables_are_those_of_sqlite(url: str, path: Path) -> None:
             ).fetchall()
         )
     extra = {("inbox", name) for name in ("type", "key", "run_id", "call_id", "identity")}
-    extra |= {(table, column) for table, column in found if table in {"node", "written"}}
+    extra |= {(table, column) for table, column in found if table in {"node", "written", "permit"}}
     extra |= {("version", "number"), ("thread", "node")}
     assert found - extra == wanted - {("file", "number")}

@@ -148,6 +148,7 @@ class ThreadActor:
         self._recovering = asyncio.Lock() if state.jobs else None
         self._listener: EventListener | None = None
         self._is_ending = False
+        self._awaits_permit = False
         self._due = ""
         self._definition: AnyAgent | None = None
         self._snapshot_seq = 0 if state.seq < SNAPSHOT_EVERY else None  # None: the journal knows
@@ -178,6 +179,7 @@ class ThreadActor:
         """Whether the actor is not in use, so that it can leave the memory."""
         return (
             self._thread.is_settled
+            and not self._awaits_permit
             and not self._intake.is_busy
             and not self._endings.are_awaited
             and not self.topic.is_watched
@@ -301,6 +303,7 @@ class ThreadActor:
 
         Raises `UnknownAgent` and `JournalError`; the run can then be resumed later.
         """
+        self._awaits_permit = is_permitted = False
         await self._intake.catch_up()
         await self._recover()
         while True:
@@ -314,6 +317,12 @@ class ThreadActor:
                 await self._keep_snapshot()  # of what jobs have added since the last run
                 self._tend_memory()
                 return
+            elif not (is_permitted or self._needs_no_permit(run)):
+                is_permitted = await self._host.permit(self.info.id, self.info.owner)
+                if not is_permitted:
+                    self._awaits_permit = True
+                    await self.settle()
+                    return
             elif run is None:
                 self._begin_next()
             else:
@@ -322,6 +331,11 @@ class ThreadActor:
                     with carry(self._origin):
                         await self._drive_on(run, definition)
                     await self._keep_snapshot()
+                is_permitted = False
+
+    def _needs_no_permit(self, run: Run | None) -> bool:
+        """Whether a run is part of another one, which has a permit, or is about to end."""
+        return self.info.work is not None or (run is not None and run.status == "cancelling")
 
     def _begin(
         self,

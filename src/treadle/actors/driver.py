@@ -366,6 +366,12 @@ class Driver:
         if actor is not None:
             actor.lose()
 
+    def hand_over(self, thread_id: str) -> None:
+        """Gives up a thread on which nothing is under way, so that another node runs it."""
+        actor = self.known(thread_id)
+        if actor is not None and not actor.is_working:
+            actor.lose()
+
     def node_ended(self) -> None:
         """Looks what is due: a node that has ended had noted it."""
         self._due_times.look()
@@ -401,6 +407,10 @@ class Driver:
     def wake(self, thread_id: str) -> None:
         """Asks for a thread to be driven."""
         self._engine.wake(thread_id)
+
+    async def permit(self, thread_id: str, owner: str) -> bool:
+        """Returns whether a run may be worked on now."""
+        return await self._engine.permit(thread_id, owner)
 
     async def abandon(self, thread_id: str) -> ThreadState:
         """Cancels what an agent does for a run that no longer needs it; returns the state then."""

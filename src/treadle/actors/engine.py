@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from treadle.actors.permits import NO_LIMITS, LimitedNode, Permits, RunLimits
 from treadle.errors import TreadleError
 from treadle.logging import logger_of
 from treadle.tools.failure import reraise_interrupt
@@ -46,6 +47,10 @@ class Worker(Protocol):
 
     def release_unused(self, thread_id: str) -> None:
         """Releases a thread that was taken for a caller that has left, unless it is in use."""
+        ...
+
+    def hand_over(self, thread_id: str) -> None:
+        """Releases a thread on which nothing is under way, for another node; never waits."""
         ...
 
 
@@ -103,6 +108,14 @@ class Engine(Protocol):
         """Lets the node that has the thread, or one that can take it, drive it now or again."""
         ...
 
+    async def permit(self, thread_id: str, owner: str) -> bool:
+        """Returns whether a drive may work on a run of the thread now, within the limits of runs.
+
+        Else the thread is driven again when it may. A permit is for one run: a drive asks again for
+        the next one. It ends with the drive. May raise `JournalError`.
+        """
+        ...
+
     def is_driving(self, thread_id: str) -> bool:
         """Returns whether the thread is being driven by this node at this moment."""
         ...
@@ -115,15 +128,19 @@ class Engine(Protocol):
 class Drives:
     """The drives of one node: a task for each thread that is driven at this moment.
 
-    A drive that failed is begun again after a growing pause, unless a retry cannot help. `begun` is
-    called with the thread of each drive.
+    A drive that failed is begun again after a growing pause, unless a retry cannot help. When a
+    thread comes to be driven, `begun` is called, and when it is not driven any more, `ended`.
     """
 
     def __init__(
-        self, jitter: Callable[[], float], begun: Callable[[str], None] = lambda _: None
+        self,
+        jitter: Callable[[], float],
+        ended: Callable[[str], None],
+        begun: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._jitter = jitter
-        self._begun = begun
+        self._on_begin = begun
+        self._on_end = ended
         self._worker: Worker | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
@@ -158,7 +175,7 @@ class Drives:
             task = asyncio.create_task(self._work(thread_id), name=f"treadle {thread_id}")
             self._tasks[thread_id] = task
             task.add_done_callback(lambda task: self._ended(thread_id, task))
-            self._begun(thread_id)
+            self._on_begin(thread_id)
 
     def __contains__(self, thread_id: str) -> bool:
         return thread_id in self._tasks
@@ -199,6 +216,7 @@ class Drives:
             # In the turn in which the drive ends: a wake in the next one must begin another.
             self._again.discard(thread_id)
             del self._tasks[thread_id]
+            self._on_end(thread_id)
 
     def _failed(self, thread_id: str, *, is_retryable: bool) -> None:
         """Lets the thread be driven again after a pause, even if it was woken meanwhile.
@@ -229,6 +247,7 @@ class Drives:
         if self._tasks.get(thread_id) is task:
             self._again.discard(thread_id)
             del self._tasks[thread_id]
+            self._on_end(thread_id)
 
 
 class _Group:
@@ -237,6 +256,7 @@ class _Group:
     def __init__(self) -> None:
         self.engines: list[EmbeddedEngine] = []
         self.taken: dict[str, EmbeddedEngine] = {}
+        self.permits = Permits()
 
 
 _groups: WeakKeyDictionary[object, _Group] = WeakKeyDictionary()
@@ -251,9 +271,17 @@ class EmbeddedEngine:
 
     finds_work = False
 
-    def __init__(self, journal: object, *, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        journal: object,
+        limits: RunLimits = NO_LIMITS,
+        *,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._limits = LimitedNode(limits, self.wake)
         self._group = _groups.setdefault(journal, _Group())
-        self._drives = Drives(jitter)
+        self._drives = Drives(jitter, self._drive_ended)
+        self._refused: set[str] = set()  # threads whose drives end without a permit
 
     async def start(self, worker: Worker) -> None:
         """Makes the engine ready to ask `worker`."""
@@ -265,6 +293,7 @@ class EmbeddedEngine:
         interrupted = await self._drives.stop()
         if self in self._group.engines:
             self._group.engines.remove(self)
+        self._group.permits.leave(self._limits)
         for thread_id in interrupted:
             if thread_id not in self._group.taken:
                 self.wake(thread_id)  # it was interrupted before it could take the thread
@@ -303,6 +332,22 @@ class EmbeddedEngine:
             engine.wake(thread_id)
         else:
             self._drives.wake(thread_id)
+
+    async def permit(self, thread_id: str, owner: str) -> bool:
+        """Returns whether a drive may work on a run of the thread now."""
+        node = self._limits
+        if not node.limits.are_set or self._group.permits.ask(thread_id, owner, node):
+            self._refused.discard(thread_id)
+            return True
+        self._refused.add(thread_id)
+        return False
+
+    def _drive_ended(self, thread_id: str) -> None:
+        """Ends the permit of a thread, unless its drive has ended because it waits for one."""
+        if thread_id in self._refused:
+            self._refused.discard(thread_id)
+        else:
+            self._group.permits.end(thread_id)
 
     def is_driving(self, thread_id: str) -> bool:
         """Returns whether the thread is being driven."""

@@ -67,6 +67,10 @@ class Host(Protocol):
         """Asks for a thread to be driven; never waits."""
         ...
 
+    async def permit(self, thread_id: str, owner: str, /) -> bool:
+        """Returns whether a run may be worked on now; else the thread is driven again then."""
+        ...
+
     def lost(self, thread_id: str, /) -> bool:
         """Notes that the journal refused the actor of a thread, which other nodes may have.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from treadle.actors.engine import Drives, Worker
+from treadle.actors.permits import NO_LIMITS, LimitedNode, Permits, RunLimits
 from treadle.errors import JournalError, TreadleError
 from treadle.journal.base import not_found
 from treadle.logging import logger_of
@@ -48,6 +49,9 @@ class PostgresEngine:
     `agents` returns the names of those that this node has. A thread whose next agent only other
     nodes have is left to them, and one on which an agent works for another thread is driven where
     that thread is.
+
+    A node that has as many runs as it may hands the others over, and takes none. The runs of an
+    owner are counted in the database; one above the limit waits where its thread is.
     """
 
     finds_work = True
@@ -56,13 +60,26 @@ class PostgresEngine:
         self,
         nodes: "Nodes",
         agents: Callable[[], Iterable[str]],
+        limits: RunLimits = NO_LIMITS,
         *,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._nodes = nodes
         self._agents = agents
+        self._most_of_owner = limits.per_owner
+        self._here = LimitedNode(RunLimits(per_node=limits.per_node), self.wake)
         self._jitter = jitter
-        self._drives = Drives(jitter, self._begun)
+        self._drives = Drives(jitter, self._drive_ended, self._begun)
+        self._permits = Permits()  # those of this node
+        self._owners: dict[str, str] = {}  # of threads that have a permit of their owner
+        self._awaiting: dict[str, str] = {}  # of threads that wait for one
+        self._unpermitted: set[str] = set()  # threads whose drives end without a permit
+        self._ended: dict[str, set[str]] = {}  # by owner: what the database has not been told
+        self._has_ended = asyncio.Event()
+        self._asking: dict[str, asyncio.Task[bool]] = {}
+        self._told: set[str] = set()  # what it is being told, under the lock
+        self._tell_lock = asyncio.Lock()
+        self._telling: asyncio.Task[None] | None = None
         self._worker: Worker | None = None
         self._taken: set[str] = set()
         self._taking: dict[str, asyncio.Task[bool]] = {}
@@ -86,6 +103,11 @@ class PostgresEngine:
         self._watching = asyncio.create_task(
             repeat(self._watch, _LOGGER, "The nodes could not be looked at."), name="treadle node"
         )
+        if self._most_of_owner is not None:
+            self._telling = asyncio.create_task(
+                repeat(self._tell_ended, _LOGGER, "The ends of runs could not be told."),
+                name="treadle permits",
+            )
 
     async def stop(self) -> None:
         """Interrupts all drives and waits for their end; the node keeps its threads until `leave`.
@@ -103,14 +125,16 @@ class PostgresEngine:
     async def leave(self) -> None:
         """Ends the node, whose threads are then free; a second call does nothing."""
         self._drives.is_stopping = True
-        watching, self._watching = self._watching, None
-        if watching is not None:
-            watching.cancel()
-            await asyncio.wait([watching])
+        tasks = [task for task in (self._watching, self._telling) if task is not None]
+        self._watching = self._telling = None
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         if self._listener is not None:
             self._listener.close()
-        if self._taking:
-            await asyncio.wait(list(self._taking.values()))
+        if pending := [*self._taking.values(), *self._asking.values()]:
+            await asyncio.wait(pending)
         try:
             await self._nodes.leave()
         except JournalError as error:
@@ -175,6 +199,7 @@ class PostgresEngine:
             self._taken.discard(thread_id)
             self._released.add(thread_id)
             self._changed.set()
+        self._end_permits(thread_id)
 
     # Driving
 
@@ -182,6 +207,99 @@ class PostgresEngine:
         """Lets the thread be driven now or again, if no other node has it."""
         self._aside.pop(thread_id, None)
         self._drives.wake(thread_id)
+
+    async def permit(self, thread_id: str, owner: str) -> bool:
+        """Returns whether a drive may work on a run of the thread now."""
+        most = self._most_of_owner
+        if not self._permits_here(thread_id, owner):
+            self._end_permit_of_owner(thread_id)
+            return False
+        if most is None or not owner:
+            return True
+        if await self._ask_permit(thread_id, owner, most):
+            return True
+        self._permits.end(thread_id)
+        self._unpermitted.add(thread_id)
+        return False
+
+    async def _ask_permit(self, thread_id: str, owner: str, most: int) -> bool:
+        """Asks for one of the permits of an owner, which a run before may have had."""
+        while thread_id in self._asking:
+            await asyncio.wait([self._asking[thread_id]])
+        if thread_id in self._told:
+            async with self._tell_lock:
+                pass  # the end of the permit that it had must not end the next one
+        is_next = self._owners.pop(thread_id, None) is not None
+        if thread_id in self._ended.get(owner, ()):
+            self._ended[owner].discard(thread_id)
+            is_next = True
+        asking = self._asking[thread_id] = asyncio.create_task(
+            self._nodes.ask_permit(thread_id, owner, most, is_next=is_next),
+            name=f"treadle permit {thread_id}",
+        )
+        asking.add_done_callback(lambda _: self._asking.pop(thread_id, None))
+        try:
+            is_given = await asyncio.shield(asking)
+        except BaseException:
+            asking.add_done_callback(lambda _: self._tell_end(thread_id, owner))
+            raise
+        (self._owners if is_given else self._awaiting)[thread_id] = owner
+        if is_given:
+            self._awaiting.pop(thread_id, None)
+        return is_given
+
+    def _permits_here(self, thread_id: str, owner: str) -> bool:
+        """Whether this node has room for a run; else it is handed over, or waits."""
+        self._unpermitted.discard(thread_id)
+        if not self._here.limits.are_set or self._permits.ask(thread_id, owner, self._here):
+            return True
+        self._unpermitted.add(thread_id)
+        return False
+
+    def _drive_ended(self, thread_id: str) -> None:
+        """Ends the permits of a thread, unless its drive has ended because it waits for them."""
+        if thread_id not in self._unpermitted:
+            self._end_permits(thread_id)
+            return
+        self._unpermitted.discard(thread_id)
+        if thread_id not in self._awaiting and self._others and self._worker is not None:
+            self._aside.pop(thread_id, None)
+            self._worker.hand_over(thread_id)
+
+    def _end_permits(self, thread_id: str) -> None:
+        is_full = self._permits.room(self._here) == 0
+        self._permits.end(thread_id)
+        self._end_permit_of_owner(thread_id)
+        if is_full and self._permits.room(self._here):
+            self._changed.set()  # there is room for what other nodes could not run
+
+    def _end_permit_of_owner(self, thread_id: str) -> None:
+        """Ends what a thread has or waits for; the database is told at once, with others."""
+        owner = self._owners.pop(thread_id, None) or self._awaiting.pop(thread_id, None)
+        if owner is not None:
+            self._tell_end(thread_id, owner)
+
+    def _tell_end(self, thread_id: str, owner: str) -> None:
+        self._ended.setdefault(owner, set()).add(thread_id)
+        self._has_ended.set()
+
+    async def _tell_ended(self) -> None:
+        await self._has_ended.wait()
+        self._has_ended.clear()
+        async with self._tell_lock:
+            told, self._ended = self._ended, {}
+            self._told = {id for ids in told.values() for id in ids}
+            threads = {owner: list(ids) for owner, ids in told.items()}
+            try:
+                await self._nodes.end_permits(threads, self._most_of_owner or 0)
+            except TreadleError as error:
+                _LOGGER.warning("The ends of runs could not be told: %s", error.message)
+                self._ended = {  # with the next one, or with a look
+                    owner: told.get(owner, set()) | self._ended.get(owner, set())
+                    for owner in {**told, **self._ended}
+                }
+            finally:
+                self._told = set()
 
     def is_driving(self, thread_id: str) -> bool:
         """Returns whether the thread is being driven by this node."""
@@ -297,14 +415,28 @@ class PostgresEngine:
         for node in seen.dead:
             _LOGGER.warning("Node %d has ended, or stands still; its threads are taken over.", node)
             self._node_ended()
+        if self._ended:
+            self._has_ended.set()
         if not (self._drives.is_stopping or self._is_draining):
             self._take_share(seen.threads)
+            await self._look_at_permits()
 
-    def _take_share(self, threads: Sequence[str]) -> None:
+    async def _look_at_permits(self) -> None:
+        """Drives what has got a permit without being told, such as one of a node that has ended."""
+        if self._awaiting and self._most_of_owner is not None:
+            threads = list(self._awaiting)
+            for id in await self._nodes.with_permits(threads, self._most_of_owner):
+                self._drives.wake(id)
+
+    def _take_share(self, waiting: Mapping[str, bool]) -> None:
         """Drives its share of the threads that wait; the other nodes see the same ones."""
+        room = self._permits.room(self._here)
+        threads = [id for id, has_entries in waiting.items() if has_entries or room != 0]
         now = asyncio.get_running_loop().time()
         self._aside = {id: aside for id, aside in self._aside.items() if aside[0] + aside[1] > now}
         share = -(-len(threads) // (len(self._others) + 1))
+        if room:
+            share = min(share, room)
         ready = [id for id in threads if self._is_ready(id, now)]
         # The owners take turns in this order; the nodes begin in different places.
         first = int(self._jitter() * len(ready)) if self._others else 0
@@ -331,8 +463,10 @@ class PostgresEngine:
         _LOGGER.warning(
             "Other nodes took this one for dead: its event loop, or its connection, stood still."
         )
-        kept = set(await self._nodes.rejoin(list(self._agents()), before))
+        kept = set(await self._nodes.rejoin(list(self._agents()), before, list(self._owners)))
         self._beat_at = asyncio.get_running_loop().time()
+        for thread_id in list(self._awaiting):
+            self._drives.wake(thread_id)  # they have lost their places
         for thread_id in before:
             if thread_id not in kept and thread_id in self._taken:
                 self._lose(thread_id)

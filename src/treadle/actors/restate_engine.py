@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from treadle.actors import restate_endpoint
 from treadle.actors.engine import Worker
+from treadle.actors.permits import NO_LIMITS, RunLimits
 from treadle.actors.postgres_engine import LIMIT, PostgresEngine
 from treadle.actors.restate import Restate
 from treadle.actors.restate_endpoint import Endpoint, Ingress
@@ -57,10 +58,11 @@ class RestateEngine(PostgresEngine):
         nodes: "Nodes",
         agents: Callable[[], Iterable[str]],
         settings: Restate,
+        limits: RunLimits = NO_LIMITS,
         *,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        super().__init__(nodes, agents, jitter=jitter)
+        super().__init__(nodes, agents, limits, jitter=jitter)
         self._endpoint = Endpoint(settings, self.hold)
         self._ingress = Ingress(settings, self._refused)
         self._held: dict[str, _Held] = {}
@@ -175,7 +177,8 @@ class RestateEngine(PostgresEngine):
             self._aside.pop(thread_id, None)
             if node == self._nodes.id and thread_id not in self._drives:
                 self._wake_waiting(thread_id, now)
-        if node is None and self._is_ready(thread_id, now):
+        has_room = self._permits.room(self._here) != 0
+        if node is None and has_room and self._is_ready(thread_id, now):
             self._wake_waiting(thread_id, now)
 
     def _begun(self, thread_id: str) -> None:

@@ -45,7 +45,13 @@ async def serve(
         keys = Keys(path, [stored])
     listener = await asyncio.to_thread(_listener, settings)
     url = None if place is None else url_of(place)
-    runtime = open_runtime(url, agents=agents, listener=listener)
+    runtime = open_runtime(
+        url,
+        agents=agents,
+        listener=listener,
+        max_runs_per_owner=settings.max_runs_per_owner,
+        max_runs_per_node=settings.max_runs_per_node or None,
+    )
     stored = "not stored" if place is None else shown(place)
     app = create_app(runtime, settings, keys=keys)
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from treadle.errors import JournalClosed
 from treadle.journal.postgres_connection import PostgresConnection
+from treadle.journal.postgres_permits import ask_permit, end_permits, keep_permits, with_permits
 
 T = TypeVar("T")
 
@@ -32,6 +33,8 @@ GRACE_SECONDS = 5.0
 class Look(Struct, frozen=True):
     """What a node saw of the others: `threads` wait for a node, or for this one to look again.
 
+    Of each, it says whether entries wait in the inbox, so that the thread is not only to run.
+
     Without `is_member`, another node took this one for dead. `suspects` are nodes without a lock,
     with their heartbeats: those that are so at the next look as well are dead. `others` are those
     that live, with their agents.
@@ -41,7 +44,7 @@ class Look(Struct, frozen=True):
     others: Mapping[int, Sequence[str]] = msgspec.field(default_factory=dict[int, Sequence[str]])
     dead: Sequence[int] = ()
     suspects: Sequence[tuple[int, str]] = ()
-    threads: Sequence[str] = ()
+    threads: Mapping[str, bool] = msgspec.field(default_factory=dict[str, bool])
 
 
 class Told(Struct, frozen=True):
@@ -104,10 +107,12 @@ class Nodes:
         if node is not None:
             await self._write(lambda connection: end(connection, node))
 
-    async def rejoin(self, agents: Sequence[str], threads: Sequence[str]) -> list[str]:
+    async def rejoin(
+        self, agents: Sequence[str], threads: Sequence[str], permitted: Sequence[str]
+    ) -> list[str]:
         """Makes this process a new node, which keeps those of `threads` that no other has taken.
 
-        Returns the ids of those it keeps.
+        Those that are `permitted` keep their permits. Returns the ids of those it keeps.
         """
         old = self.id
 
@@ -120,6 +125,7 @@ class Nodes:
                 "UPDATE thread SET node = ? WHERE id = ANY(?) AND node = ? RETURNING id",
                 (node, list(threads), old),
             )
+            keep_permits(connection, node, permitted)
             return node, [id for (id,) in rows.fetchall()]
 
         self.id, kept = await self._write(change)
@@ -151,6 +157,26 @@ class Nodes:
         """Gives threads of this node back; with `tells`, the other nodes look at once."""
         node = self._require_id()
         await self._write(lambda connection: release(connection, node, threads, tells))
+
+    async def ask_permit(self, thread_id: str, owner: str, most: int, *, is_next: bool) -> bool:
+        """Asks for one of the `most` permits of an owner for a thread, which waits without one.
+
+        With `is_next`, the permit that it has is for a run that has ended.
+        """
+        node = self._require_id()
+        return await self._read(
+            lambda connection: ask_permit(connection, node, thread_id, owner, most, is_next)
+        )
+
+    async def end_permits(self, threads: Mapping[str, Sequence[str]], most: int) -> None:
+        """Ends the permits of threads, by their owners; those that wait get them, and are told."""
+        node = self._require_id()
+        await self._read(lambda connection: end_permits(connection, node, threads, most))
+
+    async def with_permits(self, threads: Sequence[str], most: int) -> list[str]:
+        """Returns those of the `threads` that wait which get a permit if they ask."""
+        node = self._require_id()
+        return await self._read(lambda connection: with_permits(connection, node, threads, most))
 
     async def listen(
         self, heard: Callable[[Told | None], None], lost: Callable[[], None]
@@ -310,8 +336,8 @@ _TAKE = f"""
 """  # noqa: S608 - of constants
 # Owners take turns, so that one with thousands of threads does not hold up the others.
 _WAITING = f"""
-    SELECT id FROM (
-        SELECT t.id, row_number() OVER (PARTITION BY t.owner ORDER BY t.n) AS turn FROM (
+    SELECT id, EXISTS (SELECT 1 FROM inbox i WHERE i.n = waiting.n) FROM (
+        SELECT t.id, t.n, row_number() OVER (PARTITION BY t.owner ORDER BY t.n) AS turn FROM (
             SELECT n FROM activity WHERE status IN ('queued', 'in_progress', 'cancelling')
             UNION SELECT n FROM activity WHERE jobs > 0 UNION SELECT n FROM inbox
         ) AS one JOIN thread t ON t.n = one.n
@@ -400,7 +426,7 @@ def look(
         )
         removed += [number for (number,) in rows.fetchall()]
     rows = connection.execute(_WAITING, (node, node, node, limit))
-    threads = [id for (id,) in rows.fetchall()]
+    threads = dict(rows.fetchall())
     living = {id: agents for id, _, agents, *_ in others if id not in removed}
     return Look(True, living, removed, suspected, threads)
 

@@ -13,6 +13,7 @@ from treadle.actors.engine import EmbeddedEngine, Engine
 from treadle.actors.following import Following
 from treadle.actors.host import AnyAgent
 from treadle.actors.idle_engine import IdleEngine
+from treadle.actors.permits import RunLimits
 from treadle.actors.postgres_engine import PostgresEngine
 from treadle.actors.restate import Restate
 from treadle.actors.spending import SpendingGuard, SpendingLimits
@@ -82,6 +83,8 @@ class Runtime(RuntimeView, AsyncOnly):
         index: Path | None = None,
         transport: Transport | None = None,
         spending: SpendingLimits = (),
+        max_runs_per_owner: int | None = None,
+        max_runs_per_node: int | None = None,
     ) -> None:
         super().__init__(self, journal)
         self.journal = journal
@@ -97,6 +100,7 @@ class Runtime(RuntimeView, AsyncOnly):
             self.register(agent)
         bus = bus or _bus_on(journal, listener)
         guard = SpendingGuard(journal, spending)
+        limits = RunLimits(max_runs_per_owner, max_runs_per_node)
         make_deps = user_function(deps or _no_deps, "deps", ("thread",))
 
         def make_driver(threads: ThreadAccess, following: Following) -> Driver:
@@ -104,7 +108,7 @@ class Runtime(RuntimeView, AsyncOnly):
                 journal,
                 threads=threads,
                 following=following,
-                engine=self._engine_on(journal, engine),
+                engine=self._engine_on(journal, engine, limits),
                 bus=bus,
                 archive=self._archive,
                 agent=self.agent,
@@ -119,17 +123,20 @@ class Runtime(RuntimeView, AsyncOnly):
         self._threads = Threads(journal, bus, self._archive, make_driver if drive else None)
         self._open = False
 
-    def _engine_on(self, journal: Journal, engine: Engine | Restate | None) -> Engine:
+    def _engine_on(
+        self, journal: Journal, engine: Engine | Restate | None, limits: RunLimits
+    ) -> Engine:
         if engine is not None and not isinstance(engine, Restate):
             return engine
         if not journal.has_nodes:
             if engine is not None:
                 raise ConfigurationError("With Restate, threads are in a PostgreSQL database.")
-            return EmbeddedEngine(journal)
+            return EmbeddedEngine(journal, limits)
         nodes: Nodes = cast("Any", journal).nodes
         if engine is None:
-            return PostgresEngine(nodes, lambda: self._agents)
-        made: Engine = _restate_engine().RestateEngine(nodes, lambda: self._agents, engine)
+            return PostgresEngine(nodes, lambda: self._agents, limits)
+        restate = _restate_engine()
+        made: Engine = restate.RestateEngine(nodes, lambda: self._agents, engine, limits)
         return made
 
     async def __aenter__(self) -> "Runtime":
@@ -254,6 +261,8 @@ def open(
     embedder: "Embedder | EmbedFunction | str | None" = None,
     transport: Transport | None = None,
     spending: SpendingLimits = (),
+    max_runs_per_owner: int | None = None,
+    max_runs_per_node: int | None = None,
     index: Path | None = None,
     listener: NodeListener | None = None,
     engine: Restate | None = None,
@@ -283,6 +292,11 @@ def open(
     - `spending`: what each owner may spend in a day or month: a list of `SpendingLimit`s, or a
       function of the owner, plain or async, that returns one. An owner that has reached a limit
       gets no request to a model: its runs fail with `SpendingLimitReached`.
+    - `max_runs_per_owner`: how many threads of an owner are worked on at a time, by all nodes of a
+      PostgreSQL database together. A run above it waits, in the order of the messages, until one
+      has ended or waits for an answer. None is no limit, and threads without an owner have none.
+    - `max_runs_per_node`: how many threads this process works on at a time. Above it, another node
+      with room takes the run; else it waits, and owners take turns. None is no limit.
     - `index`: the file of the archive's index, which is made of the events. By default it is next
       to a SQLite database, and in memory otherwise: then it is made again after each start, and
       the embedder is asked for all texts again.
@@ -314,6 +328,8 @@ def open(
         embedder=embedder,
         transport=transport,
         spending=spending,
+        max_runs_per_owner=max_runs_per_owner,
+        max_runs_per_node=max_runs_per_node,
         bus=bus,
         listener=listener,
         engine=engine,

@@ -45,6 +45,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
       no limit), and at once.
     - `max_streams`: how many streams and waits of a key may be open.
     - `max_runs_per_owner`: how many threads of an owner may have a run in progress, at most 1,000.
+      `max_runs_per_node`: how many runs this server works on at a time (0: no limit).
     - `body_seconds`: how long a body may take to arrive, at 64 KiB a second for a long one.
     - `max_wait_seconds`: the longest `?wait=`.
     - `keep_alive_seconds`: how often a stream without events sends a comment.
@@ -78,6 +79,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     burst_requests: int = 200
     max_streams: int = 1000
     max_runs_per_owner: int = 100
+    max_runs_per_node: int = 0
     body_seconds: float = 30.0
     max_wait_seconds: float = 300.0
     keep_alive_seconds: float = 15.0
@@ -99,7 +101,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigurationError(f"node_port={self.node_port} is not a port; use 0 to 65535.")
         for name in _ABOVE_ZERO:
             _require_above_zero(name, getattr(self, name))
-        for name in ("grace_seconds", "requests_per_second"):
+        for name in ("grace_seconds", "requests_per_second", "max_runs_per_node"):
             if not getattr(self, name) >= 0:
                 raise ConfigurationError(f"{name}={getattr(self, name)} cannot be negative.")
         if self.max_runs_per_owner > MAX_RUNS:

@@ -1,0 +1,168 @@
+"""Limits of runs that the nodes of one PostgreSQL database count together."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any, cast
+
+import pytest
+from tests.gauge import Gauge, begin
+from tests.postgres import server
+
+import treadle
+from treadle import Agent, Runtime
+from treadle.actors import postgres_engine
+from treadle.domain.events import RunStarted
+from treadle.errors import SpendingLimitReached
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def url() -> str:
+    return server().url()
+
+
+async def test_nodes_that_hammer_never_run_more_than_the_limit(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_engine, "LOOK_SECONDS", 3600)
+    gauge = Gauge(0.02)
+    agents = [Agent(Gauge(0.02, gauge), name="a") for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        nodes = [
+            await stack.enter_async_context(treadle.open(url, agents=[agent], max_runs_per_owner=3))
+            for agent in agents
+        ]
+
+        async def talk(runtime: Runtime, agent: Agent, owner: str) -> None:
+            thread = await runtime.create_thread(agent, owner=owner)
+            for n in range(3):
+                run = await thread.send(f"{owner} {n}")
+                assert (await run.result()).text == "Done."
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            for runtime, agent in zip(nodes, agents, strict=True):
+                for owner in ("ada", "bob"):
+                    for _ in range(5):
+                        tasks.create_task(talk(runtime, agent, owner))
+        assert gauge.most == {"ada": 3, "bob": 3}
+        await asyncio.sleep(0.3)
+        left = await cast("Any", nodes[0].journal)._read(
+            lambda c: c.execute("SELECT count(*) FROM permit").fetchone()
+        )
+        assert left == (0,)
+
+
+async def test_a_full_node_hands_its_runs_to_one_with_room(url: str) -> None:
+    gauge = Gauge(2)
+    other = Gauge(2)
+    full, roomy = Agent(gauge, name="a"), Agent(other, name="a")
+    async with (
+        treadle.open(url, agents=[full], max_runs_per_node=1) as one,
+        treadle.open(url, agents=[roomy], max_runs_per_node=3),
+    ):
+        await asyncio.sleep(1)  # until they know each other
+        runs = [await begin(one, full, "ada", str(n)) for n in range(4)]
+        async with asyncio.timeout(10):
+            for run in runs:
+                assert (await run.result()).text == "Done."
+        assert (gauge.requests, other.requests) == (1, 3)
+        assert gauge.most["ada"] == 1
+
+
+async def test_what_waits_at_full_nodes_runs_when_a_run_ends(url: str) -> None:
+    gauge = Gauge(0.3)
+    agents = [Agent(Gauge(0.3, gauge), name="a") for _ in range(2)]
+    async with (
+        treadle.open(url, agents=[agents[0]], max_runs_per_node=1) as one,
+        treadle.open(url, agents=[agents[1]], max_runs_per_node=1) as two,
+    ):
+        runs = [
+            await begin(node, agent, owner, str(n))
+            for n in range(3)
+            for node, agent, owner in ((one, agents[0], "ada"), (two, agents[1], "ada"))
+        ]
+        cancelled = runs.pop()
+        await cancelled.cancel()  # its entry is taken, although no node has room
+        async with asyncio.timeout(20):
+            result = await cancelled.result(raise_on_incomplete=False)
+            assert result.status == "cancelled"
+            for run in runs:
+                await run.result()
+        assert gauge.most["ada"] <= 2
+        for run in runs:
+            thread = await one.connect(run.thread_id)
+            started = [e for e in await thread.events() if isinstance(e, RunStarted)]
+            assert len(started) == 1
+
+
+async def test_permits_of_a_node_that_is_replaced_go_to_others(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_engine, "LOOK_SECONDS", 0.1)
+    slow, quick = Gauge(100), Gauge(0.1)
+    agents = [Agent(slow, name="a"), Agent(quick, name="a")]
+    async with treadle.open(url, agents=[agents[1]], max_runs_per_owner=1) as two:
+        async with treadle.open(url, agents=[agents[0]], max_runs_per_owner=1) as one:
+            first = await begin(one, agents[0], "ada")
+            second = await begin(two, agents[1], "ada")
+            await asyncio.sleep(0.5)
+            assert (slow.requests, quick.requests) == (1, 0)
+        async with asyncio.timeout(10):
+            await second.result()
+            resumed = await (await two.connect(first.thread_id)).run(first.id)
+            await resumed.result()
+
+
+async def test_a_node_that_was_taken_for_dead_keeps_the_permits_of_what_it_runs(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_engine, "LOOK_SECONDS", 0.1)
+    gauge = Gauge(1.5)
+    agent = Agent(gauge, name="a")
+    async with treadle.open(url, agents=[agent], max_runs_per_owner=1) as runtime:
+        runs = [await begin(runtime, agent, "ada", str(n)) for n in range(3)]
+        await asyncio.sleep(0.3)
+        before = cast("Any", runtime.journal).nodes.id
+        await cast("Any", runtime.journal)._write_with_node(lambda c: c.execute("DELETE FROM node"))
+        async with asyncio.timeout(10):
+            for run in runs:
+                assert (await run.result()).text == "Done."
+        assert cast("Any", runtime.journal).nodes.id != before
+        assert gauge.most["ada"] == 1
+
+
+async def test_spending_is_counted_over_all_nodes(url: str) -> None:
+    spending = [treadle.SpendingLimit(max_tokens=1000, period="month")]
+    gauge = Gauge(0.02)
+    agents = [Agent(Gauge(0.02, gauge), name="a") for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        nodes = [
+            await stack.enter_async_context(
+                treadle.open(url, agents=[agent], spending=spending, max_runs_per_owner=2)
+            )
+            for agent in agents
+        ]
+
+        async def send(runtime: Runtime, agent: Agent) -> bool:
+            run = await begin(runtime, agent, "ada")
+            try:
+                await run.result()
+            except SpendingLimitReached:
+                return False
+            return True
+
+        work = [
+            send(runtime, agent)
+            for _ in range(10)
+            for runtime, agent in zip(nodes, agents, strict=True)
+        ]
+        async with asyncio.timeout(60):
+            done = await asyncio.gather(*work)
+        # 101 tokens each: ten reach the limit, and of two that run at a time one more may end.
+        assert 10 <= sum(done) <= 11
