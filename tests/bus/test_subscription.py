@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 from msgspec.structs import replace
 
 from treadle.bus.event_queue import EventQueue
@@ -22,9 +23,11 @@ from treadle.domain.events import (
     DurableEvent,
     Event,
     FieldDelta,
+    HostedCallProgress,
     ItemRemoved,
     LiveEvent,
     MessageAdded,
+    ProviderItemAdded,
     ReasoningAdded,
     ReasoningDelta,
     RecordedEvent,
@@ -37,10 +40,18 @@ from treadle.domain.events import (
     ToolCallStarted,
     ToolProgress,
     ToUserDelta,
+    UsageAdded,
     delta_key,
     with_delta,
 )
-from treadle.domain.items import FunctionCall, Message, OutputText, Reasoning
+from treadle.domain.items import (
+    FunctionCall,
+    HostedCall,
+    Message,
+    OutputText,
+    ProviderItem,
+    Reasoning,
+)
 from treadle.domain.usage import Usage
 from treadle.errors import InvalidInput, JournalCorrupt, JournalFull, JournalLocked
 from treadle.testing import run
@@ -318,6 +329,25 @@ def test_joining_keeps_what_cannot_be_joined_apart() -> None:
         "1.13",
         "1.14",
     ]
+
+
+def test_a_reader_that_comes_late_gets_the_newest_of_a_hosted_call() -> None:
+    stage = Stage()
+    topic = stage.topic
+    begun = HostedCallProgress(HostedCall("web_search", "w"))
+    known = HostedCallProgress(HostedCall("web_search", "w", arguments="q"))
+    topic.publish_live(begun)
+    topic.publish_live(TextDelta("m", "Hi"))
+    topic.publish_live(known)
+    assert [one.event for one in topic.after(Position(0))] == [known, TextDelta("m", "Hi")]
+    assert [one.event for one in topic.after(Position(0, 2))] == [known]
+    stage.durable(UsageAdded(seq=1, run_id="r", usage=Usage(), cost=0.0))
+    topic.publish_live(known)
+    again = [one.event for one in topic.after(Position(1))]
+    assert again == [known, TextDelta("m", "Hi"), known]
+    item = ProviderItem("p", Raw(b"{}"), known.call)
+    stage.durable(ProviderItemAdded(seq=2, run_id="r", item=item))
+    assert [one.event for one in topic.after(Position(2))] == [TextDelta("m", "Hi")]
 
 
 def test_items_of_every_kind_land() -> None:

@@ -18,6 +18,7 @@ from treadle.domain.events import (
     DurableEvent,
     Event,
     FieldDelta,
+    HostedCallProgress,
     LiveEvent,
     RecordedEvent,
     RunStarted,
@@ -35,12 +36,14 @@ from treadle.domain.events import (
     with_delta,
 )
 
+_Announcement = ToolCallStarted | HostedCallProgress
+
 _Scope = tuple[str, ...]
 """The threads of other agents through which an event came; empty for the thread's own."""
 
 
 class _Text:
-    """A text that the model writes, or the announcement of a call."""
+    """A text that the model writes, or the announcement of a call, of a hosted tool as well."""
 
     __slots__ = ("call_id", "grown", "item_id", "landed", "scope")
 
@@ -125,13 +128,13 @@ class LiveLog:
             key = text_key(event)
         if delta is None:
             scope, inner = _unwrap(event)
-            if not isinstance(inner, ToolCallStarted):
+            if not isinstance(inner, _Announcement):
                 if scope:
                     # As of the next durable event: a reader that knows only those up to `seq` has
                     # not seen the text.
                     self.land(event, seq + 1)
                 return  # of the moment: a reader that lags misses it
-            key = scope, ToolCallStarted, inner.item_id
+            key = scope, type(inner), inner.item_id
         stretch = self._in_flight.get(key)
         if stretch is None or stretch.seq != seq:
             if stretch is None:
@@ -142,6 +145,8 @@ class LiveLog:
                 stretch.pack()
             stretch = self._in_flight[key] = _Stretch(text, seq, event)
             self._stretches.append(stretch)
+        if delta is None:
+            stretch.event = event  # the newest of a call contains all that is known of it
         stretch.numbers.append(n)
         stretch.deltas.append("" if delta is None else delta.delta)
 
@@ -291,8 +296,8 @@ def _unwrap(event: Event) -> tuple[_Scope, Event]:
 def _key(event: Event) -> object:
     """Returns the key of a text or of an announced call; None for any other event."""
     scope, inner = _unwrap(event)
-    if isinstance(inner, ToolCallStarted):
-        return scope, ToolCallStarted, inner.item_id
+    if isinstance(inner, _Announcement):
+        return scope, type(inner), inner.item_id
     return text_key(event)
 
 
@@ -305,7 +310,7 @@ def _wrapped(inner: LiveEvent, event: Event) -> LiveEvent:
 
 def _text_of(event: Event) -> _Text:
     scope, inner = _unwrap(event)
-    assert isinstance(inner, Delta | ToolCallStarted)
+    assert isinstance(inner, Delta | _Announcement)
     return _Text(scope, inner.item_id, event.call_id if isinstance(event, AgentEvent) else "")
 
 
@@ -316,7 +321,9 @@ def _pieces(stretches: Iterable[_Stretch], low: int, high: int | None = None) ->
 
 def _join(pieces: list[Piece]) -> Piece:
     event = pieces[0].event
-    if len(pieces) > 1:
+    if delta_in(event) is None:
+        event = pieces[-1].event
+    elif len(pieces) > 1:
         deltas = [delta for piece in pieces if (delta := delta_in(piece.event)) is not None]
         event = with_delta(event, "".join(delta.delta for delta in deltas))
     return Piece(event, 0, 0)

@@ -861,6 +861,11 @@ class HostedCallProgress(Struct, frozen=True, gc=False, tag="hosted_call.progres
     type: ClassVar[Literal["hosted_call.progress"]] = "hosted_call.progress"
     call: HostedCall
 
+    @property
+    def item_id(self) -> str:
+        """The id of the item that the call becomes."""
+        return self.call.call_id
+
 
 class CitationAdded(Struct, frozen=True, gc=False, tag="citation.added"):
     """A source of the text of the message `item_id`, which is being written.

@@ -253,6 +253,11 @@ class ProviderItem(Struct, frozen=True, gc=False, tag="provider_item", omit_defa
     raw: msgspec.Raw
     call: HostedCall | None = None
 
+    @property
+    def id(self) -> str:
+        """The id of the call that the item is, shared by its result; "" without one."""
+        return "" if self.call is None else self.call.call_id
+
 
 Item = Message | Reasoning | FunctionCall | FunctionCallOutput | ProviderItem
 

@@ -503,7 +503,10 @@ def test_the_sources_of_a_text() -> None:
         ],
     }
     last = parts(finish="STOP", groundingMetadata=grounding)
-    (item,) = items_of(decode(parts(text("Grüße ")), parts(text("So.")), last))
+    item, search = items_of(decode(parts(text("Grüße ")), parts(text("So.")), last))
+    assert isinstance(search, ProviderItem)
+    assert search.call is not None
+    assert search.call.sources == (UrlCitation("https://a", "A"),)
     assert isinstance(item, Message)
     assert item.content == (
         OutputText(

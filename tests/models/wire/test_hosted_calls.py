@@ -21,9 +21,13 @@ from treadle import (
 from treadle.domain.events import CitationAdded, HostedCallProgress
 from treadle.domain.usage import Usage
 from treadle.models.wire.anthropic_decoder import AnthropicDecoder
+from treadle.models.wire.gemini_decoder import GeminiDecoder
 from treadle.models.wire.hosted_calls import (
     MAX_SOURCES,
     MAX_TEXT,
+    gemini_pages,
+    gemini_part,
+    gemini_search,
     messages_result,
     messages_use,
     responses_call,
@@ -174,6 +178,55 @@ def test_a_result_whose_call_was_in_a_response_that_was_paused() -> None:
     assert call == HostedCall("web_search", "s", "completed")
     assert messages_result({"type": "tool_result", "tool_use_id": "s"}, {}) is None
     assert messages_result({"type": "container_upload"}, {}) is None
+
+
+def gemini(*frames: dict[str, Any]) -> list[StreamEvent]:
+    decoder = GeminiDecoder("gemini")
+    bodies = [b"data: %b\n\n" % json.dumps(one).encode() for one in frames]
+    events = [event for body in bodies for event in decoder.feed(body)]
+    return [*events, *decoder.end()]
+
+
+def candidate(*parts: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"candidates": [{"content": {"parts": list(parts)}, **more}]}
+
+
+def test_calls_of_gemini_with_and_without_ids() -> None:
+    grounding = {"webSearchQueries": ["q", "r"], "groundingChunks": [{"web": {"uri": "https://x"}}]}
+    asked = {"toolType": "GOOGLE_SEARCH_WEB", "args": {"queries": ["q"]}, "id": "t1"}
+    events = gemini(
+        candidate({"toolCall": asked}),
+        candidate({"toolResponse": {"toolType": "GOOGLE_SEARCH_WEB", "id": "t1", "response": {}}}),
+        candidate({"executableCode": {"code": "1/0"}}),
+        candidate({"codeExecutionResult": {"outcome": "OUTCOME_FAILED", "output": "error"}}),
+        candidate({"executableCode": {"code": "1"}}),
+        candidate({"text": "So."}, finishReason="STOP", groundingMetadata=grounding),
+    )
+    calls = [one.call for one in items_of(events) if isinstance(one, ProviderItem) and one.call]
+    assert [(one.tool, one.status, one.arguments, one.output) for one in calls] == [
+        ("web_search", "in_progress", "q", ""),
+        ("web_search", "completed", "q", ""),
+        ("code_interpreter", "in_progress", "1/0", ""),
+        ("code_interpreter", "failed", "1/0", "error"),
+        ("code_interpreter", "in_progress", "1", ""),
+    ]
+    assert len({one.call_id for one in calls}) == 3
+    end = events[-1]
+    assert isinstance(end, ResponseFinished)
+    assert end.usage.web_searches == 2
+
+
+@given(
+    st.sampled_from(["executableCode", "codeExecutionResult", "toolCall", "toolResponse", "x"]),
+    JUNK,
+    JUNK,
+    JUNK,
+)
+def test_a_part_of_any_form_is_read(kind: str, value: Any, grounding: Any, pages: Any) -> None:
+    assert (gemini_part({kind: value}, "c", {}) is None) == (kind == "x")
+    given = {"groundingChunks": [{"web": grounding}, grounding], "webSearchQueries": value}
+    gemini_search(given, "c")
+    gemini_pages({"urlMetadata": pages}, "c")
 
 
 @given(

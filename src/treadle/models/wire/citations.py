@@ -102,9 +102,11 @@ def grounding_annotations(grounding: object, citations: object, text: str) -> li
     encoded = text.encode(errors="replace")
     found: list[Annotation] = []
     for source, segment in cited[:MAX_ANNOTATIONS]:
+        title, places = string_of(source.get("title")), _characters(segment, encoded)
         if url := string_of(source.get("uri")):
-            title = string_of(source.get("title"))
-            found.append(UrlCitation(url, title, *_characters(segment, encoded)))
+            found.append(UrlCitation(url, title, *places))
+        elif title and "text" in source:  # of a file search
+            found.append(FileCitation("", title, *places))
     return found
 
 

@@ -5,12 +5,14 @@ https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
 
 from urllib.parse import quote
 
+from treadle.domain.hosted_tools import FileSearch, HostedTool
 from treadle.models.base import ModelRequest
 from treadle.models.wire.base import Decoder
 from treadle.models.wire.ends import GEMINI_ENDS, Ends, extended
 from treadle.models.wire.gemini_contents import MEDIA, function_name
 from treadle.models.wire.gemini_decoder import GeminiDecoder
 from treadle.models.wire.gemini_request import GeminiOptions, encode_request
+from treadle.models.wire.gemini_tools import tool_refusal
 from treadle.models.wire.sendable import EncodedRequest
 
 
@@ -46,6 +48,12 @@ class GeminiWire:
         if self._has_tokens:
             return {"Authorization": f"Bearer {api_key}"}
         return {"x-goog-api-key": api_key}
+
+    def tool_refusal(self, tool: HostedTool) -> str:
+        """Returns why the API does not take a hosted tool, as a sentence; "" if it does."""
+        if self._has_tokens and isinstance(tool, FileSearch):
+            return "Vertex AI has no FileSearch; Google AI has it."
+        return tool_refusal(tool)
 
     def encode(self, model: str, request: ModelRequest) -> EncodedRequest:
         """Returns the body of a request."""

@@ -68,6 +68,8 @@ _UNCHECKED = "skip_thought_signature_validator"
 _IN_OUTPUTS = _IMAGES | {PDF}
 _CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _LONGEST_NAME = 64
+# What a response tells about a search is not a part of it, and is not sent back.
+_METADATA = (b'{"groundingMetadata"', b'{"urlContextMetadata"')
 _FILES_FOLLOW = "The files are in the next message."
 
 
@@ -246,7 +248,7 @@ class Contents:
         return fields | ({"parts": inside} if inside else {}), following
 
     def _hosted(self, item: ProviderItem) -> Sequence[msgspec.Raw]:
-        if item.provider != self._provider:
+        if item.provider != self._provider or bytes(item.raw).startswith(_METADATA):
             return []
         if is_json_object(item.raw):
             return [item.raw]

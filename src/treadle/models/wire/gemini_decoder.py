@@ -11,14 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from treadle.domain.events import FinishReason
-from treadle.domain.items import Annotation, ProviderItem, Reasoning
+from treadle.domain.ids import new_id
+from treadle.domain.items import Annotation, HostedCall, ProviderItem, Reasoning
 from treadle.domain.usage import Usage
 from treadle.errors import StreamInvalid
 from treadle.models.wire.citations import grounding_annotations
 from treadle.models.wire.ends import GEMINI_ENDS, Ends, end_of
 from treadle.models.wire.gemini_contents import SIGNATURE, SIGNATURES, WIRE_ID
+from treadle.models.wire.hosted_calls import gemini_pages, gemini_part, gemini_search
 from treadle.models.wire.loose_json import (
     HalfCharacters,
     count_of,
@@ -71,6 +74,7 @@ class _Candidate(Struct, rename="camel"):
     index: int | None = 0
     grounding_metadata: object = None
     citation_metadata: object = None
+    url_context_metadata: object = None
 
 
 class _Feedback(Struct, rename="camel"):
@@ -121,6 +125,10 @@ class GeminiDecoder(SseDecoder):
         self._signed: list[list[object]] = []  # [start, end, signature]
         self._signature = ""
         self._annotations: list[Annotation] = []
+        self._hosted: dict[str, HostedCall] = {}  # calls of hosted tools by their ids
+        self._code_id = new_id("call")  # of code without an id
+        self._grounding: Mapping[str, object] = {}
+        self._pages: Mapping[str, object] = {}
         self._end: FinishReason | None = None
         self._bad_end = ""
         self._finish_message = ""
@@ -194,8 +202,32 @@ class GeminiDecoder(SseDecoder):
             if signature:
                 hosted["thoughtSignature"] = signature
             self._close()
-            raw = Raw(msgspec.json.encode(joined_all(hosted)))
-            self._demux.finish(self._next(), ProviderItem(self._provider, raw))
+            self._host(hosted)
+
+    def _host(self, fields: Mapping[str, object]) -> None:
+        """Adds the item of a part, or of metadata, that only the provider understands."""
+        clean = fields_of(joined_all(dict(fields)))
+        key, call = self._next(), gemini_part(clean, self._code_id, self._hosted)
+        if call is not None:
+            self._hosted[call.call_id] = call
+            if call.status == "in_progress":
+                self._demux.hosted(key, call)
+            else:
+                self._code_id = new_id("call")
+        raw = Raw(msgspec.json.encode(clean))
+        self._demux.finish(key, ProviderItem(self._provider, raw, call))
+
+    def _tell(self) -> None:
+        """Adds what the metadata of the response tells of searches and pages."""
+        tools = {call.tool for call in self._hosted.values()}
+        for name, value, read in (
+            ("groundingMetadata", self._grounding, gemini_search),
+            ("urlContextMetadata", self._pages, gemini_pages),
+        ):
+            call = read(value, new_id("call"))
+            if call is not None and call.tool not in tools:
+                raw = Raw(msgspec.json.encode(joined_all({name: value})))
+                self._demux.finish(self._next(), ProviderItem(self._provider, raw, call))
 
     def _call(self, call: _Call, signature: str) -> None:
         self._close()
@@ -269,12 +301,17 @@ class GeminiDecoder(SseDecoder):
 
     def _cite(self, candidate: _Candidate) -> None:
         """Keeps the sources of the open text."""
+        self._grounding = fields_of(candidate.grounding_metadata) or self._grounding
+        self._pages = fields_of(candidate.url_context_metadata) or self._pages
         if self._kind == "text" and (candidate.grounding_metadata or candidate.citation_metadata):
-            self._annotations += grounding_annotations(
+            found = grounding_annotations(
                 candidate.grounding_metadata,
                 candidate.citation_metadata,
                 self._demux.written(self._key),
             )
+            self._annotations += found
+            for annotation in found:
+                self._demux.cite(self._key, annotation)
 
     def _note_end(self, word: str, message: str) -> None:
         self.stopped = True
@@ -290,11 +327,14 @@ class GeminiDecoder(SseDecoder):
             self._end_badly(self._bad_end, self._close)
         reason = self._end or "stop"
         self._close()
+        self._tell()
         if reason == "content_filter" and self._finish_message:
             self._demux.refusal(self._next(), self._finish_message)
         self._demux.finish_all(truncated=reason != "stop")
         if not self._demux.usage.requests:
             self._demux.usage = Usage(requests=1)
+        if searches := len(list_of(self._grounding.get("webSearchQueries"))):
+            self._demux.usage = replace(self._demux.usage, web_searches=searches)
         self._demux.end(reason)
         self.finished = True
 
@@ -361,6 +401,7 @@ def _candidate_of(fields: Mapping[str, object]) -> _Candidate:
         index=count_of(fields.get("index")),
         grounding_metadata=fields.get("groundingMetadata"),
         citation_metadata=fields.get("citationMetadata"),
+        url_context_metadata=fields.get("urlContextMetadata"),
     )
 
 

@@ -15,6 +15,7 @@ from treadle.models.base import ModelRequest
 from treadle.models.wire.conversation import arrange, split_system
 from treadle.models.wire.gemini_contents import Contents, Part, function_name
 from treadle.models.wire.gemini_schema import readable_schema
+from treadle.models.wire.gemini_tools import hosted_entries
 from treadle.models.wire.reasoning import budget_of, effort_of
 from treadle.models.wire.sendable import Changes, EncodedRequest, json_body
 from treadle.models.wire.tool_schema import accepted_parameters
@@ -59,10 +60,18 @@ def encode_request(model: str, request: ModelRequest, options: GeminiOptions) ->
     body: Part = {"contents": [content.encoded() for content in contents]}
     if system := [{"text": text} for text in texts if text.strip()]:
         body["systemInstruction"] = {"parts": system}
+    tools = hosted_entries(request.hosted)
+    tool_config: Part = {}
     if request.tools:
-        body["tools"] = [{"functionDeclarations": [_declaration(t) for t in request.tools]}]
+        if tools:
+            # Without it: "Built-in tools and Function Calling cannot be combined in the same
+            # request." Models before Gemini 3 cannot.
+            tool_config["includeServerSideToolInvocations"] = True
+        tools.insert(0, {"functionDeclarations": [_declaration(t) for t in request.tools]})
         if choice := _choice(settings, request.tools):
-            body["toolConfig"] = {"functionCallingConfig": choice}
+            tool_config["functionCallingConfig"] = choice
+    optional = {"tools": tools, "toolConfig": tool_config}
+    body |= {name: value for name, value in optional.items() if value}
     if config := _config(model, request):
         body["generationConfig"] = config
     for name, value in settings.extra_body.items():

@@ -38,6 +38,12 @@ _MESSAGES = {
     "bash_code_execution": "code_interpreter",
     "text_editor_code_execution": "code_interpreter",
 }
+_GEMINI = {
+    "GOOGLE_SEARCH_WEB": "web_search",
+    "GOOGLE_SEARCH_IMAGE": "web_search",
+    "URL_CONTEXT": "web_fetch",
+    "FILE_SEARCH": "file_search",
+}
 _SHOWN = ("query", "url", "code", "command")
 """The fields of the input of a call that people read as they are."""
 _FAILED = {"failed", "incomplete"}
@@ -127,6 +133,81 @@ def messages_result(fields: Object, uses: Mapping[str, HostedCall]) -> HostedCal
             or _lines(text for one in parts for text in _texts(one))
             or string_of(content),
             sources=tuple(sources),
+        )
+    )
+
+
+def gemini_part(fields: Object, call_id: str, uses: Mapping[str, HostedCall]) -> HostedCall | None:
+    """Returns the call in a part of Gemini, or None.
+
+    `uses` are the calls of the response by their ids; one without an id has `call_id`.
+    """
+    for kind in ("executableCode", "codeExecutionResult", "toolCall", "toolResponse"):
+        if (value := fields_of(fields.get(kind))) or kind in fields:
+            break
+    else:
+        return None
+    call_id = string_of(value.get("id")) or call_id
+    begun = uses.get(call_id)
+    if kind == "executableCode":
+        call = HostedCall("code_interpreter", call_id, arguments=string_of(value.get("code")))
+    elif kind == "codeExecutionResult":
+        outcome = string_of(value.get("outcome"))
+        call = msgspec.structs.replace(
+            begun or HostedCall("code_interpreter", call_id),
+            status="completed" if outcome in {"", "OUTCOME_OK"} else "failed",
+            output=string_of(value.get("output")),
+        )
+    else:
+        word = string_of(value.get("toolType"))
+        call = begun or HostedCall(_GEMINI.get(word, word.lower()), call_id)
+        given = fields_of(value.get("args"))
+        if kind == "toolCall":
+            texts = list_of(given.get("queries") or given.get("urls"))
+            call = msgspec.structs.replace(call, arguments=_lines(texts) or _json(given))
+        else:
+            call = msgspec.structs.replace(call, status="completed")
+    return bounded(call)
+
+
+def gemini_search(grounding: Object, call_id: str) -> HostedCall | None:
+    """Returns the search that the metadata of a response of Gemini tells of, or None."""
+    queries = [*list_of(grounding.get("webSearchQueries"))]
+    chunks = [fields_of(one) for one in list_of(grounding.get("groundingChunks"))]
+    files = [fields_of(one.get("retrievedContext")) for one in chunks if "retrievedContext" in one]
+    pages = [url_source(one.get("web") or one.get("maps")) for one in chunks]
+    if not queries and not chunks:
+        return None
+    found = [FileCitation(filename=string_of(one.get("title"))) for one in files]
+    queries += list_of(grounding.get("retrievalQueries"))
+    return bounded(
+        HostedCall(
+            "file_search" if files else "web_search",
+            call_id,
+            "completed",
+            _lines(queries),
+            output=_lines(one.get("text") for one in files),
+            sources=(*pages, *found),
+        )
+    )
+
+
+def gemini_pages(metadata: Object, call_id: str) -> HostedCall | None:
+    """Returns the reading of pages that the metadata of a response of Gemini tells of, or None."""
+    pages = [fields_of(one) for one in list_of(metadata.get("urlMetadata"))]
+    if not pages:
+        return None
+    urls = [string_of(one.get("retrievedUrl")) for one in pages]
+    states = {string_of(one.get("urlRetrievalStatus")) for one in pages}
+    is_read = "URL_RETRIEVAL_STATUS_SUCCESS" in states
+    return bounded(
+        HostedCall(
+            "web_fetch",
+            call_id,
+            "completed" if is_read else "failed",
+            _lines(urls),
+            output="" if is_read else _lines(sorted(states)),
+            sources=tuple(map(UrlCitation, urls)),
         )
     )
 

@@ -23,6 +23,7 @@ from treadle.testing.simulator.turn import (
     spoken,
 )
 from treadle.testing.simulator.wire.gemini_error import error_object
+from treadle.testing.simulator.wire.gemini_hosted import hosted_parts, metadata
 
 Object = dict[str, object]
 
@@ -45,8 +46,11 @@ def stream_gemini(turn: Turn, envelope: Envelope) -> list[Piece]:
                 stream.texts(pieces(output.text, output.deltas), is_thought=is_thought)
             case Call():
                 stream.frame([response.call(output)], "delta")
-            case Refusal() | Hosted():
-                pass  # a refusal travels with the finish reason
+            case Hosted():
+                for part in hosted_parts(output.call):
+                    stream.frame([part], "delta")
+            case Refusal():
+                pass  # it travels with the finish reason
     stream.frame(response.last(), "finish", response.end())
     return stream.pieces
 
@@ -63,7 +67,9 @@ def complete_gemini(turn: Turn, envelope: Envelope) -> bytes:
                 parts.append({"text": output.text, "thought": True})
             case Call():
                 parts.append(response.call(output))
-            case Refusal() | Hosted():
+            case Hosted():
+                parts += hosted_parts(output.call)
+            case Refusal():
                 pass
     found = [part for part in parts if part is not None]
     return msgspec.json.encode(_body(envelope, [*found, *response.last()], response.end()))
@@ -121,7 +127,7 @@ class _Response:
             return {"finishReason": "SAFETY", "finishMessage": "".join(refusals)}
         if self._is_malformed and self._turn.finish == "stop":
             return {"finishReason": MALFORMED, "finishMessage": "Malformed function call."}
-        return {"finishReason": FINISH_REASONS[self._turn.finish]}
+        return {"finishReason": FINISH_REASONS[self._turn.finish], **metadata(self._turn)}
 
 
 class _Stream:
