@@ -2,12 +2,12 @@
 
 import asyncio
 
-from treadle import Agent, Block, RunContext, tool
+from treadle import Agent, Block, HostedCall, RunContext, UrlCitation, tool
 from treadle.domain.items import FunctionCallOutput, Message
 from treadle.domain.usage import Usage
 from treadle.memory import block_tools
 from treadle.models.base import ModelRequest
-from treadle.testing import Call, Reasoning, ScriptedModel, Text
+from treadle.testing import Call, Hosted, Reasoning, ScriptedModel, Text
 from treadle.testing.simulator.turn import Turn
 
 STORY = "\n\n".join(
@@ -22,6 +22,16 @@ HOSTILE = (
 RICH = (
     "# Title\n\nA list:\n\n- one\n- two\n\n```python\nprint('hello')\nfor n in range(3):\n"
     "    print(n)\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nThe end."
+)
+
+SOURCES = (
+    UrlCitation("https://example.com/lamp", "Lamp 7 <b>oil</b>", start_index=0, end_index=4),
+    UrlCitation("javascript:window.hacked=1", "A page", start_index=0, end_index=4),
+)
+SEARCHED = (
+    Hosted(HostedCall("web_search", "ws_1", "completed", "oil for lamp 7", sources=SOURCES)),
+    Hosted(HostedCall("mcp", "mcp_1", "failed", '{"shelf": 3}', "read", "docs", "It is locked.")),
+    Text("Lamp 7 takes oil 3.", citations=SOURCES),
 )
 
 
@@ -51,13 +61,15 @@ def reply(request: ModelRequest) -> Turn:
             )
         case "remember":
             return _turn(Call("memory_append", '{"label": "human", "text": "Likes tea."}'))
+        case "search":
+            return _turn(*SEARCHED, every=0.005)
         case "fail":
             return _turn(Call("fail", "{}"))
         case _:
             return Turn((Text(f"You said: {wish}"),))  # of a provider that reports no usage
 
 
-def _turn(*outputs: Text | Call | Reasoning, every: float = 0.0) -> Turn:
+def _turn(*outputs: Text | Call | Hosted | Reasoning, every: float = 0.0) -> Turn:
     return Turn(outputs, usage=Usage(requests=1, input_tokens=900, output_tokens=40), every=every)
 
 

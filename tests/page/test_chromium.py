@@ -186,6 +186,42 @@ async def test_a_hostile_text_does_nothing(page: Page) -> None:
     assert not [url for url in requests if "example.com" in url]
 
 
+async def test_a_hosted_tool_shows_what_was_searched_and_found(page: Page) -> None:
+    await say(page, "search")
+    for _ in range(2):
+        answer = page.locator(".answer").last
+        await expect(answer.locator(".sources")).to_contain_text("Lamp 7 <b>oil</b> · example.com")
+        links = answer.locator(".sources a")
+        found = await links.evaluate_all("all => all.map(one => one.href)")
+        assert found == ["https://example.com/lamp"]
+        await expect(answer.locator(".sources")).to_contain_text("javascript:window.hacked=1")
+        search, read = await page.locator(".card").all()
+        await expect(search.locator(".card-head")).to_contain_text("Web search")
+        await expect(search.locator(".card-head")).to_contain_text("oil for lamp 7")
+        await expect(search.locator(".card-word")).to_have_text("done")
+        await search.locator(".card-head").click()
+        await expect(search.locator(".sources a").first).to_have_attribute(
+            "href", "https://example.com/lamp"
+        )
+        await expect(read.locator(".card-name")).to_have_text("docs: read")
+        await expect(read.locator(".output.failed")).to_contain_text("It is locked.")
+        await page.reload()
+
+
+async def test_a_removed_message_leaves_the_page(page: Page) -> None:
+    await say(page, "a secret")
+    await expect(page.locator(".answer").last).to_contain_text("You said: a secret")
+    await say(page, "hello")
+    await expect(page.locator(".answer").last).to_contain_text("You said: hello")
+    items = f"{origin(page)}/api/v1/threads/{page.url.rpartition('/')[2]}/items"
+    for item in (await (await page.request.get(items)).json())["data"][:2]:
+        assert (await page.request.delete(f"{items}/{item['id']}")).status == 204
+    await expect(page.locator(".user")).to_have_count(1)
+    await expect(page.locator(".line").filter(has_text="secret")).to_have_count(0)
+    await say(page, "more")
+    await expect(page.locator(".answer").last).to_contain_text("You said: more")
+
+
 async def test_markdown_is_rendered_as_it_grows(page: Page) -> None:
     await say(page, "rich")
     answer = page.locator(".answer").last

@@ -22,7 +22,7 @@ CHECK = Path(__file__).with_name("js") / "fold_check.mjs"
 
 
 async def _talk(thread: Thread) -> None:
-    for wish in ("hello", "think", "work", "fail"):
+    for wish in ("hello", "think", "work", "fail", "search"):
         await (await thread.send(wish)).result(raise_on_incomplete=False)
 
 

@@ -12,14 +12,15 @@ const { events, states } = JSON.parse(readFileSync(0, "utf8"));
 /** The lines that are items of the history, as a reader sees them. */
 function lines(view) {
   return view.blocks
-    .filter((block) => !block.gone && ["user", "text", "reasoning", "call"].includes(block.kind))
+    .filter((block) => !block.gone && ["user", "text", "reasoning", "call", "hosted"].includes(block.kind))
     .map((block) => {
       if (block.kind === "user") return `${block.item.role}: ${messageText(block.item)}`;
       if (block.kind === "call") {
         const output = JSON.stringify(block.output);
         return `call ${block.name}(${block.arguments} for ${block.proposed}) "${block.toUser}" -> ${output}`;
       }
-      return `${block.kind}: ${textOf(block)}`;
+      if (block.kind === "hosted") return `hosted ${JSON.stringify(block.call)}`;
+      return `${block.kind}: ${textOf(block)} ${JSON.stringify(block.sources ?? [])}`;
     });
 }
 

@@ -15,6 +15,7 @@ export class BlockLine extends Pure {
       case "text":
         return html`<article class="line answer" aria-label="Assistant">
           <${Markdown} text=${block.text} chunks=${block.chunks} />
+          <${Sources} sources=${block.sources} />
           ${block.unknownEnd && html`<p class="quiet">The provider ended the answer: ${block.unknownEnd}</p>`}
           ${!block.isOpen && actions && html`<div class="line-tools">
             <${CopyButton} text=${block.text} />
@@ -27,6 +28,8 @@ export class BlockLine extends Pure {
         </details>`;
       case "call":
         return html`<${CallCard} block=${block} actions=${actions} />`;
+      case "hosted":
+        return html`<${HostedCard} block=${block} />`;
       case "agent":
         return html`<section class="line card"><${SubAgent} block=${block} /></section>`;
       case "change":
@@ -105,9 +108,35 @@ function FilePart({ part }) {
   return html`<a class="attachment" href=${contentOf(part.file_id)} download=${name}><${Icon} name="file" />${name}</a>`;
 }
 
-const Address = ({ url }) =>
-  html`<a href=${/^https?:/.test(url) ? url : undefined} target="_blank" rel="noopener noreferrer"
-    class="attachment"><${Icon} name="link" />${url.slice(0, 120)}</a>`;
+function Address({ url, title }) {
+  const text = html`<${Icon} name="link" /><${Untrusted} text=${(title || url).slice(0, 120)} />`;
+  if (!/^https?:/i.test(url)) return html`<span class="attachment">${text}</span>`;
+  return html`<a href=${url} title=${url} target="_blank" rel="noopener noreferrer" class="attachment">${text}</a>`;
+}
+
+/** The pages and files that a text or a call of a hosted tool has its facts from. */
+class Sources extends Component {
+  render({ sources = [] }, { isWhole }) {
+    if (!sources.length) return null;
+    const shown = isWhole ? sources : sources.slice(0, SHOWN_SOURCES);
+    return html`<ul class="sources" aria-label="Sources">
+      ${shown.map((one) => html`<li key=${one.url || one.file_id}>${one.type === "url_citation"
+        ? html`<${Address} url=${one.url} title=${titleOf(one)} />`
+        : html`<span class="attachment"><${Icon} name="file" /><${Untrusted} text=${one.filename || one.file_id} /></span>`}
+      </li>`)}
+      ${shown.length < sources.length && html`<li><button type="button" class="small-button"
+        onClick=${() => this.setState({ isWhole: true })}>${sources.length - shown.length} more</button></li>`}
+    </ul>`;
+  }
+}
+
+const SHOWN_SOURCES = 6;
+
+/** The title of a page with its host, which a title could lie about. */
+function titleOf({ url, title }) {
+  const host = URL.canParse?.(url) ? new URL(url).host : "";
+  return title && host ? `${title.slice(0, 80)} · ${host}` : "";
+}
 
 /** A text in Markdown; while it grows, only its last block is rendered again. */
 export class Markdown extends Component {
@@ -229,6 +258,43 @@ function Arguments({ json }) {
       <dd><${Untrusted} text=${row.value} /></dd>
     </div>`)}
   </dl>`;
+}
+
+const HOSTED = {
+  web_search: ["search", "Web search"],
+  web_fetch: ["link", "Web page"],
+  file_search: ["file", "File search"],
+  code_interpreter: ["terminal", "Code"],
+};
+
+/** A call of a tool that the provider of the model runs. */
+class HostedCard extends Component {
+  state = { isOpen: null };
+
+  render({ block }, { isOpen }) {
+    const { call } = block;
+    const [icon, title] = HOSTED[call.tool] ?? ["wrench", call.server ? `${call.server}: ${call.name}` : call.tool];
+    const status = call.status === "failed" ? "failed" : call.status === "completed" ? "done"
+      : block.isOpen ? "running" : "ended";
+    const open = isOpen ?? status === "failed";
+    const [stateIcon, word] = STATES[status];
+    return html`<section class="line card ${status}" aria-label=${title}>
+      <button type="button" class="card-head" aria-expanded=${open} onClick=${() => this.setState({ isOpen: !open })}>
+        <${Icon} name=${open ? "chevron-down" : "chevron-right"} />
+        <${Icon} name=${icon} />
+        <span class="card-name"><${Untrusted} text=${title} /></span>
+        <span class="card-hint"><${Untrusted} text=${open ? "" : firstLine(call.arguments ?? "")} /></span>
+        <span class="card-state">
+          <${Icon} name=${stateIcon} spin=${status === "running"} /><span class="card-word">${word}</span>
+        </span>
+      </button>
+      ${open && html`<div class="card-body">
+        ${call.arguments && html`<${Arguments} json=${call.arguments} />`}
+        <${Sources} sources=${call.sources} />
+        ${call.output && html`<${Output} block=${{ output: call.output, status }} />`}
+      </div>`}
+    </section>`;
+  }
 }
 
 const SHOWN_OUTPUT = 4000;

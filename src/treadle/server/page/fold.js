@@ -6,7 +6,7 @@
 
 /**
  * @typedef {object} Block a line of the conversation; `kind` tells which fields it has
- * @property {string} kind user, text, reasoning, call, note, change or end
+ * @property {string} kind user, text, reasoning, call, hosted, note, change or end
  * @property {string} key unique within the view
  * @property {boolean} [gone] it is no longer shown
  */
@@ -117,6 +117,10 @@ const CHANGES = {
   "text.delta"(view, { item_id, delta }) {
     grow(view, item_id, "text", delta);
   },
+  "citation.added"(view, { item_id, annotation }) {
+    const block = blockOf(view, view.items.get(item_id) ?? "");
+    if (block) putKey(view, block.key, { sources: sourcesOf([...(block.sources ?? []), annotation]) });
+  },
   "refusal.delta"(view, { item_id, delta }) {
     grow(view, item_id, "text", delta, { refusal: true });
   },
@@ -128,6 +132,13 @@ const CHANGES = {
     if (text || view.items.has(item.id)) {
       put(view, item.id, { kind: "reasoning", text, isOpen: false });
     }
+  },
+  "hosted_call.progress"(view, { call }) {
+    putHosted(view, call, true);
+    touch(view, { phase: "calls" });
+  },
+  "provider_item.added"(view, { item }) {
+    if (item.call) putHosted(view, item.call, false);
   },
   "tool.call_started"(view, { item_id, call_id, name }) {
     put(view, item_id, newCall(call_id, name), call_id);
@@ -234,12 +245,6 @@ const CHANGES = {
   },
   "items.added"(view, { items }) {
     for (const item of items) addItem(view, item, false);
-  },
-  "item.removed"(view, { keys }) {
-    for (const key of keys) {
-      const place = view.items.get(key);
-      if (place !== undefined) hide(view, place);
-    }
   },
   "context.compacted"(view, { tokens_before, tokens_after }) {
     note(
@@ -355,7 +360,15 @@ function addItem(view, item, isInStep) {
     case "function_call_output":
       addOutput(view, item, {});
       break;
+    case "provider_item":
+      if (item.call) putHosted(view, item.call, false);
+      break;
   }
+}
+
+/** A call of a hosted tool and its result may be two items; the second one contains both. */
+function putHosted(view, call, isOpen) {
+  putKey(view, `hosted-${call.call_id}`, { kind: "hosted", call, isOpen });
 }
 
 function addOutput(view, item, { seconds, answeredBy }) {
@@ -367,6 +380,7 @@ function addOutput(view, item, { seconds, answeredBy }) {
 
 function finishText(view, item) {
   const fields = { kind: "text", item, text: messageText(item), isOpen: false };
+  fields.sources = sourcesOf(item.content.flatMap((part) => part.annotations ?? []));
   if (item.content.some((part) => part.type === "refusal")) fields.refusal = true;
   if (item.unknown_end) fields.unknownEnd = item.unknown_end;
   if (fields.text || view.items.has(item.id)) put(view, item.id, fields);
@@ -393,6 +407,16 @@ const runOf = (id, agent, status) => ({
 /** Returns the text of a message, with what it refused. */
 export function messageText(item) {
   return item.content.map((part) => part.text ?? part.refusal ?? "").join("");
+}
+
+/** Returns each page and file of annotations once, in their order. */
+function sourcesOf(annotations) {
+  const found = new Map();
+  for (const one of annotations) {
+    const key = one.url || one.file_id || one.filename;
+    if (key && !found.has(key)) found.set(key, one);
+  }
+  return [...found.values()];
 }
 
 function reasoningText(item) {

@@ -27,21 +27,28 @@ export class OpenThread {
     this.#toUser = toUser;
     this.id = id;
     this.#onChange = onChange;
-    this.#stream = client.follow(`/threads/${id}/events`, {
+    this.#follow();
+    document.addEventListener("visibilitychange", this.#onVisibility);
+    addEventListener("online", this.#onOnline);
+    this.#onVisibility();
+  }
+
+  /** Follows the thread from its present state. */
+  #follow() {
+    const stream = this.#client.follow(`/threads/${this.id}/events`, {
       from: "state",
       onEvent: (event, position) => this.#take(event, position),
       onStatus: (status) => {
+        if (stream !== this.#stream) return;
         this.status = status;
         this.#changed();
       },
     });
-    this.#stream.ended.catch((error) => {
+    this.#stream = stream;
+    stream.ended.catch((error) => {
       this.error = error;
       this.#changed();
     });
-    document.addEventListener("visibilitychange", this.#onVisibility);
-    addEventListener("online", this.#onOnline);
-    this.#onVisibility();
   }
 
   close() {
@@ -87,6 +94,13 @@ export class OpenThread {
   }
 
   #take(event, position) {
+    if (event.type === "item.removed") {
+      // Its numbers do not tell which lines of a state they are; nothing of what was removed is kept.
+      this.log.length = 0;
+      this.#stream.close();
+      this.#follow();
+      return;
+    }
     if (event.type === "thread.state") {
       this.view = viewOf(event, this.#toUser);
       this.isLoaded = true;
