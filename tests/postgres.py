@@ -115,9 +115,9 @@ class Server:
         return f"postgresql://treadle@/postgres?host={self.folder}&options=-csearch_path%3D{schema}"
 
 
-def new_server() -> Server:
+def new_server(programs: Path | None = None) -> Server:
     """Returns a server of its own, for a test that stops it."""
-    programs = families.postgres()
+    programs = programs or families.postgres()
     assert programs is not None
     return Server(programs)
 
@@ -126,5 +126,13 @@ def new_server() -> Server:
 def server() -> Server:
     """Returns the server of this process; it ends with it."""
     one = new_server()
+    atexit.register(one.remove)
+    return one
+
+
+@cache
+def vector_server() -> Server:
+    """Returns the server of this process that has pgvector."""
+    one = new_server(families.pgvector())
     atexit.register(one.remove)
     return one

@@ -1,5 +1,7 @@
 """Which databases a version of treadle can use."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,5 +46,7 @@ def test_additive_migrations_change_nothing_that_exists() -> None:
         assert scripts[0].split("\n")[0] != ADDITIVE
         for script in scripts:
             if script.split("\n")[0] == ADDITIVE:
+                # What functions and keys do when rows are deleted changes nothing now.
+                script = re.sub(r"\$\$.*?\$\$|(ON|AFTER) DELETE ", "", script, flags=re.DOTALL)
                 for word in ("DROP ", "RENAME ", "ALTER COLUMN ", "DELETE "):
                     assert word not in script.upper()

@@ -310,7 +310,7 @@ class Driver:
 
     async def repair(self, thread_id: str) -> list[int]:
         """Does what `repair_thread` does, for a thread that no other runtime has."""
-        await self.journal.info(thread_id)
+        info = await self.journal.info(thread_id)
         if not await self._engine.seize(thread_id):
             raise JournalLocked(f"{thread_id} is in use by another runtime; repair it there.")
         try:
@@ -318,6 +318,8 @@ class Driver:
             removed = await repair_thread(self.journal, thread_id)
         finally:
             self.release_unused(thread_id)
+        if removed.events:
+            await self.archive.forget(info.owner, thread_id, removed.events)
         self._damaged.discard(thread_id)
         self._engine.wake(thread_id)
         return removed.events

@@ -2,6 +2,7 @@
 
 import asyncio
 from importlib import import_module
+from pathlib import Path
 
 import click
 import msgspec
@@ -35,8 +36,16 @@ def migrate(url: str, as_json: bool, database: Database | None) -> int:
             f"A PostgreSQL database needs the extra: pip install 'treadle[postgres]' ({error})."
         ) from error
     count: int = asyncio.run(copying.copy_journal(source, url))
-    done = {"database": shown(url), "threads": count}
+    index = source.with_name(f"{source.name}-archive")
+    vectors: int = asyncio.run(_vectors(index, url)) if index.exists() else 0
+    done = {"database": shown(url), "threads": count, "vectors": vectors}
     what = "conversation" if count == 1 else "conversations"
     words = f"Copied {count:,} {what} to {shown(url)}; each is the same there."
+    if vectors:
+        words += f"\nCopied the vectors of {vectors:,} texts of the archive."
     click.echo(msgspec.json.encode(done) if as_json else words)
     return 0
+
+
+async def _vectors(index: Path, url: str) -> int:
+    return await import_module("treadle.memory.archive.copying").copy_vectors(index, url)

@@ -12,7 +12,7 @@ from treadle.domain.ids import new_id
 from treadle.domain.passages import By, Found, Passage
 from treadle.errors import InvalidInput, ThreadNotFound, UnknownPassage
 from treadle.journal.base import ThreadInfo
-from treadle.memory.archive.index import Statistics
+from treadle.memory.archive.pages import Statistics
 from treadle.memory.archive.query import Moment, filters_of, moment, new_passage
 
 

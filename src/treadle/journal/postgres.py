@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 
 import psycopg
 
-from treadle.errors import JournalError, JournalLocked, JournalUnavailable
+from treadle.errors import JournalClosed, JournalError, JournalLocked, JournalUnavailable
 from treadle.journal.postgres_connection import Committed, PostgresConnection
 from treadle.journal.postgres_database import (
     Address,
@@ -39,6 +39,9 @@ _LOGGER = logger_of("treadle.runtime")
 T = TypeVar("T")
 
 READERS = 4
+
+APART = 2
+"""How many connections are for the archive, if it is used."""
 
 AWAY_SECONDS = 30.0
 """How long a write or a read waits for a server that is away."""
@@ -67,6 +70,7 @@ class PostgresJournal(SqlJournal):
         self._writing: _Writer | None = None
         self._reading: set[PostgresConnection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._apart: ThreadPoolExecutor | None = None
         self.nodes = Nodes(self._read_with, self._write_with_node, self._connect, self._disconnect)
 
     async def open(self) -> None:
@@ -113,6 +117,9 @@ class PostgresJournal(SqlJournal):
 
     def _close_all(self, readers: ThreadPoolExecutor) -> None:
         readers.shutdown(wait=True)
+        if self._apart is not None:
+            self._apart.shutdown(wait=True)
+            self._apart = None
         writing = [self._writing] if self._writing is not None else []
         for connection in (*writing, *self._reading):
             connection.raw.close()
@@ -141,6 +148,20 @@ class PostgresJournal(SqlJournal):
     async def _write_with_node(self, write: Callable[[PostgresConnection], T]) -> T:
         change = Change(lambda connection: write(_ours(connection)), ordered=False)
         return cast("T", await self._write(change))
+
+    async def apart(self, work: Callable[[PostgresConnection], T]) -> T:
+        """Runs `work` in a thread with a connection of its own, which no append or read waits for.
+
+        It is run again if the connection is lost, even in a commit.
+        """
+        if self._readers is None:
+            raise JournalClosed("The journal is not open.")
+        if self._apart is None:
+            self._apart = ThreadPoolExecutor(APART, thread_name_prefix="treadle-archive")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._apart, lambda: self._work(lambda connection: work(_ours(connection)))
+        )
 
     def _connect(self) -> PostgresConnection:
         connection = self._address.connect()

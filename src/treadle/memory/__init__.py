@@ -33,9 +33,9 @@ if TYPE_CHECKING:
         EmbedFunction,
         HashingEmbedder,
     )
-    from treadle.memory.archive.index import Statistics
     from treadle.memory.archive.local_embedder import LocalEmbedder
     from treadle.memory.archive.openai_embedder import OpenAIEmbedder
+    from treadle.memory.archive.pages import Statistics
     from treadle.memory.archive.query import Moment
     from treadle.memory.archive.resolve_embedder import resolve_embedder
     from treadle.memory.archive.tools import archive_tools
@@ -103,7 +103,7 @@ _MODULES = {
     "RewriteBlock": "treadle.domain.blocks",
     "SleepAgent": "treadle.memory.sleep",
     "SlidingWindow": "treadle.memory.compaction.strategies",
-    "Statistics": "treadle.memory.archive.index",
+    "Statistics": "treadle.memory.archive.pages",
     "Summarize": "treadle.memory.compaction.strategies",
     "archive_tools": "treadle.memory.archive.tools",
     "block_tools": "treadle.memory.blocks.tools",

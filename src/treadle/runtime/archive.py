@@ -14,7 +14,7 @@ from treadle.journal.base import JournalReader
 from treadle.memory.archive.query import Moment, filters_of, moment, new_passage
 
 if TYPE_CHECKING:
-    from treadle.memory.archive.index import Statistics
+    from treadle.memory.archive.pages import Statistics
 
 SHARED = "archive"
 """The name of the shared memory on which passages live that belong to no conversation."""

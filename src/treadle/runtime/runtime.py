@@ -60,7 +60,8 @@ class Runtime(RuntimeView, AsyncOnly):
     Use it as an async context manager, or call `start` and `shutdown`. `open` documents the
     parameters; besides these, `engine` may be any `Engine`, `bus` carries events to and from other
     runtimes (both by default among those of this process on the same `journal`), and `index` is
-    the file of the archive's index (None keeps it in memory).
+    the file of the archive's index (None keeps it in the database of a journal that several nodes
+    share, otherwise in memory).
     """
 
     _usage = "async with treadle.open(…) as runtime:"
@@ -298,8 +299,7 @@ def open(
     - `max_runs_per_node`: how many threads this process works on at a time. Above it, another node
       with room takes the run; else it waits, and owners take turns. None is no limit.
     - `index`: the file of the archive's index, which is made of the events. By default it is next
-      to a SQLite database, and in memory otherwise: then it is made again after each start, and
-      the embedder is asked for all texts again.
+      to a SQLite database, in the database of PostgreSQL, and otherwise in memory.
     - `listener`: where this process listens for the other nodes of a PostgreSQL database, which
       show their users what is streamed here. By default only processes of this machine reach it.
     - `engine`: a `Restate` server that asks the nodes of a PostgreSQL database to drive threads;

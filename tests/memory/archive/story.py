@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from msgspec.structs import replace
 
@@ -12,7 +13,10 @@ from treadle.domain.limits import Limits
 from treadle.domain.passages import By, Filters, Found
 from treadle.journal.base import Batch, Claim, Journal, ThreadInfo, Work
 from treadle.journal.memory import MemoryJournal
+from treadle.journal.postgres import PostgresJournal
+from treadle.memory.archive.access import Store
 from treadle.memory.archive.embedders import Embedder
+from treadle.memory.archive.postgres_archive import PostgresArchive
 from treadle.memory.archive.store import ArchiveStore
 
 OWNER = "ann"
@@ -79,8 +83,17 @@ def store_of(
     return ArchiveStore(teller.journal, path, embedder)
 
 
+def any_store_of(
+    teller: Teller, path: Path | None = None, embedder: Embedder | None = None
+) -> Store:
+    """Returns an archive in the database of the journal, if it has one for all nodes."""
+    if teller.journal.has_nodes:
+        return PostgresArchive(cast("PostgresJournal", teller.journal), embedder)
+    return store_of(teller, path, embedder)
+
+
 async def search(
-    store: ArchiveStore,
+    store: Store,
     text: str,
     *,
     owner: str = OWNER,
@@ -92,5 +105,5 @@ async def search(
     return await store.search(owner, text, by=by, filters=filters, limit=limit, offset=offset)
 
 
-async def texts(store: ArchiveStore, text: str, **options: object) -> list[str]:
+async def texts(store: Store, text: str, **options: object) -> list[str]:
     return [found.text for found in await search(store, text, **options)]  # type: ignore[arg-type]

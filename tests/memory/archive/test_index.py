@@ -7,7 +7,8 @@ from tests.memory.archive.story import OWNER
 from treadle.domain.events import MessageAdded, PassageAdded, PassageRemoved, RunStarted
 from treadle.domain.items import InputImage, Message, OutputText, user_message
 from treadle.domain.passages import Passage
-from treadle.memory.archive.index import Index, Known, Page, Source, page_of
+from treadle.memory.archive.index import Index, Known, Source
+from treadle.memory.archive.pages import Page, page_of
 
 
 def note(seq: int, id: str, text: str = "text") -> PassageAdded:

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from treadle.domain.passages import Filters, Period
+from treadle.domain.passages import Filters, Passage, Period
 from treadle.errors import InvalidInput
 from treadle.memory.archive.query import (
     MAX_CHARS,
@@ -167,13 +167,19 @@ def test_the_ends_of_the_calendar() -> None:
 # Rankings
 
 
+def places(ranking: Ranking, n: int) -> tuple[object, ...]:
+    """Returns the rank and the score of a row by words, and those by vectors."""
+    passage = Passage(id="p", text="", kind="archive", thread_id="t", seq=1, created_at=0.0)
+    found = ranking.found(n, passage, by_words=True)
+    return found.text_rank, found.text_score, found.vector_rank, found.vector_score
+
+
 def test_one_ranking_stays_as_it_is() -> None:
     hits = [Hit(3, 2.5), Hit(1, 1.5)]
     by_text, by_vector = Ranking(hits, None), Ranking(None, hits)
     assert by_text.rows == by_vector.rows == [3, 1]
-    assert by_text.text(1) == by_vector.vector(1) == (2, 1.5)
-    assert by_text.vector(3) is None
-    assert by_vector.text(3) is None
+    assert places(by_text, 1) == (2, 1.5, None, None)
+    assert places(by_vector, 1) == (None, None, 2, 1.5)
     assert by_text.scores == {3: 2.5, 1: 1.5}
     assert Ranking(None, None).rows == []
 
@@ -183,7 +189,8 @@ def test_what_both_find_comes_first() -> None:
     assert ranking.rows == [2, 3, 1]  # of equal ones the newer first
     assert ranking.scores[2] == pytest.approx(2 / 62)
     assert ranking.scores[1] == ranking.scores[3] == pytest.approx(1 / 61)
-    assert (ranking.text(2), ranking.vector(2), ranking.vector(1)) == ((2, 8.0), (2, 0.8), None)
+    assert places(ranking, 2) == (2, 8.0, 2, 0.8)
+    assert places(ranking, 1) == (1, 9.0, None, None)
 
 
 def test_without_hits_of_one_the_other_counts() -> None:

@@ -14,7 +14,8 @@ from treadle.errors import ArchiveFailed
 from treadle.memory.archive import index as index_module
 from treadle.memory.archive import index_file, store
 from treadle.memory.archive.embedders import HashingEmbedder
-from treadle.memory.archive.index import Index, Page, Source
+from treadle.memory.archive.index import Index, Source
+from treadle.memory.archive.pages import Page
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -79,7 +80,7 @@ def test_words_are_merged_in_small_steps(path: Path, monkeypatch: pytest.MonkeyP
     for thread in range(1, 30):
         fill(index, 40, thread, MARK if thread % 7 == 3 else "kept")
     index.drop(["t3", "t10", "t17"])
-    index.drop_messages("t24", [*range(1, 41)])
+    index.drop_events("t24", [*range(1, 41)])
     assert index.untidy
     assert not index.tidy()
     # A row that is removed, and one that is added, while the merge is under way.

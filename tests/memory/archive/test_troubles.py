@@ -20,7 +20,8 @@ from treadle.errors import ArchiveFailed, EmbeddingFailed, EmbeddingInvalid, Jou
 from treadle.journal.base import ThreadMark
 from treadle.journal.memory import MemoryJournal
 from treadle.memory.archive.embedders import CallableEmbedder, HashingEmbedder, Vectors
-from treadle.memory.archive.index import Index, Source, page_of
+from treadle.memory.archive.index import Index, Source
+from treadle.memory.archive.pages import page_of
 from treadle.memory.archive.store import OpenIndex
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
@@ -363,7 +364,8 @@ async def test_a_journal_that_fails_for_a_while_is_reported(
     assert await texts(archive, "blue") == ["blue shoes"]
     journal.fails = True
     with caplog.at_level(logging.WARNING, "treadle.archive"):
-        await archive.added(OWNER)
+        async with archive.adding(OWNER, [], []):
+            pass
         await journal.failed.wait()
         assert "could not follow: The disk is gone." in caplog.text
         await teller.delete("t1")

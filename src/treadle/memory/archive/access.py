@@ -1,10 +1,10 @@
 """Access to the archive of a journal, which opens when it is first used."""
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 from treadle.domain.passages import By, Filters, Found, NewPassage, Passage
 from treadle.errors import UnknownPassage
@@ -12,14 +12,66 @@ from treadle.journal.base import Journal
 from treadle.memory.archive.embedders import Embedder, EmbedFunction, as_embedder
 
 if TYPE_CHECKING:
-    from treadle.memory.archive.index import Statistics
-    from treadle.memory.archive.store import ArchiveStore, Matrix
+    from treadle.memory.archive.pages import Statistics
+    from treadle.memory.archive.vectors import Matrix
+
+
+class Store(Protocol):
+    """The port to an index of the archive: it is made of events, and searched within one owner.
+
+    All methods raise `MemoryFailed`, and `JournalError` where the journal fails.
+    """
+
+    async def close(self) -> None:
+        """Waits for operations in progress, and closes the index."""
+        ...
+
+    async def search(
+        self, owner: str, text: str, *, by: By, filters: Filters, limit: int, offset: int
+    ) -> list[Found]:
+        """Returns the passages that fit `text` best, of everything that is durable now.
+
+        Raises `InvalidInput` for an unknown `by` and for arguments out of bounds, and
+        `ConfigurationError` for a search by vectors without an embedder.
+        """
+        ...
+
+    async def passages(self, owner: str, passage_id: str) -> list[Passage]:
+        """Returns the passage `passage_id` of an owner, once for each thread that has it."""
+        ...
+
+    async def statistics(self, owner: str) -> "Statistics":
+        """Brings the index up to date; returns the size of the owner's part of it."""
+        ...
+
+    async def follow_whole(self, owner: str) -> None:
+        """Brings the index up to date, with the vectors of all texts."""
+        ...
+
+    async def forget(self, owner: str, thread_id: str, events: Sequence[int] | None = None) -> None:
+        """Removes a deleted thread, or what `events` of a thread added; logs errors only."""
+        ...
+
+    async def sweep(self, owner: str) -> None:
+        """Removes all deleted threads of an owner; logs errors only."""
+        ...
+
+    async def vectors_of(self, texts: Sequence[str]) -> "list[Matrix]":
+        """Returns the vectors of texts, or nothing without an embedder."""
+        ...
+
+    def adding(
+        self, owner: str, passages: Sequence[NewPassage], vectors: "Sequence[Matrix]"
+    ) -> AbstractAsyncContextManager[None]:
+        """Keeps the vectors of passages that become durable inside the block."""
+        ...
 
 
 class ArchiveAccess:
-    """Creates the `ArchiveStore` of a journal when it is first needed.
+    """Creates the `Store` of a journal when it is first needed.
 
-    - `index`: the file of the index; None keeps the index in memory.
+    - `index`: the file of the index. None keeps it in the database of a journal that several nodes
+      share, and that of any other journal in memory.
     - `embedder`: an embedder or a function; None searches by full text only.
 
     Raises `ConfigurationError` for an embedder that is not valid.
@@ -31,7 +83,7 @@ class ArchiveAccess:
         self._journal = journal
         self._index = index
         self._embedder = None if embedder is None else as_embedder(embedder)
-        self._store: ArchiveStore | None = None
+        self._store: Store | None = None
 
     def open(self) -> None:
         """Makes the archive usable, including after `close`."""
@@ -42,19 +94,22 @@ class ArchiveAccess:
         if self._store is not None:
             await self._store.close()
 
-    def _opened(self) -> "ArchiveStore":
+    def _opened(self) -> Store:
         if self._store is None:
             # Imported late: sqlite3 takes longer to import than all of treadle, and programs that
             # do not use the archive must not pay for it.
-            make = import_module("treadle.memory.archive.store").ArchiveStore
-            store: ArchiveStore = make(self._journal, self._index, self._embedder)
-            self._store = store
+            if self._is_in_database:
+                make = import_module("treadle.memory.archive.postgres_archive").PostgresArchive
+                self._store = cast("Store", make(self._journal, self._embedder))
+            else:
+                make = import_module("treadle.memory.archive.store").ArchiveStore
+                self._store = cast("Store", make(self._journal, self._index, self._embedder))
         return self._store
 
     async def search(
         self, owner: str, text: str, *, by: By, filters: Filters, limit: int, offset: int
     ) -> list[Found]:
-        """Returns the passages that fit `text` best; see `ArchiveStore.search`."""
+        """Returns the passages that fit `text` best; see `Store.search`."""
         return await self._opened().search(
             owner, text, by=by, filters=filters, limit=limit, offset=offset
         )
@@ -80,19 +135,23 @@ class ArchiveAccess:
         await self._opened().follow_whole(owner)
 
     async def forget(self, owner: str, thread_id: str, events: Sequence[int] | None = None) -> None:
-        """Removes a thread or some of its messages; see `ArchiveStore.forget`."""
+        """Removes a thread or some of its messages; see `Store.forget`."""
         if self._may_have_index:
             await self._opened().forget(owner, thread_id, events)
 
     async def sweep(self, owner: str) -> None:
-        """Removes all deleted threads of an owner; see `ArchiveStore.sweep`."""
+        """Removes all deleted threads of an owner; see `Store.sweep`."""
         if self._may_have_index:
             await self._opened().sweep(owner)
 
     @property
     def _may_have_index(self) -> bool:
-        """Whether an index may exist; an earlier process may have written the file."""
-        return self._store is not None or self._index is not None
+        """Whether an index may exist; an earlier process, or another one, may have made it."""
+        return self._store is not None or self._index is not None or self._is_in_database
+
+    @property
+    def _is_in_database(self) -> bool:
+        return self._index is None and self._journal.has_nodes
 
     async def vectors_of(self, texts: Sequence[str]) -> "list[Matrix]":
         """Returns the vectors of texts, nothing without an embedder; raises `MemoryFailed`."""
@@ -110,11 +169,5 @@ class ArchiveAccess:
         if not vectors:
             yield
             return
-        store = self._opened()
-        store.keep_vectors(passages, vectors)
-        try:
+        async with self._opened().adding(owner, passages, vectors):
             yield
-        except BaseException:
-            store.drop_vectors(passages)
-            raise
-        await store.added(owner)

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from treadle.domain.passages import Filters, Found, Passage, Period
+from treadle.domain.passages import Filters, Found, Period
 from treadle.errors import EmbeddingInvalid
 from treadle.memory.archive.index_file import (
-    KINDS,
-    ROLES,
     SELECT,
     VectorFiles,
     VectorSpace,
@@ -31,7 +29,8 @@ from treadle.memory.archive.index_file import (
     typed_errors,
     written_of,
 )
-from treadle.memory.archive.query import DEPTH, Hit, Query, Ranking
+from treadle.memory.archive.query import DEPTH, KINDS, ROLES, Hit, Query, Ranking, rarest
+from treadle.memory.archive.words import terms
 
 if TYPE_CHECKING:
     from treadle.memory.archive.vectors import Columns, Matrix, VectorFile
@@ -108,8 +107,8 @@ class Finder:
             return Answer([], [], written)
         broken: list[int] = []
         texts = vectors = None
-        if query.terms is not None:
-            texts = self._by_text(place, query.terms, query.filters)
+        if query.words is not None:
+            texts = self._by_text(place, terms(query.words), query.filters)
         if query.vector is not None:
             vectors = self._by_vector(place, query, query.vector, broken)
         if texts is None and vectors is None:
@@ -181,23 +180,15 @@ class Finder:
         return f" AND w.rowid BETWEEN {int(first or 0)} AND {int(last or 0)}"
 
     def _rare(self, terms: Sequence[str], place: _Place) -> tuple[list[str], int]:
-        """Returns the rarest words of a query: as many as match `MATCHES` rows, but at least one.
+        """Returns the rarest words of a query, and the most rows that they can match.
 
-        The most common words distinguish the least and cost the most. Also returns the most rows
-        that the words can match; above `MATCHES`, only that it is more.
+        Above `MATCHES`, the number only tells that it is more.
         """
         if place.passages <= MATCHES:
             return list(terms), place.passages
         # Counts rows of all owners: that is faster, and enough to tell common words from rare ones.
         counts = {term: self._count(f"text : {term}") for term in terms}
-        kept: list[str] = []
-        total = 0
-        for term in sorted(terms, key=counts.__getitem__):
-            if kept and total + counts[term] > MATCHES:
-                break
-            kept.append(term)
-            total += counts[term]
-        return kept, total
+        return rarest(counts, MATCHES)
 
     def _count(self, match: str) -> int:
         (count,) = self._connection.execute(
@@ -289,8 +280,8 @@ class Finder:
         among = "WHERE p.n IN (SELECT value FROM json_each(?))"
         rows = self._connection.execute(f"{SELECT} {among}", (json_array(chosen),))
         passages = {row[0]: passage_in(row) for row in rows.fetchall()}
-        by_words = query.terms is not None
-        return [_shown(passages[n], ranking, n, by_words=by_words) for n in chosen]
+        by_words = query.words is not None
+        return [ranking.found(n, passages[n], by_words=by_words) for n in chosen]
 
     def _without_copies(self, rows: Sequence[int], number: int) -> list[int]:
         """Returns rows without the copies that forks made: the same event with the same time.
@@ -310,19 +301,6 @@ class Finder:
             for n in some:
                 firsts.setdefault(names[n], n)
         return list(firsts.values())[:number]
-
-
-def _shown(passage: Passage, ranking: Ranking, n: int, *, by_words: bool) -> Found:
-    text = ranking.text(n) if by_words else None
-    vector = ranking.vector(n)
-    return Found(
-        passage=passage,
-        score=ranking.scores[n],
-        text_rank=text[0] if text is not None else None,
-        text_score=text[1] if text is not None else None,
-        vector_rank=vector[0] if vector is not None else None,
-        vector_score=vector[1] if vector is not None else None,
-    )
 
 
 def _text_conditions(place: _Place, filters: Filters) -> tuple[list[str], str, list[object]]:

@@ -14,21 +14,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from treadle.domain.events import (
-    ItemRemoved,
-    MessageAdded,
-    PassageAdded,
-    PassageRemoved,
-    RecordedEvent,
-)
 from treadle.domain.passages import Passage
 from treadle.journal.base import ThreadMark
 from treadle.journal.sqlite_file import empty_log
 from treadle.memory.archive.embedders import changed_size
 from treadle.memory.archive.index_file import (
     DELETES_WORDS,
-    KINDS,
-    ROLES,
     SELECT,
     VectorFiles,
     VectorSpace,
@@ -42,82 +33,11 @@ from treadle.memory.archive.index_file import (
     words_of,
     written_of,
 )
+from treadle.memory.archive.pages import Page, Statistics
+from treadle.memory.archive.query import KINDS, ROLES
 
 if TYPE_CHECKING:
     from treadle.memory.archive.vectors import Matrix
-
-
-class Page(Struct, frozen=True):
-    """The changes of consecutive events of a thread: passages removed first, then passages added.
-
-    `forgotten` are the numbers of events whose messages were removed from the history.
-    The events follow event `after`; the last of them is event `until`, recorded at the time `at`.
-    """
-
-    after: int
-    until: int
-    at: float
-    removed: tuple[str, ...]
-    added: tuple[Passage, ...]
-    forgotten: tuple[int, ...] = ()
-
-
-def page_of(thread_id: str, events: Iterable[RecordedEvent]) -> Page | None:
-    """Returns the changes of consecutive `events`; None without events."""
-    first = last = None
-    removed: list[str] = []
-    added: dict[str | int, Passage] = {}
-    forgotten: list[int] = []
-    for event in events:
-        first, last = first or event, event
-        if isinstance(event, PassageRemoved):
-            added.pop(event.passage_id, None)
-            removed.append(event.passage_id)
-            continue
-        if isinstance(event, ItemRemoved):
-            forgotten += event.events
-            for seq in event.events:
-                added.pop(seq, None)
-            continue
-        passage = passage_of(thread_id, event)
-        if passage is not None:
-            # A passage that is added twice is one passage. A message with the same id is another
-            # message: some providers repeat ids.
-            added.setdefault(passage.id if passage.kind == "archive" else passage.seq, passage)
-    if first is None or last is None:
-        return None
-    return Page(
-        first.seq - 1, last.seq, last.at, tuple(removed), tuple(added.values()), tuple(forgotten)
-    )
-
-
-def passage_of(thread_id: str, event: RecordedEvent) -> Passage | None:
-    """Returns the passage that an event adds, or None, for example for a message without text."""
-    match event:
-        case PassageAdded():
-            return Passage(
-                id=event.passage_id,
-                text=event.text,
-                kind="archive",
-                thread_id=thread_id,
-                seq=event.seq,
-                created_at=event.at if event.written_at is None else event.written_at,
-                run_id=event.run_id,
-                tags=event.tags,
-            )
-        case MessageAdded() if event.item.text.strip():
-            return Passage(
-                id=event.item.id or f"{thread_id}/{event.seq}",
-                text=event.item.text,
-                kind="message",
-                thread_id=thread_id,
-                seq=event.seq,
-                created_at=event.at,
-                run_id=event.run_id,
-                role=event.item.role,
-            )
-        case _:
-            return None
 
 
 class Source(Struct, frozen=True):
@@ -142,21 +62,6 @@ class Unembedded(Struct, frozen=True):
 
     n: int
     text: str
-
-
-class Statistics(Struct, frozen=True):
-    """The size of an owner's part of the index.
-
-    - `passages`: texts that were added to the archive.
-    - `messages`: messages of threads.
-    - `threads`: threads with any of them.
-    - `without_vector`: passages and messages that have no vector yet.
-    """
-
-    passages: int
-    messages: int
-    threads: int
-    without_vector: int
 
 
 _HEX = "[0-9a-f]"
@@ -225,21 +130,21 @@ class Index:
             # commits. If it fails, the row of the slot is back, and needs its vector.
             self._remove_passages(connection, s, page.removed)
             if page.forgotten:
-                self._remove_messages(connection, s, page.forgotten)
+                self._remove_events(connection, s, page.forgotten)
             self._insert(connection, source, (s, o), passages, slots)
             connection.execute(
                 "UPDATE source SET seq = ?, at = ? WHERE s = ?", (page.until, page.at, s)
             )
             return page.until
 
-    def drop_messages(self, thread_id: str, events: Sequence[int]) -> None:
-        """Removes the messages of these events of a thread, if the index has them."""
+    def drop_events(self, thread_id: str, events: Sequence[int]) -> None:
+        """Removes what these events of a thread added, if the index has it."""
         with self._change() as connection:
             row = connection.execute(
                 "SELECT s FROM source WHERE thread_id = ?", (thread_id,)
             ).fetchone()
             if row is not None:
-                self._remove_messages(connection, row[0], events)
+                self._remove_events(connection, row[0], events)
                 connection.execute(
                     "UPDATE owner SET writes = writes + 1"
                     " WHERE o = (SELECT o FROM source WHERE s = ?)",
@@ -413,12 +318,10 @@ class Index:
                 (s, json_array(ids)),
             )
 
-    def _remove_messages(
-        self, connection: sqlite3.Connection, s: int, events: Sequence[int]
-    ) -> None:
+    def _remove_events(self, connection: sqlite3.Connection, s: int, events: Sequence[int]) -> None:
         self._remove(
             connection,
-            "p.s = ? AND p.kind = 1 AND p.seq IN (SELECT value FROM json_each(?))",
+            "p.s = ? AND p.seq IN (SELECT value FROM json_each(?))",
             (s, json_array(events)),
         )
 

@@ -21,6 +21,7 @@ from treadle.domain.items import Role
 from treadle.domain.passages import Kind, Passage
 from treadle.errors import ArchiveFailed
 from treadle.journal.sqlite_file import TOO_MANY_OPEN, has_too_many_open
+from treadle.memory.archive.query import KINDS, ROLES
 from treadle.memory.archive.words import TOKENIZER, indexed
 
 if TYPE_CHECKING:
@@ -32,12 +33,6 @@ BUSY_SECONDS = 30.0
 
 DELETES_WORDS = sqlite3.sqlite_version_info >= (3, 42)
 """Whether FTS5 removes the words of a row with the row, by its option `secure-delete`."""
-
-KINDS: tuple[Kind, ...] = ("archive", "message")
-"""The kinds of passages, by the number in their rows."""
-
-ROLES: tuple[Role | None, ...] = (None, "user", "assistant", "system", "developer")
-"""The roles of messages, by the number in their rows."""
 
 SELECT = (
     "SELECT p.n, p.id, p.text, p.kind, t.thread_id, p.seq, p.at, p.run_id, p.role, p.tags"

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, get_args
 
@@ -16,7 +16,7 @@ from treadle.domain.arguments import (
     shown,
 )
 from treadle.domain.items import Role
-from treadle.domain.passages import By, Filters, Kind, NewPassage, Period
+from treadle.domain.passages import By, Filters, Found, Kind, NewPassage, Passage, Period
 from treadle.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ MAX_LIMIT = 100
 DEPTH = 500
 """How many of the best passages are ranked in each way; no page goes beyond them."""
 
+KINDS: tuple[Kind, ...] = ("archive", "message")
+"""The kinds of passages, by the number in their rows."""
+
+ROLES: tuple[Role | None, ...] = (None, "user", "assistant", "system", "developer")
+"""The roles of messages, by the number in their rows."""
+
 DAMPING = 60
 """The constant k of reciprocal rank fusion; the paper uses 60."""
 
@@ -55,14 +61,14 @@ _WEEK = re.compile(r"\d{4}-?W\d{2}")
 
 
 class Query(Struct, frozen=True):
-    """A search: by the `terms` of full text, by the `vector` of the `embedder`, or by both.
+    """A search: by the `words` of a text, by the `vector` of the `embedder`, or by both.
 
     Without either it finds the newest passages. `offset` and `limit` choose among the first
     `DEPTH` results.
     """
 
     filters: Filters
-    terms: Sequence[str] | None
+    words: str | None
     vector: "Matrix | None"
     limit: int
     offset: int = 0
@@ -98,13 +104,34 @@ class Ranking:
             self.scores = {hit.n: hit.score for hit in text or vector or ()}
         self.rows: list[int] = list(self.scores)
 
-    def text(self, n: int) -> tuple[int, float] | None:
-        """Returns the rank (from 1) and the score of a row by full text, or None."""
-        return self._text.get(n)
+    def found(self, n: int, passage: Passage, *, by_words: bool) -> Found:
+        """Returns the passage of the row `n` as a result; without `by_words` it has no BM25."""
+        text_rank, text_score = (self._text if by_words else {}).get(n, (None, None))
+        vector_rank, vector_score = self._vector.get(n, (None, None))
+        return Found(
+            passage=passage,
+            score=self.scores[n],
+            text_rank=text_rank,
+            text_score=text_score,
+            vector_rank=vector_rank,
+            vector_score=vector_score,
+        )
 
-    def vector(self, n: int) -> tuple[int, float] | None:
-        """Returns the rank (from 1) and the score of a row by vectors, or None."""
-        return self._vector.get(n)
+
+def rarest(counts: Mapping[str, int], most: int) -> tuple[list[str], int]:
+    """Returns the rarest words: as many as match `most` rows, but at least one.
+
+    The most common words distinguish the least and cost the most. Also returns the most rows that
+    the words can match.
+    """
+    kept: list[str] = []
+    total = 0
+    for word in sorted(counts, key=counts.__getitem__):
+        if kept and total + counts[word] > most:
+            break
+        kept.append(word)
+        total += counts[word]
+    return kept, total
 
 
 def new_passage(

@@ -7,12 +7,11 @@ journal, so no conversation waits for the index or depends on it.
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 from msgspec import Struct
@@ -20,7 +19,6 @@ from msgspec import Struct
 from treadle.domain.passages import By, Filters, Found, NewPassage, Passage
 from treadle.errors import (
     ArchiveFailed,
-    ConfigurationError,
     EmbeddingInvalid,
     JournalError,
     MemoryFailed,
@@ -31,14 +29,12 @@ from treadle.journal.base import Journal, ThreadMark
 from treadle.logging import logger_of
 from treadle.memory.archive.embedders import (
     Embedder,
-    Vectors,
-    changed_size,
-    embedded,
     embedded_or_refused,
     in_thread,
 )
 from treadle.memory.archive.finder import Finder
-from treadle.memory.archive.index import Index, Known, Page, Source, Statistics, page_of
+from treadle.memory.archive.following import next_page
+from treadle.memory.archive.index import Index, Known, Source
 from treadle.memory.archive.index_file import (
     IndexDamaged,
     IndexGone,
@@ -48,28 +44,18 @@ from treadle.memory.archive.index_file import (
     remove_damaged,
     set_aside,
 )
-from treadle.memory.archive.query import Query, require_bounds, require_way
-from treadle.memory.archive.words import terms
+from treadle.memory.archive.pages import Page, Statistics
+from treadle.memory.archive.query import Query
+from treadle.memory.archive.text_vectors import AT_ONCE, BATCH, TextVectors
 
 if TYPE_CHECKING:
     from treadle.memory.archive.vectors import Matrix
-
-    _Check = Callable[[Vectors, int, int | None], Iterable[Matrix]]
 
 _VectorKey = tuple[str, int]
 """The id of a passage, and the hash of its text: another thread may use the id for another text."""
 
 T = TypeVar("T")
 _LOGGER = logger_of("treadle.archive")
-
-PAGE = 500
-"""How many events one transaction of the index covers."""
-
-BATCH = 128
-"""How many texts an embedder gets in one call."""
-
-AT_ONCE = 512
-"""How many missing vectors a search waits for; the others are made in the background."""
 
 TIDY_SECONDS = 2.0
 """How long a deletion waits until what it removed is overwritten in the files of the index."""
@@ -83,8 +69,6 @@ _KEPT_VECTORS = 4096
 """How many vectors wait for the index before `added` waits for it."""
 
 _KEPT_OWNERS = 64
-_FEW = 4
-"""So many vectors are checked on the event loop; more of them in a thread."""
 
 
 class _Settled(Struct, frozen=True):
@@ -160,8 +144,7 @@ class ArchiveStore:
         self._vectors: dict[_VectorKey, Matrix] = {}
         self._background: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._refused: list[int] = []
-        self._check: _Check | None = None
-        self._size: int | None = None
+        self._texts = TextVectors(embedder, self._size_before)
         self._settled: OrderedDict[str, _Settled] = OrderedDict()
         self._damaged: set[str] = set()
         self._rests_until = 0.0
@@ -188,21 +171,7 @@ class ArchiveStore:
         Raises `InvalidInput` for an unknown `by` and for arguments out of bounds,
         `ConfigurationError` for a search by vectors without an embedder, and `MemoryFailed`.
         """
-        require_way(by)
-        require_bounds(text, limit, offset)
-        if self.embedder is None:
-            if by == "vector":
-                raise ConfigurationError(
-                    "by='vector' needs an embedder; open the runtime with embedder=…."
-                )
-            by = "text"
-        lists = not text.strip()
-        with_vectors = by != "text" and not lists
-        text = text.encode("utf-8", "replace").decode()  # no text has a lone surrogate
-        vector = (await self.vectors_of([text]))[0] if with_vectors else None
-        words = None if lists or by == "vector" else terms(text)
-        name = self.embedder.name if self.embedder is not None else ""
-        query = Query(filters, words, vector, limit, offset, name)
+        query = await self._texts.query(text, by, filters, limit, offset)
         return await self._repaired(lambda: self._search(owner, query))
 
     async def _search(self, owner: str, query: Query) -> list[Found]:
@@ -240,7 +209,7 @@ class ArchiveStore:
         return await self._repaired(operation)
 
     async def forget(self, owner: str, thread_id: str, events: Sequence[int] | None = None) -> None:
-        """Removes a deleted thread from the index, or its messages that `events` added.
+        """Removes a deleted thread from the index, or what `events` of a thread added.
 
         Waits up to `TIDY_SECONDS` until the remains in the files are overwritten, and continues in
         the background. Does nothing without an index. Errors are logged only, because the next
@@ -251,7 +220,7 @@ class ArchiveStore:
             if events is None:
                 index.drop([thread_id])
             else:
-                index.drop_messages(thread_id, events)
+                index.drop_events(thread_id, events)
 
         async def operation() -> None:
             # Under the lock: a task that follows may have read the thread before its deletion, and
@@ -312,28 +281,8 @@ class ArchiveStore:
     # Vectors
 
     async def vectors_of(self, texts: Sequence[str]) -> "list[Matrix]":
-        """Returns the vectors of texts, or nothing without an embedder.
-
-        Raises `EmbeddingFailed` and `EmbeddingInvalid`.
-        """
-        embedder = self.embedder
-        if embedder is None or not texts:
-            return []
-        vectors = await embedded(embedder, texts)
-        if self._check is None:
-            # Imports numpy, which takes long and may be missing in programs without an embedder.
-            module = await in_thread(import_module, "treadle.memory.archive.vectors")
-            self._check = cast("_Check", module.checked)
-        check, size = self._check, embedder.dimensions
-        if size is None and self._size is None:
-            known = await self._size_before()
-            self._size = known if self._size is None else self._size
-        if len(texts) <= _FEW:
-            rows = list(check(vectors, len(texts), size))
-        else:
-            rows = list(await in_thread(check, vectors, len(texts), size))
-        self._require_one_size(embedder.name, len(rows[0]))
-        return rows
+        """Returns the vectors of texts, or nothing without an embedder; see `TextVectors.of`."""
+        return await self._texts.of(texts)
 
     async def _size_before(self) -> int | None:
         """Returns the length of the vectors that an earlier process has made, or None."""
@@ -344,23 +293,25 @@ class ArchiveStore:
         except ArchiveFailed:
             return None  # adding a text must not depend on the index
 
-    def _require_one_size(self, name: str, size: int) -> None:
-        """Raises `EmbeddingInvalid` for vectors of another length than the earlier ones."""
-        if self._size is None:
-            self._size = size
-        elif self._size != size:
-            raise changed_size(name, size, self._size)
-
     def keep_vectors(self, passages: Sequence[NewPassage], vectors: "Sequence[Matrix]") -> None:
         """Holds the vectors of passages that are about to be added, until the index has them."""
         self._vectors.update(zip(map(_vector_key, passages), vectors, strict=True))
 
-    def drop_vectors(self, passages: Sequence[NewPassage]) -> None:
-        """Discards the vectors of passages that were not added."""
-        for passage in passages:
-            self._vectors.pop(_vector_key(passage), None)
+    @asynccontextmanager
+    async def adding(
+        self, owner: str, passages: Sequence[NewPassage], vectors: "Sequence[Matrix]"
+    ) -> AsyncGenerator[None]:
+        """Holds the vectors of passages that become durable inside the block for the index."""
+        self.keep_vectors(passages, vectors)
+        try:
+            yield
+        except BaseException:
+            for passage in passages:
+                self._vectors.pop(_vector_key(passage), None)
+            raise
+        await self._added(owner)
 
-    async def added(self, owner: str) -> None:
+    async def _added(self, owner: str) -> None:
         """Adds the passages that have become durable to the index, in the background.
 
         Waits for the index if too many vectors are held, which slows a fast writer down.
@@ -484,13 +435,7 @@ class ArchiveStore:
                 await self._write(lambda index: index.drop([mark.id]))
                 seq = 0
         while seq < mark.seq:
-            try:
-                events = await self._journal.read(mark.id, after=seq, limit=PAGE)
-            except ThreadDamaged as error:
-                if error.seq <= seq + 1:
-                    raise
-                events = await self._journal.read(mark.id, after=seq, until=error.seq - 1)
-            page = page_of(mark.id, events)
+            page = await next_page(self._journal, mark.id, seq)
             if page is None:
                 return  # a new thread with the same id has replaced it
             seq = await self._apply(source, page)

@@ -14,8 +14,7 @@ from typing import TypeAlias
 
 from treadle.domain.passages import Filters
 from treadle.errors import EmbeddingInvalid, MissingExtra
-from treadle.memory.archive.index_file import KINDS, ROLES
-from treadle.memory.archive.query import Hit
+from treadle.memory.archive.query import KINDS, ROLES, Hit
 
 try:
     import numpy as np
@@ -231,6 +230,20 @@ def checked(vectors: Sequence[Sequence[float]], count: int, dimensions: int | No
     matrix /= np.maximum(np.abs(matrix).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
     return (matrix / np.maximum(lengths, np.finfo(np.float64).tiny)).astype(np.float32)
+
+
+def best_of(rows: Sequence[tuple[int, bytes]], query: Matrix, limit: int) -> list[Hit]:
+    """Returns the rows `n` whose vectors (little-endian floats) are closest to `query`."""
+    if not rows:
+        return []
+    stored = np.frombuffer(b"".join(vector for _, vector in rows), "<f4")
+    scores = _products(stored.reshape(len(rows), -1), query)
+    return VectorFile.best(scores, np.asarray([n for n, _ in rows], np.int64), limit)
+
+
+def floats_in(vector: bytes) -> list[float]:
+    """Returns the numbers of a vector of little-endian floats."""
+    return np.frombuffer(vector, "<f4").tolist()
 
 
 def _products(rows: Matrix, query: Matrix) -> Matrix:

@@ -3,11 +3,16 @@
 SQLite's tokenizer splits words at spaces and punctuation only. Scripts that are written without
 spaces are therefore indexed by single characters, and searched by pairs of adjacent characters.
 Symbols such as emoji are indexed and searched one by one. See https://sqlite.org/fts5.html
+
+PostgreSQL is given the words themselves (`counted`, `lexemes`), because what its parser takes for a
+word depends on the locale of the database.
 """
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -73,3 +78,83 @@ def pieces(text: str) -> Iterator[str]:
                 yield from (f"{a} {b}" for a, b in pairwise(part))
             elif any(character.isalnum() for character in part) or patterns.alone.match(part):
                 yield part
+
+
+MAX_LEXEME = 64
+"""The longest lexeme; of longer words the beginning is indexed, and searched."""
+
+MAX_OFTEN = 16
+"""How often a lexeme of a text is counted at most; BM25 hardly tells more apart."""
+
+MAX_BYTES = 1_000_000
+"""How much the different lexemes of a text may take: a tsvector has at most 1 MiB."""
+
+_BYTES = 4 + 2 * MAX_OFTEN
+
+
+def counted(text: str) -> Counter[str]:
+    """Returns the lexemes of a text, before they are stemmed, and how often each of them occurs.
+
+    Of a text with more than `MAX_BYTES` of different ones, that is the beginning.
+    """
+    counts: Counter[str] = Counter()
+    left = MAX_BYTES
+    for lexeme in _lexemes(text.lower(), singles=True):
+        if lexeme not in counts:
+            left -= len(lexeme.encode()) + _BYTES
+            if left < 0:
+                break
+        counts[lexeme] += 1
+    return counts
+
+
+def length_of(counts: Counter[str]) -> int:
+    """Returns the number of words of a text with these lexemes: pairs of characters are none."""
+    unspaced = _patterns().unspaced
+    return sum(
+        count
+        for word, count in counts.items()
+        if word.isascii() or len(word) == 1 or not unspaced.match(word)
+    )
+
+
+def lexemes(query: str) -> list[str]:
+    """Returns the first `MAX_TERMS` different lexemes of a query, before they are stemmed."""
+    found: dict[str, None] = {}
+    for lexeme in _lexemes(query.lower(), singles=False):
+        found[lexeme] = None
+        if len(found) == MAX_TERMS:
+            break
+    return list(found)
+
+
+def _lexemes(text: str, *, singles: bool) -> Iterator[str]:
+    """Returns words without accents, symbols, and pairs of characters of scripts without spaces.
+
+    With `singles`, also each character of such a pair.
+    """
+    patterns = _patterns()
+    for piece in patterns.breaks.split(text):
+        for part in patterns.part.findall(piece):
+            if patterns.unspaced.match(part):
+                if singles or len(part) == 1:
+                    yield from part
+                yield from (a + b for a, b in pairwise(part))
+            elif part.isascii() or patterns.alone.match(part):
+                yield part[:MAX_LEXEME]
+            else:
+                folded = "".join(map(_folded, unicodedata.normalize("NFC", part)))
+                yield from (word[:MAX_LEXEME] for word in folded.split())
+
+
+@lru_cache(maxsize=4096)
+def _folded(character: str) -> str:
+    """Returns a Latin letter without its accents, a space for what separates words."""
+    if "\u0300" <= character <= "\u036f":
+        return ""
+    base = unicodedata.normalize("NFD", character)[0]
+    if base.isascii():
+        return base
+    # The kinds of SQLite's `TOKENIZER`, and marks, which are part of the words of some scripts.
+    kind = unicodedata.category(character)
+    return character if kind[0] in "LNM" or kind in {"Co", "So"} else " "

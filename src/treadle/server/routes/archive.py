@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from treadle.domain.passages import By, Found, Passage
-from treadle.memory.archive.index import Statistics
+from treadle.memory.archive.pages import Statistics
 from treadle.runtime.archive import Archive
 from treadle.server.api_request import ApiRequest, own_owner
 from treadle.server.bodies import Inserted
