@@ -1,5 +1,6 @@
 """The two transports to a server, a child process and HTTP, in the form that `mcp` expects."""
 
+import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -7,7 +8,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-import anyio.to_thread
 import httpx2
 from mcp import StdioServerParameters
 from mcp.client._transport import ReadStream, TransportStreams, WriteStream
@@ -109,7 +109,7 @@ async def over_http(
 
     on_begin()
     # In a thread, because it reads the certificates of the system.
-    http = await anyio.to_thread.run_sync(client)
+    http = await asyncio.to_thread(client)
     async with (
         http,
         streamable_http_client(
