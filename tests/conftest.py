@@ -18,8 +18,14 @@ from treadle.journal.memory import MemoryJournal
 from treadle.journal.sqlite import SqliteJournal
 from treadle.testing import VirtualClockLoop, forbid_network
 
+# To collect the tests makes millions of objects and no garbage; it takes a third longer otherwise.
+gc.disable()
+
 # pydantic looks for its plugins once, at the first model, which may be on an event loop.
 TypeAdapter(int)
+
+# Clients of tests trust no certificates; to read those of the system takes each of them 20 ms.
+os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 
 # How long an example takes depends on the load of the machine; its result does not.
 settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -63,6 +69,7 @@ def collections_skip_the_imports() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -103,6 +101,9 @@ USER = {"role": "user", "content": "hi"}
 @pytest.fixture
 def clients(simulator: ProviderSimulator) -> Iterator[dict[str, Callable[[], object]]]:
     """A streaming request through each provider's synchronous client."""
+    import anthropic
+    import openai
+
     url = simulator.base_url
     with (
         openai.OpenAI(base_url=url, api_key="k", max_retries=0) as sdk,

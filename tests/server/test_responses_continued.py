@@ -8,9 +8,6 @@ from typing import Any, Union
 import openai
 import openresponses_types
 import pytest
-from agents import Agent as RemoteAgent
-from agents import ModelSettings as AgentSettings
-from agents import OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
 from openai.lib.responses_tool_runner import AsyncRegisteredFunction, AsyncResponsesToolRunner
 from openai.types.conversations import ConversationItem
 from pydantic import BaseModel, TypeAdapter
@@ -300,26 +297,35 @@ async def test_refused_options(open_runtime: Open, more: Any, param: str | None)
         assert (await client.call("GET", "/threads"))["data"] == []
 
 
-async def test_openai_agents(open_runtime: Open) -> None:
-    set_tracing_disabled(True)
+@pytest.fixture
+def agents() -> Any:
+    """The SDK, which no worker imports to collect the tests: it takes half a second."""
+    import agents
+
+    agents.set_tracing_disabled(True)
+    return agents
+
+
+async def test_openai_agents(open_runtime: Open, agents: Any) -> None:
     turns = [[Call("weather", '{"city": "Rome"}', "c1")], "Sunny."]
     async with connected(open_runtime(helper(*turns * 2, tools=[weather]))) as (api, _):
-        remote = RemoteAgent(
-            name="x", model=OpenAIResponsesModel(model="helper", openai_client=api)
+        remote = agents.Agent(
+            name="x", model=agents.OpenAIResponsesModel(model="helper", openai_client=api)
         )
-        assert (await Runner.run(remote, "Hi.")).final_output == "Sunny."
-        streamed = Runner.run_streamed(remote, "Hi.")
+        assert (await agents.Runner.run(remote, "Hi.")).final_output == "Sunny."
+        streamed = agents.Runner.run_streamed(remote, "Hi.")
         kinds = [event.type async for event in streamed.stream_events()]
         assert "raw_response_event" in kinds
         assert streamed.final_output == "Sunny."
 
 
 @pytest.mark.parametrize("is_stateless", [False, True])
-async def test_openai_agents_with_tools_of_its_own(open_runtime: Open, is_stateless: bool) -> None:
+async def test_openai_agents_with_tools_of_its_own(
+    open_runtime: Open, is_stateless: bool, agents: Any
+) -> None:
     """It sends its whole history by default, and needs a previous response only if told so."""
-    set_tracing_disabled(True)
 
-    @function_tool
+    @agents.function_tool
     def look_up(word: str) -> str:
         """Looks up."""
         return f"{word} is a word."
@@ -337,17 +343,17 @@ async def test_openai_agents_with_tools_of_its_own(open_runtime: Open, is_statel
     model = ScriptedModel(turns * 2)
     agent = Agent(model, name="helper", tools=[weather], overridable=ALLOWED)
     async with connected(open_runtime(agent)) as (api, client):
-        remote = RemoteAgent(
+        remote = agents.Agent(
             name="x",
-            model=OpenAIResponsesModel(model="helper", openai_client=api),
+            model=agents.OpenAIResponsesModel(model="helper", openai_client=api),
             tools=[look_up],
             instructions="Be short.",
-            model_settings=AgentSettings(store=not is_stateless),
+            model_settings=agents.ModelSettings(store=not is_stateless),
         )
         options = {} if is_stateless else {"auto_previous_response_id": True}
-        done = await Runner.run(remote, "Hi.", **options)
+        done = await agents.Runner.run(remote, "Hi.", **options)
         assert done.final_output == "Done."
-        streamed = Runner.run_streamed(remote, "Hi.", **options)
+        streamed = agents.Runner.run_streamed(remote, "Hi.", **options)
         async for _event in streamed.stream_events():
             pass
         assert streamed.final_output == "Done."

@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import anthropic
 import msgspec
 import pytest
 
@@ -16,6 +17,9 @@ from treadle.testing.simulator import (
 )
 from treadle.testing.simulator.prose import prose
 from treadle.tools.example import fill
+
+if TYPE_CHECKING:
+    import anthropic
 
 pytestmark = pytest.mark.anyio
 
@@ -33,9 +37,18 @@ USER = {"role": "user", "content": "hi"}
 REQUEST = {"max_tokens": 4096, "messages": [USER]}
 
 
-def client_of(simulator: ProviderSimulator) -> anthropic.AsyncAnthropic:
+def client_of(simulator: ProviderSimulator) -> "anthropic.AsyncAnthropic":
+    import anthropic  # not while every worker collects the tests: it takes a second
+
     url = simulator.base_url.removesuffix("/v1")
     return anthropic.AsyncAnthropic(base_url=url, api_key="secret", max_retries=0)
+
+
+@pytest.fixture
+def sdk() -> ModuleType:
+    import anthropic
+
+    return anthropic
 
 
 @pytest.fixture
@@ -45,7 +58,7 @@ async def simulator() -> AsyncIterator[ProviderSimulator]:
 
 
 @pytest.fixture
-async def client(simulator: ProviderSimulator) -> AsyncIterator[anthropic.AsyncAnthropic]:
+async def client(simulator: ProviderSimulator) -> "AsyncIterator[anthropic.AsyncAnthropic]":
     async with client_of(simulator) as client:
         yield client
 
@@ -216,28 +229,28 @@ async def test_system_prompts_and_images_are_accepted(client):
 @pytest.mark.parametrize(
     ("fault", "error", "kind"),
     [
-        ("429", anthropic.RateLimitError, "rate_limit_error"),
-        ("quota", anthropic.APIStatusError, "billing_error"),
-        ("context", anthropic.BadRequestError, "invalid_request_error"),
-        ("401", anthropic.AuthenticationError, "authentication_error"),
-        ("403", anthropic.PermissionDeniedError, "permission_error"),
-        ("413", anthropic.APIStatusError, "request_too_large"),
-        ("418", anthropic.APIStatusError, "invalid_request_error"),
-        ("500", anthropic.InternalServerError, "api_error"),
-        ("529", anthropic.APIStatusError, "overloaded_error"),
-        ("error-mid", anthropic.APIStatusError, "api_error"),
-        ("failed=overloaded_error", anthropic.APIStatusError, "overloaded_error"),
+        ("429", "RateLimitError", "rate_limit_error"),
+        ("quota", "APIStatusError", "billing_error"),
+        ("context", "BadRequestError", "invalid_request_error"),
+        ("401", "AuthenticationError", "authentication_error"),
+        ("403", "PermissionDeniedError", "permission_error"),
+        ("413", "APIStatusError", "request_too_large"),
+        ("418", "APIStatusError", "invalid_request_error"),
+        ("500", "InternalServerError", "api_error"),
+        ("529", "APIStatusError", "overloaded_error"),
+        ("error-mid", "APIStatusError", "api_error"),
+        ("failed=overloaded_error", "APIStatusError", "overloaded_error"),
     ],
 )
-async def test_errors(client, fault, error, kind):
-    with pytest.raises(error) as caught:
+async def test_errors(client, sdk, fault, error, kind):
+    with pytest.raises(getattr(sdk, error)) as caught:
         await events_of(client, model=f"sim:deltas=9,fault={fault}")
     assert caught.value.type == kind
     assert caught.value.request_id.startswith("req_")
 
 
-async def test_unknown_model(client):
-    with pytest.raises(anthropic.NotFoundError, match="does not exist"):
+async def test_unknown_model(client, sdk):
+    with pytest.raises(sdk.NotFoundError, match="does not exist"):
         await client.messages.create(model="claude-opus-4-8", **REQUEST)
 
 
@@ -289,8 +302,8 @@ def turn(role: str, *content: object) -> dict:
         ({"max_tokens": 0}, "max_tokens"),
     ],
 )
-async def test_refuses_what_the_provider_refuses(client, request_, message):
-    with pytest.raises(anthropic.BadRequestError, match=message):
+async def test_refuses_what_the_provider_refuses(client, request_, message, sdk):
+    with pytest.raises(sdk.BadRequestError, match=message):
         await client.messages.create(model="sim", **{**REQUEST, **request_})
 
 

@@ -1,5 +1,7 @@
 """Probes, metrics and the OpenAPI document."""
 
+import asyncio
+
 import msgspec
 
 import treadle
@@ -22,7 +24,8 @@ class Health:
 
     def __init__(self, services: Services, operations: list[Operation]) -> None:
         self._services = services
-        self._document = msgspec.json.encode(openapi_document(operations, treadle.__version__))
+        self._operations = operations
+        self._document = b""
 
     async def live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers 200 while the process works."""
@@ -68,7 +71,13 @@ class Health:
     async def openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers with the OpenAPI document."""
         _require_get(scope)
+        if not self._document:
+            # In a thread, because it takes 50 ms; and here, because few servers are asked for it.
+            self._document = await asyncio.to_thread(self._described)
         await respond(send, 200, self._document, JSON)
+
+    def _described(self) -> bytes:
+        return msgspec.json.encode(openapi_document(self._operations, treadle.__version__))
 
 
 def _require_get(scope: Scope) -> None:

@@ -9,12 +9,10 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import pydantic
-from anthropic.types.message_create_params import MessageCreateParamsStreaming
-from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
-from openai.types.responses.response_input_item_param import ResponseInputItemParam
 
 Json = dict[str, Any]
 
@@ -35,9 +33,30 @@ FILE_TYPES = {
     "application/json",
 }
 HOSTED = {"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"}
-MESSAGES_SDK = pydantic.TypeAdapter(MessageCreateParamsStreaming)
-CHAT_SDK = pydantic.TypeAdapter(CompletionCreateParamsStreaming)
-RESPONSES_SDK = pydantic.TypeAdapter(ResponseInputItemParam)
+
+
+# An SDK takes more than a second to import, and every worker would import it to collect the tests.
+
+
+@cache
+def messages_sdk() -> pydantic.TypeAdapter[Any]:
+    from anthropic.types.message_create_params import MessageCreateParamsStreaming
+
+    return pydantic.TypeAdapter(MessageCreateParamsStreaming)
+
+
+@cache
+def chat_sdk() -> pydantic.TypeAdapter[Any]:
+    from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+
+    return pydantic.TypeAdapter(CompletionCreateParamsStreaming)
+
+
+@cache
+def responses_sdk() -> pydantic.TypeAdapter[Any]:
+    from openai.types.responses.response_input_item_param import ResponseInputItemParam
+
+    return pydantic.TypeAdapter(ResponseInputItemParam)
 
 
 class Refused(AssertionError):
@@ -146,7 +165,7 @@ def check_responses(body: Json) -> None:
     open_calls: set[str] = set()
     for number, entry in enumerate(entries):
         where, kind = f"input[{number}]", entry.get("type")
-        walked(RESPONSES_SDK.validate_python(_typed(entry)))
+        walked(responses_sdk().validate_python(_typed(entry)))
         if kind == "message":
             check_response_message(entry, where)
         elif kind == "function_call":
@@ -251,7 +270,7 @@ def check_chat(body: Json, *, call_ids: str = r"[!-~]{1,40}") -> None:
     """OpenAI's own rules, and those of servers that parse what is sent back to them."""
     messages = body["messages"]
     if not any(is_thinking(message) for message in messages):  # a part that Mistral alone has
-        walked(CHAT_SDK.validate_python(body))
+        walked(chat_sdk().validate_python(body))
     require(messages, "messages: empty array")
     called: set[str] = set()
     open_calls: list[str] = []
@@ -341,7 +360,7 @@ def check_needs_reasoning(body: Json) -> None:
 
 
 def check_messages(body: Json) -> None:
-    walked(MESSAGES_SDK.validate_python(body))
+    walked(messages_sdk().validate_python(body))
     turns = body["messages"]
     require(turns and turns[0]["role"] == "user", 'first message must use the "user" role')
     called: list[str] = []

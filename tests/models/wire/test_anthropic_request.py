@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pydantic
 import pytest
-from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.models.wire.strict_servers import messages_sdk
 
 from treadle.domain.items import (
     FunctionCall,
@@ -35,7 +35,6 @@ from treadle.models.wire.chat_request import encode_request as encode_chat
 from treadle.models.wire.responses_request import encode_request as encode_responses
 from treadle.testing.simulator.wire.messages_request import decode_messages
 
-SDK = pydantic.TypeAdapter(MessageCreateParamsStreaming)
 PLAIN = AnthropicOptions(prompt_cache=None, eager_input_streaming=False)
 TOOL = ToolSchema("look", "Looks.", {"type": "object", "properties": {}}, strict=True)
 MARK = {"type": "ephemeral", "ttl": "5m"}
@@ -45,7 +44,7 @@ def sent(options: AnthropicOptions = PLAIN, **request: Any) -> dict[str, Any]:
     model = request.pop("model", "claude-opus-4-8")
     items = request.pop("items", [user_message("hi")])
     body = json.loads(encode_request(model, ModelRequest(items=items, **request), options).body)
-    checked(SDK.validate_python(body))
+    checked(messages_sdk().validate_python(body))
     return body
 
 
@@ -63,7 +62,7 @@ def test_the_sdk_is_a_judge() -> None:
     body = sent()
     body["messages"][0]["content"][0]["type"] = "sparkles"
     with pytest.raises(pydantic.ValidationError):
-        checked(SDK.validate_python(body))
+        checked(messages_sdk().validate_python(body))
 
 
 def turns(*items: Item) -> list[Any]:
