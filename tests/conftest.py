@@ -32,22 +32,32 @@ settings.register_profile("any_load", deadline=None, suppress_health_check=[Heal
 settings.load_profile("any_load")
 
 
+_REAL_CLOCK = {
+    "page": "browser",
+    **dict.fromkeys(("cli", "client", "clients", "mcp", "protocols", "server"), "processes"),
+}
+"""The group of tests on the real clock, by their folder."""
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One worker more than cores: that of the real clock waits most of the time."""
     return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the tests of a file on one worker, and those on the real clock on another.
+    """Keeps the tests of a file on one worker, and those on the real clock on two others.
 
-    Two tests on the real clock at a time would compete with the threads and processes that both
-    start; each test has limits in real seconds that it must keep on two cores. Those with a browser
-    wait for it most of the time, and have a worker of their own.
+    Each test on the real clock has limits in real seconds that it must keep on two cores, alongside
+    the threads and processes that all of them start. One worker has those that mostly start
+    processes, another the rest; alone it was at work for a minute after all others had ended. Those
+    with a browser wait for it most of the time.
     """
     for item in items:
         group = item.path.as_posix()
         if item.get_closest_marker("real_clock"):
-            group = "browser" if item.path.parent.name == "page" else "real clock"
+            group = _REAL_CLOCK.get(
+                item.path.relative_to(Path(__file__).parent).parts[0], "threads"
+            )
         item.add_marker(pytest.mark.xdist_group(group))
 
 

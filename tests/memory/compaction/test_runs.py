@@ -266,14 +266,13 @@ async def test_a_second_refusal_fails_the_run() -> None:
     assert len(short.requests) == 1  # there was nothing that could leave
 
 
-@pytest.mark.timeout(300)  # six seconds, and ten times as long where coverage is measured
-async def test_five_thousand_steps_within_32k() -> None:
-    model = CountingModel(looks(5_000), ratio=1.3, spread=0.1, window=32_000)
+async def test_a_thousand_steps_within_32k() -> None:
+    model = CountingModel(looks(1_000), ratio=1.3, spread=0.1, window=32_000)
     agent = agent_of(model, SlidingWindow(max_tokens=32_000))
     result = await agent.run("go")
-    assert result.steps == 5_001
-    assert max(model.sizes) <= 32_000
-    assert len(result.history) == 10_002
+    assert result.steps == 1_001
+    assert 20_000 < max(model.sizes) <= 32_000
+    assert len(result.history) == 2_002
 
 
 async def test_what_was_sent_although_it_was_long_fails_in_the_words_of_the_provider() -> None:
