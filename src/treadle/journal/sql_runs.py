@@ -43,7 +43,7 @@ def find_run(
         condition, values = f"{condition} AND t.owner = ?", [*values, owner]
     if thread_id:
         condition, values = f"{condition} AND t.id = ?", [*values, thread_id]
-    row = connection.execute(f"{RUN_BY_ID}{condition} ORDER BY r.n LIMIT 1", values).fetchone()
+    row = _run_row(connection, condition, values)
     if row is not None or not inbox:
         return _run(row) if row is not None else None
     waiting = connection.execute(
@@ -56,7 +56,13 @@ def find_run(
             return promised(_SEND.decode(body), thread, agent)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue  # an entry of another kind, or a damaged one
-    return None
+    # It may have left the inbox since it was not there.
+    row = _run_row(connection, condition, values)
+    return _run(row) if row is not None else None
+
+
+def _run_row(connection: Connection, condition: str, values: Sequence[Any]) -> Any:
+    return connection.execute(f"{RUN_BY_ID}{condition} ORDER BY r.n LIMIT 1", values).fetchone()
 
 
 def list_runs(

@@ -414,15 +414,16 @@ def claim(thread_id: str) -> Change:
 
 def sent(connection: Connection, number: int, key: str, *, inbox: bool = True) -> Sent | None:
     """Returns what was sent with this key, consumed or (with `inbox`) waiting."""
-    row = connection.execute(
-        "SELECT run_id, message_id FROM sent WHERE n = ? AND key = ?", (number, key)
-    ).fetchone()
-    if row is None and inbox:
-        row = connection.execute(
-            f"SELECT coalesce(run_id, ''), identity FROM {connection.inbox} AS i"  # noqa: S608 - of constants
-            " WHERE n = ? AND key = ? AND type IN ('send', 'add') ORDER BY number LIMIT 1",
-            (number, key),
-        ).fetchone()
+    sql, values = "SELECT run_id, message_id FROM sent WHERE n = ? AND key = ?", [number, key]
+    if inbox:
+        # In one statement: it leaves the inbox in the transaction that notes its key.
+        sql = (
+            f"{sql} UNION ALL SELECT run_id, identity FROM ("  # noqa: S608 - of constants
+            f"SELECT coalesce(run_id, '') AS run_id, identity FROM {connection.inbox} AS i"
+            " WHERE n = ? AND key = ? AND type IN ('send', 'add') ORDER BY number LIMIT 1) AS one"
+        )
+        values *= 2
+    row = connection.execute(sql, values).fetchone()
     return Sent(*row) if row is not None else None
 
 
