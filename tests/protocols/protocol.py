@@ -11,14 +11,14 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from base64 import b64decode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import Struct
 from tests.server.serving import Client, serving
 
-from treadle import Runtime, Thread
+from treadle import Agent, Runtime, Thread
 from treadle.domain.events import (
     MessageAdded,
     ReasoningAdded,
@@ -164,11 +164,23 @@ class Protocol(ABC):
         """Connects a person to the server of `client`."""
 
 
-async def run_scenario(protocol: Protocol, scenario: "Scenario") -> None:
-    """Plays a scenario over a protocol, and compares what arrived with the threads."""
+async def run_scenario(
+    protocol: Protocol,
+    scenario: "Scenario",
+    served: "Callable[[Agent], AbstractAsyncContextManager[Runtime]] | None" = None,
+) -> None:
+    """Plays a scenario over a protocol, and compares what arrived with the threads.
+
+    `served` gives the runtime of the server.
+    """
     stage = Stage(protocol, scenario)
     agent = scenario.agent(stage)
-    async with serving(Runtime(MemoryJournal(), agents=[agent])) as client, AsyncExitStack() as end:
+    async with AsyncExitStack() as end:
+        if served is None:
+            runtime = Runtime(MemoryJournal(), agents=[agent])
+        else:
+            runtime = await end.enter_async_context(served(agent))
+        client = await end.enter_async_context(serving(runtime))
         stage.runtime = client.app.services.runtime
         persons = [
             await end.enter_async_context(

@@ -125,6 +125,7 @@ class Following:
             topic = self._topics.get(thread_id)  # another task may have been quicker
             if topic is None or topic.is_closed:
                 topic = self._new(thread_id, seq)
+                topic.opening = asyncio.get_running_loop().create_future()
                 self.follow(thread_id)
         return topic
 
@@ -209,6 +210,7 @@ class Following:
                 del self._topics[thread_id]
             topic.close(error)
         finally:
+            topic.opened()
             # In the turn in which it ends: what is announced in the next one gets a new task.
             if self._tasks.get(thread_id) is asyncio.current_task():
                 del self._tasks[thread_id]
@@ -243,7 +245,10 @@ class Following:
         """
         async with aclosing(self._bus.follow(thread_id, after)) as envelopes:
             async for envelope in envelopes:
-                topic.is_served, after = True, position_of(envelope)
+                if not topic.is_served:
+                    topic.is_served = True
+                    topic.opened()
+                after = position_of(envelope)
                 if isinstance(envelope.event, DurableEvent):
                     if envelope.seq > topic.seq:
                         topic.publish(_published(envelope))
@@ -258,6 +263,7 @@ class Following:
                     self._forget(thread_id)
                     break
         topic.is_served = False
+        topic.opened()
         return after
 
     async def _catch_up(self, thread_id: str, topic: Topic) -> None:

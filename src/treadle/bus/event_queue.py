@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from treadle.bus.blocks import Piece, place
@@ -65,6 +66,8 @@ class EventQueue:
         self._is_joining = False
         self._last: _Block | None = None  # the block at the end, which may still grow
         self._joined = self._overflows = 0
+        self.on_lag: Callable[[], object] | None = None
+        """Called with each event that is put while the queue lags."""
         self.wakeup: asyncio.Future[None] | None = None
         """What the task that takes events waits for, while it does."""
 
@@ -86,6 +89,8 @@ class EventQueue:
                 self._waiting += 1
             if self._waiting >= self._limit:
                 self._overflow()
+        elif self.on_lag is not None:
+            self.on_lag()
         if self.wakeup is not None:
             self.wake()
 

@@ -1,6 +1,7 @@
 """One subscriber's view of a thread: what was, what is in flight, then what comes."""
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -38,6 +39,9 @@ from treadle.domain.events import (
 from treadle.errors import JournalCorrupt
 
 LIMIT = 1024
+
+OPENING_SECONDS = 1.0
+"""How long a subscriber waits at most for the node that drives the thread to begin to send."""
 
 Follow = Callable[[Position], AsyncGenerator[Envelope]]
 """Gives the events after a position from the node that drives the thread; see `Bus.follow`."""
@@ -182,6 +186,7 @@ class Subscription(AsyncIterator[Event]):
         elif self._read_to < self._until:
             await self._read_missed()
         elif topic is not None and self._may_catch_up(topic):
+            self._queue.on_lag = None
             self._catch_up(topic)
         elif queue.error is not None:
             raise queue.error.with_traceback(None)  # shared: else it keeps the frames of all
@@ -203,11 +208,22 @@ class Subscription(AsyncIterator[Event]):
             return
         self._topic = topic
         if not topic.is_followed:
-            # At once: of what happens before the next `wait`, the topic remembers only the texts in
-            # flight, and not what other agents did.
             self._follow = None
-            if self._may_catch_up(topic):
-                self._catch_up(topic)
+        if self._follow is None:
+            # As soon as possible: of what happens before the next `wait`, the topic remembers only
+            # the texts in flight, and not what other agents did.
+            one = weakref.ref(self)  # the topic must not keep a subscription that was dropped
+            self._queue.on_lag = lambda: (this := one()) is None or this._collect(topic)
+            self._collect(topic)
+        if topic.opening is not None:
+            # Then the node sends all that happens from now on.
+            await asyncio.wait([topic.opening], timeout=OPENING_SECONDS)
+
+    def _collect(self, topic: Topic) -> None:
+        """Lets the queue collect, once the topic has come to the position at which this began."""
+        if self._may_catch_up(topic):
+            self._queue.on_lag = None
+            self._catch_up(topic)
 
     async def aclose(self) -> None:
         """Ends the subscription, including a wait for its next event; may be called again."""

@@ -1,5 +1,6 @@
 """The events of a thread while it is driven, handed to all subscribers."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, cast, get_args
 
@@ -58,6 +59,7 @@ class Topic:
 
     With `is_followed` another node drives the thread, and may be writing texts whose start has not
     arrived here yet; `is_served` while events come from it, and not from the journal alone.
+    `opening` is done once that node has begun to send, or cannot; None if nothing is asked for.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Topic:
         self.seq = self.shown_to = seq
         self.is_followed = is_followed
         self.is_served = False
+        self.opening: asyncio.Future[None] | None = None
         self._on_unwatched = on_unwatched
         self._n = 0
         self._log = LiveLog()
@@ -82,6 +85,12 @@ class Topic:
     def position(self) -> Position:
         """The position after the last live event; with `n` None if none followed event `seq`."""
         return Position(self.seq, self._n or None)
+
+    def opened(self) -> None:
+        """Ends `opening`."""
+        opening, self.opening = self.opening, None
+        if opening is not None and not opening.done():
+            opening.set_result(None)
 
     @property
     def is_watched(self) -> bool:
