@@ -132,3 +132,21 @@ async def test_a_refused_append_is_not_logged_by_the_driver(
             await older.append(conversation())
         await newer.append(conversation("run_2"))
     assert [record for record in caplog.records if record.name.startswith("psycopg")] == []
+
+
+async def test_a_thread_is_taken_and_given_back_as_the_node_that_this_process_is_then(
+    url: str,
+) -> None:
+    async with opened(url) as journal:
+        for id in ("t1", "t2"):
+            await make(journal, id)
+        nodes = journal.nodes
+        await nodes.join(["a"])
+        assert await nodes.take("t1")
+        with raw(url) as connection:
+            connection.execute("DELETE FROM node")  # another one took this one for dead
+        kept, is_taken, _ = await asyncio.gather(
+            nodes.rejoin(["a"], ["t1"], []), nodes.take("t2"), nodes.release(["t1"])
+        )
+        assert (kept, is_taken) == (["t1"], True)
+        assert await nodes.nodes_of(["t1", "t2"]) == {"t2": nodes.id}

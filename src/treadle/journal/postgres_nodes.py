@@ -145,18 +145,22 @@ class Nodes:
 
     async def take(self, thread_id: str) -> bool | None:
         """Takes a thread for this node; None if there is no such thread."""
-        node = self._require_id()
-        return await self._write(lambda connection: take(connection, node, thread_id))
+        self._require_id()
+        return await self._write(
+            lambda connection: take(connection, _node_of(connection), thread_id)
+        )
 
     async def seize(self, thread_id: str) -> None:
         """Takes a thread from the node that has it, and tells that node."""
-        node = self._require_id()
-        await self._write(lambda connection: seize(connection, node, thread_id))
+        self._require_id()
+        await self._write(lambda connection: seize(connection, _node_of(connection), thread_id))
 
     async def release(self, threads: Sequence[str], *, tells: bool = False) -> None:
         """Gives threads of this node back; with `tells`, the other nodes look at once."""
-        node = self._require_id()
-        await self._write(lambda connection: release(connection, node, threads, tells))
+        self._require_id()
+        await self._write(
+            lambda connection: release(connection, _node_of(connection), threads, tells)
+        )
 
     async def ask_permit(self, thread_id: str, owner: str, most: int, *, is_next: bool) -> bool:
         """Asks for one of the `most` permits of an owner for a thread, which waits without one.
@@ -268,6 +272,13 @@ def lock(connection: PostgresConnection, node: int) -> None:
             (node,),
         )
         connection.execute("SELECT pg_sleep(0.02)")
+
+
+def _node_of(connection: PostgresConnection) -> int:
+    """Returns the node of the session that writes: this process may be a new one since it asked."""
+    if connection.node is None:
+        raise JournalClosed("This process has ended its node.")
+    return connection.node
 
 
 class Listener:
