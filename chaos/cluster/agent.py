@@ -17,6 +17,16 @@ ROUNDS = 2
 """Rounds of two tool calls before the answer."""
 
 
+def needs_approval(message: str) -> bool:
+    """Whether the answer to a message has a call that needs an approval, after all others."""
+    return hashlib.sha256(message.encode()).digest()[0] < 80
+
+
+def steps_of(message: str) -> int:
+    """Returns how many responses the answer to a message takes."""
+    return ROUNDS + 1 + needs_approval(message)
+
+
 def text_of(message: str) -> str:
     """Returns what the agent answers to a message."""
     words = [hashlib.sha256(f"{message} {n}".encode()).hexdigest()[:6] for n in range(PIECES)]
@@ -40,10 +50,12 @@ class ClusterModel:
                 message, done = item.text, 0
             elif isinstance(item, FunctionCallOutput):
                 done += 1
-        step = done // 2
+        step = done // 2 if done <= 2 * ROUNDS else ROUNDS + 1
         self._evidence.add(Asked(message, step))
         if step < ROUNDS:
             turn = Turn((Call("once", "{}"), Call("again", "{}")), every=self._seconds)
+        elif step < steps_of(message) - 1:
+            turn = Turn((Call("asked", "{}"),), every=self._seconds)
         else:
             turn = Turn((Text(text_of(message), deltas=PIECES),), every=self._seconds)
         async for event in ScriptedModel([turn]).stream(request):
@@ -67,6 +79,11 @@ def agent_on(evidence: Evidence, seconds: float) -> Agent:
         await asyncio.sleep(seconds)
         return "done"
 
-    return Agent(
-        ClusterModel(evidence, seconds), name="cluster", tools=[once, again], instructions=""
-    )
+    @tool(idempotent=False, needs_approval=True)
+    async def asked(ctx: RunContext) -> str:
+        """Must not run twice for one call, nor without an approval."""
+        evidence.add(ToolRan(ctx.thread_id, ctx.call_id or "", "asked"))
+        return "done"
+
+    tools = [once, again, asked]
+    return Agent(ClusterModel(evidence, seconds), name="cluster", tools=tools, instructions="")

@@ -17,14 +17,19 @@ import psycopg
 from tests.postgres import Server
 
 import treadle
-from chaos.cluster.agent import ROUNDS, agent_on, text_of
-from chaos.cluster.records import Asked, Heard, ToolRan
+from chaos.cluster.agent import agent_on, steps_of, text_of
+from chaos.cluster.brief import BriefThreads, shorten
+from chaos.cluster.desk import Desk, answer, judge_answers
+from chaos.cluster.records import Answered, Asked, Heard, ToolRan
 from chaos.evidence import Evidence
 from chaos.findings import Findings
 from treadle.domain.items import Message
 from treadle.errors import TreadleError
 
 NODES = 3
+BRIEF = 3
+"""How many threads at a time come and go, as well as those that stay."""
+
 STALE_SECONDS = 4.0
 """After how long nodes that stand still are replaced here; 15 s outside."""
 
@@ -51,6 +56,7 @@ class Campaign:
         self._nodes: list[Process] = []
         self._started = 0
         self._sent: dict[tuple[str, str], str] = {}  # the run of a message, by thread and message
+        self._desk, self._brief = Desk(), BriefThreads()
         self._attacks: Mapping[str, Callable[[], Awaitable[None]]] = {
             "kill": self._kill,
             "freeze": self._freeze,
@@ -66,6 +72,11 @@ class Campaign:
             self._nodes = list(await asyncio.gather(*(self._node() for _ in range(NODES))))
             agent = agent_on(Evidence(self._folder), self._seconds)
             async with treadle.open(self._url, agents=[agent], drive=False) as runtime:
+                shorten()
+                desk = asyncio.create_task(self._desk.watch(runtime))
+                answering = asyncio.create_task(
+                    answer(runtime, Evidence(self._folder), "the sender")
+                )
                 talking = asyncio.create_task(self._talk(runtime, threads))
                 await asyncio.sleep(2)
                 for _ in range(attacks):
@@ -77,6 +88,10 @@ class Campaign:
                 with suppress(asyncio.CancelledError):
                     await talking
                 await self._rest(runtime)
+                await self._brief.judge(runtime, self.findings)
+                for task in (desk, answering):
+                    task.cancel()
+                await asyncio.wait([desk, answering])
                 await self._judge(runtime)
         finally:
             for node in self._nodes:
@@ -203,6 +218,8 @@ class Campaign:
         async with asyncio.TaskGroup() as tasks:
             for thread in threads:
                 tasks.create_task(self._converse(thread))
+            for number in range(1, BRIEF + 1):
+                tasks.create_task(self._brief.come(runtime, f"brief {number}"))
 
     async def _converse(self, thread: treadle.Thread) -> None:
         number = 0
@@ -238,12 +255,16 @@ class Campaign:
         findings, evidence = self.findings, Evidence(self._folder)
         findings.counts["runs"] = len(self._sent)
         expected: Counter[str] = Counter()
+        acknowledged = list(evidence.read(Answered))
         for thread_id in {thread_id for thread_id, _ in self._sent}:
             thread = await runtime.connect(thread_id)
             events = await thread.events(limit=10**6)
             if [event.seq for event in events] != list(range(1, len(events) + 1)):
                 findings.losses.append(f"{thread_id} has a gap")
             findings.counts["events"] += len(events)
+            self._desk.judge(thread_id, events, findings)
+            given = [one for one in acknowledged if one.thread_id == thread_id]
+            judge_answers(given, events, findings)
             runs = {run.id: run for run in await thread.runs(limit=1000)}
             said = [item for item in await thread.history() if isinstance(item, Message)]
             users = Counter(item.text for item in said if item.role == "user")
@@ -259,11 +280,11 @@ class Campaign:
                         findings.losses.append(f"{message}: {text!r} is missing")
                     elif found[text] > 1:
                         findings.duplicates.append(f"{message}: {text!r} is there {found[text]} x")
-                expected[message] = ROUNDS + 1
+                expected[message] = steps_of(message)
             # A message whose sender was cut off before it was acknowledged may have a run.
             unknown = [run for run in runs.values() if run.status != "completed"]
             findings.losses += [f"{thread_id}: {run.id} is {run.status}" for run in unknown]
-        ran = Counter(one.call_id for one in evidence.read(ToolRan) if one.tool == "once")
+        ran = Counter(one.call_id for one in evidence.read(ToolRan) if one.tool != "again")
         findings.counts["tools"] = ran.total()
         findings.duplicates += [f"{call} ran {n} times" for call, n in ran.items() if n > 1]
         for heard in evidence.read(Heard):
@@ -274,6 +295,17 @@ class Campaign:
                     f"{heard.thread_id}: {heard.deltas[:40]!r}"
                 )
         asked = Counter(one.message for one in evidence.read(Asked))
+        findings.losses += [
+            f"{message} was not answered"
+            for message in self._brief.answered
+            if asked[message] < steps_of(message)
+        ]
+        gone = Counter(self._desk.deleted)
+        findings.wrong += [
+            f"the desk was told {gone[id]} times that {id} is gone"
+            for id in self._brief.ids
+            if gone[id] != 1
+        ]
         again = sum(max(0, asked[message] - times) for message, times in expected.items())
         findings.counts["responses"] = sum(asked.values())
         findings.counts["asked for again"] = again

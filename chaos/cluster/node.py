@@ -9,10 +9,12 @@ from pathlib import Path
 
 import treadle
 from chaos.cluster.agent import agent_on
+from chaos.cluster.brief import shorten
+from chaos.cluster.desk import answer
 from chaos.cluster.records import Heard
 from chaos.evidence import Evidence
 from treadle.domain.events import MessageAdded, StepInterrupted, StepStarted, TextDelta
-from treadle.errors import TreadleError
+from treadle.errors import ThreadNotFound, TreadleError
 from treadle.journal import postgres_nodes
 
 LOOK_SECONDS = 0.5
@@ -30,12 +32,15 @@ async def main(url: str, folder: Path, name: str, seconds: float) -> None:
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     loop.add_reader(sys.stdin.fileno(), ended.set)  # its parent has ended
     async with treadle.open(url, agents=[agent_on(evidence, seconds)]) as runtime:
-        watching = asyncio.create_task(_watch(runtime, evidence, name))
+        tasks = [
+            asyncio.create_task(_watch(runtime, evidence, name)),
+            asyncio.create_task(answer(runtime, evidence, name)),
+        ]
         print("ready", flush=True)
         await ended.wait()
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def _watch(runtime: treadle.Runtime, evidence: Evidence, name: str) -> None:
@@ -55,6 +60,11 @@ async def _watch(runtime: treadle.Runtime, evidence: Evidence, name: str) -> Non
 
 async def _listen(thread: treadle.Thread, evidence: Evidence, name: str) -> None:
     """Writes down each text as a reader has it that was there from the start of its step."""
+    with suppress(ThreadNotFound):  # it has expired
+        await _note_texts(thread, evidence, name)
+
+
+async def _note_texts(thread: treadle.Thread, evidence: Evidence, name: str) -> None:
     deltas: dict[str, str] = {}
     knows_step = False
     async for event in thread.subscribe():
@@ -73,4 +83,5 @@ async def _listen(thread: treadle.Thread, evidence: Evidence, name: str) -> None
 if __name__ == "__main__":
     database, logs, node, every, stale = sys.argv[1:]
     postgres_nodes.STALE_SECONDS = float(stale)
+    shorten()
     asyncio.run(main(database, Path(logs), node, float(every)))

@@ -18,6 +18,14 @@ class ToolRan(Struct, frozen=True):
     tool: str
 
 
+class Answered(Struct, frozen=True):
+    """An answer to a call that was acknowledged: an approval or a denial."""
+
+    thread_id: str
+    call_id: str
+    approves: bool
+
+
 class Heard(Struct, frozen=True):
     """A reader on a node has heard a text to its end: what was written, and what came as deltas."""
 
