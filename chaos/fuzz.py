@@ -18,6 +18,7 @@ from treadle.errors import ModelError, TreadleError
 from treadle.models.wire.anthropic import AnthropicDecoder
 from treadle.models.wire.base import Decoder
 from treadle.models.wire.chat_decoder import ChatDecoder
+from treadle.models.wire.converse_decoder import ConverseDecoder
 from treadle.models.wire.gemini_decoder import GeminiDecoder
 from treadle.models.wire.responses import ResponsesDecoder
 from treadle.streaming.jsonfields import JsonFieldScanner
@@ -26,6 +27,7 @@ from treadle.testing.simulator.envelope import Envelope
 from treadle.testing.simulator.frames import Frame
 from treadle.testing.simulator.turn import Call, Finish, Reasoning, Refusal, Text, Turn
 from treadle.testing.simulator.wire.chat_wire import stream_chat
+from treadle.testing.simulator.wire.converse_wire import stream_converse
 from treadle.testing.simulator.wire.gemini_wire import stream_gemini
 from treadle.testing.simulator.wire.messages_wire import stream_messages
 from treadle.testing.simulator.wire.responses_wire import stream_responses
@@ -41,6 +43,7 @@ _DECODERS: dict[str, tuple[Callable[..., Iterable[object]], Callable[[], Decoder
     "responses": (stream_responses, lambda: ResponsesDecoder("openai")),
     "messages": (stream_messages, lambda: AnthropicDecoder("anthropic")),
     "gemini": (stream_gemini, lambda: GeminiDecoder("gemini")),
+    "converse": (stream_converse, lambda: ConverseDecoder("bedrock")),
 }
 _WORDS = ("", "Hello", "naïve ", "\U0001f600", '"quoted"', "\\", "line\nline", "x" * 300)
 _TOKENS = (

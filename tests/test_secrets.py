@@ -15,6 +15,7 @@ import treadle
 from treadle.errors import ConfigurationError, TreadleError
 from treadle.loop.definition import hash_of
 from treadle.models.anthropic import AnthropicMessages
+from treadle.models.bedrock import Bedrock
 from treadle.models.gemini import Gemini
 from treadle.models.http import HttpModel, Timeouts
 from treadle.models.openai import OpenAIChat, OpenAIResponses
@@ -27,7 +28,7 @@ TOKEN = "token-in-a-header-98765"
 PASSWORD = "pass-of-the-proxy-4711"
 SECRETS = (KEY, TOKEN, PASSWORD)
 Kind = Callable[..., HttpModel]
-KINDS = [OpenAIResponses, OpenAIChat, AnthropicMessages, Gemini]
+KINDS = [OpenAIResponses, OpenAIChat, AnthropicMessages, Gemini, Bedrock]
 
 
 @pytest.fixture(params=KINDS)

@@ -52,7 +52,8 @@ def model_of(name: str) -> HttpModel:
     """The model of a preset, made from its string alone."""
     known = {one.provider: one.models[0].name for one in PROVIDER_MODELS}
     text = f"{name}:{REASONING.get(name) or known.get(name, 'qwen3')}"
-    model = resolve_model(text, {preset.key: "k" for preset in PRESETS.values()})
+    environ = {preset.key: "k" for preset in PRESETS.values()}
+    model = resolve_model(text, environ | {"AWS_REGION": "us-east-1"})
     assert isinstance(model, HttpModel)
     return model
 
@@ -117,7 +118,7 @@ def reasoning(model: HttpModel) -> str:
 
 def cache(model: HttpModel) -> str:
     encoded = encode(model, plain())
-    if b"cache_control" in encoded.body:
+    if b"cache_control" in encoded.body or b"cachePoint" in encoded.body:
         return "marks"
     is_keyed = b"prompt_cache_key" in encoded.body or encoded.headers
     return "key" if is_keyed else "by itself"

@@ -40,6 +40,7 @@ from treadle.errors import (
 from treadle.models import network
 from treadle.models.anthropic import AnthropicMessages
 from treadle.models.base import ModelRequest
+from treadle.models.bedrock import Bedrock
 from treadle.models.gemini import Gemini
 from treadle.models.http import HttpModel, Timeouts
 from treadle.models.openai import OpenAIChat, OpenAIResponses
@@ -75,10 +76,17 @@ async def simulator() -> AsyncIterator[ProviderSimulator]:
         yield simulator
 
 
-Kind = type[OpenAIResponses] | type[OpenAIChat] | type[AnthropicMessages] | type[Gemini]
+KINDS = [OpenAIResponses, OpenAIChat, AnthropicMessages, Gemini, Bedrock]
+Kind = (
+    type[OpenAIResponses]
+    | type[OpenAIChat]
+    | type[AnthropicMessages]
+    | type[Gemini]
+    | type[Bedrock]
+)
 
 
-@pytest.fixture(params=[OpenAIResponses, OpenAIChat, AnthropicMessages, Gemini])
+@pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 
@@ -175,7 +183,18 @@ GOOGLE_CODES = {
     "model_not_found": "NOT_FOUND",
     "server_error": "INTERNAL",
 }
-CODES: dict[Kind, dict[str, str]] = {AnthropicMessages: ANTHROPIC_CODES, Gemini: GOOGLE_CODES}
+AWS_CODES = {
+    "rate_limit_exceeded": "ThrottlingException",
+    "insufficient_quota": "ServiceQuotaExceededException",
+    "invalid_api_key": "AccessDeniedException",
+    "model_not_found": "ResourceNotFoundException",
+    "server_error": "modelStreamErrorException",
+}
+CODES: dict[Kind, dict[str, str]] = {
+    AnthropicMessages: ANTHROPIC_CODES,
+    Gemini: GOOGLE_CODES,
+    Bedrock: AWS_CODES,
+}
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,22 @@
 import pytest
 from tests.models.matrix import NAMES, PAGE, REQUESTS, encode, model_of, page, table
 from tests.models.wire.preset_servers import SERVERS, check_preset
-from tests.models.wire.strict_servers import check_gemini, check_messages, check_responses, parsed
+from tests.models.wire.strict_servers import (
+    check_converse,
+    check_gemini,
+    check_messages,
+    check_responses,
+    parsed,
+)
 
 from treadle.models.presets import PRESETS
 
-CHECKS = {"responses": check_responses, "messages": check_messages, "gemini": check_gemini}
+CHECKS = {
+    "responses": check_responses,
+    "messages": check_messages,
+    "gemini": check_gemini,
+    "converse": check_converse,
+}
 
 
 def test_the_documentation_shows_the_matrix(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from treadle.models.base import ModelRequest
 from treadle.models.wire.anthropic import AnthropicWire
 from treadle.models.wire.base import Wire
 from treadle.models.wire.chat import ChatWire
+from treadle.models.wire.converse import ConverseWire
 from treadle.models.wire.gemini import GeminiWire
 from treadle.models.wire.responses import ResponsesWire
 from treadle.streaming.demux import ItemFinished, StreamEvent
@@ -25,6 +26,7 @@ from treadle.testing import Call, Text, Turn
 from treadle.testing.simulator.envelope import Envelope
 from treadle.testing.simulator.frames import Frame, Piece
 from treadle.testing.simulator.wire.chat_wire import stream_chat
+from treadle.testing.simulator.wire.converse_wire import stream_converse
 from treadle.testing.simulator.wire.gemini_wire import stream_gemini
 from treadle.testing.simulator.wire.messages_wire import stream_messages
 from treadle.testing.simulator.wire.responses_wire import stream_responses
@@ -35,6 +37,7 @@ WIRES: dict[str, tuple[Wire, Encode]] = {
     "chat": (ChatWire(), stream_chat),
     "messages": (AnthropicWire(), stream_messages),
     "gemini": (GeminiWire(), stream_gemini),
+    "converse": (ConverseWire(), stream_converse),
 }
 TOOLS = {"write": StreamedParameters("to_user", ("title", "body"))}
 REQUEST = ModelRequest(items=[user_message("hi")])

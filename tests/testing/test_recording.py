@@ -27,6 +27,7 @@ from treadle.errors import (
     UnexpectedRequest,
 )
 from treadle.models.anthropic import AnthropicMessages
+from treadle.models.bedrock import Bedrock
 from treadle.models.gemini import Gemini
 from treadle.models.http import HttpModel, Timeouts
 from treadle.models.openai import OpenAIChat, OpenAIResponses
@@ -42,7 +43,7 @@ NOWHERE = "http://127.0.0.1:9/v1"
 Kind = Callable[..., HttpModel]
 
 
-@pytest.fixture(params=[OpenAIResponses, OpenAIChat, AnthropicMessages, Gemini])
+@pytest.fixture(params=[OpenAIResponses, OpenAIChat, AnthropicMessages, Gemini, Bedrock])
 def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 

@@ -82,8 +82,10 @@ def _hosted(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             continue
         has_key = bool(environ.get(preset.key, "").strip())
         models = known.get(name) or (ModelData("NAME", 0),)
+        # Only Bedrock can be used without its key.
+        note = f"{preset.key} is set" if has_key else "if there are credentials of AWS"
         for model in models if has_key else models[:1]:
-            yield f"{name}:{model.name}", f"{preset.key} is set"
+            yield f"{name}:{model.name}", note
 
 
 async def _served(name: str, environ: Mapping[str, str]) -> list[str]:

@@ -173,10 +173,10 @@ def read_base64(data: str, name: str = "", claimed: str = "") -> Content | str:
     """Returns the content of base64, as `read_data_url` does."""
     if len(data) > 2 * MAX_CONTENT:
         return too_large()
-    if not _is_base64(data):
+    if not is_base64(data):
         data = data.translate(_SPACE).translate(_URL_SAFE).rstrip("=")
         data += "=" * (-len(data) % 4)
-        if not _is_base64(data):
+        if not is_base64(data):
             return "its data is not valid base64"
     if not data:
         return "it is empty"
@@ -211,7 +211,8 @@ def base64_size(data: str) -> int:
     return len(data) // 4 * 3 - data.endswith("=") - data.endswith("==")
 
 
-def _is_base64(data: str) -> bool:
+def is_base64(data: str) -> bool:
+    """Whether `data` is canonical base64."""
     if len(data) % 4 or not data.isascii():
         return False
     return not data.rstrip("=").encode().translate(None, _ALPHABET) and not data.endswith("===")

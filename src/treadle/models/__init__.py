@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     )
     from treadle.models.anthropic import AnthropicMessages
     from treadle.models.api_key import ApiKey
+    from treadle.models.aws_signature import AwsSession
     from treadle.models.base import ItemChange, ItemsAdapted, Model, ModelEvent, ModelRequest
+    from treadle.models.bedrock import Bedrock
     from treadle.models.fallback import FallbackModel
     from treadle.models.gemini import Gemini, VertexGemini
     from treadle.models.http import HttpModel, Timeouts
@@ -48,6 +50,8 @@ __all__ = [
     "WINDOWS",
     "AnthropicMessages",
     "ApiKey",
+    "AwsSession",
+    "Bedrock",
     "ChatDialect",
     "Decoder",
     "Demux",
@@ -94,6 +98,8 @@ __all__ = [
 _MODULES = {
     "AnthropicMessages": "treadle.models.anthropic",
     "ApiKey": "treadle.models.api_key",
+    "AwsSession": "treadle.models.aws_signature",
+    "Bedrock": "treadle.models.bedrock",
     "ChatDialect": "treadle.models.wire.chat_dialects",
     "Decoder": "treadle.models.wire.base",
     "Demux": "treadle.streaming.demux",

@@ -27,6 +27,7 @@ _QUOTA_CODES = {
     "insufficient_balance",
     "billing_error",
     "402",
+    "servicequotaexceededexception",  # Bedrock
 }
 _RATE_CODES = {
     "rate_limit_exceeded",
@@ -36,6 +37,8 @@ _RATE_CODES = {
     "resource_exhausted",  # Gemini
     "ratelimitreached",  # Azure
     "429",
+    "throttlingexception",  # Bedrock, as are the following with "exception"
+    "modelnotreadyexception",
 }
 _SERVER_CODES = {
     "server_error",
@@ -52,6 +55,11 @@ _SERVER_CODES = {
     "unavailable",
     "deadline_exceeded",
     "408",
+    "internalserverexception",
+    "modelerrorexception",
+    "modelstreamerrorexception",
+    "modeltimeoutexception",
+    "serviceunavailableexception",
 }
 _ACCESS_CODES = {
     "invalid_api_key",
@@ -61,9 +69,13 @@ _ACCESS_CODES = {
     "unauthenticated",
     "401",
     "403",
+    "accessdeniedexception",
+    "expiredtokenexception",
+    "unrecognizedclientexception",
 }
 _INVALID_KEY = "api_key_invalid"  # Google, with the status 400
 _PER_DAY = "perday"
+_TOO_MANY_A_DAY = "too many tokens per day"  # Bedrock, with the status 429
 # What servers answer with a status of 500 although the same request fails in the same way again.
 _REFUSED = re.compile(
     r"failed to parse tool call arguments"  # llama.cpp
@@ -72,6 +84,7 @@ _REFUSED = re.compile(
 )
 _PAYMENT_REQUIRED = 402
 _REQUEST_TIMEOUT = 408
+_MODEL_FAILED = 424  # Bedrock
 _TOO_LARGE = 413
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERRORS = 500
@@ -79,7 +92,7 @@ _UNAUTHORIZED, _FORBIDDEN = 401, 403
 _NOT_FOUND = 404
 _MESSAGE_LIMIT = 1000
 _MAX_DEPTH = 5
-_MESSAGES = ("message", "msg", "detail", "error", "errors", "error_description")
+_MESSAGES = ("message", "Message", "msg", "detail", "error", "errors", "error_description")
 
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
@@ -105,7 +118,8 @@ def http_failure(status: int, headers: Mapping[str, str], body: bytes, now: floa
     `now` is Unix time in seconds; it turns a `Retry-After` date (RFC 9110, 10.2.3) into seconds.
     """
     error = _error_in_body(body)
-    code = _code(error)
+    # AWS names the kind of an error in a header, and more of it behind a colon.
+    code = _code(error) or headers.get("x-amzn-errortype", "").partition(":")[0] or None
     message = _limited(error.message or _without_message(status, body))
     kinds = _kinds(error, code)
     if status == _PAYMENT_REQUIRED or kinds & _QUOTA_CODES:
@@ -119,7 +133,7 @@ def http_failure(status: int, headers: Mapping[str, str], body: bytes, now: floa
         return ContextOverflow(message, status=status, provider_code=code)
     if status in {_UNAUTHORIZED, _FORBIDDEN} or _INVALID_KEY in kinds:
         return AccessDenied(message, status=status, provider_code=code)
-    is_server_error = status >= _SERVER_ERRORS or status == _REQUEST_TIMEOUT
+    is_server_error = status >= _SERVER_ERRORS or status in {_REQUEST_TIMEOUT, _MODEL_FAILED}
     if is_server_error and not _REFUSED.search(message):
         wait = _retry_after(headers, now)
         return ServerFailed(message, status=status, provider_code=code, retry_after=wait)
@@ -273,7 +287,9 @@ def _nameless(code: str | None) -> str:
 
 def _kinds(error: ErrorBody, code: str | None) -> set[str]:
     given = (code, error.type, str(error.code or ""))
-    return {kind.lower() for kind in given if kind} | error.reasons
+    kinds = {kind.lower() for kind in given if kind} | error.reasons
+    is_used_up = _TOO_MANY_A_DAY in (error.message or "").lower()
+    return kinds | {"insufficient_quota"} if is_used_up else kinds
 
 
 def _code(error: ErrorBody) -> str | None:

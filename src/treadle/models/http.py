@@ -35,6 +35,7 @@ from treadle.models.wire.base import Decoder, Wire
 from treadle.models.wire.refused_item import named_item
 from treadle.models.wire.sendable import EncodedRequest
 from treadle.streaming.demux import StreamEvent
+from treadle.streaming.event_stream import CONTENT_TYPE as EVENT_STREAM
 
 _HTTP_OK = 200
 # Servers that do not stream answer with JSON, and some name no type, or a wrong one.
@@ -44,6 +45,7 @@ _READABLE = {
     "text/plain",
     "application/json",
     "application/x-ndjson",
+    EVENT_STREAM,
 }
 _ERROR_BODY_LIMIT = 64 * 1024
 _END_OF_BODY_WAIT = 0.05
@@ -163,7 +165,7 @@ class HttpModel:
         key = self._api_key
         if not isinstance(key, str):
             key = await current_key(key, self._host, self._timeouts.first_byte)
-        call = self._call(request, encoded, key)
+        call = await self._authorized(self._call(request, encoded, key))
         try:
             response = await self._send(call)
         except BadRequest as error:
@@ -222,6 +224,10 @@ class HttpModel:
             proxy=self._proxy,
             connect=self._timeouts.connect,
         )
+
+    async def _authorized(self, call: HttpRequest) -> HttpRequest:
+        """Returns a request as it is sent; the key, if there is one, is in it already."""
+        return call
 
     async def _send(self, call: HttpRequest) -> HttpResponse:
         try:

@@ -43,6 +43,12 @@ def _model(name: str, window: int, *price: float) -> ModelData:
     return ModelData(name, window, Price(*price) if price else None)
 
 
+def _profiles(name: str, window: int, *price: float) -> tuple[ModelData, ModelData]:
+    """Returns a model of Bedrock in all regions, and in those of one area for a tenth more."""
+    more = [round(one * 1.1, 6) for one in price]
+    return _model(f"global.{name}", window, *price), _model(f"us.{name}", window, *more)
+
+
 PROVIDER_MODELS: tuple[ProviderModels, ...] = (
     ProviderModels(
         "openai",
@@ -115,6 +121,44 @@ PROVIDER_MODELS: tuple[ProviderModels, ...] = (
             _model("gemini-2.5-pro", 1_048_576, 1.25, 10.0, 0.125),
             _model("gemini-2.5-flash", 1_048_576, 0.3, 2.5, 0.03),
             _model("gemini-2.5-flash-lite", 1_048_576, 0.1, 0.4, 0.01),
+        ),
+    ),
+    ProviderModels(
+        "bedrock",
+        "https://aws.amazon.com/bedrock/pricing/",
+        "2026-11-30",
+        (
+            *_profiles("anthropic.claude-sonnet-5", _M, 2.0, 10.0, 0.2, 2.5),
+            *_profiles("anthropic.claude-sonnet-5-5", _M, 2.0, 10.0, 0.1, 2.5),
+            *_profiles("anthropic.claude-opus-5-5", _M, 4.0, 20.0, 0.2, 5.0),
+            *_profiles("anthropic.claude-opus-5", _M, 5.0, 25.0, 0.5, 6.25),
+            *_profiles("anthropic.claude-fable-5-2", _M, 8.0, 40.0, 0.2, 10.0),
+            *_profiles("anthropic.claude-haiku-5-5", _M, 0.1, 0.5, 0.01, 0.125),
+            *_profiles("anthropic.claude-opus-4-8", _M, 5.0, 25.0, 0.5, 6.25),
+            *_profiles("anthropic.claude-sonnet-4-6", _M, 3.0, 15.0, 0.3, 3.75),
+            *_profiles("anthropic.claude-sonnet-4-5-20250929-v1:0", 200_000, 3.0, 15.0, 0.3, 3.75),
+            *_profiles("anthropic.claude-haiku-4-5-20251001-v1:0", 200_000, 1.0, 5.0, 0.1, 1.25),
+            *_profiles("anthropic.claude-opus-4-5-20251101-v1:0", 200_000, 5.0, 25.0, 0.5, 6.25),
+            _model("us.anthropic.claude-opus-4-1-20250805-v1:0", 200_000, 15.0, 75.0, 1.5, 18.75),
+            *_profiles("amazon.nova-2-lite-v1:0", _M, 0.3, 2.5, 0.075),
+            _model("us.amazon.nova-premier-v1:0", _M, 2.5, 12.5, 0.625),
+            _model("amazon.nova-pro-v1:0", 300_000, 0.8, 3.2, 0.2),
+            _model("amazon.nova-lite-v1:0", 300_000, 0.06, 0.24, 0.015),
+            _model("amazon.nova-micro-v1:0", 128_000, 0.035, 0.14, 0.00875),
+            *_profiles("openai.gpt-6-astra", 922_000, 10.0, 50.0, 1.0, 12.5),
+            *_profiles("openai.gpt-5.6-sol", 922_000, 4.0, 20.0, 0.4, 5.0),
+            *_profiles("openai.gpt-5.6-terra", 922_000, 2.0, 12.0, 0.2, 2.5),
+            *_profiles("openai.gpt-5.6-luna", 922_000, 0.2, 1.2, 0.02, 0.25),
+            _model("openai.gpt-oss-120b-1:0", 128_000, 0.15, 0.6),
+            _model("openai.gpt-oss-20b-1:0", 128_000, 0.07, 0.3),
+            _model("us.meta.llama4-maverick-17b-instruct-v1:0", _M, 0.24, 0.97),
+            _model("us.meta.llama3-3-70b-instruct-v1:0", 128_000, 0.72, 0.72),
+            _model("mistral.mistral-large-3-675b-instruct", 256_000, 0.5, 1.5),
+            _model("deepseek.v3.2", 163_840, 0.62, 1.85),
+            _model("qwen.qwen3-32b-v1:0", 32_000, 0.15, 0.6),
+            _model("moonshotai.kimi-k2.5", 262_143, 0.6, 3.0),
+            _model("zai.glm-5", 202_752, 1.0, 3.2),
+            _model("minimax.minimax-m2.5", 196_608, 0.3, 1.2),
         ),
     ),
     ProviderModels(

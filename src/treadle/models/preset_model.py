@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from treadle.models.anthropic import AnthropicMessages
+from treadle.models.bedrock import bedrock
 from treadle.models.endpoint import Endpoint, endpoint
 from treadle.models.gemini import Gemini
 from treadle.models.http import HttpModel
@@ -25,6 +26,8 @@ def preset_model(
 ) -> HttpModel:
     """Returns the model `provider:name[@url]` of a preset; raises `MissingKey`."""
     preset = PRESETS[provider]
+    if preset.api == "converse":
+        return bedrock(name, url, environ, transport)
     base_url, key = preset_endpoint(provider, preset, name, url, environ)
     host = host_of(base_url)
     is_api = provider in _APIS

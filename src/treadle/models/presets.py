@@ -36,14 +36,15 @@ CHECKED = "2026-11-30"
 
 _LOCALHOST = "127.0.0.1"
 
-ApiName = Literal["chat", "responses", "messages", "gemini"]
+ApiName = Literal["chat", "responses", "messages", "gemini", "converse"]
 
 
 class Preset(Struct, frozen=True):
     """A provider, or a server that many people run.
 
     - `base_url`: the root of the API; the variable `url_variable` replaces it.
-    - `api`: which API is used: `chat` (Chat Completions), `responses`, `messages` or `gemini`.
+    - `api`: which API is used: `chat` (Chat Completions), `responses`, `messages`,
+      `gemini` or `converse`.
     - `key`: the variable that holds the key; "" if the server takes none.
     - `needs_key`: a model without a key is refused with `MissingKey` before it is called.
     - `url_variable`: by default the variable of the key with `_BASE_URL` in place of `_API_KEY`.
@@ -129,6 +130,14 @@ PRESETS: dict[str, Preset] = {
         api="gemini",
         key="GEMINI_API_KEY",
         source="https://ai.google.dev/api/generate-content",
+    ),
+    # Its models have no base URL of their own but a region, see `treadle.models.bedrock`.
+    "bedrock": Preset(
+        "https://bedrock-runtime.us-east-1.amazonaws.com",
+        api="converse",
+        key="AWS_BEARER_TOKEN_BEDROCK",
+        url_variable="AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
+        source="https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference.html",
     ),
     "openrouter": Preset(
         "https://openrouter.ai/api/v1",

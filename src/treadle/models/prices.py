@@ -8,7 +8,7 @@ from treadle.models.model_data import all_models
 from treadle.models.version import without_date
 
 PRICES: Mapping[str, Price] = MappingProxyType(
-    {model.name: model.price for model in all_models() if model.price is not None}
+    {without_date(model.name): model.price for model in all_models() if model.price is not None}
 )
 """Prices by the name of the model, without the date of its version; see `model_data`."""
 

@@ -5,6 +5,8 @@
     anthropic:NAME      Anthropic Messages        key: ANTHROPIC_API_KEY, URL: ANTHROPIC_BASE_URL
     gemini:NAME         Google Gemini             key: GEMINI_API_KEY, URL: GEMINI_BASE_URL
     vertex:NAME         Gemini at Vertex AI       GOOGLE_CLOUD_PROJECT, GOOGLE_CLOUD_LOCATION
+    bedrock:ID          Amazon Bedrock            AWS_BEARER_TOKEN_BEDROCK, or credentials of AWS,
+                                                  AWS_REGION
     azure:NAME          Azure OpenAI, Responses   key: AZURE_OPENAI_API_KEY, AZURE_OPENAI_ENDPOINT
     azure-chat:NAME     Azure OpenAI, Chat        as azure:NAME
     ollama:NAME         a local Ollama            URL: OLLAMA_HOST

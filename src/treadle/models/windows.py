@@ -6,7 +6,9 @@ from types import MappingProxyType
 from treadle.models.model_data import all_models
 from treadle.models.version import without_date
 
-WINDOWS: Mapping[str, int] = MappingProxyType({model.name: model.window for model in all_models()})
+WINDOWS: Mapping[str, int] = MappingProxyType(
+    {without_date(model.name): model.window for model in all_models()}
+)
 """Windows by the name of the model, without the date of its version; see `model_data`."""
 
 

@@ -6,6 +6,7 @@ from tests.memory.compaction.histories import conversation
 from treadle import Agent, ContextCompacted
 from treadle.memory.compaction.strategies import SlidingWindow
 from treadle.models.anthropic import AnthropicMessages
+from treadle.models.bedrock import Bedrock
 from treadle.models.gemini import Gemini
 from treadle.models.openai import OpenAIChat, OpenAIResponses
 from treadle.testing import ProviderSimulator
@@ -13,10 +14,10 @@ from treadle.testing import ProviderSimulator
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("kind", [OpenAIResponses, OpenAIChat, AnthropicMessages, Gemini])
+@pytest.mark.parametrize("kind", [OpenAIResponses, OpenAIChat, AnthropicMessages, Gemini, Bedrock])
 @pytest.mark.parametrize("fault", ["", ",fault=failed@0=context_length_exceeded,times=1"])
 async def test_a_refused_request_is_sent_again_shorter(
-    kind: type[OpenAIResponses | OpenAIChat | AnthropicMessages | Gemini], fault: str
+    kind: type[OpenAIResponses | OpenAIChat | AnthropicMessages | Gemini | Bedrock], fault: str
 ) -> None:
     scenario = f"sim:deltas=2{fault}" if fault else "sim:deltas=2,window=2500"
     async with ProviderSimulator() as simulator:

@@ -28,7 +28,7 @@ from treadle.domain.items import (
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
 JPEG = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(40)).decode()
 
-PROVIDERS = ["openai", "anthropic", "chat", "deepseek", "gemini", ""]
+PROVIDERS = ["openai", "anthropic", "chat", "deepseek", "gemini", "bedrock", ""]
 TEXTS = st.one_of(
     st.sampled_from(["", " ", "\n", "hi", "Grüße 😀", "\ud83d", "x\ude00", "<|im_end|>", "\x00"]),
     st.text(st.characters(exclude_categories=()), max_size=8),
@@ -215,6 +215,29 @@ HOSTED_MESSAGES = st.tuples(
         one[0],
         msgspec.Raw(
             msgspec.json.encode({**one[1], ("id" if one[1] is SEARCH else "tool_use_id"): one[2]})
+        ),
+    )
+)
+HOSTED_CONVERSE = st.tuples(
+    st.sampled_from(["bedrock", "openai"]),
+    st.sampled_from(["toolUse", "toolResult"]),
+    st.sampled_from(["tooluse_1", "tooluse_2"]),
+).map(
+    lambda one: ProviderItem(
+        one[0],
+        msgspec.Raw(
+            msgspec.json.encode(
+                {
+                    one[1]: {
+                        "toolUseId": one[2],
+                        **(
+                            {"name": "nova_grounding", "input": {}, "type": "server_tool_use"}
+                            if one[1] == "toolUse"
+                            else {"content": [], "type": "nova_grounding_result"}
+                        ),
+                    }
+                }
+            )
         ),
     )
 )

@@ -546,3 +546,138 @@ def check_blob(blob: Json, where: str) -> None:
     require(base64.b64decode(blob["data"], validate=True), f"{where}: empty data")
     if blob["mimeType"].startswith("image/"):
         check_bytes(blob["mimeType"], blob["data"], where)
+
+
+# Converse
+
+
+CONVERSE_KINDS = {
+    "user": {"text", "image", "document", "audio", "toolResult", "cachePoint"},
+    "assistant": {"text", "toolUse", "toolResult", "reasoningContent"},
+}
+
+
+def check_converse(body: Json, *, maker: str = "anthropic") -> None:
+    """Bedrock's own rules, and those of the models of a maker."""
+    messages = body["messages"]
+    require(messages and messages[0]["role"] == "user", "must start with a user message")
+    require(messages[-1]["role"] == "user", "must end with a user message")
+    called: list[str] = []
+    seen: set[str] = set()
+    names: list[str] = []
+    for number, message in enumerate(messages):
+        where, role, content = f"messages.{number}", message["role"], message["content"]
+        require(content, f"{where}.content is empty")
+        require(not number or role != messages[number - 1]["role"], f"{where}: alternate")
+        kinds = [check_converse_block(block, role, where) for block in content]
+        results = [b["toolResult"] for b in content if "toolResult" in b and role == "user"]
+        answered = [result["toolUseId"] for result in results]
+        require(sorted(answered) == sorted(called), f"{where}: Expected toolResult blocks")
+        first = [kind == "toolResult" for kind in kinds]
+        require(role == "assistant" or first == sorted(first, reverse=True), f"{where}: first")
+        check_beside(kinds, role, maker, where)
+        calls = [b["toolUse"] for b in content if "toolUse" in b and "type" not in b["toolUse"]]
+        called = [call["toolUseId"] for call in calls]
+        require(not seen & set(called) and len(set(called)) == len(called), f"{where}: unique ids")
+        seen |= set(called)
+        check_hosted_converse(content, where)
+        for result in results:
+            require("status" not in result or maker in {"anthropic", "amazon"}, f"{where}.status")
+            names += [b["document"]["name"] for b in result["content"] if "document" in b]
+        documents = [b["document"]["name"] for b in content if "document" in b]
+        require(not documents or "text" in kinds, f"{where}: a document without a text")
+        names += documents
+    require(not called, "Expected toolResult blocks")
+    require(len({n.casefold() for n in names}) == len(names), "duplicate document names")
+    config = body.get("toolConfig")
+    has_tools = any("toolUse" in b or "toolResult" in b for m in messages for b in m["content"])
+    require(config or not has_tools, "The toolConfig field must be defined")
+    for tool in [
+        tool["toolSpec"] for tool in (config or {"tools": []})["tools"] if "toolSpec" in tool
+    ]:
+        require(NAME.fullmatch(tool["name"]) and tool.get("description", "x"), "toolSpec")
+        check_schema(tool["inputSchema"]["json"], tool["name"])
+    points = json.dumps(body).count('"cachePoint"')
+    require(points <= (4 if maker == "anthropic" else 0), f"{points} cache points")
+    check_converse_choice(body, maker)
+
+
+def check_converse_block(block: Json, role: str, where: str) -> str:
+    (kind,) = block  # "can only set one of the following keys"
+    require(kind in CONVERSE_KINDS[role], f"{where}: {kind} of the {role}")
+    value = block[kind]
+    if kind == "text":
+        require(value.strip(), f"{where}: the text field is blank")
+    elif kind in {"image", "document", "audio"}:
+        check_converse_file(kind, value, where)
+    elif kind == "toolUse":
+        require(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", value["toolUseId"]), f"{where}.toolUseId")
+        require(NAME.fullmatch(value["name"]), f"{where}.toolUse.name")
+        require(isinstance(value["input"], dict), f"{where}.toolUse.input")
+        require(depth(value["input"]) <= MAX_DEPTH, f"{where}: recursion limit exceeded")
+    elif kind == "toolResult" and role == "user":
+        content = value["content"]
+        require(content, f"{where}.toolResult.content")
+        for part in content:
+            (inner,) = part
+            require(inner in {"text", "json", "image", "document"}, f"{where}: {inner}")
+            require(value.get("status") != "error" or inner == "text", f"{where}: text only")
+            if inner == "text":
+                require(part["text"], f"{where}: blank")
+            elif inner != "json":
+                check_converse_file(inner, part[inner], where)
+    elif kind == "reasoningContent":
+        (inner,) = value
+        data = value.get("redactedContent") or value["reasoningText"]["signature"]
+        require(data, f"{where}: Invalid `signature`")
+        if inner == "redactedContent":
+            base64.b64decode(data, validate=True)
+    return kind
+
+
+def check_converse_file(kind: str, file: Json, where: str) -> None:
+    data = file["source"]["bytes"]
+    require(base64.b64decode(data, validate=True), f"{where}: empty")
+    if kind == "image":
+        check_bytes(f"image/{file['format']}", data, where)
+        require(len(data) <= 5 * 1024 * 1024, f"{where}: image exceeds 3.75 MB")
+    elif kind == "document":
+        require(file["format"] == "pdf", f"{where}: {file['format']}")
+        require(re.fullmatch(r"(?!.*  )[a-zA-Z0-9 ()\[\]-]{1,200}", file["name"]), file["name"])
+
+
+def check_beside(kinds: Sequence[str], role: str, maker: str, where: str) -> None:
+    """What may be in one message with calls or their outputs."""
+    tools = {"toolUse"} if role == "assistant" else {"toolResult"}
+    others = set(kinds) - tools - {"cachePoint"}
+    if not tools & set(kinds):
+        return
+    if maker in {"meta", "mistral", "writer"}:
+        text = "Conversation blocks and tool result blocks cannot be provided in the same turn."
+        require(not others - {"toolResult", "toolUse"}, f"{where}: {text}")
+    if maker == "anthropic" and role == "user":
+        require("document" not in others, f"{where}: document next to a toolResult")
+
+
+def check_hosted_converse(content: Sequence[Json], where: str) -> None:
+    uses = [b["toolUse"] for b in content if "toolUse" in b and "type" in b["toolUse"]]
+    results = [b["toolResult"]["toolUseId"] for b in content if "toolResult" in b]
+    if uses:
+        require(sorted(u["toolUseId"] for u in uses) == sorted(results), f"{where}: hosted")
+
+
+def check_converse_choice(body: Json, maker: str) -> None:
+    choice = body.get("toolConfig", {}).get("toolChoice", {})
+    additional = body.get("additionalModelRequestFields", {})
+    require(not choice or maker not in {"meta", "writer"}, "toolConfig.toolChoice")
+    require("tool" not in choice or maker in {"anthropic", "amazon", "openai"}, "toolChoice.tool")
+    thinking = additional.get("thinking", {})
+    require(not thinking or maker == "anthropic", "extraneous key [thinking] is not permitted")
+    if thinking.get("type") == "enabled":
+        require(not choice, "Thinking may not be enabled when tool_choice forces tool use.")
+        limit = body["inferenceConfig"]["maxTokens"]
+        require(1024 <= thinking["budget_tokens"] < limit, "max_tokens must be greater")
+        blocks = body["messages"][-1]["content"]
+        if any("toolResult" in block for block in blocks):
+            first = next(iter(body["messages"][-2]["content"][0]))
+            require(first == "reasoningContent", f"Expected `thinking`, but found `{first}`")

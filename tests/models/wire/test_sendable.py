@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.models.wire.odd_histories import (
+    HOSTED_CONVERSE,
     HOSTED_GEMINI,
     HOSTED_MESSAGES,
     JPEG,
@@ -22,6 +23,7 @@ from tests.models.wire.strict_servers import (
     Json,
     Refused,
     check_chat,
+    check_converse,
     check_gemini,
     check_messages,
     check_needs_reasoning,
@@ -55,12 +57,15 @@ from treadle.models.presets import PRESETS, dialect_of
 from treadle.models.wire import (
     anthropic_request,
     chat_request,
+    converse_request,
     gemini_request,
     responses_request,
 )
 from treadle.models.wire.anthropic_request import AnthropicOptions
 from treadle.models.wire.chat_dialects import AZURE, COMPATIBLE, OPENAI, ChatDialect
 from treadle.models.wire.chat_request import ChatOptions
+from treadle.models.wire.converse_families import family_of, maker_of
+from treadle.models.wire.converse_request import ConverseOptions
 from treadle.models.wire.gemini_request import GeminiOptions
 from treadle.models.wire.refused_item import named_item
 from treadle.models.wire.responses_request import ResponsesOptions
@@ -120,6 +125,17 @@ def gemini(
     return gemini_request.encode_request(model, request, GeminiOptions(strict=strict))
 
 
+CLAUDE = "eu.anthropic.claude-opus-4-5-20251101-v1:0"  # which thinks within a budget
+
+
+def converse(request: ModelRequest, model: str = CLAUDE, *, strict: bool = False) -> EncodedRequest:
+    # Reasoning and hosted items of the same maker.
+    options = ConverseOptions(
+        provider="bedrock", model=model, family=family_of(model), strict=strict
+    )
+    return converse_request.encode_request(request, options)
+
+
 @given(REQUESTS(histories()))
 def test_any_history_is_accepted_by_responses(request: ModelRequest) -> None:
     check_responses(parsed(responses(request).body))
@@ -164,7 +180,25 @@ def test_any_history_is_accepted_by_older_models_of_gemini(request: ModelRequest
     check_gemini(parsed(gemini(request, "gemini-2.5-flash").body), is_old=True)
 
 
-@pytest.mark.parametrize("encode", [responses, chat, messages, gemini])
+@pytest.mark.parametrize(
+    "model",
+    [
+        CLAUDE,
+        "us.amazon.nova-2-lite-v1:0",
+        "us.meta.llama4-maverick-17b-instruct-v1:0",
+        "mistral.mistral-large-3-675b-instruct",
+        "openai.gpt-oss-120b-1:0",
+        "qwen.qwen3-32b-v1:0",
+        "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/abc",
+    ],
+)
+@settings(max_examples=50)
+@given(request=REQUESTS(histories(HOSTED_CONVERSE)))
+def test_any_history_is_accepted_by_converse(model: str, request: ModelRequest) -> None:
+    check_converse(parsed(converse(request, model).body), maker=maker_of(model))
+
+
+@pytest.mark.parametrize("encode", [responses, chat, messages, gemini, converse])
 @given(request=REQUESTS(histories()))
 def test_a_strict_model_refuses_exactly_what_would_be_changed(
     encode: Callable[..., EncodedRequest], request: ModelRequest
@@ -179,7 +213,7 @@ def test_a_strict_model_refuses_exactly_what_would_be_changed(
     assert caught.value.code == "item_refused"
 
 
-@pytest.mark.parametrize("encode", [responses, chat, messages, gemini])
+@pytest.mark.parametrize("encode", [responses, chat, messages, gemini, converse])
 @given(request=REQUESTS(histories()))
 def test_every_entry_of_a_request_knows_its_items(
     encode: Callable[..., EncodedRequest], request: ModelRequest
@@ -196,7 +230,9 @@ def test_every_entry_of_a_request_knows_its_items(
             assert item is None or made or id(item) in given
 
 
-@pytest.mark.parametrize("check", [check_chat, check_responses, check_messages, check_gemini])
+@pytest.mark.parametrize(
+    "check", [check_chat, check_responses, check_messages, check_gemini, check_converse]
+)
 def test_the_strict_servers_are_strict(check: Callable[[Json], None]) -> None:
     """A body with a call of a strange name is refused by each."""
     request = ModelRequest(
@@ -207,6 +243,7 @@ def test_the_strict_servers_are_strict(check: Callable[[Json], None]) -> None:
         check_responses: responses,
         check_messages: messages,
         check_gemini: gemini,
+        check_converse: converse,
     }[check]
     body = parsed(encode(request).body)
     check(body)
@@ -244,12 +281,15 @@ def sent_calls(
             function = call["function"]
             found.append((call["id"], function["name"], json.loads(function["arguments"])))
         for block in entry["content"] if isinstance(entry.get("content"), list) else ():
-            if block["type"] == "tool_use":
+            if "toolUse" in block:
+                call = block["toolUse"]
+                found.append((call["toolUseId"], call["name"], call["input"]))
+            elif block.get("type") == "tool_use":
                 found.append((block["id"], block["name"], block["input"]))
     return found
 
 
-EVERY_API = pytest.mark.parametrize("encode", [responses, chat, messages, gemini])
+EVERY_API = pytest.mark.parametrize("encode", [responses, chat, messages, gemini, converse])
 
 
 @EVERY_API
@@ -384,8 +424,8 @@ def test_an_image_of_another_type_than_it_claims_is_sent_as_what_it_is(
     encode: Callable[[ModelRequest], EncodedRequest],
 ) -> None:
     body, reasons = pictures(encode, f"data:image/png;base64,{JPEG}")
-    assert "image/jpeg" in body
-    assert "image/png" not in body
+    assert "image/jpeg" in body or '"format":"jpeg"' in body
+    assert "png" not in body
     assert reasons == ["media_type"]
     for url in (PICTURE, PICTURE.rstrip("="), f"data:image/png;base64,{PNG[:8]}\r\n{PNG[8:]}"):
         body, reasons = pictures(encode, url)
@@ -703,11 +743,16 @@ def test_a_union_at_the_top_becomes_an_object(
     encode: Callable[[ModelRequest], EncodedRequest],
 ) -> None:
     body = json.loads(encode(asked(tools=TOOLS)).body)
-    tools = body["tools"][0].get("functionDeclarations", body["tools"])
-    names = ("parameters", "input_schema", "parametersJsonSchema")
+    tools = body.get("toolConfig", body)["tools"]
+    tools = tools[0].get("functionDeclarations", tools)
+    names = ("parameters", "input_schema", "parametersJsonSchema", "json")
     look, union = [
         next(found[name] for name in names if name in found)
-        for found in (tool.get("function", tool) for tool in tools)
+        for found in (
+            tool.get("function") or tool.get("toolSpec", {}).get("inputSchema") or tool
+            for tool in tools
+            if "cachePoint" not in tool
+        )
     ]
     assert look == {"type": "object", "properties": {}}
     assert union["properties"] == {"a": {"type": "string"}, "b": {"type": "string"}}
@@ -729,6 +774,8 @@ def test_a_union_at_the_top_becomes_an_object(
         (messages, "messages.2: x", 3),
         (messages, "prompt is too sad", None),
         (messages, "messages.99.content", None),
+        (converse, "The text field in the ContentBlock object at messages.1.content.1 is", 2),
+        (converse, "Expected toolResult blocks at messages.2.content", 3),
         (messages, "messages: at least one message is required", None),
     ],
 )

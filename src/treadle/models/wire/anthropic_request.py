@@ -4,7 +4,7 @@ https://platform.claude.com/docs/en/api/messages/create
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, assert_never
 
 import msgspec
@@ -53,11 +53,13 @@ def encode_request(model: str, request: ModelRequest, options: AnthropicOptions)
     settings, changes = request.settings, Changes(strict=options.strict)
     first, entries = split_system(arrange(request.items, changes, options.provider))
     texts = [message.text for message in first]
-    schema = _format_schema(request.output)
+    schema = format_schema(request.output)
     if request.output is not None and schema is None:
-        texts.append(_asks_for_json(request.output))
+        texts.append(asks_for_json(request.output))
     system: list[Block] = [
-        {"type": "text", "text": text} for text in (*_parts(request), *texts) if text.strip()
+        {"type": "text", "text": text}
+        for text in (*instruction_parts(request), *texts)
+        if text.strip()
     ]
     turns = Turns(options.provider, changes).encode(entries)
     offered = _offered(request, options)
@@ -73,7 +75,9 @@ def encode_request(model: str, request: ModelRequest, options: AnthropicOptions)
         "tool_choice": _tool_choice(settings, offered, options, bool(hosted)) if tools else None,
         "mcp_servers": remote_servers(request.hosted),
         "container": container_of(request.hosted),
-        "thinking": _thinking(model, settings, max_tokens, turns),
+        "thinking": thinking(
+            model, settings, max_tokens, can_think=lambda: thinks_before_calls(turns)
+        ),
         "output_config": _output_config(model, settings, schema),
         "temperature": settings.temperature,
         "top_p": settings.top_p,
@@ -153,9 +157,13 @@ def _tool_choice(
             assert_never(unreachable)
 
 
-def _thinking(
-    model: str, settings: ModelSettings, max_tokens: int, turns: Sequence[Turn]
+def thinking(
+    model: str, settings: ModelSettings, max_tokens: int, *, can_think: Callable[[], bool]
 ) -> Block | None:
+    """Returns the field `thinking` of a model of Anthropic; None if there is nothing to say.
+
+    `can_think` returns whether the calls that are answered last were preceded by thinking.
+    """
     setting = settings.reasoning_effort
     effort = effort_of(setting)
     if effort == "none":
@@ -166,32 +174,41 @@ def _thinking(
         return None
     if not _THINKS_WITH_BUDGET.search(model):
         return {"type": "adaptive", "display": "summarized"}
-    if not thinks_before_calls(turns):
+    if not can_think():
         return None
     budget = min(budget_of(setting), max_tokens * 3 // 4)
     return {"type": "enabled", "budget_tokens": budget} if budget >= _MIN_BUDGET else None
 
 
+def thinking_effort(model: str, settings: ModelSettings) -> str | None:
+    """Returns the effort of a model of Anthropic; None for one that thinks within a budget."""
+    effort = effort_of(settings.reasoning_effort)
+    if effort is None or _THINKS_WITH_BUDGET.search(model):
+        return None
+    return _EFFORTS.get(effort)
+
+
 def _output_config(model: str, settings: ModelSettings, schema: JsonSchema | None) -> Block:
     config: Block = {}
-    effort = effort_of(settings.reasoning_effort)
-    if effort in _EFFORTS and not _THINKS_WITH_BUDGET.search(model):
-        config["effort"] = _EFFORTS[effort]
+    if effort := thinking_effort(model, settings):
+        config["effort"] = effort
     if schema is not None:
         config["format"] = {"type": "json_schema", "schema": schema}
     return config
 
 
-def _format_schema(output: OutputSchema | None) -> JsonSchema | None:
+def format_schema(output: OutputSchema | None) -> JsonSchema | None:
+    """Returns the schema that a model can be held to; None if it has to be asked."""
     return supported_schema(output.schema) if output is not None and output.strict else None
 
 
-def _asks_for_json(output: OutputSchema) -> str:
+def asks_for_json(output: OutputSchema) -> str:
+    """Returns the text that asks for an output in place of a field."""
     schema = msgspec.json.encode(output.schema).decode()
     return f"Your final answer is JSON only, without any other text, and fits this schema: {schema}"
 
 
-def _parts(request: ModelRequest) -> tuple[str, str]:
+def instruction_parts(request: ModelRequest) -> tuple[str, str]:
     """Returns the instructions, and the memory blocks that follow them."""
     end = request.stable_chars
     if not end:

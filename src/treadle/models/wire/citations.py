@@ -46,6 +46,24 @@ def annotation_of(value: object) -> Annotation | None:
             return None
 
 
+def converse_annotation(value: object) -> Annotation | None:
+    """Returns the citation in a delta of Bedrock's Converse API, or None."""
+    fields = fields_of(value)
+    location = fields_of(fields.get("location"))
+    title, source = string_of(fields.get("title")), string_of(fields.get("source"))
+    quoted = "".join(
+        string_of(fields_of(one).get("text")) for one in list_of(fields.get("sourceContent"))
+    )
+    if url := string_of(fields_of(location.get("web")).get("url")):
+        return UrlCitation(url=url, title=title, cited_text=quoted)
+    if "searchResultLocation" in location:
+        return UrlCitation(url=source, title=title, cited_text=quoted)
+    page = count_of(fields_of(location.get("documentPage")).get("start"))
+    if not (title or quoted or source):
+        return None
+    return FileCitation(filename=title or source, cited_text=quoted, page=page)
+
+
 def _url_citation(fields: Mapping[str, object]) -> UrlCitation:
     return UrlCitation(
         url=string_of(fields.get("url")),

@@ -83,6 +83,19 @@ GEMINI_ENDS: Ends = MappingProxyType(
 )
 """The values of `finishReason` in the Gemini API, in lower case."""
 
+CONVERSE_ENDS: Ends = MappingProxyType(
+    {
+        "end_turn": "stop",
+        "tool_use": "stop",
+        "stop_sequence": "stop",
+        "max_tokens": "length",
+        "model_context_window_exceeded": "length",
+        "guardrail_intervened": "content_filter",
+        "content_filtered": "content_filter",
+    }
+)
+"""The values of `stopReason` in Bedrock's Converse API."""
+
 FAILED_ENDS = frozenset(
     {
         "abort",
@@ -94,7 +107,9 @@ FAILED_ENDS = frozenset(
         "insufficient_system_resource",
         "internal_error",
         "malformed_function_call",
+        "malformed_model_output",
         "malformed_response",
+        "malformed_tool_use",
         "missing_thought_signature",
         "model_error",
         "network_error",

@@ -4,8 +4,8 @@ https://ai.google.dev/api/generate-content
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import assert_never, cast
+from collections.abc import Sequence
+from typing import assert_never
 
 from msgspec import Struct
 
@@ -17,7 +17,7 @@ from treadle.models.wire.gemini_contents import Contents, Part, function_name
 from treadle.models.wire.gemini_schema import readable_schema
 from treadle.models.wire.gemini_tools import hosted_entries
 from treadle.models.wire.reasoning import budget_of, effort_of
-from treadle.models.wire.sendable import Changes, EncodedRequest, json_body
+from treadle.models.wire.sendable import Changes, EncodedRequest, json_body, merged
 from treadle.models.wire.tool_schema import accepted_parameters
 
 _OLD = re.compile(r"gemini-[12]\b")
@@ -75,7 +75,7 @@ def encode_request(model: str, request: ModelRequest, options: GeminiOptions) ->
     if config := _config(model, request):
         body["generationConfig"] = config
     for name, value in settings.extra_body.items():
-        body[name] = _merged(body.get(name), value)
+        body[name] = merged(body.get(name), value)
     sources = [content.sources for content in contents]
     return EncodedRequest(json_body(body), tuple(changes.made), sources)
 
@@ -138,14 +138,3 @@ def _thinking(model: str, settings: ModelSettings) -> Part | None:
     if _ALWAYS_THINKS.search(model):
         budget = max(budget, _LEAST_BUDGET)
     return {**shown, "thinkingBudget": budget}
-
-
-def _merged(value: object, more: object) -> object:
-    """Returns a field of the body with what the settings add: to objects, and to lists."""
-    if isinstance(value, dict) and isinstance(more, Mapping):
-        fields = cast("Part", value)
-        given = cast("Mapping[str, object]", more)
-        return {**fields, **{name: _merged(fields.get(name), one) for name, one in given.items()}}
-    if isinstance(value, list) and isinstance(more, list):
-        return [*cast("list[object]", value), *cast("list[object]", more)]
-    return more

@@ -39,7 +39,7 @@ class MediaRules(Struct, frozen=True, kw_only=True):
     """What an API reads of images, files and audio.
 
     - `images`: whether it reads images. `image_types`, `files`, `audio`: the media types.
-    - `loads_files`: whether it loads files from URLs.
+    - `loads_images`, `loads_files`: whether it loads them from URLs.
     - `max_image`: the most base64 characters of an image; 0 is no limit.
     - `https`: it loads no `http:` URL.
     """
@@ -48,6 +48,7 @@ class MediaRules(Struct, frozen=True, kw_only=True):
     image_types: AnySet[str] = IMAGES
     files: AnySet[str] = _NONE
     audio: AnySet[str] = _NONE
+    loads_images: bool = True
     loads_files: bool = True
     max_image: int = 0
     https: bool = False
@@ -84,6 +85,8 @@ class MediaRules(Struct, frozen=True, kw_only=True):
             return "the API loads images from https: URLs only"
         if isinstance(part, InputAudio):
             return "the API loads no audio from URLs"
+        if isinstance(part, InputImage) and not self.loads_images:
+            return "the API loads no images from URLs"
         if isinstance(part, InputFile) and not (self.loads_files and self.files):
             return "the API loads no files from URLs"
         return WebContent(url)

@@ -162,6 +162,17 @@ def _clean(value: object) -> object:
     return value
 
 
+def merged(value: object, more: object) -> object:
+    """Returns a field of the body with what the settings add: to objects, and to lists."""
+    if isinstance(value, dict) and isinstance(more, Mapping):
+        fields = cast("dict[str, object]", value)
+        given = cast("Mapping[str, object]", more)
+        return {**fields, **{name: merged(fields.get(name), one) for name, one in given.items()}}
+    if isinstance(value, list) and isinstance(more, list):
+        return [*cast("list[object]", value), *cast("list[object]", more)]
+    return more
+
+
 def is_json_object(raw: msgspec.Raw) -> bool:
     """Whether `raw` can be put into a request as it is."""
     try:

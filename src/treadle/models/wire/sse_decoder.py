@@ -13,6 +13,7 @@ from treadle.models.failure import error_in, stream_failure
 from treadle.models.wire.ends import bad_end
 from treadle.models.wire.loose_json import fields_of, read_json
 from treadle.streaming.demux import Demux, ItemFinished, StreamEvent
+from treadle.streaming.event_stream import EventStreamParser
 from treadle.streaming.sse import SseParser
 
 Frames = Sequence[tuple[bytes, bytes]]
@@ -42,9 +43,14 @@ class SseDecoder(ABC):
     api = ""
     """The name of the API, for errors."""
 
-    def __init__(self, provider: str, used_call_ids: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        provider: str,
+        used_call_ids: Iterable[str] = (),
+        parser: SseParser | EventStreamParser | None = None,
+    ) -> None:
         self._provider = provider
-        self._sse = SseParser()
+        self._sse = parser or SseParser()
         self._demux = Demux(provider, used_call_ids)
         self._has_begun = False
         self._document: bytearray | None = None

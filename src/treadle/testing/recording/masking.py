@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from treadle.streaming.event_stream import with_checksums
+
 
 def holds_secret(body: bytes, secrets: Sequence[str]) -> bool:
     """Whether the JSON of a request contains one of the secrets."""
@@ -13,7 +15,8 @@ def holds_secret(body: bytes, secrets: Sequence[str]) -> bool:
 def masked_chunks(chunks: Sequence[bytes], secrets: Sequence[str]) -> tuple[bytes, ...]:
     """Returns the pieces of a body with masked secrets, even if two pieces share one.
 
-    Each byte is replaced by one byte, so the sizes of the pieces do not change.
+    Each byte is replaced by one byte, so the sizes of the pieces do not change. The messages of an
+    event stream of AWS get the checksums of what they are then.
     """
     whole = body = b"".join(chunks)
     for secret in secrets:
@@ -21,6 +24,7 @@ def masked_chunks(chunks: Sequence[bytes], secrets: Sequence[str]) -> tuple[byte
             body = body.replace(spelled, b"*" * len(spelled))
     if body == whole:
         return tuple(chunks)
+    body = with_checksums(body)
     cut: list[bytes] = []
     for chunk in chunks:
         cut.append(body[: len(chunk)])

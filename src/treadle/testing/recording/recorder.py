@@ -23,7 +23,7 @@ from treadle.testing.recording.exchange import End, Exchange
 from treadle.testing.recording.file import encode_recording
 from treadle.testing.recording.masking import holds_secret, masked_chunks
 
-_KEPT_HEADERS = ("content-type", "retry-after", "retry-after-ms")
+_KEPT_HEADERS = ("content-type", "retry-after", "retry-after-ms", "x-amzn-errortype")
 _HTTP_OK = 200
 
 

@@ -4,10 +4,10 @@
         client = AsyncOpenAI(base_url=simulator.base_url, api_key="any")
         await client.responses.create(model="sim:deltas=200,every=5", input="Hello")
 
-It serves OpenAI Responses, Chat Completions, Anthropic Messages and Gemini, streaming and not, and
-refuses what they refuse, such as a call without its output. Its answers come from a scenario in the
-model's name (`treadle.testing.simulator.scenario`) or from a script of turns, its failures from
-faults (`treadle.testing.simulator.faults`).
+It serves OpenAI Responses, Chat Completions, Anthropic Messages, Gemini and Bedrock's Converse,
+streaming and not, and refuses what they refuse, such as a call without its output. Its answers come
+from a scenario in the model's name (`treadle.testing.simulator.scenario`) or from a script of
+turns, its failures from faults (`treadle.testing.simulator.faults`).
 """
 
 from treadle.testing.simulator.app import (

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from treadle.streaming.event_stream import CONTENT_TYPE
 from treadle.testing.simulator.delivery import Answer, deliver
 from treadle.testing.simulator.envelope import Envelope, estimate
 from treadle.testing.simulator.faults import Fault, InvalidScenario, check_faults, find
@@ -27,6 +28,18 @@ from treadle.testing.simulator.turn import Hold, Pause, Turn, addressed
 from treadle.testing.simulator.window import require_window
 from treadle.testing.simulator.wire.chat_request import decode_chat
 from treadle.testing.simulator.wire.chat_wire import chat_failure, complete_chat, stream_chat
+from treadle.testing.simulator.wire.converse_error import (
+    converse_body,
+    converse_headers,
+    converse_status,
+)
+from treadle.testing.simulator.wire.converse_frames import ODD
+from treadle.testing.simulator.wire.converse_request import decode_converse
+from treadle.testing.simulator.wire.converse_wire import (
+    complete_converse,
+    converse_failure,
+    stream_converse,
+)
 from treadle.testing.simulator.wire.gemini_error import gemini_body, gemini_headers
 from treadle.testing.simulator.wire.gemini_request import decode_gemini
 from treadle.testing.simulator.wire.gemini_wire import (
@@ -53,9 +66,19 @@ Respond = Callable[[ProviderRequest], Turn]
 
 MAX_BODY = 64 << 20
 MAX_COUNTED_SCENARIOS = 10_000
-SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"})
+SECRET_HEADERS = frozenset(
+    {
+        "authorization",
+        "api-key",
+        "x-api-key",
+        "x-goog-api-key",
+        "x-amz-security-token",
+        "cookie",
+    }
+)
 VERTEX = "/v1/projects/{project}/locations/{location}/publishers/google/models/{target:path}"
 STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+EVENT_STREAM = {"content-type": CONTENT_TYPE}
 JSON = {"content-type": "application/json"}
 CLOSES = "treadle.closes"
 """The key under which a scope asks the server to close the connection after the response."""
@@ -65,12 +88,14 @@ REQUEST_ID: Mapping[WireFormat, str] = {
     "chat": "x-request-id",
     "messages": "request-id",
     "gemini": "x-request-id",
+    "converse": "x-amzn-requestid",
 }
 COMPLETE: Mapping[WireFormat, Callable[[Turn, Envelope], bytes]] = {
     "responses": complete_responses,
     "chat": complete_chat,
     "messages": complete_messages,
     "gemini": complete_gemini,
+    "converse": complete_converse,
 }
 
 
@@ -134,6 +159,8 @@ class SimulatorApp:
             Route("/v1/models/{target:path}", self._endpoint("gemini"), methods=["POST"]),
             Route("/v1beta/models/{target:path}", self._endpoint("gemini"), methods=["POST"]),
             Route(VERTEX, self._endpoint("gemini"), methods=["POST"]),
+            Route("/model/{target:path}", self._endpoint("converse"), methods=["POST"]),
+            Route("/v1/model/{target:path}", self._endpoint("converse"), methods=["POST"]),
         ]
 
     def _endpoint(self, wire: WireFormat) -> ASGIApp:
@@ -236,6 +263,8 @@ def _decode(wire: WireFormat, recorded: RecordedRequest, size: int) -> ProviderR
             return decode_messages(recorded.body, size)
         case "gemini":
             return decode_gemini(recorded.body, size, recorded.path)
+        case "converse":
+            return decode_converse(recorded.body, size, recorded.path)
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -258,8 +287,10 @@ def _encode(request: ProviderRequest, turn: Turn, envelope: Envelope) -> Answer:
     if not request.stream or find(turn.faults, "json"):
         return msgspec.structs.replace(_whole(request, turn, envelope), closes=closes)
     pieces, failure = _streamed(request.format, turn, envelope)
-    writes = pace(spoil_frames(pieces, turn.faults, failure), turn.every, turn.batch)
-    return Answer(200, STREAM, spoil_writes(writes, turn.faults), turn.first, closes)
+    odd = ODD if request.format == "converse" else None
+    writes = pace(spoil_frames(pieces, turn.faults, failure, odd), turn.every, turn.batch)
+    headers = STREAM if odd is None else EVENT_STREAM
+    return Answer(200, headers, spoil_writes(writes, turn.faults), turn.first, closes)
 
 
 def _streamed(wire: WireFormat, turn: Turn, envelope: Envelope) -> tuple[list[Piece], FailureFrame]:
@@ -272,6 +303,8 @@ def _streamed(wire: WireFormat, turn: Turn, envelope: Envelope) -> tuple[list[Pi
             return stream_messages(turn, envelope), messages_failure()
         case "gemini":
             return stream_gemini(turn, envelope), gemini_failure()
+        case "converse":
+            return stream_converse(turn, envelope), converse_failure()
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -294,6 +327,9 @@ def _refusal(error: Rejected | InvalidScenario, wire: WireFormat, request_id: st
     if wire == "gemini":
         headers = {**JSON, **gemini_headers(error)}
         return Answer(error.status, headers, Script((gemini_body(error),)))
+    if wire == "converse":
+        headers = {**JSON, **converse_headers(error)}
+        return Answer(converse_status(error), headers, Script((converse_body(error),)))
     return Answer(error.status, {**JSON, **error.headers}, Script((error.body(),)))
 
 

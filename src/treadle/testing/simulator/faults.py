@@ -13,7 +13,8 @@ from treadle.errors import TestingError
 FAULTS: Mapping[str, str] = {
     "429": "HTTP 429 without Retry-After",
     "429-after": "HTTP 429 with Retry-After: VALUE seconds (default 1)",
-    "quota": "HTTP 429 with the code insufficient_quota; messages: HTTP 402, billing_error",
+    "quota": "HTTP 429 with the code insufficient_quota; messages: HTTP 402, billing_error; "
+    "converse: HTTP 400, ServiceQuotaExceededException",
     "context": "HTTP 400 with the code context_length_exceeded; messages: invalid_request_error",
     "400…599": "any other HTTP error status, before the stream: 400, 401, 403, 404, 500, 503, …",
     "error-mid": "an error frame of the code VALUE (default server_error) after frame AT, "
@@ -24,10 +25,11 @@ FAULTS: Mapping[str, str] = {
     "stall": "silence after AT bytes; the connection stays open until the client leaves",
     "garbage": "a frame that is not JSON after frame AT (default 1)",
     "unknown": "an event of an unknown type after frame AT (default 1)",
+    "damaged": "converse: a frame with a wrong checksum after frame AT (default 1)",
     "comments": "an SSE comment before each frame",
     "no-terminal": "the body ends in good order without its terminal event",
     "no-finish": "chat: [DONE] without a finish_reason; messages: no message_delta; gemini: no "
-    "last frame",
+    "last frame; converse: no messageStop",
     "json": "one JSON document instead of the stream that was asked for",
     "close": "the connection is closed after the response, without an announcement",
     "strict-args": "HTTP 500 for a call in the request whose arguments are not a JSON object",
@@ -45,7 +47,7 @@ FAULTS: Mapping[str, str] = {
     "no-space": "no space after `data:`",
 }
 NEEDS_AT = frozenset({"cut", "end", "stall"})
-TAKES_AT = NEEDS_AT | {"garbage", "unknown", "error-mid", "failed"}
+TAKES_AT = NEEDS_AT | {"garbage", "unknown", "damaged", "error-mid", "failed"}
 TAKES_VALUE = frozenset({"429-after", "error-mid", "failed"})
 MAX_AT = 1 << 30
 MAX_FAULTS = 16

@@ -25,26 +25,46 @@ class Failure(Struct, frozen=True):
     failed: bool
 
 
+class OddFrames(Struct, frozen=True):
+    """What faults insert between the frames of a format; what is empty is not inserted."""
+
+    garbage: bytes
+    unknown: bytes
+    damaged: bytes = b""
+
+
+_SSE = OddFrames(
+    b'data: {"type":"response.output_te\n\n',
+    b'event: treadle.unknown\ndata: {"type":"treadle.unknown"}\n\n',
+)
 Piece = Frame | Pause | Hold
 FailureFrame = Callable[[Failure, int], Frame]
 
 
 def spoil_frames(
-    pieces: Sequence[Piece], faults: Sequence[Fault], failure: FailureFrame
+    pieces: Sequence[Piece],
+    faults: Sequence[Fault],
+    failure: FailureFrame,
+    odd: OddFrames | None = None,
 ) -> list[Piece]:
     """Applies the faults that add, drop or rewrite whole frames.
 
-    `failure` makes the frame of an error in mid-stream, given how many frames came before it.
+    `failure` makes the frame of an error in mid-stream, given how many frames came before it. `odd`
+    are frames of a format that is not server-sent events, whose lines faults rewrite.
     """
     spoiled = _drop(pieces, faults)
-    if fault := find(faults, "garbage"):
-        _insert(spoiled, fault.at, b'data: {"type":"response.output_te\n\n')
-    if fault := find(faults, "unknown"):
-        _insert(spoiled, fault.at, b'event: treadle.unknown\ndata: {"type":"treadle.unknown"}\n\n')
+    inserted = odd or _SSE
+    for name, data in (
+        ("garbage", inserted.garbage),
+        ("unknown", inserted.unknown),
+        ("damaged", inserted.damaged),
+    ):
+        if data and (fault := find(faults, name)):
+            _insert(spoiled, fault.at, data)
     for name in ("error-mid", "failed"):
         if fault := find(faults, name):
             spoiled = _fail(spoiled, fault, failure)
-    if not faults:
+    if not faults or odd is not None:
         return spoiled
     return [_rewrite(piece, faults) if isinstance(piece, Frame) else piece for piece in spoiled]
 

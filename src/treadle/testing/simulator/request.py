@@ -11,7 +11,7 @@ from treadle.domain.schema import OutputSchema, ToolSchema
 from treadle.testing.simulator.rejection import Rejected
 
 T = TypeVar("T")
-WireFormat = Literal["responses", "chat", "messages", "gemini"]
+WireFormat = Literal["responses", "chat", "messages", "gemini", "converse"]
 Entry = Message | FunctionCall | FunctionCallOutput
 
 

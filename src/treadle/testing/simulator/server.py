@@ -32,7 +32,7 @@ _SILENT.propagate = False
 
 
 class ProviderSimulator:
-    """An HTTP server on a free loopback port, in the formats of OpenAI and of Anthropic.
+    """An HTTP server on a free loopback port, in the formats of OpenAI, Anthropic, Google and AWS.
 
     `script` is a sequence of turns, one for each request in order of arrival, or a function that
     takes each request and returns its turn. A script answers every model name; without one, the

@@ -3,6 +3,7 @@
 https://platform.openai.com/docs/guides/error-codes/api-errors
 https://platform.claude.com/docs/en/build-with-claude/context-windows
 https://ai.google.dev/gemini-api/docs/tokens
+https://docs.aws.amazon.com/bedrock/latest/userguide/troubleshooting-api-error-codes.html
 """
 
 from typing import assert_never
@@ -37,5 +38,7 @@ def require_window(request: ProviderRequest, window: int) -> None:
         case "gemini":
             message = f"The input token count ({tokens}) exceeds the maximum number of tokens "
             raise Rejected(400, f"{message}allowed ({window}).")
+        case "converse":
+            raise Rejected(400, "Input is too long for requested model.")
         case _ as unreachable:
             assert_never(unreachable)
