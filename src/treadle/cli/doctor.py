@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from treadle.cli.database import Database, database_of, is_missing, shown, url_of
+from treadle.cli.database import Database, database_of, is_missing, shown, url_of, with_access
 from treadle.cli.failure import debug_option, in_one_line
 from treadle.cli.serve import DEMO, config_option, keys_option, keys_path
 from treadle.cli.target import json_option
 from treadle.errors import ConfigurationError, TreadleError
 from treadle.runtime.runtime import open as open_runtime
-from treadle.server.keys import stored_keys
+from treadle.server.keys import stored_keys, stored_rows
 from treadle.server.origins import is_loopback
 from treadle.server.settings import ServerSettings, load_settings
 
@@ -88,14 +88,20 @@ async def _read(place: Database) -> None:
         await runtime.threads(limit=1)
 
 
+_NO_KEYS = "none yet; one is made for each start"
+
+
 def _keys(settings: ServerSettings, place: Database) -> str:
     path = keys_path(settings, place)
     if not settings.auth:
         if not is_loopback(settings.host):
             raise ConfigurationError("an address on the network needs keys; leave --no-auth out.")
         return "none needed"
-    if path is None or not (count := len(stored_keys(path))):
-        return "none yet; one is made for each start"
+    if path is None:
+        rows = asyncio.run(with_access(str(place), stored_rows, drive=False))
+        return f"ok ({len(rows)} in {shown(place)})" if rows else _NO_KEYS
+    if not (count := len(stored_keys(path))):
+        return _NO_KEYS
     if path.stat().st_mode & 0o077:
         raise ConfigurationError(f"{path} can be read by other users; run chmod 600 {path}.")
     return f"ok ({count} in {path})"

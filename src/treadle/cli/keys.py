@@ -1,5 +1,6 @@
 """`treadle keys`: who may use the server."""
 
+import asyncio
 import os
 import time
 from datetime import UTC, datetime
@@ -8,18 +9,30 @@ from pathlib import Path
 import click
 import msgspec
 
-from treadle.cli.database import database_of
+from treadle.cli.database import database_of, shown, with_access
 from treadle.cli.failure import debug_option
 from treadle.cli.plain_text import one_line
 from treadle.cli.serve import config_option, keys_option, keys_path
 from treadle.cli.target import json_option
 from treadle.errors import ConfigurationError
-from treadle.server.keys import StoredKey, add_key, new_key, revoke_key, stored_keys
+from treadle.server.keys import (
+    StoredKey,
+    add_key,
+    add_row,
+    new_key,
+    revoke_key,
+    stored_keys,
+    stored_rows,
+)
 from treadle.server.settings import load_settings
 
 DAY = 24 * 3600
 
-database_name = click.option("--database", help="The database file, next to which the keys are.")
+database_name = click.option(
+    "--database",
+    help="The database file, next to which the keys are, or the URL of the PostgreSQL "
+    "database in which they are.",
+)
 
 
 @click.group()
@@ -59,7 +72,11 @@ def create(
         scopes=scopes or ("admin",),
         expires_at=None if days is None else time.time() + days * DAY,
     )
-    add_key(_path(database, keys, config), stored)
+    place = _place(database, keys, config)
+    if isinstance(place, Path):
+        add_key(place, stored)
+    else:
+        asyncio.run(with_access(place, lambda rows: add_row(rows, stored)))
     click.echo(msgspec.json.encode({"key": key, **_as_json(stored)}) if as_json else key)
     return 0
 
@@ -72,7 +89,12 @@ def create(
 @debug_option
 def list_keys(as_json: bool, database: str | None, keys: str | None, config: Path | None) -> int:
     """List the keys: id, owner, scopes, end, name."""
-    found = stored_keys(_path(database, keys, config))
+    place = _place(database, keys, config)
+    found = (
+        stored_keys(place)
+        if isinstance(place, Path)
+        else asyncio.run(with_access(place, stored_rows))
+    )
     for key in found:
         click.echo(msgspec.json.encode(_as_json(key)) if as_json else _line(key))
     if not found and not as_json:
@@ -91,20 +113,25 @@ def revoke(
     key_id: str, as_json: bool, database: str | None, keys: str | None, config: Path | None
 ) -> int:
     """Revoke the key ID: a running server refuses it within a second."""
-    path = _path(database, keys, config)
-    if not revoke_key(path, key_id):
-        raise ConfigurationError(f"{path} has no key {key_id[:100]!r}; see treadle keys list.")
+    place = _place(database, keys, config)
+    if isinstance(place, Path):
+        is_known = revoke_key(place, key_id)
+    else:
+        is_known = asyncio.run(with_access(place, lambda rows: rows.remove_key(key_id)))
+    if not is_known:
+        raise ConfigurationError(
+            f"{shown(place)} has no key {key_id[:100]!r}; see treadle keys list."
+        )
     done = {"id": key_id, "revoked": True}
     click.echo(msgspec.json.encode(done) if as_json else f"Revoked {key_id}.")
     return 0
 
 
-def _path(database: str | None, keys: str | None, config: Path | None) -> Path:
+def _place(database: str | None, keys: str | None, config: Path | None) -> Path | str:
+    """Returns the file of the keys, or the URL of the database in which they are."""
     settings = load_settings({"database": database, "keys": keys}, os.environ, config)
-    path = keys_path(settings, database_of(settings.database, os.environ))
-    if path is None:
-        raise ConfigurationError("Name the file of the keys with --keys: the database is no file.")
-    return path
+    place = database_of(settings.database, os.environ)
+    return keys_path(settings, place) or str(place)
 
 
 def _as_json(key: StoredKey) -> dict[str, object]:

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from treadle.bus.listener import NodeListener
-from treadle.cli.database import Database, file_of, shown, url_of
+from treadle.cli.database import Database, file_of, shown, url_of, with_access
 from treadle.cli.model_choice import choose_model
 from treadle.cli.plain_text import clean
 from treadle.cli.serve import DEMO, keys_path
@@ -18,7 +18,7 @@ from treadle.errors import ConfigurationError
 from treadle.runtime.runtime import open as open_runtime
 from treadle.server.agents import AnyAgent, load_agents
 from treadle.server.app import create_app
-from treadle.server.keys import Keys, new_key, stored_keys
+from treadle.server.keys import Keys, new_key, stored_keys, stored_rows
 from treadle.server.server import serve as serve_app
 from treadle.server.settings import ServerSettings
 
@@ -40,7 +40,7 @@ async def serve(
     path = keys_path(settings, place)
     key = ""
     keys = Keys(path)
-    if settings.auth and not (path is not None and await asyncio.to_thread(stored_keys, path)):
+    if settings.auth and not await _are_there_keys(path, place):
         key, stored = new_key(name="start")
         keys = Keys(path, [stored])
     listener = await asyncio.to_thread(_listener, settings)
@@ -79,6 +79,12 @@ async def serve(
     tune_collector()
     await serve_app(app, on_listening=announce)
     return 0
+
+
+async def _are_there_keys(path: Path | None, place: Database | None) -> bool:
+    if path is not None:
+        return bool(await asyncio.to_thread(stored_keys, path))
+    return place is not None and bool(await with_access(str(place), stored_rows))
 
 
 def _listener(settings: ServerSettings) -> NodeListener | None:

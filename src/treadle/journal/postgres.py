@@ -17,6 +17,7 @@ from typing import TypeVar, cast
 import psycopg
 
 from treadle.errors import JournalClosed, JournalError, JournalLocked, JournalUnavailable
+from treadle.journal.postgres_access import AccessRows
 from treadle.journal.postgres_connection import Committed, PostgresConnection
 from treadle.journal.postgres_database import (
     Address,
@@ -71,6 +72,7 @@ class PostgresJournal(SqlJournal):
         self._reading: set[PostgresConnection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._apart: ThreadPoolExecutor | None = None
+        self.access = AccessRows(self._read_with, self._write_with_node)
         self.nodes = Nodes(self._read_with, self._write_with_node, self._connect, self._disconnect)
 
     async def open(self) -> None:

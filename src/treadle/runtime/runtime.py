@@ -356,7 +356,7 @@ def _parts(
 ) -> tuple[Journal, Bus | None, Path | None]:
     """Returns the journal that a URL names, its bus and the file of its archive's index."""
     if is_postgres(url):
-        return _postgres().PostgresJournal(url, drive=drive), None, None
+        return postgres_journal(url or "", drive=drive), None, None
     path = _database(url)
     if path is None:
         return MemoryJournal(), None, None
@@ -381,10 +381,10 @@ def is_postgres(url: str | None) -> bool:
     return url is not None and url.startswith(("postgresql://", "postgres://"))
 
 
-def _postgres() -> Any:
-    """Imports the PostgreSQL journal; raises `ConfigurationError` without the extra."""
+def postgres_journal(url: str, *, drive: bool = True) -> Any:
+    """Returns the journal at a URL; raises `ConfigurationError` without the extra."""
     try:
-        return import_module("treadle.journal.postgres")
+        return import_module("treadle.journal.postgres").PostgresJournal(url, drive=drive)
     except ImportError as error:
         raise ConfigurationError(
             f"A PostgreSQL database needs the extra: pip install 'treadle[postgres]' ({error})."

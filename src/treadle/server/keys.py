@@ -1,4 +1,4 @@
-"""Keys: random texts that identify a principal, kept as hashes in a file."""
+"""Keys: random texts that identify a principal, kept as hashes in a file or a database."""
 
 import asyncio
 import contextlib
@@ -12,12 +12,16 @@ import tempfile
 import time
 from collections.abc import Generator, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
-from treadle.errors import ConfigurationError
+from treadle.errors import ConfigurationError, JournalError
 from treadle.server.principal import Principal, Scope, require_scopes
+
+if TYPE_CHECKING:
+    from treadle.journal.postgres_access import AccessRows
 
 if sys.platform == "win32":
 
@@ -47,7 +51,13 @@ MARK = "tk"
 """The beginning of every key, so that scanners of source code recognise one."""
 
 CHECK_SECONDS = 1.0
-"""How long a change of the file may take to be seen."""
+"""How long a change of the file or of the database may take to be seen."""
+
+WAIT_SECONDS = 0.5
+"""How long a request waits for them to be read again."""
+
+MAX_ENDED = 10_000
+"""How many sessions that were ended early are known."""
 
 _LOGGER = logging.getLogger(__name__)
 _ID_BYTES = 6
@@ -119,8 +129,10 @@ def hash_of(key: str) -> str:
 class Keys:
     """The keys of a server: those of a file, which other processes may change, and `extra` ones.
 
-    The file is read again within a second after a change. One that cannot be read lets no request
-    in.
+    Without a file they are in the database of the server, if that has `AccessRows`; the sessions
+    that ended early are there in any case. Both are read again within a second after a change. A
+    file that cannot be read lets no request in. While a database is away, what was read last
+    counts.
     """
 
     def __init__(self, path: Path | None = None, extra: Iterable[StoredKey] = ()) -> None:
@@ -130,7 +142,16 @@ class Keys:
         self._stamp: tuple[int, int, int] | None = None
         self._checked = -CHECK_SECONDS
         self._own_secret = secrets.token_hex(_SECRET_BYTES)
-        self._file_secret = ""
+        self._shared_secret = ""
+        self._rows: AccessRows | None = None
+        self._ended: dict[str, float] = {}  # sessions, and when they would have ended
+        self._newest = 0
+        self._reading: asyncio.Task[None] | None = None
+        self._are_read = False
+
+    def use_rows(self, rows: "AccessRows") -> None:
+        """Reads the rows of a database from now on."""
+        self._rows = rows
 
     def find(self, key: str) -> StoredKey | None:
         """Returns the stored key of a key that a client sent, or None.
@@ -158,15 +179,50 @@ class Keys:
 
     @property
     def session_secret(self) -> str:
-        """Signs the cookies of sessions: that of the file, or one of this process."""
-        return self._file_secret or self._own_secret
+        """Signs the cookies of sessions: that of file or database, or one of this process."""
+        return self._shared_secret or self._own_secret
 
     async def refresh(self) -> None:
-        """Reads the file if it has changed; looks at it once a second at most."""
+        """Reads file and database if they may have changed: once a second at most."""
         now = time.monotonic()
-        if self._path is not None and now - self._checked >= CHECK_SECONDS:
+        if now - self._checked >= CHECK_SECONDS:
             self._checked = now
-            await asyncio.to_thread(self._read, self._path)
+            if self._path is not None:
+                await asyncio.to_thread(self._read, self._path)
+            if self._rows is not None and (self._reading is None or self._reading.done()):
+                self._reading = asyncio.create_task(self._read_rows(self._rows))
+        if self._reading is not None and not self._reading.done():
+            # A database that is away must not hold up the clock of the streams.
+            await asyncio.wait([self._reading], timeout=WAIT_SECONDS if self._are_read else None)
+
+    async def _read_rows(self, rows: "AccessRows") -> None:
+        try:
+            found = await rows.read(self._own_secret, self._newest)
+        except JournalError as error:
+            _LOGGER.warning("The keys could not be read: %s", error.message)
+            return
+        self._are_read = True
+        self._newest = found.newest
+        for id, ends_at in found.ended.items():
+            self._note_ended(id, ends_at)
+        if self._path is None:
+            self._stored = {key.id: key for key in map(_decode_key, found.keys)}
+            self._shared_secret = found.secret
+
+    async def end_session(self, id: str, ends_at: float) -> None:
+        """Ends a session early, at all servers of a database with rows."""
+        self._note_ended(id, ends_at)
+        if self._rows is not None:
+            await self._rows.end_session(id, ends_at)
+
+    def has_ended(self, session_id: str) -> bool:
+        """Returns whether a session was ended early, as far as this process knows."""
+        return session_id in self._ended
+
+    def _note_ended(self, id: str, ends_at: float) -> None:
+        self._ended.setdefault(id, ends_at)
+        if len(self._ended) > MAX_ENDED:
+            del self._ended[min(self._ended, key=self._ended.__getitem__)]
 
     def _read(self, path: Path) -> None:
         stamp = _stamp_of(path)
@@ -178,8 +234,23 @@ class Keys:
             _LOGGER.error("%s", error)
             content = None
         self._stored = {key.id: key for key in content.keys} if content is not None else {}
-        self._file_secret = content.session_secret if content is not None else ""
+        self._shared_secret = content.session_secret if content is not None else ""
         self._stamp = stamp
+
+
+def _decode_key(body: bytes) -> StoredKey:
+    return msgspec.json.decode(body, type=StoredKey)
+
+
+async def stored_rows(rows: "AccessRows") -> tuple[StoredKey, ...]:
+    """Returns the keys of a database, the oldest first."""
+    found = await rows.read("")
+    return tuple(sorted(map(_decode_key, found.keys), key=lambda key: key.created_at))
+
+
+async def add_row(rows: "AccessRows", key: StoredKey) -> None:
+    """Adds a key to a database."""
+    await rows.add_key(key.id, msgspec.json.encode(key))
 
 
 def _stamp_of(path: Path) -> tuple[int, int, int] | None:

@@ -1,6 +1,7 @@
 """What the routes share: the runtime, the settings, the open requests, the keys."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 from starlette.requests import Request
 
@@ -40,6 +41,8 @@ class Services:
         self.served = _roots(runtime)
         self.settings = settings
         self.keys = keys
+        if runtime.journal.has_nodes:
+            keys.use_rows(cast("Any", runtime.journal).access)
         self.sessions = Sessions(keys)
         self.authenticate = authenticate
         self.metrics = Metrics()

@@ -14,9 +14,6 @@ COOKIE = "treadle_session"
 LIFETIME = 30 * 24 * 3600
 """How long a session lasts at most, in seconds."""
 
-MAX_ENDED = 10_000
-"""How many sessions that were ended early are known."""
-
 _MAX_COOKIE_CHARS = 4096
 
 
@@ -32,13 +29,12 @@ class Sessions:
     """The sessions of a server.
 
     A cookie contains its session, signed, so that every process with the same keys knows it, also
-    after a restart. Those that were ended early are known to the process that ended them, and a
-    browser drops their cookie.
+    after a restart. Those that were ended early are known to all servers of a PostgreSQL database;
+    else to the process that ended them, and a browser drops their cookie.
     """
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._ended: dict[str, None] = {}
 
     def start(self, key: StoredKey, *, is_secure: bool) -> str:
         """Returns the header `Set-Cookie` of a new session."""
@@ -63,15 +59,13 @@ class Sessions:
         """Returns whether a session, and its key, have not ended."""
         return (
             time.time() < session.ends
-            and session.id not in self._ended
+            and not self._keys.has_ended(session.id)
             and self._keys.holds(session.key)
         )
 
-    def end(self, session: Session) -> None:
+    async def end(self, session: Session) -> None:
         """Ends a session; streams and waits that were opened with it end soon."""
-        self._ended[session.id] = None
-        if len(self._ended) > MAX_ENDED:
-            del self._ended[next(iter(self._ended))]
+        await self._keys.end_session(session.id, session.ends)
 
     def _signature(self, id: str) -> str:
         secret, message = self._keys.session_secret.encode(), f"session:{id}".encode()

@@ -36,9 +36,10 @@ async def start_session(request: ApiRequest[Any, None]) -> Answer:
 async def end_session(request: ApiRequest[Any, None]) -> Answer:
     """Ends the session of the request, with the streams that it opened, and removes the cookie."""
     sessions = request.services.sessions
+    await request.services.keys.refresh()
     session = sessions.find(request.headers.get(b"cookie"))
     if session is not None:
-        sessions.end(session)
+        await sessions.end(session)
     cookie = removed_cookie(is_secure=_is_secure(request))
     return Answer(204, None, ((b"set-cookie", cookie.encode()),))
 
