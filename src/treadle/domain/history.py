@@ -1,6 +1,7 @@
 """The items of a thread: an immutable sequence that grows in constant time."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import assert_never, overload
 
 from treadle.domain.items import (
@@ -58,9 +59,7 @@ class History(Sequence[Item]):
         return self._items[index if index >= 0 else self._length + index]
 
     def __iter__(self) -> Iterator[Item]:
-        items = self._items
-        for index in range(self._length):
-            yield items[index]
+        return islice(self._items, self._length)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, History):

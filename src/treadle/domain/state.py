@@ -199,7 +199,8 @@ class ThreadState(Struct, frozen=True, gc=False):
     @property
     def active_run(self) -> Run | None:
         """The run that has not ended, if there is one."""
-        return self.run if self.run is not None and self.run.is_active else None
+        run = self.run
+        return run if run is not None and run.status in ACTIVE else None
 
     @property
     def spent(self) -> Spent:

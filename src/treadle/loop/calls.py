@@ -13,7 +13,7 @@ from treadle.domain.events import (
     ToolStarted,
 )
 from treadle.domain.ids import new_id
-from treadle.domain.items import FunctionCall, FunctionCallOutput
+from treadle.domain.items import FunctionCall, FunctionCallOutput, Item
 from treadle.domain.open_step import Step
 from treadle.errors import HookFailed, RunError, ToolFailed
 from treadle.logging import enter_call
@@ -64,6 +64,11 @@ class StepCalls(Generic[Deps, Out]):
         self._running = 0
         self._deciding: dict[asyncio.Task[None], None] = {}
         self.failure: RunError | None = None
+
+    def asks(self, item: Item) -> bool:
+        """Whether a function of the program decides what a finished item needs from outside."""
+        tool = self._tools.get(item.name) if isinstance(item, FunctionCall) else None
+        return tool is not None and not tool.is_local
 
     def request(self, call: FunctionCall, index: int) -> None:
         """Records a call whose arguments are complete, and begins it if it may start early.

@@ -86,9 +86,12 @@ async def stream_response(
                                 publish(growth)
                     elif isinstance(event, ItemFinished):
                         is_seen = True
-                        with suppress(CancelledItself):  # a rule for approval; then it is needed
-                            async with OwnCancels():
-                                _record_item(activation, event, calls)
+                        if calls.asks(event.item):
+                            with suppress(CancelledItself):  # a rule for approval; it is needed
+                                async with OwnCancels():
+                                    _record_item(activation, event, calls)
+                        else:
+                            _record_item(activation, event, calls)
                     elif isinstance(event, ItemsAdapted):
                         report_adapted(thread, event)
                     else:

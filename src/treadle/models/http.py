@@ -295,8 +295,9 @@ class _Watchdog:
         self._failure: ModelError | None = None
 
     def __enter__(self) -> Self:
-        now = self._loop.time()
-        self._timer = self._loop.call_at(now + min(self._limit, self._content_limit), self._check)
+        # It first fires at the shortest of all limits, so that most responses set it once.
+        limits = self._limit, self._content_limit, self._timeouts.between_chunks, _AFTER_STOP_WAIT
+        self._timer = self._loop.call_later(min(limits), self._check)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -412,6 +412,50 @@ def test_more_arguments_after_the_end_of_a_call_are_an_error() -> None:
     assert items_of(decode(done(2, **LOOK), arguments(" ", 2), completed())) == [CALL]
 
 
+def test_arguments_after_the_end_of_a_call_whose_deltas_were_read_are_an_error() -> None:
+    stream = [added(2, **OPENED_LOOK), *(arguments(piece, 2) for piece in '{"at":"Zürich"}')]
+    assert items_of(decode(*stream, done(2, **LOOK), completed())) == [CALL]
+    with pytest.raises(StreamInvalid, match="after its end"):
+        decode(*stream, done(2, **LOOK), arguments("x", 2))
+
+
+def test_deltas_of_calls_under_one_index_are_told_apart_by_their_ids() -> None:
+    other = {**LOOK, "id": "fc_3", "call_id": "call_b", "arguments": '{"at":"Genf"}'}
+    stream = [added(0, **OPENED_LOOK), added(0, **{**OPENED_LOOK, **other, "arguments": ""})]
+    for number in range(15):
+        for call in (LOOK, other):
+            piece = call["arguments"][number : number + 1]
+            stream.append(arguments(piece, 0, call["id"]))
+    stream += [done(0, **LOOK), done(0, **other), completed()]
+    calls = [item for item in items_of(decode(*stream)) if isinstance(item, FunctionCall)]
+    assert [call.arguments for call in calls] == [LOOK["arguments"], other["arguments"]]
+
+
+def test_an_output_that_repeats_the_items_is_not_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads: list[object] = []
+    read = ResponsesDecoder._read
+    monkeypatch.setattr(
+        ResponsesDecoder, "_read", lambda self, raw: reads.append(raw) or read(self, raw)
+    )
+    stream = [done(0, **SAID), done(2, **LOOK)]
+    assert items_of(decode(*stream, completed(output=[SAID, LOOK]))) == [MESSAGE, CALL]
+    assert len(reads) == 2
+    # Another order, a part of them, and an item that its own end could not complete are read.
+    for output in ([LOOK, SAID], [LOOK]):
+        assert items_of(decode(*stream, completed(output=output))) == [MESSAGE, CALL]
+    bare = {**LOOK, "arguments": ""}
+    assert items_of(decode(done(2, **bare), completed(output=[LOOK]))) == [CALL]
+
+
+def test_two_items_of_one_id_and_index_are_both_in_the_output() -> None:
+    other = {**LOOK, "call_id": "call_b", "arguments": '{"at":"Genf"}'}
+    stream = [done(0, **LOOK), done(0, **other), completed(output=[LOOK, other])]
+    calls = [item for item in items_of(decode(*stream)) if isinstance(item, FunctionCall)]
+    assert [call.call_id for call in calls] == ["call_a", "call_b"]
+
+
 def test_arguments_without_a_call_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(responses_decoder, "_MAX_PENDING", 5)
     with pytest.raises(StreamInvalid, match="did not name"):

@@ -36,7 +36,7 @@ def list_of(value: object) -> Sequence[object]:
 
 def string_of(value: object) -> str:
     """Returns a string or a number as a string without surrogates, and "" for anything else."""
-    if isinstance(value, str):
+    if type(value) is str:
         return value if value.isascii() else joined(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)

@@ -97,12 +97,14 @@ class OutputItem:
 class OutputItems:
     """The items of one response.
 
-    `texts` has, for each index that stands for one open message alone, the key of that message.
+    `texts` has, for each index that stands for one open message alone, the key of that message;
+    `calls` has, for each id that stands for a call that grows, the key of that call.
     """
 
     def __init__(self) -> None:
         self.all: list[OutputItem] = []
         self.texts: dict[int, int] = {}
+        self.calls: dict[str, int] = {}
         self._by_id: dict[tuple[str, str], OutputItem] = {}
 
     def add(self, kind: str, index: int, item_id: str, call_id: str = "") -> OutputItem:
@@ -114,6 +116,7 @@ class OutputItems:
                 self._by_id[kind, name] = item
         if kind == MESSAGE:
             self.texts.clear()
+        self.calls.clear()  # an id may name the new item from now on
         return item
 
     def close(self, item: OutputItem, final: Item | None) -> None:
@@ -150,6 +153,7 @@ class OutputItems:
 
         It is a finished one if the event repeats itself, a new one if it was not announced.
         """
+        self.calls.clear()
         call_id = final.call_id if isinstance(final, FunctionCall) else ""
         called = [item for item in self._of(kind, call_id) if item.is_called(item_id)]
         for item in called:

@@ -59,6 +59,7 @@ from treadle.models.wire.sse_decoder import UNREADABLE, Frames, SseDecoder
 from treadle.streaming.jsonfields import is_begun_object
 
 _TEXT_DELTA = b"response.output_text.delta"
+_ARGUMENTS_DELTA = b"response.function_call_arguments.delta"
 _MAX_PENDING = 8 * 1024 * 1024
 
 
@@ -71,6 +72,14 @@ class _TextDelta(Struct, gc=False, tag="response.output_text.delta"):
     delta: str
     output_index: int = NO_INDEX
     item_id: str = ""
+
+
+class _ArgumentsDelta(Struct, gc=False, tag="response.function_call_arguments.delta"):
+    """The usual delta of arguments; which call it grows is known from its id."""
+
+    delta: str
+    item_id: str
+    output_index: int = NO_INDEX
 
 
 class _Event(Struct):
@@ -96,7 +105,8 @@ class _Event(Struct):
     @property
     def index(self) -> int:
         """The index of the item, `NO_INDEX` without one."""
-        return _index(self.output_index)
+        index = self.output_index
+        return index if type(index) is int and index >= 0 else _index(index)
 
 
 class _Response(Struct):
@@ -124,6 +134,7 @@ class _Whole(Struct):
 
 
 _decode_text = msgspec.json.Decoder(_TextDelta).decode
+_decode_arguments = msgspec.json.Decoder(_ArgumentsDelta).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
@@ -148,6 +159,7 @@ class ResponsesDecoder(SseDecoder):
 
     def _frames(self, frames: Frames, *, cut: bool = False) -> None:
         grow, texts = self._demux.text, self._items.texts
+        extend, calls = self._demux.arguments, self._items.calls
         for name, data in frames:
             if self.finished:
                 break
@@ -155,6 +167,14 @@ class ResponsesDecoder(SseDecoder):
                 try:
                     delta = _decode_text(data)
                     grow(texts[delta.output_index], delta.delta)
+                except (KeyError, *UNREADABLE):
+                    self._frame(name, data, cut=cut)
+            elif name == _ARGUMENTS_DELTA:
+                try:
+                    piece = _decode_arguments(data)
+                    key = calls[piece.item_id]
+                    if piece.delta:
+                        extend(key, piece.delta)
                 except (KeyError, *UNREADABLE):
                     self._frame(name, data, cut=cut)
             elif name in _HANDLED_NAMES or not name.startswith(b"response."):
@@ -193,6 +213,7 @@ class ResponsesDecoder(SseDecoder):
             if self._halves is None:
                 self._halves = HalfCharacters()
                 self._items.texts.clear()
+                self._items.calls.clear()
             return event
 
     def _text(self, event: _Event) -> None:
@@ -259,6 +280,8 @@ class ResponsesDecoder(SseDecoder):
             delta = self._halves.join(item.key, delta)
         if self._demux.is_open(item.key):
             self._demux.arguments(item.key, delta)
+            if self._halves is None and item.item_id and item.item_id == event.item_id:
+                self._items.calls[item.item_id] = item.key
             return
         item.pending.append(delta)
         self._pending += len(delta)

@@ -89,7 +89,7 @@ def object_arguments(call: FunctionCall, changes: Changes) -> str:
     as the call that the model is to correct (NousResearch/hermes-agent#4724, llama.cpp, LiteLLM).
     """
     text = call.arguments
-    if not text or text == "{}" or not text.strip() or text.strip() == "null":
+    if text.strip() in ("", "{}", "null"):
         return "{}"  # a tool without parameters, at servers that send nothing for them
     if _is_object(text):
         return text
