@@ -74,7 +74,7 @@ class Topic:
         self.is_served = False
         self.opening: asyncio.Future[None] | None = None
         self._on_unwatched = on_unwatched
-        self._n = 0
+        self._n = self._number = 0
         self._log = LiveLog()
         # The last events, up to `RECENT`, without a gap: those of the run in progress at most.
         self._recent: list[RecordedEvent] = []
@@ -133,7 +133,7 @@ class Topic:
         for n, delta in enumerate(missing, COMPLETED + 1 - len(missing)):
             self.publish_live(delta, n)
         self._remember(cast("RecordedEvent", envelope.event), envelope.seq)
-        self.seq, self._n = envelope.seq, 0
+        self.seq, self._n, self._number = envelope.seq, 0, 0
         self._log.land(envelope.event, envelope.seq)
         # A copy, because a subscriber without references may detach itself at any moment.
         for subscriber in tuple(self._subscribers):
@@ -166,7 +166,7 @@ class Topic:
         """
         # Joined deltas from elsewhere keep the position that they have there, so that positions
         # mean the same in every process.
-        number = last_in(n) if n else last_in(self._n) + 1
+        self._number = number = last_in(n) if n else self._number + 1
         self._n = n = n or number
         if type(event) is AgentEvent and delta_in(event) is None:
             if self._log.is_repeated(event):

@@ -6,7 +6,7 @@ from typing import Literal, assert_never
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from treadle.domain.desk import DESK_TYPES
 from treadle.domain.events import (
@@ -452,13 +452,16 @@ _END: dict[type[DurableEvent], RunStatus] = {
 }
 
 
+_EMPTY = asdict(RunRecord(id="", agent=""))
+
+
 def merged(old: RunRecord, new: RunRecord) -> RunRecord:
     """Returns `new`, with its empty fields taken from `old`."""
-    empty = RunRecord(id=old.id, agent="")
+    fields = asdict(new)
     kept = {
-        name: getattr(old, name)
-        for name in RunRecord.__struct_fields__
-        if name != "status" and getattr(new, name) == getattr(empty, name)
+        name: value
+        for name, value in asdict(old).items()
+        if name != "status" and fields[name] == _EMPTY[name]
     }
     seq = old.seq or new.seq  # it is its first event that counts
     return replace(new, **{**kept, "seq": seq})

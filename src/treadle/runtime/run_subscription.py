@@ -12,6 +12,7 @@ from treadle.domain.events import (
     MessageAdded,
     RunStarted,
     TerminalEvent,
+    TextDelta,
 )
 
 
@@ -52,7 +53,9 @@ class RunSubscription(Subscription):
         if self._is_over:
             raise StopAsyncIteration
         while (envelope := super().take()) is not None:
-            if self._belongs(envelope.event):
+            event = envelope.event
+            # Nearly all events are deltas of text, for which a call less counts.
+            if self._is_active if type(event) is TextDelta else self._belongs(event):
                 return envelope
         return None
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from treadle.actors.access import ThreadAccess
 from treadle.actors.ending import Ended
@@ -180,8 +180,11 @@ class ThreadRun:
         They come once they are durable, and can be iterated at any time, as often as needed.
         """
         async with await self.subscribe() as subscription:
-            async for event in subscription:
-                yield event
+            with suppress(StopAsyncIteration):
+                while True:
+                    while (envelope := subscription.take()) is None:
+                        await subscription.wait()
+                    yield envelope.event
 
     async def subscribe(self, after: int | str | Position | None = None) -> RunSubscription:
         """Returns the events of the run after a position; iterate it. It ends with the run.
