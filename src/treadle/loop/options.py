@@ -1,6 +1,5 @@
 """From the keyword arguments of a call to the options of its run, checked."""
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -111,7 +110,9 @@ def _require_keywords(function: str, arguments: Mapping[str, object]) -> None:
     known = OptionArguments.__annotations__
     for name in arguments:
         if name not in known:
-            close = difflib.get_close_matches(name, [*known, "output"], 1)
+            from difflib import get_close_matches  # noqa: PLC0415 - for a mistake alone
+
+            close = get_close_matches(name, [*known, "output"], 1)
             hint = f". Did you mean {close[0]!r}?" if close else ""
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{hint}")
 

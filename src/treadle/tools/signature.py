@@ -3,9 +3,18 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeGuard, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    TypeGuard,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-import docstring_parser
 import msgspec
 
 from treadle.domain.schema import JsonSchema
@@ -15,6 +24,9 @@ from treadle.tools.context import RunContext
 from treadle.tools.nulls import without_nulls
 from treadle.tools.pydantic_schema import quiet_json_schema, without_titles
 from treadle.tools.strict import strict_schema
+
+if TYPE_CHECKING:
+    from docstring_parser import Docstring
 
 _Parameter = inspect.Parameter
 
@@ -32,9 +44,11 @@ class Signature:
     """
 
     def __init__(self, function: Callable[..., object], name: str, strict: bool | None) -> None:
+        from docstring_parser import parse  # noqa: PLC0415 - imported with the first tool
+
         self._name = name
         hints = _hints(function, name)
-        docstring = docstring_parser.parse(inspect.getdoc(_written(function)) or "")
+        docstring = parse(inspect.getdoc(_written(function)) or "")
         self.description = _description(docstring)
         self.context_parameter: str | None = None
         self.deps = ""
@@ -194,7 +208,7 @@ def _written(function: Callable[..., object]) -> Callable[..., object]:
     return inspect.unwrap(function if inspect.isroutine(function) else type(function).__call__)
 
 
-def _description(docstring: docstring_parser.Docstring) -> str:
+def _description(docstring: "Docstring") -> str:
     parts = (docstring.short_description, docstring.long_description)
     return "\n\n".join(part for part in parts if part)
 
