@@ -20,7 +20,7 @@ W = TypeVar("W")
 
 Commit = Callable[[Sequence[W]], Sequence[object]]
 _Sent = Callable[[Sequence[object]], None]
-_Job = tuple[Sequence[W], asyncio.AbstractEventLoop, _Sent]
+_Job = tuple[Commit[W], Sequence[W], asyncio.AbstractEventLoop, _Sent]
 
 MAX_GROUP = 512
 """The most writes in one transaction, so that the first does not wait for thousands of others."""
@@ -38,11 +38,12 @@ class GroupCommit(Generic[W]):
         commit: Commit[W],
         on_committed: Callable[[], None],
     ) -> None:
+        self._commit = commit
         self._on_committed = on_committed
         # A thread of its own: an executor makes two futures a group, each with a lock, and passes
         # through the event loop three times, which is most of what passing a group costs.
         self._jobs: SimpleQueue[_Job[W] | None] = SimpleQueue()
-        Thread(target=_work, args=(self._jobs, commit), name="treadle-journal", daemon=True).start()
+        Thread(target=_work, args=(self._jobs,), name="treadle-journal", daemon=True).start()
         # The thread knows the queue alone, so that it ends with a journal that is never closed.
         self._end = weakref.finalize(self, self._jobs.put, None)
         self._waiting: list[tuple[W, asyncio.Future[object]]] = []
@@ -81,7 +82,9 @@ class GroupCommit(Generic[W]):
         loop = asyncio.get_running_loop()
         time = held(loop)
         time.__enter__()  # until the outcomes are here
-        self._jobs.put((writes, loop, lambda outcomes: self._sent(group, time, outcomes)))
+        self._jobs.put(
+            (self._commit, writes, loop, lambda outcomes: self._sent(group, time, outcomes))
+        )
 
     def _sent(
         self,
@@ -105,14 +108,14 @@ class GroupCommit(Generic[W]):
             self._idle.set()
 
 
-def _work(jobs: "SimpleQueue[_Job[W] | None]", commit: Commit[W]) -> None:
+def _work(jobs: "SimpleQueue[_Job[W] | None]") -> None:
     """Commits groups in a thread until there is a None."""
     while (job := jobs.get()) is not None:
-        writes, loop, sent = job
+        commit, writes, loop, sent = job
         try:
             outcomes = commit(writes)
         except BaseException as error:  # noqa: BLE001 - raised where the writes are awaited
             outcomes = [error] * len(writes)
         with suppress(RuntimeError):  # the event loop was closed, and with it all that waited
             loop.call_soon_threadsafe(sent, outcomes)
-        del job, writes, sent, outcomes  # they would be kept until there is another group
+        del job, commit, writes, sent, outcomes  # they would be kept until there is another group
