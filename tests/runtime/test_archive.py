@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.postgres import server
 
 import treadle
 from treadle import Agent, Runtime
@@ -417,9 +418,17 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("lines", [3, 20, 61])
-async def test_a_process_that_is_killed_loses_nothing(tmp_path: Path, lines: int) -> None:
-    url = f"sqlite:///{tmp_path / 'treadle.db'}"
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    [
+        *(("sqlite", lines) for lines in (3, 20, 61)),
+        pytest.param("postgres", 5, marks=pytest.mark.needs("postgres")),
+    ],
+)
+async def test_a_process_that_is_killed_loses_nothing(
+    tmp_path: Path, kind: str, lines: int
+) -> None:
+    url = server().url() if kind == "postgres" else f"sqlite:///{tmp_path / 'treadle.db'}"
     kept: set[str] = set()
     for _ in range(3):
         process = await asyncio.create_subprocess_exec(

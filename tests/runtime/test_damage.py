@@ -80,6 +80,27 @@ async def test_one_thread_is_set_aside_and_can_be_repaired(
         assert await thread.repair() == []
 
 
+async def test_what_a_repair_removes_leaves_the_archive(tmp_path: Path) -> None:
+    path = tmp_path / "treadle.db"
+    url = f"sqlite:///{path}"
+    agent = Agent(ScriptedModel(["fine"]))
+    async with treadle.open(url, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent, owner="me")
+        await (await thread.send("hello there")).result()
+        archive = runtime.archive(owner="me")
+        await thread.archive.insert("hello again")
+        assert len(await runtime.search("hello", owner="me")) == 1
+        assert len(await archive.search("hello")) == 1
+        events = await thread.events()
+        seqs = [e.seq for e in events if e.type in {"message.added", "archive.inserted"}]
+    for seq in seqs:
+        damage(path, thread.id, seq)
+    async with treadle.open(url, agents=[agent]) as runtime:
+        assert await (await runtime.connect(thread.id)).repair() == seqs
+        assert await runtime.search("hello", owner="me") == []
+        assert await runtime.archive(owner="me").search("hello") == []
+
+
 async def test_a_damaged_thread_can_be_shown_and_deleted(tmp_path: Path) -> None:
     path = tmp_path / "treadle.db"
     url = f"sqlite:///{path}"

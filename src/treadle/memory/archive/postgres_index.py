@@ -18,6 +18,7 @@ from treadle.memory.archive.pages import Page
 from treadle.memory.archive.words import MAX_OFTEN, counted, length_of
 
 _STEMS = 50_000
+_MARKS = 2000
 _LAST_SEQ = (1 << SEQ_BITS) - 1
 
 _BEHIND = f"""
@@ -129,30 +130,45 @@ class PostgresIndex:
             "SELECT DISTINCT o FROM archive_gone WHERE due <= now() ORDER BY o"
         ).fetchall()
         for (owner,) in owners:
-            with connection.raw.transaction():
-                connection.execute("SELECT 1 FROM archive_owner WHERE o = ? FOR UPDATE", (owner,))
-                connection.execute(_SWEEP, (owner, owner, owner))
-                connection.execute(
-                    "DELETE FROM archive_owner w WHERE o = ?"
-                    " AND NOT EXISTS (SELECT 1 FROM archive_thread t WHERE t.o = w.o)"
-                    " AND NOT EXISTS (SELECT 1 FROM archive_gone g WHERE g.o = w.o)",
-                    (owner,),
-                )
+            while _sweep(connection, owner):
+                pass
 
 
-_SWEEP = """
-    WITH swept AS (
-        DELETE FROM archive_gone WHERE o = ? AND due <= now() RETURNING digest, tokens
-    ), unused AS (
-        DELETE FROM archive_vector v USING (SELECT DISTINCT digest FROM swept) s
-        WHERE v.o = ? AND v.digest = s.digest AND NOT EXISTS (
-            SELECT 1 FROM archive_passage p WHERE p.o = v.o AND p.digest = v.digest)
-    )
-    UPDATE archive_owner SET
-        passages = passages - (SELECT count(tokens) FROM swept),
-        tokens = tokens - (SELECT coalesce(sum(tokens), 0) FROM swept)
-    WHERE o = ?
-"""
+def _sweep(connection: PostgresConnection, owner: int) -> bool:
+    """Works off some of the marks of an owner; returns whether there may be more."""
+    with connection.raw.transaction():
+        # Looks up one text after the other, whatever the planner knows of the tables.
+        connection.execute("SET LOCAL enable_hashjoin = off")
+        connection.execute("SET LOCAL enable_mergejoin = off")
+        connection.execute("SELECT 1 FROM archive_owner WHERE o = ? FOR UPDATE", (owner,))
+        marks = connection.execute(
+            "DELETE FROM archive_gone WHERE ctid = ANY(ARRAY(SELECT ctid FROM archive_gone"
+            " WHERE o = ? AND due <= now() LIMIT ?)) RETURNING digest, tokens",
+            (owner, _MARKS),
+        ).fetchall()
+        connection.execute(
+            "DELETE FROM archive_vector v WHERE v.o = ? AND v.digest = ANY(?) AND NOT EXISTS"
+            " (SELECT 1 FROM archive_passage p WHERE p.o = v.o AND p.digest = v.digest)",
+            (owner, list({digest for digest, _ in marks})),
+        )
+        removed = [tokens for _, tokens in marks if tokens is not None]
+        connection.execute(
+            "UPDATE archive_owner SET passages = passages - ?, tokens = tokens - ? WHERE o = ?",
+            (len(removed), sum(removed), owner),
+        )
+        connection.execute(
+            "DELETE FROM archive_owner w WHERE o = ?"
+            " AND NOT EXISTS (SELECT 1 FROM archive_thread t WHERE t.o = w.o)"
+            " AND (NOT EXISTS (SELECT 1 FROM archive_gone g WHERE g.o = w.o)"
+            " OR NOT EXISTS (SELECT 1 FROM thread t WHERE t.owner = w.name))",
+            (owner,),
+        )
+        connection.execute(
+            "DELETE FROM archive_gone g WHERE o = ?"
+            " AND NOT EXISTS (SELECT 1 FROM archive_owner w WHERE w.o = g.o)",
+            (owner,),
+        )
+    return len(marks) == _MARKS
 
 
 def digest_of(text: str) -> str:

@@ -108,16 +108,16 @@ class PostgresVectors:
             if found is None:
                 return []
             self._enlist(connection, *found)
+            # The inner query is executed once, and the numbers it returns are looked up, whatever
+            # the planner knows of the table.
             rows = connection.execute(
-                # Materialized, because a subquery that is joined may be executed for each row.
-                f"WITH c AS MATERIALIZED (SELECT digest FROM archive_vector WHERE {_WAITING}"  # noqa: S608 - of constants
-                " AND until <= now() ORDER BY v DESC LIMIT ? FOR UPDATE SKIP LOCKED)"
-                " UPDATE archive_vector v SET tries = tries + 1, is_claimed = true,"
-                f" until = now() + interval '{CLAIM_SECONDS} seconds' FROM c"
-                " WHERE v.o = ? AND v.e = ? AND v.digest = c.digest RETURNING v.v, v.digest,"
+                "UPDATE archive_vector v SET tries = tries + 1, is_claimed = true,"  # noqa: S608 - of constants
+                f" until = now() + interval '{CLAIM_SECONDS} seconds' WHERE v = ANY(ARRAY("
+                f"SELECT v FROM archive_vector WHERE {_WAITING} AND until <= now()"
+                " ORDER BY v DESC LIMIT ? FOR UPDATE SKIP LOCKED)) RETURNING v, digest,"
                 " (SELECT text FROM archive_passage p WHERE p.o = v.o AND p.digest = v.digest"
                 " LIMIT 1)",
-                (*found, limit, *found),
+                (*found, limit),
             ).fetchall()
         return [Unembedded(digest, text) for _, digest, text in sorted(rows)[::-1] if text]
 
@@ -170,7 +170,7 @@ class PostgresVectors:
         if found is not None and digests:
             connection.execute(
                 f"UPDATE archive_vector SET {change}"  # noqa: S608 - of constants
-                " WHERE o = ? AND e = ? AND digest = ANY(?) AND vector IS NULL",
+                " WHERE o = ? AND e = ? AND digest = ANY(?)",
                 (*found, list(digests)),
             )
 
@@ -270,14 +270,17 @@ def _set(
     place: tuple[int, int],
     vectors: "Sequence[tuple[str, Matrix]]",
 ) -> None:
-    """Sets vectors where there are none."""
+    """Sets vectors where there are none.
+
+    That is no condition, because the planner could look for it by the index of those that wait.
+    """
     type = vector_type(connection)
     value = f"?::float8[]::{type}" if type else "?"
     with connection.raw.pipeline():
         for digest, vector in vectors:
             connection.execute(
-                f"UPDATE archive_vector SET vector = {value}, is_blank = ?, is_claimed = false"  # noqa: S608 - of constants
-                " WHERE o = ? AND e = ? AND digest = ? AND vector IS NULL",
+                f"UPDATE archive_vector SET vector = coalesce(vector, {value}), is_blank = ?,"  # noqa: S608 - of constants
+                " is_claimed = false WHERE o = ? AND e = ? AND digest = ?",
                 (
                     vector.tolist() if type else memoryview(vector.astype("<f4").tobytes()),
                     not vector.any(), *place, digest,
