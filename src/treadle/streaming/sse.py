@@ -12,6 +12,7 @@ _NAMED_FRAMES = re.compile(rb"^event: (.+)\ndata: (.*)\n\n", re.MULTILINE).finda
 _USUAL_BLOCK = re.compile(rb"(?:event: (.+)\n)?data: (.*)").fullmatch
 _COMMENT = re.compile(rb":.*").fullmatch
 _MAX_RETRY_DIGITS = 15
+_JSON = (b"{", b"[", b",{")
 
 
 Frame = tuple[bytes, bytes]
@@ -26,8 +27,8 @@ class SseParser:
     stay bytes, for the decoder that reads them next.
 
     The specification ignores lines of unknown fields. Servers put errors there, so two kinds become
-    events: a field `error` (an event of that name), and lines from one that begins with `{` to the
-    next blank line, which are JSON without `data:` (a message).
+    events: a field `error` (an event of that name), and lines from one that begins with `{` or `[`
+    to the next blank line, which are JSON without `data:` (a message).
 
     Raises `StreamInvalid` when more than `max_frame_bytes` (default 16 MiB) come without a blank
     line, a line end counted as one byte; the parser cannot be used after that. Events before it are
@@ -98,7 +99,7 @@ class SseParser:
         event, data, errors = b"", list[bytes](), list[bytes]()
         bare: list[bytes] = []
         for line in block.split(b"\n"):
-            if bare or line.startswith(b"{"):
+            if bare or line.startswith(_JSON):
                 bare.append(line)
                 continue
             name, _, value = line.partition(b":")

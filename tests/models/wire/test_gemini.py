@@ -360,6 +360,31 @@ def test_the_name_of_a_tool_that_the_api_does_not_take() -> None:
     assert item.name == "1st"
 
 
+# Errors in the middle
+
+
+RAW = {"error": {"code": 503, "message": "The model is overloaded.", "status": "UNAVAILABLE"}}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("around", ["{}", "[{}]", "[{}]\n\n", ",\n{}]", ",{}\n]", "{}\n\n"])
+def test_an_error_without_the_format_of_the_stream(
+    around: str, line_end: str, indent: int | None
+) -> None:
+    raw = around.replace("{}", json.dumps(RAW, indent=indent)).replace("\n", line_end).encode()
+    events, error = failing(parts(text("half ")), raw)
+    assert isinstance(error, ServerFailed)
+    assert (error.message, error.provider_code) == ("The model is overloaded.", "UNAVAILABLE")
+    assert [e.delta for e in events if isinstance(e, TextDelta)] == ["half "]
+    assert isinstance(failing(raw)[1], ServerFailed | StreamIncomplete)
+
+
+def test_other_text_in_the_middle_is_not_an_error_of_its_own() -> None:
+    for raw in (b"<html>502</html>", b"upstream error", b"[1, 2]", b"[{", b',{"a": 1}'):
+        assert isinstance(failing(parts(text("half ")), raw)[1], StreamIncomplete)
+
+
 # Ends
 
 

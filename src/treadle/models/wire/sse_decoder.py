@@ -11,7 +11,7 @@ from treadle.domain.items import Message
 from treadle.errors import ModelError, StreamIncomplete, StreamInvalid
 from treadle.models.failure import error_in, stream_failure
 from treadle.models.wire.ends import bad_end
-from treadle.models.wire.loose_json import fields_of, read_json
+from treadle.models.wire.loose_json import fields_of, list_of, read_json
 from treadle.streaming.demux import Demux, ItemFinished, StreamEvent
 from treadle.streaming.event_stream import EventStreamParser
 from treadle.streaming.sse import SseParser
@@ -79,13 +79,17 @@ class SseDecoder(ABC):
     def end(self) -> Iterable[StreamEvent]:
         """Decodes the rest of the body; raises `StreamIncomplete` without a terminal event."""
         try:
+            rest: Frames = ()
             if self._document is not None:
                 self._read_document(bytes(self._document))
             else:
-                self._frames(self._sse.flush(), cut=True)
+                rest = self._sse.flush()
+                self._frames(rest, cut=True)
             if not self.finished:
                 self._last()
             if not self.finished:
+                for name, data in rest:
+                    self._raise_reported(data, name)
                 raise StreamIncomplete(
                     "The provider's stream ended before the response was complete; try again."
                 )
@@ -125,10 +129,7 @@ class SseDecoder(ABC):
 
     def _raise_reported(self, data: bytes, name: bytes = b"message") -> None:
         """Raises the error that the provider reports in `data`, if it is one."""
-        try:
-            document = read_json(data)
-        except UNREADABLE:
-            document = None
+        document = _reported(data)
         if name == b"error" and document is None:
             document = data.decode(errors="replace")
         error = error_in(document, is_error=name == b"error")
@@ -201,6 +202,20 @@ class SseDecoder(ABC):
         if not events:
             raise error
         return _then_raise(events, error)
+
+
+def _reported(data: bytes) -> object:
+    """Returns the JSON in `data`, the first of a list, or in a list that began before; else None.
+
+    Google ends a stream with `,` and an error and `]` when its format is lost on the way.
+    """
+    for text in (data, data.strip(b",[] \t\r\n")):
+        try:
+            document = read_json(text)
+        except UNREADABLE:
+            continue
+        return next(iter(list_of(document)), None)
+    return None
 
 
 def _then_raise(events: Iterable[StreamEvent], error: Exception) -> Generator[StreamEvent]:
