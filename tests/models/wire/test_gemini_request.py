@@ -117,6 +117,20 @@ def test_a_whole_request() -> None:
     }
 
 
+def test_a_cache_holds_instructions_and_tools() -> None:
+    name = "cachedContents/abc"
+    settings = ModelSettings(
+        extra_body={"cachedContent": name}, tool_choice="required", temperature=0.5
+    )
+    tool = ToolSchema("look", "Looks.", {"type": "object"}, strict=False)
+    body = sent(user_message("hi"), instructions="Be brief.", tools=(tool,), settings=settings)
+    assert body == {
+        "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
+        "generationConfig": {"temperature": 0.5},
+        "cachedContent": name,
+    }
+
+
 def test_older_models_know_neither_ids_nor_signatures() -> None:
     contents = sent(*called("x"), model=OLD)["contents"]
     assert contents[1]["parts"] == [{"functionCall": {"name": "look", "args": {}}}]
@@ -353,13 +367,13 @@ def test_more_of_the_body_is_merged() -> None:
     extra = {
         "generationConfig": {"topK": 5, "temperature": 1},
         "tools": [{"googleSearch": {}}],
-        "cachedContent": "cachedContents/1",
+        "labels": {"a": "b"},
         "contents": "mine",
     }
     body = sent(tools=(LOOK,), settings=ModelSettings(temperature=0.5, extra_body=extra))
     assert body["generationConfig"] == {"temperature": 1, "topK": 5}
     assert [list(tool) for tool in body["tools"]] == [["functionDeclarations"], ["googleSearch"]]
-    assert (body["cachedContent"], body["contents"]) == ("cachedContents/1", "mine")
+    assert (body["labels"], body["contents"]) == ({"a": "b"}, "mine")
 
 
 @pytest.mark.parametrize("kind", ["list", "text"])

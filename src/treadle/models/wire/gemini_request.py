@@ -20,6 +20,10 @@ from treadle.models.wire.reasoning import budget_of, effort_of
 from treadle.models.wire.sendable import Changes, EncodedRequest, json_body, merged
 from treadle.models.wire.tool_schema import accepted_parameters
 
+_CACHE = "cachedContent"
+# "Tool config, tools and system instruction should not be set in the request when using cached
+# content": they are in the cache, which was made with them.
+_IN_CACHE = ("systemInstruction", "tools", "toolConfig")
 _OLD = re.compile(r"gemini-[12]\b")
 # These think within a budget of tokens; later models at a level, earlier ones not at all.
 # https://ai.google.dev/gemini-api/docs/thinking
@@ -74,6 +78,9 @@ def encode_request(model: str, request: ModelRequest, options: GeminiOptions) ->
     body |= {name: value for name, value in optional.items() if value}
     if config := _config(model, request):
         body["generationConfig"] = config
+    if _CACHE in settings.extra_body:
+        for name in _IN_CACHE:
+            body.pop(name, None)
     for name, value in settings.extra_body.items():
         body[name] = merged(body.get(name), value)
     sources = [content.sources for content in contents]
