@@ -32,6 +32,14 @@ TOOLS = (
     ToolSchema("look", "Looks.", {"type": "object"}, strict=False),
     ToolSchema("draw", "Draws.", {"type": "object"}, strict=False),
 )
+STRICT = (
+    ToolSchema(
+        "look",
+        "Looks.",
+        {"type": "object", "properties": {}, "required": [], "additionalProperties": False},
+        strict=True,
+    ),
+)
 PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="
 PDF = "data:application/pdf;base64,JVBERi0xLjQK"
 WAV = "data:audio/wav;base64,UklGRiQAAABXQVZFZm10IA=="
@@ -78,6 +86,8 @@ def shows(part: Any) -> ModelRequest:
 REQUESTS: Mapping[str, ModelRequest] = {
     "any call": plain(tool_choice="required"),
     "one call": plain(tool_choice=NamedTool("look")),
+    "parallel calls": plain(parallel_tool_calls=False),
+    "strict schema": ModelRequest(items=plain().items, tools=STRICT),
     "images": shows(InputImage(PNG)),
     "PDF": shows(InputFile(PDF, filename="a.pdf")),
     "audio": shows(InputAudio(WAV)),
@@ -100,6 +110,17 @@ def named(model: HttpModel) -> str:
     if forced(model) == "–":
         return "–"
     return "by name" if b"Draws." in encode(model, REQUESTS["one call"]).body else "alone"
+
+
+def parallel(model: HttpModel) -> str:
+    asked = body_of(encode(model, REQUESTS["parallel calls"]))
+    return "yes" if asked == body_of(encode(model, plain())) else "yes, off"
+
+
+def strict(model: HttpModel) -> str:
+    tools = ["tools"] if b'"strict":true' in encode(model, REQUESTS["strict schema"]).body else []
+    output = ["output"] if model.output_mode == "native" else []
+    return ", ".join([*tools, *output]) or "–"
 
 
 def media(kind: str) -> Callable[[HttpModel], str]:
@@ -136,6 +157,8 @@ COLUMNS: Mapping[str, Callable[[HttpModel], str]] = {
     "output": output,
     "any call": forced,
     "one call": named,
+    "parallel calls": parallel,
+    "strict schema": strict,
     "images": media("images"),
     "PDF": media("PDF"),
     "audio": media("audio"),
@@ -167,8 +190,8 @@ PAGE_TEXT = """# Providers
 
 What each [preset](../how-to/choose-a-model.md#a-provider-by-its-name) can do. Made from the
 requests that treadle encodes, by `python -m tests.models.matrix`; a test sends each of them to the
-rules of the server. Text, parallel calls and streamed reasoning work with all of them, if the model
-has them; a test runs an agent with each against the simulator.
+rules of the server. Text and streamed reasoning work with all of them, if the model has them; a
+test runs an agent with each against the simulator.
 
 {table}
 
@@ -177,11 +200,16 @@ has them; a test runs an agent with each against the simulator.
 - `any call`, `one call`: `tool_choice` `"required"` and `NamedTool`. `alone`: the tool is the only
   one of the request, because the server takes no name. Without it the choice is left to the model,
   and `tool_choice.ignored` reports a response without a call.
+- `parallel calls`: several calls in one response are made at the same time. `off`: the setting
+  `parallel_tool_calls=False` is sent; elsewhere the API has no field for it.
+- `strict schema`: what the server is asked to hold to its JSON Schema: the arguments of tools that
+  are strict, and structured output. treadle validates both in any case.
 - `images`, `PDF`, `audio`: sent as such; otherwise a text stands in their place. Whether a model
   reads them depends on the model.
 - `reasoning`: what `reasoning_effort` becomes, for models that can be told.
 - `cache`: marks in the request, a key of the conversation, or nothing, because the provider caches
-  by itself, if it does.
+  by itself, if it does. Gemini's explicit caches are [used, not
+  made](../how-to/choose-a-model.md#gemini).
 
 The facts were collected on {checked} from these pages, public reports and recorded streams:
 

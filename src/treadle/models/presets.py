@@ -206,6 +206,7 @@ PRESETS: dict[str, Preset] = {
             # models think unless they are told not to.
             tool_choice=False,
             named_choice=False,
+            parallel_tool_calls=False,
             needs_reasoning=True,
             strict_tools=False,
             media=TEXTS_ONLY,
@@ -303,6 +304,7 @@ PRESETS: dict[str, Preset] = {
         dialect=_hosted(
             tool_choice=False,
             named_choice=False,
+            parallel_tool_calls=False,
             strict_tools=False,
             # The other models always reason, or never.
             reasoning=(ReasoningRule(models=r"kimi-k2\.[56]", efforts=_THINKING),),
@@ -318,6 +320,7 @@ PRESETS: dict[str, Preset] = {
         dialect=_hosted(
             tool_choice=False,
             named_choice=False,
+            parallel_tool_calls=False,
             strict_tools=False,
             with_tools={"tool_stream": True},
             # https://docs.z.ai/guides/capabilities/thinking-mode; 5.3 always thinks.
@@ -341,6 +344,7 @@ PRESETS: dict[str, Preset] = {
         # It ignores `tool_choice`.
         dialect=ChatDialect(
             tool_choice=False,
+            parallel_tool_calls=False,
             schema_with_tools=False,
             media=IMAGES_ONLY,
             reasoning=(
@@ -374,7 +378,10 @@ PRESETS: dict[str, Preset] = {
         "https://lmstudio.ai/docs/developer/openai-compat/chat-completions",
         # Its Chat Completions have no field for reasoning.
         dialect=ChatDialect(
-            schema_with_tools=False, media=IMAGES_ONLY, reasoning=(ReasoningRule(),)
+            parallel_tool_calls=False,
+            schema_with_tools=False,
+            media=IMAGES_ONLY,
+            reasoning=(ReasoningRule(),),
         ),
     ),
     "litellm": _local(

@@ -34,6 +34,7 @@ class Server(Struct, frozen=True, kw_only=True):
     choices: AbstractSet[str] = ALL_CHOICES
     parts: AbstractSet[str] = frozenset({"text", "image_url"})
     strict: bool = True
+    parallel: bool = True  # knows the field `parallel_tool_calls`
     call_ids: str = r"[!-~]{1,4096}"
     needs_reasoning: bool = False
     tokens: str = "max_tokens"
@@ -47,19 +48,23 @@ SERVERS: Mapping[str, Server] = {
         call_ids=r"[a-zA-Z0-9]{9}",
     ),
     "deepseek": Server(
-        choices=frozenset({"auto"}), parts=frozenset({"text"}), strict=False, needs_reasoning=True
+        choices=frozenset({"auto"}),
+        parts=frozenset({"text"}),
+        strict=False,
+        parallel=False,
+        needs_reasoning=True,
     ),
     "xai": Server(tokens="max_completion_tokens"),
     "together": Server(),
     "fireworks": Server(),
     "cerebras": Server(parts=frozenset({"text"}), strict=False, tokens="max_completion_tokens"),
-    "moonshot": Server(choices=frozenset({"none", "auto"}), strict=False),
-    "zai": Server(choices=frozenset({"auto"}), strict=False),
-    "ollama": Server(choices=frozenset({"none", "auto"})),
+    "moonshot": Server(choices=frozenset({"none", "auto"}), strict=False, parallel=False),
+    "zai": Server(choices=frozenset({"auto"}), strict=False, parallel=False),
+    "ollama": Server(choices=frozenset({"none", "auto"}), parallel=False),
     "vllm": Server(),
     "sglang": Server(),
     "llamacpp": Server(choices=WORDS),
-    "lmstudio": Server(choices=WORDS),
+    "lmstudio": Server(choices=WORDS, parallel=False),
     "litellm": Server(parts=frozenset({"text", "image_url", "file", "input_audio"})),
 }
 
@@ -87,5 +92,6 @@ def check_preset(name: str, body: Json) -> None:
     require(word in server.choices, f"Invalid tool_choice {word}")
     for tool in body.get("tools", ()):
         require(server.strict or "strict" not in tool["function"], "strict is not known")
+    require(server.parallel or "parallel_tool_calls" not in body, "parallel_tool_calls")
     limits = {"max_tokens", "max_completion_tokens"} & body.keys()
     require(limits <= {server.tokens}, f"{limits} are not {server.tokens}")

@@ -41,6 +41,7 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
     - `named_choice`: it can be asked for a call of one tool by name. llama.cpp treats that as
       "auto" (its log: "Wrong type supplied for parameter 'tool_choice'"); there, any call is
       required, and the tool is the only one in the request.
+    - `parallel_tool_calls`: the field is accepted. Without it, the setting is not sent.
     - `needs_reasoning`: a message with calls must contain `reasoning_content`, even an empty one
       (DeepSeek, langchain-ai/langchain#37389).
     - `needs_signature`: the first call of a response must have the signature of a thought, so that
@@ -65,6 +66,7 @@ class ChatDialect(Struct, frozen=True, kw_only=True):
     alternates: bool = True
     tool_choice: bool = True
     named_choice: bool = False
+    parallel_tool_calls: bool = True
     needs_reasoning: bool = False
     needs_signature: bool = False
     max_tokens_field: str = "max_tokens"

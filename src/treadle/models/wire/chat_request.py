@@ -96,7 +96,9 @@ def encode_request(
         # OpenAI refuses the settings of tools in a request without tools.
         "tools": [_tool(tool, dialect) for tool in tools] or None,
         "tool_choice": choice if tools else None,
-        "parallel_tool_calls": settings.parallel_tool_calls if tools else None,
+        "parallel_tool_calls": settings.parallel_tool_calls
+        if tools and dialect.parallel_tool_calls
+        else None,
         "temperature": settings.temperature,
         "top_p": settings.top_p,
         dialect.max_tokens_field: settings.max_output_tokens,
