@@ -10,7 +10,7 @@ import pytest
 from tests.postgres import server
 
 import treadle
-from treadle import Agent
+from treadle import Agent, tool
 from treadle.actors import postgres_engine
 from treadle.bus import network, node_link
 from treadle.domain.events import (
@@ -20,12 +20,12 @@ from treadle.domain.events import (
     TerminalEvent,
     TextDelta,
 )
-from treadle.domain.items import Message, OutputText
+from treadle.domain.items import FunctionCallOutput, Message, OutputText
 from treadle.domain.usage import Usage
 from treadle.errors import ThreadNotFound
 from treadle.models.base import ModelRequest
 from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
-from treadle.testing import ScriptedModel
+from treadle.testing import Call, ScriptedModel, Text, Turn
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
 
@@ -103,6 +103,12 @@ class Reader:
                     self.see(event)
                     if self.is_ended or (pieces is not None and self.deltas >= begun + pieces):
                         return
+
+
+@tool
+async def look() -> str:
+    """Looks."""
+    return "Seen."
 
 
 @pytest.mark.parametrize("drives", [True, False])
@@ -258,3 +264,37 @@ async def test_a_watched_thread_is_not_polled(url: str) -> None:
         await thread.send("hi")
         await reading
         assert "".join(reader.texts.values()) == "Hi."
+
+
+async def test_readers_anywhere_survive_a_drain_in_the_middle_of_a_run(url: str) -> None:
+    """The run continues at the next node, and a reader gets each text once and exactly."""
+    texts = [f"{word} " * 20 for word in ("one", "two", "three")]
+
+    def agent() -> Agent:
+        def say(request: ModelRequest) -> Turn:
+            step = sum(isinstance(item, FunctionCallOutput) for item in request.items)
+            calls = [Call("look", "{}")] if step < 2 else []
+            return Turn((Text(texts[step], 20), *calls), every=0.01)
+
+        return Agent(ScriptedModel([say] * 9), name="a", tools=[look])
+
+    async with (
+        treadle.open(url, agents=[agent()]) as one,
+        treadle.open(url, drive=False) as third,
+    ):
+        thread = await one.create_thread("a")
+        await thread.send("go")
+        async with treadle.open(url, agents=[agent()]) as two:
+            readers = [Reader(), Reader(), Reader()]
+            reading = [
+                asyncio.create_task(reader.read(await runtime.connect(thread.id)))
+                for reader, runtime in zip(readers, (one, two, third), strict=True)
+            ]
+            await asyncio.sleep(0.1)
+            await one.drain(10)
+            await asyncio.gather(*reading)
+            for reader in readers:
+                assert list(reader.texts.values()) == texts
+                assert reader.deltas > 6
+            events = await thread.events()
+            assert not any(isinstance(event, StepInterrupted) for event in events)
