@@ -15,7 +15,7 @@ from treadle.actors.engine import EmbeddedEngine
 from treadle.actors.following import Following
 from treadle.bus.position import Position
 from treadle.bus.topic import Topic
-from treadle.domain.entries import Entry, OnBusy
+from treadle.domain.entries import DenialEntry, Entry, OnBusy
 from treadle.domain.envelope import Envelope
 from treadle.domain.events import Event, RunCompleted, TerminalEvent
 from treadle.domain.items import Message
@@ -586,6 +586,36 @@ async def test_no_other_entry_loads_a_thread_with_a_snapshot_either(
             await mine.pin("msg_unknown")
         with pytest.raises(Conflict):
             await mine.send("no", expect=3)
+
+
+class LateDenials(MemoryJournal):
+    """Stores a denial only once it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_store = asyncio.Event()
+
+    async def enqueue(self, thread_id: str, entry: Entry) -> None:
+        if isinstance(entry, DenialEntry):
+            await self.may_store.wait()
+        await super().enqueue(thread_id, entry)
+
+
+async def test_a_denial_that_comes_after_an_approval_was_taken_is_a_conflict() -> None:
+    journal = LateDenials()
+    agent = Agent(ScriptedModel([Call("pay", "{}", "call_1"), "Paid."]), name="a", tools=[pay])
+    async with Runtime(journal, agents=[agent]) as one, Runtime(journal, agents=[agent]) as two:
+        thread = await one.create_thread(agent)
+        run = await thread.send("Pay.")
+        await asyncio.sleep(1)
+        mine = await two.connect(thread.id)
+        denying = asyncio.create_task(mine.deny("call_1"))
+        await turns()
+        await thread.approve("call_1")
+        journal.may_store.set()
+        with pytest.raises(Conflict):
+            await denying
+        assert (await run.result()).text == "Paid."
 
 
 async def test_snapshots_are_kept_of_a_thread_that_is_never_in_use_for_long(

@@ -12,7 +12,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from treadle.bus.event_queue import EventQueue
-from treadle.bus.position import Block, Position
+from treadle.bus.position import UNSEEN, Block, Position
 from treadle.bus.subscription import Subscription
 from treadle.bus.topic import Topic
 from treadle.domain.envelope import Envelope
@@ -34,6 +34,7 @@ from treadle.domain.events import (
     RunCompleted,
     RunFinishing,
     StepInterrupted,
+    StepStarted,
     TextDelta,
     ToolArgumentsDelta,
     ToolCallRequested,
@@ -693,5 +694,40 @@ def test_all_is_collected_from_the_end_of_the_first_wait() -> None:
             seen.append(envelope.event)
         await subscription.aclose()
         assert seen == [done, stage.journal[1]]
+
+    run(main())
+
+
+def test_a_text_does_not_come_again_after_the_thread_was_driven_here_for_a_while() -> None:
+    """Its event is read from the journal: the node lost the thread before it could publish it."""
+
+    async def main() -> None:
+        stage = Stage()
+        stage.topic.is_followed = stage.topic.is_served = True
+        subscription = stage.watch(Position(0))
+        seen = list[Event]()
+
+        async def read() -> None:
+            async for event in subscription:
+                seen.append(event)
+
+        reading = asyncio.create_task(read())
+        stage.durable(StepStarted(seq=1, run_id="r", step=1, model="m"))
+        await asyncio.sleep(0.01)
+        stage.topic.is_followed = False
+        stage.durable(StepStarted(seq=2, run_id="r", step=2, model="m"))
+        for piece in ("one ", "two"):
+            stage.topic.publish_live(TextDelta("i", piece))
+            await asyncio.sleep(0.01)
+        stage.topic.is_followed, stage.topic.is_served = True, False
+        item = Message("assistant", (OutputText("one two"),), "i")
+        said = MessageAdded(seq=3, run_id="r", item=item, origin="model")
+        stage.journal.append(said)
+        stage.topic.publish(Envelope(said, 3, UNSEEN))
+        await asyncio.sleep(0.01)
+        await subscription.aclose()
+        await reading
+        assert "".join(one.delta for one in seen if isinstance(one, TextDelta)) == "one two"
+        assert seen[-1] == said
 
     run(main())

@@ -329,10 +329,9 @@ class Threads:
         is_driven = True
         if isinstance(accepted, StartRun | StopJob | ForkThread) or accepted:
             is_driven = await self._put(thread_id, entry)
-        if isinstance(entry, AnswerEntry):  # another one may have been quicker
-            waiting = await journal.inbox(thread_id)
-            if all(one.entry != entry for one in waiting):
-                await self._foreseen(thread_id, entry, waiting)
+        if isinstance(entry, AnswerEntry):
+            # Another one may have been quicker, even if this one waits: it may have been taken.
+            await self._foreseen(thread_id, entry, await journal.inbox(thread_id))
         return Receipt(is_driven=is_driven)
 
     async def _foreseen(

@@ -315,7 +315,10 @@ class Subscription(AsyncIterator[Event]):
             return None
         is_followed = self._topic is not None and self._topic.is_followed
         if not (is_followed or self._broken or self._is_lost):
-            self._is_careful = self._is_fresh = False
+            # From now on it is not noted what the reader has. If another node takes the thread
+            # over, the topic completes the texts of which it has handed on a part.
+            self._is_careful = self._is_fresh = self._knows_step = False
+            self._known.clear()
             return envelope
         self._is_careful = True
         completes = 0 <= COMPLETED - envelope.n < MOST_TEXTS
