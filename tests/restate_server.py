@@ -17,6 +17,13 @@ from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from tests import families
 
 from treadle import Restate
@@ -35,9 +42,10 @@ shutil.rmtree(sys.argv[2], ignore_errors=True)
 class Server:
     """A server on free ports of 127.0.0.1, with its data in a temporary folder."""
 
-    def __init__(self, program: Path) -> None:
+    def __init__(self, program: Path, key: Ed25519PrivateKey | None = None) -> None:
         self._program = program
         self.folder = Path(tempfile.mkdtemp(prefix="treadle-restate-"))
+        self._identity = {} if key is None else {_IDENTITY: str(_stored(key, self.folder))}
         self._ports = free_ports(3)
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: subprocess.Popen[bytes] | None = None
@@ -70,6 +78,7 @@ class Server:
                 "RESTATE_DISABLE_TELEMETRY": "true",
                 "RESTATE_DEFAULT_NUM_PARTITIONS": "2",
                 "RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE": "128MB",
+                **self._identity,
             },
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
@@ -161,11 +170,33 @@ def new_service() -> str:
     return f"test{next(_numbers)}"
 
 
-def new_server() -> Server:
-    """Returns a server of its own, for a test that stops it."""
+def new_server(key: Ed25519PrivateKey | None = None) -> Server:
+    """Returns a server of its own, which signs its requests with the key."""
     program = families.restate()
     assert program is not None
-    return Server(program)
+    return Server(program, key)
+
+
+_IDENTITY = "RESTATE_REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE"
+_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+
+def _stored(key: Ed25519PrivateKey, folder: Path) -> Path:
+    path = folder / "key.pem"
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    )
+    return path
+
+
+def name_of(key: Ed25519PrivateKey) -> str:
+    """Returns the public key as Restate writes it: in base 58."""
+    number = int.from_bytes(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+    digits = ""
+    while number:
+        number, digit = divmod(number, 58)
+        digits = _BASE58[digit] + digits
+    return f"publickeyv1_{digits}"
 
 
 @cache
@@ -183,7 +214,7 @@ class Balancer:
         self.ports: list[int] = []
         self._turn = 0
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -191,10 +222,11 @@ class Balancer:
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks))
+        await asyncio.sleep(0.01)  # what was accepted before has begun then
+        for writer in self._open.values():
+            writer.transport.abort()
+        if self._open:
+            await asyncio.wait(list(self._open))
 
     @property
     def url(self) -> str:
@@ -204,7 +236,7 @@ class Balancer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
+        self._open[task] = writer
         try:
             async with _closing(writer):
                 there, back = await self._connect()
@@ -214,7 +246,7 @@ class Balancer:
         except* OSError:
             pass
         finally:
-            self._tasks.discard(task)
+            del self._open[task]
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         for _ in range(len(self.ports)):

@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests import restate_server
 from tests.postgres import new_server
 
 from chaos.cluster.campaign import Campaign, NotAtRest
@@ -24,16 +25,19 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=0.05, help="between two deltas")
     parser.add_argument("--kinds", default=",".join(KINDS), help="which attacks")
+    parser.add_argument("--engine", choices=("postgres", "restate"), default="postgres")
     parser.add_argument("--keep", type=Path, help="a folder for the logs of the nodes")
     options = parser.parse_args()
     started = time.monotonic()
     print(f"seed {options.seed}, {options.attacks} attacks", flush=True)
     server = new_server()
+    restate = restate_server.server() if options.engine == "restate" else None
     try:
         with tempfile.TemporaryDirectory(prefix="treadle-cluster-") as folder:
             kept = options.keep or Path(folder)
             kept.mkdir(exist_ok=True)
-            campaign = Campaign(server, kept, options.seed, options.kinds.split(","))
+            kinds = options.kinds.split(",")
+            campaign = Campaign(server, kept, options.seed, kinds, restate)
             try:
                 asyncio.run(campaign.run(options.attacks, options.threads, options.seconds))
             except NotAtRest as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
+from tests import restate_server
 from tests.postgres import Server
 
 import treadle
@@ -45,10 +46,20 @@ class NotAtRest(Exception):
 class Campaign:
     """Conversations on nodes, while these are attacked `attacks` times."""
 
-    def __init__(self, server: Server, folder: Path, seed: int, kinds: list[str]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        folder: Path,
+        seed: int,
+        kinds: list[str],
+        restate: restate_server.Server | None = None,
+    ) -> None:
         self.findings = Findings()
         self.takeovers: list[float] = []
         self._server = server
+        self._restate = restate
+        self._balancer = restate_server.Balancer()
+        self._ports: dict[Process, int] = {}  # of the nodes that Restate calls
         self._url = server.url("chaos")
         self._folder = folder
         self._chance = random.Random(seed)
@@ -68,6 +79,7 @@ class Campaign:
     async def run(self, attacks: int, threads: int, seconds: float) -> None:
         """Attacks, waits until all is at rest, and judges; raises `NotAtRest`."""
         self._seconds = seconds
+        await self._balancer.start()
         try:
             self._nodes = list(await asyncio.gather(*(self._node() for _ in range(NODES))))
             agent = agent_on(Evidence(self._folder), self._seconds)
@@ -98,17 +110,22 @@ class Campaign:
                 if node.returncode is None:
                     node.kill()
                     await node.wait()
+            await self._balancer.stop()
 
     # Nodes
 
     async def _node(self) -> Process:
         self._started += 1
         name = f"node{self._started}"
+        engine: list[str] = []
+        if self._restate is not None:
+            (port,) = restate_server.free_ports(1)
+            engine = [self._restate.ingress, self._restate.admin, self._balancer.url, str(port)]
         with (self._folder / "nodes.err").open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "chaos.cluster.node", self._url, str(self._folder), name),
-                *(str(self._seconds), str(STALE_SECONDS)),
+                *(str(self._seconds), str(STALE_SECONDS), *engine),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
@@ -121,7 +138,17 @@ class Campaign:
             line = b""
         if line != b"ready\n":
             raise NotAtRest(f"A node did not start: {self._errors()}")
+        if engine:
+            self._ports[process] = int(engine[-1])
+            self._balancer.ports = list(self._ports.values())
         return process
+
+    async def _ended_node(self, node: Process) -> int:
+        """Waits for the end of a node, which Restate is not led to any more."""
+        code = await node.wait()
+        self._ports.pop(node, None)
+        self._balancer.ports = list(self._ports.values())
+        return code
 
     def _errors(self) -> str:
         return (self._folder / "nodes.err").read_text(errors="replace")[-4000:]
@@ -140,7 +167,7 @@ class Campaign:
         ids = await self._active()
         node.kill()
         killed = time.time()
-        await node.wait()
+        await self._ended_node(node)
         measuring = asyncio.create_task(self._measure(ids, killed))
         self._nodes[which] = await self._node()
         await measuring
@@ -188,7 +215,7 @@ class Campaign:
         which = self._chance.randrange(len(self._nodes))
         self._nodes[which].terminate()
         try:
-            code = await asyncio.wait_for(self._nodes[which].wait(), 30)
+            code = await asyncio.wait_for(self._ended_node(self._nodes[which]), 30)
         except TimeoutError:
             raise NotAtRest(f"A node does not end: {self._errors()}") from None
         if code:

@@ -24,14 +24,17 @@ WATCHED = 0.5
 """The part of the threads that a node watches."""
 
 
-async def main(url: str, folder: Path, name: str, seconds: float) -> None:
+async def main(
+    url: str, folder: Path, name: str, seconds: float, engine: treadle.Restate | None
+) -> None:
     """Runs a node until it is told to end."""
     evidence = Evidence(folder)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     loop.add_reader(sys.stdin.fileno(), ended.set)  # its parent has ended
-    async with treadle.open(url, agents=[agent_on(evidence, seconds)]) as runtime:
+    agent = agent_on(evidence, seconds)
+    async with treadle.open(url, agents=[agent], engine=engine) as runtime:
         tasks = [
             asyncio.create_task(_watch(runtime, evidence, name)),
             asyncio.create_task(answer(runtime, evidence, name)),
@@ -81,7 +84,11 @@ async def _note_texts(thread: treadle.Thread, evidence: Evidence, name: str) -> 
 
 
 if __name__ == "__main__":
-    database, logs, node, every, stale = sys.argv[1:]
+    database, logs, node, every, stale, *restate = sys.argv[1:]
     postgres_nodes.STALE_SECONDS = float(stale)
     shorten()
-    asyncio.run(main(database, Path(logs), node, float(every)))
+    called = None
+    if restate:
+        ingress, admin, balancer, port = restate
+        called = treadle.Restate(ingress, admin, balancer, port=int(port))
+    asyncio.run(main(database, Path(logs), node, float(every), called))

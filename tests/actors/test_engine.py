@@ -108,10 +108,14 @@ def limits() -> RunLimits:
     return RunLimits()
 
 
+@pytest.fixture(autouse=True)
+def sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restate does not wait for the virtual clock, which does not wait for Restate."""
+    monkeypatch.setattr(restate_engine, "SWEEP_SECONDS", 0.0)
+
+
 @pytest.fixture(params=["embedded", POSTGRES, RESTATE])
-async def nodes(
-    request: pytest.FixtureRequest, limits: RunLimits, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Nodes]:
+async def nodes(request: pytest.FixtureRequest, limits: RunLimits) -> AsyncIterator[Nodes]:
     if request.param == "embedded":
         key = Key()
         one, two = Node(EmbeddedEngine(key, limits)), Node(EmbeddedEngine(key, limits))
@@ -130,8 +134,6 @@ async def nodes(
             async with started(one, two):
                 yield one, two
             return
-        # Restate does not wait for the virtual clock, which does not wait for Restate.
-        monkeypatch.setattr(restate_engine, "SWEEP_SECONDS", 0.0)
         async with called_by_restate(limits, first, second) as (one, two):
             yield one, two
 
@@ -156,6 +158,10 @@ async def called_by_restate(
 async def started(*nodes: Node) -> AsyncIterator[None]:
     for node in nodes:
         await node.engine.start(node)
+    if isinstance(last := nodes[-1].engine, PostgresEngine):
+        # Its first look, which finds all that waits, has ended then.
+        while not last._others:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     yield
     for node in nodes:
         await node.engine.stop()
@@ -278,6 +284,8 @@ async def passed(seconds: float) -> None:
 def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits is woken, and is not found by looking."""
     monkeypatch.setattr(postgres_engine, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(restate_engine, "SWEEP_SECONDS", 3600)
+    monkeypatch.setattr(restate_engine, "HELD_LOOK_SECONDS", 3600)
 
 
 OF_OWNER = pytest.mark.parametrize("limits", [RunLimits(per_owner=2)])

@@ -1,18 +1,22 @@
 """Runtimes that a Restate server calls, and what ends them; see `test_engine` for the contract."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests import restate_server
 from tests.actors.test_postgres_nodes import TEXT, execute, slow, until
 from tests.postgres import server
+from yarl import URL
 
 import treadle
 from treadle import Agent, Restate, Runtime
@@ -67,7 +71,8 @@ class Cluster:
         """Waits until a node has registered."""
         path = f"/services/{self.settings.service}"
         async with asyncio.timeout(10), aiohttp.ClientSession() as session:
-            while (await session.get(f"{self.server.admin}{path}")).status != 200:  # noqa: ASYNC110
+            url = f"{self.server.admin}{path}"
+            while await status_of(session.get(url)) != 200:  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(0.05)
 
     async def has_invocations(self, count: int) -> None:
@@ -86,6 +91,11 @@ async def cluster() -> AsyncIterator[Cluster]:
     await balancer.start()
     yield Cluster(server().url(), await asyncio.to_thread(restate_server.server), balancer)
     await balancer.stop()
+
+
+async def status_of(request: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> int:
+    async with request as response:
+        return response.status
 
 
 def engine_of(runtime: Runtime) -> RestateEngine:
@@ -199,6 +209,69 @@ async def test_without_restate_threads_are_driven(
     assert caplog.text.count("Restate does not accept invocations") == 1
 
 
+async def test_restate_may_be_away_for_a_while(cluster: Cluster) -> None:
+    cluster.server = await asyncio.to_thread(restate_server.new_server)
+    try:
+        cluster.settings = cluster.server.settings(cluster.balancer.url, "threads")
+        (agent, model), (other_agent, other_model) = slow(0.4), slow()
+        async with cluster.node(agent) as one, cluster.node(other_agent):
+            await cluster.registered()
+            run = await (await one.create_thread(agent)).send("go")
+            await cluster.has_invocations(1)
+            await asyncio.to_thread(cluster.server.stop)
+            await asyncio.to_thread(cluster.server.start)
+            assert (await asyncio.wait_for(run.result(), 20)).text == TEXT
+            assert (model.requests, other_model.requests) == (1, 0)
+            await cluster.has_invocations(0)
+    finally:
+        await asyncio.to_thread(cluster.server.remove)
+
+
+async def test_requests_that_restate_has_not_signed(cluster: Cluster) -> None:
+    key = Ed25519PrivateKey.generate()
+    cluster.server = await asyncio.to_thread(restate_server.new_server, key)
+    try:
+        settings = cluster.server.settings(cluster.balancer.url, "threads")
+        cluster.settings = replace(settings, identity_keys=[restate_server.name_of(key)])
+        agent, model = slow()
+        async with cluster.node(agent), aiohttp.ClientSession() as session:
+            await cluster.registered()
+            async with treadle.open(cluster.url, drive=False) as sender:
+                run = await (await sender.create_thread(agent)).send("go")
+                assert (await asyncio.wait_for(run.result(), 10)).text == TEXT
+            url = cluster.balancer.url
+            for path in ("/invoke/threads/drive", "/discover", "/invoke/threads/other", "/x"):
+                assert await status_of(session.post(f"{url}{path}", data=b"x" * 1000)) == 401
+            assert await status_of(session.get(f"{url}/health")) == 200  # for balancers
+        assert model.requests == 1
+    finally:
+        await asyncio.to_thread(cluster.server.remove)
+
+
+async def test_requests_that_are_of_no_use(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    agent, _ = slow()
+    async with cluster.node(agent) as runtime, aiohttp.ClientSession() as session:
+        await cluster.registered()
+        run = await (await runtime.create_thread(agent)).send("go")
+        service = f"{cluster.server.ingress}/{cluster.settings.service}"
+        for key in ("%00", "unknown", "%F0%9F%A6%80%2F..", "x" * 3000):
+            url = URL(f"{service}/{key}/drive", encoded=True)
+            request = session.post(url, skip_auto_headers=["Content-Type"])
+            assert await status_of(request) == 200
+        url = f"{cluster.balancer.url}/invoke/{cluster.settings.service}/drive"
+        for body in (b"", b"x" * 100_000, b"\0" * 40):
+            assert await status_of(session.post(url, data=body)) >= 400
+        assert await status_of(session.get(f"{cluster.balancer.url}/{'x' * 100}")) == 404
+        assert (await asyncio.wait_for(run.result(), 10)).text == TEXT
+        assert "could not be looked at" not in caplog.text
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(ended.wait(), 5)  # the signal is still the program's
+
+
 SCRIPT = """
 import asyncio, sys
 import treadle
@@ -207,7 +280,7 @@ from tests.actors.test_postgres_nodes import slow
 
 async def main():
     url, ingress, service, port = sys.argv[1:]
-    postgres_engine.BEAT_SECONDS = 0.5
+    postgres_engine.BEAT_SECONDS = 0.2
     agent, _ = slow(0.5)
     engine = treadle.Restate(ingress, port=int(port), service=service)
     async with treadle.open(url, agents=[agent], engine=engine) as runtime:
@@ -262,7 +335,7 @@ async def taken_over(cluster: Cluster, ids: Iterable[str]) -> list[float]:
 async def test_a_node_that_ends_or_stands_still_is_replaced(
     cluster: Cluster, how: signal.Signals, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_nodes, "STALE_SECONDS", 2.0)
+    monkeypatch.setattr(postgres_nodes, "STALE_SECONDS", 1.0)
     agent, model = slow()
     async with cluster.node(agent) as two:
         await cluster.registered()

@@ -169,6 +169,7 @@ class Endpoint:
             access_log=False,
             server_header=False,
             date_header=False,
+            proxy_headers=False,
             limit_concurrency=MAX_REQUESTS,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=2,

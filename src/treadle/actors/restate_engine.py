@@ -22,12 +22,16 @@ from treadle.logging import logger_of
 from treadle.repeating import repeat
 
 if TYPE_CHECKING:
-    from treadle.journal.postgres_nodes import Nodes
+    from treadle.journal.postgres_nodes import Holder, Nodes
 
 _LOGGER = logger_of("treadle.engine")
 
 HELD_LOOK_SECONDS = 0.25
 """How often a node looks at the threads of its invocations, and at the other nodes meanwhile."""
+
+CALLED_CONFIRM_SECONDS = 0.1
+"""How soon it looks again at a node whose lock is free if Restate calls about a thread that it has:
+it may have called because the node has ended."""
 
 SWEEP_SECONDS = 5.0
 """How often a node looks for threads that no invocation is about, because it was lost."""
@@ -169,20 +173,31 @@ class RestateEngine(PostgresEngine):
             if thread_id in found:
                 self._see_to(thread_id, held, found[thread_id], now)
 
-    def _see_to(self, thread_id: str, held: _Held, node: int | None, now: float) -> None:
+    def _see_to(self, thread_id: str, held: _Held, holder: "Holder", now: float) -> None:
         """Drives a thread if no other node has it."""
-        held.is_had = node is not None
+        held.is_had = holder.node is not None
         if held.is_new:
             held.is_new = False
             self._aside.pop(thread_id, None)
-            if node == self._nodes.id and thread_id not in self._drives:
-                self._wake_waiting(thread_id, now)
+            if holder.suspect is not None and not self._suspects:
+                self._suspects = (holder.suspect,)
+                loop = asyncio.get_running_loop()
+                loop.call_later(CALLED_CONFIRM_SECONDS, self._changed.set)
         has_room = self._permits.room(self._here) != 0
-        if node is None and has_room and self._is_ready(thread_id, now):
+        if holder.node is None and has_room and self._is_ready(thread_id, now):
             self._wake_waiting(thread_id, now)
 
     def _begun(self, thread_id: str) -> None:
-        """Has an invocation made for a drive that has begun without one."""
+        if thread_id in self._taken:
+            self._ask_for_drive(thread_id)
+
+    def _has_taken(self, thread_id: str) -> None:
+        super()._has_taken(thread_id)
+        if thread_id in self._drives:
+            self._ask_for_drive(thread_id)
+
+    def _ask_for_drive(self, thread_id: str) -> None:
+        """Asks for an invocation for a drive here, unless it has begun with one."""
         if thread_id not in self._held:
             self._ingress.ask(thread_id)
 

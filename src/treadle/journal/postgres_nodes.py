@@ -47,6 +47,16 @@ class Look(Struct, frozen=True):
     threads: Mapping[str, bool] = msgspec.field(default_factory=dict[str, bool])
 
 
+class Holder(Struct, frozen=True):
+    """Which node has a thread, None if no node has it.
+
+    `suspect` is that node with its heartbeat if it has no lock, as in `Look.suspects`.
+    """
+
+    node: int | None
+    suspect: tuple[int, str] | None
+
+
 class Told(Struct, frozen=True):
     """A notification: an entry has come into the inbox of `thread`, which `node` has.
 
@@ -218,8 +228,8 @@ class Nodes:
         """Returns which nodes have the threads; without those that no node has."""
         return await self._read(lambda connection: nodes_of(connection, thread_ids))
 
-    async def unsettled(self, thread_ids: Sequence[str]) -> dict[str, int | None]:
-        """Returns those of the threads that need a node, and which node has them, if any."""
+    async def unsettled(self, thread_ids: Sequence[str]) -> dict[str, Holder]:
+        """Returns those of the threads that need a node, and which node has them."""
         return await self._read(lambda connection: unsettled(connection, thread_ids))
 
     async def changed(self, threads: Mapping[str, int]) -> list[str]:
@@ -236,9 +246,9 @@ CHANNEL = "'treadle_' || 'inbox'::regclass::oid"
 # A lock belongs to a schema by the id of its table.
 _LOCK = "'node'::regclass::oid::int, ?::int"
 _HELD = """
-    EXISTS (
-        SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted
-        AND classid = 'node'::regclass AND objid = o.id::oid
+    o.id IN (
+        SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted
+        AND classid = 'node'::regclass
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     )
 """
@@ -461,21 +471,24 @@ def nodes_of(connection: PostgresConnection, thread_ids: Sequence[str]) -> dict[
     return dict(rows.fetchall())
 
 
-def unsettled(connection: PostgresConnection, thread_ids: Sequence[str]) -> dict[str, int | None]:
-    """Returns those of the threads with a run, a job or an entry under way, and their nodes."""
+def unsettled(connection: PostgresConnection, thread_ids: Sequence[str]) -> dict[str, Holder]:
+    """Returns those of the threads with a run, a job or an entry under way, and who has them."""
     rows = connection.execute(
-        """
-        SELECT t.id, o.id FROM thread t LEFT JOIN node o ON o.id = t.node
+        f"""
+        SELECT t.id, o.id, o.beat_at::text, {_HELD} FROM thread t LEFT JOIN node o ON o.id = t.node
         WHERE t.id = ANY(?) AND (
             EXISTS (
                 SELECT 1 FROM activity a WHERE a.n = t.n
                 AND (a.jobs > 0 OR a.status IN ('queued', 'in_progress', 'cancelling'))
             ) OR EXISTS (SELECT 1 FROM inbox i WHERE i.n = t.n)
         )
-        """,
+        """,  # noqa: S608 - of constants
         (list(thread_ids),),
     )
-    return dict(rows.fetchall())
+    return {
+        id: Holder(node, None if node is None or is_held else (node, beat_at))
+        for id, node, beat_at, is_held in rows.fetchall()
+    }
 
 
 def changed(
