@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
+    HostedCall,
     InputAudio,
     InputFile,
     InputImage,
@@ -158,6 +159,16 @@ FIELDS: list[dict[str, Any]] = [
     {"extra_content": {"google": {"thought_signature": "c2ln"}}},
     {"thought_signature": "c2ln", "id": "fc_1"},
     {"thought_signatures": [[0, 1, "c2ln"], [2, 2, "c2ln"]]},
+    {
+        "mcp_approval_request": {
+            "type": "mcp_approval_request",
+            "id": "mcpr_1",
+            "server_label": "docs",
+            "name": "read",
+            "arguments": "{}",
+        }
+    },
+    {"mcp_approval_request": 5},
     {"text_field": "reasoning"},
     {"text_field": "thinking", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]},
 ]
@@ -184,6 +195,16 @@ REASONING = st.builds(
     st.sampled_from(PROVIDERS),
     PROVIDER_FIELDS,
 )
+CALLED = st.none() | st.builds(
+    HostedCall,
+    st.sampled_from(["web_search", "code_interpreter", "mcp", "x y", ""]),
+    st.sampled_from(["", "ws_1", "c1", "y" * 400, "\ud800"]),
+    st.sampled_from(["in_progress", "completed", "failed"]),
+    TEXTS,
+    NAMES,
+    st.sampled_from(["", "docs", "a b"]),
+    TEXTS,
+)
 HOSTED = st.builds(
     ProviderItem,
     st.sampled_from(PROVIDERS),
@@ -198,24 +219,33 @@ HOSTED = st.builds(
             {"type": "computer_call", "id": "cu_1", "call_id": "c"},
         ]
     ).map(lambda fields: msgspec.Raw(msgspec.json.encode(fields))),
+    CALLED,
 )
 SEARCH = {"type": "server_tool_use", "name": "web_search", "input": {"query": "x"}}
 FOUND = {"type": "web_search_tool_result", "content": []}
 HOSTED_GEMINI = st.builds(
     ProviderItem,
     st.sampled_from(["gemini", "openai"]),
-    st.just(msgspec.Raw(b'{"executableCode": {"language": "PYTHON", "code": "1"}}')),
+    st.sampled_from(
+        [
+            msgspec.Raw(b'{"executableCode": {"language": "PYTHON", "code": "1"}}'),
+            msgspec.Raw(b'{"groundingMetadata":{"webSearchQueries":["q"]}}'),
+        ]
+    ),
+    CALLED,
 )
 HOSTED_MESSAGES = st.tuples(
     st.sampled_from(["anthropic", "openai"]),
     st.sampled_from([SEARCH, FOUND]),
     st.sampled_from(["srvtoolu_1", "srvtoolu_2"]),
+    CALLED,
 ).map(
     lambda one: ProviderItem(
         one[0],
         msgspec.Raw(
             msgspec.json.encode({**one[1], ("id" if one[1] is SEARCH else "tool_use_id"): one[2]})
         ),
+        one[3],
     )
 )
 HOSTED_CONVERSE = st.tuples(

@@ -59,6 +59,13 @@ def responses_sdk() -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(ResponseInputItemParam)
 
 
+@cache
+def responses_tool() -> pydantic.TypeAdapter[Any]:
+    from openai.types.responses.tool_param import ToolParam
+
+    return pydantic.TypeAdapter(ToolParam)
+
+
 class Refused(AssertionError):
     """The server answers 400."""
 
@@ -163,6 +170,8 @@ def check_responses(body: Json) -> None:
     require(isinstance(entries, list) and entries, "input: empty array")
     called: set[str] = set()
     open_calls: set[str] = set()
+    asked: list[str] = []
+    servers = {tool.get("server_label") for tool in body.get("tools", ())}
     for number, entry in enumerate(entries):
         where, kind = f"input[{number}]", entry.get("type")
         walked(responses_sdk().validate_python(_typed(entry)))
@@ -181,9 +190,17 @@ def check_responses(body: Json) -> None:
             check_response_output(entry["output"], where)
         elif kind == "reasoning":
             check_reasoning(entries, number, where)
+        elif kind == "mcp_approval_request":
+            require("docs" in servers, f"{where}: unknown MCP server")
+            asked.append(entry["id"])
+        elif kind == "mcp_approval_response":
+            require(entry["approval_request_id"] in asked, f"{where}: unknown approval request")
+            asked.remove(entry["approval_request_id"])
         else:
             require(kind in HOSTED, f"{where}: type {kind!r}")
     require(not open_calls, f"No tool output found for function call {open_calls}")
+    require(not asked, f"No answer found for approval request {asked}")
+    walked([responses_tool().validate_python(tool) for tool in body.get("tools", ())])
     check_tools(body, body.get("tools", ()))
 
 
@@ -247,9 +264,8 @@ def check_reasoning(entries: Sequence[Json], number: int, where: str) -> None:
     require(isinstance(entry["summary"], list), f"{where}.summary")
     require("id" not in entry or re.fullmatch(r"rs_.{1,61}", entry["id"]), f"{where}.id")
     following = next((e for e in entries[number + 1 :] if e["type"] != "reasoning"), {})
-    led = (
-        following.get("type") in {"function_call", *HOSTED} or following.get("role") == "assistant"
-    )
+    kinds = {"function_call", "mcp_approval_request", *HOSTED}
+    led = following.get("type") in kinds or following.get("role") == "assistant"
     require(led, f"{where}: reasoning without its required following item")
 
 
@@ -258,6 +274,8 @@ def check_tools(body: Json, tools: Sequence[Json]) -> None:
         settings = body.keys() & {"tool_choice", "parallel_tool_calls", "tools"}
         require(not settings, f"{settings} is only allowed when 'tools' are specified")
     for tool in tools:
+        if not tool.keys() & {"function", "parameters", "input_schema"}:
+            continue  # a hosted one
         function = tool.get("function", tool)
         require(NAME.fullmatch(function["name"]), "tools.name")
         check_schema(function.get("parameters", function.get("input_schema")), function["name"])
@@ -360,7 +378,11 @@ def check_needs_reasoning(body: Json) -> None:
 
 
 def check_messages(body: Json) -> None:
-    walked(messages_sdk().validate_python(body))
+    # The connector for MCP servers is a part of the beta of the API.
+    plain = [tool for tool in body.get("tools", ()) if tool.get("type") != "mcp_toolset"]
+    walked(messages_sdk().validate_python({**body, "tools": plain}))
+    named = {tool["mcp_server_name"] for tool in body.get("tools", ()) if tool not in plain}
+    require(named == {one["name"] for one in body.get("mcp_servers", ())}, "mcp_servers")
     turns = body["messages"]
     require(turns and turns[0]["role"] == "user", 'first message must use the "user" role')
     called: list[str] = []
@@ -506,7 +528,8 @@ def check_gemini(body: Json, *, is_old: bool = False) -> None:
             require(is_old or signed, f"{where} is missing a `thought_signature`")
     require(not calls, "function calls without responses")
     for tool in body.get("tools", ()):
-        for declared in tool["functionDeclarations"]:
+        require(len(tool) == 1, "tools: one kind")
+        for declared in tool.get("functionDeclarations", ()):
             require(GEMINI_NAME.fullmatch(declared["name"]), "tools: name")
             check_schema(declared["parametersJsonSchema"], declared["name"])
     require("tools" in body or "toolConfig" not in body, "toolConfig needs tools")

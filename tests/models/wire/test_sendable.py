@@ -32,6 +32,7 @@ from tests.models.wire.strict_servers import (
     parsed,
 )
 
+from treadle.domain.hosted_tools import CodeInterpreter, RemoteMCP, WebSearch
 from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
@@ -82,6 +83,11 @@ TOOLS = (
     ToolSchema("look", "Looks.", {"type": "object"}, strict=False),
     ToolSchema("union", "", UNION, strict=False),
 )
+HOSTED_TOOLS = (
+    WebSearch(extra={}),
+    CodeInterpreter(),
+    RemoteMCP(url="https://x", name="docs", token="t", needs_approval=False, allowed_tools=["a"]),
+)
 SETTINGS = st.builds(
     ModelSettings,
     tool_choice=st.sampled_from(
@@ -95,6 +101,7 @@ REQUESTS: Callable[..., st.SearchStrategy[ModelRequest]] = lambda items: st.buil
     items=items,
     instructions=st.sampled_from(["", "Be brief.", "\ud800"]),
     tools=st.sampled_from([(), TOOLS]),
+    hosted=st.sampled_from([(), HOSTED_TOOLS]),
     settings=SETTINGS,
 )
 NINE = ChatDialect(call_ids="nine")
@@ -225,8 +232,10 @@ def test_every_entry_of_a_request_knows_its_items(
     outputs = [item for item in request.items if isinstance(item, FunctionCallOutput)]
     for entry in encoded.sources:
         for item in entry:
-            # An output that was missing was made by the encoder.
+            # An output that was missing, and the call of another provider's hosted tool, were made
+            # by the encoder.
             made = isinstance(item, FunctionCallOutput) and item not in outputs
+            made = made or (isinstance(item, FunctionCall) and item.call_id.startswith("hosted_"))
             assert item is None or made or id(item) in given
 
 
