@@ -466,7 +466,7 @@ async def test_models(open_runtime: Open) -> None:
         ({"model": "helper", "input": [{"type": "function_call", "call_id": "c", "name": "n",
             "arguments": "{}"}, {"type": "function_call_output", "call_id": "c", "output": "A."}]},
             400, "message of the user"),
-        ({"model": "helper", "input": [{"type": "web_search_call", "id": "w"}]}, 400, "web_search"),
+        ({"model": "helper", "input": [{"type": "computer_call", "id": "w"}]}, 400, "computer"),
         ({"model": "helper", "input": [{"type": "function_call", "call_id": "c", "name": "n",
             "arguments": "{}"}, {"role": "user", "content": "Hi."}]}, 400, "input"),
     ],

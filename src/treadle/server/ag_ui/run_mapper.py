@@ -3,13 +3,17 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
+import msgspec
+
 from treadle.domain.events import (
     AgentEvent,
     DurableEvent,
     Event,
     HandedOff,
+    HostedCallProgress,
     MemoryUpdated,
     MessageAdded,
+    ProviderItemAdded,
     ReasoningAdded,
     ReasoningDelta,
     RefusalDelta,
@@ -170,6 +174,8 @@ class RunMapper:
                 self._step(event, owner)
             case ToolProgress():
                 self._show_progress(event, owner)
+            case HostedCallProgress() | ProviderItemAdded():
+                self._show_hosted(event, owner)
             case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
                 if owner is None:
                     self._end(event)
@@ -257,6 +263,19 @@ class RunMapper:
             messageId=f"{event.call_id}_progress",
             activityType="treadle.tool_progress",
             content=content,
+            subagentRunId=owner,
+        )
+
+    def _show_hosted(self, event: HostedCallProgress | ProviderItemAdded, owner: Subagent) -> None:
+        """Shows a call of a hosted tool, again when more of it is known."""
+        call = event.call if isinstance(event, HostedCallProgress) else event.item.call
+        if call is None:
+            return
+        self._frames.add(
+            "ACTIVITY_SNAPSHOT",
+            messageId=f"{call.call_id}_hosted",
+            activityType="treadle.hosted_call",
+            content=msgspec.to_builtins(call),
             subagentRunId=owner,
         )
 

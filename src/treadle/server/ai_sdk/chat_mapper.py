@@ -11,6 +11,7 @@ from treadle.domain.events import (
     Event,
     HandedOff,
     MessageAdded,
+    ProviderItemAdded,
     ReasoningAdded,
     ReasoningDelta,
     RefusalDelta,
@@ -38,10 +39,10 @@ from treadle.domain.events import (
     UsageAdded,
     object_in,
 )
-from treadle.domain.items import FunctionCallOutput, Message
+from treadle.domain.items import FunctionCallOutput, HostedCall, Message
 from treadle.domain.usage import Usage
 from treadle.server.ai_sdk.chunks import Chunk, Chunks
-from treadle.server.ai_sdk.message_parts import citations_of, ui_parts
+from treadle.server.ai_sdk.message_parts import citations_of, hosted_input, hosted_output, ui_parts
 from treadle.server.ai_sdk.tool_kinds import ToolKinds
 from treadle.server.call_texts import said_text, shown_arguments
 from treadle.tools.output_type import OUTPUT_TOOL
@@ -77,6 +78,7 @@ class ChatMapper:
         self._has_started = False
         self._texts: dict[str, int] = {}  # how much of each text in flight was shown
         self._calls: dict[str, _Call] = {}
+        self._hosted: set[str] = set()  # the ids of calls of hosted tools
         self._waits: set[str] = set()
         self._landed: list[Event] = []  # of the step
         self._has_client_call = False  # in the step
@@ -152,6 +154,8 @@ class ChatMapper:
                 self._add_message(event)
             case ReasoningAdded():
                 self._complete("reasoning", event.item.id, event.item.text)
+            case ProviderItemAdded(item=item) if item.call is not None:
+                self._add_hosted(item.call)
             case ToolCallRequested():
                 self._complete_call(event)
             case ToolApproved():
@@ -204,6 +208,18 @@ class ChatMapper:
             self._add(source)
 
     # Calls
+
+    def _add_hosted(self, call: HostedCall) -> None:
+        """Shows a call of a hosted tool, and its result once that is known."""
+        shown: Chunk = {"toolCallId": call.call_id, "providerExecuted": True, "dynamic": True}
+        if call.call_id not in self._hosted:
+            self._hosted.add(call.call_id)
+            name, given = hosted_input(call)
+            self._add({"type": "tool-input-available", **shown, "toolName": name, "input": given})
+        if call.status == "failed":
+            self._add({"type": "tool-output-error", **shown, "errorText": call.output})
+        elif call.status == "completed":
+            self._add({"type": "tool-output-available", **shown, "output": hosted_output(call)})
 
     def _begin_call(self, event: ToolCallStarted) -> None:
         if event.name == OUTPUT_TOOL:
@@ -307,6 +323,7 @@ class ChatMapper:
             return
         self._texts.clear()
         self._calls.clear()
+        self._hosted.clear()
         self._add({"type": "reset-step"})
         for event in self._landed:
             self._take(event)

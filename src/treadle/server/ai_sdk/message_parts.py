@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from treadle.domain.arguments import shown
+from treadle.domain.events import object_in
 from treadle.domain.files import InputAudio, InputFile, InputImage, Media
 from treadle.domain.items import (
     FileCitation,
+    HostedCall,
     InputText,
     Message,
     OutputText,
@@ -17,6 +19,12 @@ from treadle.domain.media import OCTETS
 from treadle.errors import InvalidInput
 from treadle.server.ai_sdk.chunks import Chunk
 
+_INPUTS = {
+    "web_search": "query",
+    "file_search": "query",
+    "web_fetch": "url",
+    "code_interpreter": "code",
+}
 _WITHOUT_MEANING = ("data-", "source-", "step-start")
 """The beginnings of the types of parts that a model does not read."""
 
@@ -78,6 +86,21 @@ def _file_part(part: Media) -> Chunk:
     if isinstance(part, InputFile) and part.filename:
         shown_part["filename"] = part.filename
     return shown_part
+
+
+def hosted_input(call: HostedCall) -> tuple[str, object]:
+    """Returns the name of a hosted tool as a client shows it, and the input of its call."""
+    if call.server:
+        given = object_in(call.arguments or "{}")
+        return f"{call.server}.{call.name}", call.arguments if given is None else given
+    return call.tool, {_INPUTS.get(call.tool, "input"): call.arguments}
+
+
+def hosted_output(call: HostedCall) -> Chunk:
+    """Returns the result of a call of a hosted tool."""
+    pages = [one for one in call.sources if isinstance(one, UrlCitation)]
+    sources = [{"url": one.url, "title": one.title} for one in pages]
+    return {"text": call.output, "sources": sources}
 
 
 def citations_of(message: Message) -> tuple[list[Chunk], list[Chunk]]:

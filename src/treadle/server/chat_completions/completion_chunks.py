@@ -2,6 +2,7 @@
 
 import msgspec
 
+from treadle.domain.items import Message, OutputText, UrlCitation
 from treadle.domain.usage import Usage
 from treadle.server.openai.errors import ErrorBody, ErrorFields
 
@@ -93,6 +94,28 @@ def usage_object(usage: Usage) -> Json:
             "rejected_prediction_tokens": 0,
         },
     }
+
+
+def url_annotations(message: Message, start: int) -> list[Json]:
+    """Returns the pages that a message cites, which begins at `start` of the whole text.
+
+    A page without a place is cited by all of the message.
+    """
+    found: list[Json] = []
+    for part in message.content:
+        if not isinstance(part, OutputText):
+            continue
+        for one in part.annotations:
+            if not isinstance(one, UrlCitation) or not one.url.startswith(("http://", "https://")):
+                continue
+            length = len(part.text)
+            begin = min(one.start_index or 0, length)
+            end = length if one.end_index is None else min(max(begin, one.end_index), length)
+            places = {"start_index": start + begin, "end_index": start + end}
+            cited = {"url": one.url, "title": one.title, **places}
+            found.append({"type": "url_citation", "url_citation": cited})
+        start += len(part.text)
+    return found
 
 
 def call_object(call_id: str, name: str, arguments: str) -> Json:

@@ -25,6 +25,7 @@ from treadle.domain.events import (
     ToUserDelta,
     UsageAdded,
 )
+from treadle.domain.items import Message, OutputText
 from treadle.domain.usage import Usage
 from treadle.errors import RateLimited
 from treadle.loop.definition import AgentDefinition, ends_run
@@ -34,6 +35,7 @@ from treadle.server.chat_completions.completion_chunks import (
     Json,
     call_object,
     completion_object,
+    url_annotations,
 )
 from treadle.server.chat_completions.completion_text import CompletionText
 from treadle.server.openai.errors import ErrorFields, error_fields
@@ -95,6 +97,7 @@ class CompletionMapper:
         self._is_streamed = is_streamed
         self._text = CompletionText()
         self._refusals: dict[str, str] = {}
+        self._cited: list[Message] = []  # those of the model, with their sources
         self._landed: set[str] = set()  # the ids of messages that are complete
         self._client_calls: dict[str, Json] = {}
         self._parts = RunParts({"output"})
@@ -146,7 +149,7 @@ class CompletionMapper:
             "role": "assistant",
             "content": text or (None if self._shown_calls or refusal else ""),
             "refusal": refusal or None,
-            "annotations": [],
+            "annotations": self._annotations(),
         }
         if self._shown_calls:
             message["tool_calls"] = self._shown_calls
@@ -210,6 +213,8 @@ class CompletionMapper:
 
     def _land(self, event: MessageAdded) -> bytes:
         message, refused = event.item, b""
+        if any(isinstance(part, OutputText) and part.annotations for part in message.content):
+            self._cited.append(message)
         self._landed.add(message.id)
         if rest := message.refusal[len(self._refusals.get(message.id, "")) :]:
             refused = self._refuse(message.id, rest)
@@ -283,7 +288,18 @@ class CompletionMapper:
     def _close(self, reason: str) -> bytes:
         self.is_over = True
         self._finish = reason
-        return self._chunks.finish(reason, self._usage)
+        found = self._annotations()
+        cited = self._chunks.delta(annotations=found) if found else b""
+        return cited + self._chunks.finish(reason, self._usage)
+
+    def _annotations(self) -> list[Json]:
+        """Returns the pages that the answer cites, with their places in all of its text."""
+        found: list[Json] = []
+        for message in self._cited:
+            start = self._text.start_of(message.id)
+            if start is not None:
+                found += url_annotations(message, start)
+        return found
 
     def _fail(self, failure: Failure) -> bytes:
         self.is_over = True

@@ -8,9 +8,10 @@ BLANK_LINE = "\n\n"
 class _Paragraph:
     """A text of the agent: what of it waits to be shown, and what was shown."""
 
-    __slots__ = ("is_finished", "shown", "waiting")
+    __slots__ = ("id", "is_finished", "shown", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, id: str) -> None:
+        self.id = id
         self.waiting: list[str] = []
         self.shown: list[str] = []
         self.is_finished = False
@@ -31,6 +32,15 @@ class CompletionText:
     def text(self) -> str:
         """All that was shown."""
         return BLANK_LINE.join("".join(one.shown) for one in self._shown)
+
+    def start_of(self, id: str) -> int | None:
+        """Returns the place of the text `id` in all that was shown; None if it was not."""
+        start = 0
+        for one in self._shown:
+            if one.id == id:
+                return start
+            start += sum(map(len, one.shown)) + len(BLANK_LINE)
+        return None
 
     def grow(self, id: str, delta: str) -> str:
         """Returns what is to be shown after the text `id` has grown."""
@@ -61,7 +71,7 @@ class CompletionText:
         return bool(dropped)
 
     def _begin(self, id: str) -> _Paragraph:
-        paragraph = self._open[id] = _Paragraph()
+        paragraph = self._open[id] = _Paragraph(id)
         if self._first is None:
             self._first = paragraph
         return paragraph

@@ -3,6 +3,7 @@
 from treadle.domain.events import (
     ItemsAdded,
     MessageAdded,
+    ProviderItemAdded,
     ReasoningAdded,
     ToolCallRequested,
 )
@@ -82,7 +83,9 @@ class FoundResponse:
         for item in await self.input():
             ids[item_id(item)] = None
         async for event in run_events(self.thread, record, _start(record)):
-            if isinstance(event, MessageAdded | ReasoningAdded | ToolCallRequested):
+            if isinstance(
+                event, MessageAdded | ReasoningAdded | ProviderItemAdded | ToolCallRequested
+            ):
                 ids[event.item.id] = None
         return [id for id in ids if id]
 

@@ -9,12 +9,19 @@ from collections.abc import Iterator
 
 from treadle.domain.events import (
     MessageAdded,
+    ProviderItemAdded,
     ReasoningAdded,
     ToolCallRequested,
 )
+from treadle.domain.items import HostedCall
 
-Landing = MessageAdded | ReasoningAdded | ToolCallRequested
+Landing = MessageAdded | ReasoningAdded | ToolCallRequested | ProviderItemAdded
 """An event that makes an item of the model durable."""
+
+
+def is_whole(call: HostedCall | None) -> bool:
+    """Whether an item of the provider is a call of a hosted tool with its result."""
+    return call is not None and bool(call.call_id) and call.status != "in_progress"
 
 
 class OpenItem:
@@ -61,12 +68,14 @@ class ItemOrder:
 
     def land(self, event: Landing) -> None:
         """Takes note of an item that is finished."""
-        item = self._by_id.get(event.item.id)
-        if item is None:
+        is_shown = not isinstance(event, ProviderItemAdded) or is_whole(event.item.call)
+        item = self._by_id.get(event.item.id) if is_shown else None
+        if item is None and is_shown:
             is_reasoning = isinstance(event, ReasoningAdded)
             item = self._by_id[event.item.id] = OpenItem(event.item.id, is_reasoning)
             self._held.append(item)
-        item.landing = event
+        if item is not None:
+            item.landing = event
         self._landed.add(event.index)
         while self._expected in self._landed:
             self._expected += 1

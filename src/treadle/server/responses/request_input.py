@@ -11,8 +11,13 @@ from treadle.server.api_request import ApiRequest
 from treadle.server.openai.errors import ParameterRefused
 from treadle.server.openai.tool_options import LABEL
 
-_OWN_KINDS = frozenset({"mcp_approval_request", "mcp_approval_response", "mcp_list_tools"})
-"""Items of a history that say nothing to a model."""
+_OWN_KINDS = frozenset(
+    {
+        *("mcp_approval_request", "mcp_approval_response", "mcp_list_tools", "mcp_call"),
+        *("web_search_call", "file_search_call", "code_interpreter_call"),
+    }
+)
+"""Items of a history that say nothing to a model, or that only its provider can read."""
 
 
 class Approval(NamedTuple):

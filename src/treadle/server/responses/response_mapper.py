@@ -8,6 +8,7 @@ from treadle.domain.events import (
     Event,
     EventRemoved,
     MessageAdded,
+    ProviderItemAdded,
     ReasoningAdded,
     ReasoningDelta,
     ResponseCompleted,
@@ -211,7 +212,12 @@ class ResponseMapper:
         match event:
             case MessageAdded(origin="runtime"):
                 output.discard()
-            case MessageAdded(origin="model") | ReasoningAdded() | ToolCallRequested():
+            case (
+                MessageAdded(origin="model")
+                | ReasoningAdded()
+                | ProviderItemAdded()
+                | ToolCallRequested()
+            ):
                 output.land(event)
             case ToolApproved():
                 output.approve(event)

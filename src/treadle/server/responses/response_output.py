@@ -5,9 +5,16 @@ from typing import cast
 
 from msgspec.structs import replace
 
-from treadle.domain.events import MessageAdded, ReasoningAdded, ToolApproved, ToolCallRequested
-from treadle.domain.items import FunctionCallOutput, Message
+from treadle.domain.events import (
+    MessageAdded,
+    ProviderItemAdded,
+    ReasoningAdded,
+    ToolApproved,
+    ToolCallRequested,
+)
+from treadle.domain.items import FunctionCallOutput, Message, ProviderItem
 from treadle.server.call_texts import said_id, said_text, shown_arguments
+from treadle.server.responses.hosted_item import hosted_item
 from treadle.server.responses.item_order import ItemOrder, Landing, OpenItem
 from treadle.server.responses.response_frames import ResponseFrames
 from treadle.server.responses.response_items import text_of
@@ -178,6 +185,8 @@ class ResponseOutput:
                     self._end_reasoning(item, landing.item.text)
                 case ToolCallRequested():
                     self._add_call(item, landing)
+                case ProviderItemAdded():
+                    self._add_hosted(landing.item)
         first = self._order.first
         if first is not None and first.growth:  # it was behind another one until now
             growth = "".join(first.growth)
@@ -278,6 +287,19 @@ class ResponseOutput:
             name = {"name": item.name}
             self._arguments("response.function_call_arguments", place, item.id, arguments, name)
             self._done(place, shown)
+
+    def _add_hosted(self, item: ProviderItem) -> None:
+        """Shows a call of a hosted tool, which the journal has with its result."""
+        assert item.call is not None
+        shown = hosted_item(item.call)
+        place = self._add(shown, {**shown, "status": "in_progress"})
+        where: Json = {"item_id": item.id, "output_index": place}
+        self._frames.add(f"response.{shown['type']}.in_progress", **where)
+        # Only calls of MCP servers have an event for a failure.
+        failed = shown["type"] == "mcp_call" and shown["status"] == "failed"
+        end = "failed" if failed else "completed"
+        self._frames.add(f"response.{shown['type']}.{end}", **where)
+        self._done(place, shown)
 
     def _arguments(
         self, kind: str, place: int, id: str, arguments: str, more: dict[str, str]
