@@ -21,6 +21,7 @@ from treadle.models.wire.chat_decoder import ChatDecoder
 from treadle.models.wire.converse_decoder import ConverseDecoder
 from treadle.models.wire.gemini_decoder import GeminiDecoder
 from treadle.models.wire.responses import ResponsesDecoder
+from treadle.streaming.event_stream import with_checksums
 from treadle.streaming.jsonfields import JsonFieldScanner
 from treadle.streaming.sse import SseParser
 from treadle.testing.simulator.envelope import Envelope
@@ -94,7 +95,8 @@ def fuzz(seed: int, seconds: float, most: int = 1 << 60) -> tuple[Counter[str], 
 
 def _decoder(name: str, chance: random.Random) -> "str | None":
     stream, make = _DECODERS[name]
-    data = _mutated(_stream(stream, chance), chance)
+    # Without right checksums, nothing behind them would be read.
+    data = with_checksums(_mutated(_stream(stream, chance), chance))
     whole = _decoded(make(), [data])
     if whole[1].startswith("escaped"):
         return f"{whole[1]} from {data!r}"

@@ -74,6 +74,9 @@ def test_schedules_are_listed_and_cancelled(scheduled: str) -> None:
         assert words in json.loads(refused.output)["error"]["message"]
 
 
+BEDROCK = "bedrock:global.anthropic.claude-sonnet-5"
+
+
 @pytest.mark.parametrize(
     ("environ", "chosen", "usable"),
     [
@@ -81,12 +84,14 @@ def test_schedules_are_listed_and_cancelled(scheduled: str) -> None:
         ({"OPENAI_API_KEY": "k"}, "openai:gpt-5-mini", {*OPENAI_MODELS, "demo"}),
         ({"GROQ_API_KEY": "k"}, "groq:llama-3.3-70b-versatile", {*GROQ_MODELS, "demo"}),
         ({"TREADLE_MODEL": "nope:x"}, "nope:x", {"demo"}),
+        ({"AWS_REGION": "eu-west-1"}, "demo", {BEDROCK, "demo"}),
     ],
 )
 def test_models(
     environ: dict[str, str], chosen: str, usable: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("TREADLE_MODEL", raising=False)
+    for name in ("TREADLE_MODEL", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
     for preset in PRESETS.values():
         monkeypatch.delenv(preset.key, raising=False)
         if not preset.needs_key:
@@ -102,6 +107,9 @@ def test_models(
     assert "needs a key: set ANTHROPIC_API_KEY" in text
     assert "needs a key: set MOONSHOT_API_KEY" in text
     assert "no server at http://127.0.0.1:9/v1" in text
+    has_region = "AWS_REGION" in environ
+    assert ("if there are credentials of AWS" in text) is has_region
+    assert ("set AWS_REGION" in text) is not has_region
     if "OPENAI_API_KEY" in environ:
         assert "272K tokens; $0.25 in, $2 out per million; OPENAI_API_KEY is set" in text
         (mini,) = [one for one in listed if one["model"] == "openai:gpt-5-mini"]

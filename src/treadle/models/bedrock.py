@@ -73,9 +73,10 @@ class Bedrock(HttpModel):
         place = region or (arn[1] if arn else "")
         is_needed = api_key is None or base_url is None
         if not _REGION.fullmatch(place) and (place or is_needed):
+            given = f"{place[:100]!r} is not the name of one" if place else "none is given"
             raise ConfigurationError(
-                f"The model {name} of Bedrock needs a region, such as us-east-1, and got "
-                f"{place[:100]!r}: pass region=…, or set AWS_REGION."
+                f"The model {name} of Bedrock needs a region, such as us-east-1, and {given}: pass "
+                "region=…, or set AWS_REGION."
             )
         model = base_model or name
         maker = maker_of(model)

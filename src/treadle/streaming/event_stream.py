@@ -56,18 +56,30 @@ class EventStreamParser:
             chunk = bytes(self._pending)
             self._pending.clear()
         frames: list[Frame] = []
-        start, self._needed = 0, _PRELUDE.size
+        start, length, self._needed = 0, len(chunk), _PRELUDE.size
+        known, unpack, sum_of = self._known, _PRELUDE.unpack_from, _CHECKSUM.unpack_from
         try:
-            while len(chunk) - start >= _PRELUDE.size:
-                size, headers_size, checksum = _PRELUDE.unpack_from(chunk, start)
-                if crc32(chunk[start : start + _CHECKED]) != checksum:
-                    raise _damaged("the checksum of a prelude is wrong")
-                self._require_room(size, headers_size)
-                if start + size > len(chunk):
+            while length - start >= _PRELUDE.size:
+                size, headers_size, checksum = unpack(chunk, start)
+                end = start + size
+                payload = start + _PRELUDE.size + headers_size
+                last = end - _CHECKSUM.size
+                if end > length or payload > last:
+                    # Without the message, only the prelude's own checksum tells that it is right.
+                    if crc32(chunk[start : start + _CHECKED]) != checksum:
+                        raise _damaged("the checksum of a prelude is wrong")
+                    self._require_room(size, headers_size)
                     self._needed = size
                     break
-                frames.append(self._frame(chunk[start : start + size], headers_size))
-                start += size
+                if crc32(chunk[start:last]) != sum_of(chunk, last)[0]:
+                    raise _damaged("a checksum is wrong")
+                self._require_room(size, headers_size)
+                name = known.get(chunk[start + _PRELUDE.size : payload])
+                if name is None:
+                    frames.append(self._frame(chunk[start:end], headers_size))
+                else:
+                    frames.append((name, chunk[payload:last]))
+                start = end
         except StreamInvalid as failure:
             self.failure = failure
             if not frames:
@@ -93,14 +105,8 @@ class EventStreamParser:
             raise _damaged("the sizes in a prelude do not fit together")
 
     def _frame(self, message: bytes, headers_size: int) -> Frame:
-        payload = len(message) - _CHECKSUM.size
-        if crc32(message[:payload]) != _CHECKSUM.unpack_from(message, payload)[0]:
-            raise _damaged("the checksum of a message is wrong")
         start = _PRELUDE.size + headers_size
         raw = message[_PRELUDE.size : start]
-        name = self._known.get(raw)
-        if name is not None:
-            return name, message[start:payload]
         headers = _headers(raw)
         kind = headers.get(b":message-type", b"event")
         if kind == b"error":
@@ -108,7 +114,7 @@ class EventStreamParser:
         name = headers.get(b":exception-type" if kind == b"exception" else b":event-type", b"")
         if len(self._known) < _MAX_KNOWN:
             self._known[raw] = name
-        return name, message[start:payload]
+        return name, message[start : -_CHECKSUM.size]
 
 
 def with_checksums(data: bytes) -> bytes:

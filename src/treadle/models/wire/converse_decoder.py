@@ -51,7 +51,7 @@ class _ReasoningDelta(Struct, gc=False, rename="camel"):
     redacted_content: str | None = None
 
 
-class _Delta(Struct, rename="camel"):
+class _Delta(Struct, gc=False, rename="camel"):
     text: str | None = None
     tool_use: _ToolDelta | None = None
     reasoning_content: _ReasoningDelta | None = None
@@ -60,7 +60,7 @@ class _Delta(Struct, rename="camel"):
     image: object = None
 
 
-class _BlockDelta(Struct, rename="camel"):
+class _BlockDelta(Struct, gc=False, rename="camel"):
     delta: _Delta
     content_block_index: int = 0
 
@@ -73,6 +73,7 @@ class _Block:
 
     - `kind`: `text`, `reasoning`, `toolUse`, or the kind of a block that is kept as received.
     - `fields`: of a block that is kept as received; `pieces`: its texts.
+    - `grows`: a text without halves of characters, to which the usual delta is added as it is.
     - `has_stopped`: its end was read; whether a call was cut off there, the rest tells.
     """
 
@@ -86,6 +87,7 @@ class _Block:
         self.signature = ""
         self.redacted: list[str] = []
         self.annotations: list[Annotation] = []
+        self.grows = kind == "text"
         self.has_closed = False
         self.has_stopped = False
 
@@ -129,7 +131,11 @@ class ConverseDecoder(SseDecoder):
                 except UNREADABLE as error:
                     self._read_loosely(data, error)
                     continue
-                self._delta(event.content_block_index, event.delta)
+                delta, block = event.delta, self._open.get(event.content_block_index)
+                if delta.text and block is not None and block.grows:
+                    self._demux.text(block.key, delta.text)
+                else:
+                    self._delta(event.content_block_index, delta)
             elif (handle := self.HANDLERS.get(name)) is not None:
                 try:
                     handle(self, fields_of(joined_all(read_json(data))))
@@ -149,6 +155,8 @@ class ConverseDecoder(SseDecoder):
             return
         if self._halves is None:
             self._halves = HalfCharacters()
+        for block in self._open.values():
+            block.grows = False
         delta = fields_of(fields.get("delta"))
         tool, thought = fields_of(delta.get("toolUse")), fields_of(delta.get("reasoningContent"))
         self._delta(
@@ -226,6 +234,7 @@ class ConverseDecoder(SseDecoder):
         for other in list(self._open):  # blocks follow each other: the others are whole
             self._finish(other)
         block = self._open[index] = _Block(self._keys, kind)
+        block.grows = block.grows and self._halves is None
         self._keys += 1
         return block
 
