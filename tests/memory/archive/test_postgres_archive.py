@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.memory.archive.story import OWNER, Teller, search, store_of, texts
 from tests.postgres import server, vector_server
@@ -500,3 +501,45 @@ async def test_a_connection_that_is_lost_is_replaced(nodes: Nodes) -> None:
     await journal.apart(end)
     await teller.note("t1", "red")
     assert len(await texts(archive, "query", by="vector")) == 2
+
+
+async def test_the_index_can_be_made_again_without_paying_twice(nodes: Nodes) -> None:
+    teller, embedder = await nodes.teller(), Counting()
+    for n in range(3):
+        await teller.note("t1", f"blue {n}")
+    archive = await nodes.node(embedder)
+    before = await search(archive, "blue query")
+    await nodes.change("TRUNCATE archive_thread CASCADE")
+    await nodes.change("UPDATE archive_owner SET passages = 0, tokens = 0")
+    assert await search(archive, "blue query") == before
+    assert sorted(embedder.asked) == ["blue 0", "blue 1", "blue 2", "blue query", "blue query"]
+
+
+@pytest.mark.needs("pgvector")
+async def test_a_role_that_may_not_create_the_extension() -> None:
+    url, name = vector_server().url("app"), "without_rights"
+    with psycopg.connect(vector_server().url("public"), autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE app_{name} LOGIN")
+        admin.execute(f"CREATE DATABASE {name}")
+        inside = vector_server().url("public").replace("/postgres?", f"/{name}?")
+        with psycopg.connect(inside, autocommit=True) as owner:
+            owner.execute(f"CREATE SCHEMA app AUTHORIZATION app_{name}")
+            nodes = Nodes(
+                url.replace("/postgres?", f"/{name}?").replace("treadle@", f"app_{name}@")
+            )
+            teller = await nodes.teller()
+            await teller.note("t1", "blue")
+            before, embedder = await nodes.node(Counting()), Counting()
+            assert await texts(before, "query", by="vector") == ["blue"]
+            journal = teller.journal
+            assert isinstance(journal, PostgresJournal)
+            assert await journal.apart(vector_type) == ""
+            owner.execute("CREATE SCHEMA extensions")
+            owner.execute(f"GRANT USAGE ON SCHEMA extensions TO app_{name}")
+            owner.execute("CREATE EXTENSION vector SCHEMA extensions")
+            after = await nodes.node(embedder)
+            for one in (after, before):
+                assert await texts(one, "query", by="vector") == ["blue"]
+            assert await journal.apart(vector_type) == "extensions.vector"
+            assert embedder.asked == []
+            await nodes.close()

@@ -193,8 +193,10 @@ def _known(
     connection: PostgresConnection, number: int, passages: Sequence[Passage]
 ) -> frozenset[str]:
     ids = [one.id for one in passages if one.kind == "archive"]
+    if not ids:
+        return frozenset()
     rows = connection.execute(
-        "SELECT id FROM archive_passage WHERE t = ? AND kind = 'archive' AND id = ANY(?::text[])",
+        "SELECT id FROM archive_passage WHERE t = ? AND kind = 'archive' AND id = ANY(?)",
         (number, ids),
     )
     return frozenset(id for (id,) in rows.fetchall())
