@@ -14,6 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from treadle.domain.files import InputAudio, InputFile
+from treadle.domain.hosted_tools import (
+    CodeInterpreter,
+    FileSearch,
+    HostedTool,
+    RemoteMCP,
+    WebFetch,
+    WebSearch,
+)
 from treadle.domain.items import InputImage, InputText, Message
 from treadle.domain.schema import ToolSchema
 from treadle.domain.settings import ModelSettings, NamedTool
@@ -82,6 +90,14 @@ def plain(**settings: Any) -> ModelRequest:
 def shows(part: Any) -> ModelRequest:
     return ModelRequest(items=[Message("user", (InputText("see"), part))])
 
+
+HOSTED: Mapping[str, HostedTool] = {
+    "search": WebSearch(),
+    "fetch": WebFetch(),
+    "files": FileSearch(stores=["vs_1"]),
+    "code": CodeInterpreter(),
+    "MCP": RemoteMCP(url="https://mcp.example.com/mcp", name="docs", needs_approval=False),
+}
 
 REQUESTS: Mapping[str, ModelRequest] = {
     "any call": plain(tool_choice="required"),
@@ -153,6 +169,16 @@ def embeddings(name: str) -> str:
     return "yes"
 
 
+def hosted_tools(model: HttpModel) -> tuple[HostedTool, ...]:
+    """The hosted tools that the provider has."""
+    return tuple(tool for tool in HOSTED.values() if not model.tool_refusal(tool))
+
+
+def hosted(model: HttpModel) -> str:
+    found = hosted_tools(model)
+    return ", ".join(name for name, tool in HOSTED.items() if tool in found) or "–"
+
+
 COLUMNS: Mapping[str, Callable[[HttpModel], str]] = {
     "output": output,
     "any call": forced,
@@ -164,6 +190,7 @@ COLUMNS: Mapping[str, Callable[[HttpModel], str]] = {
     "audio": media("audio"),
     "reasoning": reasoning,
     "cache": cache,
+    "hosted tools": hosted,
 }
 
 
