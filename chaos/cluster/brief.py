@@ -3,10 +3,11 @@
 import asyncio
 import random
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from chaos.findings import Findings
 from treadle import Runtime
+from treadle.clock import now
 from treadle.errors import ThreadNotFound, TreadleError
 from treadle.journal import base, projection
 
@@ -28,7 +29,7 @@ class BriefThreads:
         self.ids: set[str] = set()
         self.answered: list[str] = []
 
-    async def come(self, runtime: Runtime, name: str) -> None:
+    async def come(self, runtime: Runtime, name: str, agent: str) -> None:
         """Creates threads, one after another, and sends to each, until it is cancelled."""
         chance, number = random.Random(name), 0
         while True:
@@ -36,10 +37,10 @@ class BriefThreads:
             number += 1
             message, expires_at = f"{name} {number}", None
             if chance.random() < 0.5:
-                expires_at = datetime.now(UTC) + timedelta(seconds=chance.uniform(0.5, 5))
+                expires_at = datetime.fromtimestamp(now() + chance.uniform(0.5, 5), UTC)
             with suppress(TreadleError):
                 thread = await runtime.create_thread(
-                    "cluster", key=message, expires_at=expires_at, store=expires_at is not None
+                    agent, key=message, expires_at=expires_at, store=expires_at is not None
                 )
                 self.ids.add(thread.id)
                 await thread.send(message, key=message)

@@ -246,7 +246,7 @@ class Campaign:
             for thread in threads:
                 tasks.create_task(self._converse(thread))
             for number in range(1, BRIEF + 1):
-                tasks.create_task(self._brief.come(runtime, f"brief {number}"))
+                tasks.create_task(self._brief.come(runtime, f"brief {number}", "cluster"))
 
     async def _converse(self, thread: treadle.Thread) -> None:
         number = 0

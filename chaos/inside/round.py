@@ -4,6 +4,8 @@ import asyncio
 import logging
 from collections import Counter
 
+from chaos.cluster.brief import BriefThreads, shorten
+from chaos.cluster.desk import Desk
 from chaos.findings import Findings
 from chaos.inside.callers import Callers
 from chaos.inside.cast import CALM_TEXT, cast_of
@@ -48,18 +50,33 @@ async def play(seed: int, *, rate: float = 0.02) -> Findings:
     defects, logger = _Defects(findings), logging.getLogger("treadle")
     logger.addHandler(defects)
     try:
-        async with Runtime(journal, agents=[attacked, calm], idle_seconds=3) as runtime:
+        agents, desk, brief = [attacked, calm], Desk(), BriefThreads()
+        shorten()
+        async with (
+            Runtime(journal, agents=agents, idle_seconds=3) as runtime,
+            Runtime(journal, agents=agents, drive=False) as other,
+        ):
             innocent = await runtime.create_thread(calm)
             journal.spared.add(innocent.id)
             parties = [
                 Callers(await runtime.create_thread(attacked), faults, findings)
                 for _ in range(THREADS)
             ]
+            elsewhere = [
+                Callers(await other.connect(party.thread.id), faults, findings) for party in parties
+            ]
             async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(desk.watch(other))
+                coming = tasks.create_task(brief.come(runtime, f"brief {seed}", "calm"))
                 company = [
                     tasks.create_task(live())
                     for party in parties
                     for live in (party.answer, party.disturb, *[party.read] * READERS)
+                ]
+                company += [
+                    tasks.create_task(live())
+                    for party in elsewhere
+                    for live in (party.answer, party.read)
                 ]
                 quiet = tasks.create_task(_converse(innocent, findings))
                 sending = [
@@ -69,13 +86,17 @@ async def play(seed: int, *, rate: float = 0.02) -> Findings:
                 ]
                 await asyncio.wait([quiet, *sending])
                 faults.is_active = False
+                coming.cancel()
                 for party in parties:
                     await _rest(party, findings)
                 await asyncio.sleep(60)  # readers come to the end
-                for task in company:
+                await brief.judge(runtime, findings)
+                for task in (*company, watching):
                     task.cancel()
             for party in parties:
                 await _judge(journal, party, findings)
+                events = await journal.read(party.thread.id, after=0, limit=1 << 30)
+                desk.judge(party.thread.id, events, findings)
             last = await runtime.create_thread(calm)
             if (await (await last.send("Hello.")).result()).text != CALM_TEXT:
                 findings.wrong.append("a new thread does not work")

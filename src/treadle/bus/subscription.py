@@ -338,7 +338,9 @@ class Subscription(AsyncIterator[Event]):
 
     def _is_unwanted(self, event: Event) -> bool:
         """Whether an event is of a text to which its deltas would not fit."""
-        return (self._is_lost and isinstance(event, Delta)) or text_key(event) in self._broken
+        if self._is_lost and isinstance(event, Delta):
+            return True
+        return bool(self._broken) and text_key(event) in self._broken
 
     def _note(self, event: Event, *, is_unseen: bool = False, completes: bool = False) -> None:
         """Takes note of how much of a text the reader has, and of the start of a step.
