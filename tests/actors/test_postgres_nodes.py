@@ -26,8 +26,8 @@ from treadle.domain.blocks import AppendText
 from treadle.domain.events import StepInterrupted, TerminalEvent, TextDelta
 from treadle.domain.items import FunctionCallOutput, Message, OutputText
 from treadle.domain.usage import Usage
-from treadle.errors import ThreadNotFound, VerdictUnknown
-from treadle.journal import postgres_nodes
+from treadle.errors import JournalTooNew, ThreadNotFound, VerdictUnknown
+from treadle.journal import postgres_database, postgres_nodes
 from treadle.journal.base import Batch
 from treadle.journal.postgres import PostgresJournal
 from treadle.models.base import ModelRequest
@@ -539,6 +539,35 @@ async def test_a_killed_node_is_replaced_and_its_tools_are_not_run_again(url: st
         for thread_id, run_id in ids:
             run = await (await runtime.connect(thread_id)).run(run_id)
             assert (await asyncio.wait_for(run.result(), 10)).text == "Done."
+
+
+async def test_a_node_older_than_a_breaking_migration_stops_and_writes_nothing(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (agent, model), (other_agent, other_model) = slow(0.3), slow()
+    async with treadle.open(url, agents=[agent]) as old:
+        thread = await old.create_thread(agent)
+        run = await thread.send("go")
+        ended = asyncio.create_task(run.result())
+        await until(lambda: model.requests == 1)
+        known = await asyncio.to_thread(postgres_database._migrations)
+        scripts = [*known, "CREATE TABLE newer (n int)"]
+        monkeypatch.setattr(postgres_database, "_migrations", lambda: scripts)
+        async with treadle.open(url, agents=[other_agent]) as new:
+            assert await asyncio.to_thread(execute, url, "SELECT number FROM version") == [
+                (len(scripts),)
+            ]
+            resumed = await (await new.connect(thread.id)).run(run.id)
+            assert (await asyncio.wait_for(resumed.result(), 20)).text == TEXT
+            assert (await asyncio.wait_for(ended, 10)).text == TEXT
+            assert other_model.requests == 1
+            steps = [e.type for e in await thread.events() if e.type.startswith("step.")]
+            assert steps == ["step.started", "step.interrupted", "step.started", "step.completed"]
+            with pytest.raises(JournalTooNew, match="install that version"):
+                await thread.send("more")
+            with pytest.raises(JournalTooNew):
+                await old.create_thread(agent)
+    assert "drives no more threads" in caplog.text
 
 
 async def test_a_schedule_of_a_node_that_has_ended_is_fired_by_another(url: str) -> None:

@@ -15,7 +15,7 @@ from zlib import crc32
 
 from treadle.actors.engine import Drives, Worker
 from treadle.actors.permits import NO_LIMITS, LimitedNode, Permits, RunLimits
-from treadle.errors import JournalError, TreadleError
+from treadle.errors import JournalError, JournalTooNew, TreadleError
 from treadle.journal.base import not_found
 from treadle.logging import logger_of
 from treadle.repeating import repeat
@@ -320,6 +320,8 @@ class PostgresEngine:
             await self._listen()
             await self._tell_released()
             await self._look()
+        except JournalTooNew as error:
+            await self._give_up(error)
         except TreadleError as error:
             _LOGGER.warning("The nodes could not be looked at: %s", error.message)
         try:
@@ -327,6 +329,16 @@ class PostgresEngine:
                 await self._changed.wait()
         except TimeoutError:
             pass
+
+    async def _give_up(self, error: JournalTooNew) -> None:
+        """Drives no more, because a newer version has changed the tables; others take over."""
+        _LOGGER.error("This node drives no more threads: %s", error.message)
+        self._is_draining = True
+        await self._drives.stop()
+        for thread_id in list(self._taken):
+            self._lose(thread_id)
+        await self._nodes.abandon()
+        await asyncio.get_running_loop().create_future()  # until `leave`
 
     def _pause(self) -> float:
         """Returns after how many seconds it looks again."""

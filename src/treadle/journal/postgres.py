@@ -23,6 +23,7 @@ from treadle.journal.postgres_database import (
     Address,
     is_driver_locked,
     is_lost,
+    known_version,
     migrate,
     require_tables,
     take_driver_lock,
@@ -100,6 +101,7 @@ class PostgresJournal(SqlJournal):
         writer = _Writer(self._address, drives=self._drive, alone=self._alone)
         try:
             (migrate if self._drive else require_tables)(writer, self._name)
+            writer.known_version = known_version()
             if self._drive:
                 writer.execute("DELETE FROM written WHERE at < now() - interval '30 days'")
         except BaseException:

@@ -18,6 +18,7 @@ from psycopg.pq import Format
 
 from treadle.domain.accept import identity_of
 from treadle.domain.entries import AnswerEntry, Entry, KeyedEntry, SendEntry
+from treadle.errors import JournalTooNew
 from treadle.journal.base import stale
 from treadle.journal.sql_connection import Cursor
 
@@ -33,11 +34,18 @@ _FLOATS = frozenset(("at", "since", "updated_at", "queued_at", "started_at", "en
 _FENCE = "SELECT n, epoch FROM thread WHERE n = ANY(%b::bigint[]) ORDER BY n FOR SHARE"
 
 
+# It inserts nothing after a breaking migration that this treadle does not know. Such a migration
+# locks the table first, so it waits for transactions under way, and those after it see its version.
 _NOTE = (
-    "INSERT INTO written (writer, number) VALUES (%s, %s)"
+    "INSERT INTO written (writer, number) SELECT %s::text, %s::bigint FROM version"
+    " WHERE CASE WHEN version.number >> 16 > 0 THEN version.number >> 16"
+    " ELSE version.number END <= %s"
     " ON CONFLICT (writer) DO UPDATE SET number = excluded.number, at = now()"
     " WHERE written.number <> excluded.number RETURNING 1"
 )
+
+
+MAX_VERSION = 0xFFFF
 
 
 class Committed(Exception):
@@ -59,6 +67,8 @@ class PostgresConnection:
         self.writer = token_hex(8)
         self.number = 0
         """The number of the transaction, which the database keeps for the `writer`."""
+        self.known_version = MAX_VERSION
+        """The newest migration that this treadle knows."""
         self.may_be_committed = False
         """Whether the last transaction has come to its commit."""
         self.node: int | None = None
@@ -93,13 +103,14 @@ class PostgresConnection:
             with self.raw.pipeline() as pipeline:
                 try:
                     self.raw.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-                    noted = self.raw.execute(_NOTE, (self.writer, self.number))
-                    if is_again and noted.fetchone() is None:
-                        raise Committed
+                    noted = self.raw.execute(_NOTE, (self.writer, self.number, self.known_version))
+                    if is_again:
+                        self._require_note(noted)
                     result = write()
                     for check in self._checks:
                         check()
-                    noted.fetchone()  # all before it has been done
+                    if not is_again:
+                        self._require_note(noted)
                     self.may_be_committed = True
                     self.raw.execute("COMMIT")
                 except BaseException:
@@ -114,6 +125,20 @@ class PostgresConnection:
                     check()
             raise
         return result
+
+    def _require_note(self, noted: Cursor) -> None:
+        """Waits for the statement that notes the transaction, and looks that it has done so."""
+        if noted.fetchone() is not None:
+            return
+        row = self.raw.execute(
+            "SELECT number FROM written WHERE writer = %s", (self.writer,)
+        ).fetchone()
+        if row == (self.number,):
+            raise Committed
+        raise JournalTooNew(
+            "A newer treadle has changed the tables of the database while this process had it "
+            "open; install that version, and start the process again."
+        )
 
     def at_once(self, read: Callable[[], T]) -> T:
         """Runs reads in one transaction."""

@@ -23,6 +23,7 @@ from treadle.errors import (
 )
 from treadle.journal.postgres_connection import PostgresConnection, Raw, adapt
 from treadle.journal.schema_version import (
+    ADDITIVE,
     SchemaVersion,
     read_migrations,
     require_known,
@@ -188,6 +189,9 @@ def _migrate(connection: PostgresConnection, name: str, scripts: list[str]) -> N
         if version == 0:
             _create_schema(raw)
         raw.execute(cast("LiteralString", f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}"))
+        is_breaking = any(not one.startswith(ADDITIVE) for one in scripts[version:])
+        if version and is_breaking:
+            raw.execute("LOCK TABLE written IN EXCLUSIVE MODE")  # see `_NOTE`
         for script in scripts[version:]:
             raw.execute(cast("LiteralString", script))
         raw.execute("UPDATE version SET number = %s", (version_of(scripts).pack(),))
@@ -211,6 +215,11 @@ def require_tables(connection: PostgresConnection, name: str) -> None:
             f"{name[0].upper()}{name[1:]} has no tables of this treadle; open it once with "
             "drive=True."
         )
+
+
+def known_version() -> int:
+    """Returns the number of the newest migration."""
+    return len(_migrations())
 
 
 def require_no_newer(connection: PostgresConnection, name: str) -> None:

@@ -17,7 +17,7 @@ import msgspec
 import psycopg
 from msgspec import Struct
 
-from treadle.errors import JournalClosed
+from treadle.errors import JournalClosed, JournalTooNew
 from treadle.journal.postgres_connection import PostgresConnection
 from treadle.journal.postgres_permits import ask_permit, end_permits, keep_permits, with_permits
 
@@ -116,6 +116,17 @@ class Nodes:
         node, self.id = self.id, None
         if node is not None:
             await self._write(lambda connection: end(connection, node))
+
+    async def abandon(self) -> None:
+        """Frees the lock of this node, which can write no more, so that others replace it soon."""
+        node = self._require_id()
+
+        def unlock(connection: PostgresConnection) -> None:
+            connection.execute(f"SELECT pg_advisory_unlock({_LOCK})", (node,))
+            connection.node = None
+
+        with suppress(JournalTooNew):  # which does not lock it again
+            await self._write(unlock)
 
     async def rejoin(
         self, agents: Sequence[str], threads: Sequence[str], permitted: Sequence[str]
