@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from tests.models.test_bedrock import botocore  # noqa: F401 - a fixture
-from tests.models.wire.odd_histories import HOSTED_CONVERSE, histories
+from tests.models.wire.odd_histories import HOSTED, HOSTED_CONVERSE, histories
 from tests.models.wire.test_sendable import REQUESTS
 
 from treadle.domain.items import user_message
@@ -56,7 +56,7 @@ def require_valid(operation: Any) -> Callable[[ModelRequest, str], Json]:
 
 @pytest.mark.parametrize("model", MODELS)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(request=REQUESTS(histories(HOSTED_CONVERSE)))
+@given(request=REQUESTS(histories(HOSTED_CONVERSE | HOSTED)))
 def test_any_history_fits_the_service_model(
     require_valid: Callable[[ModelRequest, str], Json], model: str, request: ModelRequest
 ) -> None:

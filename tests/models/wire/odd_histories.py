@@ -252,6 +252,7 @@ HOSTED_CONVERSE = st.tuples(
     st.sampled_from(["bedrock", "openai"]),
     st.sampled_from(["toolUse", "toolResult"]),
     st.sampled_from(["tooluse_1", "tooluse_2"]),
+    CALLED,
 ).map(
     lambda one: ProviderItem(
         one[0],
@@ -269,6 +270,7 @@ HOSTED_CONVERSE = st.tuples(
                 }
             )
         ),
+        one[3],
     )
 )
 JUNK = st.builds(ProviderItem, st.sampled_from(PROVIDERS), st.just(msgspec.Raw(b"{junk")))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.models.wire.odd_histories import (
+    HOSTED,
     HOSTED_CONVERSE,
     HOSTED_GEMINI,
     HOSTED_MESSAGES,
@@ -200,7 +201,7 @@ def test_any_history_is_accepted_by_older_models_of_gemini(request: ModelRequest
     ],
 )
 @settings(max_examples=50)
-@given(request=REQUESTS(histories(HOSTED_CONVERSE)))
+@given(request=REQUESTS(histories(HOSTED_CONVERSE | HOSTED)))
 def test_any_history_is_accepted_by_converse(model: str, request: ModelRequest) -> None:
     check_converse(parsed(converse(request, model).body), maker=maker_of(model))
 
