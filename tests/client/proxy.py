@@ -16,6 +16,16 @@ class Proxy:
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._carry(reader, writer)
+        finally:
+            writer.close()
+            self._tasks.discard(task)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._port)
 
         async def forward() -> None:
@@ -27,17 +37,25 @@ class Proxy:
 
         forwarding = asyncio.ensure_future(forward())
         left = self._allow()
-        with suppress(OSError):
-            if left == 0:
-                await there.read(1)  # the server has answered
-            while (left is None or left > 0) and (data := await there.read(65536)):
-                part = data if left is None else data[:left]
-                writer.write(part)
-                await writer.drain()
-                left = None if left is None else left - len(part)
-        forwarding.cancel()
-        for one in (writer, back):
-            one.close()
+        try:
+            with suppress(OSError):
+                if left == 0:
+                    await there.read(1)  # the server has answered
+                while (left is None or left > 0) and (data := await there.read(65536)):
+                    part = data if left is None else data[:left]
+                    writer.write(part)
+                    await writer.drain()
+                    left = None if left is None else left - len(part)
+        finally:
+            forwarding.cancel()
+            back.close()
+
+    async def aclose(self) -> None:
+        """Ends the connections that are open."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -47,5 +65,8 @@ async def cutting(url: str, allow: Callable[[], int | None]) -> AsyncGenerator[P
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     async with server:
         proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield proxy
-        server.close()
+        try:
+            yield proxy
+        finally:
+            server.close()
+            await proxy.aclose()

@@ -111,6 +111,20 @@ async def test_what_is_not_text_copies_nothing(path: Path) -> None:
     await new.close()
 
 
+@pytest.mark.parametrize("body", [b"\xff\x00", b'{"type":', b'{"type":"whistle"}', b"[" * 99_999])
+async def test_an_entry_that_cannot_be_read_copies_nothing(path: Path, body: bytes) -> None:
+    await fill(path)
+
+    def damage() -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("UPDATE inbox SET body = ?", (body,)).rowcount
+            connection.commit()
+
+    await asyncio.to_thread(damage)
+    with pytest.raises(JournalCorrupt, match="An entry that waits for the thread thread_"):
+        await copy_journal(path, server().url())
+
+
 async def test_a_damaged_thread_is_copied_as_it_is(path: Path) -> None:
     await damaged(path, b'{"type":')
     url = server().url()

@@ -96,7 +96,15 @@ def _copy_inbox(reading: sqlite3.Connection, connection: PostgresConnection) -> 
     """Inserts the entries in their order; their numbers are new, and nothing refers to them."""
     for rows in _pages(reading, "SELECT n, CAST(body AS BLOB) FROM inbox ORDER BY number"):
         for number, body in rows:
-            connection.put_entry(number, _ENTRY.decode(body), body)
+            try:
+                entry = _ENTRY.decode(body)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                (id,) = reading.execute("SELECT id FROM thread WHERE n = ?", (number,)).fetchone()
+                raise JournalCorrupt(
+                    f"An entry that waits for the thread {id} cannot be read ({error}); repair the "
+                    "thread first, or copy with the version of treadle that wrote it."
+                ) from error
+            connection.put_entry(number, entry, body)
         connection.execute("SELECT 1").fetchone()
 
 
