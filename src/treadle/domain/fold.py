@@ -73,22 +73,21 @@ from treadle.domain.events import (
     UnknownEvent,
     UsageAdded,
 )
+from treadle.domain.fold_requirements import require_active_run, require_open_step
 from treadle.domain.history import History, require_valid
-from treadle.domain.items import FunctionCall, Item, Message
-from treadle.domain.open_step import EditableCall, Step
+from treadle.domain.items import Item, Message
+from treadle.domain.job_fold import announcement_added, job_changed, usage_added
 from treadle.domain.removal import remove
 from treadle.domain.removed_items import is_removed
 from treadle.domain.schedules import NO_SCHEDULES
 from treadle.domain.state import (
-    Announcement,
-    OpenJob,
     QueuedRun,
     Run,
     SteeringMessage,
     ThreadState,
-    ToolCount,
     message_place,
 )
+from treadle.domain.step_fold import call_changed, item_finished, response_completed, step_changed
 from treadle.domain.usage import Spent
 from treadle.errors import InvalidInput, InvalidTransition, JournalTooNew
 
@@ -132,13 +131,13 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
         case MessageAdded() | ItemsAdded():
             return _content_added(state, event)
         case ReasoningAdded() | ProviderItemAdded() | ToolCallRequested():
-            return _item_finished(state, event)
+            return item_finished(state, event)
         case ToolStarted() | ToolApproved() | ToolDelegated() | ToolOutputRecorded():
-            return _call_changed(state, event)
+            return call_changed(state, event)
         case StepStarted() | StepCompleted() | StepInterrupted():
-            return _step_changed(state, event)
+            return step_changed(state, event)
         case ResponseCompleted():
-            return _response_completed(state, event)
+            return response_completed(state, event)
         case RunQueued() | RunStarted():
             return _run_began(state, event)
         case RunCompleted() | RunIncomplete() | RunFailed() | RunCancelled() | RunExpired():
@@ -152,11 +151,11 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
         ):
             return _run_changed(state, event)
         case UsageAdded():
-            return _usage_added(state, event)
+            return usage_added(state, event)
         case HistoryReplaced() | RunContinued() | HandedOff():
             return _safe_point_used(state, event)
         case JobStarted() | JobDelegated() | JobSettled():
-            return _job_changed(state, event)
+            return job_changed(state, event)
         case (
             MemoryUpdated()
             | ContextCompacted()
@@ -171,7 +170,7 @@ def _transition(state: ThreadState, event: RecordedEvent) -> ThreadState:
         ):
             return _remembered(state, event)
         case RateLimitHit() | Retrying() | RetriesExhausted() | QuotaHit() | ToolChoiceIgnored():
-            _open_step(state, event)
+            require_open_step(state, event)
             return state
         case ItemRemoved() | EventRemoved() | UnknownEvent():
             return _content_is_missing(state, event)
@@ -202,11 +201,11 @@ def _content_added(state: ThreadState, event: MessageAdded | ItemsAdded) -> Thre
 
 def _message_added(state: ThreadState, event: MessageAdded) -> ThreadState:
     if event.origin == "model":
-        return _item_finished(state, event)
+        return item_finished(state, event)
     if state.step is not None:
         raise InvalidTransition("A message cannot enter the history while a step is open.")
     if event.origin == "job":
-        return _announcement_added(state, event)
+        return announcement_added(state, event)
     run = state.active_run
     if run is None:
         return replace(state, history=state.history.extended((event.item,)))
@@ -245,7 +244,7 @@ def _safe_point_used(
     state: ThreadState, event: HistoryReplaced | RunContinued | HandedOff
 ) -> ThreadState:
     """Between two steps a hook may change the history, and an agent hand over to another."""
-    run = _active_run(state, event)
+    run = require_active_run(state, event)
     if state.step is not None:
         raise InvalidTransition(f"Step {state.step.number} is still open.")
     match event:
@@ -340,82 +339,11 @@ def _run_started(state: ThreadState, event: RunStarted) -> ThreadState:
     return replace(state, run=run, queue=queue)
 
 
-def _step_changed(
-    state: ThreadState, event: StepStarted | StepCompleted | StepInterrupted
-) -> ThreadState:
-    match event:
-        case StepStarted():
-            return _step_started(state, event)
-        case StepCompleted() | StepInterrupted():
-            return _step_closed(state, event)
-        case _ as unreachable:
-            assert_never(unreachable)
-
-
-def _step_started(state: ThreadState, event: StepStarted) -> ThreadState:
-    run = _active_run(state, event)
-    if state.step is not None or event.step != run.steps + 1:
-        raise InvalidTransition(f"Step {event.step} cannot start now.")
-    return replace(state, run=replace(run, steps=event.step), step=Step(event.step))
-
-
-def _call_changed(
-    state: ThreadState, event: ToolStarted | ToolApproved | ToolDelegated | ToolOutputRecorded
-) -> ThreadState:
-    step = _open_step(state, event)
-    match event:
-        case ToolStarted():
-            _require_pending(step, event.call_id)
-            if step.awaits_of(event.call_id) is not None:
-                raise InvalidTransition(f"Call {event.call_id} waits for someone outside.")
-            return replace(state, step=replace(step, started=(*step.started, event.call_id)))
-        case ToolApproved():
-            _require_pending(step, event.call_id)
-            if step.awaits_of(event.call_id) != "approval":
-                raise InvalidTransition(f"Call {event.call_id} waits for no approval.")
-            state = _answered_by(state, event.call_id, event.by)
-            state = replace(state, approved=state.approved | {event.call_id})
-            step = replace(step, approved=(*step.approved, event.call_id))
-            if event.arguments:
-                step = _with_arguments(step, event.call_id, event.arguments)
-        case ToolDelegated():
-            _require_pending(step, event.call_id)
-            step = replace(step, delegated=(*step.delegated, event.thread_id))
-        case ToolOutputRecorded():
-            _require_pending(step, event.item.call_id)
-            state = _answered_by(state, event.item.call_id, event.by)
-            step = replace(step, outputs=(*step.outputs, event.item))
-        case _ as unreachable:
-            assert_never(unreachable)
-    run = state.run
-    # The run continues as soon as no call of its step is awaited from outside.
-    if run is not None and run.status == "requires_action" and not step.awaited:
-        run = replace(run, status="in_progress", expires_at=None)
-    return replace(state, run=run, step=step)
-
-
-def _with_arguments(step: Step, call_id: str, arguments: str) -> Step:
-    """Returns a step in which a call has other arguments than the model wrote."""
-    return replace(
-        step,
-        items=tuple(
-            (place, replace(item, arguments=arguments, proposed=item.arguments))
-            if isinstance(item, FunctionCall) and item.call_id == call_id
-            else (place, item)
-            for place, item in step.items
-        ),
-    )
-
-
-def _answered_by(state: ThreadState, call_id: str, by: str) -> ThreadState:
-    return replace(state, answered_by={**state.answered_by, call_id: by}) if by else state
-
-
 def _run_changed(
     state: ThreadState,
     event: MessageQueued | RunFinishing | RunCancelling | RunRequiresAction | RequestAdapted,
 ) -> ThreadState:
-    run = _active_run(state, event)
+    run = require_active_run(state, event)
     match event:
         case MessageQueued():
             waiting = SteeringMessage(event.item, event.by)
@@ -428,7 +356,7 @@ def _run_changed(
             ids = [one.item_id for one in event.items if one.item_id not in run.adapted]
             return replace(state, run=replace(run, adapted=(*run.adapted, *dict.fromkeys(ids))))
         case RunRequiresAction():
-            if not _open_step(state, event).awaited or run.status == "cancelling":
+            if not require_open_step(state, event).awaited or run.status == "cancelling":
                 raise InvalidTransition(f"Run {run.id} has no call to wait for.")
             run = replace(
                 run,
@@ -439,20 +367,6 @@ def _run_changed(
             return replace(state, run=run)
         case _ as unreachable:
             assert_never(unreachable)
-
-
-def _response_completed(state: ThreadState, event: ResponseCompleted) -> ThreadState:
-    run, step = _active_run(state, event), _open_step(state, event)
-    if step.finish_reason is not None:
-        raise InvalidTransition(f"The response of step {step.number} is already complete.")
-    return replace(
-        state,
-        context=state.context.measured(
-            event.usage.input_tokens, len(state.history), event.frame_tokens
-        ),
-        run=replace(run, usage=run.usage + event.usage, cost=run.cost + event.cost),
-        step=replace(step, finish_reason=event.finish_reason),
-    )
 
 
 def _remembered(
@@ -491,49 +405,11 @@ def _remembered(
             assert_never(unreachable)
 
 
-def _step_closed(state: ThreadState, event: StepCompleted | StepInterrupted) -> ThreadState:
-    run, step = _active_run(state, event), _open_step(state, event)
-    if step.pending:
-        raise InvalidTransition(f"Call {step.pending[0].call_id} has no output yet.")
-    if isinstance(event, StepCompleted) and step.finish_reason is None:
-        raise InvalidTransition(f"The response of step {step.number} is not complete.")
-    cut_off = isinstance(event, StepInterrupted) and step.finish_reason is None
-    calls = step.calls
-    if step.editable:
-        step = replace(step, editable=())
-    run = replace(
-        run,
-        last_step=step,
-        interrupted=run.interrupted + cut_off,
-        calls=run.calls + len(calls),
-        seconds=run.seconds + event.seconds,
-        tools=_counted(run.tools, step) if calls else run.tools,
-    )
-    return replace(
-        state,
-        run=run,
-        step=None,
-        history=state.history.extended(step.settled()),
-    )
-
-
-def _counted(counts: tuple[ToolCount, ...], step: Step) -> tuple[ToolCount, ...]:
-    """Adds the calls of a step that were made; a refused call was not."""
-    tools = {count.name: count for count in counts}
-    for call in step.calls:
-        output = step.output(call.call_id)
-        succeeded = output is not None and not output.is_error
-        if succeeded or call.call_id in step.started:
-            old = tools.get(call.name, ToolCount(call.name, 0, 0))
-            tools[call.name] = ToolCount(call.name, old.made + 1, old.succeeded + succeeded)
-    return tuple(tools.values())
-
-
 def _run_ended(state: ThreadState, event: TerminalEvent) -> ThreadState:
     if isinstance(event, RunCancelled) and any(run.id == event.run_id for run in state.queue):
         # A run that never started leaves nothing behind.
         return replace(state, queue=tuple(run for run in state.queue if run.id != event.run_id))
-    run = _active_run(state, event)
+    run = require_active_run(state, event)
     if state.step is not None:
         raise InvalidTransition(f"Step {state.step.number} is still open.")
     if state.steering:
@@ -560,50 +436,6 @@ def _run_ended(state: ThreadState, event: TerminalEvent) -> ThreadState:
     return replace(state, run=ended, ended=state.ended + ended.spent)
 
 
-def _announcement_added(state: ThreadState, event: MessageAdded) -> ThreadState:
-    """The announcement of a job enters the history; one that wakes needs a response."""
-    found = next((one for one in state.announced if one.item.id == event.item.id), None)
-    if found is None:
-        raise InvalidTransition(f"No job announced the message {event.item.id}.")
-    run = state.active_run
-    return replace(
-        state,
-        run=replace(run, last_step=None) if run is not None and found.wakes else state.run,
-        history=state.history.extended((event.item,)),
-        announced=tuple(one for one in state.announced if one is not found),
-    )
-
-
-def _job_changed(state: ThreadState, event: JobStarted | JobDelegated | JobSettled) -> ThreadState:
-    jobs = dict(state.jobs)
-    job = jobs.get(event.job_id)
-    match event:
-        case JobStarted():
-            _start_job(state, jobs, job, event)
-            return replace(state, jobs=jobs)
-        case JobDelegated():
-            if job is None:
-                raise InvalidTransition(f"Job {event.job_id} is not open.")
-            threads = (*job.delegated, event.thread_id)
-            return replace(state, jobs={**jobs, job.id: replace(job, delegated=threads)})
-        case JobSettled():
-            if job is None or job.children:
-                raise InvalidTransition(f"Job {event.job_id} is not open, or has open children.")
-            if event.fails_run:
-                run = _active_run(state, event)
-                failure = run.job_failure or event.message or "it failed"
-                state = replace(state, run=replace(run, job_failure=failure))
-            del jobs[event.job_id]
-            _leave_parent(jobs, job)
-            announced = state.announced
-            if event.announcement is not None:
-                added = Announcement(event.announcement, event.run_id, job.agent, event.wakes)
-                announced = (*announced, added)
-            return replace(state, jobs=jobs, announced=announced)
-        case _ as unreachable:
-            assert_never(unreachable)
-
-
 def _schedule_changed(
     state: ThreadState, event: ScheduleCreated | ScheduleCancelled | ScheduleFired
 ) -> ThreadState:
@@ -619,96 +451,3 @@ def _schedule_changed(
     if isinstance(event, ScheduleFired) and event.next_at is not None:
         schedules[schedule.id] = replace(schedule, due_at=event.next_at)
     return replace(state, schedules=schedules or NO_SCHEDULES)
-
-
-def _usage_added(state: ThreadState, event: UsageAdded) -> ThreadState:
-    job = state.jobs.get(event.job_id)
-    if event.job_id:
-        if job is None or not job.background:
-            raise InvalidTransition(f"The background job {event.job_id} is not open.")
-        spent = Spent(event.usage, event.cost, tool_calls=event.calls)
-        job = replace(job, counted=(*job.counted, event.thread_id))
-        return replace(state, jobs={**state.jobs, job.id: job}, ended=state.ended + spent)
-    run = _active_run(state, event)
-    run = replace(
-        run,
-        usage=run.usage + event.usage,
-        cost=run.cost + event.cost,
-        calls=run.calls + event.calls,
-        counted=(*run.counted, event.thread_id),
-    )
-    return replace(state, run=run)
-
-
-def _start_job(
-    state: ThreadState, jobs: dict[str, OpenJob], before: OpenJob | None, event: JobStarted
-) -> None:
-    if not event.background:
-        _active_run(state, event)
-    if event.attempt != (1 if before is None else before.attempt + 1):
-        raise InvalidTransition(f"Job {event.job_id} cannot have attempt {event.attempt} now.")
-    # What it started may still be below it, and belongs to the run or the thread as it does.
-    if before is not None and (event.parent or event.background != before.background):
-        raise InvalidTransition(f"Job {event.job_id} cannot start again in another place.")
-    parent = jobs.get(event.parent)
-    if event.parent and (parent is None or parent.background != event.background):
-        raise InvalidTransition(f"The job {event.parent}, to which one belongs, is not open.")
-    if before is not None:
-        _leave_parent(jobs, before)
-        again = replace(before, parent="", attempt=event.attempt, announces=event.announces)
-        jobs[before.id] = again
-        return
-    if parent is not None:
-        jobs[parent.id] = replace(parent, children=parent.children + 1)
-    jobs[event.job_id] = OpenJob(
-        event.job_id,
-        event.name,
-        event.run_id,
-        event.parent,
-        event.background,
-        event.agent,
-        event.announces,
-        event.kind,
-        event.arguments,
-    )
-
-
-def _leave_parent(jobs: dict[str, OpenJob], job: OpenJob) -> None:
-    if job.parent:
-        parent = jobs[job.parent]
-        jobs[job.parent] = replace(parent, children=parent.children - 1)
-
-
-def _active_run(state: ThreadState, event: RecordedEvent) -> Run:
-    run = state.active_run
-    if run is None or run.id != event.run_id:
-        raise InvalidTransition(f"Run {event.run_id} is not in progress.")
-    return run
-
-
-def _open_step(state: ThreadState, event: RecordedEvent) -> Step:
-    _active_run(state, event)
-    if state.step is None:
-        raise InvalidTransition(f"{type(event).__name__} needs an open step.")
-    return state.step
-
-
-def _item_finished(
-    state: ThreadState,
-    event: MessageAdded | ReasoningAdded | ProviderItemAdded | ToolCallRequested,
-) -> ThreadState:
-    step, item = _open_step(state, event), event.item
-    if isinstance(item, FunctionCall) and step.call(item.call_id) is not None:
-        raise InvalidTransition(f"Call {item.call_id} was already requested.")
-    step = replace(step, items=(*step.items, (event.index, item)))
-    if isinstance(event, ToolCallRequested) and event.awaits is not None:
-        step = replace(step, awaits=(*step.awaits, (event.item.call_id, event.awaits)))
-        if event.parameters is not None:
-            editable = EditableCall(event.item.call_id, event.parameters, event.to_user)
-            step = replace(step, editable=(*step.editable, editable))
-    return replace(state, step=step)
-
-
-def _require_pending(step: Step, call_id: str) -> None:
-    if step.call(call_id) is None or step.is_answered(call_id):
-        raise InvalidTransition(f"Call {call_id} is not open.")
