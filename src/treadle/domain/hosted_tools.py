@@ -108,7 +108,7 @@ class RemoteMCP(Struct, frozen=True, kw_only=True):
     - `url`: of the server, which the provider must reach.
     - `name`: names the server for the model, at most 48 letters, digits, _ and -.
     - `token`: sent to the server as a bearer token by the provider, or a function that returns the
-      current one for each request, plain or async.
+      current one for each request, plain or async, such as `treadle.mcp.OAuthToken`.
     - `allowed_tools`: the only tools of the server that the model may call.
     - `needs_approval`: whether a person approves each call, or the names of the tools whose calls
       need it. Approvals need a thread, and OpenAI Responses.

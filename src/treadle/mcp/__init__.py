@@ -12,9 +12,10 @@ except ImportError as error:
         "treadle.mcp needs the package mcp, version 2 or newer: pip install 'treadle[mcp]'."
     ) from error
 
+from treadle.mcp.oauth import OAuthToken
 from treadle.mcp.restart import RestartPolicy
 from treadle.mcp.tools import MCPTools
 
-__all__ = ["MCPTools", "RestartPolicy"]
+__all__ = ["MCPTools", "OAuthToken", "RestartPolicy"]
 
 del _Client
